@@ -1,0 +1,15 @@
+//! The vocabulary and the decisions of the platform.
+//!
+//! Nothing here reads a clock, opens a socket or draws a random number: time, chance and what was
+//! observed come in as arguments, and what to do comes back as a value. So every rule that keeps two
+//! nodes from writing at once can be read, tested and simulated without a machine.
+
+pub mod epoch;
+pub mod lsn;
+pub mod moment;
+pub mod node;
+
+pub use epoch::Epoch;
+pub use lsn::{Lsn, Timeline};
+pub use moment::Moment;
+pub use node::{NodeId, Region};

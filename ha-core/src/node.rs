@@ -1,0 +1,92 @@
+//! Who takes part: nodes, and where they stand.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of one database node, such as `a` or `eu-west-1a-1`.
+///
+/// Lower-case letters, digits and hyphens, at most 63 of them, so that it can be an
+/// `application_name`, a DNS label and a part of an S3 key without being quoted anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeId(String);
+
+/// An AWS region, such as `eu-west-1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Region(String);
+
+/// A name that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a name: use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter"
+)]
+pub struct InvalidName(pub String);
+
+fn checked(name: &str) -> Result<String, InvalidName> {
+    let starts_well = name.starts_with(|it: char| it.is_ascii_lowercase());
+    let rest_is_fine = name
+        .chars()
+        .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-');
+    if starts_well && rest_is_fine && name.len() <= 63 {
+        return Ok(name.to_owned());
+    }
+    Err(InvalidName(name.to_owned()))
+}
+
+macro_rules! name {
+    ($type:ident) => {
+        impl $type {
+            /// Returns the name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                checked(text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                checked(&text).map(Self)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(NodeId);
+name!(Region);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_names_that_need_no_quoting_anywhere() {
+        assert!("eu-west-1a-1".parse::<NodeId>().is_ok());
+        for wrong in ["", "A", "1a", "a b", "a'b", "a_b", &"a".repeat(64)] {
+            assert!(wrong.parse::<NodeId>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One set of credentials, regions and endpoints for everything at AWS.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use serde::Deserialize;
+
+/// Where an AWS service is reached, as a settings file says it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Service {
+    /// The region, such as `eu-west-1`.
+    pub region: String,
+    /// Another address than AWS's own, such as the lab's; a bucket is then a part of the path and
+    /// not of the host name.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+/// Whether the SDK repeats a call by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    /// It never does: each answer, or its absence, is the caller's to judge, as with the lease.
+    Off,
+    /// It does, as AWS advises (three attempts).
+    Standard,
+}
+
+/// How long one call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// From the request to the end of its answer.
+    pub attempt: Duration,
+}
+
+/// Returns the settings from which a client of any AWS service is made. Credentials come from the
+/// default chain: environment, profile, container or instance role.
+pub async fn config(service: &Service, retries: Retries, patience: Patience) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(patience.connect)
+        .operation_attempt_timeout(patience.attempt)
+        .build();
+    let retry = match retries {
+        Retries::Off => RetryConfig::disabled(),
+        Retries::Standard => RetryConfig::standard(),
+    };
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(service.region.clone()))
+        .retry_config(retry)
+        .timeout_config(timeouts);
+    if let Some(endpoint) = &service.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader.load().await
+}
+
+/// Returns a client of S3.
+pub async fn s3(service: &Service, retries: Retries, patience: Patience) -> aws_sdk_s3::Client {
+    let shared = config(service, retries, patience).await;
+    let settings = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(service.endpoint.is_some())
+        .build();
+    aws_sdk_s3::Client::from_conf(settings)
+}

@@ -1,0 +1,12 @@
+//! What every program of the platform needs to run, done once: clocks, settings, logs, health,
+//! shutdown, retries, and the ways to PostgreSQL and AWS.
+
+pub mod aws;
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod postgres;
+pub mod retry;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;

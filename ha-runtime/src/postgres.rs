@@ -1,0 +1,136 @@
+//! Connecting to PostgreSQL: TLS as libpq names it, and a connection that its owner waits for.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use native_tls::{Certificate, TlsConnector};
+use postgres_native_tls::{MakeTlsConnector, set_postgresql_alpn};
+use serde::Deserialize;
+use tokio::time;
+use tokio_postgres::config::SslMode as Wire;
+use tokio_postgres::{Client, Config};
+use tracing::debug;
+
+use crate::shutdown::Tasks;
+
+/// How far a server must prove who it is: libpq's `sslmode`, less `allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS. For a Unix socket, and nothing else that matters.
+    Disable,
+    /// TLS if the server offers it, unverified.
+    Prefer,
+    /// TLS, unverified.
+    Require,
+    /// TLS, with a certificate that a trusted authority signed.
+    VerifyCa,
+    /// The same, and it names the host that was asked for. What production uses.
+    VerifyFull,
+}
+
+/// A name that is none of libpq's.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an sslmode: use disable, prefer, require, verify-ca or verify-full")]
+pub struct UnknownSslMode(String);
+
+impl FromStr for SslMode {
+    type Err = UnknownSslMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "disable" => Ok(Self::Disable),
+            "prefer" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify-ca" => Ok(Self::VerifyCa),
+            "verify-full" => Ok(Self::VerifyFull),
+            _ => Err(UnknownSslMode(text.to_owned())),
+        }
+    }
+}
+
+impl SslMode {
+    /// Returns what tokio-postgres does on the wire; how much is verified is the connector's part.
+    pub fn on_the_wire(self) -> Wire {
+        match self {
+            Self::Disable => Wire::Disable,
+            Self::Prefer => Wire::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => Wire::Require,
+        }
+    }
+}
+
+/// TLS settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file of trusted authorities cannot be read.
+    #[error("could not read the certificate authorities in `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// OpenSSL refuses the settings.
+    #[error("the TLS settings are not usable")]
+    Refused(#[from] native_tls::Error),
+}
+
+/// Returns the connector that verifies as `mode` says, trusting the system's authorities or those in
+/// `root_cert`, a PEM file.
+///
+/// # Errors
+///
+/// [`TlsError`] when the file is missing or is no certificate.
+pub fn tls(mode: SslMode, root_cert: Option<&PathBuf>) -> Result<MakeTlsConnector, TlsError> {
+    let mut builder = TlsConnector::builder();
+    if let Some(path) = root_cert {
+        let unreadable = |source| TlsError::Unreadable {
+            path: path.clone(),
+            source,
+        };
+        let pem = std::fs::read(path).map_err(unreadable)?;
+        builder.disable_built_in_roots(true);
+        for certificate in Certificate::stack_from_pem(&pem)? {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    builder.danger_accept_invalid_certs(matches!(mode, SslMode::Prefer | SslMode::Require));
+    builder.danger_accept_invalid_hostnames(!matches!(mode, SslMode::VerifyFull));
+    set_postgresql_alpn(&mut builder);
+    Ok(MakeTlsConnector::new(builder.build()?))
+}
+
+/// A server that could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server refused, or could not be reached.
+    #[error("could not connect to PostgreSQL")]
+    Refused(#[from] tokio_postgres::Error),
+    /// No answer came in time.
+    #[error("PostgreSQL did not answer within {0:?}")]
+    OutOfTime(Duration),
+}
+
+/// Connects within `patience`. The connection is a task of `tasks`, and ends with the client.
+///
+/// # Errors
+///
+/// [`ConnectError`]; it holds no password, whatever `config` holds.
+pub async fn connect(
+    config: &Config,
+    tls: MakeTlsConnector,
+    patience: Duration,
+    tasks: &Tasks,
+) -> Result<Client, ConnectError> {
+    let connecting = time::timeout(patience, config.connect(tls));
+    let out_of_time = |_elapsed| ConnectError::OutOfTime(patience);
+    let (client, connection) = connecting.await.map_err(out_of_time)??;
+    tasks.start("postgres connection", |_stop| async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "connection to PostgreSQL ended");
+        }
+    });
+    Ok(client)
+}

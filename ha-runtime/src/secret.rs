@@ -1,0 +1,86 @@
+//! Values that never print.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// A secret. `Debug` and `Display` show nothing of it; only [`Secret::reveal`] gives it out.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+/// A file that should hold a secret and does not.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The file cannot be read.
+    #[error("could not read the secret in `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file holds nothing.
+    #[error("the secret in `{}` is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// Reads a secret from a file, without the line end that editors add.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`] when the file cannot be read or is blank.
+    pub fn from_file(path: &Path) -> Result<Self, Unreadable> {
+        let io = |source| Unreadable::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let text = fs::read_to_string(path).map_err(io)?;
+        let value = text.trim_end_matches(['\n', '\r']);
+        if value.trim().is_empty() {
+            return Err(Unreadable::Empty {
+                path: path.to_owned(),
+            });
+        }
+        Ok(Self::new(value))
+    }
+
+    /// Returns the secret itself, for the one call that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_prints() {
+        let secret = Secret::new("hunter2");
+        assert!(!format!("{secret} {secret:?}").contains("hunter2"));
+    }
+}
