@@ -4,7 +4,12 @@
 //! observed come in as arguments, and what to do comes back as a value. So every rule that keeps two
 //! nodes from writing at once can be read, tested and simulated without a machine.
 
+pub mod agent;
+pub mod backup;
 pub mod epoch;
+pub mod failover;
+pub mod guard;
+pub mod lease;
 pub mod lsn;
 pub mod moment;
 pub mod node;

@@ -1,0 +1,715 @@
+//! One node's daemon as a state machine: it is told what happened, and says what to do.
+//!
+//! What must happen once (read the lease, write it, remember, call a person) comes back from
+//! [`Agent::handle`] as [`Action`]s. What must *be so* (whom to follow, until when PostgreSQL may
+//! accept writes) is asked for with [`Agent::duty`] and [`Agent::deadline`] as often as the caller
+//! likes, so that nothing is lost when one attempt at it fails.
+
+mod holding;
+mod watching;
+
+use std::time::Duration;
+
+use self::holding::Holding;
+use crate::failover::decision::{Decision, How, Policy, TakeOver};
+use crate::failover::observation::{Directory, PeerView, ServerView};
+use crate::guard::Deadline;
+use crate::lease::{
+    Condition, ETag, LeaseRecord, LeaseState, Nonce, Nonces, Position, SystemId, Timing, Unreadable,
+};
+use crate::{Epoch, Moment, NodeId, Timeline};
+
+/// How long the next try waits after one that failed at once, so that a store which refuses
+/// connections is not asked a thousand times a second. Short beside the 2.3 s between the third try
+/// and the soft deadline.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Who this agent is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster it belongs to.
+    pub cluster: String,
+    /// Its node.
+    pub node: NodeId,
+    /// The boot of its host.
+    pub boot_id: String,
+    /// Every node of the cluster.
+    pub members: Vec<NodeId>,
+}
+
+/// How this agent behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The times of the lease.
+    pub timing: Timing,
+    /// When it takes over.
+    pub policy: Policy,
+    /// For how long a primary may answer nothing before it is stopped and the lease released.
+    pub hang_after: Duration,
+    /// For how long a primary may take to start, crash recovery included.
+    pub start_within: Duration,
+    /// How many times in a minute a primary is started again before the lease is released.
+    pub restarts: u32,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A read of the lease was answered, or given up.
+    Read {
+        /// When it was sent.
+        asked_at: Moment,
+        /// What came back.
+        answer: ReadAnswer,
+    },
+    /// A write of the lease was answered, or given up.
+    Wrote {
+        /// The nonce of the write.
+        nonce: Nonce,
+        /// What came back.
+        answer: WriteAnswer,
+    },
+    /// The server and its guard were looked at.
+    Looked(Look),
+    /// Other nodes were asked how far they are.
+    Heard(Vec<PeerView>),
+}
+
+/// What a read of the lease brought.
+#[derive(Clone, Debug)]
+pub enum ReadAnswer {
+    /// The object, and its version.
+    Found(ETag, Box<LeaseRecord>),
+    /// There is no object.
+    Missing,
+    /// There is an object that this release cannot use.
+    Unusable(Unreadable),
+    /// No answer came in time, or an error.
+    Failed,
+}
+
+/// What a write of the lease brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteAnswer {
+    /// It is stored, as this version.
+    Stored(ETag),
+    /// The store says that its condition did not hold (412), that another write was under way (409)
+    /// or that there is no object (404). After a lost answer that can be said of a write which took
+    /// effect, so it decides nothing: a read does.
+    Refused,
+    /// No answer came in time, or an error.
+    Unknown,
+}
+
+/// What was seen of this node's own server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The server.
+    pub server: ServerView,
+    /// The deadline that guard holds; none when it is not armed or does not answer.
+    pub armed: Option<Deadline>,
+    /// Since when guard wants a renewal, because the machine was paused unseen.
+    pub wants_renewal_since: Option<Moment>,
+    /// What the server said, if it accepts writes.
+    pub primary: Option<PrimaryView>,
+    /// How long a server that could accept writes has answered nothing; zero while it answers.
+    pub silent_for: Duration,
+    /// Whether it says that it is still starting.
+    pub starting: bool,
+}
+
+/// A server that accepts writes, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrimaryView {
+    /// Its place in the log and its pace.
+    pub position: Position,
+    /// The identifier of its database.
+    pub system_id: SystemId,
+}
+
+/// What is to be done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read the lease, and come back with [`Event::Read`].
+    Read,
+    /// Write the lease, and come back with [`Event::Wrote`].
+    Write(Box<Write>),
+    /// Keep this on disk: no record below it is believed again.
+    Remember(Epoch, u64),
+    /// Call a person.
+    Alarm(Alarm),
+}
+
+/// One conditional write of the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// What is written.
+    pub record: LeaseRecord,
+    /// What must be there.
+    pub condition: Condition,
+}
+
+/// What a person should know of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// The store showed a record older than one seen before.
+    #[error(
+        "the store showed epoch {found} sequence {sequence}, and epoch {known} was seen before: it is not believed"
+    )]
+    WentBack {
+        /// The epoch it showed.
+        found: Epoch,
+        /// The sequence it showed.
+        sequence: u64,
+        /// The highest epoch seen.
+        known: Epoch,
+    },
+    /// The lease was lost to another holder while this node held it.
+    #[error("deposed: `{by}` holds epoch {epoch}")]
+    Deposed {
+        /// The new holder.
+        by: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The lease could not be renewed in time.
+    #[error("the lease of epoch {0} ran out unrenewed")]
+    RanOut(Epoch),
+    /// The lease is given up because the server cannot do its work.
+    #[error("the lease is released: {0}")]
+    Released(Reason),
+    /// The lease object cannot be used.
+    #[error(transparent)]
+    Unusable(Unreadable),
+    /// The promoted server is not on the timeline that was reserved.
+    #[error("promoted onto timeline {found}, and {reserved} was reserved")]
+    WrongTimeline {
+        /// Where it is.
+        found: Timeline,
+        /// Where it should be.
+        reserved: Timeline,
+    },
+}
+
+/// Why a holder gives its lease up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A command asked for it.
+    #[error("a command asked for it")]
+    Command,
+    /// The server was started again as often as is allowed.
+    #[error("PostgreSQL keeps ending")]
+    KeepsEnding,
+    /// The server accepts connections, or not even that, and answers nothing.
+    #[error("PostgreSQL answers nothing")]
+    AnswersNothing,
+    /// The server did not become primary in time.
+    #[error("PostgreSQL did not become primary in time")]
+    NotUpInTime,
+    /// The server was promoted onto a timeline that somebody else may be using.
+    #[error("PostgreSQL was promoted onto a timeline that was not reserved")]
+    WrongTimeline,
+}
+
+/// What this node has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Nothing is known of a lease: leave everything as it is.
+    Wait,
+    /// A standby, of `primary` if that is known to be open.
+    Follow {
+        /// The node to follow; none while the lease is this node's own and over, or is being taken.
+        primary: Option<NodeId>,
+        /// The timeline it writes on.
+        timeline: Timeline,
+    },
+    /// The primary, in `epoch`.
+    Lead {
+        /// The epoch of the lease.
+        epoch: Epoch,
+        /// How it becomes primary.
+        how: How,
+    },
+    /// Ended, so that the lease can be released.
+    End,
+}
+
+/// What guard should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardOrder {
+    /// Start PostgreSQL as the primary it was.
+    StartPrimary(Epoch),
+    /// Start it as a standby.
+    StartStandby,
+    /// Promote it. Before, the history files of the timelines below this one are filled.
+    Promote(Epoch, Timeline),
+    /// End it: clients are cut at once, walsenders have this long to drain.
+    End(Duration),
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No lease is known here.
+    #[error("no lease has been seen here yet")]
+    NoLease,
+    /// The order was planned in another epoch.
+    #[error("the order was planned at epoch {planned} and the lease is at {current}: plan again")]
+    OtherEpoch {
+        /// The order's.
+        planned: Epoch,
+        /// The lease's.
+        current: Epoch,
+    },
+    /// This node holds the lease.
+    #[error("this node is the primary already")]
+    AlreadyPrimary,
+    /// This node does not hold the lease.
+    #[error("this node does not hold the lease")]
+    NotPrimary,
+    /// The proof given for the fence is not one here.
+    #[error(
+        "the lease of `{0}` may still be in force: this node has watched it for {1:?} and needs the whole term"
+    )]
+    NotFenced(NodeId, Duration),
+    /// The server here cannot be promoted.
+    #[error("the server here is not a consistent standby")]
+    NotAStandby,
+    /// A write of the lease is under way.
+    #[error("the lease is being written at this moment: try again")]
+    Busy,
+}
+
+/// How the old primary is known to accept no more writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fenced {
+    /// This node has watched the lease stand for the whole term, or it was released.
+    LeaseOver,
+    /// Somebody else vouches for it: its instance was stopped, or a person typed `--unfenced`.
+    Vouched,
+}
+
+/// One node's daemon.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    identity: Identity,
+    settings: Settings,
+    nonces: Nonces,
+    seen: Option<Seen>,
+    highest: (Epoch, u64),
+    attempts: Vec<Attempt>,
+    reading: bool,
+    writing: bool,
+    highest_at: Option<Moment>,
+    poll_at: Option<Moment>,
+    role: Role,
+    look: Option<Look>,
+    peers: Vec<PeerView>,
+    last_decision: Option<Decision>,
+}
+
+/// The newest record, and since when it has been known to stand.
+#[derive(Clone, Debug)]
+struct Seen {
+    etag: ETag,
+    record: LeaseRecord,
+    since: Moment,
+    missing: bool,
+}
+
+/// A write whose effect is not known yet.
+#[derive(Clone, Debug)]
+struct Attempt {
+    asked_at: Moment,
+    record: LeaseRecord,
+    how: How,
+}
+
+#[derive(Clone, Debug)]
+enum Role {
+    Watching,
+    Holding(Box<Holding>),
+}
+
+impl Agent {
+    /// Returns an agent that knows nothing but the highest record it ever believed, as it kept it on
+    /// disk. `seed` is a random number, drawn anew for each agent.
+    pub fn new(identity: Identity, settings: Settings, highest: (Epoch, u64), seed: u128) -> Self {
+        Self {
+            identity,
+            settings,
+            nonces: Nonces::new(seed),
+            seen: None,
+            highest,
+            attempts: Vec::new(),
+            reading: false,
+            writing: false,
+            highest_at: None,
+            poll_at: None,
+            role: Role::Watching,
+            look: None,
+            peers: Vec::new(),
+            last_decision: None,
+        }
+    }
+
+    /// Takes in what happened, at `now`, and returns what to do about it.
+    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Read { asked_at, answer } => {
+                self.reading = false;
+                self.read(now, asked_at, answer, &mut actions);
+            }
+            Event::Wrote { nonce, answer } => {
+                self.writing = false;
+                self.wrote(now, &nonce, answer, &mut actions);
+            }
+            Event::Looked(look) => self.look = Some(look),
+            Event::Heard(peers) => self.peers = peers,
+        }
+        match self.role {
+            Role::Watching => self.watch(now, &mut actions),
+            Role::Holding(_) => self.hold(now, &mut actions),
+        }
+        actions
+    }
+
+    /// Returns what this node has to be.
+    pub fn duty(&self) -> Duty {
+        if let Role::Holding(held) = &self.role {
+            if held.releasing.is_some() {
+                return Duty::End;
+            }
+            return Duty::Lead {
+                epoch: held.record.epoch,
+                how: held.how,
+            };
+        }
+        let Some(seen) = &self.seen else {
+            return Duty::Wait;
+        };
+        let record = &seen.record;
+        let timeline = record
+            .position
+            .map_or(record.highest_timeline, |it| it.timeline);
+        let open = record.state == LeaseState::Open && record.holder.node != self.identity.node;
+        Duty::Follow {
+            primary: open.then(|| record.holder.node.clone()),
+            timeline,
+        }
+    }
+
+    /// Returns what guard should do now. How a node comes to follow is not guard's to say: its
+    /// directory may have to be rewound first.
+    pub fn guard_order(&self) -> Option<GuardOrder> {
+        let server = self.look.as_ref()?.server;
+        match (self.duty(), server) {
+            (Duty::Lead { epoch, .. }, ServerView::Ended(Directory::Primary)) => {
+                Some(GuardOrder::StartPrimary(epoch))
+            }
+            (Duty::Lead { .. }, ServerView::Ended(Directory::Standby)) => {
+                Some(GuardOrder::StartStandby)
+            }
+            (
+                Duty::Lead {
+                    epoch,
+                    how: How::Promote(timeline),
+                },
+                ServerView::Following(_),
+            ) => Some(GuardOrder::Promote(epoch, timeline)),
+            // Somebody else may be writing at this moment: there is no time to drain.
+            (Duty::Follow { .. }, ServerView::MayWrite) => Some(GuardOrder::End(Duration::ZERO)),
+            (Duty::End, ServerView::MayWrite | ServerView::Following(_) | ServerView::Silent) => {
+                Some(GuardOrder::End(self.time_to_drain()))
+            }
+            (
+                Duty::Lead { .. } | Duty::Follow { .. } | Duty::End | Duty::Wait,
+                ServerView::Unguarded
+                | ServerView::Silent
+                | ServerView::Ended(_)
+                | ServerView::MayWrite
+                | ServerView::Following(_),
+            ) => None,
+        }
+    }
+
+    /// Returns until when this node may accept writes, for guard; none if it holds no lease.
+    pub fn deadline(&self) -> Option<Deadline> {
+        let Role::Holding(held) = &self.role else {
+            return None;
+        };
+        let Timing { soft, hard, .. } = self.settings.timing;
+        let asked_at = held.confirmed_at;
+        Some(Deadline {
+            epoch: held.record.epoch,
+            asked_at,
+            soft: asked_at + soft,
+            hard: asked_at + hard,
+        })
+    }
+
+    /// Returns the newest record known, and for how long it is known to have stood.
+    pub fn lease(&self, now: Moment) -> Option<(&LeaseRecord, Duration)> {
+        if let Role::Holding(held) = &self.role {
+            return Some((&held.record, now.longest_since(held.confirmed_at)));
+        }
+        self.seen
+            .as_ref()
+            .map(|it| (&it.record, now.shortest_since(it.since)))
+    }
+
+    /// Says whether this node holds the lease at `now`, and has opened for writes.
+    pub fn is_primary(&self, now: Moment) -> bool {
+        let Role::Holding(held) = &self.role else {
+            return false;
+        };
+        held.open && !now.has_reached(held.confirmed_at + self.settings.timing.soft)
+    }
+
+    /// Says whether this node holds the lease, open or not.
+    pub fn holds(&self) -> bool {
+        matches!(self.role, Role::Holding(_))
+    }
+
+    /// Returns what this node decided last about taking over; none while it holds the lease.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.last_decision.as_ref()
+    }
+
+    /// Carries out a command to take the lease, planned when the lease was at `planned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with nothing changed.
+    pub fn take(
+        &mut self,
+        now: Moment,
+        planned: Epoch,
+        fenced: Fenced,
+    ) -> Result<Vec<Action>, Refused> {
+        let seen = self.expect(planned)?;
+        if self.holds() {
+            return Err(Refused::AlreadyPrimary);
+        }
+        let age = now.shortest_since(seen.since);
+        let over = seen.record.state == LeaseState::Released || age >= self.settings.timing.term;
+        if fenced == Fenced::LeaseOver && !over {
+            return Err(Refused::NotFenced(seen.record.holder.node.clone(), age));
+        }
+        let server = self.look.as_ref().map(|it| it.server);
+        if !matches!(server, Some(ServerView::Following(_))) {
+            return Err(Refused::NotAStandby);
+        }
+        if self.writing {
+            return Err(Refused::Busy);
+        }
+        let how = How::Promote(seen.record.highest_timeline.next());
+        let mut actions = Vec::new();
+        self.challenge(
+            now,
+            TakeOver {
+                epoch: planned.next(),
+                how,
+            },
+            &mut actions,
+        );
+        Ok(actions)
+    }
+
+    /// Carries out a command to stop PostgreSQL and release the lease, planned when the lease was at
+    /// `planned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with nothing changed.
+    pub fn release(&mut self, planned: Epoch) -> Result<(), Refused> {
+        self.expect(planned)?;
+        let Role::Holding(held) = &mut self.role else {
+            return Err(Refused::NotPrimary);
+        };
+        held.releasing = Some(Reason::Command);
+        Ok(())
+    }
+
+    fn expect(&self, planned: Epoch) -> Result<&Seen, Refused> {
+        let seen = self.seen.as_ref().ok_or(Refused::NoLease)?;
+        let current = seen.record.epoch.max(self.highest.0);
+        if current != planned {
+            return Err(Refused::OtherEpoch { planned, current });
+        }
+        Ok(seen)
+    }
+
+    /// Takes in the answer to a read.
+    fn read(
+        &mut self,
+        now: Moment,
+        asked_at: Moment,
+        answer: ReadAnswer,
+        actions: &mut Vec<Action>,
+    ) {
+        match answer {
+            ReadAnswer::Failed => {}
+            ReadAnswer::Unusable(why) => actions.push(Action::Alarm(Alarm::Unusable(why))),
+            ReadAnswer::Missing => self.missing(now, actions),
+            ReadAnswer::Found(etag, record) => self.found(now, asked_at, etag, *record, actions),
+        }
+    }
+
+    /// A missing object is not a free lease: a holder in term writes it again, and to anybody else
+    /// the record that was there last still stands.
+    fn missing(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Some(seen) = &mut self.seen {
+            seen.missing = true;
+        }
+        if self.holds() && !self.writing {
+            self.renew(now, Condition::Missing, actions);
+        }
+    }
+
+    fn found(
+        &mut self,
+        now: Moment,
+        asked_at: Moment,
+        etag: ETag,
+        record: LeaseRecord,
+        actions: &mut Vec<Action>,
+    ) {
+        if record.order() < self.highest {
+            // An answer that overtook a later one is no news. One that was asked for after the later
+            // record was seen says that the store went back.
+            let overtaken = self.highest_at.is_some_and(|it| it.has_reached(asked_at));
+            if !overtaken {
+                let (found, sequence) = record.order();
+                let known = self.highest.0;
+                actions.push(Action::Alarm(Alarm::WentBack {
+                    found,
+                    sequence,
+                    known,
+                }));
+            }
+            return;
+        }
+        self.remember(now, &record, actions);
+        let ours = self
+            .attempts
+            .iter()
+            .position(|it| it.record.nonce == record.nonce);
+        if let Some(at) = ours {
+            let attempt = self.attempts.remove(at);
+            self.confirm(now, etag, attempt);
+            return;
+        }
+        if let Role::Holding(held) = &mut self.role {
+            if held.record.nonce == record.nonce {
+                return;
+            }
+            // A write of the agent that ran here before this one has taken effect after all.
+            if held.record.holder == record.holder && held.record.epoch == record.epoch {
+                held.adopt(now, etag, record);
+                return;
+            }
+            let (by, epoch) = (record.holder.node.clone(), record.epoch);
+            self.role = Role::Watching;
+            actions.push(Action::Alarm(Alarm::Deposed { by, epoch }));
+        }
+        self.note(now, etag, record);
+    }
+
+    /// Takes in the answer to a write.
+    fn wrote(
+        &mut self,
+        now: Moment,
+        nonce: &Nonce,
+        answer: WriteAnswer,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(at) = self
+            .attempts
+            .iter()
+            .position(|it| it.record.nonce == *nonce)
+        else {
+            return; // A read has shown it already.
+        };
+        match answer {
+            WriteAnswer::Stored(etag) => {
+                let attempt = self.attempts.remove(at);
+                self.remember(now, &attempt.record, actions);
+                self.confirm(now, etag, attempt);
+            }
+            WriteAnswer::Refused | WriteAnswer::Unknown => {
+                self.look_again(actions);
+                // The next try is as good as a read, and need not wait for it: if the lost write
+                // took effect, the try is refused, and the read shows the lost one's nonce.
+                if let Role::Holding(held) = &mut self.role {
+                    held.write_at = now + PAUSE;
+                }
+            }
+        }
+    }
+
+    /// Makes the lease this node's: the store holds what `attempt` wrote.
+    fn confirm(&mut self, now: Moment, etag: ETag, attempt: Attempt) {
+        let Attempt {
+            asked_at,
+            record,
+            how,
+        } = attempt;
+        self.attempts
+            .retain(|it| it.record.order() > record.order());
+        self.note(now, etag.clone(), record.clone());
+        let next = asked_at + self.settings.timing.renew_every;
+        match &mut self.role {
+            _ if record.state == LeaseState::Released => self.role = Role::Watching,
+            Role::Holding(held) if held.record.epoch == record.epoch => {
+                held.etag = etag;
+                if asked_at.has_reached(held.confirmed_at) {
+                    held.confirmed_at = asked_at;
+                }
+                held.open |= record.state == LeaseState::Open;
+                held.record = record;
+                held.write_at = next;
+            }
+            Role::Holding(_) | Role::Watching => {
+                let open = record.state == LeaseState::Open;
+                self.look = None; // What was seen before the lease was held says nothing of after.
+                let held = Holding::new(now, etag, record, how, asked_at, next, open);
+                self.role = Role::Holding(Box::new(held));
+            }
+        }
+    }
+
+    /// Notes which version stands, and since when that is known.
+    fn note(&mut self, now: Moment, etag: ETag, record: LeaseRecord) {
+        match &mut self.seen {
+            Some(seen) if seen.etag == etag => seen.missing = false,
+            Some(_) | None => {
+                self.seen = Some(Seen {
+                    etag,
+                    record,
+                    since: now,
+                    missing: false,
+                });
+            }
+        }
+    }
+
+    fn remember(&mut self, now: Moment, record: &LeaseRecord, actions: &mut Vec<Action>) {
+        if record.order() > self.highest {
+            self.highest = record.order();
+            self.highest_at = Some(now);
+            actions.push(Action::Remember(record.epoch, record.sequence));
+        }
+    }
+
+    fn look_again(&mut self, actions: &mut Vec<Action>) {
+        if !self.reading {
+            self.reading = true;
+            actions.push(Action::Read);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What an agent does while the lease is not its node's: look, and take it when that is right.
+
+use super::holding::Holding;
+use super::{Action, Agent, Attempt, Role, Write};
+use crate::Moment;
+use crate::failover::decision::{self, Decision, How, TakeOver};
+use crate::failover::observation::{LeaseView, Observation, ServerView};
+use crate::lease::{Condition, FORMAT, Holder, LeaseRecord, LeaseState};
+
+impl Agent {
+    pub(super) fn watch(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.reading && self.poll_at.is_none_or(|it| now.has_reached(it)) {
+            self.poll_at = Some(now + self.settings.timing.poll_every);
+            self.look_again(actions);
+        }
+        if self.writing || self.adopt(now) {
+            return;
+        }
+        let decision = decision::decide(&self.observe(now), &self.settings.policy);
+        if let Decision::TakeOver(take_over) = decision {
+            self.challenge(now, take_over, actions);
+        }
+        self.last_decision = Some(decision);
+    }
+
+    /// Continues the term of the agent that ran here before this one: the boot is the same, and so
+    /// is guard, whose deadline is of the lease's epoch and is not over.
+    fn adopt(&mut self, now: Moment) -> bool {
+        let (Some(seen), Some(look)) = (&self.seen, &self.look) else {
+            return false;
+        };
+        let Some(armed) = look.armed else {
+            return false;
+        };
+        let ours = seen.record.holder == self.holder() && seen.record.epoch == armed.epoch;
+        let held = matches!(seen.record.state, LeaseState::Open | LeaseState::Taking);
+        let runs = matches!(look.server, ServerView::MayWrite | ServerView::Following(_));
+        if !ours || !held || !runs || now.has_reached(armed.soft) {
+            return false;
+        }
+        let record = seen.record.clone();
+        let how = How::Promote(record.highest_timeline);
+        let open = record.state == LeaseState::Open;
+        let etag = seen.etag.clone();
+        self.last_decision = None;
+        let held = Holding::new(now, etag, record, how, armed.asked_at, now, open);
+        self.role = Role::Holding(Box::new(held));
+        true
+    }
+
+    /// Writes this node's name into the lease, if it still stands as it was seen.
+    pub(super) fn challenge(&mut self, now: Moment, taken: TakeOver, actions: &mut Vec<Action>) {
+        let Some(seen) = &self.seen else {
+            return;
+        };
+        let condition = if seen.missing {
+            Condition::Missing
+        } else {
+            Condition::Match(seen.etag.clone())
+        };
+        let highest_timeline = match taken.how {
+            How::Resume => seen.record.highest_timeline,
+            How::Promote(timeline) => timeline,
+        };
+        let record = LeaseRecord {
+            epoch: taken.epoch.max(self.highest.0.next()),
+            state: LeaseState::Taking,
+            highest_timeline,
+            ..seen.record.clone()
+        };
+        self.write(now, record, taken.how, condition, actions);
+    }
+
+    /// Sends a write, and keeps its nonce until it is known what became of it.
+    pub(super) fn write(
+        &mut self,
+        now: Moment,
+        record: LeaseRecord,
+        how: How,
+        condition: Condition,
+        actions: &mut Vec<Action>,
+    ) {
+        let tried = self
+            .attempts
+            .iter()
+            .map(|it| it.record.sequence)
+            .max()
+            .unwrap_or(0);
+        let record = LeaseRecord {
+            format: FORMAT,
+            sequence: self.highest.1.max(tried) + 1,
+            nonce: self.nonces.draw(),
+            holder: self.holder(),
+            members: self.identity.members.clone(),
+            ..record
+        };
+        self.writing = true;
+        self.attempts.push(Attempt {
+            asked_at: now,
+            record: record.clone(),
+            how,
+        });
+        actions.push(Action::Write(Box::new(Write { record, condition })));
+    }
+
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            node: self.identity.node.clone(),
+            boot_id: self.identity.boot_id.clone(),
+        }
+    }
+
+    fn observe(&self, now: Moment) -> Observation {
+        let lease = self.seen.as_ref().map(|seen| LeaseView {
+            holder: seen.record.holder.node.clone(),
+            epoch: seen.record.epoch,
+            state: seen.record.state,
+            age: now.shortest_since(seen.since),
+            position: seen.record.position,
+            highest_timeline: seen.record.highest_timeline,
+        });
+        Observation {
+            node: self.identity.node.clone(),
+            lease,
+            server: self
+                .look
+                .as_ref()
+                .map_or(ServerView::Unguarded, |it| it.server),
+            peers: self.peers.clone(),
+        }
+    }
+}

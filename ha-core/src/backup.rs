@@ -1,0 +1,9 @@
+//! Backups as values: what one consists of, which log it needs, and which one reaches a target.
+
+pub mod chain;
+pub mod manifest;
+pub mod restore;
+
+pub use chain::Lineage;
+pub use manifest::{BackupId, Manifest, Summary, WallTime};
+pub use restore::{Target, choose};

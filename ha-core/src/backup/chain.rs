@@ -1,0 +1,135 @@
+//! Which log a backup needs, and where it has gaps.
+
+use std::collections::BTreeSet;
+
+use crate::lsn::{Ancestor, SegmentName, SegmentSize};
+use crate::{Lsn, Timeline};
+
+/// One timeline and the ancestors it grew from: the only log along which it can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    timeline: Timeline,
+    ancestors: Vec<Ancestor>,
+}
+
+impl Lineage {
+    /// Returns the lineage of `timeline`, whose history file names `ancestors`, oldest first.
+    pub fn new(timeline: Timeline, ancestors: Vec<Ancestor>) -> Self {
+        Self {
+            timeline,
+            ancestors,
+        }
+    }
+
+    /// Returns the timeline at its end.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
+    /// Says whether replay towards this timeline passes `lsn` on `timeline`.
+    pub fn passes(&self, timeline: Timeline, lsn: Lsn) -> bool {
+        if timeline == self.timeline {
+            return true;
+        }
+        let left = self.ancestors.iter().find(|it| it.timeline == timeline);
+        left.is_some_and(|it| lsn <= it.left_at)
+    }
+
+    /// Returns, for each ancestor, the positions between which its log belongs to this lineage.
+    pub fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn, Lsn)> {
+        let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|it| it.left_at));
+        let ends = self.ancestors.iter();
+        begins
+            .zip(ends)
+            .map(|(begin, ancestor)| (ancestor.timeline, begin, ancestor.left_at))
+    }
+
+    /// Says whether `segment` is a whole segment of an ancestor that ends before that ancestor was
+    /// left. PostgreSQL marks such segments as archived when it promotes, and never sends them.
+    pub fn is_whole_before_a_fork(&self, segment: SegmentName, size: SegmentSize) -> bool {
+        let start = segment.start(size);
+        let Some(end) = start.get().checked_add(size.bytes()).map(Lsn::new) else {
+            return false;
+        };
+        self.stretches().any(|(timeline, begin, left_at)| {
+            timeline == segment.timeline && begin < end && end <= left_at
+        })
+    }
+}
+
+/// Returns the segments that hold the log from `start` up to, and not including, `stop`.
+pub fn needed(
+    timeline: Timeline,
+    start: Lsn,
+    stop: Lsn,
+    size: SegmentSize,
+) -> impl Iterator<Item = SegmentName> {
+    let first = SegmentName::containing(timeline, start, size);
+    std::iter::successors(Some(first), move |it| Some(it.next(size)))
+        .take_while(move |it| it.start(size) < stop)
+}
+
+/// Returns the segments of `needed` that are not among those `held`.
+pub fn gaps(
+    needed: impl Iterator<Item = SegmentName>,
+    held: &BTreeSet<SegmentName>,
+) -> Vec<SegmentName> {
+    needed.filter(|it| !held.contains(it)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    #[test]
+    fn follows_a_timeline_only_as_far_as_it_was_followed() {
+        let lineage = lineage();
+
+        assert!(lineage.passes(timeline(1), Lsn::new(100 << 20)));
+        assert!(!lineage.passes(timeline(1), Lsn::new((100 << 20) + 1)));
+        assert!(!lineage.passes(timeline(2), Lsn::new(1)));
+        assert!(lineage.passes(timeline(3), Lsn::new(u64::MAX)));
+    }
+
+    #[test]
+    fn the_segment_in_which_a_timeline_was_left_is_not_whole() {
+        let lineage = lineage();
+        let segment = |lsn: u64| SegmentName::containing(timeline(1), Lsn::new(lsn << 20), SIZE);
+
+        assert!(lineage.is_whole_before_a_fork(segment(80), SIZE));
+        assert!(!lineage.is_whole_before_a_fork(segment(96), SIZE));
+        assert!(!lineage.is_whole_before_a_fork(segment(112), SIZE));
+        let of_another = SegmentName::containing(timeline(2), Lsn::new(0), SIZE);
+        assert!(!lineage.is_whole_before_a_fork(of_another, SIZE));
+    }
+
+    #[test]
+    fn finds_each_segment_that_is_missing() {
+        let range = || needed(timeline(1), Lsn::new(17 << 20), Lsn::new(64 << 20), SIZE);
+        let held: BTreeSet<_> = range().skip(1).take(1).collect();
+
+        assert_eq!(range().count(), 3);
+        let names: Vec<_> = gaps(range(), &held)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            names,
+            ["000000010000000000000001", "000000010000000000000003"]
+        );
+    }
+
+    fn lineage() -> Lineage {
+        let left = Ancestor {
+            timeline: timeline(1),
+            left_at: Lsn::new(100 << 20),
+        };
+        Lineage::new(timeline(3), vec![left])
+    }
+
+    fn timeline(number: u32) -> Timeline {
+        Timeline::new(number).unwrap()
+    }
+}

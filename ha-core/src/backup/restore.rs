@@ -1,0 +1,220 @@
+//! Which backup reaches a target.
+
+use std::fmt;
+
+use crate::Lsn;
+use crate::backup::{BackupId, Lineage, Summary, WallTime};
+
+/// How far a restored cluster replays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the end of what is archived.
+    Latest,
+    /// To the last commit at or before this time.
+    Time(WallTime),
+    /// Past the record at this position.
+    Lsn(Lsn),
+    /// To the restore point of this name (`pg_create_restore_point`).
+    Name(String),
+    /// To the commit of this transaction.
+    Xid(u64),
+}
+
+/// No backup can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoBackup {
+    /// There is none at all.
+    #[error("there is no backup in the archive")]
+    None,
+    /// Each ended after the target, or lies on a timeline that the target is not reached by.
+    #[error(
+        "no backup ended before the target; the earliest that can be restored to is the end of `{earliest}`, at {lsn}"
+    )]
+    AllTooLate {
+        /// The oldest backup.
+        earliest: BackupId,
+        /// The position at which it is consistent.
+        lsn: Lsn,
+        /// The time at which it ended.
+        time: WallTime,
+    },
+    /// None lies on the way to the newest timeline.
+    #[error("no backup lies on the history of the newest timeline")]
+    OtherHistory,
+    /// A named point or a transaction does not say when it was.
+    #[error(
+        "there are {count} backups, and a restore point or a transaction does not say which ended before it: name one with `--backup`"
+    )]
+    Ambiguous {
+        /// How many there are.
+        count: usize,
+    },
+    /// The one asked for is not there.
+    #[error("there is no backup `{0}`")]
+    Unknown(BackupId),
+    /// The one asked for ended after the target.
+    #[error("backup `{id}` ended at {lsn}, after the target")]
+    TooLate {
+        /// The backup.
+        id: BackupId,
+        /// The position at which it is consistent.
+        lsn: Lsn,
+    },
+}
+
+/// Returns the newest of `backups` from which `target` can be reached along `lineage`, or `asked`
+/// if it can.
+///
+/// # Errors
+///
+/// [`NoBackup`], which says what is possible instead.
+pub fn choose<'a>(
+    backups: &'a [Summary],
+    lineage: &Lineage,
+    target: &Target,
+    asked: Option<&BackupId>,
+) -> Result<&'a Summary, NoBackup> {
+    if let Some(asked) = asked {
+        let found = backups.iter().find(|it| it.id == *asked);
+        let found = found.ok_or_else(|| NoBackup::Unknown(asked.clone()))?;
+        if reaches(found, target) {
+            return Ok(found);
+        }
+        return Err(NoBackup::TooLate {
+            id: asked.clone(),
+            lsn: found.stop_lsn,
+        });
+    }
+
+    let on_the_way: Vec<&Summary> = backups
+        .iter()
+        .filter(|it| lineage.passes(it.timeline, it.stop_lsn))
+        .collect();
+    let Some(earliest) = on_the_way.iter().min_by_key(|it| it.stopped_at) else {
+        return Err(if backups.is_empty() {
+            NoBackup::None
+        } else {
+            NoBackup::OtherHistory
+        });
+    };
+    if matches!(target, Target::Name(_) | Target::Xid(_)) && on_the_way.len() > 1 {
+        return Err(NoBackup::Ambiguous {
+            count: on_the_way.len(),
+        });
+    }
+    let in_time = on_the_way.iter().filter(|it| reaches(it, target));
+    let newest = in_time.max_by_key(|it| (it.stop_lsn, &it.id));
+    newest.copied().ok_or_else(|| NoBackup::AllTooLate {
+        earliest: earliest.id.clone(),
+        lsn: earliest.stop_lsn,
+        time: earliest.stopped_at,
+    })
+}
+
+fn reaches(backup: &Summary, target: &Target) -> bool {
+    match target {
+        Target::Latest | Target::Name(_) | Target::Xid(_) => true,
+        Target::Time(time) => backup.stopped_at <= *time,
+        Target::Lsn(lsn) => backup.stop_lsn <= *lsn,
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("the end of the archive"),
+            Self::Time(time) => write!(f, "{} µs after 1970", time.as_micros()),
+            Self::Lsn(lsn) => write!(f, "position {lsn}"),
+            Self::Name(name) => write!(f, "restore point `{name}`"),
+            Self::Xid(xid) => write!(f, "transaction {xid}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Timeline;
+    use crate::lsn::Ancestor;
+
+    proptest! {
+        /// However the backups lie, the chosen one ended before the target, and none that did is
+        /// newer.
+        #[test]
+        fn chooses_the_newest_that_ended_before_the_target(
+            ends in prop::collection::vec(1_i64..100, 0..8),
+            target in 1_i64..100,
+        ) {
+            let backups: Vec<_> = ends.iter().enumerate().map(|(n, end)| backup(n, 1, *end)).collect();
+            let time = Target::Time(WallTime::from_micros(target));
+            let newest = ends.iter().copied().filter(|it| *it <= target).max();
+
+            let chosen = choose(&backups, &first(), &time, None).ok();
+
+            prop_assert_eq!(chosen.map(|it| it.stopped_at.as_micros()), newest);
+        }
+    }
+
+    #[test]
+    fn says_what_is_possible_when_the_target_is_too_early() {
+        let backups = [backup(0, 1, 50), backup(1, 1, 70)];
+        let time = Target::Time(WallTime::from_micros(49));
+
+        let refused = choose(&backups, &first(), &time, None).unwrap_err();
+
+        assert_eq!(
+            refused.to_string(),
+            "no backup ended before the target; the earliest that can be restored to is the end of \
+             `20261120T201500Z-00000000`, at 0/32"
+        );
+        assert_eq!(choose(&[], &first(), &time, None), Err(NoBackup::None));
+    }
+
+    #[test]
+    fn leaves_out_what_was_taken_on_a_history_that_was_abandoned() {
+        let left = Ancestor {
+            timeline: Timeline::FIRST,
+            left_at: Lsn::new(60),
+        };
+        let lineage = Lineage::new(Timeline::new(2).unwrap(), vec![left]);
+        let backups = [backup(0, 1, 50), backup(1, 1, 70)];
+
+        let chosen = choose(&backups, &lineage, &Target::Latest, None).unwrap();
+
+        assert_eq!(chosen.id, backups[0].id);
+        let abandoned = &backups[1..];
+        let refused = choose(abandoned, &lineage, &Target::Latest, None);
+        assert_eq!(refused, Err(NoBackup::OtherHistory));
+    }
+
+    #[test]
+    fn asks_which_backup_where_the_target_has_no_time() {
+        let backups = [backup(0, 1, 50), backup(1, 1, 70)];
+        let name = Target::Name("before the migration".to_owned());
+
+        let refused = choose(&backups, &first(), &name, None);
+        assert_eq!(refused, Err(NoBackup::Ambiguous { count: 2 }));
+
+        let chosen = choose(&backups, &first(), &name, Some(&backups[0].id)).unwrap();
+        assert_eq!(chosen.id, backups[0].id);
+    }
+
+    fn first() -> Lineage {
+        Lineage::new(Timeline::FIRST, Vec::new())
+    }
+
+    fn backup(number: usize, timeline: u32, end: i64) -> Summary {
+        Summary {
+            id: format!("20261120T201500Z-{number:08x}").parse().unwrap(),
+            timeline: Timeline::new(timeline).unwrap(),
+            start_lsn: Lsn::new(1),
+            stop_lsn: Lsn::new(end.unsigned_abs()),
+            started_at: WallTime::from_micros(0),
+            stopped_at: WallTime::from_micros(end),
+            raw_bytes: 0,
+            stored_bytes: 0,
+        }
+    }
+}

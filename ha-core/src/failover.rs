@@ -1,0 +1,4 @@
+//! Deciding who should be primary, and writing down how that will be brought about.
+
+pub mod decision;
+pub mod observation;

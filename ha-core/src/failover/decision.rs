@@ -1,0 +1,387 @@
+//! Whether this node takes over, and if not, why not.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::observation::{Directory, LeaseView, Observation, Progress, ServerView};
+use crate::lease::LeaseState;
+use crate::{Epoch, Lsn, NodeId, Timeline};
+
+/// What the operator allows without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long one version of the lease must have stood.
+    pub term: Duration,
+    /// Whether this node may take over without a command: it stands in the primary region.
+    pub automatic: bool,
+    /// How many bytes of log may be missing in an automatic failover.
+    pub max_loss_bytes: u64,
+    /// How much longer than the term a node waits for one that has more log than it.
+    pub patience_for_better: Duration,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Leave the cluster as it is.
+    Hold(Hold),
+    /// Take the lease.
+    TakeOver(TakeOver),
+    /// Leave the cluster as it is and call a person.
+    Escalate(Escalation),
+}
+
+/// How the lease is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The epoch of the new term.
+    pub epoch: Epoch,
+    /// How the server becomes primary.
+    pub how: How,
+}
+
+/// How a server becomes primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It was the primary and nobody followed it: it is started again, on its own timeline.
+    Resume,
+    /// It is promoted, onto this timeline, which nobody else uses.
+    Promote(Timeline),
+}
+
+/// Why nothing is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// No lease was ever seen; only `failover-ctl init` creates the first.
+    NoLease,
+    /// A person has asked for quiet.
+    Paused,
+    /// The holder may still be writing, for this long.
+    LeaseInForce(Duration),
+    /// This node gave the lease up, and lets others go first for this long.
+    StandsBack(Duration),
+    /// This node takes over only by command.
+    ByCommandOnly,
+    /// No primary was ever open, so the node that `init` named comes first.
+    NeverOpened,
+    /// This node's server cannot become primary now.
+    NotConsistent,
+    /// This node's own server has not ended yet.
+    OwnServerRuns,
+    /// Another node has more of the log, and is given time to go first.
+    AnotherHasMore(NodeId),
+}
+
+/// Why a person is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Escalation {
+    /// This node follows another timeline than the last primary wrote.
+    OnAnotherTimeline {
+        /// This node's.
+        here: Timeline,
+        /// The last primary's.
+        there: Timeline,
+    },
+    /// More would be lost than may be lost without being asked.
+    WouldLose {
+        /// The bytes known to be missing here.
+        bytes: u64,
+        /// The bytes that may be missing.
+        allowed: u64,
+    },
+}
+
+/// Decides whether the node that sees this takes over.
+///
+/// The checks run from those that protect the data to those that restore service. What a lease in
+/// force says outweighs every witness: a primary that cannot be reached can still be writing.
+pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
+    let Some(lease) = &seen.lease else {
+        return Decision::Hold(Hold::NoLease);
+    };
+    if lease.state == LeaseState::Paused {
+        return Decision::Hold(Hold::Paused);
+    }
+    // Only this node's agent writes this node's name, so once its own server has ended nobody
+    // writes in its term, and the compare-and-swap settles who comes next.
+    if lease.holder == seen.node && lease.state != LeaseState::Released {
+        return come_back(lease, seen.server);
+    }
+    if lease.state != LeaseState::Released && lease.age < policy.term {
+        return Decision::Hold(Hold::LeaseInForce(policy.term.saturating_sub(lease.age)));
+    }
+    if lease.holder == seen.node {
+        // It gave the lease up because its server hung or kept crashing: the others go first.
+        if lease.position.is_some() && lease.age < policy.term {
+            return Decision::Hold(Hold::StandsBack(policy.term.saturating_sub(lease.age)));
+        }
+        return come_back(lease, seen.server);
+    }
+    if !policy.automatic {
+        return Decision::Hold(Hold::ByCommandOnly);
+    }
+    let Some(last) = lease.position else {
+        return Decision::Hold(Hold::NeverOpened);
+    };
+    let ServerView::Following(own) = seen.server else {
+        return Decision::Hold(Hold::NotConsistent);
+    };
+    if own.timeline != last.timeline {
+        let (here, there) = (own.timeline, last.timeline);
+        return Decision::Escalate(Escalation::OnAnotherTimeline { here, there });
+    }
+    let bytes = last.flush_lsn.bytes_since(own.received);
+    if bytes > policy.max_loss_bytes {
+        let allowed = policy.max_loss_bytes;
+        return Decision::Escalate(Escalation::WouldLose { bytes, allowed });
+    }
+    let waited = lease.state != LeaseState::Released
+        && lease.age >= policy.term + policy.patience_for_better;
+    if let Some(better) = better_than(own, seen).filter(|_| !waited) {
+        return Decision::Hold(Hold::AnotherHasMore(better));
+    }
+    take_over(lease)
+}
+
+/// Decides about a lease that this node held before its agent, its guard or its host restarted.
+fn come_back(lease: &LeaseView, server: ServerView) -> Decision {
+    match server {
+        ServerView::Ended(Directory::Primary) => Decision::TakeOver(TakeOver {
+            epoch: lease.epoch.next(),
+            how: How::Resume,
+        }),
+        ServerView::Following(_) => take_over(lease),
+        ServerView::Ended(Directory::Empty | Directory::Standby | Directory::Rewinding)
+        | ServerView::Unguarded
+        | ServerView::Silent => Decision::Hold(Hold::NotConsistent),
+        ServerView::MayWrite => Decision::Hold(Hold::OwnServerRuns),
+    }
+}
+
+fn take_over(lease: &LeaseView) -> Decision {
+    let how = How::Promote(lease.highest_timeline.next());
+    Decision::TakeOver(TakeOver {
+        epoch: lease.epoch.next(),
+        how,
+    })
+}
+
+/// Returns the node that has the most of the log, if that is not this one. Positions compare only
+/// within one timeline.
+fn better_than(own: Progress, seen: &Observation) -> Option<NodeId> {
+    let received = |it: &&super::observation::PeerView| -> Option<Lsn> {
+        let progress = it.progress.filter(|_| it.automatic)?;
+        (progress.timeline == own.timeline).then_some(progress.received)
+    };
+    let best = seen.peers.iter().max_by_key(received)?;
+    received(&best)
+        .filter(|it| *it > own.received)
+        .map(|_| best.node.clone())
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLease => {
+                f.write_str("no lease has been seen; `failover-ctl init` creates the first")
+            }
+            Self::Paused => f.write_str("the cluster is paused"),
+            Self::LeaseInForce(left) => {
+                write!(f, "the lease is in force for {:.1} s", left.as_secs_f64())
+            }
+            Self::StandsBack(left) => {
+                write!(
+                    f,
+                    "this node gave the lease up and stands back for {:.1} s",
+                    left.as_secs_f64()
+                )
+            }
+            Self::ByCommandOnly => f.write_str("this node takes over by command only"),
+            Self::NeverOpened => f.write_str("no primary was ever open"),
+            Self::NotConsistent => f.write_str("the server here cannot become primary now"),
+            Self::OwnServerRuns => f.write_str("the server here has not ended yet"),
+            Self::AnotherHasMore(node) => write!(f, "`{node}` has more of the log"),
+        }
+    }
+}
+
+impl fmt::Display for Escalation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnAnotherTimeline { here, there } => {
+                write!(
+                    f,
+                    "this node is on timeline {here}, the last primary wrote on {there}"
+                )
+            }
+            Self::WouldLose { bytes, allowed } => {
+                write!(f, "{bytes} bytes would be lost, and {allowed} may be")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::failover::observation::PeerView;
+    use crate::lease::Position;
+
+    proptest! {
+        /// However far anybody is, another node's lease in force is left alone.
+        #[test]
+        fn never_takes_over_while_anothers_lease_is_in_force(
+            age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
+        ) {
+            let mut seen = observation(age, received);
+            seen.peers = peers.iter().map(|it| peer(*it)).collect();
+
+            prop_assert!(matches!(decide(&seen, &policy()), Decision::Hold(Hold::LeaseInForce(_))));
+        }
+
+        /// A promotion takes a timeline that no holder has reserved before.
+        #[test]
+        fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
+            let mut seen = observation(age, 100);
+            let lease = seen.lease.as_mut().unwrap();
+            lease.highest_timeline = Timeline::new(highest).unwrap();
+            if own {
+                lease.holder = seen.node.clone();
+            }
+            if let Decision::TakeOver(TakeOver { how: How::Promote(timeline), .. }) = decide(&seen, &policy()) {
+                prop_assert!(timeline.get() > highest);
+            }
+        }
+    }
+
+    #[test]
+    fn takes_over_once_the_term_has_passed() {
+        let expected = TakeOver {
+            epoch: Epoch::new(8),
+            how: How::Promote(Timeline::new(2).unwrap()),
+        };
+        assert_eq!(
+            decide(&observation(10_000, 100), &policy()),
+            Decision::TakeOver(expected)
+        );
+    }
+
+    #[test]
+    fn does_not_wait_for_a_lease_that_was_released() {
+        let mut seen = observation(0, 100);
+        seen.lease.as_mut().unwrap().state = LeaseState::Released;
+        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+    }
+
+    #[test]
+    fn calls_a_person_when_more_would_be_lost_than_may_be() {
+        let expected = Escalation::WouldLose {
+            bytes: 51,
+            allowed: 50,
+        };
+        assert_eq!(
+            decide(&observation(10_000, 49), &policy()),
+            Decision::Escalate(expected)
+        );
+    }
+
+    #[test]
+    fn calls_a_person_when_it_stands_on_another_timeline() {
+        let mut seen = observation(10_000, 100);
+        seen.lease
+            .as_mut()
+            .unwrap()
+            .position
+            .as_mut()
+            .unwrap()
+            .timeline = Timeline::new(4).unwrap();
+        assert!(matches!(
+            decide(&seen, &policy()),
+            Decision::Escalate(Escalation::OnAnotherTimeline { .. })
+        ));
+    }
+
+    #[test]
+    fn lets_a_better_standby_go_first_but_not_for_ever() {
+        let mut seen = observation(10_000, 80);
+        seen.peers = vec![peer(90)];
+        let better = Decision::Hold(Hold::AnotherHasMore("c".parse().unwrap()));
+        assert_eq!(decide(&seen, &policy()), better);
+
+        seen.lease.as_mut().unwrap().age = Duration::from_secs(13);
+        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+    }
+
+    #[test]
+    fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
+        let mut seen = observation(0, 100);
+        seen.lease.as_mut().unwrap().holder = seen.node.clone();
+        seen.server = ServerView::Ended(Directory::Primary);
+        let back = TakeOver {
+            epoch: Epoch::new(8),
+            how: How::Resume,
+        };
+        assert_eq!(decide(&seen, &policy()), Decision::TakeOver(back));
+
+        seen.server = ServerView::MayWrite;
+        assert_eq!(
+            decide(&seen, &policy()),
+            Decision::Hold(Hold::OwnServerRuns)
+        );
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            term: Duration::from_secs(10),
+            automatic: true,
+            max_loss_bytes: 50,
+            patience_for_better: Duration::from_secs(2),
+        }
+    }
+
+    fn observation(age_millis: u64, received: u64) -> Observation {
+        let last = Position {
+            timeline: Timeline::FIRST,
+            flush_lsn: Lsn::new(100),
+            last_commit_at_micros: 0,
+            bytes_per_sec: 0,
+            rows_per_sec: 0,
+        };
+        let lease = LeaseView {
+            holder: "a".parse().unwrap(),
+            epoch: Epoch::new(7),
+            state: LeaseState::Open,
+            age: Duration::from_millis(age_millis),
+            position: Some(last),
+            highest_timeline: Timeline::FIRST,
+        };
+        Observation {
+            node: "b".parse().unwrap(),
+            lease: Some(lease),
+            server: ServerView::Following(progress(received)),
+            peers: Vec::new(),
+        }
+    }
+
+    fn progress(received: u64) -> Progress {
+        let received = Lsn::new(received);
+        Progress {
+            timeline: Timeline::FIRST,
+            received,
+            replayed: received,
+        }
+    }
+
+    fn peer(received: u64) -> PeerView {
+        PeerView {
+            node: "c".parse().unwrap(),
+            automatic: true,
+            progress: Some(progress(received)),
+        }
+    }
+}

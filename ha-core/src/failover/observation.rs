@@ -1,0 +1,89 @@
+//! What one node can see at one moment, and how each thing was measured.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lease::{LeaseState, Position};
+use crate::{Epoch, Lsn, NodeId, Timeline};
+
+/// What a challenger knows when it asks itself whether to take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The node that asks.
+    pub node: NodeId,
+    /// The newest lease record it read; none if it never read one.
+    pub lease: Option<LeaseView>,
+    /// Its own server.
+    pub server: ServerView,
+    /// What other nodes said when they were last asked, at most two seconds ago.
+    pub peers: Vec<PeerView>,
+}
+
+/// A lease record, and for how long it has stood unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    /// Who holds it.
+    pub holder: NodeId,
+    /// The number of its term.
+    pub epoch: Epoch,
+    /// What the holder does with it.
+    pub state: LeaseState,
+    /// How long this version has stood, from the answer that first showed it, by the slower clock.
+    pub age: Duration,
+    /// How far the last open primary had come.
+    pub position: Option<Position>,
+    /// The highest timeline that was reserved.
+    pub highest_timeline: Timeline,
+}
+
+/// The server on the node that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerView {
+    /// Guard does not answer, so nothing can be started or promoted.
+    Unguarded,
+    /// No process of it is left, and its control file says what it last was.
+    Ended(Directory),
+    /// It runs, and has not (or not lately) said how far it is.
+    Silent,
+    /// It follows, is consistent, and accepts connections.
+    Following(Progress),
+    /// It could accept writes, although this node holds no lease: guard is about to end it.
+    MayWrite,
+}
+
+/// What a data directory was last used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Directory {
+    /// It is empty, or not a data directory.
+    Empty,
+    /// A primary's: it may hold log that no other node has.
+    Primary,
+    /// A standby's.
+    Standby,
+    /// `pg_rewind` began on it and has not finished: nothing may be started from it.
+    Rewinding,
+}
+
+/// How far a standby has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The timeline it follows: that of the log it received last.
+    pub timeline: Timeline,
+    /// Up to where it holds the log on disk: received by streaming, or replayed from the archive.
+    pub received: Lsn,
+    /// Up to where it has replayed it.
+    pub replayed: Lsn,
+}
+
+/// What another node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// The other node.
+    pub node: NodeId,
+    /// Whether it, too, may take over without being told.
+    pub automatic: bool,
+    /// How far it has come; none if it does not follow.
+    pub progress: Option<Progress>,
+}

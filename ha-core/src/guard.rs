@@ -1,0 +1,316 @@
+//! What guard does and refuses: the process that alone starts, promotes and ends PostgreSQL.
+//!
+//! Guard knows one thing, a deadline, and does one thing, to end a PostgreSQL that could accept
+//! writes past it. It asks nobody. So a frozen, dead or confused agent cannot keep a primary alive.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lease::HEADROOM;
+use crate::{Epoch, Moment};
+
+/// Until when PostgreSQL may accept writes, in which epoch. Both moments are absolute, and were
+/// counted from when the renewal was *sent*, so a feed that arrives late names a deadline long past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// The epoch of the lease.
+    pub epoch: Epoch,
+    /// When the renewal was sent.
+    pub asked_at: Moment,
+    /// When PostgreSQL is asked to stop.
+    pub soft: Moment,
+    /// When it is ended.
+    pub hard: Moment,
+}
+
+/// The state of PostgreSQL on this host, as guard sees it without asking PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Server {
+    /// No process of it is left: the last sweep found none, and none was started since.
+    Ended,
+    /// Guard's own child runs and can only follow: `standby.signal` is there, the control file says
+    /// recovery, and guard has not promoted it.
+    Following,
+    /// Guard's own child runs and could accept writes, now or in a moment.
+    MayWrite,
+    /// A postmaster that is not guard's child runs on the data directory.
+    Foreign,
+}
+
+/// What has to be done to PostgreSQL in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing.
+    Leave,
+    /// SIGINT to the postmaster: clients are cut at once, walsenders drain.
+    Interrupt,
+    /// SIGKILL to the postmaster, then to every process on the data directory, until none is left.
+    Kill,
+}
+
+/// Why guard does not start or promote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// It has not been told of a lease.
+    #[error("no deadline has been fed")]
+    NotArmed,
+    /// The order is of another epoch than the deadline.
+    #[error("the order is of epoch {ordered} and the deadline of epoch {armed}")]
+    OtherEpoch {
+        /// The order's.
+        ordered: Epoch,
+        /// The deadline's.
+        armed: Epoch,
+    },
+    /// The deadline is nearer than three seconds.
+    #[error("the deadline is {0:?} ahead and must be 3 s")]
+    TooLate(Duration),
+    /// The feed is of an epoch that is over.
+    #[error("the feed is of epoch {fed}, and epoch {armed} was fed before")]
+    PastEpoch {
+        /// The feed's.
+        fed: Epoch,
+        /// The deadline's.
+        armed: Epoch,
+    },
+}
+
+/// A wall clock that ran ahead of the boot clock by more than this shows that the machine was paused
+/// unseen. NTP steps of a healthy host are far below it.
+const JUMP: Duration = Duration::from_secs(1);
+
+/// How soon after such a jump a renewal must have been sent and granted.
+const AFTER_JUMP: Duration = Duration::from_secs(1);
+
+/// Guard's memory. It is not kept across a restart: a new guard is not armed, and begins by ending
+/// whatever it finds.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    deadline: Option<Deadline>,
+    clocks: Option<(Moment, Duration)>,
+    jumped_at: Option<Moment>,
+}
+
+impl Guard {
+    /// Returns a guard that is not armed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the deadline that was fed last.
+    pub const fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// Returns when a wall clock jump was seen that no renewal has answered yet.
+    pub const fn wants_renewal_since(&self) -> Option<Moment> {
+        self.jumped_at
+    }
+
+    /// Takes in a deadline. Within an epoch deadlines only move forward.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::PastEpoch`] for a deadline of an epoch below the one that was fed before.
+    pub fn feed(&mut self, fed: Deadline) -> Result<(), Refusal> {
+        if let Some(held) = self.deadline {
+            if fed.epoch < held.epoch {
+                return Err(Refusal::PastEpoch {
+                    fed: fed.epoch,
+                    armed: held.epoch,
+                });
+            }
+            if fed.epoch == held.epoch && held.asked_at.has_reached(fed.asked_at) {
+                return Ok(());
+            }
+        }
+        self.deadline = Some(fed);
+        if self
+            .jumped_at
+            .is_some_and(|it| fed.asked_at.has_reached(it))
+        {
+            self.jumped_at = None;
+        }
+        Ok(())
+    }
+
+    /// Checks that PostgreSQL may be started as a primary, or promoted, at `now`. The caller does it
+    /// in the same turn of its loop, so that no freeze can come between the check and the act.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`].
+    pub fn allow(&self, now: Moment, epoch: Epoch) -> Result<(), Refusal> {
+        let Some(deadline) = self.deadline else {
+            return Err(Refusal::NotArmed);
+        };
+        if deadline.epoch != epoch {
+            return Err(Refusal::OtherEpoch {
+                ordered: epoch,
+                armed: deadline.epoch,
+            });
+        }
+        let left = self.soft(deadline, now);
+        if left < HEADROOM {
+            return Err(Refusal::TooLate(left));
+        }
+        Ok(())
+    }
+
+    /// Says what to do about PostgreSQL at `now`, when the wall clock shows `wall`. To be asked at
+    /// least ten times a second.
+    pub fn turn(&mut self, now: Moment, wall: Duration, server: Server) -> Act {
+        self.watch_clocks(now, wall);
+        match server {
+            Server::Ended | Server::Following => return Act::Leave,
+            Server::Foreign => return Act::Kill,
+            Server::MayWrite => {}
+        }
+        let Some(deadline) = self.deadline else {
+            return Act::Kill;
+        };
+        if self.hard(deadline, now).is_zero() {
+            return Act::Kill;
+        }
+        if self.soft(deadline, now).is_zero() {
+            return Act::Interrupt;
+        }
+        Act::Leave
+    }
+
+    fn soft(&self, deadline: Deadline, now: Moment) -> Duration {
+        let after_jump = self
+            .jumped_at
+            .map_or(Duration::MAX, |it| now.time_left(it + AFTER_JUMP));
+        now.time_left(deadline.soft).min(after_jump)
+    }
+
+    fn hard(&self, deadline: Deadline, now: Moment) -> Duration {
+        let to_drain = deadline.hard.longest_since(deadline.soft);
+        let after_jump = self.jumped_at.map_or(Duration::MAX, |it| {
+            now.time_left(it + AFTER_JUMP + to_drain)
+        });
+        now.time_left(deadline.hard).min(after_jump)
+    }
+
+    fn watch_clocks(&mut self, now: Moment, wall: Duration) {
+        if let Some((then, wall_then)) = self.clocks.replace((now, wall)) {
+            let by_wall = wall.saturating_sub(wall_then);
+            if by_wall > now.longest_since(then) + JUMP {
+                self.jumped_at = Some(now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::at(Duration::from_secs(secs))
+    }
+
+    fn deadline(epoch: u64, asked_at: u64) -> Deadline {
+        Deadline {
+            epoch: Epoch::new(epoch),
+            asked_at: at(asked_at),
+            soft: at(asked_at + 7),
+            hard: at(asked_at + 9),
+        }
+    }
+
+    fn armed() -> Guard {
+        let mut guard = Guard::new();
+        guard.feed(deadline(3, 100)).unwrap();
+        guard
+    }
+
+    #[test]
+    fn ends_a_writable_server_at_the_deadline_and_leaves_a_standby_alone() {
+        let mut guard = armed();
+        let wall = Duration::from_secs;
+
+        assert_eq!(guard.turn(at(101), wall(1), Server::MayWrite), Act::Leave);
+        assert_eq!(
+            guard.turn(at(107), wall(7), Server::MayWrite),
+            Act::Interrupt
+        );
+        assert_eq!(guard.turn(at(109), wall(9), Server::MayWrite), Act::Kill);
+        assert_eq!(
+            guard.turn(at(200), wall(100), Server::Following),
+            Act::Leave
+        );
+        assert_eq!(
+            Guard::new().turn(at(1), wall(1), Server::MayWrite),
+            Act::Kill
+        );
+    }
+
+    #[test]
+    fn a_foreign_postmaster_is_killed_whatever_the_deadline() {
+        assert_eq!(
+            armed().turn(at(101), Duration::ZERO, Server::Foreign),
+            Act::Kill
+        );
+    }
+
+    #[test]
+    fn promotes_only_in_its_epoch_and_with_three_seconds_ahead() {
+        let guard = armed();
+        assert_eq!(guard.allow(at(104), Epoch::new(3)), Ok(()));
+        assert!(matches!(
+            guard.allow(at(105), Epoch::new(3)),
+            Err(Refusal::TooLate(_))
+        ));
+        assert!(matches!(
+            guard.allow(at(101), Epoch::new(4)),
+            Err(Refusal::OtherEpoch { .. })
+        ));
+        assert_eq!(
+            Guard::new().allow(at(1), Epoch::new(3)),
+            Err(Refusal::NotArmed)
+        );
+    }
+
+    #[test]
+    fn a_deadline_never_moves_back() {
+        let mut guard = armed();
+        guard.feed(deadline(3, 90)).unwrap();
+        assert_eq!(guard.deadline(), Some(deadline(3, 100)));
+        assert!(guard.feed(deadline(2, 200)).is_err());
+        assert_eq!(guard.deadline(), Some(deadline(3, 100)));
+    }
+
+    #[test]
+    fn after_an_unseen_pause_only_a_new_renewal_keeps_the_server() {
+        let wall = Duration::from_secs;
+        let mut guard = armed();
+        assert_eq!(guard.turn(at(101), wall(1), Server::MayWrite), Act::Leave);
+        // The wall clock is two hours on, the boot clock one tenth of a second.
+        assert_eq!(
+            guard.turn(at(101), wall(7201), Server::MayWrite),
+            Act::Leave
+        );
+        assert_eq!(guard.wants_renewal_since(), Some(at(101)));
+        assert_eq!(
+            guard.turn(at(102), wall(7202), Server::MayWrite),
+            Act::Interrupt
+        );
+
+        // A renewal sent before the jump does not answer it, one sent after it does.
+        guard.feed(deadline(3, 100)).unwrap();
+        assert_eq!(
+            guard.turn(at(102), wall(7202), Server::MayWrite),
+            Act::Interrupt
+        );
+        guard.feed(deadline(3, 102)).unwrap();
+        assert_eq!(
+            guard.turn(at(103), wall(7203), Server::MayWrite),
+            Act::Leave
+        );
+    }
+}

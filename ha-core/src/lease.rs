@@ -1,0 +1,445 @@
+//! The lease: one object in S3 that says who may accept writes, and the times that make it safe.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Lsn, NodeId, Timeline};
+
+/// The format that this release writes, and the highest that it reads. Whoever finds a higher one
+/// neither writes the lease nor takes over, and says so.
+pub const FORMAT: u32 = 1;
+
+/// What the lease object holds. It is changed only by conditional PUT, so each version of it has one
+/// successor, and each epoch one holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// The format of the record.
+    pub format: u32,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The system identifier that initdb drew: a lease of another database is never taken.
+    pub system_id: SystemId,
+    /// The number of the holder's term.
+    pub epoch: Epoch,
+    /// Rises by one with each write of the record, within an epoch and across epochs.
+    pub sequence: u64,
+    /// Drawn anew for each write: by it a writer recognises a write whose answer was lost.
+    pub nonce: Nonce,
+    /// Who holds the lease.
+    pub holder: Holder,
+    /// What the holder does with it.
+    pub state: LeaseState,
+    /// How far the last open primary had come when it last wrote the record.
+    pub position: Option<Position>,
+    /// The highest timeline that a holder has reserved: a promotion takes a number above it.
+    pub highest_timeline: Timeline,
+    /// The one standby whose flush a commit waits for; none in asynchronous mode.
+    pub synchronous_standby: Option<SynchronousStandby>,
+    /// Who may take over, as the holder knows it.
+    pub members: Vec<NodeId>,
+}
+
+/// A node in one boot of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeId,
+    /// The boot in which it took the lease; after a reboot the deadlines it had mean nothing.
+    pub boot_id: String,
+}
+
+/// What a holder does with its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseState {
+    /// It is becoming primary.
+    Taking,
+    /// It accepts writes.
+    Open,
+    /// It has given the lease up, and its PostgreSQL is proved to have ended.
+    Released,
+    /// Nobody takes over, and guard stays unarmed.
+    Paused,
+}
+
+impl fmt::Display for LeaseState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Taking => "taking",
+            Self::Open => "open",
+            Self::Released => "released",
+            Self::Paused => "paused",
+        })
+    }
+}
+
+/// How far a primary had come, and how fast it was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The timeline it wrote on.
+    pub timeline: Timeline,
+    /// Up to where its log was flushed.
+    pub flush_lsn: Lsn,
+    /// When it last saw a commit: microseconds since 1970 on its own wall clock, for people.
+    pub last_commit_at_micros: u64,
+    /// The highest rate at which it wrote log in the last minute, in bytes per second.
+    pub bytes_per_sec: u64,
+    /// The highest rate at which it changed rows in the last minute, in rows per second.
+    pub rows_per_sec: u64,
+}
+
+/// The one standby that a commit waits for, in synchronous mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynchronousStandby {
+    /// The standby.
+    pub node: NodeId,
+    /// What it had flushed when it was recorded; it takes over only from there on.
+    pub flushed: Lsn,
+}
+
+/// The identifier that initdb drew for a database cluster, written as a decimal number in a string:
+/// it needs all 64 bits, and JSON readers keep 53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SystemId(pub u64);
+
+impl fmt::Display for SystemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<String> for SystemId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<SystemId> for String {
+    fn from(id: SystemId) -> Self {
+        id.0.to_string()
+    }
+}
+
+/// What makes one write of the record different from every other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(String);
+
+/// Nonces that no other process draws: a random seed, and a counter.
+#[derive(Clone, Debug)]
+pub struct Nonces {
+    seed: u128,
+    drawn: u64,
+}
+
+impl Nonces {
+    /// Returns the nonces of a process that drew `seed` when it started.
+    pub const fn new(seed: u128) -> Self {
+        Self { seed, drawn: 0 }
+    }
+
+    /// Returns a nonce that was never returned before.
+    pub fn draw(&mut self) -> Nonce {
+        self.drawn += 1;
+        Nonce(format!("{:032x}-{}", self.seed, self.drawn))
+    }
+}
+
+/// The entity tag of one version of the lease object, as S3 gave it, quotes included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ETag(pub String);
+
+/// What a write of the lease object requires of what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Exactly this version is there (`If-Match`).
+    Match(ETag),
+    /// Nothing is there (`If-None-Match: *`).
+    Missing,
+}
+
+/// A lease object that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// A later release wrote it.
+    #[error("the lease has format {0} and this release reads up to {FORMAT}: upgrade this node")]
+    TooNew(u32),
+    /// It is no lease.
+    #[error("the lease object is not a lease record: {0}")]
+    Malformed(String),
+}
+
+/// Says that a record is not this node's cluster's, so that nothing may be concluded from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// It is another cluster's.
+    #[error(
+        "the lease is that of cluster `{found}`, not `{expected}`: check `cluster` and `[lease] bucket`"
+    )]
+    Cluster {
+        /// The cluster that the record names.
+        found: String,
+        /// The cluster that the settings name.
+        expected: String,
+    },
+    /// It is that of another database.
+    #[error(
+        "the lease is that of the database with system identifier {found}, and the data directory has {expected}: \
+         check `[postgres] data-directory`"
+    )]
+    System {
+        /// The identifier in the record.
+        found: SystemId,
+        /// The identifier in `global/pg_control`.
+        expected: SystemId,
+    },
+}
+
+/// The one member that every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl LeaseRecord {
+    /// Reads a lease object's body.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`], without looking further than the format if that is too new.
+    pub fn parse(body: &[u8]) -> Result<Self, Unreadable> {
+        let malformed = |error: serde_json::Error| Unreadable::Malformed(error.to_string());
+        let Format { format } = serde_json::from_slice(body).map_err(malformed)?;
+        if format > FORMAT {
+            return Err(Unreadable::TooNew(format));
+        }
+        serde_json::from_slice(body).map_err(malformed)
+    }
+
+    /// Returns the body of the lease object.
+    pub fn to_body(&self) -> String {
+        // A record is numbers, texts and lists of them: there is nothing in it that JSON lacks.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Checks that the record is of this cluster and this database.
+    ///
+    /// # Errors
+    ///
+    /// [`Foreign`], which says what differs.
+    pub fn belongs_to(&self, cluster: &str, system_id: Option<SystemId>) -> Result<(), Foreign> {
+        if self.cluster != cluster {
+            let (found, expected) = (self.cluster.clone(), cluster.to_owned());
+            return Err(Foreign::Cluster { found, expected });
+        }
+        match system_id {
+            Some(expected) if expected != self.system_id => Err(Foreign::System {
+                found: self.system_id,
+                expected,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Returns the record's place in the order of all records ever written.
+    pub const fn order(&self) -> (Epoch, u64) {
+        (self.epoch, self.sequence)
+    }
+}
+
+/// The times of the lease. A holder counts them from when it *sent* the request that was granted, a
+/// challenger from the *answer* that first showed the version it waits on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a holder renews.
+    pub renew_every: Duration,
+    /// How long one request to the store may take.
+    pub request_timeout: Duration,
+    /// How often a challenger looks.
+    pub poll_every: Duration,
+    /// When guard asks PostgreSQL to stop: clients are cut at once, walsenders drain.
+    pub soft: Duration,
+    /// When guard ends PostgreSQL.
+    pub hard: Duration,
+    /// How long one version must have stood before a challenger takes over.
+    pub term: Duration,
+}
+
+/// What guard may need after a deadline: 0.1 s to wake up (it looks twenty times a second) and 0.5 s
+/// to sweep `/proc` and see that nothing is left.
+pub const GUARD_LATENCY: Duration = Duration::from_millis(600);
+
+/// How far ahead guard's deadline must lie before it starts or promotes: a promotion takes 0.1 to
+/// 0.3 s on an idle host, and ten times that on a struggling one.
+pub const HEADROOM: Duration = Duration::from_secs(3);
+
+/// How far two hosts' clocks may differ in rate, in parts per million. Quartz drifts below 100 ppm;
+/// the kernel lets NTP correct by 500.
+pub const CLOCK_PPM: u32 = 1000;
+
+impl Default for Timing {
+    /// A lease of 10 s. With renewals at 2 s and requests of 1.5 s, tries at 2.0, 3.5 and 5.0 s
+    /// must all fail before the soft deadline; 8.8 s at a clock 1000 ppm slow is 8.81 s, and 10 s at
+    /// one as fast is 9.99 s, so 1.18 s are left for guard's 0.6 s.
+    fn default() -> Self {
+        Self {
+            renew_every: Duration::from_secs(2),
+            request_timeout: Duration::from_millis(1500),
+            poll_every: Duration::from_millis(500),
+            soft: Duration::from_millis(7300),
+            hard: Duration::from_millis(8800),
+            term: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Times that contradict each other, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// One lost renewal would end the lease.
+    #[error(
+        "`soft-deadline-secs` is {soft:?}, and must be more than {needed:?}, which is `renew-every-secs` plus twice \
+         `request-timeout-secs`: a lease must survive two lost renewals"
+    )]
+    TooFewTries {
+        /// The soft deadline.
+        soft: Duration,
+        /// What it must be more than.
+        needed: Duration,
+    },
+    /// A node could be promoted before the old primary has ended.
+    #[error(
+        "`term-secs` is {term:?}, and must be at least {needed:?}: `hard-deadline-secs`, 0.6 s for guard to end \
+         PostgreSQL, and clocks that differ by 1000 ppm"
+    )]
+    TermTooShort {
+        /// The term.
+        term: Duration,
+        /// The least it may be.
+        needed: Duration,
+    },
+    /// The two deadlines are in the wrong order.
+    #[error(
+        "`hard-deadline-secs` is {hard:?}, and must be later than `soft-deadline-secs`, {soft:?}"
+    )]
+    NoTimeToDrain {
+        /// The soft deadline.
+        soft: Duration,
+        /// The hard deadline.
+        hard: Duration,
+    },
+    /// Guard would refuse every promotion.
+    #[error(
+        "`soft-deadline-secs` is {soft:?}, and must be more than {needed:?}: `request-timeout-secs` and the 3 s that \
+         guard wants ahead of it before it promotes"
+    )]
+    NoHeadroom {
+        /// The soft deadline.
+        soft: Duration,
+        /// What it must be more than.
+        needed: Duration,
+    },
+    /// A time is zero.
+    #[error("`{0}` must be more than zero")]
+    Zero(&'static str),
+}
+
+impl Timing {
+    /// Checks that the times cannot make two nodes overlap, nor a healthy one stop.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction, those that endanger the data before those that endanger service.
+    pub fn checked(self) -> Result<Self, TimingError> {
+        let times = [
+            ("renew-every-secs", self.renew_every),
+            ("request-timeout-secs", self.request_timeout),
+            ("poll-every-secs", self.poll_every),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, it)| it.is_zero()) {
+            return Err(TimingError::Zero(name));
+        }
+
+        let slow = 1.0 + f64::from(CLOCK_PPM) / 1e6;
+        let needed = (self.hard.mul_f64(slow) + GUARD_LATENCY).mul_f64(slow);
+        if self.term < needed {
+            return Err(TimingError::TermTooShort {
+                term: self.term,
+                needed,
+            });
+        }
+
+        let (soft, hard) = (self.soft, self.hard);
+        if hard <= soft {
+            return Err(TimingError::NoTimeToDrain { soft, hard });
+        }
+
+        let needed = self.renew_every + 2 * self.request_timeout;
+        if soft <= needed {
+            return Err(TimingError::TooFewTries { soft, needed });
+        }
+
+        let needed = self.request_timeout + HEADROOM;
+        if soft <= needed {
+            return Err(TimingError::NoHeadroom { soft, needed });
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_default_times_are_consistent() {
+        assert_eq!(Timing::default().checked(), Ok(Timing::default()));
+    }
+
+    proptest! {
+        /// However the times are chosen, those that are accepted keep two holders apart.
+        #[test]
+        fn what_is_accepted_leaves_guard_its_time(
+            hard in 1_u64..60_000, soft in 1_u64..60_000, term in 1_u64..120_000,
+        ) {
+            let timing =
+                Timing { hard: millis(hard), soft: millis(soft), term: millis(term), ..Timing::default() };
+            if timing.checked().is_ok() {
+                let last_write = timing.hard.as_secs_f64() * 1.001 + 0.6;
+                let first_write = timing.term.as_secs_f64() / 1.001;
+                prop_assert!(last_write <= first_write + 1e-9);
+                prop_assert!(timing.soft < timing.hard);
+            }
+        }
+    }
+
+    #[test]
+    fn says_which_times_contradict_each_other() {
+        let short = Timing {
+            term: millis(9000),
+            ..Timing::default()
+        };
+        let said = short.checked().unwrap_err().to_string();
+        assert!(said.contains("`term-secs` is 9s"), "{said}");
+
+        let hasty = Timing {
+            soft: millis(5000),
+            ..Timing::default()
+        };
+        assert!(matches!(
+            hasty.checked(),
+            Err(TimingError::TooFewTries { .. })
+        ));
+    }
+}
