@@ -1,7 +1,5 @@
 //! Which backup reaches a target.
 
-use std::fmt;
-
 use crate::Lsn;
 use crate::backup::{BackupId, Lineage, Summary, WallTime};
 
@@ -116,18 +114,6 @@ fn reaches(backup: &Summary, target: &Target) -> bool {
         Target::Latest | Target::Name(_) | Target::Xid(_) => true,
         Target::Time(time) => backup.stopped_at <= *time,
         Target::Lsn(lsn) => backup.stop_lsn <= *lsn,
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Latest => f.write_str("the end of the archive"),
-            Self::Time(time) => write!(f, "{} µs after 1970", time.as_micros()),
-            Self::Lsn(lsn) => write!(f, "position {lsn}"),
-            Self::Name(name) => write!(f, "restore point `{name}`"),
-            Self::Xid(xid) => write!(f, "transaction {xid}"),
-        }
     }
 }
 
