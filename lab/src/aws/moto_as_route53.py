@@ -1,0 +1,61 @@
+"""Runs moto's server with the two rules of Route 53 that moto does not keep.
+
+Read by `lab`, which hands it to the Python of moto's own environment.
+
+moto accepts a DELETE of any record that was ever created with these values, and then removes the
+one that is there now; it also carries out a batch up to the change that fails. Route 53 compares
+with what is there, and changes all or nothing.
+"""
+
+import copy
+import sys
+import threading
+
+from moto.route53 import models
+from moto.route53.exceptions import Route53ClientError
+from moto.server import main
+
+BATCH = threading.Lock()
+carry_out = models.Route53Backend.change_resource_record_sets
+
+
+def content(record_set):
+    """Returns time to live and values of a record, be it moto's own or one from a request."""
+    if isinstance(record_set, dict):
+        listed = record_set.get("ResourceRecords", [])
+        found = [it["Value"] if isinstance(it, dict) else it for it in listed]
+        return str(record_set.get("TTL")), sorted(found)
+    return str(record_set.ttl), sorted(record_set.records)
+
+
+def refuse(action, key, why):
+    name, record_type = key
+    text = f"Tried to {action} resource record set [name='{name}.', type='{record_type}'] but {why}"
+    raise Route53ClientError("InvalidChangeBatch", text)
+
+
+def change(self, zoneid, change_list):
+    with BATCH:
+        zone = self.get_hosted_zone(zoneid)
+        there = {(it.name.rstrip("."), it.type): it for it in zone.rrsets}
+        for value in change_list:
+            wanted = value["ResourceRecordSet"]
+            # moto finds a record to delete only by a name without the final dot.
+            wanted["Name"] = wanted["Name"].rstrip(".")
+            key = (wanted["Name"], wanted["Type"])
+            found = there.get(key)
+            if value["Action"] == "CREATE" and found is not None:
+                refuse("create", key, "it already exists")
+            if value["Action"] == "DELETE":
+                if found is None:
+                    refuse("delete", key, "it was not found")
+                if content(found) != content(wanted):
+                    refuse("delete", key, "the values provided do not match the current values")
+                del there[key]
+            else:
+                there[key] = copy.deepcopy(wanted)
+        return carry_out(self, zoneid, change_list)
+
+
+models.Route53Backend.change_resource_record_sets = change
+sys.exit(main())

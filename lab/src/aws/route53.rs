@@ -1,0 +1,302 @@
+//! Route 53 and EC2, played by moto, and the zone that the platform owns in it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use aws_sdk_route53::types::{
+    Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType,
+};
+use ha_runtime::shutdown::Tasks;
+
+use super::Credentials;
+use crate::process::{Process, Program, Restart, RunAs};
+use crate::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
+use crate::wait;
+
+/// What moto lacks of Route 53, in moto's language.
+const RULES: &str = include_str!("moto_as_route53.py");
+
+/// How long moto may take to answer first: it loads for half a second on an idle machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long clients may keep an answer: what `failover-ctl` sets too when it moves a record.
+pub const TTL_SECS: u32 = 5;
+
+/// Route 53 on loopback.
+#[derive(Debug)]
+pub struct Route53 {
+    client: aws_sdk_route53::Client,
+    zone_id: String,
+    process: Process,
+}
+
+/// One record set: all values of one name and type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSet {
+    /// The name, without the final dot.
+    pub name: String,
+    /// The type, such as `A`.
+    pub record_type: String,
+    /// How long an answer may be kept, in seconds.
+    pub ttl_secs: u32,
+    /// The values as Route 53 writes them.
+    pub values: Vec<String>,
+}
+
+impl Route53 {
+    /// Starts moto, and makes the zone with the writer's and the API's record.
+    ///
+    /// # Errors
+    ///
+    /// When moto is not installed or does not come up.
+    pub async fn start(
+        topology: &Topology,
+        credentials: &Credentials,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let address = topology.moto();
+        let process = Process::new(moto(topology)?, Restart::Always, tasks);
+        process.start();
+        let client = credentials.route53(address);
+        let zone_id = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
+            match create_zone(&client).await {
+                Ok(id) => Ok(id),
+                Err(error) => Err(format!("{error:#}; its log: {}", process.last_words())),
+            }
+        })
+        .await?;
+        let route53 = Self {
+            client,
+            zone_id,
+            process,
+        };
+        Ok(route53)
+    }
+
+    /// Returns the zone's id.
+    pub fn zone_id(&self) -> &str {
+        &self.zone_id
+    }
+
+    /// Returns moto's process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Creates the writer's and the API's record, as Terraform does once.
+    ///
+    /// # Errors
+    ///
+    /// When Route 53 refuses.
+    pub async fn create_records(&self, writer: SocketAddr, api: SocketAddr) -> anyhow::Result<()> {
+        let records = [(WRITER_NAME, writer), (API_NAME, api)].map(|(name, address)| RecordSet {
+            name: name.to_owned(),
+            record_type: "A".to_owned(),
+            ttl_secs: TTL_SECS,
+            values: vec![address.ip().to_string()],
+        });
+        let batch = records.map(|it| (ChangeAction::Create, it));
+        self.change(&batch).await
+    }
+
+    /// Carries out one batch of changes, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// When Route 53 refuses, with its reason.
+    pub async fn change(&self, batch: &[(ChangeAction, RecordSet)]) -> anyhow::Result<()> {
+        let mut changes = ChangeBatch::builder();
+        for (action, record) in batch {
+            let change = Change::builder()
+                .action(action.clone())
+                .resource_record_set(record.to_sdk()?)
+                .build()?;
+            changes = changes.changes(change);
+        }
+        self.client
+            .change_resource_record_sets()
+            .hosted_zone_id(&self.zone_id)
+            .change_batch(changes.build()?)
+            .send()
+            .await
+            .map_err(aws_sdk_route53::Error::from)
+            .context("Route 53 refused the change")?;
+        Ok(())
+    }
+
+    /// Returns every record set of the zone.
+    ///
+    /// # Errors
+    ///
+    /// When Route 53 does not answer.
+    pub async fn records(&self) -> anyhow::Result<Vec<RecordSet>> {
+        let listed = self
+            .client
+            .list_resource_record_sets()
+            .hosted_zone_id(&self.zone_id)
+            .send()
+            .await
+            .map_err(aws_sdk_route53::Error::from)
+            .context("Route 53 did not list the zone")?;
+        Ok(listed
+            .resource_record_sets()
+            .iter()
+            .map(RecordSet::from_sdk)
+            .collect())
+    }
+}
+
+impl RecordSet {
+    fn from_sdk(set: &ResourceRecordSet) -> Self {
+        Self {
+            name: set.name().trim_end_matches('.').to_owned(),
+            record_type: set.r#type().as_str().to_owned(),
+            ttl_secs: set.ttl().and_then(|it| it.try_into().ok()).unwrap_or(0),
+            values: set
+                .resource_records()
+                .iter()
+                .map(|it| it.value().to_owned())
+                .collect(),
+        }
+    }
+
+    fn to_sdk(&self) -> anyhow::Result<ResourceRecordSet> {
+        let mut set = ResourceRecordSet::builder()
+            .name(&self.name)
+            .r#type(RrType::from(self.record_type.as_str()))
+            .ttl(i64::from(self.ttl_secs));
+        for value in &self.values {
+            set = set.resource_records(ResourceRecord::builder().value(value).build()?);
+        }
+        Ok(set.build()?)
+    }
+}
+
+async fn create_zone(client: &aws_sdk_route53::Client) -> anyhow::Result<String> {
+    let created = client
+        .create_hosted_zone()
+        .name(ZONE)
+        .caller_reference("lab")
+        .send()
+        .await
+        .map_err(aws_sdk_route53::Error::from)?;
+    let zone = created.hosted_zone().context("no zone was made")?;
+    Ok(zone.id().trim_start_matches("/hostedzone/").to_owned())
+}
+
+fn moto(topology: &Topology) -> anyhow::Result<Program> {
+    let rules = topology.directory().join("moto_as_route53.py");
+    std::fs::write(&rules, RULES)
+        .with_context(|| format!("could not write `{}`", rules.display()))?;
+    let address = topology.moto();
+    Ok(Program {
+        name: "moto".to_owned(),
+        executable: python_of_moto()?,
+        arguments: [
+            rules.into_os_string(),
+            "--host".into(),
+            address.ip().to_string().into(),
+            "--port".into(),
+            address.port().to_string().into(),
+        ]
+        .to_vec(),
+        environment: BTreeMap::from([
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+            ("MOTO_ACCOUNT_ID".to_owned(), "123456789012".to_owned()),
+        ]),
+        run_as: RunAs::Oneself,
+        log: topology.logs().join("moto.log"),
+    })
+}
+
+/// Returns the Python of the environment that moto is installed in.
+fn python_of_moto() -> anyhow::Result<PathBuf> {
+    let server = std::env::var_os("CAUSEWAY_MOTO").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/moto_server"),
+        PathBuf::from,
+    );
+    let python = server.with_file_name("python");
+    if !server.exists() || !python.exists() {
+        bail!(
+            "`{}` is missing: run `make` once, or name moto's server in `CAUSEWAY_MOTO`",
+            server.display()
+        );
+    }
+    Ok(python)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Claim;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_a_record_only_for_whoever_knows_its_value() {
+        let place = place().await;
+        let route53 = &place.route53;
+        let epoch = |number: u32| RecordSet {
+            name: "db-epoch.causeway.test".to_owned(),
+            record_type: "TXT".to_owned(),
+            ttl_secs: 5,
+            values: vec![format!("\"epoch={number}\"")],
+        };
+        let address = |last: u8| RecordSet {
+            name: WRITER_NAME.to_owned(),
+            record_type: "A".to_owned(),
+            ttl_secs: 5,
+            values: vec![format!("127.0.0.{last}")],
+        };
+        let move_to = |from: u32, to: u32| {
+            [
+                (ChangeAction::Delete, epoch(from)),
+                (ChangeAction::Create, epoch(to)),
+                (ChangeAction::Upsert, address(u8::try_from(to).unwrap())),
+            ]
+        };
+        let first = [
+            (ChangeAction::Create, epoch(1)),
+            (ChangeAction::Create, address(1)),
+        ];
+        route53.change(&first).await.unwrap();
+        route53.change(&move_to(1, 2)).await.unwrap();
+        route53.change(&move_to(2, 3)).await.unwrap();
+
+        let stale = route53.change(&move_to(1, 4)).await.unwrap_err();
+        assert!(format!("{stale:#}").contains("do not match"), "{stale:#}");
+
+        let found = route53.records().await.unwrap();
+        assert!(found.contains(&epoch(3)), "{found:?}");
+        assert!(found.contains(&address(3)), "{found:?}");
+
+        let again = route53.change(&[(ChangeAction::Create, epoch(3))]).await;
+        assert!(again.is_err());
+        place.tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    struct Place {
+        route53: Route53,
+        tasks: Tasks,
+        _claim: Claim,
+        _directory: tempfile::TempDir,
+    }
+
+    async fn place() -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let mut claim = Claim::any().unwrap();
+        let number = claim.topology.number();
+        claim.topology = Topology::new(number, Some(directory.path())).unwrap();
+        std::fs::create_dir_all(claim.topology.logs()).unwrap();
+        let tasks = Tasks::new();
+        let credentials = Credentials::draw();
+        let route53 = Route53::start(&claim.topology, &credentials, &tasks);
+        Place {
+            route53: route53.await.unwrap(),
+            tasks,
+            _claim: claim,
+            _directory: directory,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A relay on one path between two hosts: it can be cut, made silent, or slowed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha_runtime::shutdown::Tasks;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::time;
+use tracing::debug;
+
+/// What a path does with what is sent along it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Carries everything.
+    #[default]
+    Open,
+    /// Ends every connection and refuses new ones, as a host does whose program is gone.
+    Refused,
+    /// Carries nothing and says nothing, as a network does that drops packets. What was sent
+    /// arrives once the path is open again, as TCP would send it again.
+    Silent,
+    /// Carries everything, each piece this many milliseconds late.
+    Slow(u64),
+}
+
+/// One path: whoever connects to `listen` speaks with `target`.
+#[derive(Debug)]
+pub struct Link {
+    name: String,
+    condition: watch::Sender<Condition>,
+}
+
+impl Link {
+    /// Opens the path. It is a task of `tasks` until they are stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on.
+    pub fn open(
+        name: impl Into<String>,
+        listen: SocketAddr,
+        target: SocketAddr,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let name = name.into();
+        let listener = bind(listen)?;
+        let (condition, _) = watch::channel(Condition::Open);
+        let relay = Relay {
+            name: name.clone(),
+            listen,
+            target,
+            condition: condition.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.start("link", |stop| async move {
+            tokio::select! {
+                () = relay.run(listener) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(Self { name, condition })
+    }
+
+    /// Returns what the path joins, such as `b to a: replication`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns what the path does at present.
+    pub fn condition(&self) -> Condition {
+        *self.condition.borrow()
+    }
+
+    /// Changes what the path does, also for the connections that stand.
+    pub fn set(&self, condition: Condition) {
+        self.condition.send_replace(condition);
+    }
+}
+
+fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen_on = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
+        socket.listen(128)
+    };
+    listen_on().with_context(|| format!("could not listen on `{listen}`"))
+}
+
+struct Relay {
+    name: String,
+    listen: SocketAddr,
+    target: SocketAddr,
+    condition: watch::Sender<Condition>,
+    tasks: Tasks,
+}
+
+impl Relay {
+    async fn run(self, listener: TcpListener) {
+        let mut condition = self.condition.subscribe();
+        let mut listener = Some(listener);
+        loop {
+            let now = *condition.borrow_and_update();
+            match (now, listener.take()) {
+                (Condition::Refused, closing) => {
+                    drop(closing);
+                    if condition.changed().await.is_err() {
+                        return;
+                    }
+                }
+                (Condition::Silent, open) => {
+                    listener = open;
+                    if condition.changed().await.is_err() {
+                        return;
+                    }
+                }
+                (Condition::Open | Condition::Slow(_), None) => match bind(self.listen) {
+                    Ok(bound) => listener = Some(bound),
+                    Err(error) => {
+                        debug!(link = %self.name, %error, "path cannot be opened yet");
+                        time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                (Condition::Open | Condition::Slow(_), Some(open)) => {
+                    tokio::select! {
+                        accepted = open.accept() => {
+                            if let Ok((stream, _)) = accepted {
+                                self.carry(stream);
+                            }
+                        }
+                        changed = condition.changed() => {
+                            if changed.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    listener = Some(open);
+                }
+            }
+        }
+    }
+
+    fn carry(&self, near: TcpStream) {
+        let target = self.target;
+        let there = self.condition.subscribe();
+        let back = self.condition.subscribe();
+        let mut cut = self.condition.subscribe();
+        self.tasks.start("link connection", |stop| async move {
+            tokio::select! {
+                _ = join(near, target, there, back) => {}
+                _ = cut.wait_for(|it| *it == Condition::Refused) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Carries both directions until either side hangs up.
+async fn join(
+    near: TcpStream,
+    target: SocketAddr,
+    there: watch::Receiver<Condition>,
+    back: watch::Receiver<Condition>,
+) -> std::io::Result<()> {
+    let far = TcpStream::connect(target).await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let (near_read, near_write) = near.into_split();
+    let (far_read, far_write) = far.into_split();
+    tokio::try_join!(
+        carry_one_way(near_read, far_write, there),
+        carry_one_way(far_read, near_write, back),
+    )?;
+    Ok(())
+}
+
+async fn carry_one_way(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut condition: watch::Receiver<Condition>,
+) -> std::io::Result<()> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let length = from.read(&mut piece).await?;
+        let open = condition.wait_for(|it| *it != Condition::Silent).await;
+        let delay = open.map(|it| *it);
+        if let Ok(Condition::Slow(millis)) = delay {
+            time::sleep(Duration::from_millis(millis)).await;
+        }
+        match piece.get(..length) {
+            Some([]) | None => return to.shutdown().await,
+            Some(bytes) => to.write_all(bytes).await?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn cuts_what_stands_and_refuses_what_is_new_until_it_is_opened_again() {
+        let path = path().await;
+        let mut client = path.connect().await.unwrap();
+        assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
+
+        path.link.set(Condition::Refused);
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+        crate::wait::until("a refusal", Duration::from_secs(5), || async {
+            match path.connect().await {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+        .unwrap();
+
+        path.link.set(Condition::Open);
+        crate::wait::until("an open path", Duration::from_secs(5), || async {
+            let mut client = path.connect().await.map_err(|it| it.to_string())?;
+            let heard = echo(&mut client, b"two").await;
+            heard.map_err(|it| it.to_string())
+        })
+        .await
+        .unwrap();
+        path.tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_path_delivers_when_it_is_open_again() {
+        let path = path().await;
+        let mut client = path.connect().await.unwrap();
+        assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
+
+        path.link.set(Condition::Silent);
+        let silence = time::timeout(Duration::from_millis(200), echo(&mut client, b"two")).await;
+        assert!(silence.is_err(), "{silence:?}");
+
+        path.link.set(Condition::Open);
+        let mut heard = [0; 3];
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"two");
+        path.tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    struct Path {
+        link: Link,
+        listen: SocketAddr,
+        tasks: Tasks,
+    }
+
+    impl Path {
+        async fn connect(&self) -> std::io::Result<TcpStream> {
+            TcpStream::connect(self.listen).await
+        }
+    }
+
+    /// A path to a server that sends back what it is sent.
+    async fn path() -> Path {
+        let tasks = Tasks::new();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = server.local_addr().unwrap();
+        let connections = tasks.clone();
+        tasks.start("echo", |stop| async move {
+            while let Some(Ok((mut stream, _))) = stop.run_until_cancelled(server.accept()).await {
+                connections.start("echo connection", |stop| async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ended = stop
+                        .run_until_cancelled(tokio::io::copy(&mut read, &mut write))
+                        .await;
+                });
+            }
+        });
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = free.local_addr().unwrap();
+        drop(free);
+        let link = Link::open("client to server", listen, target, &tasks).unwrap();
+        Path {
+            link,
+            listen,
+            tasks,
+        }
+    }
+
+    async fn echo(client: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
+        client.write_all(text).await?;
+        let mut heard = vec![0; text.len()];
+        client.read_exact(&mut heard).await?;
+        Ok(heard)
+    }
+}

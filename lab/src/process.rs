@@ -1,0 +1,536 @@
+//! Programs as processes: started, waited for, stopped, started again as systemd would, and logged.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ha_runtime::shutdown::Tasks;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time;
+use tracing::{debug, info, warn};
+
+use crate::wait;
+
+/// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
+const RESTART_AFTER: Duration = Duration::from_millis(200);
+
+/// How long a process may take to be gone after SIGKILL: the kernel only has to be given a turn.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The user that a program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// Whoever started the lab.
+    Oneself,
+    /// `postgres` when the lab was started by root, since PostgreSQL refuses to run as root;
+    /// whoever started the lab otherwise.
+    Postgres,
+}
+
+/// What happens when a program ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It is started again, as by systemd's `Restart=always`.
+    Always,
+    /// It stays down.
+    Never,
+}
+
+/// A program and how it is run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The name of the process in messages, and of its log file.
+    pub name: String,
+    /// The executable.
+    pub executable: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment, beside `PATH` and `HOME`.
+    pub environment: BTreeMap<String, String>,
+    /// The user that it runs as.
+    pub run_as: RunAs,
+    /// The file to which its output is appended.
+    pub log: PathBuf,
+}
+
+/// Returns the user and group as which [`RunAs::Postgres`] runs, or nothing when that is oneself.
+///
+/// # Errors
+///
+/// When the lab runs as root on a machine that has no user `postgres`.
+pub fn postgres_user() -> anyhow::Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    match User::from_name("postgres")? {
+        Some(user) => Ok(Some(user)),
+        None => bail!(
+            "there is no user `postgres` to run PostgreSQL as: install the PostgreSQL server packages"
+        ),
+    }
+}
+
+impl Program {
+    /// Returns the command that runs the program. It dies with the thread that started it, so that
+    /// nothing is left behind however the lab ends.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written, or there is no user to run it as.
+    pub fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if self.run_as == RunAs::Postgres
+            && let Some(user) = postgres_user()?
+        {
+            command.arg(format!("--reuid={}", user.uid));
+            command.arg(format!("--regid={}", user.gid));
+            command.arg("--init-groups");
+        }
+        let log = self.open_log()?;
+        command
+            .arg("--")
+            .arg(&self.executable)
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .envs(&self.environment)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs the program to its end, and returns what it wrote to standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with what it wrote to standard error; or when `patience` is over.
+    pub async fn run(&self, input: Option<&str>, patience: Duration) -> anyhow::Result<String> {
+        use tokio::io::AsyncWriteExt as _;
+
+        let name = &self.name;
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not start `{name}`"))?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = time::timeout(patience, child.wait_with_output())
+            .await
+            .with_context(|| format!("`{name}` did not end within {patience:?}"))??;
+        let standard_error = String::from_utf8_lossy(&output.stderr);
+        self.note(&standard_error)?;
+        if !output.status.success() {
+            let ended = output.status;
+            bail!("`{name}` failed ({ended}): {}", standard_error.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn open_log(&self) -> anyhow::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .with_context(|| format!("could not open the log `{}`", self.log.display()))
+    }
+
+    fn note(&self, text: &str) -> anyhow::Result<()> {
+        use std::io::Write as _;
+
+        self.open_log()?.write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Running,
+    Ended(Signal),
+}
+
+/// What a supervisor last saw of its process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    pid: Option<i32>,
+    starts: u32,
+    last_exit: Option<String>,
+}
+
+/// A process under supervision. It is ended when this value is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    wanted: watch::Sender<Wanted>,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Process {
+    /// Takes a program under supervision. It is not started yet.
+    pub fn new(program: Program, restart: Restart, tasks: &Tasks) -> Self {
+        let (wanted, orders) = watch::channel(Wanted::Ended(Signal::SIGTERM));
+        let (report, seen) = watch::channel(Seen::default());
+        let process = Self {
+            name: program.name.clone(),
+            log: program.log.clone(),
+            wanted,
+            seen,
+        };
+        let supervisor = Supervisor {
+            program,
+            restart,
+            orders,
+            report,
+        };
+        tasks.start("supervisor", |stop| async move {
+            tokio::select! {
+                () = supervisor.run() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        process
+    }
+
+    /// Returns the name of the process.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the file that holds what the process wrote.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Returns the process's number, while there is a process.
+    pub fn pid(&self) -> Option<i32> {
+        self.seen.borrow().pid
+    }
+
+    /// Returns how often the program was started.
+    pub fn starts(&self) -> u32 {
+        self.seen.borrow().starts
+    }
+
+    /// Returns in a few words how the process is.
+    pub fn state(&self) -> String {
+        let seen = self.seen.borrow();
+        match (seen.pid, &seen.last_exit) {
+            (Some(pid), _) if is_stopped(pid) => format!("frozen (pid {pid})"),
+            (Some(pid), _) => format!("running (pid {pid})"),
+            (None, Some(exit)) => format!("down ({exit})"),
+            (None, None) => "down".to_owned(),
+        }
+    }
+
+    /// Asks for the program to run. It does so a moment later.
+    pub fn start(&self) {
+        self.wanted.send_replace(Wanted::Running);
+    }
+
+    /// Kills the process at once and leaves it down until it is started again.
+    ///
+    /// # Errors
+    ///
+    /// When the process is not gone in time.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        self.end(Signal::SIGKILL, KILLED_WITHIN).await
+    }
+
+    /// Asks the process to end, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// When it is not gone within `grace`.
+    pub async fn stop(&self, grace: Duration) -> anyhow::Result<()> {
+        self.end(Signal::SIGTERM, grace).await
+    }
+
+    /// Sends a signal. A process that this ends is started again if that is its way.
+    ///
+    /// # Errors
+    ///
+    /// When there is no process.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let Some(pid) = self.pid() else {
+            bail!(
+                "`{}` is not running, so it cannot be sent {signal}",
+                self.name
+            );
+        };
+        kill(Pid::from_raw(pid), signal)
+            .with_context(|| format!("could not send {signal} to `{}` (pid {pid})", self.name))
+    }
+
+    /// Waits until the process runs for the `starts`th time or a later one.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, with the end of its log.
+    pub async fn started(&self, starts: u32, patience: Duration) -> anyhow::Result<()> {
+        let what = format!("`{}` to start", self.name);
+        wait::until(&what, patience, || async {
+            let seen = self.seen.borrow().clone();
+            if seen.pid.is_some() && seen.starts >= starts {
+                return Ok(());
+            }
+            Err(format!("{seen:?}; its log ends: {}", self.last_words()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Returns the end of the log, for a message that says why something did not come up.
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let mut lines: Vec<_> = text.lines().rev().take(5).collect();
+        lines.reverse();
+        lines.join(" | ")
+    }
+
+    async fn end(&self, signal: Signal, grace: Duration) -> anyhow::Result<()> {
+        self.wanted.send_replace(Wanted::Ended(signal));
+        let mut seen = self.seen.clone();
+        time::timeout(grace, seen.wait_for(|it| it.pid.is_none()))
+            .await
+            .with_context(|| format!("`{}` did not end within {grace:?} of {signal}", self.name))?
+            .with_context(|| format!("nobody looks after `{}` any more", self.name))?;
+        Ok(())
+    }
+}
+
+struct Supervisor {
+    program: Program,
+    restart: Restart,
+    orders: watch::Receiver<Wanted>,
+    report: watch::Sender<Seen>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        while self
+            .orders
+            .wait_for(|it| *it == Wanted::Running)
+            .await
+            .is_ok()
+        {
+            let name = self.program.name.clone();
+            let spawned = self
+                .program
+                .command()
+                .and_then(|mut it| it.spawn().context("could not start it"));
+            match spawned {
+                Ok(child) => self.look_after(child).await,
+                Err(error) => {
+                    warn!(process = name, error = format!("{error:#}"), "not started");
+                    self.report.send_modify(|it| {
+                        it.last_exit = Some(format!("{error:#}"));
+                    });
+                }
+            }
+            if self.restart == Restart::Never {
+                let ended = |it: &Wanted| *it != Wanted::Running;
+                if self.orders.wait_for(ended).await.is_err() {
+                    return;
+                }
+            }
+            time::sleep(RESTART_AFTER).await;
+        }
+    }
+
+    /// Waits until the process ends, by itself or as ordered.
+    async fn look_after(&mut self, mut child: Child) {
+        let pid = child.id().and_then(|it| i32::try_from(it).ok());
+        self.report.send_modify(|it| {
+            it.pid = pid;
+            it.starts += 1;
+        });
+        debug!(process = self.program.name, pid, "process started");
+        let ended = loop {
+            tokio::select! {
+                ended = child.wait() => break ended,
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        break child.kill().await.and(child.wait().await);
+                    }
+                    let order = *self.orders.borrow();
+                    if let (Wanted::Ended(signal), Some(pid)) = (order, pid) {
+                        tell(pid, signal);
+                    }
+                }
+            }
+        };
+        let last_exit = ended.map_or_else(|error| error.to_string(), describe);
+        info!(process = self.program.name, pid, last_exit, "process ended");
+        self.report.send_modify(|it| {
+            it.pid = None;
+            it.last_exit = Some(last_exit);
+        });
+    }
+}
+
+fn tell(pid: i32, signal: Signal) {
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => warn!(pid, %signal, %error, "signal not sent"),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name.trim_start().starts_with('T')
+}
+
+/// Returns every process whose working directory is `directory`: how a postmaster and all that it
+/// started are found, whoever their parent is by now.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("could not list `/proc`")? {
+        let Ok(entry) = entry else { continue };
+        let pid = entry.file_name().to_string_lossy().parse::<i32>();
+        let (Ok(pid), Ok(cwd)) = (pid, std::fs::read_link(entry.path().join("cwd"))) else {
+            continue;
+        };
+        if cwd == directory {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Kills every process whose working directory is `directory`, and waits until none is left.
+///
+/// # Errors
+///
+/// When some are still there after five seconds.
+pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
+    let what = format!("no process to be left in `{}`", directory.display());
+    wait::until(&what, KILLED_WITHIN, || async {
+        let found = inside(directory).map_err(|error| format!("{error:#}"))?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for pid in &found {
+            tell(*pid, Signal::SIGKILL);
+        }
+        Err(format!("{found:?}"))
+    })
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn starts_again_what_died_and_leaves_down_what_was_killed() {
+        let place = place();
+        let process = place.process("exec sleep 600", Restart::Always);
+        process.start();
+        process.started(1, SOON).await.unwrap();
+
+        process.signal(Signal::SIGKILL).unwrap();
+        process.started(2, SOON).await.unwrap();
+
+        process.kill().await.unwrap();
+        assert_eq!(process.pid(), None);
+        time::sleep(2 * RESTART_AFTER).await;
+        assert_eq!(process.starts(), 2);
+
+        process.start();
+        process.started(3, SOON).await.unwrap();
+        place.tasks.stop(SOON).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn shows_a_frozen_process_as_frozen() {
+        let place = place();
+        let process = place.process("exec sleep 600", Restart::Always);
+        process.start();
+        process.started(1, SOON).await.unwrap();
+
+        process.signal(Signal::SIGSTOP).unwrap();
+        wait::until("a frozen process", SOON, || async {
+            let state = process.state();
+            if state.starts_with("frozen") {
+                Ok(())
+            } else {
+                Err(state)
+            }
+        })
+        .await
+        .unwrap();
+        place.tasks.stop(SOON).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_failed_command_says_what_it_wrote() {
+        let place = place();
+        let program = place.program("echo to the log; echo no such luck >&2; exit 3");
+
+        let error = program.run(None, SOON).await.unwrap_err();
+
+        assert!(error.to_string().contains("no such luck"), "{error}");
+    }
+
+    struct Place {
+        tasks: Tasks,
+        directory: tempfile::TempDir,
+    }
+
+    fn place() -> Place {
+        Place {
+            tasks: Tasks::new(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    impl Place {
+        fn program(&self, script: &str) -> Program {
+            Program {
+                name: "test".to_owned(),
+                executable: "/bin/sh".into(),
+                arguments: vec!["-c".into(), script.into()],
+                environment: BTreeMap::new(),
+                run_as: RunAs::Oneself,
+                log: self.directory.path().join("log"),
+            }
+        }
+
+        fn process(&self, script: &str, restart: Restart) -> Process {
+            Process::new(self.program(script), restart, &self.tasks)
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Which nodes stand in which region, on which addresses and in which directories.
+//!
+//! A lab has a number `n`, and every address of it begins with `127.77.n`, so that several labs can
+//! stand side by side. The last byte says what answers there:
+//!
+//! | last byte | what |
+//! |---|---|
+//! | 2, 3, 4 | S3 of eu-west-1, eu-north-1 (the lease), eu-central-1 |
+//! | 5 | Route 53 and EC2 |
+//! | 11, 12, 13 | nodes a, b, c: PostgreSQL on 5432, the agent on 8009 |
+//! | 21, 22 | the API in eu-west-1 and in eu-central-1 |
+//! | 31, 32, 33 | the way of a, b, c to S3: the lease on 9000, the two backup buckets on 9001 and 9002 |
+//! | 53 | the resolver |
+//! | 112 … 132 | `1xy`: the way of node x to node y, on the same ports as y itself |
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use ha_core::{NodeId, Region};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Where PostgreSQL listens on its node.
+pub const POSTGRES_PORT: u16 = 5432;
+/// Where the agent listens on its node.
+pub const AGENT_PORT: u16 = 8009;
+/// Where S3 listens.
+pub const S3_PORT: u16 = 9000;
+/// Where the resolver listens: not on 53, which would need root.
+pub const DNS_PORT: u16 = 5300;
+/// Where Route 53 and EC2 listen.
+pub const MOTO_PORT: u16 = 5000;
+/// Where the API listens.
+pub const API_PORT: u16 = 8080;
+
+/// The domain whose records the platform moves.
+pub const ZONE: &str = "causeway.test";
+/// The name under which the writable database is found.
+pub const WRITER_NAME: &str = "db.causeway.test";
+/// The name under which the API is found.
+pub const API_NAME: &str = "api.causeway.test";
+/// The bucket that holds the lease.
+pub const LEASE_BUCKET: &str = "causeway-lease";
+
+/// One lab: its number, its directory and what stands where.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    number: u8,
+    directory: PathBuf,
+    /// The region whose nodes take over from one another by themselves.
+    pub primary: Region,
+    /// The region that is promoted by command.
+    pub dr: Region,
+    /// The region of the lease.
+    pub third: Region,
+    /// The database nodes.
+    pub nodes: Vec<Place>,
+}
+
+/// Where one database node stands.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its name.
+    pub node: NodeId,
+    /// Its region.
+    pub region: Region,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its EC2 instance, as the settings name it.
+    pub instance: String,
+    /// 1 for the first node, and so on.
+    position: u8,
+    lab: u8,
+    /// The directory of everything that is its own.
+    pub directory: PathBuf,
+}
+
+impl Topology {
+    /// Returns the topology of lab `number`: nodes a and b in two zones of eu-west-1, node c in
+    /// eu-central-1, the lease in eu-north-1.
+    ///
+    /// # Errors
+    ///
+    /// When the number is not from 1 to 250.
+    pub fn new(number: u8, directory: Option<&Path>) -> anyhow::Result<Self> {
+        if !(1..=250).contains(&number) {
+            bail!("`{number}` is not the number of a lab: use 1 to 250");
+        }
+        let directory = directory.map_or_else(
+            || PathBuf::from(format!("/tmp/causeway-lab-{number}")),
+            Path::to_owned,
+        );
+        let nodes = [
+            ("a", "eu-west-1", "eu-west-1a"),
+            ("b", "eu-west-1", "eu-west-1b"),
+            ("c", "eu-central-1", "eu-central-1a"),
+        ];
+        let place = |(position, (node, region, zone)): (u8, (&str, &str, &str))| {
+            anyhow::Ok(Place {
+                node: node.parse()?,
+                region: region.parse()?,
+                zone: zone.to_owned(),
+                instance: format!("i-{position:017x}"),
+                position,
+                lab: number,
+                directory: directory.join(format!("node-{node}")),
+            })
+        };
+        Ok(Self {
+            number,
+            primary: "eu-west-1".parse()?,
+            dr: "eu-central-1".parse()?,
+            third: "eu-north-1".parse()?,
+            nodes: (1..).zip(nodes).map(place).collect::<Result<_, _>>()?,
+            directory,
+        })
+    }
+
+    /// Returns the lab's number.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Returns the directory that holds everything of this lab.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the directory of the programs as this lab runs them.
+    pub fn programs(&self) -> PathBuf {
+        self.directory.join("bin")
+    }
+
+    /// Returns the directory of logs.
+    pub fn logs(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// Returns the directory of passwords and keys.
+    pub fn secrets(&self) -> PathBuf {
+        self.directory.join("secrets")
+    }
+
+    /// Returns the socket on which `lab serve` is told what to do.
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("control")
+    }
+
+    /// Returns the address of S3 in a region.
+    pub fn store(&self, region: &Region) -> SocketAddr {
+        let host = if *region == self.primary {
+            2
+        } else if *region == self.third {
+            3
+        } else {
+            4
+        };
+        self.address(host, S3_PORT)
+    }
+
+    /// Returns the three regions that have an S3 endpoint, each with its buckets.
+    pub fn stores(&self) -> Vec<(Region, Vec<String>)> {
+        let backups = |region: &Region| (region.clone(), vec![backup_bucket(region)]);
+        vec![
+            backups(&self.primary),
+            (self.third.clone(), vec![LEASE_BUCKET.to_owned()]),
+            backups(&self.dr),
+        ]
+    }
+
+    /// Returns the address of Route 53 and EC2.
+    pub fn moto(&self) -> SocketAddr {
+        self.address(5, MOTO_PORT)
+    }
+
+    /// Returns the address of the resolver.
+    pub fn dns(&self) -> SocketAddr {
+        self.address(53, DNS_PORT)
+    }
+
+    /// Returns the address of the API in a region.
+    pub fn api(&self, region: &Region) -> SocketAddr {
+        let host = if *region == self.primary { 21 } else { 22 };
+        self.address(host, API_PORT)
+    }
+
+    /// Returns the two regions that have an API instance.
+    pub fn api_regions(&self) -> [Region; 2] {
+        [self.primary.clone(), self.dr.clone()]
+    }
+
+    /// Returns the place of a node.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such node.
+    pub fn place(&self, node: &NodeId) -> anyhow::Result<&Place> {
+        let found = self.nodes.iter().find(|it| it.node == *node);
+        let names: Vec<_> = self.nodes.iter().map(|it| it.node.as_str()).collect();
+        found.with_context(|| format!("there is no node `{node}`: there are {}", names.join(", ")))
+    }
+
+    /// Returns every address that the lab listens on, whether a program of it or the lab itself.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut all = vec![self.moto(), self.dns()];
+        all.extend(self.stores().iter().map(|(region, _)| self.store(region)));
+        all.extend(self.api_regions().iter().map(|region| self.api(region)));
+        for place in &self.nodes {
+            all.extend([place.postgres(), place.agent()]);
+            all.extend([place.lease_store()]);
+            all.extend(self.api_regions().map(|it| place.backup_store(self, &it)));
+            for other in self.nodes.iter().filter(|it| it.node != place.node) {
+                all.extend([place.postgres_of(other), place.agent_of(other)]);
+            }
+        }
+        all
+    }
+
+    fn address(&self, host: u8, port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::new(127, 77, self.number, host), port))
+    }
+}
+
+/// Returns the name of the backup bucket in a region.
+pub fn backup_bucket(region: &Region) -> String {
+    format!("causeway-backup-{region}")
+}
+
+impl Place {
+    /// Returns where its PostgreSQL listens.
+    pub fn postgres(&self) -> SocketAddr {
+        self.address(10 + self.position, POSTGRES_PORT)
+    }
+
+    /// Returns where its agent listens.
+    pub fn agent(&self) -> SocketAddr {
+        self.address(10 + self.position, AGENT_PORT)
+    }
+
+    /// Returns where this node finds the lease's store.
+    pub fn lease_store(&self) -> SocketAddr {
+        self.address(30 + self.position, S3_PORT)
+    }
+
+    /// Returns where this node finds the backup bucket of a region.
+    pub fn backup_store(&self, topology: &Topology, region: &Region) -> SocketAddr {
+        let port = if *region == topology.primary { 1 } else { 2 };
+        self.address(30 + self.position, S3_PORT + port)
+    }
+
+    /// Returns where this node finds another's PostgreSQL, or its own.
+    pub fn postgres_of(&self, other: &Self) -> SocketAddr {
+        self.way_to(other, POSTGRES_PORT)
+    }
+
+    /// Returns where this node finds another's agent, or its own.
+    pub fn agent_of(&self, other: &Self) -> SocketAddr {
+        self.way_to(other, AGENT_PORT)
+    }
+
+    /// Returns the directory of its settings, which lies outside of the data directory.
+    pub fn settings(&self) -> PathBuf {
+        self.directory.join("conf")
+    }
+
+    /// Returns its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Returns the directory of PostgreSQL's Unix socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.directory.join("sock")
+    }
+
+    /// Returns guard's runtime directory.
+    pub fn guard(&self) -> PathBuf {
+        self.directory.join("guard")
+    }
+
+    /// Returns the agent's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    fn way_to(&self, other: &Self, port: u16) -> SocketAddr {
+        if self.position == other.position {
+            return self.address(10 + self.position, port);
+        }
+        self.address(100 + 10 * self.position + other.position, port)
+    }
+
+    fn address(&self, host: u8, port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::new(127, 77, self.lab, host), port))
+    }
+}
+
+/// The sole right to a lab's number, for as long as this value lives.
+#[derive(Debug)]
+pub struct Claim {
+    /// What was claimed.
+    pub topology: Topology,
+    _lock: Flock<File>,
+}
+
+impl Claim {
+    /// Claims a lab's number.
+    ///
+    /// # Errors
+    ///
+    /// When another lab has it, or something else listens on one of its addresses.
+    pub fn take(topology: Topology) -> anyhow::Result<Self> {
+        let number = topology.number;
+        let path = PathBuf::from(format!("/tmp/causeway-lab-{number}.lock"));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("could not open `{}`", path.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| error)
+            .with_context(|| {
+                format!(
+                    "lab {number} is up already: end it with `lab down`, or use another `--number`"
+                )
+            })?;
+        for address in topology.addresses() {
+            drop(TcpListener::bind(address).with_context(|| {
+                format!(
+                    "something listens on `{address}`, which lab {number} needs: end it, or use another `--number`"
+                )
+            })?);
+        }
+        Ok(Self {
+            topology,
+            _lock: lock,
+        })
+    }
+
+    /// Claims the first number that is free, in its usual directory.
+    ///
+    /// # Errors
+    ///
+    /// When none is.
+    pub fn any() -> anyhow::Result<Self> {
+        let mut why = None;
+        for number in 1..=250 {
+            match Self::take(Topology::new(number, None)?) {
+                Ok(claim) => return Ok(claim),
+                Err(error) => why = Some(error),
+            }
+        }
+        Err(why.unwrap_or_else(|| anyhow::anyhow!("there are no labs to claim")))
+            .context("every lab from 1 to 250 is taken")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_listen_on_one_address() {
+        let topology = Topology::new(7, None).unwrap();
+        let addresses = topology.addresses();
+        let distinct: BTreeSet<_> = addresses.iter().collect();
+
+        assert_eq!(addresses.len(), 2 + 3 + 2 + 3 * (2 + 3 + 4));
+        assert_eq!(distinct.len(), addresses.len());
+    }
+
+    #[test]
+    fn each_path_has_an_address_of_its_own() {
+        let topology = Topology::new(7, None).unwrap();
+        let [a, b, _] = &topology.nodes[..] else {
+            panic!("a lab has three nodes");
+        };
+
+        assert_eq!(a.postgres().to_string(), "127.77.7.11:5432");
+        assert_eq!(a.postgres_of(a), a.postgres());
+        assert_eq!(b.postgres_of(a).to_string(), "127.77.7.121:5432");
+        assert_eq!(a.agent_of(b).to_string(), "127.77.7.112:8009");
+        assert_eq!(b.lease_store().to_string(), "127.77.7.32:9000");
+    }
+
+    #[test]
+    fn one_number_is_one_lab() {
+        let claim = Claim::any().unwrap();
+        let again = Claim::take(claim.topology.clone()).unwrap_err();
+
+        assert!(again.to_string().contains("is up already"), "{again}");
+    }
+}
