@@ -1,0 +1,412 @@
+//! Settings: read once from the environment, refused with a reason, and then only meant values.
+
+mod database;
+mod environment;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode};
+use ha_runtime::telemetry::LogFormat;
+use jiff::tz::TimeZone;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+
+pub use self::database::{Database, Migrate, Server};
+use self::environment::Environment;
+pub use self::environment::Unusable;
+use crate::domain::{Calendar, LeapDay, parse_date};
+
+/// Everything that this program can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The addresses to serve on.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics` is served, if not on the same addresses.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The company, as the `X-Company-Name` header carries it.
+    pub company: HeaderValue,
+    /// Which log lines are written.
+    pub log_level: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+    /// What `/hello` does.
+    pub hello: Hello,
+    /// Where the data is.
+    pub database: Database,
+    /// How long a request may take, retries included.
+    pub request_timeout: Duration,
+    /// The most requests that are worked on at once.
+    pub max_inflight: usize,
+    /// How long to go on serving after SIGTERM, until nobody sends requests here any more.
+    pub shutdown_delay: Duration,
+    /// How long to wait then for requests that are being answered.
+    pub shutdown_timeout: Duration,
+    /// Settings that disagree, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What `/hello` does.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Which day it is.
+    pub calendar: Calendar,
+    /// When a person born on 29 February has their birthday in a common year.
+    pub leap_day: LeapDay,
+    /// Whether `John` and `john` are one person.
+    pub case: Case,
+    /// The status of an answer to values that break a rule.
+    pub validation_status: StatusCode,
+}
+
+/// Whether `John` and `john` are one person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// They are two.
+    Sensitive,
+    /// They are one.
+    Insensitive,
+}
+
+impl Config {
+    /// Reads the settings from the variables of the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`], which names the variable, and says why and what to write instead.
+    pub fn from_environment(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Unusable> {
+        let environment = Environment::new(variables);
+        let config = Self {
+            listen: listen(&environment)?,
+            metrics_listen: environment.parsed(
+                &["METRICS_LISTEN"],
+                None,
+                "an address and a port, such as `0.0.0.0:9090`",
+                |text| text.parse().ok().map(Some),
+            )?,
+            company: company(&environment),
+            log_level: environment
+                .first(&["LOG_LEVEL", "RUST_LOG"])
+                .map_or_else(|| "info".to_owned(), |it| it.value),
+            log_format: environment.parsed(
+                &["LOG_FORMAT"],
+                LogFormat::Logfmt,
+                "`logfmt` or `json`",
+                |text| match text {
+                    "logfmt" => Some(LogFormat::Logfmt),
+                    "json" => Some(LogFormat::Json),
+                    _ => None,
+                },
+            )?,
+            hello: hello(&environment)?,
+            database: database::read(&environment)?,
+            request_timeout: environment.time("REQUEST_TIMEOUT", 8)?,
+            max_inflight: environment.parsed(
+                &["MAX_INFLIGHT"],
+                512,
+                "a number of requests from 1 to 100000",
+                |text| text.parse().ok().filter(|it| (1..=100_000).contains(it)),
+            )?,
+            shutdown_delay: environment.delay("SHUTDOWN_DELAY", 5)?,
+            shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", 20)?,
+            warnings: Vec::new(),
+        };
+        refuse_contradictions(&environment, &config)?;
+        Ok(Self {
+            warnings: environment.into_warnings(),
+            ..config
+        })
+    }
+}
+
+fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(), Unusable> {
+    let statement = environment.first(&["DB_STATEMENT_TIMEOUT"]);
+    let request = environment.first(&["REQUEST_TIMEOUT"]);
+    if let (Some(statement), Some(request)) = (statement, request)
+        && config.database.statement_timeout > config.request_timeout
+    {
+        return Err(Unusable::Contradiction {
+            first: statement.name,
+            second: request.name,
+            reason: "a statement may not take longer than the request that it is for; lower the \
+                     first or raise the second"
+                .to_owned(),
+        });
+    }
+    if let Some(metrics) = config.metrics_listen
+        && config.listen.contains(&metrics)
+    {
+        return Err(Unusable::Contradiction {
+            first: "METRICS_LISTEN".to_owned(),
+            second: "LISTEN".to_owned(),
+            reason: format!("both are `{metrics}`; unset the first to serve `/metrics` there"),
+        });
+    }
+    Ok(())
+}
+
+fn listen(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
+    let port = environment.parsed(&["PORT"], 8080, "a port from 1 to 65535", |text| {
+        text.parse::<u16>().ok().filter(|it| *it != 0)
+    })?;
+    let Some(found) = environment.first(&["LISTEN"]) else {
+        return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port))]);
+    };
+    let addresses: Option<Vec<SocketAddr>> = found
+        .value
+        .split(',')
+        .map(|it| it.trim().parse().ok())
+        .collect();
+    let addresses = addresses.ok_or(Unusable::NotOne {
+        name: found.name,
+        value: found.value,
+        expected: "an address and a port, such as `0.0.0.0:8080`, or a list of them with commas",
+    })?;
+    if let Some(port_variable) = environment.first(&["PORT"])
+        && addresses.iter().all(|it| it.port() != port)
+    {
+        environment.warn_of("LISTEN", &port_variable.name);
+    }
+    Ok(addresses)
+}
+
+fn company(environment: &Environment) -> HeaderValue {
+    // Only what a header cannot carry is encoded, so that a person still reads the name.
+    const ENCODED: &percent_encoding::AsciiSet = &CONTROLS.add(b'%');
+    let name = environment
+        .first(&["COMPANY_NAME"])
+        .map_or_else(|| "My Company".to_owned(), |it| it.value);
+    let encoded = utf8_percent_encode(&name, ENCODED).to_string();
+    // What is percent-encoded is ASCII, and so a header value whatever the name was.
+    HeaderValue::try_from(encoded).unwrap_or_else(|_never| HeaderValue::from_static("My Company"))
+}
+
+fn hello(environment: &Environment) -> Result<Hello, Unusable> {
+    let zone = environment.parsed(
+        &["HELLO_TZ"],
+        TimeZone::UTC,
+        "a time zone that this host knows, such as `Europe/Berlin`",
+        |text| TimeZone::get(text).ok(),
+    )?;
+    let test_clock = environment.flag("API_TEST_CLOCK")?;
+    let fake_today = environment.parsed(
+        &["API_FAKE_TODAY"],
+        None,
+        "a date, such as `2025-02-28`",
+        |text| parse_date(text).map(Some),
+    )?;
+    let calendar = match fake_today {
+        Some(day) if test_clock => Calendar::Fixed(day),
+        Some(_ignored) => {
+            environment.warn(
+                "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
+                    .to_owned(),
+            );
+            Calendar::Zone(zone)
+        }
+        None => Calendar::Zone(zone),
+    };
+    let case = if environment.flag("HELLO_CASE_INSENSITIVE")? {
+        Case::Insensitive
+    } else {
+        Case::Sensitive
+    };
+    Ok(Hello {
+        calendar,
+        leap_day: environment.parsed(
+            &["HELLO_LEAP_DAY"],
+            LeapDay::February28,
+            "`feb28` or `mar1`",
+            |text| match text {
+                "feb28" => Some(LeapDay::February28),
+                "mar1" => Some(LeapDay::March1),
+                _ => None,
+            },
+        )?,
+        case,
+        validation_status: environment.parsed(
+            &["VALIDATION_STATUS"],
+            StatusCode::BAD_REQUEST,
+            "`400` or `422`",
+            |text| match text {
+                "400" => Some(StatusCode::BAD_REQUEST),
+                "422" => Some(StatusCode::UNPROCESSABLE_ENTITY),
+                _ => None,
+            },
+        )?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ha_runtime::postgres::SslMode;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Unusable> {
+        let owned = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_environment(owned)
+    }
+
+    fn servers(variables: &[(&str, &str)]) -> Vec<(String, u16)> {
+        let config = read(variables).unwrap();
+        let servers = config.database.servers.into_iter();
+        servers.map(|it| (it.host, it.port)).collect()
+    }
+
+    fn refusal(variables: &[(&str, &str)]) -> String {
+        read(variables).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_environment_is_enough() {
+        let config = read(&[]).unwrap();
+
+        assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
+        assert_eq!(servers(&[]), [("localhost".to_owned(), 5432)]);
+        assert_eq!(
+            (config.database.user.as_str(), config.database.name.as_str()),
+            ("postgres", "postgres")
+        );
+        assert_eq!(config.database.tls, SslMode::Prefer);
+        assert_eq!(config.company, "My Company");
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn each_host_has_its_port() {
+        let abc = [
+            ("a".to_owned(), 1),
+            ("b".to_owned(), 2),
+            ("c".to_owned(), 3),
+        ];
+        assert_eq!(servers(&[("PGHOST", "a, b,c"), ("PGPORT", "1,2,3")]), abc);
+        assert_eq!(
+            servers(&[("DATABASE_URL", "postgres://u@a:1,b:2,c:3/d")]),
+            abc
+        );
+        assert_eq!(
+            servers(&[("DB_HOST", "a,b"), ("DB_PORT", "7")]),
+            [("a".to_owned(), 7), ("b".to_owned(), 7)]
+        );
+    }
+
+    #[test]
+    fn the_url_may_say_what_tokio_postgres_cannot_read() {
+        let url = "postgresql+asyncpg://u%40x:p%2Fw@db:6000/hello?sslmode=verify-full\
+                   &sslrootcert=/etc/ca.pem&target_session_attrs=read-write&connect_timeout=3";
+        let database = read(&[("DATABASE_URL", url), ("PGUSER", "other")])
+            .unwrap()
+            .database;
+
+        assert_eq!(
+            database.servers,
+            [Server {
+                host: "db".to_owned(),
+                port: 6000
+            }]
+        );
+        assert_eq!(
+            (database.user.as_str(), database.name.as_str()),
+            ("u@x", "hello")
+        );
+        assert_eq!(database.password.unwrap().reveal(), "p/w");
+        assert_eq!(database.tls, SslMode::VerifyFull);
+        assert_eq!(database.root_cert, Some(PathBuf::from("/etc/ca.pem")));
+        assert_eq!(database.connect_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn says_which_setting_why_and_what_to_do() {
+        assert_eq!(
+            refusal(&[("PGPORT", "tcp://10.0.0.1")]),
+            "`PGPORT` is `tcp://10.0.0.1`, which is not a port from 1 to 65535, or a list of them \
+             with commas"
+        );
+        assert_eq!(
+            refusal(&[("DB_HOST", "a,b,c"), ("PGPORT", "1,2")]),
+            "`DB_HOST` and `PGPORT` contradict each other: there are 3 hosts and 2 ports; give one \
+             port for all, or one for each"
+        );
+        assert!(refusal(&[("HELLO_TZ", "Mars/Olympus")]).contains("`Mars/Olympus`"));
+        assert!(
+            refusal(&[("DB_STATEMENT_TIMEOUT", "9"), ("REQUEST_TIMEOUT", "3")])
+                .contains("lower the first or raise the second")
+        );
+        for name in [
+            "PORT",
+            "LISTEN",
+            "VALIDATION_STATUS",
+            "HELLO_LEAP_DAY",
+            "PGSSLMODE",
+            "MIGRATE",
+            "LOG_FORMAT",
+            "REQUEST_TIMEOUT",
+            "DB_POOL_MAX",
+            "API_FAKE_TODAY",
+            "SHUTDOWN_DELAY",
+        ] {
+            assert!(refusal(&[(name, "nonsense")]).starts_with(&format!("`{name}` is `nonsense`")));
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_refused_is_not_shown() {
+        for url in [
+            "postgres://u:hunter2@a:port/d",
+            "hunter2",
+            "sqlite:///hunter2",
+            "postgres://u:hunter2@a/d?sslmode=maybe",
+            "postgres://u:hunter2@a/d?what=1",
+        ] {
+            let refusal = refusal(&[("DATABASE_URL", url)]);
+            assert!(
+                refusal.starts_with("`DATABASE_URL` is not usable"),
+                "{refusal}"
+            );
+            assert!(!refusal.contains("hunter2"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2\n").unwrap();
+        let path = file.path().to_str().unwrap();
+
+        let database = read(&[("DB_PASSWORD_FILE", path)]).unwrap().database;
+        assert_eq!(database.password.unwrap().reveal(), "hunter2");
+
+        let both = read(&[("PGPASSWORD", "other"), ("DB_PASSWORD_FILE", path)]).unwrap();
+        assert_eq!(
+            both.warnings,
+            ["`PGPASSWORD` is used; `DB_PASSWORD_FILE` has another value and is ignored"]
+        );
+        assert!(
+            refusal(&[("PGPASSWORD_FILE", "/does/not/exist")]).starts_with("`PGPASSWORD_FILE`")
+        );
+    }
+
+    #[test]
+    fn the_company_fits_into_a_header_whatever_its_name() {
+        let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().company;
+        assert_eq!(company("Smith & Sons"), "Smith & Sons");
+        assert_eq!(company("Bäcker\r\nX: y"), "B%C3%A4cker%0D%0AX: y");
+    }
+
+    #[test]
+    fn a_fake_day_needs_the_test_clock() {
+        let fake = ("API_FAKE_TODAY", "2025-02-28");
+        let fixed = read(&[fake, ("API_TEST_CLOCK", "1")]).unwrap();
+        let real = read(&[fake]).unwrap();
+
+        assert!(matches!(fixed.hello.calendar, Calendar::Fixed(_)));
+        assert!(matches!(real.hello.calendar, Calendar::Zone(_)));
+        assert_eq!(real.warnings.len(), 1);
+    }
+}

@@ -1,0 +1,307 @@
+//! Where PostgreSQL is, who we are there, and how long we wait for it.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use ha_runtime::postgres::SslMode;
+use ha_runtime::secret::Secret;
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::Host;
+
+use super::environment::{Environment, Unusable};
+
+const HOST: &[&str] = &["PGHOST", "DB_HOST", "POSTGRES_HOST", "APP_DB_HOST"];
+const PORT: &[&str] = &[
+    "PGPORT",
+    "DB_PORT",
+    "PSQL_PORT",
+    "POSTGRES_PORT",
+    "APP_DB_PORT",
+];
+const USER: &[&str] = &[
+    "PGUSER",
+    "DB_USER",
+    "PSQL_USER",
+    "POSTGRES_USER",
+    "APP_DB_USER",
+];
+const PASSWORD: &[&str] = &[
+    "PGPASSWORD",
+    "DB_PASSWORD",
+    "PSQL_PASS",
+    "POSTGRES_PASSWORD",
+    "APP_DB_PASSWORD",
+];
+const NAME: &[&str] = &[
+    "PGDATABASE",
+    "DB_NAME",
+    "PSQL_DBNAME",
+    "POSTGRES_DB",
+    "APP_DB_NAME",
+];
+const TLS: &[&str] = &["PGSSLMODE", "DB_SSLMODE"];
+
+/// One server that may be the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// A name, resolved anew at each connection, an address, or the directory of a Unix socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Who brings the schema up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrate {
+    /// This program, at its start.
+    AtStart,
+    /// Somebody else; this program waits for the tables.
+    Off,
+}
+
+/// Everything about the database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The servers, of which at most one is the primary.
+    pub servers: Vec<Server>,
+    /// The role to log in as.
+    pub user: String,
+    /// Its password, where it needs one.
+    pub password: Option<Secret>,
+    /// The name of the database.
+    pub name: String,
+    /// How far a server must prove who it is.
+    pub tls: SslMode,
+    /// The trusted authorities, other than the system's.
+    pub root_cert: Option<PathBuf>,
+    /// How long one server may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+    /// How long to wait for the database when the program starts.
+    pub startup_timeout: Duration,
+    /// How long the database may be away before this replica says that it is not ready.
+    pub ready_grace: Duration,
+    /// The most connections that requests may use at once.
+    pub pool_max: usize,
+    /// Who brings the schema up to date.
+    pub migrate: Migrate,
+}
+
+/// What `DATABASE_URL` says; what it leaves open is read from the other variables.
+#[derive(Debug, Default)]
+struct Written {
+    servers: Vec<Server>,
+    user: Option<String>,
+    password: Option<Secret>,
+    name: Option<String>,
+    tls: Option<SslMode>,
+    root_cert: Option<PathBuf>,
+    connect_timeout: Option<Duration>,
+}
+
+pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
+    let url = environment.secret(&["DATABASE_URL"])?;
+    let url_name = url.as_ref().map(|it| it.name.clone()).unwrap_or_default();
+    let url = match &url {
+        Some(found) => parse_url(&found.name, found.value.reveal())?,
+        None => Written::default(),
+    };
+    // Whatever the URL says outweighs the variable that has the same meaning.
+    let prefer = |from_url: Option<String>, names: &[&str]| {
+        let variable = environment.first(names);
+        match (from_url, variable) {
+            (Some(from_url), Some(variable)) => {
+                if from_url != variable.value {
+                    environment.warn_of(&url_name, &variable.name);
+                }
+                Some(from_url)
+            }
+            (from_url, variable) => from_url.or(variable.map(|it| it.value)),
+        }
+    };
+
+    let servers = servers(environment, &url_name, url.servers)?;
+    let user = prefer(url.user, USER).unwrap_or_else(|| "postgres".to_owned());
+    let name = prefer(url.name, NAME).unwrap_or_else(|| user.clone());
+    let password = match (url.password, environment.secret(PASSWORD)?) {
+        (Some(from_url), Some(variable)) => {
+            if from_url != variable.value {
+                environment.warn_of(&url_name, &variable.name);
+            }
+            Some(from_url)
+        }
+        (from_url, variable) => from_url.or(variable.map(|it| it.value)),
+    };
+    let tls = match url.tls {
+        Some(mode) => mode,
+        None => environment.parsed(
+            TLS,
+            SslMode::Prefer,
+            "an sslmode: use disable, prefer, require, verify-ca or verify-full",
+            |text| SslMode::from_str(text).ok(),
+        )?,
+    };
+    let root_cert = url.root_cert.or_else(|| {
+        environment
+            .first(&["PGSSLROOTCERT"])
+            .map(|it| PathBuf::from(it.value))
+    });
+    let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", 2)?;
+    Ok(Database {
+        servers,
+        user,
+        password,
+        name,
+        tls,
+        root_cert,
+        connect_timeout: url.connect_timeout.unwrap_or(connect_timeout),
+        statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", 5)?,
+        startup_timeout: environment.time("DB_STARTUP_TIMEOUT", 30)?,
+        ready_grace: environment.delay("READY_DB_GRACE", 10)?,
+        pool_max: environment.parsed(
+            &["DB_POOL_MAX"],
+            16,
+            "a number of connections from 1 to 500",
+            |text| text.parse().ok().filter(|it| (1..=500).contains(it)),
+        )?,
+        migrate: environment.parsed(&["MIGRATE"], Migrate::AtStart, "`on` or `off`", |text| {
+            match text.to_ascii_lowercase().as_str() {
+                "on" | "true" | "1" | "yes" => Some(Migrate::AtStart),
+                "off" | "false" | "0" | "no" => Some(Migrate::Off),
+                _ => None,
+            }
+        })?,
+    })
+}
+
+/// Pairs each host with its port: one port for all, or as many as there are hosts.
+fn servers(
+    environment: &Environment,
+    url_name: &str,
+    from_url: Vec<Server>,
+) -> Result<Vec<Server>, Unusable> {
+    let hosts = environment.first(HOST);
+    if !from_url.is_empty() {
+        if let Some(hosts) = hosts {
+            let named: Vec<&str> = from_url.iter().map(|it| it.host.as_str()).collect();
+            if split(&hosts.value) != named {
+                environment.warn_of(url_name, &hosts.name);
+            }
+        }
+        return Ok(from_url);
+    }
+    let (host_name, hosts) = match &hosts {
+        Some(found) => (found.name.as_str(), split(&found.value)),
+        None => ("PGHOST", vec!["localhost"]),
+    };
+    let Some(found) = environment.first(PORT) else {
+        return Ok(with_ports(&hosts, &[5432]));
+    };
+    let ports: Option<Vec<u16>> = split(&found.value)
+        .into_iter()
+        .map(|it| it.parse().ok().filter(|port| *port != 0))
+        .collect();
+    let ports = ports.ok_or_else(|| Unusable::NotOne {
+        name: found.name.clone(),
+        value: found.value.clone(),
+        expected: "a port from 1 to 65535, or a list of them with commas",
+    })?;
+    if ports.len() != 1 && ports.len() != hosts.len() {
+        return Err(Unusable::Contradiction {
+            first: host_name.to_owned(),
+            second: found.name,
+            reason: format!(
+                "there are {} hosts and {} ports; give one port for all, or one for each",
+                hosts.len(),
+                ports.len()
+            ),
+        });
+    }
+    Ok(with_ports(&hosts, &ports))
+}
+
+fn with_ports(hosts: &[&str], ports: &[u16]) -> Vec<Server> {
+    let ports = ports.iter().cycle();
+    let paired = hosts.iter().zip(ports).map(|(host, port)| Server {
+        host: (*host).to_owned(),
+        port: *port,
+    });
+    paired.collect()
+}
+
+fn split(list: &str) -> Vec<&str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|it| !it.is_empty())
+        .collect()
+}
+
+/// Reads a URL as libpq and `SQLAlchemy` write it. What `tokio_postgres` would refuse (verify-full, a
+/// root certificate, a driver's name in the scheme) is taken out first; the rest it reads itself.
+fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
+    let hidden = |reason: &str| Unusable::Hidden {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let form = "write it as `postgres://user:password@host:port/database`";
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| hidden(form))?;
+    let protocol = scheme.split('+').next().unwrap_or_default();
+    if !matches!(protocol, "postgres" | "postgresql") {
+        return Err(hidden(form));
+    }
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+
+    let mut written = Written::default();
+    let mut passed_on = Vec::new();
+    for pair in query.split('&').filter(|it| !it.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let text = percent_decode_str(value).decode_utf8_lossy();
+        match key {
+            "sslmode" | "ssl" => {
+                let mode =
+                    SslMode::from_str(&text).map_err(|unknown| hidden(&unknown.to_string()))?;
+                written.tls = Some(mode);
+            }
+            "sslrootcert" => written.root_cert = Some(PathBuf::from(text.as_ref())),
+            // The service asks each server itself whether it takes writes.
+            "target_session_attrs" if text != "read-write" && text != "any" => {
+                return Err(hidden(
+                    "`target_session_attrs` must be `read-write`: this service writes",
+                ));
+            }
+            "target_session_attrs" => {}
+            _ => passed_on.push(pair),
+        }
+    }
+    let plain = format!("postgresql://{place}?{}", passed_on.join("&"));
+    // The error of the parser may hold parts of the URL, and so of the password.
+    let config = tokio_postgres::Config::from_str(&plain).map_err(|_shows_it| hidden(form))?;
+
+    let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let ports = match config.get_ports() {
+        [] => &[5432],
+        ports => ports,
+    };
+    written.servers = with_ports(&hosts, ports);
+    written.user = config.get_user().map(str::to_owned);
+    written.name = config
+        .get_dbname()
+        .filter(|it| !it.is_empty())
+        .map(str::to_owned);
+    if let Some(password) = config.get_password() {
+        let text = std::str::from_utf8(password).map_err(|_not_utf8| hidden(form))?;
+        written.password = Some(Secret::new(text));
+    }
+    written.connect_timeout = config.get_connect_timeout().copied();
+    Ok(written)
+}
+
+fn host(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    }
+}

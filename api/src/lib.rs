@@ -1,0 +1,190 @@
+//! The HTTP service of the platform: it uses the database, and stays correct and available across a
+//! failover.
+//!
+//! A request passes [`edge`], which every request has in common, one of [`routes`], which reads it
+//! by the rules of [`domain`], and [`store`], which alone speaks SQL and knows where the primary is.
+
+mod body;
+mod edge;
+mod routes;
+mod serve;
+
+pub mod config;
+pub mod domain;
+pub mod metrics;
+pub mod problem;
+pub mod shutdown;
+pub mod store;
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use ha_runtime::postgres::TlsError;
+use ha_runtime::shutdown::Tasks;
+use tokio::net::TcpListener;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::edge::InFlight;
+use crate::metrics::Metrics;
+use crate::shutdown::{Haste, Signals};
+use crate::store::{SchemaError, Store};
+
+/// How long connections to the database may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why the program could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// An address cannot be listened on.
+    #[error("could not listen on `{address}`; is another program there, or may this user not?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The handlers of signals cannot be installed.
+    #[error("could not listen for signals")]
+    Signals(#[source] io::Error),
+    /// The trusted authorities cannot be used.
+    #[error("could not prepare TLS")]
+    Tls(#[from] TlsError),
+    /// The schema could not be brought up to date.
+    #[error("could not prepare the database")]
+    Schema(#[from] SchemaError),
+    /// Two series have one name.
+    #[error("could not prepare the metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The sockets on which the service is reached.
+#[derive(Debug)]
+pub struct Listeners {
+    service: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+/// What every handler has at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    store: Store,
+    metrics: Metrics,
+    hello: config::Hello,
+    company: HeaderValue,
+    request_timeout: Duration,
+    ready_grace: Duration,
+    max_inflight: usize,
+    in_flight: InFlight,
+    draining: CancellationToken,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Listeners {
+    /// Binds every address, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Listen`], with the address.
+    pub async fn bind(config: &Config) -> Result<Self, Failure> {
+        let mut service = Vec::new();
+        for address in &config.listen {
+            service.push(bind(*address).await?);
+        }
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { service, metrics })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed = |source| Failure::Listen { address, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+/// Serves until a signal asks to stop, and then finishes what is under way.
+///
+/// # Errors
+///
+/// [`Failure`] when the service cannot do its work: above all when the database stays away at start.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    mut signals: Signals,
+    tasks: Tasks,
+) -> Result<(), Failure> {
+    let metrics = Metrics::new()?;
+    let ready_grace = config.database.ready_grace;
+    let store = Store::start(config.database, metrics.clone(), &tasks)?;
+    let app = App(Arc::new(Shared {
+        store: store.clone(),
+        metrics,
+        hello: config.hello,
+        company: config.company,
+        request_timeout: config.request_timeout,
+        ready_grace,
+        max_inflight: config.max_inflight,
+        in_flight: InFlight::default(),
+        draining: CancellationToken::new(),
+    }));
+    let serving = Tasks::new();
+    serve(&app, listeners, &serving);
+
+    let preparing = async {
+        store.prepare_schema().await?;
+        std::future::pending::<Result<(), Failure>>().await
+    };
+    let haste = tokio::select! {
+        failed = preparing => return failed,
+        haste = signals.next() => haste,
+    };
+    if haste == Haste::Orderly {
+        let draining = async {
+            app.draining.cancel();
+            time::sleep(config.shutdown_delay).await;
+            serving.stop(config.shutdown_timeout).await;
+        };
+        tokio::select! {
+            () = draining => {}
+            _again = signals.next() => warn!("stopping at once; what was under way is cut off"),
+        }
+    }
+    store.close();
+    tasks.stop(GOODBYE).await;
+    info!("stopped");
+    Ok(())
+}
+
+fn serve(app: &App, listeners: Listeners, serving: &Tasks) {
+    let router = routes::all(app, listeners.metrics.is_some());
+    let service = listeners.service.into_iter().map(|it| (it, router.clone()));
+    let metrics = listeners.metrics.map(|it| (it, routes::metrics(app)));
+    for (listener, router) in service.chain(metrics) {
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "listening");
+        }
+        let tasks = serving.clone();
+        serving.start("listener", |stop| {
+            serve::accept(listener, router, tasks, stop)
+        });
+    }
+}

@@ -1,0 +1,116 @@
+//! `/hello/{username}`: who was born when, and when they are to be congratulated.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use jiff::civil::Date;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::App;
+use crate::body::json_object;
+use crate::config::Hello;
+use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
+use crate::problem::{Kind, Problem};
+use crate::routes::problems::unavailable;
+
+/// One service's liveness probe is a greeting of this name. A person may have it all the same.
+const PROBE: &str = "health";
+/// A liveness probe must not wait for a database.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+
+#[derive(Serialize)]
+struct Greeting {
+    message: String,
+}
+
+/// Greets a person.
+pub(super) async fn get(
+    State(app): State<App>,
+    username: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let broken = |broken| Problem::invalid(app.hello.validation_status, &[broken]);
+    let username = parse_username(username).map_err(broken)?;
+    let is_probe = username.as_str() == PROBE;
+    let budget = if is_probe {
+        PROBE_TIMEOUT.min(app.request_timeout)
+    } else {
+        app.request_timeout
+    };
+    let deadline = Instant::now() + budget;
+    let found = app
+        .store
+        .date_of_birth(&username, app.hello.case, deadline)
+        .await;
+    match found {
+        Ok(Some(born)) => {
+            let days = days_to_birthday(born, today(&app.hello), app.hello.leap_day);
+            let message = greeting(&username, days);
+            Ok(Json(Greeting { message }).into_response())
+        }
+        Ok(None) | Err(_) if is_probe => Ok("OK".into_response()),
+        Ok(None) => Err(Problem::new(
+            Kind::NotFound,
+            format!("User {username} not found"),
+        )),
+        Err(why) => Err(unavailable(why)),
+    }
+}
+
+/// Stores a person's date of birth.
+pub(super) async fn put(
+    State(app): State<App>,
+    username: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let deadline = Instant::now() + app.request_timeout;
+    let username = parse_username(username);
+    let body = json_object(request).await?;
+    let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
+    let (username, born) = match (username, born) {
+        (Ok(username), Ok(born)) => (username, born),
+        (username, born) => {
+            let broken: Vec<Invalid> = username.err().into_iter().chain(born.err()).collect();
+            return Err(Problem::invalid(app.hello.validation_status, &broken));
+        }
+    };
+    app.store
+        .remember(&username, app.hello.case, born, deadline)
+        .await
+        .map_err(unavailable)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn parse_username(path: Result<Path<String>, PathRejection>) -> Result<Username, Invalid> {
+    match path {
+        Ok(Path(text)) => Username::parse(&text),
+        // What is percent-encoded is not UTF-8, and so no letters.
+        Err(_rejection) => Username::parse(""),
+    }
+}
+
+fn date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
+    let invalid = |code, message| Invalid {
+        field: "dateOfBirth",
+        code,
+        message,
+    };
+    match value {
+        Some(Value::String(text)) => parse_date_of_birth(text, today),
+        Some(_) => Err(invalid(
+            "not-a-string",
+            "dateOfBirth must be a string, written YYYY-MM-DD",
+        )),
+        None => Err(invalid("required", "dateOfBirth is required")),
+    }
+}
+
+/// The one function that says which day it is, for what is stored and for what is read.
+fn today(hello: &Hello) -> Date {
+    hello.calendar.day_at(ha_runtime::clock::wall())
+}

@@ -1,0 +1,67 @@
+//! The pages that the `type` of a problem leads to.
+
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use crate::problem::{Kind, Problem};
+use crate::store::Unavailable;
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+}
+
+/// Describes every kind of problem.
+pub(super) async fn list() -> impl IntoResponse {
+    let pages: Vec<Page> = Kind::ALL.into_iter().map(page).collect();
+    ([(header::CACHE_CONTROL, "max-age=3600")], Json(pages))
+}
+
+/// Describes one kind of problem.
+pub(super) async fn describe(
+    name: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let known = Kind::ALL
+        .into_iter()
+        .find(|kind| name.as_ref().is_ok_and(|it| it.0 == kind.name()));
+    let unknown = || Problem::new(Kind::NotFound, "there is no such kind of problem");
+    let page = known.map(page).ok_or_else(unknown)?;
+    Ok(([(header::CACHE_CONTROL, "max-age=3600")], Json(page)))
+}
+
+fn page(kind: Kind) -> Page {
+    let (path, status, title) = kind.describe();
+    Page {
+        r#type: path,
+        title,
+        status: status.as_u16(),
+    }
+}
+
+/// Returns what a caller is told when the database has no answer.
+pub(super) fn unavailable(why: Unavailable) -> Problem {
+    match why {
+        Unavailable::Away => Problem::new(
+            Kind::DatabaseUnavailable,
+            "the database did not answer in time; try again in a moment",
+        ),
+        Unavailable::ReadOnly => Problem::new(
+            Kind::ReadOnly,
+            "the database accepts no writes at the moment; try again in a moment",
+        ),
+        Unavailable::Busy => Problem::new(
+            Kind::Overloaded,
+            "every connection to the database is in use; try again in a moment",
+        ),
+        Unavailable::Bug => Problem::new(
+            Kind::Internal,
+            "the service made a mistake; it has been noted",
+        ),
+    }
+}

@@ -1,0 +1,280 @@
+//! One connection to one address: TLS, timeouts, what the server is, and an end that can be ordered.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ha_runtime::postgres::TlsError;
+use ha_runtime::shutdown::Tasks;
+use postgres_native_tls::MakeTlsConnector;
+use tokio::time::{self, Instant};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, Statement};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::queries::Query;
+use crate::config::{Database, Server};
+
+/// A lock is waited for no longer than a client would wait for the statement behind it.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Nothing here holds a transaction open on purpose.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A host that vanished is noticed in 5 + 3 * 2 = 11 s on an idle connection, instead of in hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// The same while something is unacknowledged, instead of about 15 minutes.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take to say goodbye when the program ends.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// A cancel request is worth this much waiting, and no more.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Opens connections.
+#[derive(Clone)]
+pub(super) struct Connector {
+    config: Config,
+    tls: MakeTlsConnector,
+    connect_timeout: Duration,
+    session: Arc<str>,
+    tasks: Tasks,
+}
+
+/// Where a server was found: its name, for TLS, and what the name meant just then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    server: Server,
+    ip: Option<IpAddr>,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ip {
+            Some(ip) => SocketAddr::new(ip, self.server.port).fmt(f),
+            None => write!(f, "{}:{}", self.server.host, self.server.port),
+        }
+    }
+}
+
+/// What a server said about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Whether it accepts writes.
+    pub(super) writable: bool,
+    /// When its postmaster was started: another value is another run of the server.
+    pub(super) started_at: String,
+}
+
+/// A connection that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("could not resolve `{0}`")]
+    Unresolved(String, #[source] io::Error),
+    #[error("PostgreSQL refused the connection")]
+    Refused(#[from] tokio_postgres::Error),
+    #[error("PostgreSQL did not answer within {0:?}")]
+    OutOfTime(Duration),
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    client: Client,
+    statements: Mutex<BTreeMap<&'static str, Statement>>,
+    opened_at: Instant,
+    ends: CancellationToken,
+}
+
+impl Connector {
+    pub(super) fn new(database: &Database, tasks: Tasks) -> Result<Self, TlsError> {
+        let mut config = Config::new();
+        config
+            .user(&database.user)
+            .dbname(&database.name)
+            .application_name(concat!("api/", env!("CARGO_PKG_VERSION")))
+            .ssl_mode(database.tls.on_the_wire())
+            .connect_timeout(database.connect_timeout)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(TCP_USER_TIMEOUT);
+        if let Some(password) = &database.password {
+            config.password(password.reveal());
+        }
+        let session = include_str!("queries/session.sql")
+            .replace("{statement}", &millis(database.statement_timeout))
+            .replace("{lock}", &millis(LOCK_TIMEOUT))
+            .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT));
+        Ok(Self {
+            config,
+            tls: ha_runtime::postgres::tls(database.tls, database.root_cert.as_ref())?,
+            connect_timeout: database.connect_timeout,
+            session: session.into(),
+            tasks,
+        })
+    }
+
+    /// Returns what the server's name means now.
+    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, ConnectError> {
+        let found = |ip| Address {
+            server: server.clone(),
+            ip,
+        };
+        if server.host.starts_with('/') {
+            return Ok(vec![found(None)]);
+        }
+        let name = (server.host.as_str(), server.port);
+        let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
+        let unresolved = |source| ConnectError::Unresolved(server.host.clone(), source);
+        let out_of_time = |_elapsed| ConnectError::OutOfTime(self.connect_timeout);
+        let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
+        Ok(addresses.map(|it| found(Some(it.ip()))).collect())
+    }
+
+    /// Opens a connection, which lasts until it is dropped or `ends` is cancelled.
+    pub(super) async fn connect(
+        &self,
+        address: &Address,
+        ends: &CancellationToken,
+    ) -> Result<(Connection, Answer), ConnectError> {
+        let connecting = self.connect_patiently(address, ends);
+        let out_of_time = |_elapsed| ConnectError::OutOfTime(self.connect_timeout);
+        time::timeout(self.connect_timeout, connecting)
+            .await
+            .map_err(out_of_time)?
+    }
+
+    async fn connect_patiently(
+        &self,
+        address: &Address,
+        ends: &CancellationToken,
+    ) -> Result<(Connection, Answer), ConnectError> {
+        let mut config = self.config.clone();
+        config.host(&address.server.host).port(address.server.port);
+        if let Some(ip) = address.ip {
+            config.hostaddr(ip);
+        }
+        let (client, connection) = config.connect(self.tls.clone()).await?;
+        let ends = ends.child_token();
+        let ordered = ends.clone();
+        self.tasks.start("postgres connection", |stop| async move {
+            let mut connection = std::pin::pin!(connection);
+            // Dropping the connection fails whatever still waits on it, at once.
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = ordered.cancelled() => return,
+                () = stop.cancelled() => {
+                    time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+                }
+            };
+            if let Err(error) = ended {
+                debug!(%error, "connection to PostgreSQL ended");
+            }
+        });
+        let connection = Connection {
+            client,
+            statements: Mutex::default(),
+            opened_at: Instant::now(),
+            ends,
+        };
+        let rows = connection.client.simple_query(&self.session).await?;
+        let answer = answer(&rows);
+        Ok((connection, answer))
+    }
+
+    /// Ends a connection whose statement nobody waits for any more, and asks the server to stop
+    /// working on it.
+    pub(super) fn abandon(&self, connection: &Connection) {
+        let cancel = connection.client.cancel_token();
+        let tls = self.tls.clone();
+        connection.ends.cancel();
+        self.tasks.start("postgres cancel", |_stop| async move {
+            match time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "a statement could not be cancelled"),
+                Err(_elapsed) => debug!("a statement could not be cancelled in time"),
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Runs a statement, prepared at its first use, and returns its rows once the server has said
+    /// that it is ready again: an error at the commit comes before that, and is returned.
+    pub(super) async fn run(
+        &self,
+        query: &Query,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let known = self.statements().get(query.name).cloned();
+        let statement = if let Some(statement) = known {
+            statement
+        } else {
+            let statement = self.client.prepare(query.sql).await?;
+            self.statements().insert(query.name, statement.clone());
+            statement
+        };
+        self.client.query(&statement, params).await
+    }
+
+    fn statements(&self) -> MutexGuard<'_, BTreeMap<&'static str, Statement>> {
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the server what it is.
+    pub(super) async fn ask(&self) -> Result<Answer, tokio_postgres::Error> {
+        let rows = self
+            .client
+            .simple_query(include_str!("queries/role.sql"))
+            .await?;
+        Ok(answer(&rows))
+    }
+
+    /// Returns the client, for what needs a transaction of its own.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.opened_at.elapsed()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+fn answer(rows: &[SimpleQueryMessage]) -> Answer {
+    let row = rows.iter().find_map(|it| {
+        if let SimpleQueryMessage::Row(row) = it {
+            return Some(row);
+        }
+        None
+    });
+    let column = |index| row.and_then(|it| it.try_get(index).ok().flatten());
+    Answer {
+        writable: column(0) == Some("off"),
+        started_at: column(1).unwrap_or_default().to_owned(),
+    }
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().to_string()
+}

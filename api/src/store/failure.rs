@@ -1,0 +1,138 @@
+//! What went wrong with a statement, and so what to do: leave the server, try again, or tell.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::connect::ConnectError;
+
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The server said no, or the connection to it ended.
+    #[error("the statement failed")]
+    Statement(#[source] tokio_postgres::Error),
+    /// A connection was asked for, and the server refused it or did not answer.
+    #[error("could not connect to PostgreSQL")]
+    Connect(#[from] ConnectError),
+    /// The server has not answered.
+    #[error("the statement had no answer within {0:?}")]
+    Unanswered(Duration),
+    /// The server that was the primary accepts no writes.
+    #[error("the server accepts no writes")]
+    ReadOnly,
+    /// No server accepts writes.
+    #[error("no server accepts writes")]
+    NoPrimary {
+        /// Whether some server answers.
+        read_only: bool,
+    },
+    /// Every connection is lent.
+    #[error("every connection is lent")]
+    PoolExhausted,
+    /// The tables are not there yet.
+    #[error("the schema is not up to date")]
+    NoSchema,
+}
+
+/// What a failure means for the server and for the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The server is gone, or going: leave it, and repeat the statement elsewhere.
+    ServerLost,
+    /// The server accepts no writes: leave it, and repeat the statement elsewhere.
+    ServerReadOnly,
+    /// The server may be frozen: look for another one, and repeat the statement.
+    ServerSilent,
+    /// This connection is of no more use: take another one, and repeat the statement.
+    ConnectionSpent,
+    /// The same statement may succeed in a moment.
+    Passing,
+    /// The budget is spent, or the statement would end the same way.
+    Final,
+    /// A mistake in this program.
+    Bug,
+}
+
+impl Failure {
+    pub(super) fn meaning(&self) -> Meaning {
+        match self {
+            Self::Statement(error) => of(error),
+            Self::Connect(error) => of_connecting(error),
+            Self::Unanswered(_) => Meaning::ServerSilent,
+            Self::ReadOnly => Meaning::ServerReadOnly,
+            Self::NoPrimary { .. } | Self::PoolExhausted | Self::NoSchema => Meaning::Final,
+        }
+    }
+
+    /// Returns the class of the SQLSTATE, the first two characters, or a word where there is none.
+    pub(super) fn sqlstate_class(&self) -> &str {
+        let code = match self {
+            Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
+            Self::Connect(_) | Self::Unanswered(_) => return "timeout",
+            Self::NoPrimary { .. } | Self::ReadOnly => return "no_primary",
+            Self::PoolExhausted => return "pool",
+            Self::NoSchema => return "schema",
+        };
+        code.and_then(|it| it.code().get(..2)).unwrap_or("io")
+    }
+
+    /// Returns whether the outcome of the statement is unknown: it may have been committed.
+    pub(super) fn is_unknown_outcome(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.code().is_none(),
+            Self::Unanswered(_) => true,
+            Self::Connect(_)
+            | Self::ReadOnly
+            | Self::NoPrimary { .. }
+            | Self::PoolExhausted
+            | Self::NoSchema => false,
+        }
+    }
+}
+
+fn of(error: &tokio_postgres::Error) -> Meaning {
+    let Some(code) = error.code() else {
+        // No SQLSTATE: the connection ended, or what came over it was not PostgreSQL's protocol.
+        return Meaning::ServerLost;
+    };
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        return Meaning::ServerReadOnly;
+    }
+    if *code == SqlState::ADMIN_SHUTDOWN
+        || *code == SqlState::CRASH_SHUTDOWN
+        || *code == SqlState::CANNOT_CONNECT_NOW
+    {
+        return Meaning::ServerLost;
+    }
+    if *code == SqlState::QUERY_CANCELED || *code == SqlState::DISK_FULL {
+        return Meaning::Final;
+    }
+    // "cached plan must not change result type", after a migration; and prepared statements that a
+    // pooler has lost.
+    if *code == SqlState::FEATURE_NOT_SUPPORTED || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
+        return Meaning::ConnectionSpent;
+    }
+    match code.code().get(..2).unwrap_or_default() {
+        "08" => Meaning::ServerLost,
+        // Rolled back to be tried again (40), out of connections or memory (53), not in the right
+        // state (55, such as a lock that was waited for).
+        "40" | "53" | "55" => Meaning::Passing,
+        // Not allowed in (28, 42501), no such database (3D) or table (42P01), an error of the
+        // server's system (58): an operator's to mend, and no mistake of this program.
+        "28" | "3D" | "58" => Meaning::Final,
+        _ if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            Meaning::Final
+        }
+        _ => Meaning::Bug,
+    }
+}
+
+fn of_connecting(error: &ConnectError) -> Meaning {
+    match error {
+        ConnectError::Refused(error) if of(error) == Meaning::ServerLost => Meaning::ServerLost,
+        // Refused at the door, as with a wrong password: it may be mended while we wait.
+        ConnectError::Refused(_) => Meaning::Passing,
+        ConnectError::Unresolved(..) | ConnectError::OutOfTime(_) => Meaning::ServerSilent,
+    }
+}

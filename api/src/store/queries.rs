@@ -1,0 +1,37 @@
+//! The statements, each under a name that also shows in `pg_stat_activity` and in the metrics.
+
+/// One statement.
+#[derive(Debug)]
+pub(super) struct Query {
+    /// The name, as its metrics have it.
+    pub(super) name: &'static str,
+    /// The text.
+    pub(super) sql: &'static str,
+    /// Whether it changes anything, so that its outcome can be unknown.
+    pub(super) effect: Effect,
+}
+
+/// What a statement does to the data. Each may be repeated: a write here is absolute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Reads,
+    Writes,
+}
+
+pub(super) static HELLO_GET: Query = Query {
+    name: "hello_get",
+    sql: include_str!("queries/hello_get.sql"),
+    effect: Effect::Reads,
+};
+
+pub(super) static HELLO_GET_ANY_CASE: Query = Query {
+    name: "hello_get_any_case",
+    sql: include_str!("queries/hello_get_any_case.sql"),
+    effect: Effect::Reads,
+};
+
+pub(super) static HELLO_PUT: Query = Query {
+    name: "hello_put",
+    sql: include_str!("queries/hello_put.sql"),
+    effect: Effect::Writes,
+};

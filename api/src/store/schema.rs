@@ -1,0 +1,234 @@
+//! Bringing the schema up to date: embedded, numbered, checksummed, one transaction each, and one
+//! program at a time.
+
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+use tokio_postgres::Client;
+use tracing::{debug, info, warn};
+
+use super::connect::{ConnectError, Connector};
+use super::primary::Primary;
+use crate::config::Migrate;
+
+/// One step of the schema. Steps are forward only, and each works beside the release before it.
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "initial",
+    sql: include_str!("../../migrations/0001_initial.sql"),
+}];
+
+/// The key of the advisory lock under which one program at a time changes the schema: "causeway" in
+/// ASCII, as a number.
+const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
+/// How long a migration waits for a table that is in use, or for another program's migration, before
+/// everything begins anew: a queue behind a waiting `ALTER TABLE` stops every reader.
+const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
+/// How often the database is asked while it is away, or its tables are not there.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A schema that could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// The database could not be reached in time.
+    #[error("no database server that accepts writes was reached within {waited:?}: {troubles}")]
+    Unreachable {
+        /// How long was waited.
+        waited: Duration,
+        /// Each server, and why it cannot be used.
+        troubles: String,
+    },
+    /// The server refused a migration.
+    #[error("the schema could not be brought up to date within {waited:?}")]
+    Refused {
+        /// How long it was tried.
+        waited: Duration,
+        /// Why, at the last try.
+        source: tokio_postgres::Error,
+    },
+    /// A migration that was applied is not the one that this program has.
+    #[error(
+        "migration {version} in the database is not the one in this program; restore the file as it \
+         was applied, and write what should change as a new migration"
+    )]
+    Changed {
+        /// The number.
+        version: i32,
+    },
+}
+
+/// Why one try ended.
+#[derive(Debug, thiserror::Error)]
+enum Attempt {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Statement(#[from] tokio_postgres::Error),
+    #[error("migration {0} is another one")]
+    Changed(i32),
+    #[error("the tables are not there")]
+    Missing,
+}
+
+/// Waits for the primary and brings its schema up to date, or waits until somebody else has.
+///
+/// A server that accepts no writes is waited for as long as it answers: a failover may be under way.
+pub(super) async fn prepare(
+    primary: &Primary,
+    connector: &Connector,
+    migrate: Migrate,
+    patience: Duration,
+) -> Result<(), SchemaError> {
+    let mut deadline = Instant::now() + patience;
+    loop {
+        let known = match primary.known(deadline).await {
+            Ok(known) => known,
+            Err(super::failure::Failure::NoPrimary { read_only: true }) => {
+                warn!("the database accepts no writes yet; waiting until it does");
+                deadline = Instant::now() + patience;
+                continue;
+            }
+            Err(_away) => {
+                return Err(SchemaError::Unreachable {
+                    waited: patience,
+                    troubles: primary.troubles(),
+                });
+            }
+        };
+        // A connection of its own, straight to the server: the lock belongs to its session.
+        let attempt = async {
+            let (mut connection, _answer) = connector.connect(&known.address, &known.ends).await?;
+            match migrate {
+                Migrate::AtStart => apply(connection.client()).await,
+                Migrate::Off => check(connection.client()).await,
+            }
+        };
+        match attempt.await {
+            Ok(()) => return Ok(()),
+            Err(Attempt::Changed(version)) => return Err(SchemaError::Changed { version }),
+            Err(Attempt::Missing) => {
+                debug!("waiting for somebody else to bring the schema up to date");
+                deadline = Instant::now() + patience;
+            }
+            Err(Attempt::Statement(source)) if Instant::now() + PAUSE >= deadline => {
+                return Err(SchemaError::Refused {
+                    waited: patience,
+                    source,
+                });
+            }
+            Err(Attempt::Connect(error)) if Instant::now() + PAUSE >= deadline => {
+                return Err(SchemaError::Unreachable {
+                    waited: patience,
+                    troubles: ha_runtime::telemetry::chain(&error),
+                });
+            }
+            Err(error @ (Attempt::Connect(_) | Attempt::Statement(_))) => {
+                warn!(
+                    error = ha_runtime::telemetry::chain(&error),
+                    "the schema is not up to date; trying again"
+                );
+            }
+        }
+        time::sleep(PAUSE).await;
+    }
+}
+
+/// Applies what is missing, in order.
+async fn apply(client: &mut Client) -> Result<(), Attempt> {
+    client.batch_execute(SESSION).await?;
+    let lock = include_str!("queries/schema_lock.sql");
+    client.execute(lock, &[&LOCK_KEY]).await?;
+    client
+        .batch_execute(include_str!("queries/schema_table.sql"))
+        .await?;
+    let applied = applied(client).await?;
+    for migration in MIGRATIONS {
+        let checksum = checksum(client, migration).await?;
+        let found = applied.iter().find(|it| it.0 == migration.version);
+        match found {
+            Some((_version, of_applied)) if *of_applied == checksum => continue,
+            Some((version, _another)) => return Err(Attempt::Changed(*version)),
+            None => {}
+        }
+        let transaction = client.transaction().await?;
+        transaction.batch_execute(migration.sql).await?;
+        let record = include_str!("queries/schema_record.sql");
+        transaction
+            .execute(record, &[&migration.version, &migration.name, &checksum])
+            .await?;
+        transaction.commit().await?;
+        info!(
+            version = migration.version,
+            name = migration.name,
+            "migration applied"
+        );
+    }
+    warn_of_newer(&applied);
+    Ok(())
+}
+
+/// Returns whether somebody else has brought the schema up to date.
+async fn check(client: &Client) -> Result<(), Attempt> {
+    let applied = match applied(client).await {
+        Ok(applied) => applied,
+        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE) => {
+            return Err(Attempt::Missing);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let is_applied = |it: &Migration| applied.iter().any(|(version, _)| *version == it.version);
+    if !MIGRATIONS.iter().all(is_applied) {
+        return Err(Attempt::Missing);
+    }
+    warn_of_newer(&applied);
+    Ok(())
+}
+
+async fn applied(client: &Client) -> Result<Vec<(i32, String)>, tokio_postgres::Error> {
+    let rows = client
+        .query(include_str!("queries/schema_applied.sql"), &[])
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
+async fn checksum(client: &Client, migration: &Migration) -> Result<String, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            include_str!("queries/schema_checksum.sql"),
+            &[&migration.sql],
+        )
+        .await?;
+    row.try_get(0)
+}
+
+fn warn_of_newer(applied: &[(i32, String)]) {
+    let ours = MIGRATIONS.iter().map(|it| it.version).max().unwrap_or(0);
+    let newest = applied.iter().map(|it| it.0).max().unwrap_or(0);
+    if newest > ours {
+        warn!(
+            newest,
+            ours, "the schema is newer than this program, which works beside it"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_numbered_from_one_without_a_gap() {
+        let numbers: Vec<i32> = MIGRATIONS.iter().map(|it| it.version).collect();
+        let expected: Vec<i32> = (1..).take(MIGRATIONS.len()).collect();
+        assert_eq!(numbers, expected);
+    }
+}
