@@ -1,0 +1,262 @@
+//! A failover while writes run: each is answered, and what was acknowledged is there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::postgres::{Server, eventually};
+use crate::program::Program;
+
+/// What a writer saw: each answer, with the time at which it came and the day that was written.
+struct Answered {
+    at: Instant,
+    status: u16,
+    retry_after: String,
+    written: String,
+}
+
+/// Writes day after day, until told to stop, and remembers each answer.
+fn write(program: &Program, name: &str, stop: &AtomicBool) -> Vec<Answered> {
+    let mut answers = Vec::new();
+    let mut days =
+        (1000..2000).flat_map(|year| (1..=28).map(move |day| format!("{year}-01-{day:02}")));
+    while !stop.load(Ordering::Relaxed) {
+        let day = days.next().unwrap();
+        let answer = program.put_date(name, &day);
+        answers.push(Answered {
+            at: Instant::now(),
+            status: answer.status,
+            retry_after: answer.header("retry-after").to_owned(),
+            written: day,
+        });
+    }
+    answers
+}
+
+/// Runs writers while `break_it` runs, and for a while after it. Returns what each writer saw, and
+/// how long after the moment that `break_it` returned the first write was acknowledged.
+fn while_writing(
+    program: &Program,
+    break_it: impl FnOnce() -> Instant,
+) -> (Vec<Vec<Answered>>, Duration) {
+    const WRITERS: [&str; 4] = ["Ann", "Bob", "Cem", "Dan"];
+    let stop = AtomicBool::new(false);
+    let acknowledged =
+        "http_requests_total{method=\"PUT\",route=\"/hello/{username}\",status=\"204\"}";
+    thread::scope(|scope| {
+        let stop = &stop;
+        let writers = WRITERS.map(|it| scope.spawn(move || write(program, it, stop)));
+        eventually("writes run", || program.metric(acknowledged) > Some(20.0));
+        let mended = break_it();
+        let before = program.metric(acknowledged).unwrap();
+        eventually("writes run again", || {
+            program.metric(acknowledged).unwrap() > before + 20.0
+        });
+        stop.store(true, Ordering::Relaxed);
+        let answers: Vec<Vec<Answered>> =
+            writers.into_iter().map(|it| it.join().unwrap()).collect();
+        let again = answers
+            .iter()
+            .flatten()
+            .filter(|it| it.status == 204 && it.at > mended)
+            .map(|it| it.at.duration_since(mended))
+            .min();
+        (answers, again.unwrap())
+    })
+}
+
+/// Checks that nothing but 204 and an honest 503 was answered, and that the last acknowledged day of
+/// each writer is the one that the server has, or one that was sent later.
+fn judge(answers: &[Vec<Answered>], names_and_days: &str) {
+    for (of_writer, name) in answers.iter().zip(["Ann", "Bob", "Cem", "Dan"]) {
+        for answer in of_writer {
+            let honest =
+                answer.status == 204 || (answer.status == 503 && answer.retry_after == "1");
+            assert!(honest, "{} answered for {}", answer.status, answer.written);
+        }
+        let last = of_writer.iter().rfind(|it| it.status == 204).unwrap();
+        let stored = names_and_days
+            .lines()
+            .find_map(|it| it.strip_prefix(&format!("{name}|")))
+            .unwrap();
+        assert!(
+            stored >= last.written.as_str(),
+            "{name}: {stored} < {}",
+            last.written
+        );
+    }
+}
+
+fn stored(server: &Server) -> String {
+    server.sql("SELECT username, date_of_birth FROM hello_users ORDER BY 1")
+}
+
+/// Makes commits wait for the standby, so that an acknowledged write is on both.
+fn synchronous(primary: &Server) {
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    primary.sql("SELECT pg_reload_conf()");
+    eventually("the standby is synchronous", || {
+        primary.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+    });
+}
+
+#[test]
+fn writes_go_on_after_the_primary_is_killed_and_a_standby_promoted() {
+    let mut primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let program = Program::before(&[&primary, &standby], &[]);
+    synchronous(&primary);
+
+    let (answers, again) = while_writing(&program, || {
+        primary.kill();
+        standby.promote();
+        Instant::now()
+    });
+
+    judge(&answers, &stored(&standby));
+    assert!(
+        again < Duration::from_millis(200),
+        "{again:?} after the promotion"
+    );
+    assert_eq!(program.metric("db_failovers_total"), Some(1.0));
+    let refused = answers
+        .iter()
+        .flatten()
+        .filter(|it| it.status != 204)
+        .count();
+    assert_eq!(refused, 0, "a short failover is only a slow answer");
+}
+
+#[test]
+fn a_frozen_primary_is_left_for_one_that_answers() {
+    let primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let program = Program::before(&[&primary, &standby], &[]);
+    synchronous(&primary);
+
+    let (answers, again) = while_writing(&program, || {
+        primary.freeze(Signal::SIGSTOP);
+        standby.promote();
+        Instant::now()
+    });
+
+    judge(&answers, &stored(&standby));
+    assert!(
+        again < Duration::from_secs(4),
+        "{again:?} after the promotion"
+    );
+    let refused = answers
+        .iter()
+        .flatten()
+        .filter(|it| it.status != 204)
+        .count();
+    assert_eq!(
+        refused, 0,
+        "what waited on the frozen server was repeated on the other"
+    );
+    primary.freeze(Signal::SIGCONT);
+}
+
+#[test]
+fn a_primary_that_comes_back_as_a_standby_is_left() {
+    let mut primary = Server::primary();
+    let mut standby = Server::standby_of(&primary);
+    let program = Program::before(&[&primary, &standby], &[]);
+    assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+
+    let (answers, _again) = while_writing(&program, || {
+        primary.stop();
+        standby.promote();
+        Instant::now()
+    });
+    judge(&answers, &stored(&standby));
+
+    // And the other way round, with the connections that are open by then.
+    standby.stop();
+    standby.configure("default_transaction_read_only = on\n");
+    standby.start();
+    let refused = program.put_date("Zoe", "1990-01-02");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["type"], "/problems/read-only");
+    primary.start();
+    assert_eq!(program.put_date("Zoe", "1990-01-03").status, 204);
+}
+
+#[test]
+fn a_restart_is_only_a_slow_answer() {
+    let mut server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    let (answers, _again) = while_writing(&program, || {
+        server.stop();
+        server.start();
+        Instant::now()
+    });
+
+    judge(&answers, &stored(&server));
+    let refused = answers
+        .iter()
+        .flatten()
+        .filter(|it| it.status != 204)
+        .count();
+    assert_eq!(refused, 0);
+    assert_eq!(program.metric("db_failovers_total"), Some(0.0));
+}
+
+#[test]
+fn a_single_connection_that_is_ended_is_not_noticed() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    let (answers, _again) = while_writing(&program, || {
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name LIKE 'api/%' LIMIT 3",
+        );
+        Instant::now()
+    });
+
+    judge(&answers, &stored(&server));
+    assert!(answers.iter().flatten().all(|it| it.status == 204));
+}
+
+#[test]
+fn a_host_that_swallows_packets_costs_nothing() {
+    let server = Server::primary();
+    // Nobody answers here: the queue of connections is full, and the kernel drops what comes.
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    deaf.bind(
+        &"127.0.0.1:0"
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+            .into(),
+    )
+    .unwrap();
+    deaf.listen(0).unwrap();
+    let address = deaf.local_addr().unwrap().as_socket().unwrap();
+    let _fill: Vec<_> = (0..4)
+        .map(|_| {
+            let socket =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket.connect(&address.into()).ok();
+            socket
+        })
+        .collect();
+    let ports = format!("{},{}", address.port(), server.address.port());
+    let began = Instant::now();
+    let program = Program::start(&[
+        ("PGHOST", "127.0.0.1,127.0.0.1"),
+        ("PGPORT", &ports),
+        ("PGPASSWORD", crate::postgres::PASSWORD),
+    ]);
+
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -1,0 +1,20 @@
+//! The service over HTTP: the real program as a process, before real PostgreSQL servers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on ends where it is, and shows what it saw"
+)]
+
+mod configuration;
+mod failover;
+mod health;
+mod hello;
+mod postgres;
+mod problems;
+mod program;
+mod schema;
+mod stopping;

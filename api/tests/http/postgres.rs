@@ -1,0 +1,241 @@
+//! A PostgreSQL server that a test starts, breaks and promotes.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User};
+use tempfile::TempDir;
+
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// How long a server may take to start, or a condition to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Server {
+    dir: TempDir,
+    pub(crate) address: SocketAddr,
+    postmaster: Option<Child>,
+}
+
+impl Server {
+    /// Initializes and starts a primary.
+    pub(crate) fn primary() -> Self {
+        let mut server = Self::new();
+        let password = server.dir.path().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        chown(&password);
+        let data = server.data();
+        server.tool(
+            "initdb",
+            &[
+                "--no-sync",
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                &format!("--pwfile={}", password.display()),
+                &format!("--pgdata={}", data.display()),
+            ],
+        );
+        server.configure("fsync = off\nmax_connections = 60\n");
+        server.start();
+        server
+    }
+
+    /// Copies `primary` and starts the copy as its standby.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        let mut server = Self::new();
+        let data = server.data();
+        server.tool(
+            "pg_basebackup",
+            &[
+                "--no-sync",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+                &format!("--dbname={}", primary.connection_string()),
+                &format!("--pgdata={}", data.display()),
+            ],
+        );
+        server.start();
+        server
+    }
+
+    fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("api-test-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        chown(dir.path());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        Self {
+            dir,
+            address: free_address(),
+            postmaster: None,
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Adds lines to the server's configuration; they count from its next start.
+    pub(crate) fn configure(&self, lines: &str) {
+        let path = self.data().join("postgresql.auto.conf");
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str(lines);
+        fs::write(&path, text).unwrap();
+    }
+
+    /// Starts the server and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        let log = fs::File::create(self.dir.path().join("log")).unwrap();
+        let sockets = self.dir.path().display();
+        let postmaster = as_owner(Command::new(binary("postgres")))
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.address.port().to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", &format!("unix_socket_directories={sockets}")])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.postmaster = Some(postmaster);
+        eventually("PostgreSQL answers", || self.try_sql("SELECT 1").is_ok());
+    }
+
+    /// Kills the postmaster; its children follow by themselves.
+    pub(crate) fn kill(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("the server runs");
+        postmaster.kill().unwrap();
+        postmaster.wait().unwrap();
+    }
+
+    /// Stops the server as an administrator does.
+    pub(crate) fn stop(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("the server runs");
+        kill(pid_of(&postmaster), Signal::SIGINT).unwrap();
+        postmaster.wait().unwrap();
+    }
+
+    /// Stops every process of the server where it is, or lets it go on.
+    pub(crate) fn freeze(&self, signal: Signal) {
+        let postmaster = self.postmaster.as_ref().expect("the server runs");
+        let path = format!("/proc/{0}/task/{0}/children", postmaster.id());
+        kill(pid_of(postmaster), signal).unwrap();
+        let children = fs::read_to_string(path).unwrap();
+        for child in children.split_whitespace() {
+            // One that has ended in the meantime needs no stopping.
+            kill(Pid::from_raw(child.parse().unwrap()), signal).ok();
+        }
+    }
+
+    /// Makes a primary of a standby.
+    pub(crate) fn promote(&self) {
+        self.sql("SELECT pg_promote()");
+    }
+
+    /// Runs SQL and returns what it prints.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql).unwrap()
+    }
+
+    fn try_sql(&self, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(binary("psql"));
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1"]).args([
+            "-d",
+            &self.connection_string(),
+            "-c",
+            sql,
+        ]);
+        let output = psql.output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    fn connection_string(&self) -> String {
+        let (host, port) = (self.address.ip(), self.address.port());
+        format!("host={host} port={port} user=postgres dbname=postgres password='{PASSWORD}'")
+    }
+
+    fn tool(&self, name: &str, args: &[&str]) -> Output {
+        let output = as_owner(Command::new(binary(name)))
+            .current_dir(self.dir.path())
+            .args(args)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} failed: {errors}");
+        output
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut postmaster) = self.postmaster.take() {
+            self.postmaster = None;
+            kill(pid_of(&postmaster), Signal::SIGCONT).ok();
+            kill(pid_of(&postmaster), Signal::SIGQUIT).ok();
+            postmaster.wait().ok();
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Returns an address on which nobody listens.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// PostgreSQL refuses to run as root; then it runs as the user `postgres`.
+fn owner() -> Option<User> {
+    let is_root = nix::unistd::geteuid().is_root();
+    is_root.then(|| {
+        User::from_name("postgres")
+            .unwrap()
+            .expect("a user `postgres`")
+    })
+}
+
+fn as_owner(mut command: Command) -> Command {
+    if let Some(owner) = owner() {
+        command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
+    }
+    command
+}
+
+fn chown(path: &Path) {
+    if let Some(owner) = owner() {
+        std::os::unix::fs::chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().unwrap())
+}
+
+/// Returns the path of a program of PostgreSQL: of the version in `PG_BIN`, or of Debian's.
+fn binary(name: &str) -> PathBuf {
+    let dir = std::env::var_os("PG_BIN").map(PathBuf::from);
+    dir.unwrap_or_else(|| PathBuf::from("/usr/lib/postgresql/15/bin"))
+        .join(name)
+}

@@ -1,0 +1,124 @@
+//! Problems, and what every answer carries.
+
+use std::io::Write as _;
+
+use crate::program::{Program, read_answer};
+
+#[test]
+fn every_error_is_a_problem_that_says_where_and_which_request() {
+    let program = Program::without_database(&[]);
+
+    let lost = program.get("/nowhere?x=1");
+    assert_eq!(lost.status, 404);
+    assert_eq!(lost.header("content-type"), "application/problem+json");
+    let problem = lost.json();
+    assert_eq!(problem["type"], "/problems/not-found");
+    assert_eq!(problem["status"], 404);
+    assert_eq!(problem["instance"], "/nowhere");
+    assert_eq!(problem["request_id"], lost.header("x-request-id"));
+
+    let wrong = program.request("DELETE", "/hello/John", &[], "");
+    assert_eq!(wrong.status, 405);
+    assert_eq!(wrong.header("allow"), "GET,HEAD,PUT");
+    assert_eq!(wrong.json()["type"], "/problems/method-not-allowed");
+
+    for path in ["/hello/", "/hello", "/hello/a/b", "/hello/John/"] {
+        assert_eq!(program.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_told_so() {
+    let program = Program::without_database(&[]);
+
+    let long = "x".repeat(70_000);
+    let body = format!("{{\"x\":\"{long}\",\"dateOfBirth\":\"1990-06-15\"}}");
+    let answer = program.put("/hello/John", &body);
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert_eq!(answer.json()["type"], "/problems/payload-too-large");
+    let expecting = format!("Content-Length: {}\r\nExpect: 100-continue", body.len());
+    let head =
+        format!("PUT /hello/John HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{expecting}\r\n\r\n");
+    assert_eq!(program.raw(head.as_bytes()).status, 413);
+
+    let answer = program.get(&format!("/hello/{}", "a".repeat(9_000)));
+    assert_eq!(
+        (answer.status, answer.json()["type"].as_str()),
+        (414, Some("/problems/uri-too-long"))
+    );
+
+    let answer = program.request("GET", "/livez", &[("X-Long", &"x".repeat(17_000))], "");
+    assert_eq!(answer.status, 431);
+    assert_eq!(answer.json()["type"], "/problems/header-fields-too-large");
+    let many = vec![("X-Many", "1"); 70];
+    assert_eq!(program.request("GET", "/livez", &many, "").status, 431);
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let program = Program::without_database(&[]);
+    let mut stream = program.connect();
+
+    stream
+        .write_all(b"PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n{\"dateOf")
+        .unwrap();
+    let answer = read_answer(&mut stream);
+
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.json()["type"], "/problems/request-timeout");
+}
+
+#[test]
+fn each_type_leads_to_a_page() {
+    let program = Program::without_database(&[]);
+
+    let list = program.get("/problems").json();
+    let types = list.as_array().unwrap();
+    assert!(types.len() > 10);
+    for page in types {
+        let path = page["type"].as_str().unwrap();
+        assert_eq!(&program.get(path).json(), page, "{path}");
+    }
+    assert_eq!(program.get("/problems/none").status, 404);
+}
+
+#[test]
+fn every_answer_carries_the_company_and_a_request_id() {
+    let program = Program::without_database(&[("COMPANY_NAME", "Bäckerei & Söhne")]);
+
+    for path in ["/livez", "/nowhere", "/hello/j1", "/metrics"] {
+        let answer = program.get(path);
+        assert_eq!(
+            answer.header("x-company-name"),
+            "B%C3%A4ckerei & S%C3%B6hne",
+            "{path}"
+        );
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("x-request-id").len(), 36);
+    }
+    let id = |given: &str| {
+        let headers = [("X-Request-Id", given)];
+        let answer = program.request("GET", "/livez", &headers, "");
+        answer.header("x-request-id").to_owned()
+    };
+    assert_eq!(id("my-request_1.2"), "my-request_1.2");
+    assert_ne!(id("no spaces"), "no spaces");
+    assert_ne!(id(&"a".repeat(129)), "a".repeat(129));
+}
+
+#[test]
+fn without_a_database_it_says_so_in_time() {
+    let program = Program::without_database(&[]);
+
+    for answer in [
+        program.get("/hello/John"),
+        program.put_date("John", "1990-06-15"),
+    ] {
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, "1"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.json()["type"], "/problems/database-unavailable");
+    }
+}

@@ -1,0 +1,219 @@
+//! The program under test, and a small HTTP client that hides nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::postgres::{PASSWORD, Server, eventually, free_address};
+
+pub(crate) struct Program {
+    dir: TempDir,
+    pub(crate) address: SocketAddr,
+    process: Child,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Program {
+    /// Starts the program with the settings given and waits until it listens.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        let mut program = Self::spawn(settings);
+        eventually("the program listens", || {
+            let ended = program.process.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {}", program.log());
+            TcpStream::connect(program.address).is_ok()
+        });
+        program
+    }
+
+    /// Starts it before these servers, and waits until it is ready.
+    pub(crate) fn before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
+        let program = Self::start_before(servers, settings);
+        eventually("the program is ready", || {
+            program.get("/readyz").status == 200
+        });
+        program
+    }
+
+    /// Starts it before these servers, and waits until it listens.
+    pub(crate) fn start_before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
+        let list = |of: &dyn Fn(&Server) -> String| {
+            let each: Vec<String> = servers.iter().map(|it| of(it)).collect();
+            each.join(",")
+        };
+        let hosts = list(&|it| it.address.ip().to_string());
+        let ports = list(&|it| it.address.port().to_string());
+        let mut all = vec![
+            ("PGHOST", hosts.as_str()),
+            ("PGPORT", ports.as_str()),
+            ("PGPASSWORD", PASSWORD),
+        ];
+        all.extend_from_slice(settings);
+        Self::start(&all)
+    }
+
+    /// Starts it before no server at all: it answers what needs none.
+    pub(crate) fn without_database(settings: &[(&str, &str)]) -> Self {
+        let nobody = free_address();
+        let port = nobody.port().to_string();
+        let mut all = vec![
+            ("PGHOST", "127.0.0.1"),
+            ("PGPORT", &port),
+            ("REQUEST_TIMEOUT", "300ms"),
+        ];
+        all.extend_from_slice(settings);
+        Self::start(&all)
+    }
+
+    /// Starts the program and waits for nothing.
+    pub(crate) fn spawn(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_api"))
+            .env_clear()
+            .env("LISTEN", address.to_string())
+            .env("SHUTDOWN_DELAY", "0")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            dir,
+            address,
+            process,
+        }
+    }
+
+    /// Returns what the program has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits until the program has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[], "")
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &str) -> Answer {
+        self.request("PUT", path, &[("Content-Type", "application/json")], body)
+    }
+
+    pub(crate) fn put_date(&self, name: &str, date: &str) -> Answer {
+        let body = format!("{{\"dateOfBirth\":\"{date}\"}}");
+        self.put(&format!("/hello/{name}"), &body)
+    }
+
+    /// Sends one request on a connection of its own.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            write!(text, "{name}: {value}\r\n").unwrap();
+        }
+        if !body.is_empty() {
+            write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.raw(text.as_bytes())
+    }
+
+    /// Sends these bytes and reads until the connection is closed.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(bytes).unwrap();
+        read_answer(&mut stream)
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        stream
+    }
+
+    /// Returns the value of one series.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").body;
+        let line = text.lines().find_map(|it| it.strip_prefix(series))?;
+        line.trim().parse().ok()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Reads one answer, up to the end of the connection.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("not an answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+    let headers = lines.map(|it| {
+        let (name, value) = it.split_once(':').unwrap();
+        (name.to_ascii_lowercase(), value.trim().to_owned())
+    });
+    Answer {
+        status: status.parse().unwrap(),
+        headers: headers.collect(),
+        body: body.to_owned(),
+    }
+}

@@ -1,0 +1,123 @@
+//! Bringing the schema up to date.
+
+use crate::postgres::{Server, eventually, free_address};
+use crate::program::Program;
+
+#[test]
+fn says_when_the_schema_is_up_to_date() {
+    let server = Server::primary();
+    let first = Program::before(&[&server], &[]);
+    let second = Program::before(&[&server], &[]);
+
+    for program in [&first, &second] {
+        assert!(
+            program.log().contains(" level=info msg=SchemaUpToDate\n"),
+            "{}",
+            program.log()
+        );
+    }
+    let applied = server.sql("SELECT version, name, length(checksum) FROM schema_migrations");
+    assert_eq!(applied, "1|initial|64");
+}
+
+#[test]
+fn ends_when_the_database_stays_away() {
+    let port = free_address().port().to_string();
+    let settings = [
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", &port),
+        ("DB_STARTUP_TIMEOUT", "500ms"),
+    ];
+    let mut program = Program::spawn(&settings);
+
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(
+        program
+            .log()
+            .contains(" level=error msg=FailedToConnectToDatabase "),
+        "{}",
+        program.log()
+    );
+}
+
+#[test]
+fn ends_when_the_password_is_wrong_and_does_not_show_it() {
+    let server = Server::primary();
+    let settings = [("PGPASSWORD", "hunter2"), ("DB_STARTUP_TIMEOUT", "1")];
+    let port = server.address.port().to_string();
+    let mut program = Program::spawn(&[
+        settings[0],
+        settings[1],
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", &port),
+    ]);
+
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(
+        program.log().contains("password authentication failed"),
+        "{}",
+        program.log()
+    );
+    assert!(!program.log().contains("hunter2"), "{}", program.log());
+}
+
+#[test]
+fn waits_for_a_server_that_accepts_no_writes() {
+    let primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let settings = [
+        ("DB_STARTUP_TIMEOUT", "500ms"),
+        ("REQUEST_TIMEOUT", "300ms"),
+    ];
+    let program = Program::start_before(&[&standby], &settings);
+
+    eventually("it waits", || {
+        program.log().contains("accepts no writes yet")
+    });
+    assert_eq!(program.get("/readyz").json()["database"]["role"], "standby");
+    standby.promote();
+    eventually("it goes on", || {
+        program.log().contains("msg=SchemaUpToDate")
+    });
+    assert_eq!(program.put_date("John", "1990-06-15").status, 204);
+}
+
+#[test]
+fn leaves_the_schema_alone_when_told_to() {
+    let server = Server::primary();
+    let idle = Program::start_before(
+        &[&server],
+        &[("MIGRATE", "off"), ("DB_STARTUP_TIMEOUT", "500ms")],
+    );
+    eventually("it sees the server", || {
+        idle.get("/readyz").json()["database"]["writable"] == true
+    });
+    assert_eq!(idle.get("/readyz").status, 503);
+    assert_eq!(server.sql("SELECT to_regclass('hello_users')"), "");
+
+    let _other = Program::before(&[&server], &[]);
+    eventually("it is ready", || idle.get("/readyz").status == 200);
+}
+
+#[test]
+fn refuses_a_history_that_is_not_its_own_and_works_beside_a_newer_one() {
+    let server = Server::primary();
+    drop(Program::before(&[&server], &[]));
+
+    server.sql("INSERT INTO schema_migrations (version, name, checksum) VALUES (99, 'later', 'x')");
+    let beside = Program::before(&[&server], &[]);
+    assert!(
+        beside
+            .log()
+            .contains("the schema is newer than this program")
+    );
+
+    server.sql("UPDATE schema_migrations SET checksum = 'x' WHERE version = 1");
+    let mut refused = Program::start_before(&[&server], &[]);
+    assert_eq!(refused.wait().code(), Some(1));
+    assert!(
+        refused
+            .log()
+            .contains("migration 1 in the database is not the one in this program")
+    );
+}
