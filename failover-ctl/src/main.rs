@@ -1,2 +1,71 @@
-//! Work begins here.
-fn main() {}
+//! `failover-ctl`: keeps exactly one node of a PostgreSQL cluster writable.
+
+mod cli;
+mod command;
+mod config;
+mod data_directory;
+mod drive;
+mod error;
+mod follow;
+mod guard;
+mod http;
+mod metrics;
+mod output;
+mod status;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use ha_runtime::telemetry::{self, LogFormat};
+
+use crate::cli::{Cli, Command};
+use crate::config::Settings;
+use crate::error::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    if let Command::GuardExec {
+        parent,
+        program,
+        arguments,
+    } = &cli.command
+    {
+        let error = guard::child::exec(*parent, program, arguments);
+        return Err(Failure::Other(
+            anyhow::Error::new(error).context("could not become PostgreSQL"),
+        ));
+    }
+    let is_daemon = matches!(cli.command, Command::Agent | Command::Guard);
+    let level = cli
+        .log
+        .as_deref()
+        .unwrap_or(if is_daemon { "info" } else { "error" });
+    telemetry::start(level, LogFormat::Logfmt).context("`--log` is not a filter")?;
+    let settings = Settings::read(&cli.config)?;
+    if matches!(cli.command, Command::Guard) {
+        return Ok(guard::run::run(settings.this_host()?)?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Agent => command::agent::run(settings).await,
+            Command::Init { holder } => command::init::run(&settings, &holder).await,
+            _ => Ok(()),
+        }
+    })
+}

@@ -255,6 +255,9 @@ pub enum Refused {
     /// No lease is known here.
     #[error("no lease has been seen here yet")]
     NoLease,
+    /// The lease was deleted.
+    #[error("the lease was deleted: remove the delete marker from the object")]
+    LeaseMissing,
     /// The order was planned in another epoch.
     #[error("the order was planned at epoch {planned} and the lease is at {current}: plan again")]
     OtherEpoch {
@@ -304,6 +307,8 @@ pub struct Agent {
     writing: bool,
     highest_at: Option<Moment>,
     poll_at: Option<Moment>,
+    /// When a write may be tried again after one that failed.
+    retry_at: Option<Moment>,
     role: Role,
     look: Option<Look>,
     peers: Vec<PeerView>,
@@ -348,6 +353,7 @@ impl Agent {
             writing: false,
             highest_at: None,
             poll_at: None,
+            retry_at: None,
             role: Role::Watching,
             look: None,
             peers: Vec::new(),
@@ -495,6 +501,9 @@ impl Agent {
         if self.holds() {
             return Err(Refused::AlreadyPrimary);
         }
+        if seen.missing {
+            return Err(Refused::LeaseMissing);
+        }
         let age = now.shortest_since(seen.since);
         let over = seen.record.state == LeaseState::Released || age >= self.settings.timing.term;
         if fenced == Fenced::LeaseOver && !over {
@@ -555,19 +564,19 @@ impl Agent {
         match answer {
             ReadAnswer::Failed => {}
             ReadAnswer::Unusable(why) => actions.push(Action::Alarm(Alarm::Unusable(why))),
-            ReadAnswer::Missing => self.missing(now, actions),
+            ReadAnswer::Missing => self.missing(now),
             ReadAnswer::Found(etag, record) => self.found(now, asked_at, etag, *record, actions),
         }
     }
 
-    /// A missing object is not a free lease: a holder in term writes it again, and to anybody else
-    /// the record that was there last still stands.
-    fn missing(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    /// A missing object is not a free lease: a holder in term writes it again, and anybody else
+    /// leaves it to a person.
+    fn missing(&mut self, now: Moment) {
         if let Some(seen) = &mut self.seen {
             seen.missing = true;
         }
-        if self.holds() && !self.writing {
-            self.renew(now, Condition::Missing, actions);
+        if let Role::Holding(held) = &mut self.role {
+            held.write_at = now;
         }
     }
 
@@ -606,11 +615,13 @@ impl Agent {
         }
         if let Role::Holding(held) = &mut self.role {
             if held.record.nonce == record.nonce {
+                self.note(now, etag, record);
                 return;
             }
             // A write of the agent that ran here before this one has taken effect after all.
             if held.record.holder == record.holder && held.record.epoch == record.epoch {
-                held.adopt(now, etag, record);
+                held.adopt(now, etag.clone(), record.clone());
+                self.note(now, etag, record);
                 return;
             }
             let (by, epoch) = (record.holder.node.clone(), record.epoch);
@@ -644,9 +655,11 @@ impl Agent {
             WriteAnswer::Refused | WriteAnswer::Unknown => {
                 self.look_again(actions);
                 // The next try is as good as a read, and need not wait for it: if the lost write
-                // took effect, the try is refused, and the read shows the lost one's nonce.
+                // took effect, the try is refused, and the read shows the lost one's nonce. What is
+                // urgent waits for the pause as well, or a store that refuses would be hammered.
+                self.retry_at = Some(now + PAUSE);
                 if let Role::Holding(held) = &mut self.role {
-                    held.write_at = now + PAUSE;
+                    held.write_at = now;
                 }
             }
         }
@@ -681,6 +694,19 @@ impl Agent {
                 self.role = Role::Holding(Box::new(held));
             }
         }
+    }
+
+    /// Returns what a renewal must find in the store, `etag` being the version known to stand.
+    fn condition(&self, etag: ETag) -> Condition {
+        if self.seen.as_ref().is_some_and(|it| it.missing) {
+            return Condition::Missing;
+        }
+        Condition::Match(etag)
+    }
+
+    /// Says whether no write is under way, nor has one failed a moment ago.
+    fn may_write(&self, now: Moment) -> bool {
+        !self.writing && self.retry_at.is_none_or(|it| now.has_reached(it))
     }
 
     /// Notes which version stands, and since when that is known.

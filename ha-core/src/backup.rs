@@ -6,4 +6,4 @@ pub mod restore;
 
 pub use chain::Lineage;
 pub use manifest::{BackupId, Manifest, Summary, WallTime};
-pub use restore::{Target, choose};
+pub use restore::{NoBackup, Target, choose};

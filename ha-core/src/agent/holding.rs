@@ -137,8 +137,9 @@ impl Agent {
                 held.write_at = now;
             }
         }
-        if now.has_reached(held.write_at) && !self.writing {
-            let condition = Condition::Match(held.etag.clone());
+        let (due, etag) = (now.has_reached(held.write_at), held.etag.clone());
+        if due && self.may_write(now) {
+            let condition = self.condition(etag);
             self.renew(now, condition, actions);
         }
     }

@@ -3,7 +3,7 @@
 use super::holding::Holding;
 use super::{Action, Agent, Attempt, Role, Write};
 use crate::Moment;
-use crate::failover::decision::{self, Decision, How, TakeOver};
+use crate::failover::decision::{self, Decision, Hold, How, TakeOver};
 use crate::failover::observation::{LeaseView, Observation, ServerView};
 use crate::lease::{Condition, FORMAT, Holder, LeaseRecord, LeaseState};
 
@@ -16,8 +16,16 @@ impl Agent {
         if self.writing || self.adopt(now) {
             return;
         }
+        // A version that nobody here saw may have stood between the one seen last and the deletion,
+        // of a later epoch and with more timelines reserved, and its holder may be writing.
+        if self.seen.as_ref().is_some_and(|it| it.missing) {
+            self.last_decision = Some(Decision::Hold(Hold::LeaseMissing));
+            return;
+        }
         let decision = decision::decide(&self.observe(now), &self.settings.policy);
-        if let Decision::TakeOver(take_over) = decision {
+        if let Decision::TakeOver(take_over) = decision
+            && self.may_write(now)
+        {
             self.challenge(now, take_over, actions);
         }
         self.last_decision = Some(decision);
@@ -53,11 +61,7 @@ impl Agent {
         let Some(seen) = &self.seen else {
             return;
         };
-        let condition = if seen.missing {
-            Condition::Missing
-        } else {
-            Condition::Match(seen.etag.clone())
-        };
+        let condition = Condition::Match(seen.etag.clone());
         let highest_timeline = match taken.how {
             How::Resume => seen.record.highest_timeline,
             How::Promote(timeline) => timeline,

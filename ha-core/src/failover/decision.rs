@@ -57,6 +57,8 @@ pub enum How {
 pub enum Hold {
     /// No lease was ever seen; only `failover-ctl init` creates the first.
     NoLease,
+    /// The lease was deleted, and its holder has not written it again.
+    LeaseMissing,
     /// A person has asked for quiet.
     Paused,
     /// The holder may still be writing, for this long.
@@ -188,6 +190,9 @@ impl fmt::Display for Hold {
             Self::NoLease => {
                 f.write_str("no lease has been seen; `failover-ctl init` creates the first")
             }
+            Self::LeaseMissing => f.write_str(
+                "the lease was deleted, and what it said last cannot be known: remove the delete marker from the object",
+            ),
             Self::Paused => f.write_str("the cluster is paused"),
             Self::LeaseInForce(left) => {
                 write!(f, "the lease is in force for {:.1} s", left.as_secs_f64())

@@ -1,0 +1,112 @@
+//! Every command and flag, and nothing else: help and manual page are made from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use ha_core::NodeId;
+
+use crate::config::DEFAULT_PATH;
+
+/// Keeps exactly one node of a PostgreSQL cluster writable.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The settings file.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH, env = "FAILOVER_CTL_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// What is logged to standard error: error, warn, info, debug, or a filter.
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
+    pub(crate) log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show every node, the lease, and what would happen if the primary were lost now.
+    Status {
+        /// Print everything that is known, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a command would do, without doing it.
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Make a standby the primary although the primary is lost, and send clients to it.
+    Promote(Promote),
+    /// Continue an operation that was cut off.
+    Resume {
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was decided and done, when, and from what evidence.
+    History {
+        /// Print every journal whole, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a node back as a standby of the primary.
+    Rejoin {
+        /// The node.
+        #[arg(long, value_name = "NODE")]
+        node: NodeId,
+        /// Copy the primary anew, even where rewinding would do.
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// Create a cluster's first lease. Once, on the node that has the database.
+    Init {
+        /// The node that becomes the first primary.
+        #[arg(long, value_name = "NODE")]
+        holder: NodeId,
+    },
+    /// Run this node's agent until told to stop.
+    Agent,
+    /// Run the process that starts, promotes and ends this node's PostgreSQL.
+    Guard,
+    /// Become a program whose life is bound to guard's.
+    #[command(hide = true)]
+    GuardExec {
+        /// Guard's process.
+        parent: i32,
+        /// The program.
+        program: OsString,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What can be planned.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plan {
+    /// Show what `promote` would do, and what would be lost.
+    Promote(Promote),
+}
+
+/// What a promotion needs to know.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Promote {
+    /// The node, or the region whose most advanced node is meant.
+    #[arg(long, value_name = "NODE|REGION")]
+    pub(crate) to: String,
+    /// How many bytes of log may be lost without being asked; more is refused.
+    #[arg(long, value_name = "BYTES", value_parser = crate::output::bytes)]
+    pub(crate) accept_loss: Option<u64>,
+    /// Go on although nothing proves that the old primary accepts no more writes.
+    #[arg(long)]
+    pub(crate) unfenced: bool,
+    /// Stop the old primary's EC2 instance to fence it.
+    #[arg(long)]
+    pub(crate) stop_instance: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print the plan or the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,201 @@
+//! `failover-ctl agent`: runs the agent until told to stop.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ha_core::agent::{Agent, Identity, ReadAnswer};
+use ha_runtime::clock;
+use ha_runtime::shutdown::Tasks;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::config::{HostSettings, Settings, Wrong};
+use crate::data_directory;
+use crate::drive::{self, Connections, Driver, Shown};
+use crate::error::Failure;
+use crate::http::{self, Front};
+use crate::metrics::Metrics;
+use crate::world::guard_link::GuardLink;
+use crate::world::lease_store::{LeaseStore, StoreError};
+use crate::world::orders::OrdersKey;
+use crate::world::postgres::{self, ServerSaid};
+
+/// How long tasks may take to end. None of them holds anything that PostgreSQL or its clients need.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the agent. Everything that can be wrong is found before anything is changed.
+pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
+    let host = settings.this_host()?.clone();
+    let node = host.node.clone();
+    let key = OrdersKey::read(&settings.orders_key_file)?;
+    check_data_directory(&host)?;
+    let state = &host.agent.state_directory;
+    fs::create_dir_all(state).with_context(|| format!("could not make `{}`", state.display()))?;
+    let _only_one = lock(&state.join("agent.lock"))?;
+    let highest = drive::read_highest(state)?;
+    let listen = host.agent.listen.unwrap_or(node.agent);
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| in_use(listen, &error))?;
+    let guard = GuardLink::open(&host).with_context(|| {
+        let directory = host.guard.runtime_directory.display();
+        format!("could not listen in `{directory}`: start guard first, which makes it")
+    })?;
+    let store = LeaseStore::open(&settings).await;
+    check_store(&settings, &host, &store).await?;
+
+    let identity = Identity {
+        cluster: settings.cluster.clone(),
+        node: node.name.clone(),
+        boot_id: clock::boot_id().context("could not read the boot id")?,
+        members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+    };
+    let highest = (highest.epoch, highest.sequence);
+    let core = Agent::new(identity, settings.for_agent(&node), highest, rand::random());
+
+    let tasks = Tasks::new();
+    let registry =
+        http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
+    let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
+    let (said, says) = watch::channel(ServerSaid::Nothing);
+    let (shown, shows) = watch::channel(Shown::default());
+    let (ordered, orders) = mpsc::channel(8);
+    let with = Connections {
+        store,
+        guard,
+        said: says,
+        orders,
+        shown,
+        metrics,
+        tasks: tasks.clone(),
+    };
+    let settings = Arc::new(settings);
+    let (driver, happens) = Driver::new(core, settings, host.clone(), with);
+
+    let for_watch = tasks.clone();
+    tasks.start("watch", |stop| {
+        postgres::watch(host.postgres.clone(), said, for_watch, stop)
+    });
+    tasks.start("drive", |stop| driver.run(happens, stop));
+    let front = Front {
+        shown: shows,
+        orders: ordered,
+        key,
+    };
+    let routes = http::routes(front, registry);
+    tasks.start("http", |stop| async move {
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = serving.await {
+            warn!(%error, "HTTP has ended");
+        }
+    });
+    info!(node = %node.name, %listen, version = env!("CARGO_PKG_VERSION"), "agent started");
+    tasks
+        .run_until_signalled(GRACE)
+        .await
+        .context("could not handle signals")?;
+    info!("agent stopped; guard keeps PostgreSQL until its deadline");
+    Ok(())
+}
+
+/// Checks that the bucket can keep a lease, and that the lease in it is this database's. A store that
+/// does not answer now is no reason to stay down: the deadline is guard's.
+async fn check_store(
+    settings: &Settings,
+    host: &HostSettings,
+    store: &LeaseStore,
+) -> Result<(), Failure> {
+    match store.probe(host.node.name.as_str()).await {
+        Ok(()) => {}
+        Err(error @ StoreError::NotConditional(_)) => return Err(error.into()),
+        Err(error) => warn!(%error, "the lease bucket could not be tried"),
+    }
+    let control = data_directory::control(&host.postgres.data_directory).ok();
+    match store.read_lease().await {
+        ReadAnswer::Found(_, record) => {
+            let system_id = control.map(|it| it.system_id);
+            record
+                .belongs_to(&settings.cluster, system_id)
+                .map_err(Failure::Foreign)
+        }
+        ReadAnswer::Unusable(why) => Err(StoreError::from(why).into()),
+        ReadAnswer::Missing | ReadAnswer::Failed => Ok(()),
+    }
+}
+
+/// Checks that the data directory, if it is one, is of the release whose programs are set.
+fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
+    let data = &host.postgres.data_directory;
+    let version = fs::read_to_string(data.join("PG_VERSION"));
+    let entries = fs::read_dir(data).map(|it| it.count()).unwrap_or(0);
+    match version {
+        Ok(version) => {
+            let program = host.program("postgres");
+            let said = std::process::Command::new(&program)
+                .arg("--version")
+                .output()
+                .with_context(|| {
+                    format!(
+                        "could not run `{}`: check `postgres.bin-directory`",
+                        program.display()
+                    )
+                })?;
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let major = format!(" {}", version.trim());
+            let matches = said
+                .split(['.', '\n', '\r'])
+                .next()
+                .is_some_and(|it| it.ends_with(&major));
+            if !matches {
+                let why = format!(
+                    "is PostgreSQL {}, and the data directory is of release {}",
+                    said.trim(),
+                    version.trim()
+                );
+                return Err(Wrong::setting("postgres.bin-directory", why).into());
+            }
+            Ok(())
+        }
+        Err(_) if entries == 0 || host.rewinding_marker().exists() => Ok(()),
+        Err(_) => {
+            let why = format!(
+                "is `{}`, which holds files and is not a data directory: name the right one, or an empty one to be \
+                 filled",
+                data.display()
+            );
+            Err(Wrong::setting("postgres.data-directory", why).into())
+        }
+    }
+}
+
+fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Failure {
+    Wrong::setting(
+        "agent.listen",
+        format!("is {listen}, which cannot be listened on ({error}): is another agent running?"),
+    )
+    .into()
+}
+
+fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let file = file.with_context(|| format!("could not open `{}`", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("another agent is at work for this node"),
+        Err((_, errno)) => {
+            Err(errno).with_context(|| format!("could not lock `{}`", path.display()))
+        }
+    }
+}

@@ -1,0 +1,630 @@
+//! Settings: what a person writes, and what it means once it has been checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ha_core::agent;
+use ha_core::failover::decision::Policy;
+use ha_core::lease::{Timing, TimingError};
+use ha_core::{NodeId, Region};
+use ha_runtime::aws::Service;
+use ha_runtime::config::Unusable;
+use ha_runtime::postgres::SslMode;
+use ha_runtime::secret::Unreadable;
+use serde::Deserialize;
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
+
+/// One cluster, as one host or one operator sees it.
+#[derive(Debug)]
+pub struct Settings {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The region whose nodes take over by themselves.
+    pub primary_region: Region,
+    /// Every node.
+    pub nodes: Vec<NodeSettings>,
+    /// The lease object's bucket.
+    pub lease: LeaseSettings,
+    /// The times of the lease.
+    pub timing: Timing,
+    /// What is allowed without asking.
+    pub policy: PolicySettings,
+    /// The Route 53 records, if they are moved.
+    pub dns: Option<DnsSettings>,
+    /// EC2, if a node's instance may be stopped as a fence.
+    pub ec2: Option<Service>,
+    /// How `promote` writes a row as a client would.
+    pub confirm: Option<ConfirmSettings>,
+    /// The file with the key by which orders to agents are signed.
+    pub orders_key_file: PathBuf,
+    /// This host, if it is a node.
+    pub host: Option<HostSettings>,
+}
+
+/// A node, as every other node knows it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeSettings {
+    /// Its name.
+    pub name: NodeId,
+    /// Its region.
+    pub region: Region,
+    /// Its availability zone.
+    pub zone: String,
+    /// The host name or address of its PostgreSQL.
+    pub address: String,
+    /// The port of its PostgreSQL.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// Where its agent answers HTTP.
+    pub agent: SocketAddr,
+    /// Its EC2 instance, for fencing.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+}
+
+/// Where the lease is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// A versioned bucket in a region that has no database.
+    pub bucket: String,
+    /// The bucket's region.
+    pub region: String,
+    /// Another address than AWS's own.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    #[serde(default)]
+    renew_every_secs: Option<f64>,
+    #[serde(default)]
+    request_timeout_secs: Option<f64>,
+    #[serde(default)]
+    poll_every_secs: Option<f64>,
+    #[serde(default)]
+    soft_deadline_secs: Option<f64>,
+    #[serde(default)]
+    hard_deadline_secs: Option<f64>,
+    #[serde(default)]
+    term_secs: Option<f64>,
+}
+
+/// What is allowed without asking a person.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PolicySettings {
+    /// How many bytes of log may be missing on a node that takes over by itself.
+    pub max_loss_bytes: u64,
+    /// For how long a primary may answer no write probe.
+    pub hang_after_secs: u32,
+    /// For how long a primary may take to start.
+    pub start_within_secs: u32,
+    /// How many times in a minute a primary is started again in place.
+    pub restarts: u32,
+    /// Whether an old primary is rewound or rebuilt by itself, or by `rejoin` only.
+    pub rejoin: Rejoin,
+}
+
+/// When an old primary comes back as a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rejoin {
+    /// As soon as there is a primary to follow; what diverged is saved first.
+    Automatic,
+    /// When `failover-ctl rejoin` asks for it.
+    Command,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self {
+            // One segment: what a standby that streams is behind at worst when it is healthy.
+            max_loss_bytes: 16 << 20,
+            // Longer than a checkpoint's worst fsync on gp3, shorter than the lease.
+            hang_after_secs: 10,
+            start_within_secs: 30,
+            restarts: 3,
+            rejoin: Rejoin::Automatic,
+        }
+    }
+}
+
+/// The records that follow the primary.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DnsSettings {
+    /// The hosted zone.
+    pub zone_id: String,
+    /// A region for the SDK; Route 53 itself has none.
+    pub region: String,
+    /// Another address than AWS's own.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The resolver that is asked whether the change has arrived; the system's unless set.
+    #[serde(default)]
+    pub resolver: Option<SocketAddr>,
+    /// The writer record, such as `db.example.internal`.
+    pub writer: String,
+    /// The time to live of both records, in seconds.
+    #[serde(default = "record_ttl")]
+    pub ttl_secs: u32,
+    /// The API's record, which moves when the region changes.
+    #[serde(default)]
+    pub api: Option<ApiRecord>,
+}
+
+/// The API's record.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ApiRecord {
+    /// The record, such as `api.example.com`.
+    pub name: String,
+    /// For each region, the address or name that the record should have while the primary is there.
+    pub targets: BTreeMap<Region, String>,
+}
+
+/// How `promote` writes a row as a client would.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ConfirmSettings {
+    /// The role.
+    pub user: String,
+    /// The file with its password.
+    pub password_file: PathBuf,
+    /// The database.
+    pub database: String,
+    /// How far the server must prove who it is.
+    #[serde(default = "verified")]
+    pub sslmode: SslMode,
+    /// The authorities to trust, instead of the system's.
+    #[serde(default)]
+    pub root_certificate: Option<PathBuf>,
+}
+
+/// What a node has and an operator's machine has not.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// This node.
+    pub node: NodeSettings,
+    /// Its PostgreSQL.
+    pub postgres: PostgresSettings,
+    /// Where guard listens, and what keeps PostgreSQL from starting without it.
+    pub guard: GuardSettings,
+    /// Where the agent keeps what must survive it.
+    pub agent: AgentSettings,
+}
+
+/// This host's PostgreSQL.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// Where `postgres`, `pg_rewind` and `pg_basebackup` are.
+    pub bin_directory: PathBuf,
+    /// `postgresql.conf`, outside of the data directory.
+    pub config_file: PathBuf,
+    /// The data directory.
+    pub data_directory: PathBuf,
+    /// Where the Unix socket is, through which the agent asks.
+    pub socket_directory: PathBuf,
+    /// The port, which is also in the socket's name.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// The database to connect to, locally and for `pg_rewind`.
+    #[serde(default = "postgres_name")]
+    pub database: String,
+    /// The local role, by peer authentication.
+    #[serde(default = "postgres_name")]
+    pub user: String,
+    /// The role that standbys stream as.
+    pub replication_user: String,
+    /// The file with its password.
+    pub replication_password_file: PathBuf,
+    /// The role that `pg_rewind` connects as.
+    pub rewind_user: String,
+    /// The file with its password.
+    pub rewind_password_file: PathBuf,
+    /// How far another node's server must prove who it is.
+    #[serde(default = "verified")]
+    pub sslmode: SslMode,
+    /// The authorities to trust, instead of the system's.
+    #[serde(default)]
+    pub root_certificate: Option<PathBuf>,
+    /// PostgreSQL's `restore_command`, where this host can read the archive.
+    #[serde(default)]
+    pub restore_command: Option<String>,
+}
+
+/// Guard's part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GuardSettings {
+    /// systemd's RuntimeDirectory: it is gone after a boot.
+    pub runtime_directory: PathBuf,
+    /// A watchdog device to feed while guard turns, such as `/dev/watchdog`.
+    #[serde(default)]
+    pub watchdog: Option<PathBuf>,
+}
+
+/// The agent's part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AgentSettings {
+    /// Where the highest record seen, markers and diverged log are kept.
+    pub state_directory: PathBuf,
+    /// Where the agent answers HTTP; the node's `agent` address unless set.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// The settings as a person writes them.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    cluster: String,
+    #[serde(default)]
+    node: Option<NodeId>,
+    primary_region: Region,
+    orders_key_file: PathBuf,
+    nodes: Vec<NodeSettings>,
+    lease: LeaseSettings,
+    #[serde(default)]
+    policy: PolicySettings,
+    #[serde(default)]
+    postgres: Option<PostgresSettings>,
+    #[serde(default)]
+    guard: Option<GuardSettings>,
+    #[serde(default)]
+    agent: Option<AgentSettings>,
+    #[serde(default)]
+    dns: Option<DnsSettings>,
+    #[serde(default)]
+    ec2: Option<Service>,
+    #[serde(default)]
+    confirm: Option<ConfirmSettings>,
+}
+
+/// Settings that cannot be right. Nothing has been touched.
+#[derive(Debug, thiserror::Error)]
+pub enum Wrong {
+    /// The file cannot be used at all.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// The times of the lease contradict each other.
+    #[error("the times in `[lease]` contradict each other")]
+    Timing(#[from] TimingError),
+    /// A setting is out of place.
+    #[error("`{setting}` {why}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A file with a secret cannot be used.
+    #[error("`{setting}` cannot be used")]
+    Secret {
+        /// Which.
+        setting: &'static str,
+        /// Why.
+        source: Unreadable,
+    },
+}
+
+impl Wrong {
+    /// Returns the error of a setting that is out of place.
+    pub fn setting(setting: &'static str, why: impl Into<String>) -> Self {
+        Self::Setting {
+            setting,
+            why: why.into(),
+        }
+    }
+}
+
+const fn postgres_port() -> u16 {
+    5432
+}
+
+const fn record_ttl() -> u32 {
+    5
+}
+
+fn postgres_name() -> String {
+    "postgres".to_owned()
+}
+
+const fn verified() -> SslMode {
+    SslMode::VerifyFull
+}
+
+impl Settings {
+    /// Reads and checks the settings in `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Wrong`], which names the setting, the reason and the remedy.
+    pub fn read(path: &Path) -> Result<Self, Wrong> {
+        Self::check(ha_runtime::config::read(path)?)
+    }
+
+    /// Returns the node with this name.
+    pub fn node(&self, name: &NodeId) -> Option<&NodeSettings> {
+        self.nodes.iter().find(|it| it.name == *name)
+    }
+
+    /// Returns this host's part, for the commands that run on a node.
+    ///
+    /// # Errors
+    ///
+    /// [`Wrong`] on an operator's machine, whose settings name no node.
+    pub fn this_host(&self) -> Result<&HostSettings, Wrong> {
+        let missing = || {
+            Wrong::setting(
+                "node",
+                "is not set, and this command runs on a node: set it to this node's name",
+            )
+        };
+        self.host.as_ref().ok_or_else(missing)
+    }
+
+    /// Says whether a node takes over without being told.
+    pub fn is_automatic(&self, node: &NodeSettings) -> bool {
+        node.region == self.primary_region
+    }
+
+    /// Returns how this node's agent behaves.
+    pub fn for_agent(&self, node: &NodeSettings) -> agent::Settings {
+        let policy = Policy {
+            term: self.timing.term,
+            automatic: self.is_automatic(node),
+            max_loss_bytes: self.policy.max_loss_bytes,
+            // Two polls of a peer that is alive, so that it has had its chance.
+            patience_for_better: Duration::from_secs(2),
+        };
+        agent::Settings {
+            timing: self.timing,
+            policy,
+            hang_after: Duration::from_secs(self.policy.hang_after_secs.into()),
+            start_within: Duration::from_secs(self.policy.start_within_secs.into()),
+            restarts: self.policy.restarts,
+        }
+    }
+
+    fn check(written: Written) -> Result<Self, Wrong> {
+        let Written {
+            cluster,
+            primary_region,
+            nodes,
+            lease,
+            policy,
+            dns,
+            ec2,
+            confirm,
+            ..
+        } = written;
+        if cluster.parse::<NodeId>().is_err() {
+            return Err(Wrong::setting(
+                "cluster",
+                "must be lower-case letters, digits and hyphens",
+            ));
+        }
+        check_nodes(&nodes, &primary_region)?;
+        if nodes.iter().any(|it| it.region.as_str() == lease.region) {
+            let why = format!(
+                "is `{}`, where a database node is: when that region is lost the lease would be lost with it; \
+                 use a bucket in a third region",
+                lease.region
+            );
+            return Err(Wrong::setting("lease.region", why));
+        }
+        if let Some(api) = dns.as_ref().and_then(|it| it.api.as_ref()) {
+            for node in &nodes {
+                if !api.targets.contains_key(&node.region) {
+                    let why = format!(
+                        "has no target for `{}`, where `{}` is",
+                        node.region, node.name
+                    );
+                    return Err(Wrong::setting("dns.api.targets", why));
+                }
+            }
+        }
+        if policy.hang_after_secs == 0 || policy.start_within_secs == 0 {
+            let why = "and `start-within-secs` must be more than zero";
+            return Err(Wrong::setting("policy.hang-after-secs", why));
+        }
+        let timing = lease.timing()?;
+        let host = match written.node {
+            None => None,
+            Some(name) => Some(host(
+                &name,
+                &nodes,
+                written.postgres,
+                written.guard,
+                written.agent,
+            )?),
+        };
+        let orders_key_file = written.orders_key_file;
+        Ok(Self {
+            cluster,
+            primary_region,
+            nodes,
+            lease,
+            timing,
+            policy,
+            dns,
+            ec2,
+            confirm,
+            orders_key_file,
+            host,
+        })
+    }
+}
+
+fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Wrong> {
+    let mut names = BTreeSet::new();
+    let mut places = BTreeSet::new();
+    let mut agents = BTreeSet::new();
+    for node in nodes {
+        if !names.insert(&node.name) {
+            return Err(Wrong::setting(
+                "nodes.name",
+                format!("`{}` is there twice", node.name),
+            ));
+        }
+        if !places.insert((&node.address, node.port)) {
+            let why = format!("`{}` port {} is there twice", node.address, node.port);
+            return Err(Wrong::setting("nodes.address", why));
+        }
+        if !agents.insert(node.agent) {
+            return Err(Wrong::setting(
+                "nodes.agent",
+                format!("`{}` is there twice", node.agent),
+            ));
+        }
+    }
+    if !nodes.iter().any(|it| it.region == *primary_region) {
+        let why = format!(
+            "is `{primary_region}`, and no node is there: nobody could take over by itself"
+        );
+        return Err(Wrong::setting("primary-region", why));
+    }
+    Ok(())
+}
+
+fn host(
+    name: &NodeId,
+    nodes: &[NodeSettings],
+    postgres: Option<PostgresSettings>,
+    guard: Option<GuardSettings>,
+    agent: Option<AgentSettings>,
+) -> Result<HostSettings, Wrong> {
+    let unknown = || {
+        Wrong::setting(
+            "node",
+            format!("is `{name}`, which is not among `[[nodes]]`"),
+        )
+    };
+    let node = nodes
+        .iter()
+        .find(|it| it.name == *name)
+        .cloned()
+        .ok_or_else(unknown)?;
+    let missing = |section| Wrong::setting(section, "is missing, and a node needs it");
+    let postgres = postgres.ok_or_else(|| missing("postgres"))?;
+    let guard = guard.ok_or_else(|| missing("guard"))?;
+    let agent = agent.ok_or_else(|| missing("agent"))?;
+    let paths = [
+        ("postgres.bin-directory", &postgres.bin_directory),
+        ("postgres.config-file", &postgres.config_file),
+        ("postgres.data-directory", &postgres.data_directory),
+        ("postgres.socket-directory", &postgres.socket_directory),
+        ("guard.runtime-directory", &guard.runtime_directory),
+        ("agent.state-directory", &agent.state_directory),
+    ];
+    for (setting, path) in paths {
+        if !path.is_absolute() {
+            return Err(Wrong::setting(setting, "must be an absolute path"));
+        }
+    }
+    let data = &postgres.data_directory;
+    if guard.runtime_directory.starts_with(data) || agent.state_directory.starts_with(data) {
+        let why =
+            "must lie outside of `postgres.data-directory`, which pg_rewind and a rebuild empty";
+        return Err(Wrong::setting("agent.state-directory", why));
+    }
+    if postgres.config_file.starts_with(data) {
+        let why = "must lie outside of `postgres.data-directory`, as Debian has it: a clone would bring another node's";
+        return Err(Wrong::setting("postgres.config-file", why));
+    }
+    if node.port != postgres.port {
+        let why = format!(
+            "is {}, and `[[nodes]]` says {} for `{name}`",
+            postgres.port, node.port
+        );
+        return Err(Wrong::setting("postgres.port", why));
+    }
+    Ok(HostSettings {
+        node,
+        postgres,
+        guard,
+        agent,
+    })
+}
+
+impl LeaseSettings {
+    /// Returns how the bucket is reached.
+    pub fn service(&self) -> Service {
+        Service {
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
+    fn timing(&self) -> Result<Timing, Wrong> {
+        let standard = Timing::default();
+        let or = |name, written: Option<f64>, otherwise| match written {
+            None => Ok(otherwise),
+            Some(secs) => Duration::try_from_secs_f64(secs)
+                .map_err(|_| Wrong::setting(name, "must be a number of seconds")),
+        };
+        let timing = Timing {
+            renew_every: or(
+                "lease.renew-every-secs",
+                self.renew_every_secs,
+                standard.renew_every,
+            )?,
+            request_timeout: or(
+                "lease.request-timeout-secs",
+                self.request_timeout_secs,
+                standard.request_timeout,
+            )?,
+            poll_every: or(
+                "lease.poll-every-secs",
+                self.poll_every_secs,
+                standard.poll_every,
+            )?,
+            soft: or(
+                "lease.soft-deadline-secs",
+                self.soft_deadline_secs,
+                standard.soft,
+            )?,
+            hard: or(
+                "lease.hard-deadline-secs",
+                self.hard_deadline_secs,
+                standard.hard,
+            )?,
+            term: or("lease.term-secs", self.term_secs, standard.term)?,
+        };
+        Ok(timing.checked()?)
+    }
+}
+
+impl HostSettings {
+    /// Returns where guard listens.
+    pub fn guard_socket(&self) -> PathBuf {
+        self.guard.runtime_directory.join("guard.sock")
+    }
+
+    /// Returns the file without which PostgreSQL refuses to start, and which `postgresql.conf`
+    /// includes.
+    pub fn guard_conf(&self) -> PathBuf {
+        self.guard.runtime_directory.join("guard.conf")
+    }
+
+    /// Returns the settings of replication, which the agent writes.
+    pub fn replication_conf(&self) -> PathBuf {
+        self.agent.state_directory.join("replication.conf")
+    }
+
+    /// Returns the marker that stands while the data directory is being rewound or rebuilt.
+    pub fn rewinding_marker(&self) -> PathBuf {
+        self.agent.state_directory.join("rewinding")
+    }
+
+    /// Returns one of PostgreSQL's programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.postgres.bin_directory.join(name)
+    }
+}

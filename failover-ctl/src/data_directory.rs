@@ -1,0 +1,132 @@
+//! What a data directory says of itself, without a server: `global/pg_control`, signal files, and the
+//! processes that work in it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ha_core::Timeline;
+use ha_core::failover::observation::Directory;
+use ha_core::lease::SystemId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+
+/// The first members of `ControlFileData` (`src/include/catalog/pg_control.h`), whose places are the
+/// same in PostgreSQL 13 to 18: `system_identifier` at 0, `state` at 16, and at 48
+/// `checkPointCopy.ThisTimeLineID`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Control {
+    pub(crate) system_id: SystemId,
+    pub(crate) state: u32,
+    pub(crate) timeline: Option<Timeline>,
+}
+
+/// `DBState` in the same header: the two states of a directory that only follows.
+const SHUTDOWNED_IN_RECOVERY: u32 = 2;
+const IN_ARCHIVE_RECOVERY: u32 = 5;
+
+/// Reads the control file.
+pub(crate) fn control(data: &Path) -> io::Result<Control> {
+    let bytes = fs::read(data.join("global/pg_control"))?;
+    let short = || io::Error::new(io::ErrorKind::InvalidData, "the control file is too short");
+    let word = |at: usize| -> io::Result<u32> {
+        let bytes = bytes
+            .get(at..at + 4)
+            .and_then(|it| it.try_into().ok())
+            .ok_or_else(short)?;
+        Ok(u32::from_ne_bytes(bytes))
+    };
+    let id = bytes
+        .get(..8)
+        .and_then(|it| it.try_into().ok())
+        .ok_or_else(short)?;
+    Ok(Control {
+        system_id: SystemId(u64::from_ne_bytes(id)),
+        state: word(16)?,
+        timeline: Timeline::new(word(48)?),
+    })
+}
+
+/// Returns what the directory was last used for. `marker` stands while it is being rebuilt.
+pub(crate) fn kind(data: &Path, marker: &Path) -> Directory {
+    if marker.exists() {
+        return Directory::Rewinding;
+    }
+    let Ok(control) = control(data) else {
+        return Directory::Empty;
+    };
+    // A clone that was never started has the control file of the server it was taken from.
+    let cloned = data.join("backup_label").exists();
+    if cloned || matches!(control.state, SHUTDOWNED_IN_RECOVERY | IN_ARCHIVE_RECOVERY) {
+        return Directory::Standby;
+    }
+    Directory::Primary
+}
+
+/// Says whether a server that was started on this directory as a standby is still bound to follow: a
+/// promotion, whoever asks for it, removes `standby.signal` before the first write is accepted
+/// (`StartupXLOG` in `src/backend/access/transam/xlog.c`).
+pub(crate) fn is_bound_to_follow(data: &Path) -> bool {
+    data.join("standby.signal").exists()
+}
+
+/// Makes a server that starts on this directory a standby.
+pub(crate) fn put_standby_signal(data: &Path) -> io::Result<()> {
+    let signal = data.join("standby.signal");
+    if signal.exists() {
+        return Ok(());
+    }
+    File::create(signal)?.sync_all()?;
+    File::open(data)?.sync_all()
+}
+
+/// Makes a server that starts on this directory what it was: a primary.
+pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
+    match fs::remove_file(data.join("standby.signal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
+    File::open(data)?.sync_all()
+}
+
+/// Returns the postmaster that `postmaster.pid` names, if it lives and works in this directory.
+/// A single-user server, as `pg_rewind` runs one, writes its number negative and is none.
+pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let number: i32 = text.lines().next()?.trim().parse().ok()?;
+    if number <= 0 {
+        return None;
+    }
+    works_in(&resolved(data), number).then(|| Pid::from_raw(number))
+}
+
+/// Sends SIGKILL to every process that works in this directory, and returns how many there were.
+pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
+    let own = getpid();
+    let data = &resolved(data);
+    let mut found = 0;
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|it| it.parse::<i32>().ok()) else {
+            continue;
+        };
+        if number == own.as_raw() || !works_in(data, number) {
+            continue;
+        }
+        found += 1;
+        // One that has ended meanwhile is what was wanted.
+        kill(Pid::from_raw(number), Signal::SIGKILL).ok();
+    }
+    Ok(found)
+}
+
+/// Returns the path as the kernel shows it in `/proc`.
+fn resolved(data: &Path) -> PathBuf {
+    data.canonicalize().unwrap_or_else(|_| data.to_owned())
+}
+
+fn works_in(data: &Path, process: i32) -> bool {
+    let cwd = PathBuf::from(format!("/proc/{process}/cwd"));
+    // A zombie has no cwd any more, and another user's process does not show it.
+    fs::read_link(cwd).is_ok_and(|it| it == data)
+}

@@ -1,0 +1,470 @@
+//! Guard's loop: hear the agent, look at the server, do what the core says, twenty times a second.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ha_core::Moment;
+use ha_core::failover::observation::Directory;
+use ha_core::guard::{Act, Guard, Server};
+use ha_runtime::clock;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use tracing::{error, info, warn};
+
+use super::child;
+use super::wire::{LONGEST, NotDone, Order, Report, Request};
+use crate::config::HostSettings;
+use crate::data_directory;
+
+/// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
+const TURN: u16 = 50;
+
+/// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
+const SWEEP: Duration = Duration::from_millis(400);
+
+/// How long PostgreSQL may drain when guard itself is told to stop.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// Runs guard until SIGTERM or SIGINT; PostgreSQL is ended before it returns.
+pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
+    let runtime = &host.guard.runtime_directory;
+    fs::create_dir_all(runtime)
+        .with_context(|| format!("could not make `{}`", runtime.display()))?;
+    let _only_one = lock(&runtime.join("guard.lock"))?;
+    check_config(host)?;
+    if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+        warn!(%errno, "memory is not locked: guard may wait for the disk; raise LimitMEMLOCK");
+    }
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().context("could not block signals")?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("could not take signals from a descriptor")?;
+
+    let mut post = Post::new(host)?;
+    info!(node = %host.node.name, incarnation = post.incarnation, "guard started");
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let mut ready = [
+            PollFd::new(post.socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Err(errno) = poll(&mut ready, PollTimeout::from(TURN)) {
+            warn!(%errno, "poll failed");
+        }
+        if let Ok(Some(signal)) = signals.read_signal() {
+            info!(
+                signal = signal.ssi_signo,
+                "guard stops, and PostgreSQL with it"
+            );
+            post.end(STOPPING);
+            while post.server() != Server::Ended {
+                post.turn();
+                thread::sleep(Duration::from_millis(u64::from(TURN)));
+            }
+            post.leave();
+            return Ok(());
+        }
+        while let Ok((length, from)) = post.socket.recv_from(&mut buffer) {
+            post.hear(buffer.get(..length).unwrap_or_default(), &from);
+        }
+        post.turn();
+    }
+}
+
+/// Guard at its post.
+struct Post<'a> {
+    host: &'a HostSettings,
+    core: Guard,
+    socket: UnixDatagram,
+    incarnation: String,
+    child: Option<Running>,
+    /// Processes may be left of the child that ended.
+    unswept: bool,
+    /// Until when PostgreSQL may take to end by itself.
+    ending: Option<Moment>,
+    interrupted: bool,
+    watchdog: Option<File>,
+}
+
+struct Running {
+    process: Child,
+    started_at: Moment,
+    /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
+    /// else: from then on it may write at any moment.
+    may_write: bool,
+}
+
+impl<'a> Post<'a> {
+    fn new(host: &'a HostSettings) -> anyhow::Result<Self> {
+        let path = host.guard_socket();
+        if path.exists() {
+            fs::remove_file(&path).context("could not remove the socket of an earlier guard")?;
+        }
+        let socket = UnixDatagram::bind(&path)
+            .with_context(|| format!("could not listen on `{}`", path.display()))?;
+        socket.set_nonblocking(true)?;
+        let mut post = Self {
+            host,
+            core: Guard::new(),
+            socket,
+            incarnation: clock::now().boottime().as_micros().to_string(),
+            child: None,
+            unswept: true,
+            ending: None,
+            interrupted: false,
+            watchdog: open_watchdog(host.guard.watchdog.as_deref()),
+        };
+        // Whatever runs was started by a guard that is gone, or by somebody else.
+        while post.unswept {
+            post.kill("guard started");
+        }
+        write_guard_conf(host)?;
+        Ok(post)
+    }
+
+    /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
+    fn hear(&mut self, message: &[u8], from: &SocketAddr) {
+        let Ok(request) = serde_json::from_slice::<Request>(message) else {
+            warn!("a message could not be read");
+            return;
+        };
+        if let Some(fed) = request.feed
+            && let Err(refusal) = self.core.feed(fed)
+        {
+            warn!(%refusal, "deadline refused");
+        }
+        let refused = request.order.and_then(|it| self.obey(it).err());
+        let report = self.report(refused);
+        if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
+            self.socket.send_to(&answer, path).ok();
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), NotDone> {
+        let server = self.server();
+        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        match order {
+            Order::End(drain) => {
+                self.end(Duration::from_millis(drain));
+                Ok(())
+            }
+            Order::StartStandby => {
+                self.expect(server, Server::Ended)?;
+                self.prepare()?;
+                data_directory::put_standby_signal(self.data()).map_err(failed)?;
+                self.start(false).map_err(failed)
+            }
+            Order::StartPrimary(epoch) => {
+                self.expect(server, Server::Ended)?;
+                self.prepare()?;
+                self.core
+                    .allow(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                data_directory::remove_standby_signal(self.data()).map_err(failed)?;
+                self.start(true).map_err(failed)
+            }
+            Order::Promote(epoch) => {
+                self.expect(server, Server::Following)?;
+                self.core
+                    .allow(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                self.promote().map_err(failed)
+            }
+        }
+    }
+
+    fn expect(&self, found: Server, wanted: Server) -> Result<(), NotDone> {
+        if found == wanted && self.ending.is_none() {
+            return Ok(());
+        }
+        Err(NotDone::WrongState(found))
+    }
+
+    /// Makes sure that the directory can be started from, and cannot be without guard.
+    fn prepare(&self) -> Result<(), NotDone> {
+        let directory = self.directory();
+        if matches!(directory, Directory::Empty | Directory::Rewinding) {
+            return Err(NotDone::WrongDirectory(directory));
+        }
+        include_config(self.host).map_err(|it| NotDone::Failed(it.to_string()))
+    }
+
+    fn start(&mut self, may_write: bool) -> io::Result<()> {
+        let process = child::start(self.host)?;
+        let role = if may_write { "primary" } else { "standby" };
+        info!(role, process = process.id(), "PostgreSQL started");
+        self.child = Some(Running {
+            process,
+            started_at: clock::now(),
+            may_write,
+        });
+        self.interrupted = false;
+        Ok(())
+    }
+
+    /// Promotes as `pg_ctl promote` does: a file, and SIGUSR1 to the postmaster.
+    fn promote(&mut self) -> io::Result<()> {
+        let data = self.data().to_owned();
+        let Some(running) = &mut self.child else {
+            return Ok(());
+        };
+        File::create(data.join("promote"))?;
+        running.may_write = true;
+        kill(running.pid(), Signal::SIGUSR1)?;
+        info!("promotion begun");
+        Ok(())
+    }
+
+    /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
+    fn end(&mut self, drain: Duration) {
+        let Some(running) = &self.child else {
+            return;
+        };
+        if drain.is_zero() {
+            self.kill("ordered at once");
+            return;
+        }
+        if self.ending.is_none() {
+            info!(?drain, "PostgreSQL is asked to end");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.ending = Some(clock::now() + drain);
+        }
+    }
+
+    /// Looks at everything once, and does what has to be done.
+    fn turn(&mut self) {
+        self.reap();
+        self.notice_promotion();
+        if self.unswept {
+            self.kill("PostgreSQL has ended");
+        }
+        let now = clock::now();
+        let server = self.server();
+        match self.core.turn(now, clock::wall(), server) {
+            Act::Kill if server == Server::Foreign => self.kill("a postmaster that is not guard's"),
+            Act::Kill => self.kill("the lease is over"),
+            Act::Interrupt => self.interrupt(),
+            Act::Leave => {}
+        }
+        if self.ending.is_some_and(|it| now.has_reached(it)) {
+            self.kill("it did not end in time");
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.write_all(b"1").ok();
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(running) = &self.child
+            && !self.interrupted
+        {
+            warn!("the lease is nearly over: PostgreSQL is asked to end");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.interrupted = true;
+        }
+    }
+
+    /// Ends PostgreSQL now, and every process it has left behind.
+    fn kill(&mut self, why: &'static str) {
+        let since = clock::now();
+        let mut killed = 0;
+        if let Some(running) = &self.child {
+            kill(running.pid(), Signal::SIGKILL).ok();
+        }
+        loop {
+            match data_directory::sweep(self.data()) {
+                Ok(0) => {
+                    self.reap();
+                    self.unswept = self.child.is_some();
+                }
+                Ok(found) => {
+                    killed += found;
+                    self.unswept = true;
+                }
+                Err(error) => {
+                    error!(%error, "could not look for processes");
+                    self.unswept = true;
+                }
+            }
+            if !self.unswept || clock::now().longest_since(since) >= SWEEP {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        if killed > 0 || !self.unswept {
+            info!(why, killed, ended = !self.unswept, "PostgreSQL was ended");
+        }
+        if !self.unswept {
+            self.after_the_end();
+        }
+    }
+
+    /// Notices that the child has ended.
+    fn reap(&mut self) {
+        let Some(running) = &mut self.child else {
+            return;
+        };
+        match running.process.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                warn!(%status, "the postmaster has ended");
+                self.child = None;
+                self.unswept = true;
+            }
+            Err(error) => error!(%error, "could not wait for PostgreSQL"),
+        }
+    }
+
+    /// Keeps in mind that the server is no longer bound to follow.
+    fn notice_promotion(&mut self) {
+        let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
+        if let Some(running) = &mut self.child {
+            running.may_write |= !bound;
+        }
+    }
+
+    /// Leaves the directory so that whoever starts it next starts a standby.
+    fn after_the_end(&mut self) {
+        self.ending = None;
+        self.interrupted = false;
+        let data = self.data();
+        if data.join("PG_VERSION").exists()
+            && !self.host.rewinding_marker().exists()
+            && let Err(error) = data_directory::put_standby_signal(data)
+        {
+            error!(%error, "could not write standby.signal");
+        }
+    }
+
+    fn server(&self) -> Server {
+        let Some(running) = &self.child else {
+            if self.unswept {
+                return Server::MayWrite;
+            }
+            let foreign = data_directory::postmaster(self.data()).is_some();
+            return if foreign {
+                Server::Foreign
+            } else {
+                Server::Ended
+            };
+        };
+        if running.may_write || !data_directory::is_bound_to_follow(self.data()) {
+            return Server::MayWrite;
+        }
+        Server::Following
+    }
+
+    fn directory(&self) -> Directory {
+        data_directory::kind(self.data(), &self.host.rewinding_marker())
+    }
+
+    fn report(&self, refused: Option<NotDone>) -> Report {
+        let control = data_directory::control(self.data()).ok();
+        Report {
+            incarnation: self.incarnation.clone(),
+            guard_process: std::process::id(),
+            server: self.server(),
+            directory: self.directory(),
+            system_id: control.map(|it| it.system_id),
+            checkpoint_timeline: control.and_then(|it| it.timeline),
+            started_at: self.child.as_ref().map(|it| it.started_at),
+            armed: self.core.deadline(),
+            wants_renewal_since: self.core.wants_renewal_since(),
+            refused,
+        }
+    }
+
+    fn data(&self) -> &Path {
+        &self.host.postgres.data_directory
+    }
+
+    fn leave(&self) {
+        for path in [self.host.guard_socket(), self.host.guard_conf()] {
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
+impl Running {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
+    }
+}
+
+fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let file = file.with_context(|| format!("could not open `{}`", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("another guard is at work for this node"),
+        Err((_, errno)) => {
+            Err(errno).with_context(|| format!("could not lock `{}`", path.display()))
+        }
+    }
+}
+
+/// Checks that PostgreSQL's own settings cannot be used without guard.
+fn check_config(host: &HostSettings) -> anyhow::Result<()> {
+    let path = &host.postgres.config_file;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let line = format!("include '{}'", host.guard_conf().display());
+    if text.lines().map(str::trim).any(|it| it == line) {
+        return Ok(());
+    }
+    bail!(
+        "`{}` could be started without guard: add the line `{line}` at its end",
+        path.display()
+    );
+}
+
+/// Writes the file that `postgresql.conf` includes. It is there while guard is.
+fn write_guard_conf(host: &HostSettings) -> anyhow::Result<()> {
+    let path = host.guard_conf();
+    let text = format!(
+        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n",
+        host.replication_conf().display()
+    );
+    fs::write(&path, text).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+/// Makes the data directory's own `postgresql.conf`, which a start by hand would read, one with the
+/// real one.
+fn include_config(host: &HostSettings) -> io::Result<()> {
+    let inner: PathBuf = host.postgres.data_directory.join("postgresql.conf");
+    let wanted = format!("include '{}'\n", host.postgres.config_file.display());
+    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
+        return Ok(());
+    }
+    fs::write(inner, wanted)
+}
+
+fn open_watchdog(path: Option<&Path>) -> Option<File> {
+    let path = path?;
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            error!(%error, path = %path.display(), "the watchdog cannot be fed");
+            None
+        }
+    }
+}

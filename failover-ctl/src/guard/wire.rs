@@ -1,0 +1,77 @@
+//! What agent and guard say to each other: one JSON object a datagram, so that neither can be made to
+//! wait by the other, however it was stopped.
+
+use ha_core::failover::observation::Directory;
+use ha_core::guard::{Deadline, Refusal, Server};
+use ha_core::lease::SystemId;
+use ha_core::{Epoch, Moment, Timeline};
+use serde::{Deserialize, Serialize};
+
+/// The longest message: a report is below 1 KiB.
+pub(crate) const LONGEST: usize = 8 << 10;
+
+/// What the agent sends, several times a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Until when PostgreSQL may accept writes, if the node holds the lease.
+    pub(crate) feed: Option<Deadline>,
+    /// What is to be done, if anything is.
+    pub(crate) order: Option<Order>,
+}
+
+/// What guard can be told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Order {
+    /// Start PostgreSQL as a primary.
+    StartPrimary(Epoch),
+    /// Start it as a standby.
+    StartStandby,
+    /// Promote the standby that runs.
+    Promote(Epoch),
+    /// End it, leaving walsenders this many milliseconds to drain.
+    End(u64),
+}
+
+/// What guard answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Drawn when guard started: another one means that it was restarted.
+    pub(crate) incarnation: String,
+    /// Guard's own process.
+    pub(crate) guard_process: u32,
+    /// The server.
+    pub(crate) server: Server,
+    /// What its directory was last used for.
+    pub(crate) directory: Directory,
+    /// The identifier in its control file.
+    pub(crate) system_id: Option<SystemId>,
+    /// The timeline of its last checkpoint.
+    pub(crate) checkpoint_timeline: Option<Timeline>,
+    /// When the server that runs was started.
+    pub(crate) started_at: Option<Moment>,
+    /// The deadline in force.
+    pub(crate) armed: Option<Deadline>,
+    /// Since when a renewal is wanted.
+    pub(crate) wants_renewal_since: Option<Moment>,
+    /// Why the order of the request was not carried out.
+    pub(crate) refused: Option<NotDone>,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NotDone {
+    /// The deadline does not allow it.
+    #[error("the deadline does not allow it")]
+    Refused(#[source] Refusal),
+    /// A server runs already, or none runs.
+    #[error("the server is `{0:?}`")]
+    WrongState(Server),
+    /// The directory is empty, or half rewound.
+    #[error("the data directory is `{0:?}`")]
+    WrongDirectory(Directory),
+    /// The operating system refused.
+    #[error("the operating system refused: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,108 @@
+//! What a node says of itself: the answer to `GET /status`, and a row of `failover-ctl status`.
+
+use ha_core::failover::observation::{Directory, Progress};
+use ha_core::guard::Server;
+use ha_core::lease::{LeaseRecord, SystemId};
+use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
+use serde::{Deserialize, Serialize};
+
+/// One node, as its own agent sees it. Fields may be added; none changes its meaning.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    /// The version of this answer.
+    pub(crate) format: u32,
+    /// The release of the agent.
+    pub(crate) version: String,
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its region.
+    pub(crate) region: Region,
+    /// Its availability zone.
+    pub(crate) zone: String,
+    /// What it is.
+    pub(crate) role: Role,
+    /// Whether it takes over by itself.
+    pub(crate) automatic: bool,
+    /// The system identifier of its data directory.
+    pub(crate) system_id: Option<SystemId>,
+    /// What the directory was last used for.
+    pub(crate) directory: Option<Directory>,
+    /// The server, as guard sees it; none if guard does not answer.
+    pub(crate) server: Option<Server>,
+    /// How far it has come, if it follows.
+    pub(crate) progress: Option<Progress>,
+    /// Whether it receives from its primary at this moment.
+    pub(crate) streaming: bool,
+    /// When the last transaction that it has replayed was committed: microseconds since 1970, by the
+    /// primary's clock.
+    pub(crate) replayed_commit_at_micros: Option<u64>,
+    /// Where it writes, if it is primary.
+    pub(crate) written: Option<Written>,
+    /// The lease, as this node knows it.
+    pub(crate) lease: Option<LeaseSeen>,
+    /// Guard's deadline.
+    pub(crate) guard: GuardSeen,
+    /// Why it does not take over, in words; none while it holds the lease.
+    pub(crate) decision: Option<String>,
+    /// What it does to follow, in words, while it takes longer than a moment.
+    pub(crate) following: Option<String>,
+}
+
+/// What a node is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// It holds the lease and accepts writes.
+    Primary,
+    /// It holds the lease and is on its way.
+    Promoting,
+    /// It follows.
+    Standby,
+    /// It does neither.
+    Stopped,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Primary => "primary",
+            Self::Promoting => "promoting",
+            Self::Standby => "standby",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Where a primary writes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Written {
+    /// The timeline.
+    pub(crate) timeline: Timeline,
+    /// Up to where its log is flushed.
+    pub(crate) flush_lsn: Lsn,
+    /// When it last saw a commit: microseconds since 1970 by its own clock.
+    pub(crate) last_commit_at_micros: u64,
+}
+
+/// A lease record, and for how long a node has known it to stand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LeaseSeen {
+    /// The record.
+    pub(crate) record: LeaseRecord,
+    /// For how long it has stood: since the renewal was sent for the holder, since the answer that
+    /// first showed it for the others, in seconds.
+    pub(crate) age_secs: f64,
+    /// Whether, by this node's count, it is over: released, or unchanged for the whole term.
+    pub(crate) over: bool,
+}
+
+/// Guard, as its agent knows it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct GuardSeen {
+    /// Whether it answers.
+    pub(crate) answers: bool,
+    /// The epoch of its deadline, if it was ever fed one.
+    pub(crate) epoch: Option<Epoch>,
+    /// How long PostgreSQL may go on accepting writes, in seconds; zero once the deadline is over.
+    pub(crate) time_left_secs: f64,
+}

@@ -1,0 +1,109 @@
+//! The agent's end of the line to guard.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ha_core::Moment;
+use ha_runtime::clock;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixDatagram;
+use tracing::{debug, error};
+
+use crate::config::HostSettings;
+use crate::guard::wire::{LONGEST, Report, Request};
+
+/// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// After how long a silent guard is killed: whatever keeps it, it no longer keeps watch. PostgreSQL
+/// dies with it, which is why this waits longer than a loaded host takes to run a process.
+const GIVE_UP: Duration = Duration::from_secs(3);
+
+/// A socket of the agent's, and what guard said last.
+#[derive(Debug)]
+pub(crate) struct GuardLink {
+    socket: UnixDatagram,
+    guard: PathBuf,
+    last: Option<(Moment, Report)>,
+    killed: Option<u32>,
+}
+
+impl GuardLink {
+    /// Binds the agent's socket.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime directory is not there: guard makes it, and comes first.
+    pub(crate) fn open(host: &HostSettings) -> io::Result<Self> {
+        let own = host.guard.runtime_directory.join("agent.sock");
+        match fs::remove_file(&own) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = UnixDatagram::bind(&own)?;
+        Ok(Self {
+            socket,
+            guard: host.guard_socket(),
+            last: None,
+            killed: None,
+        })
+    }
+
+    /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
+    pub(crate) fn send(&self, request: &Request) {
+        match serde_json::to_vec(request) {
+            Ok(message) => {
+                if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
+                    debug!(%error, "guard could not be told");
+                }
+            }
+            Err(error) => error!(%error, "a request to guard could not be written"),
+        }
+    }
+
+    /// Waits for the next report. Dropping the future loses nothing.
+    pub(crate) async fn hear(&mut self) -> io::Result<Report> {
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let length = self.socket.recv(&mut buffer).await?;
+            let message = buffer.get(..length).unwrap_or_default();
+            match serde_json::from_slice::<Report>(message) {
+                Ok(report) => {
+                    self.last = Some((clock::now(), report.clone()));
+                    return Ok(report);
+                }
+                Err(error) => error!(%error, "guard's report could not be read"),
+            }
+        }
+    }
+
+    /// Returns what guard said last, if it is not silent.
+    pub(crate) fn report(&self, now: Moment) -> Option<&Report> {
+        let (at, report) = self.last.as_ref()?;
+        (now.longest_since(*at) < SILENCE).then_some(report)
+    }
+
+    /// Forgets what guard said: something has changed that its next report will show.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// Ends a guard that has been silent for too long; systemd starts another.
+    pub(crate) fn end_if_silent(&mut self, now: Moment) {
+        let Some((at, report)) = &self.last else {
+            return;
+        };
+        let process = report.guard_process;
+        if now.longest_since(*at) < GIVE_UP || self.killed == Some(process) {
+            return;
+        }
+        error!(process, "guard is silent, and is killed");
+        if let Ok(process) = i32::try_from(process) {
+            kill(Pid::from_raw(process), Signal::SIGKILL).ok();
+        }
+        self.killed = Some(process);
+    }
+}

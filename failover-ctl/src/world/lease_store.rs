@@ -1,0 +1,282 @@
+//! The bucket that holds the lease: conditional writes, and nothing that S3 does not promise.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use ha_core::agent::{ReadAnswer, WriteAnswer};
+use ha_core::lease::{Condition, ETag, LeaseRecord, Unreadable};
+use ha_runtime::aws::{self, Patience, Retries};
+
+use crate::config::Settings;
+
+/// One cluster's part of the bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseStore {
+    client: Client,
+    bucket: String,
+    cluster: String,
+    patience: Duration,
+}
+
+/// A store that did not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// No answer, or an error.
+    #[error("the lease bucket `{bucket}` could not be used: {reason}")]
+    Unreachable {
+        /// The bucket.
+        bucket: String,
+        /// The kind of error, in S3's words where it has some.
+        reason: String,
+    },
+    /// The condition of a write did not hold.
+    #[error("somebody else wrote `{0}` meanwhile")]
+    Conflict(String),
+    /// The bucket takes writes whose condition does not hold.
+    #[error(
+        "the bucket `{0}` takes a write although `If-None-Match: *` or `If-Match` does not hold, so it cannot keep a \
+         lease: use Amazon S3, or a store that honours conditional writes"
+    )]
+    NotConditional(String),
+    /// The lease object is not one.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// An object and its version.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) etag: ETag,
+    pub(crate) body: Vec<u8>,
+}
+
+impl LeaseStore {
+    /// Returns the store of the cluster that `settings` describe. Nothing is asked of it yet.
+    pub(crate) async fn open(settings: &Settings) -> Self {
+        let patience = settings.timing.request_timeout;
+        let times = Patience {
+            connect: patience,
+            attempt: patience,
+        };
+        let client = aws::s3(&settings.lease.service(), Retries::Off, times).await;
+        let bucket = settings.lease.bucket.clone();
+        Self {
+            client,
+            bucket,
+            cluster: settings.cluster.clone(),
+            patience,
+        }
+    }
+
+    /// Reads the lease, as the agent wants to know it.
+    pub(crate) async fn read_lease(&self) -> ReadAnswer {
+        match tokio::time::timeout(self.patience, self.read(&self.lease_key())).await {
+            Ok(Ok(Some(stored))) => match LeaseRecord::parse(&stored.body) {
+                Ok(record) => ReadAnswer::Found(stored.etag, Box::new(record)),
+                Err(why) => ReadAnswer::Unusable(why),
+            },
+            Ok(Ok(None)) => ReadAnswer::Missing,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the lease could not be read");
+                ReadAnswer::Failed
+            }
+            Err(_elapsed) => ReadAnswer::Failed,
+        }
+    }
+
+    /// Writes the lease, and says what became of it as far as that is known.
+    pub(crate) async fn write_lease(
+        &self,
+        record: &LeaseRecord,
+        condition: &Condition,
+    ) -> WriteAnswer {
+        let key = self.lease_key();
+        let writing = self.write(&key, record.to_body().into_bytes(), condition);
+        match tokio::time::timeout(self.patience, writing).await {
+            Ok(Ok(etag)) => WriteAnswer::Stored(etag),
+            Ok(Err(StoreError::Conflict(_))) => WriteAnswer::Refused,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the lease could not be written");
+                WriteAnswer::Unknown
+            }
+            Err(_elapsed) => WriteAnswer::Unknown,
+        }
+    }
+
+    /// Reads the lease for a command: the record, or `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store does not answer or the object is no lease.
+    pub(crate) async fn lease(&self) -> Result<Option<LeaseRecord>, StoreError> {
+        match self.read(&self.lease_key()).await? {
+            Some(stored) => Ok(Some(LeaseRecord::parse(&stored.body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads an object; `None` if there is none.
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await;
+        let object = match answer {
+            Ok(object) => object,
+            Err(error) if status(&error) == Some(404) && code(&error) != Some("NoSuchBucket") => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.unreachable(&error)),
+        };
+        let etag = ETag(object.e_tag.unwrap_or_default());
+        let broken = |error: aws_sdk_s3::primitives::ByteStreamError| StoreError::Unreachable {
+            bucket: self.bucket.clone(),
+            reason: error.to_string(),
+        };
+        let body = object.body.collect().await.map_err(broken)?.to_vec();
+        Ok(Some(Stored { etag, body }))
+    }
+
+    /// Writes an object if `condition` holds, and returns its version.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when the store says that it does not hold (412), that another write is
+    /// under way (409), or that there is nothing to match (404).
+    pub(crate) async fn write(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        condition: &Condition,
+    ) -> Result<ETag, StoreError> {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .body(ByteStream::from(body));
+        let put = match condition {
+            Condition::Match(etag) => put.if_match(&etag.0),
+            Condition::Missing => put.if_none_match("*"),
+        };
+        match put.send().await {
+            Ok(stored) => Ok(ETag(stored.e_tag.unwrap_or_default())),
+            Err(error)
+                if matches!(status(&error), Some(404 | 409 | 412))
+                    && code(&error) != Some("NoSuchBucket") =>
+            {
+                Err(StoreError::Conflict(key.to_owned()))
+            }
+            Err(error) => Err(self.unreachable(&error)),
+        }
+    }
+
+    /// Lists the keys below `prefix`, oldest name first.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix);
+        let mut pages = request.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.unreachable(&error))?;
+            keys.extend(
+                page.contents
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|it| it.key),
+            );
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Shows that the bucket honours conditions, before a lease is trusted to it: a second
+    /// `If-None-Match: *` and an `If-Match` of another version must both be refused.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotConditional`] when one of them is taken.
+    pub(crate) async fn probe(&self, name: &str) -> Result<(), StoreError> {
+        let key = self.key(&format!("probe-{name}"));
+        let body = || b"written to see whether conditional writes are honoured\n".to_vec();
+        if let Err(StoreError::Unreachable { bucket, reason }) =
+            self.write(&key, body(), &Condition::Missing).await
+        {
+            return Err(StoreError::Unreachable { bucket, reason });
+        }
+        let other = Condition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
+        for condition in [Condition::Missing, other] {
+            match self.write(&key, body(), &condition).await {
+                Err(StoreError::Conflict(_)) => {}
+                Ok(_) => return Err(StoreError::NotConditional(self.bucket.clone())),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the key of something of this cluster's.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("clusters/{}/{name}", self.cluster)
+    }
+
+    fn lease_key(&self) -> String {
+        self.key("lease")
+    }
+
+    /// Creates the cluster's first lease.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when there is one.
+    pub(crate) async fn create_lease(&self, record: &LeaseRecord) -> Result<(), StoreError> {
+        let body = record.to_body().into_bytes();
+        self.write(&self.lease_key(), body, &Condition::Missing)
+            .await
+            .map(|_| ())
+    }
+
+    fn unreachable<E: aws_sdk_s3::error::ProvideErrorMetadata>(
+        &self,
+        error: &SdkError<E>,
+    ) -> StoreError {
+        let reason = match error.meta().code() {
+            Some(code) => code.to_owned(),
+            None => kind(error).to_owned(),
+        };
+        StoreError::Unreachable {
+            bucket: self.bucket.clone(),
+            reason,
+        }
+    }
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|it| it.status().as_u16())
+}
+
+fn code<E: aws_sdk_s3::error::ProvideErrorMetadata>(error: &SdkError<E>) -> Option<&str> {
+    error.code()
+}
+
+/// Says what kind of failure it is; the SDK's own text can hold a request's headers.
+fn kind<E>(error: &SdkError<E>) -> &'static str {
+    match error {
+        SdkError::ConstructionFailure(_) => {
+            "the request could not be made: are there AWS credentials?"
+        }
+        SdkError::TimeoutError(_) => "no answer in time",
+        SdkError::DispatchFailure(_) => "it could not be reached",
+        SdkError::ResponseError(_) => "its answer could not be read",
+        SdkError::ServiceError(_) => "it answered with an error",
+        _ => "it failed",
+    }
+}

@@ -1,0 +1,139 @@
+//! Orders from a command to an agent, signed with the key that both have.
+//!
+//! The signature covers the body, and the body names the node and the epoch of the plan. So an order
+//! cannot be altered, sent to another node, or used again once the epoch has passed; and the key
+//! itself is never sent.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use aws_lc_rs::hmac;
+use ha_core::{Epoch, NodeId};
+use ha_runtime::secret::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Wrong;
+
+/// The header that carries the signature: HMAC-SHA-256 of the body, in hexadecimal.
+pub(crate) const SIGNATURE: &str = "causeway-signature";
+
+/// The shortest key: as long as the hash, which is what RFC 2104 asks for.
+const SHORTEST: usize = 32;
+
+/// What an agent can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The cluster it is for.
+    pub(crate) cluster: String,
+    /// The node it is for.
+    pub(crate) node: NodeId,
+    /// The epoch of the lease when it was planned.
+    pub(crate) planned: Epoch,
+    /// What is to be done.
+    pub(crate) what: What,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// Take the lease; `vouched` says that the old primary's fence does not rest on this node's watch.
+    Take {
+        /// Whether somebody else vouches for the fence.
+        vouched: bool,
+    },
+    /// Stop PostgreSQL and release the lease.
+    Release,
+    /// Come back as a standby, rewound, or rebuilt if `rebuild` says so.
+    Rejoin {
+        /// Whether to rebuild even where rewinding would do.
+        rebuild: bool,
+    },
+}
+
+/// The key.
+pub(crate) struct OrdersKey(hmac::Key);
+
+impl std::fmt::Debug for OrdersKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OrdersKey(…)")
+    }
+}
+
+impl OrdersKey {
+    /// Reads the key.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or the key is shorter than 32 bytes.
+    pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
+        let secret = Secret::from_file(path).map_err(|source| Wrong::Secret {
+            setting: "orders-key-file",
+            source,
+        })?;
+        if secret.reveal().len() < SHORTEST {
+            let why = "holds a key of less than 32 bytes: make one with `openssl rand -hex 32`";
+            return Err(Wrong::setting("orders-key-file", why));
+        }
+        Ok(Self(hmac::Key::new(
+            hmac::HMAC_SHA256,
+            secret.reveal().as_bytes(),
+        )))
+    }
+
+    /// Returns an order's body and its signature.
+    pub(crate) fn sign(&self, order: &Order) -> anyhow::Result<(Vec<u8>, String)> {
+        let body = serde_json::to_vec(order).context("could not write the order")?;
+        let tag = hmac::sign(&self.0, &body);
+        let signature = tag.as_ref().iter().map(|it| format!("{it:02x}")).collect();
+        Ok((body, signature))
+    }
+
+    /// Returns the order, if its signature is right.
+    pub(crate) fn verify(&self, body: &[u8], signature: &str) -> Option<Order> {
+        let tag = unhex(signature)?;
+        hmac::verify(&self.0, body, &tag).ok()?;
+        serde_json::from_slice(body).ok()
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: char) -> OrdersKey {
+        let text = byte.to_string().repeat(32);
+        OrdersKey(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
+    }
+
+    fn order() -> Order {
+        let node = "c".parse().unwrap();
+        Order {
+            cluster: "main".into(),
+            node,
+            planned: Epoch::new(7),
+            what: What::Take { vouched: false },
+        }
+    }
+
+    #[test]
+    fn only_the_signed_body_under_the_same_key_is_an_order() {
+        let (body, signature) = key('k').sign(&order()).unwrap();
+
+        assert_eq!(key('k').verify(&body, &signature), Some(order()));
+        assert_eq!(key('x').verify(&body, &signature), None);
+        let altered = String::from_utf8(body.clone()).unwrap().replace('7', "8");
+        assert_eq!(key('k').verify(altered.as_bytes(), &signature), None);
+        for wrong in ["", "zz", "é", &signature[2..]] {
+            assert_eq!(key('k').verify(&body, wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How an old primary, or a standby that went too far, comes back: by following, or by rewinding.
+
+use std::fmt;
+
+use crate::failover::observation::Progress;
+use crate::lsn::Ancestor;
+use crate::{Lsn, Timeline};
+
+/// What it takes to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What the node has is a part of the primary's history: it goes on from there.
+    Follow,
+    /// It has log that the primary's history does not.
+    Rewind(Diverged),
+}
+
+/// Where a node and its primary parted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diverged {
+    /// The node went on past the place at which the primary's history left its timeline.
+    Past {
+        /// The timeline.
+        timeline: Timeline,
+        /// Where the primary's history left it.
+        left_at: Lsn,
+        /// How far the node went.
+        came_to: Lsn,
+    },
+    /// The primary's history never was on the node's timeline.
+    Stranger(Timeline),
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Past {
+                timeline,
+                left_at,
+                came_to,
+            } => {
+                write!(
+                    f,
+                    "timeline {timeline} was left at {left_at}, and this node has it up to {came_to}"
+                )
+            }
+            Self::Stranger(timeline) => {
+                write!(f, "the primary's history was never on timeline {timeline}")
+            }
+        }
+    }
+}
+
+/// Compares how far a node has come with the history of the primary's timeline, a higher one.
+pub fn way(own: Progress, history: &[Ancestor]) -> Way {
+    let Some(branch) = history.iter().find(|it| it.timeline == own.timeline) else {
+        return Way::Rewind(Diverged::Stranger(own.timeline));
+    };
+    if own.received > branch.left_at {
+        let (timeline, left_at, came_to) = (own.timeline, branch.left_at, own.received);
+        return Way::Rewind(Diverged::Past {
+            timeline,
+            left_at,
+            came_to,
+        });
+    }
+    Way::Follow
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(timeline: u32, received: u64) -> Progress {
+        let received = Lsn::new(received);
+        Progress {
+            timeline: Timeline::new(timeline).unwrap(),
+            received,
+            replayed: received,
+        }
+    }
+
+    #[test]
+    fn follows_up_to_the_branch_and_rewinds_past_it() {
+        let history = [Ancestor {
+            timeline: Timeline::FIRST,
+            left_at: Lsn::new(100),
+        }];
+
+        assert_eq!(way(own(1, 100), &history), Way::Follow);
+        assert!(matches!(
+            way(own(1, 101), &history),
+            Way::Rewind(Diverged::Past { .. })
+        ));
+        assert!(matches!(
+            way(own(2, 50), &history),
+            Way::Rewind(Diverged::Stranger(_))
+        ));
+    }
+}
