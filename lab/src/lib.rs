@@ -1,11 +1,412 @@
 //! The whole platform on one machine: real PostgreSQL servers, the real programs as processes, and
 //! AWS on loopback addresses that stand for regions and zones.
+//!
+//! [`Lab::start`] is what both the command `lab` and the end-to-end tests call.
 
 pub mod aws;
+pub mod control;
+pub mod demo;
+pub mod fault;
 pub mod link;
+pub mod links;
 pub mod memory;
+pub mod node;
+pub mod postgres;
 pub mod process;
+pub mod programs;
+pub mod settings;
+pub mod stage;
+pub mod stories;
 pub mod topology;
 pub mod verdict;
+pub mod voice;
 pub mod wait;
 pub mod writer;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use aws::route53::Route53;
+use aws::s3::Store;
+use aws::{Credentials, dns};
+use ha_core::{NodeId, Region};
+use ha_runtime::shutdown::Tasks;
+use links::Links;
+use node::Node;
+use process::{Process, Restart};
+use programs::Programs;
+use settings::{Readers, Secrets};
+use topology::{Claim, Topology};
+use voice::Voice;
+use writer::Database;
+
+/// How long the first primary may take: guard and agent start, one lease is written and one server
+/// promoted, while two more nodes begin.
+const PRIMARY_WITHIN: Duration = Duration::from_mins(1);
+
+/// How long a standby may take to be cloned and to stream: 40 MB over loopback on a busy machine.
+const STANDBY_WITHIN: Duration = Duration::from_mins(2);
+
+/// How long the API may take to migrate an empty database and be ready.
+const API_WITHIN: Duration = Duration::from_mins(1);
+
+/// The file by which a directory is known to be a lab's, and may be removed with all in it.
+const MARKER: &str = ".causeway-lab";
+
+/// A platform that runs. Everything in it ends with this value.
+#[derive(Debug)]
+pub struct Lab {
+    claim: Claim,
+    programs: Programs,
+    secrets: Secrets,
+    readers: Readers,
+    stores: BTreeMap<Region, Store>,
+    links: Links,
+    route53: Arc<Route53>,
+    nodes: Vec<Node>,
+    apis: BTreeMap<Region, Process>,
+    by_hand: tokio::sync::Mutex<Vec<Process>>,
+    tasks: Tasks,
+}
+
+impl Lab {
+    /// Starts the whole platform, and returns once it takes writes through the API and both standbys
+    /// stream.
+    ///
+    /// # Errors
+    ///
+    /// When any part does not come up in time, with what was seen of it last.
+    pub async fn start(claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
+        let topology = claim.topology.clone();
+        prepare_directory(&topology)?;
+        let tasks = Tasks::new();
+        let credentials = Credentials::draw();
+        let secrets = Secrets::draw();
+        secrets.write(&topology.secrets())?;
+        let programs = Programs::install(&topology, &credentials)?;
+
+        voice.say("starting S3 in three regions, Route 53, and the first database");
+        let stores = start_stores(&topology, &credentials).await?;
+        let links = Links::open(&topology, &tasks)?;
+        for place in &topology.nodes {
+            postgres::install(&topology, place)?;
+        }
+        let first = topology.nodes.first().context("a lab without nodes")?;
+        let identity = topology.secrets().join("backup-identity");
+        let (route53, created, recipient) = tokio::join!(
+            Route53::start(&topology, &credentials, &tasks),
+            postgres::create(&topology, first, &secrets),
+            programs.make_backup_keys(&identity),
+        );
+        created?;
+        let route53 = Arc::new(route53?);
+        let readers = Readers {
+            recipient: recipient?,
+            identity,
+        };
+        let api = topology.api(&topology.primary);
+        route53.create_records(first.postgres(), api).await?;
+        dns::serve(topology.dns(), Arc::clone(&route53), &tasks).await?;
+        settings::write_all(&topology, route53.zone_id(), &readers)?;
+
+        let holder = first.node.as_str();
+        let init = programs.failover_ctl_on(first, &["init", "--holder", holder]);
+        init.run(None, Duration::from_secs(30)).await?;
+        let node = |place| Node::new(place, &programs, &tasks);
+        let api = |region: Region| {
+            let process = Process::new(programs.api(&region), Restart::Always, &tasks);
+            (region, process)
+        };
+        let lab = Self {
+            stores,
+            links,
+            route53,
+            nodes: topology.nodes.iter().map(node).collect(),
+            apis: topology.api_regions().into_iter().map(api).collect(),
+            by_hand: tokio::sync::Mutex::default(),
+            programs,
+            secrets,
+            readers,
+            tasks,
+            claim,
+        };
+        lab.start_nodes(voice).await?;
+        Ok(lab)
+    }
+
+    async fn start_nodes(&self, voice: &Voice) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            node.start();
+        }
+        voice.say("waiting for the first primary");
+        self.wait_for_primary(PRIMARY_WITHIN).await?;
+        for api in self.apis.values() {
+            api.start();
+        }
+        voice.say("waiting for both standbys to be cloned and to stream, and for the API");
+        let standbys = async {
+            let primary = self.wait_for_primary(PRIMARY_WITHIN).await?;
+            let standbys = self.nodes.iter().filter(|it| it.place.node != primary);
+            futures_util::future::try_join_all(standbys.map(|it| self.wait_for_standby(it)))
+                .await?;
+            anyhow::Ok(())
+        };
+        let apis = self.apis.iter().map(|(region, process)| async move {
+            let address = self.topology().api(region);
+            let what = format!("the API in {region} to be ready");
+            wait::until(&what, API_WITHIN, || async {
+                match get(&format!("http://{address}/readyz")).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(format!("{error:#}; its log: {}", process.last_words())),
+                }
+            })
+            .await
+        });
+        let apis = async { Ok(futures_util::future::try_join_all(apis).await?) };
+        tokio::try_join!(standbys, apis)?;
+        Ok(())
+    }
+
+    /// Returns which nodes stand where.
+    pub fn topology(&self) -> &Topology {
+        &self.claim.topology
+    }
+
+    /// Returns the platform's programs, to be run beside those that run.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Returns who can read a backup.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Returns the nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Returns Route 53.
+    pub fn route53(&self) -> &Route53 {
+        &self.route53
+    }
+
+    /// Returns a node.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such node.
+    pub fn node(&self, node: &NodeId) -> anyhow::Result<&Node> {
+        // The topology's error names the nodes that there are.
+        self.topology().place(node)?;
+        let found = self.nodes.iter().find(|it| it.place.node == *node);
+        found.with_context(|| format!("`{node}` has no programs"))
+    }
+
+    /// Returns how clients reach the database.
+    pub fn database(&self) -> Database {
+        let host = |it: &Node| (it.place.node.clone(), it.place.postgres());
+        Database {
+            hosts: self.nodes.iter().map(host).collect(),
+            password: self.secrets.app.clone(),
+        }
+    }
+
+    /// Waits until a node accepts connections out of recovery, and returns which.
+    ///
+    /// # Errors
+    ///
+    /// When none does in time.
+    pub async fn wait_for_primary(&self, patience: Duration) -> anyhow::Result<NodeId> {
+        let database = self.database();
+        let found = wait::until("a primary", patience, || async {
+            let tries = database.connect_to_primary(Duration::from_secs(1), &self.tasks);
+            match tries.await {
+                Ok((node, _client)) => Ok(node),
+                Err(error) => Err(format!("{error:#}; {}", self.states())),
+            }
+        });
+        Ok(found.await?)
+    }
+
+    /// Waits until a node streams from the primary.
+    ///
+    /// # Errors
+    ///
+    /// When it does not in time.
+    pub async fn wait_for_standby(&self, node: &Node) -> anyhow::Result<()> {
+        let what = format!("`{}` to stream", node.place.node);
+        wait::until(&what, STANDBY_WITHIN, || node.streams()).await?;
+        Ok(())
+    }
+
+    /// Returns in words how everything is: processes, paths, and what `failover-ctl` says.
+    pub async fn status(&self) -> String {
+        let topology = self.topology();
+        let mut lines = vec![format!(
+            "lab {} in `{}`",
+            topology.number(),
+            topology.directory().display()
+        )];
+        for node in &self.nodes {
+            let place = &node.place;
+            lines.push(format!(
+                "node {} in {} at {}: agent {}, guard {}",
+                place.node,
+                place.zone,
+                place.postgres(),
+                node.agent.state(),
+                node.guard.state()
+            ));
+        }
+        for (region, api) in &self.apis {
+            let address = topology.api(region);
+            lines.push(format!(
+                "API in {region} at http://{address}: {}",
+                api.state()
+            ));
+        }
+        for (region, store) in &self.stores {
+            let address = topology.store(region);
+            lines.push(format!(
+                "S3 in {region} at http://{address}: {}",
+                store.state().await
+            ));
+        }
+        for (path, condition) in self.links.disturbed() {
+            lines.push(format!("path from {path}: {condition:?}"));
+        }
+        let status = self.programs.failover_ctl(&["status"]);
+        match status.run(None, Duration::from_secs(20)).await {
+            Ok(table) => lines.push(format!("\n{}", table.trim_end())),
+            Err(error) => lines.push(format!("failover-ctl status: {error:#}")),
+        }
+        lines.join("\n")
+    }
+
+    /// Ends everything at once and removes the lab's directory.
+    ///
+    /// # Errors
+    ///
+    /// When a process is still there after seconds.
+    pub async fn stop(&self) -> anyhow::Result<()> {
+        for process in self.by_hand.lock().await.iter() {
+            process.kill().await?;
+        }
+        let nodes = self.nodes.iter().map(Node::lose);
+        let apis = self.apis.values().map(Process::kill);
+        let (nodes, apis, moto) = tokio::join!(
+            futures_util::future::try_join_all(nodes),
+            futures_util::future::try_join_all(apis),
+            self.route53.process().kill(),
+        );
+        nodes?;
+        apis?;
+        moto?;
+        for store in self.stores.values() {
+            store.stop().await;
+        }
+        self.tasks.stop(Duration::from_secs(5)).await;
+        remove_directory(self.topology().directory())
+    }
+
+    fn states(&self) -> String {
+        let of = |it: &Node| {
+            format!(
+                "{}: agent {}, guard {}",
+                it.place.node,
+                it.agent.state(),
+                it.guard.state()
+            )
+        };
+        self.nodes.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A lab that is not stopped in order leaves no server behind either.
+        for node in &self.nodes {
+            let _gone = process::signal_inside(&node.place.data());
+        }
+    }
+}
+
+async fn start_stores(
+    topology: &Topology,
+    credentials: &Credentials,
+) -> anyhow::Result<BTreeMap<Region, Store>> {
+    let mut stores = BTreeMap::new();
+    for (region, buckets) in topology.stores() {
+        let root = topology.directory().join("s3").join(region.as_str());
+        let buckets: Vec<_> = buckets.iter().map(String::as_str).collect();
+        let store = Store::new(&root, &buckets, topology.store(&region), credentials)?;
+        store.start().await?;
+        stores.insert(region, store);
+    }
+    Ok(stores)
+}
+
+/// Makes the lab's directory, after removing what an earlier lab of this number left in it.
+fn prepare_directory(topology: &Topology) -> anyhow::Result<()> {
+    let directory = topology.directory();
+    remove_directory(directory)?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("could not make `{}`", directory.display()))?;
+    postgres::restrict(directory, 0o755)?;
+    reachable_by_postgres(directory)?;
+    fs::write(directory.join(MARKER), topology.number().to_string())?;
+    fs::create_dir_all(topology.logs())?;
+    Ok(())
+}
+
+/// Removes a lab's directory, and refuses to remove anything else.
+fn remove_directory(directory: &Path) -> anyhow::Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(directory)?.next().is_none();
+    if !is_empty && !directory.join(MARKER).exists() {
+        bail!(
+            "`{}` is not a lab's directory and is not empty: name another with `--directory`",
+            directory.display()
+        );
+    }
+    fs::remove_dir_all(directory)
+        .with_context(|| format!("could not remove `{}`", directory.display()))
+}
+
+fn reachable_by_postgres(directory: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    if process::postgres_user()?.is_none() {
+        return Ok(());
+    }
+    for above in directory.canonicalize()?.ancestors() {
+        if fs::metadata(above)?.permissions().mode() & 0o001 == 0 {
+            bail!(
+                "the user `postgres` may not enter `{}`: name another directory with `--directory`",
+                above.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn get(url: &str) -> anyhow::Result<()> {
+    use http_body_util::Empty;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+    let answer = client.get(url.parse()?).await?;
+    if !answer.status().is_success() {
+        bail!("`{url}` answered {}", answer.status());
+    }
+    Ok(())
+}

@@ -158,17 +158,14 @@ host   replication  replicator  127.0.0.0/8 scram-sha-256
 host   all          all         127.0.0.0/8 scram-sha-256
 ";
 
+/// Returns who may be the superuser: the user that PostgreSQL runs as, and the lab's own.
 fn user_map() -> anyhow::Result<String> {
-    let owner = match postgres_user()? {
-        Some(user) => user.name,
-        None => User::from_uid(nix::unistd::Uid::effective())?
-            .context("the user who runs the lab has no name")?
-            .name,
-    };
-    Ok(format!(
-        "# Written by the lab, read by PostgreSQL: who may be the superuser.\n\
-         lab  {owner}  postgres\n"
-    ))
+    let oneself = User::from_uid(nix::unistd::Uid::effective())?
+        .context("the user who runs the lab has no name")?;
+    let mut lines = vec!["# Written by the lab, read by PostgreSQL.".to_owned()];
+    let users = postgres_user()?.into_iter().chain([oneself]);
+    lines.extend(users.map(|it| format!("lab  {}  postgres", it.name)));
+    Ok(lines.join("\n") + "\n")
 }
 
 fn configuration(topology: &Topology, place: &Place) -> String {
@@ -227,8 +224,8 @@ include '{guard}'
     )
 }
 
-/// Returns the roles: who may replicate, rewind and use the application's database. pg_rewind needs
-/// four functions and no more (PostgreSQL's documentation of pg_rewind, Notes).
+/// Returns the roles: who may replicate, rewind and use the application's database. `pg_rewind`
+/// needs four functions and no more (PostgreSQL's documentation of `pg_rewind`, Notes).
 fn roles(secrets: &Secrets) -> String {
     let statements = [
         format!(
@@ -244,10 +241,7 @@ fn roles(secrets: &Secrets) -> String {
         "grant execute on function pg_read_binary_file(text) to rewinder".to_owned(),
         "grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) to rewinder"
             .to_owned(),
-        format!(
-            "create role app login password '{}'",
-            secrets.app.reveal()
-        ),
+        format!("create role app login password '{}'", secrets.app.reveal()),
         "create database app owner app".to_owned(),
     ];
     single_user(&statements)
@@ -267,7 +261,9 @@ alter table lab_probe owner to app;
 /// Returns statements as single-user mode reads them with `-j`: each ends with a semicolon, a line
 /// end and an empty line.
 fn single_user(statements: &[String]) -> String {
-    statements.iter().map(|it| format!("{it};\n\n")).collect()
+    let mut text = statements.join(";\n\n");
+    text.push_str(";\n\n");
+    text
 }
 
 #[cfg(test)]

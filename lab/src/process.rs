@@ -427,6 +427,20 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Kills every process whose working directory is `directory`, without waiting. Returns how many
+/// there were.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn signal_inside(directory: &Path) -> anyhow::Result<usize> {
+    let found = inside(directory)?;
+    for pid in &found {
+        tell(*pid, Signal::SIGKILL);
+    }
+    Ok(found.len())
+}
+
 /// Kills every process whose working directory is `directory`, and waits until none is left.
 ///
 /// # Errors
@@ -435,14 +449,11 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
 pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
     let what = format!("no process to be left in `{}`", directory.display());
     wait::until(&what, KILLED_WITHIN, || async {
-        let found = inside(directory).map_err(|error| format!("{error:#}"))?;
-        if found.is_empty() {
-            return Ok(());
+        match signal_inside(directory) {
+            Ok(0) => Ok(()),
+            Ok(left) => Err(format!("{left} processes")),
+            Err(error) => Err(format!("{error:#}")),
         }
-        for pid in &found {
-            tell(*pid, Signal::SIGKILL);
-        }
-        Err(format!("{found:?}"))
     })
     .await?;
     Ok(())

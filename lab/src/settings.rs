@@ -21,7 +21,7 @@ pub const CLUSTER: &str = "lab";
 pub struct Secrets {
     /// The password of the role that standbys stream as.
     pub replicator: Secret,
-    /// The password of the role that pg_rewind reads as.
+    /// The password of the role that `pg_rewind` reads as.
     pub rewinder: Secret,
     /// The password of the application.
     pub app: Secret,
@@ -102,16 +102,14 @@ pub fn write_all(topology: &Topology, zone_id: &str, readers: &Readers) -> anyho
         let text = toml::to_string(&FailoverCtl::on_node(topology, place, zone_id)?)?;
         write(&failover_ctl(place), &text)?;
         let identity = can_read(topology, place).then_some(readers.identity.as_path());
-        let buckets = topology.api_regions();
-        let text = BackupAgent::on_node(topology, place, readers, identity, &buckets)?;
+        let text = BackupAgent::on_node(topology, place, readers, identity)?;
         write(&backup_agent(place), &toml::to_string(&text)?)?;
     }
     let text = toml::to_string(&FailoverCtl::for_operator(topology, zone_id))?;
     write(&operator(topology), &text)
 }
 
-/// Returns the settings with which an operator reads backups from one region's bucket alone, on the
-/// host of a node.
+/// Returns the settings of somebody who restores: those of a node, and the key that opens backups.
 ///
 /// # Errors
 ///
@@ -120,11 +118,9 @@ pub fn for_restore(
     topology: &Topology,
     place: &Place,
     readers: &Readers,
-    bucket: &Region,
 ) -> anyhow::Result<String> {
     let identity = Some(readers.identity.as_path());
-    let buckets = std::slice::from_ref(bucket);
-    let settings = BackupAgent::on_node(topology, place, readers, identity, buckets)?;
+    let settings = BackupAgent::on_node(topology, place, readers, identity)?;
     Ok(toml::to_string(&settings)?)
 }
 
@@ -228,11 +224,7 @@ struct Confirm {
 }
 
 impl FailoverCtl {
-    fn on_node(
-        topology: &Topology,
-        place: &Place,
-        zone_id: &str,
-    ) -> anyhow::Result<Self> {
+    fn on_node(topology: &Topology, place: &Place, zone_id: &str) -> anyhow::Result<Self> {
         let nodes = topology.nodes.iter().map(|it| NodeEntry {
             address: place.postgres_of(it).ip().to_string(),
             agent: place.agent_of(it).to_string(),
@@ -366,7 +358,6 @@ impl BackupAgent {
         place: &Place,
         readers: &Readers,
         identity: Option<&Path>,
-        buckets: &[Region],
     ) -> anyhow::Result<Self> {
         let bucket = |region: &Region| Bucket {
             name: backup_bucket(region),
@@ -374,7 +365,7 @@ impl BackupAgent {
             endpoint: format!("http://{}", place.backup_store(topology, region)),
         };
         // The nearest bucket is written first and read first.
-        let mut nearest_first = buckets.to_vec();
+        let mut nearest_first = topology.api_regions();
         nearest_first.sort_by_key(|it| *it != place.region);
         Ok(Self {
             cluster: CLUSTER.to_owned(),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use ha_core::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Door;
+
 /// A stretch of time, counted from the start of the lab's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -38,6 +40,8 @@ pub struct Verdict {
     pub broken: Vec<String>,
     /// The longest time in which no client was acknowledged a write.
     pub seconds_without_writes: f64,
+    /// The same for those who write through one door only.
+    pub seconds_without_writes_through: BTreeMap<Door, f64>,
     /// How many rows were acknowledged during the story.
     pub rows_acknowledged: usize,
     /// How many acknowledged rows are not on the primary at the end.
@@ -64,8 +68,8 @@ pub struct Promise {
 pub struct Measured {
     /// When the story ran.
     pub span: Span,
-    /// When each acknowledged write was acknowledged, in order, whoever wrote it.
-    pub acknowledged: Vec<Duration>,
+    /// When each acknowledged write was acknowledged, in order, and through which door.
+    pub acknowledged: Vec<(Duration, Door)>,
     /// When each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
     /// How many acknowledged rows are not on the primary.
@@ -74,7 +78,17 @@ pub struct Measured {
 
 /// Judges a story by what was measured.
 pub fn judge(name: &str, promise: Promise, measured: &Measured) -> Verdict {
-    let without_writes = longest_gap(&measured.acknowledged, measured.span);
+    let moments = |through: Option<Door>| {
+        let rows = measured.acknowledged.iter();
+        rows.filter(|(_, door)| through.is_none_or(|it| it == *door))
+            .map(|(at, _)| *at)
+            .collect::<Vec<_>>()
+    };
+    let without_writes = longest_gap(&moments(None), measured.span);
+    let through = [Door::Api, Door::Sql].map(|door| {
+        let gap = longest_gap(&moments(Some(door)), measured.span);
+        (door, to_millis(gap))
+    });
     let two_writers = two_writers(&measured.accepted);
     let mut broken = Vec::new();
     if without_writes > promise.without_writes {
@@ -102,6 +116,7 @@ pub fn judge(name: &str, promise: Promise, measured: &Measured) -> Verdict {
         passed: broken.is_empty(),
         broken,
         seconds_without_writes: to_millis(without_writes),
+        seconds_without_writes_through: BTreeMap::from(through),
         rows_acknowledged: measured.acknowledged.len(),
         rows_lost: measured.rows_lost,
         rows_lost_stated_at_most: promise.rows_lost,
@@ -175,7 +190,7 @@ fn overlap(one: &[Span], other: &[Span]) -> Duration {
         for b in other {
             let (from, to) = (a.from.max(b.from), a.to.min(b.to));
             if from <= to {
-                total += (to - from).max(ONE_SAMPLE);
+                total += to.saturating_sub(from).max(ONE_SAMPLE);
             }
         }
     }
@@ -287,7 +302,9 @@ mod tests {
     fn measured() -> Measured {
         Measured {
             span: span(0, 3_000),
-            acknowledged: [500, 1_000, 3_000].map(millis).to_vec(),
+            acknowledged: [500, 1_000, 3_000]
+                .map(|it| (millis(it), Door::Sql))
+                .to_vec(),
             accepted: accepted(&[("a", &[500, 1_000]), ("b", &[3_000])]),
             rows_lost: 3,
         }

@@ -104,6 +104,14 @@ impl Store {
         Ok(())
     }
 
+    /// Returns in a word whether it serves.
+    pub async fn state(&self) -> &'static str {
+        match *self.serving.lock().await {
+            Some(_) => "serving",
+            None => "gone",
+        }
+    }
+
     /// Ends every connection and refuses new ones, until the store is started again. The objects
     /// stay.
     pub async fn stop(&self) {

@@ -1,0 +1,246 @@
+//! A running lab with clients that write to it: where stories are played and judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha_core::NodeId;
+
+use crate::Lab;
+use crate::fault::Fault;
+use crate::memory::{Door, Held, Memory};
+use crate::verdict::{Measured, Promise, Span, Verdict, judge};
+use crate::voice::Voice;
+use crate::wait;
+use crate::writer::{Writers, missing_rows};
+
+/// How long writes must have gone on undisturbed before and after a fault, so that the gap between
+/// them is the fault's.
+const UNDISTURBED: Duration = Duration::from_secs(1);
+
+/// A lab, its clients and what they remember.
+#[derive(Debug)]
+pub struct Stage<'lab> {
+    /// The platform.
+    pub lab: &'lab Lab,
+    /// How the story is told.
+    pub voice: Voice,
+    writers: Writers,
+    already_lost: BTreeMap<Door, BTreeSet<u64>>,
+}
+
+/// A story that has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    name: &'static str,
+    from: Duration,
+}
+
+impl<'lab> Stage<'lab> {
+    /// Starts the clients, and returns once rows are acknowledged through both doors.
+    ///
+    /// # Errors
+    ///
+    /// When they are not.
+    pub async fn set(lab: &'lab Lab, voice: Voice) -> anyhow::Result<Self> {
+        let writers = Writers::start(&lab.database(), lab.topology().dns(), &Memory::default());
+        let stage = Self {
+            lab,
+            voice,
+            writers,
+            already_lost: BTreeMap::new(),
+        };
+        let since = stage.memory().now();
+        stage
+            .acknowledged_since(since, Duration::from_secs(30))
+            .await?;
+        Ok(stage)
+    }
+
+    /// Returns what the clients remember.
+    pub fn memory(&self) -> &Memory {
+        self.writers.memory()
+    }
+
+    /// Ends the clients.
+    pub async fn clear(&self) {
+        self.writers.stop().await;
+    }
+
+    /// Begins a story: from now on everything that is measured is its own.
+    ///
+    /// # Errors
+    ///
+    /// When rows are not acknowledged through both doors to begin with.
+    pub async fn begin(&self, name: &'static str) -> anyhow::Result<Begun> {
+        let from = self.memory().mark(format!("{name} begins"));
+        self.undisturbed(Duration::from_secs(30)).await?;
+        Ok(Begun { name, from })
+    }
+
+    /// Breaks something, tells what, and returns when that was.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be broken.
+    pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<Duration> {
+        let at = self.memory().now();
+        let broken = self.lab.break_with(fault).await?;
+        self.say(&broken);
+        Ok(at)
+    }
+
+    /// Tells what happens, and remembers it for the timeline.
+    pub fn say(&self, what: &str) {
+        self.memory().mark(what);
+        self.voice.say(format!("• {what}"));
+    }
+
+    /// Tells what is waited for.
+    pub fn waiting(&self, what: &str, patience: Duration) {
+        self.voice.say(format!(
+            "  … waiting for {what}, at most {} s",
+            patience.as_secs()
+        ));
+    }
+
+    /// Waits until rows written since `since` were acknowledged through both doors.
+    ///
+    /// # Errors
+    ///
+    /// When they are not, within `patience`.
+    pub async fn acknowledged_since(
+        &self,
+        since: Duration,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        self.waiting(
+            "rows to be acknowledged by SQL and through the API",
+            patience,
+        );
+        wait::until("rows to be acknowledged", patience, || async {
+            let stale = |door: &Door| self.memory().last(*door).is_none_or(|it| it <= since);
+            match [Door::Sql, Door::Api].into_iter().find(stale) {
+                None => Ok(()),
+                Some(door) => Err(format!("none through {door:?} yet")),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until both doors have acknowledged rows for a second on end.
+    ///
+    /// # Errors
+    ///
+    /// When they do not, within `patience`.
+    pub async fn undisturbed(&self, patience: Duration) -> anyhow::Result<()> {
+        let mut since = self.memory().now();
+        let deadline = since + patience;
+        while self.memory().now() < deadline {
+            let door = |door| self.memory().last(door);
+            let latest = door(Door::Sql).min(door(Door::Api)).unwrap_or_default();
+            let now = self.memory().now();
+            if now.saturating_sub(latest) > UNDISTURBED / 2 {
+                since = now;
+            }
+            if now.saturating_sub(since) > UNDISTURBED {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("writes did not go on for {UNDISTURBED:?} within {patience:?}")
+    }
+
+    /// Waits until every node but the primary streams from it.
+    ///
+    /// # Errors
+    ///
+    /// When one does not in time.
+    pub async fn everybody_follows(&self) -> anyhow::Result<()> {
+        let primary = self.lab.wait_for_primary(Duration::from_secs(10)).await?;
+        for node in self.lab.nodes() {
+            if node.place.node == primary {
+                continue;
+            }
+            self.voice.say(format!(
+                "  … waiting for node {} to follow",
+                node.place.node
+            ));
+            self.lab.wait_for_standby(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells which node is primary.
+    ///
+    /// # Errors
+    ///
+    /// When none is.
+    pub async fn tell_primary(&self) -> anyhow::Result<NodeId> {
+        let node = self.lab.wait_for_primary(Duration::from_secs(10)).await?;
+        let place = self.lab.topology().place(&node)?;
+        self.say(&format!("node {node} in {} takes writes", place.zone));
+        Ok(node)
+    }
+
+    /// Lets the clients go on until the lab's memory reaches back so far.
+    pub async fn reach(&self, moment: Duration) {
+        tokio::time::sleep(moment.saturating_sub(self.memory().now())).await;
+    }
+
+    /// Ends a story: measures what it cost and judges it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no primary whose rows could be compared.
+    pub async fn end(&mut self, begun: &Begun, promise: Promise) -> anyhow::Result<Verdict> {
+        self.undisturbed(Duration::from_secs(30)).await?;
+        let to = self.memory().now();
+        let rows_lost = self.newly_lost().await?;
+        let span = Span {
+            from: begun.from,
+            to,
+        };
+        let measured = measured(&self.memory().recall(), span, rows_lost);
+        let verdict = judge(begun.name, promise, &measured);
+        self.memory().mark(format!("{} ends", begun.name));
+        Ok(verdict)
+    }
+
+    /// Returns how many acknowledged rows the primary lacks that were not lost before.
+    async fn newly_lost(&mut self) -> anyhow::Result<usize> {
+        let tasks = ha_runtime::shutdown::Tasks::new();
+        let database = self.lab.database();
+        let (_, primary) = database
+            .connect_to_primary(Duration::from_secs(5), &tasks)
+            .await
+            .context("there is no primary to compare with")?;
+        let missing = missing_rows(&primary, self.memory()).await?;
+        tasks.stop(Duration::from_secs(1)).await;
+        let mut newly = 0;
+        for (door, rows) in missing {
+            let known = self.already_lost.entry(door).or_default();
+            newly += rows.difference(known).count();
+            known.extend(rows);
+        }
+        Ok(newly)
+    }
+}
+
+/// Returns what is remembered of a span.
+fn measured(held: &Held, span: Span, rows_lost: usize) -> Measured {
+    let inside = |at: &Duration| span.from <= *at && *at <= span.to;
+    let acknowledged = held.acknowledged.iter();
+    let of = |at: &Vec<Duration>| at.iter().copied().filter(inside).collect();
+    let accepted = held.accepted.iter();
+    Measured {
+        span,
+        acknowledged: acknowledged
+            .filter(|it| inside(&it.at))
+            .map(|it| (it.at, it.door))
+            .collect(),
+        accepted: accepted.map(|(node, at)| (node.clone(), of(at))).collect(),
+        rows_lost,
+    }
+}
