@@ -246,7 +246,7 @@ impl Store {
         let meaning = failure.meaning();
         self.primary.heed(loan.generation(), meaning);
         match meaning {
-            Meaning::ServerSilent => loan.abandon(),
+            Meaning::ServerSilent => loan.abandon(query.effect),
             Meaning::Passing | Meaning::Final | Meaning::Bug => loan.give_back(),
             Meaning::ServerLost | Meaning::ServerReadOnly | Meaning::ConnectionSpent => drop(loan),
         }

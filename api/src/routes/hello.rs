@@ -68,9 +68,9 @@ pub(super) async fn put(
     username: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let deadline = Instant::now() + app.request_timeout;
     let username = parse_username(username);
     let body = json_object(request).await?;
+    let deadline = Instant::now() + app.request_timeout;
     let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
     let (username, born) = match (username, born) {
         (Ok(username), Ok(born)) => (username, born),

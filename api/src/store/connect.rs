@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::queries::Query;
+use super::queries::{Effect, Query};
 use crate::config::{Database, Server};
 
 /// A lock is waited for no longer than a client would wait for the statement behind it.
@@ -186,11 +186,18 @@ impl Connector {
     }
 
     /// Ends a connection whose statement nobody waits for any more, and asks the server to stop
-    /// working on it.
-    pub(super) fn abandon(&self, connection: &Connection) {
+    /// working on it if it only reads.
+    ///
+    /// A write is never cancelled: one that waits for a synchronous standby would be committed
+    /// without it, and the next try would find its row and call it stored. The server ends any other
+    /// by its own timeout.
+    pub(super) fn abandon(&self, connection: &Connection, effect: Effect) {
+        connection.ends.cancel();
+        if effect == Effect::Writes {
+            return;
+        }
         let cancel = connection.client.cancel_token();
         let tls = self.tls.clone();
-        connection.ends.cancel();
         self.tasks.start("postgres cancel", |_stop| async move {
             match time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => {}

@@ -12,6 +12,7 @@ use tokio::time::{self, Instant};
 use super::connect::{Connection, Connector};
 use super::failure::Failure;
 use super::primary::{Known, Primary, View};
+use super::queries::Effect;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
@@ -204,9 +205,11 @@ impl Loan {
         drop(permit);
     }
 
-    /// Ends the connection, on which something is still under way, and asks the server to stop.
-    pub(super) fn abandon(self) {
-        self.shared.connector.abandon(&self.pooled.connection);
+    /// Ends the connection, on which something is still under way.
+    pub(super) fn abandon(self, effect: Effect) {
+        self.shared
+            .connector
+            .abandon(&self.pooled.connection, effect);
     }
 }
 

@@ -206,6 +206,92 @@ fn a_restart_is_only_a_slow_answer() {
 }
 
 #[test]
+fn a_pause_is_only_a_slow_answer() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    let (answers, _again) = while_writing(&program, || {
+        server.freeze(Signal::SIGSTOP);
+        eventually("the pause is noticed", || {
+            program.get("/readyz").json()["database"]["writable"] == false
+        });
+        server.freeze(Signal::SIGCONT);
+        Instant::now()
+    });
+
+    judge(&answers, &stored(&server));
+    let refused = answers
+        .iter()
+        .flatten()
+        .filter(|it| it.status != 204)
+        .count();
+    assert_eq!(refused, 0);
+}
+
+#[test]
+fn a_write_that_waits_for_a_standby_is_not_called_stored() {
+    let server = Server::primary();
+    let program = Program::before(
+        &[&server],
+        &[("REQUEST_TIMEOUT", "2"), ("DB_STATEMENT_TIMEOUT", "500ms")],
+    );
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    eventually("commits wait", || {
+        server.sql("SHOW synchronous_standby_names") == "nobody"
+    });
+
+    for _attempt in 0..2 {
+        let answer = program.put_date("John", "1990-01-01");
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, "1"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM hello_users"), "0");
+    assert!(program.metric("db_commit_unknown_total") > Some(0.0));
+}
+
+#[test]
+fn a_table_that_is_locked_for_long_costs_an_honest_answer() {
+    let server = Server::primary();
+    let program = Program::before(
+        &[&server],
+        &[("REQUEST_TIMEOUT", "3"), ("DB_POOL_MAX", "1")],
+    );
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+
+    thread::scope(|scope| {
+        scope.spawn(|| server.sql("BEGIN; LOCK TABLE hello_users; SELECT pg_sleep(6); COMMIT"));
+        eventually("the table is locked", || {
+            let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' \
+                         AND relation = 'hello_users'::regclass";
+            server.sql(locks) == "1"
+        });
+        let readers = [(); 2].map(|()| scope.spawn(|| program.get("/hello/John")));
+        let mut types: Vec<String> = readers
+            .into_iter()
+            .map(|it| {
+                let answer = it.join().unwrap();
+                assert_eq!(
+                    (answer.status, answer.header("retry-after")),
+                    (503, "1"),
+                    "{answer:?}"
+                );
+                answer.json()["type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        types.sort();
+        assert_eq!(
+            types,
+            ["/problems/database-unavailable", "/problems/overloaded"]
+        );
+    });
+    assert_eq!(program.get("/hello/John").status, 200);
+}
+
+#[test]
 fn a_single_connection_that_is_ended_is_not_noticed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);

@@ -94,6 +94,35 @@ impl Server {
         fs::write(&path, text).unwrap();
     }
 
+    /// Restarts the server with TLS, under a certificate for `localhost` that it signs itself, and
+    /// returns that.
+    pub(crate) fn serve_tls(&mut self) -> PathBuf {
+        self.stop();
+        let data = self.data();
+        let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+        let made = as_owner(Command::new("openssl"))
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ])
+            .args([
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        self.configure("ssl = on\n");
+        self.start();
+        certificate
+    }
+
     /// Starts the server and waits until it answers.
     pub(crate) fn start(&mut self) {
         let log = fs::File::create(self.dir.path().join("log")).unwrap();

@@ -1,6 +1,6 @@
 //! Problems, and what every answer carries.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use crate::program::{Program, read_answer};
 
@@ -66,6 +66,22 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 
     assert_eq!(answer.status, 408);
     assert_eq!(answer.json()["type"], "/problems/request-timeout");
+}
+
+#[test]
+fn half_a_head_is_not_waited_for_but_the_next_request_is() {
+    let program = Program::without_database(&[]);
+    let mut idle = program.connect();
+    let mut half = program.connect();
+    half.write_all(b"GET /livez HTTP/1.1\r\nHost").unwrap();
+
+    // The end of the one tells that the other has been idle for as long.
+    let mut nothing = Vec::new();
+    half.read_to_end(&mut nothing).unwrap();
+    assert_eq!(nothing, b"");
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_answer(&mut idle).status, 200);
 }
 
 #[test]

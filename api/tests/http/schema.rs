@@ -1,6 +1,6 @@
 //! Bringing the schema up to date.
 
-use crate::postgres::{Server, eventually, free_address};
+use crate::postgres::{PASSWORD, Server, eventually, free_address};
 use crate::program::Program;
 
 #[test]
@@ -59,6 +59,41 @@ fn ends_when_the_password_is_wrong_and_does_not_show_it() {
         program.log()
     );
     assert!(!program.log().contains("hunter2"), "{}", program.log());
+}
+
+#[test]
+fn believes_only_a_server_that_proves_who_it_is() {
+    let mut server = Server::primary();
+    let certificate = server.serve_tls();
+    let port = server.address.port().to_string();
+    let settings = |host: &'static str, mode: &'static str| {
+        [
+            ("PGHOST", host),
+            ("PGPORT", port.as_str()),
+            ("PGPASSWORD", PASSWORD),
+            ("PGSSLMODE", mode),
+            ("DB_STARTUP_TIMEOUT", "1"),
+        ]
+    };
+    let trusted = ("PGSSLROOTCERT", certificate.to_str().unwrap());
+
+    let mut stranger = Program::spawn(&settings("localhost", "verify-full"));
+    assert_eq!(stranger.wait().code(), Some(1));
+    let mut misnamed = settings("127.0.0.1", "verify-full").to_vec();
+    misnamed.push(trusted);
+    assert_eq!(Program::spawn(&misnamed).wait().code(), Some(1));
+
+    for (host, mode) in [("localhost", "verify-full"), ("127.0.0.1", "verify-ca")] {
+        let mut believed = settings(host, mode).to_vec();
+        believed.push(trusted);
+        let program = Program::start(&believed);
+        eventually("it is ready", || program.get("/readyz").status == 200);
+    }
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE application_name LIKE 'api/%'";
+    let program = Program::start(&settings("localhost", "require"));
+    eventually("it is ready", || program.get("/readyz").status == 200);
+    assert_eq!(server.sql(encrypted), "t");
 }
 
 #[test]
