@@ -83,8 +83,8 @@ pub(crate) struct Driver {
     host: HostSettings,
     with: Connections,
     happened: mpsc::Sender<Event>,
-    /// When the server became one that could accept writes.
-    may_write_since: Option<Moment>,
+    /// When a server that could accept writes last proved it, or else when it became one.
+    heard_at: Option<Moment>,
     following: Following,
     remembered: Epoch,
     last_said: String,
@@ -123,7 +123,7 @@ impl Driver {
             host,
             with,
             happened,
-            may_write_since: None,
+            heard_at: None,
             following: Following::default(),
             remembered: Epoch::default(),
             last_said: String::new(),
@@ -156,7 +156,7 @@ impl Driver {
 
     fn turn(&mut self) {
         let now = clock::now();
-        self.with.guard.end_if_silent(now);
+        self.with.guard.end_if_silent();
         let look = self.look(now);
         self.take_in(Event::Looked(look.clone()));
         self.follow(now, look.server);
@@ -279,20 +279,16 @@ impl Driver {
             | ServerSaid::NotYet(_)
             | ServerSaid::Following(..) => None,
         };
-        if server != ServerView::MayWrite {
-            self.may_write_since = None;
-        } else if self.may_write_since.is_none() {
-            self.may_write_since = Some(now);
+        // A server whose postmaster has ended is not silent: guard is sweeping up after it.
+        if server != ServerView::MayWrite || report.started_at.is_none() {
+            self.heard_at = None;
+        } else if let ServerSaid::Writing(at, _) = said
+            && at.has_reached(started_at)
+        {
+            self.heard_at = Some(at);
+        } else if self.heard_at.is_none() {
+            self.heard_at = Some(now);
         }
-        let answered = match said {
-            ServerSaid::Writing(at, _) if at.has_reached(started_at) => Some(at),
-            ServerSaid::Writing(..)
-            | ServerSaid::Nothing
-            | ServerSaid::NotYet(_)
-            | ServerSaid::Following(..) => None,
-        };
-        let since = self.may_write_since.map(|it| now.shortest_since(it));
-        let silent = answered.map_or(Duration::MAX, |it| now.shortest_since(it));
         let starting = match said {
             ServerSaid::NotYet(at) | ServerSaid::Following(at, _) => fresh(at, FRESH),
             ServerSaid::Nothing | ServerSaid::Writing(..) => false,
@@ -302,7 +298,7 @@ impl Driver {
             armed: report.armed,
             wants_renewal_since: report.wants_renewal_since,
             primary,
-            silent_for: since.unwrap_or_default().min(silent),
+            silent_for: self.heard_at.map_or(Duration::ZERO, |it| now.shortest_since(it)),
             starting,
         }
     }

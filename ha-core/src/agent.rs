@@ -413,7 +413,12 @@ impl Agent {
     /// directory may have to be rewound first.
     pub fn guard_order(&self) -> Option<GuardOrder> {
         let server = self.look.as_ref()?.server;
+        let proven = match &self.role {
+            Role::Holding(held) => held.proven,
+            Role::Watching => false,
+        };
         match (self.duty(), server) {
+            (Duty::Lead { .. }, _) if !proven => None,
             (Duty::Lead { epoch, .. }, ServerView::Ended(Directory::Primary)) => {
                 Some(GuardOrder::StartPrimary(epoch))
             }
@@ -541,6 +546,7 @@ impl Agent {
             return Err(Refused::NotPrimary);
         };
         held.releasing = Some(Reason::Command);
+        self.look = None; // A start may have been ordered since.
         Ok(())
     }
 
@@ -618,8 +624,10 @@ impl Agent {
                 self.note(now, etag, record);
                 return;
             }
-            // A write of the agent that ran here before this one has taken effect after all.
-            if held.record.holder == record.holder && held.record.epoch == record.epoch {
+            // A write of the agent that ran here before this one has taken effect after all. If it
+            // released the lease, this node is deposed by itself.
+            let renewed = record.state != LeaseState::Released;
+            if held.record.holder == record.holder && held.record.epoch == record.epoch && renewed {
                 held.adopt(now, etag.clone(), record.clone());
                 self.note(now, etag, record);
                 return;
@@ -684,24 +692,16 @@ impl Agent {
                     held.confirmed_at = asked_at;
                 }
                 held.open |= record.state == LeaseState::Open;
+                held.proven = true;
                 held.record = record;
                 held.write_at = next;
             }
             Role::Holding(_) | Role::Watching => {
-                let open = record.state == LeaseState::Open;
                 self.look = None; // What was seen before the lease was held says nothing of after.
-                let held = Holding::new(now, etag, record, how, asked_at, next, open);
+                let held = Holding::new(now, etag, record, how, asked_at, next, true);
                 self.role = Role::Holding(Box::new(held));
             }
         }
-    }
-
-    /// Returns what a renewal must find in the store, `etag` being the version known to stand.
-    fn condition(&self, etag: ETag) -> Condition {
-        if self.seen.as_ref().is_some_and(|it| it.missing) {
-            return Condition::Missing;
-        }
-        Condition::Match(etag)
     }
 
     /// Says whether no write is under way, nor has one failed a moment ago.

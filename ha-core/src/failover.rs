@@ -1,4 +1,7 @@
 //! Deciding who should be primary, and writing down how that will be brought about.
 
 pub mod decision;
+pub mod loss;
 pub mod observation;
+pub mod plan;
+pub mod progress;

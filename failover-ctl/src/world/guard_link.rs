@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ha_core::Moment;
@@ -18,9 +19,11 @@ use crate::guard::wire::{LONGEST, Report, Request};
 /// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// After how long a silent guard is killed: whatever keeps it, it no longer keeps watch. PostgreSQL
-/// dies with it, which is why this waits longer than a loaded host takes to run a process.
-const GIVE_UP: Duration = Duration::from_secs(3);
+/// After how many unanswered requests, ten a second, a silent guard is killed: whatever keeps it, it
+/// no longer keeps watch. PostgreSQL dies with it, which is why this is longer than a loaded host
+/// takes to run a process. Requests are counted and not seconds: an agent that was itself frozen
+/// finds an old answer, and has not asked since.
+const GIVE_UP: u32 = 50;
 
 /// A socket of the agent's, and what guard said last.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct GuardLink {
     socket: UnixDatagram,
     guard: PathBuf,
     last: Option<(Moment, Report)>,
+    unanswered: AtomicU32,
     killed: Option<u32>,
 }
 
@@ -48,12 +52,14 @@ impl GuardLink {
             socket,
             guard: host.guard_socket(),
             last: None,
+            unanswered: AtomicU32::new(0),
             killed: None,
         })
     }
 
     /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
     pub(crate) fn send(&self, request: &Request) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         match serde_json::to_vec(request) {
             Ok(message) => {
                 if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
@@ -72,6 +78,7 @@ impl GuardLink {
             let message = buffer.get(..length).unwrap_or_default();
             match serde_json::from_slice::<Report>(message) {
                 Ok(report) => {
+                    self.unanswered.store(0, Ordering::Relaxed);
                     self.last = Some((clock::now(), report.clone()));
                     return Ok(report);
                 }
@@ -92,12 +99,12 @@ impl GuardLink {
     }
 
     /// Ends a guard that has been silent for too long; systemd starts another.
-    pub(crate) fn end_if_silent(&mut self, now: Moment) {
-        let Some((at, report)) = &self.last else {
+    pub(crate) fn end_if_silent(&mut self) {
+        let Some((_, report)) = &self.last else {
             return;
         };
         let process = report.guard_process;
-        if now.longest_since(*at) < GIVE_UP || self.killed == Some(process) {
+        if self.unanswered.load(Ordering::Relaxed) < GIVE_UP || self.killed == Some(process) {
             return;
         }
         error!(process, "guard is silent, and is killed");

@@ -267,6 +267,7 @@ pub(crate) fn local(settings: &PostgresSettings) -> Config {
         .port(settings.port)
         .user(&settings.user)
         .dbname(&settings.database)
+        .options("-c client_min_messages=warning")
         .ssl_mode(SslMode::Disable.on_the_wire());
     config
 }

@@ -26,6 +26,9 @@ pub(super) struct Holding {
     /// When the next write is due.
     pub(super) write_at: Moment,
     pub(super) open: bool,
+    /// A write of this agent's is stored. Until then one that an earlier agent of this node sent, to
+    /// release the lease, could still take effect, so nothing is started or promoted.
+    pub(super) proven: bool,
     pub(super) releasing: Option<Reason>,
     held_since: Moment,
     /// When the server ended by itself, of late.
@@ -41,8 +44,9 @@ impl Holding {
         how: How,
         confirmed_at: Moment,
         write_at: Moment,
-        open: bool,
+        proven: bool,
     ) -> Self {
+        let open = record.state == LeaseState::Open;
         Self {
             etag,
             record,
@@ -50,6 +54,7 @@ impl Holding {
             confirmed_at,
             write_at,
             open,
+            proven,
             releasing: None,
             held_since: now,
             ended_at: Vec::new(),
@@ -66,8 +71,22 @@ impl Holding {
         self.write_at = now;
     }
 
-    /// Returns why the lease should be given up, if it should.
-    fn wants_release(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Reason> {
+    /// Begins to give the lease up if that should be, and says why.
+    fn wants_release(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Alarm> {
+        if let (How::Promote(reserved), Some(primary), false) = (self.how, look.primary, self.open)
+            && primary.position.timeline != reserved
+        {
+            let found = primary.position.timeline;
+            // Whoever comes next must not take the number for free.
+            self.record.highest_timeline = self.record.highest_timeline.max(found);
+            self.releasing = Some(Reason::WrongTimeline);
+            return Some(Alarm::WrongTimeline { found, reserved });
+        }
+        self.releasing = self.cannot_go_on(now, look, settings);
+        self.releasing.map(Alarm::Released)
+    }
+
+    fn cannot_go_on(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Reason> {
         match look.server {
             ServerView::MayWrite if look.primary.is_some() => self.was_up = true,
             ServerView::Ended(_) if self.was_up => {
@@ -113,20 +132,13 @@ impl Agent {
             return;
         }
         if let Some(look) = &self.look {
-            if held.releasing.is_none() {
-                held.releasing = held.wants_release(now, look, &self.settings);
-                if let Some(why) = held.releasing {
-                    actions.push(Action::Alarm(Alarm::Released(why)));
-                }
-            }
-            if let (How::Promote(reserved), Some(primary), false) =
-                (held.how, look.primary, held.open)
+            if held.releasing.is_none()
+                && let Some(alarm) = held.wants_release(now, look, &self.settings)
             {
-                let found = primary.position.timeline;
-                if found != reserved && held.releasing.is_none() {
-                    held.releasing = Some(Reason::WrongTimeline);
-                    actions.push(Action::Alarm(Alarm::WrongTimeline { found, reserved }));
-                }
+                actions.push(Action::Alarm(alarm));
+                // A start may have been ordered on what was seen, so it does not prove an end.
+                self.look = None;
+                return;
             }
             let unseen_pause = look
                 .wants_renewal_since
@@ -137,9 +149,18 @@ impl Agent {
                 held.write_at = now;
             }
         }
-        let (due, etag) = (now.has_reached(held.write_at), held.etag.clone());
-        if due && self.may_write(now) {
-            let condition = self.condition(etag);
+        if !now.has_reached(held.write_at) {
+            return;
+        }
+        // A release whose answer was lost, this agent's or an earlier one's, may have been stored
+        // and followed by another holder before the object was deleted.
+        let missing = self.seen.as_ref().is_some_and(|it| it.missing);
+        let condition = match (missing, held.proven && held.releasing.is_none()) {
+            (true, false) => return,
+            (true, true) => Condition::Missing,
+            (false, _) => Condition::Match(held.etag.clone()),
+        };
+        if self.may_write(now) {
             self.renew(now, condition, actions);
         }
     }

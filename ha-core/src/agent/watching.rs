@@ -48,10 +48,9 @@ impl Agent {
         }
         let record = seen.record.clone();
         let how = How::Promote(record.highest_timeline);
-        let open = record.state == LeaseState::Open;
         let etag = seen.etag.clone();
         self.last_decision = None;
-        let held = Holding::new(now, etag, record, how, armed.asked_at, now, open);
+        let held = Holding::new(now, etag, record, how, armed.asked_at, now, false);
         self.role = Role::Holding(Box::new(held));
         true
     }

@@ -140,8 +140,11 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
         let allowed = policy.max_loss_bytes;
         return Decision::Escalate(Escalation::WouldLose { bytes, allowed });
     }
-    let waited = lease.state != LeaseState::Released
-        && lease.age >= policy.term + policy.patience_for_better;
+    let due = match lease.state {
+        LeaseState::Released => Duration::ZERO,
+        LeaseState::Taking | LeaseState::Open | LeaseState::Paused => policy.term,
+    };
+    let waited = lease.age >= due + policy.patience_for_better;
     if let Some(better) = better_than(own, seen).filter(|_| !waited) {
         return Decision::Hold(Hold::AnotherHasMore(better));
     }

@@ -1,0 +1,121 @@
+//! What a promotion may lose, said before it begins.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::observation::Progress;
+use crate::lease::{Position, Timing};
+
+/// The loss that a promotion may cause. What is known is exact; what the old primary may have
+/// acknowledged after its last renewal is bounded exactly in seconds, and in bytes and rows by the
+/// highest rate of the minute before, so those two are estimates and are called so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Bytes that the old primary had flushed at its last renewal and the target does not have.
+    pub known_bytes: u64,
+    /// For how long after that the old primary may have acknowledged commits.
+    pub unseen: Duration,
+    /// All bytes that may be lost.
+    pub bytes_at_most: u64,
+    /// All changed rows that may be lost.
+    pub rows_at_most: u64,
+    /// When the old primary last saw a commit: microseconds since 1970, by its own clock.
+    pub last_commit_at_micros: u64,
+}
+
+/// How much older than its renewal a recorded position can be: a server is asked every 0.15 s and may
+/// take 2 s to answer, and rates are sampled over 2 s.
+const SAMPLING: Duration = Duration::from_secs(3);
+
+/// States what is lost if a standby that is as far as `own` takes over from the primary that recorded
+/// `last`. That its lease was released changes nothing: it may have gone on writing from its last
+/// renewal until its PostgreSQL had ended.
+pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
+    let known_bytes = last.flush_lsn.bytes_since(own.received);
+    let unseen = timing.hard + SAMPLING;
+    let unseen_bytes = at_rate(last.bytes_per_sec, unseen);
+    let known_rows = rows_in(known_bytes, last);
+    Loss {
+        known_bytes,
+        unseen: timing.hard,
+        bytes_at_most: known_bytes.saturating_add(unseen_bytes),
+        rows_at_most: known_rows.saturating_add(at_rate(last.rows_per_sec, unseen)),
+        last_commit_at_micros: last.last_commit_at_micros,
+    }
+}
+
+fn at_rate(per_sec: u64, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    per_sec.saturating_mul(millis).div_ceil(1000)
+}
+
+/// Returns how many rows were changed in so many bytes of log, by the two rates.
+fn rows_in(bytes: u64, last: &Position) -> u64 {
+    bytes
+        .saturating_mul(last.rows_per_sec)
+        .div_ceil(last.bytes_per_sec.max(1))
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes known to be missing, and what was written in up to {:.1} s unseen: at most {} bytes and {} rows \
+             by the highest rate of the last minute (an estimate)",
+            self.known_bytes,
+            self.unseen.as_secs_f64(),
+            self.bytes_at_most,
+            self.rows_at_most,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Lsn, Timeline};
+
+    proptest! {
+        /// More of the log received never means more lost.
+        #[test]
+        fn a_standby_that_has_more_loses_no_more(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
+            let (less, more) = (a.min(b), a.max(b));
+            let of = |received| state(&last(1000, rate), own(received), &Timing::default());
+            prop_assert!(of(more).rows_at_most <= of(less).rows_at_most);
+            prop_assert!(of(more).known_bytes <= of(less).known_bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_known_and_what_may_have_come_after_are_both_counted() {
+        let loss = state(&last(1000, 100), own(900), &Timing::default());
+
+        assert_eq!(loss.known_bytes, 100);
+        assert_eq!(loss.unseen, Timing::default().hard);
+        assert_eq!(loss.bytes_at_most, 100 + 11_800);
+        assert_eq!(loss.rows_at_most, 10 + 1_180);
+    }
+
+    fn last(flushed: u64, rows_per_sec: u64) -> Position {
+        Position {
+            timeline: Timeline::FIRST,
+            flush_lsn: Lsn::new(flushed),
+            last_commit_at_micros: 0,
+            bytes_per_sec: rows_per_sec * 10,
+            rows_per_sec,
+        }
+    }
+
+    fn own(received: u64) -> Progress {
+        let received = Lsn::new(received);
+        Progress {
+            timeline: Timeline::FIRST,
+            received,
+            replayed: received,
+        }
+    }
+}
