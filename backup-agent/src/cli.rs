@@ -1,0 +1,211 @@
+//! Every command and flag, and nothing else: the manual page is made from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ha_core::backup::{BackupId, Target, WallTime};
+use ha_core::{Lsn, Timeline};
+use ha_runtime::telemetry::LogFormat;
+use jiff::Timestamp;
+
+use crate::restore::{Action, Archiving};
+
+/// Encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
+#[derive(Debug, Parser)]
+#[command(name = "backup-agent", version)]
+pub(crate) struct Cli {
+    /// The settings
+    #[arg(
+        long,
+        global = true,
+        env = "BACKUP_AGENT_CONFIG",
+        default_value = "/etc/causeway/backup-agent.toml"
+    )]
+    pub(crate) config: PathBuf,
+    /// What to log, such as `info` or `backup_agent=debug,warn`
+    #[arg(
+        long,
+        global = true,
+        env = "BACKUP_AGENT_LOG",
+        default_value = "warn,backup_agent=info"
+    )]
+    pub(crate) log: String,
+    /// Log one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Returns how log lines are written.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        if self.log_json {
+            return LogFormat::Json;
+        }
+        LogFormat::Logfmt
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a base backup
+    Backup(Backup),
+    /// Archive log files, and fetch them back
+    #[command(subcommand)]
+    Wal(Wal),
+    /// Restore a backup into an empty directory, ready to be started
+    Restore(Restore),
+    /// List the backups
+    List(List),
+    /// Check the settings, the buckets and the server
+    Check(Check),
+    /// Make a key pair: a file for whoever restores, and a recipient for the settings
+    Keygen(Keygen),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// What to call it; the label is stored encrypted
+    #[arg(long, default_value = "causeway")]
+    pub(crate) label: String,
+    /// Print what was made as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wal {
+    /// Archive one file: PostgreSQL's `archive_command`, with `%p`
+    Push {
+        /// The file
+        path: PathBuf,
+    },
+    /// Fetch one file: PostgreSQL's `restore_command`, with `%f` and `%p`
+    Fetch(WalFetch),
+    /// Bring to each bucket the log that another has
+    CatchUp {
+        /// Which PostgreSQL cluster, where several are stored under one name
+        #[arg(long)]
+        system_id: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalFetch {
+    /// Which file
+    pub(crate) name: String,
+    /// Where to put it
+    pub(crate) path: PathBuf,
+    /// Read from this bucket or region alone
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// For how long to go on asking while no bucket answers
+    #[arg(long, default_value_t = 0)]
+    pub(crate) patience_secs: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The directory, which must be empty or not there
+    #[arg(long)]
+    pub(crate) target_directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: RestoreTarget,
+    /// The timeline to follow, instead of the newest
+    #[arg(long, value_parser = timeline)]
+    pub(crate) target_timeline: Option<Timeline>,
+    /// The backup to begin from, instead of the newest that reaches the target
+    #[arg(long)]
+    pub(crate) backup: Option<BackupId>,
+    /// Read from this bucket or region alone
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// What to do once the target is reached
+    #[arg(long, value_enum, default_value_t = Action::Promote)]
+    pub(crate) action: Action,
+    /// Make a standby, which goes on to follow a primary
+    #[arg(long, conflicts_with_all = ["action", "target_time", "target_lsn", "target_name", "target_xid"])]
+    pub(crate) standby: bool,
+    /// Whether the restored server archives its own log [default: off; preserve for a standby]
+    #[arg(long, value_enum)]
+    pub(crate) archive_mode: Option<Archiving>,
+    /// Put a tablespace elsewhere: OLD=NEW, once for each
+    #[arg(long, value_parser = mapping)]
+    pub(crate) tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Which PostgreSQL cluster, where several are stored under one name
+    #[arg(long)]
+    pub(crate) system_id: Option<u64>,
+    /// Print what was restored as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How far to replay; to the end of the archive, unless one is given.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct RestoreTarget {
+    /// To the last commit at or before this time, such as `2026-11-20T20:15:00Z`
+    #[arg(long, value_parser = time)]
+    target_time: Option<WallTime>,
+    /// Past the record at this position, such as `16/B374D848`
+    #[arg(long)]
+    target_lsn: Option<Lsn>,
+    /// To the restore point of this name
+    #[arg(long)]
+    target_name: Option<String>,
+    /// To the commit of this transaction
+    #[arg(long)]
+    target_xid: Option<u64>,
+}
+
+impl From<RestoreTarget> for Target {
+    fn from(written: RestoreTarget) -> Self {
+        let time = written.target_time.map(Self::Time);
+        let lsn = written.target_lsn.map(Self::Lsn);
+        let name = written.target_name.map(Self::Name);
+        let xid = written.target_xid.map(Self::Xid);
+        time.or(lsn).or(name).or(xid).unwrap_or(Self::Latest)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which PostgreSQL cluster, where several are stored under one name
+    #[arg(long)]
+    pub(crate) system_id: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// The identity file to write, readable by its owner alone
+    #[arg(long)]
+    pub(crate) output: PathBuf,
+}
+
+fn time(text: &str) -> Result<WallTime, String> {
+    let time: Timestamp = text.parse().map_err(|it: jiff::Error| {
+        format!("{it}; write it with its offset, such as `2026-11-20T20:15:00Z`")
+    })?;
+    Ok(WallTime::from_micros(time.as_microsecond()))
+}
+
+fn timeline(text: &str) -> Result<Timeline, String> {
+    let number = text.parse().ok().and_then(Timeline::new);
+    number.ok_or_else(|| "a timeline is a number from 1".to_owned())
+}
+
+fn mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (old, new) = text.split_once('=').ok_or("write it as OLD=NEW")?;
+    Ok((PathBuf::from(old), PathBuf::from(new)))
+}

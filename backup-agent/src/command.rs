@@ -1,0 +1,42 @@
+//! The commands: each reads the settings, does one thing, and says what it did.
+
+mod backup;
+mod check;
+mod keygen;
+mod list;
+mod restore;
+mod wal;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::error::Failure;
+
+/// Runs the command that was written.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let settings = || Config::read(&cli.config);
+    match cli.command {
+        Command::Backup(args) => many_threads()?.block_on(backup::run(&settings()?, &args)),
+        Command::Restore(args) => many_threads()?.block_on(restore::run(&settings()?, args)),
+        Command::Wal(args) => one_thread()?.block_on(wal::run(&settings()?, args)),
+        Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
+        Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
+        Command::Keygen(args) => keygen::run(&args),
+    }
+}
+
+/// PostgreSQL starts the log commands for each segment: threads that they do not need cost more than
+/// they bring.
+fn one_thread() -> Result<Runtime, Failure> {
+    started(Builder::new_current_thread())
+}
+
+fn many_threads() -> Result<Runtime, Failure> {
+    started(Builder::new_multi_thread())
+}
+
+fn started(mut builder: Builder) -> Result<Runtime, Failure> {
+    let runtime = builder.enable_all().build();
+    runtime.map_err(Failure::io("start", "the runtime".as_ref()))
+}

@@ -1,0 +1,142 @@
+//! `backup-agent check`: everything that a backup, a push or a restore would stumble over.
+
+use std::time::Duration;
+
+use ha_runtime::shutdown::Tasks;
+use ha_runtime::telemetry::chain;
+use serde::Serialize;
+
+use crate::base_backup::Session;
+use crate::buckets::{BRIEF, Buckets};
+use crate::cli;
+use crate::config::Config;
+use crate::control_file;
+use crate::error::Failure;
+use crate::layout::Layout;
+use crate::output;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Checked {
+    format: u32,
+    checks: Vec<Check>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Check {
+    name: String,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, outcome: Result<(), String>) -> Self {
+        Self {
+            name: name.into(),
+            ok: outcome.is_ok(),
+            why: outcome.err(),
+        }
+    }
+}
+
+pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failure> {
+    let mut checks = vec![Check::new("settings", Ok(()))];
+    if config.has_identity() {
+        let identity = config.identity().map(drop);
+        checks.push(Check::new("identity", identity.map_err(|it| chain(&it))));
+    }
+    let buckets = Buckets::new(config, BRIEF).await;
+    for bucket in buckets.all() {
+        let listed = bucket.list(&Layout::clusters(&config.cluster), "~").await;
+        let outcome = listed.map(drop).map_err(|it| chain(&it));
+        checks.push(Check::new(format!("bucket {}", bucket.name()), outcome));
+    }
+    let notes = buckets.memory().check();
+    let name = format!("state directory {}", config.state_directory.display());
+    checks.push(Check::new(name, notes.map_err(|it| it.to_string())));
+    checks.extend(server(config).await);
+
+    let all = checks.len();
+    let failed = checks.iter().filter(|it| !it.ok).count();
+    if args.json {
+        output::json(&Checked { format: 1, checks })?;
+    } else {
+        for check in &checks {
+            let word = if check.ok { "ok    " } else { "FAILED" };
+            let why = check.why.as_ref().map(|it| format!(": {it}"));
+            output::line(&format!("{word} {}{}", check.name, why.unwrap_or_default()));
+        }
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::ChecksFailed { failed, all })
+}
+
+async fn server(config: &Config) -> Vec<Check> {
+    let tasks = Tasks::new();
+    let session = Session::connect(&config.postgres, &tasks).await;
+    let checks = match &session {
+        Ok(session) => connected(config, session).await,
+        Err(error) => vec![Check::new("PostgreSQL", Err(chain(error)))],
+    };
+    drop(session);
+    tasks.stop(Duration::from_secs(1)).await;
+    checks
+}
+
+async fn connected(config: &Config, session: &Session) -> Vec<Check> {
+    let mut checks = vec![Check::new("PostgreSQL", Ok(()))];
+    let described = match control_file::system_id(&config.postgres.data_directory) {
+        Ok(system_id) => session.describe(system_id).await.map(drop),
+        Err(error) => Err(error),
+    };
+    let described = described.map_err(|it| chain(&it));
+    checks.push(Check::new("data directory", described));
+    if let Some(directory) = &config.postgres.bin_directory {
+        let outcome = programs(directory, session.version());
+        checks.push(Check::new("programs", outcome));
+    }
+    let mode = expect(session, "archive_mode", |it| it != "off");
+    checks.push(Check::new("archive_mode", mode.await));
+    let command = expect(session, "archive_command", |it| {
+        it.contains("wal push") && it.contains("%p")
+    });
+    checks.push(Check::new("archive_command", command.await));
+    checks
+}
+
+async fn expect(
+    session: &Session,
+    name: &str,
+    is_right: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let value = session.setting(name).await.map_err(|it| chain(&it))?;
+    if is_right(&value) {
+        return Ok(());
+    }
+    Err(format!("it is `{value}`"))
+}
+
+/// Compares the server's major version with that of the programs beside which it should have been
+/// installed.
+fn programs(directory: &std::path::Path, server_version: u32) -> Result<(), String> {
+    let path = directory.join("postgres");
+    let asked = std::process::Command::new(&path).arg("--version").output();
+    let answer = asked.map_err(|it| format!("`{}`: {it}", path.display()))?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    let major = server_version / 10_000;
+    let is_same = text
+        .split_whitespace()
+        .any(|it| it.split('.').next() == Some(&major.to_string()) && it.contains('.'));
+    if is_same {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` is `{}`, and the server has version {major}",
+        path.display(),
+        text.trim()
+    ))
+}

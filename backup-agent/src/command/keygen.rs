@@ -1,0 +1,32 @@
+//! `backup-agent keygen`.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use crate::cli;
+use crate::error::Failure;
+use crate::output;
+use crate::seal::generate;
+
+pub(super) fn run(args: &cli::Keygen) -> Result<(), Failure> {
+    let pair = generate();
+    let path = &args.output;
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = made.map_err(|error| {
+        if error.kind() == ErrorKind::AlreadyExists {
+            return Failure::Exists { path: path.clone() };
+        }
+        Failure::io("write", path)(error)
+    })?;
+    let written = file
+        .write_all(pair.identity_file.reveal().as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(Failure::io("write", path))?;
+    output::line(&pair.recipient);
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! The settings: one file, refused whole if anything in it cannot be right.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ha_core::NodeId;
+use ha_runtime::aws::Service;
+use serde::Deserialize;
+
+use crate::seal::{Identity, Recipients, Unsealable, holds_private_key};
+
+/// Settings that cannot be used. Nothing has been touched when this is returned.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error(transparent)]
+    File(#[from] ha_runtime::config::Unusable),
+    #[error(transparent)]
+    Recipients(#[from] Unsealable),
+    #[error("`cluster` cannot be used")]
+    Cluster(#[source] ha_core::node::InvalidName),
+    #[error("there is no `[[buckets]]`: name at least one")]
+    NoBucket,
+    #[error("`{0}` is not the name of an S3 bucket")]
+    BucketName(String),
+    #[error("bucket `{0}` is named twice: copies in one bucket are one copy")]
+    SameBucket(String),
+    #[error("`required-buckets` is {required} and there are {buckets} `[[buckets]]`")]
+    TooManyRequired { required: usize, buckets: usize },
+    #[error("`postgres` needs exactly one of `socket-directory` and `host`")]
+    WhereIsPostgres,
+    #[error("`{setting}` is {found}, and must be from {least} to {most}")]
+    OutOfRange {
+        setting: &'static str,
+        found: i64,
+        least: i64,
+        most: i64,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    cluster: String,
+    recipients: Vec<String>,
+    identity_file: Option<PathBuf>,
+    #[serde(default = "default_state_directory")]
+    state_directory: PathBuf,
+    #[serde(default = "one")]
+    required_buckets: NonZeroUsize,
+    buckets: Vec<WrittenBucket>,
+    postgres: WrittenPostgres,
+    #[serde(default)]
+    limits: WrittenLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct WrittenBucket {
+    name: String,
+    region: String,
+    endpoint: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct WrittenPostgres {
+    bin_directory: Option<PathBuf>,
+    data_directory: PathBuf,
+    socket_directory: Option<PathBuf>,
+    host: Option<String>,
+    #[serde(default = "default_port")]
+    port: u16,
+    #[serde(default = "default_user")]
+    user: String,
+    #[serde(default = "default_user")]
+    database: String,
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct WrittenLimits {
+    parallelism: i64,
+    zstd_level: i64,
+    pack_mib: i64,
+    archive_wait_secs: i64,
+}
+
+impl Default for WrittenLimits {
+    fn default() -> Self {
+        Self {
+            parallelism: 2,
+            zstd_level: 1,
+            pack_mib: 64,
+            archive_wait_secs: 60,
+        }
+    }
+}
+
+fn default_state_directory() -> PathBuf {
+    PathBuf::from("/var/lib/causeway/backup-agent")
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+fn default_port() -> u16 {
+    5432
+}
+
+fn default_user() -> String {
+    "postgres".to_owned()
+}
+
+/// The settings in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file they were read from, as a command that is written down must name it.
+    pub(crate) path: PathBuf,
+    /// The first part of every key.
+    pub(crate) cluster: NodeId,
+    /// Who can read what is stored.
+    pub(crate) recipients: Recipients,
+    /// Where reading finds its key. Hosts that only write have none.
+    identity_file: Option<PathBuf>,
+    /// Where it is remembered which bucket was down, and what it lacks.
+    pub(crate) state_directory: PathBuf,
+    /// In how many buckets a thing must be to be safe.
+    pub(crate) required_buckets: usize,
+    /// The buckets, nearest first.
+    pub(crate) buckets: Vec<BucketConfig>,
+    /// The server that is backed up.
+    pub(crate) postgres: PostgresConfig,
+    /// What may be used at most.
+    pub(crate) limits: Limits,
+}
+
+/// One bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its region and endpoint.
+    pub(crate) service: Service,
+}
+
+/// How the server is reached, and where its files are.
+#[derive(Clone, Debug)]
+pub(crate) struct PostgresConfig {
+    /// Where its programs are.
+    pub(crate) bin_directory: Option<PathBuf>,
+    /// Where its files are.
+    pub(crate) data_directory: PathBuf,
+    /// Where it listens: a directory or a host.
+    pub(crate) host: Host,
+    /// On which port.
+    pub(crate) port: u16,
+    /// As whom to connect.
+    pub(crate) user: String,
+    /// To which database.
+    pub(crate) database: String,
+    /// Where the password is, if one is asked for.
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Host {
+    /// In this directory.
+    Socket(PathBuf),
+    /// At this address.
+    Address(String),
+}
+
+/// What may be used at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many files are read, or packs fetched, at once.
+    pub(crate) parallelism: usize,
+    /// How hard zstd tries.
+    pub(crate) zstd_level: i32,
+    /// How large the payload of a pack grows.
+    pub(crate) pack_bytes: u64,
+    /// How long a backup waits for its log to be archived.
+    pub(crate) archive_wait_secs: u64,
+}
+
+impl Config {
+    /// Reads the settings in `path`.
+    pub(crate) fn read(path: &Path) -> Result<Self, Unusable> {
+        // TOML's errors quote the line they are about, and this file may by mistake hold a private
+        // key: it is looked for before anything could repeat it.
+        if fs::read_to_string(path).is_ok_and(|it| holds_private_key(&it)) {
+            return Err(Unsealable::PrivateKey.into());
+        }
+        let written: Written = ha_runtime::config::read(path)?;
+        written.meant(path)
+    }
+
+    /// Reads the identity, which only those who read the archive have.
+    pub(crate) fn identity(&self) -> Result<Identity, Unsealable> {
+        let path = self.identity_file.as_deref();
+        Identity::from_file(path.ok_or(Unsealable::NoIdentity)?)
+    }
+
+    /// Says whether an identity is set at all.
+    pub(crate) fn has_identity(&self) -> bool {
+        self.identity_file.is_some()
+    }
+}
+
+impl Written {
+    fn meant(self, path: &Path) -> Result<Config, Unusable> {
+        let recipients = Recipients::parse(&self.recipients)?;
+        let required_buckets = self.required_buckets.get();
+        if self.buckets.is_empty() {
+            return Err(Unusable::NoBucket);
+        }
+        if required_buckets > self.buckets.len() {
+            return Err(Unusable::TooManyRequired {
+                required: required_buckets,
+                buckets: self.buckets.len(),
+            });
+        }
+        let mut buckets: Vec<BucketConfig> = Vec::new();
+        for bucket in self.buckets {
+            if !is_bucket_name(&bucket.name) {
+                return Err(Unusable::BucketName(bucket.name));
+            }
+            if buckets.iter().any(|it| it.name == bucket.name) {
+                return Err(Unusable::SameBucket(bucket.name));
+            }
+            buckets.push(BucketConfig {
+                name: bucket.name,
+                service: Service {
+                    region: bucket.region,
+                    endpoint: bucket.endpoint,
+                },
+            });
+        }
+        Ok(Config {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            cluster: self.cluster.parse().map_err(Unusable::Cluster)?,
+            recipients,
+            identity_file: self.identity_file,
+            state_directory: self.state_directory,
+            required_buckets,
+            buckets,
+            postgres: self.postgres.meant()?,
+            limits: self.limits.meant()?,
+        })
+    }
+}
+
+/// What S3 allows in a name (3 to 63 of these), which is also safe as the name of a note.
+fn is_bucket_name(name: &str) -> bool {
+    let allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b".-".contains(&it);
+    (3..=63).contains(&name.len())
+        && name.bytes().all(allowed)
+        && name.starts_with(|it: char| it.is_ascii_alphanumeric())
+}
+
+impl WrittenPostgres {
+    fn meant(self) -> Result<PostgresConfig, Unusable> {
+        let host = match (self.socket_directory, self.host) {
+            (Some(directory), None) => Host::Socket(directory),
+            (None, Some(address)) => Host::Address(address),
+            (None, None) | (Some(_), Some(_)) => return Err(Unusable::WhereIsPostgres),
+        };
+        Ok(PostgresConfig {
+            bin_directory: self.bin_directory,
+            data_directory: self.data_directory,
+            host,
+            port: self.port,
+            user: self.user,
+            database: self.database,
+            password_file: self.password_file,
+        })
+    }
+}
+
+impl WrittenLimits {
+    fn meant(&self) -> Result<Limits, Unusable> {
+        Ok(Limits {
+            parallelism: within("limits.parallelism", self.parallelism, 1, 64)?,
+            // Levels above 19 need a window that no small machine should reserve.
+            zstd_level: within("limits.zstd-level", self.zstd_level, 1, 19)?,
+            pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, 8, 4096)? << 20,
+            archive_wait_secs: within(
+                "limits.archive-wait-secs",
+                self.archive_wait_secs,
+                1,
+                86_400,
+            )?,
+        })
+    }
+}
+
+fn within<T: TryFrom<i64>>(
+    setting: &'static str,
+    found: i64,
+    least: i64,
+    most: i64,
+) -> Result<T, Unusable> {
+    let out_of_range = || Unusable::OutOfRange {
+        setting,
+        found,
+        least,
+        most,
+    };
+    if !(least..=most).contains(&found) {
+        return Err(out_of_range());
+    }
+    T::try_from(found).map_err(|_| out_of_range())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::generate;
+
+    #[test]
+    fn accepts_what_is_written_in_the_documentation() {
+        let config = read(&example()).unwrap();
+
+        assert_eq!(config.cluster.as_str(), "main");
+        assert_eq!(config.buckets.len(), 2);
+        assert_eq!((config.required_buckets, config.limits.zstd_level), (1, 1));
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_right() {
+        for (find, replace, says) in [
+            ("cluster = \"main\"", "cluster = \"../x\"", "`cluster`"),
+            (
+                "required-buckets = 1",
+                "required-buckets = 3",
+                "is 3 and there are 2",
+            ),
+            (
+                "required-buckets = 1",
+                "requird-buckets = 1",
+                "requird-buckets",
+            ),
+            (
+                "causeway-backup-eu-central-1",
+                "causeway-backup-eu-west-1",
+                "named twice",
+            ),
+            ("causeway-backup-eu-west-1", "../x", "not the name"),
+            ("zstd-level = 1", "zstd-level = 22", "from 1 to 19"),
+            ("socket-directory = \"/run/postgresql\"", "", "exactly one"),
+        ] {
+            let text = example().replace(find, replace);
+            assert_ne!(text, example(), "`{find}` is in the example");
+            let refused = read(&text).unwrap_err();
+            let said = ha_runtime::telemetry::chain(&refused);
+            assert!(said.contains(says), "{said}");
+        }
+    }
+
+    #[test]
+    fn never_repeats_a_private_key_even_in_a_broken_file() {
+        let pair = generate();
+        let private = pair
+            .identity_file
+            .reveal()
+            .lines()
+            .last()
+            .unwrap()
+            .to_owned();
+        let broken = format!("recipients = [\"{private}\"\ncluster = ");
+
+        let refused = read(&broken).unwrap_err();
+
+        let said = format!("{refused} {refused:?}");
+        assert!(!said.contains(&private[15..]), "{said}");
+        assert!(matches!(
+            refused,
+            Unusable::Recipients(Unsealable::PrivateKey)
+        ));
+    }
+
+    fn example() -> String {
+        let recipient = generate().recipient;
+        include_str!("../backup-agent.example.toml").replace("age1…", &recipient)
+    }
+
+    fn read(text: &str) -> Result<Config, Unusable> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("backup-agent.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+}

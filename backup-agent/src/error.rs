@@ -1,0 +1,202 @@
+//! Every way in which a command can fail that a person or a script may want to tell apart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ha_core::backup::manifest::Unsound;
+use ha_core::backup::{NoBackup, WallTime};
+
+use crate::object_store::StoreError;
+use crate::seal::{Damaged, Unsealable};
+use crate::wal_file::NotThisFile;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Failure {
+    #[error("`{name}` is not in the archive")]
+    NotArchived { name: String },
+    #[error("the settings are not usable")]
+    Settings(#[from] crate::config::Unusable),
+    #[error("the identity that opens the archive cannot be used")]
+    Identity(#[from] Unsealable),
+    #[error("`{}` is not a data directory that can be used: {why}", path.display())]
+    DataDirectory { path: PathBuf, why: String },
+    #[error("PostgreSQL could not be asked")]
+    Postgres(#[source] anyhow::Error),
+    #[error("`{what}` is in {stored} of the {required} buckets that must hold it")]
+    TooFewBuckets {
+        what: String,
+        stored: usize,
+        required: usize,
+        #[source]
+        last: Option<Box<StoreError>>,
+    },
+    #[error("`{what}` was found in no bucket, and only {answered} answered")]
+    Unreachable {
+        what: String,
+        answered: usize,
+        #[source]
+        last: Box<StoreError>,
+    },
+    #[error("bucket `{bucket}` already holds `{key}` with other content")]
+    Conflict { bucket: String, key: String },
+    #[error("`{name}` is not archived")]
+    NotThisFile {
+        name: String,
+        #[source]
+        why: NotThisFile,
+    },
+    #[error("`{key}` cannot be opened")]
+    Damaged {
+        key: String,
+        #[source]
+        why: Damaged,
+    },
+    #[error("{pages} pages do not match their checksum, the first is block {block} of `{path}`")]
+    PageChecksums {
+        pages: u64,
+        path: String,
+        block: u64,
+    },
+    #[error("the log that the backup needs was not archived within {waited_secs} s: {missing}")]
+    LogNotArchived { waited_secs: u64, missing: String },
+    #[error("the backup could not be completed: {0}")]
+    Incomplete(String),
+    #[error("no backup can be restored to the target{}", .earliest.as_deref().unwrap_or_default())]
+    NoBackup {
+        #[source]
+        why: NoBackup,
+        earliest: Option<String>,
+    },
+    #[error("the manifest cannot be followed")]
+    Manifest(#[from] Unsound),
+    #[error("`{}` is not empty", path.display())]
+    NotEmpty { path: PathBuf },
+    #[error("{failed} of {all} checks failed")]
+    ChecksFailed { failed: usize, all: usize },
+    #[error("`{}` exists and is not overwritten", path.display())]
+    Exists { path: PathBuf },
+    #[error("{0}")]
+    Refused(String),
+    #[error("could not {doing} `{}`", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl Failure {
+    /// Returns the exit code, which is part of the command's interface: a number is never reused.
+    ///
+    /// All are below 126: PostgreSQL takes a `restore_command` that ends with more for a reason to
+    /// abandon recovery. 0 is success, 1 says that a file is in no bucket, 2 is a wrong command line.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotArchived { .. } => 1,
+            Self::Settings(_) => 10,
+            Self::Identity(_) => 11,
+            Self::DataDirectory { .. } => 12,
+            Self::Postgres(_) => 13,
+            Self::TooFewBuckets { .. } | Self::Unreachable { .. } => 14,
+            Self::Conflict { .. } => 15,
+            Self::NotThisFile { .. } => 16,
+            Self::Damaged { .. } | Self::Manifest(_) => 17,
+            Self::PageChecksums { .. } => 18,
+            Self::LogNotArchived { .. } | Self::Incomplete(_) => 19,
+            Self::NoBackup { .. } => 20,
+            Self::NotEmpty { .. } => 21,
+            Self::ChecksFailed { .. } => 22,
+            Self::Exists { .. } => 23,
+            Self::Refused(_) => 24,
+            Self::Io { .. } => 30,
+            Self::Internal(_) => 31,
+        }
+    }
+
+    /// Returns what the reader can do next, where there is something.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Identity(_) => Some(
+                "set `identity-file` to the file that `backup-agent keygen` wrote; hosts that only write need none",
+            ),
+            Self::TooFewBuckets { .. } => {
+                Some("nothing was acknowledged; the same command can be run again")
+            }
+            Self::Unreachable { .. } => {
+                Some("run `backup-agent check` to see which bucket answers")
+            }
+            Self::Conflict { .. } => Some(
+                "two servers archive under one name: find out which of them is the primary; nothing was overwritten",
+            ),
+            Self::NotThisFile { .. } => {
+                Some("PostgreSQL recycles log files; nothing was stored under this name")
+            }
+            Self::Damaged { .. } => Some(
+                "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`",
+            ),
+            Self::PageChecksums { .. } => Some(
+                "the server's storage is damaged: do not expire older backups; see `pg_checksums --check`",
+            ),
+            Self::LogNotArchived { .. } => Some(
+                "look at `pg_stat_archiver` and at `archive_command`; the backup does not count, and can be run again",
+            ),
+            Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
+            Self::Exists { .. } => Some("choose another name: a lost identity opens nothing again"),
+            Self::NotArchived { .. }
+            | Self::Settings(_)
+            | Self::DataDirectory { .. }
+            | Self::Postgres(_)
+            | Self::Incomplete(_)
+            | Self::NoBackup { .. }
+            | Self::Manifest(_)
+            | Self::ChecksFailed { .. }
+            | Self::Refused(_)
+            | Self::Io { .. }
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// Returns a function that says what was being done to `path` when `io` failed.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    /// Returns a function that says which object was damaged.
+    pub(crate) fn damaged(key: &str) -> impl FnOnce(Damaged) -> Self {
+        let key = key.to_owned();
+        move |why| Self::Damaged { key, why }
+    }
+}
+
+impl From<NoBackup> for Failure {
+    fn from(why: NoBackup) -> Self {
+        let earliest = match &why {
+            NoBackup::AllTooLate { time, .. } => Some(format!(
+                " (possible from {})",
+                crate::output::timestamp(*time)
+            )),
+            NoBackup::None
+            | NoBackup::OtherHistory
+            | NoBackup::Ambiguous { .. }
+            | NoBackup::Unknown(_)
+            | NoBackup::TooLate { .. } => None,
+        };
+        Self::NoBackup { why, earliest }
+    }
+}
+
+/// Returns `time` as PostgreSQL's `recovery_target_time` takes it.
+pub(crate) fn as_recovery_target(time: WallTime) -> String {
+    crate::output::timestamp(time)
+        .replace('T', " ")
+        .replace('Z', "+00")
+}

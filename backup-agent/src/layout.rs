@@ -1,0 +1,101 @@
+//! Where things are in a bucket. Keys name the cluster, timelines, log files and backups, and
+//! nothing that a backup holds; `FORMAT.md` lists them.
+
+use ha_core::backup::BackupId;
+use ha_core::lsn::WalFileName;
+use ha_core::{NodeId, Timeline};
+
+/// The keys of one PostgreSQL cluster: two that share a name but not a system identifier never meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    prefix: String,
+}
+
+impl Layout {
+    /// Returns the keys of the cluster with this name and identifier.
+    pub(crate) fn new(cluster: &NodeId, system_id: u64) -> Self {
+        Self {
+            prefix: format!("{cluster}/{system_id}"),
+        }
+    }
+
+    /// Returns what precedes the system identifiers of everything stored under `cluster`.
+    pub(crate) fn clusters(cluster: &NodeId) -> String {
+        format!("{cluster}/")
+    }
+
+    /// Returns the key of a file of the log.
+    pub(crate) fn wal_file(&self, name: WalFileName) -> String {
+        match name {
+            WalFileName::History(_) => format!("{}{name}", self.histories()),
+            WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
+                format!("{}{name}", self.timeline(name.timeline()))
+            }
+        }
+    }
+
+    /// Returns what precedes every log file, of every timeline.
+    pub(crate) fn log(&self) -> String {
+        format!("{}/wal/", self.prefix)
+    }
+
+    /// Returns what precedes the names of one timeline's segments.
+    pub(crate) fn timeline(&self, timeline: Timeline) -> String {
+        format!("{}/wal/{:08X}/", self.prefix, timeline.get())
+    }
+
+    /// Returns what precedes the names of history files.
+    pub(crate) fn histories(&self) -> String {
+        format!("{}/history/", self.prefix)
+    }
+
+    /// Returns what precedes the names of backups.
+    pub(crate) fn backups(&self) -> String {
+        format!("{}/backup/", self.prefix)
+    }
+
+    /// Returns the key of one pack of a backup.
+    pub(crate) fn pack(&self, backup: &BackupId, number: u32) -> String {
+        format!("{}{backup}/pack/{number:08}", self.backups())
+    }
+
+    /// Returns the key of the object that makes a backup exist.
+    pub(crate) fn manifest(&self, backup: &BackupId) -> String {
+        format!("{}{backup}/manifest", self.backups())
+    }
+}
+
+/// Returns the log file that `key` holds, by the last part of the key.
+pub(crate) fn wal_file_of(key: &str) -> Option<WalFileName> {
+    key.rsplit('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_as_the_format_describes_them() {
+        let layout = Layout::new(&"main".parse().unwrap(), 7_312_345_678_901_234_567);
+        let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
+        let prefix = "main/7312345678901234567";
+
+        for (name, key) in [
+            (
+                "00000001000000000000000A",
+                "wal/00000001/00000001000000000000000A",
+            ),
+            ("00000002.history", "history/00000002.history"),
+            (
+                "00000002000000000000000B.partial",
+                "wal/00000002/00000002000000000000000B.partial",
+            ),
+        ] {
+            let name: WalFileName = name.parse().unwrap();
+            assert_eq!(layout.wal_file(name), format!("{prefix}/{key}"));
+            assert_eq!(wal_file_of(key), Some(name));
+        }
+        let pack = format!("{prefix}/backup/20261120T201500Z-5f3a9c01/pack/00000003");
+        assert_eq!(layout.pack(&backup, 3), pack);
+    }
+}

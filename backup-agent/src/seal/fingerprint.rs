@@ -1,0 +1,44 @@
+//! How a host that cannot open an object tells whether it holds the same content.
+
+use aws_lc_rs::{hmac, rand};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// A keyed hash of an object's content, with a key drawn for this object and stored beside it.
+///
+/// It confirms a content that one has, and nothing else: a plain hash would also show that two
+/// objects are equal, and could be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Fingerprint {
+    salt: String,
+    hmac_sha256: String,
+}
+
+impl Fingerprint {
+    /// Returns the fingerprint of `content`, stored under `key`, with a new salt.
+    pub(crate) fn of(key: &str, content: &[u8]) -> std::io::Result<Self> {
+        let mut salt = [0; 32];
+        rand::fill(&mut salt).map_err(|_| std::io::Error::other("no random numbers to be had"))?;
+        Ok(Self {
+            salt: BASE64_STANDARD.encode(salt),
+            hmac_sha256: BASE64_STANDARD.encode(tag(&salt, key, content)),
+        })
+    }
+
+    /// Says whether the object `key` with this fingerprint holds `content`.
+    pub(crate) fn matches(&self, key: &str, content: &[u8]) -> bool {
+        BASE64_STANDARD
+            .decode(&self.salt)
+            .is_ok_and(|salt| BASE64_STANDARD.encode(tag(&salt, key, content)) == self.hmac_sha256)
+    }
+}
+
+fn tag(salt: &[u8], key: &str, content: &[u8]) -> hmac::Tag {
+    let mut hash = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
+    hash.update(key.as_bytes());
+    hash.update(&[0]);
+    hash.update(content);
+    hash.sign()
+}

@@ -1,0 +1,273 @@
+//! Base backups of a real server, and what comes back.
+
+use std::fs;
+use std::path::Path;
+
+use crate::agent::{World, give_to_postgres, wait_for};
+use crate::postgres::Server;
+
+const MARKER: &str = "causeway_plaintext_marker";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restores_to_the_end_and_to_before_a_table_was_dropped() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    let elsewhere = world.directory.path().join("tablespace");
+    fs::create_dir(&elsewhere).unwrap();
+    give_to_postgres(&elsewhere);
+    server
+        .sql(&format!(
+            "CREATE TABLESPACE side LOCATION '{}'",
+            elsewhere.display()
+        ))
+        .await;
+    server
+        .sql(&format!(
+            "CREATE TABLE {MARKER} AS SELECT g, '{MARKER}_' || g AS t FROM generate_series(1, 20000) g; \
+             CREATE TABLE kept (g int) TABLESPACE side; \
+             INSERT INTO kept SELECT generate_series(1, 1000); \
+             CREATE UNLOGGED TABLE fleeting AS SELECT 1"
+        ))
+        .await;
+
+    let early = server.sql("SELECT to_json(now()) #>> '{}'").await;
+    let made = world
+        .run(&["backup", "--label", MARKER, "--json"])
+        .await
+        .ok();
+    assert_eq!(made.json()["left-out"], serde_json::json!([]));
+    server
+        .sql("INSERT INTO kept SELECT generate_series(1001, 2000)")
+        .await;
+    let before = server
+        .sql("SELECT to_json(clock_timestamp()) #>> '{}'")
+        .await;
+    server.sql(&format!("DROP TABLE {MARKER}")).await;
+    server
+        .sql("INSERT INTO kept SELECT generate_series(2001, 3000)")
+        .await;
+    server.archive_all().await;
+
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["backups"][0]["label"], MARKER);
+    assert_eq!(
+        listed["backups"][0]["buckets"],
+        serde_json::json!(["near", "far"])
+    );
+    world
+        .run(&[
+            "restore",
+            "--target-time",
+            &early,
+            "--target-directory",
+            &world.path("r0"),
+        ])
+        .await
+        .fails_with(20, "possible from");
+
+    let old = elsewhere.display();
+    for (name, target, rows, dropped) in [
+        ("latest", None, "3000", true),
+        ("point", Some(&before), "2000", false),
+    ] {
+        let directory = world.path(name);
+        let mapping = format!("{old}={}", world.path(&format!("{name}-side")));
+        let mut args = vec!["restore", "--target-directory", &directory];
+        args.extend(["--tablespace-mapping", &mapping]);
+        args.extend(target.iter().flat_map(|it| ["--target-time", it]));
+        world.run(&args).await.ok();
+        let restored = Server::start(&world, Path::new(&directory), 5433).await;
+        assert_eq!(restored.sql("SELECT count(*) FROM kept").await, rows);
+        assert_eq!(restored.sql("SELECT count(*) FROM fleeting").await, "0");
+        let there = format!("SELECT to_regclass('{MARKER}') IS NULL");
+        assert_eq!(restored.sql(&there).await, if dropped { "t" } else { "f" });
+        if !dropped {
+            let sum = format!("SELECT count(*), sum(g) FROM {MARKER}");
+            assert_eq!(restored.sql(&sum).await, "20000|200010000");
+        }
+        restored.stop();
+        world.run(&args).await.fails_with(21, "is not empty");
+    }
+    server.stop();
+    nothing_can_be_read(&world);
+}
+
+/// Looks for text, names and page contents in everything the two services have on disk.
+fn nothing_can_be_read(world: &World) {
+    let mut seen = 0;
+    for path in world
+        .near
+        .everything()
+        .iter()
+        .chain(&world.far.everything())
+    {
+        let bytes = fs::read(path).unwrap();
+        for secret in [
+            MARKER,
+            "kept",
+            "pg_class",
+            "base/5",
+            "PG_VERSION",
+            "AGE-SECRET-KEY",
+        ] {
+            let found = bytes
+                .windows(secret.len())
+                .any(|it| it == secret.as_bytes());
+            // Four letters turn up by chance in a few megabytes; the longer texts do not.
+            assert!(
+                !found || secret.len() < 6,
+                "`{secret}` in {}",
+                path.display()
+            );
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} files were looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn goes_on_without_a_bucket_and_says_so() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.near.stop().await;
+
+    let made = world.run(&["backup", "--json"]).await.ok();
+    assert_eq!(made.json()["left-out"], serde_json::json!(["near"]));
+    server.archive_all().await;
+    assert!(world.near.keys().is_empty());
+
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .ok();
+    let restored = Server::start(&world, Path::new(&directory), 5433).await;
+    assert_eq!(
+        restored.sql("SELECT to_regclass('tick') IS NULL").await,
+        "f"
+    );
+
+    world.near.come_back().await;
+    world.run(&["wal", "catch-up"]).await.ok();
+    let log = |keys: Vec<String>| -> Vec<String> {
+        keys.into_iter().filter(|it| it.contains("/wal/")).collect()
+    };
+    assert_eq!(log(world.near.keys()), log(world.far.keys()));
+    let states = fs::read_dir(world.path("state/lacking/near")).unwrap();
+    assert_eq!(states.count(), 0, "what was brought is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_needs_as_many_buckets_as_are_required() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.configure(|it| it.replace("required-buckets = 1", "required-buckets = 2"));
+    world.far.stop().await;
+
+    world
+        .run(&["backup"])
+        .await
+        .fails_with(14, "1 of the 2 buckets");
+
+    assert!(!world.near.keys().iter().any(|it| it.ends_with("/manifest")));
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_killed_does_not_exist_and_the_next_one_does() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    let incompressible = "SELECT string_agg(sha512((g * 64 + i)::text::bytea), '') \
+                          FROM generate_series(1, 60) i";
+    server
+        .sql(&format!(
+            "CREATE TABLE bulk AS SELECT ({incompressible}) FROM generate_series(1, 12000) g"
+        ))
+        .await;
+
+    let mut killed = world.command(&["backup"]).spawn().unwrap();
+    wait_for("the first pack", async || {
+        let keys = world.near.keys();
+        keys.iter().any(|it| it.contains("/pack/")).then_some(())
+    })
+    .await;
+    assert!(
+        killed.try_wait().unwrap().is_none(),
+        "it was killed in the middle"
+    );
+    killed.kill().await.unwrap();
+
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    assert_eq!(listed["backups"], serde_json::json!([]));
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .fails_with(20, "there is no backup");
+
+    world.run(&["backup"]).await.ok();
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1);
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .ok();
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_fails_the_backup_and_a_damaged_pack_the_restore() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 5000)")
+        .await;
+    world.run(&["backup"]).await.ok();
+    let file = server
+        .sql("CHECKPOINT; SELECT pg_relation_filepath('t')")
+        .await;
+
+    let pack = |store: &crate::store::Store| {
+        let objects = store.objects();
+        let pack = objects.iter().find(|(key, _)| key.contains("/pack/"));
+        pack.unwrap().1.clone()
+    };
+    flip(&pack(&world.near), 100_000);
+    // One good copy is enough; with none the restore fails, and what it leaves cannot be started.
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .ok();
+    flip(&pack(&world.far), 100_000);
+    let directory = world.path("not-restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .fails_with(17, "was altered");
+    assert!(!Path::new(&directory).join("global/pg_control").exists());
+
+    flip(Path::new(&world.path("data")).join(file).as_path(), 5000);
+    let refused = world.run(&["backup"]).await.fails_with(18, "is block 0 of");
+    assert!(refused.said.contains("1 pages"), "{refused:?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_everything_and_names_what_is_wrong() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["check"]).await.ok();
+
+    world.far.stop().await;
+    let checked = world.run(&["check"]).await.fails_with(22, "1 of 10 checks");
+    assert!(checked.out.contains("FAILED bucket far"), "{checked:?}");
+    server.stop();
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}

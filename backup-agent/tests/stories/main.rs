@@ -1,0 +1,15 @@
+//! The program as PostgreSQL and people start it, against S3 as `s3s-fs` plays it and, where a story
+//! needs one, a real PostgreSQL.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that is surprised has failed"
+)]
+
+mod agent;
+mod backup;
+mod postgres;
+mod store;
+mod wal;

@@ -1,0 +1,124 @@
+//! One bucket in one region: a real S3 service on a loopback port, which can go away and come back.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+
+pub(crate) const ACCESS_KEY: &str = "AKIDLAB";
+pub(crate) const SECRET_KEY: &str = "secret-of-the-lab";
+
+/// A bucket and the service that has it.
+pub(crate) struct Store {
+    pub(crate) bucket: String,
+    pub(crate) address: SocketAddr,
+    root: PathBuf,
+    running: JoinSet<()>,
+}
+
+impl Store {
+    pub(crate) async fn start(root: &Path, bucket: &str) -> Self {
+        fs::create_dir_all(root.join(bucket)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut store = Self {
+            bucket: bucket.to_owned(),
+            address: listener.local_addr().unwrap(),
+            root: root.to_owned(),
+            running: JoinSet::new(),
+        };
+        store.serve(listener);
+        store
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(&self.root).unwrap());
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        self.running.spawn(accept(listener, builder.build()));
+    }
+
+    /// The region is lost: connections are refused.
+    pub(crate) async fn stop(&mut self) {
+        self.running.shutdown().await;
+    }
+
+    /// The region is lost, and connections lead nowhere: they are accepted and never answered.
+    pub(crate) async fn fall_silent(&mut self) {
+        self.stop().await;
+        let listener = self.bind();
+        self.running.spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                held.push(socket);
+            }
+        });
+    }
+
+    pub(crate) async fn come_back(&mut self) {
+        self.stop().await;
+        let listener = self.bind();
+        self.serve(listener);
+    }
+
+    fn bind(&self) -> TcpListener {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        socket.listen(64).unwrap()
+    }
+
+    /// Every object, by its key.
+    pub(crate) fn objects(&self) -> Vec<(String, PathBuf)> {
+        let top = self.root.join(&self.bucket);
+        let mut objects: Vec<_> = files(&top)
+            .into_iter()
+            .map(|it| {
+                let key = it.strip_prefix(&top).unwrap().to_str().unwrap().to_owned();
+                (key, it)
+            })
+            .collect();
+        objects.sort();
+        objects
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.objects().into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Everything that lies on the disks of the service, the metadata beside the objects too.
+    pub(crate) fn everything(&self) -> Vec<PathBuf> {
+        files(&self.root)
+    }
+}
+
+async fn accept(listener: TcpListener, service: S3Service) {
+    let mut connections = JoinSet::new();
+    while let Ok((socket, _)) = listener.accept().await {
+        socket.set_nodelay(true).unwrap();
+        let service = service.clone();
+        connections.spawn(async move {
+            let http = Builder::new(TokioExecutor::new());
+            // A client that goes away in the middle is part of the stories.
+            drop(http.serve_connection(TokioIo::new(socket), service).await);
+        });
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}

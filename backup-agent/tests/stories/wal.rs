@@ -1,0 +1,233 @@
+//! The archive of the log, with segments made by hand: no server is needed to tell them apart.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::agent::{World, give_to_postgres};
+
+const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
+const SEGMENT: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_segment_again_succeeds_and_another_is_refused() {
+    let world = host().await;
+    let path = segment(&world, 1, 3, b"first");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.run(&["wal", "push", &path]).await.ok();
+    assert_eq!(
+        world.near.keys(),
+        [key("wal/00000001/000000010000000000000003")]
+    );
+    assert_eq!(world.near.keys(), world.far.keys());
+
+    segment(&world, 1, 3, b"another");
+    world
+        .run(&["wal", "push", &path])
+        .await
+        .fails_with(15, "with other content");
+
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let name = "000000010000000000000003";
+    world.run(&["wal", "fetch", name, &fetched]).await.ok();
+    segment(&world, 1, 3, b"first");
+    assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_is_not_what_its_name_says_is_never_stored() {
+    let world = host().await;
+    let path = segment(&world, 1, 3, b"");
+    let recycled = world.path("data/pg_wal/000000010000000000000009");
+    fs::rename(path, &recycled).unwrap();
+
+    world
+        .run(&["wal", "push", &recycled])
+        .await
+        .fails_with(16, "holds the log from 0/300000");
+
+    assert!(world.near.keys().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_apart_what_is_missing_damaged_and_out_of_reach() {
+    let mut world = host().await;
+    let name = "000000010000000000000003";
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let fetch = ["wal", "fetch", name, &fetched];
+    world
+        .run(&fetch)
+        .await
+        .fails_with(1, "is not in the archive");
+
+    let paths = [
+        segment(&world, 1, 3, b"three"),
+        segment(&world, 1, 4, b"four"),
+    ];
+    for path in &paths {
+        world.run(&["wal", "push", path]).await.ok();
+    }
+    let near = object(&world, &world.near.objects(), name);
+    let far = object(&world, &world.far.objects(), name);
+    let sound = fs::read(&near).unwrap();
+    let other = fs::read(object(
+        &world,
+        &world.near.objects(),
+        "000000010000000000000004",
+    ));
+
+    let mut flipped = sound.clone();
+    flipped[sound.len() - 20] ^= 1;
+    let cut = sound[..sound.len() - 30].to_vec();
+    for (damage, says) in [
+        (flipped, "was altered"),
+        (cut, "was altered"),
+        (sound[..200].to_vec(), "cut off"),
+        (other.unwrap(), "stored under another key"),
+    ] {
+        fs::write(&near, &damage).unwrap();
+        world.run(&fetch).await.ok();
+        fs::write(&far, &damage).unwrap();
+        world.run(&fetch).await.fails_with(17, says);
+        fs::write(&far, &sound).unwrap();
+    }
+
+    world.near.stop().await;
+    world.far.stop().await;
+    world.run(&fetch).await.fails_with(14, "only 0 answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
+    let mut world = host().await;
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let name = |number: u64| format!("00000001000000000000000{number}");
+    let first = segment(&world, 1, 1, b"one");
+    world.run(&["wal", "push", &first]).await.ok();
+
+    world.near.fall_silent().await;
+    let hedged = world.run(&["wal", "fetch", &name(1), &fetched]).await.ok();
+    assert!(hedged.took < Duration::from_secs(1), "{hedged:?}");
+    // The first that finds the bucket silent gives it a moment; those after it do not.
+    let second = segment(&world, 1, 2, b"two");
+    let waited = world.run(&["wal", "push", &second]).await.ok();
+    assert!(waited.took < Duration::from_secs(3), "{waited:?}");
+    let third = segment(&world, 1, 3, b"three");
+    let pushed = world.run(&["wal", "push", &third]).await.ok();
+    assert!(pushed.took < Duration::from_secs(1), "{pushed:?}");
+    let absent = world.run(&["wal", "fetch", &name(9), &fetched]).await;
+    let absent = absent.fails_with(14, "only 1 answered");
+    assert!(absent.took < Duration::from_secs(1), "{absent:?}");
+
+    world.near.come_back().await;
+    fs::remove_dir_all(world.path("state/down")).unwrap();
+    let fourth = segment(&world, 1, 4, b"four");
+    world.run(&["wal", "push", &fourth]).await.ok();
+    assert_eq!(world.near.keys(), world.far.keys());
+    assert_eq!(world.near.keys().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_timeline_first_brings_what_its_ancestors_left_behind() {
+    let world = host().await;
+    for number in 1..=5 {
+        segment(&world, 1, number, b"log");
+    }
+    let first = world.path("data/pg_wal/000000010000000000000002");
+    world.run(&["wal", "push", &first]).await.ok();
+    // Timeline 2 begins inside of segment 4, so that 4 and 5 of timeline 1 are not whole.
+    let history = world.path("data/pg_wal/00000002.history");
+    fs::write(&history, "1\t0/480000\tno recovery target specified\n").unwrap();
+
+    world.run(&["wal", "push", &history]).await.ok();
+
+    let stored = [
+        key("history/00000002.history"),
+        key("wal/00000001/000000010000000000000001"),
+        key("wal/00000001/000000010000000000000002"),
+        key("wal/00000001/000000010000000000000003"),
+    ];
+    assert_eq!(world.near.keys(), stored);
+    assert_eq!(world.far.keys(), stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_only_writes_needs_no_identity_and_cannot_read() {
+    let world = host().await;
+    world.configure(|it| {
+        let lines = it.lines().filter(|it| !it.starts_with("identity-file"));
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    let path = segment(&world, 1, 3, b"log");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.run(&["wal", "push", &path]).await.ok();
+
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    world
+        .run(&["wal", "fetch", "000000010000000000000003", &fetched])
+        .await
+        .fails_with(11, "no `identity-file`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
+    let world = host().await;
+    let identity = fs::read_to_string(world.path("identity.txt")).unwrap();
+    let private = identity.lines().last().unwrap();
+    world.configure(|it| {
+        it.replace(
+            "recipients = [\"",
+            &format!("recipients = [\"{private}\", \""),
+        )
+    });
+
+    let path = segment(&world, 1, 3, b"log");
+    let refused = world.run(&["wal", "push", &path]).await;
+
+    let refused = refused.fails_with(10, "a private key");
+    assert!(!refused.said.contains(&private[16..]), "{refused:?}");
+    let again = ["keygen", "--output", &world.path("identity.txt")];
+    world.run(&again).await.fails_with(23, "exists");
+    assert!(world.near.keys().is_empty());
+}
+
+/// A host whose data directory has a control file and no server.
+async fn host() -> World {
+    let world = World::new().await;
+    for directory in ["data", "data/global", "data/pg_wal"] {
+        let path = PathBuf::from(world.path(directory));
+        fs::create_dir(&path).unwrap();
+        give_to_postgres(&path);
+    }
+    let mut control = vec![0; 8192];
+    control[..8].copy_from_slice(&SYSTEM_ID.to_le_bytes());
+    control[8..12].copy_from_slice(&1300_u32.to_le_bytes());
+    fs::write(world.path("data/global/pg_control"), control).unwrap();
+    world
+}
+
+/// Writes a segment as PostgreSQL 15 begins one, and returns its path.
+fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String {
+    let length = usize::try_from(SEGMENT).unwrap();
+    let mut bytes = vec![0; length];
+    bytes[0..2].copy_from_slice(&0xD110_u16.to_le_bytes());
+    bytes[2..4].copy_from_slice(&2_u16.to_le_bytes());
+    bytes[4..8].copy_from_slice(&timeline.to_le_bytes());
+    bytes[8..16].copy_from_slice(&(number * SEGMENT).to_le_bytes());
+    bytes[24..32].copy_from_slice(&SYSTEM_ID.to_le_bytes());
+    bytes[32..36].copy_from_slice(&u32::try_from(SEGMENT).unwrap().to_le_bytes());
+    bytes[100..100 + content.len()].copy_from_slice(content);
+    let path = world.path(&format!("data/pg_wal/{timeline:08X}00000000{number:08X}"));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn key(rest: &str) -> String {
+    format!("main/{SYSTEM_ID}/{rest}")
+}
+
+fn object(world: &World, objects: &[(String, PathBuf)], name: &str) -> PathBuf {
+    let found = objects.iter().find(|(key, _)| key.ends_with(name));
+    let (_, path) = found.unwrap_or_else(|| panic!("{name} in {}", world.config.display()));
+    path.clone()
+}
