@@ -16,68 +16,68 @@ use ha_runtime::secret::Unreadable;
 use serde::Deserialize;
 
 /// Where the settings are unless `--config` says otherwise.
-pub const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
+pub(crate) const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
 
 /// One cluster, as one host or one operator sees it.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The name of the cluster.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// The region whose nodes take over by themselves.
-    pub primary_region: Region,
+    pub(crate) primary_region: Region,
     /// Every node.
-    pub nodes: Vec<NodeSettings>,
+    pub(crate) nodes: Vec<NodeSettings>,
     /// The lease object's bucket.
-    pub lease: LeaseSettings,
+    pub(crate) lease: LeaseSettings,
     /// The times of the lease.
-    pub timing: Timing,
+    pub(crate) timing: Timing,
     /// What is allowed without asking.
-    pub policy: PolicySettings,
+    pub(crate) policy: PolicySettings,
     /// The Route 53 records, if they are moved.
-    pub dns: Option<DnsSettings>,
+    pub(crate) dns: Option<DnsSettings>,
     /// EC2, if a node's instance may be stopped as a fence.
     pub ec2: Option<Service>,
     /// How `promote` writes a row as a client would.
-    pub confirm: Option<ConfirmSettings>,
+    pub(crate) confirm: Option<ConfirmSettings>,
     /// The file with the key by which orders to agents are signed.
-    pub orders_key_file: PathBuf,
+    pub(crate) orders_key_file: PathBuf,
     /// This host, if it is a node.
-    pub host: Option<HostSettings>,
+    pub(crate) host: Option<HostSettings>,
 }
 
 /// A node, as every other node knows it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct NodeSettings {
+pub(crate) struct NodeSettings {
     /// Its name.
-    pub name: NodeId,
+    pub(crate) name: NodeId,
     /// Its region.
-    pub region: Region,
+    pub(crate) region: Region,
     /// Its availability zone.
-    pub zone: String,
+    pub(crate) zone: String,
     /// The host name or address of its PostgreSQL.
-    pub address: String,
+    pub(crate) address: String,
     /// The port of its PostgreSQL.
     #[serde(default = "postgres_port")]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Where its agent answers HTTP.
-    pub agent: SocketAddr,
+    pub(crate) agent: SocketAddr,
     /// Its EC2 instance, for fencing.
     #[serde(default)]
-    pub instance_id: Option<String>,
+    pub(crate) instance_id: Option<String>,
 }
 
 /// Where the lease is.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct LeaseSettings {
+pub(crate) struct LeaseSettings {
     /// A versioned bucket in a region that has no database.
-    pub bucket: String,
+    pub(crate) bucket: String,
     /// The bucket's region.
-    pub region: String,
+    pub(crate) region: String,
     /// Another address than AWS's own.
     #[serde(default)]
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     #[serde(default)]
     renew_every_secs: Option<f64>,
     #[serde(default)]
@@ -95,23 +95,23 @@ pub struct LeaseSettings {
 /// What is allowed without asking a person.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct PolicySettings {
+pub(crate) struct PolicySettings {
     /// How many bytes of log may be missing on a node that takes over by itself.
-    pub max_loss_bytes: u64,
+    pub(crate) max_loss_bytes: u64,
     /// For how long a primary may answer no write probe.
-    pub hang_after_secs: u32,
+    pub(crate) hang_after_secs: u32,
     /// For how long a primary may take to start.
-    pub start_within_secs: u32,
+    pub(crate) start_within_secs: u32,
     /// How many times in a minute a primary is started again in place.
-    pub restarts: u32,
+    pub(crate) restarts: u32,
     /// Whether an old primary is rewound or rebuilt by itself, or by `rejoin` only.
-    pub rejoin: Rejoin,
+    pub(crate) rejoin: Rejoin,
 }
 
 /// When an old primary comes back as a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rejoin {
+pub(crate) enum Rejoin {
     /// As soon as there is a primary to follow; what diverged is saved first.
     Automatic,
     /// When `failover-ctl rejoin` asks for it.
@@ -135,128 +135,128 @@ impl Default for PolicySettings {
 /// The records that follow the primary.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct DnsSettings {
+pub(crate) struct DnsSettings {
     /// The hosted zone.
-    pub zone_id: String,
+    pub(crate) zone_id: String,
     /// A region for the SDK; Route 53 itself has none.
-    pub region: String,
+    pub(crate) region: String,
     /// Another address than AWS's own.
     #[serde(default)]
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// The resolver that is asked whether the change has arrived; the system's unless set.
     #[serde(default)]
-    pub resolver: Option<SocketAddr>,
+    pub(crate) resolver: Option<SocketAddr>,
     /// The writer record, such as `db.example.internal`.
-    pub writer: String,
+    pub(crate) writer: String,
     /// The time to live of both records, in seconds.
     #[serde(default = "record_ttl")]
-    pub ttl_secs: u32,
+    pub(crate) ttl_secs: u32,
     /// The API's record, which moves when the region changes.
     #[serde(default)]
-    pub api: Option<ApiRecord>,
+    pub(crate) api: Option<ApiRecord>,
 }
 
 /// The API's record.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ApiRecord {
+pub(crate) struct ApiRecord {
     /// The record, such as `api.example.com`.
-    pub name: String,
+    pub(crate) name: String,
     /// For each region, the address or name that the record should have while the primary is there.
-    pub targets: BTreeMap<Region, String>,
+    pub(crate) targets: BTreeMap<Region, String>,
 }
 
 /// How `promote` writes a row as a client would.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ConfirmSettings {
+pub(crate) struct ConfirmSettings {
     /// The role.
-    pub user: String,
+    pub(crate) user: String,
     /// The file with its password.
-    pub password_file: PathBuf,
+    pub(crate) password_file: PathBuf,
     /// The database.
-    pub database: String,
+    pub(crate) database: String,
     /// How far the server must prove who it is.
     #[serde(default = "verified")]
-    pub sslmode: SslMode,
+    pub(crate) sslmode: SslMode,
     /// The authorities to trust, instead of the system's.
     #[serde(default)]
-    pub root_certificate: Option<PathBuf>,
+    pub(crate) root_certificate: Option<PathBuf>,
 }
 
 /// What a node has and an operator's machine has not.
 #[derive(Clone, Debug)]
-pub struct HostSettings {
+pub(crate) struct HostSettings {
     /// This node.
-    pub node: NodeSettings,
+    pub(crate) node: NodeSettings,
     /// Its PostgreSQL.
-    pub postgres: PostgresSettings,
+    pub(crate) postgres: PostgresSettings,
     /// Where guard listens, and what keeps PostgreSQL from starting without it.
-    pub guard: GuardSettings,
+    pub(crate) guard: GuardSettings,
     /// Where the agent keeps what must survive it.
-    pub agent: AgentSettings,
+    pub(crate) agent: AgentSettings,
 }
 
 /// This host's PostgreSQL.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct PostgresSettings {
+pub(crate) struct PostgresSettings {
     /// Where `postgres`, `pg_rewind` and `pg_basebackup` are.
-    pub bin_directory: PathBuf,
+    pub(crate) bin_directory: PathBuf,
     /// `postgresql.conf`, outside of the data directory.
-    pub config_file: PathBuf,
+    pub(crate) config_file: PathBuf,
     /// The data directory.
-    pub data_directory: PathBuf,
+    pub(crate) data_directory: PathBuf,
     /// Where the Unix socket is, through which the agent asks.
-    pub socket_directory: PathBuf,
+    pub(crate) socket_directory: PathBuf,
     /// The port, which is also in the socket's name.
     #[serde(default = "postgres_port")]
-    pub port: u16,
+    pub(crate) port: u16,
     /// The database to connect to, locally and for `pg_rewind`.
     #[serde(default = "postgres_name")]
-    pub database: String,
+    pub(crate) database: String,
     /// The local role, by peer authentication.
     #[serde(default = "postgres_name")]
-    pub user: String,
+    pub(crate) user: String,
     /// The role that standbys stream as.
-    pub replication_user: String,
+    pub(crate) replication_user: String,
     /// The file with its password.
-    pub replication_password_file: PathBuf,
+    pub(crate) replication_password_file: PathBuf,
     /// The role that `pg_rewind` connects as.
-    pub rewind_user: String,
+    pub(crate) rewind_user: String,
     /// The file with its password.
-    pub rewind_password_file: PathBuf,
+    pub(crate) rewind_password_file: PathBuf,
     /// How far another node's server must prove who it is.
     #[serde(default = "verified")]
-    pub sslmode: SslMode,
+    pub(crate) sslmode: SslMode,
     /// The authorities to trust, instead of the system's.
     #[serde(default)]
-    pub root_certificate: Option<PathBuf>,
+    pub(crate) root_certificate: Option<PathBuf>,
     /// PostgreSQL's `restore_command`, where this host can read the archive.
     #[serde(default)]
-    pub restore_command: Option<String>,
+    pub(crate) restore_command: Option<String>,
 }
 
 /// Guard's part.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct GuardSettings {
+pub(crate) struct GuardSettings {
     /// systemd's RuntimeDirectory: it is gone after a boot.
-    pub runtime_directory: PathBuf,
+    pub(crate) runtime_directory: PathBuf,
     /// A watchdog device to feed while guard turns, such as `/dev/watchdog`.
     #[serde(default)]
-    pub watchdog: Option<PathBuf>,
+    pub(crate) watchdog: Option<PathBuf>,
 }
 
 /// The agent's part.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct AgentSettings {
+pub(crate) struct AgentSettings {
     /// Where the highest record seen, markers and diverged log are kept.
-    pub state_directory: PathBuf,
+    pub(crate) state_directory: PathBuf,
     /// Where the agent answers HTTP; the node's `agent` address unless set.
     #[serde(default)]
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// The settings as a person writes them.
@@ -288,7 +288,7 @@ struct Written {
 
 /// Settings that cannot be right. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     /// The file cannot be used at all.
     #[error(transparent)]
     Unusable(#[from] Unusable),
@@ -315,7 +315,7 @@ pub enum Wrong {
 
 impl Wrong {
     /// Returns the error of a setting that is out of place.
-    pub fn setting(setting: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn setting(setting: &'static str, why: impl Into<String>) -> Self {
         Self::Setting {
             setting,
             why: why.into(),
@@ -345,12 +345,12 @@ impl Settings {
     /// # Errors
     ///
     /// [`Wrong`], which names the setting, the reason and the remedy.
-    pub fn read(path: &Path) -> Result<Self, Wrong> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
         Self::check(ha_runtime::config::read(path)?)
     }
 
     /// Returns the node with this name.
-    pub fn node(&self, name: &NodeId) -> Option<&NodeSettings> {
+    pub(crate) fn node(&self, name: &NodeId) -> Option<&NodeSettings> {
         self.nodes.iter().find(|it| it.name == *name)
     }
 
@@ -359,7 +359,7 @@ impl Settings {
     /// # Errors
     ///
     /// [`Wrong`] on an operator's machine, whose settings name no node.
-    pub fn this_host(&self) -> Result<&HostSettings, Wrong> {
+    pub(crate) fn this_host(&self) -> Result<&HostSettings, Wrong> {
         let missing = || {
             Wrong::setting(
                 "node",
@@ -370,12 +370,12 @@ impl Settings {
     }
 
     /// Says whether a node takes over without being told.
-    pub fn is_automatic(&self, node: &NodeSettings) -> bool {
+    pub(crate) fn is_automatic(&self, node: &NodeSettings) -> bool {
         node.region == self.primary_region
     }
 
     /// Returns how this node's agent behaves.
-    pub fn for_agent(&self, node: &NodeSettings) -> agent::Settings {
+    pub(crate) fn for_agent(&self, node: &NodeSettings) -> agent::Settings {
         let policy = Policy {
             term: self.timing.term,
             automatic: self.is_automatic(node),
@@ -555,7 +555,7 @@ fn host(
 
 impl LeaseSettings {
     /// Returns how the bucket is reached.
-    pub fn service(&self) -> Service {
+    pub(crate) fn service(&self) -> Service {
         Service {
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),
@@ -603,28 +603,28 @@ impl LeaseSettings {
 
 impl HostSettings {
     /// Returns where guard listens.
-    pub fn guard_socket(&self) -> PathBuf {
+    pub(crate) fn guard_socket(&self) -> PathBuf {
         self.guard.runtime_directory.join("guard.sock")
     }
 
     /// Returns the file without which PostgreSQL refuses to start, and which `postgresql.conf`
     /// includes.
-    pub fn guard_conf(&self) -> PathBuf {
+    pub(crate) fn guard_conf(&self) -> PathBuf {
         self.guard.runtime_directory.join("guard.conf")
     }
 
     /// Returns the settings of replication, which the agent writes.
-    pub fn replication_conf(&self) -> PathBuf {
+    pub(crate) fn replication_conf(&self) -> PathBuf {
         self.agent.state_directory.join("replication.conf")
     }
 
     /// Returns the marker that stands while the data directory is being rewound or rebuilt.
-    pub fn rewinding_marker(&self) -> PathBuf {
+    pub(crate) fn rewinding_marker(&self) -> PathBuf {
         self.agent.state_directory.join("rewinding")
     }
 
     /// Returns one of PostgreSQL's programs.
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.postgres.bin_directory.join(name)
     }
 }

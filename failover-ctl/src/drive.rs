@@ -31,6 +31,7 @@ use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::{Order, What};
 use crate::world::postgres::ServerSaid;
+use crate::world::route53::Records;
 
 /// How often the loop turns when nothing happens.
 const TURN: Duration = Duration::from_millis(100);
@@ -42,6 +43,10 @@ const FRESH_PROBE: Duration = Duration::from_secs(3);
 
 /// How often a standby that does not stream is compared with its primary's history.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
+
+/// How often a record that could not be moved is tried again: Route 53 throttles at five calls a second
+/// for an account.
+const RECORD_EVERY: Duration = Duration::from_secs(3);
 
 /// How long walsenders may drain when a standby is ended to be rewound.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -88,6 +93,8 @@ pub(crate) struct Driver {
     following: Following,
     remembered: Epoch,
     last_said: String,
+    /// The epoch under which the records were last sent on their way.
+    pointed: Option<Epoch>,
 }
 
 /// What is under way to make this node follow.
@@ -127,6 +134,7 @@ impl Driver {
             following: Following::default(),
             remembered: Epoch::default(),
             last_said: String::new(),
+            pointed: None,
         };
         (driver, happens)
     }
@@ -165,7 +173,47 @@ impl Driver {
             feed: self.core.deadline(),
             order,
         });
+        self.point_records(now, &look);
         self.show(now, &look);
+    }
+
+    /// Moves the DNS records to this node once it accepts writes, and tries until it has, or until the
+    /// lease is another's. Clients do not wait for it: they take several hosts.
+    fn point_records(&mut self, now: Moment, look: &Look) {
+        let epoch = self.core.lease(now).map(|(it, _)| it.epoch);
+        if look.primary.is_none() || !self.core.is_primary(now) || self.pointed == epoch {
+            return;
+        }
+        self.pointed = epoch;
+        let (Some(dns), Some(epoch)) = (self.settings.dns.clone(), epoch) else {
+            return;
+        };
+        let wanted = Records::wanted(&self.settings, &self.host.node);
+        let shown = self.with.shown.subscribe();
+        self.with.tasks.start("point records", |stop| async move {
+            let records = Records::open(&dns).await;
+            for (name, target) in wanted {
+                while let Err(error) = records.point(&name, &target, epoch).await {
+                    warn!(
+                        error = format!("{error:#}"),
+                        name, "a record is not moved yet"
+                    );
+                    let current = shown
+                        .borrow()
+                        .status
+                        .as_ref()
+                        .and_then(|it| it.lease.clone());
+                    if current.is_some_and(|it| it.record.epoch != epoch) {
+                        return;
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = time::sleep(RECORD_EVERY) => {}
+                    }
+                }
+                info!(name, target, %epoch, "the record points here");
+            }
+        });
     }
 
     /// Hands an event to the core, and carries out what it answers.
@@ -298,7 +346,9 @@ impl Driver {
             armed: report.armed,
             wants_renewal_since: report.wants_renewal_since,
             primary,
-            silent_for: self.heard_at.map_or(Duration::ZERO, |it| now.shortest_since(it)),
+            silent_for: self
+                .heard_at
+                .map_or(Duration::ZERO, |it| now.shortest_since(it)),
             starting,
         }
     }
@@ -523,6 +573,10 @@ impl Driver {
             What::Rejoin { rebuild } => {
                 if self.core.holds() {
                     return Err("this node holds the lease".to_owned());
+                }
+                let current = self.core.lease(now).map(|(it, _)| it.epoch);
+                if current != Some(order.planned) {
+                    return Err("the lease has another epoch by now: try again".to_owned());
                 }
                 self.following.asked = true;
                 self.following.rebuild |= rebuild;

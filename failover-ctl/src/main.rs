@@ -6,10 +6,13 @@ mod config;
 mod data_directory;
 mod drive;
 mod error;
+mod execute;
 mod follow;
 mod guard;
 mod http;
+mod journal;
 mod metrics;
+mod observe;
 mod output;
 mod status;
 mod world;
@@ -20,7 +23,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use ha_runtime::telemetry::{self, LogFormat};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Plan};
 use crate::config::Settings;
 use crate::error::Failure;
 
@@ -65,7 +68,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
         match cli.command {
             Command::Agent => command::agent::run(settings).await,
             Command::Init { holder } => command::init::run(&settings, &holder).await,
-            _ => Ok(()),
+            Command::Status { json } => command::status::run(&settings, json).await,
+            Command::Plan(Plan::Promote(asked)) => command::promote::plan(&settings, &asked).await,
+            Command::Promote(asked) => command::promote::run(&settings, &asked).await,
+            Command::Resume { json } => command::promote::resume(&settings, json).await,
+            Command::History { json } => command::history::run(&settings, json).await,
+            Command::Rejoin { node, rebuild } => {
+                command::rejoin::run(&settings, &node, rebuild).await
+            }
+            Command::Guard | Command::GuardExec { .. } => Ok(()),
         }
     })
 }

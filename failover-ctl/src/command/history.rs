@@ -1,0 +1,63 @@
+//! `failover-ctl history`: what was decided, when, and from what evidence.
+
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::journal::{self, Journal};
+use crate::output;
+use crate::world::lease_store::LeaseStore;
+
+/// Shows every operation, oldest first.
+pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let store = LeaseStore::open(settings).await;
+    let journals = journal::all(&store).await?;
+    if json {
+        let text = serde_json::to_string_pretty(&journals).map_err(anyhow::Error::from)?;
+        output::data(&text);
+        return Ok(());
+    }
+    if journals.is_empty() {
+        output::say(
+            "no operation was ever begun; failovers that nodes carried out are in their logs",
+        );
+    }
+    for journal in &journals {
+        output::data(&describe(journal));
+    }
+    Ok(())
+}
+
+/// Returns an operation as a person reads it.
+pub(crate) fn describe(journal: &Journal) -> String {
+    let ended = journal.ended_at.as_deref().unwrap_or("not ended");
+    let mut text = format!(
+        "operation {} by {}\n  began {}, {}\n{}\n",
+        journal.id,
+        journal.operator,
+        journal.began_at,
+        if journal.ended_at.is_some() {
+            format!("ended {ended}")
+        } else {
+            ended.to_owned()
+        },
+        journal.plan
+    );
+    for accepted in &journal.accepted {
+        text.push_str(&format!("  accepted: {accepted}\n"));
+    }
+    for entry in &journal.entries {
+        let what = journal
+            .plan
+            .steps
+            .get(entry.step)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let mark = if entry.done { "done" } else { "NOT DONE" };
+        text.push_str(&format!(
+            "  {}  {mark}  {}. {what}\n      {}\n",
+            entry.ended_at.as_deref().unwrap_or(&entry.began_at),
+            entry.step + 1,
+            entry.evidence.as_deref().unwrap_or("cut off")
+        ));
+    }
+    text
+}
