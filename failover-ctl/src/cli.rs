@@ -90,6 +90,10 @@ pub(crate) enum Plan {
 
 /// What a promotion needs to know.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 pub(crate) struct Promote {
     /// The node, or the region whose most advanced node is meant.
     #[arg(long, value_name = "NODE|REGION")]

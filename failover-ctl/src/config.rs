@@ -241,7 +241,7 @@ pub(crate) struct PostgresSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct GuardSettings {
-    /// systemd's RuntimeDirectory: it is gone after a boot.
+    /// systemd's `RuntimeDirectory`: it is gone after a boot.
     pub(crate) runtime_directory: PathBuf,
     /// A watchdog device to feed while guard turns, such as `/dev/watchdog`.
     #[serde(default)]

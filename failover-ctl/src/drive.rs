@@ -150,7 +150,7 @@ impl Driver {
                 () = stop.cancelled() => return,
                 Some(event) = happens.recv() => self.take_in(event),
                 heard = self.with.guard.hear() => match heard {
-                    Ok(report) => self.heard_guard(&report),
+                    Ok(report) => heard_guard(&report),
                     Err(error) => warn!(%error, "guard could not be heard"),
                 },
                 Some((order, answer)) = self.with.orders.recv() => {
@@ -280,15 +280,6 @@ impl Driver {
                 error = format!("{error:#}"),
                 "the highest record could not be kept"
             ),
-        }
-    }
-
-    fn heard_guard(&mut self, report: &Report) {
-        if let Some(why) = &report.refused {
-            warn!(
-                why = why as &dyn std::error::Error,
-                "guard did not carry out an order"
-            );
         }
     }
 
@@ -442,7 +433,10 @@ impl Driver {
         }
         let directory = match directory {
             Directory::Standby if self.following.rewind => Directory::Primary,
-            other => other,
+            found @ (Directory::Empty
+            | Directory::Primary
+            | Directory::Standby
+            | Directory::Rewinding) => found,
         };
         let rebuild = self.following.rebuild;
         self.begin("rewinding or copying the data directory", async move {
@@ -720,6 +714,15 @@ impl Driver {
             },
             following: self.following.busy.map(str::to_owned),
         }
+    }
+}
+
+fn heard_guard(report: &Report) {
+    if let Some(why) = &report.refused {
+        warn!(
+            why = why as &dyn std::error::Error,
+            "guard did not carry out an order"
+        );
     }
 }
 

@@ -125,7 +125,7 @@ impl Failure {
                 Some("`failover-ctl status` shows how far it is; choose another node, or wait")
             }
             Self::PrimaryHealthy(_) => Some(
-                "a planned change loses nothing: use `failover-ctl switchover`; to promote all the same, stop it first",
+                "`promote` is for a primary that is lost; to move away from one that answers, stop its host first",
             ),
             Self::WouldLose { .. } => Some(
                 "wait for the standby to receive more, or accept it by name: `--accept-loss BYTES`",

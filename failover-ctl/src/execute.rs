@@ -79,7 +79,7 @@ impl<'a> Executor<'a> {
             };
             held.began(at).await.map_err(unfinished)?;
             output::say(&format!("{}. {step}", at + 1));
-            match self.with_beats(&plan, &step, &mut held).await {
+            match Box::pin(self.with_beats(&plan, &step, &mut held)).await {
                 Ok(evidence) => {
                     output::say(&format!("   {evidence}"));
                     held.ended(true, evidence).await.map_err(unfinished)?;
@@ -214,7 +214,11 @@ impl<'a> Executor<'a> {
         if !is_taken(&self.agents.status(target).await?, plan) {
             let fence = plan.steps.iter().find_map(|it| match it {
                 Step::Fence { by, .. } => Some(*by),
-                _ => None,
+                Step::CatchUp { .. }
+                | Step::TakeLease { .. }
+                | Step::Promote { .. }
+                | Step::PointRecord { .. }
+                | Step::ConfirmWrite { .. } => None,
             });
             let order = Order {
                 cluster: self.settings.cluster.clone(),

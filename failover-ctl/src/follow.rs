@@ -60,7 +60,7 @@ impl Follower {
             quoted(&self.conninfo(&host.postgres.replication_user, None)),
         );
         if let Some(command) = &host.postgres.restore_command {
-            text.push_str(&format!("restore_command = '{}'\n", quoted(command)));
+            text.extend(["restore_command = '", &quoted(command), "'\n"]);
         }
         let path = host.replication_conf();
         if fs::read_to_string(&path).is_ok_and(|it| it == text) {
@@ -231,10 +231,10 @@ impl Follower {
             sslmode(postgres.sslmode),
         );
         if let Some(certificate) = &postgres.root_certificate {
-            text.push_str(&format!(" sslrootcert={}", certificate.display()));
+            text.extend([" sslrootcert=", &certificate.to_string_lossy()]);
         }
         if let Some(database) = database {
-            text.push_str(&format!(" dbname={database}"));
+            text.extend([" dbname=", database]);
         }
         text
     }
@@ -257,7 +257,7 @@ impl Follower {
         ] {
             let password = Secret::from_file(file)?;
             let escaped = password.reveal().replace('\\', "\\\\").replace(':', "\\:");
-            text.push_str(&format!("*:*:*:{user}:{escaped}\n"));
+            text.extend(["*:*:*:", user, ":", &escaped, "\n"]);
         }
         let path = self.password_file();
         if fs::read_to_string(&path).is_ok_and(|it| it == text) {

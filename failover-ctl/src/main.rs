@@ -66,7 +66,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .context("could not start")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Agent => command::agent::run(settings).await,
+            Command::Agent => Box::pin(command::agent::run(settings)).await,
             Command::Init { holder } => command::init::run(&settings, &holder).await,
             Command::Status { json } => command::status::run(&settings, json).await,
             Command::Plan(Plan::Promote(asked)) => command::promote::plan(&settings, &asked).await,

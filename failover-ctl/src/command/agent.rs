@@ -65,14 +65,14 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
     let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
     let (said, says) = watch::channel(ServerSaid::Nothing);
-    let (shown, shows) = watch::channel(Shown::default());
+    let (show, shown) = watch::channel(Shown::default());
     let (ordered, orders) = mpsc::channel(8);
     let with = Connections {
         store,
         guard,
         said: says,
         orders,
-        shown,
+        shown: show,
         metrics,
         tasks: tasks.clone(),
     };
@@ -85,7 +85,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     });
     tasks.start("drive", |stop| driver.run(happens, stop));
     let front = Front {
-        shown: shows,
+        shown,
         orders: ordered,
         key,
     };
@@ -134,7 +134,7 @@ async fn check_store(
 fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
     let data = &host.postgres.data_directory;
     let version = fs::read_to_string(data.join("PG_VERSION"));
-    let entries = fs::read_dir(data).map(|it| it.count()).unwrap_or(0);
+    let entries = fs::read_dir(data).map_or(0, Iterator::count);
     match version {
         Ok(version) => {
             let program = host.program("postgres");

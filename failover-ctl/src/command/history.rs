@@ -29,8 +29,8 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> 
 /// Returns an operation as a person reads it.
 pub(crate) fn describe(journal: &Journal) -> String {
     let ended = journal.ended_at.as_deref().unwrap_or("not ended");
-    let mut text = format!(
-        "operation {} by {}\n  began {}, {}\n{}\n",
+    let mut lines = vec![format!(
+        "operation {} by {}\n  began {}, {}\n{}",
         journal.id,
         journal.operator,
         journal.began_at,
@@ -40,9 +40,9 @@ pub(crate) fn describe(journal: &Journal) -> String {
             ended.to_owned()
         },
         journal.plan
-    );
+    )];
     for accepted in &journal.accepted {
-        text.push_str(&format!("  accepted: {accepted}\n"));
+        lines.push(format!("  accepted: {accepted}"));
     }
     for entry in &journal.entries {
         let what = journal
@@ -52,12 +52,12 @@ pub(crate) fn describe(journal: &Journal) -> String {
             .map(ToString::to_string)
             .unwrap_or_default();
         let mark = if entry.done { "done" } else { "NOT DONE" };
-        text.push_str(&format!(
-            "  {}  {mark}  {}. {what}\n      {}\n",
+        lines.push(format!(
+            "  {}  {mark}  {}. {what}\n      {}",
             entry.ended_at.as_deref().unwrap_or(&entry.began_at),
             entry.step + 1,
             entry.evidence.as_deref().unwrap_or("cut off")
         ));
     }
-    text
+    lines.join("\n")
 }

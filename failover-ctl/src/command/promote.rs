@@ -3,7 +3,9 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
+use ha_core::NodeId;
 use ha_core::failover::plan::{Fence, Plan, Step};
+use ha_core::lease::LeaseRecord;
 
 use crate::cli::Promote;
 use crate::command::history;
@@ -13,7 +15,7 @@ use crate::execute::Executor;
 use crate::journal::{Held, Journal};
 use crate::observe::{self, Cluster};
 use crate::output;
-use crate::status::Role;
+use crate::status::{NodeStatus, Role};
 use crate::world::agents::Agents;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::OrdersKey;
@@ -37,7 +39,12 @@ pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Fail
     output::say(&plan.to_string());
     let accepted = accept(&plan, asked)?;
     let held = Held::begin(&store, Journal::new(plan, accepted)).await?;
-    finish(Executor::new(settings, agents, key), held, asked.json).await
+    Box::pin(finish(
+        Executor::new(settings, agents, key),
+        held,
+        asked.json,
+    ))
+    .await
 }
 
 /// Continues what was cut off.
@@ -47,11 +54,16 @@ pub(crate) async fn resume(settings: &Settings, json: bool) -> Result<(), Failur
     output::say("looking whether anybody is at work: 10 s");
     let held = Held::resume(&store).await?;
     output::say(&held.journal.plan.to_string());
-    finish(Executor::new(settings, Agents::new(), key), held, json).await
+    Box::pin(finish(
+        Executor::new(settings, Agents::new(), key),
+        held,
+        json,
+    ))
+    .await
 }
 
 async fn finish(executor: Executor<'_>, held: Held, json: bool) -> Result<(), Failure> {
-    let journal = executor.run(held).await?;
+    let journal = Box::pin(executor.run(held)).await?;
     if json {
         output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {
@@ -68,10 +80,6 @@ fn make(cluster: &Cluster<'_>, asked: &Promote) -> Result<Plan, Failure> {
     let record = cluster
         .record()
         .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
-    let not_promotable = |why: String| Failure::NotPromotable {
-        node: name.to_string(),
-        why,
-    };
     let from = record.holder.node.clone();
     if from == name {
         return Err(Failure::AlreadyPrimary(name.to_string()));
@@ -82,37 +90,7 @@ fn make(cluster: &Cluster<'_>, asked: &Promote) -> Result<Plan, Failure> {
     {
         return Err(Failure::PrimaryHealthy(from.to_string()));
     }
-    let Some(status) = cluster.status(&name) else {
-        return Err(not_promotable("its agent does not answer".to_owned()));
-    };
-    let Some(own) = status.progress else {
-        return Err(not_promotable(format!(
-            "it is {}, and not a consistent standby",
-            status.role
-        )));
-    };
-    if let Some(last) = record.position
-        && own.timeline != last.timeline
-    {
-        let why = format!(
-            "it is on timeline {}, and the last primary wrote on {}",
-            own.timeline, last.timeline
-        );
-        return Err(not_promotable(why));
-    }
-    let better = cluster.statuses().find(|it| {
-        let there = it.progress.filter(|it| it.timeline == own.timeline);
-        there.is_some_and(|it| it.received > own.received)
-    });
-    if let Some(better) = better {
-        let received = better.progress.map(|it| it.received).unwrap_or_default();
-        let why = format!(
-            "it is behind: `{}` has {} bytes more of the log, so promote that one, or stop it first",
-            better.node,
-            received.bytes_since(own.received)
-        );
-        return Err(not_promotable(why));
-    }
+    let status = promotable(cluster, &name, record)?;
     let loss = cluster.loss(status);
     let epoch = record.epoch.next();
     let by = match (asked.unfenced, asked.stop_instance) {
@@ -170,6 +148,50 @@ fn make(cluster: &Cluster<'_>, asked: &Promote) -> Result<Plan, Failure> {
         loss,
         steps,
     })
+}
+
+/// Checks that a node can be promoted without losing what another one has.
+fn promotable<'a>(
+    cluster: &'a Cluster<'_>,
+    name: &NodeId,
+    record: &LeaseRecord,
+) -> Result<&'a NodeStatus, Failure> {
+    let not_promotable = |why: String| Failure::NotPromotable {
+        node: name.to_string(),
+        why,
+    };
+    let Some(status) = cluster.status(name) else {
+        return Err(not_promotable("its agent does not answer".to_owned()));
+    };
+    let Some(own) = status.progress else {
+        return Err(not_promotable(format!(
+            "it is {}, and not a consistent standby",
+            status.role
+        )));
+    };
+    if let Some(last) = record.position
+        && own.timeline != last.timeline
+    {
+        let why = format!(
+            "it is on timeline {}, and the last primary wrote on {}",
+            own.timeline, last.timeline
+        );
+        return Err(not_promotable(why));
+    }
+    let better = cluster.statuses().find(|it| {
+        let there = it.progress.filter(|it| it.timeline == own.timeline);
+        there.is_some_and(|it| it.received > own.received)
+    });
+    if let Some(better) = better {
+        let received = better.progress.map(|it| it.received).unwrap_or_default();
+        let why = format!(
+            "it is behind: `{}` has {} bytes more of the log, so promote that one, or stop it first",
+            better.node,
+            received.bytes_since(own.received)
+        );
+        return Err(not_promotable(why));
+    }
+    Ok(status)
 }
 
 fn show(plan: &Plan, json: bool) -> Result<(), Failure> {

@@ -214,10 +214,10 @@ fn state(status: &NodeStatus) -> String {
 }
 
 fn lease_line(cluster: &Cluster<'_>) -> String {
-    let mut line = String::new();
-    if let Err(why) = &cluster.lease {
-        line.push_str(&format!("lease store: {why}\n"));
-    }
+    let mut line = match &cluster.lease {
+        Err(why) => format!("lease store: {why}\n"),
+        Ok(_) => String::new(),
+    };
     let Some(record) = cluster.record() else {
         line.push_str("lease: none; run `failover-ctl init` on the node that has the database");
         return line;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::InstanceStateName;
+use aws_sdk_ec2::types::{InstanceStateName, Reservation};
 use ha_runtime::aws::{self, Patience, Retries, Service};
 use tokio::time::{self, Instant};
 
@@ -48,7 +48,10 @@ pub(crate) async fn stop_instance(service: &Service, instance: &str) -> anyhow::
         let answer = answer
             .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
             .context("EC2 did not say whether it is stopped")?;
-        let instances = answer.reservations().iter().flat_map(|it| it.instances());
+        let instances = answer
+            .reservations()
+            .iter()
+            .flat_map(Reservation::instances);
         let states: Vec<_> = instances
             .filter_map(|it| it.state()?.name().cloned())
             .collect();

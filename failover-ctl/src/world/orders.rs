@@ -85,8 +85,7 @@ impl OrdersKey {
     pub(crate) fn sign(&self, order: &Order) -> anyhow::Result<(Vec<u8>, String)> {
         let body = serde_json::to_vec(order).context("could not write the order")?;
         let tag = hmac::sign(&self.0, &body);
-        let signature = tag.as_ref().iter().map(|it| format!("{it:02x}")).collect();
-        Ok((body, signature))
+        Ok((body, hex(tag.as_ref())))
     }
 
     /// Returns the order, if its signature is right.
@@ -95,6 +94,14 @@ impl OrdersKey {
         hmac::verify(&self.0, body, &tag).ok()?;
         serde_json::from_slice(body).ok()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |it: u8| char::from_digit(it.into(), 16).unwrap_or_default();
+    bytes
+        .iter()
+        .flat_map(|it| [digit(it >> 4), digit(it & 15)])
+        .collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -31,9 +31,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Over how long the highest rate is kept.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
 
-/// The time between two samples of the rate. Backends report their row counts once a second
-/// (`PGSTAT_MIN_INTERVAL`), so a shorter one would see steps.
-const RATE_SAMPLE: Duration = Duration::from_secs(2);
+/// The time between two samples of the rate: short, so that a load which has just begun counts before
+/// the next renewal.
+const RATE_SAMPLE: Duration = Duration::from_millis(500);
 
 /// What the server said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

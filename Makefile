@@ -1,0 +1,53 @@
+# What a person types. `make demo` and `make test` do all of the set-up that they need.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export CAUSEWAY_MOTO ?= $(CURDIR)/.venv/bin/moto_server
+
+.PHONY: help setup build demo test test-unit test-e2e check fmt lint doc tidy deny clean-lab
+
+help:           ## show this list
+	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup:          ## install what a fresh Debian 12 lacks; a moment when nothing is missing
+	@./scripts/setup
+
+build: setup    ## build every program
+	cargo build --workspace --bins
+
+demo: build     ## lose a zone, an agent and a region, and draw what happened
+	target/debug/lab demo --report-directory target/demo
+
+test: setup test-unit test-e2e  ## every test that a change has to pass
+
+test-unit:      ## decisions, simulation, and each program by itself
+	cargo build --workspace --bins
+	cargo nextest run --workspace --profile ci
+	cargo test --workspace --doc --quiet
+
+test-e2e:       ## the whole platform, one story at a time
+	cargo build --workspace --bins
+	cargo nextest run --workspace --profile e2e
+
+check: setup fmt lint doc tidy  ## what a machine can see without running anything
+
+fmt:            ## formatting
+	cargo fmt --all --check
+
+lint:           ## clippy, with warnings as errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:            ## documentation builds, and its links resolve
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+tidy:           ## the rules that no linter knows
+	cargo run --quiet -p xtask -- tidy
+
+deny:           ## licences and advisories (needs cargo-deny, and its database from the network)
+	cargo deny check
+
+clean-lab: build  ## end a lab that was left running
+	target/debug/lab down
