@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::App;
@@ -89,20 +89,14 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
     let status = response.status();
     let took = began.elapsed();
     count(&app, &method, route, status, took);
-    let kind = problem.as_ref().map_or("", |it| it.kind().name());
+    let problem = problem.as_ref().map(|it| it.kind().name());
     let id = request_id.to_str().unwrap_or_default();
-    macro_rules! line {
-        ($level:ident) => {
-            $level!(
-                %method, path, status = status.as_u16(), ms = took.as_millis(), problem = kind,
-                request_id = id, trace_id, "request"
-            )
-        };
-    }
-    match status.as_u16() {
-        500.. => line!(warn),
-        400.. => line!(info),
-        _ => line!(debug),
+    let (path, status, ms) = (path.as_str(), status.as_u16(), took.as_millis());
+    // What a caller did wrong is the caller's to log.
+    if status >= 500 {
+        warn!(%method, path, status, ms, problem, request_id = id, trace_id, "request failed");
+    } else {
+        debug!(%method, path, status, ms, problem, request_id = id, trace_id, "request");
     }
     write_headers(&app, &mut response, request_id);
     response
@@ -212,19 +206,16 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(id).unwrap_or_else(|_never| HeaderValue::from_static("unknown"))
 }
 
-/// Returns the trace that the request is a part of, from a W3C `traceparent`, or nothing.
-fn trace_id(headers: &HeaderMap) -> String {
-    let text = headers.get(TRACEPARENT).and_then(|it| it.to_str().ok());
-    let mut parts = text.unwrap_or_default().split('-');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(version), Some(trace), Some(parent), Some(_flags))
-            if version.len() == 2
-                && trace.len() == 32
-                && parent.len() == 16
-                && trace.bytes().all(|it| it.is_ascii_hexdigit()) =>
-        {
-            trace.to_owned()
-        }
-        _ => String::new(),
-    }
+/// Returns the trace that the request is a part of, from a W3C `traceparent`.
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, _flags, ..] = parts.as_slice() else {
+        return None;
+    };
+    let is_well_formed = version.len() == 2
+        && trace.len() == 32
+        && parent.len() == 16
+        && trace.bytes().all(|it| it.is_ascii_hexdigit());
+    is_well_formed.then(|| (*trace).to_owned())
 }
