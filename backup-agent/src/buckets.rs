@@ -1,5 +1,7 @@
 //! All buckets together: when a thing is stored, and where it is found when a region is away.
 
+mod fetch;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,13 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use ha_runtime::aws::Patience;
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::error::Failure;
 use crate::memory::Memory;
 use crate::object_store::{Bucket, Created, ErrorKind, StoreError};
-use crate::seal::{Damaged, Fingerprint};
+use crate::seal::Fingerprint;
 
 /// What the log commands can wait for: a promotion waits on several of them in a row, and no
 /// connection inside of Europe takes longer than a tenth of this.
@@ -31,16 +33,6 @@ pub(crate) const LONG: Patience = Patience {
 
 /// For how long storing one log file is tried before PostgreSQL is told to come back.
 const STORE_FOR: Duration = Duration::from_secs(20);
-
-/// For how long fetching one log file is tried: a segment of a gigabyte through a narrow link.
-const FETCH_FOR: Duration = Duration::from_mins(10);
-
-/// How long the nearest bucket has before the next is asked as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(200);
-
-/// How much longer a file that one bucket does not have is looked for in those that have not
-/// answered: a 404 from the farthest region takes half of this, connecting included.
-const OTHERS_AFTER_ABSENT: Duration = Duration::from_millis(300);
 
 /// The buckets, nearest first.
 #[derive(Clone, Debug)]
@@ -181,80 +173,6 @@ impl Buckets {
             *last = Some(error);
         }
         Ok(())
-    }
-
-    /// Reads an object from the first bucket that gives it whole, and returns what `open` makes of
-    /// it. The next bucket is asked when one fails, when it has nothing, or after a moment.
-    pub(crate) async fn fetch<T>(
-        &self,
-        key: &str,
-        open: impl Fn(&[u8]) -> Result<T, Damaged>,
-    ) -> Result<T, Failure> {
-        let mut waiting: Vec<&Bucket> = self.all.iter().rev().collect();
-        // A bucket that was down a moment ago is asked last; `pop` takes from the end.
-        waiting.sort_by_key(|it| !self.memory.is_avoided(it.name()));
-        let mut found_wrong: Option<Failure> = None;
-        let mut last: Option<StoreError> = None;
-        let mut absent = 0;
-        let mut running = FuturesUnordered::new();
-        let ask = |bucket: &'_ Bucket| {
-            let bucket = bucket.clone();
-            async move { (bucket.name().to_owned(), bucket.read(key).await) }
-        };
-        running.extend(waiting.pop().map(ask));
-        let mut next_at = Instant::now() + HEDGE_AFTER;
-        let mut give_up_at = Instant::now() + FETCH_FOR;
-
-        while !running.is_empty() {
-            tokio::select! {
-                Some((name, read)) = running.next() => {
-                    match read {
-                        Ok(sealed) => match open(&sealed) {
-                            Ok(opened) => {
-                                self.memory.answered(&name);
-                                return Ok(opened);
-                            }
-                            Err(why) => {
-                                warn!(bucket = %name, %key, error = %chain(&why), "an object cannot be opened");
-                                found_wrong = Some(Failure::damaged(key)(why));
-                            }
-                        },
-                        Err(error) if error.kind() == ErrorKind::NotFound => {
-                            absent += 1;
-                            give_up_at = give_up_at.min(Instant::now() + OTHERS_AFTER_ABSENT);
-                        }
-                        Err(error) => {
-                            debug!(error = %chain(&error), "a bucket did not answer");
-                            self.memory.avoid(&name);
-                            last = Some(error);
-                        }
-                    }
-                    running.extend(waiting.pop().map(ask));
-                    next_at = Instant::now() + HEDGE_AFTER;
-                }
-                () = time::sleep_until(next_at), if !waiting.is_empty() => {
-                    running.extend(waiting.pop().map(ask));
-                    next_at = Instant::now() + HEDGE_AFTER;
-                }
-                () = time::sleep_until(give_up_at) => break,
-            }
-        }
-        if let Some(wrong) = found_wrong {
-            return Err(wrong);
-        }
-        if absent == self.all.len() {
-            return Err(Failure::NotArchived {
-                name: key.to_owned(),
-            });
-        }
-        let silent = || self.all.first().map(|it| it.silent("give", key));
-        let last = last.or_else(silent);
-        let last = last.ok_or(Failure::Internal("there are no buckets"))?;
-        Err(Failure::Unreachable {
-            what: key.to_owned(),
-            answered: absent,
-            last: Box::new(last),
-        })
     }
 
     /// Lists in every bucket, and returns those that answered with what they hold, or the last error

@@ -126,6 +126,41 @@ fn nothing_can_be_read(world: &World) {
     assert!(seen > 10, "{seen} files were looked at");
 }
 
+/// Money is moved between accounts, in transactions, while the files are read: whatever a page looked
+/// like when it was read, what is restored has all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_writes_is_consistent_once_it_is_replayed() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server
+        .sql(
+            "CREATE TABLE account AS SELECT g AS id, 100 AS balance FROM generate_series(1, 50000) g; \
+             CREATE INDEX ON account (id); CREATE TABLE moved (n int); \
+             CREATE PROCEDURE churn() LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..400 LOOP \
+             UPDATE account SET balance = balance + CASE WHEN id % 2 = 0 THEN 1 ELSE -1 END \
+             WHERE id BETWEEN n * 100 AND n * 100 + 199; \
+             INSERT INTO moved VALUES (n); COMMIT; END LOOP; END $$",
+        )
+        .await;
+
+    let (_, made) = tokio::join!(server.sql("CALL churn()"), world.run(&["backup"]));
+    made.ok();
+    let sums = "SELECT count(*), sum(balance), (SELECT count(*) FROM moved) FROM account";
+    let expected = server.sql(sums).await;
+    server.archive_all().await;
+
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .ok();
+    let restored = Server::start(&world, Path::new(&directory), 5433).await;
+    assert_eq!(restored.sql(sums).await, expected);
+    assert_eq!(expected, "50000|5000000|400");
+    let by_index = "SET enable_seqscan = off; SELECT balance FROM account WHERE id = 20000";
+    assert_eq!(restored.sql(by_index).await, server.sql(by_index).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn goes_on_without_a_bucket_and_says_so() {
     let mut world = World::new().await;
