@@ -1,0 +1,317 @@
+//! What cannot be right is refused before anything is touched, with the setting, the reason and the
+//! remedy.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up should stop where it is"
+)]
+
+mod store;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::store::{Honesty, Store};
+
+/// A node's settings, in a directory of their own.
+struct Host {
+    directory: tempfile::TempDir,
+    text: String,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self::with_store("http://127.0.0.1:9")
+    }
+
+    fn with_store(endpoint: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().display();
+        for name in ["data", "run", "state"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        fs::write(directory.path().join("orders.key"), "k".repeat(64)).unwrap();
+        fs::write(
+            directory.path().join("postgresql.conf"),
+            format!("include '{at}/run/guard.conf'\n"),
+        )
+        .unwrap();
+        let text = format!(
+            r#"
+cluster = "test"
+node = "a"
+primary-region = "eu-west-1"
+orders-key-file = "{at}/orders.key"
+
+[[nodes]]
+name = "a"
+region = "eu-west-1"
+zone = "eu-west-1a"
+address = "127.0.0.1"
+agent = "127.0.0.1:0"
+
+[[nodes]]
+name = "c"
+region = "eu-central-1"
+zone = "eu-central-1a"
+address = "127.0.0.2"
+agent = "127.0.0.2:0"
+
+[lease]
+bucket = "lease"
+region = "eu-north-1"
+endpoint = "{endpoint}"
+
+[postgres]
+bin-directory = "/usr/lib/postgresql/15/bin"
+config-file = "{at}/postgresql.conf"
+data-directory = "{at}/data"
+socket-directory = "{at}"
+replication-user = "replicator"
+replication-password-file = "{at}/replication.password"
+rewind-user = "rewinder"
+rewind-password-file = "{at}/rewind.password"
+
+[guard]
+runtime-directory = "{at}/run"
+
+[agent]
+state-directory = "{at}/state"
+"#
+        );
+        Self { directory, text }
+    }
+
+    /// Replaces a part of the settings, which must be there.
+    fn but(mut self, old: &str, new: &str) -> Self {
+        assert!(self.text.contains(old), "`{old}` is not in the settings");
+        self.text = self.text.replace(old, new);
+        self
+    }
+
+    /// Makes the data directory one, with this system identifier.
+    fn with_database(self, system_id: u64) -> Self {
+        let data = self.path().join("data");
+        let mut control = vec![0_u8; 512];
+        control[..8].copy_from_slice(&system_id.to_ne_bytes());
+        control[16..20].copy_from_slice(&1_u32.to_ne_bytes());
+        control[48..52].copy_from_slice(&1_u32.to_ne_bytes());
+        fs::create_dir(data.join("global")).unwrap();
+        fs::write(data.join("global/pg_control"), control).unwrap();
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let settings = self.path().join("failover-ctl.toml");
+        fs::write(&settings, &self.text).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_failover-ctl"))
+            .arg("--config")
+            .arg(settings)
+            .args(arguments)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "a-secret-that-must-not-show")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must be refused with `code`, and checks what it says.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], code: i32, says: &[&str]) {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for it in says {
+            assert!(said.contains(it), "`{it}` is not in:\n{said}");
+        }
+        assert!(!said.contains("a-secret-that-must-not-show"), "{said}");
+        let state = fs::read_dir(self.path().join("state")).unwrap().count();
+        assert!(state <= 1, "something other than the lock was written");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    let host = Host::new().but("cluster = \"test\"", "cluster = \"test\"\nclutser = \"x\"");
+    host.refuses(&["status"], 3, &["clutser", "unknown field"]);
+}
+
+#[test]
+fn times_that_contradict_each_other_are_explained() {
+    let host = Host::new().but("bucket = \"lease\"", "bucket = \"lease\"\nterm-secs = 9");
+    host.refuses(&["agent"], 3, &["`term-secs` is 9s", "must be at least"]);
+    let host = Host::new().but(
+        "bucket = \"lease\"",
+        "bucket = \"lease\"\nrenew-every-secs = 5",
+    );
+    host.refuses(&["agent"], 3, &["must survive two lost renewals"]);
+    let host = Host::new().but(
+        "bucket = \"lease\"",
+        "bucket = \"lease\"\nrenew-every-secs = -1",
+    );
+    host.refuses(
+        &["agent"],
+        3,
+        &["`lease.renew-every-secs` must be a number of seconds"],
+    );
+}
+
+#[test]
+fn a_node_that_is_not_among_the_nodes_is_refused() {
+    let host = Host::new().but("node = \"a\"", "node = \"z\"");
+    host.refuses(
+        &["agent"],
+        3,
+        &["`node` is `z`, which is not among `[[nodes]]`"],
+    );
+}
+
+#[test]
+fn a_lease_in_a_database_region_is_refused() {
+    let host = Host::new().but("region = \"eu-north-1\"", "region = \"eu-west-1\"");
+    host.refuses(
+        &["agent"],
+        3,
+        &["`lease.region`", "use a bucket in a third region"],
+    );
+}
+
+#[test]
+fn a_directory_that_is_no_data_directory_is_left_alone() {
+    let host = Host::new();
+    fs::write(host.path().join("data/thesis.txt"), "do not touch").unwrap();
+    host.refuses(
+        &["agent"],
+        3,
+        &["`postgres.data-directory`", "is not a data directory"],
+    );
+    assert!(host.path().join("data/thesis.txt").exists());
+}
+
+#[test]
+fn another_release_than_the_programs_is_refused() {
+    let host = Host::new().with_database(7);
+    fs::write(host.path().join("data/PG_VERSION"), "12\n").unwrap();
+    host.refuses(&["agent"], 3, &["`postgres.bin-directory`", "release 12"]);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let host = Host::new().but("agent = \"127.0.0.1:0\"", &format!("agent = \"{address}\""));
+    host.refuses(&["agent"], 3, &[&address, "is another agent running?"]);
+}
+
+#[test]
+fn a_short_orders_key_is_refused_and_not_shown() {
+    let host = Host::new();
+    fs::write(host.path().join("orders.key"), "hunter2").unwrap();
+    host.refuses(&["agent"], 3, &["`orders-key-file`", "less than 32 bytes"]);
+    assert!(!String::from_utf8_lossy(&host.run(&["agent"]).stderr).contains("hunter2"));
+}
+
+#[test]
+fn a_configuration_that_starts_without_guard_is_refused() {
+    let host = Host::new();
+    fs::write(host.path().join("postgresql.conf"), "port = 5432\n").unwrap();
+    host.refuses(
+        &["guard"],
+        1,
+        &["could be started without guard", "add the line `include '"],
+    );
+}
+
+#[test]
+fn a_bucket_that_ignores_conditions_is_refused() {
+    let store = Store::start(Honesty::TakesEverything);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    host.refuses(
+        &["agent"],
+        10,
+        &["cannot keep a lease", "honours conditional writes"],
+    );
+    host.refuses(&["init", "--holder", "a"], 10, &["cannot keep a lease"]);
+}
+
+#[test]
+fn a_second_init_is_refused() {
+    let store = Store::start(Honesty::KeepsConditions);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    assert!(host.run(&["init", "--holder", "a"]).status.success());
+    let before = store.object("clusters/test/lease").unwrap();
+    host.refuses(&["init", "--holder", "a"], 12, &["has a lease already"]);
+    assert_eq!(store.object("clusters/test/lease").unwrap(), before);
+}
+
+#[test]
+fn the_lease_of_another_database_is_refused() {
+    let store = Store::start(Honesty::KeepsConditions);
+    let first = Host::with_store(&store.endpoint()).with_database(7);
+    assert!(first.run(&["init", "--holder", "a"]).status.success());
+
+    let second = Host::with_store(&store.endpoint()).with_database(8);
+    second.refuses(
+        &["agent"],
+        11,
+        &["system identifier 7", "the data directory has 8"],
+    );
+}
+
+#[test]
+fn a_lease_of_a_later_format_is_not_touched() {
+    let store = Store::start(Honesty::KeepsConditions);
+    store.put("clusters/test/lease", r#"{"format": 2, "whatever": true}"#);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    host.refuses(&["agent"], 10, &["format 2", "upgrade this node"]);
+    assert_eq!(
+        store.object("clusters/test/lease").unwrap(),
+        r#"{"format": 2, "whatever": true}"#
+    );
+}
+
+#[test]
+fn a_promotion_without_a_lease_or_to_nowhere_is_refused() {
+    let store = Store::start(Honesty::KeepsConditions);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    host.refuses(
+        &["promote", "--to", "c", "--yes"],
+        13,
+        &["has no lease", "hint: run `failover-ctl init`"],
+    );
+    host.refuses(
+        &["promote", "--to", "mars", "--yes"],
+        14,
+        &["no node and no region named `mars`"],
+    );
+    assert!(host.run(&["init", "--holder", "a"]).status.success());
+    host.refuses(
+        &["promote", "--to", "a", "--yes"],
+        15,
+        &["`a` is the primary already"],
+    );
+    host.refuses(
+        &["promote", "--to", "c", "--yes"],
+        16,
+        &["its agent does not answer"],
+    );
+    host.refuses(&["resume"], 23, &["no operation to resume"]);
+}
+
+#[test]
+fn the_example_in_the_documentation_is_read_whole() {
+    let text = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/examples/failover-ctl.toml"
+    ));
+    let mut host = Host::new();
+    host.text = text.unwrap();
+    // It gets as far as the files that only a real host has.
+    host.refuses(&["agent"], 3, &["`orders-key-file` cannot be used"]);
+}
