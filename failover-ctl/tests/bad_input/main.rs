@@ -2,6 +2,7 @@
 //! remedy.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test that cannot be set up should stop where it is"
 )]
 
