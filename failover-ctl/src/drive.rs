@@ -107,12 +107,15 @@ struct Following {
     rewind: bool,
     rebuild: bool,
     asked: bool,
+    /// The directory was rewound, or needed no rewinding, to follow this node: its control file may
+    /// still say that it was a primary's.
+    prepared_for: Option<NodeId>,
     failed_at: Option<Moment>,
 }
 
 #[derive(Debug)]
 enum Outcome {
-    Prepared,
+    Prepared(NodeId),
     Compared(Need),
 }
 
@@ -379,6 +382,7 @@ impl Driver {
             return; // What `server` was seen as is no longer true.
         }
         let Duty::Follow { primary, timeline } = self.core.duty() else {
+            self.following.prepared_for = None;
             return;
         };
         let recently = |it: Moment| now.longest_since(it) < COMPARE_EVERY;
@@ -400,6 +404,7 @@ impl Driver {
         match server {
             ServerView::Ended(directory) => self.come_back(follower, directory),
             ServerView::Following(progress) => {
+                self.following.prepared_for = None;
                 let by_command = self.following.rebuild;
                 if by_command {
                     self.tell_guard(GuardWire::End(1500));
@@ -419,12 +424,15 @@ impl Driver {
     }
 
     fn come_back(&mut self, follower: Follower, directory: Directory) {
-        let diverged = self.following.rewind || directory == Directory::Primary;
+        let prepared = self.following.prepared_for.as_ref() == Some(&follower.primary.name);
+        let was_primary = directory == Directory::Primary && !prepared;
+        let diverged = self.following.rewind || was_primary;
         let allowed = self.settings.policy.rejoin == Rejoin::Automatic || self.following.asked;
         if diverged && !allowed {
             return;
         }
-        let ready = directory == Directory::Standby && !diverged && !self.following.rebuild;
+        let whole = matches!(directory, Directory::Standby | Directory::Primary);
+        let ready = whole && !diverged && !self.following.rebuild;
         if ready {
             if self.settle(&follower) {
                 self.tell_guard(GuardWire::StartStandby);
@@ -439,11 +447,10 @@ impl Driver {
             | Directory::Rewinding) => found,
         };
         let rebuild = self.following.rebuild;
+        let primary = follower.primary.name.clone();
         self.begin("rewinding or copying the data directory", async move {
-            follower
-                .prepare(directory, rebuild)
-                .await
-                .map(|()| Outcome::Prepared)
+            let prepared = follower.prepare(directory, rebuild).await;
+            prepared.map(|()| Outcome::Prepared(primary))
         });
     }
 
@@ -492,8 +499,11 @@ impl Driver {
         self.following.busy = None;
         self.with.guard.forget(); // Its last report shows the directory as it was before.
         match result {
-            Ok(Outcome::Prepared) => {
-                self.following = Following::default();
+            Ok(Outcome::Prepared(primary)) => {
+                self.following = Following {
+                    prepared_for: Some(primary),
+                    ..Following::default()
+                };
             }
             Ok(Outcome::Compared(Need::Ready)) => {}
             Ok(Outcome::Compared(Need::EndFirst)) => {
