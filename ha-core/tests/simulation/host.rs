@@ -1,0 +1,200 @@
+//! One host: its clocks, its disk, its agent, its guard and its PostgreSQL.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ha_core::agent::{Agent, Identity, Settings};
+use ha_core::failover::decision::Policy;
+use ha_core::failover::observation::Directory;
+use ha_core::guard::{Deadline, Guard};
+use ha_core::lease::Timing;
+use ha_core::{Epoch, Moment, NodeId};
+
+use crate::chance::{Chance, Micros, SECOND};
+use crate::cluster::What;
+use crate::server::Server;
+
+/// Before which act an agent is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    Write,
+    Start,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing that goes wrong by itself"
+)]
+pub(crate) struct Host {
+    pub(crate) node: NodeId,
+    pub(crate) automatic: bool,
+    pub(crate) settings: Settings,
+    pub(crate) clocks: Clocks,
+    pub(crate) boots: u32,
+    pub(crate) powered: bool,
+    /// What `Remember` wrote.
+    pub(crate) remembered: (Epoch, u64),
+
+    pub(crate) agent: Option<Agent>,
+    /// Counts the agents, so that an answer to one does not reach the next.
+    pub(crate) agent_life: u64,
+    pub(crate) frozen: bool,
+    /// For how long it will be frozen once it has decided to act and has not acted yet.
+    pub(crate) freezes_for: Option<(Before, Micros)>,
+    /// What reached, or was about to leave, the agent while it was frozen.
+    pub(crate) waiting: Vec<What>,
+    /// The requests that have neither been answered nor given up.
+    pub(crate) pending: BTreeSet<u64>,
+    pub(crate) looking: bool,
+    /// What left the agent last: what leaves it stays in order.
+    pub(crate) sent_at: Micros,
+    /// The deadline seen last and how late it was seen, for a mistake that needs it.
+    pub(crate) counted: Option<(Deadline, Duration)>,
+
+    pub(crate) guard: Option<Guard>,
+    pub(crate) guard_life: u64,
+    pub(crate) server: Server,
+
+    pub(crate) cut_from_store: bool,
+    pub(crate) cut_from_peers: bool,
+    /// How many requests it has sent in which second.
+    pub(crate) requests: (u64, u32),
+}
+
+impl Host {
+    pub(crate) fn new(
+        name: &str,
+        directory: Directory,
+        automatic: bool,
+        chance: &mut Chance,
+    ) -> Self {
+        let settings = Settings {
+            timing: Timing::default(),
+            policy: Policy {
+                term: Timing::default().term,
+                automatic,
+                max_loss_bytes: 1 << 30,
+                patience_for_better: Duration::from_secs(2),
+            },
+            hang_after: Duration::from_secs(5),
+            start_within: Duration::from_secs(15),
+            restarts: 3,
+        };
+        Self {
+            node: name.parse().unwrap(),
+            automatic,
+            settings,
+            clocks: Clocks::new(chance),
+            boots: 1,
+            powered: true,
+            remembered: (Epoch::new(0), 0),
+            agent: None,
+            agent_life: 0,
+            frozen: false,
+            freezes_for: None,
+            waiting: Vec::new(),
+            pending: BTreeSet::new(),
+            looking: false,
+            sent_at: 0,
+            counted: None,
+            guard: None,
+            guard_life: 0,
+            server: Server::new(directory),
+            cut_from_store: false,
+            cut_from_peers: false,
+            requests: (0, 0),
+        }
+    }
+
+    pub(crate) fn boot_id(&self) -> String {
+        format!("{}-{}", self.node, self.boots)
+    }
+
+    pub(crate) fn start_agent(&mut self, members: Vec<NodeId>, seed: u64) {
+        let identity = Identity {
+            cluster: "causeway".into(),
+            node: self.node.clone(),
+            boot_id: self.boot_id(),
+            members,
+        };
+        let agent = Agent::new(
+            identity,
+            self.settings.clone(),
+            self.remembered,
+            seed.into(),
+        );
+        self.agent = Some(agent);
+        self.agent_life += 1;
+    }
+
+    pub(crate) fn end_agent(&mut self) {
+        self.agent = None;
+        self.agent_life += 1;
+        self.frozen = false;
+        self.freezes_for = None;
+        self.looking = false;
+        self.counted = None;
+        self.waiting.clear();
+        self.pending.clear();
+    }
+
+    pub(crate) fn end_guard(&mut self) {
+        self.guard = None;
+        self.guard_life += 1;
+    }
+}
+
+/// The clocks of one host, which run at rates of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Clocks {
+    booted_at: Micros,
+    base: Micros,
+    boottime_ppm: i64,
+    raw_ppm: i64,
+    /// How far `CLOCK_MONOTONIC` is slewed, for a mistake that believes it.
+    slewed_ppm: i64,
+    pub(crate) wall_ahead: Micros,
+}
+
+impl Clocks {
+    fn new(chance: &mut Chance) -> Self {
+        let mut rate = || {
+            let within = i64::try_from(chance.between(0, 2000)).unwrap() - 1000;
+            chance.pick(&[-1000, 1000, within])
+        };
+        let (boottime_ppm, raw_ppm) = (rate(), rate());
+        Self {
+            booted_at: 0,
+            base: chance.between(SECOND, 10_000_000 * SECOND),
+            boottime_ppm,
+            raw_ppm,
+            slewed_ppm: chance.pick(&[-80_000, 80_000]),
+            wall_ahead: 10_000 * SECOND,
+        }
+    }
+
+    pub(crate) fn boot(&mut self, now: Micros) {
+        self.booted_at = now;
+        self.base = SECOND;
+    }
+
+    pub(crate) fn moment(&self, now: Micros) -> Moment {
+        let shows = |ppm| Duration::from_micros(self.base + at_rate(now - self.booted_at, ppm));
+        Moment::new(shows(self.boottime_ppm), shows(self.raw_ppm))
+    }
+
+    pub(crate) fn slewed(&self, now: Micros) -> Moment {
+        let passed = at_rate(now - self.booted_at, self.slewed_ppm);
+        Moment::at(Duration::from_micros(self.base + passed))
+    }
+
+    pub(crate) fn wall(&self, now: Micros) -> Duration {
+        Duration::from_micros(now + self.wall_ahead)
+    }
+}
+
+fn at_rate(passed: Micros, ppm: i64) -> Micros {
+    let passed = i64::try_from(passed).unwrap();
+    u64::try_from(passed + passed * ppm / 1_000_000).unwrap()
+}

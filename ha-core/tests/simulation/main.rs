@@ -1,0 +1,130 @@
+//! Thousands of histories of three nodes and a store, each from a number.
+//!
+//! The agents and the guards are the real ones. The store, PostgreSQL, the network, the clocks and
+//! what goes wrong are simulated, in one thread and in virtual time, so that a history is the same
+//! each time it is told. In all of them, after every event:
+//!
+//! - at most one node could acknowledge a write;
+//! - no timeline is begun by two promotions;
+//! - each epoch has one holder;
+//! - nobody asks the store without a pause;
+//!
+//! and when nothing has gone wrong for a minute, one node accepts writes.
+//!
+//! `CAUSEWAY_SEEDS=100000` tells more histories, and `CAUSEWAY_SEED=17` tells one and prints it.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may stop where it is; hosts are known by their place in the list"
+)]
+
+mod chance;
+mod cluster;
+mod faults;
+mod guarding;
+mod host;
+mod invariants;
+mod mistakes;
+mod network;
+mod server;
+mod shell;
+mod store;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cluster::{Cluster, Tally};
+use invariants::Violation;
+use mistakes::Mistake;
+
+const HISTORIES: u64 = 3000;
+
+#[test]
+fn whatever_goes_wrong_one_node_writes() {
+    if let Some(seed) = number("CAUSEWAY_SEED") {
+        let mut cluster = Cluster::new(seed, None).recorded();
+        let result = cluster.run();
+        println!("{}\n{:?}", cluster.history().join("\n"), cluster.tally);
+        assert_eq!(result, Ok(()));
+        return;
+    }
+    let histories = number("CAUSEWAY_SEEDS").unwrap_or(HISTORIES);
+    if let Some((seed, violation)) = first_violation(None, histories) {
+        panic!("{}", told(seed, None, &violation));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..20 {
+        let tell = || {
+            let mut cluster = Cluster::new(seed, None).recorded();
+            let result = cluster.run();
+            (result, cluster.tally, cluster.history().to_vec())
+        };
+        assert_eq!(tell(), tell(), "seed {seed}");
+    }
+}
+
+#[test]
+fn enough_happens_for_the_properties_to_mean_something() {
+    let tallies: Vec<Tally> = (0..100)
+        .map(|seed| {
+            let mut cluster = Cluster::new(seed, None);
+            assert_eq!(cluster.run(), Ok(()), "seed {seed}");
+            cluster.tally
+        })
+        .collect();
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+    assert!(sum(|it| it.faults.into()) > 500, "{tallies:?}");
+    assert!(sum(|it| it.promotions.into()) > 100, "{tallies:?}");
+    assert!(sum(|it| it.ended_by_guard.into()) > 50, "{tallies:?}");
+    assert!(sum(|it| it.ended_by_agent.into()) > 50, "{tallies:?}");
+}
+
+/// Tells histories on every processor until one goes wrong, and returns the first of those.
+fn first_violation(mistake: Option<Mistake>, histories: u64) -> Option<(u64, Violation)> {
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let tell = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= histories {
+                return None;
+            }
+            if let Err(violation) = Cluster::new(seed, mistake).run()
+                && (mistake.is_none() || violation.endangers_data())
+            {
+                next.store(histories, Ordering::Relaxed);
+                return Some((seed, violation));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(tell)).collect();
+        let found = threads.into_iter().filter_map(|it| it.join().unwrap());
+        found.min_by_key(|(seed, _)| *seed)
+    })
+}
+
+/// Returns what happened in a history, the end of it last.
+fn told(seed: u64, mistake: Option<Mistake>, violation: &Violation) -> String {
+    let mut cluster = Cluster::new(seed, mistake).recorded();
+    cluster.run().ok();
+    let history = cluster.history();
+    let end = &history[history.len().saturating_sub(60)..];
+    format!(
+        "{}\n{violation}; CAUSEWAY_SEED={seed} tells it from the beginning",
+        end.join("\n")
+    )
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("`{name}` is `{text}`, and must be a number")),
+    )
+}

@@ -1,0 +1,355 @@
+//! The shell around an agent: it looks, tells the agent what it saw, and carries out what that says.
+
+use std::time::Duration;
+
+use ha_core::Moment;
+use ha_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, Look, ReadAnswer, Write};
+use ha_core::failover::observation::{Directory, ServerView};
+use ha_core::guard::{Deadline, Refusal};
+use ha_core::lease::{Condition, ETag, LeaseState};
+
+use crate::chance::{MILLI, SECOND};
+use crate::cluster::{Cluster, Told, What};
+use crate::host::Before;
+use crate::mistakes::Mistake;
+use crate::server::State;
+
+/// What one turn of an agent's loop leads to. Between the turn and the effects lies a moment in which
+/// the agent can be frozen.
+#[derive(Debug)]
+pub(crate) struct Effects {
+    decided_at: Moment,
+    feed: Option<Deadline>,
+    order: Option<GuardOrder>,
+    /// Whether guard would have allowed the order when it was decided on, for a mistake that asks then.
+    allowed: Result<(), Refusal>,
+    follow: Option<Follow>,
+    reads: u32,
+    writes: Vec<Write>,
+    look: bool,
+}
+
+/// That the server is to be a standby, and whose if that is known.
+#[derive(Debug)]
+struct Follow {
+    primary: Option<usize>,
+}
+
+impl Cluster {
+    pub(crate) fn start_agent(&mut self, host: usize) {
+        let (members, seed) = (self.members(), self.chance.draw() | 1);
+        self.hosts[host].start_agent(members, seed);
+        let life = self.hosts[host].agent_life;
+        self.after(0, What::Tick { host, life });
+        self.log(|it| format!("{} agent starts", it.hosts[host].node));
+    }
+
+    fn members(&self) -> Vec<ha_core::NodeId> {
+        self.hosts.iter().map(|it| it.node.clone()).collect()
+    }
+
+    pub(crate) fn tick(&mut self, host: usize) {
+        if self.chance.in_thousand(100) {
+            self.ask_peers(host);
+        }
+        let mut looks = !std::mem::replace(&mut self.hosts[host].looking, true);
+        if self.is(Mistake::LookBeforeTheOrder) {
+            self.look(host);
+            looks = false;
+        }
+        let now = self.moment(host);
+        self.step(host, now, Event::Tick, looks);
+    }
+
+    pub(crate) fn tell(&mut self, host: usize, told: Told) {
+        let mut now = self.moment(host);
+        let event = match told {
+            Told::Now(event) => event,
+            Told::Answer { id, event } => {
+                if !self.hosts[host].pending.remove(&id) {
+                    return;
+                }
+                event
+            }
+        };
+        if let Event::Looked(_) = event {
+            self.hosts[host].looking = false;
+        }
+        if let (Event::Read { asked_at, .. }, true) =
+            (&event, self.is(Mistake::CountTheWaitFromTheAsking))
+        {
+            now = *asked_at;
+        }
+        let event = self.misread(event);
+        self.step(host, now, event, false);
+    }
+
+    /// Plans a command to take the lease, and gives it to the agent at once.
+    pub(crate) fn command_take(&mut self, host: usize, fenced: Fenced) {
+        let now = self.moment(host);
+        let Some(agent) = self.hosts[host].agent.as_mut() else {
+            return;
+        };
+        let Some(planned) = agent.lease(now).map(|(record, _)| record.epoch) else {
+            return;
+        };
+        let said = agent.take(now, planned, fenced);
+        self.log(|it| {
+            format!(
+                "{} is commanded to take over: {said:?}",
+                it.hosts[host].node
+            )
+        });
+        self.act(host, now, said.unwrap_or_default(), false, false);
+    }
+
+    /// Gives an agent the command to release the lease.
+    pub(crate) fn command_release(&mut self, host: usize) {
+        let now = self.moment(host);
+        let Some(agent) = self.hosts[host].agent.as_mut() else {
+            return;
+        };
+        let Some(planned) = agent.lease(now).map(|(record, _)| record.epoch) else {
+            return;
+        };
+        let said = agent.release(planned);
+        self.log(|it| format!("{} is commanded to release: {said:?}", it.hosts[host].node));
+    }
+
+    fn step(&mut self, host: usize, now: Moment, event: Event, looks: bool) {
+        let looked = matches!(event, Event::Looked(_)) || self.is(Mistake::LookBeforeTheOrder);
+        let Some(agent) = self.hosts[host].agent.as_mut() else {
+            return;
+        };
+        let held = agent.holds();
+        let actions = agent.handle(now, event);
+        let holds = agent.holds();
+        if held != holds {
+            self.log(|it| {
+                let (node, epoch) = (&it.hosts[host].node, it.hosts[host].remembered.0);
+                let verb = if holds {
+                    "holds the lease"
+                } else {
+                    "no longer holds the lease"
+                };
+                format!("{node} {verb} (epoch {epoch} remembered)")
+            });
+        }
+        // Orders follow a look, and a look follows the orders before it.
+        self.act(host, now, actions, looked, looks);
+    }
+
+    fn act(&mut self, host: usize, now: Moment, actions: Vec<Action>, orders: bool, look: bool) {
+        let Some(agent) = self.hosts[host].agent.as_ref() else {
+            return;
+        };
+        let (deadline, order) = (agent.deadline(), agent.guard_order().filter(|_| orders));
+        let follow = match agent.duty() {
+            Duty::Follow { primary, .. } if orders => Some(primary),
+            Duty::Wait | Duty::Follow { .. } | Duty::Lead { .. } | Duty::End => None,
+        };
+        let number = |node| self.hosts.iter().position(|it| it.node == node);
+        let allowed = match (order, &self.hosts[host].guard) {
+            (
+                Some(GuardOrder::StartPrimary(epoch) | GuardOrder::Promote(epoch, _)),
+                Some(guard),
+            ) => guard.allow(now, epoch),
+            _ => Ok(()),
+        };
+        let mut effects = Effects {
+            decided_at: now,
+            feed: None,
+            order,
+            allowed,
+            follow: follow.map(|it| Follow {
+                primary: it.and_then(number),
+            }),
+            reads: 0,
+            writes: Vec::new(),
+            look,
+        };
+        effects.feed = deadline.map(|it| self.miscount(host, now, it));
+        for action in actions {
+            match action {
+                Action::Read => effects.reads += 1,
+                Action::Write(write) => effects.writes.push(*write),
+                Action::Remember(epoch, sequence) => {
+                    self.hosts[host].remembered = (epoch, sequence);
+                }
+                Action::Alarm(alarm) => self.alarm(host, &alarm),
+            }
+        }
+        // What leaves stays in order.
+        let earliest = self.hosts[host].sent_at.max(self.now);
+        let at = earliest + self.chance.between(10, 2 * MILLI);
+        self.hosts[host].sent_at = at;
+        let life = self.hosts[host].agent_life;
+        let acts = match (effects.order, effects.writes.is_empty()) {
+            (Some(GuardOrder::StartPrimary(_) | GuardOrder::Promote(..)), _) => Some(Before::Start),
+            (_, false) => Some(Before::Write),
+            (_, true) => None,
+        };
+        let effects = Box::new(effects);
+        let carried = What::Carry {
+            host,
+            life,
+            effects,
+        };
+        self.after(at - self.now, carried);
+        let freezes = self.hosts[host].freezes_for;
+        if let Some((_, long)) = freezes.filter(|(before, _)| Some(*before) == acts) {
+            self.hosts[host].freezes_for = None;
+            self.freeze(host, long);
+        }
+    }
+
+    fn alarm(&mut self, host: usize, alarm: &Alarm) {
+        self.log(|it| format!("{} alarm: {alarm}", it.hosts[host].node));
+    }
+
+    pub(crate) fn carry(&mut self, host: usize, effects: Effects) {
+        for write in effects.writes {
+            self.send(host, effects.decided_at, Some(write));
+        }
+        for _ in 0..effects.reads {
+            self.send(host, effects.decided_at, None);
+        }
+        if let Some(deadline) = effects.feed {
+            self.feed_guard(host, deadline, effects.decided_at);
+        }
+        if let Some(order) = effects.order {
+            self.order_guard(host, order, &effects.allowed);
+        }
+        if let Some(Follow { primary }) = effects.follow {
+            self.follow(host, primary);
+        }
+        if effects.look {
+            self.look(host);
+        }
+    }
+
+    fn look(&mut self, host: usize) {
+        let (now, it) = (self.now, &self.hosts[host]);
+        let mut look = Look {
+            server: ServerView::Unguarded,
+            armed: None,
+            wants_renewal_since: None,
+            primary: it.server.primary(),
+            silent_for: it.server.silent_for(now),
+            starting: it.server.state == State::StartingPrimary,
+        };
+        if let Some(guard) = &it.guard {
+            look.server = it.server.seen_by_agent();
+            look.armed = guard.deadline();
+            look.wants_renewal_since = guard.wants_renewal_since();
+        }
+        if self.is(Mistake::ReleaseBeforeTheEnd) && it.server.stopping {
+            look.server = ServerView::Ended(Directory::Primary);
+            look.primary = None;
+        }
+        let longest = if self.is(Mistake::LookBeforeTheOrder) {
+            SECOND
+        } else {
+            30 * MILLI
+        };
+        let (wait, life) = (self.chance.between(MILLI, longest), it.agent_life);
+        let told = Box::new(Told::Now(Event::Looked(look)));
+        self.after(wait, What::Tell { host, life, told });
+    }
+
+    /// Makes the server a standby, once the agent has said that it should be one.
+    fn follow(&mut self, host: usize, primary: Option<usize>) {
+        self.hosts[host].server.follows = primary;
+        if self.hosts[host].guard.is_none() {
+            return;
+        }
+        let source = primary.filter(|it| *it != host).map(|it| &self.hosts[it]);
+        let source = source.filter(|it| it.server.acknowledges() && !it.cut_from_peers);
+        let fits = source.map(|it| self.hosts[host].server.log.leads_to(&it.server.log));
+        let reached = fits.is_some() && !self.hosts[host].cut_from_peers;
+        let server = &mut self.hosts[host].server;
+        match (server.state, server.directory) {
+            (State::Ended, Directory::Standby) if fits != Some(false) => self.start_standby(host),
+            (State::Ended, _) if reached && !server.rewinding => {
+                server.rewinding = true;
+                server.directory = Directory::Rewinding;
+                let life = server.life;
+                let wait = self.chance.between(SECOND / 2, 4 * SECOND);
+                self.log(|it| format!("{} rewinds", it.hosts[host].node));
+                self.after(wait, What::Rewound { host, life });
+            }
+            (State::Following, _) if fits == Some(false) => self.kill(host, "it has diverged"),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn rewound(&mut self, host: usize, life: u64) {
+        let server = &self.hosts[host].server;
+        if server.life != life || !server.rewinding {
+            return;
+        }
+        let source = server.follows.map(|it| &self.hosts[it].server);
+        let (log, newest) = source.map_or((server.log.clone(), server.newest_history), |it| {
+            (server.log.common(&it.log), it.newest_history)
+        });
+        let server = &mut self.hosts[host].server;
+        server.log = log;
+        server.newest_history = server.newest_history.max(newest);
+        server.rewinding = false;
+        server.directory = Directory::Standby;
+    }
+
+    /// Hands on what was counted, unless a mistake counts otherwise.
+    fn miscount(&mut self, host: usize, now: Moment, deadline: Deadline) -> Deadline {
+        if !self.is(Mistake::CountFromTheAnswer) {
+            return deadline;
+        }
+        let host = &mut self.hosts[host];
+        let late = match host.counted {
+            Some((known, late)) if known == deadline => late,
+            Some(_) | None => now.longest_since(deadline.asked_at),
+        };
+        host.counted = Some((deadline, late));
+        later(deadline, late)
+    }
+
+    /// Hands on what the store said, unless a mistake reads something else in it.
+    fn misread(&self, event: Event) -> Event {
+        let (
+            true,
+            Event::Read {
+                asked_at,
+                answer: ReadAnswer::Missing,
+            },
+        ) = (self.is(Mistake::TakeAMissingLease), &event)
+        else {
+            return event;
+        };
+        let Some(mut record) = self.store.last_record().cloned() else {
+            return event;
+        };
+        record.state = LeaseState::Released;
+        let etag = ETag("missing".into());
+        Event::Read {
+            asked_at: *asked_at,
+            answer: ReadAnswer::Found(etag, Box::new(record)),
+        }
+    }
+}
+
+/// Returns the condition that is really meant by one on the version that `misread` made up.
+pub(crate) fn meant(condition: &Condition) -> Condition {
+    match condition {
+        Condition::Match(ETag(it)) if it == "missing" => Condition::Missing,
+        Condition::Match(_) | Condition::Missing => condition.clone(),
+    }
+}
+
+pub(crate) fn later(deadline: Deadline, by: Duration) -> Deadline {
+    Deadline {
+        epoch: deadline.epoch,
+        asked_at: deadline.asked_at + by,
+        soft: deadline.soft + by,
+        hard: deadline.hard + by,
+    }
+}

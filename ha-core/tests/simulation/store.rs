@@ -1,0 +1,71 @@
+//! The store: one object, strongly consistent, changed only under a condition.
+
+use ha_core::agent::ReadAnswer;
+use ha_core::lease::{Condition, ETag, LeaseRecord};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    current: Option<(ETag, LeaseRecord)>,
+    /// What lies under the delete marker, since the bucket keeps versions.
+    deleted: Option<(ETag, LeaseRecord)>,
+    versions: u64,
+}
+
+impl Store {
+    pub(crate) fn holding(record: LeaseRecord) -> Self {
+        Self {
+            current: Some((ETag("\"0\"".into()), record)),
+            deleted: None,
+            versions: 0,
+        }
+    }
+
+    pub(crate) fn get(&self) -> ReadAnswer {
+        self.current
+            .as_ref()
+            .map_or(ReadAnswer::Missing, |(etag, record)| {
+                ReadAnswer::Found(etag.clone(), Box::new(record.clone()))
+            })
+    }
+
+    pub(crate) fn record(&self) -> Option<&LeaseRecord> {
+        self.current.as_ref().map(|(_, record)| record)
+    }
+
+    /// Returns what is there, or lies under the delete marker.
+    pub(crate) fn last_record(&self) -> Option<&LeaseRecord> {
+        let last = self.current.as_ref().or(self.deleted.as_ref());
+        last.map(|(_, record)| record)
+    }
+
+    pub(crate) fn put(&mut self, record: &LeaseRecord, condition: &Condition) -> Option<ETag> {
+        let holds = match (condition, &self.current) {
+            (Condition::Match(wanted), Some((etag, _))) => wanted == etag,
+            (Condition::Missing, None) => true,
+            (Condition::Match(_), None) | (Condition::Missing, Some(_)) => false,
+        };
+        holds.then(|| self.put_whatever_is_there(record.clone()))
+    }
+
+    pub(crate) fn put_whatever_is_there(&mut self, record: LeaseRecord) -> ETag {
+        self.versions += 1;
+        let etag = ETag(format!("\"{}\"", self.versions));
+        self.current = Some((etag.clone(), record));
+        self.deleted = None;
+        etag
+    }
+
+    /// Deletes the object, which only puts a marker over it.
+    pub(crate) fn delete(&mut self) {
+        if let Some(version) = self.current.take() {
+            self.deleted = Some(version);
+        }
+    }
+
+    /// Removes the marker, as a person does who finds the object missing.
+    pub(crate) fn undelete(&mut self) {
+        if self.current.is_none() {
+            self.current = self.deleted.take();
+        }
+    }
+}
