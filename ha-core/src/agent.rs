@@ -693,7 +693,12 @@ impl Agent {
                 }
                 held.open |= record.state == LeaseState::Open;
                 held.proven = true;
-                held.record = record;
+                // A number seen in use since that write was sent stays reserved.
+                let highest_timeline = record.highest_timeline.max(held.record.highest_timeline);
+                held.record = LeaseRecord {
+                    highest_timeline,
+                    ..record
+                };
                 held.write_at = next;
             }
             Role::Holding(_) | Role::Watching => {
@@ -739,3 +744,6 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! What an agent does and leaves, one situation at a time. What several do together is simulated.
+
+use super::*;
+use crate::Lsn;
+use crate::failover::observation::Progress;
+use crate::lease::{FORMAT, Holder};
+
+#[test]
+fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
+    let mut agent = holder();
+    // The server is up and the lease says so to nobody: that is written at once.
+    let mut writes = written(agent.handle(at(1_000), Event::Looked(up())));
+    let mut count = 0;
+    for millis in 1_001..2_000 {
+        count += writes.len();
+        writes = writes
+            .into_iter()
+            .flat_map(|it| written(agent.handle(at(millis), unknown(&it))))
+            .collect();
+        writes.extend(written(agent.handle(at(millis), Event::Tick)));
+    }
+    assert!((2..=5).contains(&count), "{count} writes in a second");
+}
+
+#[test]
+fn a_challenger_pauses_after_a_refusal_too() {
+    let mut agent = agent("b");
+    agent.handle(at(0), Event::Looked(following()));
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    let challenge = only(written(agent.handle(at(10_000), Event::Tick)));
+
+    let actions = agent.handle(at(10_001), unknown(&challenge));
+    assert_eq!(written(actions), []);
+    assert_eq!(written(agent.handle(at(10_100), Event::Tick)), []);
+    assert_eq!(written(agent.handle(at(10_300), Event::Tick)).len(), 1);
+}
+
+#[test]
+fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
+    let mut other = agent("b");
+    other.handle(at(0), Event::Looked(following()));
+    other.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    other.handle(at(600), missing(500));
+    assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
+    let hold = Decision::Hold(crate::failover::decision::Hold::LeaseMissing);
+    assert_eq!(other.decision(), Some(&hold));
+    let taken = other.take(at(60_000), Epoch::new(1), Fenced::Vouched);
+    assert_eq!(taken, Err(Refused::LeaseMissing));
+
+    let mut holder = holder();
+    let again = only(written(holder.handle(at(1_000), missing(900))));
+    assert_eq!(again.condition, Condition::Missing);
+    assert_eq!(again.record.epoch, Epoch::new(2));
+}
+
+#[test]
+fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() {
+    let mut agent = holder();
+    agent.release(Epoch::new(2)).unwrap();
+    let ended = look(ServerView::Ended(Directory::Primary));
+    let release = only(written(agent.handle(at(1_000), Event::Looked(ended))));
+    assert_eq!(release.record.state, LeaseState::Released);
+
+    // It was stored, another node took over, the object was deleted; only then comes the answer.
+    agent.handle(at(2_500), unknown(&release));
+    assert_eq!(written(agent.handle(at(2_600), missing(2_550))), []);
+    assert_eq!(written(agent.handle(at(4_000), Event::Tick)), []);
+}
+
+#[test]
+fn an_end_seen_before_the_release_began_proves_nothing() {
+    let mut agent = holder();
+    let ended = look(ServerView::Ended(Directory::Primary));
+    agent.handle(at(1_000), Event::Looked(ended.clone()));
+    let start = Some(GuardOrder::StartPrimary(Epoch::new(2)));
+    assert_eq!(agent.guard_order(), start);
+
+    // The start was ordered on that look, so the server may be starting.
+    agent.release(Epoch::new(2)).unwrap();
+    let renewals = written(agent.handle(at(2_500), Event::Tick));
+    assert!(
+        renewals
+            .iter()
+            .all(|it| it.record.state != LeaseState::Released)
+    );
+    for renewal in &renewals {
+        let stored = stored(renewal, 7);
+        agent.handle(at(2_520), stored);
+    }
+    let release = only(written(agent.handle(at(2_600), Event::Looked(ended))));
+    assert_eq!(release.record.state, LeaseState::Released);
+}
+
+#[test]
+fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_own_is_stored() {
+    let mut agent = adopter(following());
+    assert!(agent.holds());
+    assert_eq!(agent.guard_order(), None);
+
+    let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
+    agent.handle(at(2_650), stored(&renewal, 2));
+    agent.handle(at(2_700), Event::Looked(armed(following())));
+    let promote = GuardOrder::Promote(Epoch::new(1), Timeline::FIRST);
+    assert_eq!(agent.guard_order(), Some(promote));
+}
+
+#[test]
+fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it() {
+    let mut agent = adopter(following());
+    let actions = agent.handle(at(2_600), found(2_550, 2, "a", LeaseState::Released));
+    assert!(!agent.holds());
+    let deposed = |it: &Action| matches!(it, Action::Alarm(Alarm::Deposed { .. }));
+    assert!(actions.iter().any(deposed));
+}
+
+/// Returns an agent of node `a` that took the lease in epoch 2, with a request sent at 0.
+fn holder() -> Agent {
+    let mut agent = agent("a");
+    let ended = look(ServerView::Ended(Directory::Primary));
+    agent.handle(at(0), Event::Looked(ended));
+    let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    let challenge = only(written(actions));
+    agent.handle(at(50), stored(&challenge, 1));
+    assert!(agent.holds());
+    agent
+}
+
+/// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
+fn adopter(server: Look) -> Agent {
+    let mut agent = agent("a");
+    agent.handle(at(2_500), Event::Looked(armed(server)));
+    let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Taking));
+    assert_eq!(written(actions), []);
+    agent
+}
+
+fn agent(node: &str) -> Agent {
+    let identity = Identity {
+        cluster: "causeway".into(),
+        node: node.parse().unwrap(),
+        boot_id: format!("{node}-1"),
+        members: Vec::new(),
+    };
+    let settings = Settings {
+        timing: Timing::default(),
+        policy: Policy {
+            term: Timing::default().term,
+            automatic: true,
+            max_loss_bytes: 0,
+            patience_for_better: Duration::from_secs(2),
+        },
+        hang_after: Duration::from_secs(5),
+        start_within: Duration::from_secs(60),
+        restarts: 3,
+    };
+    Agent::new(identity, settings, (Epoch::new(0), 0), 1)
+}
+
+fn at(millis: u64) -> Moment {
+    Moment::at(Duration::from_millis(100_000 + millis))
+}
+
+fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event {
+    let record = LeaseRecord {
+        format: FORMAT,
+        cluster: "causeway".into(),
+        system_id: SystemId(1),
+        epoch: Epoch::new(1),
+        sequence,
+        nonce: Nonces::new(u128::from(sequence) + 100).draw(),
+        holder: Holder {
+            node: holder.parse().unwrap(),
+            boot_id: format!("{holder}-1"),
+        },
+        state,
+        position: Some(position()),
+        highest_timeline: Timeline::FIRST,
+        synchronous_standby: None,
+        members: Vec::new(),
+    };
+    let etag = ETag(format!("\"{sequence}\""));
+    Event::Read {
+        asked_at: at(asked_at),
+        answer: ReadAnswer::Found(etag, Box::new(record)),
+    }
+}
+
+fn missing(asked_at: u64) -> Event {
+    Event::Read {
+        asked_at: at(asked_at),
+        answer: ReadAnswer::Missing,
+    }
+}
+
+fn stored(write: &Write, version: u32) -> Event {
+    Event::Wrote {
+        nonce: write.record.nonce.clone(),
+        answer: WriteAnswer::Stored(ETag(format!("\"stored {version}\""))),
+    }
+}
+
+fn unknown(write: &Write) -> Event {
+    Event::Wrote {
+        nonce: write.record.nonce.clone(),
+        answer: WriteAnswer::Unknown,
+    }
+}
+
+fn look(server: ServerView) -> Look {
+    Look {
+        server,
+        armed: None,
+        wants_renewal_since: None,
+        primary: None,
+        silent_for: Duration::ZERO,
+        starting: false,
+    }
+}
+
+fn up() -> Look {
+    let primary = PrimaryView {
+        position: position(),
+        system_id: SystemId(1),
+    };
+    Look {
+        primary: Some(primary),
+        ..look(ServerView::MayWrite)
+    }
+}
+
+fn following() -> Look {
+    let Position {
+        timeline,
+        flush_lsn,
+        ..
+    } = position();
+    look(ServerView::Following(Progress {
+        timeline,
+        received: flush_lsn,
+        replayed: flush_lsn,
+    }))
+}
+
+fn armed(look: Look) -> Look {
+    let Timing { soft, hard, .. } = Timing::default();
+    let deadline = Deadline {
+        epoch: Epoch::new(1),
+        asked_at: at(0),
+        soft: at(0) + soft,
+        hard: at(0) + hard,
+    };
+    Look {
+        armed: Some(deadline),
+        ..look
+    }
+}
+
+fn position() -> Position {
+    Position {
+        timeline: Timeline::FIRST,
+        flush_lsn: Lsn::new(100),
+        last_commit_at_micros: 0,
+        bytes_per_sec: 0,
+        rows_per_sec: 0,
+    }
+}
+
+fn written(actions: Vec<Action>) -> Vec<Write> {
+    let write = |action| match action {
+        Action::Write(write) => Some(*write),
+        Action::Read | Action::Remember(..) | Action::Alarm(_) => None,
+    };
+    actions.into_iter().filter_map(write).collect()
+}
+
+fn only(writes: Vec<Write>) -> Write {
+    let [write] = <[Write; 1]>::try_from(writes).unwrap();
+    write
+}
