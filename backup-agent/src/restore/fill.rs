@@ -205,3 +205,36 @@ fn write(place: &Place, frame: &[u8]) -> Result<(), Broken> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use ha_core::backup::manifest::Digest;
+
+    use super::*;
+
+    /// A genuine pack can still not be the one that the manifest means.
+    #[test]
+    fn writes_only_a_piece_that_has_its_checksum() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1259");
+        std::fs::write(&path, b"").unwrap();
+        let frame = zstd::bulk::compress(b"page", 1).unwrap();
+        let sha256 = |it: &[u8]| digest::digest(&digest::SHA256, it).as_ref().try_into();
+        let place = |of: &[u8]| Place {
+            path: path.clone(),
+            offset: 0,
+            piece: Piece {
+                pack: 0,
+                offset: 0,
+                stored_bytes: 13,
+                raw_bytes: 4,
+                sha256: Digest::new(sha256(of).unwrap()),
+            },
+        };
+
+        assert!(write(&place(b"rage"), &frame).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        write(&place(b"page"), &frame).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"page");
+    }
+}

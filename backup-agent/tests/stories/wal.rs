@@ -109,11 +109,12 @@ async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
     let hedged = world.run(&["wal", "fetch", &name(1), &fetched]).await.ok();
     assert!(hedged.took < Duration::from_secs(1), "{hedged:?}");
     // The first that finds the bucket silent gives it a moment; those after it do not.
-    for at_most in [900, 300, 300] {
+    let mut four = Duration::ZERO;
+    for _ in 0..4 {
         let absent = world.run(&["wal", "fetch", &name(9), &fetched]).await;
-        let absent = absent.fails_with(14, "only 1 answered");
-        assert!(absent.took < Duration::from_millis(at_most), "{absent:?}");
+        four += absent.fails_with(14, "only 1 answered").took;
     }
+    assert!(four < Duration::from_secs(2), "a promotion waits {four:?}");
     fs::remove_dir_all(world.path("state/down")).unwrap();
     let second = segment(&world, 1, 2, b"two");
     let waited = world.run(&["wal", "push", &second]).await.ok();
