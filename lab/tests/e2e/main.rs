@@ -1,0 +1,55 @@
+//! The stories: each breaks something on a platform of its own and judges what its clients saw.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a story that cannot be told should stop where it is, and tells what happens"
+)]
+
+mod agent_and_guard_killed;
+mod agent_frozen;
+mod agent_restarted;
+mod guard_killed;
+mod lease_cut;
+mod node_lost;
+mod operator_killed;
+mod postgres_started_by_hand;
+mod postmaster_killed;
+mod region_lost;
+mod restored_to_a_moment;
+
+use lab::Lab;
+use lab::stage::Stage;
+use lab::topology::Claim;
+use lab::verdict::Verdict;
+use lab::voice::Voice;
+
+/// Plays a story on a platform of its own, and ends the platform whatever came of it.
+async fn on_a_stage<T>(story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result<T>) -> T {
+    let voice = Voice::new(|line| println!("{line}"));
+    let lab = Lab::start(Claim::any().unwrap(), &voice).await.unwrap();
+    let told = match Stage::set(&lab, voice).await {
+        Ok(mut stage) => {
+            let told = story(&mut stage).await;
+            stage.clear().await;
+            told
+        }
+        Err(error) => Err(error),
+    };
+    lab.stop().await.unwrap();
+    told.unwrap_or_else(|error| panic!("the story did not come to its end: {error:#}"))
+}
+
+/// Checks that every promise of a story was kept.
+#[track_caller]
+fn kept(verdict: &Verdict) {
+    assert!(
+        verdict.passed,
+        "{}",
+        serde_json::to_string_pretty(verdict).unwrap()
+    );
+    assert!(
+        verdict.rows_acknowledged > 100,
+        "hardly anything was written: {verdict:?}"
+    );
+}

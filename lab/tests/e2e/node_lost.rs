@@ -1,0 +1,8 @@
+//! The primary's host is gone, with PostgreSQL, guard and agent.
+
+use crate::{kept, on_a_stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_zone_takes_over_within_twelve_seconds() {
+    kept(&on_a_stage(lab::stories::zone_lost).await);
+}

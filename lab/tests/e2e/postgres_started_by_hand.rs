@@ -1,0 +1,24 @@
+//! A server is started by hand on the data directory of a node whose guard is at work: it is refused,
+//! or killed on sight, and never accepts a write.
+
+use std::time::Duration;
+
+use lab::fault::{Fault, On};
+
+use crate::{kept, on_a_stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_never_accepts_a_write() {
+    let verdict = on_a_stage(async |stage| {
+        let begun = stage.begin("postgres_started_by_hand").await?;
+        let primary = stage.tell_primary().await?;
+        let at = stage
+            .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
+            .await?;
+        stage.reach(at + Duration::from_secs(5)).await;
+        stage.lab.heal().await?;
+        stage.everybody_follows().await?;
+        stage.end(&begun, lab::stories::within(12)).await
+    });
+    kept(&verdict.await);
+}
