@@ -93,20 +93,20 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
 
 #[test]
 fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_own_is_stored() {
-    let mut agent = adopter(following());
+    let mut agent = adopter(&following());
     assert!(agent.holds());
     assert_eq!(agent.guard_order(), None);
 
     let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
     agent.handle(at(2_650), stored(&renewal, 2));
-    agent.handle(at(2_700), Event::Looked(armed(following())));
+    agent.handle(at(2_700), Event::Looked(armed(&following())));
     let promote = GuardOrder::Promote(Epoch::new(1), Timeline::FIRST);
     assert_eq!(agent.guard_order(), Some(promote));
 }
 
 #[test]
 fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it() {
-    let mut agent = adopter(following());
+    let mut agent = adopter(&following());
     let actions = agent.handle(at(2_600), found(2_550, 2, "a", LeaseState::Released));
     assert!(!agent.holds());
     let deposed = |it: &Action| matches!(it, Action::Alarm(Alarm::Deposed { .. }));
@@ -126,7 +126,7 @@ fn holder() -> Agent {
 }
 
 /// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
-fn adopter(server: Look) -> Agent {
+fn adopter(server: &Look) -> Agent {
     let mut agent = agent("a");
     agent.handle(at(2_500), Event::Looked(armed(server)));
     let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Taking));
@@ -150,7 +150,7 @@ fn agent(node: &str) -> Agent {
             patience_for_better: Duration::from_secs(2),
         },
         hang_after: Duration::from_secs(5),
-        start_within: Duration::from_secs(60),
+        start_within: Duration::from_mins(1),
         restarts: 3,
     };
     Agent::new(identity, settings, (Epoch::new(0), 0), 1)
@@ -241,7 +241,7 @@ fn following() -> Look {
     }))
 }
 
-fn armed(look: Look) -> Look {
+fn armed(look: &Look) -> Look {
     let Timing { soft, hard, .. } = Timing::default();
     let deadline = Deadline {
         epoch: Epoch::new(1),
@@ -251,7 +251,7 @@ fn armed(look: Look) -> Look {
     };
     Look {
         armed: Some(deadline),
-        ..look
+        ..look.clone()
     }
 }
 

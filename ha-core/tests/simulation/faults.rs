@@ -345,6 +345,7 @@ impl Cluster {
             self.heal(Heal::StartAgent { host });
             let life = self.hosts[host].agent_life;
             self.heal(Heal::Thaw { host, life });
+            self.hosts[host].freezes_for = None;
             self.hosts[host].server.hung = false;
         }
     }

@@ -183,8 +183,8 @@ impl Cluster {
         if server.life != life || server.stopping || (server.dying && !promotes) {
             return;
         }
-        if let State::Promoting(_) = server.state {
-            self.begin_timeline(host);
+        if let State::Promoting(reserved) = server.state {
+            self.begin_timeline(host, reserved);
             self.hosts[host].server.directory = Directory::Primary;
         }
         self.hosts[host].server.state = state;
@@ -198,11 +198,11 @@ impl Cluster {
         });
     }
 
-    fn begin_timeline(&mut self, host: usize) {
+    fn begin_timeline(&mut self, host: usize, reserved: Timeline) {
         let timeline = self.hosts[host].server.begin_timeline();
         self.tally.promotions += 1;
         let node = self.hosts[host].node.clone();
-        self.invariants.began(timeline, &node);
+        self.invariants.began(timeline, reserved, &node);
     }
 
     /// SIGINT: perhaps it ends, and perhaps a walsender or the archiver keeps it.
@@ -253,13 +253,13 @@ impl Cluster {
         if self.hosts[host].server.seen_by_guard() == guard::Server::Ended {
             return;
         }
-        if let State::Promoting(_) = self.hosts[host].server.state {
+        if let State::Promoting(reserved) = self.hosts[host].server.state {
             let (began, done) = self
                 .chance
                 .pick(&[(false, false), (true, false), (true, true)]);
             if began {
                 let before = self.hosts[host].server.log.clone();
-                self.begin_timeline(host);
+                self.begin_timeline(host, reserved);
                 if !done {
                     self.hosts[host].server.log = before;
                 }

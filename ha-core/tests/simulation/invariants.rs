@@ -18,6 +18,8 @@ pub(crate) enum Violation {
     TwoWriters(Vec<NodeId>),
     /// Two promotions led to one timeline.
     TimelineTwice(Timeline, NodeId, NodeId),
+    /// A promotion led to another timeline than the one reserved for it.
+    TimelineNotReserved(Timeline, Timeline, NodeId),
     /// Two nodes, or one in two boots, held one epoch.
     EpochTwice(Epoch, Holder, Holder),
     /// A node asks the store without a pause.
@@ -56,9 +58,12 @@ impl Invariants {
         Err(Violation::NoService)
     }
 
-    pub(crate) fn began(&mut self, timeline: Timeline, node: &NodeId) {
+    pub(crate) fn began(&mut self, timeline: Timeline, reserved: Timeline, node: &NodeId) {
+        let node = node.clone();
         if let Some(before) = self.began.insert(timeline, node.clone()) {
-            self.found = Some(Violation::TimelineTwice(timeline, before, node.clone()));
+            self.found = Some(Violation::TimelineTwice(timeline, before, node));
+        } else if timeline != reserved {
+            self.found = Some(Violation::TimelineNotReserved(timeline, reserved, node));
         }
     }
 
@@ -86,7 +91,10 @@ impl Invariants {
 impl Violation {
     pub(crate) fn endangers_data(&self) -> bool {
         match self {
-            Self::TwoWriters(_) | Self::TimelineTwice(..) | Self::EpochTwice(..) => true,
+            Self::TwoWriters(_)
+            | Self::TimelineTwice(..)
+            | Self::TimelineNotReserved(..)
+            | Self::EpochTwice(..) => true,
             Self::Hammers(_) | Self::NoService => false,
         }
     }
@@ -103,6 +111,12 @@ impl fmt::Display for Violation {
                 write!(
                     f,
                     "timeline {timeline} was begun by `{one}`, and by `{other}`"
+                )
+            }
+            Self::TimelineNotReserved(timeline, reserved, node) => {
+                write!(
+                    f,
+                    "`{node}` began timeline {timeline}, and {reserved} was reserved"
                 )
             }
             Self::EpochTwice(epoch, one, other) => {

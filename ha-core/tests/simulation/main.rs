@@ -5,7 +5,7 @@
 //! each time it is told. In all of them, after every event:
 //!
 //! - at most one node could acknowledge a write;
-//! - no timeline is begun by two promotions;
+//! - no timeline is begun by two promotions, nor without having been reserved;
 //! - each epoch has one holder;
 //! - nobody asks the store without a pause;
 //!
