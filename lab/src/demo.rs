@@ -1,27 +1,93 @@
 //! The story of a bad day, told while it happens.
 
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::Lab;
+use crate::report::Report;
 use crate::stage::Stage;
-use crate::stories::Story;
+use crate::stories;
 use crate::topology::Claim;
+use crate::verdict::Verdict;
 use crate::voice::Voice;
+
+/// For how long the agent is frozen: twice the lease's term.
+const FROZEN_FOR: Duration = Duration::from_secs(20);
+
+const PROLOGUE: &str = "\
+Causeway keeps one PostgreSQL server writable, whatever happens to the others.
+
+This is the whole platform on one machine: nodes a and b in two zones of eu-west-1, node c in
+eu-central-1, S3 in three regions, Route 53, and an API in both regions. Clients write all the time,
+by SQL and through the API, and remember every row that was acknowledged to them. What they remember
+at the end of each story is compared with what the primary then has.
+";
 
 /// Tells the whole story on a lab of its own, writes the report, and says whether every promise was
 /// kept.
 ///
 /// # Errors
 ///
-/// When the lab does not start, or a story does not come to an end.
-pub async fn tell(claim: Claim, _reports: &Path, voice: &Voice) -> anyhow::Result<bool> {
+/// When the lab does not start, or the report cannot be written. A story that does not come to an
+/// end is told as one that broke its promise.
+pub async fn tell(claim: Claim, reports: &Path, voice: &Voice) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    voice.say(PROLOGUE);
     let lab = Lab::start(claim, voice).await?;
+    voice.say(format!(
+        "everything is up after {:.1} s",
+        began.elapsed().as_secs_f64()
+    ));
     let mut stage = Stage::set(&lab, voice.clone()).await?;
-    for story in [Story::ZoneLost, Story::AgentFrozen] {
-        let verdict = story.play(&mut stage).await?;
-        voice.say(serde_json::to_string_pretty(&verdict)?);
-    }
+    let mut verdicts = Vec::new();
+    let cut_short = play(&mut stage, &mut verdicts).await.err();
     stage.clear().await;
+
+    let (memory, topology) = (stage.memory(), lab.topology());
+    let held = memory.recall();
+    let mut report = Report::new(topology, verdicts, &held, memory.now(), began.elapsed());
+    report.passed &= cut_short.is_none();
+    report.write(reports)?;
+    voice.say(format!("\n{}", report.table()?));
+    if let Some(error) = &cut_short {
+        voice.say(format!("the story was cut short: {error:#}"));
+        voice.say(format!("the logs stay in `{}`", topology.logs().display()));
+        return Ok(false);
+    }
     lab.stop().await?;
-    Ok(true)
+    voice.say(format!(
+        "{} in {:.0} s; the timeline is drawn in `{}`",
+        if report.passed {
+            "every promise was kept"
+        } else {
+            "a promise was BROKEN"
+        },
+        began.elapsed().as_secs_f64(),
+        reports.join("report.html").display()
+    ));
+    Ok(report.passed)
+}
+
+/// Plays every story, one after another, on the same platform.
+async fn play(stage: &mut Stage<'_>, verdicts: &mut Vec<Verdict>) -> anyhow::Result<()> {
+    let voice = stage.voice.clone();
+    let chapter = |title: &str| voice.say(format!("\n── {title}"));
+    chapter("Before anything breaks: a base backup, sealed for a key that no database host has");
+    stories::base_backup(stage).await?;
+
+    chapter("1. A zone is lost: the primary's host is gone. The other zone takes over by itself.");
+    verdicts.push(stories::zone_lost(stage).await?);
+    chapter(
+        "2. The primary's agent freezes. Its guard ends PostgreSQL before another node may take over.",
+    );
+    verdicts.push(stories::agent_frozen(stage, FROZEN_FOR).await?);
+    chapter("3. A whole region is lost. Somebody decides to promote the other one.");
+    verdicts.push(stories::region_lost(stage).await?);
+    chapter("4. The lost region comes back. Its nodes follow, and never accept a write.");
+    verdicts.push(stories::old_region_rejoined(stage).await?);
+    chapter("5. A table is dropped by mistake. A copy of the database is restored to just before.");
+    verdicts.push(stories::restored_to_a_moment(stage).await?);
+    Ok(())
 }

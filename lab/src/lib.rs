@@ -14,6 +14,7 @@ pub mod node;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod report;
 pub mod settings;
 pub mod stage;
 pub mod stories;

@@ -34,6 +34,7 @@ pub struct Acknowledged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// When.
+    #[serde(with = "seconds")]
     pub at: Duration,
     /// What, in a few words.
     pub what: String,
@@ -121,6 +122,24 @@ impl Memory {
     fn hold(&self) -> MutexGuard<'_, Held> {
         // What is held is only ever added to, so it is whole even if somebody panicked with it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Durations as reports write them: seconds, to the millisecond.
+pub(crate) mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// Writes a duration.
+    pub(crate) fn serialize<S: Serializer>(it: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64((it.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+
+    /// Reads a duration.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(from)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
     }
 }
 

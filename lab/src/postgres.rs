@@ -18,8 +18,8 @@ use crate::topology::{Place, Topology};
 /// that is idle.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Returns where PostgreSQL's programs are: the newest that the platform supports and this machine
-/// has, or what `CAUSEWAY_PG_BIN` names.
+/// Returns where PostgreSQL's programs are: those of the release that the tests run against by
+/// default, or of another that this machine has, or what `CAUSEWAY_PG_BIN` names.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn bin_directory() -> anyhow::Result<PathBuf> {
     }
     let debian = |version: u32| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"));
     let here = |it: &PathBuf| it.join("initdb").exists();
-    match [15, 16, 17, 18, 14, 13].map(debian).into_iter().find(here) {
+    match [15, 16, 17, 18].map(debian).into_iter().find(here) {
         Some(found) => Ok(found),
         None => bail!(
             "there is no PostgreSQL in `/usr/lib/postgresql`: run `make` once, or name the directory \
@@ -94,8 +94,6 @@ pub async fn create(topology: &Topology, place: &Place, secrets: &Secrets) -> an
         "--auth-local=peer",
         "--encoding=UTF8",
         "--locale=C.UTF-8",
-        // What is lost if this machine loses power is a lab.
-        "--no-sync",
     ];
     let initdb = initdb.map(str::to_owned).to_vec();
     let initdb = program("initdb", initdb);
@@ -188,6 +186,9 @@ shared_buffers = 64MB
 password_encryption = scram-sha-256
 
 fsync = on
+# After a crash one call per file system makes sure of its files, instead of one per file: with some
+# thousand small files that is seconds.
+recovery_init_sync_method = syncfs
 wal_level = replica
 wal_log_hints = on
 hot_standby = on
@@ -236,6 +237,10 @@ fn roles(secrets: &Secrets) -> String {
             "create role rewinder login password '{}'",
             secrets.rewinder.reveal()
         ),
+        // So that a rewind need not wait for the new primary's first checkpoint.
+        "grant pg_checkpoint to rewinder".to_owned(),
+        // With this one the agent reads the primary's timeline history, before `pg_rewind` does.
+        "grant execute on function pg_read_file(text) to rewinder".to_owned(),
         "grant execute on function pg_ls_dir(text, boolean, boolean) to rewinder".to_owned(),
         "grant execute on function pg_stat_file(text, boolean) to rewinder".to_owned(),
         "grant execute on function pg_read_binary_file(text) to rewinder".to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ha_core::NodeId;
+use serde::Deserialize;
 
 use crate::Lab;
 use crate::fault::Fault;
@@ -172,6 +173,28 @@ impl<'lab> Stage<'lab> {
         Ok(())
     }
 
+    /// Waits until another node than `old` acknowledges writes, and `old` does not, and tells which.
+    ///
+    /// # Errors
+    ///
+    /// When none does, within `patience`.
+    pub async fn taken_over_from(
+        &self,
+        old: &NodeId,
+        patience: Duration,
+    ) -> anyhow::Result<NodeId> {
+        self.waiting(&format!("another node than {old} to take writes"), patience);
+        wait::until("another node to take writes", patience, || async {
+            let lately = self.memory().now().saturating_sub(UNDISTURBED / 2);
+            match &self.memory().writers_since(lately)[..] {
+                [node] if node != old => Ok(()),
+                others => Err(format!("writes are taken by {others:?}")),
+            }
+        })
+        .await?;
+        self.tell_primary().await
+    }
+
     /// Tells which node is primary.
     ///
     /// # Errors
@@ -182,6 +205,31 @@ impl<'lab> Stage<'lab> {
         let place = self.lab.topology().place(&node)?;
         self.say(&format!("node {node} in {} takes writes", place.zone));
         Ok(node)
+    }
+
+    /// Returns the most rows that `failover-ctl` says would be lost if one of the standbys were
+    /// promoted now, in place of a primary that is gone.
+    ///
+    /// # Errors
+    ///
+    /// When it has a plan for none of them.
+    pub async fn stated_loss(&self) -> anyhow::Result<u64> {
+        let mut stated = None;
+        let mut why = Vec::new();
+        for node in self.lab.nodes() {
+            let name = node.place.node.as_str();
+            let plan = ["plan", "promote", "--to", name, "--json"];
+            let plan = self.lab.programs().failover_ctl(&plan);
+            match plan.run(None, Duration::from_secs(8)).await {
+                Ok(plan) => stated = stated.max(Some(Stated::of(&plan)?.rows_at_most)),
+                Err(error) => why.push(format!("{error:#}")),
+            }
+        }
+        let stated = stated.with_context(|| format!("nobody can be promoted: {why:?}"))?;
+        self.say(&format!(
+            "`failover-ctl plan promote` states: at most {stated} rows lost"
+        ));
+        Ok(stated)
     }
 
     /// Lets the clients go on until the lab's memory reaches back so far.
@@ -225,6 +273,33 @@ impl<'lab> Stage<'lab> {
             known.extend(rows);
         }
         Ok(newly)
+    }
+}
+
+/// What a plan states before it is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Stated {
+    /// The most rows that may be lost.
+    pub rows_at_most: u64,
+    /// The most bytes of log that may be lost.
+    pub bytes_at_most: u64,
+}
+
+impl Stated {
+    /// Reads what a plan states, as `failover-ctl` prints it in JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it is no plan, or states no loss.
+    pub fn of(plan: &str) -> anyhow::Result<Self> {
+        /// The part of a plan that is read here.
+        #[derive(Deserialize)]
+        struct Plan {
+            loss: Stated,
+        }
+        let plan: Plan = serde_json::from_str(plan)
+            .with_context(|| format!("the plan states no loss: {plan}"))?;
+        Ok(plan.loss)
     }
 }
 

@@ -15,8 +15,10 @@ use crate::memory::Door;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Its beginning.
+    #[serde(with = "crate::memory::seconds")]
     pub from: Duration,
     /// Its end.
+    #[serde(with = "crate::memory::seconds")]
     pub to: Duration,
 }
 

@@ -7,12 +7,8 @@ use serde_json::Value;
 
 use super::{LONG, within};
 use crate::fault::{Fault, In};
-use crate::stage::Stage;
+use crate::stage::{Stage, Stated};
 use crate::verdict::{Promise, Verdict};
-
-/// How many bytes of log the operator of the story is ready to lose: four segments, so that the
-/// command goes on without asking and the loss that it states is the measure.
-const ACCEPTED: &str = "64MiB";
 
 /// How long a region may be without writes when a person must act: a lease (10 s), the command, and
 /// in this story nobody who is asleep.
@@ -34,6 +30,16 @@ pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
         }))
         .await?;
 
+    // What the operator sees, and decides upon, before anything is done.
+    let plan = ["plan", "promote", "--to", &dr, "--json"];
+    let plan = stage.lab.programs().failover_ctl(&plan);
+    let stated = Stated::of(&plan.run(None, LONG).await?)?;
+    stage.say(&format!(
+        "the plan for {dr} states: at most {} rows lost",
+        stated.rows_at_most
+    ));
+    // Whoever goes on accepts what was stated, by name, and not a byte more.
+    let accepted = stated.bytes_at_most.to_string();
     stage.say(&format!(
         "the operator runs `failover-ctl promote --to {dr}`"
     ));
@@ -43,33 +49,46 @@ pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
         &dr,
         "--yes",
         "--accept-loss",
-        ACCEPTED,
+        &accepted,
         "--json",
     ];
     let promote = stage.lab.programs().failover_ctl(&arguments);
-    stage.waiting("the promotion and its report", LONG);
-    let report = promote.run(None, LONG).await?;
-    let at = stage.memory().mark("the promotion is done");
-    let report: Value = serde_json::from_str(&report).context("the report is not JSON")?;
-    let stated = stated_loss(&report)?;
+    stage.waiting("the promotion, step by step", LONG);
+    let begun_at = stage.memory().now();
+    let journal = promote.run(None, LONG).await?;
+    let journal: Value = serde_json::from_str(&journal).context("the journal is not JSON")?;
+    let carried_out = journal
+        .pointer("/plan")
+        .context("the journal has no plan")?;
+    let carried_out = Stated::of(&carried_out.to_string())?;
+    let rows_lost = stated.rows_at_most.min(carried_out.rows_at_most);
+    for step in steps(&journal) {
+        stage.say(&step);
+    }
+    let done_at = stage.memory().mark("the promotion is done");
     stage.say(&format!(
-        "stated before it began: at most {stated} rows lost"
+        "promoted {:.1} s after the command",
+        done_at.saturating_sub(begun_at).as_secs_f64()
     ));
 
-    stage.acknowledged_since(at, LONG).await?;
+    stage.acknowledged_since(done_at, LONG).await?;
     stage.tell_primary().await?;
     let promise = Promise {
         without_writes: PROMISED,
-        rows_lost: stated,
+        rows_lost,
     };
     stage.end(&begun, promise).await
 }
 
-/// Returns the most rows that the report says may have been lost, as it was stated beforehand.
-fn stated_loss(report: &Value) -> anyhow::Result<u64> {
-    let rows = report.pointer("/loss/rows_at_most");
-    let rows = rows.and_then(Value::as_u64);
-    rows.with_context(|| format!("the report states no loss: {report}"))
+/// Returns what the journal says of each step: the evidence that it is done.
+fn steps(journal: &Value) -> Vec<String> {
+    let entries = journal.pointer("/entries").and_then(Value::as_array);
+    let evidence = |it: &Value| {
+        let evidence = it.get("evidence").and_then(Value::as_str)?;
+        let number = it.get("step").and_then(Value::as_u64)? + 1;
+        Some(format!("step {number}: {evidence}"))
+    };
+    entries.into_iter().flatten().filter_map(evidence).collect()
 }
 
 /// The lost region comes back: its nodes follow the new primary, and never accept a write meanwhile.

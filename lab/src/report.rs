@@ -1,0 +1,311 @@
+//! The report of a run: what each story cost, and who was writable when.
+
+mod chart;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::{Door, Held, Mark};
+use crate::topology::Topology;
+use crate::verdict::{Span, Verdict, per_second, writable};
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this report. Fields may be added; none changes its meaning.
+    pub format: u32,
+    /// Whether every story kept its promise.
+    pub passed: bool,
+    /// The stories, in the order in which they were played.
+    pub stories: Vec<Verdict>,
+    /// How long the run took, from the first command to the last verdict.
+    pub seconds: f64,
+    /// The nodes, and when each of them acknowledged writes.
+    pub nodes: Vec<Lane>,
+    /// How many rows were acknowledged in each second, through the API and by SQL.
+    pub acknowledged_per_second: Acknowledged,
+    /// What happened.
+    pub marks: Vec<Mark>,
+}
+
+/// One node on the timeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lane {
+    /// The node.
+    pub node: String,
+    /// Where it stands.
+    pub zone: String,
+    /// When it was writable.
+    pub writable: Vec<Span>,
+}
+
+/// Acknowledged rows by the second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Through the API.
+    pub api: Vec<u32>,
+    /// By SQL.
+    pub sql: Vec<u32>,
+}
+
+impl Report {
+    /// Puts together what was judged and what is remembered.
+    pub fn new(
+        topology: &Topology,
+        stories: Vec<Verdict>,
+        held: &Held,
+        to: Duration,
+        took: Duration,
+    ) -> Self {
+        let span = Span {
+            from: Duration::ZERO,
+            to,
+        };
+        let through = |door: Door| {
+            let rows = held.acknowledged.iter().filter(|it| it.door == door);
+            per_second(&rows.map(|it| it.at).collect::<Vec<_>>(), span)
+        };
+        let lane = |place: &crate::topology::Place| Lane {
+            node: place.node.to_string(),
+            zone: place.zone.clone(),
+            writable: writable(held.accepted.get(&place.node).map_or(&[], Vec::as_slice)),
+        };
+        Self {
+            format: 1,
+            passed: stories.iter().all(|it| it.passed),
+            stories,
+            seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
+            nodes: topology.nodes.iter().map(lane).collect(),
+            acknowledged_per_second: Acknowledged {
+                api: through(Door::Api),
+                sql: through(Door::Sql),
+            },
+            marks: held.marks.clone(),
+        }
+    }
+
+    /// Writes `report.json` and `report.html`.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("could not make `{}`", directory.display()))?;
+        let json = serde_json::to_string_pretty(self)?;
+        for (name, text) in [("report.json", json), ("report.html", self.page()?)] {
+            let path = directory.join(name);
+            fs::write(&path, text)
+                .with_context(|| format!("could not write `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the stories as a table for a terminal.
+    ///
+    /// # Errors
+    ///
+    /// When text cannot be written, which it can.
+    pub fn table(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        writeln!(
+            text,
+            "{:<22} {:>6}  {:>14}  {:>12}  {:>9}  {:>15}  {:>11}",
+            "story",
+            "passed",
+            "without writes",
+            "acknowledged",
+            "rows lost",
+            "stated at most",
+            "two writers"
+        )?;
+        for story in &self.stories {
+            writeln!(
+                text,
+                "{:<22} {:>6}  {:>12.1} s  {:>12}  {:>9}  {:>15}  {:>9.1} s",
+                story.name,
+                if story.passed { "yes" } else { "NO" },
+                story.seconds_without_writes,
+                story.rows_acknowledged,
+                story.rows_lost,
+                story.rows_lost_stated_at_most,
+                story.two_writers_seconds
+            )?;
+            for broken in &story.broken {
+                writeln!(text, "    {broken}")?;
+            }
+        }
+        Ok(text)
+    }
+
+    fn page(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        let verdict = if self.passed {
+            "<p class=\"verdict kept\">Every promise was kept.</p>"
+        } else {
+            "<p class=\"verdict broken\">A promise was broken.</p>"
+        };
+        write!(
+            page,
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <title>Causeway: a bad day</title>\n<style>{STYLE}</style>\n<main>\n\
+             <h1>A bad day, in {:.0} seconds</h1>\n\
+             <p>Three PostgreSQL servers, a and b in two zones of one region and c in another, with \
+             clients that wrote all the time and remember every row that was acknowledged to them. \
+             A node counts as writable only while it acknowledged writes.</p>\n{verdict}\n",
+            self.seconds
+        )?;
+        self.rows(&mut page)?;
+        page.push_str("<h2>Who was writable when</h2>\n<div class=\"chart\">\n");
+        chart::draw(&mut page, self)?;
+        page.push_str("</div>\n<h2>What happened</h2>\n<ol class=\"marks\">\n");
+        for (number, mark) in chart::told(&self.marks) {
+            writeln!(
+                page,
+                "<li value=\"{number}\"><time>{}</time> {}</li>",
+                chart::clock(mark.at),
+                escape(&mark.what)
+            )?;
+        }
+        page.push_str("</ol>\n</main>\n</html>\n");
+        Ok(page)
+    }
+
+    fn rows(&self, page: &mut String) -> std::fmt::Result {
+        page.push_str(
+            "<table>\n<tr><th>story<th>kept<th>seconds without writes<th>rows acknowledged\
+             <th>rows lost<th>stated beforehand<th>two writers at once</tr>\n",
+        );
+        for story in &self.stories {
+            let (class, kept) = if story.passed {
+                ("kept", "yes")
+            } else {
+                ("broken", "no")
+            };
+            writeln!(
+                page,
+                "<tr class=\"{class}\"><td>{}<td>{kept}<td>{:.1}<td>{}<td>{}<td>at most {}<td>{:.1} s</tr>",
+                escape(&story.name.replace('_', " ")),
+                story.seconds_without_writes,
+                story.rows_acknowledged,
+                story.rows_lost,
+                story.rows_lost_stated_at_most,
+                story.two_writers_seconds
+            )?;
+            for broken in &story.broken {
+                writeln!(
+                    page,
+                    "<tr class=\"why\"><td colspan=\"7\">{}</tr>",
+                    escape(broken)
+                )?;
+            }
+        }
+        page.push_str("</table>\n");
+        Ok(())
+    }
+}
+
+/// Returns text as HTML shows it.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+const STYLE: &str = include_str!("report/style.css");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::memory::Acknowledged as Row;
+    use crate::verdict::{Measured, Promise, judge};
+
+    #[test]
+    fn the_json_has_the_fields_that_are_promised() {
+        let json = serde_json::to_value(report()).unwrap();
+
+        assert_eq!(json["passed"], true);
+        let story = json["stories"][0].as_object().unwrap();
+        for field in [
+            "name",
+            "passed",
+            "seconds_without_writes",
+            "rows_acknowledged",
+            "rows_lost",
+            "rows_lost_stated_at_most",
+            "two_writers_seconds",
+        ] {
+            assert!(story.contains_key(field), "{field} in {story:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_stands_alone_and_shows_names_as_text() {
+        let mut report = report();
+        report.marks[0].what = "a <b> & \"c\"".to_owned();
+        let page = report.page().unwrap();
+
+        assert!(page.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
+        assert!(!page.contains("src=") && !page.contains("href="));
+        assert!(page.contains("<svg") && page.contains("prefers-color-scheme"));
+    }
+
+    #[test]
+    fn the_table_names_each_broken_promise() {
+        let mut report = report();
+        report.stories[0].passed = false;
+        report.stories[0].broken = vec!["a row is lost".to_owned()];
+
+        assert_eq!(
+            report.table().unwrap(),
+            "story                  passed  without writes  acknowledged  rows lost   stated at most  two writers\n\
+             zone_lost                  NO           1.5 s             3          0                0        0.0 s\n    \
+             a row is lost\n"
+        );
+    }
+
+    fn report() -> Report {
+        let topology = Topology::new(7, None).unwrap();
+        let at = [500, 1_000, 2_500].map(Duration::from_millis);
+        let acknowledged = at.map(|at| (at, Door::Sql)).to_vec();
+        let accepted = BTreeMap::from([("a".parse().unwrap(), at.to_vec())]);
+        let span = Span {
+            from: Duration::ZERO,
+            to: Duration::from_secs(3),
+        };
+        let measured = Measured {
+            span,
+            acknowledged,
+            accepted: accepted.clone(),
+            rows_lost: 0,
+        };
+        let promise = Promise {
+            without_writes: Duration::from_secs(2),
+            rows_lost: 0,
+        };
+        let row = |at| Row {
+            at,
+            door: Door::Sql,
+            row: 1,
+        };
+        let held = Held {
+            acknowledged: at.map(row).to_vec(),
+            accepted,
+            marks: vec![Mark {
+                at: Duration::from_secs(1),
+                what: "node a is gone".to_owned(),
+            }],
+        };
+        let stories = vec![judge("zone_lost", promise, &measured)];
+        Report::new(&topology, stories, &held, span.to, span.to)
+    }
+}
