@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ha_core::Timeline;
 use ha_core::failover::observation::Directory;
 use ha_core::lease::SystemId;
+use ha_core::lsn::WalFileName;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -87,6 +88,20 @@ pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
         removed => removed?,
     }
     File::open(data)?.sync_all()
+}
+
+/// Returns a timeline from `reserved` on that has a history file here, if one has.
+pub(crate) fn history_from(data: &Path, reserved: Timeline) -> Option<Timeline> {
+    let names = fs::read_dir(data.join("pg_wal"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    names
+        .map(|it| it.file_name())
+        .find_map(|name| match name.to_str()?.parse() {
+            Ok(WalFileName::History(timeline)) if timeline >= reserved => Some(timeline),
+            Ok(_) | Err(_) => None,
+        })
 }
 
 /// Returns the postmaster that `postmaster.pid` names, if it lives and works in this directory.

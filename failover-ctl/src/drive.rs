@@ -1,31 +1,33 @@
 //! The loop around the agent: what happened goes in, what to do comes out and is done.
 
+mod following;
+mod looking;
+mod showing;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::agent::{Action, Agent, Duty, Event, Fenced, GuardOrder, Look, Write};
-use ha_core::failover::decision::Decision;
-use ha_core::failover::observation::{Directory, PeerView, ServerView};
-use ha_core::guard::Server;
+use ha_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
+use ha_core::failover::observation::PeerView;
 use ha_core::lease::Nonce;
-use ha_core::{Epoch, Moment, NodeId, Timeline};
+use ha_core::{Epoch, Moment};
 use ha_runtime::clock;
 use ha_runtime::shutdown::Tasks;
-use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::{HostSettings, Rejoin, Settings};
-use crate::data_directory;
-use crate::follow::{self, Follower, Need};
-use crate::guard::wire::{Order as GuardWire, Report, Request};
+use self::following::Following;
+use crate::config::{HostSettings, Settings};
+use crate::follow;
+use crate::guard::wire::{Order as GuardWire, Report};
 use crate::metrics::Metrics;
-use crate::status::{GuardSeen, LeaseSeen, NodeStatus, Role, Written};
+use crate::status::NodeStatus;
 use crate::world::agents::Agents;
 use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::LeaseStore;
@@ -36,20 +38,9 @@ use crate::world::route53::Records;
 /// How often the loop turns when nothing happens.
 const TURN: Duration = Duration::from_millis(100);
 
-/// How old an answer of the server may be to count as its state now: three questions, or one probe
-/// and the time it may take.
-const FRESH: Duration = Duration::from_secs(1);
-const FRESH_PROBE: Duration = Duration::from_secs(3);
-
-/// How often a standby that does not stream is compared with its primary's history.
-const COMPARE_EVERY: Duration = Duration::from_secs(2);
-
 /// How often a record that could not be moved is tried again: Route 53 throttles at five calls a second
 /// for an account.
 const RECORD_EVERY: Duration = Duration::from_secs(3);
-
-/// How long walsenders may drain when a standby is ended to be rewound.
-const DRAIN: Duration = Duration::from_millis(1500);
 
 /// An order, and where its answer goes.
 pub(crate) type Asked = (Order, oneshot::Sender<Result<(), String>>);
@@ -93,30 +84,11 @@ pub(crate) struct Driver {
     following: Following,
     remembered: Epoch,
     last_said: String,
+    /// The numbers of the orders that were given in this epoch.
+    orders: BTreeSet<String>,
+    orders_of: Epoch,
     /// The epoch under which the records were last sent on their way.
     pointed: Option<Epoch>,
-}
-
-/// What is under way to make this node follow.
-#[derive(Debug, Default)]
-struct Following {
-    busy: Option<&'static str>,
-    done: Option<oneshot::Receiver<anyhow::Result<Outcome>>>,
-    compared_at: Option<Moment>,
-    settled_for: Option<NodeId>,
-    rewind: bool,
-    rebuild: bool,
-    asked: bool,
-    /// The directory was rewound, or needed no rewinding, to follow this node: its control file may
-    /// still say that it was a primary's.
-    prepared_for: Option<NodeId>,
-    failed_at: Option<Moment>,
-}
-
-#[derive(Debug)]
-enum Outcome {
-    Prepared(NodeId),
-    Compared(Need),
 }
 
 impl Driver {
@@ -137,6 +109,8 @@ impl Driver {
             following: Following::default(),
             remembered: Epoch::default(),
             last_said: String::new(),
+            orders: BTreeSet::new(),
+            orders_of: Epoch::default(),
             pointed: None,
         };
         (driver, happens)
@@ -172,10 +146,7 @@ impl Driver {
         self.take_in(Event::Looked(look.clone()));
         self.follow(now, look.server);
         let order = self.guard_order();
-        self.with.guard.send(&Request {
-            feed: self.core.deadline(),
-            order,
-        });
+        self.with.guard.send(self.core.deadline(), order);
         self.point_records(now, &look);
         self.show(now, &look);
     }
@@ -234,10 +205,7 @@ impl Driver {
         // A renewal is worth nothing before guard knows of it.
         if self.core.deadline() != confirmed {
             let order = self.guard_order();
-            self.with.guard.send(&Request {
-                feed: self.core.deadline(),
-                order,
-            });
+            self.with.guard.send(self.core.deadline(), order);
         }
         self.tell_decision();
     }
@@ -286,67 +254,6 @@ impl Driver {
         }
     }
 
-    /// Returns what this node's server is at this moment, from what guard sees and what it says.
-    fn look(&mut self, now: Moment) -> Look {
-        let said = *self.with.said.borrow();
-        let Some(report) = self.with.guard.report(now) else {
-            return Look {
-                server: ServerView::Unguarded,
-                armed: None,
-                wants_renewal_since: None,
-                primary: None,
-                silent_for: Duration::ZERO,
-                starting: false,
-            };
-        };
-        let started_at = report.started_at.unwrap_or(now);
-        let fresh =
-            |at: Moment, within| at.has_reached(started_at) && now.longest_since(at) < within;
-        let server = match (report.server, said) {
-            (Server::Ended, _) => ServerView::Ended(report.directory),
-            (Server::MayWrite, _) => ServerView::MayWrite,
-            (Server::Following, ServerSaid::Following(at, standby)) if fresh(at, FRESH) => {
-                ServerView::Following(standby.progress)
-            }
-            (Server::Following | Server::Foreign, _) => ServerView::Silent,
-        };
-        let primary = match said {
-            ServerSaid::Writing(at, primary)
-                if server == ServerView::MayWrite && fresh(at, FRESH_PROBE) =>
-            {
-                Some(primary)
-            }
-            ServerSaid::Writing(..)
-            | ServerSaid::Nothing
-            | ServerSaid::NotYet(_)
-            | ServerSaid::Following(..) => None,
-        };
-        // A server whose postmaster has ended is not silent: guard is sweeping up after it.
-        if server != ServerView::MayWrite || report.started_at.is_none() {
-            self.heard_at = None;
-        } else if let ServerSaid::Writing(at, _) = said
-            && at.has_reached(started_at)
-        {
-            self.heard_at = Some(at);
-        } else if self.heard_at.is_none() {
-            self.heard_at = Some(now);
-        }
-        let starting = match said {
-            ServerSaid::NotYet(at) | ServerSaid::Following(at, _) => fresh(at, FRESH),
-            ServerSaid::Nothing | ServerSaid::Writing(..) => false,
-        };
-        Look {
-            server,
-            armed: report.armed,
-            wants_renewal_since: report.wants_renewal_since,
-            primary,
-            silent_for: self
-                .heard_at
-                .map_or(Duration::ZERO, |it| now.shortest_since(it)),
-            starting,
-        }
-    }
-
     /// Returns the order for guard, after what has to be done before it.
     fn guard_order(&self) -> Option<GuardWire> {
         let order = match self.core.guard_order()? {
@@ -370,184 +277,14 @@ impl Driver {
                     );
                     return None;
                 }
-                GuardWire::Promote(epoch)
+                GuardWire::Promote(epoch, reserved)
             }
         };
         Some(order)
     }
 
-    /// Brings this node closer to following, if that is its duty.
-    fn follow(&mut self, now: Moment, server: ServerView) {
-        if self.finish_following(now) {
-            return; // What `server` was seen as is no longer true.
-        }
-        let Duty::Follow { primary, timeline } = self.core.duty() else {
-            self.following.prepared_for = None;
-            return;
-        };
-        let recently = |it: Moment| now.longest_since(it) < COMPARE_EVERY;
-        if self.following.done.is_some() || self.following.failed_at.is_some_and(recently) {
-            return;
-        }
-        let node = primary.and_then(|it| self.settings.node(&it).cloned());
-        let Some(node) = node else {
-            if server == ServerView::Ended(Directory::Standby) {
-                self.tell_guard(GuardWire::StartStandby);
-            }
-            return;
-        };
-        let follower = Follower {
-            host: self.host.clone(),
-            primary: node,
-            tasks: self.with.tasks.clone(),
-        };
-        match server {
-            ServerView::Ended(directory) => self.come_back(follower, directory),
-            ServerView::Following(progress) => {
-                self.following.prepared_for = None;
-                let by_command = self.following.rebuild;
-                if by_command {
-                    self.tell_guard(GuardWire::End(1500));
-                    return;
-                }
-                if self.following.settled_for.as_ref() != Some(&follower.primary.name) {
-                    self.settle(&follower);
-                }
-                let due = self.following.compared_at.is_none_or(|it| !recently(it));
-                if due && progress.timeline < timeline {
-                    self.following.compared_at = Some(now);
-                    self.compare(follower, progress, timeline);
-                }
-            }
-            ServerView::Unguarded | ServerView::Silent | ServerView::MayWrite => {}
-        }
-    }
-
-    fn come_back(&mut self, follower: Follower, directory: Directory) {
-        let prepared = self.following.prepared_for.as_ref() == Some(&follower.primary.name);
-        let was_primary = directory == Directory::Primary && !prepared;
-        let diverged = self.following.rewind || was_primary;
-        let allowed = self.settings.policy.rejoin == Rejoin::Automatic || self.following.asked;
-        if diverged && !allowed {
-            return;
-        }
-        let whole = matches!(directory, Directory::Standby | Directory::Primary);
-        let ready = whole && !diverged && !self.following.rebuild;
-        if ready {
-            if self.settle(&follower) {
-                self.tell_guard(GuardWire::StartStandby);
-            }
-            return;
-        }
-        let directory = match directory {
-            Directory::Standby if self.following.rewind => Directory::Primary,
-            found @ (Directory::Empty
-            | Directory::Primary
-            | Directory::Standby
-            | Directory::Rewinding) => found,
-        };
-        let rebuild = self.following.rebuild;
-        let primary = follower.primary.name.clone();
-        self.begin("rewinding or copying the data directory", async move {
-            let prepared = follower.prepare(directory, rebuild).await;
-            prepared.map(|()| Outcome::Prepared(primary))
-        });
-    }
-
-    fn compare(
-        &mut self,
-        follower: Follower,
-        progress: ha_core::failover::observation::Progress,
-        timeline: Timeline,
-    ) {
-        self.begin("comparing with the primary's history", async move {
-            follower
-                .need(progress, timeline)
-                .await
-                .map(Outcome::Compared)
-        });
-    }
-
-    fn begin<F>(&mut self, what: &'static str, work: F)
-    where
-        F: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
-    {
-        let (done, is_done) = oneshot::channel();
-        self.following.busy = Some(what);
-        self.following.done = Some(is_done);
-        self.with.tasks.start("follow", |stop| async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = work => { done.send(result).ok(); }
-            }
-        });
-    }
-
-    /// Takes in the result of what was under way, and says whether there was one.
-    fn finish_following(&mut self, now: Moment) -> bool {
-        let Some(done) = &mut self.following.done else {
-            return false;
-        };
-        let result = match done.try_recv() {
-            Err(oneshot::error::TryRecvError::Empty) => return false,
-            Err(oneshot::error::TryRecvError::Closed) => {
-                Err(anyhow::anyhow!("the work was cut off"))
-            }
-            Ok(result) => result,
-        };
-        self.following.done = None;
-        self.following.busy = None;
-        self.with.guard.forget(); // Its last report shows the directory as it was before.
-        match result {
-            Ok(Outcome::Prepared(primary)) => {
-                self.following = Following {
-                    prepared_for: Some(primary),
-                    ..Following::default()
-                };
-            }
-            Ok(Outcome::Compared(Need::Ready)) => {}
-            Ok(Outcome::Compared(Need::EndFirst)) => {
-                self.following.rewind = true;
-                self.tell_guard(GuardWire::End(
-                    u64::try_from(DRAIN.as_millis()).unwrap_or(0),
-                ));
-            }
-            Err(error) => {
-                warn!(error = format!("{error:#}"), "following is tried again");
-                self.following.failed_at = Some(now);
-            }
-        }
-        true
-    }
-
-    /// Writes replication's settings, and has a running server read them.
-    fn settle(&mut self, follower: &Follower) -> bool {
-        match follower.settle() {
-            Ok(changed) => {
-                self.following.settled_for = Some(follower.primary.name.clone());
-                if changed
-                    && let Some(postmaster) =
-                        data_directory::postmaster(&self.host.postgres.data_directory)
-                {
-                    kill(postmaster, Signal::SIGHUP).ok();
-                }
-                true
-            }
-            Err(error) => {
-                error!(
-                    error = format!("{error:#}"),
-                    "replication's settings could not be written"
-                );
-                false
-            }
-        }
-    }
-
     fn tell_guard(&self, order: GuardWire) {
-        self.with.guard.send(&Request {
-            feed: self.core.deadline(),
-            order: Some(order),
-        });
+        self.with.guard.send(self.core.deadline(), Some(order));
     }
 
     fn obey(&mut self, order: &Order) -> Result<(), String> {
@@ -555,6 +292,21 @@ impl Driver {
             return Err("the order is for another node".to_owned());
         }
         let now = clock::now();
+        let current = self.core.lease(now).map(|(it, _)| it.epoch);
+        if current != Some(order.planned) {
+            return Err(format!(
+                "the order was planned at epoch {} and the lease is at {}: plan again",
+                order.planned,
+                current.unwrap_or_default()
+            ));
+        }
+        if self.orders_of != order.planned {
+            self.orders_of = order.planned;
+            self.orders.clear();
+        }
+        if !self.orders.insert(order.id.clone()) {
+            return Err("the order was given before".to_owned());
+        }
         match order.what {
             What::Take { vouched } => {
                 let fenced = if vouched {
@@ -577,10 +329,6 @@ impl Driver {
             What::Rejoin { rebuild } => {
                 if self.core.holds() {
                     return Err("this node holds the lease".to_owned());
-                }
-                let current = self.core.lease(now).map(|(it, _)| it.epoch);
-                if current != Some(order.planned) {
-                    return Err("the lease has another epoch by now: try again".to_owned());
                 }
                 self.following.asked = true;
                 self.following.rebuild |= rebuild;
@@ -613,117 +361,6 @@ impl Driver {
                 happened.send(Event::Heard(peers.collect())).await.ok();
             }
         });
-    }
-
-    /// Logs a decision once, when it is another than the one before.
-    fn tell_decision(&mut self) {
-        let (said, is_escalation) = match self.core.decision() {
-            Some(Decision::Hold(ha_core::failover::decision::Hold::LeaseInForce(_))) => {
-                ("the lease is in force".to_owned(), false)
-            }
-            Some(Decision::Hold(ha_core::failover::decision::Hold::StandsBack(_))) => {
-                ("this node stands back".to_owned(), false)
-            }
-            Some(Decision::Hold(why)) => (why.to_string(), false),
-            Some(Decision::Escalate(why)) => (why.to_string(), true),
-            Some(Decision::TakeOver(taken)) => (
-                format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
-                false,
-            ),
-            None => return,
-        };
-        if said == self.last_said {
-            return;
-        }
-        if is_escalation {
-            self.with.metrics.alarms.inc();
-            error!(reason = said, "a person is needed");
-        } else {
-            info!(reason = said, "decided");
-        }
-        self.last_said = said;
-    }
-
-    fn show(&mut self, now: Moment, look: &Look) {
-        let status = self.status(now, look);
-        self.with.metrics.show(&status);
-        let primary_until = self
-            .core
-            .deadline()
-            .filter(|_| self.core.is_primary(now) && look.primary.is_some())
-            .map(|it| it.soft);
-        let is_standby = matches!(look.server, ServerView::Following(_)) && status.streaming;
-        let status = Some(Arc::new(status));
-        self.with.shown.send_replace(Shown {
-            status,
-            primary_until,
-            is_standby,
-        });
-    }
-
-    fn status(&self, now: Moment, look: &Look) -> NodeStatus {
-        let report = self.with.guard.report(now);
-        let said = *self.with.said.borrow();
-        let standby = match said {
-            ServerSaid::Following(_, standby)
-                if matches!(look.server, ServerView::Following(_)) =>
-            {
-                Some(standby)
-            }
-            ServerSaid::Following(..)
-            | ServerSaid::Nothing
-            | ServerSaid::NotYet(_)
-            | ServerSaid::Writing(..) => None,
-        };
-        let role = match look.server {
-            _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
-            _ if self.core.holds() => Role::Promoting,
-            ServerView::Following(_) => Role::Standby,
-            ServerView::Unguarded
-            | ServerView::Ended(_)
-            | ServerView::Silent
-            | ServerView::MayWrite => Role::Stopped,
-        };
-        let armed = report.and_then(|it| it.armed);
-        let term = self.settings.timing.term;
-        let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
-            record: record.clone(),
-            age_secs: age.as_secs_f64(),
-            over: !self.core.holds()
-                && (record.state == ha_core::lease::LeaseState::Released || age >= term),
-        });
-        NodeStatus {
-            format: 1,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.host.node.name.clone(),
-            region: self.host.node.region.clone(),
-            zone: self.host.node.zone.clone(),
-            role,
-            automatic: self.settings.is_automatic(&self.host.node),
-            system_id: report.and_then(|it| it.system_id),
-            directory: report.map(|it| it.directory),
-            server: report.map(|it| it.server),
-            progress: standby.map(|it| it.progress),
-            streaming: standby.is_some_and(|it| it.streaming),
-            replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
-            written: look.primary.map(|it| Written {
-                timeline: it.position.timeline,
-                flush_lsn: it.position.flush_lsn,
-                last_commit_at_micros: it.position.last_commit_at_micros,
-            }),
-            lease,
-            guard: GuardSeen {
-                answers: report.is_some(),
-                epoch: armed.map(|it| it.epoch),
-                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.soft).as_secs_f64()),
-            },
-            decision: if self.core.holds() {
-                None
-            } else {
-                Some(self.last_said.clone())
-            },
-            following: self.following.busy.map(str::to_owned),
-        }
     }
 }
 

@@ -220,14 +220,10 @@ impl<'a> Executor<'a> {
                 | Step::PointRecord { .. }
                 | Step::ConfirmWrite { .. } => None,
             });
-            let order = Order {
-                cluster: self.settings.cluster.clone(),
-                node: node.clone(),
-                planned: plan.planned,
-                what: What::Take {
-                    vouched: fence != Some(Fence::LeaseOver),
-                },
+            let what = What::Take {
+                vouched: fence != Some(Fence::LeaseOver),
             };
+            let order = Order::new(&self.settings.cluster, node, plan.planned, what);
             self.agents.order(target, &order, &self.key).await?;
         }
         self.wait(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ha_core::failover::plan::Plan;
 use ha_core::failover::progress::Entry;
-use ha_core::lease::{Condition, ETag};
+use ha_core::lease::{Condition, ETag, LeaseRecord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{self, Instant};
@@ -89,20 +89,31 @@ impl Journal {
 }
 
 impl Held {
-    /// Begins an operation, if nobody is at work.
+    /// Begins an operation, if nobody is at work on one that could still be carried out: when the lease
+    /// has gone past the epoch of a plan, nothing of it can be.
     ///
     /// # Errors
     ///
     /// [`Failure::Busy`] with who is.
-    pub(crate) async fn begin(store: &LeaseStore, journal: Journal) -> Result<Self, Failure> {
+    pub(crate) async fn begin(
+        store: &LeaseStore,
+        journal: Journal,
+        lease: &LeaseRecord,
+    ) -> Result<Self, Failure> {
         let key = store.key("operation");
         let found = store.read(&key).await?;
         let condition = match &found {
             None => Condition::Missing,
             Some(stored) => {
-                let before = Journal::parse(stored)?;
+                let mut before = Journal::parse(stored)?;
                 if before.ended_at.is_none() {
-                    return Err(busy(before));
+                    if !is_outdated(&before.plan, lease) {
+                        return Err(busy(before));
+                    }
+                    before.ended_at = Some(seconds(Timestamp::now()));
+                    before
+                        .accepted
+                        .push(format!("given up: the lease is at epoch {}", lease.epoch));
                 }
                 file(store, &before).await?;
                 Condition::Match(stored.etag.clone())
@@ -254,6 +265,12 @@ async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
         Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Says whether the lease has gone another way than a plan would take it.
+fn is_outdated(plan: &Plan, lease: &LeaseRecord) -> bool {
+    let carried_out = lease.epoch == plan.planned.next() && lease.holder.node == plan.to;
+    lease.epoch != plan.planned && !carried_out
 }
 
 fn busy(journal: Journal) -> Failure {

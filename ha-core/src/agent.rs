@@ -5,19 +5,23 @@
 //! accept writes) is asked for with [`Agent::duty`] and [`Agent::deadline`] as often as the caller
 //! likes, so that nothing is lost when one attempt at it fails.
 
+mod action;
+mod event;
 mod holding;
+mod order;
 mod watching;
 
 use std::time::Duration;
 
+pub use self::action::{Action, Alarm, Duty, GuardOrder, Reason, Write};
+pub use self::event::{Event, Look, PrimaryView, ReadAnswer, WriteAnswer};
 use self::holding::Holding;
+pub use self::order::{Fenced, Refused};
 use crate::failover::decision::{Decision, How, Policy, TakeOver};
 use crate::failover::observation::{Directory, PeerView, ServerView};
 use crate::guard::Deadline;
-use crate::lease::{
-    Condition, ETag, LeaseRecord, LeaseState, Nonce, Nonces, Position, SystemId, Timing, Unreadable,
-};
-use crate::{Epoch, Moment, NodeId, Timeline};
+use crate::lease::{Condition, ETag, LeaseRecord, LeaseState, Nonce, Nonces, Timing};
+use crate::{Epoch, Moment, NodeId};
 
 /// How long the next try waits after one that failed at once, so that a store which refuses
 /// connections is not asked a thousand times a second. Short beside the 2.3 s between the third try
@@ -50,248 +54,6 @@ pub struct Settings {
     pub start_within: Duration,
     /// How many times in a minute a primary is started again before the lease is released.
     pub restarts: u32,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Time passed.
-    Tick,
-    /// A read of the lease was answered, or given up.
-    Read {
-        /// When it was sent.
-        asked_at: Moment,
-        /// What came back.
-        answer: ReadAnswer,
-    },
-    /// A write of the lease was answered, or given up.
-    Wrote {
-        /// The nonce of the write.
-        nonce: Nonce,
-        /// What came back.
-        answer: WriteAnswer,
-    },
-    /// The server and its guard were looked at.
-    Looked(Look),
-    /// Other nodes were asked how far they are.
-    Heard(Vec<PeerView>),
-}
-
-/// What a read of the lease brought.
-#[derive(Clone, Debug)]
-pub enum ReadAnswer {
-    /// The object, and its version.
-    Found(ETag, Box<LeaseRecord>),
-    /// There is no object.
-    Missing,
-    /// There is an object that this release cannot use.
-    Unusable(Unreadable),
-    /// No answer came in time, or an error.
-    Failed,
-}
-
-/// What a write of the lease brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteAnswer {
-    /// It is stored, as this version.
-    Stored(ETag),
-    /// The store says that its condition did not hold (412), that another write was under way (409)
-    /// or that there is no object (404). After a lost answer that can be said of a write which took
-    /// effect, so it decides nothing: a read does.
-    Refused,
-    /// No answer came in time, or an error.
-    Unknown,
-}
-
-/// What was seen of this node's own server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// The server.
-    pub server: ServerView,
-    /// The deadline that guard holds; none when it is not armed or does not answer.
-    pub armed: Option<Deadline>,
-    /// Since when guard wants a renewal, because the machine was paused unseen.
-    pub wants_renewal_since: Option<Moment>,
-    /// What the server said, if it accepts writes.
-    pub primary: Option<PrimaryView>,
-    /// How long a server that could accept writes has answered nothing; zero while it answers.
-    pub silent_for: Duration,
-    /// Whether it says that it is still starting.
-    pub starting: bool,
-}
-
-/// A server that accepts writes, and how far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrimaryView {
-    /// Its place in the log and its pace.
-    pub position: Position,
-    /// The identifier of its database.
-    pub system_id: SystemId,
-}
-
-/// What is to be done once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Read the lease, and come back with [`Event::Read`].
-    Read,
-    /// Write the lease, and come back with [`Event::Wrote`].
-    Write(Box<Write>),
-    /// Keep this on disk: no record below it is believed again.
-    Remember(Epoch, u64),
-    /// Call a person.
-    Alarm(Alarm),
-}
-
-/// One conditional write of the lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// What is written.
-    pub record: LeaseRecord,
-    /// What must be there.
-    pub condition: Condition,
-}
-
-/// What a person should know of.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
-    /// The store showed a record older than one seen before.
-    #[error(
-        "the store showed epoch {found} sequence {sequence}, and epoch {known} was seen before: it is not believed"
-    )]
-    WentBack {
-        /// The epoch it showed.
-        found: Epoch,
-        /// The sequence it showed.
-        sequence: u64,
-        /// The highest epoch seen.
-        known: Epoch,
-    },
-    /// The lease was lost to another holder while this node held it.
-    #[error("deposed: `{by}` holds epoch {epoch}")]
-    Deposed {
-        /// The new holder.
-        by: NodeId,
-        /// Its epoch.
-        epoch: Epoch,
-    },
-    /// The lease could not be renewed in time.
-    #[error("the lease of epoch {0} ran out unrenewed")]
-    RanOut(Epoch),
-    /// The lease is given up because the server cannot do its work.
-    #[error("the lease is released: {0}")]
-    Released(Reason),
-    /// The lease object cannot be used.
-    #[error(transparent)]
-    Unusable(Unreadable),
-    /// The promoted server is not on the timeline that was reserved.
-    #[error("promoted onto timeline {found}, and {reserved} was reserved")]
-    WrongTimeline {
-        /// Where it is.
-        found: Timeline,
-        /// Where it should be.
-        reserved: Timeline,
-    },
-}
-
-/// Why a holder gives its lease up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// A command asked for it.
-    #[error("a command asked for it")]
-    Command,
-    /// The server was started again as often as is allowed.
-    #[error("PostgreSQL keeps ending")]
-    KeepsEnding,
-    /// The server accepts connections, or not even that, and answers nothing.
-    #[error("PostgreSQL answers nothing")]
-    AnswersNothing,
-    /// The server did not become primary in time.
-    #[error("PostgreSQL did not become primary in time")]
-    NotUpInTime,
-    /// The server was promoted onto a timeline that somebody else may be using.
-    #[error("PostgreSQL was promoted onto a timeline that was not reserved")]
-    WrongTimeline,
-}
-
-/// What this node has to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Nothing is known of a lease: leave everything as it is.
-    Wait,
-    /// A standby, of `primary` if that is known to be open.
-    Follow {
-        /// The node to follow; none while the lease is this node's own and over, or is being taken.
-        primary: Option<NodeId>,
-        /// The timeline it writes on.
-        timeline: Timeline,
-    },
-    /// The primary, in `epoch`.
-    Lead {
-        /// The epoch of the lease.
-        epoch: Epoch,
-        /// How it becomes primary.
-        how: How,
-    },
-    /// Ended, so that the lease can be released.
-    End,
-}
-
-/// What guard should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuardOrder {
-    /// Start PostgreSQL as the primary it was.
-    StartPrimary(Epoch),
-    /// Start it as a standby.
-    StartStandby,
-    /// Promote it. Before, the history files of the timelines below this one are filled.
-    Promote(Epoch, Timeline),
-    /// End it: clients are cut at once, walsenders have this long to drain.
-    End(Duration),
-}
-
-/// Why an order is not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// No lease is known here.
-    #[error("no lease has been seen here yet")]
-    NoLease,
-    /// The lease was deleted.
-    #[error("the lease was deleted: remove the delete marker from the object")]
-    LeaseMissing,
-    /// The order was planned in another epoch.
-    #[error("the order was planned at epoch {planned} and the lease is at {current}: plan again")]
-    OtherEpoch {
-        /// The order's.
-        planned: Epoch,
-        /// The lease's.
-        current: Epoch,
-    },
-    /// This node holds the lease.
-    #[error("this node is the primary already")]
-    AlreadyPrimary,
-    /// This node does not hold the lease.
-    #[error("this node does not hold the lease")]
-    NotPrimary,
-    /// The proof given for the fence is not one here.
-    #[error(
-        "the lease of `{0}` may still be in force: this node has watched it for {1:?} and needs the whole term"
-    )]
-    NotFenced(NodeId, Duration),
-    /// The server here cannot be promoted.
-    #[error("the server here is not a consistent standby")]
-    NotAStandby,
-    /// A write of the lease is under way.
-    #[error("the lease is being written at this moment: try again")]
-    Busy,
-}
-
-/// How the old primary is known to accept no more writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fenced {
-    /// This node has watched the lease stand for the whole term, or it was released.
-    LeaseOver,
-    /// Somebody else vouches for it: its instance was stopped, or a person typed `--unfenced`.
-    Vouched,
 }
 
 /// One node's daemon.

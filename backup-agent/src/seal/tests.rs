@@ -1,3 +1,5 @@
+//! Sealing and opening, and what must not open.
+
 use age::x25519;
 use proptest::prelude::*;
 use serde_json::json;

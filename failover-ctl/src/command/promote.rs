@@ -38,7 +38,10 @@ pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Fail
     let plan = make(&cluster, asked)?;
     output::say(&plan.to_string());
     let accepted = accept(&plan, asked)?;
-    let held = Held::begin(&store, Journal::new(plan, accepted)).await?;
+    let lease = cluster
+        .record()
+        .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+    let held = Held::begin(&store, Journal::new(plan, accepted), lease).await?;
     Box::pin(finish(
         Executor::new(settings, agents, key),
         held,

@@ -36,12 +36,8 @@ pub(crate) async fn run(settings: &Settings, node: &NodeId, rebuild: bool) -> Re
         ));
         return Ok(());
     }
-    let order = Order {
-        cluster: settings.cluster.clone(),
-        node: node.clone(),
-        planned: record.epoch,
-        what: What::Rejoin { rebuild },
-    };
+    let what = What::Rejoin { rebuild };
+    let order = Order::new(&settings.cluster, node, record.epoch, what);
     agents.order(target, &order, &key).await?;
     output::say(&format!(
         "`{node}` comes back as a standby of `{}`: what diverged is saved first; `failover-ctl status` shows it",

@@ -148,7 +148,7 @@ impl<'a> Post<'a> {
             warn!(%refusal, "deadline refused");
         }
         let refused = request.order.and_then(|it| self.obey(it).err());
-        let report = self.report(refused);
+        let report = self.report(request.number, refused);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
             self.socket.send_to(&answer, path).ok();
         }
@@ -177,8 +177,13 @@ impl<'a> Post<'a> {
                 data_directory::remove_standby_signal(self.data()).map_err(failed)?;
                 self.start(true).map_err(failed)
             }
-            Order::Promote(epoch) => {
+            Order::Promote(epoch, reserved) => {
                 self.expect(server, Server::Following)?;
+                // A promotion that was cut off leaves its history file, and the next would begin the
+                // number after it, which nobody has reserved.
+                if let Some(taken) = data_directory::history_from(self.data(), reserved) {
+                    return Err(NotDone::TimelineTaken(taken));
+                }
                 self.core
                     .allow(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
@@ -372,9 +377,10 @@ impl<'a> Post<'a> {
         data_directory::kind(self.data(), &self.host.rewinding_marker())
     }
 
-    fn report(&self, refused: Option<NotDone>) -> Report {
+    fn report(&self, answers: u64, refused: Option<NotDone>) -> Report {
         let control = data_directory::control(self.data()).ok();
         Report {
+            answers,
             incarnation: self.incarnation.clone(),
             guard_process: std::process::id(),
             server: self.server(),

@@ -13,6 +13,8 @@ pub(crate) const LONGEST: usize = 8 << 10;
 /// What the agent sends, several times a second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
+    /// Its number: each is one above the one before.
+    pub(crate) number: u64,
     /// Until when PostgreSQL may accept writes, if the node holds the lease.
     pub(crate) feed: Option<Deadline>,
     /// What is to be done, if anything is.
@@ -27,8 +29,8 @@ pub(crate) enum Order {
     StartPrimary(Epoch),
     /// Start it as a standby.
     StartStandby,
-    /// Promote the standby that runs.
-    Promote(Epoch),
+    /// Promote the standby that runs, onto this timeline.
+    Promote(Epoch, Timeline),
     /// End it, leaving walsenders this many milliseconds to drain.
     End(u64),
 }
@@ -36,6 +38,8 @@ pub(crate) enum Order {
 /// What guard answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
+    /// The number of the request that this answers. What it shows is how things are after that.
+    pub(crate) answers: u64,
     /// Drawn when guard started: another one means that it was restarted.
     pub(crate) incarnation: String,
     /// Guard's own process.
@@ -71,6 +75,9 @@ pub(crate) enum NotDone {
     /// The directory is empty, or half rewound.
     #[error("the data directory is `{0:?}`")]
     WrongDirectory(Directory),
+    /// PostgreSQL would begin a timeline above the one that is reserved.
+    #[error("a history file for timeline {0} is there already, so that number is not free")]
+    TimelineTaken(Timeline),
     /// The operating system refused.
     #[error("the operating system refused: {0}")]
     Failed(String),

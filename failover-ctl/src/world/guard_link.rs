@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ha_core::Moment;
+use ha_core::guard::Deadline;
 use ha_runtime::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,7 +15,7 @@ use tokio::net::UnixDatagram;
 use tracing::{debug, error};
 
 use crate::config::HostSettings;
-use crate::guard::wire::{LONGEST, Report, Request};
+use crate::guard::wire::{LONGEST, Order, Report, Request};
 
 /// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -32,6 +33,9 @@ pub(crate) struct GuardLink {
     guard: PathBuf,
     last: Option<(Moment, Report)>,
     unanswered: AtomicU32,
+    sent: AtomicU64,
+    /// The number of the last request that held an order: what was seen before it says nothing of now.
+    ordered: AtomicU64,
     killed: Option<u32>,
 }
 
@@ -53,14 +57,24 @@ impl GuardLink {
             guard: host.guard_socket(),
             last: None,
             unanswered: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
+            ordered: AtomicU64::new(0),
             killed: None,
         })
     }
 
     /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
-    pub(crate) fn send(&self, request: &Request) {
+    pub(crate) fn send(&self, feed: Option<Deadline>, order: Option<Order>) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
-        match serde_json::to_vec(request) {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        if order.is_some() {
+            self.ordered.store(number, Ordering::Relaxed);
+        }
+        match serde_json::to_vec(&Request {
+            number,
+            feed,
+            order,
+        }) {
             Ok(message) => {
                 if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
                     debug!(%error, "guard could not be told");
@@ -90,12 +104,15 @@ impl GuardLink {
     /// Returns what guard said last, if it is not silent.
     pub(crate) fn report(&self, now: Moment) -> Option<&Report> {
         let (at, report) = self.last.as_ref()?;
-        (now.longest_since(*at) < SILENCE).then_some(report)
+        let current = report.answers >= self.ordered.load(Ordering::Relaxed);
+        (current && now.longest_since(*at) < SILENCE).then_some(report)
     }
 
-    /// Forgets what guard said: something has changed that its next report will show.
-    pub(crate) fn forget(&mut self) {
-        self.last = None;
+    /// Believes nothing that guard has seen up to now: something has changed that its answer to the
+    /// next request will show.
+    pub(crate) fn forget(&self) {
+        self.ordered
+            .store(self.sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Ends a guard that has been silent for too long; systemd starts another.

@@ -1,8 +1,9 @@
 //! Orders from a command to an agent, signed with the key that both have.
 //!
-//! The signature covers the body, and the body names the node and the epoch of the plan. So an order
-//! cannot be altered, sent to another node, or used again once the epoch has passed; and the key
-//! itself is never sent.
+//! The signature covers the body, and the body names the node, the epoch of the plan and a number
+//! that is drawn once. So an order cannot be altered, sent to another node, or used a second time: an
+//! agent keeps the numbers of the epoch that it is in, and refuses every other epoch. The key itself
+//! is never sent.
 
 use std::path::Path;
 
@@ -23,6 +24,8 @@ const SHORTEST: usize = 32;
 /// What an agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
+    /// Drawn for this order alone.
+    pub(crate) id: String,
     /// The cluster it is for.
     pub(crate) cluster: String,
     /// The node it is for.
@@ -31,6 +34,20 @@ pub(crate) struct Order {
     pub(crate) planned: Epoch,
     /// What is to be done.
     pub(crate) what: What,
+}
+
+impl Order {
+    /// Returns an order that was never given before.
+    pub(crate) fn new(cluster: &str, node: &NodeId, planned: Epoch, what: What) -> Self {
+        let id = format!("{:032x}", rand::random::<u128>());
+        Self {
+            id,
+            cluster: cluster.to_owned(),
+            node: node.clone(),
+            planned,
+            what,
+        }
+    }
 }
 
 /// What is to be done.
@@ -123,11 +140,14 @@ mod tests {
 
     fn order() -> Order {
         let node = "c".parse().unwrap();
+        let id = "1".to_owned();
+        let what = What::Take { vouched: false };
         Order {
+            id,
             cluster: "main".into(),
             node,
             planned: Epoch::new(7),
-            what: What::Take { vouched: false },
+            what,
         }
     }
 

@@ -25,8 +25,8 @@ pub struct Loss {
     pub last_commit_at_micros: u64,
 }
 
-/// How much older than its renewal a recorded position can be: a server is asked every 0.15 s and may
-/// take 2 s to answer, and rates are sampled over 2 s.
+/// How much older than its renewal a recorded position can be: a server is asked every 0.15 s, and may
+/// take 2 s to answer.
 const SAMPLING: Duration = Duration::from_secs(3);
 
 /// The least log that a changed row costs: a record's header is 24 bytes, its block reference 20, and a

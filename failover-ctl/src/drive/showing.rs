@@ -1,0 +1,126 @@
+//! What the loop tells: decisions in the log, status over HTTP, metrics.
+
+use std::sync::Arc;
+
+use ha_core::Moment;
+use ha_core::agent::Look;
+use ha_core::failover::decision::{Decision, Hold};
+use ha_core::failover::observation::ServerView;
+use ha_core::lease::LeaseState;
+use tracing::{error, info};
+
+use super::{Driver, Shown};
+use crate::status::{GuardSeen, LeaseSeen, NodeStatus, Role, Written};
+use crate::world::postgres::ServerSaid;
+
+impl Driver {
+    /// Logs a decision once, when it is another than the one before.
+    pub(super) fn tell_decision(&mut self) {
+        let (said, is_escalation) = match self.core.decision() {
+            Some(Decision::Hold(Hold::LeaseInForce(_))) => {
+                ("the lease is in force".to_owned(), false)
+            }
+            Some(Decision::Hold(Hold::StandsBack(_))) => {
+                ("this node stands back".to_owned(), false)
+            }
+            Some(Decision::Hold(why)) => (why.to_string(), false),
+            Some(Decision::Escalate(why)) => (why.to_string(), true),
+            Some(Decision::TakeOver(taken)) => (
+                format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
+                false,
+            ),
+            None => return,
+        };
+        if said == self.last_said {
+            return;
+        }
+        if is_escalation {
+            self.with.metrics.alarms.inc();
+            error!(reason = said, "a person is needed");
+        } else {
+            info!(reason = said, "decided");
+        }
+        self.last_said = said;
+    }
+
+    pub(super) fn show(&mut self, now: Moment, look: &Look) {
+        let status = self.status(now, look);
+        self.with.metrics.show(&status);
+        let primary_until = self
+            .core
+            .deadline()
+            .filter(|_| self.core.is_primary(now) && look.primary.is_some())
+            .map(|it| it.soft);
+        let is_standby = matches!(look.server, ServerView::Following(_)) && status.streaming;
+        let status = Some(Arc::new(status));
+        self.with.shown.send_replace(Shown {
+            status,
+            primary_until,
+            is_standby,
+        });
+    }
+
+    fn status(&self, now: Moment, look: &Look) -> NodeStatus {
+        let report = self.with.guard.report(now);
+        let said = *self.with.said.borrow();
+        let standby = match said {
+            ServerSaid::Following(_, standby)
+                if matches!(look.server, ServerView::Following(_)) =>
+            {
+                Some(standby)
+            }
+            ServerSaid::Following(..)
+            | ServerSaid::Nothing
+            | ServerSaid::NotYet(_)
+            | ServerSaid::Writing(..) => None,
+        };
+        let role = match look.server {
+            _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
+            _ if self.core.holds() => Role::Promoting,
+            ServerView::Following(_) => Role::Standby,
+            ServerView::Unguarded
+            | ServerView::Ended(_)
+            | ServerView::Silent
+            | ServerView::MayWrite => Role::Stopped,
+        };
+        let armed = report.and_then(|it| it.armed);
+        let term = self.settings.timing.term;
+        let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
+            record: record.clone(),
+            age_secs: age.as_secs_f64(),
+            over: !self.core.holds() && (record.state == LeaseState::Released || age >= term),
+        });
+        NodeStatus {
+            format: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.host.node.name.clone(),
+            region: self.host.node.region.clone(),
+            zone: self.host.node.zone.clone(),
+            role,
+            automatic: self.settings.is_automatic(&self.host.node),
+            system_id: report.and_then(|it| it.system_id),
+            directory: report.map(|it| it.directory),
+            server: report.map(|it| it.server),
+            progress: standby.map(|it| it.progress),
+            streaming: standby.is_some_and(|it| it.streaming),
+            replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
+            written: look.primary.map(|it| Written {
+                timeline: it.position.timeline,
+                flush_lsn: it.position.flush_lsn,
+                last_commit_at_micros: it.position.last_commit_at_micros,
+            }),
+            lease,
+            guard: GuardSeen {
+                answers: report.is_some(),
+                epoch: armed.map(|it| it.epoch),
+                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.soft).as_secs_f64()),
+            },
+            decision: if self.core.holds() {
+                None
+            } else {
+                Some(self.last_said.clone())
+            },
+            following: self.following.busy.map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What an agent says: what to do once, what must be so, and what a person should know.
+
+use std::time::Duration;
+
+use crate::failover::decision::How;
+use crate::lease::{Condition, LeaseRecord, Unreadable};
+use crate::{Epoch, NodeId, Timeline};
+
+/// What is to be done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read the lease, and come back with [`Event::Read`].
+    Read,
+    /// Write the lease, and come back with [`Event::Wrote`].
+    Write(Box<Write>),
+    /// Keep this on disk: no record below it is believed again.
+    Remember(Epoch, u64),
+    /// Call a person.
+    Alarm(Alarm),
+}
+
+/// One conditional write of the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// What is written.
+    pub record: LeaseRecord,
+    /// What must be there.
+    pub condition: Condition,
+}
+
+/// What a person should know of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// The store showed a record older than one seen before.
+    #[error(
+        "the store showed epoch {found} sequence {sequence}, and epoch {known} was seen before: it is not believed"
+    )]
+    WentBack {
+        /// The epoch it showed.
+        found: Epoch,
+        /// The sequence it showed.
+        sequence: u64,
+        /// The highest epoch seen.
+        known: Epoch,
+    },
+    /// The lease was lost to another holder while this node held it.
+    #[error("deposed: `{by}` holds epoch {epoch}")]
+    Deposed {
+        /// The new holder.
+        by: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The lease could not be renewed in time.
+    #[error("the lease of epoch {0} ran out unrenewed")]
+    RanOut(Epoch),
+    /// The lease is given up because the server cannot do its work.
+    #[error("the lease is released: {0}")]
+    Released(Reason),
+    /// The lease object cannot be used.
+    #[error(transparent)]
+    Unusable(Unreadable),
+    /// The promoted server is not on the timeline that was reserved.
+    #[error("promoted onto timeline {found}, and {reserved} was reserved")]
+    WrongTimeline {
+        /// Where it is.
+        found: Timeline,
+        /// Where it should be.
+        reserved: Timeline,
+    },
+}
+
+/// Why a holder gives its lease up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A command asked for it.
+    #[error("a command asked for it")]
+    Command,
+    /// The server was started again as often as is allowed.
+    #[error("PostgreSQL keeps ending")]
+    KeepsEnding,
+    /// The server accepts connections, or not even that, and answers nothing.
+    #[error("PostgreSQL answers nothing")]
+    AnswersNothing,
+    /// The server did not become primary in time.
+    #[error("PostgreSQL did not become primary in time")]
+    NotUpInTime,
+    /// The server was promoted onto a timeline that somebody else may be using.
+    #[error("PostgreSQL was promoted onto a timeline that was not reserved")]
+    WrongTimeline,
+}
+
+/// What this node has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Nothing is known of a lease: leave everything as it is.
+    Wait,
+    /// A standby, of `primary` if that is known to be open.
+    Follow {
+        /// The node to follow; none while the lease is this node's own and over, or is being taken.
+        primary: Option<NodeId>,
+        /// The timeline it writes on.
+        timeline: Timeline,
+    },
+    /// The primary, in `epoch`.
+    Lead {
+        /// The epoch of the lease.
+        epoch: Epoch,
+        /// How it becomes primary.
+        how: How,
+    },
+    /// Ended, so that the lease can be released.
+    End,
+}
+
+/// What guard should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardOrder {
+    /// Start PostgreSQL as the primary it was.
+    StartPrimary(Epoch),
+    /// Start it as a standby.
+    StartStandby,
+    /// Promote it. Before, the history files of the timelines below this one are filled.
+    Promote(Epoch, Timeline),
+    /// End it: clients are cut at once, walsenders have this long to drain.
+    End(Duration),
+}
