@@ -20,7 +20,7 @@ pub use self::order::{Fenced, Refused};
 use crate::failover::decision::{Decision, How, Policy, TakeOver};
 use crate::failover::observation::{Directory, PeerView, ServerView};
 use crate::guard::Deadline;
-use crate::lease::{Condition, ETag, LeaseRecord, LeaseState, Nonce, Nonces, Timing};
+use crate::lease::{ETag, LeaseRecord, LeaseState, Nonce, Nonces, Timing};
 use crate::{Epoch, Moment, NodeId};
 
 /// How long the next try waits after one that failed at once, so that a store which refuses

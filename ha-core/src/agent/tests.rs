@@ -1,9 +1,9 @@
 //! What an agent does and leaves, one situation at a time. What several do together is simulated.
 
 use super::*;
-use crate::Lsn;
 use crate::failover::observation::Progress;
-use crate::lease::{FORMAT, Holder};
+use crate::lease::{Condition, FORMAT, Holder, Position, SystemId};
+use crate::{Lsn, Timeline};
 
 #[test]
 fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
