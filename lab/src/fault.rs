@@ -13,7 +13,7 @@ use crate::Lab;
 use crate::link::Condition;
 use crate::links::Path;
 use crate::postgres::bin_directory;
-use crate::process::{Process, Program, Restart, RunAs};
+use crate::process::{Process, Program, Restart, RunAs, signal_inside};
 
 /// One thing that goes wrong. It stays wrong until `heal`, except where the platform itself puts it
 /// right.
@@ -28,6 +28,12 @@ pub enum Fault {
     NodeSilent(On),
     /// SIGSTOP of the agent
     AgentFrozen(On),
+    /// SIGSTOP of agent and guard: what only a watchdog device can answer
+    AgentAndGuardFrozen(On),
+    /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
+    PostgresFrozen(On),
+    /// SIGSTOP of everything on the host
+    HostPaused(On),
     /// kill -9 of the agent; it is started again
     AgentKilled(On),
     /// SIGTERM to the agent, as by an upgrade; it is started again
@@ -91,6 +97,9 @@ impl Lab {
         | Fault::NodeLost(on)
         | Fault::NodeSilent(on)
         | Fault::AgentFrozen(on)
+        | Fault::AgentAndGuardFrozen(on)
+        | Fault::PostgresFrozen(on)
+        | Fault::HostPaused(on)
         | Fault::AgentKilled(on)
         | Fault::AgentRestarted(on)
         | Fault::GuardKilled(on)
@@ -121,6 +130,21 @@ impl Lab {
             Fault::AgentFrozen(_) => {
                 node.agent.signal(Signal::SIGSTOP)?;
                 "its agent is frozen"
+            }
+            Fault::AgentAndGuardFrozen(_) => {
+                node.agent.signal(Signal::SIGSTOP)?;
+                node.guard.signal(Signal::SIGSTOP)?;
+                "its agent and guard are frozen"
+            }
+            Fault::PostgresFrozen(_) => {
+                signal_inside(&node.place.data(), Signal::SIGSTOP)?;
+                "its PostgreSQL is frozen"
+            }
+            Fault::HostPaused(_) => {
+                node.guard.signal(Signal::SIGSTOP)?;
+                node.agent.signal(Signal::SIGSTOP)?;
+                signal_inside(&node.place.data(), Signal::SIGSTOP)?;
+                "everything on its host is frozen"
             }
             Fault::AgentKilled(_) => {
                 node.agent.signal(Signal::SIGKILL)?;
@@ -214,6 +238,7 @@ impl Lab {
         }
         self.links.set(Condition::Open, |_| true);
         for node in &self.nodes {
+            signal_inside(&node.place.data(), Signal::SIGCONT)?;
             for process in [&node.agent, &node.guard] {
                 if process.pid().is_some() {
                     process.signal(Signal::SIGCONT)?;

@@ -37,6 +37,7 @@ use aws::{Credentials, dns};
 use ha_core::{NodeId, Region};
 use ha_runtime::shutdown::Tasks;
 use links::Links;
+use nix::sys::signal::Signal;
 use node::Node;
 use process::{Process, Restart};
 use programs::Programs;
@@ -333,7 +334,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // A lab that is not stopped in order leaves no server behind either.
         for node in &self.nodes {
-            let _gone = process::signal_inside(&node.place.data());
+            let _gone = process::signal_inside(&node.place.data(), Signal::SIGKILL);
         }
     }
 }

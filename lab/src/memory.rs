@@ -111,6 +111,13 @@ impl Memory {
         latest.find(|it| it.door == door).map(|it| it.at)
     }
 
+    /// Returns when the first row after `since` was acknowledged, through whichever door.
+    pub fn first_since(&self, since: Duration) -> Option<Duration> {
+        let held = self.hold();
+        let mut rows = held.acknowledged.iter();
+        rows.find(|it| it.at > since).map(|it| it.at)
+    }
+
     /// Returns which nodes acknowledged a write since `since`.
     pub fn writers_since(&self, since: Duration) -> Vec<NodeId> {
         let held = self.hold();

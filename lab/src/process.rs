@@ -427,16 +427,16 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Kills every process whose working directory is `directory`, without waiting. Returns how many
-/// there were.
+/// Sends a signal to every process whose working directory is `directory`. Returns how many there
+/// were.
 ///
 /// # Errors
 ///
 /// When `/proc` cannot be read.
-pub fn signal_inside(directory: &Path) -> anyhow::Result<usize> {
+pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> {
     let found = inside(directory)?;
     for pid in &found {
-        tell(*pid, Signal::SIGKILL);
+        tell(*pid, signal);
     }
     Ok(found.len())
 }
@@ -449,7 +449,7 @@ pub fn signal_inside(directory: &Path) -> anyhow::Result<usize> {
 pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
     let what = format!("no process to be left in `{}`", directory.display());
     wait::until(&what, KILLED_WITHIN, || async {
-        match signal_inside(directory) {
+        match signal_inside(directory, Signal::SIGKILL) {
             Ok(0) => Ok(()),
             Ok(left) => Err(format!("{left} processes")),
             Err(error) => Err(format!("{error:#}")),

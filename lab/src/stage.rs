@@ -195,6 +195,29 @@ impl<'lab> Stage<'lab> {
         self.tell_primary().await
     }
 
+    /// Waits until another node acknowledges writes while `old` still does: what must never happen.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, within `patience`.
+    pub async fn second_writer_beside(
+        &self,
+        old: &NodeId,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        self.waiting("two nodes to take writes at once", patience);
+        wait::until("two nodes to take writes at once", patience, || async {
+            let lately = self.memory().now().saturating_sub(UNDISTURBED / 2);
+            let writers = self.memory().writers_since(lately);
+            if writers.len() > 1 && writers.contains(old) {
+                return Ok(());
+            }
+            Err(format!("writes are taken by {writers:?}"))
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Tells which node is primary.
     ///
     /// # Errors

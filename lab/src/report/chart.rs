@@ -13,8 +13,8 @@ const RIGHT: f64 = 20.0;
 
 /// From top to bottom: the stories' names, the numbers of what happened, a lane for each node, the
 /// curve, the axis.
-const STORIES: f64 = 18.0;
-const BADGES: f64 = 34.0;
+const STORIES: f64 = 32.0;
+const BADGES: f64 = STORIES + 16.0;
 const BADGE_ROWS: usize = 3;
 const BADGE: f64 = 17.0;
 const LANES: f64 = BADGES + 54.0;
@@ -74,13 +74,15 @@ impl Chart<'_> {
 
     fn bands(&mut self) -> fmt::Result {
         let height = self.bottom() - STORIES;
-        for story in &self.report.stories {
+        for (index, story) in self.report.stories.iter().enumerate() {
+            // Names of short stories that follow one another would overlap on one line.
+            let baseline = if index % 2 == 0 { 12 } else { 26 };
             let (from, to) = (self.x(story.span.from), self.x(story.span.to));
             let (width, name) = (to - from, escape(&story.name.replace('_', " ")));
             writeln!(
                 self.page,
                 "<rect class=\"band\" x=\"{from:.1}\" y=\"{STORIES}\" width=\"{width:.1}\" height=\"{height}\" rx=\"4\"/>\
-                 <text x=\"{from:.1}\" y=\"12\">{name}</text>"
+                 <text x=\"{from:.1}\" y=\"{baseline}\">{name}</text>"
             )?;
         }
         Ok(())

@@ -9,10 +9,15 @@ use super::{LONG, within};
 use crate::fault::{Fault, In};
 use crate::stage::{Stage, Stated};
 use crate::verdict::{Promise, Verdict};
+use crate::wait;
 
 /// How long a region may be without writes when a person must act: a lease (10 s), the command, and
 /// in this story nobody who is asleep.
 const PROMISED: Duration = Duration::from_secs(30);
+
+/// How long it may take from the command to the first acknowledged row, once the lease is over and
+/// nothing is left to catch up with.
+const COMMAND_TO_WRITE: Duration = Duration::from_secs(5);
 
 /// Everything in the primary region is gone, and the other region is promoted: rows lost are no more
 /// than what the command stated before it began.
@@ -40,6 +45,7 @@ pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     ));
     // Whoever goes on accepts what was stated, by name, and not a byte more.
     let accepted = stated.bytes_at_most.to_string();
+    lease_over(stage).await?;
     stage.say(&format!(
         "the operator runs `failover-ctl promote --to {dr}`"
     ));
@@ -63,21 +69,50 @@ pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     let carried_out = Stated::of(&carried_out.to_string())?;
     let rows_lost = stated.rows_at_most.min(carried_out.rows_at_most);
     for step in steps(&journal) {
-        stage.say(&step);
+        stage.voice.say(format!("    {step}"));
     }
-    let done_at = stage.memory().mark("the promotion is done");
-    stage.say(&format!(
-        "promoted {:.1} s after the command",
-        done_at.saturating_sub(begun_at).as_secs_f64()
-    ));
-
+    let done_at = stage.memory().now();
     stage.acknowledged_since(done_at, LONG).await?;
+    let first = stage.memory().first_since(begun_at).unwrap_or(done_at);
+    let after_command = first.saturating_sub(begun_at);
+    stage.say(&format!(
+        "the first row was acknowledged {:.1} s after the command",
+        after_command.as_secs_f64()
+    ));
     stage.tell_primary().await?;
     let promise = Promise {
         without_writes: PROMISED,
         rows_lost,
     };
-    stage.end(&begun, promise).await
+    let mut verdict = stage.end(&begun, promise).await?;
+    if after_command > COMMAND_TO_WRITE {
+        let broken = format!(
+            "the first row was acknowledged {after_command:.1?} after the command, and \
+             {COMMAND_TO_WRITE:?} were promised"
+        );
+        verdict.broken.push(broken);
+        verdict.passed = false;
+    }
+    Ok(verdict)
+}
+
+/// Waits until the nodes of the other region have seen the lease stand for its whole term: until
+/// then the lost region may be writing for all that anybody knows. A person takes longer than that
+/// to read the plan.
+async fn lease_over(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let dr = &stage.lab.topology().dr;
+    let here = stage.lab.nodes().iter().find(|it| it.place.region == *dr);
+    let node = here.context("there is no node in the other region")?;
+    stage.waiting("the lost primary's lease to be over", LONG);
+    wait::until("the lease to be over", LONG, || async {
+        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        match status.pointer("/lease/over").and_then(Value::as_bool) {
+            Some(true) => Ok(()),
+            other => Err(format!("`{}` says over: {other:?}", node.place.node)),
+        }
+    })
+    .await?;
+    Ok(())
 }
 
 /// Returns what the journal says of each step: the evidence that it is done.

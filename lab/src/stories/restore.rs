@@ -89,6 +89,7 @@ pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdi
     ));
 
     let mut verdict = stage.end(&begun, within(2)).await?;
+    verdict.broken.extend(readable(stage, &place)?);
     if precious != ROWS {
         verdict.broken.push(format!(
             "`precious` came back with {precious} of {ROWS} rows"
@@ -103,6 +104,35 @@ pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdi
     }
     verdict.passed = verdict.broken.is_empty();
     Ok(verdict)
+}
+
+/// Looks for the dropped table's text in every object of both backup buckets, and returns what is
+/// wrong if it is there. It must be in the log that was archived, or the search would find nothing
+/// in any case.
+fn readable(stage: &Stage<'_>, place: &Place) -> anyhow::Result<Vec<String>> {
+    if holding(&place.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
+        return Ok(vec!["the log does not hold what is looked for".to_owned()]);
+    }
+    let buckets = stage.lab.topology().directory().join("s3");
+    let found = holding(&buckets, PLAINTEXT)?;
+    let wrong = |it: &PathBuf| format!("`{}` can be read without the key", it.display());
+    Ok(found.iter().map(wrong).collect())
+}
+
+/// Returns the files below `directory` that hold `text`.
+fn holding(directory: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(holding(&path, text)?);
+            continue;
+        }
+        if String::from_utf8_lossy(&std::fs::read(&path)?).contains(text) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// Waits until what was written so far is in the archive.

@@ -13,10 +13,12 @@ mod guard_killed;
 mod lease_cut;
 mod node_lost;
 mod operator_killed;
+mod postgres_frozen;
 mod postgres_started_by_hand;
 mod postmaster_killed;
 mod region_lost;
 mod restored_to_a_moment;
+mod two_writers_are_seen;
 
 use lab::Lab;
 use lab::stage::Stage;

@@ -1,0 +1,28 @@
+//! SIGSTOP of PostgreSQL on the primary: it accepts connections and answers nothing. The agent is well,
+//! and does not keep a primary that hangs.
+
+use lab::fault::{Fault, On};
+
+use crate::{kept, on_a_stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
+    let verdict = on_a_stage(async |stage| {
+        let begun = stage.begin("postgres_frozen").await?;
+        let primary = stage.tell_primary().await?;
+        let at = stage
+            .break_with(&Fault::PostgresFrozen(On::node(&primary)))
+            .await?;
+        let rows_lost = 0;
+        stage.acknowledged_since(at, lab::stories::LONG).await?;
+        stage.lab.heal().await?;
+        stage.everybody_follows().await?;
+        let promise = lab::verdict::Promise {
+            rows_lost,
+            // `hang-after-secs` (10), and then what a released lease takes.
+            ..lab::stories::within(15)
+        };
+        stage.end(&begun, promise).await
+    });
+    kept(&verdict.await);
+}

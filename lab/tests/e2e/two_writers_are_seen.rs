@@ -1,0 +1,36 @@
+//! The judge is judged: agent and guard are frozen together, which nothing but a watchdog device can
+//! answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
+
+use lab::fault::{Fault, On};
+use lab::memory::Door;
+
+use crate::on_a_stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
+    let verdict = on_a_stage(async |stage| {
+        let begun = stage.begin("two_writers_are_seen").await?;
+        let primary = stage.tell_primary().await?;
+        let at = stage
+            .break_with(&Fault::AgentAndGuardFrozen(On::node(&primary)))
+            .await?;
+        stage
+            .second_writer_beside(&primary, lab::stories::LONG)
+            .await?;
+        stage.lab.heal().await?;
+        stage.taken_over_from(&primary, lab::stories::LONG).await?;
+        stage.acknowledged_since(at, lab::stories::LONG).await?;
+        stage.everybody_follows().await?;
+        stage.end(&begun, lab::stories::within(12)).await
+    })
+    .await;
+
+    assert!(!verdict.passed, "{verdict:?}");
+    assert!(verdict.two_writers_seconds > 0.0, "{verdict:?}");
+    assert!(verdict.rows_lost > 0, "{verdict:?}");
+    assert!(
+        verdict
+            .seconds_without_writes_through
+            .contains_key(&Door::Sql)
+    );
+}
