@@ -86,7 +86,8 @@ pub struct Position {
     pub last_commit_at_micros: u64,
     /// The highest rate at which it wrote log in the last minute, in bytes per second.
     pub bytes_per_sec: u64,
-    /// The highest rate at which it changed rows in the last minute, in rows per second.
+    /// The highest rate at which it changed rows, or began transactions that write, in the last minute,
+    /// in rows per second.
     pub rows_per_sec: u64,
 }
 

@@ -197,8 +197,14 @@ impl Watcher {
     fn primary(&mut self, now: Moment, row: &Row) -> Result<PrimaryView, tokio_postgres::Error> {
         self.received_timeline = None;
         let flush_lsn = lsn(row, "flushed")?.unwrap_or_default();
-        let rows: i64 = row.try_get("changed_rows")?;
-        self.rates.note(now, flush_lsn, rows.cast_unsigned());
+        let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
+        self.rates.note(Sample {
+            at: now,
+            lsn: flush_lsn,
+            rows: count("changed_rows")?,
+            xids: count("next_xid")?,
+            segment_bytes: count("segment_bytes")?,
+        });
         let system_id: i64 = row.try_get("system_id")?;
         let written: i32 = row.try_get("written_timeline")?;
         let position = Position {
@@ -246,7 +252,10 @@ select r.in_recovery,
             else 0 end as written_timeline,
        (select system_identifier from pg_control_system()) as system_id,
        (select coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint
-          from pg_stat_database) as changed_rows
+          from pg_stat_database) as changed_rows,
+       case when r.in_recovery then 0
+            else pg_snapshot_xmax(pg_current_snapshot())::text::bigint end as next_xid,
+       pg_size_bytes(current_setting('wal_segment_size')) as segment_bytes
   from (select pg_is_in_recovery() as in_recovery) r";
 
 const HEARTBEAT_TABLE: &str = "
@@ -310,26 +319,39 @@ fn timeline(number: i32) -> Option<Timeline> {
     u32::try_from(number).ok().and_then(Timeline::new)
 }
 
+/// What the rates are made from: counters that only rise.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Moment,
+    lsn: Lsn,
+    /// Rows changed, as the statistics have it: a second late or more.
+    rows: u64,
+    /// Transaction identifiers given out: at once.
+    xids: u64,
+    segment_bytes: u64,
+}
+
 /// How fast the server has been writing.
 #[derive(Debug, Default)]
 struct Rates {
-    last: Option<(Moment, Lsn, u64)>,
-    samples: VecDeque<(Moment, u64, u64)>,
+    last: Option<Sample>,
+    /// For each interval of the window: when it ended, and bytes and rows per second in it.
+    intervals: VecDeque<(Moment, u64, u64)>,
     moved_to: Lsn,
     moved_at_micros: u64,
 }
 
 impl Rates {
-    fn note(&mut self, now: Moment, lsn: Lsn, rows: u64) {
-        if lsn != self.moved_to {
-            self.moved_to = lsn;
+    fn note(&mut self, now: Sample) {
+        if now.lsn != self.moved_to {
+            self.moved_to = now.lsn;
             self.moved_at_micros = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
         }
-        let Some((then, lsn_then, rows_then)) = self.last else {
-            self.last = Some((now, lsn, rows));
+        let Some(then) = self.last else {
+            self.last = Some(now);
             return;
         };
-        let elapsed = now.longest_since(then);
+        let elapsed = now.at.longest_since(then.at);
         if elapsed < RATE_SAMPLE {
             return;
         }
@@ -337,19 +359,83 @@ impl Rates {
             .unwrap_or(u64::MAX)
             .max(1);
         let per_sec = |amount: u64| amount.saturating_mul(1000).div_ceil(millis);
-        let bytes = per_sec(lsn.bytes_since(lsn_then));
-        let rows_moved = per_sec(rows.saturating_sub(rows_then));
-        self.samples.push_back((now, bytes, rows_moved));
-        self.samples
-            .retain(|(at, ..)| now.longest_since(*at) < RATE_WINDOW);
-        self.last = Some((now, lsn, rows));
+        let before = self
+            .intervals
+            .back()
+            .map_or(0, |it| it.1)
+            .saturating_mul(millis)
+            / 1000;
+        let bytes = per_sec(written(then, now, before));
+        let rows = now
+            .rows
+            .saturating_sub(then.rows)
+            .max(now.xids.saturating_sub(then.xids));
+        self.intervals.push_back((now.at, bytes, per_sec(rows)));
+        self.intervals
+            .retain(|(at, ..)| now.at.longest_since(*at) < RATE_WINDOW);
+        self.last = Some(now);
     }
 
     fn bytes_per_sec(&self) -> u64 {
-        self.samples.iter().map(|it| it.1).max().unwrap_or(0)
+        self.intervals.iter().map(|it| it.1).max().unwrap_or(0)
     }
 
     fn rows_per_sec(&self) -> u64 {
-        self.samples.iter().map(|it| it.2).max().unwrap_or(0)
+        self.intervals.iter().map(|it| it.2).max().unwrap_or(0)
+    }
+}
+
+/// Returns how much log was written between two samples. The end of a segment can be a leap and not a
+/// writing: a switch (`pg_switch_wal`, a base backup, `archive_timeout`) leaves the rest of a segment
+/// empty. So of a segment that was left, no more counts than the interval `before` would have filled,
+/// and a mebibyte.
+fn written(then: Sample, now: Sample, before: u64) -> u64 {
+    let all = now.lsn.bytes_since(then.lsn);
+    let segment = now.segment_bytes.max(1);
+    if then.lsn.get() / segment == now.lsn.get() / segment {
+        return all;
+    }
+    let in_this_segment = now.lsn.get() % segment;
+    all.min(
+        in_this_segment
+            .saturating_add(before)
+            .saturating_add(1 << 20),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u64 = 16 << 20;
+
+    fn sample(millis: u64, lsn: u64, xids: u64) -> Sample {
+        let at = Moment::at(Duration::from_millis(millis));
+        Sample {
+            at,
+            lsn: Lsn::new(lsn),
+            rows: 0,
+            xids,
+            segment_bytes: SEGMENT,
+        }
+    }
+
+    #[test]
+    fn a_load_that_has_just_begun_counts_before_the_statistics_know_of_it() {
+        let mut rates = Rates::default();
+        rates.note(sample(0, 1000, 5));
+        rates.note(sample(500, 101_000, 305));
+
+        assert_eq!(rates.bytes_per_sec(), 200_000);
+        assert_eq!(rates.rows_per_sec(), 600);
+    }
+
+    #[test]
+    fn the_empty_rest_of_a_segment_is_not_counted_as_written() {
+        let mut rates = Rates::default();
+        rates.note(sample(0, SEGMENT + 100, 0));
+        rates.note(sample(1000, 2 * SEGMENT + 100, 0));
+
+        assert!(rates.bytes_per_sec() < 2 << 20, "{}", rates.bytes_per_sec());
     }
 }

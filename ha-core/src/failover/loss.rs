@@ -41,14 +41,13 @@ pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
     let known_bytes = last.flush_lsn.bytes_since(own.received);
     let unseen = timing.hard + SAMPLING;
     let bytes_at_most = known_bytes.saturating_add(at_rate(last.bytes_per_sec, unseen));
-    // Row counts reach the server's statistics a second late or more, log positions at once. So the
-    // log's own measure stands where the statistics have not caught up with a load that just began.
-    let rows_by_rate = at_rate(last.rows_per_sec, unseen);
+    // The log that is known to be missing is there to be counted, and the rest goes by the rate.
+    let known_rows = known_bytes.div_ceil(BYTES_PER_ROW);
     Loss {
         known_bytes,
         unseen: timing.hard,
         bytes_at_most,
-        rows_at_most: rows_by_rate.max(bytes_at_most.div_ceil(BYTES_PER_ROW)),
+        rows_at_most: known_rows.saturating_add(at_rate(last.rows_per_sec, unseen)),
         last_commit_at_micros: last.last_commit_at_micros,
     }
 }
@@ -97,7 +96,7 @@ mod tests {
         assert_eq!(loss.known_bytes, 100);
         assert_eq!(loss.unseen, Timing::default().hard);
         assert_eq!(loss.bytes_at_most, 100 + 11_800);
-        assert_eq!(loss.rows_at_most, 1_180);
+        assert_eq!(loss.rows_at_most, 2 + 1_180);
     }
 
     fn last(flushed: u64, rows_per_sec: u64) -> Position {
