@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Where cargo puts what it builds.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_MOTO ?= $(CURDIR)/.venv/bin/moto_server
 
@@ -19,7 +22,7 @@ build: setup    ## build every program
 	cargo build --workspace --bins
 
 demo: build     ## lose a zone, an agent and a region, and draw what happened
-	target/debug/lab demo --report-directory target/demo
+	$(BUILT)/lab demo --report-directory target/demo
 
 test: setup test-unit test-e2e  ## every test that a change has to pass
 
@@ -50,4 +53,4 @@ deny:           ## licences and advisories (needs cargo-deny, and its database f
 	cargo deny check
 
 clean-lab: build  ## end a lab that was left running
-	target/debug/lab down
+	$(BUILT)/lab down
