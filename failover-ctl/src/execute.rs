@@ -15,7 +15,7 @@ use tokio::time::{self, Instant};
 
 use crate::config::{NodeSettings, Settings};
 use crate::error::Failure;
-use crate::journal::{BEAT, Held, Journal};
+use crate::journal::{BEAT, Held, Journal, SILENCE, TakenOver};
 use crate::output;
 use crate::status::{NodeStatus, Role};
 use crate::world::agents::Agents;
@@ -88,12 +88,35 @@ impl<'a> Executor<'a> {
                     held.ended(false, format!("{error:#}"))
                         .await
                         .map_err(unfinished)?;
-                    let failure = unfinished(error);
-                    if !matches!(step, Step::PointRecord { .. }) {
-                        return Err(failure);
+                    // Up to here nothing was changed that a new plan would not find as it is, so the
+                    // operation is over, and the next one is not kept waiting for it.
+                    let why = format!("{error:#}");
+                    match &step {
+                        Step::Fence { node, .. } => {
+                            held.end().await.map_err(unfinished)?;
+                            return Err(Failure::NotFenced {
+                                node: node.to_string(),
+                                why,
+                            });
+                        }
+                        Step::CatchUp { node } => {
+                            held.end().await.map_err(unfinished)?;
+                            return Err(Failure::NotPromotable {
+                                node: node.to_string(),
+                                why,
+                            });
+                        }
+                        Step::PointRecord { .. } => {
+                            let failure = unfinished(error);
+                            output::failure(&failure);
+                            left_open = Some(failure);
+                        }
+                        Step::TakeLease { .. }
+                        | Step::Promote { .. }
+                        | Step::ConfirmWrite { .. } => {
+                            return Err(unfinished(error));
+                        }
                     }
-                    output::failure(&failure);
-                    left_open = Some(failure);
                 }
             }
         }
@@ -111,11 +134,19 @@ impl<'a> Executor<'a> {
         held: &mut Held,
     ) -> anyhow::Result<String> {
         let mut work = pin!(self.perform(plan, step));
+        let mut beaten_at = Instant::now();
         let mut beat = time::interval_at(Instant::now() + BEAT, BEAT);
         loop {
             tokio::select! {
                 result = &mut work => return result,
-                _ = beat.tick() => held.beat().await?,
+                _ = beat.tick() => match held.beat().await {
+                    Ok(()) => beaten_at = Instant::now(),
+                    // A store that does not answer for a moment stops nobody: every step is under the
+                    // epoch of the plan. One that is silent for longer lets somebody else take over.
+                    Err(error) if error.is::<TakenOver>() => return Err(error),
+                    Err(error) if beaten_at.elapsed() >= SILENCE => return Err(error),
+                    Err(error) => output::say(&format!("   the journal waits: {error:#}")),
+                },
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ha_core::failover::plan::Plan;
 use ha_core::failover::progress::Entry;
 use ha_core::lease::{Condition, ETag, LeaseRecord};
@@ -21,7 +21,7 @@ use crate::world::lease_store::{LeaseStore, StoreError, Stored};
 pub(crate) const BEAT: Duration = Duration::from_secs(2);
 
 /// For how long a journal must stand unchanged before somebody else continues it: four beats lost.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 
 /// How often a silent journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -48,6 +48,11 @@ pub(crate) struct Journal {
     /// Rises with each write.
     pub(crate) beat: u64,
 }
+
+/// Somebody else works on the operation now, so this process must not.
+#[derive(Debug, thiserror::Error)]
+#[error("another operator has taken this operation over")]
+pub(crate) struct TakenOver;
 
 /// A journal that this process writes.
 #[derive(Debug)]
@@ -231,7 +236,7 @@ impl Held {
                     return Ok(());
                 }
                 if let StoreError::Conflict(_) = error {
-                    bail!("another operator has taken this operation over");
+                    return Err(TakenOver.into());
                 }
                 Err(error.into())
             }
