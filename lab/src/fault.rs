@@ -13,7 +13,8 @@ use crate::Lab;
 use crate::link::Condition;
 use crate::links::Path;
 use crate::postgres::bin_directory;
-use crate::process::{Process, Program, Restart, RunAs, signal_inside};
+use crate::process::{Process, Restart, signal_inside};
+use crate::program::{Program, RunAs};
 
 /// One thing that goes wrong. It stays wrong until `heal`, except where the platform itself puts it
 /// right.

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod node;
 pub mod postgres;
 pub mod process;
+pub mod program;
 pub mod programs;
 pub mod report;
 pub mod settings;
@@ -386,7 +387,7 @@ fn remove_directory(directory: &Path) -> anyhow::Result<()> {
 fn reachable_by_postgres(directory: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
-    if process::postgres_user()?.is_none() {
+    if program::postgres_user()?.is_none() {
         return Ok(());
     }
     for above in directory.canonicalize()?.ancestors() {

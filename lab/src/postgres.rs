@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nix::unistd::User;
 
-use crate::process::{Program, RunAs, postgres_user};
+use crate::program::{Program, RunAs, postgres_user};
 use crate::settings::Secrets;
 use crate::topology::{Place, Topology};
 

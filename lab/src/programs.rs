@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use ha_core::Region;
 
 use crate::aws::Credentials;
-use crate::process::{Program, RunAs};
+use crate::program::{Program, RunAs};
 use crate::settings;
 use crate::topology::{Place, Topology};
 

@@ -12,7 +12,8 @@ use aws_sdk_route53::types::{
 use ha_runtime::shutdown::Tasks;
 
 use super::Credentials;
-use crate::process::{Process, Program, Restart, RunAs};
+use crate::process::{Process, Restart};
+use crate::program::{Program, RunAs};
 use crate::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
 use crate::wait;
 

@@ -10,7 +10,8 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{LONG, primary, within};
 use crate::postgres::{bin_directory, give_to_postgres, restrict, write};
-use crate::process::{Process, Program, Restart, RunAs};
+use crate::process::{Process, Restart};
+use crate::program::{Program, RunAs};
 use crate::stage::Stage;
 use crate::topology::{POSTGRES_PORT, Place};
 use crate::verdict::Verdict;

@@ -1,0 +1,165 @@
+//! A program, how it is run, and as whom.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::unistd::{Uid, User};
+use tokio::process::Command;
+use tokio::time;
+
+/// The user that a program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// Whoever started the lab.
+    Oneself,
+    /// `postgres` when the lab was started by root, since PostgreSQL refuses to run as root;
+    /// whoever started the lab otherwise.
+    Postgres,
+}
+
+/// A program and how it is run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The name of the process in messages, and of its log file.
+    pub name: String,
+    /// The executable.
+    pub executable: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment, beside `PATH` and `HOME`.
+    pub environment: BTreeMap<String, String>,
+    /// The user that it runs as.
+    pub run_as: RunAs,
+    /// The file to which its output is appended.
+    pub log: PathBuf,
+}
+
+/// Returns the user and group as which [`RunAs::Postgres`] runs, or nothing when that is oneself.
+///
+/// # Errors
+///
+/// When the lab runs as root on a machine that has no user `postgres`.
+pub fn postgres_user() -> anyhow::Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    match User::from_name("postgres")? {
+        Some(user) => Ok(Some(user)),
+        None => bail!(
+            "there is no user `postgres` to run PostgreSQL as: install the PostgreSQL server packages"
+        ),
+    }
+}
+
+impl Program {
+    /// Returns the command that runs the program. It dies with the thread that started it, so that
+    /// nothing is left behind however the lab ends.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written, or there is no user to run it as.
+    pub fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if self.run_as == RunAs::Postgres
+            && let Some(user) = postgres_user()?
+        {
+            command.arg(format!("--reuid={}", user.uid));
+            command.arg(format!("--regid={}", user.gid));
+            command.arg("--init-groups");
+        }
+        let log = self.open_log()?;
+        command
+            .arg("--")
+            .arg(&self.executable)
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .envs(&self.environment)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs the program to its end, and returns what it wrote to standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with what it wrote to standard error; or when `patience` is over.
+    pub async fn run(&self, input: Option<&str>, patience: Duration) -> anyhow::Result<String> {
+        use tokio::io::AsyncWriteExt as _;
+
+        let name = &self.name;
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not start `{name}`"))?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = time::timeout(patience, child.wait_with_output())
+            .await
+            .with_context(|| format!("`{name}` did not end within {patience:?}"))??;
+        let standard_error = String::from_utf8_lossy(&output.stderr);
+        self.note(&standard_error)?;
+        if !output.status.success() {
+            let ended = output.status;
+            bail!("`{name}` failed ({ended}): {}", standard_error.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn open_log(&self) -> anyhow::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .with_context(|| format!("could not open the log `{}`", self.log.display()))
+    }
+
+    fn note(&self, text: &str) -> anyhow::Result<()> {
+        use std::io::Write as _;
+
+        self.open_log()?.write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_command_says_what_it_wrote() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "echo to the log; echo no such luck >&2; exit 3";
+        let program = Program {
+            name: "test".to_owned(),
+            executable: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: BTreeMap::new(),
+            run_as: RunAs::Oneself,
+            log: directory.path().join("log"),
+        };
+
+        let failed = program.run(None, Duration::from_secs(10)).await;
+
+        let error = failed.unwrap_err().to_string();
+        assert!(error.contains("no such luck"), "{error}");
+    }
+}
