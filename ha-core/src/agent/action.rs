@@ -9,9 +9,9 @@ use crate::{Epoch, NodeId, Timeline};
 /// What is to be done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Read the lease, and come back with [`Event::Read`].
+    /// Read the lease, and come back with [`Event::Read`](super::Event::Read).
     Read,
-    /// Write the lease, and come back with [`Event::Wrote`].
+    /// Write the lease, and come back with [`Event::Wrote`](super::Event::Wrote).
     Write(Box<Write>),
     /// Keep this on disk: no record below it is believed again.
     Remember(Epoch, u64),
