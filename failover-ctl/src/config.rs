@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     /// The Route 53 records, if they are moved.
     pub(crate) dns: Option<DnsSettings>,
     /// EC2, if a node's instance may be stopped as a fence.
-    pub ec2: Option<Service>,
+    pub ec2: Option<Ec2Settings>,
     /// How `promote` writes a row as a client would.
     pub(crate) confirm: Option<ConfirmSettings>,
     /// The file with the key by which orders to agents are signed.
@@ -166,6 +166,15 @@ pub(crate) struct ApiRecord {
     pub(crate) targets: BTreeMap<Region, String>,
 }
 
+/// EC2, where a node's instance may be stopped as a fence. Its region is the node's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Ec2Settings {
+    /// Another address than AWS's own.
+    #[serde(default)]
+    pub(crate) endpoint: Option<String>,
+}
+
 /// How `promote` writes a row as a client would.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -281,7 +290,7 @@ struct Written {
     #[serde(default)]
     dns: Option<DnsSettings>,
     #[serde(default)]
-    ec2: Option<Service>,
+    ec2: Option<Ec2Settings>,
     #[serde(default)]
     confirm: Option<ConfirmSettings>,
 }

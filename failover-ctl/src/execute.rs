@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use ha_core::failover::plan::{Fence, Plan, Step};
 use ha_core::failover::progress::remaining;
 use ha_core::{Epoch, NodeId};
+use ha_runtime::aws::Service;
 use ha_runtime::postgres;
 use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
@@ -179,7 +180,12 @@ impl<'a> Executor<'a> {
                     .as_ref()
                     .context("no `instance-id`")?;
                 let ec2 = self.settings.ec2.as_ref().context("no `[ec2]`")?;
-                fencing::stop_instance(ec2, instance).await?;
+                let region = self.node(node)?.region.to_string();
+                let service = Service {
+                    region,
+                    endpoint: ec2.endpoint.clone(),
+                };
+                fencing::stop_instance(&service, instance).await?;
                 Ok(format!("EC2 says that `{instance}` is stopped"))
             }
             Fence::LeaseOver => {

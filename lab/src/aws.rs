@@ -1,6 +1,7 @@
 //! AWS on loopback: S3 in this process, Route 53 and EC2 by moto, and a resolver beside them.
 
 pub mod dns;
+pub mod ec2;
 pub mod route53;
 pub mod s3;
 

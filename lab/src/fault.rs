@@ -238,7 +238,11 @@ impl Lab {
             store.start().await?;
         }
         self.links.set(Condition::Open, |_| true);
-        for node in &self.nodes {
+        for node in self.nodes() {
+            let place = &node.place;
+            self.ec2
+                .start_instance(&place.region, &place.instance)
+                .await?;
             signal_inside(&node.place.data(), Signal::SIGCONT)?;
             for process in [&node.agent, &node.guard] {
                 if process.pid().is_some() {

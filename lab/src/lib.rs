@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use aws::ec2::Ec2;
 use aws::route53::Route53;
 use aws::s3::Store;
 use aws::{Credentials, dns};
@@ -70,7 +71,8 @@ pub struct Lab {
     stores: BTreeMap<Region, Store>,
     links: Links,
     route53: Arc<Route53>,
-    nodes: Vec<Node>,
+    nodes: Arc<[Node]>,
+    ec2: Ec2,
     apis: BTreeMap<Region, Process>,
     by_hand: tokio::sync::Mutex<Vec<Process>>,
     tasks: Tasks,
@@ -84,7 +86,7 @@ impl Lab {
     ///
     /// When any part does not come up in time, with what was seen of it last.
     pub async fn start(claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
-        let topology = claim.topology.clone();
+        let mut topology = claim.topology.clone();
         prepare_directory(&topology)?;
         let tasks = Tasks::new();
         let credentials = Credentials::draw();
@@ -111,6 +113,11 @@ impl Lab {
             recipient: recipient?,
             identity,
         };
+        let ec2 = Ec2::at(topology.moto());
+        for place in &mut topology.nodes {
+            place.instance = ec2.run_instance(&place.region).await?;
+        }
+        let first = topology.nodes.first().context("a lab without nodes")?;
         let api = topology.api(&topology.primary);
         route53.create_records(first.postgres(), api).await?;
         dns::serve(topology.dns(), Arc::clone(&route53), &tasks).await?;
@@ -124,11 +131,14 @@ impl Lab {
             let process = Process::new(programs.api(&region), Restart::Always, &tasks);
             (region, process)
         };
+        let nodes: Arc<[Node]> = topology.nodes.iter().map(node).collect();
+        ec2.watch(&nodes, &tasks);
         let lab = Self {
             stores,
             links,
             route53,
-            nodes: topology.nodes.iter().map(node).collect(),
+            nodes: Arc::clone(&nodes),
+            ec2,
             apis: topology.api_regions().into_iter().map(api).collect(),
             by_hand: tokio::sync::Mutex::default(),
             programs,
@@ -142,7 +152,7 @@ impl Lab {
     }
 
     async fn start_nodes(&self, voice: &Voice) -> anyhow::Result<()> {
-        for node in &self.nodes {
+        for node in self.nodes() {
             node.start();
         }
         voice.say("waiting for the first primary");
@@ -256,7 +266,7 @@ impl Lab {
             topology.number(),
             topology.directory().display()
         )];
-        for node in &self.nodes {
+        for node in self.nodes() {
             let place = &node.place;
             lines.push(format!(
                 "node {} in {} at {}: agent {}, guard {}",
@@ -334,7 +344,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A lab that is not stopped in order leaves no server behind either.
-        for node in &self.nodes {
+        for node in self.nodes() {
             let _gone = process::signal_inside(&node.place.data(), Signal::SIGKILL);
         }
     }

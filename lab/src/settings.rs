@@ -140,6 +140,7 @@ struct FailoverCtl {
     nodes: Vec<NodeEntry>,
     lease: Lease,
     dns: Dns,
+    ec2: Ec2,
     confirm: Confirm,
     postgres: Option<Postgres>,
     guard: Option<Guard>,
@@ -205,6 +206,12 @@ struct Dns {
     writer: String,
     ttl_secs: u32,
     api: ApiRecord,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Ec2 {
+    endpoint: String,
 }
 
 #[derive(Serialize)]
@@ -285,6 +292,9 @@ impl FailoverCtl {
                     name: API_NAME.to_owned(),
                     targets: topology.api_regions().iter().map(target).collect(),
                 },
+            },
+            ec2: Ec2 {
+                endpoint: format!("http://{}", topology.moto()),
             },
             confirm: Confirm {
                 user: "app".to_owned(),

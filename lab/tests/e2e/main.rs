@@ -10,6 +10,7 @@ mod agent_and_guard_killed;
 mod agent_frozen;
 mod agent_restarted;
 mod guard_killed;
+mod instance_stopped;
 mod lease_cut;
 mod node_lost;
 mod operator_killed;

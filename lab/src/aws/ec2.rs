@@ -1,0 +1,152 @@
+//! EC2, played by moto: an instance for each node, and a host that is gone once its instance is stopped.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use ha_core::Region;
+use ha_runtime::shutdown::Tasks;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time;
+
+use crate::node::Node;
+
+/// How often it is looked whether an instance was stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long moto may take to answer: it runs one request at a time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// EC2 in every region.
+#[derive(Clone, Debug)]
+pub struct Ec2 {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+}
+
+impl Ec2 {
+    /// Returns a way to the EC2 that moto plays at `address`.
+    pub fn at(address: SocketAddr) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { client, address }
+    }
+
+    /// Runs an instance, and returns its identifier.
+    ///
+    /// # Errors
+    ///
+    /// When EC2 does not answer with one.
+    pub async fn run_instance(&self, region: &Region) -> anyhow::Result<String> {
+        let answer = self
+            .call(region, "RunInstances&ImageId=ami-0&MinCount=1&MaxCount=1")
+            .await?;
+        instances(&answer)
+            .pop_first()
+            .context("EC2 ran no instance")
+    }
+
+    /// Starts an instance that was stopped.
+    ///
+    /// # Errors
+    ///
+    /// When EC2 refuses.
+    pub async fn start_instance(&self, region: &Region, instance: &str) -> anyhow::Result<()> {
+        self.call(region, &format!("StartInstances&InstanceId.1={instance}"))
+            .await
+            .map(drop)
+    }
+
+    /// Returns the instances of a region that are stopped.
+    ///
+    /// # Errors
+    ///
+    /// When EC2 does not answer.
+    pub async fn stopped(&self, region: &Region) -> anyhow::Result<BTreeSet<String>> {
+        let filter = "Filter.1.Name=instance-state-name&Filter.1.Value.1=stopped";
+        let answer = self
+            .call(region, &format!("DescribeInstances&{filter}"))
+            .await?;
+        Ok(instances(&answer))
+    }
+
+    /// Takes a node's host away when its instance is stopped, until the lab ends.
+    pub fn watch(&self, nodes: &Arc<[Node]>, tasks: &Tasks) {
+        let (ec2, nodes) = (self.clone(), Arc::clone(nodes));
+        tasks.start("ec2", |stop| async move {
+            let mut known = BTreeSet::new();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = time::sleep(LOOK_EVERY) => {}
+                }
+                for node in nodes.iter() {
+                    let stopped = ec2.stopped(&node.place.region).await.unwrap_or_default();
+                    let is_stopped = stopped.contains(&node.place.instance);
+                    if !is_stopped {
+                        known.remove(&node.place.node);
+                    } else if known.insert(node.place.node.clone())
+                        && let Err(error) = node.lose().await
+                    {
+                        tracing::error!(error = format!("{error:#}"), "a host did not end");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn call(&self, region: &Region, action: &str) -> anyhow::Result<String> {
+        // moto finds the region and the service in the signature's scope, and checks no signature.
+        let scope = format!("Credential=LAB/20260101/{region}/ec2/aws4_request");
+        let request = Request::post(format!("http://{}/", self.address))
+            .header(
+                "authorization",
+                format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"),
+            )
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::from(format!("Version=2016-11-15&Action={action}")))?;
+        let asking = async {
+            let answer = self.client.request(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        let (status, body) = time::timeout(PATIENCE, asking)
+            .await
+            .context("EC2 did not answer")??;
+        if !status.is_success() {
+            bail!("EC2 answered {status}: {body}");
+        }
+        Ok(body)
+    }
+}
+
+/// Returns the identifiers of the instances that an answer names.
+fn instances(answer: &str) -> BTreeSet<String> {
+    let parts = answer.split("<instanceId>").skip(1);
+    parts
+        .filter_map(|it| it.split_once('<'))
+        .map(|(id, _)| id.to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_instances_of_an_answer() {
+        let answer = "<item><instanceId>i-2</instanceId></item><item><instanceId>i-1</instanceId>";
+        assert_eq!(
+            instances(answer),
+            BTreeSet::from(["i-1".to_owned(), "i-2".to_owned()])
+        );
+        assert!(instances("<reservationSet/>").is_empty());
+    }
+}
