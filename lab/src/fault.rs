@@ -269,7 +269,7 @@ impl Lab {
         };
         let process = Process::new(program, Restart::Never, &self.tasks);
         process.start();
-        process.started(1, Duration::from_secs(5)).await?;
+        process.was_started(Duration::from_secs(5)).await?;
         self.by_hand.lock().await.push(process);
         Ok(())
     }

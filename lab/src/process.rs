@@ -169,6 +169,25 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until the program was started once, whether or not it still runs.
+    ///
+    /// # Errors
+    ///
+    /// When it was not, within `patience`.
+    pub async fn was_started(&self, patience: Duration) -> anyhow::Result<()> {
+        let what = format!("`{}` to be started", self.name);
+        wait::until(&what, patience, || async {
+            let seen = self.seen.borrow().clone();
+            if seen.starts > 0 {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Returns the end of the log, for a message that says why something did not come up.
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

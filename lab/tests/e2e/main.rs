@@ -46,6 +46,14 @@ async fn on_a_stage<T>(story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result
 /// Checks that every promise of a story was kept.
 #[track_caller]
 fn kept(verdict: &Verdict) {
+    println!(
+        "measured: {}: {:.1} s without writes, {} rows acknowledged, {} lost, {:.1} s with two writers",
+        verdict.name,
+        verdict.seconds_without_writes,
+        verdict.rows_acknowledged,
+        verdict.rows_lost,
+        verdict.two_writers_seconds
+    );
     assert!(
         verdict.passed,
         "{}",

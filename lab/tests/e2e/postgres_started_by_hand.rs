@@ -15,7 +15,20 @@ async fn it_never_accepts_a_write() {
         let at = stage
             .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
             .await?;
-        stage.reach(at + Duration::from_secs(5)).await;
+        stage.reach(at + Duration::from_secs(2)).await;
+        stage.lab.heal().await?;
+
+        // Now where it would do harm: guard has ended the old primary, another has taken over, and
+        // somebody thinks that the old one should be up.
+        stage
+            .break_with(&Fault::AgentFrozen(On::node(&primary)))
+            .await?;
+        stage.taken_over_from(&primary, lab::stories::LONG).await?;
+        let at = stage.memory().now();
+        stage
+            .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
+            .await?;
+        stage.reach(at + Duration::from_secs(3)).await;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
         stage.end(&begun, lab::stories::within(12)).await

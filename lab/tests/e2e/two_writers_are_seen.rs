@@ -1,6 +1,8 @@
 //! The judge is judged: agent and guard are frozen together, which nothing but a watchdog device can
 //! answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
 
+use std::time::Duration;
+
 use lab::fault::{Fault, On};
 use lab::memory::Door;
 
@@ -17,6 +19,10 @@ async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
         stage
             .second_writer_beside(&primary, lab::stories::LONG)
             .await?;
+        // Both go on for long enough that each has written between two writes of the other.
+        stage
+            .reach(stage.memory().now() + Duration::from_secs(2))
+            .await;
         stage.lab.heal().await?;
         stage.taken_over_from(&primary, lab::stories::LONG).await?;
         stage.acknowledged_since(at, lab::stories::LONG).await?;
