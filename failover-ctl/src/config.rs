@@ -1,6 +1,8 @@
 //! Settings: what a person writes, and what it means once it has been checked.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod check;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use ha_runtime::config::Unusable;
 use ha_runtime::postgres::SslMode;
 use ha_runtime::secret::Unreadable;
 use serde::Deserialize;
+
+use self::check::Written;
 
 /// Where the settings are unless `--config` says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
@@ -268,33 +272,6 @@ pub(crate) struct AgentSettings {
     pub(crate) listen: Option<SocketAddr>,
 }
 
-/// The settings as a person writes them.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Written {
-    cluster: String,
-    #[serde(default)]
-    node: Option<NodeId>,
-    primary_region: Region,
-    orders_key_file: PathBuf,
-    nodes: Vec<NodeSettings>,
-    lease: LeaseSettings,
-    #[serde(default)]
-    policy: PolicySettings,
-    #[serde(default)]
-    postgres: Option<PostgresSettings>,
-    #[serde(default)]
-    guard: Option<GuardSettings>,
-    #[serde(default)]
-    agent: Option<AgentSettings>,
-    #[serde(default)]
-    dns: Option<DnsSettings>,
-    #[serde(default)]
-    ec2: Option<Ec2Settings>,
-    #[serde(default)]
-    confirm: Option<ConfirmSettings>,
-}
-
 /// Settings that cannot be right. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Wrong {
@@ -355,7 +332,7 @@ impl Settings {
     ///
     /// [`Wrong`], which names the setting, the reason and the remedy.
     pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
-        Self::check(ha_runtime::config::read(path)?)
+        Self::check(ha_runtime::config::read::<Written>(path)?)
     }
 
     /// Returns the node with this name.
@@ -400,166 +377,6 @@ impl Settings {
             restarts: self.policy.restarts,
         }
     }
-
-    fn check(written: Written) -> Result<Self, Wrong> {
-        let Written {
-            cluster,
-            primary_region,
-            nodes,
-            lease,
-            policy,
-            dns,
-            ec2,
-            confirm,
-            ..
-        } = written;
-        if cluster.parse::<NodeId>().is_err() {
-            return Err(Wrong::setting(
-                "cluster",
-                "must be lower-case letters, digits and hyphens",
-            ));
-        }
-        check_nodes(&nodes, &primary_region)?;
-        if nodes.iter().any(|it| it.region.as_str() == lease.region) {
-            let why = format!(
-                "is `{}`, where a database node is: when that region is lost the lease would be lost with it; \
-                 use a bucket in a third region",
-                lease.region
-            );
-            return Err(Wrong::setting("lease.region", why));
-        }
-        if let Some(api) = dns.as_ref().and_then(|it| it.api.as_ref()) {
-            for node in &nodes {
-                if !api.targets.contains_key(&node.region) {
-                    let why = format!(
-                        "has no target for `{}`, where `{}` is",
-                        node.region, node.name
-                    );
-                    return Err(Wrong::setting("dns.api.targets", why));
-                }
-            }
-        }
-        if policy.hang_after_secs == 0 || policy.start_within_secs == 0 {
-            let why = "and `start-within-secs` must be more than zero";
-            return Err(Wrong::setting("policy.hang-after-secs", why));
-        }
-        let timing = lease.timing()?;
-        let host = match written.node {
-            None => None,
-            Some(name) => Some(host(
-                &name,
-                &nodes,
-                written.postgres,
-                written.guard,
-                written.agent,
-            )?),
-        };
-        let orders_key_file = written.orders_key_file;
-        Ok(Self {
-            cluster,
-            primary_region,
-            nodes,
-            lease,
-            timing,
-            policy,
-            dns,
-            ec2,
-            confirm,
-            orders_key_file,
-            host,
-        })
-    }
-}
-
-fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Wrong> {
-    let mut names = BTreeSet::new();
-    let mut places = BTreeSet::new();
-    let mut agents = BTreeSet::new();
-    for node in nodes {
-        if !names.insert(&node.name) {
-            return Err(Wrong::setting(
-                "nodes.name",
-                format!("`{}` is there twice", node.name),
-            ));
-        }
-        if !places.insert((&node.address, node.port)) {
-            let why = format!("`{}` port {} is there twice", node.address, node.port);
-            return Err(Wrong::setting("nodes.address", why));
-        }
-        if !agents.insert(node.agent) {
-            return Err(Wrong::setting(
-                "nodes.agent",
-                format!("`{}` is there twice", node.agent),
-            ));
-        }
-    }
-    if !nodes.iter().any(|it| it.region == *primary_region) {
-        let why = format!(
-            "is `{primary_region}`, and no node is there: nobody could take over by itself"
-        );
-        return Err(Wrong::setting("primary-region", why));
-    }
-    Ok(())
-}
-
-fn host(
-    name: &NodeId,
-    nodes: &[NodeSettings],
-    postgres: Option<PostgresSettings>,
-    guard: Option<GuardSettings>,
-    agent: Option<AgentSettings>,
-) -> Result<HostSettings, Wrong> {
-    let unknown = || {
-        Wrong::setting(
-            "node",
-            format!("is `{name}`, which is not among `[[nodes]]`"),
-        )
-    };
-    let node = nodes
-        .iter()
-        .find(|it| it.name == *name)
-        .cloned()
-        .ok_or_else(unknown)?;
-    let missing = |section| Wrong::setting(section, "is missing, and a node needs it");
-    let postgres = postgres.ok_or_else(|| missing("postgres"))?;
-    let guard = guard.ok_or_else(|| missing("guard"))?;
-    let agent = agent.ok_or_else(|| missing("agent"))?;
-    let paths = [
-        ("postgres.bin-directory", &postgres.bin_directory),
-        ("postgres.config-file", &postgres.config_file),
-        ("postgres.data-directory", &postgres.data_directory),
-        ("postgres.socket-directory", &postgres.socket_directory),
-        ("guard.runtime-directory", &guard.runtime_directory),
-        ("agent.state-directory", &agent.state_directory),
-    ];
-    for (setting, path) in paths {
-        if !path.is_absolute() {
-            return Err(Wrong::setting(setting, "must be an absolute path"));
-        }
-    }
-    let data = &postgres.data_directory;
-    if guard.runtime_directory.starts_with(data) || agent.state_directory.starts_with(data) {
-        let why =
-            "must lie outside of `postgres.data-directory`, which pg_rewind and a rebuild empty";
-        return Err(Wrong::setting("agent.state-directory", why));
-    }
-    if postgres.config_file.starts_with(data) {
-        let why = "must lie outside of `postgres.data-directory`, as Debian has it: a clone would bring another node's";
-        return Err(Wrong::setting("postgres.config-file", why));
-    }
-    if node.port != postgres.port {
-        let why = format!(
-            "is {}, and `[[nodes]]` says {} for `{name}`",
-            postgres.port, node.port
-        );
-        return Err(Wrong::setting("postgres.port", why));
-    }
-    Ok(HostSettings {
-        node,
-        postgres,
-        guard,
-        agent,
-    })
 }
 
 impl LeaseSettings {
@@ -569,44 +386,6 @@ impl LeaseSettings {
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),
         }
-    }
-
-    fn timing(&self) -> Result<Timing, Wrong> {
-        let standard = Timing::default();
-        let or = |name, written: Option<f64>, otherwise| match written {
-            None => Ok(otherwise),
-            Some(secs) => Duration::try_from_secs_f64(secs)
-                .map_err(|_| Wrong::setting(name, "must be a number of seconds")),
-        };
-        let timing = Timing {
-            renew_every: or(
-                "lease.renew-every-secs",
-                self.renew_every_secs,
-                standard.renew_every,
-            )?,
-            request_timeout: or(
-                "lease.request-timeout-secs",
-                self.request_timeout_secs,
-                standard.request_timeout,
-            )?,
-            poll_every: or(
-                "lease.poll-every-secs",
-                self.poll_every_secs,
-                standard.poll_every,
-            )?,
-            soft: or(
-                "lease.soft-deadline-secs",
-                self.soft_deadline_secs,
-                standard.soft,
-            )?,
-            hard: or(
-                "lease.hard-deadline-secs",
-                self.hard_deadline_secs,
-                standard.hard,
-            )?,
-            term: or("lease.term-secs", self.term_secs, standard.term)?,
-        };
-        Ok(timing.checked()?)
     }
 }
 

@@ -13,6 +13,7 @@ mod http;
 mod journal;
 mod metrics;
 mod observe;
+mod only_one;
 mod output;
 mod status;
 mod world;

@@ -1,17 +1,14 @@
 //! `failover-ctl agent`: runs the agent until told to stop.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ha_core::agent::{Agent, Identity, ReadAnswer};
 use ha_runtime::clock;
 use ha_runtime::shutdown::Tasks;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -22,6 +19,7 @@ use crate::drive::{self, Connections, Driver, Shown};
 use crate::error::Failure;
 use crate::http::{self, Front};
 use crate::metrics::Metrics;
+use crate::only_one;
 use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::{LeaseStore, StoreError};
 use crate::world::orders::OrdersKey;
@@ -38,7 +36,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     check_data_directory(&host)?;
     let state = &host.agent.state_directory;
     fs::create_dir_all(state).with_context(|| format!("could not make `{}`", state.display()))?;
-    let _only_one = lock(&state.join("agent.lock"))?;
+    let _only_one = only_one::lock(&state.join("agent.lock"), "agent")?;
     let highest = drive::read_highest(state)?;
     let listen = host.agent.listen.unwrap_or(node.agent);
     let listener = TcpListener::bind(listen)
@@ -181,21 +179,4 @@ fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Failure {
         format!("is {listen}, which cannot be listened on ({error}): is another agent running?"),
     )
     .into()
-}
-
-fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    let file = file.with_context(|| format!("could not open `{}`", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("another agent is at work for this node"),
-        Err((_, errno)) => {
-            Err(errno).with_context(|| format!("could not lock `{}`", path.display()))
-        }
-    }
 }

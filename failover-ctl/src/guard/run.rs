@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -15,7 +14,6 @@ use ha_core::Moment;
 use ha_core::failover::observation::Directory;
 use ha_core::guard::{Act, Guard, Server};
 use ha_runtime::clock;
-use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -27,6 +25,7 @@ use super::child;
 use super::wire::{LONGEST, NotDone, Order, Report, Request};
 use crate::config::HostSettings;
 use crate::data_directory;
+use crate::only_one;
 
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
 const TURN: u16 = 50;
@@ -42,7 +41,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let runtime = &host.guard.runtime_directory;
     fs::create_dir_all(runtime)
         .with_context(|| format!("could not make `{}`", runtime.display()))?;
-    let _only_one = lock(&runtime.join("guard.lock"))?;
+    let _only_one = only_one::lock(&runtime.join("guard.lock"), "guard")?;
     check_config(host)?;
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         warn!(%errno, "memory is not locked: guard may wait for the disk; raise LimitMEMLOCK");
@@ -408,23 +407,6 @@ impl<'a> Post<'a> {
 impl Running {
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
-    }
-}
-
-fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    let file = file.with_context(|| format!("could not open `{}`", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("another guard is at work for this node"),
-        Err((_, errno)) => {
-            Err(errno).with_context(|| format!("could not lock `{}`", path.display()))
-        }
     }
 }
 
