@@ -26,6 +26,9 @@ const NAMELESS: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "ty
 /// A file above this length is two ideas, or one that should be looked at again.
 const LONGEST: usize = 700;
 
+/// How a test that is not run is marked; in two parts, so that this line is not one.
+const IGNORED: &str = concat!("#[", "ignore");
+
 /// Returns what is not as it should be.
 ///
 /// # Errors
@@ -107,7 +110,7 @@ fn source(file: &Path, text: &str, found: &mut Vec<String>) {
             "{shown} has {lines} lines, more than {LONGEST}: is it two ideas?"
         ));
     }
-    if text.contains("#[ignore") && !file.ends_with("tidy.rs") {
+    if text.contains(IGNORED) {
         found.push(format!("{shown} has an ignored test: run it, or delete it"));
     }
 }

@@ -46,16 +46,11 @@ async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
         ));
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        let without_writes = within(15).without_writes;
-        stage
-            .end(
-                &begun,
-                Promise {
-                    without_writes,
-                    rows_lost,
-                },
-            )
-            .await
+        let promise = Promise {
+            rows_lost,
+            ..within(15)
+        };
+        stage.end(&begun, promise).await
     });
     kept(&verdict.await);
 }

@@ -59,16 +59,11 @@ async fn another_is_told_and_resume_finishes_it() {
         }
         let done_at = stage.memory().now();
         stage.acknowledged_since(done_at, LONG).await?;
-        let without_writes = within(60).without_writes;
-        stage
-            .end(
-                &begun,
-                Promise {
-                    without_writes,
-                    rows_lost,
-                },
-            )
-            .await
+        let promise = Promise {
+            rows_lost,
+            ..within(60)
+        };
+        stage.end(&begun, promise).await
     });
     kept(&verdict.await);
 }
