@@ -2,20 +2,27 @@
 //!
 //! A statement of a request is tried again until its budget is spent, wherever the primary is by
 //! then. That is safe because each of them may be repeated: see [`queries::Effect`].
+//!
+//! There are two lanes. Short reads share a few connections, since each waits for the server and not
+//! for a disk. Writes, and whatever takes long, have connections of their own; those that can share a
+//! commit are gathered into one statement.
 
 mod connect;
 mod failure;
+mod gather;
+mod hello;
+mod opened;
 mod pool;
 mod primary;
 mod queries;
 mod schema;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
-use jiff::civil::Date;
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tokio_postgres::Row;
@@ -24,12 +31,15 @@ use tracing::{debug, error, info};
 
 use self::connect::Connector;
 use self::failure::{Failure, Meaning};
+use self::gather::Gather;
+use self::hello::Birthday;
+use self::opened::Opened;
 use self::pool::Pool;
 use self::primary::{Primary, View};
-use self::queries::{Effect, Query};
+use self::queries::{Effect, Lane, Query};
 pub use self::schema::SchemaError;
-use crate::config::{Case, Database};
-use crate::domain::Username;
+use self::shared::SharedConnections;
+use crate::config::Database;
 use crate::metrics::Metrics;
 
 /// The first pause before another try is drawn from nothing to this.
@@ -44,11 +54,13 @@ const ANSWER_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Store {
     primary: Primary,
+    shared: SharedConnections,
     pool: Pool,
     connector: Connector,
     metrics: Metrics,
     settings: Arc<Database>,
     has_schema: Arc<watch::Sender<bool>>,
+    birthdays: Gather<Birthday>,
 }
 
 /// Why there is no answer from the database.
@@ -91,20 +103,28 @@ impl Store {
             metrics.clone(),
             tasks,
         );
-        let pool = Pool::new(
-            settings.pool_max,
-            connector.clone(),
-            primary.clone(),
-            metrics.clone(),
-        );
-        Ok(Self {
+        let (birthdays, queue) = Gather::new();
+        let store = Self {
+            shared: SharedConnections::new(
+                settings.shared_connections,
+                connector.clone(),
+                primary.clone(),
+            ),
+            pool: Pool::new(
+                settings.pool_max,
+                connector.clone(),
+                primary.clone(),
+                metrics.clone(),
+            ),
             primary,
-            pool,
             connector,
             metrics,
             settings: Arc::new(settings),
             has_schema: Arc::new(watch::Sender::new(false)),
-        })
+            birthdays,
+        };
+        gather::start(&queue, &store, tasks);
+        Ok(store)
     }
 
     /// Brings the schema up to date, or waits until somebody else has.
@@ -140,58 +160,15 @@ impl Store {
     /// Brings the metrics that are only read now and then up to date.
     pub fn report(&self) {
         self.pool.report();
+        let shared = i64::try_from(self.shared.open()).unwrap_or(i64::MAX);
+        let connections = &self.metrics.db_pool_connections;
+        connections.with_label_values(&["shared"]).set(shared);
     }
 
     /// Closes the connections. Nothing is lent afterwards.
     pub fn close(&self) {
+        self.shared.close();
         self.pool.close();
-    }
-
-    /// Returns when a person was born, or `None` for a stranger.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] when there was no answer before `deadline`.
-    pub async fn date_of_birth(
-        &self,
-        username: &Username,
-        case: Case,
-        deadline: Instant,
-    ) -> Result<Option<Date>, Unavailable> {
-        let (query, name) = match case {
-            Case::Sensitive => (&queries::HELLO_GET, username.clone()),
-            Case::Insensitive => (&queries::HELLO_GET_ANY_CASE, username.folded()),
-        };
-        let rows = self.run(query, &[&name.as_str()], deadline).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let unreadable = |error: tokio_postgres::Error| {
-            error!(%error, "a date of birth could not be read");
-            Unavailable::Bug
-        };
-        row.try_get(0).map(Some).map_err(unreadable)
-    }
-
-    /// Stores when a person was born. When this returns, it has been committed.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] when there was no answer before `deadline`; it may or may not be stored then.
-    pub async fn remember(
-        &self,
-        username: &Username,
-        case: Case,
-        date_of_birth: Date,
-        deadline: Instant,
-    ) -> Result<(), Unavailable> {
-        let name = match case {
-            Case::Sensitive => username.clone(),
-            Case::Insensitive => username.folded(),
-        };
-        let params: [&(dyn ToSql + Sync); 2] = [&name.as_str(), &date_of_birth];
-        self.run(&queries::HELLO_PUT, &params, deadline).await?;
-        Ok(())
     }
 
     /// Runs a statement until it has an answer or `deadline` has come.
@@ -201,21 +178,25 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Unavailable> {
-        let mut ceiling = FIRST_PAUSE;
+        let mut patience = Patience::new(query, deadline);
         loop {
-            let failure = match self.attempt(query, params, deadline).await {
+            match self.attempt(query, params, deadline).await {
                 Ok(rows) => return Ok(rows),
-                Err(failure) => failure,
-            };
-            let reason = self.judge(query, &failure)?;
-            let pause = ceiling.mul_f64(rand::random_range(0.0..1.0));
-            ceiling = LONGEST_PAUSE.min(ceiling * 2);
-            if Instant::now() + pause >= deadline {
-                return Err(unavailable(&failure));
+                Err(failure) => self.pause(&mut patience, &failure).await?,
             }
-            self.metrics.db_retries.with_label_values(&[reason]).inc();
-            time::sleep(pause).await;
         }
+    }
+
+    /// Returns when it is time for another try, or what to tell the caller if there is to be none.
+    async fn pause(&self, patience: &mut Patience, failure: &Failure) -> Result<(), Unavailable> {
+        let reason = self.judge(patience.query, failure)?;
+        let pause = patience.next_pause();
+        if Instant::now() + pause >= patience.deadline {
+            return Err(unavailable(failure));
+        }
+        self.metrics.db_retries.with_label_values(&[reason]).inc();
+        time::sleep(pause).await;
+        Ok(())
     }
 
     /// Runs a statement once.
@@ -226,30 +207,85 @@ impl Store {
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
         self.wait_for_schema(deadline).await?;
+        let attempted = match query.lane {
+            Lane::Shared => self.attempt_shared(query, params, deadline).await,
+            Lane::Own => self.attempt_alone(query, params, deadline).await,
+        };
+        if let Err(failure) = &attempted {
+            let class = failure.sqlstate_class();
+            self.metrics.db_errors.with_label_values(&[class]).inc();
+        }
+        attempted
+    }
+
+    async fn attempt_shared(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
+        let opened = self.shared.lend(deadline).await?;
+        let failure = match self.answer(&opened, query, params, deadline).await {
+            Ok(rows) => return Ok(rows),
+            Err(failure) => failure,
+        };
+        match failure.meaning() {
+            Meaning::ServerSilent => self.connector.abandon(&opened.connection, query.effect),
+            Meaning::ConnectionSpent => opened.connection.end(),
+            Meaning::Passing
+            | Meaning::Final
+            | Meaning::Bug
+            | Meaning::ServerLost
+            | Meaning::ServerReadOnly => {}
+        }
+        Err(failure)
+    }
+
+    async fn attempt_alone(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
         let loan = self.pool.lend(deadline).await?;
+        let answer = self.answer(loan.opened(), query, params, deadline).await;
+        match answer.as_ref().map_err(Failure::meaning) {
+            Ok(_) | Err(Meaning::Passing | Meaning::Final | Meaning::Bug) => loan.give_back(),
+            Err(Meaning::ServerSilent) => loan.abandon(query.effect),
+            Err(Meaning::ServerLost | Meaning::ServerReadOnly | Meaning::ConnectionSpent) => {
+                drop(loan);
+            }
+        }
+        answer
+    }
+
+    /// Returns what the server answers on this connection; if it should be left, it is.
+    async fn answer(
+        &self,
+        opened: &Opened,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
+        let connection = &opened.connection;
         let began = Instant::now();
         let until = deadline.min(began + self.settings.statement_timeout + ANSWER_GRACE);
-        let answered = time::timeout_at(until, loan.connection().run(query, params)).await;
+        let answered = time::timeout_at(until, connection.run(query, params)).await;
         let took = began.elapsed();
         self.metrics
             .db_query_duration
             .with_label_values(&[query.name])
             .observe(took.as_secs_f64());
         let failure = match answered {
-            Ok(Ok(rows)) => {
-                loan.give_back();
-                return Ok(rows);
+            Ok(Ok(_)) if query.effect == Effect::Writes && connection.has_warned() => {
+                Failure::Unreplicated
             }
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) if error.code().is_none() && connection.was_ended() => Failure::Ended,
             Ok(Err(error)) => Failure::Statement(error),
             Err(_elapsed) => Failure::Unanswered(took),
         };
-        let meaning = failure.meaning();
-        self.primary.heed(loan.generation(), meaning);
-        match meaning {
-            Meaning::ServerSilent => loan.abandon(query.effect),
-            Meaning::Passing | Meaning::Final | Meaning::Bug => loan.give_back(),
-            Meaning::ServerLost | Meaning::ServerReadOnly | Meaning::ConnectionSpent => drop(loan),
-        }
+        self.primary.heed(opened.generation, failure.meaning());
         Err(failure)
     }
 
@@ -262,10 +298,8 @@ impl Store {
         }
     }
 
-    /// Counts a failure, and returns why it is worth another try, or what to tell the caller.
+    /// Returns why a failure is worth another try, or what to tell the caller.
     fn judge(&self, query: &Query, failure: &Failure) -> Result<&'static str, Unavailable> {
-        let class = failure.sqlstate_class();
-        self.metrics.db_errors.with_label_values(&[class]).inc();
         if query.effect == Effect::Writes && failure.is_unknown_outcome() {
             self.metrics.db_commit_unknown.inc();
         }
@@ -286,6 +320,31 @@ impl Store {
     }
 }
 
+/// How long one request goes on trying.
+#[derive(Debug)]
+struct Patience {
+    query: &'static Query,
+    deadline: Instant,
+    longest_pause: Duration,
+}
+
+impl Patience {
+    fn new(query: &'static Query, deadline: Instant) -> Self {
+        Self {
+            query,
+            deadline,
+            longest_pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Returns a pause drawn from nothing to a ceiling, which doubles.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.longest_pause.mul_f64(rand::random_range(0.0..1.0));
+        self.longest_pause = LONGEST_PAUSE.min(self.longest_pause * 2);
+        pause
+    }
+}
+
 fn unavailable(failure: &Failure) -> Unavailable {
     match failure {
         Failure::ReadOnly | Failure::NoPrimary { read_only: true } => Unavailable::ReadOnly,
@@ -296,6 +355,8 @@ fn unavailable(failure: &Failure) -> Unavailable {
         Failure::Statement(_)
         | Failure::Connect(_)
         | Failure::Unanswered(_)
+        | Failure::Ended
+        | Failure::Unreplicated
         | Failure::NoPrimary { read_only: false }
         | Failure::NoSchema => Unavailable::Away,
     }

@@ -83,8 +83,10 @@ pub struct Database {
     pub startup_timeout: Duration,
     /// How long the database may be away before this replica says that it is not ready.
     pub ready_grace: Duration,
-    /// The most connections that requests may use at once.
+    /// The most connections that writes and long reads may use at once, each alone on its own.
     pub pool_max: usize,
+    /// The connections that short reads share.
+    pub shared_connections: usize,
     /// Who brings the schema up to date.
     pub migrate: Migrate,
 }
@@ -165,6 +167,12 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
             16,
             "a number of connections from 1 to 500",
             |text| text.parse().ok().filter(|it| (1..=500).contains(it)),
+        )?,
+        shared_connections: environment.parsed(
+            &["DB_SHARED_CONNECTIONS"],
+            4,
+            "a number of connections from 1 to 64",
+            |text| text.parse().ok().filter(|it| (1..=64).contains(it)),
         )?,
         migrate: environment.parsed(&["MIGRATE"], Migrate::AtStart, "`on` or `off`", |text| {
             match text.to_ascii_lowercase().as_str() {

@@ -1,17 +1,22 @@
 //! One connection to one address: TLS, timeouts, what the server is, and an end that can be ordered.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
 use postgres_native_tls::MakeTlsConnector;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -82,9 +87,10 @@ pub(super) enum ConnectError {
 /// An open connection.
 pub(super) struct Connection {
     client: Client,
-    statements: Mutex<BTreeMap<&'static str, Statement>>,
+    statements: Mutex<BTreeMap<&'static str, Arc<OnceCell<Statement>>>>,
     opened_at: Instant,
     ends: CancellationToken,
+    warned: Arc<AtomicBool>,
 }
 
 impl Connector {
@@ -160,6 +166,8 @@ impl Connector {
         let (client, connection) = config.connect(self.tls.clone()).await?;
         let ends = ends.child_token();
         let ordered = ends.clone();
+        let warned = Arc::new(AtomicBool::new(false));
+        let connection = talk(connection, Arc::clone(&warned));
         self.tasks.start("postgres connection", |stop| async move {
             let mut connection = std::pin::pin!(connection);
             // Dropping the connection fails whatever still waits on it, at once.
@@ -179,9 +187,12 @@ impl Connector {
             statements: Mutex::default(),
             opened_at: Instant::now(),
             ends,
+            warned,
         };
         let rows = connection.client.simple_query(&self.session).await?;
         let answer = answer(&rows);
+        // What a server warns of at the door, such as an older collation, is no commit's.
+        connection.has_warned();
         Ok((connection, answer))
     }
 
@@ -192,7 +203,7 @@ impl Connector {
     /// without it, and the next try would find its row and call it stored. The server ends any other
     /// by its own timeout.
     pub(super) fn abandon(&self, connection: &Connection, effect: Effect) {
-        connection.ends.cancel();
+        connection.end();
         if effect == Effect::Writes {
             return;
         }
@@ -222,21 +233,33 @@ impl Connection {
         query: &Query,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let known = self.statements().get(query.name).cloned();
-        let statement = if let Some(statement) = known {
-            statement
-        } else {
-            let statement = self.client.prepare(query.sql).await?;
-            self.statements().insert(query.name, statement.clone());
-            statement
+        let statement = {
+            let mut statements = self
+                .statements
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(statements.entry(query.name).or_default())
         };
-        self.client.query(&statement, params).await
+        let prepare = || self.client.prepare(query.sql);
+        let statement = statement.get_or_try_init(prepare).await?;
+        self.client.query(statement, params).await
     }
 
-    fn statements(&self) -> MutexGuard<'_, BTreeMap<&'static str, Statement>> {
-        self.statements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Returns whether the server has warned since this was last asked. It warns of one thing here: a
+    /// commit that was told not to wait for its standby any more, and is answered with a success.
+    pub(super) fn has_warned(&self) -> bool {
+        self.warned.swap(false, Ordering::Relaxed)
+    }
+
+    /// Ends the connection, whatever is under way on it.
+    pub(super) fn end(&self) {
+        self.ends.cancel();
+    }
+
+    /// Returns whether this program has ended the connection: an error on it says nothing about the
+    /// server then.
+    pub(super) fn was_ended(&self) -> bool {
+        self.ends.is_cancelled()
     }
 
     /// Asks the server what it is.
@@ -266,6 +289,30 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }
+}
+
+/// Carries what is said on a connection, until it ends.
+async fn talk<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    warned: Arc<AtomicBool>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notice(notice) = message? {
+            debug!(
+                severity = notice.severity(),
+                message = notice.message(),
+                "PostgreSQL noted"
+            );
+            if *notice.code() == SqlState::WARNING {
+                warned.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn answer(rows: &[SimpleQueryMessage]) -> Answer {

@@ -18,6 +18,12 @@ pub(super) enum Failure {
     /// The server has not answered.
     #[error("the statement had no answer within {0:?}")]
     Unanswered(Duration),
+    /// The connection was ended by this program, for another statement on it.
+    #[error("the connection was ended before the answer came")]
+    Ended,
+    /// The commit was told not to wait for its standby, so a failover can lose it.
+    #[error("the commit was told not to wait for its standby")]
+    Unreplicated,
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]
     ReadOnly,
@@ -61,7 +67,10 @@ impl Failure {
             Self::Connect(error) => of_connecting(error),
             Self::Unanswered(_) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
-            Self::NoPrimary { .. } | Self::PoolExhausted | Self::NoSchema => Meaning::Final,
+            Self::Ended => Meaning::ConnectionSpent,
+            Self::Unreplicated | Self::NoPrimary { .. } | Self::PoolExhausted | Self::NoSchema => {
+                Meaning::Final
+            }
         }
     }
 
@@ -70,6 +79,8 @@ impl Failure {
         let code = match self {
             Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
             Self::Connect(_) | Self::Unanswered(_) => return "timeout",
+            Self::Ended => return "io",
+            Self::Unreplicated => return "01",
             Self::NoPrimary { .. } | Self::ReadOnly => return "no_primary",
             Self::PoolExhausted => return "pool",
             Self::NoSchema => return "schema",
@@ -81,7 +92,7 @@ impl Failure {
     pub(super) fn is_unknown_outcome(&self) -> bool {
         match self {
             Self::Statement(error) => error.code().is_none(),
-            Self::Unanswered(_) => true,
+            Self::Unanswered(_) | Self::Ended | Self::Unreplicated => true,
             Self::Connect(_)
             | Self::ReadOnly
             | Self::NoPrimary { .. }

@@ -1,27 +1,23 @@
-//! Connections to the primary, lent one at a time. Those of a primary that was left are closed, and
-//! never lent.
+//! Connections to the primary, each lent to one statement at a time: for writes, and for whatever
+//! takes long. Those of a primary that was left are closed, and never lent.
 
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::RngExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{self, Instant};
 
-use super::connect::{Connection, Connector};
+use super::connect::Connector;
 use super::failure::Failure;
-use super::primary::{Known, Primary, View};
+use super::opened::Opened;
+use super::primary::{Primary, View};
 use super::queries::Effect;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
 /// would only make every answer late.
 const LOAN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is used. Backends that live for ever only grow.
-const LIFETIME_SECS: u64 = 15 * 60;
-/// How far chance moves the end of a life, so that connections do not all end together.
-const LIFETIME_SPREAD_SECS: u64 = 3 * 60;
 
 /// The connections.
 #[derive(Clone, Debug)]
@@ -36,21 +32,14 @@ struct Shared {
     metrics: Metrics,
     permits: Arc<Semaphore>,
     size: usize,
-    idle: Mutex<Vec<Pooled>>,
-}
-
-#[derive(Debug)]
-struct Pooled {
-    connection: Connection,
-    generation: u64,
-    lifetime: Duration,
+    idle: Mutex<Vec<Opened>>,
 }
 
 /// A connection that is lent. Dropped, it is closed, since something may still be under way on it;
 /// only [`Loan::give_back`] keeps it.
 #[derive(Debug)]
 pub(super) struct Loan {
-    pooled: Pooled,
+    opened: Opened,
     shared: Arc<Shared>,
     permit: OwnedSemaphorePermit,
 }
@@ -84,18 +73,12 @@ impl Pool {
             .metrics
             .db_pool_wait
             .observe(began.elapsed().as_secs_f64());
-        let pooled = match shared.take(known.generation) {
-            Some(pooled) => pooled,
-            None => match shared.open(&known).await {
-                Ok(pooled) => pooled,
-                Err(failure) => {
-                    shared.primary.heed(known.generation, failure.meaning());
-                    return Err(failure);
-                }
-            },
+        let opened = match shared.take(known.generation) {
+            Some(opened) => opened,
+            None => Opened::to(&known, &shared.connector, &shared.primary).await?,
         };
         Ok(Loan {
-            pooled,
+            opened,
             shared: Arc::clone(shared),
             permit,
         })
@@ -138,36 +121,22 @@ impl Pool {
 }
 
 impl Shared {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Pooled>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the connection that was used last, and closes those that are of no more use.
-    fn take(&self, generation: u64) -> Option<Pooled> {
+    fn take(&self, generation: u64) -> Option<Opened> {
         let mut idle = self.idle();
         if idle.last().is_some_and(|it| it.generation != generation) {
             idle.retain(|it| it.generation == generation);
         }
-        while let Some(pooled) = idle.pop() {
-            if pooled.is_of_use() {
-                return Some(pooled);
+        while let Some(opened) = idle.pop() {
+            if opened.is_of_use() {
+                return Some(opened);
             }
         }
         None
-    }
-
-    async fn open(&self, known: &Known) -> Result<Pooled, Failure> {
-        let opening = self.connector.connect(&known.address, &known.ends);
-        let (connection, answer) = opening.await?;
-        if !answer.writable {
-            return Err(Failure::ReadOnly);
-        }
-        let spread = rand::rng().random_range(0..=2 * LIFETIME_SPREAD_SECS);
-        Ok(Pooled {
-            connection,
-            generation: known.generation,
-            lifetime: Duration::from_secs(LIFETIME_SECS - LIFETIME_SPREAD_SECS + spread),
-        })
     }
 
     fn report(&self) {
@@ -182,24 +151,19 @@ impl Shared {
 
 impl Loan {
     /// Returns the connection.
-    pub(super) fn connection(&self) -> &Connection {
-        &self.pooled.connection
-    }
-
-    /// Returns the generation of the primary that it is connected to.
-    pub(super) fn generation(&self) -> u64 {
-        self.pooled.generation
+    pub(super) fn opened(&self) -> &Opened {
+        &self.opened
     }
 
     /// Keeps the connection for the next request. Nothing is under way on it any more.
     pub(super) fn give_back(self) {
         let Self {
-            pooled,
+            opened,
             shared,
             permit,
         } = self;
-        if pooled.is_of_use() {
-            shared.idle().push(pooled);
+        if opened.is_of_use() {
+            shared.idle().push(opened);
         }
         // Whoever waits for a place finds the connection there.
         drop(permit);
@@ -209,12 +173,6 @@ impl Loan {
     pub(super) fn abandon(self, effect: Effect) {
         self.shared
             .connector
-            .abandon(&self.pooled.connection, effect);
-    }
-}
-
-impl Pooled {
-    fn is_of_use(&self) -> bool {
-        !self.connection.is_closed() && self.connection.age() < self.lifetime
+            .abandon(&self.opened.connection, effect);
     }
 }

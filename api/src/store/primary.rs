@@ -104,6 +104,9 @@ impl Primary {
 
     /// Returns the primary, waiting for one until `deadline`.
     pub(super) async fn known(&self, deadline: Instant) -> Result<Arc<Known>, Failure> {
+        if let View::Known(known) = &*self.view.borrow() {
+            return Ok(Arc::clone(known));
+        }
         let mut view = self.view.subscribe();
         let mut read_only = false;
         loop {
@@ -117,6 +120,11 @@ impl Primary {
                 Ok(Err(_)) | Err(_) => return Err(Failure::NoPrimary { read_only }),
             }
         }
+    }
+
+    /// Returns whether the primary of `generation` is still believed in.
+    pub(super) fn is_known(&self, generation: u64) -> bool {
+        matches!(&*self.view.borrow(), View::Known(it) if it.generation == generation)
     }
 
     /// Returns what is known now.

@@ -9,6 +9,8 @@ pub(super) struct Query {
     pub(super) sql: &'static str,
     /// Whether it changes anything, so that its outcome can be unknown.
     pub(super) effect: Effect,
+    /// Which kind of connection it is run on.
+    pub(super) lane: Lane,
 }
 
 /// What a statement does to the data. Each may be repeated: a write here is absolute.
@@ -18,20 +20,32 @@ pub(super) enum Effect {
     Writes,
 }
 
+/// Which kind of connection a statement is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// One that other statements are on too. For reads of a row by its key, which hold nobody up.
+    Shared,
+    /// One of its own.
+    Own,
+}
+
 pub(super) static HELLO_GET: Query = Query {
     name: "hello_get",
     sql: include_str!("queries/hello_get.sql"),
     effect: Effect::Reads,
+    lane: Lane::Shared,
 };
 
 pub(super) static HELLO_GET_ANY_CASE: Query = Query {
     name: "hello_get_any_case",
     sql: include_str!("queries/hello_get_any_case.sql"),
     effect: Effect::Reads,
+    lane: Lane::Shared,
 };
 
 pub(super) static HELLO_PUT: Query = Query {
     name: "hello_put",
     sql: include_str!("queries/hello_put.sql"),
     effect: Effect::Writes,
+    lane: Lane::Own,
 };

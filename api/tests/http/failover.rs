@@ -256,10 +256,7 @@ fn a_write_that_waits_for_a_standby_is_not_called_stored() {
 #[test]
 fn a_table_that_is_locked_for_long_costs_an_honest_answer() {
     let server = Server::primary();
-    let program = Program::before(
-        &[&server],
-        &[("REQUEST_TIMEOUT", "3"), ("DB_POOL_MAX", "1")],
-    );
+    let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "3")]);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
 
     thread::scope(|scope| {
@@ -270,23 +267,14 @@ fn a_table_that_is_locked_for_long_costs_an_honest_answer() {
             server.sql(locks) == "1"
         });
         let readers = [(); 2].map(|()| scope.spawn(|| program.get("/hello/John")));
-        let mut types: Vec<String> = readers
-            .into_iter()
-            .map(|it| {
-                let answer = it.join().unwrap();
-                assert_eq!(
-                    (answer.status, answer.header("retry-after")),
-                    (503, "1"),
-                    "{answer:?}"
-                );
-                answer.json()["type"].as_str().unwrap().to_owned()
-            })
-            .collect();
-        types.sort();
-        assert_eq!(
-            types,
-            ["/problems/database-unavailable", "/problems/overloaded"]
-        );
+        for reader in readers {
+            let answer = reader.join().unwrap();
+            assert_eq!(
+                (answer.status, answer.header("retry-after")),
+                (503, "1"),
+                "{answer:?}"
+            );
+        }
     });
     assert_eq!(program.get("/hello/John").status, 200);
 }

@@ -13,6 +13,7 @@ mod configuration;
 mod failover;
 mod health;
 mod hello;
+mod lanes;
 mod postgres;
 mod problems;
 mod program;

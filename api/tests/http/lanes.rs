@@ -1,0 +1,184 @@
+//! Reads share connections, writes share commits, and neither holds up the other.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
+use crate::postgres::{Server, eventually};
+use crate::program::Program;
+
+/// Makes every commit wait for a standby that does not exist.
+fn commits_wait(server: &Server) {
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    eventually("commits wait", || {
+        server.sql("SHOW synchronous_standby_names") == "nobody"
+    });
+}
+
+fn commits_go_on(server: &Server) {
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("SELECT pg_reload_conf()");
+}
+
+fn waiting_commits(server: &Server) -> String {
+    server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+}
+
+/// Letters that stand for a number.
+fn name(number: u32) -> String {
+    let letter = |it: u32| char::from(b'a' + u8::try_from(it % 26).unwrap());
+    ['N', letter(number / 26), letter(number)].iter().collect()
+}
+
+#[test]
+fn writes_at_the_same_time_share_a_commit_and_each_is_stored() {
+    const WRITERS: u32 = 64;
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    commits_wait(&server);
+    let all_sent = || program.metric("http_requests_in_flight") > Some(f64::from(WRITERS));
+
+    thread::scope(|scope| {
+        let program = &program;
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|it| scope.spawn(move || program.put_date(&name(it), "1990-01-01").status))
+            .collect();
+        eventually("all of them wait", all_sent);
+        commits_go_on(&server);
+        for writer in writers {
+            assert_eq!(writer.join().unwrap(), 204);
+        }
+    });
+
+    let stored = server.sql("SELECT count(*) FROM hello_users WHERE date_of_birth = '1990-01-01'");
+    assert_eq!(stored, WRITERS.to_string());
+    let statements = program
+        .metric("db_query_duration_seconds_count{stmt=\"hello_put\"}")
+        .unwrap();
+    assert!(statements < 10.0, "{statements} statements");
+}
+
+#[test]
+fn one_name_may_come_many_times_at_once() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let together = Barrier::new(16);
+
+    thread::scope(|scope| {
+        for day in 1..=16 {
+            let (program, together) = (&program, &together);
+            scope.spawn(move || {
+                together.wait();
+                let date = format!("1990-01-{day:02}");
+                assert_eq!(program.put_date("John", &date).status, 204);
+            });
+        }
+    });
+
+    let rows = server.sql("SELECT count(*) FROM hello_users WHERE username = 'John'");
+    assert_eq!(rows, "1");
+}
+
+#[test]
+fn reads_go_on_while_every_write_waits() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("DB_POOL_MAX", "1")]);
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+    commits_wait(&server);
+
+    thread::scope(|scope| {
+        let first = scope.spawn(|| program.put_date("Ann", "1990-01-01"));
+        eventually("a write waits", || waiting_commits(&server) == "1");
+        // The only connection for writes is in use, and one that waits for it is told so.
+        let second = program.put_date("Bob", "1990-01-01");
+        assert_eq!(
+            (second.status, second.json()["type"].as_str()),
+            (503, Some("/problems/overloaded"))
+        );
+        assert_eq!(program.get("/hello/John").status, 200);
+        commits_go_on(&server);
+        assert_eq!(first.join().unwrap().status, 204);
+    });
+}
+
+#[test]
+fn reads_share_connections() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "2")]);
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+
+    let together = Barrier::new(32);
+    thread::scope(|scope| {
+        for _reader in 0..32 {
+            scope.spawn(|| {
+                together.wait();
+                for _ in 0..20 {
+                    assert_eq!(program.get("/hello/John").status, 200);
+                }
+            });
+        }
+    });
+
+    // Two for reads, one that wrote, and the one that asks who the primary is.
+    let backends = server
+        .sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'api/%'")
+        .parse::<u32>()
+        .unwrap();
+    assert!(backends <= 4, "{backends}");
+}
+
+#[test]
+fn readers_on_a_connection_that_ends_are_answered_on_another() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "1")]);
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+
+    let statuses: BTreeSet<u16> = thread::scope(|scope| {
+        let readers = [(); 8].map(|()| {
+            scope.spawn(|| {
+                let read = |_| program.get("/hello/John").status;
+                (0..100).map(read).collect::<BTreeSet<u16>>()
+            })
+        });
+        let reads =
+            "http_requests_total{method=\"GET\",route=\"/hello/{username}\",status=\"200\"}";
+        for share in [100.0, 300.0, 500.0] {
+            eventually("reads run", || program.metric(reads) > Some(share));
+            server.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE application_name LIKE 'api/%'",
+            );
+        }
+        readers
+            .into_iter()
+            .flat_map(|it| it.join().unwrap())
+            .collect()
+    });
+
+    assert_eq!(statuses, BTreeSet::from([200]));
+}
+
+#[test]
+fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    commits_wait(&server);
+
+    thread::scope(|scope| {
+        let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
+        eventually("the write waits", || waiting_commits(&server) == "1");
+        // PostgreSQL answers this with a success and a warning, 01000.
+        server.sql(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+        );
+        let answer = write.join().unwrap();
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, "1"),
+            "{answer:?}"
+        );
+    });
+
+    assert_eq!(program.metric("db_commit_unknown_total"), Some(1.0));
+}
