@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use tokio::time;
 
+use crate::domain::Invalid;
 use crate::problem::{Kind, Problem};
 
 /// The longest body.
@@ -23,8 +24,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// A [`Problem`] for a body in another format, too long, too slow, or not an object.
-pub(crate) async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
+/// A [`Problem`] for a body in another format, too long, too slow, or not JSON; and with the status
+/// `invalid` for JSON that is not an object.
+pub(crate) async fn json_object(
+    request: Request,
+    invalid: StatusCode,
+) -> Result<Map<String, Value>, Problem> {
     let (parts, body) = request.into_parts();
     check_type(&parts.headers)?;
     let announced = parts
@@ -44,13 +49,14 @@ pub(crate) async fn json_object(request: Request) -> Result<Map<String, Value>, 
     let bytes = time::timeout(TIMEOUT, read(body))
         .await
         .map_err(too_slow)??;
-    let malformed = |_error| {
-        Problem::new(
-            Kind::MalformedJson,
-            "the body must be one JSON object, such as {\"dateOfBirth\":\"1990-06-15\"}",
-        )
-    };
-    serde_json::from_slice(&bytes).map_err(malformed)
+    let malformed = |_error| Problem::new(Kind::MalformedJson, "the body must be JSON");
+    let value: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
+    if let Value::Object(object) = value {
+        return Ok(object);
+    }
+    let message = "the body must be a JSON object";
+    let broken = Invalid::new("body", "not-an-object", message);
+    Err(Problem::invalid(invalid, &[broken]))
 }
 
 async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {

@@ -1,19 +1,23 @@
 //! Settings: read once from the environment, refused with a reason, and then only meant values.
 
+mod company;
 mod database;
 mod environment;
+mod surfaces;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use ha_runtime::telemetry::LogFormat;
 use jiff::tz::TimeZone;
-use percent_encoding::{CONTROLS, utf8_percent_encode};
 
+pub use self::company::Company;
 pub use self::database::{Database, Migrate, Server};
 use self::environment::Environment;
 pub use self::environment::Unusable;
+pub use self::surfaces::{MembersKeys, Surface};
 use crate::domain::{Calendar, LeapDay, parse_date};
 
 /// Everything that this program can be told.
@@ -23,14 +27,22 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where `/metrics` is served, if not on the same addresses.
     pub metrics_listen: Option<SocketAddr>,
-    /// The company, as the `X-Company-Name` header carries it.
-    pub company: HeaderValue,
+    /// The company whose service this is.
+    pub company: Company,
     /// Which log lines are written.
     pub log_level: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// The services that are served.
+    pub surfaces: BTreeSet<Surface>,
     /// What `/hello` does.
     pub hello: Hello,
+    /// How answers about members spell their keys.
+    pub members_keys: MembersKeys,
+    /// The most rows of a list that names no limit.
+    pub list_max: usize,
+    /// The status of an answer to values that break a rule, except about users.
+    pub validation_status: StatusCode,
     /// Where the data is.
     pub database: Database,
     /// How long a request may take, retries included.
@@ -54,8 +66,6 @@ pub struct Hello {
     pub leap_day: LeapDay,
     /// Whether `John` and `john` are one person.
     pub case: Case,
-    /// The status of an answer to values that break a rule.
-    pub validation_status: StatusCode,
 }
 
 /// Whether `John` and `john` are one person.
@@ -85,7 +95,7 @@ impl Config {
                 "an address and a port, such as `0.0.0.0:9090`",
                 |text| text.parse().ok().map(Some),
             )?,
-            company: company(&environment),
+            company: company::read(&environment),
             log_level: environment
                 .first(&["LOG_LEVEL", "RUST_LOG"])
                 .map_or_else(|| "info".to_owned(), |it| it.value),
@@ -99,7 +109,20 @@ impl Config {
                     _ => None,
                 },
             )?,
+            surfaces: surfaces::surfaces(&environment)?,
             hello: hello(&environment)?,
+            members_keys: surfaces::members_keys(&environment)?,
+            list_max: surfaces::list_max(&environment)?,
+            validation_status: environment.parsed(
+                &["VALIDATION_STATUS"],
+                StatusCode::BAD_REQUEST,
+                "`400` or `422`",
+                |text| match text {
+                    "400" => Some(StatusCode::BAD_REQUEST),
+                    "422" => Some(StatusCode::UNPROCESSABLE_ENTITY),
+                    _ => None,
+                },
+            )?,
             database: database::read(&environment)?,
             request_timeout: environment.time("REQUEST_TIMEOUT", 8)?,
             max_inflight: environment.parsed(
@@ -171,17 +194,6 @@ fn listen(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
     Ok(addresses)
 }
 
-fn company(environment: &Environment) -> HeaderValue {
-    // Only what a header cannot carry is encoded, so that a person still reads the name.
-    const ENCODED: &percent_encoding::AsciiSet = &CONTROLS.add(b'%');
-    let name = environment
-        .first(&["COMPANY_NAME"])
-        .map_or_else(|| "My Company".to_owned(), |it| it.value);
-    let encoded = utf8_percent_encode(&name, ENCODED).to_string();
-    // What is percent-encoded is ASCII, and so a header value whatever the name was.
-    HeaderValue::try_from(encoded).unwrap_or_else(|_never| HeaderValue::from_static("My Company"))
-}
-
 fn hello(environment: &Environment) -> Result<Hello, Unusable> {
     let zone = environment.parsed(
         &["HELLO_TZ"],
@@ -225,16 +237,6 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
             },
         )?,
         case,
-        validation_status: environment.parsed(
-            &["VALIDATION_STATUS"],
-            StatusCode::BAD_REQUEST,
-            "`400` or `422`",
-            |text| match text {
-                "400" => Some(StatusCode::BAD_REQUEST),
-                "422" => Some(StatusCode::UNPROCESSABLE_ENTITY),
-                _ => None,
-            },
-        )?,
     })
 }
 
@@ -274,7 +276,7 @@ mod tests {
             ("postgres", "postgres")
         );
         assert_eq!(config.database.tls, SslMode::Prefer);
-        assert_eq!(config.company, "My Company");
+        assert_eq!(config.company.name, "My Company");
         assert!(config.warnings.is_empty());
     }
 
@@ -390,13 +392,6 @@ mod tests {
         assert!(
             refusal(&[("PGPASSWORD_FILE", "/does/not/exist")]).starts_with("`PGPASSWORD_FILE`")
         );
-    }
-
-    #[test]
-    fn the_company_fits_into_a_header_whatever_its_name() {
-        let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().company;
-        assert_eq!(company("Smith & Sons"), "Smith & Sons");
-        assert_eq!(company("Bäcker\r\nX: y"), "B%C3%A4cker%0D%0AX: y");
     }
 
     #[test]

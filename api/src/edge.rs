@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::problem::{Kind, Problem};
+use crate::routes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
@@ -70,7 +71,7 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or("unknown", |it| template(it.as_str()));
+        .map_or("unknown", |it| routes::template(it.as_str()));
     let request_id = request_id(request.headers());
     let trace_id = trace_id(request.headers());
 
@@ -136,15 +137,6 @@ fn refuse(app: &App, route: &str, request: &Request) -> Option<Problem> {
     None
 }
 
-/// Returns the route as metrics name it.
-fn template(matched: &str) -> &'static str {
-    crate::routes::TEMPLATES
-        .iter()
-        .copied()
-        .find(|it| *it == matched)
-        .unwrap_or("unknown")
-}
-
 fn count(app: &App, method: &Method, route: &str, status: StatusCode, took: Duration) {
     // Anyone may invent a method, but not a series.
     let method = match *method {
@@ -171,7 +163,7 @@ fn count(app: &App, method: &Method, route: &str, status: StatusCode, took: Dura
 fn write_headers(app: &App, response: &mut Response, request_id: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
-    headers.insert(COMPANY_NAME, app.company.clone());
+    headers.insert(COMPANY_NAME, app.company.header.clone());
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),

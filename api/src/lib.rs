@@ -6,23 +6,24 @@
 
 mod body;
 mod edge;
-mod routes;
 mod serve;
 
 pub mod config;
 pub mod domain;
 pub mod metrics;
 pub mod problem;
+pub mod routes;
 pub mod shutdown;
 pub mod store;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
+use axum::http::StatusCode;
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
@@ -30,7 +31,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Company, Config, MembersKeys, Surface};
 use crate::edge::InFlight;
 use crate::metrics::Metrics;
 use crate::shutdown::{Haste, Signals};
@@ -81,7 +82,11 @@ pub(crate) struct Shared {
     store: Store,
     metrics: Metrics,
     hello: config::Hello,
-    company: HeaderValue,
+    company: Company,
+    surfaces: BTreeSet<Surface>,
+    members_keys: MembersKeys,
+    list_max: usize,
+    validation_status: StatusCode,
     request_timeout: Duration,
     ready_grace: Duration,
     max_inflight: usize,
@@ -135,11 +140,16 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let ready_grace = config.database.ready_grace;
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
+    tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
     let app = App(Arc::new(Shared {
         store: store.clone(),
         metrics,
         hello: config.hello,
         company: config.company,
+        surfaces: config.surfaces,
+        members_keys: config.members_keys,
+        list_max: config.list_max,
+        validation_status: config.validation_status,
         request_timeout: config.request_timeout,
         ready_grace,
         max_inflight: config.max_inflight,

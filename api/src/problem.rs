@@ -19,6 +19,10 @@ pub enum Kind {
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
+    /// Another user has the email address.
+    EmailTaken,
+    /// The key of the request belongs to a request that asked for something else.
+    KeyReused,
     /// The body is too long.
     PayloadTooLarge,
     /// The path and query are too long.
@@ -39,12 +43,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that describe them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::MalformedJson,
         Self::Validation,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
+        Self::EmailTaken,
+        Self::KeyReused,
         Self::PayloadTooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
@@ -82,6 +88,16 @@ impl Kind {
                 "/problems/request-timeout",
                 StatusCode::REQUEST_TIMEOUT,
                 "The body did not arrive in time",
+            ),
+            Self::EmailTaken => (
+                "/problems/email-taken",
+                StatusCode::CONFLICT,
+                "Another user has this email address",
+            ),
+            Self::KeyReused => (
+                "/problems/idempotency-key-reused",
+                StatusCode::CONFLICT,
+                "The Idempotency-Key belongs to another request",
             ),
             Self::PayloadTooLarge => (
                 "/problems/payload-too-large",
@@ -147,7 +163,7 @@ pub struct Problem {
 struct FieldError {
     field: &'static str,
     code: &'static str,
-    message: &'static str,
+    message: String,
 }
 
 /// The document as RFC 9457 has it, with our extensions.
@@ -179,11 +195,11 @@ impl Problem {
     /// Returns the problem of values that break rules, with the status that the service answers
     /// with.
     pub fn invalid(status: StatusCode, broken: &[Invalid]) -> Self {
-        let messages: Vec<&str> = broken.iter().map(|it| it.message).collect();
+        let messages: Vec<&str> = broken.iter().map(|it| it.message.as_str()).collect();
         let errors = broken.iter().map(|it| FieldError {
             field: it.field,
             code: it.code,
-            message: it.message,
+            message: it.message.clone(),
         });
         Self {
             status,

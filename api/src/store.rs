@@ -7,16 +7,20 @@
 //! for a disk. Writes, and whatever takes long, have connections of their own; those that can share a
 //! commit are gathered into one statement.
 
+mod beers;
 mod connect;
 mod failure;
 mod gather;
 mod hello;
+mod members;
 mod opened;
 mod pool;
 mod primary;
 mod queries;
+mod requests;
 mod schema;
 mod shared;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,7 @@ use self::opened::Opened;
 use self::pool::Pool;
 use self::primary::{Primary, View};
 use self::queries::{Effect, Lane, Query};
+pub use self::requests::NotStored;
 pub use self::schema::SchemaError;
 use self::shared::SharedConnections;
 use crate::config::Database;
@@ -343,6 +348,18 @@ impl Patience {
         self.longest_pause = LONGEST_PAUSE.min(self.longest_pause * 2);
         pause
     }
+}
+
+/// Reads every row.
+fn read_all<T>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+) -> Result<Vec<T>, Unavailable> {
+    let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
+    all.map_err(|error| {
+        error!(%error, "a row could not be read");
+        Unavailable::Bug
+    })
 }
 
 fn unavailable(failure: &Failure) -> Unavailable {

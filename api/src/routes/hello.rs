@@ -34,7 +34,7 @@ pub(super) async fn get(
     State(app): State<App>,
     username: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let broken = |broken| Problem::invalid(app.hello.validation_status, &[broken]);
+    let broken = |broken| Problem::invalid(app.validation_status, &[broken]);
     let username = parse_username(username).map_err(broken)?;
     let is_probe = username.as_str() == PROBE;
     let budget = if is_probe {
@@ -69,14 +69,14 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let username = parse_username(username);
-    let body = json_object(request).await?;
+    let body = json_object(request, app.validation_status).await?;
     let deadline = Instant::now() + app.request_timeout;
     let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
     let (username, born) = match (username, born) {
         (Ok(username), Ok(born)) => (username, born),
         (username, born) => {
             let broken: Vec<Invalid> = username.err().into_iter().chain(born.err()).collect();
-            return Err(Problem::invalid(app.hello.validation_status, &broken));
+            return Err(Problem::invalid(app.validation_status, &broken));
         }
     };
     app.store
@@ -95,11 +95,7 @@ fn parse_username(path: Result<Path<String>, PathRejection>) -> Result<Username,
 }
 
 fn date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
-    let invalid = |code, message| Invalid {
-        field: "dateOfBirth",
-        code,
-        message,
-    };
+    let invalid = |code, message: &str| Invalid::new("dateOfBirth", code, message);
     match value {
         Some(Value::String(text)) => parse_date_of_birth(text, today),
         Some(_) => Err(invalid(

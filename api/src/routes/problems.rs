@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use crate::problem::{Kind, Problem};
-use crate::store::Unavailable;
+use crate::store::{NotStored, Unavailable};
 
 #[derive(Serialize)]
 pub(super) struct Page {
@@ -63,5 +63,17 @@ pub(super) fn unavailable(why: Unavailable) -> Problem {
             Kind::Internal,
             "the service made a mistake; it has been noted",
         ),
+    }
+}
+
+/// Returns what a caller is told when nothing was stored.
+pub(super) fn not_stored(why: NotStored) -> Problem {
+    match why {
+        NotStored::Taken => Problem::new(Kind::EmailTaken, "Email already exists"),
+        NotStored::KeyReused => Problem::new(
+            Kind::KeyReused,
+            "this Idempotency-Key was used for another request; use a new key for a new request",
+        ),
+        NotStored::Unavailable(why) => unavailable(why),
     }
 }

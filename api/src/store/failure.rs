@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::connect::ConnectError;
+use super::requests::KEY_CONSTRAINT;
 
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,11 @@ fn of(error: &tokio_postgres::Error) -> Meaning {
     // pooler has lost.
     if *code == SqlState::FEATURE_NOT_SUPPORTED || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
         return Meaning::ConnectionSpent;
+    }
+    // Another request under the same key was first. Asked again, the statement finds its answer.
+    let constraint = error.as_db_error().and_then(|it| it.constraint());
+    if *code == SqlState::UNIQUE_VIOLATION && constraint == Some(KEY_CONSTRAINT) {
+        return Meaning::Passing;
     }
     match code.code().get(..2).unwrap_or_default() {
         "08" => Meaning::ServerLost,

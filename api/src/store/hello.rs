@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use tokio::time::Instant;
-use tracing::error;
 
 use super::failure::Failure;
 use super::gather::Item;
 use super::queries::{self, Query};
-use super::{Patience, Store, Unavailable};
+use super::{Patience, Store, Unavailable, read_all};
 use crate::config::Case;
 use crate::domain::Username;
 
@@ -43,14 +42,7 @@ impl Store {
                     .await?
             }
         };
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let unreadable = |error: tokio_postgres::Error| {
-            error!(%error, "a date of birth could not be read");
-            Unavailable::Bug
-        };
-        row.try_get(0).map(Some).map_err(unreadable)
+        Ok(read_all(&rows, |row| row.try_get(0))?.pop())
     }
 
     /// Stores when a person was born. When this returns, it has been committed.

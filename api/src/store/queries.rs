@@ -13,7 +13,8 @@ pub(super) struct Query {
     pub(super) lane: Lane,
 }
 
-/// What a statement does to the data. Each may be repeated: a write here is absolute.
+/// What a statement does to the data. Each may be repeated: a write here is absolute, or carries the
+/// key of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Reads,
@@ -46,6 +47,69 @@ pub(super) static HELLO_GET_ANY_CASE: Query = Query {
 pub(super) static HELLO_PUT: Query = Query {
     name: "hello_put",
     sql: include_str!("queries/hello_put.sql"),
+    effect: Effect::Writes,
+    lane: Lane::Own,
+};
+
+pub(super) static MEMBER_CREATE: Query = Query {
+    name: "member_create",
+    sql: include_str!("queries/member_create.sql"),
+    effect: Effect::Writes,
+    lane: Lane::Own,
+};
+
+pub(super) static MEMBERS_LIST: Query = Query {
+    name: "members_list",
+    sql: include_str!("queries/members_list.sql"),
+    effect: Effect::Reads,
+    lane: Lane::Own,
+};
+
+pub(super) static USER_CREATE: Query = Query {
+    name: "user_create",
+    sql: include_str!("queries/user_create.sql"),
+    effect: Effect::Writes,
+    lane: Lane::Own,
+};
+
+pub(super) static USER_GET: Query = Query {
+    name: "user_get",
+    sql: include_str!("queries/user_get.sql"),
+    effect: Effect::Reads,
+    lane: Lane::Shared,
+};
+
+pub(super) static USERS_LIST: Query = Query {
+    name: "users_list",
+    sql: include_str!("queries/users_list.sql"),
+    effect: Effect::Reads,
+    lane: Lane::Own,
+};
+
+pub(super) static BEER_CREATE: Query = Query {
+    name: "beer_create",
+    sql: include_str!("queries/beer_create.sql"),
+    effect: Effect::Writes,
+    lane: Lane::Own,
+};
+
+pub(super) static BEERS_LIST: Query = Query {
+    name: "beers_list",
+    sql: include_str!("queries/beers_list.sql"),
+    effect: Effect::Reads,
+    lane: Lane::Own,
+};
+
+pub(super) static BEERS_SEED: Query = Query {
+    name: "beers_seed",
+    sql: include_str!("queries/beers_seed.sql"),
+    effect: Effect::Writes,
+    lane: Lane::Own,
+};
+
+pub(super) static REQUESTS_EXPIRE: Query = Query {
+    name: "requests_expire",
+    sql: include_str!("queries/requests_expire.sql"),
     effect: Effect::Writes,
     lane: Lane::Own,
 };

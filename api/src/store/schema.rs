@@ -18,11 +18,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    sql: include_str!("../../migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../../migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "members_users_beers",
+        sql: include_str!("../../migrations/0002_members_users_beers.sql"),
+    },
+];
 
 /// The key of the advisory lock under which one program at a time changes the schema: "causeway" in
 /// ASCII, as a number.

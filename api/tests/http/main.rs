@@ -19,3 +19,4 @@ mod problems;
 mod program;
 mod schema;
 mod stopping;
+mod users;

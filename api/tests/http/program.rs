@@ -125,6 +125,10 @@ impl Program {
         self.request("GET", path, &[], "")
     }
 
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
+        self.request("POST", path, &[("Content-Type", "application/json")], body)
+    }
+
     pub(crate) fn put(&self, path: &str, body: &str) -> Answer {
         self.request("PUT", path, &[("Content-Type", "application/json")], body)
     }

@@ -1,0 +1,146 @@
+//! Beers: a name, and perhaps a style and a strength.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Invalid, field};
+
+/// The longest style, in characters.
+const STYLE_MAX: usize = 255;
+
+/// A beer that is to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewBeer {
+    /// The name, 1 to 255 characters.
+    pub name: String,
+    /// The style, such as `Lager`.
+    pub style: Option<String>,
+    /// Alcohol by volume in per cent, 0 to 100.
+    pub abv: Option<f64>,
+}
+
+/// A beer as it was stored, and as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beer {
+    /// The identifier, from 1.
+    pub id: i64,
+    /// The name.
+    pub name: String,
+    /// The style.
+    pub style: Option<String>,
+    /// Alcohol by volume in per cent, to two places.
+    pub abv: Option<f64>,
+}
+
+/// The beers that the earlier service began with: name, style and strength.
+pub const SEED: [(&str, &str, f64); 4] = [
+    ("Sapporo Premium", "Lager", 5.0),
+    ("Kirin Ichiban", "Pale Lager", 5.0),
+    ("Yebisu", "Premium Lager", 5.5),
+    ("Asahi Super Dry", "Dry Lager", 5.2),
+];
+
+impl NewBeer {
+    /// Reads a beer.
+    ///
+    /// # Errors
+    ///
+    /// Every rule that is broken.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
+        let name = field::text("name", body.get("name"), field::NAME_MAX);
+        let style = field::optional_text("style", body.get("style"), STYLE_MAX);
+        let abv = abv(body.get("abv"));
+        match (name, style, abv) {
+            (Ok(name), Ok(style), Ok(abv)) => Ok(Self { name, style, abv }),
+            (name, style, abv) => {
+                let broken = [name.err(), style.err(), abv.err()];
+                Err(broken.into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+/// Reads a strength: a number, or a text such as `5.0` or the earlier service's `5.0%`.
+fn abv(value: Option<&Value>) -> Result<Option<f64>, Invalid> {
+    let invalid = |code| {
+        let message = "abv must be a number from 0 to 100, or a text such as 5.0 or 5.0%";
+        Invalid::new("abv", code, message)
+    };
+    let number = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => percentage(text),
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
+    };
+    let number = number.ok_or_else(|| invalid("not-a-number"))?;
+    if !(0.0..=100.0).contains(&number) {
+        return Err(invalid("out-of-range"));
+    }
+    Ok(Some(number))
+}
+
+/// Reads digits, perhaps with a sign, a point between them, and a per-cent sign behind them.
+fn percentage(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let digits = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_digits = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+    let is_number = is_digits(whole.strip_prefix('-').unwrap_or(whole)) && is_digits(part);
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(abv: &str) -> Result<Option<f64>, &'static str> {
+        super::abv(Some(&serde_json::from_str(abv).unwrap())).map_err(|it| it.code)
+    }
+
+    #[test]
+    fn a_strength_is_a_number_or_a_text_of_one() {
+        for five in [
+            "5",
+            "5.0",
+            "5e0",
+            "\"5\"",
+            "\"5.0\"",
+            "\"5.0%\"",
+            "\" 5.0 % \"",
+        ] {
+            assert_eq!(read(five), Ok(Some(5.0)), "{five}");
+        }
+        assert_eq!((read("0"), read("100")), (Ok(Some(0.0)), Ok(Some(100.0))));
+        assert_eq!((abv(None), read("null")), (Ok(None), Ok(None)));
+        for outside in ["-0.1", "100.01", "\"100.01%\"", "\"-1\"", "1e300"] {
+            assert_eq!(read(outside), Err("out-of-range"), "{outside}");
+        }
+        for other in [
+            "true",
+            "[]",
+            "{}",
+            "\"\"",
+            "\"%\"",
+            "\"strong\"",
+            "\"NaN\"",
+            "\"inf\"",
+            "\"5e0\"",
+            "\"5,0\"",
+            "\".5\"",
+            "\"5.\"",
+            "\"5%%\"",
+            "\"٥\"",
+            "\"+5\"",
+        ] {
+            assert_eq!(read(other), Err("not-a-number"), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_told() {
+        let body = serde_json::from_str(r#"{"name":" ","style":1,"abv":true}"#).unwrap();
+        let broken = NewBeer::read(&body).unwrap_err();
+        let fields: Vec<&str> = broken.iter().map(|it| it.field).collect();
+        assert_eq!(fields, ["name", "style", "abv"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Requests that make a row: carried out once, however often they are sent.
+//!
+//! Each carries a key, the client's or our own. One statement looks for the key, and makes the row
+//! and remembers the answer under the key if nobody has. Both are committed together, so whoever
+//! sees no answer asks again and finds what was done. Of two at once under one key, the second waits
+//! at the primary key of `api_requests`, fails (23505), and finds the first one's answer when
+//! [`Store::run`] asks again.
+//!
+//! To find an answer writes too: that commit waits for the standby that the first one may not have
+//! waited for, so nobody is told of a row that a failover can still lose. It also keeps the answer
+//! for another day.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{self, Instant};
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
+use tokio_util::sync::CancellationToken;
+
+use super::queries::{self, Query};
+use super::{Store, Unavailable, read_all};
+
+/// The constraint by which a second request under one key fails.
+pub(super) const KEY_CONSTRAINT: &str = "api_requests_pkey";
+
+/// Answers are kept for a day. Whether they are deleted some minutes sooner or later does not
+/// matter, so replicas draw their pauses, from nothing to this, and rarely meet.
+const EXPIRY_PAUSE: Duration = Duration::from_mins(20);
+/// The first time, and where there are more, comes sooner.
+const SHORT_EXPIRY_PAUSE: Duration = Duration::from_secs(5);
+/// So many are deleted at once: few enough that their locks are held for milliseconds.
+const EXPIRY_BATCH: usize = 1000;
+/// How long that may take, tries included.
+const EXPIRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request made no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// Another row has the value that must be unique.
+    Taken,
+    /// The key belongs to a request that asked for something else.
+    KeyReused,
+    /// The database has no answer.
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for NotStored {
+    fn from(why: Unavailable) -> Self {
+        Self::Unavailable(why)
+    }
+}
+
+impl Store {
+    /// Runs a statement that makes a row under a request key, and returns the answer, which is the
+    /// first one's if the request has been carried out before.
+    pub(super) async fn once<T: DeserializeOwned>(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<T, NotStored> {
+        let mut rows = self.run(query, params, deadline).await?;
+        if rows.is_empty() {
+            // The row that has the value may be this request's own: an earlier try of it, committed
+            // after this one had looked for the key. A second look sees it.
+            rows = self.run(query, params, deadline).await?;
+        }
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let (is_same, Json(answer)) = read_all(&rows, read)?.pop().ok_or(NotStored::Taken)?;
+        if is_same {
+            Ok(answer)
+        } else {
+            Err(NotStored::KeyReused)
+        }
+    }
+
+    /// Deletes answers that are older than a day, now and then, until told to stop.
+    pub(crate) async fn expire_requests(self, stop: CancellationToken) {
+        let mut longest = SHORT_EXPIRY_PAUSE;
+        loop {
+            let pause = longest.mul_f64(rand::random_range(0.0..1.0));
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            // A database that is away has answers to delete later.
+            let deleted = self.expire_some().await.unwrap_or(0);
+            longest = if deleted < EXPIRY_BATCH {
+                EXPIRY_PAUSE
+            } else {
+                SHORT_EXPIRY_PAUSE
+            };
+        }
+    }
+
+    async fn expire_some(&self) -> Result<usize, Unavailable> {
+        let most = i64::try_from(EXPIRY_BATCH).unwrap_or(i64::MAX);
+        let deadline = Instant::now() + EXPIRY_TIMEOUT;
+        let query = &queries::REQUESTS_EXPIRE;
+        Ok(self.run(query, &[&most], deadline).await?.len())
+    }
+}

@@ -1,0 +1,148 @@
+//! `/users` and `/users/{id}`.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::postgres::Server;
+use crate::program::{Answer, Program};
+
+fn create(program: &Program, name: &str, email: &str) -> Answer {
+    let body = json!({"name": name, "email": email}).to_string();
+    program.post("/users", &body)
+}
+
+#[test]
+fn stores_users_and_finds_them() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    assert_eq!(program.get("/users").body, "[]");
+
+    let ann = create(&program, "Ann", "ann@example.com");
+    let expected = r#"{"id":1,"name":"Ann","email":"ann@example.com"}"#;
+    assert_eq!((ann.status, ann.body.as_str()), (200, expected));
+    assert_eq!(ann.header("content-type"), "application/json");
+    assert_eq!(create(&program, "Bob", "bob@example.com").status, 200);
+
+    let found = program.get("/users/1");
+    assert_eq!((found.status, found.body.as_str()), (200, expected));
+    let list = program.get("/users");
+    let bob = r#"{"id":2,"name":"Bob","email":"bob@example.com"}"#;
+    assert_eq!(list.body, format!("[{expected},{bob}]"));
+    assert_eq!(list.header("link"), "");
+    for path in ["/users", "/users/1"] {
+        let head = program.request("HEAD", path, &[], "");
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
+        let length = program.get(path).body.len().to_string();
+        assert_eq!(head.header("content-length"), length);
+    }
+}
+
+#[test]
+fn an_id_that_is_no_integer_is_refused_and_one_of_nobody_not_found() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    for id in [
+        "1",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "9223372036854775808",
+        "99999999999999999999999",
+    ] {
+        let answer = program.get(&format!("/users/{id}"));
+        assert_eq!(answer.status, 404, "{id}: {answer:?}");
+        assert_eq!(answer.json()["detail"], "User not found");
+    }
+    for id in [
+        "abc",
+        "1.0",
+        "1e3",
+        "%20",
+        "1%00",
+        "%FF",
+        "a%2Fb",
+        "1%20OR%201=1",
+        "%C2%B2",
+    ] {
+        let answer = program.get(&format!("/users/{id}"));
+        assert_eq!(answer.status, 422, "{id}: {answer:?}");
+        assert_eq!(answer.json()["errors"][0]["field"], "id");
+    }
+    assert_eq!(program.get("/users/").status, 404);
+}
+
+#[test]
+fn refuses_what_breaks_a_rule() {
+    let program = Program::without_database(&[]);
+    let broken = |body: &str| {
+        let answer = program.post("/users", body);
+        assert_eq!(answer.status, 422, "{body}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let problem = answer.json();
+        assert_eq!(problem["type"], "/problems/validation");
+        let errors = problem["errors"].as_array().unwrap().iter();
+        let each = errors.map(|it| format!("{}: {}", text(&it["field"]), text(&it["code"])));
+        each.collect::<Vec<_>>().join(", ")
+    };
+
+    assert_eq!(broken("{}"), "name: required, email: required");
+    let both = broken(r#"{"name":1,"email":null}"#);
+    assert_eq!(both, "name: not-a-string, email: not-a-string");
+    assert_eq!(broken(r#"{"name":"","email":"a@b"}"#), "name: blank");
+    assert_eq!(broken(r#"{"name":"a\u0000","email":"a@b"}"#), "name: nul");
+    assert_eq!(
+        broken(r#"{"name":"a","email":"a"}"#),
+        "email: not-an-address"
+    );
+    let long = json!({"name": "ä".repeat(256), "email": format!("{}@b", "a".repeat(319))});
+    assert_eq!(broken(&long.to_string()), "name: too-long, email: too-long");
+    for body in [
+        "[]",
+        "null",
+        "1",
+        "\"x\"",
+        "[{\"name\":\"a\",\"email\":\"a@b\"}]",
+    ] {
+        assert_eq!(broken(body), "body: not-an-object", "{body}");
+    }
+    for body in [
+        "",
+        "{",
+        "{'name':'a'}",
+        r#"{"name":"\ud800","email":"a@b"}"#,
+    ] {
+        let answer = program.post("/users", body);
+        assert_eq!(answer.status, 400, "{body}: {answer:?}");
+        assert_eq!(answer.json()["type"], "/problems/malformed-json");
+    }
+}
+
+#[test]
+fn an_email_is_taken_once_however_many_ask() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let ask = |number| {
+            let program = &program;
+            scope.spawn(move || create(program, &format!("Ann {number}"), "ann@example.com"))
+        };
+        let asking: Vec<_> = (0..8).map(ask).collect();
+        asking.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+
+    let (stored, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 200);
+    assert_eq!((stored.len(), refused.len()), (1, 7), "{answers:?}");
+    for answer in refused {
+        assert_eq!(answer.status, 409);
+        assert_eq!(answer.json()["type"], "/problems/email-taken");
+        assert_eq!(answer.json()["detail"], "Email already exists");
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM users"), "1");
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
