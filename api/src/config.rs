@@ -340,6 +340,11 @@ mod tests {
             refusal(&[("DB_STATEMENT_TIMEOUT", "9"), ("REQUEST_TIMEOUT", "3")])
                 .contains("lower the first or raise the second")
         );
+        assert_eq!(
+            refusal(&[("API_SURFACES", "users,birthdays")]),
+            "`API_SURFACES` is `users,birthdays`, which is not a list of `hello`, `members`, `users` \
+             and `beers`, with commas"
+        );
         for name in [
             "PORT",
             "LISTEN",
@@ -352,6 +357,9 @@ mod tests {
             "DB_POOL_MAX",
             "API_FAKE_TODAY",
             "SHUTDOWN_DELAY",
+            "API_SURFACES",
+            "MEMBERS_KEYS",
+            "LIST_MAX",
         ] {
             assert!(refusal(&[(name, "nonsense")]).starts_with(&format!("`{name}` is `nonsense`")));
         }

@@ -66,12 +66,15 @@ impl Store {
             // after this one had looked for the key. A second look sees it.
             rows = self.run(query, params, deadline).await?;
         }
-        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
-        let (is_same, Json(answer)) = read_all(&rows, read)?.pop().ok_or(NotStored::Taken)?;
-        if is_same {
-            Ok(answer)
-        } else {
-            Err(NotStored::KeyReused)
+        // What answers another request has another shape.
+        let read = |row: &Row| {
+            let is_same: bool = row.try_get(0)?;
+            is_same.then(|| row.try_get(1)).transpose()
+        };
+        match read_all(&rows, read)?.pop() {
+            Some(Some(Json(answer))) => Ok(answer),
+            Some(None) => Err(NotStored::KeyReused),
+            None => Err(NotStored::Taken),
         }
     }
 

@@ -9,14 +9,19 @@
     reason = "a test that cannot go on ends where it is, and shows what it saw"
 )]
 
+mod beers;
 mod configuration;
 mod failover;
 mod health;
 mod hello;
+mod idempotency;
 mod lanes;
+mod lists;
+mod members;
 mod postgres;
 mod problems;
 mod program;
 mod schema;
 mod stopping;
+mod surfaces;
 mod users;

@@ -196,6 +196,24 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// Returns the fields that broke a rule, each with the rule.
+    pub(crate) fn broken(&self) -> String {
+        let problem = self.json();
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["type"], "/problems/validation", "{self:?}");
+        let errors = problem["errors"].as_array().unwrap().iter();
+        let word = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
+        let each = errors.map(|it| word(it, "field") + ": " + &word(it, "code"));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the URL that the next page has.
+    pub(crate) fn next(&self) -> Option<&str> {
+        let link = self.headers.get("link")?;
+        let url = link.strip_suffix(">; rel=\"next\"");
+        Some(url.and_then(|it| it.strip_prefix('<')).unwrap())
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }

@@ -1,0 +1,267 @@
+//! Requests are carried out once, however often they are sent, and whatever happens to them.
+
+use std::thread;
+
+use serde_json::json;
+
+use crate::postgres::{Server, eventually};
+use crate::program::{Answer, Program};
+
+const KEY: &str = "7d3c1a52-0f5e-4c8e-9d2b-5a4f0e6b1c3d";
+const ANN: &str = r#"{"name":"Ann","age":30,"email":"ann@example.com"}"#;
+const BOB: &str = r#"{"name":"Bob","age":30,"email":"ann@example.com"}"#;
+
+/// The path, the table, and the status of what is stored.
+const STORING: [(&str, &str, u16); 3] = [
+    ("/members", "members", 200),
+    ("/users", "users", 200),
+    ("/beers", "beers", 201),
+];
+
+/// A request may take as long as these tests do.
+const PATIENT: [(&str, &str); 2] = [("REQUEST_TIMEOUT", "30"), ("DB_STATEMENT_TIMEOUT", "30")];
+
+fn post(program: &Program, path: &str, key: &str, body: &str) -> Answer {
+    program.request("POST", path, &[("Idempotency-Key", key)], body)
+}
+
+fn count(server: &Server, table: &str) -> String {
+    server.sql(&format!("SELECT count(*) FROM {table}"))
+}
+
+#[test]
+fn a_key_that_is_sent_again_gets_the_first_answer() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let replica = Program::before(&[&server], &[]);
+
+    for (number, (path, table, status)) in STORING.into_iter().enumerate() {
+        let key = format!("7d3c1a52-0f5e-4c8e-9d2b-00000000000{number}");
+        let first = post(&program, path, &key, ANN);
+        assert_eq!(first.status, status, "{first:?}");
+        // The same values in another order and spelling are the same request.
+        let respelled = r#" {"email": "ann@example.com", "age": 30, "x": 1, "name": "\u0041nn"} "#;
+        for body in [ANN, respelled] {
+            for asked in [&program, &replica] {
+                for key in [key.clone(), key.to_uppercase(), format!("\"{key}\"")] {
+                    let again = post(asked, path, &key, body);
+                    assert_eq!((again.status, again.body), (status, first.body.clone()));
+                }
+            }
+        }
+        assert_eq!(count(&server, table), "1");
+
+        let other = post(&program, path, &key, BOB);
+        assert_eq!(other.status, 409, "{other:?}");
+        assert_eq!(other.json()["type"], "/problems/idempotency-key-reused");
+        for (elsewhere, _table, _status) in STORING {
+            if elsewhere != path {
+                let other = post(&program, elsewhere, &key, ANN);
+                let kind = other.json()["type"].clone();
+                assert_eq!(
+                    kind, "/problems/idempotency-key-reused",
+                    "{path} {elsewhere}"
+                );
+            }
+        }
+        assert_eq!(count(&server, table), "1");
+    }
+    // Two paths of one service are one.
+    let root = post(&program, "/", "7d3c1a52-0f5e-4c8e-9d2b-000000000000", ANN);
+    assert_eq!(root.status, 200, "{root:?}");
+    assert_eq!(count(&server, "members"), "1");
+}
+
+#[test]
+fn without_a_key_each_request_is_one_of_its_own() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    for _ in 0..3 {
+        assert_eq!(program.post("/", ANN).status, 200);
+        assert_eq!(program.post("/beers", ANN).status, 201);
+    }
+
+    assert_eq!(
+        (count(&server, "members"), count(&server, "beers")),
+        ("3".into(), "3".into())
+    );
+    assert_eq!(program.post("/users", ANN).status, 200);
+    assert_eq!(
+        program.post("/users", ANN).json()["type"],
+        "/problems/email-taken"
+    );
+}
+
+#[test]
+fn an_email_that_was_refused_is_refused_again_under_its_key() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    assert_eq!(program.post("/users", ANN).status, 200);
+
+    for _ in 0..2 {
+        let refused = post(&program, "/users", KEY, BOB);
+        assert_eq!(
+            (refused.status, &refused.json()["detail"]),
+            (409, &json!("Email already exists"))
+        );
+    }
+    assert_eq!(count(&server, "api_requests"), "1");
+}
+
+#[test]
+fn a_key_is_one_uuid() {
+    let program = Program::without_database(&[]);
+
+    for (path, _table, _status) in STORING {
+        for key in [
+            "",
+            "1",
+            "ann",
+            "7d3c1a52-0f5e-4c8e-9d2b-5a4f0e6b1c3",
+            "'; --",
+            "\u{e4}",
+        ] {
+            let refused = post(&program, path, key, ANN);
+            assert_eq!(refused.status, 400, "{path} {key}: {refused:?}");
+            assert_eq!(refused.broken(), "Idempotency-Key: not-a-uuid");
+            assert!(
+                refused.json()["detail"]
+                    .as_str()
+                    .unwrap()
+                    .contains("must be one UUID")
+            );
+        }
+        let two = [("Idempotency-Key", KEY), ("Idempotency-Key", KEY)];
+        assert_eq!(program.request("POST", path, &two, ANN).status, 400);
+    }
+}
+
+#[test]
+fn of_many_at_once_under_one_key_one_is_carried_out() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    for (number, (path, table, status)) in STORING.into_iter().enumerate() {
+        for round in 0..5 {
+            let key = format!("7d3c1a52-0f5e-4c8e-9d2b-0000000000{round}{number}");
+            let body = json!({"name": "Ann", "age": 30, "email": format!("ann@{round}")});
+            let body = body.to_string();
+            let answers: Vec<Answer> = thread::scope(|scope| {
+                let ask = |_| scope.spawn(|| post(&program, path, &key, &body));
+                let asking: Vec<_> = (0..8).map(ask).collect();
+                asking.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            for answer in &answers {
+                assert_eq!((answer.status, &answer.body), (status, &answers[0].body));
+            }
+            assert_eq!(count(&server, table), (round + 1).to_string());
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_ends_before_the_commit_stores_one_row() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &PATIENT);
+    // What happens at the commit, takes a while once.
+    server.sql("CREATE TABLE hold (once integer)");
+    server.sql(
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF EXISTS (SELECT FROM hold) THEN PERFORM pg_sleep(30); END IF; RETURN NULL; END $$",
+    );
+    for (_path, table, _status) in STORING {
+        server.sql(&format!(
+            "CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON {table} \
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold()"
+        ));
+    }
+
+    for (path, table, status) in STORING {
+        server.sql("INSERT INTO hold VALUES (1)");
+        let answer = thread::scope(|scope| {
+            let asking = scope.spawn(|| program.post(path, ANN));
+            let held = wait_for(&server, "PgSleep");
+            server.sql("DELETE FROM hold");
+            terminate(&server, &held);
+            asking.join().unwrap()
+        });
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(count(&server, table), "1");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_after_the_commit_stores_one_row() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &PATIENT);
+
+    for (path, table, status) in STORING {
+        // A commit is done and waits for a standby that there is not.
+        synchronous_standby(&server, "nobody");
+        let answer = thread::scope(|scope| {
+            let asking = scope.spawn(|| program.post(path, ANN));
+            let committed = wait_for(&server, "SyncRep");
+            terminate(&server, &committed);
+            // The next try has found the row, and waits for the standby too.
+            wait_for(&server, "SyncRep");
+            assert_eq!(count(&server, table), "1");
+            synchronous_standby(&server, "");
+            asking.join().unwrap()
+        });
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(count(&server, table), "1");
+    }
+    assert_eq!(program.metric("db_commit_unknown_total"), Some(3.0));
+}
+
+#[test]
+fn answers_are_forgotten_after_a_day() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    assert_eq!(post(&program, "/members", KEY, ANN).status, 200);
+    server.sql(
+        "INSERT INTO api_requests SELECT gen_random_uuid(), route, body_sha256, status, answer, \
+         now() - interval '25 hours' FROM api_requests, generate_series(1, 1500)",
+    );
+    drop(program);
+
+    // Soon after its start, and again at once where there were many.
+    let program = Program::before(&[&server], &[]);
+
+    eventually("the old ones are gone", || {
+        count(&server, "api_requests") == "1"
+    });
+    assert_eq!(post(&program, "/members", KEY, BOB).status, 409);
+}
+
+/// Waits until a connection of the program waits for `event`, and returns its process.
+fn wait_for(server: &Server, event: &str) -> String {
+    let waiting = format!(
+        "SELECT pid FROM pg_stat_activity \
+         WHERE wait_event = '{event}' AND application_name LIKE 'api/%'"
+    );
+    let mut pid = String::new();
+    eventually(event, || {
+        pid = server.sql(&waiting);
+        !pid.is_empty()
+    });
+    pid
+}
+
+/// Ends a connection, and waits until it is gone.
+fn terminate(server: &Server, pid: &str) {
+    server.sql(&format!("SELECT pg_terminate_backend({pid})"));
+    let still = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    eventually("it is gone", || server.sql(&still) == "0");
+}
+
+fn synchronous_standby(server: &Server, name: &str) {
+    server.sql(&format!(
+        "ALTER SYSTEM SET synchronous_standby_names = '{name}'"
+    ));
+    server.sql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        server.sql("SHOW synchronous_standby_names") == name
+    });
+}

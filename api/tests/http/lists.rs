@@ -1,0 +1,177 @@
+//! Lists, a page at a time.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::postgres::Server;
+use crate::program::{Answer, Program};
+
+const LISTS: [&str; 4] = ["/", "/members", "/users", "/beers"];
+
+/// Fills each list with so many rows. Members come in twos of one moment.
+fn fill(server: &Server, count: u32) {
+    for (table, columns, values) in [
+        (
+            "members",
+            "name, age, created_at",
+            "'name ' || n, 1, timestamptz '2025-01-01' + n / 2 * interval '1 microsecond'",
+        ),
+        ("users", "name, email", "'name ' || n, n || '@example.com'"),
+        ("beers", "name", "'name ' || n"),
+    ] {
+        server.sql(&format!(
+            "INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(1, {count}) AS n"
+        ));
+    }
+}
+
+/// Follows the links from `url`, and returns how many rows each page had, and every name.
+fn walk(program: &Program, url: &str) -> (Vec<usize>, Vec<String>) {
+    let (mut sizes, mut names) = (Vec::new(), Vec::new());
+    let mut next = Some(url.to_owned());
+    while let Some(url) = next {
+        let page = program.get(&url);
+        assert_eq!(page.status, 200, "{url}: {page:?}");
+        let rows = rows(&page);
+        sizes.push(rows.len());
+        names.extend(
+            rows.iter()
+                .map(|it| it["name"].as_str().unwrap().to_owned()),
+        );
+        next = page.next().map(str::to_owned);
+    }
+    (sizes, names)
+}
+
+fn rows(page: &Answer) -> Vec<Value> {
+    page.json().as_array().unwrap().clone()
+}
+
+#[test]
+fn links_lead_through_every_row_once_and_in_order() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    fill(&server, 7);
+
+    for list in LISTS {
+        let whole = program.get(list);
+        assert_eq!(whole.next(), None, "{list}");
+        let (sizes, all) = walk(&program, list);
+        assert_eq!(sizes, [7]);
+        let mut sorted = all.clone();
+        sorted.sort();
+        assert_eq!(sorted.len(), 7);
+
+        let (sizes, names) = walk(&program, &format!("{list}?limit=3"));
+        assert_eq!(
+            (sizes.as_slice(), &names),
+            ([3, 3, 1].as_slice(), &all),
+            "{list}"
+        );
+        let (sizes, names) = walk(&program, &format!("{list}?limit=1"));
+        assert_eq!(
+            (sizes.as_slice(), &names),
+            ([1; 7].as_slice(), &all),
+            "{list}"
+        );
+        for limit in [7, 8, 1000] {
+            let page = program.get(&format!("{list}?limit={limit}"));
+            assert_eq!((rows(&page).len(), page.next()), (7, None), "{list}");
+        }
+
+        let page = program.get(&format!("{list}?q=%3Ca%3E&limit=2"));
+        let next = page.next().unwrap();
+        let expected = format!("{list}?q=%3Ca%3E&limit=2&cursor=");
+        assert!(next.starts_with(&expected), "{next}");
+        let head = program.request("HEAD", &format!("{list}?limit=2"), &[], "");
+        assert!(head.next().is_some(), "{head:?}");
+    }
+}
+
+#[test]
+fn a_list_without_a_limit_is_never_cut_in_silence() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("LIST_MAX", "3")]);
+    fill(&server, 7);
+
+    for list in LISTS {
+        let (sizes, names) = walk(&program, list);
+        assert_eq!(
+            (sizes.as_slice(), names.len()),
+            ([3, 3, 1].as_slice(), 7),
+            "{list}"
+        );
+        let page = program.get(&format!("{list}?limit=5"));
+        assert_eq!(
+            (rows(&page).len(), page.next().is_some()),
+            (5, true),
+            "{list}"
+        );
+    }
+}
+
+#[test]
+fn a_page_has_a_thousand_rows_at_most_and_a_list_ten_thousand() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    fill(&server, 10_001);
+
+    for list in LISTS {
+        let (sizes, _names) = walk(&program, list);
+        assert_eq!(sizes, [10_000, 1], "{list}");
+    }
+    let page = program.get("/users?limit=1000");
+    assert_eq!((rows(&page).len(), page.next().is_some()), (1000, true));
+}
+
+#[test]
+fn refuses_what_is_no_limit_or_no_cursor() {
+    let program = Program::without_database(&[]);
+    for (list, status) in [
+        ("/", 400),
+        ("/members", 400),
+        ("/beers", 400),
+        ("/users", 422),
+    ] {
+        for limit in ["0", "-1", "1001", "abc", "", "1.5", "1%00", "%FF"] {
+            let answer = program.get(&format!("{list}?limit={limit}"));
+            assert_eq!(answer.status, status, "{list} {limit}: {answer:?}");
+            assert_eq!(answer.broken(), "limit: out-of-range");
+        }
+        let of_another = URL_SAFE_NO_PAD.encode(r#"["hello",1]"#);
+        for cursor in ["", "1", "%00", "'; DROP TABLE users", of_another.as_str()] {
+            let answer = program.get(&format!("{list}?cursor={}", cursor.replace(' ', "+")));
+            assert_eq!(answer.status, status, "{list} {cursor}: {answer:?}");
+            assert_eq!(answer.broken(), "cursor: not-a-cursor");
+        }
+        let both = program.get(&format!("{list}?limit=0&cursor=x"));
+        assert_eq!(both.broken(), "limit: out-of-range, cursor: not-a-cursor");
+    }
+}
+
+#[test]
+fn a_cursor_that_nobody_gave_leads_nowhere_bad() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    fill(&server, 2);
+    let after = |list: &str, json: &str| {
+        let answer = program.get(&format!("{list}?cursor={}", URL_SAFE_NO_PAD.encode(json)));
+        assert_eq!(answer.status, 200, "{json}: {answer:?}");
+        rows(&answer).len()
+    };
+
+    assert_eq!(after("/users", r#"["users",-9223372036854775808]"#), 2);
+    assert_eq!(after("/beers", r#"["beers",9223372036854775807]"#), 0);
+    let nil = uuid::Uuid::nil();
+    for (time, count) in [
+        ("-009999-01-02T01:59:59Z", 2),
+        ("9999-12-30T22:00:00.999999999Z", 0),
+    ] {
+        assert_eq!(
+            after("/", &format!("[\"members\",[\"{time}\",\"{nil}\"]]")),
+            count,
+            "{time}"
+        );
+    }
+}

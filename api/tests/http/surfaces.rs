@@ -1,0 +1,126 @@
+//! What the services have in common: their switches, their methods, and that text is only text.
+
+use std::collections::BTreeSet;
+
+use api::routes::{Method, TABLE};
+use serde_json::json;
+
+use crate::postgres::Server;
+use crate::program::Program;
+
+#[test]
+fn each_path_has_its_methods_and_no_other() {
+    let program = Program::without_database(&[]);
+    let paths: BTreeSet<&str> = TABLE.iter().map(|it| it.path).collect();
+
+    for path in paths {
+        let has = |method| {
+            TABLE
+                .iter()
+                .any(|it| it.path == path && it.method == method)
+        };
+        let mut allowed = BTreeSet::new();
+        for (method, names) in [
+            (Method::Get, &["GET", "HEAD"][..]),
+            (Method::Post, &["POST"]),
+            (Method::Put, &["PUT"]),
+        ] {
+            if has(method) {
+                allowed.extend(names);
+            }
+        }
+        let url = path.replace("{username}", "John").replace("{id}", "1");
+        let url = url.replace("{kind}", "not-found");
+        for method in [
+            "OPTIONS", "DELETE", "PATCH", "TRACE", "BREW", "get", "POST", "PUT",
+        ] {
+            if allowed.contains(method) {
+                continue;
+            }
+            let answer = program.request(method, &url, &[], "");
+            assert_eq!(answer.status, 405, "{method} {url}: {answer:?}");
+            let says: BTreeSet<&str> = answer.header("allow").split(',').collect();
+            assert_eq!(says, allowed, "{method} {url}");
+            assert_eq!(answer.json()["type"], "/problems/method-not-allowed");
+        }
+        if has(Method::Get) {
+            let (get, head) = (program.get(&url), program.request("HEAD", &url, &[], ""));
+            assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{url}");
+            let content_type = get.header("content-type");
+            assert_eq!(head.header("content-type"), content_type, "{url}");
+        }
+    }
+    for method in ["GET", "POST", "OPTIONS", "BREW"] {
+        for path in [
+            "/nowhere",
+            "/users/",
+            "/users/1/x",
+            "//",
+            "/seed/x",
+            "/Members",
+        ] {
+            let answer = program.request(method, path, &[], "");
+            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+            assert_eq!(answer.json()["type"], "/problems/not-found");
+        }
+    }
+}
+
+#[test]
+fn services_can_be_switched_off() {
+    let settings = [
+        ("API_SURFACES", "hello, users"),
+        ("COMPANY_NAME", "Bäckerei & \"Söhne\""),
+    ];
+    let program = Program::without_database(&settings);
+
+    let root = program.get("/");
+    let expected = r#"{"company":"Bäckerei & \"Söhne\"","status":"running"}"#;
+    assert_eq!((root.status, root.body.as_str()), (200, expected));
+    let post = program.post("/", r#"{"name":"Ann","age":30}"#);
+    assert_eq!((post.status, post.header("allow")), (405, "GET,HEAD"));
+    for (method, path) in [
+        ("GET", "/members"),
+        ("POST", "/members"),
+        ("GET", "/beers"),
+        ("POST", "/seed"),
+        ("POST", "/beers/seed"),
+    ] {
+        let answer = program.request(method, path, &[], "");
+        assert_eq!(answer.status, 404, "{method} {path}");
+    }
+    for path in ["/users", "/users/1", "/hello/John"] {
+        assert_eq!(program.get(path).status, 503, "{path}");
+    }
+}
+
+#[test]
+fn sql_and_markup_come_back_as_data() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let texts = [
+        "'; DROP TABLE users; --",
+        "\\'); DELETE FROM members; /*",
+        "<script>alert(\"1\")</script>",
+        "${jndi:ldap://x} {{7*7}} %s %n $1",
+        "tab\t line\n quote\" slash/ \\ \u{7f} \u{1}",
+        "Zoë Ωmega 山田 😀 \u{202e}rtl \u{feff}",
+    ];
+
+    for (number, text) in texts.into_iter().enumerate() {
+        let member = program.post("/", &json!({"name": text, "age": 1}).to_string());
+        assert_eq!((member.status, &member.json()["Name"]), (200, &json!(text)));
+        let beer = json!({"name": text, "style": text}).to_string();
+        let beer = program.post("/beers", &beer);
+        assert_eq!((beer.status, &beer.json()["style"]), (201, &json!(text)));
+        let email = format!("'--<b>\"{number}\"</b>;\\$1@example.com");
+        let user = program.post("/users", &json!({"name": text, "email": email}).to_string());
+        assert_eq!((user.status, &user.json()["email"]), (200, &json!(email)));
+
+        let found = program.get(&format!("/users/{}", user.json()["id"]));
+        assert_eq!(found.json(), user.json());
+        assert_eq!(found.header("content-type"), "application/json");
+        assert_eq!(program.get("/").json()[number]["Name"], text);
+        assert_eq!(program.get("/beers").json()[number]["name"], text);
+    }
+}
