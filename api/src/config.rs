@@ -2,8 +2,10 @@
 
 mod company;
 mod database;
+mod edge;
 mod environment;
 mod surfaces;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,9 +17,11 @@ use jiff::tz::TimeZone;
 
 pub use self::company::Company;
 pub use self::database::{Database, Migrate, Server};
+pub use self::edge::Edge;
 use self::environment::Environment;
 pub use self::environment::Unusable;
 pub use self::surfaces::{MembersKeys, Surface};
+pub use self::traces::{Collector, Sampler, Traces};
 use crate::domain::{Calendar, LeapDay, parse_date};
 
 /// Everything that this program can be told.
@@ -47,8 +51,10 @@ pub struct Config {
     pub database: Database,
     /// How long a request may take, retries included.
     pub request_timeout: Duration,
-    /// The most requests that are worked on at once.
-    pub max_inflight: usize,
+    /// What is asked of every request.
+    pub edge: Edge,
+    /// Whether spans are recorded, and who takes them.
+    pub traces: Traces,
     /// How long to go on serving after SIGTERM, until nobody sends requests here any more.
     pub shutdown_delay: Duration,
     /// How long to wait then for requests that are being answered.
@@ -125,12 +131,8 @@ impl Config {
             )?,
             database: database::read(&environment)?,
             request_timeout: environment.time("REQUEST_TIMEOUT", 8)?,
-            max_inflight: environment.parsed(
-                &["MAX_INFLIGHT"],
-                512,
-                "a number of requests from 1 to 100000",
-                |text| text.parse().ok().filter(|it| (1..=100_000).contains(it)),
-            )?,
+            edge: edge::read(&environment)?,
+            traces: traces::read(&environment)?,
             shutdown_delay: environment.delay("SHUTDOWN_DELAY", 5)?,
             shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", 20)?,
             warnings: Vec::new(),
@@ -360,6 +362,12 @@ mod tests {
             "API_SURFACES",
             "MEMBERS_KEYS",
             "LIST_MAX",
+            "TRUSTED_PROXIES",
+            "RATE_LIMIT_RPS",
+            "MAX_INFLIGHT",
+            "OTEL_TRACES_SAMPLER",
+            "OTEL_TRACES_SAMPLER_ARG",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
         ] {
             assert!(refusal(&[(name, "nonsense")]).starts_with(&format!("`{name}` is `nonsense`")));
         }

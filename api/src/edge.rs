@@ -1,25 +1,54 @@
 //! What happens to every request on its way in and to every answer on its way out: an id, limits,
 //! headers, metrics, a log line, and the body of a problem.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod client;
+mod rate_limit;
+mod series;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
+use prometheus::IntGauge;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use self::client::Client;
+use self::rate_limit::RateLimit;
+use self::series::Route;
 use crate::App;
+use crate::config;
 use crate::problem::{Kind, Problem};
 use crate::routes;
+use crate::trace::{Attribute, Span, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
 const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What every answer says, unless it says something else itself.
+const STANDING: [(HeaderName, HeaderValue); 5] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+/// A year, as is usual; subdomains are their owners' to decide about.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// The longest request id that is taken over.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -31,7 +60,7 @@ const LONGEST_URI_BYTES: usize = 8 * 1024;
 
 /// Paths that are answered however many requests there are: whoever asks decides by them whether
 /// there should be fewer.
-const NEVER_SHED: [&str; 6] = [
+const NEVER_REFUSED: [&str; 6] = [
     "/livez",
     "/healthz",
     "/-/health",
@@ -40,148 +69,297 @@ const NEVER_SHED: [&str; 6] = [
     "/metrics",
 ];
 
-/// The number of requests that are being worked on.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight(AtomicUsize);
+/// What the edge knows between requests.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    trusted_proxies: Vec<IpNet>,
+    rate_limit: Option<RateLimit>,
+    max_inflight: i64,
+    routes: Vec<Route>,
+    unknown: Route,
+}
+
+impl Edge {
+    pub(crate) fn new(settings: config::Edge) -> Self {
+        let paths: BTreeSet<&str> = routes::TABLE.iter().map(|it| it.path).collect();
+        Self {
+            trusted_proxies: settings.trusted_proxies,
+            rate_limit: settings.rate_limit.map(RateLimit::new),
+            max_inflight: i64::try_from(settings.max_inflight).unwrap_or(i64::MAX),
+            routes: paths.into_iter().map(Route::new).collect(),
+            unknown: Route::new("unknown"),
+        }
+    }
+
+    /// Returns the route of a request.
+    fn route(&self, request: &Request) -> &Route {
+        let Some(matched) = request.extensions().get::<MatchedPath>() else {
+            return &self.unknown;
+        };
+        let is_it = |it: &&Route| it.template() == matched.as_str();
+        self.routes.iter().find(is_it).unwrap_or(&self.unknown)
+    }
+}
+
+/// How a request arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+}
 
 /// One request that is being worked on, counted until it is dropped.
-struct Counted<'a>(&'a App);
+struct Counted<'a>(&'a IntGauge);
 
 impl<'a> Counted<'a> {
-    fn new(app: &'a App) -> Self {
-        app.in_flight.0.fetch_add(1, Ordering::Relaxed);
-        app.metrics.http_requests_in_flight.inc();
-        Self(app)
+    fn new(in_flight: &'a IntGauge) -> Self {
+        in_flight.inc();
+        Self(in_flight)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.0.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.http_requests_in_flight.dec();
+        self.0.dec();
     }
 }
 
 /// Handles one request from its head to its answer's head.
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let _counted = Counted::new(&app);
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unknown", |it| routes::template(it.as_str()));
-    let request_id = request_id(request.headers());
-    let trace_id = trace_id(request.headers());
-
-    let mut response = match refuse(&app, route, &request) {
+    let _counted = Counted::new(&app.metrics.http_requests_in_flight);
+    let exchange = Exchange::begin(&app, &request);
+    let response = match exchange.refuse(&request) {
         Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+        None => match &exchange.span {
+            Some(span) => span.run(next.run(request)).await,
+            None => next.run(request).await,
+        },
     };
-
-    let problem = response.extensions_mut().remove::<Problem>();
-    if let Some(problem) = &problem {
-        let document = problem.document(&path, request_id.to_str().unwrap_or_default());
-        *response.body_mut() = Body::from(document);
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-    }
-    let status = response.status();
-    let took = began.elapsed();
-    count(&app, &method, route, status, took);
-    let problem = problem.as_ref().map(|it| it.kind().name());
-    let id = request_id.to_str().unwrap_or_default();
-    let (path, status, ms) = (path.as_str(), status.as_u16(), took.as_millis());
-    // What a caller did wrong is the caller's to log.
-    if status >= 500 {
-        warn!(%method, path, status, ms, problem, request_id = id, trace_id, "request failed");
-    } else {
-        debug!(%method, path, status, ms, problem, request_id = id, trace_id, "request");
-    }
-    write_headers(&app, &mut response, request_id);
-    response
+    exchange.end(response)
 }
 
-/// Returns why a request is not worked on at all.
-fn refuse(app: &App, route: &str, request: &Request) -> Option<Problem> {
-    let uri = request.uri();
-    let uri_length = uri.path().len() + uri.query().map_or(0, str::len);
-    if uri_length > LONGEST_URI_BYTES {
-        return Some(Problem::new(
-            Kind::UriTooLong,
-            format!("path and query must not be longer than {LONGEST_URI_BYTES} bytes"),
-        ));
-    }
-    let headers = request.headers();
-    let length: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    if headers.len() > MOST_HEADERS || length > LONGEST_HEADERS_BYTES {
-        return Some(Problem::new(
-            Kind::HeaderFieldsTooLarge,
-            format!(
-                "there must not be more than {MOST_HEADERS} headers, nor more than \
-                 {LONGEST_HEADERS_BYTES} bytes of them"
-            ),
-        ));
-    }
-    let in_flight = app.in_flight.0.load(Ordering::Relaxed);
-    if in_flight > app.max_inflight && !NEVER_SHED.contains(&route) {
-        return Some(Problem::new(
-            Kind::Overloaded,
-            "too many requests are being worked on; try again in a moment",
-        ));
-    }
-    None
+/// One request, and what its answer needs to know of it.
+struct Exchange<'a> {
+    app: &'a App,
+    began: Instant,
+    route: &'a Route,
+    method: Method,
+    uri: Uri,
+    arrival: Arrival,
+    client: Client,
+    request_id: HeaderValue,
+    span: Option<Arc<Span>>,
 }
 
-fn count(app: &App, method: &Method, route: &str, status: StatusCode, took: Duration) {
-    // Anyone may invent a method, but not a series.
-    let method = match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::PUT => "PUT",
-        Method::POST => "POST",
-        Method::DELETE => "DELETE",
-        Method::PATCH => "PATCH",
-        Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
-    };
-    let metrics = &app.metrics;
-    metrics
-        .http_requests
-        .with_label_values(&[method, route, status.as_str()])
-        .inc();
-    metrics
-        .http_request_duration
-        .with_label_values(&[method, route])
-        .observe(took.as_secs_f64());
+impl<'a> Exchange<'a> {
+    fn begin(app: &'a App, request: &Request) -> Self {
+        let headers = request.headers();
+        let nowhere = Arrival {
+            peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let arrival = *request.extensions().get().unwrap_or(&nowhere);
+        Self {
+            app,
+            began: Instant::now(),
+            route: app.edge.route(request),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            arrival,
+            client: Client::behind(&app.edge.trusted_proxies, arrival.peer, headers),
+            request_id: request_id(headers),
+            span: app.traces.begin(headers),
+        }
+    }
+
+    /// Returns why a request is not worked on at all.
+    fn refuse(&self, request: &Request) -> Option<Problem> {
+        let uri_length = self.uri.path().len() + self.uri.query().map_or(0, str::len);
+        if uri_length > LONGEST_URI_BYTES {
+            return Some(Problem::new(
+                Kind::UriTooLong,
+                format!("path and query must not be longer than {LONGEST_URI_BYTES} bytes"),
+            ));
+        }
+        let headers = request.headers();
+        let length: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+            .sum();
+        if headers.len() > MOST_HEADERS || length > LONGEST_HEADERS_BYTES {
+            return Some(header_fields_too_large());
+        }
+        if has_wrong_host(request) {
+            return Some(Problem::new(
+                Kind::BadRequest,
+                "a request of HTTP/1.1 names its host, once",
+            ));
+        }
+        if NEVER_REFUSED.contains(&self.route.template()) {
+            return None;
+        }
+        if let Some(limit) = &self.app.edge.rate_limit
+            && let Err(wait) = limit.take(self.client.address, self.began)
+        {
+            let detail = "this client asks more than it may; ask again a little later";
+            return Some(Problem::new(Kind::RateLimited, detail).retry_after(wait));
+        }
+        (self.app.metrics.http_requests_in_flight.get() > self.app.edge.max_inflight)
+            .then(overloaded)
+    }
+
+    /// Counts and logs the answer, and writes what every answer has.
+    fn end(self, mut response: Response) -> Response {
+        let problem = response.extensions_mut().remove::<Problem>();
+        let id = self.request_id.to_str().unwrap_or_default();
+        let trace_id = self.span.as_ref().map(|it| it.trace_id.to_string());
+        if let Some(problem) = &problem {
+            let document = problem.document(self.uri.path(), id, trace_id.as_deref());
+            *response.body_mut() = Body::from(document);
+            let json = HeaderValue::from_static("application/problem+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        let status = response.status();
+        let took = self.began.elapsed();
+        let metrics = &self.app.metrics;
+        self.route.count(metrics, &self.method, status, took);
+        self.log(status, took, problem.as_ref(), trace_id.as_deref());
+        if let Some(span) = &self.span {
+            self.end_span(span, status);
+        }
+        self.write_headers(&mut response);
+        response
+    }
+
+    fn log(
+        &self,
+        status: StatusCode,
+        took: Duration,
+        problem: Option<&Problem>,
+        trace_id: Option<&str>,
+    ) {
+        // What a caller did wrong is the caller's to log.
+        let is_ours = status.is_server_error();
+        if !is_ours && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let method = self.method.as_str();
+        let (path, status, ms) = (self.uri.path(), status.as_u16(), took.as_millis());
+        let client = self.client.address;
+        let problem = problem.map(|it| it.kind().name());
+        let id = self.request_id.to_str().unwrap_or_default();
+        let span_id = self.span.as_ref().map(|it| it.span_id.to_string());
+        if is_ours {
+            warn!(
+                method, path, status, ms, %client, problem, request_id = id, trace_id, span_id,
+                "request failed"
+            );
+        } else {
+            debug!(
+                method, path, status, ms, %client, problem, request_id = id, trace_id, span_id,
+                "request"
+            );
+        }
+    }
+
+    /// Ends the span, under the names of OpenTelemetry's conventions for HTTP servers.
+    fn end_span(&self, span: &Span, status: StatusCode) {
+        let template = self.route.template();
+        let (_place, known) = series::known(&self.method);
+        let is_known = known == self.method.as_str();
+        let name = match (is_known, template) {
+            (true, "unknown") => known.to_owned(),
+            (true, template) => format!("{known} {template}"),
+            (false, "unknown") => "HTTP".to_owned(),
+            (false, template) => format!("HTTP {template}"),
+        };
+        let is_error = status.is_server_error();
+        span.end(name, is_error, || {
+            let method = if is_known { known } else { "_OTHER" };
+            let scheme = if self.client.is_https {
+                "https"
+            } else {
+                "http"
+            };
+            let peer = self.arrival.peer.to_canonical();
+            let mut attributes = vec![
+                Attribute::text("http.request.method", method),
+                Attribute::text("url.path", self.uri.path()),
+                Attribute::text("url.scheme", scheme),
+                Attribute::number("http.response.status_code", status.as_u16().into()),
+                Attribute::text("client.address", self.client.address.to_string()),
+                Attribute::text("network.peer.address", peer.to_string()),
+                Attribute::text(
+                    "http.request.id",
+                    self.request_id.to_str().unwrap_or_default(),
+                ),
+            ];
+            if template != "unknown" {
+                attributes.push(Attribute::text("http.route", template));
+            }
+            if !is_known {
+                let original = self.method.as_str();
+                attributes.push(Attribute::text("http.request.method_original", original));
+            }
+            if is_error {
+                attributes.push(Attribute::text("error.type", status.as_str()));
+            }
+            attributes
+        });
+    }
+
+    fn write_headers(self, response: &mut Response) {
+        let closes = self.app.draining.is_cancelled()
+            // What is left of the body would have to be read before another request.
+            || matches!(
+                response.status(),
+                StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
+            );
+        let headers = response.headers_mut();
+        headers.reserve(STANDING.len() + 4);
+        for (name, value) in STANDING {
+            headers.entry(name).or_insert(value);
+        }
+        headers.insert(COMPANY_NAME, self.app.company.header.clone());
+        headers.insert(REQUEST_ID, self.request_id);
+        if let Some(span) = self.span
+            && let Ok(traceparent) = HeaderValue::try_from(span.traceparent())
+        {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        if self.client.is_https {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
+        if closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }
 
-fn write_headers(app: &App, response: &mut Response, request_id: HeaderValue) {
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, request_id);
-    headers.insert(COMPANY_NAME, app.company.header.clone());
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
+/// A request that names two hosts means one thing to a proxy and another to us (RFC 9112, 3.2).
+fn has_wrong_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() == Version::HTTP_11,
+        (Some(_), None) => false,
+        (Some(_), Some(_)) => true,
+    }
+}
+
+fn header_fields_too_large() -> Problem {
+    Problem::new(
+        Kind::HeaderFieldsTooLarge,
+        format!(
+            "there must not be more than {MOST_HEADERS} headers, nor more than \
+             {LONGEST_HEADERS_BYTES} bytes of them"
         ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        let no_store = HeaderValue::from_static("no-store");
-        headers.insert(header::CACHE_CONTROL, no_store);
-    }
-    if app.draining.is_cancelled() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    )
+}
+
+fn overloaded() -> Problem {
+    Problem::new(
+        Kind::Overloaded,
+        "too many requests are being worked on; try again in a moment",
+    )
 }
 
 /// Returns the caller's id where it is harmless, and otherwise a new one, which sorts by time.
@@ -193,21 +371,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     if let Some(given) = headers.get(REQUEST_ID).filter(is_harmless) {
         return given.clone();
     }
+    let now = ha_runtime::clock::wall().as_millis();
+    let now = u64::try_from(now).unwrap_or_default();
+    let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
     let mut buffer = Uuid::encode_buffer();
-    let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+    let id = id.hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(id).unwrap_or_else(|_never| HeaderValue::from_static("unknown"))
-}
-
-/// Returns the trace that the request is a part of, from a W3C `traceparent`.
-fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, parent, _flags, ..] = parts.as_slice() else {
-        return None;
-    };
-    let is_well_formed = version.len() == 2
-        && trace.len() == 32
-        && parent.len() == 16
-        && trace.bytes().all(|it| it.is_ascii_hexdigit());
-    is_well_formed.then(|| (*trace).to_owned())
 }

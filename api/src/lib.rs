@@ -7,6 +7,7 @@
 mod body;
 mod edge;
 mod serve;
+mod trace;
 
 pub mod config;
 pub mod domain;
@@ -32,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Company, Config, MembersKeys, Surface};
-use crate::edge::InFlight;
+use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::{Haste, Signals};
 use crate::store::{SchemaError, Store};
+use crate::trace::Traces;
 
 /// How long connections to the database may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -58,6 +60,9 @@ pub enum Failure {
     /// The trusted authorities cannot be used.
     #[error("could not prepare TLS")]
     Tls(#[from] TlsError),
+    /// Connections to the collector of spans cannot be prepared.
+    #[error("could not prepare TLS for the collector")]
+    CollectorTls(#[source] native_tls::Error),
     /// The schema could not be brought up to date.
     #[error("could not prepare the database")]
     Schema(#[from] SchemaError),
@@ -89,8 +94,8 @@ pub(crate) struct Shared {
     validation_status: StatusCode,
     request_timeout: Duration,
     ready_grace: Duration,
-    max_inflight: usize,
-    in_flight: InFlight,
+    edge: Edge,
+    traces: Traces,
     draining: CancellationToken,
 }
 
@@ -141,6 +146,7 @@ pub async fn run(
     let ready_grace = config.database.ready_grace;
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
+    let traces = Traces::start(config.traces, &metrics, &tasks).map_err(Failure::CollectorTls)?;
     let app = App(Arc::new(Shared {
         store: store.clone(),
         metrics,
@@ -152,8 +158,8 @@ pub async fn run(
         validation_status: config.validation_status,
         request_timeout: config.request_timeout,
         ready_grace,
-        max_inflight: config.max_inflight,
-        in_flight: InFlight::default(),
+        edge: Edge::new(config.edge),
+        traces,
         draining: CancellationToken::new(),
     }));
     let serving = Tasks::new();

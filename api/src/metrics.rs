@@ -21,6 +21,8 @@ pub struct Metrics {
     pub http_request_duration: HistogramVec,
     /// Requests that are being worked on.
     pub http_requests_in_flight: IntGauge,
+    /// Spans that ended, by what became of them.
+    pub trace_spans: IntCounterVec,
     /// Connections of the pool, idle or lent.
     pub db_pool_connections: IntGaugeVec,
     /// How long requests waited for a connection.
@@ -60,6 +62,10 @@ impl Metrics {
             http_requests_in_flight: IntGauge::new(
                 "http_requests_in_flight",
                 "Requests being worked on",
+            )?,
+            trace_spans: IntCounterVec::new(
+                Opts::new("trace_spans_total", "Spans that ended"),
+                &["result"],
             )?,
             db_pool_connections: IntGaugeVec::new(
                 Opts::new("db_pool_connections", "Connections to PostgreSQL"),
@@ -106,11 +112,12 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1.0);
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(build),
             Box::new(self.http_requests.clone()),
             Box::new(self.http_request_duration.clone()),
             Box::new(self.http_requests_in_flight.clone()),
+            Box::new(self.trace_spans.clone()),
             Box::new(self.db_pool_connections.clone()),
             Box::new(self.db_pool_wait.clone()),
             Box::new(self.db_query_duration.clone()),

@@ -1,5 +1,7 @@
 //! Every error as the caller sees it (RFC 9457).
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -9,6 +11,8 @@ use crate::domain::Invalid;
 /// A kind of problem. Each has a page of its own under `/problems/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// What was sent is not a request of HTTP/1.1 or 1.0.
+    BadRequest,
     /// The body is not JSON.
     MalformedJson,
     /// A value breaks a rule.
@@ -17,7 +21,7 @@ pub enum Kind {
     NotFound,
     /// The path does not have this method.
     MethodNotAllowed,
-    /// The body did not arrive in time.
+    /// The request did not arrive in time.
     RequestTimeout,
     /// Another user has the email address.
     EmailTaken,
@@ -31,6 +35,8 @@ pub enum Kind {
     UnsupportedMediaType,
     /// There are too many headers, or they are too long.
     HeaderFieldsTooLarge,
+    /// One client asks too much.
+    RateLimited,
     /// No database server answers.
     DatabaseUnavailable,
     /// Database servers answer, but none accepts writes.
@@ -43,7 +49,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that describe them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
+        Self::BadRequest,
         Self::MalformedJson,
         Self::Validation,
         Self::NotFound,
@@ -55,6 +62,7 @@ impl Kind {
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::HeaderFieldsTooLarge,
+        Self::RateLimited,
         Self::DatabaseUnavailable,
         Self::ReadOnly,
         Self::Overloaded,
@@ -64,6 +72,11 @@ impl Kind {
     /// Returns the path that names the kind, its status and its title.
     pub fn describe(self) -> (&'static str, StatusCode, &'static str) {
         match self {
+            Self::BadRequest => (
+                "/problems/bad-request",
+                StatusCode::BAD_REQUEST,
+                "The request cannot be read",
+            ),
             Self::MalformedJson => (
                 "/problems/malformed-json",
                 StatusCode::BAD_REQUEST,
@@ -87,7 +100,7 @@ impl Kind {
             Self::RequestTimeout => (
                 "/problems/request-timeout",
                 StatusCode::REQUEST_TIMEOUT,
-                "The body did not arrive in time",
+                "The request did not arrive in time",
             ),
             Self::EmailTaken => (
                 "/problems/email-taken",
@@ -118,6 +131,11 @@ impl Kind {
                 "/problems/header-fields-too-large",
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "The headers are too many or too long",
+            ),
+            Self::RateLimited => (
+                "/problems/rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "One client asks too much",
             ),
             Self::DatabaseUnavailable => (
                 "/problems/database-unavailable",
@@ -156,6 +174,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     errors: Vec<FieldError>,
+    /// After how many seconds it is worth asking again.
+    retry_after: Option<u64>,
 }
 
 /// One field that breaks a rule.
@@ -175,6 +195,8 @@ struct Document<'a> {
     detail: &'a str,
     instance: &'a str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -189,6 +211,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
 
@@ -208,13 +231,28 @@ impl Problem {
         }
     }
 
+    /// Tells the caller to ask again after `wait`.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after: Some(seconds.max(1)),
+            ..self
+        }
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the document for the request `request_id` to `instance`.
-    pub(crate) fn document(&self, instance: &str, request_id: &str) -> Vec<u8> {
+    /// Returns the document for the request `request_id` to `instance`, a part of `trace_id`.
+    pub(crate) fn document(
+        &self,
+        instance: &str,
+        request_id: &str,
+        trace_id: Option<&str>,
+    ) -> Vec<u8> {
         let (path, _status, title) = self.kind.describe();
         let document = Document {
             r#type: path,
@@ -223,6 +261,7 @@ impl Problem {
             detail: &self.detail,
             instance,
             request_id,
+            trace_id,
             errors: &self.errors,
         };
         // Strings and numbers always become JSON.
@@ -234,8 +273,8 @@ impl IntoResponse for Problem {
     /// Returns an answer without a body: the edge, which knows the request, writes it.
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let mut response = (self.status, headers).into_response();
         response.extensions_mut().insert(self);

@@ -106,12 +106,6 @@ const fn route(
     }
 }
 
-/// Returns the route as metrics name it.
-pub(crate) fn template(matched: &str) -> &'static str {
-    let mut paths = TABLE.iter().map(|it| it.path);
-    paths.find(|it| *it == matched).unwrap_or("unknown")
-}
-
 /// Returns everything that the service answers to.
 pub(crate) fn all(app: &App, metrics_elsewhere: bool) -> Router {
     let is_on = |it: &Route| it.surface.is_none_or(|it| app.surfaces.contains(&it));

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+use crate::edge::Arrival;
+
 /// How long the head of a request may take, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may wait for its next request: longer than the 60 s of a load balancer,
@@ -45,9 +47,12 @@ pub(crate) async fn accept(
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                let arrival = Arrival { peer: peer.ip() };
                 let router = router.clone();
-                tasks.start("http connection", |stop| converse(stream, router, stop));
+                tasks.start("http connection", |stop| {
+                    converse(stream, arrival, router, stop)
+                });
             }
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
@@ -57,7 +62,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn converse(stream: TcpStream, arrival: Arrival, router: Router, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection ended before it began");
         return;
@@ -67,7 +72,9 @@ async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         working.store(true, Ordering::Relaxed);
         let working = Arc::clone(&working);
-        let answering = router.clone().call(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(arrival);
+        let answering = router.clone().call(request);
         async move {
             let answer = answering.await;
             working.store(false, Ordering::Relaxed);
@@ -76,6 +83,8 @@ async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Whoever has said everything may close that side, and is answered all the same.
+        .half_close(true)
         .header_read_timeout(IDLE_TIMEOUT)
         .max_headers(MOST_HEADERS)
         .max_buf_size(LONGEST_HEAD_BYTES)

@@ -46,6 +46,7 @@ pub use self::schema::SchemaError;
 use self::shared::SharedConnections;
 use crate::config::Database;
 use crate::metrics::Metrics;
+use crate::trace;
 
 /// The first pause before another try is drawn from nothing to this.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -211,6 +212,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
+        let mut span = trace::statement(query.name);
         self.wait_for_schema(deadline).await?;
         let attempted = match query.lane {
             Lane::Shared => self.attempt_shared(query, params, deadline).await,
@@ -219,6 +221,7 @@ impl Store {
         if let Err(failure) = &attempted {
             let class = failure.sqlstate_class();
             self.metrics.db_errors.with_label_values(&[class]).inc();
+            span.failed(class);
         }
         attempted
     }

@@ -15,8 +15,10 @@ pub struct Company {
 }
 
 pub(super) fn read(environment: &Environment) -> Company {
-    // Only what a header cannot carry is encoded, so that a person still reads the name.
-    const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+    // Encoded is what a header cannot carry, what a page could take for markup, and the plus, which
+    // some decoders take for a space. A space itself is not: it means the same to all of them, and a
+    // person reads the name.
+    const ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'+').add(b'<').add(b'>').add(b'"');
     let name = environment
         .first(&["COMPANY_NAME"])
         .map_or_else(|| "My Company".to_owned(), |it| it.value);
@@ -40,6 +42,7 @@ mod tests {
         for (name, header) in [
             ("Smith & Sons", "Smith & Sons"),
             ("Bäcker\r\nX: y", "B%C3%A4cker%0D%0AX: y"),
+            ("<b>1 + 1</b>", "%3Cb%3E1 %2B 1%3C/b%3E"),
             (" ", "My Company"),
         ] {
             assert_eq!(company(name).header, header, "{name:?}");

@@ -12,6 +12,7 @@ use tokio::time::{self, Instant};
 use super::Store;
 use super::failure::Failure;
 use super::queries::Query;
+use crate::trace;
 
 /// The most writes in one statement: enough for every request that is worked on at once, by default,
 /// and still a small statement.
@@ -66,6 +67,7 @@ impl<T: Item> Gather<T> {
 
     /// Writes `item` with whatever else is there. When this returns, it has been committed.
     pub(super) async fn submit(&self, item: T, deadline: Instant) -> Result<(), Arc<Failure>> {
+        let mut span = trace::statement(T::QUERY.name);
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -75,10 +77,14 @@ impl<T: Item> Gather<T> {
         };
         let unanswered = || Arc::new(Failure::Unanswered(began.elapsed()));
         self.queue.send(waiting).map_err(|_closed| unanswered())?;
-        match time::timeout_at(deadline, answered).await {
+        let result = match time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(unanswered()),
+        };
+        if let Err(failure) = &result {
+            span.failed(failure.sqlstate_class());
         }
+        result
     }
 }
 

@@ -67,7 +67,7 @@ fn counts_what_it_does() {
         Some(1.0)
     );
     assert_eq!(
-        requests("method=\"OTHER\",route=\"unknown\",status=\"404\""),
+        requests("method=\"other\",route=\"unknown\",status=\"404\""),
         Some(1.0)
     );
     assert_eq!(

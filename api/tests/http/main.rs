@@ -10,6 +10,7 @@
 )]
 
 mod beers;
+mod collector;
 mod configuration;
 mod failover;
 mod health;
@@ -18,10 +19,13 @@ mod idempotency;
 mod lanes;
 mod lists;
 mod members;
+mod limits;
 mod postgres;
 mod problems;
 mod program;
+mod proxies;
 mod schema;
 mod stopping;
 mod surfaces;
+mod tracing;
 mod users;

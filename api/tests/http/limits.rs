@@ -1,0 +1,83 @@
+//! How much may be asked: of one client, and of all at once.
+
+use std::io::Write as _;
+
+use crate::postgres::eventually;
+use crate::program::{Program, read_answer};
+
+#[test]
+fn a_client_that_asks_too_much_is_told_when_to_ask_again() {
+    let program = Program::without_database(&[("RATE_LIMIT_RPS", "3")]);
+
+    let answers: Vec<_> = (0..20).map(|_| program.get("/nowhere")).collect();
+    let refused: Vec<_> = answers.iter().filter(|it| it.status == 429).collect();
+    // Twenty take well below a second, in which three more are allowed.
+    assert!((10..=17).contains(&refused.len()), "{}", refused.len());
+    for answer in refused {
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.json()["type"], "/problems/rate-limited");
+        assert_eq!(answer.header("x-company-name"), "My Company");
+    }
+    for path in [
+        "/livez",
+        "/healthz",
+        "/-/health",
+        "/readyz",
+        "/health",
+        "/metrics",
+    ] {
+        assert_ne!(program.get(path).status, 429, "{path}");
+    }
+    eventually("it may ask again", || program.get("/nowhere").status == 404);
+}
+
+#[test]
+fn without_a_limit_nobody_is_refused() {
+    let program = Program::without_database(&[("RATE_LIMIT_RPS", "0")]);
+
+    for _ in 0..200 {
+        assert_eq!(program.get("/nowhere").status, 404);
+    }
+}
+
+#[test]
+fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
+    let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
+    let head = b"PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n";
+    let mut waiting: Vec<_> = (0..2).map(|_| program.connect()).collect();
+    for stream in &mut waiting {
+        stream.write_all(head).unwrap();
+    }
+    eventually("both are being worked on", || {
+        program.metric("http_requests_in_flight") == Some(3.0)
+    });
+
+    let refused = program.get("/nowhere");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.json()["type"], "/problems/overloaded");
+    assert_eq!(program.get("/livez").status, 200);
+    assert_eq!(program.get("/readyz").status, 503);
+    assert_eq!(program.get("/readyz").json()["status"], "not-ready");
+
+    let mut finished = waiting.pop().unwrap();
+    finished.write_all(&[b' '; 40]).unwrap();
+    finished.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(read_answer(&mut finished).status, 400);
+    eventually("there is room again", || {
+        program.get("/nowhere").status == 404
+    });
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let program = Program::without_database(&[]);
+    let status = |head: &str| {
+        let bytes = format!("GET /livez {head}\r\nConnection: close\r\n\r\n");
+        program.raw(bytes.as_bytes()).status
+    };
+
+    assert_eq!(status("HTTP/1.1\r\nHost: a"), 200);
+    assert_eq!(status("HTTP/1.0"), 200);
+    assert_eq!(status("HTTP/1.1"), 400);
+    assert_eq!(status("HTTP/1.1\r\nHost: a\r\nHost: b"), 400);
+}

@@ -1,0 +1,55 @@
+//! Proxies: believed if they are trusted, and only then.
+
+use crate::program::Program;
+
+const TRUSTING: (&str, &str) = ("TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1");
+
+fn forwarded(program: &Program, proto: &str) -> String {
+    let answer = program.request("GET", "/livez", &[("X-Forwarded-Proto", proto)], "");
+    answer.header("strict-transport-security").to_owned()
+}
+
+#[test]
+fn browsers_are_told_to_stay_with_tls_where_a_trusted_proxy_speaks_it() {
+    let trusting = Program::without_database(&[TRUSTING]);
+    let wary = Program::without_database(&[("TRUSTED_PROXIES", "10.0.0.0/8")]);
+    let alone = Program::without_database(&[]);
+
+    assert_eq!(forwarded(&trusting, "https"), "max-age=31536000");
+    assert_eq!(forwarded(&trusting, "http"), "");
+    assert_eq!(forwarded(&wary, "https"), "");
+    assert_eq!(forwarded(&alone, "https"), "");
+}
+
+#[test]
+fn the_client_is_whom_a_trusted_proxy_names() {
+    let settings = [("LOG_LEVEL", "api=debug")];
+    let trusting = Program::without_database(&[TRUSTING, settings[0]]);
+    let alone = Program::without_database(&settings);
+
+    for program in [&trusting, &alone] {
+        let names = [("X-Forwarded-For", "203.0.113.9, 198.51.100.7, 10.0.0.2")];
+        assert_eq!(program.request("GET", "/nowhere", &names, "").status, 404);
+    }
+    assert!(
+        trusting.log().contains("client=198.51.100.7"),
+        "{}",
+        trusting.log()
+    );
+    assert!(alone.log().contains("client=127.0.0.1"), "{}", alone.log());
+}
+
+#[test]
+fn each_client_behind_a_proxy_has_a_limit_of_its_own() {
+    let program = Program::without_database(&[TRUSTING, ("RATE_LIMIT_RPS", "1")]);
+    let status = |client: &str| {
+        let names = [("X-Forwarded-For", client)];
+        program.request("GET", "/problems", &names, "").status
+    };
+
+    assert_eq!(status("198.51.100.7"), 200);
+    assert_eq!(status("198.51.100.8"), 200);
+    assert_eq!(status("203.0.113.9, 198.51.100.7"), 429);
+    assert_eq!(status("2001:db8::1"), 200);
+    assert_eq!(status("2001:db8::ffff"), 429);
+}
