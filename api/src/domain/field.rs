@@ -38,8 +38,7 @@ pub(super) fn required<'a>(
     field: &'static str,
     value: Option<&'a Value>,
 ) -> Result<&'a Value, Invalid> {
-    let message = || format!("{field} is required");
-    value.ok_or_else(|| Invalid::new(field, "required", message()))
+    value.ok_or_else(|| Invalid::new(field, "required", format!("{field} is required")))
 }
 
 fn any_text(field: &'static str, value: &Value, longest: usize) -> Result<String, Invalid> {

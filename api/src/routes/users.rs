@@ -11,7 +11,7 @@ use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
 use crate::App;
 use crate::body::json_object;
-use crate::domain::{Invalid, NewUser, User, parse_user_id};
+use crate::domain::{NewUser, User, parse_user_id};
 use crate::problem::{Kind, Problem};
 
 /// The status for values that break a rule, which the framework of the earlier service chose.
@@ -24,7 +24,7 @@ pub(super) async fn create(
 ) -> Result<Json<User>, Problem> {
     let key = request_key(request.headers())?;
     let body = json_object(request, INVALID).await?;
-    let user = NewUser::read(&body).map_err(invalid)?;
+    let user = NewUser::read(&body).map_err(|it| Problem::invalid(INVALID, &it))?;
     let deadline = Instant::now() + app.request_timeout;
     let stored = app.store.create_user(key, &user, deadline).await;
     stored.map(Json).map_err(not_stored)
@@ -35,7 +35,8 @@ pub(super) async fn list(
     State(app): State<App>,
     uri: Uri,
 ) -> Result<(HeaderMap, Json<Vec<User>>), Problem> {
-    let page = Page::read("users", &uri, app.list_max).map_err(invalid)?;
+    let page =
+        Page::read("users", &uri, app.list_max).map_err(|it| Problem::invalid(INVALID, &it))?;
     let deadline = Instant::now() + app.request_timeout;
     let listing = app
         .store
@@ -52,17 +53,9 @@ pub(super) async fn get(
 ) -> Result<Json<User>, Problem> {
     // What is percent-encoded may not be UTF-8, and so no number.
     let text = id.map_or_else(|_rejection| String::new(), |Path(text)| text);
-    let id = parse_user_id(&text).map_err(|it| invalid(vec![it]))?;
+    let id = parse_user_id(&text).map_err(|it| Problem::invalid(INVALID, &[it]))?;
     let unknown = || Problem::new(Kind::NotFound, "User not found");
     let deadline = Instant::now() + app.request_timeout;
     let found = app.store.user(id.ok_or_else(unknown)?, deadline).await;
     found.map_err(unavailable)?.map(Json).ok_or_else(unknown)
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "what is made of an error takes it"
-)]
-fn invalid(broken: Vec<Invalid>) -> Problem {
-    Problem::invalid(INVALID, &broken)
 }
