@@ -8,7 +8,8 @@ SHELL := /bin/bash
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-export CAUSEWAY_MOTO ?= $(CURDIR)/.venv/bin/moto_server
+export CAUSEWAY_VENV ?= $(CURDIR)/.venv
+export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
 .PHONY: help setup build demo test test-unit test-e2e check fmt lint doc tidy deny clean-lab
 

@@ -6,6 +6,8 @@
 
 mod body;
 mod edge;
+mod openapi;
+mod page;
 mod serve;
 mod trace;
 
@@ -35,6 +37,7 @@ use tracing::{info, warn};
 use crate::config::{Company, Config, MembersKeys, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
+use crate::routes::About;
 use crate::shutdown::{Haste, Signals};
 use crate::store::{SchemaError, Store};
 use crate::trace::Traces;
@@ -69,6 +72,9 @@ pub enum Failure {
     /// Two series have one name.
     #[error("could not prepare the metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The description of the service is not JSON.
+    #[error("could not describe the service")]
+    Description(#[from] serde_json::Error),
 }
 
 /// The sockets on which the service is reached.
@@ -96,6 +102,7 @@ pub(crate) struct Shared {
     ready_grace: Duration,
     edge: Edge,
     traces: Traces,
+    about: About,
     draining: CancellationToken,
 }
 
@@ -142,6 +149,7 @@ pub async fn run(
     mut signals: Signals,
     tasks: Tasks,
 ) -> Result<(), Failure> {
+    let about = About::new(&config)?;
     let metrics = Metrics::new()?;
     let ready_grace = config.database.ready_grace;
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
@@ -160,6 +168,7 @@ pub async fn run(
         ready_grace,
         edge: Edge::new(config.edge),
         traces,
+        about,
         draining: CancellationToken::new(),
     }));
     let serving = Tasks::new();

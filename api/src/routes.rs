@@ -1,5 +1,7 @@
 //! Every route, its method and its handler, in one table.
 
+mod about;
+mod accept;
 mod beers;
 mod health;
 mod hello;
@@ -17,6 +19,7 @@ use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use self::about::About;
 use crate::App;
 use crate::config::Surface;
 use crate::problem::{Kind, Problem};
@@ -43,7 +46,7 @@ pub enum Method {
 }
 
 /// Where metrics are, which may have an address of their own.
-const METRICS: &str = "/metrics";
+pub(crate) const METRICS: &str = "/metrics";
 /// What that address answers.
 const OF_METRICS: [&str; 3] = ["/livez", "/readyz", METRICS];
 
@@ -70,6 +73,9 @@ pub const TABLE: &[Route] = &[
     post("/seed", BEERS, |it| on(it, beers::seed)),
     get("/hello/{username}", HELLO, |it| on(it, hello::get)),
     put("/hello/{username}", HELLO, |it| on(it, hello::put)),
+    get("/openapi.json", ALWAYS, |it| on(it, about::openapi)),
+    get("/docs", ALWAYS, |it| on(it, about::docs)),
+    get("/info", ALWAYS, |it| on(it, about::info)),
     get("/livez", ALWAYS, |it| on(it, health::live)),
     get("/healthz", ALWAYS, |it| on(it, health::live)),
     get("/-/health", ALWAYS, |it| on(it, health::live)),

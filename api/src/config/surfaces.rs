@@ -29,6 +29,15 @@ pub enum MembersKeys {
 }
 
 impl MembersKeys {
+    /// Returns the name by which it is chosen.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Original => "original",
+            Self::Lower => "lower",
+        }
+    }
+
     /// Returns whether `Name` is among them.
     pub fn are_original(self) -> bool {
         self != Self::Lower

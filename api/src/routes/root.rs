@@ -1,11 +1,12 @@
-//! `/`, which several of the earlier services had a meaning for.
+//! `/`, which several of the earlier services had a meaning for, and which people find first.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
+use super::accept::prefers_html;
 use super::members;
 use crate::App;
 use crate::config::Surface;
@@ -16,12 +17,17 @@ struct Running<'a> {
     status: &'static str,
 }
 
-/// Returns the members, or where they are not served, that the service runs.
-pub(super) async fn get(State(app): State<App>, uri: Uri) -> Response {
-    if app.surfaces.contains(&Surface::Members) {
-        return members::list(State(app), uri).await.into_response();
-    }
-    let company = &app.company.name;
-    let status = "running";
-    Json(Running { company, status }).into_response()
+/// Returns a page to a browser, and to a program the members, or where they are not served, that the
+/// service runs.
+pub(super) async fn get(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Response {
+    let answer = if prefers_html(&headers) {
+        app.about.home().into_response()
+    } else if app.surfaces.contains(&Surface::Members) {
+        members::list(State(app), uri).await.into_response()
+    } else {
+        let company = &app.company.name;
+        let status = "running";
+        Json(Running { company, status }).into_response()
+    };
+    ([(header::VARY, "accept")], answer).into_response()
 }

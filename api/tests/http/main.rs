@@ -9,6 +9,7 @@
     reason = "a test that cannot go on ends where it is, and shows what it saw"
 )]
 
+mod about;
 mod beers;
 mod collector;
 mod configuration;
@@ -17,13 +18,14 @@ mod health;
 mod hello;
 mod idempotency;
 mod lanes;
+mod limits;
 mod lists;
 mod members;
-mod limits;
 mod postgres;
 mod problems;
 mod program;
 mod proxies;
+mod python;
 mod schema;
 mod stopping;
 mod surfaces;

@@ -1,0 +1,251 @@
+//! What the service says of itself: `/openapi.json`, `/docs`, `/info` and the page at `/`.
+
+use std::fs;
+use std::process::Command;
+
+use crate::program::{Answer, Program};
+use crate::python;
+
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+fn get(program: &Program, path: &str, accept: &str) -> Answer {
+    program.request("GET", path, &[("Accept", accept)], "")
+}
+
+/// Returns what stands between the only two of these, after which nothing like the first comes.
+fn only<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap();
+    let (found, rest) = rest.split_once(after).unwrap();
+    assert!(!rest.contains(before), "{before} stands twice");
+    found
+}
+
+#[test]
+fn the_document_is_one_of_openapi_whatever_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (index, settings) in [
+        &[][..],
+        &[("API_SURFACES", "hello"), ("VALIDATION_STATUS", "422")],
+        &[("API_SURFACES", "members"), ("MEMBERS_KEYS", "lower")],
+        &[
+            ("API_SURFACES", "users,beers"),
+            ("COMPANY_NAME", "\"\\\n{}"),
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let program = Program::without_database(settings);
+        let answer = program.get("/openapi.json");
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.json()["openapi"], "3.1.1");
+        let file = dir.path().join(format!("{index}.json"));
+        fs::write(&file, &answer.body).unwrap();
+        files.push(file);
+    }
+    let validated = Command::new(python::program("openapi-spec-validator"))
+        .args(["--schema", "3.1"])
+        .args(&files)
+        .output()
+        .unwrap();
+    assert!(validated.status.success(), "{validated:?}");
+    let said = String::from_utf8(validated.stdout).unwrap();
+    assert_eq!(said.matches(": OK").count(), files.len(), "{said}");
+}
+
+#[test]
+fn the_company_is_named_wherever_the_service_speaks_of_itself() {
+    let name = "<script>alert(1)</script> & \"Söhne\"";
+    let escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;Söhne&quot;";
+    let program = Program::without_database(&[("COMPANY_NAME", name)]);
+
+    let document = program.get("/openapi.json").json();
+    assert_eq!(document["info"]["title"], format!("{name} API"));
+    assert!(
+        document["info"]["description"]
+            .as_str()
+            .unwrap()
+            .contains(name)
+    );
+    assert_eq!(program.get("/info").json()["company"], name);
+
+    let docs = program.get("/docs").body;
+    assert!(
+        docs.contains(&format!("<title>{escaped} API</title>")),
+        "{docs}"
+    );
+    assert!(docs.contains(&format!("<h1>{escaped} API</h1>")));
+    let home = get(&program, "/", BROWSER).body;
+    assert!(home.contains(&format!("<h1>{escaped}</h1>")), "{home}");
+    for page in [docs, home] {
+        assert!(!page.contains("<script>alert"));
+    }
+}
+
+#[test]
+fn pages_hold_all_they_need_and_may_load_nothing_else() {
+    let program = Program::without_database(&[]);
+    for (page, runs) in [
+        (get(&program, "/docs", "*/*"), true),
+        (get(&program, "/", BROWSER), false),
+    ] {
+        assert_eq!(page.status, 200);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+        let policy = page.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        assert!(policy.contains("connect-src 'self'"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+
+        let style = only(&page.body, "<style>", "</style>");
+        assert!(
+            policy.contains(&format!("style-src '{}'", sha256(style))),
+            "{policy}"
+        );
+        if runs {
+            let script = only(&page.body, "<script>", "</script>");
+            assert!(
+                policy.contains(&format!("script-src '{}'", sha256(script))),
+                "{policy}"
+            );
+        } else {
+            assert!(policy.contains("script-src 'none'"), "{policy}");
+            assert!(!page.body.contains("<script"));
+        }
+        for outside in [
+            "src=",
+            "href=\"http",
+            "href=\"//",
+            "url(",
+            "@import",
+            " style=",
+            " onclick=",
+        ] {
+            assert!(!page.body.contains(outside), "{outside}");
+        }
+    }
+    let data = program.get("/livez");
+    assert_eq!(
+        data.header("content-security-policy"),
+        "default-src 'none'; frame-ancestors 'none'"
+    );
+}
+
+/// Returns the name by which a policy knows this text, as somebody else works it out.
+fn sha256(text: &str) -> String {
+    let code = "import sys,hashlib,base64;\
+                print(base64.b64encode(hashlib.sha256(sys.argv[1].encode()).digest()).decode())";
+    let digest = Command::new(python::program("python3"))
+        .args(["-c", code, text])
+        .output()
+        .unwrap();
+    assert!(digest.status.success(), "{digest:?}");
+    format!(
+        "sha256-{}",
+        String::from_utf8(digest.stdout).unwrap().trim()
+    )
+}
+
+#[test]
+fn the_docs_show_every_operation_of_the_document() {
+    let program = Program::without_database(&[]);
+    let document = program.get("/openapi.json").json();
+    let docs = program.get("/docs").body;
+
+    let mut shown = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Some(id) = operation.get("operationId").and_then(|it| it.as_str()) else {
+                continue;
+            };
+            let section = only(
+                &docs,
+                &format!("<details class=\"operation\" id=\"{id}\">"),
+                "</form>",
+            );
+            let form = format!(
+                "data-method=\"{}\" data-path=\"{path}\"",
+                method.to_uppercase()
+            );
+            assert!(section.contains(&form), "{method} {path}");
+            assert!(
+                section.contains("<code class=\"curl\">curl -"),
+                "{method} {path}"
+            );
+            shown += 1;
+        }
+    }
+    assert_eq!(docs.matches("<form ").count(), shown);
+    assert!(shown > 20);
+    assert!(!only_users().get("/docs").body.contains("/beers"));
+}
+
+fn only_users() -> Program {
+    Program::without_database(&[("API_SURFACES", "users")])
+}
+
+#[test]
+fn a_browser_gets_a_page_at_the_root_and_a_program_never() {
+    let with_members = Program::without_database(&[]);
+    let without = only_users();
+
+    for program in [&with_members, &without] {
+        let page = get(program, "/", BROWSER);
+        assert_eq!((page.status, page.header("vary")), (200, "accept"));
+        for link in ["/docs", "/openapi.json", "/info"] {
+            assert!(
+                page.body.contains(&format!("<a href=\"{link}\">")),
+                "{link}"
+            );
+        }
+    }
+    for accept in [
+        "*/*",
+        "application/json",
+        "text/html;q=0.5,application/json",
+    ] {
+        // The members, for which a database would be needed.
+        let list = get(&with_members, "/", accept);
+        assert_eq!(
+            (list.status, list.header("vary")),
+            (503, "accept"),
+            "{accept}"
+        );
+
+        let company = get(&without, "/", accept);
+        assert_eq!(company.header("vary"), "accept");
+        let running = serde_json::json!({"company": "My Company", "status": "running"});
+        assert_eq!(company.json(), running, "{accept}");
+    }
+}
+
+#[test]
+fn the_info_says_what_a_client_may_know_and_no_secret() {
+    let program = Program::without_database(&[
+        ("API_SURFACES", "users,hello"),
+        ("API_TEST_CLOCK", "1"),
+        ("API_FAKE_TODAY", "2024-02-29"),
+        ("HELLO_LEAP_DAY", "mar1"),
+        ("LIST_MAX", "7"),
+        ("MEMBERS_KEYS", "lower"),
+        ("PGPASSWORD", "hunter2"),
+        ("PGUSER", "somebody"),
+    ]);
+    let answer = program.get("/info");
+    let expected = serde_json::json!({
+        "company": "My Company",
+        "name": "api",
+        "version": env!("CARGO_PKG_VERSION"),
+        "surfaces": ["hello", "users"],
+        "today": "2024-02-29",
+        "settings": {
+            "hello_case_insensitive": false,
+            "hello_leap_day": "mar1",
+            "list_max": 7,
+            "members_keys": "lower",
+            "validation_status": 400,
+        },
+    });
+    assert_eq!(answer.json(), expected);
+}
