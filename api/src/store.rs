@@ -4,8 +4,8 @@
 //! then. That is safe because each of them may be repeated: see [`queries::Effect`].
 //!
 //! There are two lanes. Short reads share a few connections, since each waits for the server and not
-//! for a disk. Writes, and whatever takes long, have connections of their own; those that can share a
-//! commit are gathered into one statement.
+//! for a disk. Writes, and whatever takes long, have connections of their own. Greetings, which are
+//! most of the work, are gathered: those that come at the same time go in one statement.
 
 mod beers;
 mod connect;
@@ -36,7 +36,7 @@ use tracing::{debug, error, info};
 use self::connect::Connector;
 use self::failure::{Failure, Meaning};
 use self::gather::Gather;
-use self::hello::Birthday;
+use self::hello::{Birthday, Name};
 use self::opened::Opened;
 use self::pool::Pool;
 use self::primary::{Primary, View};
@@ -66,6 +66,7 @@ pub struct Store {
     metrics: Metrics,
     settings: Arc<Database>,
     has_schema: Arc<watch::Sender<bool>>,
+    names: Gather<Name>,
     birthdays: Gather<Birthday>,
 }
 
@@ -109,7 +110,8 @@ impl Store {
             metrics.clone(),
             tasks,
         );
-        let (birthdays, queue) = Gather::new();
+        let (names, asked) = Gather::new();
+        let (birthdays, given) = Gather::new();
         let store = Self {
             shared: SharedConnections::new(
                 settings.shared_connections,
@@ -127,9 +129,11 @@ impl Store {
             metrics,
             settings: Arc::new(settings),
             has_schema: Arc::new(watch::Sender::new(false)),
+            names,
             birthdays,
         };
-        gather::start(&queue, &store, tasks);
+        gather::start(&asked, &store, tasks);
+        gather::start(&given, &store, tasks);
         Ok(store)
     }
 

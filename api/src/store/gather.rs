@@ -1,7 +1,8 @@
-//! Writes of one kind that come at the same time, in one statement: they share its commit.
+//! Requests of one kind that come at the same time, in one statement: they share its way to the server
+//! and back, and, where they write, its commit.
 //!
 //! Nobody waits for company. While one statement is on its way, whatever comes in the meantime is
-//! gathered for the next, so a single write is as quick as ever, and many are as many as fit.
+//! gathered for the next, so a single request is as quick as ever, and many are as many as fit.
 
 use std::sync::Arc;
 
@@ -11,31 +12,35 @@ use tokio::time::{self, Instant};
 
 use super::Store;
 use super::failure::Failure;
+use super::primary::Primary;
 use super::queries::Query;
 use crate::trace;
 
-/// The most writes in one statement: enough for every request that is worked on at once, by default,
+/// The most requests in one statement: enough for every request that is worked on at once, by default,
 /// and still a small statement.
 const MOST: usize = 512;
-/// The statements on their way at once: one waits for its commit while another is made up.
+/// The statements of one kind on their way at once: one waits for the server while another is made up.
 const STATEMENTS: usize = 2;
 
 /// What can be gathered.
 pub(super) trait Item: Send + Sync + 'static {
-    /// The statement that writes it.
+    /// The statement.
     const QUERY: &'static Query;
 
-    /// Writes them all, or none.
-    fn write(
+    /// What each of them is answered.
+    type Answer: Send + 'static;
+
+    /// Asks the server for all of them at once, and returns an answer for each, in their order.
+    fn run(
         items: Vec<&Self>,
         store: &Store,
         deadline: Instant,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, Failure>> + Send;
 }
 
-/// The place where writes are handed in.
+/// The place where requests are handed in.
 #[derive(Debug)]
-pub(super) struct Gather<T> {
+pub(super) struct Gather<T: Item> {
     // As many wait as there are requests, and no more: those are limited at the edge.
     queue: mpsc::UnboundedSender<Waiting<T>>,
 }
@@ -43,15 +48,15 @@ pub(super) struct Gather<T> {
 /// The other end of it.
 pub(super) type Queue<T> = Arc<Mutex<mpsc::UnboundedReceiver<Waiting<T>>>>;
 
-/// One write, and who waits for it.
+/// One request, and who waits for its answer.
 #[derive(Debug)]
-pub(super) struct Waiting<T> {
+pub(super) struct Waiting<T: Item> {
     item: T,
     deadline: Instant,
-    answer: oneshot::Sender<Result<(), Arc<Failure>>>,
+    answer: oneshot::Sender<Result<T::Answer, Arc<Failure>>>,
 }
 
-impl<T> Clone for Gather<T> {
+impl<T: Item> Clone for Gather<T> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
@@ -65,8 +70,13 @@ impl<T: Item> Gather<T> {
         (Self { queue: sender }, Arc::new(Mutex::new(receiver)))
     }
 
-    /// Writes `item` with whatever else is there. When this returns, it has been committed.
-    pub(super) async fn submit(&self, item: T, deadline: Instant) -> Result<(), Arc<Failure>> {
+    /// Asks for `item` with whatever else is there. What it writes has been committed when this returns.
+    pub(super) async fn submit(
+        &self,
+        item: T,
+        deadline: Instant,
+        primary: &Primary,
+    ) -> Result<T::Answer, Arc<Failure>> {
         let mut span = trace::statement(T::QUERY.name);
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
@@ -75,7 +85,10 @@ impl<T: Item> Gather<T> {
             deadline,
             answer,
         };
-        let unanswered = || Arc::new(Failure::Unanswered(began.elapsed()));
+        let unanswered = || {
+            let absence = primary.absence();
+            Arc::new(absence.unwrap_or_else(|| Failure::Unanswered(began.elapsed())))
+        };
         self.queue.send(waiting).map_err(|_closed| unanswered())?;
         let result = match time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
@@ -88,20 +101,20 @@ impl<T: Item> Gather<T> {
     }
 }
 
-/// Starts writing what is handed in.
+/// Starts working on what is handed in.
 pub(super) fn start<T: Item>(queue: &Queue<T>, store: &Store, tasks: &Tasks) {
     for _ in 0..STATEMENTS {
         let (queue, store) = (Arc::clone(queue), store.clone());
-        tasks.start("gathered writes", |stop| async move {
+        tasks.start("gathered requests", |stop| async move {
             tokio::select! {
-                () = write_all(&queue, &store) => {}
+                () = work(&queue, &store) => {}
                 () = stop.cancelled() => {}
             }
         });
     }
 }
 
-async fn write_all<T: Item>(queue: &Queue<T>, store: &Store) {
+async fn work<T: Item>(queue: &Queue<T>, store: &Store) {
     loop {
         let mut gathered = Vec::new();
         if queue.lock().await.recv_many(&mut gathered, MOST).await == 0 {
@@ -113,10 +126,19 @@ async fn write_all<T: Item>(queue: &Queue<T>, store: &Store) {
             continue;
         };
         let items: Vec<&T> = gathered.iter().map(|it| &it.item).collect();
-        let result = T::write(items, store, deadline).await.map_err(Arc::new);
-        for waiting in gathered {
-            // Whoever has gone in the meantime needs no answer.
-            waiting.answer.send(result.clone()).ok();
+        match T::run(items, store, deadline).await {
+            Ok(answers) => {
+                for (waiting, answer) in gathered.into_iter().zip(answers) {
+                    // Whoever has gone in the meantime needs no answer.
+                    waiting.answer.send(Ok(answer)).ok();
+                }
+            }
+            Err(failure) => {
+                let failure = Arc::new(failure);
+                for waiting in gathered {
+                    waiting.answer.send(Err(Arc::clone(&failure))).ok();
+                }
+            }
         }
     }
 }

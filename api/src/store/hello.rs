@@ -12,6 +12,10 @@ use super::{Patience, Store, Unavailable, read_all};
 use crate::config::Case;
 use crate::domain::Username;
 
+/// A name whose date of birth is asked for.
+#[derive(Debug)]
+pub(super) struct Name(Username);
+
 /// When a person was born, on its way to the table.
 #[derive(Clone, Debug)]
 pub(super) struct Birthday {
@@ -31,18 +35,36 @@ impl Store {
         case: Case,
         deadline: Instant,
     ) -> Result<Option<Date>, Unavailable> {
-        let rows = match case {
-            Case::Sensitive => {
-                let name = username.as_str();
-                self.run(&queries::HELLO_GET, &[&name], deadline).await?
+        match case {
+            Case::Sensitive => self.date_of_birth_by_name(username, deadline).await,
+            Case::Insensitive => self.date_of_birth_in_any_case(username, deadline).await,
+        }
+    }
+
+    async fn date_of_birth_by_name(
+        &self,
+        username: &Username,
+        deadline: Instant,
+    ) -> Result<Option<Date>, Unavailable> {
+        let mut patience = Patience::new(Name::QUERY, deadline);
+        loop {
+            let name = Name(username.clone());
+            match self.names.submit(name, deadline, &self.primary).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => self.pause(&mut patience, &failure).await?,
             }
-            Case::Insensitive => {
-                let name = username.folded();
-                self.run(&queries::HELLO_GET_ANY_CASE, &[&name.as_str()], deadline)
-                    .await?
-            }
-        };
-        Ok(read_all(&rows, |row| row.try_get(0))?.pop())
+        }
+    }
+
+    async fn date_of_birth_in_any_case(
+        &self,
+        username: &Username,
+        deadline: Instant,
+    ) -> Result<Option<Date>, Unavailable> {
+        let name = username.folded();
+        let query = &queries::HELLO_GET_ANY_CASE;
+        let rows = self.run(query, &[&name.as_str()], deadline).await?;
+        Ok(read_all(&rows, |row| row.try_get(0))?.into_iter().next())
     }
 
     /// Stores when a person was born. When this returns, it has been committed.
@@ -67,7 +89,11 @@ impl Store {
         };
         let mut patience = Patience::new(Birthday::QUERY, deadline);
         loop {
-            match self.birthdays.submit(birthday.clone(), deadline).await {
+            match self
+                .birthdays
+                .submit(birthday.clone(), deadline, &self.primary)
+                .await
+            {
                 Ok(()) => return Ok(()),
                 Err(failure) => self.pause(&mut patience, &failure).await?,
             }
@@ -75,12 +101,40 @@ impl Store {
     }
 }
 
+impl Item for Name {
+    const QUERY: &'static Query = &queries::HELLO_GET;
+
+    type Answer = Option<Date>;
+
+    async fn run(
+        items: Vec<&Self>,
+        store: &Store,
+        deadline: Instant,
+    ) -> Result<Vec<Self::Answer>, Failure> {
+        let names: Vec<&str> = items.iter().map(|it| it.0.as_str()).collect();
+        let rows = store.attempt(Self::QUERY, &[&names], deadline).await?;
+        let mut found = BTreeMap::new();
+        for row in &rows {
+            let name: &str = row.try_get(0).map_err(Failure::Statement)?;
+            let date: Date = row.try_get(1).map_err(Failure::Statement)?;
+            found.insert(name, date);
+        }
+        Ok(names.iter().map(|it| found.get(it).copied()).collect())
+    }
+}
+
 impl Item for Birthday {
     const QUERY: &'static Query = &queries::HELLO_PUT;
 
+    type Answer = ();
+
     /// A name that comes twice may not be twice in one statement (SQLSTATE 21000). Whoever came
     /// first is answered as if overwritten a moment later.
-    async fn write(items: Vec<&Self>, store: &Store, deadline: Instant) -> Result<(), Failure> {
+    async fn run(
+        items: Vec<&Self>,
+        store: &Store,
+        deadline: Instant,
+    ) -> Result<Vec<Self::Answer>, Failure> {
         let pairs = items
             .iter()
             .map(|it| (it.username.as_str(), it.date_of_birth));
@@ -90,6 +144,6 @@ impl Item for Birthday {
         store
             .attempt(Self::QUERY, &[&names, &dates], deadline)
             .await?;
-        Ok(())
+        Ok(vec![(); items.len()])
     }
 }

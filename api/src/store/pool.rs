@@ -11,7 +11,7 @@ use tokio::time::{self, Instant};
 use super::connect::Connector;
 use super::failure::Failure;
 use super::opened::Opened;
-use super::primary::{Primary, View};
+use super::primary::Primary;
 use super::queries::Effect;
 use crate::metrics::Metrics;
 
@@ -95,15 +95,10 @@ impl Pool {
                 Ok(Err(_closed)) => return Err(Failure::PoolExhausted),
                 Err(_elapsed) => {}
             }
-            match self.shared.primary.view() {
-                View::Searching { read_only } if Instant::now() >= deadline => {
-                    return Err(Failure::NoPrimary { read_only });
-                }
-                View::Suspected(_) if Instant::now() >= deadline => {
-                    return Err(Failure::NoPrimary { read_only: false });
-                }
-                View::Searching { .. } | View::Suspected(_) => {}
-                View::Known(_) => return Err(Failure::PoolExhausted),
+            match self.shared.primary.absence() {
+                None => return Err(Failure::PoolExhausted),
+                Some(absence) if Instant::now() >= deadline => return Err(absence),
+                Some(_) => {}
             }
         }
     }

@@ -122,6 +122,17 @@ impl Primary {
         }
     }
 
+    /// Returns why nothing can be sent to the primary now, or `None` if it can.
+    pub(super) fn absence(&self) -> Option<Failure> {
+        match &*self.view.borrow() {
+            View::Known(_) => None,
+            View::Suspected(_) => Some(Failure::NoPrimary { read_only: false }),
+            View::Searching { read_only } => Some(Failure::NoPrimary {
+                read_only: *read_only,
+            }),
+        }
+    }
+
     /// Returns whether the primary of `generation` is still believed in.
     pub(super) fn is_known(&self, generation: u64) -> bool {
         matches!(&*self.view.borrow(), View::Known(it) if it.generation == generation)
