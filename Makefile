@@ -5,13 +5,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Where cargo puts what it builds.
-BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET)/debug
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e check fmt lint doc tidy deny clean-lab
+.PHONY: help setup build demo test test-unit test-e2e check fmt lint doc tidy deny bench-api clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,6 +53,13 @@ tidy:           ## the rules that no linter knows
 
 deny:           ## licences and advisories (needs cargo-deny, and its database from the network)
 	cargo deny check
+
+bench-api:      ## the api beside the same service in Go and Python, with goals; QUICK=1 for a sample
+	@./scripts/setup bench
+	cargo build --release -p api
+	GO111MODULE=off GOPATH=/usr/share/gocode go build -o target/bench-api/hello-go ./bench/api/go
+	python3 -m bench.api $(if $(QUICK),--quick) --api $(TARGET)/release/api \
+		--go target/bench-api/hello-go --venv target/bench-api/venv --report target/bench-api
 
 clean-lab: build  ## end a lab that was left running
 	$(BUILT)/lab down

@@ -1,0 +1,131 @@
+// The hello service as one writes it in Go today: net/http, and pgx with its pool, which prepares
+// each statement once per connection. A peer for the benchmark, with the rules of the api.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v4"
+	"github.com/jackc/pgx/v4/pgxpool"
+)
+
+const (
+	read  = `SELECT date_of_birth FROM hello_users WHERE username = $1`
+	write = `INSERT INTO hello_users (username, date_of_birth) VALUES ($1, $2)
+		ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth, updated_at = now()`
+)
+
+type service struct{ pool *pgxpool.Pool }
+
+// main listens on $LISTEN, before the database $DATABASE_URL, whose pool_max_conns sizes the pool.
+func main() {
+	pool, err := pgxpool.Connect(context.Background(), os.Getenv("DATABASE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/hello/", service{pool})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := pool.Ping(r.Context()); err != nil {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		}
+	})
+	server := &http.Server{Addr: os.Getenv("LISTEN"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
+
+func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	username := strings.TrimPrefix(r.URL.Path, "/hello/")
+	if !isUsername(username) {
+		http.Error(w, "username must be 1 to 100 letters", http.StatusBadRequest)
+		return
+	}
+	switch r.Method {
+	case http.MethodGet:
+		s.greet(w, r, username)
+	case http.MethodPut:
+		s.remember(w, r, username)
+	default:
+		w.Header().Set("Allow", "GET, PUT")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	}
+}
+
+func (s service) greet(w http.ResponseWriter, r *http.Request, username string) {
+	var born time.Time
+	err := s.pool.QueryRow(r.Context(), read, username).Scan(&born)
+	if errors.Is(err, pgx.ErrNoRows) {
+		http.Error(w, "User not found", http.StatusNotFound)
+		return
+	}
+	if err != nil {
+		http.Error(w, "database unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	message := fmt.Sprintf("Hello, %s! ", username)
+	if days := daysToBirthday(born, today()); days == 0 {
+		message += "Happy birthday!"
+	} else {
+		message += fmt.Sprintf("Your birthday is in %d day(s)", days)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]string{"message": message})
+}
+
+func (s service) remember(w http.ResponseWriter, r *http.Request, username string) {
+	var body struct {
+		DateOfBirth string `json:"dateOfBirth"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&body); err != nil {
+		http.Error(w, "malformed JSON", http.StatusBadRequest)
+		return
+	}
+	born, err := time.Parse("2006-01-02", body.DateOfBirth)
+	if err != nil || born.Year() < 1 || !born.Before(today()) {
+		http.Error(w, "dateOfBirth must be a date before today", http.StatusBadRequest)
+		return
+	}
+	if _, err := s.pool.Exec(r.Context(), write, username, born); err != nil {
+		http.Error(w, "database unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func isUsername(text string) bool {
+	for _, it := range []byte(text) {
+		if (it < 'A' || 'Z' < it) && (it < 'a' || 'z' < it) {
+			return false
+		}
+	}
+	return 1 <= len(text) && len(text) <= 100
+}
+
+func today() time.Time {
+	return time.Now().UTC().Truncate(24 * time.Hour)
+}
+
+func daysToBirthday(born, today time.Time) int {
+	next := birthday(born, today.Year())
+	if next.Before(today) {
+		next = birthday(born, today.Year()+1)
+	}
+	return int(next.Sub(today) / (24 * time.Hour))
+}
+
+// birthday returns the day in a year; 29 February is the 28th where there is none.
+func birthday(born time.Time, year int) time.Time {
+	day := time.Date(year, born.Month(), born.Day(), 0, 0, 0, 0, time.UTC)
+	if day.Month() != born.Month() {
+		return day.AddDate(0, 0, -1)
+	}
+	return day
+}
