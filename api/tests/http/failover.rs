@@ -95,8 +95,7 @@ fn stored(server: &Server) -> String {
 
 /// Makes commits wait for the standby, so that an acknowledged write is on both.
 fn synchronous(primary: &Server) {
-    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
-    primary.sql("SELECT pg_reload_conf()");
+    primary.commits_wait_for("*");
     eventually("the standby is synchronous", || {
         primary.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
     });
@@ -235,11 +234,7 @@ fn a_write_that_waits_for_a_standby_is_not_called_stored() {
         &[&server],
         &[("REQUEST_TIMEOUT", "2"), ("DB_STATEMENT_TIMEOUT", "500ms")],
     );
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.sql("SELECT pg_reload_conf()");
-    eventually("commits wait", || {
-        server.sql("SHOW synchronous_standby_names") == "nobody"
-    });
+    server.commits_wait_for("nobody");
 
     for _attempt in 0..2 {
         let answer = program.put_date("John", "1990-01-01");

@@ -1,5 +1,7 @@
 //! Requests are carried out once, however often they are sent, and whatever happens to them.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::json;
@@ -198,7 +200,7 @@ fn a_connection_that_ends_after_the_commit_stores_one_row() {
 
     for (path, table, status) in STORING {
         // A commit is done and waits for a standby that there is not.
-        synchronous_standby(&server, "nobody");
+        server.commits_wait_for("nobody");
         let answer = thread::scope(|scope| {
             let asking = scope.spawn(|| program.post(path, ANN));
             let committed = wait_for(&server, "SyncRep");
@@ -206,13 +208,75 @@ fn a_connection_that_ends_after_the_commit_stores_one_row() {
             // The next try has found the row, and waits for the standby too.
             wait_for(&server, "SyncRep");
             assert_eq!(count(&server, table), "1");
-            synchronous_standby(&server, "");
+            server.commits_wait_for("");
             asking.join().unwrap()
         });
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(count(&server, table), "1");
     }
     assert_eq!(program.metric("db_commit_unknown_total"), Some(3.0));
+}
+
+#[test]
+fn requests_across_a_failover_store_one_row_each() {
+    let mut primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    primary.commits_wait_for("*");
+    let program = Program::before(&[&primary, &standby], &[("REQUEST_TIMEOUT", "2")]);
+    let stored = "http_requests_total{method=\"POST\",route=\"/members\",status=\"200\"}";
+    let stored = || program.metric(stored).unwrap_or(0.0);
+
+    let stop = AtomicBool::new(false);
+    let acknowledged: Vec<String> = thread::scope(|scope| {
+        let (program, stop) = (&program, &stop);
+        let writers = [0, 1, 2, 3].map(|it| scope.spawn(move || store(program, it, stop)));
+        eventually("requests are answered", || stored() > 50.0);
+        primary.kill();
+        standby.promote();
+        let before = stored();
+        eventually("requests are answered again", || stored() > before + 50.0);
+        stop.store(true, Ordering::Relaxed);
+        writers
+            .into_iter()
+            .flat_map(|it| it.join().unwrap())
+            .collect()
+    });
+
+    let names = standby.sql("SELECT name FROM members ORDER BY name");
+    let names: Vec<&str> = names.lines().collect();
+    let once: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(names.len(), once.len(), "{names:?}");
+    for name in acknowledged {
+        assert!(once.contains(name.as_str()), "{name} is lost");
+    }
+}
+
+/// Stores members of different names until told to stop, and returns those that were acknowledged.
+/// Every other is sent under a key, until it is.
+fn store(program: &Program, writer: usize, stop: &AtomicBool) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let name = format!("{writer}-{number}");
+        let body = json!({"name": name, "age": 1}).to_string();
+        let key = uuid::Uuid::new_v4().to_string();
+        let status = if number % 2 == 0 {
+            let mut answer = post(program, "/members", &key, &body);
+            while answer.status == 503 {
+                answer = post(program, "/members", &key, &body);
+            }
+            answer.status
+        } else {
+            program.post("/members", &body).status
+        };
+        assert!(status == 200 || status == 503, "{name}: {status}");
+        if status == 200 {
+            acknowledged.push(name);
+        }
+    }
+    acknowledged
 }
 
 #[test]
@@ -254,14 +318,4 @@ fn terminate(server: &Server, pid: &str) {
     server.sql(&format!("SELECT pg_terminate_backend({pid})"));
     let still = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
     eventually("it is gone", || server.sql(&still) == "0");
-}
-
-fn synchronous_standby(server: &Server, name: &str) {
-    server.sql(&format!(
-        "ALTER SYSTEM SET synchronous_standby_names = '{name}'"
-    ));
-    server.sql("SELECT pg_reload_conf()");
-    eventually("the setting is in force", || {
-        server.sql("SHOW synchronous_standby_names") == name
-    });
 }

@@ -167,6 +167,17 @@ impl Server {
         }
     }
 
+    /// Makes commits wait for the standbys of these names, `*` for any, or for none.
+    pub(crate) fn commits_wait_for(&self, names: &str) {
+        self.sql(&format!(
+            "ALTER SYSTEM SET synchronous_standby_names = '{names}'"
+        ));
+        self.sql("SELECT pg_reload_conf()");
+        eventually("the setting is in force", || {
+            self.sql("SHOW synchronous_standby_names") == names
+        });
+    }
+
     /// Makes a primary of a standby.
     pub(crate) fn promote(&self) {
         self.sql("SELECT pg_promote()");
