@@ -1,10 +1,12 @@
 //! Bringing the schema up to date: embedded, numbered, checksummed, one transaction each, and one
 //! program at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tracing::{debug, info, warn};
 
 use super::connect::{ConnectError, Connector};
@@ -60,6 +62,12 @@ pub enum SchemaError {
         /// Why, at the last try.
         source: tokio_postgres::Error,
     },
+    /// The server says that this role may not change the schema.
+    #[error(
+        "the schema is not up to date, and this role may not change it; run `api migrate` as the \
+         role that owns the schema"
+    )]
+    NotOwner(#[source] tokio_postgres::Error),
     /// A migration that was applied is not the one that this program has.
     #[error(
         "migration {version} in the database is not the one in this program; restore the file as it \
@@ -112,10 +120,7 @@ pub(super) async fn prepare(
         // A connection of its own, straight to the server: the lock belongs to its session.
         let attempt = async {
             let (mut connection, _answer) = connector.connect(&known.address, &known.ends).await?;
-            match migrate {
-                Migrate::AtStart => apply(connection.client()).await,
-                Migrate::Off => check(connection.client()).await,
-            }
+            bring_up_to_date(connection.client(), migrate).await
         };
         match attempt.await {
             Ok(()) => return Ok(()),
@@ -125,9 +130,12 @@ pub(super) async fn prepare(
                 deadline = Instant::now() + patience;
             }
             Err(Attempt::Statement(source)) if Instant::now() + PAUSE >= deadline => {
-                return Err(SchemaError::Refused {
-                    waited: patience,
-                    source,
+                return Err(match source.code() {
+                    Some(&SqlState::INSUFFICIENT_PRIVILEGE) => SchemaError::NotOwner(source),
+                    _ => SchemaError::Refused {
+                        waited: patience,
+                        source,
+                    },
                 });
             }
             Err(Attempt::Connect(error)) if Instant::now() + PAUSE >= deadline => {
@@ -147,23 +155,22 @@ pub(super) async fn prepare(
     }
 }
 
-/// Applies what is missing, in order.
-async fn apply(client: &mut Client) -> Result<(), Attempt> {
+/// Applies what is missing, or says that it is missing when that is somebody else's work. Where
+/// nothing is missing, nothing is locked, and a role that may only read the list of migrations will do.
+async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), Attempt> {
+    if missing(client).await?.is_empty() {
+        return Ok(());
+    }
+    if migrate == Migrate::Off {
+        return Err(Attempt::Missing);
+    }
     client.batch_execute(SESSION).await?;
     let lock = include_str!("queries/schema_lock.sql");
     client.execute(lock, &[&LOCK_KEY]).await?;
-    client
-        .batch_execute(include_str!("queries/schema_table.sql"))
-        .await?;
-    let applied = applied(client).await?;
-    for migration in MIGRATIONS {
-        let checksum = checksum(client, migration).await?;
-        let found = applied.iter().find(|it| it.0 == migration.version);
-        match found {
-            Some((_version, of_applied)) if *of_applied == checksum => continue,
-            Some((version, _another)) => return Err(Attempt::Changed(*version)),
-            None => {}
-        }
+    let table = include_str!("queries/schema_table.sql");
+    client.batch_execute(table).await?;
+    // While the lock was waited for, another program may have done some of it.
+    for (migration, checksum) in missing(client).await? {
         let transaction = client.transaction().await?;
         transaction.batch_execute(migration.sql).await?;
         let record = include_str!("queries/schema_record.sql");
@@ -177,28 +184,34 @@ async fn apply(client: &mut Client) -> Result<(), Attempt> {
             "migration applied"
         );
     }
-    warn_of_newer(&applied);
     Ok(())
 }
 
-/// Returns whether somebody else has brought the schema up to date.
-async fn check(client: &Client) -> Result<(), Attempt> {
-    let applied = match applied(client).await {
-        Ok(applied) => applied,
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE) => {
-            return Err(Attempt::Missing);
+/// Returns the migrations that are not applied, each with its checksum.
+async fn missing(client: &Client) -> Result<Vec<(&'static Migration, String)>, Attempt> {
+    let applied = applied(client).await?;
+    let texts: Vec<&str> = MIGRATIONS.iter().map(|it| it.sql).collect();
+    let checksums = include_str!("queries/schema_checksums.sql");
+    let rows = client.query(checksums, &[&texts]).await?;
+    let mut missing = Vec::new();
+    for (migration, row) in MIGRATIONS.iter().zip(&rows) {
+        let checksum: String = row.try_get(0)?;
+        match applied.get(&migration.version) {
+            None => missing.push((migration, checksum)),
+            Some(of_applied) if *of_applied == checksum => {}
+            Some(_another) => return Err(Attempt::Changed(migration.version)),
         }
-        Err(error) => return Err(error.into()),
-    };
-    let is_applied = |it: &Migration| applied.iter().any(|(version, _)| *version == it.version);
-    if !MIGRATIONS.iter().all(is_applied) {
-        return Err(Attempt::Missing);
     }
     warn_of_newer(&applied);
-    Ok(())
+    Ok(missing)
 }
 
-async fn applied(client: &Client) -> Result<Vec<(i32, String)>, tokio_postgres::Error> {
+/// Returns the number and the checksum of each migration that is applied.
+async fn applied(client: &Client) -> Result<BTreeMap<i32, String>, tokio_postgres::Error> {
+    let exists = include_str!("queries/schema_exists.sql");
+    if !client.query_one(exists, &[]).await?.try_get(0)? {
+        return Ok(BTreeMap::new());
+    }
     let rows = client
         .query(include_str!("queries/schema_applied.sql"), &[])
         .await?;
@@ -207,19 +220,9 @@ async fn applied(client: &Client) -> Result<Vec<(i32, String)>, tokio_postgres::
         .collect()
 }
 
-async fn checksum(client: &Client, migration: &Migration) -> Result<String, tokio_postgres::Error> {
-    let row = client
-        .query_one(
-            include_str!("queries/schema_checksum.sql"),
-            &[&migration.sql],
-        )
-        .await?;
-    row.try_get(0)
-}
-
-fn warn_of_newer(applied: &[(i32, String)]) {
-    let ours = MIGRATIONS.iter().map(|it| it.version).max().unwrap_or(0);
-    let newest = applied.iter().map(|it| it.0).max().unwrap_or(0);
+fn warn_of_newer(applied: &BTreeMap<i32, String>) {
+    let ours = MIGRATIONS.iter().map(|it| it.version).max();
+    let newest = applied.keys().max().copied();
     if newest > ours {
         warn!(
             newest,
