@@ -94,7 +94,7 @@ impl Config {
     ) -> Result<Self, Unusable> {
         let environment = Environment::new(variables);
         let config = Self {
-            listen: listen(&environment)?,
+            listen: addresses(&environment)?,
             metrics_listen: environment.parsed(
                 &["METRICS_LISTEN"],
                 None,
@@ -145,6 +145,17 @@ impl Config {
     }
 }
 
+/// Reads the addresses to serve on and nothing else, for whoever only asks a service that runs.
+///
+/// # Errors
+///
+/// [`Unusable`], as from [`Config::from_environment`].
+pub fn listen(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<SocketAddr>, Unusable> {
+    addresses(&Environment::new(variables))
+}
+
 fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(), Unusable> {
     let statement = environment.first(&["DB_STATEMENT_TIMEOUT"]);
     let request = environment.first(&["REQUEST_TIMEOUT"]);
@@ -171,7 +182,7 @@ fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(
     Ok(())
 }
 
-fn listen(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
+fn addresses(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
     let port = environment.parsed(&["PORT"], 8080, "a port from 1 to 65535", |text| {
         text.parse::<u16>().ok().filter(|it| *it != 0)
     })?;

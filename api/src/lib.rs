@@ -13,6 +13,7 @@ mod trace;
 
 pub mod config;
 pub mod domain;
+pub mod healthcheck;
 pub mod metrics;
 pub mod problem;
 pub mod routes;
@@ -34,7 +35,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Company, Config, MembersKeys, Surface};
+use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::routes::About;
@@ -69,6 +70,9 @@ pub enum Failure {
     /// The schema could not be brought up to date.
     #[error("could not prepare the database")]
     Schema(#[from] SchemaError),
+    /// A signal came before the schema was up to date. What had begun is rolled back.
+    #[error("asked to stop before the schema was up to date")]
+    Interrupted,
     /// Two series have one name.
     #[error("could not prepare the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -196,6 +200,30 @@ pub async fn run(
     store.close();
     tasks.stop(GOODBYE).await;
     info!("stopped");
+    Ok(())
+}
+
+/// Brings the schema up to date, whatever `MIGRATE` says, and does nothing else.
+///
+/// # Errors
+///
+/// [`Failure`] when it is not up to date afterwards.
+pub async fn migrate(
+    database: Database,
+    mut signals: Signals,
+    tasks: Tasks,
+) -> Result<(), Failure> {
+    let database = Database {
+        migrate: Migrate::AtStart,
+        ..database
+    };
+    let store = Store::start(database, Metrics::new()?, &tasks)?;
+    tokio::select! {
+        prepared = store.prepare_schema() => prepared?,
+        _haste = signals.next() => return Err(Failure::Interrupted),
+    }
+    store.close();
+    tasks.stop(GOODBYE).await;
     Ok(())
 }
 

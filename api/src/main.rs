@@ -1,32 +1,49 @@
-//! Reads the settings, listens, and runs.
+//! Reads the command and the settings, and does what they say.
+
+mod cli;
 
 use std::process::ExitCode;
 
-use api::config::Config;
+use api::config::{self, Config};
+use api::healthcheck::{self, Probe};
 use api::shutdown::Signals;
 use api::store::SchemaError;
 use api::{Failure, Listeners};
-use clap::Parser;
+use clap::Parser as _;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::{self, LogFormat, chain};
 use tracing::{error, warn};
 
-/// The HTTP service of the platform. Its settings are variables of the environment.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {}
+use crate::cli::{Cli, Command, Healthcheck};
 
 /// The settings cannot be used; nothing was begun.
 const UNUSABLE_SETTINGS: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli {} = Cli::parse();
+    match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::Serve => with_settings(serve).await,
+        Command::Migrate => with_settings(migrate).await,
+        Command::Healthcheck(asked) => is_healthy(asked).await,
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(Failure::Signals)?;
+    let listeners = Listeners::bind(&config).await?;
+    api::run(config, listeners, signals, Tasks::new()).await
+}
+
+async fn migrate(config: Config) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(Failure::Signals)?;
+    api::migrate(config.database, signals, Tasks::new()).await
+}
+
+async fn with_settings(act: impl AsyncFnOnce(Config) -> Result<(), Failure>) -> ExitCode {
     let config = match settings() {
         Ok(config) => config,
         Err(error) => {
-            // The level is `info` here, which always parses.
-            telemetry::start("info", LogFormat::Logfmt).ok();
+            log_plainly();
             error!(error = format!("{error:#}"), "settings are not usable");
             return ExitCode::from(UNUSABLE_SETTINGS);
         }
@@ -34,25 +51,21 @@ async fn main() -> ExitCode {
     for warning in &config.warnings {
         warn!(reason = warning, "settings disagree");
     }
-    match serve(config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let why = chain(&failure);
-            // Tools wait for exactly the first of these messages.
-            if let Failure::Schema(SchemaError::Unreachable { .. }) = failure {
-                error!(error = why, "FailedToConnectToDatabase");
-            } else {
-                error!(error = why, "could not start");
-            }
-            ExitCode::FAILURE
-        }
+    let Err(failure) = act(config).await else {
+        return ExitCode::SUCCESS;
+    };
+    let why = chain(&failure);
+    // Tools wait for exactly the first of these messages.
+    if let Failure::Schema(SchemaError::Unreachable { .. }) = failure {
+        error!(error = why, "FailedToConnectToDatabase");
+    } else {
+        error!(error = why, "could not start");
     }
+    ExitCode::FAILURE
 }
 
 fn settings() -> anyhow::Result<Config> {
-    let readable = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = Config::from_environment(readable)?;
+    let config = Config::from_environment(environment())?;
     let unusable = |_error| {
         anyhow::anyhow!(
             "`LOG_LEVEL` is `{}`, which is not a level: use error, warn, info, debug or trace",
@@ -63,8 +76,37 @@ fn settings() -> anyhow::Result<Config> {
     Ok(config)
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let signals = Signals::install().map_err(Failure::Signals)?;
-    let listeners = Listeners::bind(&config).await?;
-    api::run(config, listeners, signals, Tasks::new()).await
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Silent when all is well. Container runtimes know no other code than 0 and 1.
+async fn is_healthy(asked: Healthcheck) -> ExitCode {
+    let probe = if asked.ready {
+        Probe::Ready
+    } else {
+        Probe::Alive
+    };
+    let healthy = async {
+        let places = match asked.url {
+            Some(url) => vec![url],
+            None => healthcheck::places(&config::listen(environment())?)?,
+        };
+        for place in &places {
+            healthcheck::ask(place, probe).await?;
+        }
+        anyhow::Ok(())
+    };
+    let Err(error) = healthy.await else {
+        return ExitCode::SUCCESS;
+    };
+    log_plainly();
+    error!(error = format!("{error:#}"), "not healthy");
+    ExitCode::FAILURE
+}
+
+/// Logs as without settings. The level is `info`, which always parses.
+fn log_plainly() {
+    telemetry::start("info", LogFormat::Logfmt).ok();
 }
