@@ -44,3 +44,20 @@ CREATE TABLE api_requests (
 
 -- Those that are too old are deleted.
 CREATE INDEX api_requests_at_idx ON api_requests (at);
+
+-- Deletes answers that are older than a day, the oldest first, and returns their keys. Callers at the
+-- same time skip each other's rows. It has the rights of its owner, so that the service needs none to
+-- delete anything, and finds no table that a caller made.
+CREATE FUNCTION expire_requests(most bigint) RETURNS SETOF uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+    DELETE FROM api_requests
+    WHERE key IN (
+        SELECT key FROM api_requests
+        WHERE at < now() - interval '1 day'
+        ORDER BY at
+        LIMIT most
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING key
+$$;

@@ -169,7 +169,7 @@ fn a_connection_that_ends_before_the_commit_stores_one_row() {
     // What happens at the commit, takes a while once.
     server.sql("CREATE TABLE hold (once integer)");
     server.sql(
-        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
          IF EXISTS (SELECT FROM hold) THEN PERFORM pg_sleep(30); END IF; RETURN NULL; END $$",
     );
     for (_path, table, _status) in STORING {

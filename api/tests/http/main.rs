@@ -12,6 +12,7 @@
 mod about;
 mod beers;
 mod collector;
+mod commands;
 mod configuration;
 mod failover;
 mod health;
@@ -26,6 +27,7 @@ mod problems;
 mod program;
 mod proxies;
 mod python;
+mod roles;
 mod schema;
 mod stopping;
 mod surfaces;

@@ -13,7 +13,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
 
+/// The password of every role.
 pub(crate) const PASSWORD: &str = "correct horse";
+/// The role that owns the schema, and the one that the service logs in as.
+pub(crate) const OWNER: &str = "api_owner";
+pub(crate) const SERVICE: &str = "api_service";
+
+/// The role that may do everything.
+const SUPERUSER: &str = "postgres";
+/// The file that makes those two.
+pub(crate) const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/roles.sql");
+/// The database in which everything is.
+pub(crate) const DATABASE: &str = "postgres";
 
 /// How long a server may take to start, or a condition to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,8 +36,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Initializes and starts a primary.
+    /// Initializes and starts a primary that has the roles of the API.
     pub(crate) fn primary() -> Self {
+        let server = Self::without_roles();
+        server.make_roles();
+        server
+    }
+
+    /// Makes the roles, or brings them back to what they should be.
+    pub(crate) fn make_roles(&self) {
+        let passwords = [OWNER, SERVICE].map(|it| format!("ALTER ROLE {it} PASSWORD '{PASSWORD}'"));
+        let args = ["-f", ROLES, "-c", &passwords[0], "-c", &passwords[1]];
+        self.psql(SUPERUSER, &args).unwrap();
+    }
+
+    /// Initializes and starts a primary as PostgreSQL makes it.
+    pub(crate) fn without_roles() -> Self {
         let mut server = Self::new();
         let password = server.dir.path().join("password");
         fs::write(&password, PASSWORD).unwrap();
@@ -60,7 +85,7 @@ impl Server {
                 "--checkpoint=fast",
                 "--wal-method=stream",
                 "--write-recovery-conf",
-                &format!("--dbname={}", primary.connection_string()),
+                &format!("--dbname={}", primary.connection_string(SUPERUSER)),
                 &format!("--pgdata={}", data.display()),
             ],
         );
@@ -189,23 +214,38 @@ impl Server {
     }
 
     fn try_sql(&self, sql: &str) -> Result<String, String> {
-        let mut psql = Command::new(binary("psql"));
-        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1"]).args([
-            "-d",
-            &self.connection_string(),
-            "-c",
-            sql,
-        ]);
-        let output = psql.output().unwrap();
+        self.psql(SUPERUSER, &["-c", sql])
+    }
+
+    /// Runs SQL as another role, and returns what it prints, or the error.
+    pub(crate) fn sql_as(&self, role: &str, sql: &str) -> Result<String, String> {
+        self.psql(role, &["-c", sql])
+    }
+
+    /// Runs `psql` as `role`, and returns what it prints, or the error.
+    pub(crate) fn psql(&self, role: &str, args: &[&str]) -> Result<String, String> {
+        let output = Command::new(binary("psql"))
+            .args([
+                "-XAtq",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-v",
+                "VERBOSITY=verbose",
+                "-d",
+            ])
+            .arg(self.connection_string(role))
+            .args(args)
+            .output()
+            .unwrap();
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
         Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
     }
 
-    fn connection_string(&self) -> String {
+    fn connection_string(&self, role: &str) -> String {
         let (host, port) = (self.address.ip(), self.address.port());
-        format!("host={host} port={port} user=postgres dbname=postgres password='{PASSWORD}'")
+        format!("host={host} port={port} user={role} dbname={DATABASE} password='{PASSWORD}'")
     }
 
     fn tool(&self, name: &str, args: &[&str]) -> Output {

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::postgres::{PASSWORD, Server, eventually, free_address};
+use crate::postgres::{DATABASE, OWNER, PASSWORD, SERVICE, Server, eventually, free_address};
 
 pub(crate) struct Program {
     dir: TempDir,
@@ -41,28 +41,26 @@ impl Program {
         program
     }
 
-    /// Starts it before these servers, and waits until it is ready.
+    /// Starts it before these servers as production does, and waits until it is ready: the schema is
+    /// brought up to date by its owner, and the service may only read and write rows.
     pub(crate) fn before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
-        let program = Self::start_before(servers, settings);
+        let mut migration = Self::run(&["migrate"], &borrowed(&way_to(servers, OWNER)));
+        assert_eq!(migration.wait().code(), Some(0), "{}", migration.log());
+        let way = way_to(servers, SERVICE);
+        let mut all = borrowed(&way);
+        all.push(("MIGRATE", "off"));
+        all.extend_from_slice(settings);
+        let program = Self::start(&all);
         eventually("the program is ready", || {
             program.get("/readyz").status == 200
         });
         program
     }
 
-    /// Starts it before these servers, and waits until it listens.
+    /// Starts it before these servers as the role that owns the schema, and waits until it listens.
     pub(crate) fn start_before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
-        let list = |of: &dyn Fn(&Server) -> String| {
-            let each: Vec<String> = servers.iter().map(|it| of(it)).collect();
-            each.join(",")
-        };
-        let hosts = list(&|it| it.address.ip().to_string());
-        let ports = list(&|it| it.address.port().to_string());
-        let mut all = vec![
-            ("PGHOST", hosts.as_str()),
-            ("PGPORT", ports.as_str()),
-            ("PGPASSWORD", PASSWORD),
-        ];
+        let way = way_to(servers, OWNER);
+        let mut all = borrowed(&way);
         all.extend_from_slice(settings);
         Self::start(&all)
     }
@@ -82,10 +80,16 @@ impl Program {
 
     /// Starts the program and waits for nothing.
     pub(crate) fn spawn(settings: &[(&str, &str)]) -> Self {
+        Self::run(&[], settings)
+    }
+
+    /// Starts the program with these arguments and waits for nothing.
+    pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_api"))
+            .args(args)
             .env_clear()
             .env("LISTEN", address.to_string())
             .env("SHUTDOWN_DELAY", "0")
@@ -217,6 +221,26 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
+}
+
+/// Returns the settings that lead to these servers as `role`.
+pub(crate) fn way_to(servers: &[&Server], role: &str) -> [(&'static str, String); 5] {
+    let list = |of: &dyn Fn(&Server) -> String| {
+        let each: Vec<String> = servers.iter().map(|it| of(it)).collect();
+        each.join(",")
+    };
+    [
+        ("PGHOST", list(&|it| it.address.ip().to_string())),
+        ("PGPORT", list(&|it| it.address.port().to_string())),
+        ("PGUSER", role.to_owned()),
+        ("PGPASSWORD", PASSWORD.to_owned()),
+        ("PGDATABASE", DATABASE.to_owned()),
+    ]
+}
+
+pub(crate) fn borrowed<'a>(settings: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
+    let each = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    each.collect()
 }
 
 /// Reads one answer, up to the end of the connection.

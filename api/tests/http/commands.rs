@@ -1,0 +1,95 @@
+//! The commands beside serving: `api migrate`, `api healthcheck`.
+
+use crate::postgres::{OWNER, Server, eventually, free_address};
+use crate::program::{Program, borrowed, way_to};
+
+fn exit_code(args: &[&str], settings: &[(&str, &str)]) -> Option<i32> {
+    Program::run(args, settings).wait().code()
+}
+
+#[test]
+fn migrating_ends_when_the_schema_is_up_to_date_and_listens_on_nothing() {
+    let server = Server::primary();
+    let way = way_to(&[&server], OWNER);
+    // The command outweighs the setting, which is for the service beside it.
+    let mut settings = borrowed(&way);
+    settings.push(("MIGRATE", "off"));
+
+    for _again in 0..2 {
+        let mut migration = Program::run(&["migrate"], &settings);
+        assert_eq!(migration.wait().code(), Some(0), "{}", migration.log());
+        let log = migration.log();
+        assert!(log.contains(" level=info msg=SchemaUpToDate\n"), "{log}");
+        assert!(!log.contains("listening"), "{log}");
+    }
+    assert_ne!(server.sql("SELECT to_regclass('hello_users')"), "");
+}
+
+#[test]
+fn migrating_fails_with_the_codes_of_the_service() {
+    let port = free_address().port().to_string();
+    let nowhere = [("PGPORT", port.as_str()), ("DB_STARTUP_TIMEOUT", "300ms")];
+    let mut migration = Program::run(&["migrate"], &nowhere);
+
+    assert_eq!(migration.wait().code(), Some(1));
+    let log = migration.log();
+    assert!(
+        log.contains(" level=error msg=FailedToConnectToDatabase "),
+        "{log}"
+    );
+    assert_eq!(exit_code(&["migrate"], &[("PGPORT", "none")]), Some(2));
+    assert_eq!(exit_code(&["conquer"], &[]), Some(2));
+}
+
+#[test]
+fn a_health_check_asks_the_service_where_its_settings_say_it_is() {
+    let program = Program::without_database(&[]);
+    let address = program.address.to_string();
+    let wild = format!("0.0.0.0:{}", program.address.port());
+    let port = program.address.port().to_string();
+    let url = format!("http://{address}");
+
+    for listen in [&address, &wild] {
+        assert_eq!(exit_code(&["healthcheck"], &[("LISTEN", listen)]), Some(0));
+    }
+    // A blank is no setting.
+    let by_port = [("LISTEN", ""), ("PORT", port.as_str())];
+    assert_eq!(exit_code(&["healthcheck"], &by_port), Some(0));
+    assert_eq!(exit_code(&["healthcheck", "--url", &url], &[]), Some(0));
+
+    // It lives, and has no database.
+    assert_eq!(
+        exit_code(&["healthcheck", "--ready", "--url", &url], &[]),
+        Some(1)
+    );
+    let lost = format!("{url}/nowhere");
+    assert_eq!(exit_code(&["healthcheck", "--url", &lost], &[]), Some(1));
+}
+
+#[test]
+fn a_service_that_is_not_there_or_does_not_answer_is_not_healthy() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    for listen in [&silent, &free_address().to_string(), &"nonsense".to_owned()] {
+        let mut asked = Program::run(&["healthcheck"], &[("LISTEN", listen)]);
+        assert_eq!(asked.wait().code(), Some(1), "{listen}");
+        assert!(
+            asked.log().contains("level=error msg=\"not healthy\""),
+            "{}",
+            asked.log()
+        );
+    }
+}
+
+#[test]
+fn a_ready_service_passes_both_health_checks_until_it_stops() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "20")]);
+    let url = format!("http://{}", program.address);
+    let ready = || exit_code(&["healthcheck", "--ready", "--url", &url], &[]);
+    assert_eq!(ready(), Some(0));
+
+    program.signal(nix::sys::signal::Signal::SIGTERM);
+    eventually("it is not ready", || ready() == Some(1));
+    assert_eq!(exit_code(&["healthcheck", "--url", &url], &[]), Some(0));
+}
