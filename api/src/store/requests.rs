@@ -17,6 +17,7 @@ use tokio::time::{self, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::queries::{self, Query};
 use super::{Store, Unavailable, read_all};
@@ -27,10 +28,12 @@ pub(super) const KEY_CONSTRAINT: &str = "api_requests_pkey";
 /// Answers are kept for a day. Whether they are deleted some minutes sooner or later does not
 /// matter, so replicas draw their pauses, from nothing to this, and rarely meet.
 const EXPIRY_PAUSE: Duration = Duration::from_mins(20);
-/// The first time, and where there are more, comes sooner.
-const SHORT_EXPIRY_PAUSE: Duration = Duration::from_secs(5);
+/// The first pause is shorter: a program that is started often would never come to it.
+const FIRST_EXPIRY_PAUSE: Duration = Duration::from_secs(5);
 /// So many are deleted at once: few enough that their locks are held for milliseconds.
 const EXPIRY_BATCH: usize = 1000;
+/// The pause where there are more: four batches a second keep up with thousands of requests.
+const BATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How long that may take, tries included.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,20 +83,23 @@ impl Store {
 
     /// Deletes answers that are older than a day, now and then, until told to stop.
     pub(crate) async fn expire_requests(self, stop: CancellationToken) {
-        let mut longest = SHORT_EXPIRY_PAUSE;
-        loop {
-            let pause = longest.mul_f64(rand::random_range(0.0..1.0));
-            tokio::select! {
-                () = time::sleep(pause) => {}
-                () = stop.cancelled() => return,
+        let mut longest_pause = FIRST_EXPIRY_PAUSE;
+        let expiring = async {
+            loop {
+                time::sleep(longest_pause.mul_f64(rand::random_range(0.0..1.0))).await;
+                longest_pause = match self.expire_some().await {
+                    Ok(EXPIRY_BATCH) => BATCH_PAUSE,
+                    Ok(_all) => EXPIRY_PAUSE,
+                    Err(why) => {
+                        warn!(?why, "old answers could not be deleted; trying again later");
+                        EXPIRY_PAUSE
+                    }
+                };
             }
-            // A database that is away has answers to delete later.
-            let deleted = self.expire_some().await.unwrap_or(0);
-            longest = if deleted < EXPIRY_BATCH {
-                EXPIRY_PAUSE
-            } else {
-                SHORT_EXPIRY_PAUSE
-            };
+        };
+        tokio::select! {
+            () = expiring => {}
+            () = stop.cancelled() => {}
         }
     }
 
