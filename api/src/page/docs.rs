@@ -9,6 +9,8 @@ use super::shape::{Document, prose, values};
 const SCRIPT: &str = include_str!("try.js");
 /// Where the service is in the examples; the script puts the page's own origin in its place.
 const ORIGIN: &str = "http://localhost:8080";
+/// What every error is. It has the same shape everywhere, and only its type tells something.
+const PROBLEM: &str = "application/problem+json";
 /// The methods of an operation, in the order of the page.
 const METHODS: [&str; 4] = ["get", "head", "put", "post"];
 
@@ -141,7 +143,7 @@ impl Operation<'_> {
                 div { (self.document.shape(schema)) }
                 @for (name, example) in self.examples() {
                     @if let Some(name) = name { p.quiet { (name) } }
-                    pre { code { (example) } }
+                    pre { code { (pretty(example)) } }
                 }
             }
         }
@@ -178,13 +180,15 @@ impl Operation<'_> {
                 p.quiet { code { (name) } ": " (prose(string(self.document.resolve(header), "description"))) }
             }
             @for (media_type, body) in bodies.into_iter().flatten() {
-                details {
+                @if media_type == PROBLEM {
+                    p { "A problem: " (problems(body)) }
+                } @else { details {
                     summary { code { (media_type) } }
                     (self.document.shape(&body["schema"]))
                     @if let Some(example) = body.get("example") {
                         pre { code { (pretty(example)) } }
                     }
-                }
+                } }
             }
         }
     }
@@ -203,7 +207,7 @@ impl Operation<'_> {
                     }
                 }
                 @if let Some((_name, example)) = self.examples().first() {
-                    label { "Body" textarea name="body" data-in="body" spellcheck="false" { (example) } }
+                    label { "Body" textarea name="body" data-in="body" spellcheck="false" { (pretty(example)) } }
                 }
                 button { "Send" }
                 output aria-live="polite" {}
@@ -220,8 +224,8 @@ impl Operation<'_> {
         let examples = self.examples();
         let options = match (self.method, examples.first()) {
             ("head", _) => "-I".to_owned(),
-            ("put", Some((_name, body))) => format!("-i -X PUT -d '{}'", on_one_line(body)),
-            (_, Some((_name, body))) => format!("-i -d '{}'", on_one_line(body)),
+            ("put", Some((_name, body))) => format!("-i -X PUT -d '{body}'"),
+            (_, Some((_name, body))) => format!("-i -d '{body}'"),
             ("post", None) => "-i -X POST".to_owned(),
             _ => "-i".to_owned(),
         };
@@ -234,17 +238,30 @@ impl Operation<'_> {
     }
 
     /// Returns the examples of a body, with their names if they have any.
-    fn examples(&self) -> Vec<(Option<&str>, String)> {
+    fn examples(&self) -> Vec<(Option<&str>, &Value)> {
         let Some(request) = self.request() else {
             return Vec::new();
         };
         if let Some(example) = request.get("example") {
-            return vec![(None, pretty(example))];
+            return vec![(None, example)];
         }
         let several = request.get("examples").and_then(Value::as_object);
         let each = several.into_iter().flat_map(Map::values);
-        each.map(|it| (Some(string(it, "summary")), pretty(&it["value"])))
+        each.map(|it| (Some(string(it, "summary")), &it["value"]))
             .collect()
+    }
+}
+
+/// Names the kinds of problem that a body may be, each with its page.
+fn problems(body: &Value) -> Markup {
+    let kind = body.pointer("/schema/properties/type");
+    let kinds = kind.map(|it| values(it, "enum").chain(it.get("const")));
+    let paths = kinds.into_iter().flatten().filter_map(Value::as_str);
+    html! {
+        @for (index, path) in paths.enumerate() {
+            @if index > 0 { ", " }
+            a href=(path) { (path.trim_start_matches("/problems/")) }
+        }
     }
 }
 
@@ -267,8 +284,4 @@ fn example_of(parameter: &Value) -> String {
 fn pretty(value: &Value) -> String {
     // A value that has been JSON becomes JSON again.
     serde_json::to_string_pretty(value).unwrap_or_default()
-}
-
-fn on_one_line(json: &str) -> String {
-    json.lines().map(str::trim_start).collect()
 }

@@ -40,6 +40,7 @@ for (const form of document.querySelectorAll("form")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const shown = document.createElement("pre");
+    shown.tabIndex = 0; // So that the keyboard can scroll it.
     try {
       shown.textContent = await send(form);
     } catch (error) {
