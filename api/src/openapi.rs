@@ -8,6 +8,8 @@
 //! - `x-on-every-operation` is a response that the edge may give to every request, `but` to those of
 //!   one tag, unless the operation has its own of that `status`.
 //! - `x-problem` has what is particular to the problem in a response.
+//!
+//! What is true for a day only is filled in when somebody asks.
 
 #![expect(
     clippy::indexing_slicing,
@@ -16,12 +18,15 @@
 
 use std::collections::BTreeSet;
 
+use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::problem::Kind;
 
 const SOURCE: &str = include_str!("../openapi.json");
+/// Stands in the document where [`before`] belongs.
+const A_DAY_BEFORE_TODAY: &str = "{a day before today}";
 
 /// Returns the document of an instance with these settings.
 ///
@@ -54,6 +59,30 @@ pub(crate) fn document(config: &Config) -> Result<Value, serde_json::Error> {
     complete(&mut document["components"]["responses"], &headers);
     while leave_out_unused(&mut document) {}
     Ok(document)
+}
+
+/// Fills in what is true today only. `text` is the document, or a page that was made of it.
+pub(crate) fn on(today: Date, text: &str) -> String {
+    text.replace(A_DAY_BEFORE_TODAY, &before(today))
+}
+
+/// Returns the pattern of the dates before this one. Dates are in the order of their digits, so one is
+/// earlier if it is the same up to a digit, and that digit is lower. That it is a day of the calendar
+/// is left to the format.
+fn before(today: Date) -> String {
+    let text = today.to_string();
+    let earlier = text.char_indices().filter_map(|(place, digit)| {
+        let lower = digit.to_digit(10)?.checked_sub(1)?;
+        let (same, rest) = text.split_at_checked(place)?;
+        let any: String = rest
+            .chars()
+            .skip(1)
+            .map(|it| if it == '-' { "-" } else { "[0-9]" })
+            .collect();
+        Some(format!("{same}[0-{lower}]{any}"))
+    });
+    let earlier: Vec<String> = earlier.collect();
+    format!("^(?!0000)(?:{})$", earlier.join("|"))
 }
 
 /// Returns the settings that the source may ask for.
@@ -284,13 +313,7 @@ mod tests {
         let users_only = document(&with(&[("API_SURFACES", "users")]))
             .unwrap()
             .to_string();
-        for word in [
-            "Member",
-            "Beer",
-            "Greeting",
-            "hello/{",
-            "Cursor\":{\"name\":\"members",
-        ] {
+        for word in ["Member", "Beer", "Greeting", "hello/{", "seed"] {
             assert!(!users_only.contains(word), "{word}");
         }
         assert!(users_only.contains("\"NewUser\""));
@@ -358,6 +381,23 @@ mod tests {
         assert!(
             examples.contains(Kind::EmailTaken.describe().2),
             "{examples:?}"
+        );
+    }
+
+    #[test]
+    fn a_date_of_birth_is_before_today_in_the_document_too() {
+        let today = jiff::civil::date(2026, 3, 1);
+        let text = document(&with(&[])).unwrap().to_string();
+        let document: Value = serde_json::from_str(&on(today, &text)).unwrap();
+        let born = &document["components"]["schemas"]["Birth"]["properties"]["dateOfBirth"];
+        assert_eq!(born["format"], "date");
+        assert_eq!(
+            born["pattern"],
+            "^(?!0000)(?:[0-1][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]\
+             |20[0-1][0-9]-[0-9][0-9]-[0-9][0-9]\
+             |202[0-5]-[0-9][0-9]-[0-9][0-9]\
+             |2026-0[0-2]-[0-9][0-9]\
+             |2026-03-0[0-0])$"
         );
     }
 

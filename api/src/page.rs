@@ -8,12 +8,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use jiff::civil::Date;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::docs::docs;
 pub(crate) use self::home::home;
+use crate::openapi;
 
 const STYLE: &str = include_str!("page/style.css");
 /// A page without one would make browsers ask for `/favicon.ico`.
@@ -23,7 +24,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// A page, with the policy that it is shown under.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    html: Bytes,
+    html: String,
     policy: HeaderValue,
 }
 
@@ -59,10 +60,18 @@ impl Page {
             },
         );
         Self {
-            html: page.into_string().into(),
+            html: page.into_string(),
             // Base 64 is ASCII, and so is the rest.
             policy: HeaderValue::try_from(policy)
                 .unwrap_or_else(|_never| HeaderValue::from_static("default-src 'none'")),
+        }
+    }
+
+    /// Returns the page as it is on one day.
+    pub(crate) fn on(&self, today: Date) -> Self {
+        Self {
+            html: openapi::on(today, &self.html),
+            policy: self.policy.clone(),
         }
     }
 }

@@ -73,7 +73,7 @@ pub const TABLE: &[Route] = &[
     post("/seed", BEERS, |it| on(it, beers::seed)),
     get("/hello/{username}", HELLO, |it| on(it, hello::get)),
     put("/hello/{username}", HELLO, |it| on(it, hello::put)),
-    get("/openapi.json", ALWAYS, |it| on(it, about::openapi)),
+    get("/openapi.json", ALWAYS, |it| on(it, about::document)),
     get("/docs", ALWAYS, |it| on(it, about::docs)),
     get("/info", ALWAYS, |it| on(it, about::info)),
     get("/livez", ALWAYS, |it| on(it, health::live)),

@@ -33,7 +33,7 @@ async function send(form) {
   const answer = await fetch(query.size ? `${path}?${query}` : path, options);
   const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}`);
   const body = await answer.text();
-  return `${answer.status} ${answer.statusText}\n${headers.join("\n")}\n\n${body}`;
+  return `${answer.status} ${answer.statusText}\n\n${body}\n\n${headers.join("\n")}`;
 }
 
 for (const form of document.querySelectorAll("form")) {

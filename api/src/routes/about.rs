@@ -1,7 +1,6 @@
 //! `/openapi.json`, `/docs` and `/info`: what this instance is and what it can do.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -16,10 +15,11 @@ use crate::domain::LeapDay;
 use crate::openapi;
 use crate::page::{self, Page};
 
-/// What the service says of itself. It follows from the settings, and so is written once.
+/// What the service says of itself. It follows from the settings, and so is written once; only what
+/// is true for a day is filled in later.
 #[derive(Debug)]
 pub(crate) struct About {
-    document: Bytes,
+    document: String,
     docs: Page,
     home: Page,
 }
@@ -54,7 +54,7 @@ impl About {
         let document: Value = openapi::document(config)?;
         let surfaces: Vec<&str> = config.surfaces.iter().map(|it| it.name()).collect();
         Ok(Self {
-            document: serde_json::to_vec(&document)?.into(),
+            document: serde_json::to_string(&document)?,
             docs: page::docs(&document),
             home: page::home(&config.company.name, &surfaces),
         })
@@ -67,14 +67,14 @@ impl About {
 }
 
 /// Returns the OpenAPI document.
-pub(super) async fn openapi(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn document(State(app): State<App>) -> impl IntoResponse {
     let json = (header::CONTENT_TYPE, "application/json");
-    ([json], app.about.document.clone())
+    ([json], openapi::on(today(&app.hello), &app.about.document))
 }
 
 /// Returns the same as a page.
 pub(super) async fn docs(State(app): State<App>) -> Page {
-    app.about.docs.clone()
+    app.about.docs.on(today(&app.hello))
 }
 
 /// Returns what this instance is.
