@@ -14,6 +14,7 @@ mod beers;
 mod collector;
 mod commands;
 mod configuration;
+mod contract;
 mod failover;
 mod health;
 mod hello;

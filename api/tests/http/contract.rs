@@ -1,0 +1,78 @@
+//! The document against the program: what it allows and what it forbids is sent, and every answer has
+//! to be one that it describes.
+
+use std::process::Command;
+
+use crate::postgres::Server;
+use crate::program::Program;
+use crate::python;
+
+/// Chosen once. What it finds with another is found again with that one.
+const SEED: &str = "20261121";
+
+/// Sends what schemathesis makes of the document, and returns how many requests it made up.
+fn attack(program: &Program, arguments: &[&str]) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/openapi.json", program.address);
+    let run = Command::new(python::program("schemathesis"))
+        .args(["run", &url, "--seed", SEED, "--checks", "all", "--no-color"])
+        .args(["--continue-on-failure"])
+        .args(arguments)
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    eprintln!("{said}");
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+
+    let series = program.get("/metrics").body;
+    assert!(!series.contains("status=\"500\""), "{series}");
+    let (generated, _) = said.split_once(" generated").unwrap();
+    let (_, count) = generated.rsplit_once(' ').unwrap();
+    count.parse().unwrap()
+}
+
+#[test]
+fn nothing_is_answered_that_the_document_does_not_say() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+
+    let requests = attack(&program, &["--max-examples", "50"]);
+    assert!(requests > 1000, "{requests}");
+}
+
+#[test]
+fn the_document_is_as_true_under_other_settings() {
+    let server = Server::primary();
+    let settings = [
+        ("API_SURFACES", "hello,members,beers"),
+        ("MEMBERS_KEYS", "lower"),
+        ("VALIDATION_STATUS", "422"),
+        ("LIST_MAX", "3"),
+        ("COMPANY_NAME", "Bäckerei \"Söhne\""),
+    ];
+    let program = Program::before(&[&server], &settings);
+
+    let requests = attack(&program, &["--max-examples", "10"]);
+    assert!(requests > 300, "{requests}");
+}
+
+#[test]
+fn without_a_database_every_answer_is_one_of_the_document_too() {
+    let settings = [("REQUEST_TIMEOUT", "20ms"), ("API_SURFACES", "users,beers")];
+    let program = Program::without_database(&settings);
+
+    // That a 503 is no success is known.
+    let exempt = "not_a_server_error,positive_data_acceptance";
+    let arguments = ["--exclude-checks", exempt, "--phases", "examples,coverage"];
+    let requests = attack(&program, &arguments);
+    assert!(requests > 100, "{requests}");
+    assert!(
+        program.metric("http_requests_total{method=\"POST\",route=\"/users\",status=\"503\"}")
+            > Some(0.0)
+    );
+}
