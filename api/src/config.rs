@@ -376,6 +376,7 @@ mod tests {
             "TRUSTED_PROXIES",
             "RATE_LIMIT_RPS",
             "MAX_INFLIGHT",
+            "MAX_CONNECTIONS",
             "OTEL_TRACES_SAMPLER",
             "OTEL_TRACES_SAMPLER_ARG",
             "OTEL_EXPORTER_OTLP_ENDPOINT",

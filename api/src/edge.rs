@@ -106,6 +106,8 @@ impl Edge {
 pub(crate) struct Arrival {
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    /// Whether it found no room but in the reserve, which is for probes.
+    pub(crate) is_spare: bool,
 }
 
 /// One request that is being worked on, counted until it is dropped.
@@ -156,6 +158,7 @@ impl<'a> Exchange<'a> {
         let headers = request.headers();
         let nowhere = Arrival {
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            is_spare: false,
         };
         let arrival = *request.extensions().get().unwrap_or(&nowhere);
         Self {
@@ -175,10 +178,7 @@ impl<'a> Exchange<'a> {
     fn refuse(&self, request: &Request) -> Option<Problem> {
         let uri_length = self.uri.path().len() + self.uri.query().map_or(0, str::len);
         if uri_length > LONGEST_URI_BYTES {
-            return Some(Problem::new(
-                Kind::UriTooLong,
-                format!("path and query must not be longer than {LONGEST_URI_BYTES} bytes"),
-            ));
+            return Some(uri_too_long());
         }
         let headers = request.headers();
         let length: usize = headers
@@ -196,6 +196,9 @@ impl<'a> Exchange<'a> {
         }
         if NEVER_REFUSED.contains(&self.route.template()) {
             return None;
+        }
+        if self.arrival.is_spare {
+            return Some(no_room());
         }
         if let Some(limit) = &self.app.edge.rate_limit
             && let Err(wait) = limit.take(self.client.address, self.began)
@@ -237,8 +240,10 @@ impl<'a> Exchange<'a> {
         problem: Option<&Problem>,
         trace_id: Option<&str>,
     ) {
-        // What a caller did wrong is the caller's to log.
-        let is_ours = status.is_server_error();
+        // What a caller did wrong is the caller's to log. That there was no room is counted: a line
+        // for each would be more work than the answer.
+        let was_shed = problem.is_some_and(|it| it.kind() == Kind::Overloaded);
+        let is_ours = status.is_server_error() && !was_shed;
         if !is_ours && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
@@ -309,6 +314,7 @@ impl<'a> Exchange<'a> {
 
     fn write_headers(self, response: &mut Response) {
         let closes = self.app.draining.is_cancelled()
+            || self.arrival.is_spare
             // What is left of the body would have to be read before another request.
             || matches!(
                 response.status(),
@@ -345,7 +351,35 @@ fn has_wrong_host(request: &Request) -> bool {
     }
 }
 
-fn header_fields_too_large() -> Problem {
+/// Returns the answer to what never became a request.
+pub(crate) fn turn_away(app: &App, arrival: Arrival, why: Problem) -> Response {
+    // Nobody knows what it asked for, or whether it asked for anything.
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = Method::from_bytes(b"-").unwrap_or_default();
+    *request.uri_mut() = Uri::from_static("*");
+    request.extensions_mut().insert(arrival);
+    let mut response = Exchange::begin(app, &request).end(why.into_response());
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+/// What is said to a connection beyond those that there may be.
+pub(crate) fn no_room() -> Problem {
+    Problem::new(
+        Kind::Overloaded,
+        "there are too many connections; try again in a moment",
+    )
+}
+
+pub(crate) fn uri_too_long() -> Problem {
+    Problem::new(
+        Kind::UriTooLong,
+        format!("path and query must not be longer than {LONGEST_URI_BYTES} bytes"),
+    )
+}
+
+pub(crate) fn header_fields_too_large() -> Problem {
     Problem::new(
         Kind::HeaderFieldsTooLarge,
         format!(

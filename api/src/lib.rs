@@ -39,6 +39,7 @@ use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::routes::About;
+use crate::serve::{Places, Server};
 use crate::shutdown::{Haste, Signals};
 use crate::store::{SchemaError, Store};
 use crate::trace::Traces;
@@ -124,22 +125,22 @@ impl Listeners {
     /// # Errors
     ///
     /// [`Failure::Listen`], with the address.
-    pub async fn bind(config: &Config) -> Result<Self, Failure> {
+    pub fn bind(config: &Config) -> Result<Self, Failure> {
         let mut service = Vec::new();
         for address in &config.listen {
-            service.push(bind(*address).await?);
+            service.push(bind(*address)?);
         }
         let metrics = match config.metrics_listen {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(bind(address)?),
             None => None,
         };
         Ok(Self { service, metrics })
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let failed = |source| Failure::Listen { address, source };
-    TcpListener::bind(address).await.map_err(failed)
+    serve::listen(address).map_err(failed)
 }
 
 /// Serves until a signal asks to stop, and then finishes what is under way.
@@ -156,6 +157,7 @@ pub async fn run(
     let about = About::new(&config)?;
     let metrics = Metrics::new()?;
     let ready_grace = config.database.ready_grace;
+    let most_connections = serve::room_for(config.edge.max_connections, config.database.pool_max);
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
     let traces = Traces::start(config.traces, &metrics, &tasks).map_err(Failure::CollectorTls)?;
@@ -176,7 +178,8 @@ pub async fn run(
         draining: CancellationToken::new(),
     }));
     let serving = Tasks::new();
-    serve(&app, listeners, &serving);
+    let places = Places::new(most_connections, app.metrics.clone());
+    serve(&app, listeners, &places, &serving);
 
     let preparing = async {
         store.prepare_schema().await?;
@@ -227,7 +230,7 @@ pub async fn migrate(
     Ok(())
 }
 
-fn serve(app: &App, listeners: Listeners, serving: &Tasks) {
+fn serve(app: &App, listeners: Listeners, places: &Arc<Places>, serving: &Tasks) {
     let router = routes::all(app, listeners.metrics.is_some());
     let service = listeners.service.into_iter().map(|it| (it, router.clone()));
     let metrics = listeners.metrics.map(|it| (it, routes::metrics(app)));
@@ -235,9 +238,12 @@ fn serve(app: &App, listeners: Listeners, serving: &Tasks) {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }
-        let tasks = serving.clone();
-        serving.start("listener", |stop| {
-            serve::accept(listener, router, tasks, stop)
-        });
+        let server = Server {
+            app: app.clone(),
+            router,
+            places: Arc::clone(places),
+            tasks: serving.clone(),
+        };
+        serving.start("listener", |stop| server.accept(listener, stop));
     }
 }

@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let signals = Signals::install().map_err(Failure::Signals)?;
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config)?;
     api::run(config, listeners, signals, Tasks::new()).await
 }
 

@@ -21,6 +21,12 @@ pub struct Metrics {
     pub http_request_duration: HistogramVec,
     /// Requests that are being worked on.
     pub http_requests_in_flight: IntGauge,
+    /// Connections from clients.
+    pub http_connections: IntGauge,
+    /// Connections that were refused before they asked for anything.
+    pub http_connections_refused: IntCounter,
+    /// Silent connections that were ended because others needed their place.
+    pub http_connections_displaced: IntCounter,
     /// Spans that ended, by what became of them.
     pub trace_spans: IntCounterVec,
     /// Connections of the pool, idle or lent.
@@ -62,6 +68,15 @@ impl Metrics {
             http_requests_in_flight: IntGauge::new(
                 "http_requests_in_flight",
                 "Requests being worked on",
+            )?,
+            http_connections: IntGauge::new("http_connections", "Connections from clients")?,
+            http_connections_refused: IntCounter::new(
+                "http_connections_refused_total",
+                "Connections refused before they asked for anything",
+            )?,
+            http_connections_displaced: IntCounter::new(
+                "http_connections_displaced_total",
+                "Silent connections ended because others needed their place",
             )?,
             trace_spans: IntCounterVec::new(
                 Opts::new("trace_spans_total", "Spans that ended"),
@@ -112,11 +127,14 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1.0);
-        let all: [Box<dyn prometheus::core::Collector>; 13] = [
+        let all: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(build),
             Box::new(self.http_requests.clone()),
             Box::new(self.http_request_duration.clone()),
             Box::new(self.http_requests_in_flight.clone()),
+            Box::new(self.http_connections.clone()),
+            Box::new(self.http_connections_refused.clone()),
+            Box::new(self.http_connections_displaced.clone()),
             Box::new(self.trace_spans.clone()),
             Box::new(self.db_pool_connections.clone()),
             Box::new(self.db_pool_wait.clone()),

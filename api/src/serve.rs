@@ -1,10 +1,14 @@
-//! Connections from clients: accepted here, given a time for each request's head, and ended in peace.
+//! Connections from clients: accepted here, given a place, and ended in peace.
+
+mod descriptors;
+mod places;
+mod progress;
+mod refusal;
+mod wire;
 
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,170 +16,167 @@ use axum::body::Body;
 use ha_runtime::shutdown::Tasks;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{self, Instant, Sleep};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+pub(crate) use self::descriptors::room_for;
+use self::places::Place;
+pub(crate) use self::places::Places;
+use self::wire::{End, Wire};
+use crate::App;
 use crate::edge::Arrival;
 
-/// How long the head of a request may take, from its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may wait for its next request: longer than the 60 s of a load balancer,
-/// which would otherwise send a request into a connection that is being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Above our own limits, so that a request slightly too large is still told why.
-const MOST_HEADERS: usize = 256;
+/// Above our own limits, so that a request slightly too large is answered as a request.
 const LONGEST_HEAD_BYTES: usize = 64 * 1024;
 /// The pause after a connection could not be accepted: most often file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until told to stop. Each is a task of `tasks`, and ends once the request that
-/// is on it then has been answered.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    router: Router,
-    tasks: Tasks,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+/// The connections that the system accepts on its own while we are busy: what comes when a balancer
+/// opens all of its own at once. The system may allow fewer; more than there are wait for a second.
+const BACKLOG: u32 = 4096;
+
+/// Listens on one address.
+///
+/// # Errors
+///
+/// When the address is taken, or not ours to take.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections on one address.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) app: App,
+    pub(crate) router: Router,
+    pub(crate) places: Arc<Places>,
+    /// Each connection is one of these, and ends once the request that is on it has been answered.
+    pub(crate) tasks: Tasks,
+}
+
+impl Server {
+    /// Accepts connections until told to stop. Those that the system has accepted by then are served.
+    pub(crate) async fn accept(self, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let accepting = async {
+                self.places.calm().await;
+                listener.accept().await
+            };
+            let accepted = tokio::select! {
+                accepted = accepting => accepted,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.welcome(stream, peer),
+                Err(error) => {
+                    warn!(%error, "a connection could not be accepted");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        let Ok(listener) = listener.into_std() else {
+            return;
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let arrival = Arrival { peer: peer.ip() };
-                let router = router.clone();
-                tasks.start("http connection", |stop| {
-                    converse(stream, arrival, router, stop)
-                });
-            }
-            Err(error) => {
-                warn!(%error, "a connection could not be accepted");
-                time::sleep(ACCEPT_PAUSE).await;
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).map(|()| stream);
+            if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                self.welcome(stream, peer);
             }
         }
     }
-}
 
-async fn converse(stream: TcpStream, arrival: Arrival, router: Router, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "a connection ended before it began");
-        return;
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        let place = self.places.take();
+        let arrival = Arrival {
+            peer: peer.ip(),
+            is_spare: place.as_ref().is_none_or(|it| it.progress().is_spare),
+        };
+        let Some(place) = place else {
+            refusal::at_the_door(&self.app, &stream, arrival);
+            return;
+        };
+        let server = self.clone();
+        self.tasks.start("http connection", |stop| {
+            server.converse(stream, arrival, place, stop)
+        });
     }
-    let working = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Patient::new(stream, Arc::clone(&working)));
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        working.store(true, Ordering::Relaxed);
-        let working = Arc::clone(&working);
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(arrival);
-        let answering = router.clone().call(request);
-        async move {
-            let answer = answering.await;
-            working.store(false, Ordering::Relaxed);
-            answer
+
+    async fn converse(
+        self,
+        stream: TcpStream,
+        arrival: Arrival,
+        place: Place,
+        stop: CancellationToken,
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection ended before it began");
+            return;
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Whoever has said everything may close that side, and is answered all the same.
-        .half_close(true)
-        .header_read_timeout(IDLE_TIMEOUT)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(LONGEST_HEAD_BYTES)
-        .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        let progress = place.progress();
+        let mut wire = TokioIo::new(Wire::new(stream, Arc::clone(progress)));
+        let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
+            progress.works();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(arrival);
+            let answering = self.router.clone().call(request);
+            async move {
+                let answer = answering.await;
+                progress.answers();
+                answer
+            }
+        });
+        let mut connection = http1::Builder::new()
+            .header_read_timeout(None)
+            // Whoever has said everything may close that side, and is answered all the same.
+            .half_close(true)
+            .max_buf_size(LONGEST_HEAD_BYTES)
+            .serve_connection(&mut wire, service);
+        let told = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = progress.unwanted() => {}
+            }
+        };
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = told => {
+                progress.close_soon();
+                (&mut connection).await
+            }
+        };
+        let rest = connection.into_parts().read_buf;
+        if let Err(error) = &ended {
+            debug!(%error, "http connection ended");
         }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "http connection ended");
-    }
-}
-
-/// A connection that is patient between requests, and less so within the head of one. hyper has one
-/// time for both.
-struct Patient {
-    stream: TcpStream,
-    /// Whether a request is being worked on; its body has a time of its own.
-    working: Arc<AtomicBool>,
-    /// Whether bytes have come since the last request was answered.
-    within_head: bool,
-    patience: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patient {
-    fn new(stream: TcpStream, working: Arc<AtomicBool>) -> Self {
-        Self {
-            stream,
-            working,
-            within_head: false,
-            patience: None,
+        let wire = wire.into_inner();
+        let (end, why) = (wire.end(), refusal::of(&wire, &ended, &rest));
+        let mut stream = wire.into_stream();
+        if let Some(why) = why {
+            if arrival.is_spare {
+                self.app.metrics.http_connections_refused.inc();
+            }
+            refusal::send(&self.app, &mut stream, arrival, why).await;
+        } else if end == Some(End::ByClient) {
+            return;
+        } else if end == Some(End::Unread) {
+            // What the client does not read need not be kept for it.
+            stream.set_zero_linger().ok();
+            return;
         }
-    }
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.working.load(Ordering::Relaxed) {
-            this.within_head = false;
-            this.patience = None;
+        if arrival.is_spare || progress.is_unwanted() {
+            refusal::hang_up(&stream);
+        } else {
+            refusal::part(stream).await;
         }
-        let filled = buffer.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            let is_new = buffer.filled().len() > filled;
-            this.within_head |= is_new && !this.working.load(Ordering::Relaxed);
-            return Poll::Ready(read);
-        }
-        if !this.within_head {
-            return Poll::Pending;
-        }
-        let new = || Box::pin(time::sleep_until(Instant::now() + HEAD_TIMEOUT));
-        ready!(this.patience.get_or_insert_with(new).as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

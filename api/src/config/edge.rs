@@ -6,6 +6,10 @@ use ipnet::IpNet;
 
 use super::environment::{Environment, Unusable};
 
+/// Four idle connections for each request that is worked on, by default: a load balancer keeps about
+/// as many. At 10 to 20 kB each they take 40 MB at most.
+const MAX_CONNECTIONS: usize = 2048;
+
 /// What is asked of every request and every connection.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -15,6 +19,8 @@ pub struct Edge {
     pub rate_limit: Option<u32>,
     /// The most requests that are worked on at once.
     pub max_inflight: usize,
+    /// The most connections that are open at once.
+    pub max_connections: usize,
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Edge, Unusable> {
@@ -39,6 +45,12 @@ pub(super) fn read(environment: &Environment) -> Result<Edge, Unusable> {
             512,
             "a number of requests from 1 to 100000",
             |text| text.parse().ok().filter(|it| (1..=100_000).contains(it)),
+        )?,
+        max_connections: environment.parsed(
+            &["MAX_CONNECTIONS"],
+            MAX_CONNECTIONS,
+            "a number of connections from 1 to 1000000",
+            |text| text.parse().ok().filter(|it| (1..=1_000_000).contains(it)),
         )?,
     })
 }

@@ -1,6 +1,6 @@
 //! How much may be asked: of one client, and of all at once.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use crate::postgres::eventually;
 use crate::program::{Program, read_answer};
@@ -43,14 +43,19 @@ fn without_a_limit_nobody_is_refused() {
 #[test]
 fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
     let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
-    let head = b"PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n";
     let mut waiting: Vec<_> = (0..2).map(|_| program.connect()).collect();
     for stream in &mut waiting {
-        stream.write_all(head).unwrap();
+        stream
+            .write_all(b"PUT /hello/John HTTP/1.1\r\nHost: a\r\n")
+            .unwrap();
+        stream
+            .write_all(b"Content-Length: 40\r\nExpect: 100-continue\r\n\r\n")
+            .unwrap();
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
-    eventually("both are being worked on", || {
-        program.metric("http_requests_in_flight") == Some(3.0)
-    });
+    assert_eq!(program.metric("http_requests_in_flight"), Some(3.0));
 
     let refused = program.get("/nowhere");
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));

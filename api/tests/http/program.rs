@@ -33,12 +33,16 @@ impl Program {
     /// Starts the program with the settings given and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let mut program = Self::spawn(settings);
-        eventually("the program listens", || {
-            let ended = program.process.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended: {}", program.log());
-            TcpStream::connect(program.address).is_ok()
-        });
+        program.wait_until_listening();
         program
+    }
+
+    pub(crate) fn wait_until_listening(&mut self) {
+        eventually("the program listens", || {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {}", self.log());
+            TcpStream::connect(self.address).is_ok()
+        });
     }
 
     /// Starts it before these servers as production does, and waits until it is ready: the schema is
@@ -73,9 +77,20 @@ impl Program {
             ("PGHOST", "127.0.0.1"),
             ("PGPORT", &port),
             ("REQUEST_TIMEOUT", "300ms"),
+            ("DB_STARTUP_TIMEOUT", "10m"),
         ];
         all.extend_from_slice(settings);
         Self::start(&all)
+    }
+
+    /// Starts it before no server, with so many files that it may open.
+    pub(crate) fn under_limit(files: u32, settings: &[(&str, &str)]) -> Self {
+        let limit = format!("--nofile={files}:{files}");
+        let mut all = vec![("PGHOST", "127.0.0.1"), ("DB_STARTUP_TIMEOUT", "10m")];
+        all.extend_from_slice(settings);
+        let mut program = Self::spawn_by(&["/usr/bin/prlimit", &limit, "--"], &all);
+        program.wait_until_listening();
+        program
     }
 
     /// Starts the program and waits for nothing.
@@ -85,11 +100,24 @@ impl Program {
 
     /// Starts the program with these arguments and waits for nothing.
     pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
+        let program = env!("CARGO_BIN_EXE_api");
+        let line: Vec<&str> = [program].iter().chain(args).copied().collect();
+        Self::run_line(&line, settings)
+    }
+
+    /// Starts the program by way of another, which these words name.
+    pub(crate) fn spawn_by(words: &[&str], settings: &[(&str, &str)]) -> Self {
+        let program = env!("CARGO_BIN_EXE_api");
+        let line: Vec<&str> = words.iter().copied().chain([program]).collect();
+        Self::run_line(&line, settings)
+    }
+
+    fn run_line(line: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_api"))
-            .args(args)
+        let process = Command::new(line[0])
+            .args(&line[1..])
             .env_clear()
             .env("LISTEN", address.to_string())
             .env("SHUTDOWN_DELAY", "0")
@@ -104,6 +132,18 @@ impl Program {
             address,
             process,
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Returns how much memory the program has.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() * 1024
     }
 
     /// Returns what the program has logged.

@@ -167,7 +167,7 @@ fn a_collector_that_is_away_or_silent_is_not_waited_for() {
             pipelined(&mut stream, 100);
         }
         assert!(
-            began.elapsed() < Duration::from_secs(5),
+            began.elapsed() < Duration::from_secs(15),
             "{:?}",
             began.elapsed()
         );
@@ -188,11 +188,11 @@ fn pipelined(stream: &mut std::net::TcpStream, count: usize) {
     use std::io::{Read as _, Write as _};
     let one = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
     stream.write_all(one.repeat(count).as_bytes()).unwrap();
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    let body = b"{\"status\":\"ok\"}";
-    while text.windows(body.len()).filter(|it| it == body).count() < count {
+    let (mut answered, mut buffer) = (0, [0; 4096]);
+    while answered < count {
         let length = stream.read(&mut buffer).unwrap();
         assert_ne!(length, 0);
-        text.extend_from_slice(&buffer[..length]);
+        // No header has a brace, and each body ends with one.
+        answered += buffer[..length].split(|it| *it == b'}').count() - 1;
     }
 }

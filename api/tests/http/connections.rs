@@ -1,0 +1,163 @@
+//! How many connections there may be, and what the others hear.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::postgres::eventually;
+use crate::program::{Program, read_answer};
+
+/// The places in reserve.
+const RESERVE: usize = 32;
+
+fn ask(stream: &mut TcpStream, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+}
+
+/// Opens so many connections that stay. One that came before another had quite gone is on a place of
+/// the reserve, which is known by the answer, and another is opened for it.
+fn hold(program: &Program, count: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        let mut stream = program.connect();
+        ask(&mut stream, "/livez");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{\"status\":\"ok\"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend_from_slice(&byte);
+        }
+        if !String::from_utf8(answer)
+            .unwrap()
+            .contains("connection: close")
+        {
+            held.push(stream);
+        }
+    }
+    held
+}
+
+#[test]
+fn beyond_the_limit_probes_are_answered_and_others_refused() {
+    let program = Program::without_database(&[("MAX_CONNECTIONS", "4")]);
+    let mut held = hold(&program, 4);
+
+    for path in ["/livez", "/healthz", "/-/health", "/metrics"] {
+        let answer = program.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("connection"), "close");
+    }
+    let refused = program.get("/nowhere");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.header("connection"), "close");
+    assert_eq!(refused.json()["type"], "/problems/overloaded");
+    // Who says nothing hears the same, soon.
+    let refused = read_answer(&mut program.connect());
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.header("connection"), "close");
+    assert_eq!(refused.header("x-company-name"), "My Company");
+
+    // Who has a place keeps it.
+    ask(&mut held[0], "/nowhere");
+    let mut status = [0; 12];
+    held[0].read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 404");
+    held.pop();
+    eventually("there is room again", || {
+        program.get("/nowhere").status == 404
+    });
+}
+
+#[test]
+fn who_is_silent_for_long_makes_way() {
+    let program = Program::without_database(&[("MAX_CONNECTIONS", "2")]);
+    let mut silent = hold(&program, 2);
+    assert_eq!(program.get("/nowhere").status, 503);
+
+    eventually("a newcomer is let in", || {
+        program.get("/nowhere").status == 404
+    });
+    let mut nothing = Vec::new();
+    silent[0].read_to_end(&mut nothing).unwrap();
+    assert_eq!(nothing, b"");
+    assert!(program.metric("http_connections_displaced_total") >= Some(1.0));
+}
+
+#[test]
+fn all_of_the_reserve_at_work_is_refused_unheard() {
+    let program = Program::without_database(&[("MAX_CONNECTIONS", "1")]);
+    let _first = hold(&program, 1);
+    let waiting: Vec<_> = (0..3 * RESERVE).map(|_| program.connect()).collect();
+
+    for mut stream in waiting {
+        let answer = read_answer(&mut stream);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    }
+    eventually("all have been counted", || {
+        program.metric("http_connections_refused_total") >= Some(3.0 * 32.0)
+    });
+    assert_eq!(program.get("/livez").status, 200);
+}
+
+/// Ten thousand who come and say nothing.
+#[test]
+fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let many = usize::try_from(hard)
+        .unwrap()
+        .saturating_sub(100)
+        .min(10_000);
+    let program = Program::without_database(&[]);
+    let probe = || {
+        let mut stream = program.connect();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        ask(&mut stream, "/livez");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    };
+
+    let mut crowd = Vec::new();
+    for number in 0..many {
+        crowd.push(program.connect());
+        if number % 500 == 0 {
+            probe();
+        }
+    }
+    assert!(program.metric("http_connections").unwrap() <= 2048.0 + 32.0 + 256.0);
+    let resident = program.resident_bytes();
+    assert!(resident < 128 << 20, "{resident}");
+    eprintln!("{many} connections, {resident} bytes resident");
+    if many > 3_000 {
+        assert!(program.metric("http_connections_refused_total") > Some(0.0));
+    }
+
+    // Half a minute later those who stay silent have made way for whoever asks.
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
+    assert!(descriptors.count() < 2_400);
+    eventually("others are answered", || {
+        program.request("GET", "/problems", &[], "").status == 200
+    });
+    probe();
+}
+
+#[test]
+fn fewer_files_mean_fewer_connections_and_a_warning() {
+    let program = Program::under_limit(300, &[("MAX_CONNECTIONS", "1000")]);
+    let _crowd: Vec<_> = (0..400).map(|_| program.connect()).collect();
+
+    assert_eq!(program.get("/livez").status, 200);
+    let log = program.log();
+    assert!(
+        log.contains("fewer connections fit than `MAX_CONNECTIONS`"),
+        "{log}"
+    );
+    assert!(!log.contains("could not be accepted"), "{log}");
+}

@@ -1,0 +1,167 @@
+//! What is no request, or not all of one: told so like everybody else, and in time.
+
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::program::{Answer, Program, read_answer};
+
+fn check(answer: &Answer, status: u16, kind: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(answer.header("connection"), "close");
+    assert_eq!(answer.header("x-company-name"), "My Company");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert!(answer.header("date").ends_with(" GMT"), "{answer:?}");
+    assert_eq!(
+        answer.header("content-length"),
+        answer.body.len().to_string()
+    );
+    let problem = answer.json();
+    assert_eq!(problem["type"], format!("/problems/{kind}"));
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["request_id"], answer.header("x-request-id"));
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_with_a_problem() {
+    let program = Program::without_database(&[]);
+    let post = "POST /members HTTP/1.1\r\nHost: a\r\n";
+    for bad in [
+        "nonsense\r\n\r\n".to_owned(),
+        "GET\r\n\r\n".to_owned(),
+        "GET /livez\r\n\r\n".to_owned(),
+        "GET /livez HTTP/9.9\r\n\r\n".to_owned(),
+        "GET /li vez HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "G\u{e4}T /livez HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "GET /livez HTTP/1.1\r\nHost: a\r\nNo colon\r\n\r\n".to_owned(),
+        "GET /livez HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(),
+        "GET /livez HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n".to_owned(),
+        format!("{post}Content-Length: -1\r\n\r\n"),
+        format!("{post}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{{}}"),
+        format!("{post}Content-Length: 99999999999999999999\r\n\r\n"),
+        format!("{post}Transfer-Encoding: gzip\r\n\r\n"),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}".to_owned(),
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
+    ] {
+        let answer = program.raw(bad.as_bytes());
+        check(&answer, 400, "bad-request");
+    }
+    let count = "http_requests_total{method=\"other\",route=\"unknown\",status=\"400\"}";
+    assert_eq!(program.metric(count), Some(15.0));
+}
+
+#[test]
+fn a_head_without_measure_is_told_which_part_is_too_long() {
+    let program = Program::without_database(&[]);
+    let host = "HTTP/1.1\r\nHost: a\r\n";
+    for length in [9_000, 70_000, 300_000] {
+        let path = "a".repeat(length);
+        let answer = program.raw(format!("GET /{path} {host}Connection: close\r\n\r\n").as_bytes());
+        assert_eq!(answer.status, 414, "{length}");
+        assert_eq!(answer.json()["type"], "/problems/uri-too-long");
+
+        let head = format!("GET /livez {host}Connection: close\r\nX-Long: {path}{path}\r\n\r\n");
+        let answer = program.raw(head.as_bytes());
+        assert_eq!(answer.status, 431, "{length}");
+        assert_eq!(answer.json()["type"], "/problems/header-fields-too-large");
+    }
+    for count in [70, 90, 1_000] {
+        let many = "X-Many: 1\r\n".repeat(count);
+        let head = format!("GET /livez {host}Connection: close\r\n{many}\r\n");
+        let answer = program.raw(head.as_bytes());
+        assert_eq!(answer.status, 431, "{count}");
+    }
+}
+
+#[test]
+fn a_second_request_that_cannot_be_read_takes_nothing_from_the_first() {
+    let program = Program::without_database(&[]);
+
+    let answer = program.raw(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n");
+    let (first, second) = answer.body.split_once("HTTP/1.1 400 Bad Request").unwrap();
+    assert_eq!((answer.status, first), (200, "{\"status\":\"ok\"}"));
+    assert!(second.contains("/problems/bad-request"), "{second}");
+}
+
+#[test]
+fn who_closes_its_side_within_a_head_is_told_and_after_it_is_answered() {
+    let program = Program::without_database(&[]);
+    let say = |text: &str| {
+        let mut stream = program.connect();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+
+    assert!(say("GET /livez HTTP/1.1\r\nHost").starts_with("HTTP/1.1 400"));
+    assert!(say("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 200"));
+    assert_eq!(say(""), "");
+}
+
+/// One byte a second in a head and in a body, and nothing of a head: all end within their times.
+#[test]
+fn nobody_is_waited_for_byte_by_byte() {
+    let program = Program::without_database(&[]);
+    let drip = |begin: &str, drops: &str| {
+        let mut stream = program.connect();
+        stream.write_all(begin.as_bytes()).unwrap();
+        let mut sender = stream.try_clone().unwrap();
+        let drops = drops.to_owned();
+        let dripping = thread::spawn(move || {
+            for byte in drops.bytes().cycle() {
+                thread::sleep(Duration::from_secs(1));
+                if sender.write_all(&[byte]).is_err() {
+                    return;
+                }
+            }
+        });
+        let began = Instant::now();
+        (
+            thread::spawn(move || (read_answer(&mut stream), began.elapsed())),
+            dripping,
+        )
+    };
+    let head = drip("G", "ET /livez HTTP/1.1\r\nX: ");
+    let empty = drip("\r\n", "\r\n");
+    let body = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\n{";
+    let body = drip(body, " ");
+    let chunk = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = drip(chunk, "1\r\n \r\n");
+
+    for (reading, dripping) in [head, empty, body, chunk] {
+        let (answer, took) = reading.join().unwrap();
+        assert!(took < Duration::from_secs(13), "{took:?}");
+        assert_eq!(answer.status, 408, "{answer:?}");
+        assert_eq!(answer.header("connection"), "close");
+        assert_eq!(answer.json()["type"], "/problems/request-timeout");
+        dripping.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_let_go() {
+    let program = Program::without_database(&[]);
+    let mut stream = program.connect();
+    let requests = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    stream
+        .set_write_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    // Until neither side takes any more.
+    while stream.write_all(requests.as_bytes()).is_ok() {}
+
+    let began = Instant::now();
+    let mut gone = stream.try_clone().unwrap();
+    gone.set_read_timeout(None).unwrap();
+    crate::postgres::eventually("it is let go", || {
+        // The probe of this test has a connection of its own.
+        program.metric("http_connections") == Some(1.0)
+    });
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(29), "{took:?}");
+    let mut buffer = [0; 4096];
+    while gone.read(&mut buffer).is_ok_and(|it| it > 0) {}
+}
