@@ -1,12 +1,17 @@
 //! Stopping: slowly enough for everyone else.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::postgres::{Server, eventually};
 use crate::program::{Program, read_answer};
+
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn drains_then_closes_and_ends_in_peace() {
@@ -48,4 +53,119 @@ fn a_second_signal_ends_it_at_once() {
     });
     program.signal(Signal::SIGTERM);
     assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_it_at_once() {
+    let mut program = Program::without_database(&[("SHUTDOWN_DELAY", "1000")]);
+
+    program.signal(Signal::SIGINT);
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_finish_is_not_waited_for_longer_than_allowed() {
+    let mut program = Program::without_database(&[("SHUTDOWN_TIMEOUT", "1")]);
+    let mut stuck = program.connect();
+    let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+    stuck.write_all(head.as_bytes()).unwrap();
+    eventually("it is worked on", || {
+        program.metric("http_requests_in_flight") == Some(2.0)
+    });
+
+    let began = Instant::now();
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        program.log().contains("gave up waiting"),
+        "{}",
+        program.log()
+    );
+}
+
+#[test]
+fn whoever_is_in_the_queue_when_it_closes_is_served() {
+    let mut program = Program::without_database(&[]);
+    // Stopped, it accepts nobody: the system does, on its behalf.
+    program.signal(Signal::SIGSTOP);
+    let mut queued: Vec<_> = (0..20).map(|_| program.connect()).collect();
+    let (early, late) = queued.split_at_mut(10);
+    for stream in early.iter_mut() {
+        stream.write_all(REQUEST).unwrap();
+    }
+    program.signal(Signal::SIGTERM);
+    program.signal(Signal::SIGCONT);
+
+    for stream in early {
+        assert_eq!(read_answer(stream).status, 200);
+    }
+    // A moment is left to those who have not asked yet.
+    for stream in late {
+        stream.write_all(REQUEST).unwrap();
+        assert_eq!(read_answer(stream).status, 200);
+    }
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn a_connection_that_is_used_again_at_the_very_end_is_answered_or_closed_but_not_reset() {
+    let mut program = Program::without_database(&[("SHUTDOWN_DELAY", "500ms")]);
+    let mut open: Vec<_> = (0..40).map(|_| program.connect()).collect();
+    for stream in &mut open {
+        stream.write_all(REQUEST).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+        }
+    }
+
+    let began = Instant::now();
+    program.signal(Signal::SIGTERM);
+    let mut answered = 0;
+    // From before the end of the delay until after it, one after the other.
+    for (stream, number) in open.iter_mut().zip(0..) {
+        let at = Duration::from_millis(400) + Duration::from_millis(5) * number;
+        thread::sleep(at.saturating_sub(began.elapsed()));
+        let sent = stream.write_all(REQUEST);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("no reset");
+        if answer.is_empty() {
+            continue;
+        }
+        sent.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        answered += 1;
+    }
+    assert!(answered > 10, "{answered}");
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+#[test]
+fn stops_in_peace_as_the_first_process_of_a_container() {
+    let mut words = vec!["/usr/bin/unshare", "--pid", "--fork", "--kill-child"];
+    if !nix::unistd::geteuid().is_root() {
+        words.push("--map-root-user");
+    }
+    words.push("--");
+    let mut program = Program::spawn_by(&words, &[("DB_STARTUP_TIMEOUT", "10m")]);
+    program.wait_until_listening();
+    let path = format!("/proc/{0}/task/{0}/children", program.pid());
+    let child = std::fs::read_to_string(path).unwrap();
+    let child = Pid::from_raw(child.trim().parse().unwrap());
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+    let inside = status.lines().find_map(|it| it.strip_prefix("NSpid:"));
+    assert!(inside.unwrap().ends_with("\t1"), "{status}");
+
+    kill(child, Signal::SIGTERM).unwrap();
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(program.log().contains("msg=stopped"), "{}", program.log());
 }

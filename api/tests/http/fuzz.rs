@@ -1,0 +1,166 @@
+//! Requests with mistakes in them, drawn from a seed: whatever comes, the program lives, keeps to its
+//! memory, and every answer is one of HTTP that blames nobody but the client.
+
+use std::env;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::postgres::Server;
+use crate::program::Program;
+
+const THREADS: u64 = 4;
+const CASES: usize = 400;
+
+const REQUESTS: [&str; 9] = [
+    "GET /hello/John HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
+    "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n{\"dateOfBirth\":\"1990-06-15\"}",
+    "POST /members HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n16\r\n{\"name\":\"A\",\"age\":12}\r\n\r\n0\r\n\r\n",
+    "POST /users HTTP/1.1\r\nHost: a\r\nContent-Length: 26\r\n\r\n{\"name\":\"A\",\"email\":\"a@b\"}",
+    "GET /users/1?limit=3 HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\n\r\n",
+    "GET /beers?limit=5&after=2 HTTP/1.0\r\n\r\n",
+    "HEAD /livez HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\nGET /readyz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "OPTIONS * HTTP/1.1\r\nHost: a\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n",
+    "POST /seed HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+];
+
+const TOKENS: [&[u8]; 18] = [
+    b"\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"\0",
+    b" ",
+    b":",
+    b"\xff\xfe",
+    b"%00",
+    b"%",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: -1\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: b\r\n",
+    b"Connection: upgrade\r\nUpgrade: h2c\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\n",
+    b"GET http://a/livez HTTP/1.1\r\n",
+    b"ffffffffffffffff\r\n",
+    b"\xc3\x28",
+];
+
+/// Returns a request with one to six mistakes.
+fn spoilt(random: &mut StdRng) -> Vec<u8> {
+    let mut bytes = REQUESTS.choose(random).unwrap().as_bytes().to_vec();
+    for _ in 0..random.random_range(1..=6) {
+        let at = random.random_range(0..=bytes.len());
+        let end = random.random_range(at..=bytes.len());
+        match random.random_range(0..7) {
+            0 => bytes.insert(at, random.random()),
+            1 => drop(bytes.drain(at..end)),
+            2 => bytes.truncate(at),
+            3 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 => {
+                let token = TOKENS.choose(random).unwrap();
+                bytes.splice(at..at, token.iter().copied());
+            }
+            5 => {
+                let long = vec![random.random(); random.random_range(1..40_000)];
+                bytes.splice(at..at, long);
+            }
+            _ => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << random.random_range(0..8);
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// Checks that these bytes are answers of HTTP, each of a status that blames nobody but the client.
+fn check(mut bytes: &[u8]) -> Result<(), String> {
+    while !bytes.is_empty() {
+        let end = bytes.windows(4).position(|it| it == b"\r\n\r\n");
+        let (head, rest) = bytes.split_at(end.ok_or("a head without an end")? + 4);
+        let head = std::str::from_utf8(head).map_err(|error| error.to_string())?;
+        let line = head.lines().next().unwrap_or_default();
+        let version = line
+            .strip_prefix("HTTP/1.1 ")
+            .or(line.strip_prefix("HTTP/1.0 "));
+        let status = version.and_then(|it| it.get(..3)?.parse::<u16>().ok());
+        let status = status.ok_or(format!("no status: {line}"))?;
+        if status >= 500 && status != 503 {
+            return Err(format!("status {status}"));
+        }
+        bytes = rest;
+        if status == 100 {
+            continue;
+        }
+        let value = |name: &str| {
+            let lines = head.lines().filter_map(|it| it.split_once(": "));
+            let mut values = lines.filter(|it| it.0.eq_ignore_ascii_case(name));
+            values.next().map(|it| it.1.to_owned())
+        };
+        if value("x-request-id").is_none() || value("x-company-name").is_none() {
+            return Err(format!("not one of ours: {head}"));
+        }
+        // An answer to HEAD says how long it would be, and another may follow at once.
+        let length = value("content-length").map_or(0, |it| it.parse().unwrap_or(0));
+        if !rest.starts_with(b"HTTP/1.") {
+            bytes = rest.get(length..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+fn exchange(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    // It may have hung up already.
+    stream.write_all(request).ok();
+    stream.shutdown(Shutdown::Write).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn no_mistake_in_a_request_is_a_mistake_of_ours() {
+    let given = env::var("CAUSEWAY_FUZZ_SEED").ok();
+    let seed: u64 = given.map_or_else(rand::random, |it| it.parse().unwrap());
+    eprintln!("CAUSEWAY_FUZZ_SEED={seed}");
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let before = program.resident_bytes();
+
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let program = &program;
+            scope.spawn(move || {
+                let mut random = StdRng::seed_from_u64(seed ^ number);
+                for _ in 0..CASES {
+                    let request = spoilt(&mut random);
+                    let answer = exchange(program.connect(), &request);
+                    if let Err(why) = check(&answer) {
+                        let request = request.escape_ascii();
+                        let answer = answer.escape_ascii();
+                        panic!("{why}\nasked: {request}\nanswered: {answer}");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(program.get("/livez").status, 200);
+    let after = program.resident_bytes();
+    assert!(
+        after < before + (64 << 20),
+        "{before} bytes before, {after} after"
+    );
+    assert!(!program.log().contains("panicked"), "{}", program.log());
+}

@@ -1,0 +1,90 @@
+//! Log lines: one for each event, whatever a client or an operator writes into it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::program::Program;
+
+/// Reads a line as logfmt: `key=value`, where a value with anything unusual is quoted.
+fn logfmt(line: &str) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (key, value) = rest.split_once('=').unwrap_or_else(|| panic!("{line}"));
+        let is_plain = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '.';
+        assert!(!key.is_empty() && key.chars().all(is_plain), "{line}");
+        let length = match value.strip_prefix('"') {
+            Some(quoted) => {
+                let mut is_escaped = false;
+                let end = quoted.find(|it: char| {
+                    let is_end = it == '"' && !is_escaped;
+                    is_escaped = it == '\\' && !is_escaped;
+                    is_end
+                });
+                end.unwrap() + 2
+            }
+            None => value.find(' ').unwrap_or(value.len()),
+        };
+        let (value, after) = value.split_at(length);
+        let text = if value.starts_with('"') {
+            serde_json::from_str(value).unwrap_or_else(|error| panic!("{error}: {value}"))
+        } else {
+            value.to_owned()
+        };
+        assert_eq!(pairs.insert(key.to_owned(), text), None, "{line}");
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    pairs
+}
+
+fn json(line: &str) -> BTreeMap<String, String> {
+    let object: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
+    let text = |it: Value| it.as_str().map_or(it.to_string(), str::to_owned);
+    let each = object.into_iter().map(|(key, it)| (key, text(it)));
+    each.collect()
+}
+
+/// What somebody might put into a log to have it say something else.
+const HOSTILE: &str = "/a\"b\\c=level=error&%0amsg=forged\u{e4}";
+
+#[test]
+fn a_request_cannot_write_lines_or_fields_of_its_own() {
+    for format in ["logfmt", "json"] {
+        let settings = [("LOG_FORMAT", format), ("LOG_LEVEL", "api=debug")];
+        let program = Program::without_database(&settings);
+        let request = format!("G=T {HOSTILE} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        program.raw(request.replace("G=T", "GET").as_bytes());
+        program.raw(request.as_bytes());
+
+        let log = program.log();
+        let is_json = format == "json";
+        let read = if is_json { json } else { logfmt };
+        let lines: Vec<_> = log.lines().map(read).collect();
+        assert!(lines.len() >= 3, "{log}");
+        let message = if is_json { "message" } else { "msg" };
+        for line in &lines {
+            assert_ne!(line[message], "forged", "{log}");
+            assert!(!line["level"].eq_ignore_ascii_case("error"), "{log}");
+        }
+        assert!(
+            lines
+                .iter()
+                .any(|it| it.get("path").is_some_and(|it| it == HOSTILE)),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_setting_cannot_write_lines_or_fields_of_its_own() {
+    let forged = "8080\nlevel=error msg=forged \"quoted\" \u{1b}[31m\tred\r\u{7f}\\";
+    let mut program = Program::spawn(&[("PORT", forged)]);
+
+    assert_eq!(program.wait().code(), Some(2));
+    let log = program.log();
+    let lines: Vec<_> = log.lines().map(logfmt).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0]["error"].contains(forged), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
