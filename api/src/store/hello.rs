@@ -21,6 +21,9 @@ pub(super) struct Name(Username);
 pub(super) struct Birthday {
     username: Username,
     date_of_birth: Date,
+    /// Whether it is to be written even if it seems to be there: an earlier try may have been
+    /// committed on a primary that was ended before its standby had it.
+    rewrite: bool,
 }
 
 impl Store {
@@ -83,19 +86,22 @@ impl Store {
             Case::Sensitive => username.clone(),
             Case::Insensitive => username.folded(),
         };
-        let birthday = Birthday {
+        let mut birthday = Birthday {
             username,
             date_of_birth,
+            rewrite: false,
         };
         let mut patience = Patience::new(Birthday::QUERY, deadline);
         loop {
-            match self
+            let submitted = self
                 .birthdays
-                .submit(birthday.clone(), deadline, &self.primary)
-                .await
-            {
+                .submit(birthday.clone(), deadline, &self.primary);
+            match submitted.await {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.pause(&mut patience, &failure).await?,
+                Err(failure) => {
+                    birthday.rewrite |= failure.is_unknown_outcome();
+                    self.pause(&mut patience, &failure).await?;
+                }
             }
         }
     }
@@ -135,14 +141,16 @@ impl Item for Birthday {
         store: &Store,
         deadline: Instant,
     ) -> Result<Vec<Self::Answer>, Failure> {
-        let pairs = items
-            .iter()
-            .map(|it| (it.username.as_str(), it.date_of_birth));
-        let latest: BTreeMap<&str, Date> = pairs.collect();
+        let mut latest: BTreeMap<&str, (Date, bool)> = BTreeMap::new();
+        for it in &items {
+            let (date, rewrite) = latest.entry(it.username.as_str()).or_default();
+            *date = it.date_of_birth;
+            *rewrite |= it.rewrite;
+        }
         let names: Vec<&str> = latest.keys().copied().collect();
-        let dates: Vec<Date> = latest.into_values().collect();
+        let (dates, rewrites): (Vec<Date>, Vec<bool>) = latest.into_values().unzip();
         store
-            .attempt(Self::QUERY, &[&names, &dates], deadline)
+            .attempt(Self::QUERY, &[&names, &dates, &rewrites], deadline)
             .await?;
         Ok(vec![(); items.len()])
     }

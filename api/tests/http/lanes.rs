@@ -182,3 +182,28 @@ fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
 
     assert_eq!(program.metric("db_commit_unknown_total"), Some(1.0));
 }
+
+#[test]
+fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    commits_wait(&server);
+
+    thread::scope(|scope| {
+        let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
+        eventually("the write waits", || waiting_commits(&server) == "1");
+        // The row is committed on this server then, and its standby does not have it.
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+        );
+        eventually("the row is there", || {
+            server.sql("SELECT count(*) FROM hello_users") == "1"
+        });
+        eventually("the next try waits", || waiting_commits(&server) == "1");
+        assert!(!write.is_finished());
+        commits_go_on(&server);
+        assert_eq!(write.join().unwrap().status, 204);
+    });
+
+    assert_eq!(program.metric("db_commit_unknown_total"), Some(1.0));
+}
