@@ -3,7 +3,9 @@
 
 mod client;
 mod rate_limit;
+mod request_id;
 mod series;
+mod span;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,24 +14,23 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use prometheus::IntGauge;
 use tracing::{debug, warn};
-use uuid::Uuid;
 
 use self::client::Client;
 use self::rate_limit::RateLimit;
+use self::request_id::REQUEST_ID;
 use self::series::Route;
 use crate::App;
 use crate::config;
 use crate::problem::{Kind, Problem};
 use crate::routes;
-use crate::trace::{Attribute, Span, TRACEPARENT};
+use crate::trace::{Span, TRACEPARENT};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
 const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 
@@ -50,8 +51,6 @@ const STANDING: [(HeaderName, HeaderValue); 5] = [
 /// A year, as is usual; subdomains are their owners' to decide about.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// The longest request id that is taken over.
-const LONGEST_REQUEST_ID: usize = 128;
 /// The most headers of a request, and their length together.
 const MOST_HEADERS: usize = 64;
 const LONGEST_HEADERS_BYTES: usize = 16 * 1024;
@@ -169,7 +168,7 @@ impl<'a> Exchange<'a> {
             uri: request.uri().clone(),
             arrival,
             client: Client::behind(&app.edge.trusted_proxies, arrival.peer, headers),
-            request_id: request_id(headers),
+            request_id: request_id::of(headers),
             span: app.traces.begin(headers),
         }
     }
@@ -227,7 +226,7 @@ impl<'a> Exchange<'a> {
         self.route.count(metrics, &self.method, status, took);
         self.log(status, took, problem.as_ref(), trace_id.as_deref());
         if let Some(span) = &self.span {
-            self.end_span(span, status);
+            span::end(span, &self, status);
         }
         self.write_headers(&mut response);
         response
@@ -264,52 +263,6 @@ impl<'a> Exchange<'a> {
                 "request"
             );
         }
-    }
-
-    /// Ends the span, under the names of OpenTelemetry's conventions for HTTP servers.
-    fn end_span(&self, span: &Span, status: StatusCode) {
-        let template = self.route.template();
-        let (_place, known) = series::known(&self.method);
-        let is_known = known == self.method.as_str();
-        let name = match (is_known, template) {
-            (true, "unknown") => known.to_owned(),
-            (true, template) => format!("{known} {template}"),
-            (false, "unknown") => "HTTP".to_owned(),
-            (false, template) => format!("HTTP {template}"),
-        };
-        let is_error = status.is_server_error();
-        span.end(name, is_error, || {
-            let method = if is_known { known } else { "_OTHER" };
-            let scheme = if self.client.is_https {
-                "https"
-            } else {
-                "http"
-            };
-            let peer = self.arrival.peer.to_canonical();
-            let mut attributes = vec![
-                Attribute::text("http.request.method", method),
-                Attribute::text("url.path", self.uri.path()),
-                Attribute::text("url.scheme", scheme),
-                Attribute::number("http.response.status_code", status.as_u16().into()),
-                Attribute::text("client.address", self.client.address.to_string()),
-                Attribute::text("network.peer.address", peer.to_string()),
-                Attribute::text(
-                    "http.request.id",
-                    self.request_id.to_str().unwrap_or_default(),
-                ),
-            ];
-            if template != "unknown" {
-                attributes.push(Attribute::text("http.route", template));
-            }
-            if !is_known {
-                let original = self.method.as_str();
-                attributes.push(Attribute::text("http.request.method_original", original));
-            }
-            if is_error {
-                attributes.push(Attribute::text("error.type", status.as_str()));
-            }
-            attributes
-        });
     }
 
     fn write_headers(self, response: &mut Response) {
@@ -394,21 +347,4 @@ fn overloaded() -> Problem {
         Kind::Overloaded,
         "too many requests are being worked on; try again in a moment",
     )
-}
-
-/// Returns the caller's id where it is harmless, and otherwise a new one, which sorts by time.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_harmless = |it: &&HeaderValue| {
-        let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-');
-        (1..=LONGEST_REQUEST_ID).contains(&it.len()) && it.as_bytes().iter().all(plain)
-    };
-    if let Some(given) = headers.get(REQUEST_ID).filter(is_harmless) {
-        return given.clone();
-    }
-    let now = ha_runtime::clock::wall().as_millis();
-    let now = u64::try_from(now).unwrap_or_default();
-    let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
-    let mut buffer = Uuid::encode_buffer();
-    let id = id.hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(id).unwrap_or_else(|_never| HeaderValue::from_static("unknown"))
 }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::environment::{Environment, Unusable};
 
-/// Four idle connections for each request that is worked on, by default: a load balancer keeps about
-/// as many. At 10 to 20 kB each they take 40 MB at most.
+/// Four connections for each request that is worked on, by default: a load balancer keeps about as
+/// many. One takes 10 kB, and 23 kB once it has been used, so all of them take 47 MB at most.
 const MAX_CONNECTIONS: usize = 2048;
 
 /// What is asked of every request and every connection.

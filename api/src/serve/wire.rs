@@ -216,7 +216,8 @@ impl AsyncWrite for Wire {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has written what it had: an answer is over then.
+    /// hyper flushes when it has written what it had: an answer is over then, since each is written
+    /// from one piece.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.progress.stage() == Stage::Answering {
