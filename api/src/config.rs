@@ -1,5 +1,6 @@
 //! Settings: read once from the environment, refused with a reason, and then only meant values.
 
+mod cache;
 mod company;
 mod database;
 mod edge;
@@ -15,6 +16,7 @@ use axum::http::StatusCode;
 use ha_runtime::telemetry::LogFormat;
 use jiff::tz::TimeZone;
 
+pub use self::cache::{Cache, Redis};
 pub use self::company::Company;
 pub use self::database::{Database, Migrate, Server};
 pub use self::edge::Edge;
@@ -49,6 +51,8 @@ pub struct Config {
     pub validation_status: StatusCode,
     /// Where the data is.
     pub database: Database,
+    /// Where answers about users are kept for a while.
+    pub cache: Cache,
     /// How long a request may take, retries included.
     pub request_timeout: Duration,
     /// What is asked of every request.
@@ -130,6 +134,7 @@ impl Config {
                 },
             )?,
             database: database::read(&environment)?,
+            cache: cache::read(&environment)?,
             request_timeout: environment.time("REQUEST_TIMEOUT", 8)?,
             edge: edge::read(&environment)?,
             traces: traces::read(&environment)?,

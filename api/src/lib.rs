@@ -11,6 +11,7 @@ mod page;
 mod serve;
 mod trace;
 
+pub mod cache;
 pub mod config;
 pub mod domain;
 pub mod healthcheck;
@@ -35,6 +36,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cache::Cache;
 use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
@@ -68,6 +70,9 @@ pub enum Failure {
     /// Connections to the collector of spans cannot be prepared.
     #[error("could not prepare TLS for the collector")]
     CollectorTls(#[source] native_tls::Error),
+    /// The cache cannot be used as it is described.
+    #[error("could not prepare the cache")]
+    Cache(#[from] cache::Unusable),
     /// The schema could not be brought up to date.
     #[error("could not prepare the database")]
     Schema(#[from] SchemaError),
@@ -96,6 +101,7 @@ pub(crate) struct App(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     store: Store,
+    cache: Cache,
     metrics: Metrics,
     hello: config::Hello,
     company: Company,
@@ -161,8 +167,10 @@ pub async fn run(
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
     let traces = Traces::start(config.traces, &metrics, &tasks).map_err(Failure::CollectorTls)?;
+    let cache = Cache::start(&config.cache, store.primaries(), metrics.clone(), &tasks)?;
     let app = App(Arc::new(Shared {
         store: store.clone(),
+        cache,
         metrics,
         hello: config.hello,
         company: config.company,

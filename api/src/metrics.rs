@@ -45,6 +45,10 @@ pub struct Metrics {
     pub db_read_only_seconds: Counter,
     /// Writes of which nobody knows whether they were committed: the connection ended first.
     pub db_commit_unknown: IntCounter,
+    /// Reads of users, by whether the cache answered.
+    pub cache_requests: IntCounterVec,
+    /// Whether the cache is left alone for a while.
+    pub cache_breaker_open: IntGauge,
 }
 
 impl Metrics {
@@ -115,6 +119,14 @@ impl Metrics {
                 "db_commit_unknown_total",
                 "Writes whose connection ended before their answer",
             )?,
+            cache_requests: IntCounterVec::new(
+                Opts::new("cache_requests_total", "Reads of users"),
+                &["result"],
+            )?,
+            cache_breaker_open: IntGauge::new(
+                "cache_breaker_open",
+                "1 while Redis is not asked because it failed",
+            )?,
             registry,
         };
         metrics.register()?;
@@ -127,7 +139,7 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1.0);
-        let all: [Box<dyn prometheus::core::Collector>; 16] = [
+        let all: [Box<dyn prometheus::core::Collector>; 18] = [
             Box::new(build),
             Box::new(self.http_requests.clone()),
             Box::new(self.http_request_duration.clone()),
@@ -144,6 +156,8 @@ impl Metrics {
             Box::new(self.db_failovers.clone()),
             Box::new(self.db_read_only_seconds.clone()),
             Box::new(self.db_commit_unknown.clone()),
+            Box::new(self.cache_requests.clone()),
+            Box::new(self.cache_breaker_open.clone()),
         ];
         for collector in all {
             self.registry.register(collector)?;

@@ -167,6 +167,11 @@ impl Store {
         }
     }
 
+    /// Returns what changes whenever a primary has been found, be it the one before or another.
+    pub fn primaries(&self) -> watch::Receiver<u64> {
+        self.primary.found()
+    }
+
     /// Brings the metrics that are only read now and then up to date.
     pub fn report(&self) {
         self.pool.report();

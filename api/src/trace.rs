@@ -188,6 +188,17 @@ pub(crate) fn statement(name: &'static str) -> Statement {
     }))
 }
 
+/// Lets work be a part of the request at hand, whichever task carries it out.
+pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = CURRENT.try_with(Arc::clone).ok();
+    async move {
+        match request {
+            Some(request) => CURRENT.scope(request, work).await,
+            None => work.await,
+        }
+    }
+}
+
 impl Statement {
     /// Says how the statement failed: the class of its SQLSTATE, or a word of ours.
     pub(crate) fn failed(&mut self, class: &str) {

@@ -163,8 +163,12 @@ impl Environment {
 
     /// Reads a time that must not be zero.
     pub(super) fn time(&self, name: &str, default_secs: u64) -> Result<Duration, Unusable> {
+        self.time_or(name, Duration::from_secs(default_secs))
+    }
+
+    /// Reads a time that must not be zero, and by default may be less than a second.
+    pub(super) fn time_or(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
         let expected = "a time above zero, such as `5`, `5s` or `500ms`";
-        let default = Duration::from_secs(default_secs);
         self.parsed(&[name], default, expected, |text| {
             duration(text).filter(|it| !it.is_zero())
         })

@@ -56,7 +56,7 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Ready>) {
                 "missing"
             },
         },
-        cache: "off",
+        cache: app.cache.status(),
         draining: app.draining.is_cancelled(),
     };
     (status(is_ready), Json(answer))
@@ -76,6 +76,7 @@ pub(super) async fn health(State(app): State<App>) -> (StatusCode, Json<Health>)
 /// Returns every series.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     app.store.report();
+    app.cache.report();
     ha_runtime::health::metrics(&app.metrics.registry)
 }
 

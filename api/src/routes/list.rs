@@ -83,6 +83,11 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         }
     }
 
+    /// Returns whether the client asks for the list as a whole, and not for a part of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.after.is_none() && self.others.iter().all(|(name, _)| name != "limit")
+    }
+
     /// Returns how many rows to fetch. The last of them only shows that there is another page.
     pub(super) fn most(&self) -> i64 {
         i64::try_from(self.size).map_or(i64::MAX, |it| it.saturating_add(1))

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
 use super::list::Page;
@@ -11,6 +12,7 @@ use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
 use crate::App;
 use crate::body::json_object;
+use crate::cache::Key;
 use crate::domain::{NewUser, User, parse_user_id};
 use crate::problem::{Kind, Problem};
 
@@ -26,36 +28,50 @@ pub(super) async fn create(
     let body = json_object(request, INVALID).await?;
     let user = NewUser::read(&body).map_err(|it| Problem::invalid(INVALID, &it))?;
     let deadline = Instant::now() + app.request_timeout;
-    let stored = app.store.create_user(key, &user, deadline).await;
+    let store = app.store.clone();
+    let storing = async move { store.create_user(key, &user, deadline).await };
+    let stored = app.cache.change(storing).await;
     stored.map(Json).map_err(not_stored)
 }
 
-/// Returns users in the order of their ids.
-pub(super) async fn list(
-    State(app): State<App>,
-    uri: Uri,
-) -> Result<(HeaderMap, Json<Vec<User>>), Problem> {
+/// Returns users in the order of their ids. Only the list as a whole is cached.
+pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let page =
         Page::read("users", &uri, app.list_max).map_err(|it| Problem::invalid(INVALID, &it))?;
     let deadline = Instant::now() + app.request_timeout;
-    let listing = app
-        .store
-        .users(page.after.unwrap_or(0), page.most(), deadline);
-    let mut users = listing.await.map_err(unavailable)?;
-    let headers = page.cut(&mut users, |it| it.id);
-    Ok((headers, Json(users)))
+    let most = page.most();
+    let listing = || app.store.users(page.after.unwrap_or(0), most, deadline);
+    let (mut users, source) = if page.is_whole() {
+        // What does not fit into one answer is not the whole list, and is not kept as such.
+        let fits = |users: &Vec<User>| i64::try_from(users.len()).is_ok_and(|it| it < most);
+        let reading = app.cache.read(Key::AllUsers, deadline, listing, fits);
+        reading.await.map_err(unavailable)?
+    } else {
+        (listing().await.map_err(unavailable)?, app.cache.bypass())
+    };
+    let link = page.cut(&mut users, |it| it.id);
+    Ok(([source.header()], link, Json(users)).into_response())
 }
 
 /// Returns one user.
 pub(super) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<User>, Problem> {
+) -> Result<Response, Problem> {
     // What is percent-encoded may not be UTF-8, and so no number.
     let text = id.map_or_else(|_rejection| String::new(), |Path(text)| text);
     let id = parse_user_id(&text).map_err(|it| Problem::invalid(INVALID, &[it]))?;
     let unknown = || Problem::new(Kind::NotFound, "User not found");
+    let id = id.ok_or_else(unknown)?;
     let deadline = Instant::now() + app.request_timeout;
-    let found = app.store.user(id.ok_or_else(unknown)?, deadline).await;
-    found.map_err(unavailable)?.map(Json).ok_or_else(unknown)
+    let finding = || app.store.user(id, deadline);
+    let reading = app
+        .cache
+        .read(Key::User(id), deadline, finding, Option::is_some);
+    let (user, source) = reading.await.map_err(unavailable)?;
+    let answer = match user {
+        Some(user) => Json(user).into_response(),
+        None => unknown().into_response(),
+    };
+    Ok(([source.header()], answer).into_response())
 }

@@ -67,6 +67,8 @@ pub(super) enum View {
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
     view: Arc<watch::Sender<View>>,
+    /// The generation of the last primary that was found.
+    found: Arc<watch::Sender<u64>>,
     last_writable: Arc<Mutex<Instant>>,
     /// Why each server cannot be used, as it was last seen.
     troubles: Arc<Mutex<BTreeMap<String, String>>>,
@@ -83,6 +85,7 @@ impl Primary {
         let (view, _) = watch::channel(View::Searching { read_only: false });
         let primary = Self {
             view: Arc::new(view),
+            found: Arc::new(watch::Sender::new(0)),
             last_writable: Arc::new(Mutex::new(Instant::now())),
             troubles: Arc::default(),
         };
@@ -136,6 +139,11 @@ impl Primary {
     /// Returns whether the primary of `generation` is still believed in.
     pub(super) fn is_known(&self, generation: u64) -> bool {
         matches!(&*self.view.borrow(), View::Known(it) if it.generation == generation)
+    }
+
+    /// Returns what changes whenever a primary has been found.
+    pub(super) fn found(&self) -> watch::Receiver<u64> {
+        self.found.subscribe()
     }
 
     /// Returns what is known now.
@@ -261,6 +269,7 @@ impl Keeper {
         *lock(&self.primary.last_writable) = Instant::now();
         let silent = matches!(self.primary.view(), View::Suspected(_));
         self.primary.view.send_replace(View::Known(known));
+        self.primary.found.send_replace(generation);
         // What waits on a server that answers may still be answered; what waits on one that does
         // not, or that has been replaced, is better repeated.
         if let Some(before) = before {

@@ -11,6 +11,7 @@
 
 mod about;
 mod beers;
+mod cache;
 mod collector;
 mod commands;
 mod configuration;
@@ -31,6 +32,7 @@ mod problems;
 mod program;
 mod proxies;
 mod python;
+mod redis;
 mod roles;
 mod schema;
 mod stopping;

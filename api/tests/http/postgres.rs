@@ -213,7 +213,7 @@ impl Server {
         self.try_sql(sql).unwrap()
     }
 
-    fn try_sql(&self, sql: &str) -> Result<String, String> {
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<String, String> {
         self.psql(SUPERUSER, &["-c", sql])
     }
 

@@ -1,0 +1,157 @@
+//! The server as it is in production: Redis.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates};
+use tokio::time;
+
+use super::server::{Failure, Link, Seen, Server};
+use crate::config;
+
+/// The generation, under the prefix.
+const GENERATION: &str = "users:gen";
+
+/// A Redis server that cannot be used as it was described.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The file of trusted authorities cannot be read.
+    #[error("could not read the certificate authorities in `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It holds no certificates, or what else the client does not accept.
+    #[error("the settings of Redis are not usable")]
+    Refused(#[source] RedisError),
+}
+
+/// How to reach it.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    client: Client,
+    connect_timeout: Duration,
+    timeout: Duration,
+    prefix: String,
+}
+
+/// One connection, on which the requests of many follow each other without waiting.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    connection: MultiplexedConnection,
+    prefix: String,
+}
+
+impl Redis {
+    pub(super) fn new(settings: &config::Redis, prefix: &str) -> Result<Self, Unusable> {
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let place = settings.connection.clone().set_tcp_settings(tcp);
+        let client = match &settings.root_cert {
+            None => Client::open(place),
+            Some(path) => {
+                let unreadable = |source| Unusable::Unreadable {
+                    path: path.clone(),
+                    source,
+                };
+                let trusted = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(std::fs::read(path).map_err(unreadable)?),
+                };
+                Client::build_with_tls(place, trusted)
+            }
+        };
+        Ok(Self {
+            client: client.map_err(Unusable::Refused)?,
+            connect_timeout: settings.connect_timeout,
+            timeout: settings.timeout,
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+impl Server for Redis {
+    type Link = Connection;
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(Some(self.timeout));
+        let connecting = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        // It is as large as it is rare.
+        let connection = time::timeout(self.connect_timeout, Box::pin(connecting))
+            .await
+            .map_err(|_elapsed| Failure::OutOfTime)??;
+        Ok(Connection {
+            connection,
+            prefix: self.prefix.clone(),
+        })
+    }
+
+    fn patience(&self) -> Duration {
+        self.connect_timeout + self.timeout
+    }
+}
+
+impl Connection {
+    fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        let mut connection = self.connection.clone();
+        Ok(command.query_async(&mut connection).await?)
+    }
+}
+
+impl Link for Connection {
+    async fn look(&self, key: &str) -> Result<Seen, Failure> {
+        let mut both = Cmd::new();
+        both.arg("MGET")
+            .arg(self.name(GENERATION))
+            .arg(self.name(key));
+        let (generation, value) = self.run(&both).await?;
+        Ok(Seen { generation, value })
+    }
+
+    async fn keep(&self, key: &str, value: &str, ttl: Duration) -> Result<(), Failure> {
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut set = Cmd::new();
+        set.arg("SET")
+            .arg(self.name(key))
+            .arg(value)
+            .arg("PX")
+            .arg(millis);
+        self.run(&set).await
+    }
+
+    async fn raise(&self, by: i64) -> Result<i64, Failure> {
+        let mut increment = Cmd::new();
+        increment.arg("INCRBY").arg(self.name(GENERATION)).arg(by);
+        self.run(&increment).await
+    }
+
+    async fn restart(&self, generation: i64) -> Result<(), Failure> {
+        let mut set = Cmd::new();
+        set.arg("SET").arg(self.name(GENERATION)).arg(generation);
+        self.run(&set).await
+    }
+}
+
+/// What Redis says, and what the system says of the connection, holds no password.
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            Self::OutOfTime
+        } else if error.code().is_some() {
+            Self::Refused(error.to_string())
+        } else {
+            Self::Broken(error.to_string())
+        }
+    }
+}

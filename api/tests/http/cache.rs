@@ -1,0 +1,422 @@
+//! The cache of the users, before a real Redis server which goes away, freezes and forgets.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::postgres::{Server, eventually};
+use crate::program::{Answer, Program};
+use crate::redis::{Redis, authority};
+
+/// For tests of what is answered and not of how soon: a busy machine must not look like a broken one.
+const PATIENT: [(&str, &str); 2] = [("REDIS_CONNECT_TIMEOUT", "5s"), ("REDIS_TIMEOUT", "5s")];
+
+const DEBUG: [(&str, &str); 1] = [("LOG_LEVEL", "debug")];
+
+fn before(server: &Server, redis: &Redis, settings: &[(&str, &str)]) -> Program {
+    let port = redis.address.port().to_string();
+    let mut all = vec![("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    all.extend_from_slice(settings);
+    Program::before(&[server], &all)
+}
+
+fn create(program: &Program, name: &str) -> Answer {
+    let body = json!({"name": name, "email": format!("{name}@example.com")}).to_string();
+    let answer = program.post("/users", &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer
+}
+
+/// Returns where the answer came from.
+fn source(program: &Program, path: &str) -> String {
+    let answer = program.get(path);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.header("x-cache").to_owned()
+}
+
+fn names(program: &Program) -> Vec<String> {
+    let list = program.get("/users");
+    assert_eq!(list.status, 200, "{list:?}");
+    let users = list.json();
+    let names = users.as_array().unwrap().iter();
+    names
+        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn cache_status(program: &Program) -> String {
+    let ready = program.get("/readyz");
+    assert_eq!(
+        ready.status, 200,
+        "the cache is no reason not to be ready: {ready:?}"
+    );
+    ready.json()["cache"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_second_read_is_a_hit() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    let ann = create(&program, "ann");
+
+    assert_eq!(source(&program, "/users/1"), "MISS");
+    let second = program.get("/users/1");
+    assert_eq!(second.header("x-cache"), "HIT");
+    assert_eq!(second.body, ann.body);
+    assert_eq!(source(&program, "/users"), "MISS");
+    let list = program.get("/users");
+    assert_eq!(list.header("x-cache"), "HIT");
+    assert_eq!(list.body, format!("[{}]", ann.body));
+
+    for key in ["user:1", "users:all"] {
+        let ttl: i64 = redis.run(&["PTTL", key]);
+        assert!((50_000..=66_000).contains(&ttl), "{key} for {ttl} ms");
+    }
+    // A part of the list is not kept, and neither is that there is nobody.
+    assert_eq!(source(&program, "/users?limit=5"), "BYPASS");
+    for _ in 0..2 {
+        let nobody = program.get("/users/7");
+        assert_eq!((nobody.status, nobody.header("x-cache")), (404, "MISS"));
+    }
+    let keys: Vec<String> = redis.run(&["KEYS", "*"]);
+    assert_eq!(keys.len(), 3, "{keys:?}");
+
+    assert_eq!(cache_status(&program), "ok");
+    let count =
+        |result: &str| program.metric(&format!("cache_requests_total{{result=\"{result}\"}}"));
+    assert_eq!(count("hit"), Some(2.0));
+    assert_eq!(count("miss"), Some(4.0));
+    assert_eq!(count("bypass"), Some(1.0));
+    assert_eq!(program.metric("cache_breaker_open"), Some(0.0));
+}
+
+#[test]
+fn without_a_server_every_read_is_a_bypass() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    create(&program, "ann");
+    for path in ["/users", "/users/1"] {
+        assert_eq!(source(&program, path), "BYPASS");
+    }
+    assert_eq!(cache_status(&program), "off");
+}
+
+#[test]
+fn a_write_is_seen_at_once_in_every_replica() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let here = before(&server, &redis, &PATIENT);
+    let there = before(&server, &redis, &PATIENT);
+    for name in ["ann", "bob", "cid"] {
+        assert!(names(&there).len() < 3);
+        assert_eq!(source(&there, "/users"), "HIT");
+        create(&here, name);
+        assert_eq!(names(&there).last().unwrap(), name);
+        assert_eq!(source(&here, "/users"), "HIT");
+    }
+}
+
+#[test]
+fn a_value_from_before_a_write_does_not_count_though_it_is_stored_after_it() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    assert!(names(&program).is_empty());
+    let read_by_a_slow_reader: String = redis.run(&["GET", "users:all"]);
+
+    create(&program, "ann");
+    redis.run::<()>(&["SET", "users:all", &read_by_a_slow_reader]);
+    assert_eq!(names(&program), ["ann"]);
+}
+
+#[test]
+fn what_redis_lost_or_garbled_is_a_miss_and_then_a_hit() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    create(&program, "ann");
+    let damages: [&[&[&str]]; 8] = [
+        &[&["FLUSHALL"]],
+        &[&["DEL", "users:gen"]],
+        &[&["SET", "users:gen", "1"]],
+        &[&["SET", "users:gen", "many"]],
+        &[
+            &["SET", "users:gen", "9223372036854775807"],
+            &["INCR", "users:all"],
+        ],
+        &[&["DEL", "users:gen"], &["LPUSH", "users:gen", "1"]],
+        &[&["DEL", "user:1"], &["LPUSH", "user:1", "1"]],
+        &[&["SET", "user:1", "{\"generation\":"]],
+    ];
+    for damage in damages {
+        source(&program, "/users/1");
+        assert_eq!(source(&program, "/users/1"), "HIT", "before {damage:?}");
+        for command in damage {
+            redis.run::<redis::Value>(command);
+        }
+        assert_eq!(source(&program, "/users/1"), "MISS", "{damage:?}");
+        assert_eq!(source(&program, "/users/1"), "HIT", "{damage:?}");
+    }
+    assert_eq!(cache_status(&program), "ok");
+
+    // A writer finds the same, and what was kept does not count any more either.
+    for damage in [&["DEL", "users:gen"][..], &["SET", "users:gen", "many"]] {
+        let before = names(&program);
+        redis.run::<redis::Value>(damage);
+        create(&program, &format!("after{}", before.len()));
+        assert_eq!(names(&program).len(), before.len() + 1, "{damage:?}");
+    }
+}
+
+#[test]
+fn redis_may_go_and_come_back_empty() {
+    let (server, mut redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    create(&program, "ann");
+    source(&program, "/users/1");
+    assert_eq!(source(&program, "/users/1"), "HIT");
+
+    redis.kill();
+    eventually("it is given up", || {
+        assert_eq!(source(&program, "/users/1"), "BYPASS");
+        program.metric("cache_breaker_open") == Some(1.0)
+    });
+    assert_eq!(cache_status(&program), "degraded");
+    create(&program, "bob");
+    assert_eq!(names(&program), ["ann", "bob"]);
+
+    redis.start_again();
+    eventually("the cache is used again", || {
+        source(&program, "/users/1") == "HIT"
+    });
+    eventually("it is well", || cache_status(&program) == "ok");
+    assert_eq!(program.metric("cache_breaker_open"), Some(0.0));
+    assert_eq!(names(&program), ["ann", "bob"]);
+}
+
+#[test]
+fn a_snapshot_from_before_a_write_is_not_believed() {
+    let (server, mut redis) = (Server::primary(), Redis::start());
+    let here = before(&server, &redis, &PATIENT);
+    let there = before(&server, &redis, &PATIENT);
+    for program in [&here, &there] {
+        assert!(names(program).is_empty());
+        assert_eq!(source(program, "/users"), "HIT");
+    }
+    redis.run::<()>(&["SAVE"]);
+    create(&here, "ann");
+
+    // Its generation and its empty list match, and nobody has told it of the write.
+    redis.kill();
+    redis.start_again();
+    let restored: String = redis.run(&["GET", "users:all"]);
+    assert!(restored.ends_with("\"value\":[]}"), "{restored}");
+    for program in [&there, &here] {
+        eventually("the cache is used again", || {
+            assert_eq!(names(program), ["ann"]);
+            source(program, "/users") == "HIT"
+        });
+    }
+}
+
+#[test]
+fn a_frozen_redis_slows_nobody_down() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    // The timeouts are those of production.
+    let program = before(&server, &redis, &[]);
+    create(&program, "ann");
+    eventually("the cache is used", || {
+        source(&program, "/users/1") == "HIT"
+    });
+
+    redis.freeze(Signal::SIGSTOP);
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(source(&program, "/users/1"), "BYPASS");
+    }
+    // Five wait for 50 ms each, and some more for one that tries to connect; the others do not wait.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "100 requests took {took:?}");
+    create(&program, "bob");
+    assert_eq!(names(&program), ["ann", "bob"]);
+    assert_eq!(cache_status(&program), "degraded");
+
+    redis.freeze(Signal::SIGCONT);
+    eventually("the cache is used again", || {
+        source(&program, "/users/1") == "HIT"
+    });
+    assert_eq!(names(&program), ["ann", "bob"]);
+}
+
+#[test]
+fn an_invalidation_that_failed_is_made_good() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let here = before(&server, &redis, &[]);
+    let there = before(&server, &redis, &PATIENT);
+    eventually("the list is kept", || {
+        assert!(names(&there).is_empty());
+        source(&there, "/users") == "HIT"
+    });
+
+    redis.run::<()>(&["CLIENT", "PAUSE", "2000", "WRITE"]);
+    create(&here, "ann");
+    assert_eq!(names(&here), ["ann"]);
+    assert_eq!(source(&here, "/users"), "BYPASS");
+    assert!(
+        here.log().contains("cache could not be invalidated"),
+        "{}",
+        here.log()
+    );
+    // Long before the list expires by itself.
+    eventually("the other replica is told", || names(&there) == ["ann"]);
+    eventually("this one uses the cache again", || {
+        source(&here, "/users") == "HIT"
+    });
+}
+
+#[test]
+fn a_primary_that_was_found_begins_a_new_generation() {
+    let (mut server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    source(&program, "/users");
+    assert_eq!(source(&program, "/users"), "HIT");
+    let before: i64 = redis.run(&["GET", "users:gen"]);
+
+    server.kill();
+    assert_eq!(source(&program, "/users"), "HIT");
+    server.start();
+    eventually("the generation is raised", || {
+        redis.run::<i64>(&["GET", "users:gen"]) > before
+    });
+    eventually("the list is read anew", || {
+        source(&program, "/users") == "HIT"
+    });
+}
+
+#[test]
+fn logs_in_as_a_user_and_does_without_when_refused() {
+    let (server, redis) = (Server::primary(), Redis::guarded("battery"));
+    let port = redis.address.port();
+    let right = format!("redis://api:battery@127.0.0.1:{port}");
+    let wrong = format!("redis://api:hunter2@127.0.0.1:{port}");
+    let login = [("REDIS_USER", "api"), ("REDIS_PASSWORD", "battery")];
+
+    for settings in [&[("REDIS_URL", right.as_str())][..], &login] {
+        let program = before(&server, &redis, &[settings, &PATIENT].concat());
+        eventually("the cache is used", || source(&program, "/users") == "HIT");
+        assert!(!program.log().contains("battery"), "{}", program.log());
+    }
+    for settings in [&[("REDIS_URL", wrong.as_str())][..], &[]] {
+        let program = before(&server, &redis, &[settings, &PATIENT, &DEBUG].concat());
+        does_without(&program, "cache did not answer");
+        assert!(!program.log().contains("hunter2"), "{}", program.log());
+    }
+}
+
+/// Asserts that a program goes on without its cache, and says why.
+fn does_without(program: &Program, why: &str) {
+    assert_eq!(source(program, "/users"), "BYPASS");
+    eventually("it says why", || program.log().contains(why));
+    assert_eq!(source(program, "/users"), "BYPASS");
+    assert_eq!(cache_status(program), "degraded");
+}
+
+#[test]
+fn verifies_who_the_server_is() {
+    let server = Server::primary();
+    let (redis, its_authority) = Redis::with_tls();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let another = authority(elsewhere.path());
+    let port = redis.tls_address.unwrap().port();
+    let url = format!("rediss://localhost:{port}");
+    let by_another_name = format!("rediss://127.0.0.1:{port}");
+    let [its_authority, another] = [&its_authority, &another].map(|it| it.to_str().unwrap());
+
+    let start = |settings: &[(&str, &str)]| {
+        Program::before(&[&server], &[settings, &PATIENT, &DEBUG].concat())
+    };
+    let url = ("REDIS_URL", url.as_str());
+    let program = start(&[url, ("REDIS_TLS_CA_FILE", its_authority)]);
+    eventually("the cache is used", || source(&program, "/users") == "HIT");
+
+    for settings in [
+        &[url, ("REDIS_TLS_CA_FILE", another)][..],
+        &[url],
+        &[
+            ("REDIS_URL", &by_another_name),
+            ("REDIS_TLS_CA_FILE", its_authority),
+        ],
+    ] {
+        does_without(&start(settings), "certificate verify failed");
+    }
+}
+
+#[test]
+fn an_authority_that_is_no_certificate_ends_the_program() {
+    let settings = [
+        ("REDIS_URL", "rediss://localhost"),
+        ("REDIS_TLS_CA_FILE", "/dev/null"),
+    ];
+    let mut program = Program::spawn(&settings);
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(
+        program.log().contains("could not prepare the cache"),
+        "{}",
+        program.log()
+    );
+}
+
+#[test]
+fn many_who_miss_together_ask_the_database_once() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    create(&program, "ann");
+
+    thread::scope(|scope| {
+        let locked = Locked::users(&server, scope);
+        let readers: Vec<_> = (0..50)
+            .map(|_| scope.spawn(|| program.get("/users/1")))
+            .collect();
+        // One more is the request for the metric.
+        eventually("all of them wait", || {
+            program.metric("http_requests_in_flight") == Some(51.0)
+        });
+        locked.release();
+        for reader in readers {
+            let answer = reader.join().unwrap();
+            assert_eq!((answer.status, answer.header("x-cache")), (200, "MISS"));
+        }
+    });
+    // The read is repeated when it has waited for the lock for too long.
+    let count = |series: &str| program.metric(series).unwrap_or(0.0);
+    let reads = count("db_query_duration_seconds_count{stmt=\"user_get\"}");
+    let repeated = count("db_retries_total{reason=\"passing\"}");
+    assert_eq!(Some(reads), Some(1.0 + repeated));
+}
+
+/// The table of the users, locked against readers.
+struct Locked<'a>(&'a Server);
+
+impl<'a> Locked<'a> {
+    fn users<'scope>(server: &'a Server, scope: &'scope thread::Scope<'scope, '_>) -> Self
+    where
+        'a: 'scope,
+    {
+        scope.spawn(|| {
+            server
+                .try_sql("BEGIN; LOCK TABLE users; SELECT pg_sleep(600)")
+                .unwrap_err();
+        });
+        eventually("the table is locked", || {
+            let locks = "SELECT count(*) FROM pg_locks WHERE granted AND \
+                         mode = 'AccessExclusiveLock' AND relation = 'users'::regclass";
+            server.sql(locks) == "1"
+        });
+        Self(server)
+    }
+
+    fn release(self) {
+        let holders = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE query LIKE '%pg_sleep(600)' AND pid <> pg_backend_pid()";
+        assert_eq!(self.0.sql(holders), "t");
+    }
+}
