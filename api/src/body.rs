@@ -7,16 +7,17 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::domain::Invalid;
 use crate::problem::{Kind, Problem};
 
 /// The longest body.
 const LONGEST_BYTES: usize = 64 * 1024;
-/// Of a body that is too long this much is read and thrown away, so that a client that sends before
-/// it listens still hears why. One that sends more is cut off.
+/// Of a body that is too long this much is read and thrown away, as long as the client sends without
+/// a pause, so that one that sends before it listens still hears why. One that sends more is cut off.
 const LONGEST_DISCARDED_BYTES: usize = 1024 * 1024;
+const PAUSE: Duration = Duration::from_millis(300);
 /// How long a body may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -36,19 +37,12 @@ pub(crate) async fn json_object(
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|it| it.to_str().ok()?.parse::<usize>().ok());
+    let is_too_long = announced.is_some_and(|it| it > LONGEST_BYTES);
     let is_asking = parts.headers.contains_key(header::EXPECT);
-    if is_asking && announced.is_some_and(|it| it > LONGEST_BYTES) {
+    if is_asking && is_too_long {
         return Err(too_large());
     }
-    let too_slow = |_elapsed| {
-        Problem::new(
-            Kind::RequestTimeout,
-            format!("the body did not arrive within {} s", TIMEOUT.as_secs()),
-        )
-    };
-    let bytes = time::timeout(TIMEOUT, read(body))
-        .await
-        .map_err(too_slow)??;
+    let bytes = read(body, is_too_long).await?;
     let malformed = |_error| Problem::new(Kind::MalformedJson, "the body must be JSON");
     let value: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
     if let Value::Object(object) = value {
@@ -59,26 +53,43 @@ pub(crate) async fn json_object(
     Err(Problem::invalid(invalid, &[broken]))
 }
 
-async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+async fn read(mut body: Body, mut is_too_long: bool) -> Result<Vec<u8>, Problem> {
+    let deadline = Instant::now() + TIMEOUT;
     let mut bytes = Vec::new();
     let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let cut_off = |_error| Problem::new(Kind::MalformedJson, "the body ended too early");
-        let Ok(data) = frame.map_err(cut_off)?.into_data() else {
-            continue;
+    while length <= LONGEST_DISCARDED_BYTES {
+        let until = if is_too_long {
+            deadline.min(Instant::now() + PAUSE)
+        } else {
+            deadline
+        };
+        let data = match time::timeout_at(until, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Some(Err(_))) | Err(_) if is_too_long => break,
+            Ok(Some(Err(_cut_off))) => {
+                let detail = "the body ended too early";
+                return Err(Problem::new(Kind::MalformedJson, detail));
+            }
+            Err(_elapsed) => return Err(too_slow()),
         };
         length += data.len();
-        if length > LONGEST_DISCARDED_BYTES {
-            break;
-        }
-        if length <= LONGEST_BYTES {
+        is_too_long |= length > LONGEST_BYTES;
+        if !is_too_long {
             bytes.extend_from_slice(&data);
         }
     }
-    if length > LONGEST_BYTES {
+    if is_too_long {
         return Err(too_large());
     }
     Ok(bytes)
+}
+
+fn too_slow() -> Problem {
+    Problem::new(
+        Kind::RequestTimeout,
+        format!("the body did not arrive within {} s", TIMEOUT.as_secs()),
+    )
 }
 
 fn too_large() -> Problem {
@@ -106,7 +117,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = matches!(
         essence.as_str(),
-        "" | "application/json" | "text/json" | "text/plain" | "application/x-www-form-urlencoded"
+        "" | "application/json" | "text/plain" | "application/x-www-form-urlencoded"
     ) || essence.ends_with("+json");
     let is_utf8 = parts.all(|it| match it.trim().split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {

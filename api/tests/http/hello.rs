@@ -183,6 +183,7 @@ fn other_members_and_other_names_for_json_are_fine() {
     }
     for refused in [
         "application/xml",
+        "text/json",
         "multipart/form-data; boundary=x",
         "text/plain; charset=latin1",
     ] {

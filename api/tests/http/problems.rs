@@ -55,6 +55,25 @@ fn what_is_too_long_is_told_so() {
 }
 
 #[test]
+fn the_rest_of_a_body_that_is_too_long_is_not_waited_for() {
+    let program = Program::without_database(&[]);
+    let announced = "Content-Length: 100000\r\n\r\n".to_owned();
+    let half = format!("Content-Length: 100000\r\n\r\n{}", "x".repeat(50_000));
+    let more = format!(
+        "Transfer-Encoding: chunked\r\n\r\n11170\r\n{}",
+        "x".repeat(70_000)
+    );
+
+    for rest in [announced, half, more] {
+        let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\n";
+        let answer = program.raw(format!("{head}{rest}").as_bytes());
+        // One that was waited for would be too slow, and 408.
+        assert_eq!(answer.status, 413, "{answer:?}");
+        assert_eq!(answer.header("connection"), "close");
+    }
+}
+
+#[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
     let program = Program::without_database(&[]);
     let mut stream = program.connect();
