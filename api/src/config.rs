@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use ha_runtime::telemetry::LogFormat;
 use jiff::tz::TimeZone;
+use tracing::level_filters::LevelFilter;
 
 pub use self::cache::{Cache, Redis};
 pub use self::company::Company;
@@ -106,9 +107,13 @@ impl Config {
                 |text| text.parse().ok().map(Some),
             )?,
             company: company::read(&environment),
-            log_level: environment
-                .first(&["LOG_LEVEL", "RUST_LOG"])
-                .map_or_else(|| "info".to_owned(), |it| it.value),
+            log_level: environment.parsed(
+                &["LOG_LEVEL", "RUST_LOG"],
+                "info".to_owned(),
+                "a level: use error, warn, info, debug or trace, or a filter such as \
+                 `info,api=debug`",
+                |text| is_log_filter(text).then(|| text.to_owned()),
+            )?,
             log_format: environment.parsed(
                 &["LOG_FORMAT"],
                 LogFormat::Logfmt,
@@ -210,6 +215,13 @@ fn addresses(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
         environment.warn_of("LISTEN", &port_variable.name);
     }
     Ok(addresses)
+}
+
+/// Returns whether a filter says levels. A word alone that is none would be taken for the name of a
+/// module, and silence all others.
+fn is_log_filter(text: &str) -> bool {
+    text.split(',')
+        .all(|it| it.contains('=') || it.trim().parse::<LevelFilter>().is_ok())
 }
 
 fn hello(environment: &Environment) -> Result<Hello, Unusable> {
@@ -369,8 +381,10 @@ mod tests {
             "VALIDATION_STATUS",
             "HELLO_LEAP_DAY",
             "PGSSLMODE",
+            "PGSSLROOTCERT",
             "MIGRATE",
             "LOG_FORMAT",
+            "LOG_LEVEL",
             "REQUEST_TIMEOUT",
             "DB_POOL_MAX",
             "API_FAKE_TODAY",
@@ -424,6 +438,20 @@ mod tests {
         );
         assert!(
             refusal(&[("PGPASSWORD_FILE", "/does/not/exist")]).starts_with("`PGPASSWORD_FILE`")
+        );
+    }
+
+    #[test]
+    fn a_blank_file_is_no_value() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), " \n").unwrap();
+        let path = file.path().to_str().unwrap();
+
+        let config = read(&[("PGPASSWORD_FILE", path), ("DB_PASSWORD", "hunter2")]).unwrap();
+        assert_eq!(config.database.password.unwrap().reveal(), "hunter2");
+        assert_eq!(
+            config.warnings,
+            ["the file that `PGPASSWORD_FILE` names is blank, which is no value"]
         );
     }
 

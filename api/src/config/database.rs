@@ -1,5 +1,6 @@
 //! Where PostgreSQL is, who we are there, and how long we wait for it.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -145,11 +146,15 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
             |text| SslMode::from_str(text).ok(),
         )?,
     };
-    let root_cert = url.root_cert.or_else(|| {
-        environment
-            .first(&["PGSSLROOTCERT"])
-            .map(|it| PathBuf::from(it.value))
-    });
+    let root_cert = match url.root_cert {
+        Some(path) => Some(path),
+        None => environment.parsed(
+            &["PGSSLROOTCERT"],
+            None,
+            "a file of certificate authorities that this user can read",
+            |text| File::open(text).is_ok().then(|| Some(PathBuf::from(text))),
+        )?,
+    };
     let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", 2)?;
     Ok(Database {
         servers,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_runtime::secret::Secret;
+use ha_runtime::secret::{Secret, Unreadable};
 
 /// A setting that cannot be used. Nothing has been touched when this is returned.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum Unusable {
         /// The variable.
         name: String,
         /// Why.
-        source: ha_runtime::secret::Unreadable,
+        source: Unreadable,
     },
 }
 
@@ -99,12 +99,13 @@ impl Environment {
             }
             let name = format!("{name}_FILE");
             if let Some(path) = self.variables.get(&name) {
-                let unusable = |source| Unusable::SecretFile {
-                    name: name.clone(),
-                    source,
-                };
-                let value = Secret::from_file(&PathBuf::from(path.trim())).map_err(unusable)?;
-                set.push(Found { name, value });
+                match Secret::from_file(&PathBuf::from(path.trim())) {
+                    Ok(value) => set.push(Found { name, value }),
+                    Err(Unreadable::Empty { .. }) => self.warn(format!(
+                        "the file that `{name}` names is blank, which is no value"
+                    )),
+                    Err(source) => return Err(Unusable::SecretFile { name, source }),
+                }
             }
         }
         Ok(self.agreed(set.into_iter()))
