@@ -10,6 +10,11 @@ const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// Why statements fail and are tried again most often. These are exported from the start: a series
+/// that is not there cannot be told from one that nobody counts.
+const USUAL_ERRORS: [&str; 7] = ["08", "25", "40", "53", "57", "io", "timeout"];
+const USUAL_RETRIES: [&str; 3] = ["server-lost", "read-only", "passing"];
+
 /// The series, and the registry that lists them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -130,6 +135,12 @@ impl Metrics {
             registry,
         };
         metrics.register()?;
+        for class in USUAL_ERRORS {
+            metrics.db_errors.with_label_values(&[class]);
+        }
+        for reason in USUAL_RETRIES {
+            metrics.db_retries.with_label_values(&[reason]);
+        }
         Ok(metrics)
     }
 

@@ -79,6 +79,12 @@ fn counts_what_it_does() {
         Some(1.0)
     );
     assert_eq!(program.metric("http_requests_in_flight"), Some(1.0));
+    for never in [
+        "db_errors_total{sqlstate_class=\"57\"}",
+        "db_retries_total{reason=\"server-lost\"}",
+    ] {
+        assert_eq!(program.metric(never), Some(0.0), "{never}");
+    }
     assert!(program.metric("process_resident_memory_bytes").unwrap() > 0.0);
     assert!(program.get("/metrics").body.contains("build_info{version="));
 }
