@@ -10,6 +10,7 @@
 )]
 
 mod about;
+mod balancer;
 mod beers;
 mod cache;
 mod collector;
@@ -34,6 +35,7 @@ mod proxies;
 mod python;
 mod redis;
 mod roles;
+mod rolling_restart;
 mod schema;
 mod stopping;
 mod surfaces;

@@ -114,7 +114,8 @@ impl Program {
 
     fn run_line(line: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let listen = settings.iter().find(|it| it.0 == "LISTEN");
+        let address = listen.map_or_else(free_address, |it| it.1.parse().unwrap());
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let process = Command::new(line[0])
             .args(&line[1..])
