@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use native_tls::{Certificate, TlsConnector};
-use postgres_native_tls::{MakeTlsConnector, set_postgresql_alpn};
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
+use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 use serde::Deserialize;
 use tokio::time;
 use tokio_postgres::config::SslMode as Wire;
@@ -22,7 +25,7 @@ pub enum SslMode {
     Disable,
     /// TLS if the server offers it, unverified.
     Prefer,
-    /// TLS, unverified.
+    /// TLS, unverified; but verified as `VerifyCa` where authorities are named, as libpq does.
     Require,
     /// TLS, with a certificate that a trusted authority signed.
     VerifyCa,
@@ -72,9 +75,15 @@ pub enum TlsError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file holds none.
+    #[error("`{}` holds no certificate in PEM format", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// OpenSSL refuses the settings.
     #[error("the TLS settings are not usable")]
-    Refused(#[from] native_tls::Error),
+    Refused(#[from] ErrorStack),
 }
 
 /// Returns the connector that verifies as `mode` says, trusting the system's authorities or those in
@@ -84,22 +93,44 @@ pub enum TlsError {
 ///
 /// [`TlsError`] when the file is missing or is no certificate.
 pub fn tls(mode: SslMode, root_cert: Option<&PathBuf>) -> Result<MakeTlsConnector, TlsError> {
-    let mut builder = TlsConnector::builder();
+    // Where the system keeps its authorities in a directory, none is read before it is looked for.
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     if let Some(path) = root_cert {
         let unreadable = |source| TlsError::Unreadable {
             path: path.clone(),
             source,
         };
         let pem = std::fs::read(path).map_err(unreadable)?;
-        builder.disable_built_in_roots(true);
-        for certificate in Certificate::stack_from_pem(&pem)? {
-            builder.add_root_certificate(certificate);
+        let certificates = X509::stack_from_pem(&pem)?;
+        if certificates.is_empty() {
+            return Err(TlsError::Empty { path: path.clone() });
         }
+        let mut trusted = X509StoreBuilder::new()?;
+        for certificate in certificates {
+            trusted.add_cert(certificate)?;
+        }
+        builder.set_cert_store(trusted.build());
     }
-    builder.danger_accept_invalid_certs(matches!(mode, SslMode::Prefer | SslMode::Require));
-    builder.danger_accept_invalid_hostnames(!matches!(mode, SslMode::VerifyFull));
-    set_postgresql_alpn(&mut builder);
-    Ok(MakeTlsConnector::new(builder.build()?))
+    let is_verified = match mode {
+        SslMode::Disable | SslMode::Prefer => false,
+        SslMode::Require => root_cert.is_some(),
+        SslMode::VerifyCa | SslMode::VerifyFull => true,
+    };
+    builder.set_verify(if is_verified {
+        SslVerifyMode::PEER
+    } else {
+        SslVerifyMode::NONE
+    });
+    set_postgresql_alpn(&mut builder)?;
+    let mut connector = MakeTlsConnector::new(builder.build());
+    if mode != SslMode::VerifyFull {
+        connector.set_callback(|connection, _host| {
+            connection.set_verify_hostname(false);
+            Ok(())
+        });
+    }
+    Ok(connector)
 }
 
 /// A server that could not be connected to.

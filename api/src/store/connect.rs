@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
-use postgres_native_tls::MakeTlsConnector;
+use postgres_openssl::MakeTlsConnector;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};

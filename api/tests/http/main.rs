@@ -39,6 +39,7 @@ mod rolling_restart;
 mod schema;
 mod stopping;
 mod surfaces;
+mod tls;
 mod tracing;
 mod unparseable;
 mod users;

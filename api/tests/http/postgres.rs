@@ -119,31 +119,18 @@ impl Server {
         fs::write(&path, text).unwrap();
     }
 
-    /// Restarts the server with TLS, under a certificate for `localhost` that it signs itself, and
-    /// returns that.
+    /// Restarts the server so that it is reached over TLS only, under a certificate for `localhost`
+    /// that it signs itself, and returns that.
     pub(crate) fn serve_tls(&mut self) -> PathBuf {
         self.stop();
-        let data = self.data();
-        let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
-        let made = as_owner(Command::new("openssl"))
-            .args([
-                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            ])
-            .args([
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-            ])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        self.configure("ssl = on\n");
+        let (certificate, key) = sign_certificate(&self.data());
+        self.configure(&format!(
+            "ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\n",
+            certificate.display(),
+            key.display()
+        ));
+        let only_tls = "hostssl all all all scram-sha-256\n";
+        fs::write(self.data().join("pg_hba.conf"), only_tls).unwrap();
         self.start();
         certificate
     }
@@ -269,6 +256,31 @@ impl Drop for Server {
             postmaster.wait().ok();
         }
     }
+}
+
+/// Makes a certificate for `localhost` that is its own authority, and its key, in `directory`.
+pub(crate) fn sign_certificate(directory: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (directory.join("host.crt"), directory.join("host.key"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&key);
+    (certificate, key)
 }
 
 /// Waits until `condition` holds.

@@ -1,7 +1,9 @@
 //! Bringing the schema up to date.
 
-use crate::postgres::{PASSWORD, Server, eventually, free_address};
-use crate::program::Program;
+use std::thread;
+
+use crate::postgres::{OWNER, Server, eventually, free_address};
+use crate::program::{Program, borrowed, way_to};
 
 #[test]
 fn says_when_the_schema_is_up_to_date() {
@@ -63,41 +65,6 @@ fn ends_when_the_password_is_wrong_and_does_not_show_it() {
 }
 
 #[test]
-fn believes_only_a_server_that_proves_who_it_is() {
-    let mut server = Server::primary();
-    let certificate = server.serve_tls();
-    let port = server.address.port().to_string();
-    let settings = |host: &'static str, mode: &'static str| {
-        [
-            ("PGHOST", host),
-            ("PGPORT", port.as_str()),
-            ("PGPASSWORD", PASSWORD),
-            ("PGSSLMODE", mode),
-            ("DB_STARTUP_TIMEOUT", "1"),
-        ]
-    };
-    let trusted = ("PGSSLROOTCERT", certificate.to_str().unwrap());
-
-    let mut stranger = Program::spawn(&settings("localhost", "verify-full"));
-    assert_eq!(stranger.wait().code(), Some(1));
-    let mut misnamed = settings("127.0.0.1", "verify-full").to_vec();
-    misnamed.push(trusted);
-    assert_eq!(Program::spawn(&misnamed).wait().code(), Some(1));
-
-    for (host, mode) in [("localhost", "verify-full"), ("127.0.0.1", "verify-ca")] {
-        let mut believed = settings(host, mode).to_vec();
-        believed.push(trusted);
-        let program = Program::start(&believed);
-        eventually("it is ready", || program.get("/readyz").status == 200);
-    }
-    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
-                     WHERE application_name LIKE 'api/%'";
-    let program = Program::start(&settings("localhost", "require"));
-    eventually("it is ready", || program.get("/readyz").status == 200);
-    assert_eq!(server.sql(encrypted), "t");
-}
-
-#[test]
 fn waits_for_a_server_that_accepts_no_writes() {
     let primary = Server::primary();
     let standby = Server::standby_of(&primary);
@@ -156,4 +123,40 @@ fn refuses_a_history_that_is_not_its_own_and_works_beside_a_newer_one() {
             .log()
             .contains("migration 1 in the database is not the one in this program")
     );
+}
+
+#[test]
+fn programs_that_start_at_once_migrate_once() {
+    let server = Server::primary();
+    let way = way_to(&[&server], OWNER);
+    let mut programs = [(); 5].map(|()| Program::run(&["migrate"], &borrowed(&way)));
+
+    let mut applied = 0;
+    for program in &mut programs {
+        assert_eq!(program.wait().code(), Some(0), "{}", program.log());
+        applied += program.log().matches("migration applied").count();
+    }
+    let recorded = server.sql("SELECT count(*) FROM schema_migrations");
+    assert_eq!(applied.to_string(), recorded);
+}
+
+#[test]
+fn a_migration_waits_for_another_for_a_while_and_then_asks_anew() {
+    let server = Server::primary();
+    let lock = format!("pg_advisory_lock({})", 0x6361_7573_6577_6179_i64);
+    let way = way_to(&[&server], OWNER);
+
+    thread::scope(|scope| {
+        scope.spawn(|| server.sql(&format!("SELECT {lock}; SELECT pg_sleep(6)")));
+        eventually("another holds the lock", || {
+            server.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "1"
+        });
+        let mut program = Program::run(&["migrate"], &borrowed(&way));
+        assert_eq!(program.wait().code(), Some(0), "{}", program.log());
+        let log = program.log();
+        assert!(
+            log.contains("canceling statement due to lock timeout"),
+            "{log}"
+        );
+    });
 }

@@ -1,0 +1,116 @@
+//! Whom the program believes to be its database, by `sslmode` and the authorities that it is told of.
+
+use std::path::Path;
+
+use crate::postgres::{OWNER, PASSWORD, Server, sign_certificate};
+use crate::program::{Program, borrowed, way_to};
+
+/// Two ways of saying the same.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    ByVariables,
+    ByUrl,
+}
+
+/// Migrates before the server under this name, and returns the exit code and the log.
+fn migrate(
+    server: &Server,
+    said: Said,
+    host: &str,
+    mode: &str,
+    authorities: Option<&Path>,
+    patience: &str,
+) -> (Option<i32>, String) {
+    let authorities = authorities.map_or("", |it| it.to_str().unwrap());
+    let mut settings = match said {
+        Said::ByVariables => {
+            let mut way = way_to(&[server], OWNER).to_vec();
+            way.push(("PGHOST", host.to_owned()));
+            way.push(("PGSSLMODE", mode.to_owned()));
+            way.push(("PGSSLROOTCERT", authorities.to_owned()));
+            way
+        }
+        Said::ByUrl => {
+            let (port, password) = (server.address.port(), PASSWORD.replace(' ', "%20"));
+            let place = format!("postgresql://{OWNER}:{password}@{host}:{port}/postgres");
+            let url = match authorities {
+                "" => format!("{place}?sslmode={mode}"),
+                file => format!("{place}?sslmode={mode}&sslrootcert={file}"),
+            };
+            vec![("DATABASE_URL", url)]
+        }
+    };
+    settings.push(("DB_STARTUP_TIMEOUT", patience.to_owned()));
+    let mut program = Program::run(&["migrate"], &borrowed(&settings));
+    (program.wait().code(), program.log())
+}
+
+#[test]
+fn a_server_is_believed_as_far_as_it_proves_who_it_is() {
+    let mut server = Server::primary();
+    let its_own = server.serve_tls();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (strangers, _key) = sign_certificate(elsewhere.path());
+    let (its_own, strangers) = (Some(its_own.as_path()), Some(strangers.as_path()));
+
+    let believed = [
+        ("localhost", "verify-full", its_own),
+        ("127.0.0.1", "verify-ca", its_own),
+        ("127.0.0.1", "require", its_own),
+        ("127.0.0.1", "require", None),
+        ("127.0.0.1", "prefer", None),
+    ];
+    let refused = [
+        ("127.0.0.1", "verify-full", its_own),
+        ("localhost", "verify-full", strangers),
+        ("localhost", "verify-full", None),
+        ("localhost", "verify-ca", strangers),
+        ("localhost", "verify-ca", None),
+        // Who names authorities wants them asked, as with libpq.
+        ("localhost", "require", strangers),
+    ];
+    for said in [Said::ByVariables, Said::ByUrl] {
+        for (host, mode, authorities) in believed {
+            let (code, log) = migrate(&server, said, host, mode, authorities, "20");
+            assert_eq!(
+                code,
+                Some(0),
+                "{said:?} {host} {mode} {authorities:?}: {log}"
+            );
+        }
+        for (host, mode, authorities) in refused {
+            let (code, log) = migrate(&server, said, host, mode, authorities, "400ms");
+            let case = format!("{said:?} {host} {mode} {authorities:?}: {log}");
+            assert_eq!(code, Some(1), "{case}");
+            assert!(log.contains("certificate verify failed"), "{case}");
+            assert!(!log.contains(PASSWORD), "{case}");
+        }
+        let (code, _log) = migrate(&server, said, "127.0.0.1", "disable", None, "400ms");
+        assert_eq!(code, Some(1), "the server is reached over TLS only");
+    }
+}
+
+#[test]
+fn a_file_without_authorities_is_refused_before_anything_is_asked() {
+    let server = Server::primary();
+    let directory = tempfile::tempdir().unwrap();
+    let nothing = directory.path().join("nothing.pem");
+    std::fs::write(&nothing, "nothing\n").unwrap();
+    let missing = directory.path().join("missing.pem");
+
+    for (file, why) in [
+        (&nothing, "holds no certificate"),
+        (&missing, "could not read"),
+    ] {
+        let (code, log) = migrate(
+            &server,
+            Said::ByVariables,
+            "localhost",
+            "verify-full",
+            Some(file),
+            "20",
+        );
+        assert_eq!(code, Some(1));
+        assert!(log.contains(why), "{log}");
+    }
+}
