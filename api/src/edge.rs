@@ -19,7 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use prometheus::IntGauge;
-use tracing::{debug, warn};
+use tracing::{Level, debug, info, warn};
 
 use self::client::Client;
 use self::rate_limit::RateLimit;
@@ -50,6 +50,9 @@ const STANDING: [(HeaderName, HeaderValue); 5] = [
 ];
 /// A year, as is usual; subdomains are their owners' to decide about.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// When to ask again after a 503 that names no time itself.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// The most headers of a request, and their length together.
 const MOST_HEADERS: usize = 64;
@@ -149,6 +152,8 @@ struct Exchange<'a> {
     arrival: Arrival,
     client: Client,
     request_id: HeaderValue,
+    /// Whether the caller gave an id, of the request or of its trace, and so can look for it.
+    is_named: bool,
     span: Option<Arc<Span>>,
 }
 
@@ -160,6 +165,7 @@ impl<'a> Exchange<'a> {
             is_spare: false,
         };
         let arrival = *request.extensions().get().unwrap_or(&nowhere);
+        let given = request_id::given(headers);
         Self {
             app,
             began: Instant::now(),
@@ -168,7 +174,8 @@ impl<'a> Exchange<'a> {
             uri: request.uri().clone(),
             arrival,
             client: Client::behind(&app.edge.trusted_proxies, arrival.peer, headers),
-            request_id: request_id::of(headers),
+            is_named: given.is_some() || headers.contains_key(TRACEPARENT),
+            request_id: given.unwrap_or_else(request_id::new),
             span: app.traces.begin(headers),
         }
     }
@@ -239,11 +246,8 @@ impl<'a> Exchange<'a> {
         problem: Option<&Problem>,
         trace_id: Option<&str>,
     ) {
-        // What a caller did wrong is the caller's to log. That there was no room is counted: a line
-        // for each would be more work than the answer.
-        let was_shed = problem.is_some_and(|it| it.kind() == Kind::Overloaded);
-        let is_ours = status.is_server_error() && !was_shed;
-        if !is_ours && !tracing::enabled!(tracing::Level::DEBUG) {
+        let level = self.level(status, problem);
+        if level == Level::DEBUG && !tracing::enabled!(Level::DEBUG) {
             return;
         }
         let method = self.method.as_str();
@@ -252,16 +256,32 @@ impl<'a> Exchange<'a> {
         let problem = problem.map(|it| it.kind().name());
         let id = self.request_id.to_str().unwrap_or_default();
         let span_id = self.span.as_ref().map(|it| it.span_id.to_string());
-        if is_ours {
-            warn!(
-                method, path, status, ms, %client, problem, request_id = id, trace_id, span_id,
-                "request failed"
-            );
-        } else {
-            debug!(
-                method, path, status, ms, %client, problem, request_id = id, trace_id, span_id,
-                "request"
-            );
+        macro_rules! line {
+            ($log:ident, $message:literal) => {
+                $log!(
+                    method, path, status, ms, %client, problem, request_id = id, trace_id, span_id,
+                    $message
+                )
+            };
+        }
+        match level {
+            Level::WARN => line!(warn, "request failed"),
+            Level::INFO => line!(info, "request"),
+            _ => line!(debug, "request"),
+        }
+    }
+
+    fn level(&self, status: StatusCode, problem: Option<&Problem>) -> Level {
+        // That there was no room is counted: a line for each would be more work than the answer.
+        let was_shed =
+            problem.is_some_and(|it| matches!(it.kind(), Kind::Overloaded | Kind::RateLimited));
+        // A probe that hears no has not failed.
+        let is_probe = NEVER_REFUSED.contains(&self.route.template());
+        match () {
+            () if was_shed => Level::DEBUG,
+            () if status.is_server_error() && !is_probe => Level::WARN,
+            () if status.is_client_error() || self.is_named => Level::INFO,
+            () => Level::DEBUG,
         }
     }
 
@@ -273,6 +293,7 @@ impl<'a> Exchange<'a> {
                 response.status(),
                 StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
             );
+        let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         let headers = response.headers_mut();
         headers.reserve(STANDING.len() + 4);
         for (name, value) in STANDING {
@@ -280,6 +301,9 @@ impl<'a> Exchange<'a> {
         }
         headers.insert(COMPANY_NAME, self.app.company.header.clone());
         headers.insert(REQUEST_ID, self.request_id);
+        if is_unavailable {
+            headers.entry(header::RETRY_AFTER).or_insert(RETRY_SOON);
+        }
         if let Some(span) = self.span
             && let Ok(traceparent) = HeaderValue::try_from(span.traceparent())
         {

@@ -8,15 +8,17 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest id that is taken over.
 const LONGEST: usize = 128;
 
-/// Returns the caller's id where it is harmless, and otherwise a new one, which sorts by time.
-pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
+/// Returns the caller's id where it is harmless.
+pub(super) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_harmless = |it: &&HeaderValue| {
         let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-');
         (1..=LONGEST).contains(&it.len()) && it.as_bytes().iter().all(plain)
     };
-    if let Some(given) = headers.get(REQUEST_ID).filter(is_harmless) {
-        return given.clone();
-    }
+    headers.get(REQUEST_ID).filter(is_harmless).cloned()
+}
+
+/// Returns an id that sorts by time.
+pub(super) fn new() -> HeaderValue {
     let now = ha_runtime::clock::wall().as_millis();
     let now = u64::try_from(now).unwrap_or_default();
     let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();

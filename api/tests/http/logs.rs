@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::program::Program;
+use crate::program::{Answer, Program};
 
 /// Reads a line as logfmt: `key=value`, where a value with anything unusual is quoted.
 fn logfmt(line: &str) -> BTreeMap<String, String> {
@@ -87,4 +87,33 @@ fn a_setting_cannot_write_lines_or_fields_of_its_own() {
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0]["error"].contains(forged), "{log}");
     assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_request_with_an_id_or_a_mistake_can_be_found() {
+    let program = Program::without_database(&[]);
+    let lines_of = |answer: &Answer| {
+        let id = format!("request_id={}", answer.header("x-request-id"));
+        let log = program.log();
+        let lines = log.lines().filter(|it| it.contains(&id)).map(logfmt);
+        lines.map(|it| it["level"].clone()).collect::<Vec<_>>()
+    };
+
+    let named = program.request("GET", "/info", &[("X-Request-Id", "order-7")], "");
+    assert_eq!(lines_of(&named), ["info"]);
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let traced = program.request("GET", "/info", &[("traceparent", traceparent)], "");
+    assert_eq!(lines_of(&traced), ["info"]);
+    assert_eq!(lines_of(&program.get("/nowhere")), ["info"]);
+    assert_eq!(lines_of(&program.get("/users")), ["warn"]);
+    assert!(lines_of(&program.get("/info")).is_empty());
+}
+
+#[test]
+fn a_probe_that_hears_no_is_no_failure() {
+    let program = Program::without_database(&[]);
+
+    let no = program.get("/readyz");
+    assert_eq!((no.status, no.header("retry-after")), (503, "1"));
+    assert!(!program.log().contains("level=warn"), "{}", program.log());
 }
