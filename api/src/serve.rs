@@ -158,25 +158,37 @@ impl Server {
         if let Err(error) = &ended {
             debug!(%error, "http connection ended");
         }
-        let wire = wire.into_inner();
-        let (end, why) = (wire.end(), refusal::of(&wire, &ended, &rest));
-        let mut stream = wire.into_stream();
-        if let Some(why) = why {
-            if arrival.is_spare {
-                self.app.metrics.http_connections_refused.inc();
-            }
-            refusal::send(&self.app, &mut stream, arrival, why).await;
-        } else if end == Some(End::ByClient) {
-            return;
-        } else if end == Some(End::Unread) {
-            // What the client does not read need not be kept for it.
-            stream.set_zero_linger().ok();
-            return;
+        self.part(wire.into_inner(), arrival, &ended, &rest).await;
+    }
+
+    /// Says what is left to say on a connection, and closes it.
+    async fn part(
+        &self,
+        wire: Wire,
+        arrival: Arrival,
+        ended: &Result<(), hyper::Error>,
+        rest: &[u8],
+    ) {
+        let (end, why) = (wire.end(), refusal::of(&wire, ended, rest));
+        if wire.found_no_room() {
+            self.app.metrics.http_connections_refused.inc();
         }
-        if arrival.is_spare || progress.is_unwanted() {
+        let in_haste = wire.is_in_haste();
+        let mut stream = wire.into_stream();
+        match (why, end) {
+            (Some(why), _) => refusal::send(&self.app, &mut stream, arrival, why).await,
+            (None, Some(End::ByClient)) => return,
+            (None, Some(End::Unread)) => {
+                // What the client does not read need not be kept for it.
+                stream.set_zero_linger().ok();
+                return;
+            }
+            (None, Some(End::Idle | End::SlowHead) | None) => {}
+        }
+        if in_haste {
             refusal::hang_up(&stream);
         } else {
-            refusal::part(stream).await;
+            refusal::hear_out(stream).await;
         }
     }
 }

@@ -3,11 +3,10 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use super::places::RESERVE;
+use super::places::{LEAVING, RESERVE};
 
-/// What else has a file descriptor: listeners, the runtime, the log, a collector, the cache, and
-/// connections that are about to end.
-const OTHERS: usize = 128;
+/// What else has a file descriptor: listeners, the runtime, the log, a collector, the cache.
+const OTHERS: usize = 64;
 
 /// Returns how many of `wanted` connections there may be beside `to_database` others. The process
 /// may raise its own limit as far as the administrator allows, and does.
@@ -18,7 +17,9 @@ pub(crate) fn room_for(wanted: usize, to_database: usize) -> usize {
     let is_raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     let limit = if is_raised { hard } else { soft };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let room = limit.saturating_sub(OTHERS + RESERVE + to_database).max(1);
+    let room = limit
+        .saturating_sub(OTHERS + RESERVE + LEAVING + to_database)
+        .max(1);
     if room < wanted {
         warn!(
             wanted,

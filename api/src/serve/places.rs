@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 pub(super) const RESERVE: usize = 32;
 /// The connections that have made way and not yet gone: what a crowd displaces faster than we can
 /// hang up. Beyond them newcomers are not accepted for a moment.
-const LEAVING: usize = 256;
+pub(super) const LEAVING: usize = 64;
 /// How long a connection may be silent while others wait for its place: as long as it may take over
 /// the head of a request.
 const SILENCE: Duration = Duration::from_secs(10);

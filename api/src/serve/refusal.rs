@@ -72,8 +72,8 @@ pub(super) async fn send(app: &App, stream: &mut TcpStream, arrival: Arrival, wh
     sent.map(Result::ok).ok();
 }
 
-/// Ends a connection after a last word.
-pub(super) async fn part(mut stream: TcpStream) {
+/// Ends a connection after a last word, once the client has had a moment to hear it.
+pub(super) async fn hear_out(mut stream: TcpStream) {
     let listening = async {
         stream.shutdown().await?;
         let mut unheard = [0; 4096];

@@ -86,6 +86,11 @@ impl Wire {
         is_late && self.progress.is_spare && !self.progress.has_asked()
     }
 
+    /// Returns whether others wait for its place.
+    pub(super) fn is_in_haste(&self) -> bool {
+        self.progress.is_spare || self.progress.is_unwanted()
+    }
+
     pub(super) fn into_stream(self) -> TcpStream {
         self.stream
     }
