@@ -47,7 +47,11 @@ impl Exporter {
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Result<Self, native_tls::Error> {
-        let tls = native_tls::TlsConnector::new()?.into();
+        let tls = if collector.is_https {
+            Some(native_tls::TlsConnector::new()?.into())
+        } else {
+            None
+        };
         let (waiting, spans) = mpsc::channel(MOST_WAITING);
         let dropped = metrics.trace_spans.with_label_values(&["dropped"]);
         let sender = Sender {
@@ -88,7 +92,7 @@ fn resource(collector: &Collector) -> Vec<Attribute> {
 struct Sender {
     collector: Collector,
     resource: Vec<Attribute>,
-    tls: tokio_native_tls::TlsConnector,
+    tls: Option<tokio_native_tls::TlsConnector>,
     metrics: Metrics,
     /// Whether the last batch was taken: only changes are logged.
     is_answering: bool,
@@ -170,11 +174,12 @@ impl Sender {
     async fn post(&self, body: Vec<u8>) -> Result<(), Unsent> {
         let collector = &self.collector;
         let stream = TcpStream::connect((collector.host.as_str(), collector.port)).await?;
-        if collector.is_https {
-            let stream = self.tls.connect(&collector.host, stream).await?;
-            self.exchange(stream, body).await
-        } else {
-            self.exchange(stream, body).await
+        match &self.tls {
+            Some(tls) => {
+                let stream = tls.connect(&collector.host, stream).await?;
+                self.exchange(stream, body).await
+            }
+            None => self.exchange(stream, body).await,
         }
     }
 

@@ -1,7 +1,9 @@
 //! A collector of spans: takes OTLP over HTTP, and remembers what came.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -22,41 +24,41 @@ pub(crate) struct Received {
 impl Collector {
     /// Starts listening. It goes on until the test ends.
     pub(crate) fn start() -> Self {
+        Self::listen("http", |stream, book| {
+            book.lock().unwrap().push(take(stream));
+        })
+    }
+
+    /// Starts listening with TLS, under this certificate for `localhost`.
+    pub(crate) fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let (certificate, key) = (fs::read(certificate).unwrap(), fs::read(key).unwrap());
+        let identity = native_tls::Identity::from_pkcs8(&certificate, &key).unwrap();
+        let acceptor = native_tls::TlsAcceptor::new(identity).unwrap();
+        Self::listen("https", move |stream, book| {
+            // Whoever does not trust the certificate goes away again.
+            if let Ok(stream) = acceptor.accept(stream) {
+                book.lock().unwrap().push(take(stream));
+            }
+        })
+    }
+
+    fn listen(
+        scheme: &str,
+        serve: impl Fn(TcpStream, &Mutex<Vec<Received>>) + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
         let book = Arc::clone(&received);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut reader = BufReader::new(stream.unwrap());
-                let mut head = Vec::new();
-                loop {
-                    let mut line = String::new();
-                    reader.read_line(&mut line).unwrap();
-                    let line = line.trim_end().to_owned();
-                    if line.is_empty() {
-                        break;
-                    }
-                    head.push(line);
-                }
-                let length = head
-                    .iter()
-                    .find_map(|it| {
-                        it.to_ascii_lowercase()
-                            .strip_prefix("content-length: ")?
-                            .parse()
-                            .ok()
-                    })
-                    .unwrap_or(0);
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                let body = serde_json::from_slice(&body).unwrap();
-                book.lock().unwrap().push(Received { head, body });
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
-                reader.get_mut().write_all(answer).unwrap();
+                serve(stream.unwrap(), &book);
             }
         });
-        Self { endpoint, received }
+        Self {
+            endpoint: format!("{scheme}://localhost:{port}"),
+            received,
+        }
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -83,4 +85,29 @@ pub(crate) fn attribute<'a>(of: &'a Value, key: &str) -> &'a str {
         .as_str()
         .or(value["intValue"].as_str())
         .unwrap_or("")
+}
+
+/// Reads one request and accepts it.
+fn take(stream: impl Read + Write) -> Received {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        head.push(line);
+    }
+    let length = |line: &String| {
+        let line = line.to_ascii_lowercase();
+        line.strip_prefix("content-length: ")?.parse().ok()
+    };
+    let mut body = vec![0; head.iter().find_map(length).unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    let body = serde_json::from_slice(&body).unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    reader.get_mut().write_all(answer).unwrap();
+    Received { head, body }
 }

@@ -1,6 +1,8 @@
 //! Traces: continued from the caller, recorded where somebody takes them, and never in the way.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -148,6 +150,50 @@ fn the_caller_decides_what_is_recorded() {
     let ours: Vec<_> = spans.iter().filter(|it| it["traceId"] == TRACE).collect();
     assert_eq!(ours.len(), 1, "{spans:?}");
     assert_eq!(attribute(ours[0], "url.path"), "/healthz");
+}
+
+#[test]
+fn a_collector_is_told_nothing_until_it_has_proved_who_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate_in(dir.path());
+    let collector = Collector::start_tls(&certificate, &key);
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str());
+
+    let wary = Program::without_database(&[endpoint]);
+    assert_eq!(wary.get("/livez").status, 200);
+    eventually("it is refused", || {
+        wary.metric("trace_spans_total{result=\"failed\"}") >= Some(1.0)
+    });
+    assert!(wary.log().contains("TLS failed"), "{}", wary.log());
+    assert!(collector.spans().is_empty());
+
+    let trust = ("SSL_CERT_FILE", certificate.to_str().unwrap());
+    let trusting = Program::without_database(&[endpoint, trust]);
+    assert_eq!(trusting.get("/livez").status, 200);
+    eventually("the span has come", || !collector.spans().is_empty());
+}
+
+/// Makes a certificate for `localhost` that signs itself, and its key.
+fn certificate_in(dir: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    (certificate, key)
 }
 
 #[test]
