@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::postgres::Server;
 use crate::program::Program;
 use crate::python;
+use crate::redis::Redis;
 
 /// Chosen once. What it finds with another is found again with that one.
 const SEED: &str = "20261121";
@@ -39,7 +40,9 @@ fn attack(program: &Program, arguments: &[&str]) -> usize {
 #[test]
 fn nothing_is_answered_that_the_document_does_not_say() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[]);
+    let redis = Redis::start();
+    let url = format!("redis://{}", redis.address);
+    let program = Program::before(&[&server], &[("REDIS_URL", &url)]);
 
     let requests = attack(&program, &["--max-examples", "50"]);
     assert!(requests > 1000, "{requests}");

@@ -28,6 +28,7 @@ mod limits;
 mod lists;
 mod logs;
 mod members;
+mod notebook;
 mod postgres;
 mod problems;
 mod program;
