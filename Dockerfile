@@ -1,0 +1,54 @@
+# The image of the API: `docker build --tag causeway-api .`, with BuildKit.
+#
+# Nothing is in it but the program, the shared libraries that it names, and the authorities that it
+# trusts: no shell, no package manager, no root. It writes no file, so it runs with `--read-only`.
+
+# What compiles it: Debian 12 with Rust and the headers of OpenSSL.
+ARG BUILDER=rust:1.95-bookworm
+# An image that holds a cargo registry, for a build without a network.
+ARG REGISTRY=scratch
+
+FROM ${REGISTRY} AS registry
+
+FROM ${BUILDER} AS build
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ARG CARGO_NET_OFFLINE=false
+WORKDIR /src
+COPY . .
+# Dependencies are kept from build to build, and our own crates never: cargo goes by the times of
+# files, which a checkout does not keep.
+RUN --mount=type=bind,from=registry,target=/registry \
+    --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cp -R --update --preserve=timestamps /registry/. /usr/local/cargo/registry \
+    && cargo clean --locked --profile image -p api -p ha-runtime -p ha-core \
+    && cargo build --locked --profile image -p api \
+    && install -D target/image/api /root/image/usr/local/bin/api
+WORKDIR /root/image
+# The loader is among what `ldd` lists; the kernel's own library has no path. OpenSSL finds an authority
+# by the hash that names its file, and reads no other.
+RUN ldd usr/local/bin/api | grep --only-matching '/[^ ]*' \
+        | xargs cp --dereference --parents --target-directory=. \
+    && cp --dereference --parents /etc/ssl/certs/*.0 /etc/ssl/certs/ca-certificates.crt . \
+    && install --directory usr/lib/ssl \
+    && ln --symbolic /etc/ssl/certs usr/lib/ssl/certs \
+    && echo 'hosts: files dns' > etc/nsswitch.conf \
+    && echo 'api:x:65532:65532::/:' > etc/passwd \
+    && echo 'api:x:65532:' > etc/group
+
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Causeway API" \
+      org.opencontainers.image.description="The HTTP service of a self-hosted, highly available PostgreSQL platform" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /root/image /
+USER 65532:65532
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+# Whether it lives, and not whether it is ready: what fails this check is replaced, and a new process
+# has no more of a database than the old one.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/api", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/api"]
