@@ -8,11 +8,14 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET)/debug
 
+# Compose, as a plugin or by itself.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e check fmt lint doc tidy deny bench-api clean-lab
+.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny bench-api clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,6 +30,7 @@ demo: build     ## lose a zone, an agent and a region, and draw what happened
 	$(BUILT)/lab demo --report-directory target/demo
 
 test: setup test-unit test-e2e  ## every test that a change has to pass
+	python3 compose/tests --where-possible
 
 test-unit:      ## decisions, simulation, and each program by itself
 	cargo build --workspace --bins
@@ -36,6 +40,16 @@ test-unit:      ## decisions, simulation, and each program by itself
 test-e2e:       ## the whole platform, one story at a time
 	cargo build --workspace --bins
 	cargo nextest run --workspace --profile e2e
+
+test-image:     ## the image of the API and docker-compose.yml, in a real engine (which root may have installed)
+	python3 compose/tests
+
+compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PROFILES=standby adds a standby
+	compose/secrets.sh .secrets
+	DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up --detach --build
+
+compose-down:   ## stop it; what is stored stays, unless VOLUMES=--volumes
+	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
 check: setup fmt lint doc tidy  ## what a machine can see without running anything
 

@@ -1,0 +1,118 @@
+"""A Docker engine: the one that runs here, or one that is installed and started for the tests."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+# Where an engine of our own keeps everything, from run to run.
+STATE = Path(__file__).resolve().parents[2] / "target" / "engine"
+PATIENCE = 60
+
+
+class NoEngine(Exception):
+    """There is no engine, and none can be had."""
+
+
+class Engine:
+    """What the tests ask of an engine, and its command lines."""
+
+    def __init__(self, docker, host=None):
+        self.docker = docker
+        self.environment = os.environ | {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"}
+        if host:
+            self.environment["DOCKER_HOST"] = host
+        known = ([docker, "compose"], ["docker-compose"])
+        self.compose = next((it for it in known if self._try([*it, "version"])), None)
+
+    def answers(self):
+        return self._try([self.docker, "info"])
+
+    def run(self, *arguments, **options):
+        """Runs docker and returns what it prints. Whatever it complains of is in the error."""
+        return self.command([self.docker, *arguments], **options)
+
+    def command(self, command, environment=None, check=True, **options):
+        done = subprocess.run(
+            command,
+            env=self.environment | (environment or {}),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+        if check and done.returncode != 0:
+            last = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{last}")
+        return done.stdout.strip()
+
+    def _try(self, command):
+        with contextlib.suppress(OSError):
+            done = subprocess.run(command, env=self.environment, capture_output=True)
+            return done.returncode == 0
+        return False
+
+
+@contextlib.contextmanager
+def an_engine():
+    """Gives an engine for as long as it is needed. One that was started for it is stopped again."""
+    running = Engine("docker")
+    if running.answers():
+        if not running.compose:
+            raise NoEngine("a Docker engine answers, but there is no docker compose beside it")
+        yield running
+        return
+    with _own_engine() as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def _own_engine():
+    if os.geteuid() != 0:
+        raise NoEngine("no Docker engine answers, and only root can start one")
+    install(dockerd="docker.io", **{"docker-compose": "docker-compose"})
+    STATE.mkdir(parents=True, exist_ok=True)
+    socket = f"unix://{STATE}/docker.sock"
+    log = STATE / "log"
+    with log.open("w") as output:
+        daemon = subprocess.Popen(
+            [
+                "dockerd",
+                f"--host={socket}",
+                f"--data-root={STATE}/data",
+                f"--exec-root={STATE}/exec",
+                f"--pidfile={STATE}/pid",
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    # The client that came with the engine, whatever else is called docker here.
+    engine = Engine("/usr/bin/docker", socket)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not engine.answers():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                last = "\n".join(log.read_text().splitlines()[-5:])
+                raise NoEngine(f"dockerd does not start here:\n{last}")
+            time.sleep(0.2)
+        yield engine
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def install(**packages):
+    """Installs Debian's package of each program that is not here."""
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise NoEngine(f"`apt-get install {' '.join(missing)}` is needed, as root")
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *missing]):
+        done = subprocess.run([*apt, *command], env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise NoEngine(f"{' '.join(missing)} cannot be installed:\n{done.stderr}")

@@ -1,0 +1,92 @@
+"""What is true of the image by itself."""
+
+import json
+import time
+import unittest
+
+import world
+
+MOST_BYTES = 40_000_000
+SEALED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--network=none"]
+
+
+class Image(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.about = json.loads(world.engine.run("image", "inspect", world.IMAGE))[0]
+        cls.settings = cls.about["Config"]
+        cls.files = _files()
+
+    def start(self, *options, command=()):
+        name = world.engine.run("run", "--detach", *options, world.IMAGE, *command)
+        self.addCleanup(world.engine.run, "rm", "--force", name)
+        return name
+
+    def test_is_at_most_40_megabytes_in_all(self):
+        megabytes = self.about["Size"] / 1e6
+        world.say(f"the image has {megabytes:.1f} MB in {len(self.files)} files")
+        self.assertLessEqual(self.about["Size"], MOST_BYTES)
+
+    def test_holds_the_program_and_what_it_loads_and_no_other_program(self):
+        programs = [it for it in self.files if "/bin/" in it or "/sbin/" in it]
+        self.assertEqual(programs, ["usr/local/bin/api"])
+        self.assertEqual([it for it in self.files if it.endswith("/sh") or "apt" in it], [])
+        loaded = {it.rsplit("/", 1)[1].split(".so")[0] for it in self.files if ".so" in it}
+        loaded = {it for it in loaded if not it.startswith("ld-linux")}
+        self.assertEqual(loaded, {"libc", "libcrypto", "libgcc_s", "libm", "libssl"})
+
+    def test_runs_as_nobody_in_particular_and_is_stopped_by_sigterm(self):
+        self.assertEqual(self.settings["User"], "65532:65532")
+        self.assertEqual(self.settings["StopSignal"], "SIGTERM")
+        self.assertEqual(self.settings["ExposedPorts"], {"8080/tcp": {}})
+
+    def test_says_what_it_is(self):
+        labels = self.settings["Labels"]
+        for key in ("title", "description", "licenses", "version", "revision"):
+            self.assertTrue(labels[f"org.opencontainers.image.{key}"], key)
+        version = world.engine.run("run", "--rm", world.IMAGE, "--version")
+        self.assertEqual(version, f"api {labels['org.opencontainers.image.version']}")
+
+    def test_lives_read_only_without_rights_and_ends_in_peace_as_pid_1(self):
+        name = self.start(*SEALED, "--env=SHUTDOWN_DELAY=1", "--env=HELLO_TZ=Pacific/Auckland")
+        self.assertEqual(world.engine.run("exec", name, "/usr/local/bin/api", "healthcheck"), "")
+        processes = world.engine.run("top", name, "-o", "pid,uid,args").splitlines()[1:]
+        self.assertEqual([it.split()[1:] for it in processes], [["65532", "/usr/local/bin/api"]])
+
+        began = time.monotonic()
+        world.engine.run("kill", "--signal=SIGTERM", name)
+        self.assertEqual(world.engine.run("wait", name), "0")
+        self.assertLess(time.monotonic() - began, 5)
+        state = json.loads(world.engine.run("inspect", name))[0]["State"]
+        self.assertEqual((state["ExitCode"], state["OOMKilled"]), (0, False))
+
+    def test_is_found_healthy_by_the_engine(self):
+        name = self.start(*SEALED, "--health-interval=1s")
+        status = "{{.State.Health.Status}}"
+        world.eventually(
+            "the container is healthy",
+            lambda: world.engine.run("inspect", "--format", status, name) == "healthy",
+        )
+
+    def test_a_zone_that_does_not_exist_is_refused_with_the_code_for_settings(self):
+        name = self.start(*SEALED, "--env=HELLO_TZ=Mars/Olympus")
+        self.assertEqual(world.engine.run("wait", name), "2")
+
+    def test_holds_the_authorities_where_openssl_looks_for_them(self):
+        hashed = [it for it in self.files if it.startswith("etc/ssl/certs/") and it.endswith(".0")]
+        self.assertGreater(len(hashed), 100)
+        self.assertIn("usr/lib/ssl/certs", self.files)
+
+
+def _files():
+    """Returns the path of each file of the image."""
+    name = world.engine.run("create", world.IMAGE)
+    try:
+        listing = world.engine.command(
+            ["sh", "-c", f"'{world.engine.docker}' export {name} | tar --list"]
+        )
+    finally:
+        world.engine.run("rm", name)
+    # The engine itself adds these, empty, to every container.
+    added = ("dev/", "proc/", "sys/", ".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf")
+    return [it for it in listing.splitlines() if not it.endswith("/") and not it.startswith(added)]

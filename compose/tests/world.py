@@ -1,0 +1,30 @@
+"""What every test needs: the engine, the image under test, and patience."""
+
+import sys
+import time
+
+IMAGE = "causeway-api:under-test"
+PATIENCE = 60
+
+# Set before the tests begin.
+engine = None
+base_images = {}
+
+
+def say(sentence):
+    print(f"  ({sentence}) ", end="", file=sys.stderr, flush=True)
+
+
+def eventually(what, condition):
+    """Waits until the condition holds. Whatever is wrong until then may pass."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if condition():
+                return
+            last = "it does not hold"
+        except (AssertionError, OSError, ValueError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {PATIENCE} s: {what}: {last}")
+        time.sleep(0.05)
