@@ -47,9 +47,9 @@ CREATE INDEX api_requests_at_idx ON api_requests (at);
 
 -- Deletes answers that are older than a day, the oldest first, and returns their keys. Callers at the
 -- same time skip each other's rows. It has the rights of its owner, so that the service needs none to
--- delete anything, and finds no table that a caller made.
+-- delete anything.
 CREATE FUNCTION expire_requests(most bigint) RETURNS SETOF uuid
-LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+LANGUAGE sql SECURITY DEFINER
 AS $$
     DELETE FROM api_requests
     WHERE key IN (
@@ -60,4 +60,11 @@ AS $$
         FOR UPDATE SKIP LOCKED
     )
     RETURNING key
+$$;
+
+-- It finds no table that a caller made, but those above, in whichever schema they are.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION expire_requests SET search_path = %I, pg_temp', current_schema());
+END
 $$;

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::postgres::{OWNER, Server, eventually, free_address};
+use crate::postgres::{DATABASE, OWNER, Server, eventually, free_address};
 use crate::program::{Program, borrowed, way_to};
 
 #[test]
@@ -123,6 +123,27 @@ fn refuses_a_history_that_is_not_its_own_and_works_beside_a_newer_one() {
             .log()
             .contains("migration 1 in the database is not the one in this program")
     );
+}
+
+#[test]
+fn makes_its_tables_where_the_owner_looks_first() {
+    let server = Server::primary();
+    server.sql(&format!(
+        "CREATE SCHEMA apart AUTHORIZATION {OWNER};
+         ALTER ROLE {OWNER} IN DATABASE {DATABASE} SET search_path = apart"
+    ));
+    let program = Program::start_before(&[&server], &[]);
+    eventually("the program is ready", || {
+        program.get("/readyz").status == 200
+    });
+
+    let beer = "{\"name\":\"Yebisu\"}";
+    assert_eq!(program.post("/beers", beer).status, 201);
+    assert_eq!(server.sql("SELECT name FROM apart.beers"), "Yebisu");
+    server.sql("UPDATE apart.api_requests SET at = now() - interval '2 days'");
+    server.sql("SELECT FROM apart.expire_requests(10)");
+    let left = server.sql("SELECT count(*) FROM apart.api_requests");
+    assert_eq!(left, "0");
 }
 
 #[test]
