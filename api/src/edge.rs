@@ -71,6 +71,10 @@ const NEVER_REFUSED: [&str; 6] = [
     "/metrics",
 ];
 
+/// The probe of an earlier service. It is answered as they are, but may ask the database, so a client
+/// cannot have more than its share of it.
+const HELLO_PROBE: &str = "/hello/health";
+
 /// What the edge knows between requests.
 #[derive(Debug)]
 pub(crate) struct Edge {
@@ -203,14 +207,17 @@ impl<'a> Exchange<'a> {
         if NEVER_REFUSED.contains(&self.route.template()) {
             return None;
         }
-        if self.arrival.is_spare {
-            return Some(no_room());
-        }
         if let Some(limit) = &self.app.edge.rate_limit
             && let Err(wait) = limit.take(self.client.address, self.began)
         {
             let detail = "this client asks more than it may; ask again a little later";
             return Some(Problem::new(Kind::RateLimited, detail).retry_after(wait));
+        }
+        if self.uri.path() == HELLO_PROBE && self.method.is_safe() {
+            return None;
+        }
+        if self.arrival.is_spare {
+            return Some(no_room());
         }
         (self.app.metrics.http_requests_in_flight.get() > self.app.edge.max_inflight)
             .then(overloaded)

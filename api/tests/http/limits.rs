@@ -61,6 +61,8 @@ fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
     assert_eq!(refused.json()["type"], "/problems/overloaded");
     assert_eq!(program.get("/livez").status, 200);
+    assert_eq!(program.get("/hello/health").status, 200);
+    assert_eq!(program.put_date("health", "1990-06-15").status, 503);
     assert_eq!(program.get("/readyz").status, 503);
     assert_eq!(program.get("/readyz").json()["status"], "not-ready");
 
