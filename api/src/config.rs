@@ -231,7 +231,7 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
         "a time zone that this host knows, such as `Europe/Berlin`",
         |text| TimeZone::get(text).ok(),
     )?;
-    let test_clock = environment.flag("API_TEST_CLOCK")?;
+    let test_clock = environment.first(&["API_TEST_CLOCK"]);
     let fake_today = environment.parsed(
         &["API_FAKE_TODAY"],
         None,
@@ -239,7 +239,7 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
         |text| parse_date(text).map(Some),
     )?;
     let calendar = match fake_today {
-        Some(day) if test_clock => Calendar::Fixed(day),
+        Some(day) if test_clock.is_some_and(|it| it.value == "1") => Calendar::Fixed(day),
         Some(_ignored) => {
             environment.warn(
                 "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
@@ -459,10 +459,12 @@ mod tests {
     fn a_fake_day_needs_the_test_clock() {
         let fake = ("API_FAKE_TODAY", "2025-02-28");
         let fixed = read(&[fake, ("API_TEST_CLOCK", "1")]).unwrap();
-        let real = read(&[fake]).unwrap();
-
         assert!(matches!(fixed.hello.calendar, Calendar::Fixed(_)));
-        assert!(matches!(real.hello.calendar, Calendar::Zone(_)));
-        assert_eq!(real.warnings.len(), 1);
+
+        for clock in ["", "0", "true"] {
+            let real = read(&[fake, ("API_TEST_CLOCK", clock)]).unwrap();
+            assert!(matches!(real.hello.calendar, Calendar::Zone(_)), "{clock}");
+            assert_eq!(real.warnings.len(), 1);
+        }
     }
 }
