@@ -1,5 +1,6 @@
 //! The command line: what the program is asked to do. How it does it is said by the environment.
 
+use api::healthcheck::Probe;
 use axum::http::Uri;
 use clap::{Args, Parser, Subcommand};
 
@@ -25,8 +26,19 @@ pub(crate) enum Command {
 pub(crate) struct Healthcheck {
     /// Ask whether requests should be sent to it: whether it has its database, and is not stopping
     #[arg(long)]
-    pub(crate) ready: bool,
+    ready: bool,
     /// Ask here, instead of where `LISTEN` or `PORT` say that the service is
     #[arg(long, value_name = "http://HOST:PORT")]
     pub(crate) url: Option<Uri>,
+}
+
+impl Healthcheck {
+    /// Returns what is to be asked.
+    pub(crate) fn probe(&self) -> Probe {
+        if self.ready {
+            Probe::Ready
+        } else {
+            Probe::Alive
+        }
+    }
 }

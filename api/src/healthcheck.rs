@@ -11,6 +11,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::time;
 
+use crate::config::{self, Unusable};
+
 /// How long the answer may take. Probes are answered from memory, and those who ask give up after a
 /// few seconds themselves.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,6 +31,12 @@ pub enum Probe {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unhealthy {
+    /// The settings do not say where it is.
+    #[error("the settings are not usable")]
+    Settings(#[from] Unusable),
+    /// Where it listens cannot be written as a URL.
+    #[error("no URL leads to where it listens")]
+    NoUrl(#[from] InvalidUri),
     /// It cannot be asked there.
     #[error("`{0}` cannot be asked; write it as `http://host:port`")]
     Unusable(Uri),
@@ -56,13 +64,31 @@ pub enum Unhealthy {
     },
 }
 
-/// Asks the service at `place`. A path there outweighs the one of `probe`.
+/// Asks the service at `url`, or else at each address on which the settings say that it listens. A
+/// path in `url` outweighs the one of `probe`.
 ///
 /// # Errors
 ///
 /// [`Unhealthy`] unless it answers soon, and with success.
-pub async fn ask(place: &Uri, probe: Probe) -> Result<(), Unhealthy> {
-    let url = address(place, probe).ok_or_else(|| Unhealthy::Unusable(place.clone()))?;
+pub async fn ask(
+    url: Option<Uri>,
+    probe: Probe,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), Unhealthy> {
+    let places = match url {
+        Some(url) => vec![url],
+        None => places(&config::listen(environment)?)?,
+    };
+    for place in places {
+        ask_at(place, probe).await?;
+    }
+    Ok(())
+}
+
+async fn ask_at(place: Uri, probe: Probe) -> Result<(), Unhealthy> {
+    let Some(url) = address(&place, probe) else {
+        return Err(Unhealthy::Unusable(place));
+    };
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let answer = match time::timeout(PATIENCE, client.get(url.clone())).await {
         Ok(Ok(answer)) => answer,
@@ -77,11 +103,7 @@ pub async fn ask(place: &Uri, probe: Probe) -> Result<(), Unhealthy> {
 }
 
 /// Returns where a service that listens on `addresses` is reached from the same host.
-///
-/// # Errors
-///
-/// When an address cannot be written as a URL.
-pub fn places(addresses: &[SocketAddr]) -> Result<Vec<Uri>, InvalidUri> {
+fn places(addresses: &[SocketAddr]) -> Result<Vec<Uri>, InvalidUri> {
     let each = addresses.iter().map(|address| {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

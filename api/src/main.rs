@@ -4,8 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-use api::config::{self, Config};
-use api::healthcheck::{self, Probe};
+use api::config::Config;
+use api::healthcheck;
 use api::shutdown::Signals;
 use api::store::SchemaError;
 use api::{Failure, Listeners};
@@ -83,26 +83,12 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Silent when all is well. Container runtimes know no other code than 0 and 1.
 async fn is_healthy(asked: Healthcheck) -> ExitCode {
-    let probe = if asked.ready {
-        Probe::Ready
-    } else {
-        Probe::Alive
-    };
-    let healthy = async {
-        let places = match asked.url {
-            Some(url) => vec![url],
-            None => healthcheck::places(&config::listen(environment())?)?,
-        };
-        for place in &places {
-            healthcheck::ask(place, probe).await?;
-        }
-        anyhow::Ok(())
-    };
-    let Err(error) = healthy.await else {
+    let probe = asked.probe();
+    let Err(unhealthy) = healthcheck::ask(asked.url, probe, environment()).await else {
         return ExitCode::SUCCESS;
     };
     log_plainly();
-    error!(error = format!("{error:#}"), "not healthy");
+    error!(error = chain(&unhealthy), "not healthy");
     ExitCode::FAILURE
 }
 
