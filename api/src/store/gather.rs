@@ -19,13 +19,14 @@ use crate::trace;
 /// The most requests in one statement: enough for every request that is worked on at once, by default,
 /// and still a small statement.
 const MOST: usize = 512;
-/// The statements of one kind on their way at once: one waits for the server while another is made up.
-const STATEMENTS: usize = 2;
 
 /// What can be gathered.
 pub(super) trait Item: Send + Sync + 'static {
     /// The statement.
     const QUERY: &'static Query;
+
+    /// The most of them on their way at once, each for what has come meanwhile.
+    const STATEMENTS: usize;
 
     /// What each of them is answered.
     type Answer: Send + 'static;
@@ -103,7 +104,7 @@ impl<T: Item> Gather<T> {
 
 /// Starts working on what is handed in.
 pub(super) fn start<T: Item>(queue: &Queue<T>, store: &Store, tasks: &Tasks) {
-    for _ in 0..STATEMENTS {
+    for _ in 0..T::STATEMENTS {
         let (queue, store) = (Arc::clone(queue), store.clone());
         tasks.start("gathered requests", |stop| async move {
             tokio::select! {

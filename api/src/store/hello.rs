@@ -109,6 +109,8 @@ impl Store {
 
 impl Item for Name {
     const QUERY: &'static Query = &queries::HELLO_GET;
+    /// One waits for the server while another is made up; more would only be smaller.
+    const STATEMENTS: usize = 2;
 
     type Answer = Option<Date>;
 
@@ -131,6 +133,9 @@ impl Item for Name {
 
 impl Item for Birthday {
     const QUERY: &'static Query = &queries::HELLO_PUT;
+    /// A flush to the disk is most of what a write waits for, and several can wait for one. Measured
+    /// beside 1, 2, 8 and 16 with 64 clients: 2 are a fifth slower, 8 take twice the processor time.
+    const STATEMENTS: usize = 4;
 
     type Answer = ();
 

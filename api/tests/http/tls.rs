@@ -98,9 +98,9 @@ fn a_file_without_authorities_is_refused_before_anything_is_asked() {
     std::fs::write(&nothing, "nothing\n").unwrap();
     let missing = directory.path().join("missing.pem");
 
-    for (file, why) in [
-        (&nothing, "holds no certificate"),
-        (&missing, "could not read"),
+    for (file, expected, why) in [
+        (&nothing, 1, "holds no certificate"),
+        (&missing, 2, "PGSSLROOTCERT"),
     ] {
         let (code, log) = migrate(
             &server,
@@ -110,7 +110,7 @@ fn a_file_without_authorities_is_refused_before_anything_is_asked() {
             Some(file),
             "20",
         );
-        assert_eq!(code, Some(1));
+        assert_eq!(code, Some(expected), "{log}");
         assert!(log.contains(why), "{log}");
     }
 }
