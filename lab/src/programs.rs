@@ -111,6 +111,8 @@ impl Programs {
             ("PGDATABASE", "app".to_owned()),
             ("PGSSLMODE", "disable".to_owned()),
             ("DB_STARTUP_TIMEOUT", "120".to_owned()),
+            // Whoever comes while there is no primary waits for it: 200 a second, for 8 s each.
+            ("MAX_INFLIGHT", "4096".to_owned()),
         ];
         let mut program = self.program(&format!("api-{region}"), "api", None, &[]);
         program.environment = variables

@@ -11,9 +11,11 @@ use crate::fault::{Fault, On};
 use crate::stage::Stage;
 use crate::verdict::{Promise, Verdict};
 
+mod load;
 mod region;
 mod restore;
 
+pub use load::{primary_lost_under_load, region_lost_under_load};
 pub use region::{old_region_rejoined, region_lost};
 pub use restore::{PLAINTEXT, base_backup, restored_to_a_moment};
 

@@ -22,13 +22,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
-use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio::time::{self, MissedTickBehavior};
 use tokio_postgres::{Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::aws::dns;
 use crate::memory::{Door, Memory};
+use crate::name::Name;
 use crate::topology::{API_NAME, API_PORT};
 use crate::verdict;
 
@@ -148,11 +148,10 @@ impl Writers {
             };
             tasks.start("sql writer", |stop| sql.run(stop));
             let api = ApiWriter {
-                resolver,
+                name: Name::new(resolver, API_NAME),
                 memory: memory.clone(),
                 next_row: Arc::clone(&next_row),
                 http: HttpClient::builder(TokioExecutor::new()).build_http(),
-                found: None,
             };
             tasks.start("api writer", |stop| api.run(stop));
         }
@@ -263,15 +262,14 @@ async fn write_row(client: &Client, insert: &Statement, row: u64) -> anyhow::Res
 }
 
 struct ApiWriter {
-    resolver: SocketAddr,
+    name: Name,
     memory: Memory,
     next_row: Arc<AtomicU64>,
     http: HttpClient<HttpConnector, Full<Bytes>>,
-    found: Option<(SocketAddr, Instant)>,
 }
 
 impl ApiWriter {
-    async fn run(mut self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         let mut pace = pace(PACE);
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
             let row = self.next_row.fetch_add(1, Ordering::Relaxed);
@@ -288,8 +286,8 @@ impl ApiWriter {
         }
     }
 
-    async fn put(&mut self, row: u64) -> anyhow::Result<()> {
-        let address = self.address().await?;
+    async fn put(&self, row: u64) -> anyhow::Result<()> {
+        let address = SocketAddr::new(self.name.address().await?, API_PORT);
         let born = date_of_birth(row);
         let request = Request::builder()
             .method(Method::PUT)
@@ -301,21 +299,6 @@ impl ApiWriter {
             bail!("the API answered {}", answer.status());
         }
         Ok(())
-    }
-
-    /// Returns where the API's name points, asking again only when the last answer is too old.
-    async fn address(&mut self) -> anyhow::Result<SocketAddr> {
-        if let Some((address, good_until)) = self.found
-            && Instant::now() < good_until
-        {
-            return Ok(address);
-        }
-        let asked_at = Instant::now();
-        let (addresses, ttl) = dns::look_up(self.resolver, API_NAME).await?;
-        let first = addresses.first().context("the API's name has no address")?;
-        let address = SocketAddr::new(*first, API_PORT);
-        self.found = Some((address, asked_at + ttl));
-        Ok(address)
     }
 }
 
@@ -373,7 +356,7 @@ fn pace(every: Duration) -> time::Interval {
 }
 
 /// Returns the name of the person that stands for a row: letters only, as the API wants it.
-fn username(row: u64) -> String {
+pub(crate) fn username(row: u64) -> String {
     let mut rest = row;
     let mut letters = Vec::new();
     while rest > 0 {
@@ -384,7 +367,7 @@ fn username(row: u64) -> String {
 }
 
 /// Returns the date that stands for a row, so that a row which holds another row's date shows.
-fn date_of_birth(row: u64) -> Date {
+pub(crate) fn date_of_birth(row: u64) -> Date {
     let days = i64::try_from(row % DAYS).unwrap_or(0);
     FIRST_DAY.saturating_add(days.days())
 }

@@ -1,0 +1,150 @@
+//! Load on the API: every kind of request at a steady rate, whatever becomes of those before, and a
+//! memory of each answer.
+
+pub mod judgement;
+pub mod request;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ha_runtime::shutdown::Tasks;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::RETRY_AFTER;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::load::request::Request;
+use crate::memory::Memory;
+use crate::name::Name;
+use crate::topology::{API_NAME, API_PORT};
+
+/// One request each 5 ms is 200 a second, which is what the promises are made for.
+const PACE: Duration = Duration::from_millis(5);
+
+/// How long an answer is waited for: longer than the API itself tries (8 s), so that what it says is
+/// heard.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long requests that are under way when the load ends may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(15);
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was asked.
+    pub request: Request,
+    /// When it was sent.
+    pub sent: Duration,
+    /// When its answer was there, or was given up.
+    pub ended: Duration,
+    /// The answer; or why there is none.
+    pub answer: Result<Answer, String>,
+}
+
+/// What the API answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Whether it says when to try again.
+    pub says_when_to_retry: bool,
+    /// The body, where it is JSON.
+    pub body: Value,
+}
+
+/// Load that is going on.
+#[derive(Debug)]
+pub struct Load {
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    sending: Tasks,
+    under_way: Tasks,
+}
+
+#[derive(Clone)]
+struct Sender {
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+    name: Name,
+    memory: Memory,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    under_way: Tasks,
+}
+
+impl Load {
+    /// Starts sending to the API's name, as `resolver` knows it.
+    pub fn start(resolver: SocketAddr, memory: &Memory) -> Self {
+        let load = Self {
+            outcomes: Arc::default(),
+            sending: Tasks::new(),
+            under_way: Tasks::new(),
+        };
+        let sender = Sender {
+            http: HttpClient::builder(TokioExecutor::new()).build_http(),
+            name: Name::new(resolver, API_NAME),
+            memory: memory.clone(),
+            outcomes: Arc::clone(&load.outcomes),
+            under_way: load.under_way.clone(),
+        };
+        load.sending
+            .start("load", |stop| sender.send_steadily(stop));
+        load
+    }
+
+    /// Stops sending, waits for the last answers, and returns what became of each request.
+    pub async fn end(self) -> Vec<Outcome> {
+        self.sending.stop(Duration::from_secs(1)).await;
+        self.under_way.stop(LAST_ANSWERS).await;
+        hold(&self.outcomes).clone()
+    }
+}
+
+impl Sender {
+    async fn send_steadily(self, stop: CancellationToken) {
+        let mut pace = time::interval(PACE);
+        let mut requests = request::Requests::default();
+        while stop.run_until_cancelled(pace.tick()).await.is_some() {
+            let request = requests.next(&hold(&self.outcomes));
+            let sender = self.clone();
+            self.under_way
+                .start("request", |_stop| sender.send(request));
+        }
+    }
+
+    async fn send(self, request: Request) {
+        let sent = self.memory.now();
+        let answer = match time::timeout(PATIENCE, self.ask(&request)).await {
+            Ok(answer) => answer.map_err(|error| format!("{error:#}")),
+            Err(_elapsed) => Err(format!("no answer within {PATIENCE:?}")),
+        };
+        let ended = self.memory.now();
+        hold(&self.outcomes).push(Outcome {
+            request,
+            sent,
+            ended,
+            answer,
+        });
+    }
+
+    async fn ask(&self, request: &Request) -> anyhow::Result<Answer> {
+        let address = SocketAddr::new(self.name.address().await?, API_PORT);
+        let answer = self.http.request(request.to_http(address)?).await?;
+        let status = answer.status().as_u16();
+        let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok(Answer {
+            status,
+            says_when_to_retry,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
+    }
+}
+
+fn hold(outcomes: &Mutex<Vec<Outcome>>) -> MutexGuard<'_, Vec<Outcome>> {
+    // What is held is only ever added to, so it is whole even if somebody panicked with it.
+    outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+}
