@@ -1,0 +1,174 @@
+# What a node may do at AWS: what failover-ctl, backup-agent and Systems Manager call, on what is this cluster's.
+
+data "aws_caller_identity" "this" {}
+
+data "aws_iam_policy_document" "assume" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "node" {
+  # A role is known in all regions, and its name holds for one.
+  name                 = "${var.name}-postgres-${data.aws_region.this.region}"
+  description          = "Database nodes of ${var.name} in ${data.aws_region.this.region}"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary
+}
+
+resource "aws_iam_instance_profile" "node" {
+  name = aws_iam_role.node.name
+  role = aws_iam_role.node.name
+}
+
+resource "aws_iam_role_policy_attachment" "session_manager" {
+  role       = aws_iam_role.node.name
+  policy_arn = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+}
+
+resource "aws_iam_role_policy" "storage" {
+  name   = "storage"
+  role   = aws_iam_role.node.name
+  policy = data.aws_iam_policy_document.storage.json
+}
+
+resource "aws_iam_role_policy" "failover" {
+  name   = "failover"
+  role   = aws_iam_role.node.name
+  policy = data.aws_iam_policy_document.failover.json
+}
+
+# No statement lets a node delete: what is in a bucket survives a node in wrong hands.
+data "aws_iam_policy_document" "storage" {
+  statement {
+    sid       = "Lease"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${var.lease.bucket_arn}/clusters/${var.cluster}/*"]
+  }
+
+  statement {
+    sid       = "Backups"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+    resources = [for bucket in var.backup.bucket_arns : "${bucket}/${var.cluster}/*"]
+  }
+
+  # Without the right to list the whole bucket, S3 answers 403 where an object is missing, and not 404. To the
+  # lease and the archive these are two different things.
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket"]
+    resources = concat([var.lease.bucket_arn], var.backup.bucket_arns)
+  }
+
+  statement {
+    sid       = "BackupKeys"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = var.backup.kms_key_arns
+    condition {
+      test     = "StringLike"
+      variable = "kms:ViaService"
+      values   = ["s3.*.amazonaws.com"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.secret_arns) > 0 ? [var.secret_arns] : []
+    content {
+      sid       = "Secrets"
+      actions   = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
+      resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.secret_arns) > 0 ? [var.kms_key_arn] : []
+    content {
+      sid       = "SecretsKey"
+      actions   = ["kms:Decrypt"]
+      resources = [statement.value]
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["secretsmanager.${data.aws_region.this.region}.amazonaws.com"]
+      }
+    }
+  }
+}
+
+locals {
+  zones = { for label, zone in { writer = var.dns, api = var.api_dns } : label => zone if zone != null }
+
+  # Each record and the TXT record of its epoch, as Route 53 normalises them for a policy.
+  records = {
+    for label, zone in local.zones : label => flatten([
+      for record in zone.record_names : [for prefix in ["", "_epoch."] : lower("${prefix}${trimsuffix(record, ".")}")]
+    ])
+  }
+}
+
+data "aws_iam_policy_document" "failover" {
+  statement {
+    sid       = "Fence"
+    actions   = ["ec2:StopInstances"]
+    resources = ["arn:aws:ec2:*:${data.aws_caller_identity.this.account_id}:instance/*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Cluster"
+      values   = [local.cluster_tag]
+    }
+  }
+
+  # EC2 knows neither resources nor tags for this action.
+  statement {
+    sid       = "SeeWhetherFenced"
+    actions   = ["ec2:DescribeInstances"]
+    resources = ["*"]
+  }
+
+  # A move is one batch of all three actions, and one statement has to allow all of it.
+  dynamic "statement" {
+    for_each = local.zones
+    content {
+      sid       = "Move${title(statement.key)}Record"
+      actions   = ["route53:ChangeResourceRecordSets"]
+      resources = ["arn:aws:route53:::hostedzone/${statement.value.zone_id}"]
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        values   = local.records[statement.key]
+      }
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsRecordTypes"
+        values   = ["A", "AAAA", "CNAME", "TXT"]
+      }
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "route53:ChangeResourceRecordSetsActions"
+        values   = ["CREATE", "DELETE", "UPSERT"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.zones) > 0 ? [local.zones] : []
+    content {
+      sid       = "ReadRecords"
+      actions   = ["route53:ListResourceRecordSets"]
+      resources = distinct([for zone in statement.value : "arn:aws:route53:::hostedzone/${zone.zone_id}"])
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.zones) > 0 ? [1] : []
+    content {
+      sid       = "SeeWhetherMoved"
+      actions   = ["route53:GetChange"]
+      resources = ["arn:aws:route53:::change/*"]
+    }
+  }
+}

@@ -1,0 +1,28 @@
+output "nodes" {
+  description = "Each node by name, for failover-ctl.toml and Ansible's inventory."
+  value = {
+    for name, node in var.nodes : name => {
+      instance_id    = aws_instance.node[name].id
+      private_ip     = aws_instance.node[name].private_ip
+      zone           = node.zone
+      address        = "${name}.${var.private_zone_name}"
+      data_volume_id = aws_ebs_volume.this["${name}/data"].id
+      wal_volume_id  = aws_ebs_volume.this["${name}/wal"].id
+    }
+  }
+}
+
+output "security_group_id" {
+  description = "The group of the nodes, for who else is to be reached by them."
+  value       = aws_security_group.node.id
+}
+
+output "role_arn" {
+  description = "The role of the nodes, for the policies of the buckets."
+  value       = aws_iam_role.node.arn
+}
+
+output "role_name" {
+  description = "The name of that role, for policies that a root adds."
+  value       = aws_iam_role.node.name
+}

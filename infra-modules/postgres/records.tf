@@ -1,0 +1,11 @@
+# A name for each node, which is the one in its certificate.
+
+resource "aws_route53_record" "node" {
+  for_each = var.private_zone_id == null ? {} : var.nodes
+
+  zone_id = var.private_zone_id
+  name    = "${each.key}.${var.private_zone_name}"
+  type    = "A"
+  ttl     = 60
+  records = [aws_instance.node[each.key].private_ip]
+}

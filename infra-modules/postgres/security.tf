@@ -1,0 +1,101 @@
+# Who reaches the nodes, and whom they reach. There is no port 22: Systems Manager is asked by the node, and not the reverse.
+
+resource "aws_security_group" "node" {
+  name        = "${var.name}-postgres"
+  description = "Database nodes of ${var.name}"
+  vpc_id      = var.vpc_id
+  tags        = { Name = "${var.name}-postgres" }
+}
+
+locals {
+  ports = { postgres = var.postgres_port, agent = var.agent_port }
+
+  # Label of a rule => port and network. Nodes of the other region are named by their network: a group of
+  # another region cannot be.
+  peer_rules = {
+    for pair in setproduct(keys(local.ports), var.peer_cidrs) :
+    "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.ports[pair[0]], cidr = pair[1] }
+  }
+  monitoring_ports = merge({ agent = var.agent_port }, { for name, port in var.exporter_ports : "${name}-exporter" => port })
+  monitoring_rules = {
+    for pair in setproduct(keys(local.monitoring_ports), var.monitoring_cidrs) :
+    "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.monitoring_ports[pair[0]], cidr = pair[1] }
+  }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "api" {
+  for_each = var.api_security_group_ids
+
+  security_group_id            = aws_security_group.node.id
+  description                  = "PostgreSQL from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = var.postgres_port
+  to_port                      = var.postgres_port
+  referenced_security_group_id = each.value
+}
+
+resource "aws_vpc_security_group_ingress_rule" "node" {
+  for_each = local.ports
+
+  security_group_id            = aws_security_group.node.id
+  description                  = "${each.key} from the nodes of this region"
+  ip_protocol                  = "tcp"
+  from_port                    = each.value
+  to_port                      = each.value
+  referenced_security_group_id = aws_security_group.node.id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "peer" {
+  for_each = local.peer_rules
+
+  security_group_id = aws_security_group.node.id
+  description       = "${each.value.what} from the nodes of the other region"
+  ip_protocol       = "tcp"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
+resource "aws_vpc_security_group_ingress_rule" "monitoring" {
+  for_each = local.monitoring_rules
+
+  security_group_id = aws_security_group.node.id
+  description       = "${each.value.what} from Prometheus"
+  ip_protocol       = "tcp"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
+resource "aws_vpc_security_group_egress_rule" "node" {
+  for_each = local.ports
+
+  security_group_id            = aws_security_group.node.id
+  description                  = "${each.key} of the nodes of this region"
+  ip_protocol                  = "tcp"
+  from_port                    = each.value
+  to_port                      = each.value
+  referenced_security_group_id = aws_security_group.node.id
+}
+
+resource "aws_vpc_security_group_egress_rule" "peer" {
+  for_each = local.peer_rules
+
+  security_group_id = aws_security_group.node.id
+  description       = "${each.value.what} of the nodes of the other region"
+  ip_protocol       = "tcp"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
+# S3's gateway endpoint answers at public addresses. Where else this leads is for the routes to say, and the data
+# subnets have none to the internet.
+resource "aws_vpc_security_group_egress_rule" "aws" {
+  security_group_id = aws_security_group.node.id
+  description       = "APIs of AWS"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}

@@ -1,0 +1,198 @@
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name    = "causeway-test"
+  cluster = "main"
+  vpc_id  = "vpc-0123456789abcdef0"
+  subnet_ids = {
+    eu-west-1a = "subnet-0a"
+    eu-west-1b = "subnet-0b"
+    eu-west-1c = "subnet-0c"
+  }
+  nodes = {
+    eu-west-1a-1 = { zone = "eu-west-1a", private_ip = "10.1.128.11" }
+    eu-west-1b-1 = { zone = "eu-west-1b" }
+  }
+  instance_type          = "m7g.large"
+  data_volume            = { size_gib = 200, iops = 6000, throughput = 500 }
+  wal_volume             = { size_gib = 50 }
+  kms_key_arn            = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  api_security_group_ids = { api = "sg-0a" }
+  peer_cidrs             = ["10.2.128.0/20"]
+  monitoring_cidrs       = ["10.1.64.0/24"]
+  private_zone_id        = "Z0PRIVATE"
+  private_zone_name      = "causeway.internal"
+  lease                  = { bucket_arn = "arn:aws:s3:::causeway-test-lease" }
+  backup = {
+    bucket_arns  = ["arn:aws:s3:::causeway-test-backup-a", "arn:aws:s3:::causeway-test-backup-b"]
+    kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"]
+  }
+  secret_arns = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/replicator-AbCdEf"]
+  dns         = { zone_id = "Z0PRIVATE", record_names = ["DB-writer.causeway.internal."] }
+}
+
+run "nodes_are_closed_and_encrypted" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for it in aws_instance.node : it.metadata_options[0].http_tokens == "required" && it.metadata_options[0].http_put_response_hop_limit == 1])
+    error_message = "a node must refuse IMDSv1, and answer nobody who is a hop away"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_instance.node : !it.associate_public_ip_address && it.monitoring && it.disable_api_termination && it.root_block_device[0].encrypted])
+    error_message = "a node must have no public address, detailed monitoring, an encrypted root, and not be ended by one call"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_instance.node : it.tags["Cluster"] == "causeway-test/main"])
+    error_message = "a node must carry the tag by which the others may stop it"
+  }
+
+  assert {
+    condition     = aws_instance.node["eu-west-1b-1"].ami == "ami-0123456789abcdef0" && endswith(data.aws_ssm_parameter.debian[0].name, "/arm64")
+    error_message = "without an image a node must have Debian's, for its own architecture"
+  }
+
+  assert {
+    condition     = !strcontains(aws_instance.node["eu-west-1a-1"].user_data, "causeway-test")
+    error_message = "the user data must say nothing of the installation"
+  }
+
+  assert {
+    condition     = aws_placement_group.this.strategy == "spread"
+    error_message = "nodes must not share a rack"
+  }
+}
+
+run "volumes_are_of_their_own" {
+  command = plan
+
+  assert {
+    condition     = length(aws_ebs_volume.this) == 4 && length(aws_volume_attachment.this) == 4
+    error_message = "each node must have a volume for data and one for the log"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_ebs_volume.this : it.encrypted && it.type == "gp3" && it.kms_key_id == var.kms_key_arn])
+    error_message = "every volume must be gp3, and encrypted with the given key"
+  }
+
+  assert {
+    condition     = aws_ebs_volume.this["eu-west-1a-1/data"].iops == 6000 && aws_ebs_volume.this["eu-west-1a-1/wal"].size == 50
+    error_message = "each volume must have the size that was asked for"
+  }
+}
+
+run "only_those_who_must_reach_a_node" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for it in concat(values(aws_vpc_security_group_ingress_rule.peer), values(aws_vpc_security_group_ingress_rule.monitoring)) :
+      it.cidr_ipv4 != "0.0.0.0/0"
+    ])
+    error_message = "no rule may let in everyone"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(
+        values(aws_vpc_security_group_ingress_rule.api), values(aws_vpc_security_group_ingress_rule.node),
+        values(aws_vpc_security_group_ingress_rule.peer), values(aws_vpc_security_group_ingress_rule.monitoring)
+      ) : it.from_port == it.to_port && contains([5432, 8009, 9100, 9187], it.from_port)
+    ])
+    error_message = "only PostgreSQL, the agent and the exporters may be reached, and never port 22"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_vpc_security_group_ingress_rule.api : it.from_port == 5432])
+    error_message = "the API must reach PostgreSQL and nothing else"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_vpc_security_group_ingress_rule.monitoring : it.from_port != 5432])
+    error_message = "Prometheus must not reach PostgreSQL"
+  }
+}
+
+run "a_node_may_do_little" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover.statement) :
+      alltrue([for action in it.actions : !strcontains(action, "*") && !(strcontains(action, "Delete"))])
+    ])
+    error_message = "no action may be a wildcard, and none may delete"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover.statement) :
+      contains(it.resources, "*") == (it.sid == "SeeWhetherFenced")
+    ])
+    error_message = "every statement must name its resources, except the one that cannot"
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.storage.statement : one(it.resources) if it.sid == "Lease"]) == "arn:aws:s3:::causeway-test-lease/clusters/main/*"
+    error_message = "a node must write its own cluster's part of the lease bucket, and no other"
+  }
+
+  assert {
+    condition = one([
+      for it in data.aws_iam_policy_document.failover.statement : one(one(it.condition).values) if it.sid == "Fence"
+    ]) == "causeway-test/main"
+    error_message = "a node must stop nodes of its own cluster, and nothing else"
+  }
+
+  assert {
+    condition = toset(flatten([
+      for it in data.aws_iam_policy_document.failover.statement : [
+        for condition in it.condition : condition.values if endswith(condition.variable, "NormalizedRecordNames")
+      ]
+    ])) == toset(["db-writer.causeway.internal", "_epoch.db-writer.causeway.internal"])
+    error_message = "a node must change the writer's record and its epoch, and no other"
+  }
+}
+
+run "a_node_has_the_name_in_its_certificate" {
+  command = plan
+
+  assert {
+    condition     = aws_route53_record.node["eu-west-1a-1"].name == "eu-west-1a-1.causeway.internal" && output.nodes["eu-west-1a-1"].address == "eu-west-1a-1.causeway.internal"
+    error_message = "the record and the address must be the same name"
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.recover) == 2 && contains(aws_cloudwatch_metric_alarm.recover["eu-west-1a-1"].alarm_actions, "arn:aws:automate:eu-west-1:ec2:recover")
+    error_message = "each node must be recovered when its host fails"
+  }
+}
+
+run "a_region_that_waits_for_a_command_may_have_one_node" {
+  command = plan
+
+  variables {
+    nodes              = { eu-west-1a-1 = { zone = "eu-west-1a" } }
+    automatic_failover = false
+    dns                = null
+    secret_arns        = []
+    private_zone_id    = null
+    ami_id             = "ami-00000000000000001"
+  }
+
+  assert {
+    condition     = length(aws_instance.node) == 1 && aws_instance.node["eu-west-1a-1"].ami == "ami-00000000000000001" && length(aws_route53_record.node) == 0
+    error_message = "one node, its given image, and no record without a zone"
+  }
+
+  assert {
+    condition     = [for it in data.aws_iam_policy_document.failover.statement : it.sid] == ["Fence", "SeeWhetherFenced"]
+    error_message = "without records a node must have no right in Route 53"
+  }
+}

@@ -1,0 +1,248 @@
+variable "name" {
+  description = "Project and environment, such as `causeway-production`. It begins every name."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "cluster" {
+  description = "The cluster, as `cluster` in failover-ctl.toml and backup-agent.toml. It is a part of every key in the buckets."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9_-]*$", var.cluster))
+    error_message = "`cluster` is `${var.cluster}`: write lower case letters, digits, hyphens and underscores only."
+  }
+}
+
+variable "vpc_id" {
+  description = "The VPC of the nodes."
+  type        = string
+}
+
+variable "subnet_ids" {
+  description = "The data subnet of each zone, by the zone's name."
+  type        = map(string)
+}
+
+variable "nodes" {
+  description = "The nodes of this region, by name. The name is also the first label of the node's address."
+  type = map(object({
+    zone       = string
+    private_ip = optional(string)
+  }))
+
+  validation {
+    condition     = length(var.nodes) > 0
+    error_message = "`nodes` is empty: name at least one node."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.nodes) : can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", name))])
+    error_message = "A name in `nodes` is no DNS label: write lower case letters, digits and hyphens, at most 63."
+  }
+
+  validation {
+    condition     = alltrue([for node in var.nodes : contains(keys(var.subnet_ids), node.zone)])
+    error_message = "A node is in a zone without a subnet: use one of ${join(", ", keys(var.subnet_ids))}, or add the zone to `subnet_ids`."
+  }
+
+  validation {
+    condition     = alltrue([for node in var.nodes : node.private_ip == null || can(cidrhost("${node.private_ip}/32", 0))])
+    error_message = "A `private_ip` is no IPv4 address: write one such as 10.1.1.11, or leave it out."
+  }
+}
+
+variable "automatic_failover" {
+  description = "Whether the nodes of this region take over from each other by themselves. Each needs another in a second zone then."
+  type        = bool
+  default     = true
+
+  validation {
+    condition     = !var.automatic_failover || length(distinct([for node in var.nodes : node.zone])) >= 2
+    error_message = "There is no standby to fail over to: name nodes in two zones at least, or set `automatic_failover` to false."
+  }
+}
+
+variable "instance_type" {
+  description = "The type of every node, such as `m7g.large`. It needs EBS volumes and the Nitro hypervisor."
+  type        = string
+}
+
+variable "ami_id" {
+  description = "The image of the nodes, based on Debian 12. Without one it is Debian's newest for the architecture of `instance_type`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ami_id == null || can(regex("^ami-[0-9a-f]+$", var.ami_id))
+    error_message = "`ami_id` is no image: write one such as ami-0123456789abcdef0, or leave it out."
+  }
+}
+
+variable "data_volume" {
+  description = "The gp3 volume of the data directory: size in GiB, operations and MiB in a second."
+  type = object({
+    size_gib   = number
+    iops       = optional(number, 3000)
+    throughput = optional(number, 125)
+  })
+
+  validation {
+    condition     = var.data_volume.size_gib >= 20 && var.data_volume.size_gib <= 65536
+    error_message = "`data_volume.size_gib` is ${var.data_volume.size_gib}: a data directory needs 20 GiB at least, and gp3 has 65536 at most."
+  }
+
+  validation {
+    condition     = var.data_volume.iops >= 3000 && var.data_volume.iops <= min(80000, max(3000, 500 * var.data_volume.size_gib))
+    error_message = "`data_volume.iops` is ${var.data_volume.iops}: gp3 has 3000 to 80000, and at most 500 for each GiB."
+  }
+
+  validation {
+    condition     = var.data_volume.throughput >= 125 && var.data_volume.throughput <= min(2000, var.data_volume.iops / 4)
+    error_message = "`data_volume.throughput` is ${var.data_volume.throughput}: gp3 has 125 to 2000 MiB/s, and at most a quarter of `iops`."
+  }
+}
+
+variable "wal_volume" {
+  description = "The gp3 volume of the log: size in GiB, operations and MiB in a second. It holds what waits while no bucket can be reached."
+  type = object({
+    size_gib   = number
+    iops       = optional(number, 3000)
+    throughput = optional(number, 125)
+  })
+
+  validation {
+    condition     = var.wal_volume.size_gib >= 10 && var.wal_volume.size_gib <= 65536
+    error_message = "`wal_volume.size_gib` is ${var.wal_volume.size_gib}: the log needs 10 GiB at least, and gp3 has 65536 at most."
+  }
+
+  validation {
+    condition     = var.wal_volume.iops >= 3000 && var.wal_volume.iops <= min(80000, max(3000, 500 * var.wal_volume.size_gib))
+    error_message = "`wal_volume.iops` is ${var.wal_volume.iops}: gp3 has 3000 to 80000, and at most 500 for each GiB."
+  }
+
+  validation {
+    condition     = var.wal_volume.throughput >= 125 && var.wal_volume.throughput <= min(2000, var.wal_volume.iops / 4)
+    error_message = "`wal_volume.throughput` is ${var.wal_volume.throughput}: gp3 has 125 to 2000 MiB/s, and at most a quarter of `iops`."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "The key of this region, for the volumes and the secrets."
+  type        = string
+}
+
+variable "api_security_group_ids" {
+  description = "The groups that may connect to PostgreSQL beside the nodes, by a label of your own."
+  type        = map(string)
+  default     = {}
+}
+
+variable "peer_cidrs" {
+  description = "The data subnets of the other region, whose nodes replicate with these."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.peer_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`peer_cidrs` holds more than private networks of a /16 or smaller: name the data subnets of the other region."
+  }
+}
+
+variable "monitoring_cidrs" {
+  description = "Where Prometheus runs. It asks the agent and the exporters."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`monitoring_cidrs` holds more than private networks of a /16 or smaller: the agent must not be reached from a public address."
+  }
+}
+
+variable "postgres_port" {
+  description = "The port of PostgreSQL."
+  type        = number
+  default     = 5432
+}
+
+variable "agent_port" {
+  description = "The port of `failover-ctl agent`."
+  type        = number
+  default     = 8009
+}
+
+variable "exporter_ports" {
+  description = "The ports of the exporters that Prometheus asks, by name."
+  type        = map(number)
+  default     = { node = 9100, postgres = 9187 }
+}
+
+variable "private_zone_id" {
+  description = "The private zone in which each node gets a name. Without one there are no records."
+  type        = string
+  default     = null
+}
+
+variable "private_zone_name" {
+  description = "The name of that zone. `<node>.<private_zone_name>` is the address in the node's certificate."
+  type        = string
+}
+
+variable "lease" {
+  description = "The bucket of the lease."
+  type        = object({ bucket_arn = string })
+}
+
+variable "backup" {
+  description = "The backup buckets of both regions, and the keys that they are encrypted with."
+  type = object({
+    bucket_arns  = list(string)
+    kms_key_arns = list(string)
+  })
+
+  validation {
+    condition     = length(var.backup.bucket_arns) > 0 && length(var.backup.kms_key_arns) > 0
+    error_message = "`backup` names no bucket or no key: a cluster without an archive cannot be restored."
+  }
+}
+
+variable "secret_arns" {
+  description = "The secrets that the nodes may read."
+  type        = list(string)
+  default     = []
+}
+
+variable "dns" {
+  description = "The zone and the names of the records that failover-ctl moves. Their TXT records of the epoch follow from the names. Without it the nodes may change no record."
+  type = object({
+    zone_id      = string
+    record_names = list(string)
+  })
+  default = null
+}
+
+variable "api_dns" {
+  description = "The same for the record of the API, where that is in another zone."
+  type = object({
+    zone_id      = string
+    record_names = list(string)
+  })
+  default = null
+}
+
+variable "alarm_topic_arn" {
+  description = "Where it is told that AWS recovers a node. Without it nobody is told."
+  type        = string
+  default     = null
+}
+
+variable "permissions_boundary" {
+  description = "The policy that bounds the role of the nodes."
+  type        = string
+  default     = null
+}
