@@ -1,0 +1,133 @@
+# Ceilings: they grant nothing, and what they leave out cannot be granted. So they name whole services.
+
+locals {
+  regions = values(var.regions)
+  names   = { for e in var.environments : e => "${var.project}-${e}" }
+
+  boundary_arns = [for it in ["pipeline", "workload"] : "${local.arn}:iam::${local.account}:policy/boundary/${var.project}-${it}"]
+}
+
+# Of the pipelines' own roles.
+
+data "aws_iam_policy_document" "pipeline_boundary" {
+  # checkov:skip=CKV_AWS_107: a boundary grants nothing
+  # checkov:skip=CKV_AWS_108: as above
+  # checkov:skip=CKV_AWS_109: as above
+  # checkov:skip=CKV_AWS_110: as above
+  # checkov:skip=CKV_AWS_111: as above
+  # checkov:skip=CKV_AWS_356: as above
+  # checkov:skip=CKV2_AWS_40: as above
+  statement {
+    sid = "Ceiling"
+    actions = [
+      "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
+      "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "wafv2:*",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid    = "NotItsOwnLimits"
+    effect = "Deny"
+    actions = [
+      "iam:AttachRolePolicy", "iam:CreatePolicyVersion", "iam:CreateRole", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
+      "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy", "iam:SetDefaultPolicyVersion", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole",
+    ]
+    resources = concat(local.boundary_arns, [for kind in ["policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/pipeline/*"])
+  }
+
+  statement {
+    sid       = "NobodyLosesTheirBoundary"
+    effect    = "Deny"
+    actions   = ["iam:DeleteRolePermissionsBoundary"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NotTheStateItself"
+    effect    = "Deny"
+    actions   = ["s3:DeleteBucket*", "s3:DeleteObjectVersion", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"]
+    resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
+  }
+
+  statement {
+    sid       = "NotItsKey"
+    effect    = "Deny"
+    actions   = ["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
+    resources = [aws_kms_key.state.arn]
+  }
+
+  # A secret's value is written and never read, and a session on a host is not for a pipeline's plan.
+  statement {
+    sid       = "NoSecretIsRead"
+    effect    = "Deny"
+    actions   = ["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"]
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_policy" "pipeline_boundary" {
+  # checkov:skip=CKV_AWS_286: a boundary grants nothing
+  # checkov:skip=CKV_AWS_287: as above
+  # checkov:skip=CKV_AWS_288: as above
+  # checkov:skip=CKV_AWS_289: as above
+  # checkov:skip=CKV_AWS_290: as above
+  # checkov:skip=CKV_AWS_355: as above
+  name        = "${var.project}-pipeline"
+  path        = "/boundary/"
+  description = "The most that a role of the pipelines can ever do"
+  policy      = data.aws_iam_policy_document.pipeline_boundary.json
+}
+
+# Of the roles of what runs: hosts, tasks, pods, and the services that act for them.
+
+data "aws_iam_policy_document" "workload_boundary" {
+  # checkov:skip=CKV_AWS_107: a boundary grants nothing
+  # checkov:skip=CKV_AWS_108: as above
+  # checkov:skip=CKV_AWS_109: as above
+  # checkov:skip=CKV_AWS_110: as above
+  # checkov:skip=CKV_AWS_111: as above
+  # checkov:skip=CKV_AWS_356: as above
+  statement {
+    sid = "Ceiling"
+    actions = [
+      "autoscaling:*", "cloudwatch:*", "ec2:*", "ec2messages:*", "ecr:*", "ecs:*", "eks:*", "eks-auth:*", "elasticloadbalancing:*", "kms:*", "logs:*",
+      "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "sts:*", "wafv2:*", "xray:*",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NotTheState"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
+  }
+
+  statement {
+    sid       = "NoBucketIsChanged"
+    effect    = "Deny"
+    actions   = ["s3:BypassGovernanceRetention", "s3:DeleteBucket*", "s3:DeleteObjectVersion", "s3:PutBucket*", "s3:PutLifecycleConfiguration", "s3:PutReplicationConfiguration"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NoOtherRole"
+    effect    = "Deny"
+    actions   = ["sts:AssumeRole"]
+    resources = ["${local.arn}:iam::${local.account}:role/pipeline/*"]
+  }
+}
+
+resource "aws_iam_policy" "workload_boundary" {
+  # checkov:skip=CKV_AWS_286: a boundary grants nothing
+  # checkov:skip=CKV_AWS_287: as above
+  # checkov:skip=CKV_AWS_288: as above
+  # checkov:skip=CKV_AWS_289: as above
+  # checkov:skip=CKV_AWS_290: as above
+  # checkov:skip=CKV_AWS_355: as above
+  name        = "${var.project}-workload"
+  path        = "/boundary/"
+  description = "The most that a role of what runs can ever do"
+  policy      = data.aws_iam_policy_document.workload_boundary.json
+}

@@ -1,0 +1,34 @@
+output "state_bucket" {
+  description = "For `terraform init -backend-config=bucket=…` of every root."
+  value       = aws_s3_bucket.state.bucket
+}
+
+output "state_kms_key_arn" {
+  description = "For `terraform init -backend-config=kms_key_id=…` of every root."
+  value       = aws_kms_key.state.arn
+}
+
+output "state_region" {
+  description = "For `terraform init -backend-config=region=…` of every root."
+  value       = var.regions.state
+}
+
+output "role_arns" {
+  description = "What the workflows take on: plan, drift, and apply and deploy of each environment. They go into GitHub's variables."
+  value       = { for k, r in aws_iam_role.pipeline : k => r.arn }
+}
+
+output "workload_boundary_arn" {
+  description = "The ceiling that every role of infra-primary and infra-dr has; their input `permissions_boundary`."
+  value       = aws_iam_policy.workload_boundary.arn
+}
+
+output "repository_urls" {
+  description = "Where the image of the API lies, by region. It is pushed to the primary region's."
+  value       = { for region, r in aws_ecr_repository.api : region => r.repository_url }
+}
+
+output "cache_url" {
+  description = "Where a build keeps its layers: `cache-to` and `cache-from` of buildx."
+  value       = aws_ecr_repository.cache.repository_url
+}

@@ -1,0 +1,360 @@
+# What reads: `plan` and `drift`, and `apply` before it writes. Settings of resources, and Terraform's
+# state; no object of a backup, no secret, no row of a log. The state holds no secret either.
+
+data "aws_iam_policy_document" "read" {
+  # checkov:skip=CKV_AWS_356: these read settings, most of them without a resource to name; the region limits them
+  statement {
+    sid = "Settings"
+    actions = [
+      "acm:DescribeCertificate", "acm:ListCertificates", "acm:ListTagsForCertificate",
+      "application-autoscaling:Describe*", "application-autoscaling:ListTagsForResource",
+      "cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource",
+      "ec2:Describe*", "ec2:GetEbsEncryptionByDefault", "ec2:GetInstanceMetadataDefaults",
+      "ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:DescribeRegistry", "ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource",
+      "ecs:Describe*", "ecs:ListTagsForResource",
+      "eks:Describe*", "eks:ListTagsForResource",
+      "elasticache:Describe*", "elasticache:ListTagsForResource",
+      "elasticloadbalancing:Describe*",
+      "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListResourceTags",
+      "logs:DescribeLogGroups", "logs:DescribeMetricFilters", "logs:DescribeResourcePolicies", "logs:ListTagsForResource",
+      "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy",
+      "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
+      "ssm:DescribeParameters",
+      "wafv2:GetLoggingConfiguration", "wafv2:GetWebACL", "wafv2:GetWebACLForResource", "wafv2:ListTagsForResource",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = local.regions
+    }
+  }
+
+  statement {
+    sid = "GlobalSettings"
+    actions = [
+      "budgets:ListTagsForResource", "budgets:ViewBudget",
+      "iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetPolicy", "iam:GetPolicyVersion", "iam:GetRole", "iam:GetRolePolicy",
+      "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListPolicyTags", "iam:ListPolicyVersions", "iam:ListRolePolicies", "iam:ListRoleTags",
+      "route53:GetChange", "route53:GetDNSSEC", "route53:GetHealthCheck", "route53:GetHostedZone", "route53:ListHostedZones", "route53:ListHostedZonesByVPC",
+      "route53:ListResourceRecordSets", "route53:ListTagsForResource", "route53:ListTagsForResources", "route53:ListVPCAssociationAuthorizations",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "Buckets"
+    actions = [
+      "s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration",
+      "s3:GetInventoryConfiguration", "s3:GetMetricsConfiguration", "s3:ListBucket",
+    ]
+    resources = ["${local.arn}:s3:::${var.project}-*"]
+  }
+
+  statement {
+    sid       = "StateObjects"
+    actions   = ["s3:GetObject"]
+    resources = ["${aws_s3_bucket.state.arn}/*.tfstate"]
+  }
+
+  statement {
+    sid       = "StateKey"
+    actions   = ["kms:Decrypt"]
+    resources = [aws_kms_key.state.arn]
+  }
+
+  # What one root says to the other, and the public parameters that name images of Debian and EKS.
+  statement {
+    sid     = "Parameters"
+    actions = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:ListTagsForResource"]
+    resources = concat(
+      [for e in local.names : "${local.arn}:ssm:*:${local.account}:parameter/${e}"],
+      [for e in local.names : "${local.arn}:ssm:*:${local.account}:parameter/${e}/*"],
+      ["${local.arn}:ssm:*::parameter/aws/service/*"],
+    )
+  }
+}
+
+# What `apply` writes besides, for one environment: the network and what runs in it.
+
+data "aws_iam_policy_document" "apply_compute" {
+  # checkov:skip=CKV_AWS_111: what is created has no name yet that a policy could hold; the region limits it
+  # checkov:skip=CKV_AWS_356: as above
+  for_each = local.names
+
+  statement {
+    sid = "NetworkAndCompute"
+    actions = [
+      "application-autoscaling:DeleteScalingPolicy", "application-autoscaling:DeregisterScalableTarget", "application-autoscaling:PutScalingPolicy", "application-autoscaling:RegisterScalableTarget", "application-autoscaling:TagResource",
+      "ec2:AcceptVpcPeeringConnection", "ec2:AllocateAddress", "ec2:AssociateAddress", "ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AttachVolume",
+      "ec2:AssociateIamInstanceProfile", "ec2:AuthorizeSecurityGroup*", "ec2:Create*", "ec2:DeleteFlowLogs", "ec2:DeleteInternetGateway", "ec2:DeleteLaunchTemplate", "ec2:DeleteNatGateway", "ec2:DeleteNetworkAcl*",
+      "ec2:DeletePlacementGroup", "ec2:DeleteRoute*", "ec2:DeleteSecurityGroup", "ec2:DeleteSubnet", "ec2:DeleteTags", "ec2:DeleteVolume", "ec2:DeleteVpc*",
+      "ec2:DetachInternetGateway", "ec2:DetachVolume", "ec2:DisassociateAddress", "ec2:DisassociateIamInstanceProfile", "ec2:DisassociateRouteTable",
+      "ec2:ModifyInstance*", "ec2:ModifySecurityGroupRules", "ec2:ModifySubnetAttribute", "ec2:ModifyVolume", "ec2:ModifyVpc*", "ec2:ReleaseAddress",
+      "ec2:ReplaceIamInstanceProfileAssociation", "ec2:ReplaceRoute*", "ec2:RevokeSecurityGroup*", "ec2:RunInstances", "ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances",
+      "ec2:UpdateSecurityGroupRuleDescriptions*",
+      "elasticloadbalancing:AddTags", "elasticloadbalancing:Create*", "elasticloadbalancing:Delete*", "elasticloadbalancing:Modify*", "elasticloadbalancing:RemoveTags",
+      "elasticloadbalancing:SetIpAddressType", "elasticloadbalancing:SetRulePriorities", "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
+      "ecs:RegisterTaskDefinition", "ecs:DeregisterTaskDefinition",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = local.regions
+    }
+  }
+
+  statement {
+    sid = "Services"
+    actions = [
+      "ecs:Create*", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster*", "ecs:UpdateService",
+      "eks:AssociateAccessPolicy", "eks:Create*", "eks:Delete*", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource", "eks:Update*",
+      "elasticache:AddTagsToResource", "elasticache:Create*", "elasticache:Delete*", "elasticache:Modify*", "elasticache:RemoveTagsFromResource",
+      "wafv2:AssociateWebACL", "wafv2:CreateWebACL", "wafv2:DeleteLoggingConfiguration", "wafv2:DeleteWebACL", "wafv2:DisassociateWebACL", "wafv2:PutLoggingConfiguration", "wafv2:TagResource", "wafv2:UntagResource", "wafv2:UpdateWebACL",
+    ]
+    resources = [
+      "${local.arn}:ecs:*:${local.account}:*/${each.value}*",
+      "${local.arn}:eks:*:${local.account}:*/${each.value}*",
+      "${local.arn}:elasticache:*:${local.account}:*:${each.value}*",
+      "${local.arn}:elasticache:*:${local.account}:parametergroup:default*",
+      "${local.arn}:elasticloadbalancing:*:${local.account}:loadbalancer/app/${each.value}*",
+      "${local.arn}:wafv2:*:${local.account}:regional/webacl/${each.value}*",
+      "${local.arn}:wafv2:*:${local.account}:regional/managedruleset/*",
+    ]
+  }
+}
+
+# Where data, keys and names lie.
+
+data "aws_iam_policy_document" "apply_storage" {
+  # checkov:skip=CKV_AWS_109: a key's policy and a bucket's are part of what is applied; the names limit them
+  # checkov:skip=CKV_AWS_111: a key, a certificate and a zone have no name yet when they are created
+  # checkov:skip=CKV_AWS_356: as above
+  for_each = local.names
+
+  statement {
+    sid       = "StateObjects"
+    actions   = ["s3:PutObject"]
+    resources = ["${aws_s3_bucket.state.arn}/${each.key}/*.tfstate", "${aws_s3_bucket.state.arn}/${each.key}/*.tflock"]
+  }
+
+  statement {
+    sid       = "StateLock"
+    actions   = ["s3:DeleteObject", "s3:GetObject"]
+    resources = ["${aws_s3_bucket.state.arn}/${each.key}/*.tflock"]
+  }
+
+  statement {
+    sid       = "StateKey"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.state.arn]
+  }
+
+  # No object is read, written or deleted: only the bucket itself is changed.
+  statement {
+    sid       = "Buckets"
+    actions   = ["s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutMetricsConfiguration", "s3:PutReplicationConfiguration"]
+    resources = ["${local.arn}:s3:::${each.value}*"]
+  }
+
+  statement {
+    sid = "Keys"
+    actions = [
+      "acm:AddTagsToCertificate", "acm:DeleteCertificate", "acm:RequestCertificate", "acm:UpdateCertificateOptions",
+      "kms:CreateAlias", "kms:CreateGrant", "kms:CreateKey", "kms:Decrypt", "kms:DeleteAlias", "kms:EnableKeyRotation", "kms:Encrypt", "kms:GenerateDataKey*", "kms:PutKeyPolicy",
+      "kms:ReEncrypt*", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = local.regions
+    }
+  }
+
+  statement {
+    sid = "Zones"
+    actions = [
+      "route53:AssociateVPCWithHostedZone", "route53:ChangeResourceRecordSets", "route53:ChangeTagsForResource", "route53:CreateHealthCheck", "route53:CreateHostedZone",
+      "route53:DeleteHealthCheck", "route53:DeleteHostedZone", "route53:DisassociateVPCFromHostedZone", "route53:UpdateHealthCheck", "route53:UpdateHostedZoneComment",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "Named"
+    actions = [
+      "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
+      "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+      "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
+      "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
+      "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
+      "sns:CreateTopic", "sns:DeleteTopic", "sns:SetSubscriptionAttributes", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:Unsubscribe", "sns:UntagResource",
+      "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource",
+    ]
+    resources = [
+      "${local.arn}:budgets::${local.account}:budget/${each.value}*",
+      "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
+      "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
+      "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
+      "${local.arn}:sns:*:${local.account}:${each.value}*",
+      "${local.arn}:ssm:*:${local.account}:parameter/${each.value}/*",
+    ]
+  }
+}
+
+# Roles for what runs. Each must have the workload boundary, so that nobody who may apply can make
+# a role that may do more.
+
+data "aws_iam_policy_document" "apply_identity" {
+  # checkov:skip=CKV_AWS_109: limited to the environment's own roles, and they to their boundary
+  # checkov:skip=CKV2_AWS_40: as above
+  for_each = local.names
+
+  statement {
+    sid       = "RolesWithinTheBoundary"
+    actions   = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
+    resources = ["${local.arn}:iam::${local.account}:role/${each.value}-*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PermissionsBoundary"
+      values   = [aws_iam_policy.workload_boundary.arn]
+    }
+  }
+
+  statement {
+    sid = "Identities"
+    actions = [
+      "iam:AddRoleToInstanceProfile", "iam:CreateInstanceProfile", "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeleteInstanceProfile", "iam:DeletePolicy", "iam:DeletePolicyVersion",
+      "iam:DeleteRole", "iam:RemoveRoleFromInstanceProfile", "iam:TagInstanceProfile", "iam:TagPolicy", "iam:TagRole", "iam:UntagInstanceProfile", "iam:UntagPolicy", "iam:UntagRole",
+      "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
+    ]
+    resources = [for kind in ["instance-profile", "policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/${each.value}-*"]
+  }
+
+  statement {
+    sid       = "ClusterIdentity"
+    actions   = ["iam:CreateOpenIDConnectProvider", "iam:DeleteOpenIDConnectProvider", "iam:TagOpenIDConnectProvider"]
+    resources = ["${local.arn}:iam::${local.account}:oidc-provider/oidc.eks.*"]
+  }
+
+  statement {
+    sid       = "HandOver"
+    actions   = ["iam:PassRole"]
+    resources = ["${local.arn}:iam::${local.account}:role/${each.value}-*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.amazonaws.com", "ecs.amazonaws.com", "ecs-tasks.amazonaws.com", "eks.amazonaws.com", "pods.eks.amazonaws.com", "s3.amazonaws.com", "vpc-flow-logs.amazonaws.com"]
+    }
+  }
+
+  statement {
+    sid       = "RolesOfServices"
+    actions   = ["iam:CreateServiceLinkedRole"]
+    resources = ["${local.arn}:iam::${local.account}:role/aws-service-role/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:AWSServiceName"
+      values   = ["ecs.amazonaws.com", "ecs.application-autoscaling.amazonaws.com", "eks.amazonaws.com", "eks-nodegroup.amazonaws.com", "elasticache.amazonaws.com", "elasticloadbalancing.amazonaws.com"]
+    }
+  }
+}
+
+# What `deploy` may do: push an image, and have the service run it.
+
+data "aws_iam_policy_document" "deploy" {
+  # checkov:skip=CKV_AWS_111: ecs:RegisterTaskDefinition and ecr:GetAuthorizationToken have no resource; the region limits them
+  # checkov:skip=CKV_AWS_356: as above
+  for_each = local.names
+
+  statement {
+    sid       = "WithoutResource"
+    actions   = ["ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = [var.regions.primary, var.regions.dr]
+    }
+  }
+
+  statement {
+    sid = "Images"
+    actions = [
+      "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:DescribeImages", "ecr:DescribeImageScanFindings",
+      "ecr:GetDownloadUrlForLayer", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
+    ]
+    resources = concat([for r in aws_ecr_repository.api : r.arn], [aws_ecr_repository.cache.arn])
+  }
+
+  statement {
+    sid     = "Service"
+    actions = ["ecs:DescribeServices", "ecs:DescribeTasks", "ecs:RunTask", "ecs:StopTask", "ecs:TagResource", "ecs:UpdateService"]
+    resources = [
+      for kind in ["service", "task", "task-definition"] : "${local.arn}:ecs:*:${local.account}:${kind}/${each.value}*"
+    ]
+  }
+
+  statement {
+    sid       = "HandOver"
+    actions   = ["iam:PassRole"]
+    resources = ["${local.arn}:iam::${local.account}:role/${each.value}-*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ecs-tasks.amazonaws.com"]
+    }
+  }
+
+  statement {
+    sid       = "Logs"
+    actions   = ["logs:FilterLogEvents", "logs:GetLogEvents"]
+    resources = ["${local.arn}:logs:*:${local.account}:log-group:*${each.value}*"]
+  }
+
+  statement {
+    sid       = "Parameters"
+    actions   = ["ssm:GetParameter"]
+    resources = ["${local.arn}:ssm:*:${local.account}:parameter/${each.value}/*"]
+  }
+}
+
+locals {
+  policies = merge(
+    { read = { document = data.aws_iam_policy_document.read.json, roles = concat(["plan", "drift"], [for e in var.environments : "apply-${e}"]) } },
+    { for e in var.environments : "apply-${e}-compute" => { document = data.aws_iam_policy_document.apply_compute[e].json, roles = ["apply-${e}"] } },
+    { for e in var.environments : "apply-${e}-storage" => { document = data.aws_iam_policy_document.apply_storage[e].json, roles = ["apply-${e}"] } },
+    { for e in var.environments : "apply-${e}-identity" => { document = data.aws_iam_policy_document.apply_identity[e].json, roles = ["apply-${e}"] } },
+    { for e in var.environments : "deploy-${e}" => { document = data.aws_iam_policy_document.deploy[e].json, roles = ["deploy-${e}"] } },
+  )
+
+  attachments = merge([
+    for policy, it in local.policies : { for role in it.roles : "${role} ${policy}" => { role = role, policy = policy } }
+  ]...)
+}
+
+resource "aws_iam_policy" "pipeline" {
+  for_each = local.policies
+
+  name        = "${var.project}-${each.key}"
+  path        = "/pipeline/"
+  description = "What the pipelines' roles ${join(", ", each.value.roles)} may do"
+  policy      = each.value.document
+}
+
+resource "aws_iam_role_policy_attachment" "pipeline" {
+  for_each = local.attachments
+
+  role       = aws_iam_role.pipeline[each.value.role].name
+  policy_arn = aws_iam_policy.pipeline[each.value.policy].arn
+}

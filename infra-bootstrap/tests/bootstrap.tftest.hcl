@@ -1,0 +1,204 @@
+mock_provider "aws" {
+  source          = "./tests/mocks/aws"
+  override_during = plan
+}
+
+variables {
+  project      = "causeway"
+  owner        = "platform-team"
+  repository   = "example/causeway"
+  environments = ["staging", "production"]
+}
+
+run "state_is_kept_safely" {
+  command = plan
+
+  assert {
+    condition     = aws_s3_bucket_versioning.state.versioning_configuration[0].status == "Enabled"
+    error_message = "a damaged state must be recoverable"
+  }
+
+  assert {
+    condition = alltrue([
+      for r in aws_s3_bucket_server_side_encryption_configuration.state.rule : r.apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms"
+    ])
+    error_message = "the state is encrypted with its key"
+  }
+
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.state.block_public_acls, aws_s3_bucket_public_access_block.state.block_public_policy,
+      aws_s3_bucket_public_access_block.state.ignore_public_acls, aws_s3_bucket_public_access_block.state.restrict_public_buckets,
+    ])
+    error_message = "nobody outside sees the state"
+  }
+
+  assert {
+    condition     = aws_kms_key.state.enable_key_rotation
+    error_message = "the key is rotated"
+  }
+
+  assert {
+    condition     = one(data.aws_iam_policy_document.state_bucket.statement).effect == "Deny" && one(one(data.aws_iam_policy_document.state_bucket.statement).condition).variable == "aws:SecureTransport"
+    error_message = "the bucket answers over TLS only"
+  }
+}
+
+run "each_role_is_bound_to_its_own_jobs" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(aws_iam_role.pipeline)) == toset(["plan", "drift", "apply-staging", "apply-production", "deploy-staging", "deploy-production"])
+    error_message = "plan and drift, and apply and deploy of each environment"
+  }
+
+  assert {
+    condition = { for k, d in data.aws_iam_policy_document.trust : k => one([for c in d.statement[0].condition : one(c.values) if endswith(c.variable, ":sub")]) } == {
+      plan              = "repo:example/causeway:pull_request"
+      drift             = "repo:example/causeway:ref:refs/heads/main"
+      apply-staging     = "repo:example/causeway:environment:staging"
+      apply-production  = "repo:example/causeway:environment:production"
+      deploy-staging    = "repo:example/causeway:environment:staging"
+      deploy-production = "repo:example/causeway:environment:production"
+    }
+    error_message = "a token of any other job, branch or repository opens nothing"
+  }
+
+  assert {
+    condition     = alltrue([for d in data.aws_iam_policy_document.trust : alltrue([for c in d.statement[0].condition : c.test == "StringEquals"])])
+    error_message = "what the token says is compared whole, never by a pattern"
+  }
+
+  assert {
+    condition     = alltrue([for r in aws_iam_role.pipeline : r.permissions_boundary == aws_iam_policy.pipeline_boundary.arn])
+    error_message = "each role has the ceiling"
+  }
+}
+
+run "plan_and_drift_write_nothing" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for role in ["plan", "drift"] : [for a in local.attachments : a.policy if a.role == role] == ["read"]])
+    error_message = "plan and drift have the reading policy and no other"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for s in data.aws_iam_policy_document.read.statement : [for a in s.actions : can(regex(":(Describe|Get|List|View)|^kms:Decrypt$", a))]
+    ]))
+    error_message = "the reading policy reads"
+  }
+
+  assert {
+    condition     = length(setintersection(flatten([for s in data.aws_iam_policy_document.read.statement : s.actions]), ["secretsmanager:GetSecretValue", "logs:GetLogEvents"])) == 0
+    error_message = "no secret and no log is read"
+  }
+}
+
+run "nobody_grants_more_than_the_boundary" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for d in data.aws_iam_policy_document.apply_identity : alltrue([
+        for s in d.statement : contains([for c in s.condition : c.variable], "iam:PermissionsBoundary") if contains(s.actions, "iam:CreateRole") || contains(s.actions, "iam:PutRolePolicy")
+      ])
+    ])
+    error_message = "a role that is made must have the workload boundary"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy] : [
+        for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"]]
+      ]
+    ]))
+    error_message = "no whole service is granted"
+  }
+}
+
+run "images_are_scanned_immutable_and_in_both_regions" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(aws_ecr_repository.api)) == toset(["eu-west-1", "eu-central-1"]) && alltrue([for k, r in aws_ecr_repository.api : r.region == k])
+    error_message = "one repository in each database region"
+  }
+
+  assert {
+    condition = alltrue([
+      for r in aws_ecr_repository.api : r.image_tag_mutability == "IMMUTABLE" && r.image_scanning_configuration[0].scan_on_push && r.encryption_configuration[0].encryption_type == "KMS"
+    ])
+    error_message = "tags do not move, images are scanned, layers are encrypted with a key"
+  }
+
+  assert {
+    condition     = aws_ecr_replication_configuration.api.replication_configuration[0].rule[0].destination[0].region == "eu-central-1"
+    error_message = "an image is there when its region is needed"
+  }
+}
+
+run "project_with_capitals" {
+  command = plan
+  variables {
+    project = "Causeway"
+  }
+  expect_failures = [var.project]
+}
+
+run "owner_blank" {
+  command = plan
+  variables {
+    owner = " "
+  }
+  expect_failures = [var.owner]
+}
+
+run "repository_with_a_wildcard" {
+  command = plan
+  variables {
+    repository = "example/*"
+  }
+  expect_failures = [var.repository]
+}
+
+run "no_environment" {
+  command = plan
+  variables {
+    environments = []
+  }
+  expect_failures = [var.environments]
+}
+
+run "environment_too_long" {
+  command = plan
+  variables {
+    environments = ["an-environment-with-a-long-name"]
+  }
+  expect_failures = [var.environments]
+}
+
+run "state_in_a_database_region" {
+  command = plan
+  variables {
+    regions = { state = "eu-west-1" }
+  }
+  expect_failures = [var.regions]
+}
+
+run "too_few_images" {
+  command = plan
+  variables {
+    images_kept = 1
+  }
+  expect_failures = [var.images_kept]
+}
+
+run "versions_too_short" {
+  command = plan
+  variables {
+    state_versions_days = 1
+  }
+  expect_failures = [var.state_versions_days]
+}

@@ -1,0 +1,81 @@
+variable "project" {
+  description = "What every name begins with."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,11}$", var.project)) && !endswith(var.project, "-")
+    error_message = "project is `${var.project}`: write 2 to 12 lower case letters, digits and hyphens, with a letter first and no hyphen last."
+  }
+}
+
+variable "owner" {
+  description = "Whom to ask: the tag `owner` of everything here."
+  type        = string
+
+  validation {
+    condition     = trimspace(var.owner) != ""
+    error_message = "owner is empty: name the team that answers for this account."
+  }
+}
+
+variable "repository" {
+  description = "The GitHub repository whose workflows may take on the roles, as `owner/name`."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", var.repository))
+    error_message = "repository is `${var.repository}`: write it as `owner/name`, without wildcards and without https://."
+  }
+}
+
+variable "environments" {
+  description = "The environments in this account. Each is also the name of a GitHub environment, to which its apply and deploy roles are bound."
+  type        = set(string)
+
+  validation {
+    condition     = length(var.environments) > 0
+    error_message = "environments is empty: name at least one, such as \"production\"."
+  }
+
+  validation {
+    condition     = alltrue([for e in var.environments : can(regex("^[a-z][a-z0-9-]*$", e)) && length("${var.project}-${e}") <= 24])
+    error_message = "An environment's name has lower case letters, digits and hyphens, and with the project's name before it at most 24 characters: shorten one of ${jsonencode(var.environments)}."
+  }
+}
+
+variable "regions" {
+  description = "Where the databases are, and the third region, which holds Terraform's state and the lease."
+  type = object({
+    primary = optional(string, "eu-west-1")
+    dr      = optional(string, "eu-central-1")
+    state   = optional(string, "eu-north-1")
+  })
+  default = {}
+
+  validation {
+    condition     = length(toset(values(var.regions))) == 3
+    error_message = "regions names one region twice (${join(", ", values(var.regions))}): the state must be reachable while either database region is gone, so choose three regions."
+  }
+}
+
+variable "images_kept" {
+  description = "How many images of the API the registry keeps. A rollback goes no further back."
+  type        = number
+  default     = 50
+
+  validation {
+    condition     = var.images_kept >= 10 && var.images_kept <= 1000
+    error_message = "images_kept is ${var.images_kept}: write 10 to 1000, so that a release can still be rolled back."
+  }
+}
+
+variable "state_versions_days" {
+  description = "How long an older version of a state file is kept."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.state_versions_days >= 30
+    error_message = "state_versions_days is ${var.state_versions_days}: write 30 or more, so that a damaged state can be put back."
+  }
+}
