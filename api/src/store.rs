@@ -266,6 +266,10 @@ impl Store {
     ) -> Result<Vec<Row>, Failure> {
         let loan = self.pool.lend(deadline).await?;
         let answer = self.answer(loan.opened(), query, params, deadline).await;
+        if let Err(Failure::OutOfTime(_)) = answer {
+            loan.leave(query.effect, self.settings.statement_timeout + ANSWER_GRACE);
+            return answer;
+        }
         match answer.as_ref().map_err(Failure::meaning) {
             Ok(_) | Err(Meaning::Passing | Meaning::Final | Meaning::Bug) => loan.give_back(),
             Err(Meaning::ServerSilent) => loan.abandon(query.effect),
@@ -286,8 +290,9 @@ impl Store {
     ) -> Result<Vec<Row>, Failure> {
         let connection = &opened.connection;
         let began = Instant::now();
-        let until = deadline.min(began + self.settings.statement_timeout + ANSWER_GRACE);
-        let answered = time::timeout_at(until, connection.run(query, params)).await;
+        let silent_at = began + self.settings.statement_timeout + ANSWER_GRACE;
+        let running = connection.run(query, params);
+        let answered = time::timeout_at(deadline.min(silent_at), running).await;
         let took = began.elapsed();
         self.metrics
             .db_query_duration
@@ -300,6 +305,7 @@ impl Store {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) if error.code().is_none() && connection.was_ended() => Failure::Ended,
             Ok(Err(error)) => Failure::Statement(error),
+            Err(_elapsed) if deadline < silent_at => Failure::OutOfTime(took),
             Err(_elapsed) => Failure::Unanswered(took),
         };
         self.primary.heed(opened.generation, failure.meaning());
@@ -384,6 +390,7 @@ fn unavailable(failure: &Failure) -> Unavailable {
         Failure::Statement(_)
         | Failure::Connect(_)
         | Failure::Unanswered(_)
+        | Failure::OutOfTime(_)
         | Failure::Ended
         | Failure::Unreplicated
         | Failure::NoPrimary { read_only: false }

@@ -45,7 +45,7 @@ pub(super) struct Connector {
     tls: MakeTlsConnector,
     connect_timeout: Duration,
     session: Arc<str>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 /// Where a server was found: its name, for TLS, and what the name meant just then.
@@ -249,6 +249,13 @@ impl Connection {
     /// commit that was told not to wait for its standby any more, and is answered with a success.
     pub(super) fn has_warned(&self) -> bool {
         self.warned.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns when whatever was sent before has been answered.
+    pub(super) async fn settle(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.simple_query("").await?;
+        self.has_warned();
+        Ok(())
     }
 
     /// Ends the connection, whatever is under way on it.

@@ -16,9 +16,12 @@ pub(super) enum Failure {
     /// A connection was asked for, and the server refused it or did not answer.
     #[error("could not connect to PostgreSQL")]
     Connect(#[from] ConnectError),
-    /// The server has not answered.
+    /// The server has not answered, and should have: it ends a statement by itself before this.
     #[error("the statement had no answer within {0:?}")]
     Unanswered(Duration),
+    /// The request's time was over before the answer came, which says nothing about the server.
+    #[error("the request's time was over {0:?} after the statement was sent")]
+    OutOfTime(Duration),
     /// The connection was ended by this program, for another statement on it.
     #[error("the connection was ended before the answer came")]
     Ended,
@@ -69,9 +72,11 @@ impl Failure {
             Self::Unanswered(_) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
             Self::Ended => Meaning::ConnectionSpent,
-            Self::Unreplicated | Self::NoPrimary { .. } | Self::PoolExhausted | Self::NoSchema => {
-                Meaning::Final
-            }
+            Self::OutOfTime(_)
+            | Self::Unreplicated
+            | Self::NoPrimary { .. }
+            | Self::PoolExhausted
+            | Self::NoSchema => Meaning::Final,
         }
     }
 
@@ -79,7 +84,7 @@ impl Failure {
     pub(super) fn sqlstate_class(&self) -> &str {
         let code = match self {
             Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
-            Self::Connect(_) | Self::Unanswered(_) => return "timeout",
+            Self::Connect(_) | Self::Unanswered(_) | Self::OutOfTime(_) => return "timeout",
             Self::Ended => return "io",
             Self::Unreplicated => return "01",
             Self::NoPrimary { .. } | Self::ReadOnly => return "no_primary",
@@ -93,7 +98,7 @@ impl Failure {
     pub(super) fn is_unknown_outcome(&self) -> bool {
         match self {
             Self::Statement(error) => error.code().is_none(),
-            Self::Unanswered(_) | Self::Ended | Self::Unreplicated => true,
+            Self::Unanswered(_) | Self::OutOfTime(_) | Self::Ended | Self::Unreplicated => true,
             Self::Connect(_)
             | Self::ReadOnly
             | Self::NoPrimary { .. }

@@ -88,7 +88,7 @@ impl<T: Item> Gather<T> {
         };
         let unanswered = || {
             let absence = primary.absence();
-            Arc::new(absence.unwrap_or_else(|| Failure::Unanswered(began.elapsed())))
+            Arc::new(absence.unwrap_or_else(|| Failure::OutOfTime(began.elapsed())))
         };
         self.queue.send(waiting).map_err(|_closed| unanswered())?;
         let result = match time::timeout_at(deadline, answered).await {

@@ -5,13 +5,13 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
-use super::connect::Connector;
+use super::connect::{ConnectError, Connector};
 use super::failure::Failure;
 use super::opened::Opened;
-use super::primary::Primary;
+use super::primary::{Known, Primary};
 use super::queries::Effect;
 use crate::metrics::Metrics;
 
@@ -73,32 +73,60 @@ impl Pool {
             .metrics
             .db_pool_wait
             .observe(began.elapsed().as_secs_f64());
-        let opened = match shared.take(known.generation) {
-            Some(opened) => opened,
-            None => Opened::to(&known, &shared.connector, &shared.primary).await?,
-        };
-        Ok(Loan {
-            opened,
-            shared: Arc::clone(shared),
-            permit,
-        })
+        match shared.take(known.generation) {
+            Some(opened) => Ok(Loan {
+                opened,
+                shared: Arc::clone(shared),
+                permit,
+            }),
+            None => self.open(known, permit, deadline).await,
+        }
     }
 
-    /// Waits for a free place: not for longer than [`LOAN_TIMEOUT`] while the primary is well, and
-    /// until `deadline` while it is not, since then the places are held by those who wait for it.
+    /// Opens a connection and lends it. If it is open too late for this request, it is the next one's:
+    /// when many wait, each would otherwise open one in vain.
+    async fn open(
+        &self,
+        known: Arc<Known>,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<Loan, Failure> {
+        let began = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let (lend, lent) = oneshot::channel();
+        let tasks = &self.shared.connector.tasks;
+        tasks.start("connect", |_stop| async move {
+            let opened = Opened::to(&known, &shared.connector, &shared.primary).await;
+            let loan = opened.map(|opened| Loan {
+                opened,
+                shared,
+                permit,
+            });
+            if let Err(Ok(unwanted)) = lend.send(loan) {
+                unwanted.give_back();
+            }
+        });
+        let in_vain = || ConnectError::OutOfTime(began.elapsed()).into();
+        match time::timeout_at(deadline, lent).await {
+            Ok(Ok(loan)) => loan,
+            Ok(Err(_)) | Err(_) => Err(in_vain()),
+        }
+    }
+
+    /// Waits for a free place: until `deadline`, and not for longer than [`LOAN_TIMEOUT`] of a time in
+    /// which the primary was well. While it is not, the places are held by those who wait for it; and
+    /// when it is back, all who have come meanwhile are waiting, and that is no sign of overload.
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let primary = &self.shared.primary;
+        let began = Instant::now();
+        let give_up_at = || deadline.min(began.max(primary.well_since()) + LOAN_TIMEOUT);
         let mut acquiring = Box::pin(Arc::clone(&self.shared.permits).acquire_owned());
         loop {
-            let until = deadline.min(Instant::now() + LOAN_TIMEOUT);
-            match time::timeout_at(until, &mut acquiring).await {
+            match time::timeout_at(give_up_at(), &mut acquiring).await {
                 Ok(Ok(permit)) => return Ok(permit),
                 Ok(Err(_closed)) => return Err(Failure::PoolExhausted),
-                Err(_elapsed) => {}
-            }
-            match self.shared.primary.absence() {
-                None => return Err(Failure::PoolExhausted),
-                Some(absence) if Instant::now() >= deadline => return Err(absence),
-                Some(_) => {}
+                Err(_elapsed) if Instant::now() < give_up_at() => {}
+                Err(_elapsed) => return Err(primary.absence().unwrap_or(Failure::PoolExhausted)),
             }
         }
     }
@@ -162,6 +190,21 @@ impl Loan {
         }
         // Whoever waits for a place finds the connection there.
         drop(permit);
+    }
+
+    /// Leaves the connection to what is still under way on it. A write is let run, for `patience`,
+    /// and its connection is kept: were it closed, whoever comes next would have to open another.
+    pub(super) fn leave(self, effect: Effect, patience: Duration) {
+        if effect == Effect::Reads {
+            return self.abandon(effect);
+        }
+        let tasks = self.shared.connector.tasks.clone();
+        tasks.start("late answer", |_stop| async move {
+            let settled = time::timeout(patience, self.opened.connection.settle()).await;
+            if let Ok(Ok(())) = settled {
+                self.give_back();
+            }
+        });
     }
 
     /// Ends the connection, on which something is still under way.

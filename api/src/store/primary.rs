@@ -70,6 +70,8 @@ pub(super) struct Primary {
     /// The generation of the last primary that was found.
     found: Arc<watch::Sender<u64>>,
     last_writable: Arc<Mutex<Instant>>,
+    /// When the primary that is known came, or came back to its senses.
+    came: Arc<Mutex<Instant>>,
     /// Why each server cannot be used, as it was last seen.
     troubles: Arc<Mutex<BTreeMap<String, String>>>,
 }
@@ -87,6 +89,7 @@ impl Primary {
             view: Arc::new(view),
             found: Arc::new(watch::Sender::new(0)),
             last_writable: Arc::new(Mutex::new(Instant::now())),
+            came: Arc::new(Mutex::new(Instant::now())),
             troubles: Arc::default(),
         };
         let keeper = Keeper {
@@ -133,6 +136,14 @@ impl Primary {
             View::Searching { read_only } => Some(Failure::NoPrimary {
                 read_only: *read_only,
             }),
+        }
+    }
+
+    /// Returns since when statements could be sent to the primary, which is now if they cannot be.
+    pub(super) fn well_since(&self) -> Instant {
+        match self.absence() {
+            None => *lock(&self.came),
+            Some(_) => Instant::now(),
         }
     }
 
@@ -200,6 +211,7 @@ impl Primary {
         *lock(&self.last_writable) = Instant::now();
         self.view.send_if_modified(|view| match view {
             View::Suspected(known) if known.generation == generation => {
+                *lock(&self.came) = Instant::now();
                 *view = View::Known(Arc::clone(known));
                 true
             }
@@ -267,6 +279,7 @@ impl Keeper {
         info!(address = %known.address, generation, moved, "primary found");
         lock(&self.primary.troubles).clear();
         *lock(&self.primary.last_writable) = Instant::now();
+        *lock(&self.primary.came) = Instant::now();
         let silent = matches!(self.primary.view(), View::Suspected(_));
         self.primary.view.send_replace(View::Known(known));
         self.primary.found.send_replace(generation);

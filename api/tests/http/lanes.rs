@@ -207,3 +207,46 @@ fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
 
     assert_eq!(program.metric("db_commit_unknown_total"), Some(1.0));
 }
+
+#[test]
+fn a_crowd_whose_time_is_over_costs_neither_connections_nor_trust() {
+    let server = Server::primary();
+    let settings = [("DB_POOL_MAX", "4"), ("REQUEST_TIMEOUT", "1")];
+    let program = Program::before(&[&server], &settings);
+    let make = |it: u32| program.post("/members", &format!(r#"{{"Name":"{}","Age":7}}"#, name(it)));
+    let waiting = || {
+        let waiting = server.sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        waiting.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    commits_wait(&server);
+
+    let held = thread::scope(|scope| {
+        let crowd: Vec<_> = (0..12).map(|it| scope.spawn(move || make(it))).collect();
+        eventually("every connection waits", || waiting().len() == 4);
+        let held = waiting();
+        for late in crowd {
+            let answer = late.join().unwrap();
+            assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+        }
+        held
+    });
+    // What was late is still waited for, on the same connections; and reads are served.
+    assert_eq!(waiting(), held);
+    assert_eq!(program.get("/hello/Nobody").status, 404);
+
+    commits_go_on(&server);
+    eventually("the commits have ended", || waiting().is_empty());
+    for it in 100..104 {
+        assert_eq!(make(it).status, 200);
+    }
+    let used = server.sql("SELECT pid FROM pg_stat_activity WHERE query LIKE '-- member_create%'");
+    assert!(
+        used.lines().all(|it| held.contains(it)),
+        "{used} of {held:?}"
+    );
+    assert!(
+        !program.log().contains("does not answer"),
+        "{}",
+        program.log()
+    );
+}
