@@ -4,10 +4,11 @@
 pub mod judgement;
 pub mod request;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use ha_runtime::shutdown::Tasks;
 use http_body_util::{BodyExt as _, Full};
@@ -23,6 +24,7 @@ use crate::load::request::Request;
 use crate::memory::Memory;
 use crate::name::Name;
 use crate::topology::{API_NAME, API_PORT};
+use crate::wait;
 
 /// One request each 5 ms is 200 a second, which is what the promises are made for.
 const PACE: Duration = Duration::from_millis(5);
@@ -39,6 +41,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(15);
 pub struct Outcome {
     /// What was asked.
     pub request: Request,
+    /// Which instance of the API was asked, if its name was found.
+    pub instance: Option<IpAddr>,
     /// When it was sent.
     pub sent: Duration,
     /// When its answer was there, or was given up.
@@ -95,6 +99,29 @@ impl Load {
         load
     }
 
+    /// Waits until `many` requests that were sent since `since` were answered as expected.
+    ///
+    /// # Errors
+    ///
+    /// When that takes longer than `patience`.
+    pub async fn answered(
+        &self,
+        many: usize,
+        since: Duration,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        wait::until("the API to answer", patience, || async {
+            let outcomes = hold(&self.outcomes);
+            let right = |it: &&Outcome| it.sent >= since && it.is_acknowledged();
+            match outcomes.iter().filter(right).count() {
+                right if right >= many => Ok(()),
+                right => Err(format!("{right} of {many} right answers")),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Stops sending, waits for the last answers, and returns what became of each request.
     pub async fn end(self) -> Vec<Outcome> {
         self.sending.stop(Duration::from_secs(1)).await;
@@ -117,30 +144,35 @@ impl Sender {
 
     async fn send(self, request: Request) {
         let sent = self.memory.now();
-        let answer = match time::timeout(PATIENCE, self.ask(&request)).await {
-            Ok(answer) => answer.map_err(|error| format!("{error:#}")),
-            Err(_elapsed) => Err(format!("no answer within {PATIENCE:?}")),
+        let (instance, answer) = match self.name.address().await {
+            Ok(instance) => (Some(instance), self.ask(instance, &request).await),
+            Err(error) => (None, Err(error)),
         };
         let ended = self.memory.now();
         hold(&self.outcomes).push(Outcome {
             request,
+            instance,
             sent,
             ended,
-            answer,
+            answer: answer.map_err(|error| format!("{error:#}")),
         });
     }
 
-    async fn ask(&self, request: &Request) -> anyhow::Result<Answer> {
-        let address = SocketAddr::new(self.name.address().await?, API_PORT);
-        let answer = self.http.request(request.to_http(address)?).await?;
-        let status = answer.status().as_u16();
-        let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
-        let body = answer.into_body().collect().await?.to_bytes();
-        Ok(Answer {
-            status,
-            says_when_to_retry,
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-        })
+    async fn ask(&self, instance: IpAddr, request: &Request) -> anyhow::Result<Answer> {
+        let request = request.to_http(SocketAddr::new(instance, API_PORT))?;
+        let asking = async {
+            let answer = self.http.request(request).await?;
+            let status = answer.status().as_u16();
+            let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
+            let body = answer.into_body().collect().await?.to_bytes();
+            anyhow::Ok(Answer {
+                status,
+                says_when_to_retry,
+                body: serde_json::from_slice(&body).unwrap_or_default(),
+            })
+        };
+        let answered = time::timeout(PATIENCE, asking).await;
+        answered.with_context(|| format!("no answer within {PATIENCE:?}"))?
     }
 }
 

@@ -29,7 +29,8 @@ pub struct Judgement {
     pub unanswered: usize,
     /// How many acknowledged rows are not there.
     pub lost: usize,
-    /// How long after the new primary accepted writes the API first had one acknowledged.
+    /// How long the API took to have a write acknowledged, once the new primary accepted them and
+    /// the clients had found the instance that can reach it.
     pub found_after: Option<Duration>,
     /// What did not hold, one sentence each.
     pub broken: Vec<String>,
@@ -209,13 +210,17 @@ impl Judgement {
         }
     }
 
-    /// Judges how soon the API went on writing, once there was a primary to write to.
+    /// Judges how soon the API went on writing, once there was a primary to write to. An instance that
+    /// the name pointed to only later is judged from when it was first asked.
     fn judge_return(&mut self, outcomes: &[Outcome], writable: Duration) {
         let acknowledged = outcomes
             .iter()
             .filter(|it| it.request.writes() && it.is_acknowledged() && it.ended >= writable);
-        let first = acknowledged.map(|it| it.ended).min();
-        self.found_after = first.map(|it| it.saturating_sub(writable));
+        self.found_after = acknowledged.min_by_key(|it| it.ended).map(|first| {
+            let of_it = outcomes.iter().filter(|it| it.instance == first.instance);
+            let asked = of_it.map(|it| it.sent).min().unwrap_or_default();
+            first.ended.saturating_sub(writable.max(asked))
+        });
         if self.found_after.is_none_or(|it| it > FOUND_WITHIN) {
             self.broken.push(format!(
                 "the API wrote again {:?} after the new primary accepted writes, and \
@@ -303,6 +308,7 @@ mod tests {
     fn answered(request: Request, took_millis: u64, status: u16, body: Value) -> Outcome {
         Outcome {
             request,
+            instance: None,
             sent: Duration::ZERO,
             ended: Duration::from_millis(took_millis),
             answer: Ok(Answer {

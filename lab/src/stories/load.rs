@@ -5,11 +5,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ha_runtime::shutdown::Tasks;
 
-use super::{primary, region_lost, zone_lost};
+use super::{LONG, primary, region_lost, zone_lost};
 use crate::load::Load;
 use crate::load::judgement::{Judgement, Promise, Stored, judge};
 use crate::stage::Stage;
 use crate::verdict::Verdict;
+
+/// How many right answers there have to be once all is well again: ten seconds of them.
+const AFTERWARDS: usize = 2_000;
 
 /// The primary's host is gone while the API serves 200 requests a second.
 ///
@@ -49,6 +52,8 @@ async fn under_load(
     stage.say("200 requests a second are sent to the API");
     let load = Load::start(stage.lab.topology().dns(), stage.memory());
     let verdict = story(stage).await?;
+    load.answered(AFTERWARDS, stage.memory().now(), LONG)
+        .await?;
     let outcomes = load.end().await;
     let new = primary(stage).await?;
     anyhow::ensure!(new != old, "node {old} is primary as before");

@@ -9,6 +9,7 @@
 mod agent_and_guard_killed;
 mod agent_frozen;
 mod agent_restarted;
+mod api_under_load;
 mod guard_killed;
 mod instance_stopped;
 mod lease_cut;

@@ -1,0 +1,28 @@
+//! The API serves 200 requests a second while what it writes to is lost: no client hears anything wrong.
+
+use lab::load::judgement::Judgement;
+use lab::verdict::Verdict;
+
+use crate::{kept, on_a_stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_primary_costs_no_wrong_answer() {
+    judged(on_a_stage(lab::stories::primary_lost_under_load).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_region_costs_no_wrong_answer() {
+    judged(on_a_stage(lab::stories::region_lost_under_load).await);
+}
+
+/// Checks what the clients of the API heard, and then the story itself.
+#[track_caller]
+fn judged((verdict, load): (Verdict, Judgement)) {
+    println!(
+        "measured: {} requests, {} right, {} told to retry, {} unanswered, {} rows lost, \
+         writes again {:?} after the new primary accepted them",
+        load.sent, load.right, load.told_to_retry, load.unanswered, load.lost, load.found_after
+    );
+    assert_eq!(load.broken, Vec::<String>::new());
+    kept(&verdict);
+}
