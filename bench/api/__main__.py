@@ -6,6 +6,7 @@ when one is that holds on a busy machine too.
 
 import argparse
 import re
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,9 @@ from .services import Service
 
 def main() -> int:
     arguments = parse()
+    # In the background of a shell SIGINT is ignored, and what is started inherits that. It is how the
+    # services are stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rounds, seconds, starts = (1, 1, 1) if arguments.quick else (
         arguments.rounds, arguments.seconds, 10)
     arguments.report.mkdir(parents=True, exist_ok=True)
