@@ -1,0 +1,29 @@
+variable "name" {
+  description = "Prefix of every name: <project>-<environment>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+  }
+}
+
+variable "zone_id" {
+  description = "The public zone in which the names are proved to be ours."
+  type        = string
+}
+
+variable "domain_names" {
+  description = "The names in the certificate, the first as its subject."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.domain_names) > 0 && length(var.domain_names) == length(distinct(var.domain_names))
+    error_message = "domain_names must hold at least one name, and none twice."
+  }
+
+  validation {
+    condition     = alltrue([for it in var.domain_names : can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", it))])
+    error_message = "domain_names must hold whole names in lower case and without a wildcard, such as api.example.com."
+  }
+}
