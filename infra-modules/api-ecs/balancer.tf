@@ -1,0 +1,103 @@
+resource "aws_lb" "this" {
+  name                       = "${var.name}-api"
+  load_balancer_type         = "application"
+  internal                   = false
+  subnets                    = var.public_subnet_ids
+  security_groups            = [aws_security_group.balancer.id]
+  drop_invalid_header_fields = true
+  enable_deletion_protection = var.deletion_protection
+  # More than REQUEST_TIMEOUT, so that the API is the one that says why there is no answer.
+  idle_timeout = 60
+
+  dynamic "access_logs" {
+    for_each = var.access_logs_bucket == null ? [] : [var.access_logs_bucket]
+    content {
+      enabled = true
+      bucket  = access_logs.value
+      prefix  = "${var.name}-api"
+    }
+  }
+}
+
+resource "aws_lb_target_group" "this" {
+  for_each = toset(local.is_blue_green ? ["blue", "green"] : ["blue"])
+
+  name        = "${var.name}-${each.key}"
+  vpc_id      = var.vpc_id
+  target_type = "ip"
+  protocol    = "HTTP"
+  port        = local.port
+  # A target that leaves gets as long for its last answers as the task takes to end.
+  deregistration_delay = var.drain.delay + var.drain.timeout
+
+  # ECS replaces what fails this check. A database that changes its primary is back long before the fifth answer, and
+  # takes no task with it.
+  health_check {
+    path                = "/readyz"
+    matcher             = "200"
+    interval            = 10
+    timeout             = 5
+    healthy_threshold   = 2
+    unhealthy_threshold = 5
+  }
+}
+
+resource "aws_lb_listener" "https" {
+  load_balancer_arn = aws_lb.this.arn
+  port              = 443
+  protocol          = "HTTPS"
+  ssl_policy        = var.tls_policy
+  certificate_arn   = var.certificate_arn
+
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.this["blue"].arn
+  }
+}
+
+resource "aws_lb_listener" "http" {
+  load_balancer_arn = aws_lb.this.arn
+  port              = 80
+  protocol          = "HTTP"
+
+  default_action {
+    type = "redirect"
+    redirect {
+      protocol    = "HTTPS"
+      port        = "443"
+      status_code = "HTTP_301"
+    }
+  }
+}
+
+# Where ECS moves the requests in a blue/green deployment. The weights are its own after the first one.
+resource "aws_lb_listener_rule" "blue_green" {
+  count = local.is_blue_green ? 1 : 0
+
+  listener_arn = aws_lb_listener.https.arn
+  priority     = 1
+
+  condition {
+    path_pattern {
+      values = ["/*"]
+    }
+  }
+
+  action {
+    type = "forward"
+    forward {
+      target_group {
+        arn    = aws_lb_target_group.this["blue"].arn
+        weight = 100
+      }
+      target_group {
+        arn    = aws_lb_target_group.this["green"].arn
+        weight = 0
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [action]
+  }
+}

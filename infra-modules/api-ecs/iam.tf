@@ -1,0 +1,162 @@
+# ECS starts a task by its execution role, which reads the secrets; what runs in it has the task role, which may do
+# nothing: the API calls no service of AWS. The service's execution role cannot read the owner's password.
+
+data "aws_iam_policy_document" "assume_task" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ecs-tasks.amazonaws.com"]
+    }
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:aws:ecs:${local.region}:${local.account}:*"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+resource "aws_iam_role" "task" {
+  name                 = "${var.name}-api-${local.region}"
+  description          = "The API of ${var.name} in ${local.region}, as it runs"
+  assume_role_policy   = data.aws_iam_policy_document.assume_task.json
+  permissions_boundary = var.permissions_boundary
+}
+
+resource "aws_iam_role" "execution" {
+  for_each = local.secrets
+
+  name                 = "${var.name}-api-${each.key}-start-${local.region}"
+  description          = "Starts the ${each.key} of the API of ${var.name} in ${local.region}"
+  assume_role_policy   = data.aws_iam_policy_document.assume_task.json
+  permissions_boundary = var.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "execution" {
+  for_each = local.secrets
+
+  name   = "start"
+  role   = aws_iam_role.execution[each.key].name
+  policy = data.aws_iam_policy_document.execution[each.key].json
+}
+
+locals {
+  # Repositories of ECR among the images, as ARNs.
+  repositories = distinct([
+    for it in [
+      for image in concat([var.image], local.has_authority ? [var.database.ca_writer_image] : []) :
+      try(regex("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", image), null)
+    ] : "arn:aws:ecr:${it[1]}:${it[0]}:repository/${it[2]}" if it != null
+  ])
+}
+
+data "aws_iam_policy_document" "execution" {
+  for_each = local.secrets
+
+  dynamic "statement" {
+    for_each = length(local.repositories) > 0 ? [local.repositories] : []
+    content {
+      sid       = "PullImage"
+      actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+      resources = statement.value
+    }
+  }
+
+  # ECR knows no resource for this action.
+  dynamic "statement" {
+    for_each = length(local.repositories) > 0 ? [1] : []
+    content {
+      sid       = "LogInToRegistry"
+      actions   = ["ecr:GetAuthorizationToken"]
+      resources = ["*"]
+    }
+  }
+
+  statement {
+    sid       = "WriteLog"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.this.arn}:log-stream:*"]
+  }
+
+  statement {
+    sid       = "ReadSecrets"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = values(each.value)
+  }
+
+  statement {
+    sid       = "DecryptSecrets"
+    actions   = ["kms:Decrypt"]
+    resources = [var.kms_key_arn]
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["secretsmanager.${local.region}.amazonaws.com"]
+    }
+  }
+}
+
+# What ECS itself needs to move requests from one target group to the other.
+
+data "aws_iam_policy_document" "assume_deployment" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ecs.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "deployment" {
+  count = local.is_blue_green ? 1 : 0
+
+  statement {
+    sid       = "RegisterTargets"
+    actions   = ["elasticloadbalancing:RegisterTargets", "elasticloadbalancing:DeregisterTargets"]
+    resources = [for it in aws_lb_target_group.this : it.arn]
+  }
+
+  statement {
+    sid       = "MoveRequests"
+    actions   = ["elasticloadbalancing:ModifyRule"]
+    resources = [aws_lb_listener_rule.blue_green[0].arn]
+  }
+
+  # Elastic Load Balancing knows no resources for these actions.
+  statement {
+    sid = "SeeWhereRequestsGo"
+    actions = [
+      "elasticloadbalancing:DescribeListeners", "elasticloadbalancing:DescribeRules",
+      "elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth",
+    ]
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_role" "deployment" {
+  count = local.is_blue_green ? 1 : 0
+
+  name                 = "${var.name}-api-deployment-${local.region}"
+  description          = "Moves requests in deployments of the API of ${var.name} in ${local.region}"
+  assume_role_policy   = data.aws_iam_policy_document.assume_deployment.json
+  permissions_boundary = var.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "deployment" {
+  count = local.is_blue_green ? 1 : 0
+
+  name   = "move-requests"
+  role   = aws_iam_role.deployment[0].name
+  policy = data.aws_iam_policy_document.deployment[0].json
+}

@@ -1,0 +1,126 @@
+# What runs: the service, and the migration before it. Both are the same image with different roles of the database.
+
+locals {
+  settings = {
+    service = merge(local.database, local.cache, var.settings, {
+      PGUSER           = var.database.user
+      PORT             = tostring(local.port)
+      MIGRATE          = "off"
+      SHUTDOWN_DELAY   = "${var.drain.delay}s"
+      SHUTDOWN_TIMEOUT = "${var.drain.timeout}s"
+    })
+    migration = merge(local.database, { PGUSER = var.migration.user })
+  }
+  secrets = {
+    service = merge(
+      { PGPASSWORD = var.database.password_secret_arn },
+      var.redis == null ? {} : { REDIS_PASSWORD = var.redis.auth_secret_arn },
+    )
+    migration = { PGPASSWORD = var.migration.password_secret_arn }
+  }
+
+  database = merge({
+    PGHOST     = join(",", var.database.hosts)
+    PGPORT     = tostring(var.database.port)
+    PGDATABASE = var.database.name
+    PGSSLMODE  = "verify-full"
+    LOG_FORMAT = "json"
+  }, local.has_authority ? { PGSSLROOTCERT = "${local.authority_directory}/root.crt" } : {})
+
+  cache = var.redis == null ? {} : {
+    REDIS_HOST = var.redis.host
+    REDIS_PORT = tostring(var.redis.port)
+    REDIS_TLS  = "true"
+  }
+
+  # Whatever else differs, this holds for each container.
+  confined = {
+    essential              = true
+    readonlyRootFilesystem = true
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group  = aws_cloudwatch_log_group.this.name
+        awslogs-region = local.region
+        # A task that serves waits for no log.
+        mode                  = "non-blocking"
+        max-buffer-size       = "4m"
+        awslogs-stream-prefix = local.container
+      }
+    }
+  }
+
+  api = {
+    for task in ["service", "migration"] : task => merge(local.confined, {
+      name        = local.container
+      image       = var.image
+      environment = [for name, value in local.settings[task] : { name = name, value = value }]
+      secrets     = [for name, arn in local.secrets[task] : { name = name, valueFrom = arn }]
+      mountPoints = [for it in local.authority_mounts : merge(it, { readOnly = true })]
+      dependsOn   = [for it in local.authority_writers : { containerName = it.name, condition = "SUCCESS" }]
+      stopTimeout = var.stop_timeout
+    })
+  }
+}
+
+resource "aws_ecs_task_definition" "service" {
+  family                   = "${var.name}-api"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu
+  memory                   = var.memory
+  execution_role_arn       = aws_iam_role.execution["service"].arn
+  task_role_arn            = aws_iam_role.task.arn
+
+  runtime_platform {
+    cpu_architecture        = var.architecture
+    operating_system_family = "LINUX"
+  }
+
+  dynamic "volume" {
+    for_each = local.authority_mounts
+    content {
+      name = volume.value.sourceVolume
+    }
+  }
+
+  container_definitions = jsonencode(concat(local.authority_writers, [merge(local.api.service, {
+    portMappings = [{ name = "http", containerPort = local.port, protocol = "tcp", appProtocol = "http" }]
+    # One for each connection that MAX_CONNECTIONS may be raised to, and some for the files.
+    ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
+    # Whether it lives. Whether it is ready is for the load balancer to ask.
+    healthCheck = {
+      command     = ["CMD", "/usr/local/bin/api", "healthcheck"]
+      interval    = 10
+      timeout     = 5
+      retries     = 3
+      startPeriod = 10
+    }
+  })]))
+}
+
+# Run by the pipeline before it replaces the service; ended with 0 when the schema is up to date.
+resource "aws_ecs_task_definition" "migration" {
+  family                   = "${var.name}-api-migration"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = 256
+  memory                   = 512
+  execution_role_arn       = aws_iam_role.execution["migration"].arn
+  task_role_arn            = aws_iam_role.task.arn
+
+  runtime_platform {
+    cpu_architecture        = var.architecture
+    operating_system_family = "LINUX"
+  }
+
+  dynamic "volume" {
+    for_each = local.authority_mounts
+    content {
+      name = volume.value.sourceVolume
+    }
+  }
+
+  container_definitions = jsonencode(concat(local.authority_writers, [merge(local.api.migration, { command = ["migrate"] })]))
+}

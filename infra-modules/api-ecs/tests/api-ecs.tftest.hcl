@@ -1,0 +1,267 @@
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name               = "causeway-test"
+  vpc_id             = "vpc-0123456789abcdef0"
+  public_subnet_ids  = ["subnet-0a", "subnet-0b"]
+  private_subnet_ids = ["subnet-1a", "subnet-1b"]
+  image              = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api:1.2.3"
+  tasks              = { min = 2, desired = 2, max = 6 }
+  certificate_arn    = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+  database = {
+    hosts               = ["eu-west-1a-1.causeway.internal", "eu-west-1b-1.causeway.internal", "eu-central-1a-1.causeway.internal"]
+    cidrs               = ["10.1.128.0/20", "10.2.128.0/20"]
+    name                = "causeway"
+    user                = "api_service"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+  }
+  migration = {
+    user                = "api_owner"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
+  }
+  kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+}
+
+run "the_service_is_closed_and_confined" {
+  command = plan
+
+  variables {
+    redis = { host = "cache.example", port = 6379, auth_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/cache-AbCdEf", security_group_id = "sg-0c" }
+  }
+
+  assert {
+    condition     = !aws_ecs_service.this.network_configuration[0].assign_public_ip && aws_ecs_service.this.network_configuration[0].subnets == toset(var.private_subnet_ids)
+    error_message = "tasks must be in private subnets, without a public address"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(jsondecode(aws_ecs_task_definition.service.container_definitions), jsondecode(aws_ecs_task_definition.migration.container_definitions)) :
+      it.name == "api" && it.readonlyRootFilesystem && it.linuxParameters.capabilities.drop == ["ALL"] && it.image == var.image
+    ])
+    error_message = "a container must write nothing, have no capabilities, and be called `api`, as the pipeline knows it"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.service.container_definitions)[0].healthCheck.command == ["CMD", "/usr/local/bin/api", "healthcheck"] && jsondecode(aws_ecs_task_definition.service.container_definitions)[0].stopTimeout == 30
+    error_message = "the container must be asked whether it lives, and have 30 seconds to end"
+  }
+
+  assert {
+    condition     = one(jsondecode(aws_ecs_task_definition.service.container_definitions)[0].ulimits).softLimit == 65535
+    error_message = "the limit of open files must leave room for the connections"
+  }
+}
+
+run "passwords_come_from_secrets" {
+  command = plan
+
+  variables {
+    redis = { host = "cache.example", port = 6379, auth_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/cache-AbCdEf", security_group_id = "sg-0c" }
+  }
+
+  assert {
+    condition = {
+      for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].secrets : it.name => it.valueFrom
+    } == { PGPASSWORD = var.database.password_secret_arn, REDIS_PASSWORD = var.redis.auth_secret_arn }
+    error_message = "the service must be given the passwords of its role and of the cache"
+  }
+
+  assert {
+    condition     = [for it in jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].secrets : it.valueFrom] == [var.migration.password_secret_arn]
+    error_message = "the migration must be given the owner's password alone"
+  }
+
+  assert {
+    condition     = !anytrue([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : strcontains(it.name, "PASS")])
+    error_message = "no password may be plain"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in data.aws_iam_policy_document.execution["service"].statement : !contains(it.resources, var.migration.password_secret_arn)
+    ])
+    error_message = "who starts the service must not be able to read the owner's password"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(data.aws_iam_policy_document.execution["service"].statement, data.aws_iam_policy_document.execution["migration"].statement) :
+      (contains(it.resources, "*") == (it.sid == "LogInToRegistry")) && alltrue([for action in it.actions : !strcontains(action, "*")])
+    ])
+    error_message = "no action may be a wildcard, and every statement must name its resources, except the one that cannot"
+  }
+
+  assert {
+    condition     = one(local.repositories) == "arn:aws:ecr:eu-north-1:123456789012:repository/causeway/api"
+    error_message = "only the image's own repository may be read"
+  }
+}
+
+run "the_service_finds_its_database" {
+  command = plan
+
+  variables {
+    settings = { TRUSTED_PROXIES = "10.1.0.0/20" }
+  }
+
+  assert {
+    condition = {
+      for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value
+      } == {
+      PGHOST           = "eu-west-1a-1.causeway.internal,eu-west-1b-1.causeway.internal,eu-central-1a-1.causeway.internal"
+      PGPORT           = "5432"
+      PGDATABASE       = "causeway"
+      PGUSER           = "api_service"
+      PGSSLMODE        = "verify-full"
+      MIGRATE          = "off"
+      PORT             = "8080"
+      SHUTDOWN_DELAY   = "5s"
+      SHUTDOWN_TIMEOUT = "20s"
+      LOG_FORMAT       = "json"
+      TRUSTED_PROXIES  = "10.1.0.0/20"
+    }
+    error_message = "the service must verify its servers, and leave the schema alone"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].command == ["migrate"]
+    error_message = "the migration must migrate"
+  }
+}
+
+run "an_authority_of_ones_own_is_written_first" {
+  command = plan
+
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    }
+  }
+
+  assert {
+    condition     = [for it in jsondecode(aws_ecs_task_definition.service.container_definitions) : it.name] == ["authority", "api"]
+    error_message = "another container must write the authority"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.service.container_definitions)[1].dependsOn == [{ containerName = "authority", condition = "SUCCESS" }]
+    error_message = "the API must start when it is written"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.service.container_definitions)[1].mountPoints[0].readOnly && length(aws_ecs_task_definition.migration.volume) == 1
+    error_message = "the API must not be able to write it, and the migration must have it too"
+  }
+}
+
+run "only_those_who_must_reach_a_task" {
+  command = plan
+
+  variables {
+    redis = { host = "cache.example", port = 6379, auth_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/cache-AbCdEf", security_group_id = "sg-0c" }
+  }
+
+  assert {
+    condition     = toset([for it in aws_vpc_security_group_ingress_rule.public : it.from_port]) == toset([80, 443])
+    error_message = "the load balancer must be open at 443, and at 80 for the redirect"
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_ingress_rule.task.from_port == 8080 && aws_vpc_security_group_ingress_rule.task.cidr_ipv4 == null
+    error_message = "only the load balancer may reach a task"
+  }
+
+  assert {
+    condition     = toset([for it in aws_vpc_security_group_egress_rule.database : it.cidr_ipv4]) == toset(var.database.cidrs) && alltrue([for it in aws_vpc_security_group_egress_rule.database : it.from_port == 5432 && it.to_port == 5432])
+    error_message = "a task must reach PostgreSQL where it is, and nowhere else"
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.redis[0].referenced_security_group_id == "sg-0c" && aws_vpc_security_group_egress_rule.https.from_port == 443 && aws_vpc_security_group_egress_rule.https.to_port == 443
+    error_message = "beside it a task may reach the cache, and HTTPS"
+  }
+}
+
+run "the_balancer_speaks_tls" {
+  command = plan
+
+  assert {
+    condition     = aws_lb_listener.https.protocol == "HTTPS" && startswith(aws_lb_listener.https.ssl_policy, "ELBSecurityPolicy-TLS13-1-2") && aws_lb_listener.http.default_action[0].type == "redirect"
+    error_message = "requests must come by TLS, and those by HTTP be redirected"
+  }
+
+  assert {
+    condition     = aws_lb.this.drop_invalid_header_fields && aws_lb.this.enable_deletion_protection
+    error_message = "the load balancer must drop headers that are none, and refuse to be deleted"
+  }
+
+  assert {
+    condition     = aws_lb_target_group.this["blue"].health_check[0].path == "/readyz" && tonumber(aws_lb_target_group.this["blue"].deregistration_delay) == 25
+    error_message = "requests must go where the API is ready, and a target that leaves have as long as its task"
+  }
+
+  assert {
+    condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
+    error_message = "the firewall must have its rules, and a log"
+  }
+}
+
+run "a_rolling_deployment_goes_back_by_itself" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_configuration[0].strategy == "ROLLING" && aws_ecs_service.this.deployment_circuit_breaker[0].rollback && aws_ecs_service.this.alarms[0].rollback
+    error_message = "tasks that do not come up, and alarms, must roll a deployment back"
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.alarms[0].alarm_names == toset(["causeway-test-api-errors", "causeway-test-api-unhealthy-blue"])
+    error_message = "the alarms of the deployment must be those of this service"
+  }
+
+  assert {
+    condition     = length(aws_appautoscaling_policy.requests) == 1 && aws_appautoscaling_target.this.min_capacity == 2 && aws_appautoscaling_target.this.max_capacity == 6
+    error_message = "the service must scale by processor and by requests"
+  }
+}
+
+run "a_blue_green_deployment_has_two_target_groups" {
+  command = plan
+
+  variables {
+    deployment = "blue-green"
+    waf        = false
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_configuration[0].strategy == "BLUE_GREEN" && length(aws_lb_target_group.this) == 2 && length(aws_ecs_service.this.deployment_circuit_breaker) == 0
+    error_message = "blue/green must have a second target group"
+  }
+
+  assert {
+    condition     = length(one(aws_ecs_service.this.load_balancer).advanced_configuration) == 1 && length(aws_lb_listener_rule.blue_green) == 1
+    error_message = "ECS must be told which rule it moves"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in data.aws_iam_policy_document.deployment[0].statement :
+      alltrue([for action in it.actions : !strcontains(action, "*")]) && (contains(it.resources, "*") == (it.sid == "SeeWhereRequestsGo"))
+    ])
+    error_message = "ECS may move this rule's requests, and no others"
+  }
+
+  assert {
+    condition     = length(aws_appautoscaling_policy.requests) == 0 && length(aws_wafv2_web_acl.this) == 0
+    error_message = "requests of one target group must not scale two, and without `waf` there is none"
+  }
+}

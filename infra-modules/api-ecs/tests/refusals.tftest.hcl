@@ -1,0 +1,262 @@
+# What a person can get wrong is refused at plan, each with a sentence.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name               = "causeway-test"
+  vpc_id             = "vpc-0123456789abcdef0"
+  public_subnet_ids  = ["subnet-0a", "subnet-0b"]
+  private_subnet_ids = ["subnet-1a", "subnet-1b"]
+  image              = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api:1.2.3"
+  tasks              = { min = 2, desired = 2, max = 6 }
+  certificate_arn    = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+  database = {
+    hosts               = ["eu-west-1a-1.causeway.internal", "eu-west-1b-1.causeway.internal", "eu-central-1a-1.causeway.internal"]
+    cidrs               = ["10.1.128.0/20", "10.2.128.0/20"]
+    name                = "causeway"
+    user                = "api_service"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+  }
+  migration = {
+    user                = "api_owner"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
+  }
+  kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+}
+
+run "a_long_name" {
+  command = plan
+  variables {
+    name = "causeway-of-a-very-long-name"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_balancer_in_one_zone" {
+  command = plan
+  variables {
+    public_subnet_ids = ["subnet-0a"]
+  }
+  expect_failures = [var.public_subnet_ids]
+}
+
+run "tasks_in_one_zone" {
+  command = plan
+  variables {
+    private_subnet_ids = ["subnet-1a", "subnet-1a"]
+  }
+  expect_failures = [var.private_subnet_ids]
+}
+
+run "the_latest_image" {
+  command = plan
+  variables {
+    image = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api:latest"
+  }
+  expect_failures = [var.image]
+}
+
+run "an_image_without_a_tag" {
+  command = plan
+  variables {
+    image = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api"
+  }
+  expect_failures = [var.image]
+}
+
+run "an_unknown_architecture" {
+  command = plan
+  variables {
+    architecture = "arm64"
+  }
+  expect_failures = [var.architecture]
+}
+
+run "a_processor_that_fargate_has_not" {
+  command = plan
+  variables {
+    cpu = 300
+  }
+  expect_failures = [var.cpu]
+}
+
+run "memory_that_does_not_go_with_the_processor" {
+  command = plan
+  variables {
+    memory = 8192
+  }
+  expect_failures = [var.memory]
+}
+
+run "more_at_least_than_at_most" {
+  command = plan
+  variables {
+    tasks = { min = 4, desired = 4, max = 2 }
+  }
+  expect_failures = [var.tasks]
+}
+
+run "fewer_at_first_than_at_least" {
+  command = plan
+  variables {
+    tasks = { min = 2, desired = 1, max = 4 }
+  }
+  expect_failures = [var.tasks]
+}
+
+run "no_certificate" {
+  command = plan
+  variables {
+    certificate_arn = "none"
+  }
+  expect_failures = [var.certificate_arn]
+}
+
+run "old_tls" {
+  command = plan
+  variables {
+    tls_policy = "ELBSecurityPolicy-2016-08"
+  }
+  expect_failures = [var.tls_policy]
+}
+
+run "no_host" {
+  command = plan
+  variables {
+    database = {
+      hosts               = []
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "a_database_on_the_internet" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["0.0.0.0/0"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "an_authority_that_is_no_certificate" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_certificate_pem  = "/etc/root.crt"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "a_writer_that_is_not_pinned" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_writer_image     = "busybox:latest"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "a_service_that_owns_the_schema" {
+  command = plan
+  variables {
+    migration = { user = "api_service", password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/other-AbCdEf" }
+  }
+  expect_failures = [var.migration]
+}
+
+run "a_password_in_the_settings" {
+  command = plan
+  variables {
+    settings = { DATABASE_URL = "postgres://user:password@host/name" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_setting_of_the_modules_own" {
+  command = plan
+  variables {
+    settings = { PGSSLMODE = "disable" }
+  }
+  expect_failures = [var.settings]
+}
+
+run "a_negative_drain" {
+  command = plan
+  variables {
+    drain = { delay = -1 }
+  }
+  expect_failures = [var.drain]
+}
+
+run "a_stop_before_the_drain_is_over" {
+  command = plan
+  variables {
+    stop_timeout = 20
+  }
+  expect_failures = [var.stop_timeout]
+}
+
+run "a_stop_that_fargate_has_not" {
+  command = plan
+  variables {
+    stop_timeout = 300
+  }
+  expect_failures = [var.stop_timeout]
+}
+
+run "an_unknown_deployment" {
+  command = plan
+  variables {
+    deployment = "canary"
+  }
+  expect_failures = [var.deployment]
+}
+
+run "a_bake_of_two_days" {
+  command = plan
+  variables {
+    bake_time_minutes = 2880
+  }
+  expect_failures = [var.bake_time_minutes]
+}
+
+run "a_target_of_the_whole_processor" {
+  command = plan
+  variables {
+    scaling = { cpu_percent = 100 }
+  }
+  expect_failures = [var.scaling]
+}
+
+run "a_retention_that_cloudwatch_has_not" {
+  command = plan
+  variables {
+    log_retention_days = 31
+  }
+  expect_failures = [var.log_retention_days]
+}

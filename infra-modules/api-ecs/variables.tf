@@ -1,0 +1,317 @@
+variable "name" {
+  description = "Project and environment, such as `causeway-production`. It begins every name."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "vpc_id" {
+  description = "The VPC of the load balancer and the tasks."
+  type        = string
+}
+
+variable "public_subnet_ids" {
+  description = "The subnets of the load balancer, one in each zone."
+  type        = list(string)
+
+  validation {
+    condition     = length(distinct(var.public_subnet_ids)) >= 2
+    error_message = "The load balancer would be in one zone: name public subnets in two zones at least."
+  }
+}
+
+variable "private_subnet_ids" {
+  description = "The subnets of the tasks, one in each zone."
+  type        = list(string)
+
+  validation {
+    condition     = length(distinct(var.private_subnet_ids)) >= 2
+    error_message = "The tasks would be in one zone: name private subnets in two zones at least."
+  }
+}
+
+variable "image" {
+  description = "The image of the first task. The pipeline replaces it at each deployment, and Terraform leaves that alone."
+  type        = string
+
+  validation {
+    condition     = can(regex("(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "`image` is `${var.image}`: pin it by a digest or the tag of a version, which is not `latest`."
+  }
+}
+
+variable "architecture" {
+  description = "What the image is built for: `X86_64` or `ARM64`."
+  type        = string
+  default     = "X86_64"
+
+  validation {
+    condition     = contains(["X86_64", "ARM64"], var.architecture)
+    error_message = "`architecture` is `${var.architecture}`: write X86_64 or ARM64."
+  }
+}
+
+variable "cpu" {
+  description = "The processor of a task, in 1024ths."
+  type        = number
+  default     = 512
+
+  validation {
+    condition     = contains([256, 512, 1024, 2048, 4096], var.cpu)
+    error_message = "`cpu` is ${var.cpu}: Fargate has 256, 512, 1024, 2048 and 4096."
+  }
+}
+
+variable "memory" {
+  description = "The memory of a task, in MiB."
+  type        = number
+  default     = 1024
+
+  validation {
+    condition = contains(lookup({
+      256  = [512, 1024, 2048]
+      512  = range(1024, 4097, 1024)
+      1024 = range(2048, 8193, 1024)
+      2048 = range(4096, 16385, 1024)
+      4096 = range(8192, 30721, 1024)
+    }, tostring(var.cpu), [var.memory]), var.memory)
+    error_message = "`memory` is ${var.memory}: with `cpu` ${var.cpu} Fargate has whole GiB from ${max(1, var.cpu / 512)} to ${var.cpu == 256 ? 2 : min(30, var.cpu / 128)}, and 512 MiB with `cpu` 256."
+  }
+}
+
+variable "tasks" {
+  description = "How many tasks there are at least, at most, and at first. After that autoscaling says how many."
+  type = object({
+    min     = number
+    max     = number
+    desired = number
+  })
+
+  validation {
+    condition     = var.tasks.min >= 1 && var.tasks.min <= var.tasks.desired && var.tasks.desired <= var.tasks.max
+    error_message = "`tasks` is min ${var.tasks.min}, desired ${var.tasks.desired}, max ${var.tasks.max}: write them in this order, from 1 on."
+  }
+}
+
+variable "certificate_arn" {
+  description = "The certificate of the load balancer, of ACM and of this region."
+  type        = string
+
+  validation {
+    condition     = startswith(var.certificate_arn, "arn:aws:acm:")
+    error_message = "`certificate_arn` is no certificate of ACM: the load balancer answers by HTTPS only."
+  }
+}
+
+variable "tls_policy" {
+  description = "What the load balancer agrees to in TLS."
+  type        = string
+  default     = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+  validation {
+    condition     = can(regex("^ELBSecurityPolicy-TLS13-1-[23]-", var.tls_policy))
+    error_message = "`tls_policy` is `${var.tls_policy}`: name a policy that begins with TLS 1.2 and knows TLS 1.3, ELBSecurityPolicy-TLS13-1-2-… or ELBSecurityPolicy-TLS13-1-3-…."
+  }
+}
+
+variable "database" {
+  description = <<-EOT
+    Where the data is. The tasks ask all hosts which of them is primary. `cidrs` are the networks that the hosts are in,
+    of both regions. `ca_certificate_pem` is the authority of the hosts' certificates, where it is one of your own;
+    `ca_writer_image` is an image with a shell, which writes it to a file before the API starts.
+  EOT
+  type = object({
+    hosts               = list(string)
+    cidrs               = list(string)
+    port                = optional(number, 5432)
+    name                = string
+    user                = string
+    password_secret_arn = string
+    ca_certificate_pem  = optional(string)
+    ca_writer_image     = optional(string, "public.ecr.aws/docker/library/busybox:1.37.0")
+  })
+
+  validation {
+    condition     = length(var.database.hosts) > 0 && length(var.database.cidrs) > 0
+    error_message = "`database` has no host or no network: name every node, and the data subnets that they are in."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in var.database.cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`database.cidrs` holds more than private networks of a /16 or smaller: name the data subnets."
+  }
+
+  validation {
+    condition     = var.database.ca_certificate_pem == null || startswith(coalesce(var.database.ca_certificate_pem, "-"), "-----BEGIN CERTIFICATE-----")
+    error_message = "`database.ca_certificate_pem` is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----."
+  }
+
+  validation {
+    condition     = can(regex("(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.database.ca_writer_image)) && !endswith(var.database.ca_writer_image, ":latest")
+    error_message = "`database.ca_writer_image` is not pinned: name a digest or the tag of a version, which is not `latest`."
+  }
+}
+
+variable "migration" {
+  description = "The role that owns the schema. Only the task of the migration can read its password."
+  type = object({
+    user                = string
+    password_secret_arn = string
+  })
+
+  validation {
+    condition     = var.migration.user != var.database.user && var.migration.password_secret_arn != var.database.password_secret_arn
+    error_message = "`migration` and `database` are one role: the service must not own the schema."
+  }
+}
+
+variable "redis" {
+  description = "The cache, which is spoken to by TLS. Without it the API asks the database each time."
+  type = object({
+    host              = string
+    port              = number
+    auth_secret_arn   = string
+    security_group_id = string
+  })
+  default = null
+}
+
+variable "settings" {
+  description = "Further variables of the API, such as `TRUSTED_PROXIES`. None of them is a secret."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("(PASSWORD|PASS|DATABASE_URL|REDIS_URL|HEADERS)(_FILE)?$", name))])
+    error_message = "`settings` holds a variable for a secret, which everyone who reads the task definition would see: use Secrets Manager."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
+    error_message = "`settings` holds a variable that this module sets: use `database`, `redis` or `drain`."
+  }
+}
+
+variable "drain" {
+  description = "How many seconds a task goes on serving after SIGTERM, and how many it waits then for requests that are being answered."
+  type = object({
+    delay   = optional(number, 5)
+    timeout = optional(number, 20)
+  })
+  default = {}
+
+  validation {
+    condition     = var.drain.delay >= 0 && var.drain.timeout >= 0
+    error_message = "`drain` has a negative time: write 0 or more seconds."
+  }
+}
+
+variable "stop_timeout" {
+  description = "After how many seconds a task that was sent SIGTERM is killed."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120
+    error_message = "`stop_timeout` is ${var.stop_timeout}: requests would be cut off. Write more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
+  }
+}
+
+variable "deployment" {
+  description = "`rolling`, or `blue-green`: all new tasks beside the old ones, then all requests at once."
+  type        = string
+  default     = "rolling"
+
+  validation {
+    condition     = contains(["rolling", "blue-green"], var.deployment)
+    error_message = "`deployment` is `${var.deployment}`: write rolling or blue-green."
+  }
+}
+
+variable "bake_time_minutes" {
+  description = "How long the old tasks are kept after a blue/green deployment, to go back to."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 1440
+    error_message = "`bake_time_minutes` is ${var.bake_time_minutes}: write 0 to 1440."
+  }
+}
+
+variable "scaling" {
+  description = "What autoscaling keeps to: the processor in percent, and, unless deployments are blue/green, requests of a task in a minute."
+  type = object({
+    cpu_percent         = optional(number, 60)
+    requests_per_target = optional(number, 6000)
+  })
+  default = {}
+
+  validation {
+    condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target > 0
+    error_message = "`scaling` cannot be kept to: write 10 to 90 percent, and more than 0 requests."
+  }
+}
+
+variable "waf" {
+  description = "Whether a web application firewall stands before the load balancer."
+  type        = bool
+  default     = true
+}
+
+variable "waf_rule_groups" {
+  description = "AWS's managed rule groups, in their order. Rules of `count` are counted and refuse nothing."
+  type = list(object({
+    name  = string
+    count = optional(list(string), [])
+  }))
+  default = [
+    { name = "AWSManagedRulesAmazonIpReputationList" },
+    { name = "AWSManagedRulesKnownBadInputsRuleSet" },
+    # The API takes markup as data, and has a limit of its own for bodies.
+    { name = "AWSManagedRulesCommonRuleSet", count = ["CrossSiteScripting_BODY", "SizeRestrictions_BODY"] },
+  ]
+}
+
+variable "kms_key_arn" {
+  description = "The key of this region, for the logs and the secrets."
+  type        = string
+}
+
+variable "log_retention_days" {
+  description = "How long logs are kept, in one of CloudWatch's steps."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "`log_retention_days` is ${var.log_retention_days}: CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 or more days."
+  }
+}
+
+variable "access_logs_bucket" {
+  description = "The bucket of the load balancer's access logs. Without it there are none."
+  type        = string
+  default     = null
+}
+
+variable "deletion_protection" {
+  description = "Whether the load balancer refuses to be deleted."
+  type        = bool
+  default     = true
+}
+
+variable "alarm_topic_arn" {
+  description = "Who is told when the alarms that roll a deployment back are raised. Without it nobody is told."
+  type        = string
+  default     = null
+}
+
+variable "permissions_boundary" {
+  description = "The policy that bounds every role."
+  type        = string
+  default     = null
+}
