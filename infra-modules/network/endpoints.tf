@@ -1,0 +1,80 @@
+locals {
+  # Session Manager, secrets, images, logs, metrics, keys, credentials, and stopping an instance (`promote --stop-instance`).
+  services = toset([
+    "ec2", "ec2messages", "ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "secretsmanager", "ssm", "ssmmessages", "sts",
+  ])
+  endpoint_zones      = var.endpoints == "one" ? slice(var.zones, 0, 1) : var.zones
+  endpoint_subnet_ids = [for zone in local.endpoint_zones : aws_subnet.private[zone].id]
+}
+
+resource "aws_security_group" "endpoints" {
+  name        = "${var.name}-endpoints"
+  description = "Interface endpoints: HTTPS from this VPC"
+  vpc_id      = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-endpoints" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "endpoints" {
+  security_group_id = aws_security_group.endpoints.id
+  description       = "HTTPS from this VPC"
+  cidr_ipv4         = var.cidr
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+
+  tags = { Name = "${var.name}-endpoints" }
+}
+
+resource "aws_vpc_endpoint" "interface" {
+  for_each = local.services
+
+  vpc_id              = aws_vpc.this.id
+  vpc_endpoint_type   = "Interface"
+  service_name        = "com.amazonaws.${data.aws_region.current.region}.${each.key}"
+  private_dns_enabled = true
+  subnet_ids          = local.endpoint_subnet_ids
+  security_group_ids  = [aws_security_group.endpoints.id]
+
+  tags = { Name = "${var.name}-${each.key}" }
+}
+
+resource "aws_vpc_endpoint" "s3" {
+  vpc_id            = aws_vpc.this.id
+  vpc_endpoint_type = "Gateway"
+  service_name      = "com.amazonaws.${data.aws_region.current.region}.s3"
+  route_table_ids   = concat([aws_route_table.data.id], [for table in aws_route_table.private : table.id])
+
+  tags = { Name = "${var.name}-s3" }
+}
+
+# The gateway endpoint serves the buckets of its own region only. The lease and the other region's backups are elsewhere.
+resource "aws_vpc_endpoint" "remote" {
+  for_each = var.remote_services
+
+  vpc_id              = aws_vpc.this.id
+  vpc_endpoint_type   = "Interface"
+  service_name        = each.value.service_name
+  service_region      = each.value.region
+  private_dns_enabled = true
+  subnet_ids          = local.endpoint_subnet_ids
+  security_group_ids  = [aws_security_group.endpoints.id]
+
+  # Of the services used here only S3 has this option: its name is to lead to the endpoint for the VPC as well.
+  dynamic "dns_options" {
+    for_each = endswith(each.value.service_name, ".s3") ? [true] : []
+
+    content {
+      private_dns_only_for_inbound_resolver_endpoint = false
+    }
+  }
+
+  tags = { Name = "${var.name}-${each.key}" }
+
+  lifecycle {
+    precondition {
+      condition     = each.value.region != data.aws_region.current.region
+      error_message = "remote_services[\"${each.key}\"] is of this region, ${data.aws_region.current.region}, which has its endpoints already: remove it, or name the other region."
+    }
+  }
+}

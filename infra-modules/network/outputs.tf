@@ -1,0 +1,46 @@
+output "vpc_id" {
+  description = "The VPC."
+  value       = aws_vpc.this.id
+}
+
+output "cidr" {
+  description = "Addresses of the VPC, for peering."
+  value       = aws_vpc.this.cidr_block
+}
+
+output "subnet_ids" {
+  description = "Subnets by tier (public, private, data) and zone."
+  value = {
+    public  = { for zone, subnet in aws_subnet.public : zone => subnet.id }
+    private = { for zone, subnet in aws_subnet.private : zone => subnet.id }
+    data    = { for zone, subnet in aws_subnet.data : zone => subnet.id }
+  }
+}
+
+output "public_cidrs" {
+  description = "Addresses of the public subnets, in the order of the zones."
+  value       = [for zone in var.zones : local.cidrs.public[zone]]
+}
+
+output "private_cidrs" {
+  description = "Addresses of the private subnets, in the order of the zones."
+  value       = [for zone in var.zones : local.cidrs.private[zone]]
+}
+
+output "data_cidrs" {
+  description = "Addresses of the data subnets, in the order of the zones: what the other region's security groups let in."
+  value       = [for zone in var.zones : local.cidrs.data[zone]]
+}
+
+output "route_table_ids" {
+  description = "Every route table by name, for peering."
+  value = merge(
+    { public = aws_route_table.public.id, data = aws_route_table.data.id },
+    { for zone, table in aws_route_table.private : "private-${zone}" => table.id },
+  )
+}
+
+output "endpoint_security_group_id" {
+  description = "Security group of the interface endpoints."
+  value       = aws_security_group.endpoints.id
+}

@@ -1,0 +1,340 @@
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { region = "eu-west-1" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/flow-log" }
+  }
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-west-1:123456789012:log-group:flow-log" }
+  }
+}
+
+variables {
+  name        = "causeway-test"
+  cidr        = "10.1.0.0/16"
+  zones       = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+  kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  remote_services = {
+    lease = { service_name = "com.amazonaws.eu-north-1.s3", region = "eu-north-1" }
+    dns   = { service_name = "com.amazonaws.route53", region = "us-east-1" }
+  }
+}
+
+run "tiers_are_apart" {
+  command = plan
+
+  assert {
+    condition     = length(aws_subnet.public) == 3 && length(aws_subnet.private) == 3 && length(aws_subnet.data) == 3
+    error_message = "Each tier must have a subnet in each of three zones."
+  }
+  assert {
+    condition     = length(distinct(concat(output.public_cidrs, output.private_cidrs, output.data_cidrs))) == 9
+    error_message = "No two subnets may have the same addresses."
+  }
+  assert {
+    condition     = output.data_cidrs == ["10.1.128.0/20", "10.1.144.0/20", "10.1.160.0/20"]
+    error_message = "The data subnets must keep their addresses: nodes have them in their configuration."
+  }
+  assert {
+    condition     = keys(output.subnet_ids) == ["data", "private", "public"] && keys(output.subnet_ids.data) == ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+    error_message = "subnet_ids must be given by tier and zone."
+  }
+}
+
+run "nothing_gets_a_public_address_by_being_started" {
+  command = apply
+
+  assert {
+    condition = alltrue([
+      for subnet in concat(values(aws_subnet.public), values(aws_subnet.private), values(aws_subnet.data)) : !subnet.map_public_ip_on_launch
+    ])
+    error_message = "No subnet may give out public addresses."
+  }
+  assert {
+    condition     = toset(keys(aws_eip.nat)) == toset(var.zones) && alltrue([for zone, gateway in aws_nat_gateway.this : gateway.subnet_id == aws_subnet.public[zone].id])
+    error_message = "Public addresses belong to NAT gateways in public subnets, and to nothing else."
+  }
+}
+
+run "data_subnets_have_no_way_out" {
+  command = apply
+
+  assert {
+    condition     = alltrue([for association in aws_route_table_association.data : association.route_table_id == aws_route_table.data.id])
+    error_message = "Every data subnet must use the data route table."
+  }
+  assert {
+    condition = alltrue([
+      for route in concat([aws_route.public], values(aws_route.private)) : route.route_table_id != aws_route_table.data.id
+    ])
+    error_message = "The data route table may have no default route."
+  }
+  assert {
+    condition     = length(aws_default_route_table.this.route) == 0 && length(coalesce(aws_default_security_group.this.ingress, [])) == 0
+    error_message = "What the VPC is born with must be empty."
+  }
+}
+
+run "endpoints_serve_this_vpc_only" {
+  command = apply
+
+  assert {
+    condition     = aws_vpc_security_group_ingress_rule.endpoints.cidr_ipv4 == "10.1.0.0/16" && aws_vpc_security_group_ingress_rule.endpoints.from_port == 443 && aws_vpc_security_group_ingress_rule.endpoints.to_port == 443
+    error_message = "Endpoints must take HTTPS from the VPC only."
+  }
+  assert {
+    condition = alltrue([
+      for endpoint in concat(values(aws_vpc_endpoint.interface), values(aws_vpc_endpoint.remote)) :
+      endpoint.vpc_endpoint_type == "Interface" && endpoint.private_dns_enabled && endpoint.security_group_ids == toset([aws_security_group.endpoints.id])
+    ])
+    error_message = "Every interface endpoint must be reached by its service's name, through the one security group."
+  }
+  assert {
+    condition     = length(setsubtract(["ssm", "ssmmessages", "ec2messages", "secretsmanager", "ecr.api", "ecr.dkr", "logs", "sts", "kms", "monitoring"], keys(aws_vpc_endpoint.interface))) == 0
+    error_message = "A service that the nodes need has no endpoint."
+  }
+  assert {
+    condition     = aws_vpc_endpoint.s3.vpc_endpoint_type == "Gateway" && aws_vpc_endpoint.s3.service_name == "com.amazonaws.eu-west-1.s3" && contains(aws_vpc_endpoint.s3.route_table_ids, aws_route_table.data.id)
+    error_message = "The data subnets must reach this region's S3 by the gateway endpoint."
+  }
+}
+
+run "data_subnets_reach_the_lease_and_route_53" {
+  command = plan
+
+  assert {
+    condition     = aws_vpc_endpoint.remote["lease"].service_region == "eu-north-1" && !aws_vpc_endpoint.remote["lease"].dns_options[0].private_dns_only_for_inbound_resolver_endpoint
+    error_message = "The lease's S3 must be reached by its name in the other region."
+  }
+  assert {
+    condition     = aws_vpc_endpoint.remote["dns"].service_region == "us-east-1" && length(aws_vpc_endpoint.remote["dns"].dns_options) == 0
+    error_message = "Route 53 must be reached in us-east-1."
+  }
+}
+
+run "traffic_is_logged" {
+  command = apply
+
+  assert {
+    condition     = aws_flow_log.this.traffic_type == "ALL" && aws_flow_log.this.vpc_id == aws_vpc.this.id
+    error_message = "All traffic of the VPC must be logged."
+  }
+  assert {
+    condition     = aws_cloudwatch_log_group.flow_log.retention_in_days == 30 && aws_cloudwatch_log_group.flow_log.kms_key_id == var.kms_key_arn
+    error_message = "The flow log must be encrypted and have an end."
+  }
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_role_policy.flow_log.policy).Statement :
+      alltrue([for action in flatten([statement.Action]) : !strcontains(action, "*")]) && statement.Resource != "*"
+    ])
+    error_message = "The role of the flow log may hold no wildcard."
+  }
+  assert {
+    condition     = endswith(aws_iam_role.flow_log.name, "-eu-west-1")
+    error_message = "The role's name must have the region in it: the other region makes one as well."
+  }
+}
+
+run "one_nat_gateway_serves_all_zones" {
+  command = plan
+
+  variables {
+    nat = "one"
+  }
+
+  assert {
+    condition     = keys(aws_nat_gateway.this) == ["eu-west-1a"] && length(aws_route.private) == 3
+    error_message = "With nat = \"one\", every private table must lead to the first zone's gateway."
+  }
+}
+
+run "without_nat_nothing_leaves" {
+  command = plan
+
+  variables {
+    nat = "none"
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 0 && length(aws_eip.nat) == 0 && length(aws_route.private) == 0
+    error_message = "With nat = \"none\" there may be no default route but the public one."
+  }
+}
+
+run "endpoints_in_one_zone" {
+  command = plan
+
+  variables {
+    endpoints = "one"
+  }
+
+  assert {
+    condition     = alltrue([for endpoint in aws_vpc_endpoint.interface : length(endpoint.subnet_ids) == 1])
+    error_message = "With endpoints = \"one\" each endpoint must be in one subnet."
+  }
+}
+
+run "smallest_network" {
+  command = plan
+
+  variables {
+    cidr = "192.168.16.0/20"
+  }
+
+  assert {
+    condition     = output.public_cidrs[0] == "192.168.16.0/24"
+    error_message = "A /20 must give subnets of /24."
+  }
+}
+
+run "refuses_a_wrong_name" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "Causeway_Production"
+  }
+}
+
+run "refuses_a_name_that_is_too_long" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway-production-europe"
+  }
+}
+
+run "refuses_a_cidr_that_is_none" {
+  command         = plan
+  expect_failures = [var.cidr]
+
+  variables {
+    cidr = "10.1.0.0"
+  }
+}
+
+run "refuses_a_cidr_with_host_bits" {
+  command         = plan
+  expect_failures = [var.cidr]
+
+  variables {
+    cidr = "10.1.0.1/16"
+  }
+}
+
+run "refuses_a_cidr_that_is_too_small" {
+  command         = plan
+  expect_failures = [var.cidr]
+
+  variables {
+    cidr = "10.1.0.0/21"
+  }
+}
+
+run "refuses_a_cidr_that_is_too_large" {
+  command         = plan
+  expect_failures = [var.cidr]
+
+  variables {
+    cidr = "10.0.0.0/15"
+  }
+}
+
+run "refuses_a_public_cidr" {
+  command         = plan
+  expect_failures = [var.cidr]
+
+  variables {
+    cidr = "172.32.0.0/16"
+  }
+}
+
+run "refuses_one_zone" {
+  command         = plan
+  expect_failures = [var.zones]
+
+  variables {
+    zones = ["eu-west-1a"]
+  }
+}
+
+run "refuses_a_zone_named_twice" {
+  command         = plan
+  expect_failures = [var.zones]
+
+  variables {
+    zones = ["eu-west-1a", "eu-west-1a", "eu-west-1b"]
+  }
+}
+
+run "refuses_a_zone_of_another_region" {
+  command         = plan
+  expect_failures = [aws_vpc.this]
+
+  variables {
+    zones = ["eu-west-1a", "eu-west-1b", "eu-central-1a"]
+  }
+}
+
+run "refuses_an_unknown_nat" {
+  command         = plan
+  expect_failures = [var.nat]
+
+  variables {
+    nat = "two"
+  }
+}
+
+run "refuses_unknown_endpoints" {
+  command         = plan
+  expect_failures = [var.endpoints]
+
+  variables {
+    endpoints = "none"
+  }
+}
+
+run "refuses_a_remote_service_of_this_region" {
+  command         = plan
+  expect_failures = [aws_vpc_endpoint.remote["near"]]
+
+  variables {
+    remote_services = { near = { service_name = "com.amazonaws.eu-west-1.s3", region = "eu-west-1" } }
+  }
+}
+
+run "refuses_a_remote_service_that_is_not_of_aws" {
+  command         = plan
+  expect_failures = [var.remote_services]
+
+  variables {
+    remote_services = { lease = { service_name = "s3", region = "eu-north-1" } }
+  }
+}
+
+run "refuses_a_retention_that_cloudwatch_does_not_have" {
+  command         = plan
+  expect_failures = [var.flow_log_retention_days]
+
+  variables {
+    flow_log_retention_days = 31
+  }
+}
+
+run "refuses_a_key_that_is_none" {
+  command         = plan
+  expect_failures = [var.kms_key_arn]
+
+  variables {
+    kms_key_arn = "alias/causeway"
+  }
+}

@@ -1,0 +1,103 @@
+variable "name" {
+  description = "Prefix of every name: <project>-<environment>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+  }
+}
+
+variable "cidr" {
+  description = "Addresses of the VPC, from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16. A prefix of /16 to /20 gives subnets of /20 to /24."
+  type        = string
+
+  validation {
+    condition     = try(cidrhost(var.cidr, 0) == split("/", var.cidr)[0], false)
+    error_message = "cidr must be an IPv4 network in CIDR notation with no host bits set, such as 10.1.0.0/16."
+  }
+
+  validation {
+    condition     = try(tonumber(split("/", var.cidr)[1]) >= 16 && tonumber(split("/", var.cidr)[1]) <= 20, false)
+    error_message = "cidr must be a /16 to /20: AWS takes no larger VPC than /16, and below /20 the subnets are too small for the API's tasks and the endpoints. Choose a prefix in between."
+  }
+
+  validation {
+    condition = anytrue([
+      try(cidrhost("${split("/", var.cidr)[0]}/8", 0) == "10.0.0.0", false),
+      try(cidrhost("${split("/", var.cidr)[0]}/12", 0) == "172.16.0.0", false),
+      try(cidrhost("${split("/", var.cidr)[0]}/16", 0) == "192.168.0.0", false),
+    ])
+    error_message = "cidr must lie in a private range (RFC 1918): choose one from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
+  }
+}
+
+variable "zones" {
+  description = "The three availability zones, such as eu-west-1a, eu-west-1b and eu-west-1c. The order gives each its addresses, so it stays."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.zones) == 3 && length(distinct(var.zones)) == 3
+    error_message = "zones must name three different availability zones: with fewer, the loss of one takes the database and the API with it."
+  }
+}
+
+variable "nat" {
+  description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\", which leaves only the endpoints. The data subnets never use one."
+  type        = string
+  default     = "per-zone"
+
+  validation {
+    condition     = contains(["one", "per-zone", "none"], var.nat)
+    error_message = "nat must be \"one\", \"per-zone\" or \"none\"."
+  }
+}
+
+variable "endpoints" {
+  description = "In how many zones the interface endpoints are: \"per-zone\", or \"one\", which costs a third, and leaves the nodes without the lease when the first zone is lost."
+  type        = string
+  default     = "per-zone"
+
+  validation {
+    condition     = contains(["one", "per-zone"], var.endpoints)
+    error_message = "endpoints must be \"one\" or \"per-zone\"."
+  }
+}
+
+variable "remote_services" {
+  description = "AWS services of other regions that the data subnets reach by an endpoint, by label: the lease's S3, the other region's S3, Route 53."
+  type = map(object({
+    service_name = string
+    region       = string
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue([for s in var.remote_services : can(regex("^com\\.amazonaws\\.[a-z0-9.-]+$", s.service_name))])
+    error_message = "each service_name in remote_services must be an AWS service such as com.amazonaws.eu-north-1.s3 or com.amazonaws.route53."
+  }
+}
+
+variable "flow_log_retention_days" {
+  description = "For how many days the flow log is kept."
+  type        = number
+  default     = 30
+
+  validation {
+    condition = contains([
+      1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+    ], var.flow_log_retention_days)
+    error_message = "flow_log_retention_days must be a period that CloudWatch Logs has, such as 7, 30, 90, 365 or 731."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "KMS key of the flow log. Its policy must let CloudWatch Logs of this region use it. Without it AWS's own key is used."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
+  }
+}

@@ -1,0 +1,31 @@
+data "aws_region" "current" {}
+
+resource "aws_vpc" "this" {
+  cidr_block           = var.cidr
+  enable_dns_support   = true
+  enable_dns_hostnames = true
+
+  tags = { Name = var.name }
+
+  lifecycle {
+    precondition {
+      condition     = alltrue([for zone in var.zones : startswith(zone, data.aws_region.current.region)])
+      error_message = "zones must be of the provider's region, ${data.aws_region.current.region}: ${join(", ", var.zones)} are not all."
+    }
+  }
+}
+
+# What every VPC is born with is emptied, so that nothing is reachable by being forgotten.
+
+resource "aws_default_security_group" "this" {
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-unused" }
+}
+
+resource "aws_default_route_table" "this" {
+  default_route_table_id = aws_vpc.this.default_route_table_id
+  route                  = []
+
+  tags = { Name = "${var.name}-unused" }
+}
