@@ -1,0 +1,91 @@
+# Who may use the key. The account's own policies decide who of the account does; a service that acts by itself is named.
+
+locals {
+  region  = data.aws_region.current.region
+  account = data.aws_caller_identity.current.account_id
+  iam     = "arn:${data.aws_partition.current.partition}:iam::${local.account}"
+
+  use = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+
+  administer = [
+    "kms:CancelKeyDeletion", "kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKey", "kms:DisableKeyRotation",
+    "kms:EnableKey", "kms:EnableKeyRotation", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListGrants",
+    "kms:ListKeyPolicies", "kms:ListKeyRotations", "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:RetireGrant", "kms:RevokeGrant",
+    "kms:RotateKeyOnDemand", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription",
+  ]
+
+  account_statements = [
+    {
+      Sid       = "Administer"
+      Effect    = "Allow"
+      Principal = { AWS = "${local.iam}:root" }
+      Action    = local.administer
+      Resource  = "*"
+    },
+    {
+      Sid       = "Use"
+      Effect    = "Allow"
+      Principal = { AWS = "${local.iam}:root" }
+      Action    = local.use
+      Resource  = "*"
+    },
+    {
+      Sid       = "GrantToServices"
+      Effect    = "Allow"
+      Principal = { AWS = "${local.iam}:root" }
+      Action    = "kms:CreateGrant"
+      Resource  = "*"
+      Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+    },
+  ]
+
+  service_statements = {
+    logs = [{
+      Sid       = "CloudWatchLogs"
+      Effect    = "Allow"
+      Principal = { Service = "logs.${local.region}.amazonaws.com" }
+      Action    = local.use
+      Resource  = "*"
+      Condition = {
+        ArnLike = {
+          "kms:EncryptionContext:aws:logs:arn" = "arn:${data.aws_partition.current.partition}:logs:${local.region}:${local.account}:log-group:*"
+        }
+      }
+    }]
+    cloudwatch = [local.publish["cloudwatch"]]
+    budgets    = [local.publish["budgets"]]
+    autoscaling = [
+      {
+        Sid       = "AutoScaling"
+        Effect    = "Allow"
+        Principal = { AWS = local.autoscaling_role }
+        Action    = local.use
+        Resource  = "*"
+      },
+      {
+        Sid       = "AutoScalingGrants"
+        Effect    = "Allow"
+        Principal = { AWS = local.autoscaling_role }
+        Action    = "kms:CreateGrant"
+        Resource  = "*"
+        Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+      },
+    ]
+  }
+
+  autoscaling_role = "${local.iam}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+
+  # What publishes to an encrypted SNS topic needs a data key of its own.
+  publish = {
+    for service in ["cloudwatch", "budgets"] : service => {
+      Sid       = "Publish${title(service)}"
+      Effect    = "Allow"
+      Principal = { Service = "${service}.amazonaws.com" }
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource  = "*"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }
+  }
+
+  statements = concat(local.account_statements, [for service in sort(var.services) : local.service_statements[service]]...)
+}

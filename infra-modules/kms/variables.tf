@@ -1,0 +1,41 @@
+variable "name" {
+  description = "Prefix of every name: <project>-<environment>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+  }
+}
+
+variable "description" {
+  description = "What the key encrypts, in a few words."
+  type        = string
+
+  validation {
+    condition     = length(trimspace(var.description)) > 0
+    error_message = "description must say what the key encrypts: whoever finds the key has to know what is lost with it."
+  }
+}
+
+variable "services" {
+  description = "AWS services that use the key for themselves: \"logs\" (CloudWatch Logs), \"cloudwatch\" and \"budgets\" (alarms and budgets that publish to an encrypted topic), \"autoscaling\" (encrypted volumes of EKS nodes)."
+  type        = set(string)
+  default     = ["logs"]
+
+  validation {
+    condition     = length(setsubtract(var.services, ["logs", "cloudwatch", "budgets", "autoscaling"])) == 0
+    error_message = "services may hold \"logs\", \"cloudwatch\", \"budgets\" and \"autoscaling\". S3, EBS and Secrets Manager use the key with the rights of their caller, and need no entry."
+  }
+}
+
+variable "deletion_window_days" {
+  description = "For how many days a deleted key can be restored."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.deletion_window_days >= 7 && var.deletion_window_days <= 30
+    error_message = "deletion_window_days must be 7 to 30, as KMS has it."
+  }
+}
