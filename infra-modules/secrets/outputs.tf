@@ -1,0 +1,13 @@
+output "arns" {
+  description = "ARNs by name, for those who may read them."
+  value       = { for name, secret in aws_secretsmanager_secret.this : name => secret.arn }
+}
+
+output "replica_arns" {
+  description = "ARNs of the copies by name; empty without a replica. They differ from the others in the region only."
+  value = {
+    for name, secret in aws_secretsmanager_secret.this : name => replace(
+      secret.arn, ":${data.aws_region.current.region}:", ":${var.replica.region}:"
+    ) if var.replica != null
+  }
+}
