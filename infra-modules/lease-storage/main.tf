@@ -1,0 +1,81 @@
+data "aws_region" "current" {}
+
+data "aws_partition" "current" {}
+
+locals {
+  arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
+}
+
+# A bucket that holds anything is not deleted by S3, so this one needs no other guard.
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_144:A copy of the lease would be a second lease.
+  #checkov:skip=CKV_AWS_145:No key has to be reachable for the lease to be renewed; S3's own encryption asks for none.
+  #checkov:skip=CKV_AWS_18:Every version of the lease names the node that wrote it.
+  #checkov:skip=CKV2_AWS_62:Agents poll; nothing waits for events.
+  bucket = var.bucket
+
+  tags = { Name = "${var.name}-lease" }
+
+  lifecycle {
+    precondition {
+      condition     = !contains(var.database_regions, data.aws_region.current.region)
+      error_message = "The lease bucket would be in ${data.aws_region.current.region}, which has a database node: the loss of that region would take the lease with it. Give the module a provider of a third region."
+    }
+  }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    id     = "replaced"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.noncurrent_days
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
