@@ -1,0 +1,116 @@
+data "aws_region" "current" {}
+
+data "aws_partition" "current" {}
+
+locals {
+  arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
+
+  # To reach the oldest moment, the backup before it is needed, which is up to an interval older, and a day to make it.
+  expire_after_days = var.retention_days + ceil(var.backup_interval_hours / 24) + 1
+}
+
+# A bucket that holds anything is not deleted by S3, and what is locked is not deleted by anyone.
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_144:The module backup-replication copies it, since that needs both buckets first.
+  #checkov:skip=CKV_AWS_18:Objects are written once and by named roles; CloudTrail's data events tell who read them.
+  #checkov:skip=CKV2_AWS_62:Nothing waits for events.
+  bucket              = var.bucket
+  object_lock_enabled = true
+
+  tags = { Name = "${var.name}-backup" }
+
+  lifecycle {
+    precondition {
+      condition     = strcontains(var.kms_key_arn, ":kms:${data.aws_region.current.region}:")
+      error_message = "kms_key_arn must be of the bucket's region, ${data.aws_region.current.region}: S3 encrypts with a key beside the bucket."
+    }
+  }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    default_retention {
+      mode = var.object_lock.mode
+      days = var.object_lock.days
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    bucket_key_enabled = true
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    id     = "expire"
+    status = "Enabled"
+
+    filter {}
+
+    expiration {
+      days = local.expire_after_days
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.noncurrent_days
+    }
+
+    # A backup that is still being made after two days has been killed.
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+
+  rule {
+    id     = "delete-markers"
+    status = "Enabled"
+
+    filter {}
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}

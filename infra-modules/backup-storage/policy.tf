@@ -1,0 +1,88 @@
+# The policy grants nothing; it only denies, so no role needs to exist before it, and no grant elsewhere can undo it.
+# Replication (s3:ReplicateObject) and lifecycle rules are not subject to it.
+
+locals {
+  readers = concat(var.writer_role_arns, var.reader_role_arns)
+
+  statements = [
+    {
+      Sid       = "DenyWithoutTls"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [local.arn, "${local.arn}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    },
+    {
+      Sid       = "DenyOtherWriters"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = "${local.arn}/*"
+      Condition = { ArnNotEquals = { "aws:PrincipalArn" = var.writer_role_arns } }
+    },
+    {
+      Sid       = "DenyOtherReaders"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = ["s3:GetObject", "s3:GetObjectVersion"]
+      Resource  = "${local.arn}/*"
+      Condition = { ArnNotEquals = { "aws:PrincipalArn" = local.readers } }
+    },
+    # Nothing is overwritten. The second condition leaves out the parts of a multipart upload, which can have no header:
+    # what completes it has to.
+    {
+      Sid       = "DenyOverwriting"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = "${local.arn}/*"
+      Condition = {
+        Null = { "s3:if-none-match" = "true" }
+        Bool = { "s3:ObjectCreationOperation" = "true" }
+      }
+    },
+    # A request that asks for no encryption gets the bucket's; one that asks for another is refused.
+    {
+      Sid       = "DenyOtherEncryption"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = "${local.arn}/*"
+      Condition = {
+        Null            = { "s3:x-amz-server-side-encryption" = "false" }
+        StringNotEquals = { "s3:x-amz-server-side-encryption" = "aws:kms" }
+      }
+    },
+    {
+      Sid       = "DenyOtherKeys"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = "${local.arn}/*"
+      Condition = {
+        Null         = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = "false" }
+        ArnNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = var.kms_key_arn }
+      }
+    },
+    # A host that is taken over cannot take the backups with it.
+    {
+      Sid       = "DenyDeletion"
+      Effect    = "Deny"
+      Principal = "*"
+      Action = [
+        "s3:BypassGovernanceRetention", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention",
+      ]
+      Resource  = "${local.arn}/*"
+      Condition = { ArnEquals = { "aws:PrincipalArn" = local.readers } }
+    },
+  ]
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  bucket = aws_s3_bucket.this.id
+  policy = jsonencode({ Version = "2012-10-17", Statement = local.statements })
+
+  # S3 refuses two changes of one bucket's access at once.
+  depends_on = [aws_s3_bucket_public_access_block.this, aws_s3_bucket_ownership_controls.this]
+}

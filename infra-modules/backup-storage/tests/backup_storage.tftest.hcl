@@ -1,0 +1,289 @@
+mock_provider "aws" {
+  override_during = plan
+
+  mock_data "aws_region" {
+    defaults = { region = "eu-west-1" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+}
+
+variables {
+  name                  = "causeway-test"
+  bucket                = "causeway-test-backup-eu-west-1"
+  kms_key_arn           = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  retention_days        = 30
+  backup_interval_hours = 36
+  writer_role_arns      = ["arn:aws:iam::123456789012:role/causeway-test-postgres-eu-west-1"]
+  reader_role_arns      = ["arn:aws:iam::123456789012:role/causeway-test-restore"]
+}
+
+run "bucket" {
+  command = plan
+
+  assert {
+    condition     = aws_s3_bucket.this.object_lock_enabled && aws_s3_bucket_versioning.this.versioning_configuration[0].status == "Enabled"
+    error_message = "The bucket must be versioned, and made for object lock."
+  }
+  assert {
+    condition = (
+      aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].mode == "GOVERNANCE" &&
+      aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].days == 14
+    )
+    error_message = "What is stored must be locked by itself, in governance mode unless said otherwise."
+  }
+  assert {
+    condition = alltrue([
+      for rule in aws_s3_bucket_server_side_encryption_configuration.this.rule :
+      rule.bucket_key_enabled && rule.apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms" &&
+      rule.apply_server_side_encryption_by_default[0].kms_master_key_id == var.kms_key_arn
+    ])
+    error_message = "The bucket must be encrypted by the given KMS key."
+  }
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.this.block_public_acls, aws_s3_bucket_public_access_block.this.block_public_policy,
+      aws_s3_bucket_public_access_block.this.ignore_public_acls, aws_s3_bucket_public_access_block.this.restrict_public_buckets,
+    ])
+    error_message = "Public access must be blocked in all four ways."
+  }
+  assert {
+    condition     = aws_s3_bucket_ownership_controls.this.rule[0].object_ownership == "BucketOwnerEnforced"
+    error_message = "Access lists must be off."
+  }
+  assert {
+    condition     = output.bucket == var.bucket && output.arn == "arn:aws:s3:::causeway-test-backup-eu-west-1" && output.kms_key_arn == var.kms_key_arn
+    error_message = "The outputs must be the bucket and its key."
+  }
+}
+
+run "keeps_what_the_oldest_moment_needs" {
+  command = plan
+
+  # 30 days, the 2 that a backup every 36 hours can be older, and 1 to make it.
+  assert {
+    condition     = aws_s3_bucket_lifecycle_configuration.this.rule[0].expiration[0].days == 33
+    error_message = "An object may not expire while a restore to retention_days ago needs it."
+  }
+  assert {
+    condition = (
+      aws_s3_bucket_lifecycle_configuration.this.rule[0].noncurrent_version_expiration[0].noncurrent_days == 14 &&
+      aws_s3_bucket_lifecycle_configuration.this.rule[0].abort_incomplete_multipart_upload[0].days_after_initiation == 2 &&
+      aws_s3_bucket_lifecycle_configuration.this.rule[1].expiration[0].expired_object_delete_marker
+    )
+    error_message = "Old versions, unfinished uploads and what marks a deletion must go."
+  }
+}
+
+run "compliance_mode" {
+  command = plan
+
+  variables {
+    object_lock = { mode = "COMPLIANCE", days = 30 }
+  }
+
+  assert {
+    condition = (
+      aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].mode == "COMPLIANCE" &&
+      aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].days == 30
+    )
+    error_message = "Compliance mode must be an input."
+  }
+}
+
+run "policy_grants_nothing" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : statement.Effect == "Deny" && statement.Principal == "*"])
+    error_message = "The bucket policy may only deny, and must deny everybody."
+  }
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(statement.Action == "s3:*" && statement.Condition.Bool["aws:SecureTransport"] == "false", false)
+    ])
+    error_message = "Everything without TLS must be denied."
+  }
+}
+
+run "policy_protects_what_is_stored" {
+  command = plan
+
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(statement.Action == "s3:PutObject" && statement.Condition.Null["s3:if-none-match"] == "true" && statement.Condition.Bool["s3:ObjectCreationOperation"] == "true", false)
+    ])
+    error_message = "An object may only be created, and never overwritten."
+  }
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(contains(statement.Action, "s3:DeleteObjectVersion") && contains(statement.Action, "s3:BypassGovernanceRetention") &&
+      contains(statement.Condition.ArnEquals["aws:PrincipalArn"], var.writer_role_arns[0]), false)
+    ])
+    error_message = "Those who write may not delete."
+  }
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(statement.Action == "s3:PutObject" && toset(statement.Condition.ArnNotEquals["aws:PrincipalArn"]) == toset(var.writer_role_arns), false)
+    ])
+    error_message = "Only the database nodes may write."
+  }
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(contains(statement.Action, "s3:GetObject") && toset(statement.Condition.ArnNotEquals["aws:PrincipalArn"]) == toset(concat(var.writer_role_arns, var.reader_role_arns)), false)
+    ])
+    error_message = "Only the named roles may read."
+  }
+}
+
+# A condition that negates is true of a header that is not there. Without Null every write by the bucket's default would be denied.
+run "policy_lets_the_default_encryption_be" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(statement.Condition.Null["s3:x-amz-server-side-encryption"], statement.Condition.Null["s3:x-amz-server-side-encryption-aws-kms-key-id"], "") == "false"
+      if contains(["DenyOtherEncryption", "DenyOtherKeys"], statement.Sid)
+    ])
+    error_message = "A write that asks for no encryption must be taken, and be encrypted by the bucket's default."
+  }
+  assert {
+    condition     = length([for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : statement if contains(["DenyOtherEncryption", "DenyOtherKeys"], statement.Sid)]) == 2
+    error_message = "Other encryption and other keys must be denied."
+  }
+}
+
+run "refuses_a_retention_shorter_than_the_interval" {
+  command         = plan
+  expect_failures = [var.retention_days]
+
+  variables {
+    retention_days        = 7
+    backup_interval_hours = 192
+    object_lock           = { days = 7 }
+  }
+}
+
+run "refuses_a_retention_of_no_days" {
+  command         = plan
+  expect_failures = [var.retention_days]
+
+  variables {
+    retention_days = 0
+  }
+}
+
+run "refuses_an_interval_of_no_hours" {
+  command         = plan
+  expect_failures = [var.backup_interval_hours]
+
+  variables {
+    backup_interval_hours = 0
+  }
+}
+
+run "refuses_an_unknown_lock" {
+  command         = plan
+  expect_failures = [var.object_lock]
+
+  variables {
+    object_lock = { mode = "governance", days = 14 }
+  }
+}
+
+run "refuses_a_lock_of_no_days" {
+  command         = plan
+  expect_failures = [var.object_lock]
+
+  variables {
+    object_lock = { days = 0 }
+  }
+}
+
+run "refuses_a_lock_longer_than_the_retention" {
+  command         = plan
+  expect_failures = [var.object_lock]
+
+  variables {
+    object_lock = { mode = "COMPLIANCE", days = 31 }
+  }
+}
+
+run "refuses_a_lock_shorter_than_the_interval" {
+  command         = plan
+  expect_failures = [var.object_lock]
+
+  variables {
+    object_lock = { days = 1 }
+  }
+}
+
+run "refuses_to_forget_at_once" {
+  command         = plan
+  expect_failures = [var.noncurrent_days]
+
+  variables {
+    noncurrent_days = 0
+  }
+}
+
+run "refuses_a_key_that_is_none" {
+  command         = plan
+  expect_failures = [var.kms_key_arn]
+
+  variables {
+    kms_key_arn = "alias/causeway"
+  }
+}
+
+run "refuses_a_key_of_another_region" {
+  command         = plan
+  expect_failures = [aws_s3_bucket.this]
+
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  }
+}
+
+run "refuses_to_be_written_by_nobody" {
+  command         = plan
+  expect_failures = [var.writer_role_arns]
+
+  variables {
+    writer_role_arns = []
+  }
+}
+
+run "refuses_a_reader_that_is_not_a_role" {
+  command         = plan
+  expect_failures = [var.reader_role_arns]
+
+  variables {
+    reader_role_arns = ["*"]
+  }
+}
+
+run "refuses_a_wrong_bucket_name" {
+  command         = plan
+  expect_failures = [var.bucket]
+
+  variables {
+    bucket = "backup_"
+  }
+}
+
+run "refuses_a_wrong_name" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "Causeway"
+  }
+}

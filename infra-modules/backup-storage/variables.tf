@@ -1,0 +1,117 @@
+variable "name" {
+  description = "Prefix of every name: <project>-<environment>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket, unique in all of S3."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "bucket must have 3 to 63 lower-case letters, digits and hyphens, and begin and end with a letter or digit."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "KMS key of the bucket's region."
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:kms:", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
+  }
+}
+
+variable "backup_interval_hours" {
+  description = "Hours from one base backup to the next, as the timer on the nodes has it."
+  type        = number
+  default     = 24
+
+  validation {
+    condition     = var.backup_interval_hours >= 1 && floor(var.backup_interval_hours) == var.backup_interval_hours
+    error_message = "backup_interval_hours must be a whole number of hours, 1 or more."
+  }
+}
+
+variable "retention_days" {
+  description = "How many days back a restore has to be possible."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.retention_days >= 1 && floor(var.retention_days) == var.retention_days
+    error_message = "retention_days must be a whole number of days, 1 or more."
+  }
+
+  validation {
+    condition     = var.retention_days * 24 >= var.backup_interval_hours
+    error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup would be gone before the next is made. Keep them longer, or make them more often."
+  }
+}
+
+variable "object_lock" {
+  description = "For how many days nobody can delete a version. In GOVERNANCE mode who has s3:BypassGovernanceRetention can; in COMPLIANCE mode not even AWS."
+  type = object({
+    mode = optional(string, "GOVERNANCE")
+    days = optional(number, 14)
+  })
+  default = {}
+
+  validation {
+    condition     = contains(["GOVERNANCE", "COMPLIANCE"], var.object_lock.mode)
+    error_message = "object_lock.mode must be \"GOVERNANCE\" or \"COMPLIANCE\"."
+  }
+
+  validation {
+    condition     = var.object_lock.days >= 1 && floor(var.object_lock.days) == var.object_lock.days
+    error_message = "object_lock.days must be a whole number of days, 1 or more."
+  }
+
+  validation {
+    condition     = var.object_lock.days <= var.retention_days
+    error_message = "object_lock.days (${var.object_lock.days}) is longer than retention_days (${var.retention_days}): versions that nobody needs could not be removed. Lock for less, or keep for longer."
+  }
+
+  validation {
+    condition     = var.object_lock.days * 24 >= var.backup_interval_hours
+    error_message = "object_lock.days (${var.object_lock.days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): at times no backup would be locked. Lock for longer, or make backups more often."
+  }
+}
+
+variable "noncurrent_days" {
+  description = "For how many more days a version is kept once it has expired, been deleted or been replaced: the time in which a mistake can be taken back."
+  type        = number
+  default     = 14
+
+  validation {
+    condition     = var.noncurrent_days >= 1 && floor(var.noncurrent_days) == var.noncurrent_days
+    error_message = "noncurrent_days must be a whole number of days, 1 or more."
+  }
+}
+
+variable "writer_role_arns" {
+  description = "Roles of the database nodes of both regions, which store and read back, and delete nothing."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.writer_role_arns) > 0 && alltrue([for arn in var.writer_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
+    error_message = "writer_role_arns must hold the ARN of at least one IAM role: without one, nothing could be archived."
+  }
+}
+
+variable "reader_role_arns" {
+  description = "Further roles that read: of those who restore, or rehearse it."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.reader_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
+    error_message = "reader_role_arns must hold ARNs of IAM roles."
+  }
+}
