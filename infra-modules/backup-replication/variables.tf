@@ -1,0 +1,37 @@
+variable "name" {
+  description = "Prefix of every name: <project>-<environment>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
+    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+  }
+}
+
+variable "source_bucket" {
+  description = "The bucket that is copied, in the region of the provider, and its key."
+  type = object({
+    bucket      = string
+    arn         = string
+    kms_key_arn = string
+  })
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:kms:", var.source_bucket.kms_key_arn))
+    error_message = "source_bucket.kms_key_arn must be the ARN of the KMS key that encrypts the source."
+  }
+}
+
+variable "destination" {
+  description = "The bucket that gets the copies, its key and its region."
+  type = object({
+    arn         = string
+    kms_key_arn = string
+    region      = string
+  })
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:kms:${var.destination.region}:", var.destination.kms_key_arn))
+    error_message = "destination.kms_key_arn must be the ARN of a KMS key in destination.region: the copies are encrypted by a key beside them."
+  }
+}
