@@ -1,0 +1,102 @@
+mock_provider "aws" {}
+
+variables {
+  name           = "causeway-test"
+  role           = "SECONDARY"
+  public_zone_id = "Z0PUBLIC"
+  record_name    = "api-auto.example.com"
+  api            = { dns_name = "api-2.eu-central-1.elb.amazonaws.com", zone_id = "Z0ELB" }
+  private_zone   = { id = "Z0PRIVATE", vpc_id = "vpc-0b", region = "eu-central-1" }
+}
+
+run "region_joins_both_zones" {
+  command = apply
+
+  assert {
+    condition     = aws_route53_zone_association.this[0].zone_id == "Z0PRIVATE" && aws_route53_zone_association.this[0].vpc_region == "eu-central-1"
+    error_message = "The region's VPC must see the private zone."
+  }
+  assert {
+    condition     = aws_route53_health_check.this.type == "HTTPS" && aws_route53_health_check.this.resource_path == "/readyz" && aws_route53_health_check.this.port == 443
+    error_message = "The health check must ask for what needs a writable database."
+  }
+  assert {
+    condition = (
+      aws_route53_record.this.failover_routing_policy[0].type == "SECONDARY" && aws_route53_record.this.set_identifier == "secondary" &&
+      aws_route53_record.this.health_check_id == aws_route53_health_check.this.id && aws_route53_record.this.alias[0].evaluate_target_health
+    )
+    error_message = "The record must fail over by the health check."
+  }
+  assert {
+    condition     = output.health_check_id == aws_route53_health_check.this.id
+    error_message = "The output must be the health check."
+  }
+}
+
+run "region_of_the_zone_needs_no_association" {
+  command = plan
+
+  variables {
+    role         = "PRIMARY"
+    private_zone = null
+  }
+
+  assert {
+    condition     = length(aws_route53_zone_association.this) == 0 && aws_route53_record.this.failover_routing_policy[0].type == "PRIMARY"
+    error_message = "Without a private zone, only the record is made."
+  }
+}
+
+run "refuses_an_unknown_role" {
+  command         = plan
+  expect_failures = [var.role]
+
+  variables {
+    role = "primary"
+  }
+}
+
+run "refuses_a_record_that_is_not_a_full_name" {
+  command         = plan
+  expect_failures = [var.record_name]
+
+  variables {
+    record_name = "api-auto"
+  }
+}
+
+run "refuses_a_path_that_is_none" {
+  command         = plan
+  expect_failures = [var.health_check]
+
+  variables {
+    health_check = { path = "readyz" }
+  }
+}
+
+run "refuses_an_interval_that_route_53_does_not_have" {
+  command         = plan
+  expect_failures = [var.health_check]
+
+  variables {
+    health_check = { interval_seconds = 5 }
+  }
+}
+
+run "refuses_a_threshold_that_route_53_does_not_have" {
+  command         = plan
+  expect_failures = [var.health_check]
+
+  variables {
+    health_check = { failure_threshold = 11 }
+  }
+}
+
+run "refuses_a_wrong_name" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway test"
+  }
+}

@@ -1,0 +1,11 @@
+# The name that fails over by Route 53's own health checks, with nobody's help. Terraform owns it.
+module "api" {
+  source   = "../dns-region"
+  for_each = var.api
+
+  name           = var.name
+  role           = upper(each.key)
+  public_zone_id = local.public_zone_id
+  record_name    = local.names.api_auto
+  api            = each.value
+}
