@@ -11,11 +11,11 @@ BUILT := $(TARGET)/debug
 # Compose, as a plugin or by itself.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny bench-api clean-lab
+.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram bench-api clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,17 @@ test-e2e:       ## the whole platform, one story at a time
 
 test-image:     ## the image of the API and docker-compose.yml, in a real engine (which root may have installed)
 	python3 compose/tests
+
+test-infra:     ## Terraform, policies, chart, image and pipelines, without an account
+	@./scripts/setup infra
+	target/infra-tests/venv/bin/python infra-tests/check.py
+
+test-infra-faults:  ## plant a fault of each kind in a copy, and show that a check catches it
+	@./scripts/setup infra
+	target/infra-tests/venv/bin/python infra-tests/faults.py
+
+diagram:        ## draw docs/architecture.svg anew
+	scripts/diagram
 
 compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PROFILES=standby adds a standby
 	compose/secrets.sh .secrets

@@ -4,7 +4,7 @@ locals {
   regions = values(var.regions)
   names   = { for e in var.environments : e => "${var.project}-${e}" }
 
-  boundary_arns = [for it in ["pipeline", "workload"] : "${local.arn}:iam::${local.account}:policy/boundary/${var.project}-${it}"]
+  boundary_arns = { for it in ["pipeline", "workload"] : it => "${local.arn}:iam::${local.account}:policy/boundary/${var.project}-${it}" }
 }
 
 # Of the pipelines' own roles.
@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     sid = "Ceiling"
     actions = [
       "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
-      "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "wafv2:*",
+      "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]
   }
@@ -33,7 +33,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
       "iam:AttachRolePolicy", "iam:CreatePolicyVersion", "iam:CreateRole", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
       "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy", "iam:SetDefaultPolicyVersion", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole",
     ]
-    resources = concat(local.boundary_arns, [for kind in ["policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/pipeline/*"])
+    resources = concat(values(local.boundary_arns), [for kind in ["policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/pipeline/*"])
   }
 
   statement {
@@ -46,7 +46,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
   statement {
     sid       = "NotTheStateItself"
     effect    = "Deny"
-    actions   = ["s3:DeleteBucket*", "s3:DeleteObjectVersion", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"]
+    actions   = ["s3:DeleteBucket*", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"]
     resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
   }
 
@@ -55,6 +55,14 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     effect    = "Deny"
     actions   = ["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
     resources = [aws_kms_key.state.arn]
+  }
+
+  # Not of a backup either: who applies could otherwise give that right to themselves by its bucket's policy.
+  statement {
+    sid       = "NoVersionIsDeleted"
+    effect    = "Deny"
+    actions   = ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"]
+    resources = ["*"]
   }
 
   # A secret's value is written and never read, and a session on a host is not for a pipeline's plan.

@@ -96,7 +96,8 @@ data "aws_iam_policy_document" "apply_compute" {
       "ec2:UpdateSecurityGroupRuleDescriptions*",
       "elasticloadbalancing:AddTags", "elasticloadbalancing:Create*", "elasticloadbalancing:Delete*", "elasticloadbalancing:Modify*", "elasticloadbalancing:RemoveTags",
       "elasticloadbalancing:SetIpAddressType", "elasticloadbalancing:SetRulePriorities", "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
-      "ecs:RegisterTaskDefinition", "ecs:DeregisterTaskDefinition",
+      "ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "eks:CreateCluster",
+      "sns:SetSubscriptionAttributes", "sns:Unsubscribe", "vpce:AllowMultiRegion",
     ]
     resources = ["*"]
 
@@ -108,22 +109,39 @@ data "aws_iam_policy_document" "apply_compute" {
   }
 
   statement {
-    sid = "Services"
+    sid = "Clusters"
     actions = [
-      "ecs:Create*", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster*", "ecs:UpdateService",
-      "eks:AssociateAccessPolicy", "eks:Create*", "eks:Delete*", "eks:DisassociateAccessPolicy", "eks:TagResource", "eks:UntagResource", "eks:Update*",
-      "elasticache:AddTagsToResource", "elasticache:Create*", "elasticache:Delete*", "elasticache:Modify*", "elasticache:RemoveTagsFromResource",
-      "wafv2:AssociateWebACL", "wafv2:CreateWebACL", "wafv2:DeleteLoggingConfiguration", "wafv2:DeleteWebACL", "wafv2:DisassociateWebACL", "wafv2:PutLoggingConfiguration", "wafv2:TagResource", "wafv2:UntagResource", "wafv2:UpdateWebACL",
+      "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders", "ecs:TagResource", "ecs:UntagResource",
+      "ecs:UpdateCluster", "ecs:UpdateClusterSettings", "ecs:UpdateService",
+      "eks:AssociateAccessPolicy", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateNodegroup", "eks:CreatePodIdentityAssociation",
+      "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster", "eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy",
+      "eks:TagResource", "eks:UntagResource", "eks:UpdateAccessEntry", "eks:UpdateAddon", "eks:UpdateClusterConfig", "eks:UpdateClusterVersion",
+      "eks:UpdateNodegroupConfig", "eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
     ]
-    resources = [
-      "${local.arn}:ecs:*:${local.account}:*/${each.value}*",
-      "${local.arn}:eks:*:${local.account}:*/${each.value}*",
-      "${local.arn}:elasticache:*:${local.account}:*:${each.value}*",
-      "${local.arn}:elasticache:*:${local.account}:parametergroup:default*",
-      "${local.arn}:elasticloadbalancing:*:${local.account}:loadbalancer/app/${each.value}*",
-      "${local.arn}:wafv2:*:${local.account}:regional/webacl/${each.value}*",
-      "${local.arn}:wafv2:*:${local.account}:regional/managedruleset/*",
+    resources = concat(
+      [for it in ["cluster/${each.value}*", "service/${each.value}*/*", "task-definition/${each.value}*:*"] : "${local.arn}:ecs:*:${local.account}:${it}"],
+      [
+        for it in ["access-entry/${each.value}*/*/*/*/*", "addon/${each.value}*/*/*", "cluster/${each.value}*", "nodegroup/${each.value}*/*/*", "podidentityassociation/${each.value}*/*"] :
+        "${local.arn}:eks:*:${local.account}:${it}"
+      ],
+    )
+  }
+
+  statement {
+    sid = "CacheAndFirewall"
+    actions = [
+      "elasticache:AddTagsToResource", "elasticache:CreateCacheSubnetGroup", "elasticache:CreateReplicationGroup", "elasticache:CreateUser", "elasticache:CreateUserGroup",
+      "elasticache:DecreaseReplicaCount", "elasticache:DeleteCacheSubnetGroup", "elasticache:DeleteReplicationGroup", "elasticache:DeleteUser", "elasticache:DeleteUserGroup",
+      "elasticache:IncreaseReplicaCount", "elasticache:ModifyCacheSubnetGroup", "elasticache:ModifyReplicationGroup", "elasticache:ModifyUser", "elasticache:ModifyUserGroup", "elasticache:RemoveTagsFromResource",
+      "wafv2:AssociateWebACL", "wafv2:CreateWebACL", "wafv2:DeleteLoggingConfiguration", "wafv2:DeleteWebACL", "wafv2:DisassociateWebACL", "wafv2:PutLoggingConfiguration",
+      "wafv2:TagResource", "wafv2:UntagResource", "wafv2:UpdateWebACL",
     ]
+    resources = concat(
+      [for it in ["cluster", "replicationgroup", "subnetgroup", "user", "usergroup"] : "${local.arn}:elasticache:*:${local.account}:${it}:${each.value}*"],
+      ["${local.arn}:elasticache:*:${local.account}:parametergroup:default*"],
+      ["${local.arn}:elasticloadbalancing:*:${local.account}:loadbalancer/app/${each.value}*/*"],
+      [for it in ["regional/managedruleset/*/*", "regional/webacl/${each.value}*/*"] : "${local.arn}:wafv2:*:${local.account}:${it}"],
+    )
   }
 }
 
@@ -155,8 +173,11 @@ data "aws_iam_policy_document" "apply_storage" {
 
   # No object is read, written or deleted: only the bucket itself is changed.
   statement {
-    sid       = "Buckets"
-    actions   = ["s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutMetricsConfiguration", "s3:PutReplicationConfiguration"]
+    sid = "Buckets"
+    actions = [
+      "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock",
+      "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutMetricsConfiguration", "s3:PutReplicationConfiguration",
+    ]
     resources = ["${local.arn}:s3:::${each.value}*"]
   }
 
@@ -193,7 +214,7 @@ data "aws_iam_policy_document" "apply_storage" {
       "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
       "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
       "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
-      "sns:CreateTopic", "sns:DeleteTopic", "sns:SetSubscriptionAttributes", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:Unsubscribe", "sns:UntagResource",
+      "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:UntagResource",
       "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource",
     ]
     resources = [
@@ -221,9 +242,9 @@ data "aws_iam_policy_document" "apply_identity" {
     resources = ["${local.arn}:iam::${local.account}:role/${each.value}-*"]
 
     condition {
-      test     = "StringEquals"
+      test     = "ArnEquals"
       variable = "iam:PermissionsBoundary"
-      values   = [aws_iam_policy.workload_boundary.arn]
+      values   = [local.boundary_arns.workload]
     }
   }
 

@@ -1,0 +1,99 @@
+"""Everything about the infrastructure that can be checked without an account: `make test-infra`.
+
+    check.py [--jobs N] [NAME...]     only the checks whose name contains one of NAME
+
+Works on a copy. Prints each check with its time and how much it looked at, and fails if one does.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import policies
+import settings
+import static
+import terraform
+from terraform import ROOT, Failed, run
+
+ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
+
+
+def checks(tree, env):
+    """Every check by name; each gives how much it looked at. The longest come first."""
+    yield "checkov", lambda: (static.checkov(tree), "rules passed")
+    for root in ROOTS:
+        for example in sorted((tree / root / "examples").glob("*.tfvars")):
+            yield f"{root}: {example.stem}", lambda root=root, example=example.stem: (planned(tree, root, example, env), "runs passed, and their policies judged")
+    for directory in terraform.configurations(tree):
+        yield f"{directory}: test", lambda it=directory: (terraform.test(tree, it, env), "runs passed")
+    for directory in terraform.configurations(tree):
+        yield f"{directory}: validate", lambda it=directory: (terraform.validate(tree, it, env), "configuration")
+    yield "terraform fmt", lambda: (formatted(tree), "directories")
+    yield "settings against docs/examples", lambda: (settings.check(tree, env), "files parsed")
+    yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
+    yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
+    yield "actionlint", lambda: (static.actionlint(tree), "workflows")
+    yield "zizmor", lambda: (static.zizmor(tree), "workflows")
+    yield "diagram", lambda: (static.drawing(), "drawing up to date")
+    yield "cost table", lambda: (static.cost(), "table up to date")
+
+
+def formatted(tree):
+    for name in terraform.DIRECTORIES:
+        run("terraform", "fmt", "-check", "-diff", "-recursive", "-no-color", cwd=tree / name)
+    return len(terraform.DIRECTORIES)
+
+
+def planned(tree, root, example, env):
+    """Plans an example, tests the plan, and has each policy in it judged."""
+    plans, passed = terraform.plan(tree, root, example, env)
+    wrong, count = policies.judge(plans)
+    if wrong:
+        raise Failed("\n".join(wrong))
+    if not count:
+        raise Failed("there is no policy in the plan")
+    return passed
+
+
+def outcome(check):
+    began = time.monotonic()
+    try:
+        count, what = check()
+        return True, f"{count} {what}", time.monotonic() - began, count
+    except Failed as failed:
+        return False, str(failed), time.monotonic() - began, 0
+    except Exception as error:  # a check that breaks has not passed
+        return False, f"{type(error).__name__}: {error}", time.monotonic() - began, 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    try:
+        env, which = terraform.environment()
+    except Failed as failed:
+        sys.exit(f"test-infra: {failed}")
+    print(f"with {which}", flush=True)
+    failed = runs = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = terraform.copy(ROOT, Path(scratch))
+        chosen = [it for it in checks(tree, env) if not arguments.names or any(name in it[0] for name in arguments.names)]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            waiting = {pool.submit(outcome, check): name for name, check in chosen}
+            for done in as_completed(waiting):
+                passed, text, took, count = done.result()
+                failed += not passed
+                runs += count if "runs" in text else 0
+                print(f"{'ok  ' if passed else 'FAIL'} {took:5.1f} s  {waiting[done]}: {text}", flush=True)
+    print(f"{len(chosen) - failed} of {len(chosen)} checks passed, with {runs} runs of terraform test, in {time.monotonic() - began:.0f} s")
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Judges every IAM policy in Terraform's plans, by parliament and by what parliament leaves open.
+
+A policy is known whole where the plan has its text. Where a part is known only after the apply, it is
+put together from its `aws_iam_policy_document`, and `*` stands for each resource that is not known.
+"""
+
+import json
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its own imports
+    import parliament
+
+# What parliament finds, and is not held against a policy.
+IGNORED = {
+    "RESOURCE_STAR",  # checkov finds it too, and has the reason for each beside it
+    "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who applies writes policies of buckets; the boundary limits it
+}
+UNKNOWN = "(known after apply)"
+LONGEST = 6144  # letters in a managed policy, without blanks
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def documents(plan):
+    """Each policy of a plan: where it is, and what it says."""
+    for change in plan["resource_changes"]:
+        after = change["change"]["after"] or {}
+        if change["type"] == "aws_iam_policy_document":
+            yield change["address"], assembled(after)
+            continue
+        for name, value in strings(after):
+            if isinstance(value, str) and '"Statement"' in value:
+                yield f"{change['address']}.{name}", json.loads(value)
+
+
+def strings(value, path=""):
+    if isinstance(value, dict):
+        for key, it in value.items():
+            yield from strings(it, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for it in value:
+            yield from strings(it, path)
+    else:
+        yield path, value
+
+
+def assembled(document):
+    statements = []
+    for it in document.get("statement") or []:
+        made = {"Sid": it.get("sid") or "", "Effect": it.get("effect") or "Allow"}
+        for key, name in (("Action", "actions"), ("NotAction", "not_actions"), ("Resource", "resources"), ("NotResource", "not_resources")):
+            values = [value or "*" for value in it.get(name) or []]
+            if values:
+                made[key] = values
+        if it.get("principals"):
+            made["Principal"] = {p["type"]: p.get("identifiers") or ["*"] for p in it["principals"]}
+        conditions = {}
+        for c in it.get("condition") or []:
+            conditions.setdefault(c["test"], {})[c["variable"]] = [value or UNKNOWN for value in c.get("values") or [UNKNOWN]]
+        if conditions:
+            made["Condition"] = conditions
+        statements.append(made)
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def granted(where, policy):
+    """What is granted too widely; parliament has no opinion on that."""
+    for it in listed(policy["Statement"]):
+        if it["Effect"] != "Allow" or it.get("Sid") == "Ceiling" and "boundary" in where:
+            continue
+        if "NotAction" in it:
+            yield f"{where}: grants everything but {it['NotAction']}: name the actions"
+        for action in listed(it.get("Action", [])):
+            # The policy of a key is the key's own: its account administers it.
+            own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
+            if not own and (action == "*" or action.endswith(":*")):
+                yield f"{where}: grants `{action}`: name the actions"
+        principal = it.get("Principal")
+        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it:
+            yield f"{where}: grants {it.get('Action')} to everybody"
+
+
+def judged(where, policy):
+    """What parliament says of a policy, once it has the shape that it reads."""
+    copy = json.loads(json.dumps(policy))
+    for it in listed(copy["Statement"]):
+        if "Principal" in it:
+            it.setdefault("Resource", "*")
+            it.pop("Principal")
+        if all(value == "*" for value in listed(it.get("Resource", []))):
+            it["Resource"] = "*"
+        # parliament reads one value as a scalar, and knows no keys of an identity provider.
+        it["Condition"] = {
+            operator: {key: listed(value)[0] if len(listed(value)) == 1 else value for key, value in keys.items()
+                       if UNKNOWN not in listed(value) and "." not in key.split(":")[0]}
+            for operator, keys in it.get("Condition", {}).items()
+        }
+    for finding in parliament.analyze_policy_string(json.dumps(copy)).findings:
+        if finding.issue not in IGNORED:
+            yield f"{where}: {finding.issue} {finding.detail}"
+
+
+def judge(plans):
+    """What is wrong with the policies of some plans, and how many different ones there are."""
+    seen, wrong = set(), set()
+    for where, policy in (it for plan in plans for it in documents(plan)):
+        text = json.dumps(policy, sort_keys=True)
+        if text in seen or not policy["Statement"]:
+            continue
+        seen.add(text)
+        wrong.update(granted(where, policy))
+        wrong.update(judged(where, policy))
+        compact = len(json.dumps(policy, separators=(",", ":")))
+        if compact > LONGEST and not any("Principal" in it for it in listed(policy["Statement"])):
+            wrong.add(f"{where}: {compact} letters, and a managed policy has {LONGEST} at most: divide it")
+    return sorted(wrong), len(seen)

