@@ -140,7 +140,7 @@ impl Default for PolicySettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct DnsSettings {
-    /// The hosted zone.
+    /// The hosted zone of the writer record.
     pub(crate) zone_id: String,
     /// A region for the SDK; Route 53 itself has none.
     pub(crate) region: String,
@@ -166,6 +166,9 @@ pub(crate) struct DnsSettings {
 pub(crate) struct ApiRecord {
     /// The record, such as `api.example.com`.
     pub(crate) name: String,
+    /// The hosted zone, if it is not the writer's.
+    #[serde(default)]
+    pub(crate) zone_id: Option<String>,
     /// For each region, the address or name that the record should have while the primary is there.
     pub(crate) targets: BTreeMap<Region, String>,
 }

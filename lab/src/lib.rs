@@ -123,7 +123,7 @@ impl Lab {
         let api = topology.api(&topology.primary);
         route53.create_records(first.postgres(), api).await?;
         dns::serve(topology.dns(), Arc::clone(&route53), &tasks).await?;
-        settings::write_all(&topology, route53.zone_id(), &readers)?;
+        settings::write_all(&topology, route53.zones(), &readers)?;
 
         let holder = first.node.as_str();
         let init = programs.failover_ctl_on(first, &["init", "--holder", holder]);

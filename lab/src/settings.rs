@@ -7,7 +7,7 @@ use ha_core::Region;
 use ha_runtime::secret::Secret;
 use serde::Serialize;
 
-use crate::aws::route53::TTL_SECS;
+use crate::aws::route53::{TTL_SECS, Zones};
 use crate::postgres::{bin_directory, give_to_postgres, restrict, write};
 use crate::topology::{
     API_NAME, LEASE_BUCKET, POSTGRES_PORT, Place, Topology, WRITER_NAME, backup_bucket,
@@ -97,15 +97,15 @@ pub fn backup_agent(place: &Place) -> PathBuf {
 /// # Errors
 ///
 /// When they cannot be written.
-pub fn write_all(topology: &Topology, zone_id: &str, readers: &Readers) -> anyhow::Result<()> {
+pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyhow::Result<()> {
     for place in &topology.nodes {
-        let text = toml::to_string(&FailoverCtl::on_node(topology, place, zone_id)?)?;
+        let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
         write(&failover_ctl(place), &text)?;
         let identity = can_read(topology, place).then_some(readers.identity.as_path());
         let text = BackupAgent::on_node(topology, place, readers, identity)?;
         write(&backup_agent(place), &toml::to_string(&text)?)?;
     }
-    let text = toml::to_string(&FailoverCtl::for_operator(topology, zone_id))?;
+    let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
     write(&operator(topology), &text)
 }
 
@@ -218,6 +218,7 @@ struct Ec2 {
 #[serde(rename_all = "kebab-case")]
 struct ApiRecord {
     name: String,
+    zone_id: String,
     targets: BTreeMap<String, String>,
 }
 
@@ -231,7 +232,7 @@ struct Confirm {
 }
 
 impl FailoverCtl {
-    fn on_node(topology: &Topology, place: &Place, zone_id: &str) -> anyhow::Result<Self> {
+    fn on_node(topology: &Topology, place: &Place, zones: &Zones) -> anyhow::Result<Self> {
         let nodes = topology.nodes.iter().map(|it| NodeEntry {
             address: place.postgres_of(it).ip().to_string(),
             agent: place.agent_of(it).to_string(),
@@ -267,11 +268,11 @@ impl FailoverCtl {
                 state_directory: place.state(),
                 listen: place.agent().to_string(),
             }),
-            ..Self::for_operator(topology, zone_id)
+            ..Self::for_operator(topology, zones)
         })
     }
 
-    fn for_operator(topology: &Topology, zone_id: &str) -> Self {
+    fn for_operator(topology: &Topology, zones: &Zones) -> Self {
         let target = |region: &Region| (region.to_string(), topology.api(region).ip().to_string());
         let secrets = topology.secrets();
         Self {
@@ -282,7 +283,7 @@ impl FailoverCtl {
             nodes: topology.nodes.iter().map(NodeEntry::of).collect(),
             lease: Lease::at(topology, &topology.store(&topology.third).to_string()),
             dns: Dns {
-                zone_id: zone_id.to_owned(),
+                zone_id: zones.private.clone(),
                 region: "us-east-1".to_owned(),
                 endpoint: format!("http://{}", topology.moto()),
                 resolver: topology.dns().to_string(),
@@ -290,6 +291,7 @@ impl FailoverCtl {
                 ttl_secs: TTL_SECS,
                 api: ApiRecord {
                     name: API_NAME.to_owned(),
+                    zone_id: zones.public.clone(),
                     targets: topology.api_regions().iter().map(target).collect(),
                 },
             },

@@ -32,11 +32,13 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long a change may take to arrive: Route 53 says 60 seconds as a rule.
 const ARRIVES_WITHIN: Duration = Duration::from_mins(2);
 
-/// The hosted zone.
+/// The records, in the zones that hold them.
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     client: Client,
     zone: String,
+    /// The API's record and its zone, where that is another: its name is public, the writer's is not.
+    elsewhere: Option<(String, String)>,
     ttl: i64,
 }
 
@@ -64,7 +66,7 @@ impl Records {
         wanted
     }
 
-    /// Returns a way to the zone; nothing is asked yet.
+    /// Returns a way to the zones; nothing is asked yet.
     pub(crate) async fn open(settings: &DnsSettings) -> Self {
         let service = Service {
             region: settings.region.clone(),
@@ -74,6 +76,10 @@ impl Records {
         Self {
             client: Client::new(&config),
             zone: settings.zone_id.clone(),
+            elsewhere: settings
+                .api
+                .as_ref()
+                .and_then(|api| Some((api.name.clone(), api.zone_id.clone()?))),
             ttl: settings.ttl_secs.into(),
         }
     }
@@ -91,8 +97,9 @@ impl Records {
         epoch: Epoch,
     ) -> anyhow::Result<Moved> {
         let beside = epoch_name(name);
-        let there = self.sets(name).await?;
-        let marks = self.sets(&beside).await?;
+        let zone = self.zone_of(name);
+        let there = self.sets(zone, name).await?;
+        let marks = self.sets(zone, &beside).await?;
         let mark = marks.iter().find(|it| it.r#type == RrType::Txt);
         let wanted = self.record(name, target)?;
         if let Some(found) = mark.and_then(read_epoch) {
@@ -132,7 +139,7 @@ impl Records {
         let answer = self
             .client
             .change_resource_record_sets()
-            .hosted_zone_id(&self.zone)
+            .hosted_zone_id(zone)
             .change_batch(batch)
             .send()
             .await
@@ -166,11 +173,18 @@ impl Records {
         }
     }
 
-    async fn sets(&self, name: &str) -> anyhow::Result<Vec<ResourceRecordSet>> {
+    fn zone_of(&self, name: &str) -> &str {
+        match &self.elsewhere {
+            Some((record, zone)) if record == name => zone,
+            _ => &self.zone,
+        }
+    }
+
+    async fn sets(&self, zone: &str, name: &str) -> anyhow::Result<Vec<ResourceRecordSet>> {
         let answer = self
             .client
             .list_resource_record_sets()
-            .hosted_zone_id(&self.zone)
+            .hosted_zone_id(zone)
             .start_record_name(absolute(name))
             .max_items(10)
             .send()

@@ -30,8 +30,17 @@ pub const TTL_SECS: u32 = 5;
 #[derive(Debug)]
 pub struct Route53 {
     client: aws_sdk_route53::Client,
-    zone_id: String,
+    zones: Zones,
     process: Process,
+}
+
+/// The ids of the two zones, which have one name: what is inside is not seen from outside.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    /// The private one, with the writer's record.
+    pub private: String,
+    /// The public one, with the API's.
+    pub public: String,
 }
 
 /// One record set: all values of one name and type.
@@ -48,7 +57,7 @@ pub struct RecordSet {
 }
 
 impl Route53 {
-    /// Starts moto, and makes the zone with the writer's and the API's record.
+    /// Starts moto, and makes the zones.
     ///
     /// # Errors
     ///
@@ -62,24 +71,24 @@ impl Route53 {
         let process = Process::new(moto(topology)?, Restart::Always, tasks);
         process.start();
         let client = credentials.route53(address);
-        let zone_id = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
-            match create_zone(&client).await {
+        let private = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
+            match create_zone(&client, "private").await {
                 Ok(id) => Ok(id),
                 Err(error) => Err(format!("{error:#}; its log: {}", process.last_words())),
             }
         })
         .await?;
-        let route53 = Self {
+        let public = create_zone(&client, "public").await?;
+        Ok(Self {
             client,
-            zone_id,
+            zones: Zones { private, public },
             process,
-        };
-        Ok(route53)
+        })
     }
 
-    /// Returns the zone's id.
-    pub fn zone_id(&self) -> &str {
-        &self.zone_id
+    /// Returns the ids of the zones.
+    pub fn zones(&self) -> &Zones {
+        &self.zones
     }
 
     /// Returns moto's process.
@@ -93,22 +102,32 @@ impl Route53 {
     ///
     /// When Route 53 refuses.
     pub async fn create_records(&self, writer: SocketAddr, api: SocketAddr) -> anyhow::Result<()> {
-        let records = [(WRITER_NAME, writer), (API_NAME, api)].map(|(name, address)| RecordSet {
-            name: name.to_owned(),
-            record_type: "A".to_owned(),
-            ttl_secs: TTL_SECS,
-            values: vec![address.ip().to_string()],
-        });
-        let batch = records.map(|it| (ChangeAction::Create, it));
-        self.change(&batch).await
+        let records = [
+            (&self.zones.private, WRITER_NAME, writer),
+            (&self.zones.public, API_NAME, api),
+        ];
+        for (zone, name, address) in records {
+            let record = RecordSet {
+                name: name.to_owned(),
+                record_type: "A".to_owned(),
+                ttl_secs: TTL_SECS,
+                values: vec![address.ip().to_string()],
+            };
+            self.change(zone, &[(ChangeAction::Create, record)]).await?;
+        }
+        Ok(())
     }
 
-    /// Carries out one batch of changes, all or nothing.
+    /// Carries out one batch of changes in one zone, all or nothing.
     ///
     /// # Errors
     ///
     /// When Route 53 refuses, with its reason.
-    pub async fn change(&self, batch: &[(ChangeAction, RecordSet)]) -> anyhow::Result<()> {
+    pub async fn change(
+        &self,
+        zone: &str,
+        batch: &[(ChangeAction, RecordSet)],
+    ) -> anyhow::Result<()> {
         let mut changes = ChangeBatch::builder();
         for (action, record) in batch {
             let change = Change::builder()
@@ -119,7 +138,7 @@ impl Route53 {
         }
         self.client
             .change_resource_record_sets()
-            .hosted_zone_id(&self.zone_id)
+            .hosted_zone_id(zone)
             .change_batch(changes.build()?)
             .send()
             .await
@@ -128,25 +147,30 @@ impl Route53 {
         Ok(())
     }
 
-    /// Returns every record set of the zone.
+    /// Returns every record set of both zones.
     ///
     /// # Errors
     ///
     /// When Route 53 does not answer.
     pub async fn records(&self) -> anyhow::Result<Vec<RecordSet>> {
-        let listed = self
-            .client
-            .list_resource_record_sets()
-            .hosted_zone_id(&self.zone_id)
-            .send()
-            .await
-            .map_err(aws_sdk_route53::Error::from)
-            .context("Route 53 did not list the zone")?;
-        Ok(listed
-            .resource_record_sets()
-            .iter()
-            .map(RecordSet::from_sdk)
-            .collect())
+        let mut records = Vec::new();
+        for zone in [&self.zones.private, &self.zones.public] {
+            let listed = self
+                .client
+                .list_resource_record_sets()
+                .hosted_zone_id(zone)
+                .send()
+                .await
+                .map_err(aws_sdk_route53::Error::from)
+                .context("Route 53 did not list the zone")?;
+            records.extend(
+                listed
+                    .resource_record_sets()
+                    .iter()
+                    .map(RecordSet::from_sdk),
+            );
+        }
+        Ok(records)
     }
 }
 
@@ -176,11 +200,11 @@ impl RecordSet {
     }
 }
 
-async fn create_zone(client: &aws_sdk_route53::Client) -> anyhow::Result<String> {
+async fn create_zone(client: &aws_sdk_route53::Client, reference: &str) -> anyhow::Result<String> {
     let created = client
         .create_hosted_zone()
         .name(ZONE)
-        .caller_reference("lab")
+        .caller_reference(reference)
         .send()
         .await
         .map_err(aws_sdk_route53::Error::from)?;
@@ -261,18 +285,35 @@ mod tests {
             (ChangeAction::Create, epoch(1)),
             (ChangeAction::Create, address(1)),
         ];
-        route53.change(&first).await.unwrap();
-        route53.change(&move_to(1, 2)).await.unwrap();
-        route53.change(&move_to(2, 3)).await.unwrap();
+        route53
+            .change(&route53.zones().private, &first)
+            .await
+            .unwrap();
+        route53
+            .change(&route53.zones().private, &move_to(1, 2))
+            .await
+            .unwrap();
+        route53
+            .change(&route53.zones().private, &move_to(2, 3))
+            .await
+            .unwrap();
 
-        let stale = route53.change(&move_to(1, 4)).await.unwrap_err();
+        let stale = route53
+            .change(&route53.zones().private, &move_to(1, 4))
+            .await
+            .unwrap_err();
         assert!(format!("{stale:#}").contains("do not match"), "{stale:#}");
 
         let found = route53.records().await.unwrap();
         assert!(found.contains(&epoch(3)), "{found:?}");
         assert!(found.contains(&address(3)), "{found:?}");
 
-        let again = route53.change(&[(ChangeAction::Create, epoch(3))]).await;
+        let again = route53
+            .change(
+                &route53.zones().private,
+                &[(ChangeAction::Create, epoch(3))],
+            )
+            .await;
         assert!(again.is_err());
         place.tasks.stop(Duration::from_secs(5)).await;
     }
