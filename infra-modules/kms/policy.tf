@@ -52,8 +52,10 @@ locals {
         }
       }
     }]
-    cloudwatch = [local.publish["cloudwatch"]]
-    budgets    = [local.publish["budgets"]]
+    cloudwatch = [merge(local.publish["cloudwatch"], local.for_this_account)]
+    budgets    = [merge(local.publish["budgets"], local.for_this_account)]
+    # EventBridge does not say for whom it publishes, so a condition would drop every message. The topic's policy names its rules.
+    events = [local.publish["events"]]
     autoscaling = [
       {
         Sid       = "AutoScaling"
@@ -77,15 +79,16 @@ locals {
 
   # What publishes to an encrypted SNS topic needs a data key of its own.
   publish = {
-    for service in ["cloudwatch", "budgets"] : service => {
+    for service in ["cloudwatch", "budgets", "events"] : service => {
       Sid       = "Publish${title(service)}"
       Effect    = "Allow"
       Principal = { Service = "${service}.amazonaws.com" }
       Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
       Resource  = "*"
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
     }
   }
+
+  for_this_account = { Condition = { StringEquals = { "aws:SourceAccount" = local.account } } }
 
   statements = concat(local.account_statements, [for service in sort(var.services) : local.service_statements[service]]...)
 }

@@ -19,13 +19,13 @@ variable "description" {
 }
 
 variable "services" {
-  description = "AWS services that use the key for themselves: \"logs\" (CloudWatch Logs), \"cloudwatch\" and \"budgets\" (alarms and budgets that publish to an encrypted topic), \"autoscaling\" (encrypted volumes of EKS nodes)."
+  description = "AWS services that use the key for themselves: \"logs\" (CloudWatch Logs), \"cloudwatch\", \"events\" and \"budgets\" (what publishes to an encrypted topic), \"autoscaling\" (encrypted volumes of EKS nodes)."
   type        = set(string)
   default     = ["logs"]
 
   validation {
-    condition     = length(setsubtract(var.services, ["logs", "cloudwatch", "budgets", "autoscaling"])) == 0
-    error_message = "services may hold \"logs\", \"cloudwatch\", \"budgets\" and \"autoscaling\". S3, EBS and Secrets Manager use the key with the rights of their caller, and need no entry."
+    condition     = length(setsubtract(var.services, ["logs", "cloudwatch", "events", "budgets", "autoscaling"])) == 0
+    error_message = "services may hold \"logs\", \"cloudwatch\", \"events\", \"budgets\" and \"autoscaling\". S3, EBS and Secrets Manager use the key with the rights of their caller, and need no entry."
   }
 }
 
