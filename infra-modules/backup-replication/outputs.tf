@@ -6,7 +6,8 @@ output "role_arn" {
 output "rule" {
   description = "What the metrics of the replication are called by, for alarms."
   value = {
-    bucket = aws_s3_bucket_replication_configuration.this.bucket
-    rule   = aws_s3_bucket_replication_configuration.this.rule[0].id
+    bucket      = aws_s3_bucket_replication_configuration.this.bucket
+    destination = element(split(":", var.destination.arn), 5)
+    rule        = aws_s3_bucket_replication_configuration.this.rule[0].id
   }
 }

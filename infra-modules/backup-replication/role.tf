@@ -1,7 +1,8 @@
 # IAM has no regions, and each direction has a role: hence the region in its name.
 resource "aws_iam_role" "this" {
-  name        = "${var.name}-backup-replication-${local.region}"
-  description = "Lets S3 copy ${var.source_bucket.bucket} to ${var.destination.region}"
+  name                 = "${var.name}-backup-replication-${local.region}"
+  description          = "Lets S3 copy ${var.source_bucket.bucket} to ${var.destination.region}"
+  permissions_boundary = var.permissions_boundary
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

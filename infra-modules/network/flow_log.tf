@@ -30,8 +30,9 @@ resource "aws_cloudwatch_log_group" "flow_log" {
 
 # IAM has no regions, and both regions of a platform have one name: hence the region in the role's.
 resource "aws_iam_role" "flow_log" {
-  name        = "${var.name}-flow-log-${data.aws_region.current.region}"
-  description = "Lets the VPC of ${var.name} write its flow log"
+  name                 = "${var.name}-flow-log-${data.aws_region.current.region}"
+  description          = "Lets the VPC of ${var.name} write its flow log"
+  permissions_boundary = var.permissions_boundary
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

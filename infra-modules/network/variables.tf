@@ -101,3 +101,14 @@ variable "kms_key_arn" {
     error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
   }
 }
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds the module's role, where the account asks for one."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary must be the ARN of an IAM policy."
+  }
+}

@@ -10,7 +10,8 @@ mock_provider "aws" {
 }
 
 variables {
-  name = "causeway-test"
+  name                 = "causeway-test"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/workloads"
   source_bucket = {
     bucket      = "causeway-test-backup-eu-west-1"
     arn         = "arn:aws:s3:::causeway-test-backup-eu-west-1"
@@ -45,7 +46,7 @@ run "everything_but_deletions_is_copied" {
     error_message = "It must be seen how far behind the copies are."
   }
   assert {
-    condition     = output.rule == { bucket = "causeway-test-backup-eu-west-1", rule = "all" } && output.role_arn == aws_iam_role.this.arn
+    condition     = output.rule == { bucket = "causeway-test-backup-eu-west-1", destination = "causeway-test-backup-eu-central-1", rule = "all" } && output.role_arn == aws_iam_role.this.arn
     error_message = "The outputs must name the role, the bucket and the rule."
   }
 }
@@ -75,8 +76,8 @@ run "role_copies_and_does_nothing_else" {
     error_message = "The role must decrypt by the source's key and encrypt by the destination's, through S3 only."
   }
   assert {
-    condition     = jsondecode(aws_iam_role.this.assume_role_policy).Statement[0].Principal == { Service = "s3.amazonaws.com" } && endswith(aws_iam_role.this.name, "-eu-west-1")
-    error_message = "Only S3 may take the role, whose name must have the region in it."
+    condition     = jsondecode(aws_iam_role.this.assume_role_policy).Statement[0].Principal == { Service = "s3.amazonaws.com" } && endswith(aws_iam_role.this.name, "-eu-west-1") && aws_iam_role.this.permissions_boundary == var.permissions_boundary
+    error_message = "Only S3 may take the role, which must have the region in its name, and its boundary."
   }
 }
 
@@ -138,5 +139,14 @@ run "refuses_a_wrong_name" {
 
   variables {
     name = "causeway-production-europe-west"
+  }
+}
+
+run "refuses_a_boundary_that_is_not_a_policy" {
+  command         = plan
+  expect_failures = [var.permissions_boundary]
+
+  variables {
+    permissions_boundary = "arn:aws:iam::123456789012:role/workloads"
   }
 }

@@ -17,10 +17,11 @@ mock_provider "aws" {
 }
 
 variables {
-  name        = "causeway-test"
-  cidr        = "10.1.0.0/16"
-  zones       = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
-  kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/workloads"
+  name                 = "causeway-test"
+  cidr                 = "10.1.0.0/16"
+  zones                = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+  kms_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   remote_services = {
     lease = { service_name = "com.amazonaws.eu-north-1.s3", region = "eu-north-1" }
     dns   = { service_name = "com.amazonaws.route53", region = "us-east-1" }
@@ -138,8 +139,8 @@ run "traffic_is_logged" {
     error_message = "The role of the flow log may hold no wildcard."
   }
   assert {
-    condition     = endswith(aws_iam_role.flow_log.name, "-eu-west-1")
-    error_message = "The role's name must have the region in it: the other region makes one as well."
+    condition     = endswith(aws_iam_role.flow_log.name, "-eu-west-1") && aws_iam_role.flow_log.permissions_boundary == var.permissions_boundary
+    error_message = "The role's name must have the region in it, as the other region makes one as well, and the role its boundary."
   }
 }
 
@@ -336,5 +337,14 @@ run "refuses_a_key_that_is_none" {
 
   variables {
     kms_key_arn = "alias/causeway"
+  }
+}
+
+run "refuses_a_boundary_that_is_not_a_policy" {
+  command         = plan
+  expect_failures = [var.permissions_boundary]
+
+  variables {
+    permissions_boundary = "arn:aws:iam::123456789012:role/workloads"
   }
 }
