@@ -38,6 +38,11 @@ output "migration_task_definition_arn" {
   value       = aws_ecs_task_definition.migration.arn
 }
 
+output "migration_family" {
+  description = "The family of that task definition, of which the pipeline takes the newest revision."
+  value       = aws_ecs_task_definition.migration.family
+}
+
 output "log_group_name" {
   description = "Where the API logs."
   value       = aws_cloudwatch_log_group.this.name

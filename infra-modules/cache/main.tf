@@ -1,0 +1,42 @@
+# One primary and its replicas, without cluster mode: a value and its generation have to lie on one node.
+
+locals {
+  port = 6379
+}
+
+resource "aws_elasticache_subnet_group" "this" {
+  name        = "${var.name}-cache"
+  description = "Cache of ${var.name}"
+  subnet_ids  = var.subnet_ids
+}
+
+resource "aws_elasticache_replication_group" "this" {
+  replication_group_id = "${var.name}-cache"
+  description          = "Cache of ${var.name}"
+  engine               = "valkey"
+  engine_version       = var.engine_version
+  node_type            = var.node_type
+  port                 = local.port
+
+  num_cache_clusters         = var.replicas + 1
+  automatic_failover_enabled = var.replicas > 0
+  multi_az_enabled           = var.replicas > 0
+
+  subnet_group_name  = aws_elasticache_subnet_group.this.name
+  security_group_ids = [aws_security_group.this.id]
+
+  transit_encryption_enabled = true
+  transit_encryption_mode    = "required"
+  at_rest_encryption_enabled = true
+  kms_key_id                 = var.kms_key_arn
+
+  auth_token_wo              = ephemeral.random_password.token.result
+  auth_token_wo_version      = var.auth_version
+  auth_token_update_strategy = "ROTATE"
+
+  auto_minor_version_upgrade = true
+  # What is cached can be read again: no snapshot, and no waiting for a window.
+  snapshot_retention_limit = 0
+  apply_immediately        = true
+  notification_topic_arn   = var.alarm_topic_arn
+}

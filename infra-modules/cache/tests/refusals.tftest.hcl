@@ -1,0 +1,70 @@
+# What a person can get wrong is refused at plan, each with a sentence.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name                      = "causeway-test"
+  vpc_id                    = "vpc-0123456789abcdef0"
+  subnet_ids                = ["subnet-0a", "subnet-0b"]
+  client_security_group_ids = { api = "sg-0a" }
+  kms_key_arn               = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+}
+
+run "a_name_with_two_hyphens" {
+  command = plan
+  variables {
+    name = "causeway--test"
+  }
+  expect_failures = [var.name]
+}
+
+run "replicas_in_one_zone" {
+  command = plan
+  variables {
+    subnet_ids = ["subnet-0a"]
+  }
+  expect_failures = [var.subnet_ids]
+}
+
+run "a_type_of_ec2" {
+  command = plan
+  variables {
+    node_type = "t4g.small"
+  }
+  expect_failures = [var.node_type]
+}
+
+run "too_many_replicas" {
+  command = plan
+  variables {
+    replicas = 6
+  }
+  expect_failures = [var.replicas]
+}
+
+run "half_a_replica" {
+  command = plan
+  variables {
+    replicas = 0.5
+  }
+  expect_failures = [var.replicas]
+}
+
+run "an_old_version" {
+  command = plan
+  variables {
+    engine_version = "6.2"
+  }
+  expect_failures = [var.engine_version]
+}
+
+run "a_version_zero" {
+  command = plan
+  variables {
+    auth_version = 0
+  }
+  expect_failures = [var.auth_version]
+}
