@@ -38,5 +38,4 @@ resource "aws_elasticache_replication_group" "this" {
   # What is cached can be read again: no snapshot, and no waiting for a window.
   snapshot_retention_limit = 0
   apply_immediately        = true
-  notification_topic_arn   = var.alarm_topic_arn
 }

@@ -76,9 +76,3 @@ variable "kms_key_arn" {
   description = "The key of this region, for what the cache stores and for the token."
   type        = string
 }
-
-variable "alarm_topic_arn" {
-  description = "Where ElastiCache tells of failovers and maintenance. Without it nobody is told."
-  type        = string
-  default     = null
-}

@@ -1,7 +1,7 @@
 # A name for each node, which is the one in its certificate.
 
 resource "aws_route53_record" "node" {
-  for_each = var.private_zone_id == null ? {} : var.nodes
+  for_each = var.nodes
 
   zone_id = var.private_zone_id
   name    = "${each.key}.${var.private_zone_name}"

@@ -183,9 +183,8 @@ variable "exporter_ports" {
 }
 
 variable "private_zone_id" {
-  description = "The private zone in which each node gets a name. Without one there are no records."
+  description = "The private zone in which each node gets a name."
   type        = string
-  default     = null
 }
 
 variable "private_zone_name" {

@@ -21,6 +21,7 @@ variables {
   data_volume       = { size_gib = 200 }
   wal_volume        = { size_gib = 50 }
   kms_key_arn       = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  private_zone_id   = "Z0PRIVATE"
   private_zone_name = "causeway.internal"
   lease             = { bucket_arn = "arn:aws:s3:::causeway-test-lease" }
   backup = {

@@ -1,0 +1,114 @@
+# What Prometheus cannot see: it runs on what is watched here.
+
+locals {
+  topic = [aws_sns_topic.alarms.arn]
+}
+
+# A node that is stopped reports nothing, and that is an alarm too.
+resource "aws_cloudwatch_metric_alarm" "instance" {
+  for_each = var.instances
+
+  alarm_name          = "${var.name}-${each.key}-status"
+  alarm_description   = "EC2 finds ${each.key} or its host impaired, or the node is stopped."
+  namespace           = "AWS/EC2"
+  metric_name         = "StatusCheckFailed"
+  dimensions          = { InstanceId = each.value }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "breaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+locals {
+  # Buckets may be unknown until they are made, so rules are counted.
+  rules = { for index, it in var.replication : tostring(index) => {
+    name       = "${it.bucket} to ${it.destination}"
+    dimensions = { SourceBucket = it.bucket, DestinationBucket = it.destination, RuleId = it.rule }
+  } }
+}
+
+resource "aws_cloudwatch_metric_alarm" "replication_latency" {
+  for_each = local.rules
+
+  alarm_name          = "${var.name}-replication-latency-${each.key}"
+  alarm_description   = "The copy of ${each.value.name} is more than ${var.replication_latency_seconds} s behind: backups are missing in the other region."
+  namespace           = "AWS/S3"
+  metric_name         = "ReplicationLatency"
+  dimensions          = each.value.dimensions
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 5
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.replication_latency_seconds
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+resource "aws_cloudwatch_metric_alarm" "replication_failed" {
+  for_each = local.rules
+
+  alarm_name          = "${var.name}-replication-failed-${each.key}"
+  alarm_description   = "S3 could not copy objects of ${each.value.name}, and does not try again by itself."
+  namespace           = "AWS/S3"
+  metric_name         = "OperationsFailedReplication"
+  dimensions          = each.value.dimensions
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+resource "aws_cloudwatch_metric_alarm" "unanswered" {
+  for_each = var.load_balancers
+
+  alarm_name          = "${var.name}-${each.key}-unanswered"
+  alarm_description   = "The load balancer of ${each.key} answers 5xx by itself: no target took the request, or none answered it."
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "HTTPCode_ELB_5XX_Count"
+  dimensions          = { LoadBalancer = each.value.arn_suffix }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 3
+  datapoints_to_alarm = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 10
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+locals {
+  target_groups = merge([
+    for label, it in var.load_balancers : {
+      for index, target_group in it.target_group_arn_suffixes :
+      "${label}-${index}" => { label = label, load_balancer = it.arn_suffix, target_group = target_group }
+    }
+  ]...)
+}
+
+resource "aws_cloudwatch_metric_alarm" "unhealthy" {
+  for_each = local.target_groups
+
+  alarm_name          = "${var.name}-${each.key}-unhealthy"
+  alarm_description   = "A target of ${each.value.label} has not been ready for five minutes."
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "UnHealthyHostCount"
+  dimensions          = { LoadBalancer = each.value.load_balancer, TargetGroup = each.value.target_group }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 5
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}

@@ -1,0 +1,69 @@
+# What AWS announces by itself: maintenance, retirement, outages, and nodes that stop. It is sent, and kept.
+
+data "aws_region" "this" {}
+
+resource "aws_cloudwatch_log_group" "announcements" {
+  name              = "/aws/events/${var.name}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
+}
+
+locals {
+  announcements = merge(
+    { health = { description = "Maintenance, retirement and outages", pattern = { source = ["aws.health"] } } },
+    length(var.instances) == 0 ? {} : {
+      stopped = {
+        description = "Nodes that stop"
+        pattern = {
+          source      = ["aws.ec2"]
+          detail-type = ["EC2 Instance State-change Notification"]
+          detail      = { instance-id = values(var.instances), state = ["stopping", "stopped", "shutting-down", "terminated"] }
+        }
+      }
+    },
+  )
+}
+
+resource "aws_cloudwatch_event_rule" "announcement" {
+  for_each = local.announcements
+
+  name          = "${var.name}-${each.key}"
+  description   = each.value.description
+  event_pattern = jsonencode(each.value.pattern)
+}
+
+resource "aws_cloudwatch_event_target" "topic" {
+  for_each = local.announcements
+
+  rule = aws_cloudwatch_event_rule.announcement[each.key].name
+  arn  = aws_sns_topic.alarms.arn
+}
+
+resource "aws_cloudwatch_event_target" "log" {
+  for_each = local.announcements
+
+  rule = aws_cloudwatch_event_rule.announcement[each.key].name
+  arn  = aws_cloudwatch_log_group.announcements.arn
+}
+
+resource "aws_cloudwatch_log_resource_policy" "announcements" {
+  policy_name     = "${var.name}-announcements"
+  policy_document = data.aws_iam_policy_document.announcements.json
+}
+
+data "aws_iam_policy_document" "announcements" {
+  statement {
+    sid       = "WriteAnnouncements"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.announcements.arn}:*"]
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+    }
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:aws:events:${data.aws_region.this.region}:${data.aws_caller_identity.this.account_id}:rule/${var.name}-*"]
+    }
+  }
+}

@@ -1,0 +1,104 @@
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name         = "causeway-test"
+  alarm_emails = ["oncall@example.com"]
+  budget       = { monthly_usd = 400, emails = ["owner@example.com"] }
+  instances    = { eu-west-1a-1 = "i-0123456789abcdef0", eu-west-1b-1 = "i-0123456789abcdef1" }
+  replication  = [{ bucket = "causeway-test-backup-a", destination = "causeway-test-backup-b", rule = "to-eu-central-1" }]
+  load_balancers = {
+    api = { arn_suffix = "app/example/0123456789abcdef", target_group_arn_suffixes = ["targetgroup/example/0123456789abcdef"] }
+  }
+  kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+}
+
+run "each_alarm_is_heard" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for it in concat(
+        values(aws_cloudwatch_metric_alarm.instance), values(aws_cloudwatch_metric_alarm.replication_latency),
+        values(aws_cloudwatch_metric_alarm.replication_failed), values(aws_cloudwatch_metric_alarm.unanswered),
+        values(aws_cloudwatch_metric_alarm.unhealthy)
+      ) : it.alarm_actions == toset([aws_sns_topic.alarms.arn]) && it.ok_actions == toset([aws_sns_topic.alarms.arn])
+    ])
+    error_message = "every alarm must be told to the topic, and also when it is over"
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.instance) == 2 && length(aws_cloudwatch_metric_alarm.replication_latency) == 1 && length(aws_cloudwatch_metric_alarm.replication_failed) == 1 && length(aws_cloudwatch_metric_alarm.unanswered) == 1 && length(aws_cloudwatch_metric_alarm.unhealthy) == 1
+    error_message = "every node, rule, load balancer and target group must have its alarms"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_cloudwatch_metric_alarm.instance : it.treat_missing_data == "breaching"])
+    error_message = "a node that says nothing must be an alarm"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.replication_latency["0"].dimensions == tomap({ SourceBucket = "causeway-test-backup-a", DestinationBucket = "causeway-test-backup-b", RuleId = "to-eu-central-1" })
+    error_message = "S3 has this metric for source, destination and rule together"
+  }
+}
+
+run "the_topic_is_closed" {
+  command = plan
+
+  assert {
+    condition     = aws_sns_topic.alarms.kms_master_key_id == var.kms_key_arn
+    error_message = "messages must be encrypted with the given key"
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.alarms.statement : one(it.condition).values if it.sid == "PublishFromThisAccount"]) == tolist(["123456789012"])
+    error_message = "only this account's services may publish"
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.alarms.statement : it.effect if it.sid == "RefuseWithoutTls"]) == "Deny"
+    error_message = "nobody may publish without TLS"
+  }
+}
+
+run "announcements_are_sent_and_kept" {
+  command = plan
+
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.announcement) == 2 && jsondecode(aws_cloudwatch_event_rule.announcement["stopped"].event_pattern).detail.instance-id == ["i-0123456789abcdef0", "i-0123456789abcdef1"]
+    error_message = "a node that stops must be told, and only of these nodes"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.announcements.retention_in_days == 365 && aws_cloudwatch_log_group.announcements.kms_key_id == var.kms_key_arn
+    error_message = "the log must be encrypted, and not be kept for ever"
+  }
+}
+
+run "the_budget_warns_before_it_is_spent" {
+  command = plan
+
+  assert {
+    condition     = aws_budgets_budget.this[0].limit_amount == "400" && length(aws_budgets_budget.this[0].notification) == 2
+    error_message = "the budget must warn by what is spent, and by what will be"
+  }
+}
+
+run "a_region_without_budget_and_load_balancer" {
+  command = plan
+
+  variables {
+    budget         = null
+    load_balancers = {}
+    instances      = {}
+    replication    = []
+  }
+
+  assert {
+    condition     = length(aws_budgets_budget.this) == 0 && length(aws_cloudwatch_metric_alarm.unanswered) == 0 && length(aws_cloudwatch_event_rule.announcement) == 1
+    error_message = "what is not there must not be watched"
+  }
+}

@@ -1,0 +1,68 @@
+# What a person can get wrong is refused at plan, each with a sentence.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name         = "causeway-test"
+  alarm_emails = ["oncall@example.com"]
+  kms_key_arn  = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+}
+
+run "a_name_that_begins_with_a_digit" {
+  command = plan
+  variables {
+    name = "1causeway"
+  }
+  expect_failures = [var.name]
+}
+
+run "nobody_to_be_told" {
+  command = plan
+  variables {
+    alarm_emails = []
+  }
+  expect_failures = [var.alarm_emails]
+}
+
+run "somebody_without_an_address" {
+  command = plan
+  variables {
+    alarm_emails = ["oncall"]
+  }
+  expect_failures = [var.alarm_emails]
+}
+
+run "a_budget_of_nothing" {
+  command = plan
+  variables {
+    budget = { monthly_usd = 0, emails = ["owner@example.com"] }
+  }
+  expect_failures = [var.budget]
+}
+
+run "a_budget_for_nobody" {
+  command = plan
+  variables {
+    budget = { monthly_usd = 400, emails = [] }
+  }
+  expect_failures = [var.budget]
+}
+
+run "a_latency_below_a_minute" {
+  command = plan
+  variables {
+    replication_latency_seconds = 10
+  }
+  expect_failures = [var.replication_latency_seconds]
+}
+
+run "a_retention_that_cloudwatch_has_not" {
+  command = plan
+  variables {
+    log_retention_days = 31
+  }
+  expect_failures = [var.log_retention_days]
+}

@@ -1,0 +1,85 @@
+variable "name" {
+  description = "Project and environment, such as `causeway-production`. It begins every name."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "alarm_emails" {
+  description = "Who is told of alarms. Each confirms once, by the link in AWS's message."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.alarm_emails) > 0 && alltrue([for it in var.alarm_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", it))])
+    error_message = "`alarm_emails` names nobody, or somebody without an address: an alarm that nobody hears is none."
+  }
+}
+
+variable "budget" {
+  description = "What the account may cost in a month, in US dollars, and who is told at 80 % and when the forecast is above it. One budget is enough for all regions."
+  type = object({
+    monthly_usd = number
+    emails      = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.budget == null || try(var.budget.monthly_usd > 0 && length(var.budget.emails) > 0, false)
+    error_message = "`budget` is of nothing, or for nobody: write more than 0 dollars, and an address at least, or leave it out."
+  }
+}
+
+variable "instances" {
+  description = "The instances to be watched, by name."
+  type        = map(string)
+  default     = {}
+}
+
+variable "replication" {
+  description = "The replication rules of this region's buckets: source, destination, and the rule's id."
+  type = list(object({
+    bucket      = string
+    destination = string
+    rule        = string
+  }))
+  default = []
+}
+
+variable "replication_latency_seconds" {
+  description = "How far a bucket's copy may be behind. S3 promises 15 minutes."
+  type        = number
+  default     = 900
+
+  validation {
+    condition     = var.replication_latency_seconds >= 60
+    error_message = "`replication_latency_seconds` is ${var.replication_latency_seconds}: CloudWatch counts in minutes, so write 60 or more."
+  }
+}
+
+variable "load_balancers" {
+  description = "The load balancers to be watched with their target groups, by a label of your own, as ARN suffixes."
+  type = map(object({
+    arn_suffix                = string
+    target_group_arn_suffixes = optional(list(string), [])
+  }))
+  default = {}
+}
+
+variable "log_retention_days" {
+  description = "How long it is kept what AWS announced, in one of CloudWatch's steps."
+  type        = number
+  default     = 365
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "`log_retention_days` is ${var.log_retention_days}: CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 or more days."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "The key of this region, for the topic and the log. It lets CloudWatch, EventBridge and AWS Budgets use it."
+  type        = string
+}
