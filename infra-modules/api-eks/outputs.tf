@@ -1,0 +1,53 @@
+output "cluster_name" {
+  description = "The cluster, for `aws eks update-kubeconfig` and the pipeline."
+  value       = aws_eks_cluster.this.name
+}
+
+output "cluster_endpoint" {
+  description = "The API of Kubernetes."
+  value       = aws_eks_cluster.this.endpoint
+}
+
+output "oidc_provider_arn" {
+  description = "The issuer of service accounts' tokens, for controllers that take roles by them."
+  value       = aws_iam_openid_connect_provider.this.arn
+}
+
+output "api_role_arn" {
+  description = "The role that may read the API's secrets."
+  value       = aws_iam_role.this["api"].arn
+}
+
+output "security_group_id" {
+  description = "The group of the nodes and pods, which the database and the cache let in."
+  value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
+}
+
+output "chart_values" {
+  description = "What charts/api is told of this installation, beside the image's version: `helm upgrade --values`."
+  value = {
+    image = { repository = var.image_repository }
+    database = {
+      hosts    = var.database.hosts
+      port     = var.database.port
+      name     = var.database.name
+      user     = var.database.user
+      ca       = { certificate = var.database.ca_certificate_pem == null ? "" : var.database.ca_certificate_pem }
+      password = { remote = var.database.password_secret_arn }
+    }
+    migration = {
+      user     = var.migration.user
+      password = { remote = var.migration.password_secret_arn }
+    }
+    redis = {
+      host     = var.redis == null ? "" : var.redis.host
+      port     = var.redis == null ? 6379 : var.redis.port
+      password = { remote = var.redis == null ? "" : var.redis.auth_secret_arn }
+    }
+    externalSecrets = { store = { kind = "ClusterSecretStore", name = "aws-secrets-manager" } }
+    networkPolicy = {
+      databaseCidrs = var.database.cidrs
+      redisCidrs    = var.redis == null ? [] : var.redis.cidrs
+    }
+  }
+}

@@ -1,0 +1,130 @@
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name               = "causeway-test"
+  private_subnet_ids = ["subnet-1a", "subnet-1b"]
+  kubernetes_version = "1.33"
+  node               = { instance_types = ["m7i.large"], min = 2, desired = 3, max = 6 }
+  kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
+  secret_arns = [
+    "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf",
+    "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf",
+  ]
+  image_repository = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api"
+  database = {
+    hosts               = ["eu-west-1a-1.causeway.internal", "eu-west-1b-1.causeway.internal"]
+    cidrs               = ["10.1.128.0/20"]
+    name                = "causeway"
+    user                = "api_service"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+  }
+  migration = {
+    user                = "api_owner"
+    password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
+  }
+}
+
+run "the_cluster_is_closed_and_encrypted" {
+  command = plan
+
+  assert {
+    condition     = aws_eks_cluster.this.vpc_config[0].endpoint_private_access && !aws_eks_cluster.this.vpc_config[0].endpoint_public_access
+    error_message = "without networks of one's own the API must be reached from the VPC alone"
+  }
+
+  assert {
+    condition     = aws_eks_cluster.this.encryption_config[0].resources == toset(["secrets"]) && aws_eks_cluster.this.encryption_config[0].provider[0].key_arn == var.kms_key_arn
+    error_message = "Kubernetes' secrets must be encrypted with the given key"
+  }
+
+  assert {
+    condition     = length(aws_eks_cluster.this.enabled_cluster_log_types) == 5 && aws_cloudwatch_log_group.this.retention_in_days == 30
+    error_message = "the control plane must log all that it can, and not for ever"
+  }
+
+  assert {
+    condition     = aws_eks_cluster.this.access_config[0].authentication_mode == "API" && !aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions && toset(keys(aws_eks_access_entry.admin)) == toset(var.admin_role_arns)
+    error_message = "only the named roles may administer the cluster"
+  }
+}
+
+run "a_network_of_ones_own_may_administer" {
+  command = plan
+
+  variables {
+    public_access_cidrs = ["203.0.113.0/24"]
+  }
+
+  assert {
+    condition     = aws_eks_cluster.this.vpc_config[0].endpoint_public_access && aws_eks_cluster.this.vpc_config[0].public_access_cidrs == toset(["203.0.113.0/24"])
+    error_message = "only the named networks may reach the API"
+  }
+}
+
+run "a_pod_has_no_rights_of_its_node" {
+  command = plan
+
+  assert {
+    condition     = aws_launch_template.node.metadata_options[0].http_tokens == "required" && aws_launch_template.node.metadata_options[0].http_put_response_hop_limit == 1
+    error_message = "a node must refuse IMDSv1, and answer no pod"
+  }
+
+  assert {
+    condition     = tobool(aws_launch_template.node.block_device_mappings[0].ebs[0].encrypted)
+    error_message = "a node's disk must be encrypted"
+  }
+
+  assert {
+    condition     = !contains(local.roles.node.policies, "AmazonEKS_CNI_Policy") && length(aws_eks_addon.before_nodes["vpc-cni"].pod_identity_association) == 1
+    error_message = "the network must have a role of its own"
+  }
+
+  assert {
+    condition     = jsondecode(aws_eks_addon.before_nodes["vpc-cni"].configuration_values).enableNetworkPolicy == "true"
+    error_message = "the chart's network policy must be enforced"
+  }
+}
+
+run "only_its_own_secrets_are_read" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for it in data.aws_iam_policy_document.secrets.statement :
+      alltrue([for action in it.actions : !strcontains(action, "*")]) && !contains(it.resources, "*")
+    ])
+    error_message = "no action and no resource may be a wildcard"
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.secrets.statement : it.resources if it.sid == "ReadSecrets"]) == toset(var.secret_arns)
+    error_message = "the named secrets may be read, and no others"
+  }
+
+  assert {
+    condition     = aws_eks_pod_identity_association.api.namespace == "external-secrets" && aws_eks_pod_identity_association.api.service_account == "external-secrets"
+    error_message = "the External Secrets Operator must be the one that reads them"
+  }
+}
+
+run "the_chart_is_told_where_everything_is" {
+  command = plan
+
+  variables {
+    redis = { host = "cache.example", port = 6379, auth_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/cache-AbCdEf", cidrs = ["10.1.128.0/20"] }
+  }
+
+  assert {
+    condition     = output.chart_values.database.password.remote == var.database.password_secret_arn && output.chart_values.networkPolicy.databaseCidrs == tolist(["10.1.128.0/20"])
+    error_message = "the chart must find the database"
+  }
+
+  assert {
+    condition     = output.chart_values.redis.host == "cache.example" && output.chart_values.redis.password.remote == var.redis.auth_secret_arn
+    error_message = "the chart must find the cache"
+  }
+}

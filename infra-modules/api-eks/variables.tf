@@ -1,0 +1,171 @@
+variable "name" {
+  description = "Project and environment, such as `causeway-production`. It is the cluster's name, and begins every other."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "private_subnet_ids" {
+  description = "The subnets of the nodes and pods, one in each zone."
+  type        = list(string)
+
+  validation {
+    condition     = length(distinct(var.private_subnet_ids)) >= 2
+    error_message = "The cluster would be in one zone: name private subnets in two zones at least."
+  }
+}
+
+variable "kubernetes_version" {
+  description = "The version of Kubernetes, such as `1.33`."
+  type        = string
+
+  validation {
+    condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version))
+    error_message = "`kubernetes_version` is `${var.kubernetes_version}`: write a minor version such as 1.33."
+  }
+}
+
+variable "node" {
+  description = "The nodes: types, how many at least, at most and at first, and the disk of each in GiB. `ami_type` goes with the architecture."
+  type = object({
+    instance_types = list(string)
+    min            = number
+    max            = number
+    desired        = number
+    disk_gib       = optional(number, 30)
+    ami_type       = optional(string, "AL2023_x86_64_STANDARD")
+  })
+
+  validation {
+    condition     = length(var.node.instance_types) > 0 && contains(["AL2023_x86_64_STANDARD", "AL2023_ARM_64_STANDARD"], var.node.ami_type)
+    error_message = "`node` has no instance type or another image: name a type, and AL2023_x86_64_STANDARD or AL2023_ARM_64_STANDARD."
+  }
+
+  validation {
+    condition     = var.node.min >= 1 && var.node.min <= var.node.desired && var.node.desired <= var.node.max
+    error_message = "`node` is min ${var.node.min}, desired ${var.node.desired}, max ${var.node.max}: write them in this order, from 1 on."
+  }
+
+  validation {
+    condition     = var.node.disk_gib >= 20
+    error_message = "`node.disk_gib` is ${var.node.disk_gib}: the images need 20 GiB at least."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "The key of this region, for Kubernetes' secrets, the logs and the passwords."
+  type        = string
+}
+
+variable "admin_role_arns" {
+  description = "The roles that administer the cluster. Nobody else does, not even who made it."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.admin_role_arns) > 0 && alltrue([for arn in var.admin_role_arns : can(regex("^arn:aws:iam::[0-9]{12}:role/", arn))])
+    error_message = "`admin_role_arns` names nobody, or somebody who is no role: without one the cluster cannot be administered."
+  }
+}
+
+variable "public_access_cidrs" {
+  description = "From where the API of Kubernetes may be reached over the internet. With none it is reached from the VPC alone."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.public_access_cidrs : can(cidrhost(cidr, 0)) && try(tonumber(split("/", cidr)[1]) >= 16, false)])
+    error_message = "`public_access_cidrs` lets in more than a network of your own: name networks of a /16 or smaller, and never 0.0.0.0/0."
+  }
+}
+
+variable "secret_arns" {
+  description = "The secrets of the API: the passwords of its roles, and of the cache."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.secret_arns) > 0 && alltrue([for arn in var.secret_arns : !strcontains(arn, "*")])
+    error_message = "`secret_arns` is empty or holds a wildcard: name each secret of the API."
+  }
+}
+
+variable "secrets_reader" {
+  description = "The service account that fetches those secrets: that of the External Secrets Operator."
+  type = object({
+    namespace       = optional(string, "external-secrets")
+    service_account = optional(string, "external-secrets")
+  })
+  default = {}
+}
+
+variable "image_repository" {
+  description = "Where the image of the API lies, without tag, for the chart."
+  type        = string
+}
+
+variable "database" {
+  description = "Where the data is, as for api-ecs, for the chart."
+  type = object({
+    hosts               = list(string)
+    cidrs               = list(string)
+    port                = optional(number, 5432)
+    name                = string
+    user                = string
+    password_secret_arn = string
+    ca_certificate_pem  = optional(string)
+  })
+
+  validation {
+    condition     = length(var.database.hosts) > 0 && length(var.database.cidrs) > 0
+    error_message = "`database` has no host or no network: name every node, and the data subnets that they are in."
+  }
+}
+
+variable "migration" {
+  description = "The role that owns the schema, as for api-ecs, for the chart."
+  type = object({
+    user                = string
+    password_secret_arn = string
+  })
+
+  validation {
+    condition     = var.migration.user != var.database.user && var.migration.password_secret_arn != var.database.password_secret_arn
+    error_message = "`migration` and `database` are one role: the service must not own the schema."
+  }
+}
+
+variable "redis" {
+  description = "The cache, for the chart. `cidrs` are the networks that it is in."
+  type = object({
+    host            = string
+    port            = number
+    auth_secret_arn = string
+    cidrs           = list(string)
+  })
+  default = null
+}
+
+variable "log_retention_days" {
+  description = "How long the logs of the control plane are kept, in one of CloudWatch's steps."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "`log_retention_days` is ${var.log_retention_days}: CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 or more days."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Whether the cluster refuses to be deleted."
+  type        = bool
+  default     = true
+}
+
+variable "permissions_boundary" {
+  description = "The policy that bounds every role."
+  type        = string
+  default     = null
+}
