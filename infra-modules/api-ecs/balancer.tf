@@ -1,4 +1,5 @@
 resource "aws_lb" "this" {
+  #checkov:skip=CKV2_AWS_76: the rules of the firewall are in `rule_json`, which checkov does not read
   name                       = "${var.name}-api"
   load_balancer_type         = "application"
   internal                   = false
@@ -20,6 +21,7 @@ resource "aws_lb" "this" {
 }
 
 resource "aws_lb_target_group" "this" {
+  #checkov:skip=CKV_AWS_378: TLS ends at the load balancer, and only it reaches a task, within the VPC
   for_each = toset(local.is_blue_green ? ["blue", "green"] : ["blue"])
 
   name        = "${var.name}-${each.key}"

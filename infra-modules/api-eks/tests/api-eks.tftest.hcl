@@ -42,7 +42,7 @@ run "the_cluster_is_closed_and_encrypted" {
   }
 
   assert {
-    condition     = length(aws_eks_cluster.this.enabled_cluster_log_types) == 5 && aws_cloudwatch_log_group.this.retention_in_days == 30
+    condition     = length(aws_eks_cluster.this.enabled_cluster_log_types) == 5 && aws_cloudwatch_log_group.this.retention_in_days == 365
     error_message = "the control plane must log all that it can, and not for ever"
   }
 

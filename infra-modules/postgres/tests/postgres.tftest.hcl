@@ -145,8 +145,9 @@ run "a_node_may_do_little" {
 
   assert {
     condition = one([
-      for it in data.aws_iam_policy_document.failover.statement : one(one(it.condition).values) if it.sid == "Fence"
-    ]) == "causeway-test/main"
+      for it in data.aws_iam_policy_document.failover.statement :
+      "${one(it.condition).variable} ${one(one(it.condition).values)}" if it.sid == "Fence"
+    ]) == "aws:ResourceTag/Cluster causeway-test/main"
     error_message = "a node must stop nodes of its own cluster, and nothing else"
   }
 
