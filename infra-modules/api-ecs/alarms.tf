@@ -37,7 +37,7 @@ resource "aws_cloudwatch_metric_alarm" "unhealthy" {
   for_each = aws_lb_target_group.this
 
   alarm_name          = "${var.name}-api-unhealthy-${each.key}"
-  alarm_description   = "A task of the API says that it is not ready, for three minutes. A deployment under way is rolled back."
+  alarm_description   = "A task of the API fails the check of its load balancer, for three minutes. A deployment under way is rolled back."
   namespace           = "AWS/ApplicationELB"
   metric_name         = "UnHealthyHostCount"
   dimensions          = { LoadBalancer = aws_lb.this.arn_suffix, TargetGroup = each.value.arn_suffix }

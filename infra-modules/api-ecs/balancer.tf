@@ -35,7 +35,7 @@ resource "aws_lb_target_group" "this" {
   # ECS replaces what fails this check. A database that changes its primary is back long before the fifth answer, and
   # takes no task with it.
   health_check {
-    path                = "/readyz"
+    path                = var.health_check_path
     matcher             = "200"
     interval            = 10
     timeout             = 5

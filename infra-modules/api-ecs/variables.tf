@@ -195,6 +195,20 @@ variable "settings" {
   }
 }
 
+variable "health_check_path" {
+  description = <<-EOT
+    What the load balancer asks a task: `/readyz`, whether requests should be sent to it, or `/livez`, whether it lives.
+    ECS replaces what fails, so a region whose tasks reach no primary before it is promoted asks `/livez`.
+  EOT
+  type        = string
+  default     = "/readyz"
+
+  validation {
+    condition     = contains(["/readyz", "/livez"], var.health_check_path)
+    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a region that waits to be promoted."
+  }
+}
+
 variable "drain" {
   description = "How many seconds a task goes on serving after SIGTERM, and how many it waits then for requests that are being answered."
   type = object({

@@ -215,6 +215,19 @@ run "the_balancer_speaks_tls" {
   }
 }
 
+run "a_region_that_waits_keeps_its_tasks" {
+  command = plan
+
+  variables {
+    health_check_path = "/livez"
+  }
+
+  assert {
+    condition     = aws_lb_target_group.this["blue"].health_check[0].path == "/livez"
+    error_message = "a task without a primary must not be replaced where that is as it should be"
+  }
+}
+
 run "a_rolling_deployment_goes_back_by_itself" {
   command = plan
 

@@ -260,3 +260,11 @@ run "a_retention_that_cloudwatch_has_not" {
   }
   expect_failures = [var.log_retention_days]
 }
+
+run "a_check_that_asks_something_else" {
+  command = plan
+  variables {
+    health_check_path = "/"
+  }
+  expect_failures = [var.health_check_path]
+}
