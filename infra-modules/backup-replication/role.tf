@@ -52,7 +52,7 @@ locals {
       Resource = var.source_bucket.kms_key_arn
       Condition = {
         StringEquals = { "kms:ViaService" = "s3.${local.region}.amazonaws.com" }
-        ArnLike      = { "kms:EncryptionContext:aws:s3:arn" = [var.source_bucket.arn, "${var.source_bucket.arn}/*"] }
+        StringLike   = { "kms:EncryptionContext:aws:s3:arn" = [var.source_bucket.arn, "${var.source_bucket.arn}/*"] }
       }
     },
     {
@@ -62,7 +62,7 @@ locals {
       Resource = var.destination.kms_key_arn
       Condition = {
         StringEquals = { "kms:ViaService" = "s3.${var.destination.region}.amazonaws.com" }
-        ArnLike      = { "kms:EncryptionContext:aws:s3:arn" = [var.destination.arn, "${var.destination.arn}/*"] }
+        StringLike   = { "kms:EncryptionContext:aws:s3:arn" = [var.destination.arn, "${var.destination.arn}/*"] }
       }
     },
   ]

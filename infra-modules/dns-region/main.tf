@@ -21,6 +21,7 @@ resource "aws_route53_health_check" "this" {
 }
 
 resource "aws_route53_record" "this" {
+  #checkov:skip=CKV2_AWS_23:The alias is the load balancer's, which another module makes.
   zone_id         = var.public_zone_id
   name            = var.record_name
   type            = "A"

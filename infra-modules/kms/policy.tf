@@ -5,7 +5,7 @@ locals {
   account = data.aws_caller_identity.current.account_id
   iam     = "arn:${data.aws_partition.current.partition}:iam::${local.account}"
 
-  use = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+  use = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
 
   administer = [
     "kms:CancelKeyDeletion", "kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKey", "kms:DisableKeyRotation",
@@ -29,13 +29,13 @@ locals {
       Action    = local.use
       Resource  = "*"
     },
+    # Volumes and clusters are given a grant by who makes them. EKS takes no kms:GrantIsForAWSResource here.
     {
-      Sid       = "GrantToServices"
+      Sid       = "Grant"
       Effect    = "Allow"
       Principal = { AWS = "${local.iam}:root" }
       Action    = "kms:CreateGrant"
       Resource  = "*"
-      Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
     },
   ]
 
@@ -47,7 +47,7 @@ locals {
       Action    = local.use
       Resource  = "*"
       Condition = {
-        ArnLike = {
+        StringLike = {
           "kms:EncryptionContext:aws:logs:arn" = "arn:${data.aws_partition.current.partition}:logs:${local.region}:${local.account}:log-group:*"
         }
       }
@@ -61,7 +61,7 @@ locals {
         Sid       = "AutoScaling"
         Effect    = "Allow"
         Principal = { AWS = local.autoscaling_role }
-        Action    = local.use
+        Action    = concat(["kms:DescribeKey"], local.use)
         Resource  = "*"
       },
       {

@@ -61,11 +61,12 @@ resource "aws_iam_role_policy" "flow_log" {
         Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
         Resource = "${local.logs_arn}:log-group:${local.flow_log_name}:*"
       },
+      # The service asks for the list of all groups.
       {
         Sid      = "Find"
         Effect   = "Allow"
         Action   = "logs:DescribeLogGroups"
-        Resource = "${local.logs_arn}:log-group:*"
+        Resource = "*"
       },
     ]
   })

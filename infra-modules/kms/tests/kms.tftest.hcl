@@ -57,7 +57,7 @@ run "policy" {
   assert {
     condition = anytrue([
       for statement in jsondecode(aws_kms_key.this.policy).Statement :
-      try(statement.Condition.ArnLike["kms:EncryptionContext:aws:logs:arn"] == "arn:aws:logs:eu-west-1:123456789012:log-group:*", false)
+      try(statement.Condition.StringLike["kms:EncryptionContext:aws:logs:arn"] == "arn:aws:logs:eu-west-1:123456789012:log-group:*", false)
     ])
     error_message = "CloudWatch Logs may use the key for log groups of this account and region."
   }

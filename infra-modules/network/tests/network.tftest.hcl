@@ -134,9 +134,9 @@ run "traffic_is_logged" {
   assert {
     condition = alltrue([
       for statement in jsondecode(aws_iam_role_policy.flow_log.policy).Statement :
-      alltrue([for action in flatten([statement.Action]) : !strcontains(action, "*")]) && statement.Resource != "*"
+      alltrue([for action in flatten([statement.Action]) : !strcontains(action, "*")]) && (statement.Resource != "*" || statement.Action == "logs:DescribeLogGroups")
     ])
-    error_message = "The role of the flow log may hold no wildcard."
+    error_message = "The role of the flow log may hold no wildcard, but to list the log groups."
   }
   assert {
     condition     = endswith(aws_iam_role.flow_log.name, "-eu-west-1") && aws_iam_role.flow_log.permissions_boundary == var.permissions_boundary
