@@ -1,4 +1,4 @@
-# What the scripts here have in common. Read by them, and not run.
+# What the scripts here have in common, and what those that speak to ECS do. Read by them, and not run.
 # shellcheck shell=bash
 
 shopt -s inherit_errexit

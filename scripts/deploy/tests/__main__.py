@@ -334,6 +334,10 @@ class Deployment(unittest.TestCase):
 
     def test_an_environment_or_a_version_that_is_not_there(self):
         self.failed(self.environment(), f"no parameter `/{NAME}/primary/deploy`", "apply infra-primary first")
+        self.client("ssm", PARAMETERS).put_parameter(
+            Name=f"/{NAME}/primary/deploy", Type="String", Value=json.dumps({"region": REGION, "cluster": None}))
+        self.failed(self.environment(), "does not run on ECS", "charts/api")
+        self.client("ssm", PARAMETERS).delete_parameter(Name=f"/{NAME}/primary/deploy")
         self.parameters(("primary", REGION))
         self.failed(self.environment("9.9.9"), "the release `9.9.9` is not in")
         self.assertEqual(played.updates, [])
