@@ -9,6 +9,8 @@ resource "aws_route53_zone_association" "this" {
 # Route 53's checkers are on the internet, and cannot reach a database node. They ask the API, which is ready
 # only with a writable database.
 resource "aws_route53_health_check" "this" {
+  count = var.api == null ? 0 : 1
+
   type              = "HTTPS"
   fqdn              = var.api.dns_name
   port              = 443
@@ -22,11 +24,13 @@ resource "aws_route53_health_check" "this" {
 
 resource "aws_route53_record" "this" {
   #checkov:skip=CKV2_AWS_23:The alias is the load balancer's, which another module makes.
+  count = var.api == null ? 0 : 1
+
   zone_id         = var.public_zone_id
   name            = var.record_name
   type            = "A"
   set_identifier  = lower(var.role)
-  health_check_id = aws_route53_health_check.this.id
+  health_check_id = aws_route53_health_check.this[0].id
 
   failover_routing_policy {
     type = var.role
@@ -36,5 +40,20 @@ resource "aws_route53_record" "this" {
     name                   = var.api.dns_name
     zone_id                = var.api.zone_id
     evaluate_target_health = true
+  }
+}
+
+resource "aws_route53_record" "region" {
+  #checkov:skip=CKV2_AWS_23:As above.
+  count = var.api == null || var.regional_name == null ? 0 : 1
+
+  zone_id = var.public_zone_id
+  name    = var.regional_name
+  type    = "A"
+
+  alias {
+    name                   = var.api.dns_name
+    zone_id                = var.api.zone_id
+    evaluate_target_health = false
   }
 }

@@ -43,12 +43,24 @@ variable "record_name" {
   }
 }
 
+variable "regional_name" {
+  description = "Full name of a record that stays with this region, such as api-eu-west-1.example.com: what failover-ctl points the API's record at, and a deployment asks. Without it there is none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.regional_name == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.regional_name))
+    error_message = "regional_name must be a full domain name in lower case without a dot at the end, such as api-eu-west-1.example.com."
+  }
+}
+
 variable "api" {
-  description = "The load balancer of this region's API."
+  description = "The load balancer of this region's API. Without one only the VPC is added."
   type = object({
     dns_name = string
     zone_id  = string
   })
+  default = null
 }
 
 variable "health_check" {

@@ -7,5 +7,6 @@ module "api" {
   role           = upper(each.key)
   public_zone_id = local.public_zone_id
   record_name    = local.names.api_auto
+  regional_name  = try("api-${var.vpc_ids[each.key].region}.${var.public_zone_name}", null)
   api            = each.value
 }

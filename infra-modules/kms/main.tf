@@ -14,6 +14,6 @@ resource "aws_kms_key" "this" {
 }
 
 resource "aws_kms_alias" "this" {
-  name          = "alias/${var.name}"
+  name          = "alias/${coalesce(var.alias, var.name)}"
   target_key_id = aws_kms_key.this.key_id
 }

@@ -8,6 +8,17 @@ variable "name" {
   }
 }
 
+variable "alias" {
+  description = "What the key is called in the console, where a region has a second one; `name` unless set."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alias == null || can(regex("^[a-z][a-z0-9-]*$", var.alias))
+    error_message = "alias must hold lower-case letters, digits and hyphens, such as causeway-production-secrets."
+  }
+}
+
 variable "description" {
   description = "What the key encrypts, in a few words."
   type        = string

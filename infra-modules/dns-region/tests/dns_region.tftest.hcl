@@ -5,6 +5,7 @@ variables {
   role           = "SECONDARY"
   public_zone_id = "Z0PUBLIC"
   record_name    = "api-auto.example.com"
+  regional_name  = "api-eu-central-1.example.com"
   api            = { dns_name = "api-2.eu-central-1.elb.amazonaws.com", zone_id = "Z0ELB" }
   private_zone   = { id = "Z0PRIVATE", vpc_id = "vpc-0b", region = "eu-central-1" }
 }
@@ -17,18 +18,18 @@ run "region_joins_both_zones" {
     error_message = "The region's VPC must see the private zone."
   }
   assert {
-    condition     = aws_route53_health_check.this.type == "HTTPS" && aws_route53_health_check.this.resource_path == "/readyz" && aws_route53_health_check.this.port == 443
+    condition     = aws_route53_health_check.this[0].type == "HTTPS" && aws_route53_health_check.this[0].resource_path == "/readyz" && aws_route53_health_check.this[0].port == 443
     error_message = "The health check must ask for what needs a writable database."
   }
   assert {
     condition = (
-      aws_route53_record.this.failover_routing_policy[0].type == "SECONDARY" && aws_route53_record.this.set_identifier == "secondary" &&
-      aws_route53_record.this.health_check_id == aws_route53_health_check.this.id && aws_route53_record.this.alias[0].evaluate_target_health
+      aws_route53_record.this[0].failover_routing_policy[0].type == "SECONDARY" && aws_route53_record.this[0].set_identifier == "secondary" &&
+      aws_route53_record.this[0].health_check_id == aws_route53_health_check.this[0].id && aws_route53_record.this[0].alias[0].evaluate_target_health
     )
     error_message = "The record must fail over by the health check."
   }
   assert {
-    condition     = output.health_check_id == aws_route53_health_check.this.id
+    condition     = output.health_check_id == aws_route53_health_check.this[0].id
     error_message = "The output must be the health check."
   }
 }
@@ -42,7 +43,7 @@ run "region_of_the_zone_needs_no_association" {
   }
 
   assert {
-    condition     = length(aws_route53_zone_association.this) == 0 && aws_route53_record.this.failover_routing_policy[0].type == "PRIMARY"
+    condition     = length(aws_route53_zone_association.this) == 0 && aws_route53_record.this[0].failover_routing_policy[0].type == "PRIMARY"
     error_message = "Without a private zone, only the record is made."
   }
 }
@@ -98,5 +99,36 @@ run "refuses_a_wrong_name" {
 
   variables {
     name = "causeway test"
+  }
+}
+
+run "a_name_stays_with_the_region" {
+  command = plan
+
+  assert {
+    condition     = one(aws_route53_record.region).name == "api-eu-central-1.example.com" && length(one(aws_route53_record.region).failover_routing_policy) == 0
+    error_message = "the regional name points at its own region only"
+  }
+}
+
+run "refuses_a_regional_name_that_is_not_a_full_name" {
+  command         = plan
+  expect_failures = [var.regional_name]
+
+  variables {
+    regional_name = "api-eu-central-1"
+  }
+}
+
+run "without_an_api_only_the_vpc_is_added" {
+  command = plan
+
+  variables {
+    api = null
+  }
+
+  assert {
+    condition     = length(aws_route53_zone_association.this) == 1 && length(aws_route53_record.this) == 0 && length(aws_route53_record.region) == 0 && length(aws_route53_health_check.this) == 0
+    error_message = "the nodes see the private zone, and nothing is checked"
   }
 }

@@ -115,3 +115,25 @@ run "refuses_a_wrong_name" {
     name = "causeway_test"
   }
 }
+
+run "has_an_alias_of_its_own" {
+  command = plan
+
+  variables {
+    alias = "causeway-test-secrets"
+  }
+
+  assert {
+    condition     = aws_kms_alias.this.name == "alias/causeway-test-secrets"
+    error_message = "a second key of a region has another alias"
+  }
+}
+
+run "refuses_an_alias_with_a_slash" {
+  command         = plan
+  expect_failures = [var.alias]
+
+  variables {
+    alias = "alias/causeway"
+  }
+}
