@@ -53,6 +53,15 @@ variable "backup_buckets" {
 }
 
 variable "dns" {
-  description = "The private zone, and the record in it that follows the primary."
-  type        = object({ zone_id = string, writer = string })
+  description = "The private zone and the record in it that follows the primary; and the API's record, its zone, and where it points in each region."
+  type = object({
+    zone_id = string
+    writer  = string
+    api     = optional(object({ name = string, zone_id = string, targets = map(string) }))
+  })
+
+  validation {
+    condition     = var.dns.api == null || try(toset(keys(var.dns.api.targets)) == toset([for node in var.nodes : node.region]), false)
+    error_message = "dns.api.targets has not one name for each region that has a node: add the missing region, or leave dns.api out."
+  }
 }

@@ -15,7 +15,15 @@ variables {
   }
   lease          = { bucket = "causeway-lease", region = "eu-north-1" }
   backup_buckets = [{ name = "causeway-backup-eu-west-1", region = "eu-west-1" }, { name = "causeway-backup-eu-central-1", region = "eu-central-1" }]
-  dns            = { zone_id = "Z0123456789ABCDEFGHIJ", writer = "db-writer.causeway.internal" }
+  dns = {
+    zone_id = "Z0123456789ABCDEFGHIJ"
+    writer  = "db-writer.causeway.internal"
+    api = {
+      name    = "api.example.com"
+      zone_id = "Z0123456789PUBLIC000"
+      targets = { eu-west-1 = "api-eu-west-1.example.com", eu-central-1 = "api-eu-central-1.example.com" }
+    }
+  }
 }
 
 # infra-tests parses these files as TOML, and compares their keys with docs/examples.
@@ -60,4 +68,28 @@ run "no_bucket" {
     backup_buckets = []
   }
   expect_failures = [var.backup_buckets]
+}
+
+run "without_an_api" {
+  command = plan
+  variables {
+    dns = { zone_id = "Z0123456789ABCDEFGHIJ", writer = "db-writer.causeway.internal" }
+  }
+
+  assert {
+    condition     = !strcontains(output.files.failover-ctl.value, "[dns.api]")
+    error_message = "no record of an API is moved"
+  }
+}
+
+run "api_in_one_region_only" {
+  command = plan
+  variables {
+    dns = {
+      zone_id = "Z0123456789ABCDEFGHIJ"
+      writer  = "db-writer.causeway.internal"
+      api     = { name = "api.example.com", zone_id = "Z0123456789PUBLIC000", targets = { eu-west-1 = "api-eu-west-1.example.com" } }
+    }
+  }
+  expect_failures = [var.dns]
 }
