@@ -106,7 +106,7 @@ def messages(tree, directory, env, *arguments):
         except ValueError:
             told.append({"@level": "error", "@message": line})
     summary = next((it["test_summary"] for it in told if it.get("type") == "test_summary"), {})
-    if result.returncode or summary.get("status") != "pass":
+    if result.returncode or summary.get("status") != "pass" or not summary["passed"]:
         raise Failed("\n".join(explain(it) for it in told if it.get("@level") == "error") or "no test ran")
     return told, summary["passed"]
 
@@ -121,7 +121,7 @@ def explain(message):
 
 
 def test(tree, directory, env):
-    """The runs in tests/; a module without one is not tested."""
+    """The runs in tests/."""
     return messages(tree, directory, env)[1]
 
 

@@ -1,0 +1,77 @@
+# What infra-primary says of itself, and what this root says: parameters in the third region, so that
+# neither needs the other's region or state.
+
+data "aws_ssm_parameters_by_path" "primary" {
+  provider = aws.lease
+  path     = "/${local.name}/primary"
+
+  lifecycle {
+    postcondition {
+      condition     = contains(self.names, "/${local.name}/primary/facts")
+      error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/facts in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
+    }
+  }
+}
+
+locals {
+  primary = jsondecode(zipmap(data.aws_ssm_parameters_by_path.primary.names, nonsensitive(data.aws_ssm_parameters_by_path.primary.values))["/${local.name}/primary/facts"])
+
+  nodes = merge({ for name, node in module.postgres.nodes : name => merge(node, { region = local.region }) }, local.primary.nodes)
+}
+
+module "facts" {
+  source    = "../infra-modules/parameters"
+  providers = { aws = aws.lease }
+
+  path = "/${local.name}/dr"
+  values = {
+    facts = {
+      description = "What infra-primary has to know of the DR region"
+      value = jsonencode({
+        data_cidrs    = module.network.data_cidrs
+        nodes         = { for name, node in local.nodes : name => node if node.region == local.region }
+        node_role_arn = module.postgres.role_arn
+        backup        = local.backup
+        replication   = [module.replication_from_primary.rule]
+        api_target    = local.has_load_balancer ? local.regional_name : null
+      })
+    }
+    deploy = {
+      description = "What a deployment of the API has to know of the DR region"
+      value = jsonencode({
+        region           = local.region
+        cluster          = one(module.api_ecs[*].cluster_name)
+        service          = one(module.api_ecs[*].service_name)
+        migration        = null
+        image_repository = local.image_repository
+        url              = local.has_load_balancer ? "https://${local.regional_name}" : null
+      })
+    }
+  }
+}
+
+module "settings" {
+  source = "../infra-modules/settings"
+
+  cluster        = local.primary.cluster
+  primary_region = var.regions.primary
+  nodes          = local.nodes
+  lease          = { bucket = local.primary.lease.bucket, region = local.primary.lease.region }
+  backup_buckets = [{ name = module.backup_storage.bucket, region = local.region }, { name = local.primary.backup.bucket, region = var.regions.primary }]
+  dns = {
+    zone_id = local.primary.private_zone.id
+    writer  = local.primary.names.writer
+    api = local.has_load_balancer && local.primary.api_target != null ? {
+      name    = local.primary.names.api
+      zone_id = local.primary.public_zone.id
+      targets = { (local.region) = local.regional_name, (var.regions.primary) = local.primary.api_target }
+    } : null
+  }
+}
+
+module "parameters" {
+  source = "../infra-modules/parameters"
+
+  path   = "/${local.name}"
+  values = module.settings.files
+}

@@ -1,0 +1,24 @@
+output "parameters" {
+  description = "What Ansible, failover-ctl and backup-agent read in this region, for `aws ssm get-parameter --name`."
+  value       = module.parameters.names
+}
+
+output "nodes" {
+  description = "The database nodes of this region: instance, address and volumes."
+  value       = module.postgres.nodes
+}
+
+output "api_url" {
+  description = "Where the API of this region answers, whichever region is primary; null without one."
+  value       = local.has_load_balancer ? "https://${local.regional_name}" : null
+}
+
+output "certificate_arn" {
+  description = "The certificate of the API, for the chart's Ingress; null without an API."
+  value       = one(module.certificate[*].arn)
+}
+
+output "chart_values" {
+  description = "Values for charts/api on EKS: `terraform output -json chart_values`; null on another platform."
+  value       = one(module.api_eks[*].chart_values)
+}

@@ -1,0 +1,65 @@
+# Run by infra-tests with each file of examples/, on providers that ask no account: tags, regions and
+# policies are those of the real plan. Overridden is what only an account can answer.
+
+override_data {
+  target = data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.kms.data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.network.data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.postgres.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.api_ecs.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.observability.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.postgres.data.aws_ec2_instance_type.node
+  values = { supported_architectures = ["arm64"] }
+}
+override_data {
+  target = module.postgres.data.aws_ssm_parameter.debian
+  values = { insecure_value = "ami-0123456789abcdef0" }
+}
+# What infra-primary says of itself.
+override_data {
+  target = data.aws_ssm_parameters_by_path.primary
+  values = {
+    names = ["/causeway-staging/primary/facts", "/causeway-production/primary/facts"]
+    values = [
+      "{\"vpc_id\":\"vpc-0a1b2c3d4e5f60001\",\"cidr\":\"10.1.0.0/16\",\"route_table_ids\":{\"public\":\"rtb-0a1b2c3d4e5f60001\",\"data\":\"rtb-0a1b2c3d4e5f60002\"},\"data_cidrs\":[\"10.1.128.0/20\",\"10.1.144.0/20\",\"10.1.160.0/20\"],\"nodes\":{\"eu-west-1a-1\":{\"region\":\"eu-west-1\",\"zone\":\"eu-west-1a\",\"address\":\"eu-west-1a-1.causeway.internal\",\"private_ip\":\"10.1.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60001\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60001\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60002\"}},\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-primary\",\"cluster\":\"main\",\"lease\":{\"bucket\":\"causeway-lease\",\"arn\":\"arn:aws:s3:::causeway-lease\",\"region\":\"eu-north-1\"},\"backup\":{\"bucket\":\"causeway-primary\",\"arn\":\"arn:aws:s3:::causeway-primary\",\"kms_key_arn\":\"arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"secret_arns\":{\"api-owner\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-owner-AbCdEf\",\"api-service\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-service-AbCdEf\",\"monitoring\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/monitoring-AbCdEf\",\"orders-key\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/orders-key-AbCdEf\",\"replicator\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/replicator-AbCdEf\",\"rewinder\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/rewinder-AbCdEf\"},\"private_zone\":{\"id\":\"Z0123456789PRIVATE00\",\"name\":\"causeway.internal\"},\"public_zone\":{\"id\":\"Z0123456789PUBLIC000\",\"name\":\"staging.example.com\"},\"names\":{\"writer\":\"db-writer.causeway.internal\",\"reader\":\"db-reader.causeway.internal\",\"api\":\"api.staging.example.com\",\"api_auto\":\"api-auto.staging.example.com\"},\"api_target\":\"api-eu-west-1.staging.example.com\"}",
+      "{\"vpc_id\":\"vpc-0a1b2c3d4e5f60001\",\"cidr\":\"10.1.0.0/16\",\"route_table_ids\":{\"public\":\"rtb-0a1b2c3d4e5f60001\",\"data\":\"rtb-0a1b2c3d4e5f60002\"},\"data_cidrs\":[\"10.1.128.0/20\",\"10.1.144.0/20\",\"10.1.160.0/20\"],\"nodes\":{\"eu-west-1a-1\":{\"region\":\"eu-west-1\",\"zone\":\"eu-west-1a\",\"address\":\"eu-west-1a-1.causeway.internal\",\"private_ip\":\"10.1.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60001\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60001\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60002\"}},\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-primary\",\"cluster\":\"main\",\"lease\":{\"bucket\":\"causeway-lease\",\"arn\":\"arn:aws:s3:::causeway-lease\",\"region\":\"eu-north-1\"},\"backup\":{\"bucket\":\"causeway-primary\",\"arn\":\"arn:aws:s3:::causeway-primary\",\"kms_key_arn\":\"arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"secret_arns\":{\"api-owner\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-owner-AbCdEf\",\"api-service\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-service-AbCdEf\",\"monitoring\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/monitoring-AbCdEf\",\"orders-key\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/orders-key-AbCdEf\",\"replicator\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/replicator-AbCdEf\",\"rewinder\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/rewinder-AbCdEf\"},\"private_zone\":{\"id\":\"Z0123456789PRIVATE00\",\"name\":\"causeway.internal\"},\"public_zone\":{\"id\":\"Z0123456789PUBLIC000\",\"name\":\"example.com\"},\"names\":{\"writer\":\"db-writer.causeway.internal\",\"reader\":\"db-reader.causeway.internal\",\"api\":\"api.example.com\",\"api_auto\":\"api-auto.example.com\"},\"api_target\":\"api-eu-west-1.example.com\"}",
+    ]
+  }
+}
+
+run "planned" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(output.nodes)) == toset(keys(var.database.nodes))
+    error_message = "each node is handed over"
+  }
+
+  assert {
+    condition     = toset(keys(output.parameters)) == toset(["backup-agent", "failover-ctl", "inventory"])
+    error_message = "what Ansible and failover-ctl read is stored"
+  }
+
+  assert {
+    condition     = startswith(output.api_url, "https://api-eu-central-1.")
+    error_message = "the API has the name of its region"
+  }
+}

@@ -1,0 +1,199 @@
+# What is refused at plan, each with a sentence that says what to change.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+mock_provider "aws" {
+  alias  = "primary"
+  source = "./tests/mocks"
+
+  mock_data "aws_region" {
+    defaults = { region = "eu-west-1" }
+  }
+}
+mock_provider "aws" {
+  alias  = "lease"
+  source = "./tests/mocks"
+
+  mock_data "aws_region" {
+    defaults = { region = "eu-north-1" }
+  }
+}
+
+variables {
+  environment = "test"
+  owner       = "platform-team"
+  cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
+  network     = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
+  database = {
+    nodes         = { eu-central-1a-1 = { zone = "eu-central-1a" } }
+    instance_type = "t4g.medium"
+    data_volume   = { size_gib = 20 }
+    wal_volume    = { size_gib = 10 }
+  }
+  alarms       = { emails = ["platform-team@example.com"] }
+  api_platform = "none"
+}
+
+run "overlapping_cidrs" {
+  command = plan
+  variables {
+    cidrs = { primary = "10.1.0.0/16", dr = "10.1.128.0/20" }
+  }
+  expect_failures = [var.cidrs]
+}
+
+run "cidr_with_host_bits" {
+  command = plan
+  variables {
+    cidrs = { primary = "10.1.0.1/16", dr = "10.2.0.0/16" }
+  }
+  expect_failures = [var.cidrs]
+}
+
+run "dr_region_equal_to_the_primary" {
+  command = plan
+  variables {
+    regions = { dr = "eu-west-1" }
+  }
+  expect_failures = [var.regions]
+}
+
+run "lease_in_the_primary_region" {
+  command = plan
+  variables {
+    regions = { lease = "eu-west-1" }
+  }
+  expect_failures = [var.regions]
+}
+
+run "lease_in_the_dr_region" {
+  command = plan
+  variables {
+    regions = { lease = "eu-central-1" }
+  }
+  expect_failures = [var.regions]
+}
+
+run "one_zone" {
+  command = plan
+  variables {
+    network = { zones = ["eu-central-1a"] }
+  }
+  expect_failures = [var.network]
+}
+
+run "zone_of_another_region" {
+  command = plan
+  variables {
+    network = { zones = ["eu-central-1a", "eu-central-1b", "eu-west-1a"] }
+  }
+  expect_failures = [var.network]
+}
+
+run "nothing_to_promote" {
+  command = plan
+  variables {
+    database = {
+      nodes         = {}
+      instance_type = "t4g.medium"
+      data_volume   = { size_gib = 20 }
+      wal_volume    = { size_gib = 10 }
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "node_that_is_not_called_by_its_zone" {
+  command = plan
+  variables {
+    database = {
+      nodes         = { pg-1 = { zone = "eu-central-1a" } }
+      instance_type = "t4g.medium"
+      data_volume   = { size_gib = 20 }
+      wal_volume    = { size_gib = 10 }
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "retention_shorter_than_the_interval" {
+  command = plan
+  variables {
+    backup = { interval_hours = 48, retention_days = 1, object_lock = { days = 1 } }
+  }
+  expect_failures = [var.backup]
+}
+
+run "administration_from_anywhere" {
+  command = plan
+  variables {
+    monitoring_cidrs = ["0.0.0.0/0"]
+  }
+  expect_failures = [var.monitoring_cidrs]
+}
+
+run "administration_from_a_public_address" {
+  command = plan
+  variables {
+    monitoring_cidrs = ["203.0.113.0/24"]
+  }
+  expect_failures = [var.monitoring_cidrs]
+}
+
+run "name_too_long" {
+  command = plan
+  variables {
+    environment = "an-environment-of-a-long-name"
+  }
+  expect_failures = [var.environment]
+}
+
+run "nobody_to_ask" {
+  command = plan
+  variables {
+    owner = ""
+  }
+  expect_failures = [var.owner]
+}
+
+run "unknown_platform" {
+  command = plan
+  variables {
+    api_platform = "lambda"
+  }
+  expect_failures = [var.api_platform]
+}
+
+run "ecs_without_an_image" {
+  command = plan
+  variables {
+    api_platform = "ecs"
+  }
+  expect_failures = [var.api_platform]
+}
+
+run "eks_without_a_version" {
+  command = plan
+  variables {
+    api_platform = "eks"
+  }
+  expect_failures = [var.api_platform]
+}
+
+run "cache_without_an_api" {
+  command = plan
+  variables {
+    cache = {}
+  }
+  expect_failures = [var.cache]
+}
+
+run "primary_not_applied" {
+  command = plan
+  override_data {
+    target = data.aws_ssm_parameters_by_path.primary
+    values = { names = [], values = [] }
+  }
+  expect_failures = [data.aws_ssm_parameters_by_path.primary]
+}

@@ -1,0 +1,15 @@
+terraform {
+  required_version = ">= 1.11"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 6.0"
+    }
+  }
+
+  # The rest comes from infra-bootstrap: -backend-config with bucket, key, region and kms_key_id.
+  backend "s3" {
+    use_lockfile = true
+    encrypt      = true
+  }
+}

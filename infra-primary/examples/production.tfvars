@@ -1,0 +1,33 @@
+# A zone can be lost without notice: NAT and endpoints in each, a cache with a replica, a WAF, blue/green.
+environment = "production"
+owner       = "platform-team"
+
+cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], flow_log_retention_days = 90 }
+
+database = {
+  nodes = {
+    eu-west-1a-1 = { zone = "eu-west-1a" }
+    eu-west-1b-1 = { zone = "eu-west-1b" }
+  }
+  instance_type = "m7g.xlarge"
+  data_volume   = { size_gib = 500, iops = 12000, throughput = 500 }
+  wal_volume    = { size_gib = 100, throughput = 250 }
+}
+monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
+
+backup = { retention_days = 35 }
+dns    = { public_zone = "example.com" }
+alarms = { emails = ["oncall@example.com"], monthly_usd = 4000 }
+
+api = {
+  image      = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"
+  cpu        = 1024
+  memory     = 2048
+  tasks      = { min = 3, max = 12, desired = 3 }
+  deployment = "blue-green"
+}
+cache              = { node_type = "cache.m7g.large" }
+log_retention_days = 90
+
+permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

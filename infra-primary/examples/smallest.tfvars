@@ -1,0 +1,32 @@
+# The least that still fails over by itself: one NAT gateway, endpoints in one zone, no cache, no WAF.
+environment = "staging"
+owner       = "platform-team"
+
+cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one", endpoints = "one", flow_log_retention_days = 7 }
+
+database = {
+  nodes = {
+    eu-west-1a-1 = { zone = "eu-west-1a" }
+    eu-west-1b-1 = { zone = "eu-west-1b" }
+  }
+  instance_type = "t4g.medium"
+  data_volume   = { size_gib = 20 }
+  wal_volume    = { size_gib = 10 }
+}
+
+backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
+dns    = { public_zone = "staging.example.com" }
+alarms = { emails = ["platform-team@example.com"], monthly_usd = 900 }
+
+api = {
+  image               = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"
+  cpu                 = 256
+  memory              = 512
+  tasks               = { min = 2, max = 4, desired = 2 }
+  waf                 = false
+  deletion_protection = false
+}
+log_retention_days = 7
+
+permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

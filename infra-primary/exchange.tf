@@ -1,0 +1,89 @@
+# What this root says of itself, and what infra-dr says: parameters in the third region, so that neither
+# needs the other's region or state. The DR region is not known until infra-dr has been applied.
+
+data "aws_ssm_parameters_by_path" "dr" {
+  provider = aws.lease
+  path     = "/${local.name}/dr"
+}
+
+locals {
+  dr_parameters = zipmap(data.aws_ssm_parameters_by_path.dr.names, nonsensitive(data.aws_ssm_parameters_by_path.dr.values))
+  dr = merge(
+    { data_cidrs = [], node_role_arn = null, nodes = {}, backup = null, replication = [], api_target = null },
+    jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/facts", "{}")),
+  )
+
+  nodes = merge({ for name, node in module.postgres.nodes : name => merge(node, { region = local.region }) }, local.dr.nodes)
+}
+
+check "dr" {
+  assert {
+    condition     = contains(keys(local.dr_parameters), "/${local.name}/dr/facts")
+    error_message = "infra-dr has not been applied yet: this region does not know its nodes and its bucket. Apply infra-dr, and then this root once more."
+  }
+}
+
+module "facts" {
+  source    = "../infra-modules/parameters"
+  providers = { aws = aws.lease }
+
+  path = "/${local.name}/primary"
+  values = {
+    facts = {
+      description = "What infra-dr has to know of the primary region"
+      value = jsonencode({
+        vpc_id          = module.network.vpc_id
+        cidr            = module.network.cidr
+        route_table_ids = module.network.route_table_ids
+        data_cidrs      = module.network.data_cidrs
+        nodes           = { for name, node in local.nodes : name => node if node.region == local.region }
+        node_role_arn   = module.postgres.role_arn
+        cluster         = var.database.cluster
+        lease           = { bucket = module.lease_storage.bucket, arn = module.lease_storage.arn, region = module.lease_storage.region }
+        backup          = { bucket = module.backup_storage.bucket, arn = module.backup_storage.arn, kms_key_arn = module.kms.arn }
+        secret_arns     = module.secrets.replica_arns
+        private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
+        public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
+        names           = module.dns.names
+        api_target      = local.has_load_balancer ? local.regional_name : null
+      })
+    }
+    deploy = {
+      description = "What a deployment of the API has to know of the primary region"
+      value = jsonencode({
+        region           = local.region
+        cluster          = one(module.api_ecs[*].cluster_name)
+        service          = one(module.api_ecs[*].service_name)
+        migration        = one(module.api_ecs[*].migration_family)
+        image_repository = local.image_repository
+        url              = local.has_load_balancer ? "https://${module.dns.names.api}" : null
+      })
+    }
+  }
+}
+
+module "settings" {
+  source = "../infra-modules/settings"
+
+  cluster        = var.database.cluster
+  primary_region = var.regions.primary
+  nodes          = local.nodes
+  lease          = { bucket = module.lease_storage.bucket, region = module.lease_storage.region }
+  backup_buckets = concat([{ name = module.backup_storage.bucket, region = local.region }], [for it in local.dr.backup[*] : { name = it.bucket, region = var.regions.dr }])
+  dns = {
+    zone_id = module.dns.private_zone_id
+    writer  = module.dns.names.writer
+    api = local.has_load_balancer && local.dr.api_target != null ? {
+      name    = module.dns.names.api
+      zone_id = module.dns.public_zone_id
+      targets = { (local.region) = local.regional_name, (var.regions.dr) = local.dr.api_target }
+    } : null
+  }
+}
+
+module "parameters" {
+  source = "../infra-modules/parameters"
+
+  path   = "/${local.name}"
+  values = module.settings.files
+}

@@ -1,0 +1,240 @@
+data "aws_caller_identity" "this" {}
+
+locals {
+  node_role_arns = concat([module.postgres.role_arn], local.dr.node_role_arn[*])
+
+  # What the API needs of the database, of both regions: it looks for the primary by itself.
+  database = {
+    hosts               = [for node in local.nodes : node.address]
+    cidrs               = concat(module.network.data_cidrs, local.dr.data_cidrs)
+    name                = var.database.name
+    user                = "api_service"
+    password_secret_arn = module.secrets.arns["api-service"]
+    ca_certificate_pem  = var.database.ca_certificate_pem
+  }
+  migration        = { user = "api_owner", password_secret_arn = module.secrets.arns["api-owner"] }
+  image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
+
+  # Either platform's, by a label.
+  api_security_group_ids = merge(
+    var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
+    var.api_platform == "eks" ? { eks = module.api_eks[0].security_group_id } : {},
+  )
+  has_load_balancer = var.api_platform == "ecs" || var.api_platform == "eks" && try(var.eks.load_balancer, null) != null
+  load_balancer = var.api_platform == "ecs" ? {
+    dns_name = module.api_ecs[0].load_balancer.dns_name
+    zone_id  = module.api_ecs[0].load_balancer.zone_id
+  } : try(var.eks.load_balancer, null)
+
+  redis = var.cache == null ? null : {
+    host              = module.cache[0].host
+    port              = module.cache[0].port
+    auth_secret_arn   = module.cache[0].auth_secret_arn
+    security_group_id = module.cache[0].security_group_id
+    cidrs             = module.network.data_cidrs
+  }
+  regional_name = "api-${local.region}.${var.dns.public_zone}"
+}
+
+module "kms" {
+  source = "../infra-modules/kms"
+
+  name        = local.name
+  description = "Volumes, backups, secrets and logs in ${local.region}"
+  services    = concat(["logs", "cloudwatch", "events", "budgets"], var.api_platform == "eks" ? ["autoscaling"] : [])
+}
+
+module "network" {
+  source = "../infra-modules/network"
+
+  name                    = local.name
+  cidr                    = var.cidrs.primary
+  zones                   = var.network.zones
+  nat                     = var.network.nat
+  endpoints               = var.network.endpoints
+  flow_log_retention_days = var.network.flow_log_retention_days
+  kms_key_arn             = module.kms.arn
+  permissions_boundary    = var.permissions_boundary
+  remote_services = {
+    lease  = { service_name = "com.amazonaws.${var.regions.lease}.s3", region = var.regions.lease }
+    backup = { service_name = "com.amazonaws.${var.regions.dr}.s3", region = var.regions.dr }
+    dns    = { service_name = "com.amazonaws.route53", region = "us-east-1" }
+  }
+}
+
+module "secrets" {
+  source = "../infra-modules/secrets"
+
+  name        = local.name
+  kms_key_arn = module.kms.arn
+  replica     = { region = var.regions.dr, kms_key_arn = module.kms_replica.arn }
+  generation  = var.secrets_generation
+  secrets = {
+    api-owner   = { description = "Password of the role api_owner, which changes the schema" }
+    api-service = { description = "Password of the role api_service, which the API uses" }
+    monitoring  = { description = "Password of the role monitoring, which the exporter uses" }
+    orders-key  = { description = "Key by which failover-ctl signs its orders to agents", kind = "key", length = 64 }
+    replicator  = { description = "Password of the role replicator, by which standbys follow" }
+    rewinder    = { description = "Password of the role rewinder, by which pg_rewind reads" }
+  }
+}
+
+module "kms_replica" {
+  source    = "../infra-modules/kms"
+  providers = { aws = aws.dr }
+
+  name        = local.name
+  alias       = "${local.name}-secrets"
+  description = "Copies of the secrets of ${local.region}"
+  services    = []
+}
+
+module "backup_storage" {
+  source = "../infra-modules/backup-storage"
+
+  name                  = local.name
+  bucket                = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
+  kms_key_arn           = module.kms.arn
+  backup_interval_hours = var.backup.interval_hours
+  retention_days        = var.backup.retention_days
+  object_lock           = var.backup.object_lock
+  noncurrent_days       = var.backup.noncurrent_days
+  writer_role_arns      = local.node_role_arns
+  reader_role_arns      = var.backup.reader_role_arns
+}
+
+module "lease_storage" {
+  source    = "../infra-modules/lease-storage"
+  providers = { aws = aws.lease }
+
+  name               = local.name
+  bucket             = "${local.name}-lease-${data.aws_caller_identity.this.account_id}"
+  cluster            = var.database.cluster
+  database_regions   = [var.regions.primary, var.regions.dr]
+  node_role_arns     = local.node_role_arns
+  operator_role_arns = var.operator_role_arns
+}
+
+module "postgres" {
+  source = "../infra-modules/postgres"
+
+  name                   = local.name
+  cluster                = var.database.cluster
+  vpc_id                 = module.network.vpc_id
+  subnet_ids             = module.network.subnet_ids.data
+  nodes                  = var.database.nodes
+  automatic_failover     = var.database.automatic_failover
+  instance_type          = var.database.instance_type
+  ami_id                 = var.database.ami_id
+  data_volume            = var.database.data_volume
+  wal_volume             = var.database.wal_volume
+  kms_key_arn            = module.kms.arn
+  api_security_group_ids = local.api_security_group_ids
+  peer_cidrs             = local.dr.data_cidrs
+  monitoring_cidrs       = var.monitoring_cidrs
+  private_zone_id        = module.dns.private_zone_id
+  private_zone_name      = var.dns.private_zone
+  lease                  = { bucket_arn = module.lease_storage.arn }
+  backup                 = { bucket_arns = concat([module.backup_storage.arn], local.dr.backup[*].arn), kms_key_arns = concat([module.kms.arn], local.dr.backup[*].kms_key_arn) }
+  secret_arns            = values(module.secrets.arns)
+  dns                    = { zone_id = module.dns.private_zone_id, record_names = [module.dns.names.writer] }
+  api_dns                = local.has_load_balancer ? { zone_id = module.dns.public_zone_id, record_names = [module.dns.names.api] } : null
+  alarm_topic_arn        = module.observability.topic_arn
+  permissions_boundary   = var.permissions_boundary
+}
+
+module "dns" {
+  source = "../infra-modules/dns"
+
+  name               = local.name
+  public_zone_name   = var.dns.public_zone
+  create_public_zone = var.dns.create_public_zone
+  private_zone_name  = var.dns.private_zone
+  vpc_ids            = { primary = { id = module.network.vpc_id, region = local.region } }
+  writer             = { address = "${keys(var.database.nodes)[0]}.${var.dns.private_zone}" }
+  readers            = [for name, node in module.postgres.nodes : node.private_ip if name != keys(var.database.nodes)[0]]
+  api                = local.has_load_balancer ? { primary = local.load_balancer } : {}
+}
+
+module "certificate" {
+  source = "../infra-modules/certificate"
+  count  = var.api_platform == "none" ? 0 : 1
+
+  name         = local.name
+  zone_id      = module.dns.public_zone_id
+  domain_names = [module.dns.names.api, module.dns.names.api_auto, local.regional_name]
+}
+
+module "api_ecs" {
+  source = "../infra-modules/api-ecs"
+  count  = var.api_platform == "ecs" ? 1 : 0
+
+  name                 = local.name
+  vpc_id               = module.network.vpc_id
+  public_subnet_ids    = values(module.network.subnet_ids.public)
+  private_subnet_ids   = values(module.network.subnet_ids.private)
+  image                = var.api.image
+  architecture         = var.api.architecture
+  cpu                  = var.api.cpu
+  memory               = var.api.memory
+  tasks                = var.api.tasks
+  deployment           = var.api.deployment
+  waf                  = var.api.waf
+  settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
+  certificate_arn      = module.certificate[0].arn
+  database             = local.database
+  migration            = local.migration
+  redis                = local.redis
+  kms_key_arn          = module.kms.arn
+  log_retention_days   = var.log_retention_days
+  alarm_topic_arn      = module.observability.topic_arn
+  deletion_protection  = var.api.deletion_protection
+  permissions_boundary = var.permissions_boundary
+}
+
+module "api_eks" {
+  source = "../infra-modules/api-eks"
+  count  = var.api_platform == "eks" ? 1 : 0
+
+  name                 = local.name
+  private_subnet_ids   = values(module.network.subnet_ids.private)
+  kubernetes_version   = var.eks.kubernetes_version
+  node                 = var.eks.node
+  admin_role_arns      = var.eks.admin_role_arns
+  public_access_cidrs  = var.eks.public_access_cidrs
+  image_repository     = local.image_repository
+  database             = local.database
+  migration            = local.migration
+  redis                = local.redis
+  secret_arns          = concat([local.database.password_secret_arn, local.migration.password_secret_arn], local.redis[*].auth_secret_arn)
+  kms_key_arn          = module.kms.arn
+  log_retention_days   = var.log_retention_days
+  deletion_protection  = var.eks.deletion_protection
+  permissions_boundary = var.permissions_boundary
+}
+
+module "cache" {
+  source = "../infra-modules/cache"
+  count  = var.cache == null ? 0 : 1
+
+  name                      = local.name
+  vpc_id                    = module.network.vpc_id
+  subnet_ids                = values(module.network.subnet_ids.data)
+  client_security_group_ids = local.api_security_group_ids
+  node_type                 = var.cache.node_type
+  replicas                  = var.cache.replicas
+  engine_version            = var.cache.engine_version
+  kms_key_arn               = module.kms.arn
+}
+
+module "observability" {
+  source = "../infra-modules/observability"
+
+  name           = local.name
+  alarm_emails   = var.alarms.emails
+  budget         = var.alarms.monthly_usd == null ? null : { monthly_usd = var.alarms.monthly_usd, emails = var.alarms.emails }
+  instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
+  replication    = local.dr.replication
+  load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
+  kms_key_arn    = module.kms.arn
+}

@@ -1,0 +1,29 @@
+output "parameters" {
+  description = "What Ansible, failover-ctl and backup-agent read in this region, for `aws ssm get-parameter --name`."
+  value       = module.parameters.names
+}
+
+output "nodes" {
+  description = "The database nodes of this region: instance, address and volumes."
+  value       = module.postgres.nodes
+}
+
+output "name_servers" {
+  description = "What the registrar is told, if the public zone was made here."
+  value       = module.dns.public_name_servers
+}
+
+output "api_url" {
+  description = "Where the API answers, and follows the primary; null without one."
+  value       = local.has_load_balancer ? "https://${module.dns.names.api}" : null
+}
+
+output "certificate_arn" {
+  description = "The certificate of the API, for the chart's Ingress; null without an API."
+  value       = one(module.certificate[*].arn)
+}
+
+output "chart_values" {
+  description = "Values for charts/api on EKS: `terraform output -json chart_values`; null on another platform."
+  value       = one(module.api_eks[*].chart_values)
+}

@@ -1,0 +1,73 @@
+# Run by infra-tests with each file of examples/, on providers that ask no account: tags, regions and
+# policies are those of the real plan. Overridden is what only an account can answer.
+
+override_data {
+  target = data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.kms.data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.kms_replica.data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.network.data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.postgres.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.api_ecs.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.observability.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.postgres.data.aws_ec2_instance_type.node
+  values = { supported_architectures = ["arm64"] }
+}
+override_data {
+  target = module.postgres.data.aws_ssm_parameter.debian
+  values = { insecure_value = "ami-0123456789abcdef0" }
+}
+override_data {
+  target = module.dns.data.aws_route53_zone.public
+  values = { zone_id = "Z0123456789PUBLIC000" }
+}
+# What infra-dr says of itself.
+override_data {
+  target = data.aws_ssm_parameters_by_path.dr
+  values = {
+    names = ["/causeway-staging/dr/facts", "/causeway-production/dr/facts"]
+    values = [
+      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-dr\",\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
+      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-dr\",\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
+    ]
+  }
+}
+
+run "planned" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(output.nodes)) == toset(keys(var.database.nodes))
+    error_message = "each node is handed over"
+  }
+
+  assert {
+    condition     = toset(keys(output.parameters)) == toset(["backup-agent", "failover-ctl", "inventory"])
+    error_message = "what Ansible and failover-ctl read is stored"
+  }
+
+  assert {
+    condition     = output.api_url == "https://api.${var.dns.public_zone}"
+    error_message = "the API has its name"
+  }
+}

@@ -1,0 +1,246 @@
+variable "project" {
+  description = "The first part of every name, and the tag `project`."
+  type        = string
+  default     = "causeway"
+}
+
+variable "environment" {
+  description = "The second part of every name, and the tag `environment`."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]*[a-z0-9]$", "${var.project}-${var.environment}")) && length("${var.project}-${var.environment}") <= 24
+    error_message = "`${var.project}-${var.environment}` begins every name: write project and environment in lower case letters, digits and hyphens, at most 24 together."
+  }
+}
+
+variable "owner" {
+  description = "Whom to ask: the tag `owner`."
+  type        = string
+
+  validation {
+    condition     = trimspace(var.owner) != ""
+    error_message = "owner is empty: name the team that answers for this environment."
+  }
+}
+
+variable "regions" {
+  description = "Where the primary is, where the DR node is, and where neither is: there lies the lease."
+  type = object({
+    primary = optional(string, "eu-west-1")
+    dr      = optional(string, "eu-central-1")
+    lease   = optional(string, "eu-north-1")
+  })
+  default = {}
+
+  validation {
+    condition     = var.regions.dr != var.regions.primary
+    error_message = "The DR region is the primary region, ${var.regions.primary}: nothing would be left when it is lost. Choose another for regions.dr."
+  }
+
+  validation {
+    condition     = !contains([var.regions.primary, var.regions.dr], var.regions.lease)
+    error_message = "The lease bucket would be in ${var.regions.lease}, a region that has a database: its loss would take the right to write with it. Choose a third region for regions.lease."
+  }
+}
+
+variable "cidrs" {
+  description = "The addresses of both regions' networks, the same in both roots."
+  type        = object({ primary = string, dr = string })
+
+  # Two networks overlap if they are the same at the shorter of their prefixes.
+  validation {
+    condition = try(
+      length(distinct([
+        for cidr in values(var.cidrs) : cidrhost("${split("/", cidr)[0]}/${min([for it in values(var.cidrs) : tonumber(split("/", it)[1])]...)}", 0)
+      ])) == 2, true
+    )
+    error_message = "The networks of the regions overlap: ${var.cidrs.primary} and ${var.cidrs.dr} have addresses in common, so neither could route to the other. Give one of them another network."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in values(var.cidrs) : try(cidrhost(cidr, 0) == split("/", cidr)[0], false)])
+    error_message = "cidrs must be two IPv4 networks without host bits, such as 10.1.0.0/16 and 10.2.0.0/16."
+  }
+}
+
+variable "network" {
+  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) by zone; how long flow logs are kept."
+  type = object({
+    zones                   = list(string)
+    nat                     = optional(string, "per-zone")
+    endpoints               = optional(string, "per-zone")
+    flow_log_retention_days = optional(number, 30)
+  })
+
+  validation {
+    condition     = length(distinct(var.network.zones)) == 3
+    error_message = "network.zones names ${length(distinct(var.network.zones))} zones: name three, so that the loss of one leaves two."
+  }
+
+  validation {
+    condition     = alltrue([for zone in var.network.zones : startswith(zone, var.regions.primary)])
+    error_message = "A zone of network.zones is not in ${var.regions.primary}: name zones of this region, such as ${var.regions.primary}a."
+  }
+}
+
+variable "database" {
+  description = "The cluster, the database of the API, and the nodes in this region, by a name that begins with their zone. With `automatic_failover` they take over from each other."
+  type = object({
+    cluster            = optional(string, "main")
+    name               = optional(string, "causeway")
+    nodes              = map(object({ zone = string, private_ip = optional(string) }))
+    automatic_failover = optional(bool, true)
+    instance_type      = string
+    ami_id             = optional(string)
+    data_volume        = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    ca_certificate_pem = optional(string)
+  })
+
+  validation {
+    condition     = !var.database.automatic_failover || length(var.database.nodes) >= 2
+    error_message = "database.nodes has no standby, and automatic_failover is on: name a second node in another zone, or set automatic_failover to false and accept to promote by hand."
+  }
+
+  validation {
+    condition     = !var.database.automatic_failover || length(var.database.nodes) < 2 || length(distinct([for node in var.database.nodes : node.zone])) >= 2
+    error_message = "All of database.nodes are in one zone, and automatic_failover is on: its loss would take the standby too. Put a node into another zone."
+  }
+
+  validation {
+    condition     = alltrue([for name, node in var.database.nodes : contains(var.network.zones, node.zone) && startswith(name, node.zone)])
+    error_message = "A node of database.nodes is in no zone of network.zones, or its name does not begin with its zone: call it ${var.network.zones[0]}-1, so that no two regions have the same name."
+  }
+}
+
+variable "monitoring_cidrs" {
+  description = "From where the database hosts are administered and watched: the agent's port and the exporters."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "monitoring_cidrs holds a public network: hosts are administered over Systems Manager and from private networks only. Name a /16 or smaller within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
+  }
+}
+
+variable "operator_role_arns" {
+  description = "Roles of those who run failover-ctl away from the nodes. They write the journal of an operation."
+  type        = list(string)
+  default     = []
+}
+
+variable "backup" {
+  description = "How often a base backup is made, how far back a restore has to be possible, for how long nobody can delete, and who reads besides the nodes."
+  type = object({
+    interval_hours   = optional(number, 24)
+    retention_days   = optional(number, 30)
+    object_lock      = optional(object({ mode = optional(string, "GOVERNANCE"), days = optional(number, 14) }), {})
+    noncurrent_days  = optional(number, 14)
+    reader_role_arns = optional(list(string), [])
+  })
+  default = {}
+
+  validation {
+    condition     = var.backup.retention_days * 24 >= var.backup.interval_hours
+    error_message = "backup.retention_days (${var.backup.retention_days}) is shorter than backup.interval_hours (${var.backup.interval_hours}): a backup would be gone before the next is made. Keep them longer, or make them more often."
+  }
+}
+
+variable "dns" {
+  description = "The public zone and whether it is made here, and the private zone of the database."
+  type = object({
+    public_zone        = string
+    create_public_zone = optional(bool, false)
+    private_zone       = optional(string, "causeway.internal")
+  })
+}
+
+variable "secrets_generation" {
+  description = "Raised by one, every secret gets a new value."
+  type        = number
+  default     = 1
+}
+
+variable "api_platform" {
+  description = "What the API runs on: `ecs`, `eks` or `none`."
+  type        = string
+  default     = "ecs"
+
+  validation {
+    condition     = contains(["ecs", "eks", "none"], var.api_platform)
+    error_message = "api_platform is `${var.api_platform}`: write ecs, eks or none."
+  }
+
+  validation {
+    condition     = var.api_platform != "ecs" || var.api != null
+    error_message = "api_platform is `ecs`, and `api` is not set: say which image runs and how many tasks, or set api_platform to none."
+  }
+
+  validation {
+    condition     = var.api_platform != "eks" || var.eks != null
+    error_message = "api_platform is `eks`, and `eks` is not set: say which version of Kubernetes and which nodes, or set api_platform to none."
+  }
+}
+
+variable "api" {
+  description = "The API on ECS: the image, pinned; the size and number of tasks; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it."
+  type = object({
+    image               = string
+    architecture        = optional(string, "X86_64")
+    cpu                 = optional(number, 512)
+    memory              = optional(number, 1024)
+    tasks               = object({ min = number, max = number, desired = number })
+    deployment          = optional(string, "rolling")
+    waf                 = optional(bool, true)
+    settings            = optional(map(string), {})
+    deletion_protection = optional(bool, true)
+  })
+  default = null
+}
+
+variable "eks" {
+  description = "The API on Kubernetes: the cluster and its nodes, who administers it, and the load balancer that the chart's Ingress got, once it is there."
+  type = object({
+    kubernetes_version  = string
+    node                = object({ instance_types = list(string), min = number, max = number, desired = number, disk_gib = optional(number, 30), ami_type = optional(string, "AL2023_x86_64_STANDARD") })
+    admin_role_arns     = list(string)
+    public_access_cidrs = optional(list(string), [])
+    load_balancer       = optional(object({ dns_name = string, zone_id = string }))
+    deletion_protection = optional(bool, true)
+  })
+  default = null
+}
+
+variable "cache" {
+  description = "The cache of the API. Without it there is none, and the API is as correct."
+  type = object({
+    node_type      = optional(string, "cache.t4g.small")
+    replicas       = optional(number, 1)
+    engine_version = optional(string, "8.0")
+  })
+  default = null
+
+  validation {
+    condition     = var.cache == null || var.api_platform != "none"
+    error_message = "cache is set, and api_platform is `none`: nobody would use it. Leave out one of the two."
+  }
+}
+
+variable "alarms" {
+  description = "Who is told of alarms, and what the account may cost in a month before they are told of that."
+  type        = object({ emails = list(string), monthly_usd = optional(number) })
+}
+
+variable "log_retention_days" {
+  description = "How long logs of the API are kept."
+  type        = number
+  default     = 30
+}
+
+variable "permissions_boundary" {
+  description = "The ceiling of every role made here: `workload_boundary_arn` of infra-bootstrap. The apply role can make none without it."
+  type        = string
+  default     = null
+}
