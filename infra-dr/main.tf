@@ -140,6 +140,7 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = var.active ? var.api.active_tasks : var.api.tasks
   deployment           = var.api.deployment
+  health_check_path    = var.active ? "/readyz" : "/livez" # no task of a region that waits finds a primary
   waf                  = var.api.waf
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn

@@ -17,9 +17,8 @@ def checkov(tree, only=()):
         for line in file.read_text().splitlines():
             if "checkov:skip" in line and not re.search(r"checkov:skip=CKV\w+:\s*\S.{7}", line):
                 raise Failed(f"{file.relative_to(tree)}: a skip without a reason: {line.strip()}")
-    directories = [it for name in DIRECTORIES if (tree / name).exists() for it in ("--directory", tree / name)]
     result = subprocess.run(
-        [WORK / "checkov/bin/checkov", *directories, "--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json",
+        [WORK / "checkov/bin/checkov", "--directory", tree, "--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json",
          *(["--check", ",".join(only)] if only else [])],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"LOG_LEVEL": "ERROR", "ANSI_COLORS_DISABLED": "1"}, check=False)
     try:

@@ -71,6 +71,8 @@ def copy(source, target):
             shutil.copytree(source / name, target / name, ignore=ignore)
     for name in ("Dockerfile", ".dockerignore"):
         shutil.copy(source / name, target / name)
+    for providers in target.glob("*/providers.tf"):
+        offline(providers.parent)
     return target
 
 
@@ -127,15 +129,13 @@ def test(tree, directory, env):
 
 def plan(tree, directory, example, env):
     """The plan of an example, with no mock but for what would ask an account; the runs that passed."""
-    init(tree, directory, env)
-    offline(tree / directory)
     told, passed = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples",
                             f"-var-file=examples/{example}.tfvars")
     return [it["test_plan"] for it in told if it.get("type") == "test_plan"], passed
 
 
 def offline(root):
-    """Has each provider of the copy ask nobody."""
+    """Has each provider of a copied root ask nobody."""
     aliases = re.findall(r'^provider "aws" \{\n(?:  alias += +"(\w+)"\n)?', (root / "providers.tf").read_text(), re.M)
-    blocks = [OFFLINE % (f'  alias = "{it}"\n' if it else "") for it in aliases]
-    (root / "offline_override.tf").write_text("".join(blocks))
+    blocks = [OFFLINE % (f'  alias                       = "{it}"\n' if it else "") for it in aliases]
+    (root / "offline_override.tf").write_text("".join(blocks).lstrip())
