@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import plans
 import policies
 import settings
 import static
@@ -26,7 +27,7 @@ def checks(tree, env):
     yield "checkov", lambda: (static.checkov(tree), "rules passed")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
-            yield f"{root}: {example.stem}", lambda root=root, example=example.stem: (planned(tree, root, example, env), "runs passed, and their policies judged")
+            yield f"{root}: {example.stem}", lambda root=root, example=example.stem: planned(tree, root, example, env)
     for directory in terraform.configurations(tree):
         yield f"{directory}: test", lambda it=directory: (terraform.test(tree, it, env), "runs passed")
     for directory in terraform.configurations(tree):
@@ -48,14 +49,19 @@ def formatted(tree):
 
 
 def planned(tree, root, example, env):
-    """Plans an example, tests the plan, and has each policy in it judged."""
-    plans, passed = terraform.plan(tree, root, example, env)
-    wrong, count = policies.judge(plans)
+    """Plans an example, tests the plan, and judges everything in it."""
+    made, passed = terraform.plan(tree, root, example, env)
+    wrong, found = policies.judge(made)
+    expected = plans.expectations(root, tree / root / "examples" / f"{example}.tfvars")
+    resources = 0
+    for plan in made:
+        more, resources = plans.judge(plan, expected)
+        wrong += more
     if wrong:
         raise Failed("\n".join(wrong))
-    if not count:
-        raise Failed("there is no policy in the plan")
-    return passed
+    if not found or not resources:
+        raise Failed("there is nothing in the plan")
+    return passed, f"run passed; {resources} resources and {found} policies judged"
 
 
 def outcome(check):
@@ -89,7 +95,7 @@ def main():
             for done in as_completed(waiting):
                 passed, text, took, count = done.result()
                 failed += not passed
-                runs += count if "runs" in text else 0
+                runs += count if "run" in text else 0
                 print(f"{'ok  ' if passed else 'FAIL'} {took:5.1f} s  {waiting[done]}: {text}", flush=True)
     print(f"{len(chosen) - failed} of {len(chosen)} checks passed, with {runs} runs of terraform test, in {time.monotonic() - began:.0f} s")
     return 1 if failed or not chosen else 0

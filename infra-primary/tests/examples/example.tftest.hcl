@@ -1,6 +1,18 @@
 # Run by infra-tests with each file of examples/, on providers that ask no account: tags, regions and
 # policies are those of the real plan. Overridden is what only an account can answer.
 
+# Known before the apply, so that the policies in which they stand are whole.
+override_resource {
+  target          = module.postgres.aws_iam_role.node
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/causeway-postgres" }
+}
+override_resource {
+  target          = module.kms.aws_kms_key.this
+  override_during = plan
+  values          = { arn = "arn:aws:kms:eu-west-1:123456789012:key/11111111-1111-1111-1111-111111111111" }
+}
+
 override_data {
   target = data.aws_caller_identity.this
   values = { account_id = "123456789012" }
