@@ -279,6 +279,15 @@ class Deployment(unittest.TestCase):
         self.failed(outcome, "/openapi.json answered 404, and not 200", f"the service runs {self.before} again")
         self.assertEqual(played.updates, [NEW, OLD])
 
+    def test_a_standby_region_lives_and_is_not_ready(self):
+        Answers.statuses = {"/readyz": 503, "/hello/Causeway": 503}
+        smoke = ("smoke", "--url", self.url)
+        self.failed(self.run_script(*smoke), "/readyz answered 503, and not 200")
+        self.assertEqual(self.run_script(*smoke, "--standby").returncode, 0)
+        Answers.statuses["/readyz"] = 404
+        self.failed(self.run_script(*smoke, "--standby"), "/readyz answered 404, and not 200 or 503")
+        self.failed(self.release("--standby"), "a standby takes no migration")
+
     def test_back_by_hand(self):
         self.roll()
         outcome = self.roll("--task-definition", f"{NAME}-api:1")
