@@ -274,7 +274,7 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
 mod tests {
     use std::path::PathBuf;
 
-    use ha_runtime::postgres::SslMode;
+    use ha_runtime::postgres::{RootCert, SslMode};
 
     use super::*;
 
@@ -349,7 +349,8 @@ mod tests {
         );
         assert_eq!(database.password.unwrap().reveal(), "p/w");
         assert_eq!(database.tls, SslMode::VerifyFull);
-        assert_eq!(database.root_cert, Some(PathBuf::from("/etc/ca.pem")));
+        let file = RootCert::File(PathBuf::from("/etc/ca.pem"));
+        assert_eq!(database.root_cert, Some(file));
         assert_eq!(database.connect_timeout, Duration::from_secs(3));
     }
 

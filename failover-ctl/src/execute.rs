@@ -9,7 +9,7 @@ use ha_core::failover::plan::{Fence, Plan, Step};
 use ha_core::failover::progress::remaining;
 use ha_core::{Epoch, NodeId};
 use ha_runtime::aws::Service;
-use ha_runtime::postgres;
+use ha_runtime::postgres::{self, RootCert};
 use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
 use tokio::time::{self, Instant};
@@ -351,7 +351,8 @@ impl<'a> Executor<'a> {
             let addresses = resolver::addresses(host, resolver).await?;
             config.hostaddr(*addresses.first().context("the name has no address")?);
         }
-        let tls = postgres::tls(settings.sslmode, settings.root_certificate.as_ref())?;
+        let root_cert = settings.root_certificate.clone().map(RootCert::File);
+        let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
         let tasks = Tasks::new();
         let client = postgres::connect(&config, tls, CONFIRMING, &tasks)
             .await

@@ -13,7 +13,7 @@ use ha_core::Timeline;
 use ha_core::failover::observation::{Directory, Progress};
 use ha_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
 use ha_core::rejoin::{self, Way};
-use ha_runtime::postgres;
+use ha_runtime::postgres::{self, RootCert};
 use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
 use tokio::process::Command;
@@ -213,7 +213,8 @@ impl Follower {
             .dbname(&postgres.database)
             .application_name("failover-ctl rejoin")
             .ssl_mode(postgres.sslmode.on_the_wire());
-        let tls = postgres::tls(postgres.sslmode, postgres.root_certificate.as_ref())?;
+        let root_cert = postgres.root_certificate.clone().map(RootCert::File);
+        let tls = postgres::tls(postgres.sslmode, root_cert.as_ref())?;
         let client = postgres::connect(&config, tls, PATIENCE, &self.tasks).await;
         client.with_context(|| format!("could not ask the primary, `{}`", self.primary.name))
     }

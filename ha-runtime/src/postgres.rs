@@ -64,6 +64,36 @@ impl SslMode {
     }
 }
 
+/// Authorities to trust, in PEM format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootCert {
+    /// The file that holds them.
+    File(PathBuf),
+    /// They themselves, where a program is given no file.
+    Text(String),
+}
+
+impl RootCert {
+    fn read(&self) -> Result<Vec<X509>, TlsError> {
+        let (pem, place) = match self {
+            Self::File(path) => {
+                let unreadable = |source| TlsError::Unreadable {
+                    path: path.clone(),
+                    source,
+                };
+                let pem = std::fs::read(path).map_err(unreadable)?;
+                (pem, format!("`{}`", path.display()))
+            }
+            Self::Text(text) => (text.clone().into_bytes(), "the text".to_owned()),
+        };
+        let certificates = X509::stack_from_pem(&pem)?;
+        if certificates.is_empty() {
+            return Err(TlsError::Empty { place });
+        }
+        Ok(certificates)
+    }
+}
+
 /// TLS settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -75,11 +105,11 @@ pub enum TlsError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file holds none.
-    #[error("`{}` holds no certificate in PEM format", path.display())]
+    /// There are none.
+    #[error("{place} holds no certificate in PEM format")]
     Empty {
-        /// The file.
-        path: PathBuf,
+        /// Where they should be.
+        place: String,
     },
     /// OpenSSL refuses the settings.
     #[error("the TLS settings are not usable")]
@@ -87,27 +117,18 @@ pub enum TlsError {
 }
 
 /// Returns the connector that verifies as `mode` says, trusting the system's authorities or those in
-/// `root_cert`, a PEM file.
+/// `root_cert`.
 ///
 /// # Errors
 ///
-/// [`TlsError`] when the file is missing or is no certificate.
-pub fn tls(mode: SslMode, root_cert: Option<&PathBuf>) -> Result<MakeTlsConnector, TlsError> {
+/// [`TlsError`] when a file is missing, or there is no certificate.
+pub fn tls(mode: SslMode, root_cert: Option<&RootCert>) -> Result<MakeTlsConnector, TlsError> {
     // Where the system keeps its authorities in a directory, none is read before it is looked for.
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    if let Some(path) = root_cert {
-        let unreadable = |source| TlsError::Unreadable {
-            path: path.clone(),
-            source,
-        };
-        let pem = std::fs::read(path).map_err(unreadable)?;
-        let certificates = X509::stack_from_pem(&pem)?;
-        if certificates.is_empty() {
-            return Err(TlsError::Empty { path: path.clone() });
-        }
+    if let Some(root_cert) = root_cert {
         let mut trusted = X509StoreBuilder::new()?;
-        for certificate in certificates {
+        for certificate in root_cert.read()? {
             trusted.add_cert(certificate)?;
         }
         builder.set_cert_store(trusted.build());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use ha_runtime::postgres::SslMode;
+use ha_runtime::postgres::{RootCert, SslMode};
 use ha_runtime::secret::Secret;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::Host;
@@ -75,7 +75,7 @@ pub struct Database {
     /// How far a server must prove who it is.
     pub tls: SslMode,
     /// The trusted authorities, other than the system's.
-    pub root_cert: Option<PathBuf>,
+    pub root_cert: Option<RootCert>,
     /// How long one server may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long one statement may take.
@@ -102,6 +102,15 @@ struct Written {
     tls: Option<SslMode>,
     root_cert: Option<PathBuf>,
     connect_timeout: Option<Duration>,
+}
+
+/// Where a service is given variables and no files, as on ECS, they hold the certificates themselves.
+fn root_cert(text: &str) -> Option<RootCert> {
+    if text.starts_with("-----BEGIN CERTIFICATE-----") {
+        return Some(RootCert::Text(text.to_owned()));
+    }
+    let is_readable = File::open(text).is_ok();
+    is_readable.then(|| RootCert::File(PathBuf::from(text)))
 }
 
 pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
@@ -147,12 +156,12 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         )?,
     };
     let root_cert = match url.root_cert {
-        Some(path) => Some(path),
+        Some(path) => Some(RootCert::File(path)),
         None => environment.parsed(
             &["PGSSLROOTCERT"],
             None,
-            "a file of certificate authorities that this user can read",
-            |text| File::open(text).is_ok().then(|| Some(PathBuf::from(text))),
+            "a file of certificate authorities that this user can read, nor such authorities in PEM format",
+            |text| root_cert(text).map(Some),
         )?,
     };
     let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", 2)?;

@@ -93,7 +93,7 @@ impl Pool {
     ) -> Result<Loan, Failure> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let (lend, lent) = oneshot::channel();
+        let (lender, borrower) = oneshot::channel();
         let tasks = &self.shared.connector.tasks;
         tasks.start("connect", |_stop| async move {
             let opened = Opened::to(&known, &shared.connector, &shared.primary).await;
@@ -102,12 +102,12 @@ impl Pool {
                 shared,
                 permit,
             });
-            if let Err(Ok(unwanted)) = lend.send(loan) {
+            if let Err(Ok(unwanted)) = lender.send(loan) {
                 unwanted.give_back();
             }
         });
         let in_vain = || ConnectError::OutOfTime(began.elapsed()).into();
-        match time::timeout_at(deadline, lent).await {
+        match time::timeout_at(deadline, borrower).await {
             Ok(Ok(loan)) => loan,
             Ok(Err(_)) | Err(_) => Err(in_vain()),
         }

@@ -1,15 +1,18 @@
 //! Whom the program believes to be its database, by `sslmode` and the authorities that it is told of.
 
+use std::fs;
 use std::path::Path;
 
 use crate::postgres::{OWNER, PASSWORD, Server, sign_certificate};
 use crate::program::{Program, borrowed, way_to};
 
-/// Two ways of saying the same.
+/// By what the same is said.
 #[derive(Clone, Copy, Debug)]
 enum Said {
-    ByVariables,
-    ByUrl,
+    Variables,
+    /// With the authorities themselves, and no file.
+    Text,
+    Url,
 }
 
 /// Migrates before the server under this name, and returns the exit code and the log.
@@ -23,14 +26,18 @@ fn migrate(
 ) -> (Option<i32>, String) {
     let authorities = authorities.map_or("", |it| it.to_str().unwrap());
     let mut settings = match said {
-        Said::ByVariables => {
+        Said::Variables | Said::Text => {
+            let authorities = match said {
+                Said::Text if !authorities.is_empty() => fs::read_to_string(authorities).unwrap(),
+                Said::Text | Said::Variables | Said::Url => authorities.to_owned(),
+            };
             let mut way = way_to(&[server], OWNER).to_vec();
             way.push(("PGHOST", host.to_owned()));
             way.push(("PGSSLMODE", mode.to_owned()));
-            way.push(("PGSSLROOTCERT", authorities.to_owned()));
+            way.push(("PGSSLROOTCERT", authorities));
             way
         }
-        Said::ByUrl => {
+        Said::Url => {
             let (port, password) = (server.address.port(), PASSWORD.replace(' ', "%20"));
             let place = format!("postgresql://{OWNER}:{password}@{host}:{port}/postgres");
             let url = match authorities {
@@ -69,7 +76,7 @@ fn a_server_is_believed_as_far_as_it_proves_who_it_is() {
         // Who names authorities wants them asked, as with libpq.
         ("localhost", "require", strangers),
     ];
-    for said in [Said::ByVariables, Said::ByUrl] {
+    for said in [Said::Variables, Said::Text, Said::Url] {
         for (host, mode, authorities) in believed {
             let (code, log) = migrate(&server, said, host, mode, authorities, "20");
             assert_eq!(
@@ -95,7 +102,7 @@ fn a_file_without_authorities_is_refused_before_anything_is_asked() {
     let server = Server::primary();
     let directory = tempfile::tempdir().unwrap();
     let nothing = directory.path().join("nothing.pem");
-    std::fs::write(&nothing, "nothing\n").unwrap();
+    fs::write(&nothing, "nothing\n").unwrap();
     let missing = directory.path().join("missing.pem");
 
     for (file, expected, why) in [
@@ -104,7 +111,7 @@ fn a_file_without_authorities_is_refused_before_anything_is_asked() {
     ] {
         let (code, log) = migrate(
             &server,
-            Said::ByVariables,
+            Said::Variables,
             "localhost",
             "verify-full",
             Some(file),
