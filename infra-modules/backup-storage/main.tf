@@ -4,9 +4,6 @@ data "aws_partition" "current" {}
 
 locals {
   arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
-
-  # To reach the oldest moment, the backup before it is needed, which is up to an interval older, and a day to make it.
-  expire_after_days = var.retention_days + ceil(var.backup_interval_hours / 24) + 1
 }
 
 # A bucket that holds anything is not deleted by S3, and what is locked is not deleted by anyone.
@@ -78,37 +75,28 @@ resource "aws_s3_bucket_ownership_controls" "this" {
   }
 }
 
+# What is current stays: the newest backup may hold its chunks in the oldest objects, so no object's age says whether
+# it is needed.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 
   rule {
-    id     = "expire"
+    id     = "noncurrent"
     status = "Enabled"
 
     filter {}
-
-    expiration {
-      days = local.expire_after_days
-    }
 
     noncurrent_version_expiration {
       noncurrent_days = var.noncurrent_days
     }
 
+    expiration {
+      expired_object_delete_marker = true
+    }
+
     # A backup that is still being made after two days has been killed.
     abort_incomplete_multipart_upload {
       days_after_initiation = 2
-    }
-  }
-
-  rule {
-    id     = "delete-markers"
-    status = "Enabled"
-
-    filter {}
-
-    expiration {
-      expired_object_delete_marker = true
     }
   }
 

@@ -51,7 +51,7 @@ variable "retention_days" {
 
   validation {
     condition     = var.retention_days * 24 >= var.backup_interval_hours
-    error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup would be gone before the next is made. Keep them longer, or make them more often."
+    error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup might be deleted before the next is made. Keep them longer, or make them more often."
   }
 }
 
@@ -85,7 +85,7 @@ variable "object_lock" {
 }
 
 variable "noncurrent_days" {
-  description = "For how many more days a version is kept once it has expired, been deleted or been replaced: the time in which a mistake can be taken back."
+  description = "For how many more days a version is kept once it has been deleted or replaced: the time in which a mistake can be taken back."
   type        = number
   default     = 14
 
