@@ -46,13 +46,9 @@ resource "aws_iam_role_policy" "execution" {
 }
 
 locals {
-  # Repositories of ECR among the images, as ARNs.
-  repositories = distinct([
-    for it in [
-      for image in concat([var.image], local.has_authority ? [var.database.ca_writer_image] : []) :
-      try(regex("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", image), null)
-    ] : "arn:aws:ecr:${it[1]}:${it[0]}:repository/${it[2]}" if it != null
-  ])
+  # The repository of the image, if ECR has it.
+  ecr          = try(regex("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", var.image), null)
+  repositories = local.ecr == null ? [] : ["arn:aws:ecr:${local.ecr[1]}:${local.ecr[0]}:repository/${local.ecr[2]}"]
 }
 
 data "aws_iam_policy_document" "execution" {

@@ -25,7 +25,7 @@ locals {
     PGDATABASE = var.database.name
     PGSSLMODE  = "verify-full"
     LOG_FORMAT = "json"
-  }, local.has_authority ? { PGSSLROOTCERT = "${local.authority_directory}/root.crt" } : {})
+  }, var.database.ca_certificate_pem == null ? {} : { PGSSLROOTCERT = trimspace(var.database.ca_certificate_pem) })
 
   cache = var.redis == null ? {} : {
     REDIS_HOST = var.redis.host
@@ -57,8 +57,6 @@ locals {
       image       = var.image
       environment = [for name, value in local.settings[task] : { name = name, value = value }]
       secrets     = [for name, arn in local.secrets[task] : { name = name, valueFrom = arn }]
-      mountPoints = [for it in local.authority_mounts : merge(it, { readOnly = true })]
-      dependsOn   = [for it in local.authority_writers : { containerName = it.name, condition = "SUCCESS" }]
       stopTimeout = var.stop_timeout
     })
   }
@@ -78,14 +76,7 @@ resource "aws_ecs_task_definition" "service" {
     operating_system_family = "LINUX"
   }
 
-  dynamic "volume" {
-    for_each = local.authority_mounts
-    content {
-      name = volume.value.sourceVolume
-    }
-  }
-
-  container_definitions = jsonencode(concat(local.authority_writers, [merge(local.api.service, {
+  container_definitions = jsonencode([merge(local.api.service, {
     portMappings = [{ name = "http", containerPort = local.port, protocol = "tcp", appProtocol = "http" }]
     # One for each connection that MAX_CONNECTIONS may be raised to, and some for the files.
     ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
@@ -97,7 +88,7 @@ resource "aws_ecs_task_definition" "service" {
       retries     = 3
       startPeriod = 10
     }
-  })]))
+  })])
 }
 
 # Run by the pipeline before it replaces the service; ended with 0 when the schema is up to date.
@@ -115,12 +106,5 @@ resource "aws_ecs_task_definition" "migration" {
     operating_system_family = "LINUX"
   }
 
-  dynamic "volume" {
-    for_each = local.authority_mounts
-    content {
-      name = volume.value.sourceVolume
-    }
-  }
-
-  container_definitions = jsonencode(concat(local.authority_writers, [merge(local.api.migration, { command = ["migrate"] })]))
+  container_definitions = jsonencode([merge(local.api.migration, { command = ["migrate"] })])
 }

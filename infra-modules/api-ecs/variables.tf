@@ -120,8 +120,7 @@ variable "tls_policy" {
 variable "database" {
   description = <<-EOT
     Where the data is. The tasks ask all hosts which of them is primary. `cidrs` are the networks that the hosts are in,
-    of both regions. `ca_certificate_pem` is the authority of the hosts' certificates, where it is one of your own;
-    `ca_writer_image` is an image with a shell, which writes it to a file before the API starts.
+    of both regions. `ca_certificate_pem` is the authority of the hosts' certificates, where it is one of your own.
   EOT
   type = object({
     hosts               = list(string)
@@ -131,7 +130,6 @@ variable "database" {
     user                = string
     password_secret_arn = string
     ca_certificate_pem  = optional(string)
-    ca_writer_image     = optional(string, "public.ecr.aws/docker/library/busybox:1.37.0")
   })
 
   validation {
@@ -147,11 +145,6 @@ variable "database" {
   validation {
     condition     = var.database.ca_certificate_pem == null || startswith(coalesce(var.database.ca_certificate_pem, "-"), "-----BEGIN CERTIFICATE-----")
     error_message = "`database.ca_certificate_pem` is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----."
-  }
-
-  validation {
-    condition     = can(regex("(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.database.ca_writer_image)) && !endswith(var.database.ca_writer_image, ":latest")
-    error_message = "`database.ca_writer_image` is not pinned: name a digest or the tag of a version, which is not `latest`."
   }
 }
 

@@ -166,21 +166,6 @@ run "an_authority_that_is_no_certificate" {
   expect_failures = [var.database]
 }
 
-run "a_writer_that_is_not_pinned" {
-  command = plan
-  variables {
-    database = {
-      hosts               = ["eu-west-1a-1.causeway.internal"]
-      cidrs               = ["10.1.128.0/20"]
-      name                = "causeway"
-      user                = "api_service"
-      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
-      ca_writer_image     = "busybox:latest"
-    }
-  }
-  expect_failures = [var.database]
-}
-
 run "a_service_that_owns_the_schema" {
   command = plan
   variables {
