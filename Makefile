@@ -15,7 +15,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram bench-api clean-lab
+.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +54,9 @@ test-infra-faults:  ## plant a fault of each kind in a copy, and show that a che
 
 diagram:        ## draw docs/architecture.svg anew
 	scripts/diagram
+
+inputs:         ## write the tables of docs/reference/infrastructure.md anew
+	scripts/inputs
 
 compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PROFILES=standby adds a standby
 	compose/secrets.sh .secrets

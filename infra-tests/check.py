@@ -24,6 +24,7 @@ ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
 
 def checks(tree, env):
     """Every check by name; each gives how much it looked at. The longest come first."""
+    yield "scripts of a deployment", lambda: (static.deployment(), "program of tests")
     yield "checkov", lambda: (static.checkov(tree), "rules passed")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
@@ -38,8 +39,8 @@ def checks(tree, env):
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
     yield "actionlint", lambda: (static.actionlint(tree), "workflows")
     yield "zizmor", lambda: (static.zizmor(tree), "workflows")
-    yield "diagram", lambda: (static.drawing(), "drawing up to date")
-    yield "cost table", lambda: (static.cost(), "table up to date")
+    yield "shellcheck", lambda: (static.shellcheck(), "scripts")
+    yield "cost, diagram, inputs", lambda: (static.generated(), "pages up to date")
 
 
 def formatted(tree):

@@ -65,11 +65,22 @@ def chart(tree):
     return 1
 
 
-def drawing():
-    run(ROOT / "scripts/diagram", "--check")
+def shellcheck():
+    """Every script that begins as one of bash's."""
+    listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
+    scripts = [it for it in listed if (ROOT / it).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or it.endswith(".bash")]
+    run(TOOLS / "shellcheck", "--external-sources", "--shell=bash", *scripts, cwd=ROOT)
+    return len(scripts)
+
+
+def deployment():
+    """The scripts of a deployment, against moto and a service that is played."""
+    run(sys.executable, ROOT / "scripts/deploy/tests", env=os.environ | {"PATH": f"{TOOLS}:{os.environ['PATH']}"})
     return 1
 
 
-def cost():
-    run(ROOT / "scripts/cost", "--check")
-    return 1
+def generated():
+    """What is made from other files is what they give."""
+    for script in ("cost", "diagram", "inputs"):
+        run(ROOT / "scripts" / script, "--check")
+    return 3

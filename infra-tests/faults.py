@@ -1,0 +1,128 @@
+"""Plants one fault of each kind into a copy, and shows that a check catches it: `make test-infra-faults`.
+
+    faults.py [NAME...]     only the faults whose kind contains one of NAME
+
+A fault that no check catches fails, and so does one whose place is no longer there. What a check says
+must name the fault, so that nothing is caught for another reason.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import check
+import static
+import terraform
+from terraform import ROOT, Failed
+
+POSTGRES = "infra-modules/postgres"
+
+
+class Fault(NamedTuple):
+    kind: str
+    file: str
+    was: str
+    becomes: str
+    by: str  # which check is to catch it
+    says: str  # a pattern in what it says
+
+
+FAULTS = [
+    Fault("open security group", f"{POSTGRES}/security.tf", "referenced_security_group_id = aws_security_group.node.id", 'cidr_ipv4 = "0.0.0.0/0"', "plan", "open to the internet"),
+    Fault("open security group, as read", f"{POSTGRES}/security.tf", "  from_port                    = var.postgres_port\n  to_port                      = var.postgres_port\n  referenced_security_group_id = each.value",
+          '  from_port = 22\n  to_port = 22\n  cidr_ipv4 = "0.0.0.0/0"', "checkov CKV_AWS_24", "CKV_AWS_24"),
+    Fault("wrong port", f"{POSTGRES}/security.tf", "  from_port                    = var.postgres_port\n  to_port                      = var.postgres_port", "  from_port = 5433\n  to_port = 5433", "plan", "opens .5433, 5433."),
+    Fault("public database", f"{POSTGRES}/instances.tf", r"associate_public_ip_address( +)= false", "associate_public_ip_address = true", "plan", "public address"),
+    Fault("IMDSv1", f"{POSTGRES}/instances.tf", 'http_tokens                 = "required"', 'http_tokens = "optional"', "plan", "IMDSv1"),
+    Fault("unencrypted volume", f"{POSTGRES}/volumes.tf", "encrypted         = true", "encrypted = false", "plan", "is not encrypted"),
+    Fault("unencrypted cache", "infra-modules/cache/main.tf", "transit_encryption_enabled = true", "transit_encryption_enabled = false", "plan", "aws_elasticache_replication_group"),
+    Fault("`*` action", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["*"]', "plan", "grants `.`"),
+    Fault("action of a whole service", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:*"]', "plan", "grants `s3:.`"),
+    Fault("misspelt action", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:GetObjekt", "s3:PutObject"]', "plan", "UNKNOWN_ACTION.*GetObjekt"),
+    Fault("missing tag", "infra-primary/providers.tf", "environment = var.environment, ", "", "plan", "its tag `environment`"),
+    Fault("wrong region", "infra-primary/providers.tf", "region = var.regions.lease", 'region = "us-east-1"', "plan", "is in us-east-1"),
+    Fault("open bucket", "infra-modules/backup-storage/main.tf", "block_public_policy     = true", "block_public_policy = false", "plan", "aws_s3_bucket_public_access_block"),
+    Fault("secret in the state", "infra-modules/parameters/main.tf", 'type           = "String"', 'type = "SecureString"', "plan", "belongs to Secrets Manager"),
+    Fault("container that writes", "infra-modules/api-ecs/task.tf", "readonlyRootFilesystem = true", "readonlyRootFilesystem = false", "test infra-modules/api-ecs", "."),
+    Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
+    Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
+    Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),
+    Fault("skip without a reason", "infra-modules/api-ecs/security.tf", ": port 80 answers with a redirect to 443 and nothing else", "", "checkov CKV_AWS_7", "a skip without a reason"),
+    Fault("badly laid out", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = true", "fmt", "enable_key_rotation"),
+    Fault("root container, image", "Dockerfile", "USER 65532:65532", "USER root", "hadolint", "DL3002"),
+    Fault("root container, chart", "charts/api/templates/_pod.tpl", "runAsNonRoot: true\nrunAsUser: 65532", "runAsNonRoot: false\nrunAsUser: 0", "chart", "."),
+    Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
+    Fault("mistyped expression", ".github/workflows/pull-request.yml", r"matrix\.target }}", "matrix.targets }}", "actionlint", 'property "targets" is not defined'),
+]
+
+
+def caught(fault, tree, env):
+    """What the check says of the fault, or nothing."""
+    name, _, argument = fault.by.partition(" ")
+    try:
+        match name:
+            case "plan":
+                check.planned(tree, "infra-primary", "production", env)
+            case "test":
+                terraform.test(tree, argument, env)
+            case "validate":
+                terraform.validate(tree, argument, env)
+            case "settings":
+                check.settings.check(tree, env)
+            case "fmt":
+                check.formatted(tree)
+            case "checkov":
+                static.checkov(tree, argument.split())
+            case _:
+                getattr(static, name)(tree)
+    except Failed as failed:
+        return str(failed)
+    return ""
+
+
+def plant(fault, tree):
+    """Changes the first place; gives the file and what it was."""
+    path = tree / fault.file
+    text = path.read_text()
+    changed = text.replace(fault.was, fault.becomes, 1) if fault.was in text else re.sub(fault.was, fault.becomes, text, count=1)
+    if changed == text:
+        raise Failed(f"{fault.file} has no place for it any more: change the table in infra-tests/faults.py")
+    path.write_text(changed)
+    return path, text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    names = parser.parse_args().names
+    began = time.monotonic()
+    try:
+        env, which = terraform.environment()
+    except Failed as failed:
+        sys.exit(f"test-infra-faults: {failed}")
+    print(f"with {which}\n\n| fault | caught by | |\n|---|---|---|", flush=True)
+    missed = 0
+    chosen = [it for it in FAULTS if not names or any(name in it.kind for name in names)]
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = terraform.copy(ROOT, Path(scratch))
+        for fault in chosen:
+            try:
+                path, text = plant(fault, tree)
+                said = caught(fault, tree, env)
+                path.write_text(text)
+                found = re.search(fault.says, said, re.DOTALL)
+                result = "caught" if found else f"NOT CAUGHT: {said[:600] or 'the check passed'}"
+            except Failed as failed:
+                found, result = None, f"NOT PLANTED: {failed}"
+            missed += not found
+            print(f"| {fault.kind} | {fault.by} | {result} |", flush=True)
+    print(f"\n{len(chosen) - missed} of {len(chosen)} faults caught, in {time.monotonic() - began:.0f} s")
+    return 1 if missed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
