@@ -15,6 +15,9 @@ locals {
   migration        = { user = "api_owner", password_secret_arn = local.primary.secret_arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
 
+  # How many tasks of the API there are on ECS: those that wait, or those of a region that serves.
+  tasks = var.api == null ? null : var.active ? var.api.active_tasks : var.api.tasks
+
   # Either platform's, by a label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
@@ -138,7 +141,7 @@ module "api_ecs" {
   architecture         = var.api.architecture
   cpu                  = var.api.cpu
   memory               = var.api.memory
-  tasks                = var.active ? var.api.active_tasks : var.api.tasks
+  tasks                = local.tasks
   deployment           = var.api.deployment
   health_check_path    = var.active ? "/readyz" : "/livez" # no task of a region that waits finds a primary
   waf                  = var.api.waf

@@ -22,3 +22,8 @@ output "chart_values" {
   description = "Values for charts/api on EKS: `terraform output -json chart_values`; null on another platform."
   value       = one(module.api_eks[*].chart_values)
 }
+
+output "api_tasks" {
+  description = "How many tasks of the API there are on ECS: those that wait, or those of a region that is `active`; null on another platform."
+  value       = local.tasks
+}
