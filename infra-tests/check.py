@@ -12,12 +12,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import plans
-import policies
+import faults
 import settings
 import static
 import terraform
-from terraform import ROOT, Failed, run
+from plans import planned
+from terraform import ROOT, Failed, formatted
 
 ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
 
@@ -26,6 +26,7 @@ def checks(tree, env):
     """Every check by name; each gives how much it looked at. The longest come first."""
     yield "scripts of a deployment", lambda: (static.deployment(), "program of tests")
     yield "checkov", lambda: (static.checkov(tree), "rules passed")
+    yield "planted faults, a sample", lambda: (faults.sample(env), "faults caught")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
             yield f"{root}: {example.stem}", lambda root=root, example=example.stem: planned(tree, root, example, env)
@@ -41,28 +42,6 @@ def checks(tree, env):
     yield "zizmor", lambda: (static.zizmor(tree), "workflows")
     yield "shellcheck", lambda: (static.shellcheck(), "scripts")
     yield "cost, diagram, inputs", lambda: (static.generated(), "pages up to date")
-
-
-def formatted(tree):
-    for name in terraform.DIRECTORIES:
-        run("terraform", "fmt", "-check", "-diff", "-recursive", "-no-color", cwd=tree / name)
-    return len(terraform.DIRECTORIES)
-
-
-def planned(tree, root, example, env):
-    """Plans an example, tests the plan, and judges everything in it."""
-    made, passed = terraform.plan(tree, root, example, env)
-    wrong, found = policies.judge(made)
-    expected = plans.expectations(root, tree / root / "examples" / f"{example}.tfvars")
-    resources = 0
-    for plan in made:
-        more, resources = plans.judge(plan, expected)
-        wrong += more
-    if wrong:
-        raise Failed("\n".join(wrong))
-    if not found or not resources:
-        raise Failed("there is nothing in the plan")
-    return passed, f"run passed; {resources} resources and {found} policies judged"
 
 
 def outcome(check):

@@ -6,6 +6,10 @@ only after the apply is absent from a plan, and passes here; the modules' tests 
 
 import re
 
+import policies
+import terraform
+from terraform import Failed
+
 # Made up in tests/examples, so that their ARNs are known; the modules' tests hold their tags.
 OVERRIDDEN = {"module.kms.aws_kms_key.this", "module.postgres.aws_iam_role.node"}
 ANYWHERE = {"0.0.0.0/0", "::/0"}
@@ -143,3 +147,19 @@ def expectations(root, example):
         said["environment"] = "shared"
         roles = {region: "state" for region in roles}
     return {"project": "causeway", **said, "roles": roles}
+
+
+def planned(tree, root, example, env):
+    """Plans an example, tests the plan, and judges everything in it."""
+    made, passed = terraform.plan(tree, root, example, env)
+    wrong, found = policies.judge(made)
+    expected = expectations(root, tree / root / "examples" / f"{example}.tfvars")
+    resources = 0
+    for plan in made:
+        more, resources = judge(plan, expected)
+        wrong += more
+    if wrong:
+        raise Failed("\n".join(wrong))
+    if not found or not resources:
+        raise Failed("there is nothing in the plan")
+    return passed, f"run passed; {resources} resources and {found} policies judged"

@@ -90,6 +90,12 @@ def init(tree, directory, env):
         run("terraform", "init", "-backend=false", "-input=false", "-no-color", cwd=tree / directory, env=env)
 
 
+def formatted(tree):
+    for name in DIRECTORIES:
+        run("terraform", "fmt", "-check", "-diff", "-recursive", "-no-color", cwd=tree / name)
+    return len(DIRECTORIES)
+
+
 def validate(tree, directory, env):
     init(tree, directory, env)
     run("terraform", "validate", "-no-color", cwd=tree / directory, env=env)
