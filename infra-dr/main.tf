@@ -9,10 +9,10 @@ locals {
     cidrs               = concat(module.network.data_cidrs, local.primary.data_cidrs)
     name                = var.database.name
     user                = "api_service"
-    password_secret_arn = local.primary.secret_arns["api-service"]
+    password_secret_arn = local.primary.secrets.arns["api-service"]
     ca_certificate_pem  = var.database.ca_certificate_pem
   }
-  migration        = { user = "api_owner", password_secret_arn = local.primary.secret_arns["api-owner"] }
+  migration        = { user = "api_owner", password_secret_arn = local.primary.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
 
   # How many tasks of the API there are on ECS: those that wait, or those of a region that serves.
@@ -101,7 +101,8 @@ module "postgres" {
   private_zone_name      = local.primary.private_zone.name
   lease                  = { bucket_arn = local.primary.lease.arn }
   backup                 = { bucket_arns = [module.backup_storage.arn, local.primary.backup.arn], kms_key_arns = [module.kms.arn, local.primary.backup.kms_key_arn] }
-  secret_arns            = values(local.primary.secret_arns)
+  secret_arns            = values(local.primary.secrets.arns)
+  secret_kms_key_arns    = [local.primary.secrets.kms_key_arn]
   dns                    = { zone_id = local.primary.private_zone.id, record_names = [local.primary.names.writer] }
   api_dns                = local.has_load_balancer ? { zone_id = local.primary.public_zone.id, record_names = [local.primary.names.api] } : null
   alarm_topic_arn        = module.observability.topic_arn
@@ -151,6 +152,7 @@ module "api_ecs" {
   migration            = local.migration
   redis                = local.redis
   kms_key_arn          = module.kms.arn
+  secret_kms_key_arns  = [local.primary.secrets.kms_key_arn]
   log_retention_days   = var.log_retention_days
   alarm_topic_arn      = module.observability.topic_arn
   deletion_protection  = var.api.deletion_protection
@@ -173,6 +175,7 @@ module "api_eks" {
   redis                = local.redis
   secret_arns          = concat([local.database.password_secret_arn, local.migration.password_secret_arn], local.redis[*].auth_secret_arn)
   kms_key_arn          = module.kms.arn
+  secret_kms_key_arns  = [local.primary.secrets.kms_key_arn]
   log_retention_days   = var.log_retention_days
   deletion_protection  = var.eks.deletion_protection
   permissions_boundary = var.permissions_boundary

@@ -41,7 +41,7 @@ module "facts" {
         cluster         = var.database.cluster
         lease           = { bucket = module.lease_storage.bucket, arn = module.lease_storage.arn, region = module.lease_storage.region }
         backup          = { bucket = module.backup_storage.bucket, arn = module.backup_storage.arn, kms_key_arn = module.kms.arn }
-        secret_arns     = module.secrets.replica_arns
+        secrets         = { arns = module.secrets.replica_arns, kms_key_arn = module.kms_replica.arn }
         private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
         public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
         names           = module.dns.names

@@ -88,7 +88,7 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "DecryptSecrets"
     actions   = ["kms:Decrypt"]
-    resources = [var.kms_key_arn]
+    resources = concat([var.kms_key_arn], var.secret_kms_key_arns)
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"

@@ -288,6 +288,12 @@ variable "kms_key_arn" {
   type        = string
 }
 
+variable "secret_kms_key_arns" {
+  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  type        = list(string)
+  default     = []
+}
+
 variable "log_retention_days" {
   description = "How long logs are kept, in one of CloudWatch's steps."
   type        = number

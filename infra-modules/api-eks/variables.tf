@@ -60,6 +60,12 @@ variable "kms_key_arn" {
   type        = string
 }
 
+variable "secret_kms_key_arns" {
+  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  type        = list(string)
+  default     = []
+}
+
 variable "admin_role_arns" {
   description = "The roles that administer the cluster. Nobody else does, not even who made it."
   type        = list(string)

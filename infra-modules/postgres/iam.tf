@@ -85,11 +85,11 @@ data "aws_iam_policy_document" "storage" {
   }
 
   dynamic "statement" {
-    for_each = length(var.secret_arns) > 0 ? [var.kms_key_arn] : []
+    for_each = length(var.secret_arns) > 0 ? [concat([var.kms_key_arn], var.secret_kms_key_arns)] : []
     content {
-      sid       = "SecretsKey"
+      sid       = "SecretsKeys"
       actions   = ["kms:Decrypt"]
-      resources = [statement.value]
+      resources = statement.value
       condition {
         test     = "StringEquals"
         variable = "kms:ViaService"

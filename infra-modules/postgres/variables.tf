@@ -136,6 +136,12 @@ variable "kms_key_arn" {
   type        = string
 }
 
+variable "secret_kms_key_arns" {
+  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  type        = list(string)
+  default     = []
+}
+
 variable "api_security_group_ids" {
   description = "The groups that may connect to PostgreSQL beside the nodes, by a label of your own."
   type        = map(string)

@@ -101,6 +101,22 @@ run "passwords_come_from_secrets" {
   }
 }
 
+run "copies_of_secrets_are_opened_by_their_key" {
+  command = plan
+
+  variables {
+    secret_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/22222222-2222-2222-2222-222222222222"]
+  }
+
+  assert {
+    condition = alltrue([
+      for document in data.aws_iam_policy_document.execution :
+      one([for it in document.statement : it.resources if it.sid == "DecryptSecrets"]) == toset(concat([var.kms_key_arn], var.secret_kms_key_arns))
+    ])
+    error_message = "a task must be able to start with the copy of a secret, which has another key"
+  }
+}
+
 run "the_service_finds_its_database" {
   command = plan
 

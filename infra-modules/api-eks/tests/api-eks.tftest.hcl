@@ -111,6 +111,19 @@ run "only_its_own_secrets_are_read" {
   }
 }
 
+run "copies_of_secrets_are_opened_by_their_key" {
+  command = plan
+
+  variables {
+    secret_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/22222222-2222-2222-2222-222222222222"]
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.secrets.statement : it.resources if it.sid == "DecryptSecrets"]) == toset(concat([var.kms_key_arn], var.secret_kms_key_arns))
+    error_message = "the copy of a secret has another key, which must be usable too"
+  }
+}
+
 run "the_chart_is_told_where_everything_is" {
   command = plan
 

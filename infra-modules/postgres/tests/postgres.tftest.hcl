@@ -161,6 +161,19 @@ run "a_node_may_do_little" {
   }
 }
 
+run "copies_of_secrets_are_opened_by_their_key" {
+  command = plan
+
+  variables {
+    secret_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/22222222-2222-2222-2222-222222222222"]
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.storage.statement : it.resources if it.sid == "SecretsKeys"]) == toset(concat([var.kms_key_arn], var.secret_kms_key_arns))
+    error_message = "a node must be able to read the copy of a secret, which has another key"
+  }
+}
+
 run "a_node_has_the_name_in_its_certificate" {
   command = plan
 
