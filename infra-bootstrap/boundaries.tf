@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     sid = "Ceiling"
     actions = [
       "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
-      "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "vpce:*", "wafv2:*",
+      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]
   }

@@ -12,9 +12,10 @@ data "aws_iam_policy_document" "read" {
       "ec2:Describe*", "ec2:GetEbsEncryptionByDefault", "ec2:GetInstanceMetadataDefaults",
       "ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:DescribeRegistry", "ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource",
       "ecs:Describe*", "ecs:ListTagsForResource",
-      "eks:Describe*", "eks:ListTagsForResource",
+      "eks:Describe*", "eks:ListAssociatedAccessPolicies", "eks:ListTagsForResource",
       "elasticache:Describe*", "elasticache:ListTagsForResource",
       "elasticloadbalancing:Describe*",
+      "events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule",
       "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListResourceTags",
       "logs:DescribeLogGroups", "logs:DescribeMetricFilters", "logs:DescribeResourcePolicies", "logs:ListTagsForResource",
       "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy",
@@ -47,7 +48,7 @@ data "aws_iam_policy_document" "read" {
     sid = "Buckets"
     actions = [
       "s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:GetReplicationConfiguration",
-      "s3:GetInventoryConfiguration", "s3:GetMetricsConfiguration", "s3:ListBucket",
+      "s3:GetInventoryConfiguration", "s3:GetMetricsConfiguration", "s3:ListBucket", "s3:ListTagsForResource",
     ]
     resources = ["${local.arn}:s3:::${var.project}-*"]
   }
@@ -97,6 +98,7 @@ data "aws_iam_policy_document" "apply_compute" {
       "elasticloadbalancing:AddTags", "elasticloadbalancing:Create*", "elasticloadbalancing:Delete*", "elasticloadbalancing:Modify*", "elasticloadbalancing:RemoveTags",
       "elasticloadbalancing:SetIpAddressType", "elasticloadbalancing:SetRulePriorities", "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
       "ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "eks:CreateCluster",
+      "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DeleteResourcePolicy", "logs:PutResourcePolicy",
       "sns:SetSubscriptionAttributes", "sns:Unsubscribe", "vpce:AllowMultiRegion",
     ]
     resources = ["*"]
@@ -105,6 +107,26 @@ data "aws_iam_policy_document" "apply_compute" {
       test     = "StringEquals"
       variable = "aws:RequestedRegion"
       values   = local.regions
+    }
+  }
+
+  # What another environment has, or this root. A thing without the tag, such as a route, is not meant.
+  statement {
+    sid       = "NotAnotherEnvironment"
+    effect    = "Deny"
+    actions   = ["acm:*", "ec2:*", "elasticloadbalancing:*", "kms:CreateGrant", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
+    resources = ["*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/environment"
+      values   = ["false"]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key]
     }
   }
 
@@ -176,7 +198,7 @@ data "aws_iam_policy_document" "apply_storage" {
     sid = "Buckets"
     actions = [
       "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock",
-      "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutMetricsConfiguration", "s3:PutReplicationConfiguration",
+      "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutMetricsConfiguration", "s3:PutReplicationConfiguration", "s3:TagResource", "s3:UntagResource",
     ]
     resources = ["${local.arn}:s3:::${each.value}*"]
   }
@@ -211,6 +233,7 @@ data "aws_iam_policy_document" "apply_storage" {
     actions = [
       "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
       "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+      "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
       "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
       "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
       "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
@@ -220,6 +243,7 @@ data "aws_iam_policy_document" "apply_storage" {
     resources = [
       "${local.arn}:budgets::${local.account}:budget/${each.value}*",
       "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
+      "${local.arn}:events:*:${local.account}:rule/${each.value}*",
       "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
       "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
       "${local.arn}:sns:*:${local.account}:${each.value}*",
@@ -284,7 +308,7 @@ data "aws_iam_policy_document" "apply_identity" {
     condition {
       test     = "StringEquals"
       variable = "iam:AWSServiceName"
-      values   = ["ecs.amazonaws.com", "ecs.application-autoscaling.amazonaws.com", "eks.amazonaws.com", "eks-nodegroup.amazonaws.com", "elasticache.amazonaws.com", "elasticloadbalancing.amazonaws.com"]
+      values   = ["ecs.amazonaws.com", "ecs.application-autoscaling.amazonaws.com", "eks.amazonaws.com", "eks-nodegroup.amazonaws.com", "elasticache.amazonaws.com", "elasticloadbalancing.amazonaws.com", "events.amazonaws.com"]
     }
   }
 }

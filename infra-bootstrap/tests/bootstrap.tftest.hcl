@@ -111,10 +111,58 @@ run "nobody_grants_more_than_the_boundary" {
   assert {
     condition = alltrue(flatten([
       for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy] : [
-        for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"]]
+        for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"] if s.effect != "Deny"]
       ]
     ]))
     error_message = "no whole service is granted"
+  }
+}
+
+# What makes each kind of thing in infra-primary and infra-dr. A kind that is new there belongs here too.
+run "apply_may_make_what_the_roots_hold" {
+  command = plan
+
+  variables {
+    environments = ["production"]
+  }
+
+  assert {
+    condition = length(setsubtract([
+      "acm:RequestCertificate", "application-autoscaling:RegisterScalableTarget", "budgets:ModifyBudget", "cloudwatch:PutMetricAlarm", "ecs:CreateService",
+      "ecs:RegisterTaskDefinition", "eks:AssociateAccessPolicy", "eks:CreateAddon", "eks:CreateNodegroup", "eks:CreatePodIdentityAssociation", "elasticache:CreateReplicationGroup",
+      "events:PutRule", "events:PutTargets", "iam:CreateInstanceProfile", "iam:CreateOpenIDConnectProvider", "iam:CreateRole", "iam:PassRole", "kms:CreateGrant", "kms:CreateKey",
+      "logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:PutResourcePolicy", "route53:AssociateVPCWithHostedZone", "route53:CreateHealthCheck", "s3:CreateBucket",
+      "s3:PutBucketObjectLockConfiguration", "s3:PutReplicationConfiguration", "secretsmanager:ReplicateSecretToRegions", "sns:CreateTopic", "ssm:PutParameter", "vpce:AllowMultiRegion",
+      "wafv2:CreateWebACL", "wafv2:PutLoggingConfiguration",
+      ], flatten([
+        for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity] : [
+          for it in documents["production"].statement : it.actions if it.effect != "Deny"
+        ]
+    ]))) == 0
+    error_message = "an apply would end half-way, for want of a right"
+  }
+
+  assert {
+    condition = length(setsubtract(
+      distinct([
+        for action in flatten([
+          for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy] : [
+            for it in documents["production"].statement : it.actions
+          ]
+        ]) : split(":", action)[0]
+      ]),
+      [for action in one([for it in data.aws_iam_policy_document.pipeline_boundary.statement : it.actions if it.sid == "Ceiling"]) : split(":", action)[0]],
+    )) == 0
+    error_message = "what a role is granted must be below its ceiling, or it is not granted"
+  }
+
+  # EC2's alarm actions, load balancers, containers and caches each have a role of their service, which the first one makes.
+  assert {
+    condition = length(setsubtract(
+      ["ecs.amazonaws.com", "elasticache.amazonaws.com", "elasticloadbalancing.amazonaws.com", "events.amazonaws.com"],
+      flatten([for it in data.aws_iam_policy_document.apply_identity["production"].statement : [for c in it.condition : c.values] if it.sid == "RolesOfServices"]),
+    )) == 0
+    error_message = "in an account that is empty, the first alarm, load balancer, task and cache make the roles of their services"
   }
 }
 
