@@ -59,6 +59,11 @@ run "the_topic_is_closed" {
   }
 
   assert {
+    condition     = one([for it in data.aws_iam_policy_document.alarms.statement : length(it.condition == null ? [] : it.condition) if contains(flatten([for p in it.principals : p.identifiers]), "events.amazonaws.com")]) == 0
+    error_message = "EventBridge fulfils no condition, so one would silence it"
+  }
+
+  assert {
     condition     = one([for it in data.aws_iam_policy_document.alarms.statement : it.effect if it.sid == "RefuseWithoutTls"]) == "Deny"
     error_message = "nobody may publish without TLS"
   }
