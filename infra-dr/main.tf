@@ -45,7 +45,7 @@ module "kms" {
 
   name        = local.name
   description = "Volumes, backups, secrets and logs in ${local.region}"
-  services    = concat(["logs", "cloudwatch", "events", "budgets"], var.api_platform == "eks" ? ["autoscaling"] : [])
+  services    = ["logs", "cloudwatch", "events", "budgets"]
 }
 
 module "network" {

@@ -54,28 +54,9 @@ locals {
     }]
     cloudwatch = [merge(local.publish["cloudwatch"], local.for_this_account)]
     budgets    = [merge(local.publish["budgets"], local.for_this_account)]
-    # EventBridge does not say for whom it publishes, so a condition would drop every message. The topic's policy names its rules.
+    # EventBridge does not say for whom it publishes, so a condition would drop every message.
     events = [local.publish["events"]]
-    autoscaling = [
-      {
-        Sid       = "AutoScaling"
-        Effect    = "Allow"
-        Principal = { AWS = local.autoscaling_role }
-        Action    = concat(["kms:DescribeKey"], local.use)
-        Resource  = "*"
-      },
-      {
-        Sid       = "AutoScalingGrants"
-        Effect    = "Allow"
-        Principal = { AWS = local.autoscaling_role }
-        Action    = "kms:CreateGrant"
-        Resource  = "*"
-        Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
-      },
-    ]
   }
-
-  autoscaling_role = "${local.iam}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
 
   # What publishes to an encrypted SNS topic needs a data key of its own.
   publish = {

@@ -30,13 +30,13 @@ variable "description" {
 }
 
 variable "services" {
-  description = "AWS services that use the key for themselves: \"logs\" (CloudWatch Logs), \"cloudwatch\", \"events\" and \"budgets\" (what publishes to an encrypted topic), \"autoscaling\" (encrypted volumes of EKS nodes)."
+  description = "AWS services that use the key for themselves: \"logs\" (CloudWatch Logs), and \"cloudwatch\", \"events\" and \"budgets\" (what publishes to an encrypted topic)."
   type        = set(string)
   default     = ["logs"]
 
   validation {
-    condition     = length(setsubtract(var.services, ["logs", "cloudwatch", "events", "budgets", "autoscaling"])) == 0
-    error_message = "services may hold \"logs\", \"cloudwatch\", \"events\", \"budgets\" and \"autoscaling\". S3, EBS and Secrets Manager use the key with the rights of their caller, and need no entry."
+    condition     = length(setsubtract(var.services, ["logs", "cloudwatch", "events", "budgets"])) == 0
+    error_message = "services may hold \"logs\", \"cloudwatch\", \"events\" and \"budgets\". S3, EBS and Secrets Manager use the key with the rights of their caller, and need no entry."
   }
 }
 

@@ -18,7 +18,7 @@ mock_provider "aws" {
 variables {
   name        = "causeway-test"
   description = "everything of this region"
-  services    = ["logs", "cloudwatch", "events", "budgets", "autoscaling"]
+  services    = ["logs", "cloudwatch", "events", "budgets"]
 }
 
 run "key" {
@@ -47,6 +47,10 @@ run "policy" {
       statement.Principal != "*" && alltrue([for action in flatten([statement.Action]) : !strcontains(action, "*")])
     ])
     error_message = "The key policy may hold no wildcard but the key itself."
+  }
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_kms_key.this.policy).Statement : endswith(statement.Principal.AWS, ":root") if can(statement.Principal.AWS)])
+    error_message = "KMS refuses a key whose policy names a role that is not there yet."
   }
   assert {
     condition = alltrue([
