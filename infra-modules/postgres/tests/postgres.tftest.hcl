@@ -58,6 +58,11 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
+    condition     = strcontains(aws_instance.node["eu-west-1a-1"].user_data, "until python3")
+    error_message = "user data is read once, so a node must wait until S3 can be reached, or nobody ever gets in"
+  }
+
+  assert {
     condition     = !strcontains(aws_instance.node["eu-west-1a-1"].user_data, "causeway-test")
     error_message = "the user data must say nothing of the installation"
   }
