@@ -94,6 +94,14 @@ run "plan_and_drift_write_nothing" {
     condition     = length(setintersection(flatten([for s in data.aws_iam_policy_document.read.statement : s.actions]), ["secretsmanager:GetSecretValue", "logs:GetLogEvents"])) == 0
     error_message = "no secret and no log is read"
   }
+
+  assert {
+    condition = length(setsubtract(
+      ["eks:ListAssociatedAccessPolicies", "events:DescribeRule", "events:ListTargetsByRule", "logs:DescribeResourcePolicies", "secretsmanager:ListSecretVersionIds"],
+      flatten([for s in data.aws_iam_policy_document.read.statement : s.actions]),
+    )) == 0
+    error_message = "a plan would end at the first refresh: this is what the provider asks for rules, access to EKS, and secrets whose value is write-only"
+  }
 }
 
 run "nobody_grants_more_than_the_boundary" {
