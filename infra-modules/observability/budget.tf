@@ -1,7 +1,8 @@
+# A budget has no region, and two of one name cannot be: hence the region in the name.
 resource "aws_budgets_budget" "this" {
   count = var.budget == null ? 0 : 1
 
-  name         = "${var.name}-monthly"
+  name         = "${var.name}-monthly-${data.aws_region.this.region}"
   budget_type  = "COST"
   time_unit    = "MONTHLY"
   limit_amount = tostring(var.budget.monthly_usd)

@@ -90,6 +90,11 @@ run "the_budget_warns_before_it_is_spent" {
     condition     = aws_budgets_budget.this[0].limit_amount == "400" && length(aws_budgets_budget.this[0].notification) == 2
     error_message = "the budget must warn by what is spent, and by what will be"
   }
+
+  assert {
+    condition     = endswith(aws_budgets_budget.this[0].name, "-eu-west-1")
+    error_message = "the other region's budget must not have this name"
+  }
 }
 
 run "a_region_without_budget_and_load_balancer" {
