@@ -1,4 +1,5 @@
-# What is refused at plan, each with a sentence that says what to change.
+# What is refused at plan, each with a sentence that says what to change. Inputs that are judged by
+# themselves share a run: every one in `expect_failures` has to be refused.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -35,44 +36,46 @@ variables {
   api_platform = "none"
 }
 
-run "overlapping_cidrs" {
+run "inputs_of_a_careless_hand" {
   command = plan
   variables {
-    cidrs = { primary = "10.1.0.0/16", dr = "10.1.128.0/20" }
+    environment      = "an-environment-of-a-long-name"
+    owner            = ""
+    regions          = { dr = "eu-west-1" }                              # the primary region
+    cidrs            = { primary = "10.1.0.0/16", dr = "10.1.128.0/20" } # overlap
+    monitoring_cidrs = ["0.0.0.0/0"]                                     # administration from anywhere
+    backup           = { interval_hours = 48, retention_days = 1, object_lock = { days = 1 } }
+    api_platform     = "lambda"
   }
-  expect_failures = [var.cidrs]
-}
-
-run "cidr_with_host_bits" {
-  command = plan
-  variables {
-    cidrs = { primary = "10.1.0.1/16", dr = "10.2.0.0/16" }
-  }
-  expect_failures = [var.cidrs]
-}
-
-run "dr_region_equal_to_the_primary" {
-  command = plan
-  variables {
-    regions = { dr = "eu-west-1" }
-  }
-  expect_failures = [var.regions]
+  expect_failures = [var.environment, var.owner, var.regions, var.cidrs, var.monitoring_cidrs, var.backup, var.api_platform]
 }
 
 run "lease_in_the_primary_region" {
   command = plan
   variables {
-    regions = { lease = "eu-west-1" }
+    regions          = { lease = "eu-west-1" }
+    cidrs            = { primary = "10.1.0.1/16", dr = "10.2.0.0/16" } # host bits
+    monitoring_cidrs = ["203.0.113.0/24"]                              # a public network
+    api_platform     = "ecs"                                           # and no `api`
   }
-  expect_failures = [var.regions]
+  expect_failures = [var.regions, var.cidrs, var.monitoring_cidrs, var.api_platform]
 }
 
 run "lease_in_the_dr_region" {
   command = plan
   variables {
-    regions = { lease = "eu-central-1" }
+    regions      = { lease = "eu-central-1" }
+    api_platform = "eks" # and no `eks`
   }
-  expect_failures = [var.regions]
+  expect_failures = [var.regions, var.api_platform]
+}
+
+run "cache_without_an_api" {
+  command = plan
+  variables {
+    cache = {}
+  }
+  expect_failures = [var.cache]
 }
 
 run "one_zone" {
@@ -115,78 +118,6 @@ run "node_that_is_not_called_by_its_zone" {
     }
   }
   expect_failures = [var.database]
-}
-
-run "retention_shorter_than_the_interval" {
-  command = plan
-  variables {
-    backup = { interval_hours = 48, retention_days = 1, object_lock = { days = 1 } }
-  }
-  expect_failures = [var.backup]
-}
-
-run "administration_from_anywhere" {
-  command = plan
-  variables {
-    monitoring_cidrs = ["0.0.0.0/0"]
-  }
-  expect_failures = [var.monitoring_cidrs]
-}
-
-run "administration_from_a_public_address" {
-  command = plan
-  variables {
-    monitoring_cidrs = ["203.0.113.0/24"]
-  }
-  expect_failures = [var.monitoring_cidrs]
-}
-
-run "name_too_long" {
-  command = plan
-  variables {
-    environment = "an-environment-of-a-long-name"
-  }
-  expect_failures = [var.environment]
-}
-
-run "nobody_to_ask" {
-  command = plan
-  variables {
-    owner = ""
-  }
-  expect_failures = [var.owner]
-}
-
-run "unknown_platform" {
-  command = plan
-  variables {
-    api_platform = "lambda"
-  }
-  expect_failures = [var.api_platform]
-}
-
-run "ecs_without_an_image" {
-  command = plan
-  variables {
-    api_platform = "ecs"
-  }
-  expect_failures = [var.api_platform]
-}
-
-run "eks_without_a_version" {
-  command = plan
-  variables {
-    api_platform = "eks"
-  }
-  expect_failures = [var.api_platform]
-}
-
-run "cache_without_an_api" {
-  command = plan
-  variables {
-    cache = {}
-  }
-  expect_failures = [var.cache]
 }
 
 run "primary_not_applied" {
