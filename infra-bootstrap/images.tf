@@ -40,6 +40,8 @@ resource "aws_ecr_repository" "api" {
   }
 }
 
+# A release is several images for ECR: its index, which has the tag, what runs, and what is attested of it.
+# Counted are tags, and what an index names stays for as long as the index does.
 resource "aws_ecr_lifecycle_policy" "api" {
   for_each = local.image_regions
 
@@ -55,8 +57,8 @@ resource "aws_ecr_lifecycle_policy" "api" {
       },
       {
         rulePriority = 2
-        description  = "The last ${var.images_kept} images stay"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.images_kept }
+        description  = "The last ${var.images_kept} releases stay"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.images_kept }
         action       = { type = "expire" }
       },
     ]

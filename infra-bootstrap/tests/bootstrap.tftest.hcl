@@ -193,6 +193,13 @@ run "images_are_scanned_immutable_and_in_both_regions" {
     condition     = aws_ecr_replication_configuration.api.replication_configuration[0].rule[0].destination[0].region == "eu-central-1"
     error_message = "an image is there when its region is needed"
   }
+
+  assert {
+    condition = alltrue([
+      for p in aws_ecr_lifecycle_policy.api : [for r in jsondecode(p.policy).rules : r.selection.tagStatus if r.selection.countType == "imageCountMoreThan"] == ["tagged"]
+    ])
+    error_message = "releases are counted, and not what they are made of"
+  }
 }
 
 run "project_with_capitals" {
