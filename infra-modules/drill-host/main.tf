@@ -1,0 +1,95 @@
+# The host, and the volume that a copy is restored to. Nothing on either is worth keeping.
+
+data "aws_region" "this" {}
+
+data "aws_ec2_instance_type" "this" {
+  count         = var.ami_id == null ? 1 : 0
+  instance_type = var.instance_type
+}
+
+data "aws_ssm_parameter" "debian" {
+  count = var.ami_id == null ? 1 : 0
+  name  = "/aws/service/debian/release/12/latest/${contains(data.aws_ec2_instance_type.this[0].supported_architectures, "arm64") ? "arm64" : "amd64"}"
+}
+
+resource "aws_instance" "this" {
+  ami                  = var.ami_id == null ? data.aws_ssm_parameter.debian[0].insecure_value : var.ami_id
+  instance_type        = var.instance_type
+  iam_instance_profile = aws_iam_instance_profile.this.name
+  # Of a node it needs the same at the first boot: Systems Manager's agent.
+  user_data = templatefile("${path.module}/../postgres/cloud-init.yaml", {
+    region = data.aws_region.this.region
+  })
+
+  subnet_id                   = var.subnet.id
+  associate_public_ip_address = false
+  vpc_security_group_ids      = [aws_security_group.this.id]
+
+  ebs_optimized = true
+  monitoring    = true
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  root_block_device {
+    volume_type = "gp3"
+    volume_size = 20
+    encrypted   = true
+    kms_key_id  = var.kms_key_arn
+    tags        = { Name = "${var.name}-restore-drill-root" }
+  }
+
+  tags = {
+    Name = "${var.name}-restore-drill"
+    Role = "restore-drill"
+  }
+
+  # A newer image replaces it when somebody asks for that: Ansible would have to set it up again.
+  lifecycle {
+    ignore_changes = [ami, user_data]
+  }
+}
+
+resource "aws_ebs_volume" "scratch" {
+  availability_zone = var.subnet.zone
+  type              = "gp3"
+  size              = var.scratch_volume.size_gib
+  iops              = var.scratch_volume.iops
+  throughput        = var.scratch_volume.throughput
+  encrypted         = true
+  kms_key_id        = var.kms_key_arn
+
+  tags = {
+    Name    = "${var.name}-restore-drill-scratch"
+    Role    = "restore-drill"
+    Purpose = "scratch"
+  }
+}
+
+resource "aws_volume_attachment" "scratch" {
+  device_name                    = "/dev/sdf"
+  volume_id                      = aws_ebs_volume.scratch.id
+  instance_id                    = aws_instance.this.id
+  stop_instance_before_detaching = true
+}
+
+# Nobody reaches it: there is no rule for that. S3's gateway endpoint answers at public addresses; the data subnets
+# have no route to any other.
+resource "aws_security_group" "this" {
+  name        = "${var.name}-restore-drill"
+  description = "Host for restore drills of ${var.name}"
+  vpc_id      = var.vpc_id
+  tags        = { Name = "${var.name}-restore-drill" }
+}
+
+resource "aws_vpc_security_group_egress_rule" "aws" {
+  security_group_id = aws_security_group.this.id
+  description       = "APIs of AWS"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}

@@ -1,0 +1,82 @@
+# What a person can get wrong is refused at plan, each with a sentence.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name                = "causeway-test"
+  cluster             = "main"
+  vpc_id              = "vpc-0123456789abcdef0"
+  subnet              = { id = "subnet-0a", zone = "eu-west-1a" }
+  instance_type       = "m7g.large"
+  scratch_volume      = { size_gib = 200 }
+  kms_key_arn         = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  backup              = { bucket_arns = ["arn:aws:s3:::causeway-test-backup"], kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"] }
+  identity_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/restore-drill-identity-AbCdEf"
+}
+
+run "a_name_with_capitals" {
+  command = plan
+  variables {
+    name = "Causeway"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_cluster_with_a_slash" {
+  command = plan
+  variables {
+    cluster = "main/other"
+  }
+  expect_failures = [var.cluster]
+}
+
+run "an_image_that_is_none" {
+  command = plan
+  variables {
+    ami_id = "debian-12"
+  }
+  expect_failures = [var.ami_id]
+}
+
+run "a_small_volume" {
+  command = plan
+  variables {
+    scratch_volume = { size_gib = 5 }
+  }
+  expect_failures = [var.scratch_volume]
+}
+
+run "too_many_operations" {
+  command = plan
+  variables {
+    scratch_volume = { size_gib = 20, iops = 12000 }
+  }
+  expect_failures = [var.scratch_volume]
+}
+
+run "too_much_throughput" {
+  command = plan
+  variables {
+    scratch_volume = { size_gib = 200, throughput = 1000 }
+  }
+  expect_failures = [var.scratch_volume]
+}
+
+run "no_backups" {
+  command = plan
+  variables {
+    backup = { bucket_arns = [], kms_key_arns = [] }
+  }
+  expect_failures = [var.backup]
+}
+
+run "a_secret_by_its_name" {
+  command = plan
+  variables {
+    identity_secret_arn = "causeway-test/restore-drill-identity"
+  }
+  expect_failures = [var.identity_secret_arn]
+}
