@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     sid = "Ceiling"
     actions = [
       "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
-      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "vpce:*", "wafv2:*",
+      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]
   }
@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     resources = ["*"]
   }
 
-  # A secret's value is written and never read, and a session on a host is not for a pipeline's plan.
+  # A secret's value is written and never read: hosts and tasks do that.
   statement {
     sid       = "NoSecretIsRead"
     effect    = "Deny"

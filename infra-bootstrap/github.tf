@@ -12,9 +12,11 @@ locals {
     {
       plan  = "repo:${var.repository}:pull_request"
       drift = "repo:${var.repository}:ref:refs/heads/main"
+      drill = "repo:${var.repository}:environment:restore-drill"
     },
     { for e in var.environments : "apply-${e}" => "repo:${var.repository}:environment:${e}" },
     { for e in var.environments : "deploy-${e}" => "repo:${var.repository}:environment:${e}" },
+    { for e in var.environments : "operate-${e}" => "repo:${var.repository}:environment:${e}" },
   )
 }
 

@@ -14,7 +14,7 @@ output "state_region" {
 }
 
 output "role_arns" {
-  description = "What the workflows take on: plan, drift, and apply and deploy of each environment. They go into GitHub's variables."
+  description = "What the workflows take on: plan, drift and drill, and apply, deploy and operate of each environment. They go into GitHub's variables."
   value       = { for k, r in aws_iam_role.pipeline : k => r.arn }
 }
 
@@ -31,4 +31,11 @@ output "repository_urls" {
 output "cache_url" {
   description = "Where a build keeps its layers: `cache-to` and `cache-from` of buildx."
   value       = aws_ecr_repository.cache.repository_url
+}
+
+output "transfer_buckets" {
+  description = "Through which Ansible sends files, by environment and region: `ansible_aws_ssm_bucket_name` of the hosts there."
+  value = {
+    for e in var.environments : e => { for region in local.database_regions : region => aws_s3_bucket.transfer["${e} ${region}"].bucket }
+  }
 }

@@ -381,6 +381,8 @@ locals {
     { for e in var.environments : "apply-${e}-storage" => { document = data.aws_iam_policy_document.apply_storage[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "apply-${e}-identity" => { document = data.aws_iam_policy_document.apply_identity[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "deploy-${e}" => { document = data.aws_iam_policy_document.deploy[e].json, roles = ["deploy-${e}"] } },
+    { for e in var.environments : "operate-${e}" => { document = data.aws_iam_policy_document.operate[e].json, roles = ["operate-${e}"] } },
+    { drill = { document = data.aws_iam_policy_document.drill.json, roles = ["drill"] } },
   )
 
   attachments = merge([

@@ -29,7 +29,7 @@ variable "repository" {
 }
 
 variable "environments" {
-  description = "The environments in this account. Each is also the name of a GitHub environment, to which its apply and deploy roles are bound."
+  description = "The environments in this account. Each is also the name of a GitHub environment, to which its apply, deploy and operate roles are bound."
   type        = set(string)
 
   validation {

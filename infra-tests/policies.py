@@ -16,8 +16,8 @@ IGNORED = {
     "RESOURCE_STAR",  # checkov finds it too, and has the reason for each beside it
     "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who applies writes policies of buckets; the boundary limits it
 }
-# Takes a resource, which parliament's table does not know yet.
-WITH_RESOURCE = {"logs:DescribeLogGroups"}
+# Takes a resource, or one of another kind, which parliament's table does not know yet.
+WITH_RESOURCE = {"logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
 UNKNOWN = "(known after apply)"
 LONGEST = 6144  # letters in a managed policy, without blanks
 

@@ -48,18 +48,21 @@ run "each_role_is_bound_to_its_own_jobs" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_iam_role.pipeline)) == toset(["plan", "drift", "apply-staging", "apply-production", "deploy-staging", "deploy-production"])
-    error_message = "plan and drift, and apply and deploy of each environment"
+    condition     = toset(keys(aws_iam_role.pipeline)) == toset(["plan", "drift", "drill", "apply-staging", "apply-production", "deploy-staging", "deploy-production", "operate-staging", "operate-production"])
+    error_message = "plan, drift and drill, and apply, deploy and operate of each environment"
   }
 
   assert {
     condition = { for k, d in data.aws_iam_policy_document.trust : k => one([for c in d.statement[0].condition : one(c.values) if endswith(c.variable, ":sub")]) } == {
-      plan              = "repo:example/causeway:pull_request"
-      drift             = "repo:example/causeway:ref:refs/heads/main"
-      apply-staging     = "repo:example/causeway:environment:staging"
-      apply-production  = "repo:example/causeway:environment:production"
-      deploy-staging    = "repo:example/causeway:environment:staging"
-      deploy-production = "repo:example/causeway:environment:production"
+      plan               = "repo:example/causeway:pull_request"
+      drift              = "repo:example/causeway:ref:refs/heads/main"
+      drill              = "repo:example/causeway:environment:restore-drill"
+      apply-staging      = "repo:example/causeway:environment:staging"
+      apply-production   = "repo:example/causeway:environment:production"
+      deploy-staging     = "repo:example/causeway:environment:staging"
+      deploy-production  = "repo:example/causeway:environment:production"
+      operate-staging    = "repo:example/causeway:environment:staging"
+      operate-production = "repo:example/causeway:environment:production"
     }
     error_message = "a token of any other job, branch or repository opens nothing"
   }
@@ -118,7 +121,7 @@ run "nobody_grants_more_than_the_boundary" {
 
   assert {
     condition = alltrue(flatten([
-      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy] : [
+      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, [data.aws_iam_policy_document.drill]] : [
         for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"] if s.effect != "Deny"]
       ]
     ]))
@@ -154,7 +157,7 @@ run "apply_may_make_what_the_roots_hold" {
     condition = length(setsubtract(
       distinct([
         for action in flatten([
-          for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy] : [
+          for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, { production = data.aws_iam_policy_document.drill }] : [
             for it in documents["production"].statement : it.actions
           ]
         ]) : split(":", action)[0]
@@ -171,6 +174,97 @@ run "apply_may_make_what_the_roots_hold" {
       flatten([for it in data.aws_iam_policy_document.apply_identity["production"].statement : [for c in it.condition : c.values] if it.sid == "RolesOfServices"]),
     )) == 0
     error_message = "in an account that is empty, the first alarm, load balancer, task and cache make the roles of their services"
+  }
+}
+
+run "a_drill_reaches_the_hosts_for_drills" {
+  command = plan
+
+  assert {
+    condition     = [for a in local.attachments : a.policy if a.role == "drill"] == ["drill"]
+    error_message = "drill has its own policy and no other"
+  }
+
+  assert {
+    condition = [
+      for s in data.aws_iam_policy_document.drill.statement : { for c in s.condition : c.variable => one(c.values) } if s.sid == "Host"
+    ] == [{ "ssm:resourceTag/project" = "causeway", "ssm:resourceTag/Role" = "restore-drill" }]
+    error_message = "a command goes to hosts for drills only"
+  }
+
+  assert {
+    condition = [
+      for s in data.aws_iam_policy_document.drill.statement : one(s.resources) if s.sid == "Document"
+    ] == ["arn:aws:ssm:eu-central-1::document/AWS-RunShellScript"]
+    error_message = "what is run is a shell script, in the DR region"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for s in data.aws_iam_policy_document.drill.statement : [for it in s.resources : it != "*" || toset(s.actions) == toset(["ssm:CancelCommand", "ssm:GetCommandInvocation"])]
+    ]))
+    error_message = "only what has no resource has none"
+  }
+}
+
+run "ansible_reaches_the_hosts_of_its_environment" {
+  command = plan
+
+  assert {
+    condition = { for e, d in data.aws_iam_policy_document.operate : e => one([for s in d.statement : { for c in s.condition : c.variable => toset(c.values) } if s.sid == "Hosts"]) } == {
+      for e in var.environments : e => {
+        "ssm:resourceTag/project"     = toset(["causeway"])
+        "ssm:resourceTag/environment" = toset([e])
+        "ssm:resourceTag/Role"        = toset(["postgres", "restore-drill"])
+      }
+    }
+    error_message = "a session is on a host of the environment, and on no node of Kubernetes"
+  }
+
+  assert {
+    condition     = alltrue([for e, d in data.aws_iam_policy_document.operate : alltrue(flatten([for s in d.statement : [for it in s.resources : strcontains(it, ":session/causeway-${e}-ansible-")] if s.sid == "OwnSessions"]))])
+    error_message = "it ends its own sessions only"
+  }
+
+  assert {
+    condition     = alltrue([for e, d in data.aws_iam_policy_document.operate : !contains(flatten([for s in d.statement : s.actions]), "ssm:SendCommand")])
+    error_message = "it acts in sessions, and sends no commands beside them"
+  }
+}
+
+run "what_ansible_sends_does_not_stay" {
+  command = plan
+
+  assert {
+    condition = { for k, b in aws_s3_bucket.transfer : k => "${b.region} ${b.bucket}" } == {
+      "staging eu-west-1"       = "eu-west-1 causeway-staging-ansible-eu-west-1-123456789012"
+      "staging eu-central-1"    = "eu-central-1 causeway-staging-ansible-eu-central-1-123456789012"
+      "production eu-west-1"    = "eu-west-1 causeway-production-ansible-eu-west-1-123456789012"
+      "production eu-central-1" = "eu-central-1 causeway-production-ansible-eu-central-1-123456789012"
+    }
+    error_message = "a bucket for each environment in each database region"
+  }
+
+  assert {
+    condition     = alltrue([for c in aws_s3_bucket_lifecycle_configuration.transfer : c.rule[0].expiration[0].days == 1])
+    error_message = "what is left behind is gone after a day"
+  }
+
+  assert {
+    condition = alltrue([
+      for b in aws_s3_bucket_public_access_block.transfer : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets
+    ])
+    error_message = "nobody outside sees it"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for c in aws_s3_bucket_server_side_encryption_configuration.transfer : [for r in c.rule : r.apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms"]]))
+    error_message = "it is encrypted"
+  }
+
+  assert {
+    condition     = alltrue([for d in data.aws_iam_policy_document.transfer : one(d.statement).effect == "Deny" && one(one(d.statement).condition).variable == "aws:SecureTransport"])
+    error_message = "it answers over TLS only"
   }
 }
 
