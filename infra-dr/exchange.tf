@@ -28,12 +28,13 @@ module "facts" {
     facts = {
       description = "What infra-primary has to know of the DR region"
       value = jsonencode({
-        data_cidrs    = module.network.data_cidrs
-        nodes         = { for name, node in local.nodes : name => node if node.region == local.region }
-        node_role_arn = module.postgres.role_arn
-        backup        = local.backup
-        replication   = [module.replication_from_primary.rule]
-        api_target    = local.has_load_balancer ? local.regional_name : null
+        data_cidrs       = module.network.data_cidrs
+        nodes            = { for name, node in local.nodes : name => node if node.region == local.region }
+        node_role_arn    = module.postgres.role_arn
+        reader_role_arns = module.drill_host[*].role_arn
+        backup           = local.backup
+        replication      = [module.replication_from_primary.rule]
+        api_target       = local.has_load_balancer ? local.regional_name : null
       })
     }
     deploy = {
@@ -45,6 +46,24 @@ module "facts" {
         migration        = null
         image_repository = local.image_repository
         url              = local.has_load_balancer ? "https://${local.regional_name}" : null
+      })
+    }
+  }
+}
+
+module "drill_parameter" {
+  source    = "../infra-modules/parameters"
+  providers = { aws = aws.lease }
+  count     = var.restore_drill == null ? 0 : 1
+
+  path = "/${local.name}/dr"
+  values = {
+    restore-drill = {
+      description = "Where restore drills are run, for scripts/deploy/restore-drill"
+      value = jsonencode({
+        region            = local.region
+        instance_id       = module.drill_host[0].instance_id
+        scratch_volume_id = module.drill_host[0].scratch_volume_id
       })
     }
   }

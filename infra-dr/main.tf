@@ -77,7 +77,7 @@ module "backup_storage" {
   object_lock           = var.backup.object_lock
   noncurrent_days       = var.backup.noncurrent_days
   writer_role_arns      = local.node_role_arns
-  reader_role_arns      = var.backup.reader_role_arns
+  reader_role_arns      = concat(var.backup.reader_role_arns, module.drill_host[*].role_arn)
 }
 
 module "postgres" {
@@ -107,6 +107,33 @@ module "postgres" {
   api_dns                = local.has_load_balancer ? { zone_id = local.primary.public_zone.id, record_names = [local.primary.names.api] } : null
   alarm_topic_arn        = module.observability.topic_arn
   permissions_boundary   = var.permissions_boundary
+}
+
+# The identity that opens backups for the drill, and for nobody else. A person puts it in.
+module "drill_secrets" {
+  source = "../infra-modules/secrets"
+  count  = var.restore_drill == null ? 0 : 1
+
+  name        = local.name
+  kms_key_arn = module.kms.arn
+  secrets     = { restore-drill-identity = { description = "Identity file by which the restore drill opens backups", kind = "given" } }
+}
+
+module "drill_host" {
+  source = "../infra-modules/drill-host"
+  count  = var.restore_drill == null ? 0 : 1
+
+  name                 = local.name
+  cluster              = local.primary.cluster
+  vpc_id               = module.network.vpc_id
+  subnet               = { id = module.network.subnet_ids.data[var.network.zones[0]], zone = var.network.zones[0] }
+  instance_type        = var.restore_drill.instance_type
+  ami_id               = var.restore_drill.ami_id
+  scratch_volume       = var.restore_drill.scratch_volume
+  kms_key_arn          = module.kms.arn
+  backup               = { bucket_arns = [module.backup_storage.arn, local.primary.backup.arn], kms_key_arns = [module.kms.arn, local.primary.backup.kms_key_arn] }
+  identity_secret_arn  = module.drill_secrets[0].arns["restore-drill-identity"]
+  permissions_boundary = var.permissions_boundary
 }
 
 module "dns" {

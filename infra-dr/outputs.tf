@@ -8,6 +8,14 @@ output "nodes" {
   value       = module.postgres.nodes
 }
 
+output "restore_drill" {
+  description = "The host for restore drills and the secret that takes its identity file; null without one."
+  value = var.restore_drill == null ? null : {
+    instance_id = module.drill_host[0].instance_id
+    identity    = module.drill_secrets[0].arns["restore-drill-identity"]
+  }
+}
+
 output "api_url" {
   description = "Where the API of this region answers, whichever region is primary; null without one."
   value       = local.has_load_balancer ? "https://${local.regional_name}" : null

@@ -135,6 +135,21 @@ variable "backup" {
   }
 }
 
+variable "restore_drill" {
+  description = "The host on which the newest backup is restored each night, and the volume for the copy. Without it there is none, and backups are restored only when somebody does."
+  type = object({
+    instance_type  = string
+    ami_id         = optional(string)
+    scratch_volume = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+  })
+  default = null
+
+  validation {
+    condition     = var.restore_drill == null || try(var.restore_drill.scratch_volume.size_gib >= var.database.data_volume.size_gib, false)
+    error_message = "restore_drill.scratch_volume has ${try(var.restore_drill.scratch_volume.size_gib, 0)} GiB and the data volume ${var.database.data_volume.size_gib}: a whole copy has to fit, so make it as large."
+  }
+}
+
 variable "api_platform" {
   description = "What the API runs on: `ecs`, `eks` or `none`."
   type        = string

@@ -9,7 +9,7 @@ data "aws_ssm_parameters_by_path" "dr" {
 locals {
   dr_parameters = zipmap(data.aws_ssm_parameters_by_path.dr.names, nonsensitive(data.aws_ssm_parameters_by_path.dr.values))
   dr = merge(
-    { data_cidrs = [], node_role_arn = null, nodes = {}, backup = null, replication = [], api_target = null },
+    { data_cidrs = [], node_role_arn = null, reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
     jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/facts", "{}")),
   )
 

@@ -100,7 +100,7 @@ module "backup_storage" {
   object_lock           = var.backup.object_lock
   noncurrent_days       = var.backup.noncurrent_days
   writer_role_arns      = local.node_role_arns
-  reader_role_arns      = var.backup.reader_role_arns
+  reader_role_arns      = concat(var.backup.reader_role_arns, local.dr.reader_role_arns)
 }
 
 module "lease_storage" {

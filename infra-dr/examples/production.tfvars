@@ -15,8 +15,9 @@ database = {
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 
-backup = { retention_days = 35 }
-alarms = { emails = ["oncall@example.com"] }
+backup        = { retention_days = 35 }
+restore_drill = { instance_type = "m7g.large", scratch_volume = { size_gib = 500, throughput = 250 } }
+alarms        = { emails = ["oncall@example.com"] }
 
 api = {
   image        = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"

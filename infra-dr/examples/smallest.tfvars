@@ -14,8 +14,9 @@ database = {
   wal_volume    = { size_gib = 10 }
 }
 
-backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
-alarms = { emails = ["platform-team@example.com"] }
+backup        = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
+restore_drill = null
+alarms        = { emails = ["platform-team@example.com"] }
 
 api = {
   image               = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"

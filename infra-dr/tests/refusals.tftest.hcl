@@ -78,6 +78,14 @@ run "cache_without_an_api" {
   expect_failures = [var.cache]
 }
 
+run "copy_that_does_not_fit" {
+  command = plan
+  variables {
+    restore_drill = { instance_type = "t4g.medium", scratch_volume = { size_gib = 10 } }
+  }
+  expect_failures = [var.restore_drill]
+}
+
 run "one_zone" {
   command = plan
   variables {

@@ -45,6 +45,18 @@ override_data {
   target = module.postgres.data.aws_ssm_parameter.debian
   values = { insecure_value = "ami-0123456789abcdef0" }
 }
+override_data {
+  target = module.drill_host.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.drill_host.data.aws_ec2_instance_type.this
+  values = { supported_architectures = ["arm64"] }
+}
+override_data {
+  target = module.drill_host.data.aws_ssm_parameter.debian
+  values = { insecure_value = "ami-0123456789abcdef0" }
+}
 # What infra-primary says of itself.
 override_data {
   target = data.aws_ssm_parameters_by_path.primary
@@ -68,6 +80,11 @@ run "planned" {
   assert {
     condition     = toset(keys(output.parameters)) == toset(["backup-agent", "failover-ctl", "inventory"])
     error_message = "what Ansible and failover-ctl read is stored"
+  }
+
+  assert {
+    condition     = (output.restore_drill == null) == (var.restore_drill == null)
+    error_message = "there is a host for drills where one is asked for"
   }
 
   assert {
