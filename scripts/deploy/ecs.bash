@@ -15,6 +15,16 @@ needs() { [ -n "$2" ] || die "--$1 is missing; ${0##*/} --help shows what there 
 # usage: prints what stands at the top of the script that asks.
 usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit "${1:-0}"; }
 
+# parameter <name> <region>: prints what Terraform wrote there, or nothing where there is none.
+parameter() {
+    local answer
+    if answer=$(aws ssm get-parameter --region "$2" --name "$1" --query Parameter.Value --output text 2>&1); then
+        printf '%s\n' "$answer"
+    else
+        [[ $answer == *ParameterNotFound* ]] || die "$answer"
+    fi
+}
+
 # pinned <image>: refuses what another image could be put under tomorrow.
 pinned() {
     case ${1##*/} in

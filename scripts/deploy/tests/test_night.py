@@ -128,12 +128,13 @@ class Infra(Commands):
 
 
 class RestoreDrill(Commands):
-    INSTANCE = "i-0123456789abcdef0"
+    HOST = json.dumps({"region": "eu-central-1", "instance_id": "i-0123456789abcdef0", "scratch_volume_id": "vol-0a1b2c3d4e5f60001"})
 
-    def drill(self, *more, status="Success"):
+    def drill(self, *more, status="Success", parameter=f"echo '{HOST}'"):
         answer = json.dumps({"Status": status, "StandardOutputContent": "restored in 1 s", "StandardErrorContent": "and a warning"})
-        self.command("aws", f"""case "$2" in send-command) echo 11111111-2222 ;; *) echo '{answer}' ;; esac""")
-        return self.run_script("restore-drill", "--instance", self.INSTANCE, *more, DEPLOY_POLL="0.1")
+        self.command("aws", f"""printf '%s\\n' "in $AWS_REGION" >> "{self.called}"
+            case "$2" in get-parameter) {parameter} ;; send-command) echo 11111111-2222 ;; *) echo '{answer}' ;; esac""")
+        return self.run_script("restore-drill", "--name", "causeway-test", "--parameters-region", "eu-north-1", *more, DEPLOY_POLL="0.1")
 
     def test_what_is_sent(self):
         result = self.drill("--from", "eu-central-1", "--max-age", "600")
@@ -146,6 +147,19 @@ class RestoreDrill(Commands):
         self.assertEqual("\n".join(parameters["commands"]), (SCRIPTS / "restore-drill-on-host").read_text())
         self.assertEqual(parameters["executionTimeout"], ["3600"])
 
+    def test_where_it_is_sent(self):
+        self.assertEqual(self.drill().returncode, 0)
+        called = self.called.read_text()
+        self.assertIn("get-parameter --region eu-north-1 --name /causeway-test/dr/restore-drill ", called)
+        self.assertIn("--instance-ids i-0123456789abcdef0 ", called)
+        self.assertEqual(called.split("send-command")[1].count("in eu-central-1\n"), 2, "in the region of the host")
+
+    def test_no_host(self):
+        missing = "echo 'An error occurred (ParameterNotFound) when calling GetParameter' >&2; exit 254"
+        self.refused(self.drill(parameter=missing), "set `restore_drill` in infra-dr, and apply it")
+        self.refused(self.drill(parameter="echo AccessDeniedException >&2; exit 254"), "AccessDeniedException")
+        self.assertNotIn("send-command", self.called.read_text())
+
     def test_a_drill_that_failed(self):
         for status in ("Failed", "TimedOut", "Cancelled"):
             self.refused(self.drill(status=status), f"the drill ended as {status}")
@@ -153,7 +167,7 @@ class RestoreDrill(Commands):
     def test_what_would_run_something_else_is_refused(self):
         self.refused(self.drill("--from", "eu'; reboot; '"), "neither a bucket nor a region")
         self.refused(self.drill("--max-age", "1h"), "write seconds, such as 3600")
-        self.refused(self.drill("--instance", "db-1"), "is no instance")
+        self.refused(self.drill("--name", ""), "--name is missing")
         self.assertEqual(self.called.read_text(), "")
 
 
