@@ -48,13 +48,10 @@ resource "aws_ecs_service" "this" {
     bake_time_in_minutes = local.is_blue_green ? var.bake_time_minutes : null
   }
 
-  # Counts tasks that do not come up, in a rolling deployment. A blue/green one has moved no request until they have.
-  dynamic "deployment_circuit_breaker" {
-    for_each = local.is_blue_green ? [] : [1]
-    content {
-      enable   = true
-      rollback = true
-    }
+  # Counts tasks that do not come up. A blue/green deployment moves no request to them, but without it would go on trying.
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
   }
 
   alarms {

@@ -268,8 +268,13 @@ run "a_blue_green_deployment_has_two_target_groups" {
   }
 
   assert {
-    condition     = aws_ecs_service.this.deployment_configuration[0].strategy == "BLUE_GREEN" && length(aws_lb_target_group.this) == 2 && length(aws_ecs_service.this.deployment_circuit_breaker) == 0
+    condition     = aws_ecs_service.this.deployment_configuration[0].strategy == "BLUE_GREEN" && length(aws_lb_target_group.this) == 2
     error_message = "blue/green must have a second target group"
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].enable && aws_ecs_service.this.deployment_circuit_breaker[0].rollback && aws_ecs_service.this.alarms[0].rollback
+    error_message = "blue/green must be rolled back when tasks do not come up, and by the alarms"
   }
 
   assert {
