@@ -18,7 +18,7 @@ data "aws_iam_policy_document" "read" {
       "events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule",
       "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListResourceTags",
       "logs:DescribeLogGroups", "logs:DescribeMetricFilters", "logs:DescribeResourcePolicies", "logs:ListTagsForResource",
-      "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy", "secretsmanager:ListSecretVersionIds",
+      "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy", "secretsmanager:ListSecretVersionIds", "secretsmanager:ListSecretVersionIds",
       "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
       "ssm:DescribeParameters",
       "wafv2:GetLoggingConfiguration", "wafv2:GetWebACL", "wafv2:GetWebACLForResource", "wafv2:ListTagsForResource",
@@ -99,6 +99,8 @@ data "aws_iam_policy_document" "apply_compute" {
       "elasticloadbalancing:SetIpAddressType", "elasticloadbalancing:SetRulePriorities", "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
       "ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "eks:CreateCluster",
       "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DeleteResourcePolicy", "logs:PutResourcePolicy",
+      "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DeleteResourcePolicy", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
+      "ec2:ModifyLaunchTemplate", "ec2:MonitorInstances", "ec2:UnmonitorInstances",
       "sns:SetSubscriptionAttributes", "sns:Unsubscribe", "vpce:AllowMultiRegion",
     ]
     resources = ["*"]
@@ -234,6 +236,7 @@ data "aws_iam_policy_document" "apply_storage" {
       "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
       "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
       "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
+      "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
       "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
       "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
       "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
@@ -243,6 +246,7 @@ data "aws_iam_policy_document" "apply_storage" {
     resources = [
       "${local.arn}:budgets::${local.account}:budget/${each.value}*",
       "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
+      "${local.arn}:events:*:${local.account}:rule/${each.value}*",
       "${local.arn}:events:*:${local.account}:rule/${each.value}*",
       "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
       "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
