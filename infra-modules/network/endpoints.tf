@@ -44,6 +44,7 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_endpoint_type = "Gateway"
   service_name      = "com.amazonaws.${data.aws_region.current.region}.s3"
   route_table_ids   = concat([aws_route_table.data.id], [for table in aws_route_table.private : table.id])
+  policy            = jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets, local.published] })
 
   tags = { Name = "${var.name}-s3" }
 }
@@ -59,6 +60,7 @@ resource "aws_vpc_endpoint" "remote" {
   private_dns_enabled = true
   subnet_ids          = local.endpoint_subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
+  policy              = endswith(each.value.service_name, ".s3") ? jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets] }) : null
 
   # Of the services used here only S3 has this option: its name is to lead to the endpoint for the VPC as well.
   dynamic "dns_options" {

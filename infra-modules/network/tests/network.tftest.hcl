@@ -120,6 +120,40 @@ run "data_subnets_reach_the_lease_and_route_53" {
   }
 }
 
+run "nothing_is_carried_away_to_a_bucket_of_others" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for endpoint in [aws_vpc_endpoint.s3, aws_vpc_endpoint.remote["lease"]] : alltrue([
+        for statement in jsondecode(endpoint.policy).Statement :
+        statement.Effect == "Allow" && (
+          statement.Action == "s3:GetObject" ||
+          try(statement.Condition.StringEquals, {}) == { "aws:PrincipalAccount" = "123456789012", "aws:ResourceAccount" = "123456789012" }
+        )
+      ])
+    ])
+    error_message = "An endpoint of S3 may take writes only by this account, and only to its buckets."
+  }
+  assert {
+    condition = alltrue([
+      for endpoint in [aws_vpc_endpoint.s3, aws_vpc_endpoint.remote["lease"]] :
+      length(setsubtract(["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject"], jsondecode(endpoint.policy).Statement[0].Action)) == 0
+    ])
+    error_message = "Nodes must be able to do in the account's buckets what their role may."
+  }
+  assert {
+    condition = jsondecode(aws_vpc_endpoint.s3.policy).Statement[1].Resource == [
+      "arn:aws:s3:::amazon-ssm-eu-west-1/*", "arn:aws:s3:::prod-eu-west-1-starport-layer-bucket/*",
+    ]
+    error_message = "Of others' buckets only Systems Manager's and ECR's of this region may be read."
+  }
+  assert {
+    condition     = length(jsondecode(aws_vpc_endpoint.remote["lease"].policy).Statement) == 1 && !can(jsondecode(aws_vpc_endpoint.remote["dns"].policy))
+    error_message = "In other regions there are only the account's buckets to reach, and a policy of S3 is not one of Route 53."
+  }
+}
+
 run "traffic_is_logged" {
   command = apply
 
