@@ -7,7 +7,8 @@ ephemeral "random_password" "token" {
 
 resource "aws_secretsmanager_secret" "token" {
   #checkov:skip=CKV2_AWS_57: `auth_version` makes a new one in the cache and here at once, which a rotation here alone cannot
-  name        = "${var.name}/cache"
+  # A deleted secret keeps its name for 30 days, and a cache may be turned off and on within them.
+  name_prefix = "${var.name}/cache-"
   description = "Password of the cache of ${var.name}"
   kms_key_id  = var.kms_key_arn
 }

@@ -39,6 +39,15 @@ run "the_token_is_in_no_state" {
   }
 }
 
+run "a_cache_can_be_turned_off_and_on" {
+  command = plan
+
+  assert {
+    condition     = aws_secretsmanager_secret.token.name_prefix == "causeway-test/cache-"
+    error_message = "the secret must get a name that no deleted one has"
+  }
+}
+
 run "a_replica_takes_over" {
   command = plan
 
