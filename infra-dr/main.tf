@@ -155,6 +155,7 @@ module "certificate" {
   name         = local.name
   zone_id      = local.primary.public_zone.id
   domain_names = [local.primary.names.api, local.primary.names.api_auto, local.regional_name]
+  owned_names  = [local.regional_name] # infra-primary proves the others, for both regions
 }
 
 module "api_ecs" {

@@ -11,19 +11,21 @@ resource "aws_acm_certificate" "this" {
   }
 }
 
-# A name's proof is the same in each region of an account, so two roots may write the same record.
+# A name has one proof in all regions of an account. It is written by the root that owns the name, and found there by the others.
 resource "aws_route53_record" "proof" {
-  for_each = toset(var.domain_names)
+  for_each = toset(coalesce(var.owned_names, var.domain_names))
 
-  zone_id         = var.zone_id
-  name            = one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_name if it.domain_name == each.key])
-  type            = one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_type if it.domain_name == each.key])
-  records         = [one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_value if it.domain_name == each.key])]
-  ttl             = 300
-  allow_overwrite = true
+  zone_id = var.zone_id
+  name    = one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_name if it.domain_name == each.key])
+  type    = one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_type if it.domain_name == each.key])
+  records = [one([for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_value if it.domain_name == each.key])]
+  ttl     = 300
 }
 
+# Waits until every name is proved, by whichever root.
 resource "aws_acm_certificate_validation" "this" {
   certificate_arn         = aws_acm_certificate.this.arn
-  validation_record_fqdns = [for record in aws_route53_record.proof : record.fqdn]
+  validation_record_fqdns = [for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_name]
+
+  depends_on = [aws_route53_record.proof]
 }

@@ -27,3 +27,14 @@ variable "domain_names" {
     error_message = "domain_names must hold whole names in lower case and without a wildcard, such as api.example.com."
   }
 }
+
+variable "owned_names" {
+  description = "Those of `domain_names` whose proof is written here. Without it all are; those of another region's root are left out."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.owned_names == null || length(setsubtract(coalesce(var.owned_names, []), var.domain_names)) == 0
+    error_message = "owned_names holds a name that is not in domain_names: add it there, or leave it out here."
+  }
+}

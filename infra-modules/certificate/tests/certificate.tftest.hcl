@@ -30,9 +30,51 @@ run "each_name_is_proved" {
   }
 
   assert {
+    condition     = aws_acm_certificate_validation.this.validation_record_fqdns == toset(["_1.api.example.com", "_2.api-auto.example.com"])
+    error_message = "the certificate is issued when all names are proved"
+  }
+
+  assert {
     condition     = output.arn == aws_acm_certificate.this.arn
     error_message = "the listener gets the certificate"
   }
+}
+
+run "another_roots_name_is_proved_by_its_record" {
+  command = apply
+  variables {
+    owned_names = ["api-auto.example.com"]
+  }
+
+  assert {
+    condition     = keys(aws_route53_record.proof) == ["api-auto.example.com"]
+    error_message = "a record is written by the root that owns the name, and by no other"
+  }
+
+  assert {
+    condition     = aws_acm_certificate.this.subject_alternative_names == toset(["api-auto.example.com"]) && aws_acm_certificate_validation.this.validation_record_fqdns == toset(["_1.api.example.com", "_2.api-auto.example.com"])
+    error_message = "the certificate has all names all the same, and waits for all"
+  }
+}
+
+run "a_root_that_owns_no_name" {
+  command = plan
+  variables {
+    owned_names = []
+  }
+
+  assert {
+    condition     = length(aws_route53_record.proof) == 0
+    error_message = "no record is written for names of others"
+  }
+}
+
+run "an_owned_name_that_is_not_asked_for" {
+  command = plan
+  variables {
+    owned_names = ["api-eu-central-1.example.com"]
+  }
+  expect_failures = [var.owned_names]
 }
 
 run "name_with_capitals" {
