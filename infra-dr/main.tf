@@ -18,6 +18,9 @@ locals {
   # How many tasks of the API there are on ECS: those that wait, or those of a region that serves.
   tasks = var.api == null ? null : var.active ? var.api.active_tasks : var.api.tasks
 
+  # No task or pod of a region that waits finds a primary.
+  health_check_path = var.active ? "/readyz" : "/livez"
+
   # Either platform's, by a label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
@@ -172,7 +175,7 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = local.tasks
   deployment           = var.api.deployment
-  health_check_path    = var.active ? "/readyz" : "/livez" # no task of a region that waits finds a primary
+  health_check_path    = local.health_check_path
   waf                  = var.api.waf
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn
@@ -199,7 +202,8 @@ module "api_eks" {
   public_access_cidrs  = var.eks.public_access_cidrs
   image_repository     = local.image_repository
   database             = local.database
-  migration            = local.migration
+  migration            = merge(local.migration, { enabled = var.active })
+  health_check_path    = local.health_check_path
   redis                = local.redis
   secret_arns          = concat([local.database.password_secret_arn, local.migration.password_secret_arn], local.redis[*].auth_secret_arn)
   kms_key_arn          = module.kms.arn

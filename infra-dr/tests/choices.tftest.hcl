@@ -60,6 +60,30 @@ run "api_on_kubernetes" {
     condition     = output.api_url == "https://api-eu-central-1.example.com" && output.chart_values.database.user == "api_service"
     error_message = "the records point at the Ingress, and the chart is told of the database"
   }
+
+  assert {
+    condition     = output.chart_values.readiness.path == "/livez" && !output.chart_values.migration.enabled
+    error_message = "pods of a region that waits must become ready, and have nothing to migrate"
+  }
+}
+
+run "api_on_kubernetes_in_a_region_that_serves" {
+  command = plan
+  variables {
+    active       = true
+    api_platform = "eks"
+    eks = {
+      kubernetes_version = "1.33"
+      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1, ami_type = "AL2023_ARM_64_STANDARD" }
+      admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
+      load_balancer      = { dns_name = "k8s-api-0123456789.eu-central-1.elb.amazonaws.com", zone_id = "Z215JYRZR1TBD5" }
+    }
+  }
+
+  assert {
+    condition     = output.chart_values.readiness.path == "/readyz" && output.chart_values.migration.enabled
+    error_message = "pods of a region that serves must be ready only with a primary"
+  }
 }
 
 run "a_region_that_serves" {

@@ -26,7 +26,8 @@ output "security_group_id" {
 output "chart_values" {
   description = "What charts/api is told of this installation, beside the image's version: `helm upgrade --values`."
   value = {
-    image = { repository = var.image_repository }
+    image     = { repository = var.image_repository }
+    readiness = { path = var.health_check_path }
     database = {
       hosts    = var.database.hosts
       port     = var.database.port
@@ -36,6 +37,7 @@ output "chart_values" {
       password = { remote = var.database.password_secret_arn }
     }
     migration = {
+      enabled  = var.migration.enabled
       user     = var.migration.user
       password = { remote = var.migration.password_secret_arn }
     }

@@ -130,15 +130,27 @@ variable "database" {
 }
 
 variable "migration" {
-  description = "The role that owns the schema, as for api-ecs, for the chart."
+  description = "The role that owns the schema, as for api-ecs, for the chart. Where no primary is reached, nothing is to be migrated: `enabled` is false."
   type = object({
     user                = string
     password_secret_arn = string
+    enabled             = optional(bool, true)
   })
 
   validation {
     condition     = var.migration.user != var.database.user && var.migration.password_secret_arn != var.database.password_secret_arn
     error_message = "`migration` and `database` are one role: the service must not own the schema."
+  }
+}
+
+variable "health_check_path" {
+  description = "What says whether a pod is ready, for the chart: `/readyz`, or `/livez` in a region whose pods reach no primary before it is promoted."
+  type        = string
+  default     = "/readyz"
+
+  validation {
+    condition     = contains(["/readyz", "/livez"], var.health_check_path)
+    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a region that waits to be promoted."
   }
 }
 

@@ -33,6 +33,7 @@ FOREIGN = {
 
 GATEWAY = {"expose": {"by": "gateway", "gateway": {"name": "public", "namespace": "gateways"}}}
 FIXED = {"autoscaling": {"enabled": False}, "replicas": 4, "migration": {"enabled": False}}
+WAITING = {"readiness": {"path": "/livez"}, "migration": {"enabled": False}}
 IRSA = {"serviceAccount": {"roleArn": "arn:aws:iam::123456789012:role/causeway-api"},
         "networkPolicy": {"https": True}}
 
@@ -55,6 +56,7 @@ REFUSED = [
     ({"settings": {"DATABASE_URL": "postgres://a:b@c/d"}}, "invalid propertyName 'DATABASE_URL'"),
     ({"settings": {"MIGRATE": "on"}}, "invalid propertyName 'MIGRATE'"),
     ({"settings": {"LIST_MAX": 100}}, "'/settings/LIST_MAX': got number, want string"),
+    ({"readiness": {"path": "/healthz"}}, "'/readiness/path': value must be one of '/readyz', '/livez'"),
     ({"expose": {"by": "nodeport"}}, "value must be one of 'none', 'ingress', 'gateway'"),
     ({"networkPolicy": {"databaseCidrs": ["10.20.64.0"]}}, "'/networkPolicy/databaseCidrs/0'"),
     ({"networkPolicy": {"egress": [{}]}}, "missing properties 'to', 'ports'"),
@@ -194,8 +196,8 @@ def settings_of(manifests):
     return environments
 
 
-def holds(check, where, manifests):
-    """What has to hold of every rendering."""
+def holds(check, where, manifests, readiness):
+    """What has to hold of every rendering; `readiness` is the path that says whether requests may be sent."""
     deployment, = of_kind(manifests, "Deployment")
     spec = deployment["spec"]
     pod = spec["template"]["spec"]
@@ -213,8 +215,11 @@ def holds(check, where, manifests):
         check.that(environment["PGSSLMODE"].startswith("verify-"), f"{where}: the server is not verified")
     check.that(settings_of(manifests)[0]["MIGRATE"] == "off", f"{where}: the service migrates")
 
-    for probe, path in {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}.items():
+    for probe, path in {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": readiness}.items():
         check.that(at(container, f"{probe}.httpGet.path") == path, f"{where}: {probe} does not ask {path}")
+    for ingress in of_kind(manifests, "Ingress"):
+        asked = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/healthcheck-path"]
+        check.that(asked == readiness, f"{where}: the load balancer asks {asked}, and the probe {readiness}")
     check.that(pod["terminationGracePeriodSeconds"] >= seconds["SHUTDOWN_DELAY"] + seconds["SHUTDOWN_TIMEOUT"],
                f"{where}: it is killed before it has drained")
     check.that(at(spec, "strategy.rollingUpdate.maxUnavailable") == 0, f"{where}: an upgrade takes pods away")
@@ -319,6 +324,7 @@ def main():
         "eks.yaml by a gateway": over(eks, GATEWAY),
         "eks.yaml without autoscaling and migration": over(eks, FIXED),
         "eks.yaml with a role": over(eks, IRSA),
+        "eks.yaml in a region that waits": over(eks, WAITING),
     }
     with helm_python.Chart.load(CHART) as chart:
         for name, values in renderings.items():
@@ -331,7 +337,7 @@ def main():
             check.that(len(names) == len(set(names)), f"{name}: two objects have one name")
             for manifest in rendered:
                 valid(check, name, manifest)
-            holds(check, name, rendered)
+            holds(check, name, rendered, values.get("readiness", {}).get("path", "/readyz"))
         refuses(check, chart)
         knows_every_setting(check, chart)
 

@@ -140,4 +140,23 @@ run "the_chart_is_told_where_everything_is" {
     condition     = output.chart_values.redis.host == "cache.example" && output.chart_values.redis.password.remote == var.redis.auth_secret_arn
     error_message = "the chart must find the cache"
   }
+
+  assert {
+    condition     = output.chart_values.readiness.path == "/readyz" && output.chart_values.migration.enabled
+    error_message = "pods must be ready when there is a primary, whose schema a release brings up to date"
+  }
+}
+
+run "a_region_waits_to_be_promoted" {
+  command = plan
+
+  variables {
+    health_check_path = "/livez"
+    migration         = { user = "api_owner", password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf", enabled = false }
+  }
+
+  assert {
+    condition     = output.chart_values.readiness.path == "/livez" && !output.chart_values.migration.enabled
+    error_message = "without a primary within reach, pods must become ready and nothing be migrated"
+  }
 }

@@ -142,6 +142,14 @@ run "a_service_that_owns_the_schema" {
   expect_failures = [var.migration]
 }
 
+run "a_path_that_says_nothing_of_readiness" {
+  command = plan
+  variables {
+    health_check_path = "/healthz"
+  }
+  expect_failures = [var.health_check_path]
+}
+
 run "a_retention_that_cloudwatch_has_not" {
   command = plan
   variables {
