@@ -46,7 +46,7 @@ test-image:     ## the image of the API and docker-compose.yml, in a real engine
 
 test-infra:     ## Terraform, policies, chart, image and pipelines, without an account
 	@./scripts/setup infra
-	target/infra-tests/venv/bin/python infra-tests/check.py
+	target/infra-tests/venv/bin/python infra-tests/check.py $(if $(WHERE_POSSIBLE),--where-possible)
 
 test-infra-faults:  ## plant a fault of each kind in a copy, and show that a check catches it
 	@./scripts/setup infra

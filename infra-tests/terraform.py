@@ -32,6 +32,10 @@ class Failed(Exception):
     """What a check has to say to a person."""
 
 
+class NoProviders(Failed):
+    """Neither the registry nor the stand-ins are there."""
+
+
 def run(*command, cwd=None, env=None, quiet=True):
     """Runs a command; its output, or `Failed` with the end of it."""
     result = subprocess.run([str(it) for it in command], cwd=cwd, env=env, text=True,
@@ -57,8 +61,8 @@ def environment():
         pass
     offline = Path(os.environ.get("CAUSEWAY_TF_OFFLINE") or ROOT.parent / "shared/tools/tf-offline")
     if not (offline / "setup").exists():
-        raise Failed("no provider registry answers, and CAUSEWAY_TF_OFFLINE names no directory with the "
-                     "stand-ins of the providers: run this where registry.terraform.io is reached")
+        raise NoProviders("no provider registry answers, and CAUSEWAY_TF_OFFLINE names no directory with the "
+                          "stand-ins of the providers: run this where registry.terraform.io is reached")
     line = subprocess.run([offline / "setup"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip().splitlines()[-1]
     return env | {"TF_CLI_CONFIG_FILE": line.split("=", 1)[1].strip("'")}, "stand-ins of the providers"
 
