@@ -97,8 +97,10 @@ def granted(where, policy):
             own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
             if not own and (action == "*" or action.endswith(":*")):
                 yield f"{where}: grants `{action}`: name the actions"
+        # The policy of an endpoint grants nothing: it lets pass what others grant, and so may let everybody read what they publish.
+        published = ".aws_vpc_endpoint." in where and listed(it.get("Action")) == ["s3:GetObject"]
         principal = it.get("Principal")
-        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it:
+        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not published:
             yield f"{where}: grants {it.get('Action')} to everybody"
 
 
