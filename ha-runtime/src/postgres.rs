@@ -84,9 +84,15 @@ impl RootCert {
                 let pem = std::fs::read(path).map_err(unreadable)?;
                 (pem, format!("`{}`", path.display()))
             }
-            Self::Text(text) => (text.clone().into_bytes(), "the text".to_owned()),
+            Self::Text(text) => {
+                let place = "what is given as authorities, and names no file,";
+                (text.clone().into_bytes(), place.to_owned())
+            }
         };
-        let certificates = X509::stack_from_pem(&pem)?;
+        let certificates = match X509::stack_from_pem(&pem) {
+            Ok(certificates) => certificates,
+            Err(source) => return Err(TlsError::Malformed { place, source }),
+        };
         if certificates.is_empty() {
             return Err(TlsError::Empty { place });
         }
@@ -110,6 +116,14 @@ pub enum TlsError {
     Empty {
         /// Where they should be.
         place: String,
+    },
+    /// What is there is no whole certificate.
+    #[error("{place} cannot be read: give whole certificates in PEM format, line by line")]
+    Malformed {
+        /// Where they should be.
+        place: String,
+        /// What OpenSSL says of it.
+        source: ErrorStack,
     },
     /// OpenSSL refuses the settings.
     #[error("the TLS settings are not usable")]

@@ -104,19 +104,26 @@ fn a_file_without_authorities_is_refused_before_anything_is_asked() {
     let nothing = directory.path().join("nothing.pem");
     fs::write(&nothing, "nothing\n").unwrap();
     let missing = directory.path().join("missing.pem");
+    let damaged = directory.path().join("damaged.pem");
+    let begun = "-----BEGIN CERTIFICATE-----";
+    fs::write(
+        &damaged,
+        format!("{begun}\nnope\n-----END CERTIFICATE-----\n"),
+    )
+    .unwrap();
+    let cut = directory.path().join("cut.pem");
+    fs::write(&cut, begun).unwrap();
 
-    for (file, expected, why) in [
-        (&nothing, 1, "holds no certificate"),
-        (&missing, 2, "PGSSLROOTCERT"),
+    for (said, file, expected, why) in [
+        (Said::Variables, &nothing, 1, "holds no certificate"),
+        (Said::Variables, &missing, 2, "PGSSLROOTCERT"),
+        (Said::Variables, &damaged, 1, "damaged.pem"),
+        (Said::Variables, &cut, 1, "give whole certificates"),
+        (Said::Text, &nothing, 2, "PGSSLROOTCERT"),
+        (Said::Text, &damaged, 1, "give whole certificates"),
+        (Said::Text, &cut, 1, "give whole certificates"),
     ] {
-        let (code, log) = migrate(
-            &server,
-            Said::Variables,
-            "localhost",
-            "verify-full",
-            Some(file),
-            "20",
-        );
+        let (code, log) = migrate(&server, said, "localhost", "verify-full", Some(file), "20");
         assert_eq!(code, Some(expected), "{log}");
         assert!(log.contains(why), "{log}");
     }
