@@ -33,7 +33,7 @@ class Failed(Exception):
 
 
 class NoProviders(Failed):
-    """Neither the registry nor the stand-ins are there."""
+    """Terraform is missing, or what it is to plan with."""
 
 
 def run(*command, cwd=None, env=None, quiet=True):
@@ -48,7 +48,7 @@ def run(*command, cwd=None, env=None, quiet=True):
 def environment():
     """The environment in which Terraform finds its providers, and a word on which they are."""
     if not shutil.which("terraform"):
-        raise Failed("terraform is not installed: `scripts/setup infra` installs it, or says how")
+        raise NoProviders("terraform is not installed: `scripts/setup infra` installs it, or says how")
     env = {key: value for key, value in os.environ.items()
            if not key.startswith(("AWS_", "TF_VAR_")) and key != "TF_CLI_CONFIG_FILE"}
     env |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "AWS_EC2_METADATA_DISABLED": "true"}
