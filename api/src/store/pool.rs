@@ -106,10 +106,9 @@ impl Pool {
                 unwanted.give_back();
             }
         });
-        let in_vain = || ConnectError::OutOfTime(began.elapsed()).into();
         match time::timeout_at(deadline, borrower).await {
             Ok(Ok(loan)) => loan,
-            Ok(Err(_)) | Err(_) => Err(in_vain()),
+            Ok(Err(_)) | Err(_) => Err(ConnectError::OutOfTime(began.elapsed()).into()),
         }
     }
 
