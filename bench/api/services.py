@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 MIGRATIONS = sorted((HERE.parent.parent / "api" / "migrations").glob("*.sql"))
 PATIENCE = 30
 WORKERS = 2
+# What reading of a process is answered that has ended: before its file was opened, and after.
+ENDED = (FileNotFoundError, ProcessLookupError)
 
 
 class Service:
@@ -87,7 +89,7 @@ def with_descendants(pid: int) -> list[int]:
     """Returns a process and all that it started and that still run."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
+    except ENDED:
         return []
     return [pid, *(it for child in children for it in with_descendants(int(child)))]
 
@@ -98,7 +100,7 @@ def cpu_seconds(pid: int) -> float:
     for it in with_descendants(pid):
         try:
             fields = Path(f"/proc/{it}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
+        except ENDED:
             continue
         # User and system time, of the process and of those children that it has waited for.
         ticks += sum(map(int, fields[11:15]))
