@@ -31,6 +31,8 @@ pub(crate) enum Verdict {
         node: NodeId,
         /// How many bytes it is behind now.
         behind_bytes: u64,
+        /// What could be lost.
+        loss: Loss,
     },
     /// A node could be promoted by command.
     ByCommand {
@@ -148,17 +150,19 @@ impl Cluster<'_> {
             |it: &&NodeStatus| it.progress.is_some_and(|own| own.timeline == last.timeline);
         let far = |it: &&NodeStatus| it.progress.map(|own| own.received);
         let able = || self.statuses().filter(follows).filter(on_timeline);
-        if let Some(best) = able().filter(|it| it.automatic).max_by_key(far) {
+        let best = able().filter(|it| it.automatic).max_by_key(far);
+        if let Some((best, loss)) = best.and_then(|it| Some((it, self.loss(it)?))) {
             let written = self
                 .primary()
                 .and_then(|it| it.written)
                 .map(|it| it.flush_lsn);
             let received = best.progress.map(|it| it.received).unwrap_or_default();
             let behind_bytes = written.unwrap_or(last.flush_lsn).bytes_since(received);
-            if last.flush_lsn.bytes_since(received) <= self.settings.policy.max_loss_bytes {
+            if loss.known_bytes <= self.settings.policy.max_loss_bytes {
                 return Verdict::Automatic {
                     node: best.node.clone(),
                     behind_bytes,
+                    loss,
                 };
             }
         }

@@ -255,6 +255,29 @@ impl<'lab> Stage<'lab> {
         Ok(stated)
     }
 
+    /// Returns the most rows that `failover-ctl status` says a takeover may lose now, while the
+    /// primary's agent still answers and no promotion is called for.
+    ///
+    /// # Errors
+    ///
+    /// When nobody would take over.
+    pub async fn loss_at_risk(&self) -> anyhow::Result<u64> {
+        /// The part of the status that is read here.
+        #[derive(Deserialize)]
+        struct Status {
+            verdict: Plan,
+        }
+        let status = self.lab.programs().failover_ctl(&["status", "--json"]);
+        let status = status.run(None, Duration::from_secs(8)).await?;
+        let stated = serde_json::from_str::<Status>(&status)
+            .with_context(|| format!("the status states no loss: {status}"))?;
+        let stated = stated.verdict.loss.rows_at_most;
+        self.say(&format!(
+            "`failover-ctl status` states: a takeover may lose at most {stated} rows"
+        ));
+        Ok(stated)
+    }
+
     /// Lets the clients go on until the lab's memory reaches back so far.
     pub async fn reach(&self, moment: Duration) {
         tokio::time::sleep(moment.saturating_sub(self.memory().now())).await;
@@ -299,6 +322,12 @@ impl<'lab> Stage<'lab> {
     }
 }
 
+/// The part of a plan, or of a verdict, that is read here.
+#[derive(Deserialize)]
+struct Plan {
+    loss: Stated,
+}
+
 /// What a plan states before it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Stated {
@@ -315,11 +344,6 @@ impl Stated {
     ///
     /// When it is no plan, or states no loss.
     pub fn of(plan: &str) -> anyhow::Result<Self> {
-        /// The part of a plan that is read here.
-        #[derive(Deserialize)]
-        struct Plan {
-            loss: Stated,
-        }
         let plan: Plan = serde_json::from_str(plan)
             .with_context(|| format!("the plan states no loss: {plan}"))?;
         Ok(plan.loss)

@@ -236,8 +236,12 @@ fn lease_line(cluster: &Cluster<'_>) -> String {
 
 fn verdict_line(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Automatic { node, behind_bytes } => format!(
-            "if the primary were lost now: `{node}` would take over by itself, {} behind",
+        Verdict::Automatic {
+            node,
+            behind_bytes,
+            loss,
+        } => format!(
+            "if the primary were lost now: `{node}` would take over by itself, {} behind, and may lose {loss}",
             output::amount(*behind_bytes)
         ),
         Verdict::ByCommand { node, loss } => format!(

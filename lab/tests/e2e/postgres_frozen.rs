@@ -1,5 +1,6 @@
 //! SIGSTOP of PostgreSQL on the primary: it accepts connections and answers nothing. The agent is well,
-//! and does not keep a primary that hangs.
+//! and does not keep a primary that hangs. Its walsenders are frozen with it: a row acknowledged in that
+//! moment may be on its disk alone, so the loss is what was stated beforehand.
 
 use lab::fault::{Fault, On};
 
@@ -13,7 +14,7 @@ async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
         let at = stage
             .break_with(&Fault::PostgresFrozen(On::node(&primary)))
             .await?;
-        let rows_lost = 0;
+        let rows_lost = stage.loss_at_risk().await?;
         stage.acknowledged_since(at, lab::stories::LONG).await?;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
