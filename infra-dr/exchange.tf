@@ -30,7 +30,6 @@ module "facts" {
       value = jsonencode({
         data_cidrs       = module.network.data_cidrs
         nodes            = { for name, node in local.nodes : name => node if node.region == local.region }
-        node_role_arn    = module.postgres.role_arn
         reader_role_arns = module.drill_host[*].role_arn
         backup           = local.backup
         replication      = [module.replication_from_primary.rule]

@@ -1,7 +1,9 @@
 data "aws_caller_identity" "this" {}
 
 locals {
-  node_role_arns = [module.postgres.role_arn, local.primary.node_role_arn]
+  # Of the nodes of both regions, by the beginning of their names: no bucket has to be told of a node that is added
+  # while the other region is gone.
+  node_role_arns = [for region in [var.regions.primary, var.regions.dr] : "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.name}-postgres-${region}*"]
 
   # What the API needs of the database, of both regions: it looks for the primary by itself.
   database = {

@@ -9,7 +9,7 @@ data "aws_ssm_parameters_by_path" "dr" {
 locals {
   dr_parameters = zipmap(data.aws_ssm_parameters_by_path.dr.names, nonsensitive(data.aws_ssm_parameters_by_path.dr.values))
   dr = merge(
-    { data_cidrs = [], node_role_arn = null, reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
+    { data_cidrs = [], reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
     jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/facts", "{}")),
   )
 
@@ -37,7 +37,6 @@ module "facts" {
         route_table_ids = module.network.route_table_ids
         data_cidrs      = module.network.data_cidrs
         nodes           = { for name, node in local.nodes : name => node if node.region == local.region }
-        node_role_arn   = module.postgres.role_arn
         cluster         = var.database.cluster
         lease           = { bucket = module.lease_storage.bucket, arn = module.lease_storage.arn, region = module.lease_storage.region }
         backup          = { bucket = module.backup_storage.bucket, arn = module.backup_storage.arn, kms_key_arn = module.kms.arn }

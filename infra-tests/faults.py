@@ -47,6 +47,7 @@ FAULTS = [
     Fault("missing tag", "infra-primary/providers.tf", "environment = var.environment, ", "", "plan", "its tag `environment`"),
     Fault("wrong region", "infra-primary/providers.tf", "region = var.regions.lease", 'region = "us-east-1"', "plan", "is in us-east-1"),
     Fault("open bucket", "infra-modules/backup-storage/main.tf", "block_public_policy     = true", "block_public_policy = false", "plan", "aws_s3_bucket_public_access_block"),
+    Fault("node that no bucket knows", f"{POSTGRES}/iam.tf", '"${var.name}-postgres-${each.key}"', '"${var.name}-database-${each.key}"', "plan", "DenyOtherWriters takes role/\\S+ for no node"),
     Fault("secret in the state", "infra-modules/parameters/main.tf", 'type           = "String"', 'type = "SecureString"', "plan", "belongs to Secrets Manager"),
     Fault("container that writes", "infra-modules/api-ecs/task.tf", "readonlyRootFilesystem = true", "readonlyRootFilesystem = false", "test infra-modules/api-ecs", "."),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),

@@ -4,14 +4,16 @@ A module's own tests see the module alone, and a root's cannot see into modules.
 only after the apply is absent from a plan, and passes here; the modules' tests hold it.
 """
 
+import json
 import re
+from fnmatch import fnmatchcase
 
 import policies
 import terraform
 from terraform import Failed
 
 # Made up in tests/examples, so that their ARNs are known; the modules' tests hold their tags.
-OVERRIDDEN = {"module.kms.aws_kms_key.this", "module.postgres.aws_iam_role.node"}
+OVERRIDDEN = {"module.kms.aws_kms_key.this"}
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
 
@@ -90,6 +92,20 @@ def buckets(plan, _):
             yield f"the bucket {it} has no {type} that holds"
 
 
+def writers(plan, _):
+    """What the buckets say of the nodes by their roles' names is said of every node, and of nothing else that is made here."""
+    roles = {address: f"role/{after['name']}" for address, after in plan.of("aws_iam_role")}
+    for bucket, after in plan.of("aws_s3_bucket_policy"):
+        for it in json.loads(after.get("policy") or '{"Statement": []}')["Statement"]:
+            named = {operator: keys["aws:PrincipalArn"] for operator, keys in it.get("Condition", {}).items() if "aws:PrincipalArn" in keys}
+            for operator, patterns in named.items():
+                for address, role in roles.items():
+                    meant = any(fnmatchcase(role, pattern.rpartition(":")[2]) for pattern in patterns)
+                    node = address.startswith("module.postgres.")
+                    if node and not meant or meant and not node and it["Sid"] == "DenyOtherWriters":
+                        yield f"{bucket}: {it['Sid']} takes {role} for {'a' if meant else 'no'} node, by {operator} {patterns}"
+
+
 def exposure(plan, _):
     """Only the load balancer is open, for the web; the database for its own ports."""
     for address, after in plan.of("aws_vpc_security_group_ingress_rule"):
@@ -129,7 +145,7 @@ def containers(plan, _):
             yield f"{address}: a container is root"
 
 
-RULES = (tags, regions, hosts, encryption, buckets, exposure, secrets, containers)
+RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, secrets, containers)
 
 
 def judge(plan, expected):

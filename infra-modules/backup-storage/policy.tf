@@ -19,7 +19,7 @@ locals {
       Principal = "*"
       Action    = "s3:PutObject"
       Resource  = "${local.arn}/*"
-      Condition = { ArnNotEquals = { "aws:PrincipalArn" = var.writer_role_arns } }
+      Condition = { ArnNotLike = { "aws:PrincipalArn" = var.writer_role_arns } }
     },
     {
       Sid       = "DenyOtherReaders"
@@ -27,7 +27,7 @@ locals {
       Principal = "*"
       Action    = ["s3:GetObject", "s3:GetObjectVersion"]
       Resource  = "${local.arn}/*"
-      Condition = { ArnNotEquals = { "aws:PrincipalArn" = local.readers } }
+      Condition = { ArnNotLike = { "aws:PrincipalArn" = local.readers } }
     },
     # Nothing is overwritten. The second condition leaves out the parts of a multipart upload, which can have no header:
     # what completes it has to.
@@ -74,7 +74,7 @@ locals {
         "s3:BypassGovernanceRetention", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention",
       ]
       Resource  = "${local.arn}/*"
-      Condition = { ArnEquals = { "aws:PrincipalArn" = local.readers } }
+      Condition = { ArnLike = { "aws:PrincipalArn" = local.readers } }
     },
   ]
 }

@@ -96,12 +96,12 @@ variable "noncurrent_days" {
 }
 
 variable "writer_role_arns" {
-  description = "Roles of the database nodes of both regions, which store and read back, and delete nothing."
+  description = "Roles of the database nodes of both regions, which store and read back, and delete nothing. A `*` at the end stands for the rest of their names."
   type        = list(string)
 
   validation {
-    condition     = length(var.writer_role_arns) > 0 && alltrue([for arn in var.writer_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
-    error_message = "writer_role_arns must hold the ARN of at least one IAM role: without one, nothing could be archived."
+    condition     = length(var.writer_role_arns) > 0 && alltrue([for arn in var.writer_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[^*?]+\\*?$", arn))])
+    error_message = "writer_role_arns must hold the ARN of at least one IAM role, with a wildcard at its end only: without a role nothing could be archived, and with all of them anybody could write."
   }
 }
 

@@ -29,7 +29,7 @@ locals {
       Principal = "*"
       Action    = "s3:PutObject"
       Resource  = "${local.arn}/*"
-      Condition = { ArnNotEquals = { "aws:PrincipalArn" = local.writers } }
+      Condition = { ArnNotLike = { "aws:PrincipalArn" = local.writers } }
     },
     {
       Sid         = "DenyOtherKeys"

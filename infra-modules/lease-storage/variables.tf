@@ -29,12 +29,12 @@ variable "cluster" {
 }
 
 variable "node_role_arns" {
-  description = "Roles of the database nodes of both regions. Each also needs s3:PutObject, s3:GetObject and s3:ListBucket in a policy of its own."
+  description = "Roles of the database nodes of both regions; a `*` at the end stands for the rest of their names. Each also needs s3:PutObject, s3:GetObject and s3:ListBucket in a policy of its own."
   type        = list(string)
 
   validation {
-    condition     = length(var.node_role_arns) > 0 && alltrue([for arn in var.node_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
-    error_message = "node_role_arns must hold the ARN of at least one IAM role: without one, nobody could take the lease."
+    condition     = length(var.node_role_arns) > 0 && alltrue([for arn in var.node_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[^*?]+\\*?$", arn))])
+    error_message = "node_role_arns must hold the ARN of at least one IAM role, with a wildcard at its end only: without a role nobody could take the lease, and with all of them anybody."
   }
 }
 

@@ -1,4 +1,6 @@
 # What a node may do at AWS: what failover-ctl, backup-agent and Systems Manager call, on what is this cluster's.
+# Each has a role of its own, so that it cannot stop itself, its calls are told from the others', and it alone can
+# be denied everything.
 
 data "aws_caller_identity" "this" {}
 
@@ -12,34 +14,45 @@ data "aws_iam_policy_document" "assume" {
   }
 }
 
+# A role is known in all regions, and so is its node's name. By the beginning of that name the buckets know the
+# roles: a node that is added changes no policy but its own.
 resource "aws_iam_role" "node" {
-  # A role is known in all regions, and its name holds for one.
-  name                 = "${var.name}-postgres-${data.aws_region.this.region}"
-  description          = "Database nodes of ${var.name} in ${data.aws_region.this.region}"
+  for_each = var.nodes
+
+  name                 = "${var.name}-postgres-${each.key}"
+  description          = "Database node ${each.key} of ${var.name}"
   assume_role_policy   = data.aws_iam_policy_document.assume.json
   permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_instance_profile" "node" {
-  name = aws_iam_role.node.name
-  role = aws_iam_role.node.name
+  for_each = var.nodes
+
+  name = aws_iam_role.node[each.key].name
+  role = aws_iam_role.node[each.key].name
 }
 
 resource "aws_iam_role_policy_attachment" "session_manager" {
-  role       = aws_iam_role.node.name
+  for_each = var.nodes
+
+  role       = aws_iam_role.node[each.key].name
   policy_arn = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 }
 
 resource "aws_iam_role_policy" "storage" {
+  for_each = var.nodes
+
   name   = "storage"
-  role   = aws_iam_role.node.name
+  role   = aws_iam_role.node[each.key].name
   policy = data.aws_iam_policy_document.storage.json
 }
 
 resource "aws_iam_role_policy" "failover" {
+  for_each = var.nodes
+
   name   = "failover"
-  role   = aws_iam_role.node.name
-  policy = data.aws_iam_policy_document.failover.json
+  role   = aws_iam_role.node[each.key].name
+  policy = data.aws_iam_policy_document.failover[each.key].json
 }
 
 # No statement lets a node delete: what is in a bucket survives a node in wrong hands.
@@ -111,6 +124,10 @@ locals {
 }
 
 data "aws_iam_policy_document" "failover" {
+  for_each = var.nodes
+
+  # The other nodes, by their tags: this module does not know those of the other region, and an instance that is
+  # made anew has another id. Nodes may not change tags.
   statement {
     sid       = "Fence"
     actions   = ["ec2:StopInstances"]
@@ -119,6 +136,11 @@ data "aws_iam_policy_document" "failover" {
       test     = "StringEquals"
       variable = "aws:ResourceTag/Cluster"
       values   = [local.cluster_tag]
+    }
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:ResourceTag/Node"
+      values   = [each.key]
     }
   }
 

@@ -23,7 +23,7 @@ resource "aws_instance" "node" {
 
   ami                  = var.ami_id == null ? data.aws_ssm_parameter.debian[0].insecure_value : var.ami_id
   instance_type        = var.instance_type
-  iam_instance_profile = aws_iam_instance_profile.node.name
+  iam_instance_profile = aws_iam_instance_profile.node[each.key].name
   user_data = templatefile("${path.module}/cloud-init.yaml", {
     region = data.aws_region.this.region
   })

@@ -1,4 +1,4 @@
 locals {
-  # By this tag the nodes may stop each other, in both regions, and nothing else.
+  # By this tag and the tag `Node` the nodes may stop each other, in both regions, and nothing else.
   cluster_tag = "${var.name}/${var.cluster}"
 }

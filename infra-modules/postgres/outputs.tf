@@ -16,13 +16,3 @@ output "security_group_id" {
   description = "The group of the nodes, for who else is to be reached by them."
   value       = aws_security_group.node.id
 }
-
-output "role_arn" {
-  description = "The role of the nodes, for the policies of the buckets."
-  value       = aws_iam_role.node.arn
-}
-
-output "role_name" {
-  description = "The name of that role, for policies that a root adds."
-  value       = aws_iam_role.node.name
-}

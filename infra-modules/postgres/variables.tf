@@ -29,7 +29,7 @@ variable "subnet_ids" {
 }
 
 variable "nodes" {
-  description = "The nodes of this region, by name. The name is also the first label of the node's address."
+  description = "The nodes of this region, by name. The name is also the first label of the node's address, and ends that of its role: no two regions may have the same."
   type = map(object({
     zone       = string
     private_ip = optional(string)
@@ -43,6 +43,11 @@ variable "nodes" {
   validation {
     condition     = alltrue([for name in keys(var.nodes) : can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", name))])
     error_message = "A name in `nodes` is no DNS label: write lower case letters, digits and hyphens, at most 63."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.nodes) : length("${var.name}-postgres-${name}") <= 64])
+    error_message = "`${var.name}-postgres-<node>` is the name of each node's role, and IAM takes 64 letters at most: the names in `nodes` can have ${54 - length(var.name)}."
   }
 
   validation {
@@ -247,7 +252,7 @@ variable "alarm_topic_arn" {
 }
 
 variable "permissions_boundary" {
-  description = "The policy that bounds the role of the nodes."
+  description = "The policy that bounds the roles of the nodes."
   type        = string
   default     = null
 }

@@ -15,7 +15,7 @@ variables {
   kms_key_arn           = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   retention_days        = 30
   backup_interval_hours = 36
-  writer_role_arns      = ["arn:aws:iam::123456789012:role/causeway-test-postgres-eu-west-1"]
+  writer_role_arns      = ["arn:aws:iam::123456789012:role/causeway-test-postgres-eu-west-1*"]
   reader_role_arns      = ["arn:aws:iam::123456789012:role/causeway-test-restore"]
 }
 
@@ -125,21 +125,21 @@ run "policy_protects_what_is_stored" {
     condition = anytrue([
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
       try(contains(statement.Action, "s3:DeleteObjectVersion") && contains(statement.Action, "s3:BypassGovernanceRetention") &&
-      contains(statement.Condition.ArnEquals["aws:PrincipalArn"], var.writer_role_arns[0]), false)
+      contains(statement.Condition.ArnLike["aws:PrincipalArn"], var.writer_role_arns[0]), false)
     ])
     error_message = "Those who write may not delete."
   }
   assert {
     condition = anytrue([
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
-      try(statement.Action == "s3:PutObject" && toset(statement.Condition.ArnNotEquals["aws:PrincipalArn"]) == toset(var.writer_role_arns), false)
+      try(statement.Action == "s3:PutObject" && toset(statement.Condition.ArnNotLike["aws:PrincipalArn"]) == toset(var.writer_role_arns), false)
     ])
     error_message = "Only the database nodes may write."
   }
   assert {
     condition = anytrue([
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
-      try(contains(statement.Action, "s3:GetObject") && toset(statement.Condition.ArnNotEquals["aws:PrincipalArn"]) == toset(concat(var.writer_role_arns, var.reader_role_arns)), false)
+      try(contains(statement.Action, "s3:GetObject") && toset(statement.Condition.ArnNotLike["aws:PrincipalArn"]) == toset(concat(var.writer_role_arns, var.reader_role_arns)), false)
     ])
     error_message = "Only the named roles may read."
   }
@@ -261,6 +261,15 @@ run "refuses_to_be_written_by_nobody" {
 
   variables {
     writer_role_arns = []
+  }
+}
+
+run "refuses_to_be_written_by_all_roles" {
+  command         = plan
+  expect_failures = [var.writer_role_arns]
+
+  variables {
+    writer_role_arns = ["arn:aws:iam::123456789012:role/*"]
   }
 }
 

@@ -15,8 +15,8 @@ variables {
   cluster          = "main"
   database_regions = ["eu-west-1", "eu-central-1"]
   node_role_arns = [
-    "arn:aws:iam::123456789012:role/causeway-test-postgres-eu-west-1",
-    "arn:aws:iam::123456789012:role/causeway-test-postgres-eu-central-1",
+    "arn:aws:iam::123456789012:role/causeway-test-postgres-eu-west-1*",
+    "arn:aws:iam::123456789012:role/causeway-test-postgres-eu-central-1*",
   ]
   operator_role_arns = ["arn:aws:iam::123456789012:role/causeway-operator"]
 }
@@ -102,7 +102,7 @@ run "policy_names_who_writes_and_where" {
   assert {
     condition = anytrue([
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
-      try(toset(statement.Condition.ArnNotEquals["aws:PrincipalArn"]) == toset(concat(var.node_role_arns, var.operator_role_arns)), false)
+      try(toset(statement.Condition.ArnNotLike["aws:PrincipalArn"]) == toset(concat(var.node_role_arns, var.operator_role_arns)), false)
     ])
     error_message = "Only nodes and operators may write."
   }
@@ -173,6 +173,15 @@ run "refuses_a_node_role_that_is_none" {
 
   variables {
     node_role_arns = ["*"]
+  }
+}
+
+run "refuses_all_roles" {
+  command         = plan
+  expect_failures = [var.node_role_arns]
+
+  variables {
+    node_role_arns = ["arn:aws:iam::123456789012:role/*"]
   }
 }
 

@@ -48,8 +48,8 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
-    condition     = alltrue([for it in aws_instance.node : it.tags["Cluster"] == "causeway-test/main"])
-    error_message = "a node must carry the tag by which the others may stop it"
+    condition     = alltrue([for node, it in aws_instance.node : it.tags["Cluster"] == "causeway-test/main" && it.tags["Node"] == node])
+    error_message = "a node must carry the tags by which the others may stop it, and it not itself"
   }
 
   assert {
@@ -124,12 +124,37 @@ run "only_those_who_must_reach_a_node" {
   }
 }
 
+run "each_node_has_a_role_of_its_own" {
+  command = plan
+
+  assert {
+    condition     = { for node, it in aws_iam_role.node : node => it.name } == { for node in keys(var.nodes) : node => "causeway-test-postgres-${node}" }
+    error_message = "each node must have a role, whose name ends with the node's: buckets know it by that name"
+  }
+
+  assert {
+    condition = alltrue([
+      for node, it in aws_instance.node :
+      it.iam_instance_profile == aws_iam_instance_profile.node[node].name && aws_iam_instance_profile.node[node].role == aws_iam_role.node[node].name
+    ])
+    error_message = "a node must have the credentials of its own role"
+  }
+
+  assert {
+    condition = alltrue([
+      for attached in [aws_iam_role_policy.storage, aws_iam_role_policy.failover, aws_iam_role_policy_attachment.session_manager] :
+      { for node, it in attached : node => it.role } == { for node, it in aws_iam_role.node : node => it.name }
+    ])
+    error_message = "every role must have what a node needs"
+  }
+}
+
 run "a_node_may_do_little" {
   command = plan
 
   assert {
     condition = alltrue([
-      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover.statement) :
+      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover["eu-west-1a-1"].statement) :
       alltrue([for action in it.actions : !strcontains(action, "*") && !(strcontains(action, "Delete"))])
     ])
     error_message = "no action may be a wildcard, and none may delete"
@@ -137,7 +162,7 @@ run "a_node_may_do_little" {
 
   assert {
     condition = alltrue([
-      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover.statement) :
+      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover["eu-west-1a-1"].statement) :
       contains(it.resources, "*") == (it.sid == "SeeWhetherFenced")
     ])
     error_message = "every statement must name its resources, except the one that cannot"
@@ -149,16 +174,18 @@ run "a_node_may_do_little" {
   }
 
   assert {
-    condition = one([
-      for it in data.aws_iam_policy_document.failover.statement :
-      "${one(it.condition).variable} ${one(one(it.condition).values)}" if it.sid == "Fence"
-    ]) == "aws:ResourceTag/Cluster causeway-test/main"
-    error_message = "a node must stop nodes of its own cluster, and nothing else"
+    condition = alltrue([
+      for node, document in data.aws_iam_policy_document.failover : toset(one([
+        for it in document.statement :
+        [for condition in it.condition : "${condition.test} ${condition.variable} ${one(condition.values)}"] if it.sid == "Fence"
+      ])) == toset(["StringEquals aws:ResourceTag/Cluster causeway-test/main", "StringNotEquals aws:ResourceTag/Node ${node}"])
+    ])
+    error_message = "a node must stop the other nodes of its cluster, and neither itself nor anything else"
   }
 
   assert {
     condition = toset(flatten([
-      for it in data.aws_iam_policy_document.failover.statement : [
+      for it in data.aws_iam_policy_document.failover["eu-west-1a-1"].statement : [
         for condition in it.condition : condition.values if endswith(condition.variable, "NormalizedRecordNames")
       ]
     ])) == toset(["db-writer.causeway.internal", "_epoch.db-writer.causeway.internal"])
@@ -210,7 +237,7 @@ run "a_region_that_waits_for_a_command_may_have_one_node" {
   }
 
   assert {
-    condition     = [for it in data.aws_iam_policy_document.failover.statement : it.sid] == ["Fence", "SeeWhetherFenced"]
+    condition     = [for it in data.aws_iam_policy_document.failover["eu-west-1a-1"].statement : it.sid] == ["Fence", "SeeWhetherFenced"]
     error_message = "without records a node must have no right in Route 53"
   }
 }

@@ -66,6 +66,17 @@ run "a_node_that_is_no_label" {
   expect_failures = [var.nodes]
 }
 
+run "a_node_whose_role_would_have_too_long_a_name" {
+  command = plan
+  variables {
+    nodes = {
+      eu-west-1a-1                                           = { zone = "eu-west-1a" }
+      eu-west-1b-a-name-that-is-a-label-and-too-long-for-iam = { zone = "eu-west-1b" }
+    }
+  }
+  expect_failures = [var.nodes]
+}
+
 run "a_zone_without_a_subnet" {
   command = plan
   variables {

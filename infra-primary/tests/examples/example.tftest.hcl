@@ -3,11 +3,6 @@
 
 # Known before the apply, so that the policies in which they stand are whole.
 override_resource {
-  target          = module.postgres.aws_iam_role.node
-  override_during = plan
-  values          = { arn = "arn:aws:iam::123456789012:role/causeway-postgres" }
-}
-override_resource {
   target          = module.kms.aws_kms_key.this
   override_during = plan
   values          = { arn = "arn:aws:kms:eu-west-1:123456789012:key/11111111-1111-1111-1111-111111111111" }
@@ -59,8 +54,8 @@ override_data {
   values = {
     names = ["/causeway-staging/dr/facts", "/causeway-production/dr/facts"]
     values = [
-      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-dr\",\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
-      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"node_role_arn\":\"arn:aws:iam::123456789012:role/causeway-dr\",\"reader_role_arns\":[\"arn:aws:iam::123456789012:role/causeway-production-restore-drill-eu-central-1\"],\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
+      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
+      "{\"data_cidrs\":[\"10.2.128.0/20\",\"10.2.144.0/20\",\"10.2.160.0/20\"],\"reader_role_arns\":[\"arn:aws:iam::123456789012:role/causeway-production-restore-drill-eu-central-1\"],\"nodes\":{\"eu-central-1a-1\":{\"region\":\"eu-central-1\",\"zone\":\"eu-central-1a\",\"address\":\"eu-central-1a-1.causeway.internal\",\"private_ip\":\"10.2.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60003\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60005\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60006\"}},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[{\"bucket\":\"causeway\",\"destination\":\"causeway-dr\",\"rule\":\"backups\"}],\"api_target\":\"api-eu-central-1.example.com\"}",
     ]
   }
 }
