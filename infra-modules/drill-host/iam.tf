@@ -81,4 +81,15 @@ data "aws_iam_policy_document" "restore" {
       values   = ["secretsmanager.${data.aws_region.this.region}.amazonaws.com"]
     }
   }
+
+  # AWS's policy for Systems Manager's agent lets it read every parameter of the account.
+  statement {
+    sid     = "NoParametersOfOthers"
+    effect  = "Deny"
+    actions = ["ssm:GetParameter", "ssm:GetParameters"]
+    not_resources = [
+      "arn:aws:ssm:*:${data.aws_caller_identity.this.account_id}:parameter/${var.name}/*",
+      "arn:aws:ssm:*::parameter/aws/service/*",
+    ]
+  }
 }

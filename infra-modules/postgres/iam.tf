@@ -88,6 +88,17 @@ data "aws_iam_policy_document" "storage" {
     }
   }
 
+  # AWS's policy for Systems Manager's agent lets it read every parameter of the account.
+  statement {
+    sid     = "NoParametersOfOthers"
+    effect  = "Deny"
+    actions = ["ssm:GetParameter", "ssm:GetParameters"]
+    not_resources = [
+      "arn:aws:ssm:*:${data.aws_caller_identity.this.account_id}:parameter/${var.name}/*",
+      "arn:aws:ssm:*::parameter/aws/service/*",
+    ]
+  }
+
   dynamic "statement" {
     for_each = length(var.secret_arns) > 0 ? [var.secret_arns] : []
     content {

@@ -73,7 +73,7 @@ run "it_reads_and_nothing_else" {
   command = plan
 
   assert {
-    condition = toset(flatten([for it in data.aws_iam_policy_document.restore.statement : it.actions])) == toset([
+    condition = toset(flatten([for it in data.aws_iam_policy_document.restore.statement : it.actions if it.effect != "Deny"])) == toset([
       "kms:Decrypt", "s3:GetObject", "s3:ListBucket", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
     ])
     error_message = "the role must read, and never write or delete"
@@ -101,6 +101,13 @@ run "it_reads_and_nothing_else" {
       if contains(it.actions, "kms:Decrypt")
     ])
     error_message = "a key must be used through S3 or Secrets Manager only"
+  }
+
+  assert {
+    condition = one([
+      for it in data.aws_iam_policy_document.restore.statement : "${it.effect} ${join(" ", it.not_resources)}" if contains(it.actions, "ssm:GetParameter")
+    ]) == "Deny arn:aws:ssm:*:123456789012:parameter/causeway-test/* arn:aws:ssm:*::parameter/aws/service/*"
+    error_message = "it must read the parameters of its own platform, and no other's"
   }
 
   assert {

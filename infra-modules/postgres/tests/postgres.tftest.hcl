@@ -163,9 +163,16 @@ run "a_node_may_do_little" {
   assert {
     condition = alltrue([
       for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover["eu-west-1a-1"].statement) :
-      contains(it.resources, "*") == (it.sid == "SeeWhetherFenced")
+      contains(coalesce(it.resources, it.not_resources), "*") == (it.sid == "SeeWhetherFenced")
     ])
     error_message = "every statement must name its resources, except the one that cannot"
+  }
+
+  assert {
+    condition = one([
+      for it in data.aws_iam_policy_document.storage.statement : "${it.effect} ${join(" ", it.not_resources)}" if contains(it.actions, "ssm:GetParameter")
+    ]) == "Deny arn:aws:ssm:*:123456789012:parameter/causeway-test/* arn:aws:ssm:*::parameter/aws/service/*"
+    error_message = "a node must read the parameters of its own platform, and no other's"
   }
 
   assert {
