@@ -5,6 +5,7 @@ put together from its `aws_iam_policy_document`, and `*` stands for each resourc
 """
 
 import json
+import re
 import warnings
 
 with warnings.catch_warnings():
@@ -90,17 +91,20 @@ def granted(where, policy):
     for it in listed(policy["Statement"]):
         if it["Effect"] != "Allow" or it.get("Sid") == "Ceiling" and "boundary" in where:
             continue
+        # The policy of an endpoint grants nothing: it lets pass what others grant, to the callers of this account.
+        passage = ".aws_vpc_endpoint." in where
+        own_callers = passage and "aws:PrincipalAccount" in it.get("Condition", {}).get("StringEquals", {})
         if "NotAction" in it:
             yield f"{where}: grants everything but {it['NotAction']}: name the actions"
         for action in listed(it.get("Action", [])):
             # The policy of a key is the key's own: its account administers it.
             own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
-            if not own and (action == "*" or action.endswith(":*")):
+            if not own and not own_callers and (action == "*" or action.endswith(":*")):
                 yield f"{where}: grants `{action}`: name the actions"
-        # The policy of an endpoint grants nothing: it lets pass what others grant, and so may let everybody read what they publish.
-        published = ".aws_vpc_endpoint." in where and listed(it.get("Action")) == ["s3:GetObject"]
+        # So it may let everybody read what they publish, and bring the token that a role is given for.
+        without_account = passage and listed(it.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
         principal = it.get("Principal")
-        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not published:
+        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not without_account:
             yield f"{where}: grants {it.get('Action')} to everybody"
 
 
@@ -114,6 +118,9 @@ def judged(where, policy):
                 it.setdefault("Resource", "*")
         if "Resource" in it and all(value == "*" for value in listed(it["Resource"])):
             it["Resource"] = "*"
+        elif "Resource" in it:
+            # What AWS publishes for Systems Manager has no account, and parliament wants one.
+            it["Resource"] = [re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(it["Resource"])]
         # parliament reads one value as a scalar, and knows no keys that a caller names: those of an
         # identity provider, and those of an encryption context.
         it["Condition"] = {

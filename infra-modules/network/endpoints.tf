@@ -1,8 +1,6 @@
 locals {
   # Session Manager, secrets, images, logs, metrics, keys, credentials, and stopping an instance (`promote --stop-instance`).
-  services = toset([
-    "ec2", "ec2messages", "ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "secretsmanager", "ssm", "ssmmessages", "sts",
-  ])
+  services            = toset(keys(local.service_statements))
   endpoint_zones      = var.endpoints == "one" ? slice(var.zones, 0, 1) : var.zones
   endpoint_subnet_ids = [for zone in local.endpoint_zones : aws_subnet.private[zone].id]
 }
@@ -35,6 +33,7 @@ resource "aws_vpc_endpoint" "interface" {
   private_dns_enabled = true
   subnet_ids          = local.endpoint_subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
+  policy              = jsonencode({ Version = "2012-10-17", Statement = local.service_statements[each.key] })
 
   tags = { Name = "${var.name}-${each.key}" }
 }
@@ -60,7 +59,9 @@ resource "aws_vpc_endpoint" "remote" {
   private_dns_enabled = true
   subnet_ids          = local.endpoint_subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
-  policy              = endswith(each.value.service_name, ".s3") ? jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets] }) : null
+
+  # Route 53 takes no policy at its endpoint: who calls it there is limited by their roles alone.
+  policy = endswith(each.value.service_name, ".s3") ? jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets] }) : null
 
   # Of the services used here only S3 has this option: its name is to lead to the endpoint for the VPC as well.
   dynamic "dns_options" {

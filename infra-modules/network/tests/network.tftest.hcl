@@ -98,7 +98,7 @@ run "endpoints_serve_this_vpc_only" {
     error_message = "Every interface endpoint must be reached by its service's name, through the one security group."
   }
   assert {
-    condition     = length(setsubtract(["ssm", "ssmmessages", "ec2messages", "secretsmanager", "ecr.api", "ecr.dkr", "logs", "sts", "kms", "monitoring"], keys(aws_vpc_endpoint.interface))) == 0
+    condition     = length(setsubtract(["ec2", "ssm", "ssmmessages", "ec2messages", "secretsmanager", "ecr.api", "ecr.dkr", "logs", "sts", "kms", "monitoring"], keys(aws_vpc_endpoint.interface))) == 0
     error_message = "A service that the nodes need has no endpoint."
   }
   assert {
@@ -151,6 +151,39 @@ run "nothing_is_carried_away_to_a_bucket_of_others" {
   assert {
     condition     = length(jsondecode(aws_vpc_endpoint.remote["lease"].policy).Statement) == 1 && !can(jsondecode(aws_vpc_endpoint.remote["dns"].policy))
     error_message = "In other regions there are only the account's buckets to reach, and a policy of S3 is not one of Route 53."
+  }
+}
+
+run "nothing_is_carried_away_to_an_account_of_others" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for service, endpoint in aws_vpc_endpoint.interface : [
+        for statement in jsondecode(endpoint.policy).Statement :
+        statement.Effect == "Allow" && (
+          statement.Sid == "RolesByTokens" || try(statement.Condition.StringEquals["aws:PrincipalAccount"], "") == "123456789012"
+        )
+      ]
+    ]))
+    error_message = "Credentials of another account must be worth nothing at any endpoint."
+  }
+  assert {
+    condition = toset([
+      for service, endpoint in aws_vpc_endpoint.interface : service
+      if try(jsondecode(endpoint.policy).Statement[0].Condition.StringEquals["aws:ResourceAccount"], "") == "123456789012"
+    ]) == toset(["kms", "logs", "secretsmanager", "ssm", "sts"])
+    error_message = "Where all that is called for is the account's own, nothing else may be reached."
+  }
+  assert {
+    condition = { for service, endpoint in aws_vpc_endpoint.interface : service => [
+      for statement in slice(jsondecode(endpoint.policy).Statement, 1, length(jsondecode(endpoint.policy).Statement)) :
+      "${join(" ", flatten([statement.Action]))}: ${join(" ", flatten([statement.Resource]))}"
+      ] if length(jsondecode(endpoint.policy).Statement) > 1 } == {
+      ssm = ["ssm:DescribeDocument ssm:GetDocument: arn:aws:ssm:eu-west-1::document/*", "ssm:GetParameter ssm:GetParameters: arn:aws:ssm:eu-west-1::parameter/aws/*"]
+      sts = ["sts:AssumeRoleWithWebIdentity: arn:aws:iam::123456789012:role/*"]
+    }
+    error_message = "Besides, only what AWS publishes for Systems Manager may be read, and a role of this account be taken by a token."
   }
 }
 
