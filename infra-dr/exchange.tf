@@ -10,6 +10,15 @@ data "aws_ssm_parameters_by_path" "primary" {
       condition     = contains(self.names, "/${local.name}/primary/facts")
       error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/facts in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
     }
+
+    # Nobody else writes these records, and the apply would wait for them for 75 minutes.
+    postcondition {
+      condition = (
+        var.api_platform == "none" || !contains(self.names, "/${local.name}/primary/facts") ||
+        try(length(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/facts"]).proved_names) > 0, false)
+      )
+      error_message = "api_platform is `${var.api_platform}`, and infra-primary has no API: the records that prove the names of this one's certificate come with its own. Set api_platform in infra-primary and apply that first, or set it to none here."
+    }
   }
 }
 

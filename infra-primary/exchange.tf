@@ -4,6 +4,13 @@
 data "aws_ssm_parameters_by_path" "dr" {
   provider = aws.lease
   path     = "/${local.name}/dr"
+
+  lifecycle {
+    postcondition {
+      condition     = var.api_platform != "none" || try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/dr/facts"]).api_target, null) == null
+      error_message = "api_platform is `none`, and infra-dr has an API: records of this root prove its certificate, which could not be renewed without them. Set api_platform to none in infra-dr, and apply that first."
+    }
+  }
 }
 
 locals {
@@ -19,7 +26,7 @@ locals {
 check "dr" {
   assert {
     condition     = contains(keys(local.dr_parameters), "/${local.name}/dr/facts")
-    error_message = "infra-dr has not been applied yet: this region does not know its nodes and its bucket. Apply infra-dr, and then this root once more."
+    error_message = "infra-dr has not been applied for ${local.name}: this region does not know its nodes, its bucket and its networks. Run `scripts/deploy/infra plan` and `apply` with `--root infra-dr --environment ${var.environment}`, and then both once more with `--root infra-primary`."
   }
 }
 
@@ -44,6 +51,7 @@ module "facts" {
         private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
         public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
         names           = module.dns.names
+        proved_names    = flatten(module.certificate[*].proved_names)
         api_target      = local.has_load_balancer ? local.regional_name : null
       })
     }

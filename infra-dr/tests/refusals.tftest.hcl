@@ -136,3 +136,25 @@ run "primary_not_applied" {
   }
   expect_failures = [data.aws_ssm_parameters_by_path.primary]
 }
+
+run "api_whose_names_nobody_proves" {
+  command = plan
+  variables {
+    api_platform = "eks"
+    eks = {
+      kubernetes_version = "1.33"
+      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1 }
+      admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
+    }
+  }
+  override_data {
+    target = data.aws_ssm_parameters_by_path.primary
+    values = {
+      names = ["/causeway-test/primary/facts"]
+      values = [
+        "{\"vpc_id\":\"vpc-0a1b2c3d4e5f60001\",\"cidr\":\"10.1.0.0/16\",\"route_table_ids\":{\"public\":\"rtb-0a1b2c3d4e5f60001\",\"data\":\"rtb-0a1b2c3d4e5f60002\"},\"data_cidrs\":[\"10.1.128.0/20\",\"10.1.144.0/20\",\"10.1.160.0/20\"],\"nodes\":{\"eu-west-1a-1\":{\"region\":\"eu-west-1\",\"zone\":\"eu-west-1a\",\"address\":\"eu-west-1a-1.causeway.internal\",\"private_ip\":\"10.1.128.11\",\"instance_id\":\"i-0a1b2c3d4e5f60001\",\"data_volume_id\":\"vol-0a1b2c3d4e5f60001\",\"wal_volume_id\":\"vol-0a1b2c3d4e5f60002\"}},\"cluster\":\"main\",\"lease\":{\"bucket\":\"causeway-lease\",\"arn\":\"arn:aws:s3:::causeway-lease\",\"region\":\"eu-north-1\"},\"backup\":{\"bucket\":\"causeway-primary\",\"arn\":\"arn:aws:s3:::causeway-primary\",\"kms_key_arn\":\"arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"secrets\":{\"arns\":{\"api-owner\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-owner-AbCdEf\",\"api-service\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/api-service-AbCdEf\",\"monitoring\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/monitoring-AbCdEf\",\"orders-key\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/orders-key-AbCdEf\",\"replicator\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/replicator-AbCdEf\",\"rewinder\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway/rewinder-AbCdEf\"},\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/22222222-2222-2222-2222-222222222222\"},\"private_zone\":{\"id\":\"Z0123456789PRIVATE00\",\"name\":\"causeway.internal\"},\"public_zone\":{\"id\":\"Z0123456789PUBLIC000\",\"name\":\"example.com\"},\"names\":{\"writer\":\"db-writer.causeway.internal\",\"reader\":\"db-reader.causeway.internal\",\"api\":\"api.example.com\",\"api_auto\":\"api-auto.example.com\"},\"proved_names\":[],\"api_target\":\"api-eu-west-1.example.com\"}",
+      ]
+    }
+  }
+  expect_failures = [data.aws_ssm_parameters_by_path.primary]
+}
