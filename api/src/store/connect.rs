@@ -91,6 +91,8 @@ pub(super) struct Connection {
     opened_at: Instant,
     ends: CancellationToken,
     warned: Arc<AtomicBool>,
+    /// Whether what this server held when the connection was opened is known to be on its standby.
+    settled: AtomicBool,
 }
 
 impl Connector {
@@ -188,6 +190,7 @@ impl Connector {
             opened_at: Instant::now(),
             ends,
             warned,
+            settled: AtomicBool::new(false),
         };
         let rows = connection.client.simple_query(&self.session).await?;
         let answer = answer(&rows);
@@ -228,6 +231,9 @@ impl std::fmt::Debug for Connector {
 impl Connection {
     /// Runs a statement, prepared at its first use, and returns its rows once the server has said
     /// that it is ready again: an error at the commit comes before that, and is returned.
+    ///
+    /// The first write on a connection is followed by a commit that waits for all which the server
+    /// held before: see `queries/after_first_write.sql`.
     pub(super) async fn run(
         &self,
         query: &Query,
@@ -242,7 +248,16 @@ impl Connection {
         };
         let prepare = || self.client.prepare(query.sql);
         let statement = statement.get_or_try_init(prepare).await?;
-        self.client.query(statement, params).await
+        let rows = self.client.query(statement, params).await?;
+        // A commit that the server has warned of is not answered with a success anyway.
+        let is_known = self.settled.load(Ordering::Relaxed) || self.warned.load(Ordering::Relaxed);
+        if query.effect == Effect::Writes && !is_known {
+            let after = include_str!("queries/after_first_write.sql");
+            self.client.simple_query(after).await?;
+            let waited = !self.warned.load(Ordering::Relaxed);
+            self.settled.store(waited, Ordering::Relaxed);
+        }
+        Ok(rows)
     }
 
     /// Returns whether the server has warned since this was last asked. It warns of one thing here: a

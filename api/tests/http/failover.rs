@@ -159,6 +159,29 @@ fn a_frozen_primary_is_left_for_one_that_answers() {
 }
 
 #[test]
+fn what_a_restarted_primary_may_hold_alone_is_not_acknowledged() {
+    let server = Server::primary();
+    let settings = [("DB_POOL_MAX", "1"), ("REQUEST_TIMEOUT", "500ms")];
+    let program = Program::before(&[&server], &settings);
+    server.commits_wait_for("nobody");
+    // As after a restart: the row shows, and its commit never waited for a standby.
+    server.sql(
+        "SET synchronous_commit = local;
+        INSERT INTO hello_users (username, date_of_birth) VALUES ('Ann', '1990-01-01')",
+    );
+
+    assert_eq!(program.put_date("Ann", "1990-01-01").status, 503);
+
+    server.commits_wait_for("");
+    eventually("it is acknowledged once commits go on", || {
+        program.put_date("Ann", "1990-01-01").status == 204
+    });
+    server.commits_wait_for("nobody");
+    let pure_read = program.put_date("Ann", "1990-01-01");
+    assert_eq!(pure_read.status, 204, "it is on the standby by now");
+}
+
+#[test]
 fn a_primary_that_comes_back_as_a_standby_is_left() {
     let mut primary = Server::primary();
     let mut standby = Server::standby_of(&primary);
