@@ -39,6 +39,8 @@ const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
 /// How long a migration waits for a table that is in use, or for another program's migration, before
 /// everything begins anew: a queue behind a waiting `ALTER TABLE` stops every reader.
 const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
+/// The encodings that take every text in UTF-8; `SQL_ASCII` keeps bytes as they come.
+const HOLDS_EVERY_TEXT: [&str; 2] = ["UTF8", "SQL_ASCII"];
 /// How often the database is asked while it is away, or its tables are not there.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -68,6 +70,15 @@ pub enum SchemaError {
          role that owns the schema"
     )]
     NotOwner(#[source] tokio_postgres::Error),
+    /// The database cannot hold every text that a client may send.
+    #[error(
+        "the database's encoding is {encoding}, which cannot hold every name: make a database with \
+         `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`, and move there what is in this one"
+    )]
+    Encoding {
+        /// Its name, as PostgreSQL has it.
+        encoding: String,
+    },
     /// A migration that was applied is not the one that this program has.
     #[error(
         "migration {version} in the database is not the one in this program; restore the file as it \
@@ -86,6 +97,8 @@ enum Attempt {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Statement(#[from] tokio_postgres::Error),
+    #[error("the encoding is {0}")]
+    Encoding(String),
     #[error("migration {0} is another one")]
     Changed(i32),
     #[error("the tables are not there")]
@@ -124,6 +137,7 @@ pub(super) async fn prepare(
         };
         match attempt.await {
             Ok(()) => return Ok(()),
+            Err(Attempt::Encoding(encoding)) => return Err(SchemaError::Encoding { encoding }),
             Err(Attempt::Changed(version)) => return Err(SchemaError::Changed { version }),
             Err(Attempt::Missing) => {
                 debug!("waiting for somebody else to bring the schema up to date");
@@ -158,6 +172,11 @@ pub(super) async fn prepare(
 /// Applies what is missing, or says that it is missing when that is somebody else's work. Where
 /// nothing is missing, nothing is locked, and a role that may only read the list of migrations will do.
 async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), Attempt> {
+    let encoding = client.query_one("SHOW server_encoding", &[]).await?;
+    let encoding: String = encoding.try_get(0)?;
+    if !HOLDS_EVERY_TEXT.contains(&encoding.as_str()) {
+        return Err(Attempt::Encoding(encoding));
+    }
     if missing(client).await?.is_empty() {
         return Ok(());
     }

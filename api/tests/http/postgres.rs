@@ -20,7 +20,7 @@ pub(crate) const OWNER: &str = "api_owner";
 pub(crate) const SERVICE: &str = "api_service";
 
 /// The role that may do everything.
-const SUPERUSER: &str = "postgres";
+pub(crate) const SUPERUSER: &str = "postgres";
 /// The file that makes those two.
 pub(crate) const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/roles.sql");
 /// The database in which everything is.

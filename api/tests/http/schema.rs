@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::postgres::{DATABASE, OWNER, Server, eventually, free_address};
+use crate::postgres::{DATABASE, OWNER, SUPERUSER, Server, eventually, free_address};
 use crate::program::{Program, borrowed, way_to};
 
 #[test]
@@ -62,6 +62,39 @@ fn ends_when_the_password_is_wrong_and_does_not_show_it() {
         program.log()
     );
     assert!(!program.log().contains("hunter2"), "{}", program.log());
+}
+
+#[test]
+fn refuses_a_database_that_cannot_hold_every_name_and_touches_nothing() {
+    let server = Server::primary();
+    server.sql(&format!(
+        "CREATE DATABASE narrow OWNER {OWNER} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    ));
+    let way = way_to(&[&server], OWNER);
+    let mut settings = borrowed(&way);
+    settings.push(("PGDATABASE", "narrow"));
+    let mut program = Program::run(&["migrate"], &settings);
+
+    assert_eq!(program.wait().code(), Some(1));
+    let log = program.log();
+    assert!(log.contains("LATIN1"), "{log}");
+    assert!(log.contains("ENCODING 'UTF8'"), "{log}");
+    let count = "SELECT count(*) FROM pg_stat_user_tables";
+    let tables = server.psql(SUPERUSER, &["-c", "\\connect narrow", "-c", count]);
+    assert_eq!(tables.unwrap(), "0");
+}
+
+#[test]
+fn serves_a_database_that_keeps_bytes_as_they_come() {
+    let server = Server::primary();
+    server.sql(&format!(
+        "CREATE DATABASE bytes OWNER {OWNER} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+    ));
+    let program = Program::start_before(&[&server], &[("PGDATABASE", "bytes")]);
+
+    let made = program.post("/members", r#"{"Name":"Zoë 東京 🎂","Age":30}"#);
+    assert_eq!(made.status, 200, "{made:?}");
+    assert_eq!(program.get("/members").json()[0]["Name"], "Zoë 東京 🎂");
 }
 
 #[test]
