@@ -21,9 +21,11 @@ enum Xtask {
 )]
 fn main() -> ExitCode {
     let Xtask::Tidy = Xtask::parse();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."));
+    // Cargo says it at run time too: the program may have been built in another checkout, where they
+    // share a target directory.
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&manifest).parent().unwrap_or(Path::new("."));
     match tidy::check(root) {
         Ok(found) if found.is_empty() => {
             println!("tidy: nothing to say");
