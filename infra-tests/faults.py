@@ -17,6 +17,7 @@ from typing import NamedTuple
 import settings
 import static
 import terraform
+from pipelines import pipelines
 from plans import planned
 from terraform import ROOT, Failed
 
@@ -59,6 +60,10 @@ FAULTS = [
     Fault("root container, image", "Dockerfile", "USER 65532:65532", "USER root", "hadolint", "DL3002"),
     Fault("root container, chart", "charts/api/templates/_pod.tpl", "runAsNonRoot: true\nrunAsUser: 65532", "runAsNonRoot: false\nrunAsUser: 0", "chart", "."),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
+    Fault("every right for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
+    Fault("apply that nobody approves", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment"),
+    Fault("production before staging", ".github/workflows/deploy.yml", "    needs: staging\n", "", "pipelines", "does not wait for staging"),
+    Fault("shell in the image", "Dockerfile", "FROM scratch\nARG VERSION", "FROM debian:12\nARG VERSION", "image", "begins as scratch"),
     Fault("mistyped expression", ".github/workflows/pull-request.yml", r"matrix\.target }}", "matrix.targets }}", "actionlint", 'property "targets" is not defined'),
 ]
 
@@ -80,6 +85,8 @@ def caught(fault, tree, env):
                 settings.check(tree, env)
             case "fmt":
                 terraform.formatted(tree)
+            case "pipelines":
+                pipelines(tree)
             case "checkov":
                 static.checkov(tree, argument.split())
             case _:

@@ -40,6 +40,23 @@ def hadolint(tree):
     return 1
 
 
+def image(tree):
+    """What hadolint does not ask: what runs holds the program alone, as nobody, and says whether it lives."""
+    text = (tree / "Dockerfile").read_text()
+    runs = text[text.rindex("\nFROM "):]
+    for holds, otherwise in (
+        (runs.startswith("\nFROM scratch\n"), "what runs begins as scratch: no shell, no package"),
+        (re.findall(r"^USER (.+)", runs, re.M) == ["65532:65532"], "what runs is user 65532"),
+        (re.search(r"^HEALTHCHECK .*CMD \[", runs, re.M), "what runs has a HEALTHCHECK"),
+        (re.search(r"^ARG BUILDER=rust:\d+\.\d+", text, re.M), "the builder is of one version of Rust"),
+        (all("--locked" in it for it in re.findall(r"cargo (?:build|clean).*", text)), "cargo builds what Cargo.lock says"),
+        ((tree / ".dockerignore").read_text().split("\n")[1] == "*", "nothing is sent to the builder but what .dockerignore names"),
+    ):
+        if not holds:
+            raise Failed(otherwise)
+    return 1
+
+
 def workflows(tree):
     found = sorted((tree / ".github/workflows").glob("*.y*ml"))
     if not found:
@@ -55,7 +72,7 @@ def actionlint(tree):
 
 def zizmor(tree):
     found = workflows(tree)
-    run(TOOLS / "zizmor", "--offline", "--no-progress", "--color", "never", ".github", cwd=tree)
+    run(TOOLS / "zizmor", "--offline", "--persona", "auditor", "--no-progress", "--color", "never", ".github", cwd=tree)
     return len(found)
 
 

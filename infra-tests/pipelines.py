@@ -1,0 +1,99 @@
+"""What the pipelines promise and no linter knows: who takes which role, what waits for what, and that a
+failure is one."""
+
+import re
+
+import yaml
+
+from static import workflows
+from terraform import Failed
+
+# Roles that change something. GitHub lets a job have them in an environment only, where it waits for who approves.
+ACTING = {"APPLY_ROLE", "DEPLOY_ROLE", "DRILL_ROLE", "OPERATE_ROLE"}
+# What may be written besides a token for AWS, and by which job.
+WRITES = {("release.yml", "image", "attestations"), ("release.yml", "publish", "attestations"), ("release.yml", "publish", "contents"), ("drift.yml", "report", "issues")}
+# What has to be there, as it is written.
+STEPS = {
+    "pull-request.yml": ["target: [check, test, test-infra, deny]", 'run: make "$TARGET"\n'],
+    "infrastructure.yml": ['infra plan --root "$ROOT"'],
+    "infrastructure-apply.yml": ['infra apply --root "$ROOT" --environment "$ENVIRONMENT" --plan approved/tfplan\n'],
+    "drift.yml": ["schedule:", 'infra drift --root "$ROOT"'],
+    "restore-drill.yml": ["schedule:", "scripts/deploy/restore-drill --name"],
+    "deploy-environment.yml": ["scripts/deploy/environment --name"],
+    "release.yml": ["scripts/release/image --repository", "uses: actions/attest@"],
+}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def before(jobs, name):
+    """The jobs that have ended well before this one begins, and itself."""
+    return {name}.union(*(before(jobs, it) for it in listed(jobs[name].get("needs"))))
+
+
+def only_merged(job):
+    return "github.ref == 'refs/heads/main'" in str(job.get("if"))
+
+
+def workflow(name, text):
+    said = yaml.safe_load(text)
+    triggers, jobs = said[True], said["jobs"]  # YAML reads `on` as true
+    if said.get("permissions") != {}:
+        yield "permissions: {} at the top; each job names its own"
+    for it in {"pull_request_target", "workflow_run", "issue_comment"} & set(triggers):
+        yield f"{it} runs what somebody else wrote, with our rights"
+    cancels = said.get("concurrency", {}).get("cancel-in-progress", False)
+    if cancels and cancels != "${{ github.event_name == 'pull_request' }}":
+        yield "what changes something is not broken off: cancel-in-progress is for pull requests"
+    for line in re.findall(r"continue-on-error.*|.*\|\| (?:true|:)\s*$|.*\|\s*(?:ba)?sh\b.*|.*auto-approve.*|.*\bsecrets\..*", text, re.M):
+        yield f"`{line.strip()}`: a failure is one, nothing is run as it is fetched, and there is no secret: AWS is asked by OIDC"
+    for step in STEPS.get(name, []):
+        if step not in text:
+            yield f"`{step.strip()}` is missing"
+    for label, job in jobs.items():
+        for what in job_says(name, label, job, jobs, triggers):
+            yield f"{label}: {what}"
+
+
+def job_says(name, label, job, jobs, triggers):
+    text = yaml.safe_dump(job, width=10**6)
+    calls = str(job.get("uses", "")).startswith("./")
+    if not calls and not job.get("timeout-minutes"):
+        yield "timeout-minutes is missing"
+    permissions = job.get("permissions")
+    if not isinstance(permissions, dict):
+        yield "permissions are missing"
+        permissions = {}
+    writes = {key for key, value in permissions.items() if value != "read"}
+    for it in sorted(writes - {"id-token"}):
+        if (name, label, it) not in WRITES:
+            yield f"writes {it}"
+    if "id-token" in writes and not calls and "aws-actions/configure-aws-credentials@" not in text and "actions/attest@" not in text:
+        yield "has a token for AWS and asks AWS nothing"
+    if "attestations" in writes and "actions/attest@" not in text:
+        yield "may attest where a release comes from, and does not"
+    roles = set(re.findall(r"role-to-assume: \$\{\{ vars\.(\w+) \}\}", text))
+    if text.count("aws-actions/configure-aws-credentials@") != text.count("role-to-assume:"):
+        yield "credentials of AWS that are of no role"
+    if roles & ACTING and not job.get("environment"):
+        yield f"takes {', '.join(sorted(roles & ACTING))} outside an environment, where nobody approves"
+    if "pull_request" in triggers and "id-token" in writes:
+        own = "github.event.pull_request.head.repo.full_name == github.repository" in str(job.get("if"))
+        if not (own and roles == {"PLAN_ROLE"}) and not any(only_merged(jobs[it]) for it in before(jobs, label)):
+            yield "gives a pull request credentials: only those of this repository plan, and only what is merged is applied"
+    of_production = job.get("with", {}).get("environment") == "production"
+    if calls and of_production and not any(jobs[it].get("with", {}).get("environment") == "staging" for it in before(jobs, label)):
+        yield "production does not wait for staging"
+
+
+def pipelines(tree):
+    found = workflows(tree)
+    missing = set(STEPS) - {it.name for it in found}
+    wrong = [f"{it} is missing" for it in sorted(missing)]
+    for path in found:
+        wrong += [f"{path.name}: {it}" for it in workflow(path.name, path.read_text())]
+    if wrong:
+        raise Failed("\n".join(wrong))
+    return len(found)
