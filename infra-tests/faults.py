@@ -38,6 +38,19 @@ FAULTS = [
     Fault("open security group, as read", f"{POSTGRES}/security.tf", "  from_port                    = var.postgres_port\n  to_port                      = var.postgres_port\n  referenced_security_group_id = each.value",
           '  from_port = 22\n  to_port = 22\n  cidr_ipv4 = "0.0.0.0/0"', "checkov CKV_AWS_24", "CKV_AWS_24"),
     Fault("wrong port", f"{POSTGRES}/security.tf", "  from_port                    = var.postgres_port\n  to_port                      = var.postgres_port", "  from_port = 5433\n  to_port = 5433", "plan", "opens .5433, 5433."),
+    Fault("database for the whole network", f"{POSTGRES}/security.tf", "  referenced_security_group_id = each.value", '  cidr_ipv4 = "10.1.0.0/16"', "plan", "lets 10.1.0.0/16 reach PostgreSQL"),
+    Fault("database in public subnets", "infra-primary/main.tf", "subnet_ids             = module.network.subnet_ids.data", "subnet_ids = module.network.subnet_ids.public", "plan", "belongs into the data subnets"),
+    Fault("way out of the data subnets", "infra-modules/network/routes.tf", "route_table_id         = aws_route_table.public.id", "route_table_id = aws_route_table.data.id", "plan", "from the data subnets to the internet"),
+    Fault("every port to the internet", f"{POSTGRES}/security.tf", 'ip_protocol       = "tcp"\n  from_port         = 443\n  to_port           = 443', 'ip_protocol = "-1"', "plan", "a rule names one port"),
+    Fault("role without a boundary", f"{POSTGRES}/iam.tf", r"  permissions_boundary = var.permissions_boundary\n", "", "plan", "has no permissions boundary"),
+    Fault("all of S3", f"{POSTGRES}/iam.tf", "AmazonSSMManagedInstanceCore", "AmazonS3FullAccess", "plan", "attaches AmazonS3FullAccess"),
+    Fault("lock that can be undone", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:PutObjectRetention"]', "plan", "which nobody has"),
+    Fault("alarm that nobody hears", "infra-modules/observability/alarms.tf", "alarm_actions       = local.topic", "alarm_actions = []", "plan", "nobody hears this alarm"),
+    Fault("log without an end", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log has retention_in_days"),
+    Fault("bucket that is destroyed full", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),
+    Fault("bucket without TLS", "infra-modules/lease-storage/policy.tf", '"aws:SecureTransport" = "false"', '"aws:SecureTransport" = "true"', "plan", "answers without TLS"),
+    Fault("token of any job", "infra-bootstrap/github.tf", ":environment:${e}\" }", ":*\" }", "plan infra-bootstrap account", "all of its `sub`"),
+    Fault("any role handed over", "infra-bootstrap/policies.tf", r'(actions   = \["iam:PassRole"\]\n    resources = )\[[^\n]+', r'\1["*"]', "plan infra-bootstrap account", "hands any role over"),
     Fault("public database", f"{POSTGRES}/instances.tf", r"associate_public_ip_address( +)= false", "associate_public_ip_address = true", "plan", "public address"),
     Fault("IMDSv1", f"{POSTGRES}/instances.tf", 'http_tokens                 = "required"', 'http_tokens = "optional"', "plan", "IMDSv1"),
     Fault("unencrypted volume", f"{POSTGRES}/volumes.tf", "encrypted         = true", "encrypted = false", "plan", "is not encrypted"),
@@ -76,7 +89,8 @@ def caught(fault, tree, env):
     try:
         match name:
             case "plan":
-                planned(tree, "infra-primary", "production", env)
+                root, _, example = (argument or "infra-primary production").partition(" ")
+                planned(tree, root, example, env)
             case "test":
                 terraform.test(tree, argument, env)
             case "validate":

@@ -4,6 +4,7 @@ A module's own tests see the module alone, and a root's cannot see into modules.
 only after the apply is absent from a plan, and passes here; the modules' tests hold it.
 """
 
+import ipaddress
 import json
 import re
 from fnmatch import fnmatchcase
@@ -14,24 +15,33 @@ from terraform import Failed
 
 # Made up in tests/examples, so that their ARNs are known; the modules' tests hold their tags.
 OVERRIDDEN = {"module.kms.aws_kms_key.this"}
+# So are the ids of these, and with them their tags and regions.
+PLACES = ("module.network.aws_subnet.", "module.network.aws_route_table.data")
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
+# In which subnets, and where that is said.
+STANDS = {
+    "aws_ecs_service": ("subnets", "private"), "aws_elasticache_subnet_group": ("subnet_ids", "data"), "aws_instance": ("subnet_id", "data"),
+    "aws_lb": ("subnets", "public"), "aws_nat_gateway": ("subnet_id", "public"),
+}
+# What AWS keeps for its own services. What else a role may do, this repository says.
+MANAGED = {"AmazonSSMManagedInstanceCore"}
 
 
 class Plan:
     def __init__(self, plan):
-        self.resources = [(it["address"], it["type"], it["change"]["after"]) for it in plan["resource_changes"]
-                          if it["change"]["after"] and it["mode"] == "managed" and it["address"] not in OVERRIDDEN]
+        self.all = [(it["address"], it["type"], it["change"]["after"]) for it in plan["resource_changes"] if it["change"]["after"] and it["mode"] == "managed"]
+        self.resources = [it for it in self.all if it[0] not in OVERRIDDEN]
 
     def of(self, *types):
-        return [(address, after) for address, type, after in self.resources if type in types]
+        return [(address, after) for address, type, after in self.all if type in types]
 
 
 def tags(plan, expected):
     """Each resource that can have tags has those of its provider."""
     for address, _, after in plan.resources:
         found = after.get("tags_all")
-        if found is None:
+        if found is None or address.startswith(PLACES):
             continue
         # The accepter of the peering is in the other region, and made by this root.
         region = None if address.startswith("module.peering.") else expected["roles"].get(after.get("region"))
@@ -44,7 +54,7 @@ def tags(plan, expected):
 def regions(plan, expected):
     """Nothing is made in a region that the design does not name."""
     for address, _, after in plan.resources:
-        if after.get("region") and after["region"] not in expected["roles"]:
+        if after.get("region") and after["region"] not in expected["roles"] and not address.startswith(PLACES):
             yield f"{address}: is in {after['region']}, and the regions are {', '.join(expected['roles'])}"
 
 
@@ -56,6 +66,8 @@ def hosts(plan, _):
             yield f"{address}: answers IMDSv1, or over a hop: http_tokens = \"required\", http_put_response_hop_limit = 1"
         if after.get("associate_public_ip_address") or any(it.get("associate_public_ip_address") for it in after.get("network_interfaces") or []):
             yield f"{address}: has a public address"
+        if after.get("ebs_block_device"):
+            yield f"{address}: has volumes that end with it: what is worth keeping is on a resource of its own"
         if after.get("key_name"):
             yield f"{address}: has a key pair; hosts are reached over Systems Manager"
 
@@ -76,6 +88,13 @@ def encryption(plan, _):
         redirects = [it["type"] for it in after.get("default_action") or []] == ["redirect"]
         if after.get("protocol") != "HTTPS" and not redirects:
             yield f"{address}: answers without TLS"
+        if any(it["protocol"] != "HTTPS" for action in after.get("default_action") or [] for it in action.get("redirect") or []):
+            yield f"{address}: redirects to what is no HTTPS"
+        if after.get("protocol") == "HTTPS" and not str(after.get("ssl_policy")).startswith("ELBSecurityPolicy-TLS13-1-2"):
+            yield f"{address}: {after.get('ssl_policy')} takes TLS that is older than 1.2"
+    for address, after in plan.of("aws_kms_key"):
+        if not after.get("enable_key_rotation") or (after.get("deletion_window_in_days") or 30) < 30:
+            yield f"{address}: a key is rotated, and can be had back for 30 days"
 
 
 def buckets(plan, _):
@@ -86,10 +105,15 @@ def buckets(plan, _):
         ("aws_s3_bucket_public_access_block", lambda it: all(it.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
         ("aws_s3_bucket_versioning", lambda it: it["versioning_configuration"][0]["status"] == "Enabled"),
         ("aws_s3_bucket_server_side_encryption_configuration", lambda it: bool(it.get("rule"))),
+        ("aws_s3_bucket_ownership_controls", lambda it: it["rule"][0]["object_ownership"] == "BucketOwnerEnforced"),
+        ("aws_s3_bucket_policy", lambda it: True),  # which says what, policies.py judges
     ):
         good = {address.replace(f"{type}.", "") for address, after in plan.of(type) if holds(after)}
         for it in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
             yield f"the bucket {it} has no {type} that holds"
+    for address, after in plan.of("aws_s3_bucket"):
+        if after.get("force_destroy") and address.replace("aws_s3_bucket.", "") not in passing:
+            yield f"{address}: is destroyed with what is in it: no force_destroy"
 
 
 def writers(plan, _):
@@ -114,6 +138,15 @@ def exposure(plan, _):
             yield f"{address}: is open to the internet at {ports}"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
             yield f"{address}: opens {ports}, and the database has 5432, 8009, 9100 and 9187"
+        if address.startswith("module.postgres.") and ports[0] == 5432 and after.get("cidr_ipv4") and not foreign(after["cidr_ipv4"], plan):
+            yield f"{address}: lets {after['cidr_ipv4']} reach PostgreSQL: name the group of who is of this VPC, and of the other no more than a subnet"
+    for address, after in plan.of("aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"):
+        ports = (after.get("from_port"), after.get("to_port"))
+        if after.get("ip_protocol") != "tcp" or ports[0] is None or ports[0] != ports[1]:
+            yield f"{address}: is for {after.get('ip_protocol')} at {ports}: a rule names one port"
+    for address, after in plan.of("aws_vpc_security_group_egress_rule"):
+        if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and after.get("from_port") != 443:
+            yield f"{address}: leads to the internet at {after.get('from_port')}; AWS answers at 443"
     for address, after in plan.of("aws_security_group", "aws_default_security_group"):
         for it in after.get("ingress") or []:
             yield f"{address}: has rules of its own ({it.get('from_port')}): make each a resource that says what it is for"
@@ -122,6 +155,59 @@ def exposure(plan, _):
     for address, after in plan.of("aws_subnet"):
         if after.get("map_public_ip_on_launch"):
             yield f"{address}: gives out public addresses"
+
+
+def places(plan, _):
+    """What is public stands before the API, and what is stored has no way out."""
+    for address, type, after in plan.resources:
+        key, tier = STANDS.get(type, (None, None))
+        inner = after["network_configuration"][0] if type == "aws_ecs_service" else after
+        found = {it for it in policies.listed(inner.get(key)) if it} if key else set()
+        if found - {f"subnet-{tier}"} or key and key != "subnet_id" and not found:
+            yield f"{address}: is in {found or 'no subnet'}, and belongs into the {tier} subnets"
+    for address, after in plan.of("aws_route_table_association"):
+        if after.get("subnet_id") and (after["subnet_id"] == "subnet-data") != (after.get("route_table_id") == "rtb-data"):
+            yield f"{address}: the data subnets, and no others, have the table of routes without a way out"
+    for address, after in plan.of("aws_route"):
+        if after.get("route_table_id") == "rtb-data" and after.get("destination_cidr_block") in ANYWHERE:
+            yield f"{address}: leads from the data subnets to the internet"
+    for address, after in plan.of("aws_route_table", "aws_default_route_table"):
+        if after.get("route"):
+            yield f"{address}: has routes of its own: make each a resource"
+
+
+def foreign(cidr, plan):
+    """A subnet of another VPC: what is of this one is named by its group."""
+    network = ipaddress.ip_network(cidr)
+    own = [ipaddress.ip_network(after["cidr_block"]) for _, after in plan.of("aws_vpc")]
+    return network.prefixlen >= 20 and not any(network.overlaps(it) for it in own)
+
+
+def identities(plan, _):
+    """Each role has its boundary, and no more of AWS's own policies than it needs."""
+    for address, after in plan.of("aws_iam_role"):
+        if after.get("permissions_boundary", "known after the apply") is None:
+            yield f"{address}: has no permissions boundary"
+    for address, after in plan.of("aws_iam_role_policy_attachment"):
+        of_aws = re.fullmatch(r"arn:aws:iam::aws:policy/(.+)", after.get("policy_arn") or "")
+        if of_aws and of_aws[1] not in MANAGED:
+            yield f"{address}: attaches {of_aws[1]}: write what is needed as a policy"
+    for address, type, _ in plan.resources:
+        if type in ("aws_iam_user", "aws_iam_access_key"):
+            yield f"{address}: keys that do not end; people and programs have roles"
+
+
+def records(plan, _):
+    """Logs have an end and a key; an alarm is heard."""
+    for address, after in plan.of("aws_cloudwatch_log_group"):
+        if not after.get("retention_in_days") or after.get("kms_key_id", "known after the apply") is None:
+            yield f"{address}: a log has retention_in_days and kms_key_id"
+    for address, after in plan.of("aws_cloudwatch_metric_alarm"):
+        if after.get("actions_enabled") is False or not after.get("alarm_actions", "known after the apply"):
+            yield f"{address}: nobody hears this alarm"
+    for address, after in plan.of("aws_budgets_budget"):
+        if not after.get("notification") or any(it["threshold"] > 100 for it in after["notification"]):
+            yield f"{address}: warns of nothing, or when it is spent"
 
 
 def secrets(plan, _):
@@ -145,7 +231,7 @@ def containers(plan, _):
             yield f"{address}: a container is root"
 
 
-RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, secrets, containers)
+RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, places, identities, records, secrets, containers)
 
 
 def judge(plan, expected):

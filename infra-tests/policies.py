@@ -19,6 +19,8 @@ IGNORED = {
 }
 # Takes a resource, or one of another kind, which parliament's table does not know yet.
 WITH_RESOURCE = {"logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
+# What undoes a lock, or makes keys that do not end. Nobody is granted it.
+NEVER = {"iam:CreateAccessKey", "iam:CreateUser", "s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention"}
 UNKNOWN = "(known after apply)"
 LONGEST = 6144  # letters in a managed policy, without blanks
 
@@ -101,11 +103,32 @@ def granted(where, policy):
             own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
             if not own and not own_callers and (action == "*" or action.endswith(":*")):
                 yield f"{where}: grants `{action}`: name the actions"
+            if action in NEVER:
+                yield f"{where}: grants `{action}`, which nobody has"
+            if action == "iam:PassRole" and ("*" in listed(it.get("Resource", "*")) or "iam:PassedToService" not in variables(it)):
+                yield f"{where}: hands any role over, or to any service: name the roles, and iam:PassedToService"
+        if isinstance(it.get("Principal"), dict) and "Federated" in it["Principal"]:
+            equal = it.get("Condition", {}).get("StringEquals", {})
+            for claim in (":aud", ":sub"):
+                values = [value for key, value in equal.items() if key.endswith(claim) for value in listed(value)]
+                if not values or any("*" in value for value in values):
+                    yield f"{where}: takes a token without asking for all of its `{claim[1:]}`"
         # So it may let everybody read what they publish, and bring the token that a role is given for.
         without_account = passage and listed(it.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
         principal = it.get("Principal")
         if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not without_account:
             yield f"{where}: grants {it.get('Action')} to everybody"
+
+
+def variables(statement):
+    return {key for keys in statement.get("Condition", {}).values() for key in keys}
+
+
+def over_tls(where, policy):
+    """The policy of a bucket denies everybody everything that is not sent over TLS."""
+    whole = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    if ".aws_s3_bucket_policy." in f".{where}" and not any(whole.items() <= it.items() and len(listed(it["Resource"])) == 2 for it in listed(policy["Statement"])):
+        yield f"{where}: answers without TLS"
 
 
 def judged(where, policy):
@@ -144,6 +167,7 @@ def judge(plans):
             continue
         seen.add(text)
         wrong.update(granted(where, policy))
+        wrong.update(over_tls(where, policy))
         wrong.update(judged(where, policy))
         compact = len(json.dumps(policy, separators=(",", ":")))
         if compact > LONGEST and not any("Principal" in it for it in listed(policy["Statement"])):

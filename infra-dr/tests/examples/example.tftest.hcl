@@ -8,6 +8,28 @@ override_resource {
   values          = { arn = "arn:aws:kms:eu-central-1:123456789012:key/11111111-1111-1111-1111-111111111111" }
 }
 
+# Known before the apply in one zone, so that it can be seen what is put where.
+override_resource {
+  target          = module.network.aws_subnet.public["eu-central-1a"]
+  override_during = plan
+  values          = { id = "subnet-public" }
+}
+override_resource {
+  target          = module.network.aws_subnet.private["eu-central-1a"]
+  override_during = plan
+  values          = { id = "subnet-private" }
+}
+override_resource {
+  target          = module.network.aws_subnet.data["eu-central-1a"]
+  override_during = plan
+  values          = { id = "subnet-data" }
+}
+override_resource {
+  target          = module.network.aws_route_table.data
+  override_during = plan
+  values          = { id = "rtb-data" }
+}
+
 override_data {
   target = data.aws_caller_identity.this
   values = { account_id = "123456789012" }
