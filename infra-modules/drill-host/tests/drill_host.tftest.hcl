@@ -40,6 +40,11 @@ run "host_is_closed_and_encrypted" {
   }
 
   assert {
+    condition     = aws_instance.this.root_block_device[0].kms_key_id == var.kms_key_arn && aws_iam_role_policy_attachment.session_manager.policy_arn == "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+    error_message = "the root volume must have the given key, and the host no policy of AWS but Session Manager's"
+  }
+
+  assert {
     condition     = aws_instance.this.tags["Role"] == "restore-drill"
     error_message = "the host must carry the tag by which the pipeline's role may reach it"
   }

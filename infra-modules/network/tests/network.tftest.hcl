@@ -78,6 +78,14 @@ run "data_subnets_have_no_way_out" {
     error_message = "The data route table may have no default route."
   }
   assert {
+    condition     = alltrue([for zone, route in aws_route.private : route.nat_gateway_id == aws_nat_gateway.this[zone].id && route.gateway_id == null])
+    error_message = "A private subnet must leave by NAT, and by its own zone's."
+  }
+  assert {
+    condition     = toset([for route in aws_route_table.data.route : route.cidr_block]) == toset([]) && aws_route.public.route_table_id == aws_route_table.public.id
+    error_message = "The data route table may have no route of its own either."
+  }
+  assert {
     condition     = length(aws_default_route_table.this.route) == 0 && length(coalesce(aws_default_security_group.this.ingress, [])) == 0
     error_message = "What the VPC is born with must be empty."
   }
@@ -85,6 +93,11 @@ run "data_subnets_have_no_way_out" {
 
 run "endpoints_serve_this_vpc_only" {
   command = apply
+
+  assert {
+    condition     = aws_vpc.this.enable_dns_support && aws_vpc.this.enable_dns_hostnames
+    error_message = "Without the VPC's names no endpoint is found."
+  }
 
   assert {
     condition     = aws_vpc_security_group_ingress_rule.endpoints.cidr_ipv4 == "10.1.0.0/16" && aws_vpc_security_group_ingress_rule.endpoints.from_port == 443 && aws_vpc_security_group_ingress_rule.endpoints.to_port == 443

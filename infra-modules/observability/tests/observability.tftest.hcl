@@ -35,6 +35,23 @@ run "each_alarm_is_heard" {
   }
 
   assert {
+    condition = { for name, it in {
+      instance            = aws_cloudwatch_metric_alarm.instance["eu-west-1a-1"]
+      replication_latency = aws_cloudwatch_metric_alarm.replication_latency["0"]
+      replication_failed  = aws_cloudwatch_metric_alarm.replication_failed["0"]
+      unanswered          = aws_cloudwatch_metric_alarm.unanswered["api"]
+      unhealthy           = aws_cloudwatch_metric_alarm.unhealthy["api-0"]
+      } : name => "${it.metric_name} ${it.comparison_operator} ${it.threshold}, ${it.evaluation_periods} times ${it.period} s" } == {
+      instance            = "StatusCheckFailed GreaterThanThreshold 0, 2 times 60 s"
+      replication_latency = "ReplicationLatency GreaterThanThreshold ${var.replication_latency_seconds}, 5 times 60 s"
+      replication_failed  = "OperationsFailedReplication GreaterThanThreshold 0, 1 times 300 s"
+      unanswered          = "HTTPCode_ELB_5XX_Count GreaterThanThreshold 10, 3 times 60 s"
+      unhealthy           = "UnHealthyHostCount GreaterThanThreshold 0, 5 times 60 s"
+    }
+    error_message = "an alarm must come when its README says"
+  }
+
+  assert {
     condition     = alltrue([for it in aws_cloudwatch_metric_alarm.instance : it.treat_missing_data == "breaching"])
     error_message = "a node that says nothing must be an alarm"
   }
@@ -64,6 +81,13 @@ run "the_topic_is_closed" {
   }
 
   assert {
+    condition = toset(flatten([
+      for it in data.aws_iam_policy_document.alarms.statement : [for p in it.principals : [for who in p.identifiers : "${p.type} ${who}"]] if it.effect != "Deny"
+    ])) == toset(["Service budgets.amazonaws.com", "Service cloudwatch.amazonaws.com", "Service events.amazonaws.com"])
+    error_message = "only services that tell of this account may publish"
+  }
+
+  assert {
     condition     = one([for it in data.aws_iam_policy_document.alarms.statement : it.effect if it.sid == "RefuseWithoutTls"]) == "Deny"
     error_message = "nobody may publish without TLS"
   }
@@ -89,6 +113,13 @@ run "the_budget_warns_before_it_is_spent" {
   assert {
     condition     = aws_budgets_budget.this[0].limit_amount == "400" && length(aws_budgets_budget.this[0].notification) == 2
     error_message = "the budget must warn by what is spent, and by what will be"
+  }
+
+  assert {
+    condition = { for it in aws_budgets_budget.this[0].notification : it.notification_type => it.threshold } == { ACTUAL = 80, FORECASTED = 100 } && alltrue([
+      for it in aws_budgets_budget.this[0].notification : it.subscriber_email_addresses == toset(["owner@example.com"]) && it.subscriber_sns_topic_arns == toset([aws_sns_topic.alarms.arn])
+    ])
+    error_message = "at 80 percent, and when all of it is foreseen, somebody must be told"
   }
 
   assert {

@@ -48,6 +48,16 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
+    condition     = alltrue([for it in aws_instance.node : it.root_block_device[0].kms_key_id == var.kms_key_arn])
+    error_message = "a root volume must be encrypted with the given key"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_instance.node : it.instance_initiated_shutdown_behavior == "stop"])
+    error_message = "a node that shuts itself down must be there to be started again"
+  }
+
+  assert {
     condition     = alltrue([for node, it in aws_instance.node : it.tags["Cluster"] == "causeway-test/main" && it.tags["Node"] == node])
     error_message = "a node must carry the tags by which the others may stop it, and it not itself"
   }
@@ -68,7 +78,7 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
-    condition     = aws_placement_group.this.strategy == "spread"
+    condition     = aws_placement_group.this.strategy == "spread" && alltrue([for it in aws_instance.node : it.placement_group == "placement-group"])
     error_message = "nodes must not share a rack"
   }
 }
@@ -82,8 +92,8 @@ run "volumes_are_of_their_own" {
   }
 
   assert {
-    condition     = alltrue([for it in aws_ebs_volume.this : it.encrypted && it.type == "gp3" && it.kms_key_id == var.kms_key_arn])
-    error_message = "every volume must be gp3, and encrypted with the given key"
+    condition     = alltrue([for it in aws_ebs_volume.this : it.encrypted && it.type == "gp3" && it.kms_key_id == var.kms_key_arn && it.final_snapshot])
+    error_message = "every volume must be gp3, encrypted with the given key, and leave a snapshot"
   }
 
   assert {
@@ -94,6 +104,29 @@ run "volumes_are_of_their_own" {
 
 run "only_those_who_must_reach_a_node" {
   command = plan
+
+  assert {
+    condition = toset([
+      for it in concat(
+        values(aws_vpc_security_group_ingress_rule.api), values(aws_vpc_security_group_ingress_rule.node),
+        values(aws_vpc_security_group_ingress_rule.peer), values(aws_vpc_security_group_ingress_rule.monitoring)
+      ) : "${it.from_port} ${coalesce(it.cidr_ipv4, it.referenced_security_group_id)}"
+      ]) == toset([
+      "5432 sg-0a", "5432 ${aws_security_group.node.id}", "8009 ${aws_security_group.node.id}", "5432 10.2.128.0/20", "8009 10.2.128.0/20",
+      "8009 10.1.64.0/24", "9100 10.1.64.0/24", "9187 10.1.64.0/24",
+    ])
+    error_message = "the API and the nodes must be let in by their groups, the nodes of the other region by their subnets, and Prometheus by its own"
+  }
+
+  assert {
+    condition = toset([
+      for it in concat(values(aws_vpc_security_group_egress_rule.node), values(aws_vpc_security_group_egress_rule.peer), [aws_vpc_security_group_egress_rule.aws]) :
+      "${it.from_port}-${it.to_port} ${coalesce(it.cidr_ipv4, it.referenced_security_group_id)}"
+      ]) == toset([
+      "5432-5432 ${aws_security_group.node.id}", "8009-8009 ${aws_security_group.node.id}", "5432-5432 10.2.128.0/20", "8009-8009 10.2.128.0/20", "443-443 0.0.0.0/0",
+    ])
+    error_message = "a node must reach the other nodes, and AWS by HTTPS"
+  }
 
   assert {
     condition = alltrue([
@@ -176,6 +209,42 @@ run "a_node_may_do_little" {
   }
 
   assert {
+    condition = {
+      for it in concat(data.aws_iam_policy_document.storage.statement, data.aws_iam_policy_document.failover["eu-west-1a-1"].statement) : it.sid => it.actions if it.effect != "Deny"
+      } == {
+      Lease            = toset(["s3:GetObject", "s3:PutObject"])
+      Backups          = toset(["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"])
+      List             = toset(["s3:ListBucket"])
+      BackupKeys       = toset(["kms:Decrypt", "kms:GenerateDataKey"])
+      Secrets          = toset(["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"])
+      SecretsKeys      = toset(["kms:Decrypt"])
+      Fence            = toset(["ec2:StopInstances"])
+      SeeWhetherFenced = toset(["ec2:DescribeInstances"])
+      MoveWriterRecord = toset(["route53:ChangeResourceRecordSets"])
+      ReadRecords      = toset(["route53:ListResourceRecordSets"])
+      SeeWhetherMoved  = toset(["route53:GetChange"])
+    }
+    error_message = "a node may do what failover-ctl and backup-agent call, and nothing else"
+  }
+
+  assert {
+    condition     = one([for it in data.aws_iam_policy_document.storage.statement : it.resources if it.sid == "Backups"]) == toset([for bucket in var.backup.bucket_arns : "${bucket}/main/*"])
+    error_message = "a node must reach its own cluster's backups, and no other's"
+  }
+
+  assert {
+    condition = {
+      for it in data.aws_iam_policy_document.storage.statement : it.sid => [for c in it.condition : "${c.variable} ${one(c.values)}"] if endswith(it.sid, "Keys")
+    } == { BackupKeys = ["kms:ViaService s3.*.amazonaws.com"], SecretsKeys = ["kms:ViaService secretsmanager.eu-west-1.amazonaws.com"] }
+    error_message = "a key must open what S3 and Secrets Manager hand out, and nothing that was carried away"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_iam_role_policy_attachment.session_manager : it.policy_arn == "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"])
+    error_message = "of AWS's own policies a node has Session Manager's"
+  }
+
+  assert {
     condition     = one([for it in data.aws_iam_policy_document.storage.statement : one(it.resources) if it.sid == "Lease"]) == "arn:aws:s3:::causeway-test-lease/clusters/main/*"
     error_message = "a node must write its own cluster's part of the lease bucket, and no other"
   }
@@ -217,7 +286,7 @@ run "a_node_has_the_name_in_its_certificate" {
   command = plan
 
   assert {
-    condition     = aws_route53_record.node["eu-west-1a-1"].name == "eu-west-1a-1.causeway.internal" && output.nodes["eu-west-1a-1"].address == "eu-west-1a-1.causeway.internal"
+    condition     = aws_route53_record.node["eu-west-1a-1"].name == "eu-west-1a-1.causeway.internal" && aws_route53_record.node["eu-west-1a-1"].ttl == 60 && output.nodes["eu-west-1a-1"].address == "eu-west-1a-1.causeway.internal"
     error_message = "the record and the address must be the same name"
   }
 

@@ -34,6 +34,10 @@ run "secrets_outlive_the_region" {
     error_message = "Each secret must be encrypted by the given key, and have a copy under the other region's."
   }
   assert {
+    condition     = alltrue([for secret in aws_secretsmanager_secret.this : secret.recovery_window_in_days == 30])
+    error_message = "A secret that was deleted by mistake must be there for a month."
+  }
+  assert {
     condition     = aws_secretsmanager_secret.this["orders"].name == "causeway-test/orders"
     error_message = "Names must begin with the platform's."
   }

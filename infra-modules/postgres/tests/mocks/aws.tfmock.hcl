@@ -27,3 +27,7 @@ mock_resource "aws_iam_role" {
 mock_resource "aws_security_group" {
   defaults = { id = "sg-0123456789abcdef0" }
 }
+
+mock_resource "aws_placement_group" {
+  defaults = { id = "placement-group" }
+}
