@@ -113,7 +113,7 @@ def granted(where, policy):
                 values = [value for key, value in equal.items() if key.endswith(claim) for value in listed(value)]
                 if not values or any("*" in value for value in values):
                     yield f"{where}: takes a token without asking for all of its `{claim[1:]}`"
-        # So it may let everybody read what they publish, and bring the token that a role is given for.
+        # An endpoint may let everybody read what they publish, and bring the token that a role is given for.
         without_account = passage and listed(it.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
         principal = it.get("Principal")
         if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not without_account:
