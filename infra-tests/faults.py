@@ -65,6 +65,8 @@ FAULTS = [
     Fault("node that no bucket knows", f"{POSTGRES}/iam.tf", '"${var.name}-postgres-${each.key}"', '"${var.name}-database-${each.key}"', "plan", r"DenyOtherWriters takes role/\S+ for no node"),
     Fault("secret in the state", "infra-modules/parameters/main.tf", 'type           = "String"', 'type = "SecureString"', "plan", "belongs to Secrets Manager"),
     Fault("container that writes", "infra-modules/api-ecs/task.tf", "readonlyRootFilesystem = true", "readonlyRootFilesystem = false", "test infra-modules/api-ecs", "."),
+    Fault("volume that may be destroyed", f"{POSTGRES}/volumes.tf", "prevent_destroy = true", "prevent_destroy = false", "lifecycles", "aws_ebs_volume.this has prevent_destroy = false"),
+    Fault("tasks counted by two", "infra-modules/api-ecs/service.tf", "[desired_count, task_definition]", "[task_definition]", "lifecycles", "aws_ecs_service.this has ignore_changes"),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
     Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),

@@ -40,6 +40,38 @@ def hadolint(tree):
     return 1
 
 
+# What is not made, changed or destroyed is in no plan; only the source says it.
+LIFECYCLES = {
+    "infra-bootstrap": {"aws_kms_key.state": "prevent_destroy = true", "aws_s3_bucket.state": "prevent_destroy = true"},
+    "infra-modules/api-ecs": {"aws_ecs_service.this": "ignore_changes = [desired_count, task_definition]", "aws_lb_listener_rule.blue_green": "ignore_changes = [action]"},
+    "infra-modules/api-eks": {"aws_eks_node_group.this": "ignore_changes = [scaling_config[0].desired_size]"},
+    "infra-modules/certificate": {"aws_acm_certificate.this": "create_before_destroy = true"},
+    "infra-modules/dns": {
+        "aws_route53_record.epoch": "ignore_changes = [records, ttl]", "aws_route53_record.owned": "ignore_changes = [records, ttl, type]",
+        "aws_route53_zone.private": "ignore_changes = [vpc]",
+    },
+    "infra-modules/drill-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
+    "infra-modules/postgres": {"aws_ebs_volume.this": "prevent_destroy = true", "aws_instance.node": "ignore_changes = [ami, user_data]"},
+}
+
+
+def lifecycles(tree):
+    """Each resource has the lifecycle that it needs, and no other has one that hides what changes."""
+    wrong, count = [], 0
+    for directory in sorted({path.parent for name in DIRECTORIES for path in (tree / name).rglob("*.tf") if ".terraform" not in path.parts}):
+        text = "\n".join(path.read_text() for path in sorted(directory.glob("*.tf")))
+        found = {}
+        for kind, name, body in re.findall(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', text, re.M | re.S):
+            found |= {f"{kind}.{name}": it for it in re.findall(r"^    ((?:create_before_destroy|ignore_changes|prevent_destroy) += .*)", body, re.M)}
+        where = str(directory.relative_to(tree))
+        wanted = LIFECYCLES.get(where, {})
+        count += len(wanted)
+        wrong += [f"{where}: {it} has {found.get(it)}, and should have {wanted.get(it)}" for it in found.keys() | wanted.keys() if found.get(it) != wanted.get(it)]
+    if wrong or not count:
+        raise Failed("\n".join(sorted(wrong)) or "no lifecycle was found")
+    return count
+
+
 def image(tree):
     """What hadolint does not ask: what runs holds the program alone, as nobody, and says whether it lives."""
     text = (tree / "Dockerfile").read_text()
