@@ -40,9 +40,27 @@ run "the_service_is_closed_and_confined" {
   assert {
     condition = alltrue([
       for it in concat(jsondecode(aws_ecs_task_definition.service.container_definitions), jsondecode(aws_ecs_task_definition.migration.container_definitions)) :
-      it.name == "api" && it.readonlyRootFilesystem && it.linuxParameters.capabilities.drop == ["ALL"] && it.image == var.image
+      it.name == "api" && it.readonlyRootFilesystem && it.linuxParameters.capabilities.drop == ["ALL"] && it.image == var.image && !contains(keys(it), "privileged") && !contains(keys(it), "user")
     ])
-    error_message = "a container must write nothing, have no capabilities, and be called `api`, as the pipeline knows it"
+    error_message = "a container must write nothing, have no capabilities, be the image's own user, and be called `api`, as the pipeline knows it"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(jsondecode(aws_ecs_task_definition.service.container_definitions), jsondecode(aws_ecs_task_definition.migration.container_definitions)) :
+      it.logConfiguration.logDriver == "awslogs" && it.logConfiguration.options.awslogs-group == aws_cloudwatch_log_group.this.name
+    ])
+    error_message = "what a container says must be kept"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.this.retention_in_days == var.log_retention_days && aws_cloudwatch_log_group.this.kms_key_id == var.kms_key_arn
+    error_message = "the log must have an end, and the given key"
+  }
+
+  assert {
+    condition     = one(aws_ecs_cluster.this.setting).value == "enabled"
+    error_message = "the cluster must be measured"
   }
 
   assert {
@@ -78,6 +96,33 @@ run "passwords_come_from_secrets" {
   assert {
     condition     = !anytrue([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : strcontains(it.name, "PASS")])
     error_message = "no password may be plain"
+  }
+
+  assert {
+    condition = toset([for it in jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].environment : it.name]) == toset([
+      "LOG_FORMAT", "PGDATABASE", "PGHOST", "PGPORT", "PGSSLMODE", "PGUSER",
+    ])
+    error_message = "nor for the migration"
+  }
+
+  assert {
+    condition     = { for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value }["REDIS_TLS"] == "true"
+    error_message = "the cache must be asked over TLS"
+  }
+
+  assert {
+    condition = alltrue([
+      for it in concat(data.aws_iam_policy_document.assume_task.statement, data.aws_iam_policy_document.assume_deployment.statement) :
+      contains([for c in it.condition : "${c.test} ${c.variable} ${one(c.values)}"], "StringEquals aws:SourceAccount 123456789012")
+    ])
+    error_message = "ECS must take on a role for this account, and for no other that names it"
+  }
+
+  assert {
+    condition = {
+      for name, it in data.aws_iam_policy_document.execution : name => one([for s in it.statement : s.resources if s.sid == "ReadSecrets"])
+    } == { service = toset([var.database.password_secret_arn, var.redis.auth_secret_arn]), migration = toset([var.migration.password_secret_arn]) }
+    error_message = "each task must be started with its own secrets, and no other's"
   }
 
   assert {
@@ -188,7 +233,7 @@ run "only_those_who_must_reach_a_task" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_ingress_rule.task.from_port == 8080 && aws_vpc_security_group_ingress_rule.task.cidr_ipv4 == null
+    condition     = aws_vpc_security_group_ingress_rule.task.from_port == 8080 && aws_vpc_security_group_ingress_rule.task.to_port == 8080 && aws_vpc_security_group_ingress_rule.task.cidr_ipv4 == null
     error_message = "only the load balancer may reach a task"
   }
 
@@ -207,23 +252,28 @@ run "the_balancer_speaks_tls" {
   command = plan
 
   assert {
-    condition     = aws_lb_listener.https.protocol == "HTTPS" && startswith(aws_lb_listener.https.ssl_policy, "ELBSecurityPolicy-TLS13-1-2") && aws_lb_listener.http.default_action[0].type == "redirect"
+    condition     = aws_lb_listener.https.protocol == "HTTPS" && startswith(aws_lb_listener.https.ssl_policy, "ELBSecurityPolicy-TLS13-1-2") && aws_lb_listener.http.default_action[0].type == "redirect" && aws_lb_listener.http.default_action[0].redirect[0].protocol == "HTTPS" && aws_lb_listener.https.certificate_arn == var.certificate_arn
     error_message = "requests must come by TLS, and those by HTTP be redirected"
   }
 
   assert {
-    condition     = aws_lb.this.drop_invalid_header_fields && aws_lb.this.enable_deletion_protection
-    error_message = "the load balancer must drop headers that are none, and refuse to be deleted"
+    condition     = aws_lb.this.drop_invalid_header_fields && aws_lb.this.enable_deletion_protection && aws_lb.this.subnets == toset(var.public_subnet_ids)
+    error_message = "the load balancer must drop headers that are none, refuse to be deleted, and stand in every zone that is named"
   }
 
   assert {
-    condition     = aws_lb_target_group.this["blue"].health_check[0].path == "/readyz" && tonumber(aws_lb_target_group.this["blue"].deregistration_delay) == 25
+    condition     = aws_lb_target_group.this["blue"].health_check[0].path == "/readyz" && aws_lb_target_group.this["blue"].health_check[0].matcher == "200" && tonumber(aws_lb_target_group.this["blue"].deregistration_delay) == 25
     error_message = "requests must go where the API is ready, and a target that leaves have as long as its task"
   }
 
   assert {
     condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
     error_message = "the firewall must have its rules, and a log"
+  }
+
+  assert {
+    condition     = one(aws_wafv2_web_acl_association.this).resource_arn == aws_lb.this.arn && alltrue([for it in jsondecode(aws_wafv2_web_acl.this[0].rule_json) : it.OverrideAction == { None = {} }])
+    error_message = "the firewall must stand before the load balancer, and refuse"
   }
 }
 
@@ -249,12 +299,25 @@ run "a_rolling_deployment_goes_back_by_itself" {
   }
 
   assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].enable && aws_ecs_service.this.alarms[0].enable && aws_ecs_service.this.deployment_minimum_healthy_percent == 100 && aws_ecs_service.this.health_check_grace_period_seconds == 60
+    error_message = "both must be on, and a deployment take no task away before another is there and has had its time to begin"
+  }
+
+  assert {
+    condition = (
+      "${aws_cloudwatch_metric_alarm.errors.threshold} ${aws_cloudwatch_metric_alarm.errors.datapoints_to_alarm} of ${aws_cloudwatch_metric_alarm.errors.evaluation_periods}" == "5 2 of 3" &&
+      alltrue([for it in aws_cloudwatch_metric_alarm.unhealthy : it.threshold == 0 && it.evaluation_periods == 3])
+    )
+    error_message = "an alarm that comes late rolls nothing back"
+  }
+
+  assert {
     condition     = aws_ecs_service.this.alarms[0].alarm_names == toset(["causeway-test-api-errors", "causeway-test-api-unhealthy-blue"])
     error_message = "the alarms of the deployment must be those of this service"
   }
 
   assert {
-    condition     = length(aws_appautoscaling_policy.requests) == 1 && aws_appautoscaling_target.this.min_capacity == 2 && aws_appautoscaling_target.this.max_capacity == 6
+    condition     = length(aws_appautoscaling_policy.requests) == 1 && aws_appautoscaling_policy.cpu.target_tracking_scaling_policy_configuration[0].target_value == var.scaling.cpu_percent && aws_appautoscaling_target.this.min_capacity == 2 && aws_appautoscaling_target.this.max_capacity == 6
     error_message = "the service must scale by processor and by requests"
   }
 }
@@ -293,5 +356,32 @@ run "a_blue_green_deployment_has_two_target_groups" {
   assert {
     condition     = length(aws_appautoscaling_policy.requests) == 0 && length(aws_wafv2_web_acl.this) == 0
     error_message = "requests of one target group must not scale two, and without `waf` there is none"
+  }
+}
+
+run "each_task_has_its_own_roles" {
+  command = plan
+
+  override_resource {
+    target          = aws_iam_role.task
+    override_during = plan
+    values          = { arn = "arn:aws:iam::123456789012:role/task" }
+  }
+  override_resource {
+    target          = aws_iam_role.execution["service"]
+    override_during = plan
+    values          = { arn = "arn:aws:iam::123456789012:role/service" }
+  }
+  override_resource {
+    target          = aws_iam_role.execution["migration"]
+    override_during = plan
+    values          = { arn = "arn:aws:iam::123456789012:role/migration" }
+  }
+
+  assert {
+    condition = [
+      for it in [aws_ecs_task_definition.service, aws_ecs_task_definition.migration] : [for arn in [it.task_role_arn, it.execution_role_arn] : split("/", arn)[1]]
+    ] == [["task", "service"], ["task", "migration"]]
+    error_message = "what runs must have no rights, and be started by who may read its secrets alone"
   }
 }
