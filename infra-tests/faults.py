@@ -74,6 +74,8 @@ FAULTS = [
     Fault("badly laid out", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = true", "fmt", "enable_key_rotation"),
     Fault("root container, image", "Dockerfile", "USER 65532:65532", "USER root", "hadolint", "DL3002"),
     Fault("root container, chart", "charts/api/templates/_pod.tpl", "runAsNonRoot: true\nrunAsUser: 65532", "runAsNonRoot: false\nrunAsUser: 0", "chart", "."),
+    Fault("privileged container, chart", "charts/api/templates/_pod.tpl", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: false\nprivileged: true", "chart", "securityContext is not"),
+    Fault("migration after the release", "charts/api/templates/migration.yaml", "pre-install,pre-upgrade", "post-install,post-upgrade", "chart", "does not run before"),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
     Fault("every right for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
     Fault("apply that nobody approves", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment"),

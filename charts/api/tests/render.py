@@ -167,13 +167,13 @@ def confined(check, where, owner):
         "enableServiceLinks": False,
     }.items():
         check.that(at(spec, path) == wanted, f"{where}: {path} is not {wanted}")
+    for shared in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "initContainers"):
+        check.that(shared not in spec, f"{where}: it has {shared}")
+    kinds = {key for volume in spec["volumes"] for key in volume} - {"name"}
+    check.that(kinds <= {"configMap", "secret"}, f"{where}: it has volumes of {kinds}")
     for container in spec["containers"]:
-        for path, wanted in {
-            "securityContext.allowPrivilegeEscalation": False,
-            "securityContext.readOnlyRootFilesystem": True,
-            "securityContext.capabilities.drop": ["ALL"],
-        }.items():
-            check.that(at(container, path) == wanted, f"{where}: {path} is not {wanted}")
+        confinement = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        check.that(container["securityContext"] == confinement, f"{where}: securityContext is not {confinement}")
         check.that(at(container, "resources.limits.memory"), f"{where}: memory has no limit")
         check.that(not container["image"].endswith(":latest"), f"{where}: the image is latest")
         pinned = re.search(r"(@sha256:[0-9a-f]{64}|:[^/:]+)$", container["image"])
@@ -220,6 +220,10 @@ def holds(check, where, manifests, readiness):
     for ingress in of_kind(manifests, "Ingress"):
         asked = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/healthcheck-path"]
         check.that(asked == readiness, f"{where}: the load balancer asks {asked}, and the probe {readiness}")
+        annotations = {key.rpartition("/")[2]: value for key, value in ingress["metadata"]["annotations"].items()}
+        check.that('"HTTPS":443' in annotations["listen-ports"] and annotations["ssl-redirect"] == "443",
+                   f"{where}: the load balancer answers without TLS")
+        check.that(annotations["ssl-policy"].startswith("ELBSecurityPolicy-TLS13-1-2"), f"{where}: the load balancer takes old TLS")
     check.that(pod["terminationGracePeriodSeconds"] >= seconds["SHUTDOWN_DELAY"] + seconds["SHUTDOWN_TIMEOUT"],
                f"{where}: it is killed before it has drained")
     check.that(at(spec, "strategy.rollingUpdate.maxUnavailable") == 0, f"{where}: an upgrade takes pods away")
@@ -233,6 +237,7 @@ def holds(check, where, manifests, readiness):
     check.that(all(not selected.items() <= it.items() for it in migrations), f"{where}: migrations are selected as pods")
     service, = of_kind(manifests, "Service")
     check.that(service["spec"]["selector"] == selected, f"{where}: the Service selects other pods")
+    check.that(service["spec"]["type"] == "ClusterIP", f"{where}: the Service is reached without the load balancer")
     ports = {it["name"] for it in container["ports"]}
     check.that({it["targetPort"] for it in service["spec"]["ports"]} <= ports, f"{where}: the Service names no port")
     for monitor in of_kind(manifests, "ServiceMonitor"):
@@ -258,6 +263,10 @@ def holds(check, where, manifests, readiness):
     for policy in policies:
         for rule in policy["spec"].get("ingress", []):
             check.that(rule.get("from") and rule.get("ports"), f"{where}: {policy['metadata']['name']} lets everybody in")
+        peers = [peer for rule in policy["spec"].get("ingress", []) + policy["spec"]["egress"]
+                 for peer in rule.get("from", []) + rule.get("to", [])]
+        check.that(all(peer and not at(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0") for peer in peers),
+                   f"{where}: {policy['metadata']['name']} names everybody")
         anywhere = [it for it in policy["spec"]["egress"] if not it.get("to")]
         check.that(all([p["port"] for p in it["ports"]] == [443] for it in anywhere),
                    f"{where}: {policy['metadata']['name']} lets out more than 443 to everywhere")
@@ -269,7 +278,8 @@ def holds(check, where, manifests, readiness):
     fetched = {it["spec"]["target"]["name"] for it in of_kind(before, "ExternalSecret")}
     later = {it["spec"]["target"]["name"] for it in of_kind(manifests, "ExternalSecret")} - fetched
     for job in of_kind(manifests, "Job"):
-        check.that(job in before, f"{where}: the migration does not run before the release")
+        hook = at(job, "metadata.annotations").get("helm.sh/hook")
+        check.that(hook == "pre-install,pre-upgrade", f"{where}: the migration does not run before the release")
         check.that(at(job, "spec.template.spec.serviceAccountName") is None, f"{where}: the migration needs a later account")
         for volume in job["spec"]["template"]["spec"]["volumes"]:
             secret = at(volume, "secret.secretName")
@@ -295,6 +305,14 @@ def refuses(check, chart):
         tried |= {int(it) for it in re.findall(r"rules\.yaml:(\d+)", said)}
     for rule in sorted(rules - tried):
         check.that(False, f"no case for the rule {lines[rule - 1]}")
+
+
+def refuses_what_it_does_not_know(check, schema, path=""):
+    """A name that is mistyped is refused wherever there is one."""
+    if "properties" in schema:
+        check.that(schema.get("additionalProperties") is False, f"the schema takes any name in {path or '/'}")
+    for name, inner in schema.get("properties", {}).items():
+        refuses_what_it_does_not_know(check, inner, f"{path}/{name}")
 
 
 def knows_every_setting(check, chart):
@@ -339,6 +357,7 @@ def main():
                 valid(check, name, manifest)
             holds(check, name, rendered, values.get("readiness", {}).get("path", "/readyz"))
         refuses(check, chart)
+        refuses_what_it_does_not_know(check, chart.schema)
         knows_every_setting(check, chart)
 
     for it in check.wrong:
