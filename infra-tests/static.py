@@ -72,6 +72,16 @@ def lifecycles(tree):
     return count
 
 
+def backends(tree):
+    """Where Terraform's state lies it is locked and encrypted."""
+    blocks = re.findall(r'^  backend "(\w+)" \{\n(.*?)^  \}', "\n".join(path.read_text() for path in sorted(tree.glob("infra-*/*.tf"))), re.M | re.S)
+    for kind, body in blocks:
+        said = dict(re.findall(r"^ +(\w+) += (.*)", body, re.M))
+        if kind != "s3" or said.get("use_lockfile") != "true" or said.get("encrypt") != "true":
+            raise Failed(f"a backend is s3, with use_lockfile and encrypt: {kind} {said}")
+    return len(blocks)
+
+
 def image(tree):
     """What hadolint does not ask: what runs holds the program alone, as nobody, and says whether it lives."""
     text = (tree / "Dockerfile").read_text()

@@ -39,7 +39,7 @@ run "state_is_kept_safely" {
   }
 
   assert {
-    condition     = one(data.aws_iam_policy_document.state_bucket.statement).effect == "Deny" && one(one(data.aws_iam_policy_document.state_bucket.statement).condition).variable == "aws:SecureTransport"
+    condition     = one(data.aws_iam_policy_document.state_bucket.statement).effect == "Deny" && one(data.aws_iam_policy_document.state_bucket.statement).actions == toset(["s3:*"]) && length(one(data.aws_iam_policy_document.state_bucket.statement).resources) == 2 && one(one(data.aws_iam_policy_document.state_bucket.statement).condition).variable == "aws:SecureTransport"
     error_message = "the bucket answers over TLS only"
   }
 }
@@ -70,6 +70,18 @@ run "each_role_is_bound_to_its_own_jobs" {
   assert {
     condition     = alltrue([for d in data.aws_iam_policy_document.trust : alltrue([for c in d.statement[0].condition : c.test == "StringEquals"])])
     error_message = "what the token says is compared whole, never by a pattern"
+  }
+
+  assert {
+    condition = aws_iam_openid_connect_provider.github.client_id_list == toset(["sts.amazonaws.com"]) && alltrue([
+      for d in data.aws_iam_policy_document.trust : contains([for c in d.statement[0].condition : "${c.variable} ${one(c.values)}"], "token.actions.githubusercontent.com:aud sts.amazonaws.com")
+    ])
+    error_message = "a token that was made for somebody else opens nothing"
+  }
+
+  assert {
+    condition     = alltrue([for r in aws_iam_role.pipeline : r.max_session_duration == 3600 && r.path == "/pipeline/"])
+    error_message = "credentials are good for an hour, and no role may change these"
   }
 
   assert {
@@ -126,6 +138,73 @@ run "nobody_grants_more_than_the_boundary" {
       ]
     ]))
     error_message = "no whole service is granted"
+  }
+}
+
+run "nobody_acts_beyond_an_environment" {
+  command = plan
+
+  variables {
+    environments = ["production"]
+  }
+
+  assert {
+    condition = alltrue([
+      for s in flatten([
+        for d in [
+          data.aws_iam_policy_document.read, data.aws_iam_policy_document.apply_compute["production"], data.aws_iam_policy_document.apply_storage["production"],
+          data.aws_iam_policy_document.apply_identity["production"], data.aws_iam_policy_document.deploy["production"], data.aws_iam_policy_document.operate["production"],
+          data.aws_iam_policy_document.drill,
+        ] : d.statement
+      ]) : contains(s.condition[*].variable, "aws:RequestedRegion") if s.effect != "Deny" && contains(s.resources, "*") && !contains(["GlobalSettings", "Zones"], s.sid)
+    ])
+    error_message = "what has no resource is limited to the regions, but for what has no region"
+  }
+
+  assert {
+    condition = one([
+      for s in data.aws_iam_policy_document.apply_compute["production"].statement :
+      "${join(" ", sort(s.actions))}, ${join(" ", sort([for c in s.condition : "${c.test} ${c.variable} ${one(c.values)}"]))}" if s.effect == "Deny"
+    ]) == "acm:* ec2:* elasticloadbalancing:* kms:CreateGrant kms:PutKeyPolicy kms:ScheduleKeyDeletion, Null aws:ResourceTag/environment false StringNotEquals aws:ResourceTag/environment production"
+    error_message = "what another environment has is not touched"
+  }
+
+  assert {
+    condition = alltrue([
+      for s in flatten([for d in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity] : d["production"].statement]) :
+      length(setintersection(s.actions, ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"])) == 0 if !contains(["StateLock", "StateObjects"], s.sid)
+    ])
+    error_message = "who applies makes buckets, and reads, writes and deletes nothing in them but the state"
+  }
+
+  assert {
+    condition = {
+      for s in data.aws_iam_policy_document.pipeline_boundary.statement : s.sid => s.actions if s.effect == "Deny" && s.sid != "NotItsOwnLimits"
+      } == {
+      NobodyLosesTheirBoundary = toset(["iam:DeleteRolePermissionsBoundary"])
+      NotTheStateItself        = toset(["s3:DeleteBucket*", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"])
+      NotItsKey                = toset(["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"])
+      NoVersionIsDeleted       = toset(["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"])
+      NoSecretIsRead           = toset(["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"])
+    }
+    error_message = "the ceiling of the pipelines leaves out what undoes it, the state, the locks and the secrets"
+  }
+
+  assert {
+    condition = alltrue([
+      for s in data.aws_iam_policy_document.pipeline_boundary.statement :
+      length(setsubtract(["arn:aws:iam::123456789012:policy/pipeline/*", "arn:aws:iam::123456789012:role/pipeline/*"], s.resources)) == 0 &&
+      length(setsubtract(["iam:AttachRolePolicy", "iam:CreatePolicyVersion", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"], s.actions)) == 0
+      if s.sid == "NotItsOwnLimits"
+    ])
+    error_message = "no role of the pipelines changes one of them"
+  }
+
+  assert {
+    condition = toset([for s in data.aws_iam_policy_document.workload_boundary.statement : s.sid if s.effect == "Deny"]) == toset([
+      "NoBucketIsChanged", "NoOtherRole", "NotTheState",
+    ])
+    error_message = "the ceiling of what runs leaves out the state, the buckets' settings and the pipelines' roles"
   }
 }
 
@@ -263,7 +342,7 @@ run "what_ansible_sends_does_not_stay" {
   }
 
   assert {
-    condition     = alltrue([for d in data.aws_iam_policy_document.transfer : one(d.statement).effect == "Deny" && one(one(d.statement).condition).variable == "aws:SecureTransport"])
+    condition     = alltrue([for d in data.aws_iam_policy_document.transfer : one(d.statement).effect == "Deny" && one(d.statement).actions == toset(["s3:*"]) && one(one(d.statement).condition).variable == "aws:SecureTransport"])
     error_message = "it answers over TLS only"
   }
 }
