@@ -11,6 +11,8 @@ BUILT := $(TARGET)/debug
 # Compose, as a plugin or by itself.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
+# What starts a run by itself may leave it out.
+export HOME ?= $(shell echo ~)
 export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
