@@ -20,7 +20,7 @@ export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 .PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api clean-lab
 
 help:           ## show this list
-	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 setup:          ## install what a fresh Debian 12 lacks; a moment when nothing is missing
 	@./scripts/setup
