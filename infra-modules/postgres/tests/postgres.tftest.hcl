@@ -73,8 +73,8 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
-    condition     = !strcontains(aws_instance.node["eu-west-1a-1"].user_data, "causeway-test")
-    error_message = "the user data must say nothing of the installation"
+    condition     = !strcontains(aws_instance.node["eu-west-1a-1"].user_data, "causeway-test") && !can(regex("(?i)passw|secret|private", aws_instance.node["eu-west-1a-1"].user_data))
+    error_message = "the user data must say nothing of the installation, and hold no secret"
   }
 
   assert {
