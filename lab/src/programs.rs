@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use ha_core::Region;
 
 use crate::aws::Credentials;
+use crate::postgres::restrict;
 use crate::program::{Program, RunAs};
 use crate::settings;
 use crate::topology::{Place, Topology};
@@ -33,6 +34,7 @@ impl Programs {
     pub fn install(topology: &Topology, credentials: &Credentials) -> anyhow::Result<Self> {
         let to = topology.programs();
         std::fs::create_dir_all(&to)?;
+        restrict(&to, 0o755)?;
         let from = built()?;
         for name in NAMES {
             let (from, to) = (from.join(name), to.join(name));
@@ -40,6 +42,7 @@ impl Programs {
                 std::fs::copy(&from, &to)
                     .with_context(|| format!("could not copy `{}`", from.display()))?;
             }
+            restrict(&to, 0o755)?;
         }
         Ok(Self {
             topology: topology.clone(),
