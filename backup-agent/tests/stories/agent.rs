@@ -1,5 +1,6 @@
 //! A host with the program, its settings and its state, and two buckets.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,12 @@ use tokio::process::Command;
 
 use crate::store::{ACCESS_KEY, SECRET_KEY, Store};
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_backup-agent");
+const BUILT: &str = env!("CARGO_BIN_EXE_backup-agent");
 
 /// A host and two regions.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
+    pub(crate) program: PathBuf,
     pub(crate) near: Store,
     pub(crate) far: Store,
     pub(crate) config: PathBuf,
@@ -58,12 +60,15 @@ impl World {
             .tempdir_in("/tmp")
             .unwrap();
         give_to_postgres(directory.path());
+        let program = directory.path().join("backup-agent");
+        install(&program);
         let near = Store::start(&directory.path().join("near"), "near").await;
         let far = Store::start(&directory.path().join("far"), "far").await;
         let mut world = Self {
             config: directory.path().join("backup-agent.toml"),
             settings: String::new(),
             directory,
+            program,
             near,
             far,
         };
@@ -113,7 +118,7 @@ impl World {
 
     /// The program with these arguments, as the user that PostgreSQL runs as.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = as_postgres(PROGRAM);
+        let mut command = as_postgres(&self.program);
         command.arg("--config").arg(&self.config).args(args);
         let data = self.directory.path().join("data");
         if data.is_dir() {
@@ -138,8 +143,17 @@ impl World {
     }
 }
 
+/// Brings the program to where the user that PostgreSQL runs as may run it: a checkout may be in a
+/// home that is closed to others, and its path may have a blank, which `archive_command` would not bear.
+fn install(program: &Path) {
+    if fs::hard_link(BUILT, program).is_err() {
+        fs::copy(BUILT, program).unwrap();
+    }
+    fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+}
+
 /// PostgreSQL refuses to run as root, so that a test run by root becomes `postgres` for it.
-pub(crate) fn as_postgres(program: &str) -> Command {
+pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env("HOME", "/nowhere")

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::agent::{PROGRAM, World, as_postgres, wait_for};
+use crate::agent::{World, as_postgres, wait_for};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
@@ -18,7 +18,7 @@ impl Server {
     /// Makes a cluster with page checksums in the world's data directory, and starts it.
     pub(crate) async fn create(world: &World) -> Self {
         let directory = world.directory.path().join("data");
-        let made = as_postgres(&format!("{BIN}/initdb"))
+        let made = as_postgres(format!("{BIN}/initdb"))
             .args(["--no-sync", "--data-checksums", "--wal-segsize=1"])
             .args(["--auth=trust", "--username=postgres", "-D"])
             .arg(&directory)
@@ -28,9 +28,10 @@ impl Server {
         assert!(made.status.success(), "{made:?}");
         let settings = format!(
             "listen_addresses = ''\nfsync = off\narchive_mode = on\n\
-             archive_command = '{PROGRAM} --config {} wal push %p'\n\
+             archive_command = '{} --config {} wal push %p'\n\
              autovacuum = off\nmax_wal_senders = 0\nwal_level = replica\n\
              shared_buffers = 16MB\nlog_min_messages = log\n",
+            world.program.display(),
             world.config.display()
         );
         let path = directory.join("postgresql.conf");
@@ -47,7 +48,7 @@ impl Server {
             port,
         };
         let socket = server.socket.display();
-        let started = as_postgres(&format!("{BIN}/pg_ctl"))
+        let started = as_postgres(format!("{BIN}/pg_ctl"))
             .args(["start", "--silent", "--wait", "--timeout=60"])
             .arg("-D")
             .arg(directory)
@@ -72,7 +73,7 @@ impl Server {
 
     /// Runs statements, and returns what they gave.
     pub(crate) async fn sql(&self, sql: &str) -> String {
-        let output = as_postgres(&format!("{BIN}/psql"))
+        let output = as_postgres(format!("{BIN}/psql"))
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
             .arg(&self.socket)
             .args(["-p", &self.port.to_string(), "-c", sql, "postgres"])
@@ -113,7 +114,7 @@ fn stop(directory: &Path) {
     if !directory.join("postmaster.pid").exists() {
         return;
     }
-    let mut command = as_postgres(&format!("{BIN}/pg_ctl"));
+    let mut command = as_postgres(format!("{BIN}/pg_ctl"));
     command.args(["stop", "--silent", "--mode=immediate", "-D"]);
     let stopped = command.arg(directory).as_std_mut().output();
     assert!(stopped.is_ok_and(|it| it.status.success()) || std::thread::panicking());

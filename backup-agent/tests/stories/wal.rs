@@ -141,6 +141,7 @@ async fn a_new_timeline_first_brings_what_its_ancestors_left_behind() {
     // Timeline 2 begins inside of segment 4, so that 4 and 5 of timeline 1 are not whole.
     let history = world.path("data/pg_wal/00000002.history");
     fs::write(&history, "1\t0/480000\tno recovery target specified\n").unwrap();
+    give_to_postgres(history.as_ref());
 
     world.run(&["wal", "push", &history]).await.ok();
 
@@ -205,7 +206,9 @@ async fn host() -> World {
     let mut control = vec![0; 8192];
     control[..8].copy_from_slice(&SYSTEM_ID.to_le_bytes());
     control[8..12].copy_from_slice(&1300_u32.to_le_bytes());
-    fs::write(world.path("data/global/pg_control"), control).unwrap();
+    let path = world.path("data/global/pg_control");
+    fs::write(&path, control).unwrap();
+    give_to_postgres(path.as_ref());
     world
 }
 
@@ -222,6 +225,7 @@ fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String 
     bytes[100..100 + content.len()].copy_from_slice(content);
     let path = world.path(&format!("data/pg_wal/{timeline:08X}00000000{number:08X}"));
     fs::write(&path, bytes).unwrap();
+    give_to_postgres(path.as_ref());
     path
 }
 
