@@ -326,6 +326,43 @@ mod tests {
             servers(&[("DB_HOST", "a,b"), ("DB_PORT", "7")]),
             [("a".to_owned(), 7), ("b".to_owned(), 7)]
         );
+        let without = ("DATABASE_URL", "postgres://u:p@a,[::1]/d");
+        assert_eq!(
+            servers(&[without, ("PGPORT", "7")]),
+            [("a".to_owned(), 7), ("::1".to_owned(), 7)]
+        );
+        assert_eq!(
+            servers(&[without]),
+            [("a".to_owned(), 5432), ("::1".to_owned(), 5432)]
+        );
+        let with = ("DATABASE_URL", "postgres://u:p@[::1]:8/d");
+        assert_eq!(
+            servers(&[with, ("DB_PORT", "tcp://10.0.0.1")]),
+            [("::1".to_owned(), 8)]
+        );
+    }
+
+    #[test]
+    fn a_url_outweighs_the_variables_and_says_so() {
+        let url = ("DATABASE_URL", "postgres://u@a:1/d?sslmode=require");
+        let others = [("PGPORT", "2"), ("PGSSLMODE", "verify-full")];
+        let config = read(&[url, others[0], others[1]]).unwrap();
+
+        assert_eq!(config.database.tls, SslMode::Require);
+        assert_eq!(
+            config.warnings,
+            ["PGPORT", "PGSSLMODE"].map(|name| format!(
+                "`DATABASE_URL` is used; `{name}` has another value and is ignored"
+            ))
+        );
+        for ignored in ["channel_binding=require", "options=-c%20x", "hostaddr=::1"] {
+            let url = format!("postgres://u@a/d?{ignored}");
+            let name = ignored.split('=').next().unwrap();
+            assert_eq!(
+                refusal(&[("DATABASE_URL", &url)]),
+                format!("`DATABASE_URL` is not usable: `{name}` does nothing here; take it out")
+            );
+        }
     }
 
     #[test]
@@ -410,6 +447,7 @@ mod tests {
         for url in [
             "postgres://u:hunter2@a:port/d",
             "hunter2",
+            "postgres://u:p@hunter2@a/d",
             "sqlite:///hunter2",
             "postgres://u:hunter2@a/d?sslmode=maybe",
             "postgres://u:hunter2@a/d?what=1",

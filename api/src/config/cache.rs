@@ -72,8 +72,21 @@ fn place(environment: &Environment, wants_tls: bool) -> Result<Option<Connection
     let host = environment.first(&["REDIS_HOST"]);
     if let Some(url) = environment.secret(&["REDIS_URL"])? {
         let place = parse_url(&url.name, url.value.reveal())?;
-        if let Some(host) = host.filter(|it| !place.addr().to_string().starts_with(&it.value)) {
-            environment.warn_of(&url.name, &host.name);
+        if let ConnectionAddr::Tcp(name, port)
+        | ConnectionAddr::TcpTls {
+            host: name, port, ..
+        } = place.addr()
+        {
+            let same_port = |it: &str| it.parse() == Ok(*port);
+            if let Some(host) = host.filter(|it| it.value != *name) {
+                environment.warn_of(&url.name, &host.name);
+            }
+            if let Some(port) = environment
+                .first(&["REDIS_PORT"])
+                .filter(|it| !same_port(&it.value))
+            {
+                environment.warn_of(&url.name, &port.name);
+            }
         }
         // A wish for TLS is not dropped with a mere warning.
         if wants_tls && matches!(place.addr(), ConnectionAddr::Tcp(..)) {
@@ -159,6 +172,8 @@ fn login(
     let mut login = url.clone();
     if url.db() == 0 {
         login = login.set_db(database.into());
+    } else if database != 0 && url.db() != i64::from(database) {
+        environment.warn_of("REDIS_URL", "REDIS_DB");
     }
     match (user, password) {
         (Some(user), Some(password)) => Ok(login.set_username(user).set_password(password)),
@@ -245,6 +260,26 @@ mod tests {
         );
         assert_eq!(server.redis_settings().password(), Some("hunter2"));
         assert_eq!(server.redis_settings().db(), 3);
+    }
+
+    #[test]
+    fn a_url_outweighs_the_variables_and_says_so() {
+        let variables = [
+            ("REDIS_URL", "redis://10.0.0.1:6400/2"),
+            ("REDIS_HOST", "10"),
+            ("REDIS_PORT", "6401"),
+            ("REDIS_DB", "3"),
+        ];
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(owned);
+        super::read(&environment).unwrap();
+
+        let warned = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"];
+        assert_eq!(
+            environment.into_warnings(),
+            warned
+                .map(|it| format!("`REDIS_URL` is used; `{it}` has another value and is ignored"))
+        );
     }
 
     #[test]

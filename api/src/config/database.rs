@@ -10,7 +10,7 @@ use ha_runtime::secret::Secret;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::Host;
 
-use super::environment::{Environment, Unusable};
+use super::environment::{Environment, Found, Unusable};
 
 const HOST: &[&str] = &["PGHOST", "DB_HOST", "POSTGRES_HOST", "APP_DB_HOST"];
 const PORT: &[&str] = &[
@@ -95,7 +95,8 @@ pub struct Database {
 /// What `DATABASE_URL` says; what it leaves open is read from the other variables.
 #[derive(Debug, Default)]
 struct Written {
-    servers: Vec<Server>,
+    hosts: Vec<String>,
+    ports: Vec<u16>,
     user: Option<String>,
     password: Option<Secret>,
     name: Option<String>,
@@ -134,7 +135,7 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         }
     };
 
-    let servers = servers(environment, &url_name, url.servers)?;
+    let servers = servers(environment, &url_name, url.hosts, url.ports)?;
     let user = prefer(url.user, USER).unwrap_or_else(|| "postgres".to_owned());
     let name = prefer(url.name, NAME).unwrap_or_else(|| user.clone());
     let password = match (url.password, environment.secret(PASSWORD)?) {
@@ -146,14 +147,19 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         }
         (from_url, variable) => from_url.or(variable.map(|it| it.value)),
     };
-    let tls = match url.tls {
-        Some(mode) => mode,
-        None => environment.parsed(
-            TLS,
-            SslMode::Prefer,
-            "an sslmode: use disable, prefer, require, verify-ca or verify-full",
-            |text| SslMode::from_str(text).ok(),
-        )?,
+    let given = environment.first(TLS).map(|it| it.name);
+    let tls = environment.parsed(
+        TLS,
+        url.tls.unwrap_or(SslMode::Prefer),
+        "an sslmode: use disable, prefer, require, verify-ca or verify-full",
+        |text| SslMode::from_str(text).ok(),
+    )?;
+    let tls = match (url.tls, given) {
+        (Some(from_url), Some(name)) if from_url != tls => {
+            environment.warn_of(&url_name, &name);
+            from_url
+        }
+        _ => tls,
     };
     let root_cert = match url.root_cert {
         Some(path) => Some(RootCert::File(path)),
@@ -198,42 +204,48 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
     })
 }
 
-/// Pairs each host with its port: one port for all, or as many as there are hosts.
+/// Pairs each host with its port: one port for all, or as many as there are hosts. What the URL says
+/// outweighs the variables.
 fn servers(
     environment: &Environment,
     url_name: &str,
-    from_url: Vec<Server>,
+    url_hosts: Vec<String>,
+    url_ports: Vec<u16>,
 ) -> Result<Vec<Server>, Unusable> {
-    let hosts = environment.first(HOST);
-    if !from_url.is_empty() {
-        if let Some(hosts) = hosts {
-            let named: Vec<&str> = from_url.iter().map(|it| it.host.as_str()).collect();
-            if split(&hosts.value) != named {
-                environment.warn_of(url_name, &hosts.name);
-            }
+    let variable = environment.first(HOST);
+    let (hosts_name, hosts) = match variable {
+        Some(found) if url_hosts.is_empty() => {
+            let hosts = split(&found.value).into_iter().map(str::to_owned);
+            (found.name, hosts.collect())
         }
-        return Ok(from_url);
-    }
-    let (host_name, hosts) = match &hosts {
-        Some(found) => (found.name.as_str(), split(&found.value)),
-        None => ("PGHOST", vec!["localhost"]),
+        None if url_hosts.is_empty() => ("PGHOST".to_owned(), vec!["localhost".to_owned()]),
+        variable => {
+            if let Some(found) = variable
+                && split(&found.value) != url_hosts
+            {
+                environment.warn_of(url_name, &found.name);
+            }
+            (url_name.to_owned(), url_hosts)
+        }
     };
-    let Some(found) = environment.first(PORT) else {
-        return Ok(with_ports(&hosts, &[5432]));
+    let variable = environment.first(PORT);
+    let (ports_name, ports) = match variable {
+        Some(found) if url_ports.is_empty() => (found.name.clone(), ports(found)?),
+        None if url_ports.is_empty() => ("PGPORT".to_owned(), vec![5432]),
+        variable => {
+            if let Some(found) = variable {
+                let name = found.name.clone();
+                if ports(found).ok().as_ref() != Some(&url_ports) {
+                    environment.warn_of(url_name, &name);
+                }
+            }
+            (url_name.to_owned(), url_ports)
+        }
     };
-    let ports: Option<Vec<u16>> = split(&found.value)
-        .into_iter()
-        .map(|it| it.parse().ok().filter(|port| *port != 0))
-        .collect();
-    let ports = ports.ok_or_else(|| Unusable::NotOne {
-        name: found.name.clone(),
-        value: found.value.clone(),
-        expected: "a port from 1 to 65535, or a list of them with commas",
-    })?;
     if ports.len() != 1 && ports.len() != hosts.len() {
         return Err(Unusable::Contradiction {
-            first: host_name.to_owned(),
-            second: found.name,
+            first: hosts_name,
+            second: ports_name,
             reason: format!(
                 "there are {} hosts and {} ports; give one port for all, or one for each",
                 hosts.len(),
@@ -241,16 +253,23 @@ fn servers(
             ),
         });
     }
-    Ok(with_ports(&hosts, &ports))
+    let ports = ports.iter().cycle();
+    let paired = hosts.into_iter().zip(ports);
+    Ok(paired
+        .map(|(host, port)| Server { host, port: *port })
+        .collect())
 }
 
-fn with_ports(hosts: &[&str], ports: &[u16]) -> Vec<Server> {
-    let ports = ports.iter().cycle();
-    let paired = hosts.iter().zip(ports).map(|(host, port)| Server {
-        host: (*host).to_owned(),
-        port: *port,
-    });
-    paired.collect()
+fn ports(found: Found<String>) -> Result<Vec<u16>, Unusable> {
+    let ports: Option<Vec<u16>> = split(&found.value)
+        .into_iter()
+        .map(|it| it.parse().ok().filter(|port| *port != 0))
+        .collect();
+    ports.ok_or(Unusable::NotOne {
+        name: found.name,
+        value: found.value,
+        expected: "a port from 1 to 65535, or a list of them with commas",
+    })
 }
 
 fn split(list: &str) -> Vec<&str> {
@@ -294,6 +313,9 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
                 ));
             }
             "target_session_attrs" => {}
+            "channel_binding" | "options" | "hostaddr" => {
+                return Err(hidden(&format!("`{key}` does nothing here; take it out")));
+            }
             _ => passed_on.push(pair),
         }
     }
@@ -301,13 +323,18 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     // The error of the parser may hold parts of the URL, and so of the password.
     let config = tokio_postgres::Config::from_str(&plain).map_err(|_shows_it| hidden(form))?;
 
-    let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
-    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let ports = match config.get_ports() {
-        [] => &[5432],
-        ports => ports,
+    written.hosts = config.get_hosts().iter().map(host).collect();
+    // Whatever stands before the `@` of a host is the end of a password, and would be logged.
+    if written.hosts.iter().any(|it| it.contains('@')) {
+        return Err(hidden("write an `@` in a user or a password as `%40`"));
+    }
+    // Where the URL names no port the parser puts one of its own for each host.
+    let defaults = if names_port(place) {
+        0
+    } else {
+        hosts_of(place).count()
     };
-    written.servers = with_ports(&hosts, ports);
+    written.ports = config.get_ports().iter().skip(defaults).copied().collect();
     written.user = config.get_user().map(str::to_owned);
     written.name = config
         .get_dbname()
@@ -319,6 +346,18 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     }
     written.connect_timeout = config.get_connect_timeout().copied();
     Ok(written)
+}
+
+fn hosts_of(place: &str) -> impl Iterator<Item = &str> {
+    let authority = place.split('/').next().unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
+    hosts.split(',').filter(|_| !hosts.is_empty())
+}
+
+fn names_port(place: &str) -> bool {
+    // The colons of an address in version 6 stand within brackets.
+    let after_address = |it: &str| it.rsplit_once(']').map_or(it, |(_, it)| it).contains(':');
+    hosts_of(place).any(after_address)
 }
 
 fn host(host: &Host) -> String {
