@@ -2,10 +2,12 @@
 //! headers, metrics, a log line, and the body of a problem.
 
 mod client;
+mod long_answers;
 mod rate_limit;
 mod request_id;
 mod series;
 mod span;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,9 +24,11 @@ use prometheus::IntGauge;
 use tracing::{Level, debug, info, warn};
 
 use self::client::Client;
+use self::long_answers::{LongAnswers, NoRoom};
 use self::rate_limit::RateLimit;
 use self::request_id::REQUEST_ID;
 use self::series::Route;
+use self::unread::Unread;
 use crate::App;
 use crate::config;
 use crate::problem::{Kind, Problem};
@@ -60,6 +64,9 @@ const LONGEST_HEADERS_BYTES: usize = 16 * 1024;
 /// The longest path and query. The longest that means anything here is about 300 bytes.
 const LONGEST_URI_BYTES: usize = 8 * 1024;
 
+/// How much of long answers may be on its way at once: some eighty lists of 10,000 rows.
+const LONG_ANSWERS_BYTES: usize = 256 * 1024 * 1024;
+
 /// Paths that are answered however many requests there are: whoever asks decides by them whether
 /// there should be fewer.
 const NEVER_REFUSED: [&str; 6] = [
@@ -81,6 +88,7 @@ pub(crate) struct Edge {
     trusted_proxies: Vec<IpNet>,
     rate_limit: Option<RateLimit>,
     max_inflight: i64,
+    long_answers: LongAnswers,
     routes: Vec<Route>,
     unknown: Route,
 }
@@ -92,6 +100,7 @@ impl Edge {
             trusted_proxies: settings.trusted_proxies,
             rate_limit: settings.rate_limit.map(RateLimit::new),
             max_inflight: i64::try_from(settings.max_inflight).unwrap_or(i64::MAX),
+            long_answers: LongAnswers::new(LONG_ANSWERS_BYTES),
             routes: paths.into_iter().map(Route::new).collect(),
             unknown: Route::new("unknown"),
         }
@@ -136,13 +145,21 @@ impl Drop for Counted<'_> {
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight);
     let exchange = Exchange::begin(&app, &request);
-    let response = match exchange.refuse(&request) {
-        Some(problem) => problem.into_response(),
-        None => match &exchange.span {
-            Some(span) => span.run(next.run(request)).await,
-            None => next.run(request).await,
-        },
+    if let Some(problem) = exchange.refuse(&request) {
+        return exchange.end(problem.into_response());
+    }
+    let (request, unread) = Unread::watch(request);
+    let response = match &exchange.span {
+        Some(span) => span.run(next.run(request)).await,
+        None => next.run(request).await,
     };
+    let mut response = match app.edge.long_answers.admit(response) {
+        Ok(response) => response,
+        Err(NoRoom) => overloaded().into_response(),
+    };
+    if unread.is_left() {
+        close_after(&mut response);
+    }
     exchange.end(response)
 }
 
@@ -320,9 +337,14 @@ impl<'a> Exchange<'a> {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
         if closes {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            close_after(response);
         }
     }
+}
+
+fn close_after(response: &mut Response) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
 }
 
 /// A request that names two hosts means one thing to a proxy and another to us (RFC 9112, 3.2).
@@ -343,8 +365,7 @@ pub(crate) fn turn_away(app: &App, arrival: Arrival, why: Problem) -> Response {
     *request.uri_mut() = Uri::from_static("*");
     request.extensions_mut().insert(arrival);
     let mut response = Exchange::begin(app, &request).end(why.into_response());
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
+    close_after(&mut response);
     response
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::postgres::eventually;
+use crate::postgres::{Server, eventually};
 use crate::program::{Program, read_answer};
 
 #[test]
@@ -73,6 +73,31 @@ fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
     eventually("there is room again", || {
         program.get("/nowhere").status == 404
     });
+}
+
+#[test]
+fn a_connection_ends_with_a_request_whose_body_nobody_read() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let said = |line: &str, body: &str| {
+        let length = body.len();
+        let head = format!("{line} HTTP/1.1\r\nHost: api\r\nContent-Length: {length}");
+        // `raw` reads to the end of the connection.
+        program.raw(format!("{head}\r\n\r\n{body}").as_bytes())
+    };
+
+    for line in ["POST /nowhere", "DELETE /users", "POST /seed"] {
+        assert_eq!(said(line, "{}").header("connection"), "close", "{line}");
+    }
+    let mut kept = program.connect();
+    let put = "PUT /hello/John HTTP/1.1\r\nHost: api\r\nContent-Length: 28\r\n\r\n\
+               {\"dateOfBirth\":\"1990-01-01\"}";
+    let get = "GET /hello/John HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n";
+    kept.write_all(put.as_bytes()).unwrap();
+    kept.write_all(get.as_bytes()).unwrap();
+    let both = read_answer(&mut kept);
+    assert_eq!((both.status, both.header("connection")), (204, ""));
+    assert!(both.body.contains("Hello, John!"), "{both:?}");
 }
 
 #[test]
