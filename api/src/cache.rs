@@ -41,6 +41,9 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// How much the time to live of a value differs from what is set, either way, so that values which
 /// were stored together do not expire together.
 const SPREAD: f64 = 0.1;
+/// The longest value that is kept. What comes behind a longer one on the connection would wait for more
+/// of the time that Redis has to answer in, and a Redis that is well would be called broken.
+const LONGEST_ENTRY_BYTES: usize = 512 * 1024;
 /// How often Redis is asked whether it is there, so that readiness is known without requests.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often an invalidation that failed is tried again.
@@ -213,7 +216,7 @@ impl<S: Server> Cache<S> {
             let value = generation::value(entry).map_err(bug)?;
             return Ok((value, Source::Miss));
         };
-        if keeps(&value) {
+        if keeps(&value) && entry.len() <= LONGEST_ENTRY_BYTES {
             let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
             let ttl = used.ttl.mul_f64(spread);
             used.sessions.keep(ticket, &key, entry, ttl).await;

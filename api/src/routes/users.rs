@@ -62,7 +62,9 @@ pub(super) async fn get(
     let text = id.map_or_else(|_rejection| String::new(), |Path(text)| text);
     let id = parse_user_id(&text).map_err(|it| Problem::invalid(INVALID, &[it]))?;
     let unknown = || Problem::new(Kind::NotFound, "User not found");
-    let id = id.ok_or_else(unknown)?;
+    let Some(id) = id else {
+        return Ok(([app.cache.bypass().header()], unknown()).into_response());
+    };
     let deadline = Instant::now() + app.request_timeout;
     let finding = || app.store.user(id, deadline);
     let reading = app

@@ -56,6 +56,27 @@ fn cache_status(program: &Program) -> String {
 }
 
 #[test]
+fn a_list_that_is_too_long_is_not_kept_and_every_answer_says_where_it_is_from() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    server.sql(
+        "INSERT INTO users (name, email)
+        SELECT repeat('x', 250), n || '@example.com' FROM generate_series(1, 3000) AS n",
+    );
+
+    for _ in 0..2 {
+        assert_eq!(source(&program, "/users"), "MISS");
+    }
+    assert_eq!(source(&program, "/users/1"), "MISS");
+    assert_eq!(source(&program, "/users/1"), "HIT");
+    for nobody in ["3001", "0", "-1", "99999999999999999999"] {
+        let answer = program.get(&format!("/users/{nobody}"));
+        assert_eq!(answer.status, 404, "{nobody}");
+        assert_ne!(answer.header("x-cache"), "", "{nobody}");
+    }
+}
+
+#[test]
 fn the_second_read_is_a_hit() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
