@@ -115,7 +115,7 @@ impl Store {
         let store = Self {
             shared: SharedConnections::new(
                 settings.shared_connections,
-                connector.clone(),
+                connector.for_sharing(),
                 primary.clone(),
             ),
             pool: Pool::new(
@@ -388,6 +388,7 @@ fn unavailable(failure: &Failure) -> Unavailable {
             Unavailable::ReadOnly
         }
         Failure::Statement(_)
+        | Failure::Unreadable(_)
         | Failure::Connect(_)
         | Failure::Unanswered(_)
         | Failure::OutOfTime(_)

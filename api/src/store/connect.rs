@@ -25,6 +25,8 @@ use crate::config::{Database, Server};
 
 /// A lock is waited for no longer than a client would wait for the statement behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same on a connection that statements share, where others wait behind it: it is tried again.
+const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Nothing here holds a transaction open on purpose.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host that vanished is noticed in 5 + 3 * 2 = 11 s on an idle connection, instead of in hours.
@@ -44,7 +46,8 @@ pub(super) struct Connector {
     config: Config,
     tls: MakeTlsConnector,
     connect_timeout: Duration,
-    session: Arc<str>,
+    statement_timeout: Duration,
+    lock_timeout: Duration,
     pub(super) tasks: Tasks,
 }
 
@@ -112,17 +115,29 @@ impl Connector {
         if let Some(password) = &database.password {
             config.password(password.reveal());
         }
-        let session = include_str!("queries/session.sql")
-            .replace("{statement}", &millis(database.statement_timeout))
-            .replace("{lock}", &millis(LOCK_TIMEOUT))
-            .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT));
         Ok(Self {
             config,
             tls: ha_runtime::postgres::tls(database.tls, database.root_cert.as_ref())?,
             connect_timeout: database.connect_timeout,
-            session: session.into(),
+            statement_timeout: database.statement_timeout,
+            lock_timeout: LOCK_TIMEOUT,
             tasks,
         })
+    }
+
+    /// Returns one for connections that statements share.
+    pub(super) fn for_sharing(&self) -> Self {
+        Self {
+            lock_timeout: SHARED_LOCK_TIMEOUT,
+            ..self.clone()
+        }
+    }
+
+    fn session(&self) -> String {
+        include_str!("queries/session.sql")
+            .replace("{statement}", &millis(self.statement_timeout))
+            .replace("{lock}", &millis(self.lock_timeout))
+            .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT))
     }
 
     /// Returns what the server's name means now.
@@ -192,7 +207,7 @@ impl Connector {
             warned,
             settled: AtomicBool::new(false),
         };
-        let rows = connection.client.simple_query(&self.session).await?;
+        let rows = connection.client.simple_query(&self.session()).await?;
         let answer = answer(&rows);
         // What a server warns of at the door, such as an older collation, is no commit's.
         connection.has_warned();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::connect::ConnectError;
 use super::requests::KEY_CONSTRAINT;
@@ -13,6 +13,9 @@ pub(super) enum Failure {
     /// The server said no, or the connection to it ended.
     #[error("the statement failed")]
     Statement(#[source] tokio_postgres::Error),
+    /// What the server sent is not what was asked for.
+    #[error("the answer could not be read")]
+    Unreadable(#[source] tokio_postgres::Error),
     /// A connection was asked for, and the server refused it or did not answer.
     #[error("could not connect to PostgreSQL")]
     Connect(#[from] ConnectError),
@@ -72,6 +75,7 @@ impl Failure {
             Self::Unanswered(_) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
             Self::Ended => Meaning::ConnectionSpent,
+            Self::Unreadable(_) => Meaning::Bug,
             Self::OutOfTime(_)
             | Self::Unreplicated
             | Self::NoPrimary { .. }
@@ -86,6 +90,7 @@ impl Failure {
             Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
             Self::Connect(_) | Self::Unanswered(_) | Self::OutOfTime(_) => return "timeout",
             Self::Ended => return "io",
+            Self::Unreadable(_) => return "decoding",
             Self::Unreplicated => return "01",
             Self::NoPrimary { .. } | Self::ReadOnly => return "no_primary",
             Self::PoolExhausted => return "pool",
@@ -100,6 +105,7 @@ impl Failure {
             Self::Statement(error) => error.code().is_none(),
             Self::Unanswered(_) | Self::OutOfTime(_) | Self::Ended | Self::Unreplicated => true,
             Self::Connect(_)
+            | Self::Unreadable(_)
             | Self::ReadOnly
             | Self::NoPrimary { .. }
             | Self::PoolExhausted
@@ -146,8 +152,15 @@ fn of(error: &tokio_postgres::Error) -> Meaning {
         _ if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INSUFFICIENT_PRIVILEGE => {
             Meaning::Final
         }
+        // The server ended the session, as after `idle_session_timeout` (57P05).
+        _ if is_fatal(error) => Meaning::ConnectionSpent,
         _ => Meaning::Bug,
     }
+}
+
+fn is_fatal(error: &tokio_postgres::Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 fn of_connecting(error: &ConnectError) -> Meaning {

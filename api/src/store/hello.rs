@@ -123,8 +123,8 @@ impl Item for Name {
         let rows = store.attempt(Self::QUERY, &[&names], deadline).await?;
         let mut found = BTreeMap::new();
         for row in &rows {
-            let name: &str = row.try_get(0).map_err(Failure::Statement)?;
-            let date: Date = row.try_get(1).map_err(Failure::Statement)?;
+            let name: &str = row.try_get(0).map_err(Failure::Unreadable)?;
+            let date: Date = row.try_get(1).map_err(Failure::Unreadable)?;
             found.insert(name, date);
         }
         Ok(names.iter().map(|it| found.get(it).copied()).collect())

@@ -49,6 +49,22 @@ fn greets_whom_it_knows() {
 }
 
 #[test]
+fn a_day_that_no_calendar_here_has_is_a_mistake_and_no_lost_server() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    server.sql("INSERT INTO hello_users (username, date_of_birth) VALUES ('Far', 'infinity')");
+
+    assert_eq!(program.get("/hello/Far").status, 500);
+    assert!(
+        program.log().contains("statement is wrong"),
+        "{}",
+        program.log()
+    );
+    assert_eq!(program.put_date("Far", "1990-01-01").status, 204);
+    assert_eq!(program.get("/hello/Far").status, 200);
+}
+
+#[test]
 fn a_probe_is_answered_and_a_person_of_that_name_greeted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);

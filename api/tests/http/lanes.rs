@@ -103,6 +103,32 @@ fn reads_go_on_while_every_write_waits() {
 }
 
 #[test]
+fn a_table_that_is_locked_holds_up_no_read_of_another() {
+    let server = Server::primary();
+    let settings = [("DB_SHARED_CONNECTIONS", "1"), ("REQUEST_TIMEOUT", "1s")];
+    let program = Program::before(&[&server], &settings);
+
+    thread::scope(|scope| {
+        let locked =
+            scope.spawn(|| server.try_sql("BEGIN; LOCK TABLE hello_users; SELECT pg_sleep(60)"));
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        eventually("the table is locked", || {
+            server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
+        });
+        let greeted = scope.spawn(|| program.get("/hello/John").status);
+        eventually("a read waits for it", || server.sql(waiting) != "0");
+
+        assert_eq!(program.get("/users/1").status, 404);
+        assert_eq!(greeted.join().unwrap(), 503);
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+        );
+        locked.join().unwrap().unwrap_err();
+    });
+    assert_eq!(program.get("/hello/John").status, 404);
+}
+
+#[test]
 fn reads_share_connections() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "2")]);
