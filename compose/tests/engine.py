@@ -115,4 +115,5 @@ def install(**packages):
     for command in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *missing]):
         done = subprocess.run([*apt, *command], env=environment, capture_output=True, text=True)
         if done.returncode != 0:
-            raise NoEngine(f"{' '.join(missing)} cannot be installed:\n{done.stderr}")
+            last = "\n".join(done.stderr.splitlines()[-5:])
+            raise NoEngine(f"{' '.join(missing)} cannot be installed:\n{last}")
