@@ -95,8 +95,8 @@ pub struct Database {
 /// What `DATABASE_URL` says; what it leaves open is read from the other variables.
 #[derive(Debug, Default)]
 struct Written {
-    hosts: Vec<String>,
-    ports: Vec<u16>,
+    hosts: Option<Vec<String>>,
+    ports: Option<Vec<u16>>,
     user: Option<String>,
     password: Option<Secret>,
     name: Option<String>,
@@ -121,46 +121,18 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         Some(found) => parse_url(&found.name, found.value.reveal())?,
         None => Written::default(),
     };
-    // Whatever the URL says outweighs the variable that has the same meaning.
-    let prefer = |from_url: Option<String>, names: &[&str]| {
-        let variable = environment.first(names);
-        match (from_url, variable) {
-            (Some(from_url), Some(variable)) => {
-                if from_url != variable.value {
-                    environment.warn_of(&url_name, &variable.name);
-                }
-                Some(from_url)
-            }
-            (from_url, variable) => from_url.or(variable.map(|it| it.value)),
-        }
-    };
-
     let servers = servers(environment, &url_name, url.hosts, url.ports)?;
-    let user = prefer(url.user, USER).unwrap_or_else(|| "postgres".to_owned());
-    let name = prefer(url.name, NAME).unwrap_or_else(|| user.clone());
-    let password = match (url.password, environment.secret(PASSWORD)?) {
-        (Some(from_url), Some(variable)) => {
-            if from_url != variable.value {
-                environment.warn_of(&url_name, &variable.name);
-            }
-            Some(from_url)
-        }
-        (from_url, variable) => from_url.or(variable.map(|it| it.value)),
-    };
-    let given = environment.first(TLS).map(|it| it.name);
-    let tls = environment.parsed(
+    let text = |from_url, names| either(environment, &url_name, from_url, environment.first(names));
+    let user = text(url.user, USER).map_or_else(|| "postgres".to_owned(), |it| it.value);
+    let name = text(url.name, NAME).map_or_else(|| user.clone(), |it| it.value);
+    let password = environment.secret(PASSWORD)?;
+    let password = either(environment, &url_name, url.password, password);
+    let tls = environment.found(
         TLS,
-        url.tls.unwrap_or(SslMode::Prefer),
         "an sslmode: use disable, prefer, require, verify-ca or verify-full",
         |text| SslMode::from_str(text).ok(),
     )?;
-    let tls = match (url.tls, given) {
-        (Some(from_url), Some(name)) if from_url != tls => {
-            environment.warn_of(&url_name, &name);
-            from_url
-        }
-        _ => tls,
-    };
+    let tls = either(environment, &url_name, url.tls, tls);
     let root_cert = match url.root_cert {
         Some(path) => Some(RootCert::File(path)),
         None => environment.parsed(
@@ -174,9 +146,9 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
     Ok(Database {
         servers,
         user,
-        password,
+        password: password.map(|it| it.value),
         name,
-        tls,
+        tls: tls.map_or(SslMode::Prefer, |it| it.value),
         root_cert,
         connect_timeout: url.connect_timeout.unwrap_or(connect_timeout),
         statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", 5)?,
@@ -204,44 +176,55 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
     })
 }
 
-/// Pairs each host with its port: one port for all, or as many as there are hosts. What the URL says
-/// outweighs the variables.
+/// Returns what the URL says, which outweighs the variable that has the same meaning.
+fn either<T: PartialEq>(
+    environment: &Environment,
+    url_name: &str,
+    from_url: Option<T>,
+    variable: Option<Found<T>>,
+) -> Option<Found<T>> {
+    let from_url = from_url.map(|value| Found {
+        name: url_name.to_owned(),
+        value,
+    });
+    environment.agreed(from_url.into_iter().chain(variable))
+}
+
+/// Pairs each host with its port: one port for all, or as many as there are hosts.
 fn servers(
     environment: &Environment,
     url_name: &str,
-    url_hosts: Vec<String>,
-    url_ports: Vec<u16>,
+    url_hosts: Option<Vec<String>>,
+    url_ports: Option<Vec<u16>>,
 ) -> Result<Vec<Server>, Unusable> {
-    let variable = environment.first(HOST);
-    let (hosts_name, hosts) = match variable {
-        Some(found) if url_hosts.is_empty() => {
-            let hosts = split(&found.value).into_iter().map(str::to_owned);
-            (found.name, hosts.collect())
-        }
-        None if url_hosts.is_empty() => ("PGHOST".to_owned(), vec!["localhost".to_owned()]),
-        variable => {
-            if let Some(found) = variable
-                && split(&found.value) != url_hosts
-            {
-                environment.warn_of(url_name, &found.name);
-            }
-            (url_name.to_owned(), url_hosts)
-        }
+    let variable = environment.first(HOST).map(|it| Found {
+        name: it.name,
+        value: split(&it.value).into_iter().map(str::to_owned).collect(),
+    });
+    let hosts = either(environment, url_name, url_hosts, variable);
+    let hosts = hosts.unwrap_or_else(|| Found {
+        name: "PGHOST".to_owned(),
+        value: vec!["localhost".to_owned()],
+    });
+
+    let given = environment.first(PORT);
+    let variable = given.as_ref().map(|it| Found {
+        name: it.name.clone(),
+        value: ports(&it.value),
+    });
+    let ports = either(environment, url_name, url_ports.map(Some), variable);
+    let (ports_name, ports) = ports.map_or_else(
+        || ("PGPORT".to_owned(), Some(vec![5432])),
+        |it| (it.name, it.value),
+    );
+    let Some(ports) = ports else {
+        return Err(Unusable::NotOne {
+            name: ports_name,
+            value: given.map(|it| it.value).unwrap_or_default(),
+            expected: "a port from 1 to 65535, or a list of them with commas",
+        });
     };
-    let variable = environment.first(PORT);
-    let (ports_name, ports) = match variable {
-        Some(found) if url_ports.is_empty() => (found.name.clone(), ports(found)?),
-        None if url_ports.is_empty() => ("PGPORT".to_owned(), vec![5432]),
-        variable => {
-            if let Some(found) = variable {
-                let name = found.name.clone();
-                if ports(found).ok().as_ref() != Some(&url_ports) {
-                    environment.warn_of(url_name, &name);
-                }
-            }
-            (url_name.to_owned(), url_ports)
-        }
-    };
+    let (hosts_name, hosts) = (hosts.name, hosts.value);
     if ports.len() != 1 && ports.len() != hosts.len() {
         return Err(Unusable::Contradiction {
             first: hosts_name,
@@ -253,23 +236,17 @@ fn servers(
             ),
         });
     }
-    let ports = ports.iter().cycle();
-    let paired = hosts.into_iter().zip(ports);
+    let paired = hosts.into_iter().zip(ports.iter().cycle());
     Ok(paired
         .map(|(host, port)| Server { host, port: *port })
         .collect())
 }
 
-fn ports(found: Found<String>) -> Result<Vec<u16>, Unusable> {
-    let ports: Option<Vec<u16>> = split(&found.value)
+fn ports(list: &str) -> Option<Vec<u16>> {
+    split(list)
         .into_iter()
         .map(|it| it.parse().ok().filter(|port| *port != 0))
-        .collect();
-    ports.ok_or(Unusable::NotOne {
-        name: found.name,
-        value: found.value,
-        expected: "a port from 1 to 65535, or a list of them with commas",
-    })
+        .collect()
 }
 
 fn split(list: &str) -> Vec<&str> {
@@ -323,9 +300,9 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     // The error of the parser may hold parts of the URL, and so of the password.
     let config = tokio_postgres::Config::from_str(&plain).map_err(|_shows_it| hidden(form))?;
 
-    written.hosts = config.get_hosts().iter().map(host).collect();
+    let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
     // Whatever stands before the `@` of a host is the end of a password, and would be logged.
-    if written.hosts.iter().any(|it| it.contains('@')) {
+    if hosts.iter().any(|it| it.contains('@')) {
         return Err(hidden("write an `@` in a user or a password as `%40`"));
     }
     // Where the URL names no port the parser puts one of its own for each host.
@@ -334,7 +311,9 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     } else {
         hosts_of(place).count()
     };
-    written.ports = config.get_ports().iter().skip(defaults).copied().collect();
+    let ports: Vec<u16> = config.get_ports().iter().skip(defaults).copied().collect();
+    written.hosts = (!hosts.is_empty()).then_some(hosts);
+    written.ports = (!ports.is_empty()).then_some(ports);
     written.user = config.get_user().map(str::to_owned);
     written.name = config
         .get_dbname()

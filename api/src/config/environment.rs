@@ -108,10 +108,15 @@ impl Environment {
                 }
             }
         }
-        Ok(self.agreed(set.into_iter()))
+        Ok(self.agreed(set))
     }
 
-    fn agreed<T: PartialEq>(&self, mut set: impl Iterator<Item = Found<T>>) -> Option<Found<T>> {
+    /// Returns the first of what is set, and notes those that say otherwise.
+    pub(super) fn agreed<T: PartialEq>(
+        &self,
+        set: impl IntoIterator<Item = Found<T>>,
+    ) -> Option<Found<T>> {
+        let mut set = set.into_iter();
         let used = set.next()?;
         for other in set.filter(|it| it.value != used.value) {
             self.warn_of(&used.name, &other.name);
@@ -142,14 +147,28 @@ impl Environment {
         expected: &'static str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Unusable> {
-        let Some(found) = self.first(names) else {
-            return Ok(default);
+        let found = self.found(names, expected, read)?;
+        Ok(found.map_or(default, |it| it.value))
+    }
+
+    /// Returns what `read` makes of a setting, if it is set.
+    pub(super) fn found<T>(
+        &self,
+        names: &[&str],
+        expected: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<Found<T>>, Unusable> {
+        let Some(Found { name, value }) = self.first(names) else {
+            return Ok(None);
         };
-        read(&found.value).ok_or(Unusable::NotOne {
-            name: found.name,
-            value: found.value,
-            expected,
-        })
+        match read(&value) {
+            Some(value) => Ok(Some(Found { name, value })),
+            None => Err(Unusable::NotOne {
+                name,
+                value,
+                expected,
+            }),
+        }
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, Unusable> {

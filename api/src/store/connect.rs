@@ -265,12 +265,12 @@ impl Connection {
         let statement = statement.get_or_try_init(prepare).await?;
         let rows = self.client.query(statement, params).await?;
         // A commit that the server has warned of is not answered with a success anyway.
-        let is_known = self.settled.load(Ordering::Relaxed) || self.warned.load(Ordering::Relaxed);
-        if query.effect == Effect::Writes && !is_known {
+        let is_warned = || self.warned.load(Ordering::Relaxed);
+        let is_settled = || self.settled.load(Ordering::Relaxed);
+        if query.effect == Effect::Writes && !is_settled() && !is_warned() {
             let after = include_str!("queries/after_first_write.sql");
             self.client.simple_query(after).await?;
-            let waited = !self.warned.load(Ordering::Relaxed);
-            self.settled.store(waited, Ordering::Relaxed);
+            self.settled.store(!is_warned(), Ordering::Relaxed);
         }
         Ok(rows)
     }
