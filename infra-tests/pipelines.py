@@ -5,6 +5,7 @@ import re
 
 import yaml
 
+from policies import listed
 from static import workflows
 from terraform import Failed
 
@@ -24,13 +25,9 @@ STEPS = {
 }
 
 
-def listed(value):
-    return value if isinstance(value, list) else [value] if value else []
-
-
 def before(jobs, name):
     """The jobs that have ended well before this one begins, and itself."""
-    return {name}.union(*(before(jobs, it) for it in listed(jobs[name].get("needs"))))
+    return {name}.union(*(before(jobs, it) for it in listed(jobs[name].get("needs", []))))
 
 
 def only_merged(job):
