@@ -104,7 +104,9 @@ pub(crate) struct PolicySettings {
     pub(crate) max_loss_bytes: u64,
     /// For how long a primary may answer no write probe.
     pub(crate) hang_after_secs: u32,
-    /// For how long a primary may take to start.
+    /// For how long a primary that answers may prove no write.
+    pub(crate) write_stall_timeout_secs: u32,
+    /// For how long a server that starts, recovers or is promoted may show no progress.
     pub(crate) start_within_secs: u32,
     /// How many times in a minute a primary is started again in place.
     pub(crate) restarts: u32,
@@ -127,8 +129,10 @@ impl Default for PolicySettings {
         Self {
             // One segment: what a standby that streams is behind at worst when it is healthy.
             max_loss_bytes: 16 << 20,
-            // Longer than a checkpoint's worst fsync on gp3, shorter than the lease.
-            hang_after_secs: 10,
+            // Longer than a stall of ten seconds, which a busy host has and comes out of.
+            hang_after_secs: 15,
+            // Three such stalls. It answers meanwhile, so its clients see no connection refused.
+            write_stall_timeout_secs: 30,
             start_within_secs: 30,
             restarts: 3,
             rejoin: Rejoin::Automatic,
@@ -273,6 +277,10 @@ pub(crate) struct AgentSettings {
     /// Where the agent answers HTTP; the node's `agent` address unless set.
     #[serde(default)]
     pub(crate) listen: Option<SocketAddr>,
+    /// The file with the host's identity, which a copy of its disk must not have; the EC2 instance id
+    /// that the firmware shows, or else the machine id, unless set.
+    #[serde(default)]
+    pub(crate) host_id_file: Option<PathBuf>,
 }
 
 /// Settings that cannot be right. Nothing has been touched.
@@ -368,6 +376,12 @@ impl Settings {
         let policy = Policy {
             term: self.timing.term,
             automatic: self.is_automatic(node),
+            region_nodes: self
+                .nodes
+                .iter()
+                .filter(|it| it.region == node.region)
+                .map(|it| it.name.clone())
+                .collect(),
             max_loss_bytes: self.policy.max_loss_bytes,
             // Two polls of a peer that is alive, so that it has had its chance.
             patience_for_better: Duration::from_secs(2),
@@ -376,6 +390,7 @@ impl Settings {
             timing: self.timing,
             policy,
             hang_after: Duration::from_secs(self.policy.hang_after_secs.into()),
+            stall_after: Duration::from_secs(self.policy.write_stall_timeout_secs.into()),
             start_within: Duration::from_secs(self.policy.start_within_secs.into()),
             restarts: self.policy.restarts,
         }

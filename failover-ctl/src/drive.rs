@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use ha_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
 use ha_core::failover::observation::PeerView;
 use ha_core::lease::Nonce;
-use ha_core::{Epoch, Moment};
+use ha_core::{Epoch, Moment, Timeline};
 use ha_runtime::clock;
 use ha_runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
@@ -25,14 +25,16 @@ use tracing::{error, info, warn};
 use self::following::Following;
 use crate::config::{HostSettings, Settings};
 use crate::follow;
-use crate::guard::wire::{Order as GuardWire, Report};
+use crate::guard::wire::{NotDone, Order as GuardWire, Report};
 use crate::metrics::Metrics;
+use crate::problems::ProblemLog;
 use crate::status::NodeStatus;
+use crate::timeline_history;
 use crate::world::agents::Agents;
 use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::{Order, What};
-use crate::world::postgres::ServerSaid;
+use crate::world::postgres::{Answer, PostgresState};
 use crate::world::route53::Records;
 
 /// How often the loop turns when nothing happens.
@@ -58,7 +60,7 @@ pub(crate) struct Shown {
 pub(crate) struct Connections {
     pub(crate) store: LeaseStore,
     pub(crate) guard: GuardLink,
-    pub(crate) said: watch::Receiver<ServerSaid>,
+    pub(crate) said: watch::Receiver<PostgresState>,
     pub(crate) orders: mpsc::Receiver<Asked>,
     pub(crate) shown: watch::Sender<Shown>,
     pub(crate) metrics: Metrics,
@@ -79,9 +81,14 @@ pub(crate) struct Driver {
     host: HostSettings,
     with: Connections,
     happened: mpsc::Sender<Event>,
-    /// When a server that could accept writes last proved it, or else when it became one.
-    heard_at: Option<Moment>,
     following: Following,
+    problems: ProblemLog,
+    /// A timeline that guard found in use when it was last told to promote.
+    taken_timeline: Option<Timeline>,
+    /// What guard last refused, and when.
+    refusal: Option<(Moment, String)>,
+    /// The epoch in which the histories of older timelines were last completed.
+    completed: Option<Epoch>,
     remembered: Epoch,
     last_said: String,
     /// The numbers of the orders that were given in this epoch.
@@ -105,8 +112,11 @@ impl Driver {
             host,
             with,
             happened,
-            heard_at: None,
             following: Following::default(),
+            problems: ProblemLog::default(),
+            taken_timeline: None,
+            refusal: None,
+            completed: None,
             remembered: Epoch::default(),
             last_said: String::new(),
             orders: BTreeSet::new(),
@@ -127,7 +137,7 @@ impl Driver {
                 () = stop.cancelled() => return,
                 Some(event) = happens.recv() => self.take_in(event),
                 heard = self.with.guard.hear() => match heard {
-                    Ok(report) => heard_guard(&report),
+                    Ok(report) => self.hear_guard(&report),
                     Err(error) => warn!(%error, "guard could not be heard"),
                 },
                 Some((order, answer)) = self.with.orders.recv() => {
@@ -139,15 +149,49 @@ impl Driver {
         }
     }
 
+    /// Records what guard refused. Each refusal is logged when it is another than the one before.
+    fn hear_guard(&mut self, report: &Report) {
+        let Some(why) = &report.refused else {
+            return;
+        };
+        if let NotDone::TimelineTaken(timeline) = why {
+            self.taken_timeline = Some(*timeline);
+        }
+        let text = ha_runtime::telemetry::chain(why);
+        if self.refusal.as_ref().is_none_or(|(_, last)| *last != text) {
+            warn!(why = text, "guard rejected a command");
+        }
+        self.refusal = Some((clock::now(), text));
+    }
+
+    /// Completes the histories of older timelines once this node is open, so that every older standby can
+    /// be served.
+    fn complete_histories(&mut self, now: Moment, look: &Look) {
+        let Some(primary) = look.primary.filter(|_| self.core.is_primary(now)) else {
+            return;
+        };
+        let epoch = self.core.lease(now).map(|(record, _)| record.epoch);
+        if self.completed == epoch {
+            return;
+        }
+        self.completed = epoch;
+        self.taken_timeline = None;
+        let data = &self.host.postgres.data_directory;
+        if let Err(error) = timeline_history::complete(data, primary.position.timeline) {
+            error!(%error, "the histories of older timelines could not be completed");
+        }
+    }
+
     fn turn(&mut self) {
         let now = clock::now();
         self.with.guard.end_if_silent();
         let look = self.look(now);
-        self.take_in(Event::Looked(look.clone()));
+        self.take_in(Event::Looked(Box::new(look.clone())));
         self.follow(now, look.server);
         let order = self.guard_order();
         self.with.guard.send(self.core.deadline(), order);
         self.point_records(now, &look);
+        self.complete_histories(now, &look);
         self.show(now, &look);
     }
 
@@ -257,27 +301,21 @@ impl Driver {
     /// Returns the order for guard, after what has to be done before it.
     fn guard_order(&self) -> Option<GuardWire> {
         let order = match self.core.guard_order()? {
-            GuardOrder::StartPrimary(epoch) => GuardWire::StartPrimary(epoch),
+            GuardOrder::StartPrimary(epoch, commits) => GuardWire::StartPrimary(epoch, commits),
+            GuardOrder::Acknowledge(epoch) => GuardWire::Acknowledge(epoch),
             GuardOrder::StartStandby => GuardWire::StartStandby,
             GuardOrder::End(drain) => {
                 GuardWire::End(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX))
             }
             GuardOrder::Promote(epoch, reserved) => {
-                let own = match *self.with.said.borrow() {
-                    ServerSaid::Following(_, standby) => standby.progress.timeline,
-                    ServerSaid::Nothing | ServerSaid::NotYet(_) | ServerSaid::Writing(..) => {
-                        return None;
-                    }
-                };
-                let data = &self.host.postgres.data_directory;
-                if let Err(error) = follow::fill_histories(data, own, reserved) {
-                    error!(
-                        error = format!("{error:#}"),
-                        "the history files could not be filled"
-                    );
+                let Some((_, Answer::Following(standby))) = self.with.said.borrow().answer else {
                     return None;
+                };
+                GuardWire::Promote {
+                    epoch,
+                    own: standby.progress.timeline,
+                    reserved,
                 }
-                GuardWire::Promote(epoch, reserved)
             }
         };
         Some(order)
@@ -361,15 +399,6 @@ impl Driver {
                 happened.send(Event::Heard(peers.collect())).await.ok();
             }
         });
-    }
-}
-
-fn heard_guard(report: &Report) {
-    if let Some(why) = &report.refused {
-        warn!(
-            why = why as &dyn std::error::Error,
-            "guard did not carry out an order"
-        );
     }
 }
 

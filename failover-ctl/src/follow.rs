@@ -268,23 +268,6 @@ impl Follower {
     }
 }
 
-/// Fills the history files below `reserved` that are missing, so that a promotion takes exactly that
-/// number (PostgreSQL takes the first for which it finds none), and no two promotions the same.
-pub(crate) fn fill_histories(data: &Path, own: Timeline, reserved: Timeline) -> anyhow::Result<()> {
-    let log = data.join("pg_wal");
-    for timeline in own.until(reserved) {
-        let path = log.join(WalFileName::History(timeline).to_string());
-        if !path.exists() {
-            let text = "# Reserved by failover-ctl: this timeline was never written.\n";
-            let mut file = File::create(&path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-        }
-    }
-    File::open(log)?.sync_all()?;
-    Ok(())
-}
-
 const SAVING: &str = "select (pg_control_checkpoint()).timeline_id, \
                       (select setting::bigint from pg_settings where name = 'wal_segment_size')";
 

@@ -4,5 +4,6 @@
 //! host has stopped. What it decides is in `ha_core::guard`; here are its eyes and hands.
 
 pub(crate) mod child;
+mod conf;
 pub(crate) mod run;
 pub(crate) mod wire;

@@ -1,7 +1,8 @@
 //! Every series that the agent exports, named once.
 
 use ha_core::guard::Server;
-use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
+use ha_core::problem::ProblemKind;
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::status::{NodeStatus, Role};
 
@@ -21,6 +22,8 @@ pub(crate) struct Metrics {
     received: Gauge,
     replayed: Gauge,
     written: Gauge,
+    problems: IntGaugeVec,
+    unproven: Gauge,
 }
 
 impl Metrics {
@@ -45,6 +48,14 @@ impl Metrics {
             "Times that a person should have looked",
         ))?;
         registry.register(Box::new(alarms.clone()))?;
+        let problems = IntGaugeVec::new(
+            Opts::new(
+                "failover_problem",
+                "1 while a condition keeps the node from doing its part",
+            ),
+            &["problem"],
+        )?;
+        registry.register(Box::new(problems.clone()))?;
         Ok(Self {
             alarms,
             primary: flag(
@@ -86,6 +97,11 @@ impl Metrics {
                 "failover_flushed_lsn_bytes",
                 "Log position flushed by a primary",
             )?,
+            problems,
+            unproven: gauge(
+                "failover_unproven_seconds",
+                "Time since the holder's PostgreSQL proved a write; 0 on other nodes",
+            )?,
         })
     }
 
@@ -95,6 +111,13 @@ impl Metrics {
         reason = "a log position below 8 PiB is exact"
     )]
     pub(crate) fn show(&self, status: &NodeStatus) {
+        for kind in ProblemKind::ALL {
+            let stands = status.problems.iter().any(|it| it.problem == kind);
+            self.problems
+                .with_label_values(&[kind.name()])
+                .set(stands.into());
+        }
+        self.unproven.set(status.unproven_secs.unwrap_or(0.0));
         self.primary.set(i64::from(status.role == Role::Primary));
         self.standby.set(i64::from(status.role == Role::Standby));
         self.streaming.set(i64::from(status.streaming));

@@ -6,11 +6,15 @@ use ha_core::lease::{LeaseRecord, SystemId};
 use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
+use crate::problems::ProblemStatus;
+
 /// One node, as its own agent sees it. Fields may be added; none changes its meaning.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
     /// The version of this answer.
     pub(crate) format: u32,
+    /// The cluster of the node.
+    pub(crate) cluster: String,
     /// The release of the agent.
     pub(crate) version: String,
     /// The node.
@@ -19,6 +23,8 @@ pub(crate) struct NodeStatus {
     pub(crate) region: Region,
     /// Its availability zone.
     pub(crate) zone: String,
+    /// The identity of its host, which no copy of the host's disk has.
+    pub(crate) host_id: String,
     /// What it is.
     pub(crate) role: Role,
     /// Whether it takes over by itself.
@@ -46,6 +52,12 @@ pub(crate) struct NodeStatus {
     pub(crate) decision: Option<String>,
     /// What it does to follow, in words, while it takes longer than a moment.
     pub(crate) following: Option<String>,
+    /// What keeps it from doing its part.
+    pub(crate) problems: Vec<ProblemStatus>,
+    /// The highest record that it ever trusted: it refuses any below.
+    pub(crate) highest: HighestSeen,
+    /// For how long a holder's PostgreSQL has not proved a write, in seconds; none on other nodes.
+    pub(crate) unproven_secs: Option<f64>,
 }
 
 /// What a node is at this moment.
@@ -92,8 +104,20 @@ pub(crate) struct LeaseSeen {
     /// For how long it has stood: since the renewal was sent for the holder, since the answer that
     /// first showed it for the others, in seconds.
     pub(crate) age_secs: f64,
-    /// Whether, by this node's count, it is over: released, or unchanged for the whole term.
+    /// For how long it is confirmed to have stood, in seconds: up to the sending of the last read that
+    /// showed it. A node that cannot read the store confirms nothing.
+    pub(crate) stood_secs: f64,
+    /// Whether it is over: released, or confirmed to have stood for the whole term.
     pub(crate) over: bool,
+}
+
+/// The place of a record in the order of all records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HighestSeen {
+    /// Its epoch.
+    pub(crate) epoch: Epoch,
+    /// Its sequence.
+    pub(crate) sequence: u64,
 }
 
 /// Guard, as its agent knows it.

@@ -6,5 +6,6 @@ pub(crate) mod guard_link;
 pub(crate) mod lease_store;
 pub(crate) mod orders;
 pub(crate) mod postgres;
+mod rates;
 pub(crate) mod resolver;
 pub(crate) mod route53;

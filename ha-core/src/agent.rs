@@ -9,12 +9,16 @@ mod action;
 mod event;
 mod holding;
 mod order;
+mod problems;
+mod service;
 mod watching;
 
 use std::time::Duration;
 
-pub use self::action::{Action, Alarm, Duty, GuardOrder, Reason, Write};
-pub use self::event::{Event, Look, PrimaryView, ReadAnswer, WriteAnswer};
+pub use self::action::{Action, Alarm, Commits, Duty, GuardOrder, Reason, Write};
+pub use self::event::{
+    Event, Look, PrimaryView, ReadAnswer, ServerHealth, WriteAnswer, WriteFailure,
+};
 use self::holding::Holding;
 pub use self::order::{Fenced, Refused};
 use crate::failover::decision::{Decision, How, Policy, TakeOver};
@@ -35,6 +39,8 @@ pub struct Identity {
     pub cluster: String,
     /// Its node.
     pub node: NodeId,
+    /// The identity of its host, which no copy of the host's disk has.
+    pub host_id: String,
     /// The boot of its host.
     pub boot_id: String,
     /// Every node of the cluster.
@@ -50,7 +56,9 @@ pub struct Settings {
     pub policy: Policy,
     /// For how long a primary may answer nothing before it is stopped and the lease released.
     pub hang_after: Duration,
-    /// For how long a primary may take to start, crash recovery included.
+    /// For how long a primary that answers may prove no write before the same happens.
+    pub stall_after: Duration,
+    /// For how long a server that starts, recovers or is promoted may show no progress.
     pub start_within: Duration,
     /// How many times in a minute a primary is started again before the lease is released.
     pub restarts: u32,
@@ -75,6 +83,10 @@ pub struct Agent {
     look: Option<Look>,
     peers: Vec<PeerView>,
     last_decision: Option<Decision>,
+    /// Since when no node is known to have been open.
+    not_open_since: Option<Moment>,
+    /// Why this node gave the lease up last, until its server proves a write again or another node opens.
+    gave_up: Option<Reason>,
 }
 
 /// The newest record, and since when it has been known to stand.
@@ -83,6 +95,8 @@ struct Seen {
     etag: ETag,
     record: LeaseRecord,
     since: Moment,
+    /// When the last read that showed it was sent.
+    confirmed: Moment,
     missing: bool,
 }
 
@@ -120,6 +134,8 @@ impl Agent {
             look: None,
             peers: Vec::new(),
             last_decision: None,
+            not_open_since: None,
+            gave_up: None,
         }
     }
 
@@ -136,13 +152,14 @@ impl Agent {
                 self.writing = false;
                 self.wrote(now, &nonce, answer, &mut actions);
             }
-            Event::Looked(look) => self.look = Some(look),
+            Event::Looked(look) => self.look = Some(*look),
             Event::Heard(peers) => self.peers = peers,
         }
         match self.role {
             Role::Watching => self.watch(now, &mut actions),
             Role::Holding(_) => self.hold(now, &mut actions),
         }
+        self.note_service(now);
         actions
     }
 
@@ -182,9 +199,17 @@ impl Agent {
         match (self.duty(), server) {
             (Duty::Lead { .. }, _) if !proven => None,
             (Duty::Lead { epoch, .. }, ServerView::Ended(Directory::Primary)) => {
-                Some(GuardOrder::StartPrimary(epoch))
+                Some(GuardOrder::StartPrimary(epoch, self.commits()))
             }
             (Duty::Lead { .. }, ServerView::Ended(Directory::Standby)) => {
+                Some(GuardOrder::StartStandby)
+            }
+            (Duty::Lead { epoch, .. }, ServerView::MayWrite) if self.may_acknowledge() => {
+                Some(GuardOrder::Acknowledge(epoch))
+            }
+            (Duty::Follow { primary: None, .. }, ServerView::Ended(Directory::Primary))
+                if self.may_return() =>
+            {
                 Some(GuardOrder::StartStandby)
             }
             (
@@ -210,6 +235,31 @@ impl Agent {
         }
     }
 
+    /// Returns what becomes of the commits of a primary that is started now. Until the lease says that
+    /// this node is open, the record names the position of another, so none may be acknowledged.
+    fn commits(&self) -> Commits {
+        match &self.role {
+            Role::Holding(held) if held.open => Commits::Acknowledged,
+            Role::Holding(_) | Role::Watching => Commits::HeldBack,
+        }
+    }
+
+    /// Says whether guard holds commits back although the lease says that this node is open.
+    fn may_acknowledge(&self) -> bool {
+        let held_back = self.look.as_ref().is_some_and(|it| it.holds_back);
+        held_back && self.commits() == Commits::Acknowledged
+    }
+
+    /// Says whether this node was the last primary, has all that it recorded, and no holder has been open
+    /// since: it becomes a standby of nobody, and so a candidate.
+    fn may_return(&self) -> bool {
+        let (Some(seen), Some(look)) = (&self.seen, &self.look) else {
+            return false;
+        };
+        let own = Some(&self.identity.node);
+        seen.record.last_primary.as_ref() == own && look.holds_position
+    }
+
     /// Returns until when this node may accept writes, for guard; none if it holds no lease.
     pub fn deadline(&self) -> Option<Deadline> {
         let Role::Holding(held) = &self.role else {
@@ -233,6 +283,28 @@ impl Agent {
         self.seen
             .as_ref()
             .map(|it| (&it.record, now.shortest_since(it.since)))
+    }
+
+    /// Returns for how long the newest version is confirmed to have stood: from the response that first
+    /// showed it to the sending of the last read that did. Zero for a node that cannot read the store,
+    /// and for the holder.
+    pub fn confirmed_standing(&self) -> Duration {
+        match (&self.role, &self.seen) {
+            (Role::Watching, Some(seen)) if !seen.missing => {
+                seen.confirmed.shortest_since(seen.since)
+            }
+            (Role::Watching | Role::Holding(_), _) => Duration::ZERO,
+        }
+    }
+
+    /// Returns the highest record that this node ever trusted.
+    pub const fn highest(&self) -> (Epoch, u64) {
+        self.highest
+    }
+
+    /// Returns the identity of this node's host.
+    pub fn host_id(&self) -> &str {
+        &self.identity.host_id
     }
 
     /// Says whether this node holds the lease at `now`, and has opened for writes.
@@ -383,7 +455,7 @@ impl Agent {
         }
         if let Role::Holding(held) = &mut self.role {
             if held.record.nonce == record.nonce {
-                self.note(now, etag, record);
+                self.note(now, asked_at, etag, record);
                 return;
             }
             // A write of the agent that ran here before this one has taken effect after all. If it
@@ -391,14 +463,14 @@ impl Agent {
             let renewed = record.state != LeaseState::Released;
             if held.record.holder == record.holder && held.record.epoch == record.epoch && renewed {
                 held.adopt(now, etag.clone(), record.clone());
-                self.note(now, etag, record);
+                self.note(now, asked_at, etag, record);
                 return;
             }
             let (by, epoch) = (record.holder.node.clone(), record.epoch);
             self.role = Role::Watching;
             actions.push(Action::Alarm(Alarm::Deposed { by, epoch }));
         }
-        self.note(now, etag, record);
+        self.note(now, asked_at, etag, record);
     }
 
     /// Takes in the answer to a write.
@@ -444,7 +516,7 @@ impl Agent {
         } = attempt;
         self.attempts
             .retain(|it| it.record.order() > record.order());
-        self.note(now, etag.clone(), record.clone());
+        self.note(now, asked_at, etag.clone(), record.clone());
         let next = asked_at + self.settings.timing.renew_every;
         match &mut self.role {
             _ if record.state == LeaseState::Released => self.role = Role::Watching,
@@ -455,6 +527,9 @@ impl Agent {
                 }
                 held.open |= record.state == LeaseState::Open;
                 held.proven = true;
+                if !held.open {
+                    held.how = how; // Another number may have been reserved.
+                }
                 // A number seen in use since that write was sent stays reserved.
                 let highest_timeline = record.highest_timeline.max(held.record.highest_timeline);
                 held.record = LeaseRecord {
@@ -477,14 +552,18 @@ impl Agent {
     }
 
     /// Notes which version stands, and since when that is known.
-    fn note(&mut self, now: Moment, etag: ETag, record: LeaseRecord) {
+    fn note(&mut self, now: Moment, asked_at: Moment, etag: ETag, record: LeaseRecord) {
         match &mut self.seen {
-            Some(seen) if seen.etag == etag => seen.missing = false,
+            Some(seen) if seen.etag == etag => {
+                seen.missing = false;
+                seen.confirmed = asked_at;
+            }
             Some(_) | None => {
                 self.seen = Some(Seen {
                     etag,
                     record,
                     since: now,
+                    confirmed: asked_at,
                     missing: false,
                 });
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::HEADROOM;
+use crate::lease::{GUARD_LATENCY, HEADROOM};
 use crate::{Epoch, Moment};
 
 /// Until when PostgreSQL may accept writes, in which epoch. Both moments are absolute, and were
@@ -85,6 +85,10 @@ const JUMP: Duration = Duration::from_secs(1);
 /// How soon after such a jump a renewal must have been sent and granted.
 const AFTER_JUMP: Duration = Duration::from_secs(1);
 
+/// How long the supervisor may wait for a guard whose PostgreSQL cannot write: longer than any stall of a
+/// busy host, and short enough that a frozen guard comes back without a person.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
 /// Guard's memory. It is not kept across a restart: a new guard is not armed, and begins by ending
 /// whatever it finds.
 #[derive(Clone, Debug, Default)]
@@ -144,20 +148,48 @@ impl Guard {
     ///
     /// The [`Refusal`].
     pub fn allow(&self, now: Moment, epoch: Epoch) -> Result<(), Refusal> {
-        let Some(deadline) = self.deadline else {
-            return Err(Refusal::NotArmed);
-        };
+        let deadline = self.armed_for(epoch)?;
+        let left = self.soft(deadline, now);
+        if left < HEADROOM {
+            return Err(Refusal::TooLate(left));
+        }
+        Ok(())
+    }
+
+    /// Checks that the commits of a running primary may be acknowledged at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`].
+    pub fn allow_commits(&self, now: Moment, epoch: Epoch) -> Result<(), Refusal> {
+        let deadline = self.armed_for(epoch)?;
+        let left = self.soft(deadline, now);
+        if left.is_zero() {
+            return Err(Refusal::TooLate(left));
+        }
+        Ok(())
+    }
+
+    /// Returns how long the supervisor may wait for guard's next message before it ends guard and
+    /// PostgreSQL. A guard that is frozen ends nothing, so while PostgreSQL may write the supervisor has
+    /// the same deadline as guard, and the same time after it.
+    pub fn supervisor_limit(&self, now: Moment, server: Server) -> Duration {
+        match (server, self.deadline) {
+            (Server::MayWrite, Some(deadline)) => self.hard(deadline, now) + GUARD_LATENCY,
+            (Server::MayWrite | Server::Foreign, _) => GUARD_LATENCY,
+            (Server::Ended | Server::Following, _) => IDLE_LIMIT,
+        }
+    }
+
+    fn armed_for(&self, epoch: Epoch) -> Result<Deadline, Refusal> {
+        let deadline = self.deadline.ok_or(Refusal::NotArmed)?;
         if deadline.epoch != epoch {
             return Err(Refusal::OtherEpoch {
                 ordered: epoch,
                 armed: deadline.epoch,
             });
         }
-        let left = self.soft(deadline, now);
-        if left < HEADROOM {
-            return Err(Refusal::TooLate(left));
-        }
-        Ok(())
+        Ok(deadline)
     }
 
     /// Says what to do about PostgreSQL at `now`, when the wall clock shows `wall`. To be asked at
@@ -274,6 +306,30 @@ mod tests {
             Guard::new().allow(at(1), Epoch::new(3)),
             Err(Refusal::NotArmed)
         );
+    }
+
+    #[test]
+    fn supervisor_limit_ends_a_frozen_guard_within_the_lease() {
+        let guard = armed();
+        let limit = |secs, server| guard.supervisor_limit(at(secs), server);
+
+        // The kill deadline is at 109, and 0.6 s later nothing may be left.
+        assert_eq!(limit(100, Server::MayWrite), Duration::from_millis(9_600));
+        assert_eq!(limit(108, Server::MayWrite), Duration::from_millis(1_600));
+        assert_eq!(limit(120, Server::MayWrite), Duration::from_millis(600));
+        assert_eq!(limit(120, Server::Following), Duration::from_secs(30));
+        assert_eq!(
+            Guard::new().supervisor_limit(at(1), Server::MayWrite),
+            Duration::from_millis(600)
+        );
+    }
+
+    #[test]
+    fn commits_are_acknowledged_in_their_epoch_until_the_stop_deadline() {
+        let guard = armed();
+        assert_eq!(guard.allow_commits(at(106), Epoch::new(3)), Ok(()));
+        assert!(guard.allow_commits(at(107), Epoch::new(3)).is_err());
+        assert!(guard.allow_commits(at(101), Epoch::new(2)).is_err());
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct LeaseRecord {
     pub state: LeaseState,
     /// How far the last open primary had come when it last wrote the record.
     pub position: Option<Position>,
+    /// The node that recorded `position`: its own disk holds everything up to there. It differs from the
+    /// holder's node until a new holder has accepted writes.
+    pub last_primary: Option<NodeId>,
     /// The highest timeline that a holder has reserved: a promotion takes a number above it.
     pub highest_timeline: Timeline,
     /// The one standby whose flush a commit waits for; none in asynchronous mode.
@@ -41,11 +44,13 @@ pub struct LeaseRecord {
     pub members: Vec<NodeId>,
 }
 
-/// A node in one boot of its host.
+/// A node, on one host, in one boot of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The node.
     pub node: NodeId,
+    /// The host's identity, which no copy of its disk has: its EC2 instance id, or its machine id.
+    pub host_id: String,
     /// The boot in which it took the lease; after a reboot the deadlines it had mean nothing.
     pub boot_id: String,
 }

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod lsn;
 pub mod moment;
 pub mod node;
+pub mod problem;
 pub mod rejoin;
 
 pub use epoch::Epoch;

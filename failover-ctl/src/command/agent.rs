@@ -17,13 +17,14 @@ use crate::config::{HostSettings, Settings, Wrong};
 use crate::data_directory;
 use crate::drive::{self, Connections, Driver, Shown};
 use crate::error::Failure;
+use crate::host_id;
 use crate::http::{self, Front};
 use crate::metrics::Metrics;
 use crate::only_one;
 use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::{LeaseStore, StoreError};
 use crate::world::orders::OrdersKey;
-use crate::world::postgres::{self, ServerSaid};
+use crate::world::postgres::{self, PostgresState};
 
 /// How long tasks may take to end. None of them holds anything that PostgreSQL or its clients need.
 const GRACE: Duration = Duration::from_secs(2);
@@ -52,6 +53,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let identity = Identity {
         cluster: settings.cluster.clone(),
         node: node.name.clone(),
+        host_id: host_id::read(host.agent.host_id_file.as_deref())?,
         boot_id: clock::boot_id().context("could not read the boot id")?,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
     };
@@ -62,7 +64,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let registry =
         http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
     let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
-    let (said, says) = watch::channel(ServerSaid::Nothing);
+    let (said, says) = watch::channel(PostgresState::default());
     let (show, shown) = watch::channel(Shown::default());
     let (ordered, orders) = mpsc::channel(8);
     let with = Connections {

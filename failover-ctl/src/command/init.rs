@@ -43,10 +43,12 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         nonce: Nonces::new(rand::random()).draw(),
         holder: Holder {
             node: holder.clone(),
+            host_id: String::new(),
             boot_id: String::new(),
         },
         state: LeaseState::Released,
         position: None,
+        last_primary: None,
         highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),

@@ -79,8 +79,13 @@ impl Settings {
                 }
             }
         }
-        if policy.hang_after_secs == 0 || policy.start_within_secs == 0 {
-            let why = "and `start-within-secs` must be more than zero";
+        let limits = [
+            policy.hang_after_secs,
+            policy.write_stall_timeout_secs,
+            policy.start_within_secs,
+        ];
+        if limits.contains(&0) {
+            let why = "`write-stall-timeout-secs` and `start-within-secs` must be more than zero";
             return Err(Wrong::setting("policy.hang-after-secs", why));
         }
         let timing = lease.timing()?;

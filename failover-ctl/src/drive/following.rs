@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ha_core::agent::Duty;
 use ha_core::failover::observation::{Directory, Progress, ServerView};
+use ha_core::problem::Problem;
 use ha_core::{Moment, NodeId, Timeline};
 use nix::sys::signal::{Signal, kill};
 use tokio::sync::oneshot;
@@ -42,6 +43,17 @@ pub(super) struct Following {
 pub(super) enum Outcome {
     Prepared(NodeId),
     Compared(Need),
+}
+
+impl Following {
+    /// Returns what keeps this node from following.
+    #[expect(
+        clippy::unused_self,
+        reason = "what is known of following is told here"
+    )]
+    pub(super) fn problems(&self, _now: Moment) -> Vec<Problem> {
+        Vec::new()
+    }
 }
 
 impl Driver {

@@ -3,21 +3,28 @@
 use std::time::Duration;
 
 use ha_core::Moment;
-use ha_core::agent::Look;
-use ha_core::failover::observation::ServerView;
+use ha_core::agent::{Commits, Look, PrimaryView, ServerHealth};
+use ha_core::failover::observation::{Directory, ServerView};
 use ha_core::guard::Server;
 
 use super::Driver;
-use crate::world::postgres::ServerSaid;
+use crate::guard::wire::Report;
+use crate::wal_directory;
+use crate::world::postgres::{Answer, PostgresState};
 
-/// How old an answer of the server may be to count as its state now: three questions, or one probe
-/// and the time it may take.
+/// How old an answer of the server may be to count as its state now: three questions.
 const FRESH: Duration = Duration::from_secs(1);
-const FRESH_PROBE: Duration = Duration::from_secs(3);
+
+/// How old a proven write may be: one interval and the time that the write may take.
+const FRESH_PROOF: Duration = Duration::from_secs(3);
+
+/// How old an answer may be before the server counts as silent: an answer takes up to a second, and then
+/// another connection is tried.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// Returns what this node's server is at this moment, from what guard sees and what it says.
-    pub(super) fn look(&mut self, now: Moment) -> Look {
+    pub(super) fn look(&self, now: Moment) -> Look {
         let said = *self.with.said.borrow();
         let Some(report) = self.with.guard.report(now) else {
             return Look {
@@ -25,55 +32,108 @@ impl Driver {
                 armed: None,
                 wants_renewal_since: None,
                 primary: None,
-                silent_for: Duration::ZERO,
-                starting: false,
+                health: ServerHealth::Silent,
+                replay: None,
+                starts: None,
+                system_id: None,
+                holds_position: false,
+                holds_back: false,
+                taken_timeline: None,
             };
         };
-        let started_at = report.started_at.unwrap_or(now);
-        let fresh =
-            |at: Moment, within| at.has_reached(started_at) && now.longest_since(at) < within;
-        let server = match (report.server, said) {
-            (Server::Ended, _) => ServerView::Ended(report.directory),
-            (Server::MayWrite, _) => ServerView::MayWrite,
-            (Server::Following, ServerSaid::Following(at, standby)) if fresh(at, FRESH) => {
-                ServerView::Following(standby.progress)
-            }
-            (Server::Following | Server::Foreign, _) => ServerView::Silent,
-        };
-        let primary = match said {
-            ServerSaid::Writing(at, primary)
-                if server == ServerView::MayWrite && fresh(at, FRESH_PROBE) =>
-            {
-                Some(primary)
-            }
-            ServerSaid::Writing(..)
-            | ServerSaid::Nothing
-            | ServerSaid::NotYet(_)
-            | ServerSaid::Following(..) => None,
-        };
-        // A server whose postmaster has ended is not silent: guard is sweeping up after it.
-        if server != ServerView::MayWrite || report.started_at.is_none() {
-            self.heard_at = None;
-        } else if let ServerSaid::Writing(at, _) = said
-            && at.has_reached(started_at)
-        {
-            self.heard_at = Some(at);
-        } else if self.heard_at.is_none() {
-            self.heard_at = Some(now);
-        }
-        let starting = match said {
-            ServerSaid::NotYet(at) | ServerSaid::Following(at, _) => fresh(at, FRESH),
-            ServerSaid::Nothing | ServerSaid::Writing(..) => false,
-        };
+        let seen = Seen { now, report, said };
+        let server = seen.server();
         Look {
             server,
             armed: report.armed,
             wants_renewal_since: report.wants_renewal_since,
-            primary,
-            silent_for: self
-                .heard_at
-                .map_or(Duration::ZERO, |it| now.shortest_since(it)),
-            starting,
+            primary: seen.primary(server),
+            health: seen.health(),
+            replay: said.replay,
+            starts: Some(report.starts),
+            system_id: report.system_id,
+            holds_position: self.holds_position(now, server),
+            holds_back: report.commits == Commits::HeldBack,
+            taken_timeline: self.taken_timeline,
+        }
+    }
+
+    /// Says whether this host's disk has the WAL up to the position in the lease record. It is asked of a
+    /// directory that a primary left, and only then.
+    fn holds_position(&self, now: Moment, server: ServerView) -> bool {
+        if server != ServerView::Ended(Directory::Primary) {
+            return false;
+        }
+        let Some((record, _)) = self.core.lease(now) else {
+            return false;
+        };
+        let pg_wal = self.host.postgres.data_directory.join("pg_wal");
+        record
+            .position
+            .is_some_and(|it| wal_directory::reaches(&pg_wal, it.timeline, it.flush_lsn))
+    }
+}
+
+struct Seen<'a> {
+    now: Moment,
+    report: &'a Report,
+    said: PostgresState,
+}
+
+impl Seen<'_> {
+    /// Says whether something was said by the server that runs, lately.
+    fn is_fresh(&self, at: Moment, within: Duration) -> bool {
+        let started_at = self.report.started_at.unwrap_or(self.now);
+        at.has_reached(started_at) && self.now.longest_since(at) < within
+    }
+
+    fn answer(&self, within: Duration) -> Option<Answer> {
+        let (at, answer) = self.said.answer?;
+        self.is_fresh(at, within).then_some(answer)
+    }
+
+    fn server(&self) -> ServerView {
+        match (self.report.server, self.answer(FRESH)) {
+            (Server::Ended, _) => ServerView::Ended(self.report.directory),
+            (Server::MayWrite, _) => ServerView::MayWrite,
+            (Server::Following, Some(Answer::Following(standby))) => {
+                ServerView::Following(standby.progress)
+            }
+            (Server::Following | Server::Foreign, _) => ServerView::Silent,
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.said
+            .proven_at
+            .is_some_and(|at| self.is_fresh(at, FRESH_PROOF))
+    }
+
+    fn primary(&self, server: ServerView) -> Option<PrimaryView> {
+        match self.answer(FRESH_PROOF) {
+            Some(Answer::Writing(primary))
+                if server == ServerView::MayWrite && self.is_proven() =>
+            {
+                Some(primary)
+            }
+            _ => None,
+        }
+    }
+
+    fn health(&self) -> ServerHealth {
+        match self.answer(SILENT_AFTER) {
+            None => ServerHealth::Silent,
+            Some(Answer::NotYet | Answer::Following(_)) => ServerHealth::Recovering,
+            Some(Answer::NoConnectionLeft) => {
+                ServerHealth::Unproven(ha_core::agent::WriteFailure::NoConnectionLeft)
+            }
+            Some(Answer::Writing(_)) if self.is_proven() => ServerHealth::Writes,
+            Some(Answer::Writing(_)) => match self.said.failure {
+                Some((at, failure)) if self.is_fresh(at, SILENT_AFTER) => {
+                    ServerHealth::Unproven(failure)
+                }
+                Some(_) | None => ServerHealth::Unproven(ha_core::agent::WriteFailure::Stalled),
+            },
         }
     }
 }

@@ -7,11 +7,15 @@ use ha_core::agent::Look;
 use ha_core::failover::decision::{Decision, Hold};
 use ha_core::failover::observation::ServerView;
 use ha_core::lease::LeaseState;
+use ha_core::problem::{Problem, ProblemKind};
 use tracing::{error, info};
 
 use super::{Driver, Shown};
-use crate::status::{GuardSeen, LeaseSeen, NodeStatus, Role, Written};
-use crate::world::postgres::ServerSaid;
+use crate::status::{GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written};
+use crate::world::postgres::Answer;
+
+/// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
+const REFUSAL_STANDS: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl Driver {
     /// Logs a decision once, when it is another than the one before.
@@ -44,6 +48,8 @@ impl Driver {
     }
 
     pub(super) fn show(&mut self, now: Moment, look: &Look) {
+        let problems = self.find_problems(now);
+        self.problems.update(now, problems);
         let status = self.status(now, look);
         self.with.metrics.show(&status);
         let primary_until = self
@@ -60,19 +66,35 @@ impl Driver {
         });
     }
 
+    /// Returns everything that keeps this node from doing its part.
+    fn find_problems(&self, now: Moment) -> Vec<Problem> {
+        let mut found = self.core.problems(now);
+        found.extend(self.following.problems(now));
+        if let Some((at, why)) = &self.refusal
+            && now.longest_since(*at) < REFUSAL_STANDS
+        {
+            for problem in &mut found {
+                if matches!(
+                    problem.kind,
+                    ProblemKind::CannotStart | ProblemKind::NotPromotable | ProblemKind::NotWriting
+                ) {
+                    problem.detail.extend(["; guard: ", why]);
+                }
+            }
+        }
+        found
+    }
+
     fn status(&self, now: Moment, look: &Look) -> NodeStatus {
         let report = self.with.guard.report(now);
         let said = *self.with.said.borrow();
-        let standby = match said {
-            ServerSaid::Following(_, standby)
+        let standby = match said.answer {
+            Some((_, Answer::Following(standby)))
                 if matches!(look.server, ServerView::Following(_)) =>
             {
                 Some(standby)
             }
-            ServerSaid::Following(..)
-            | ServerSaid::Nothing
-            | ServerSaid::NotYet(_)
-            | ServerSaid::Writing(..) => None,
+            Some(_) | None => None,
         };
         let role = match look.server {
             _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
@@ -85,17 +107,21 @@ impl Driver {
         };
         let armed = report.and_then(|it| it.armed);
         let term = self.settings.timing.term;
+        let stood = self.core.confirmed_standing();
         let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
             record: record.clone(),
             age_secs: age.as_secs_f64(),
-            over: !self.core.holds() && (record.state == LeaseState::Released || age >= term),
+            stood_secs: stood.as_secs_f64(),
+            over: !self.core.holds() && (record.state == LeaseState::Released || stood >= term),
         });
         NodeStatus {
             format: 1,
+            cluster: self.settings.cluster.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.host.node.name.clone(),
             region: self.host.node.region.clone(),
             zone: self.host.node.zone.clone(),
+            host_id: self.core.host_id().to_owned(),
             role,
             automatic: self.settings.is_automatic(&self.host.node),
             system_id: report.and_then(|it| it.system_id),
@@ -121,6 +147,12 @@ impl Driver {
                 Some(self.last_said.clone())
             },
             following: self.following.busy.map(str::to_owned),
+            problems: self.problems.status(now),
+            highest: HighestSeen {
+                epoch: self.core.highest().0,
+                sequence: self.core.highest().1,
+            },
+            unproven_secs: self.core.unproven(now).map(|it| it.as_secs_f64()),
         }
     }
 }

@@ -4,13 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ha_core::Moment;
+use ha_core::agent::Commits;
 use ha_core::failover::observation::Directory;
 use ha_core::guard::{Act, Guard, Server};
 use ha_runtime::clock;
@@ -21,17 +22,22 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
-use super::child;
 use super::wire::{LONGEST, NotDone, Order, Report, Request};
+use super::{child, conf};
 use crate::config::HostSettings;
 use crate::data_directory;
+use crate::notify::Supervisor;
 use crate::only_one;
+use crate::timeline_history;
 
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
 const TURN: u16 = 50;
 
 /// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
 const SWEEP: Duration = Duration::from_millis(400);
+
+/// How often the supervisor is told for how long it may wait for the next message.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long PostgreSQL may drain when guard itself is told to stop.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -42,7 +48,6 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     fs::create_dir_all(runtime)
         .with_context(|| format!("could not make `{}`", runtime.display()))?;
     let _only_one = only_one::lock(&runtime.join("guard.lock"), "guard")?;
-    check_config(host)?;
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         warn!(%errno, "memory is not locked: guard may wait for the disk; raise LimitMEMLOCK");
     }
@@ -56,6 +61,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let mut post = Post::new(host)?;
     info!(node = %host.node.name, incarnation = post.incarnation, "guard started");
     let mut buffer = vec![0; LONGEST];
+    post.tell_supervisor(Supervisor::ready);
     loop {
         let mut ready = [
             PollFd::new(post.socket.as_fd(), PollFlags::POLLIN),
@@ -69,6 +75,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
                 signal = signal.ssi_signo,
                 "guard stops, and PostgreSQL with it"
             );
+            post.tell_supervisor(Supervisor::stopping);
             post.end(STOPPING);
             while post.server() != Server::Ended {
                 post.turn();
@@ -97,6 +104,11 @@ struct Post<'a> {
     ending: Option<Moment>,
     interrupted: bool,
     watchdog: Option<File>,
+    supervisor: Option<Supervisor>,
+    announced_at: Option<Moment>,
+    /// How many postmasters were started.
+    starts: u64,
+    commits: Commits,
 }
 
 struct Running {
@@ -126,12 +138,18 @@ impl<'a> Post<'a> {
             ending: None,
             interrupted: false,
             watchdog: open_watchdog(host.guard.watchdog.as_deref()),
+            supervisor: Supervisor::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
+            announced_at: None,
+            starts: 0,
+            commits: Commits::HeldBack,
         };
         // Whatever runs was started by a guard that is gone, or by somebody else.
         while post.unswept {
             post.kill("guard started");
         }
-        write_guard_conf(host)?;
+        let path = host.guard_conf();
+        conf::write(host, Commits::HeldBack)
+            .with_context(|| format!("could not write `{}`", path.display()))?;
         Ok(post)
     }
 
@@ -163,20 +181,35 @@ impl<'a> Post<'a> {
             }
             Order::StartStandby => {
                 self.expect(server, Server::Ended)?;
-                self.prepare()?;
+                // An attempt counts whether or not a postmaster comes of it.
+                self.starts += 1;
+                self.prepare(Commits::HeldBack)?;
                 data_directory::put_standby_signal(self.data()).map_err(failed)?;
                 self.start(false).map_err(failed)
             }
-            Order::StartPrimary(epoch) => {
+            Order::StartPrimary(epoch, commits) => {
                 self.expect(server, Server::Ended)?;
-                self.prepare()?;
+                let prepared = self.prepare(commits);
                 self.core
                     .allow(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
+                self.starts += 1;
+                prepared?;
                 data_directory::remove_standby_signal(self.data()).map_err(failed)?;
                 self.start(true).map_err(failed)
             }
-            Order::Promote(epoch, reserved) => {
+            Order::Acknowledge(epoch) => {
+                self.expect(server, Server::MayWrite)?;
+                self.core
+                    .allow_commits(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                self.acknowledge().map_err(failed)
+            }
+            Order::Promote {
+                epoch,
+                own,
+                reserved,
+            } => {
                 self.expect(server, Server::Following)?;
                 // A promotion that was cut off leaves its history file, and the next would begin the
                 // number after it, which nobody has reserved.
@@ -186,6 +219,8 @@ impl<'a> Post<'a> {
                 self.core
                     .allow(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
+                // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
+                timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
                 self.promote().map_err(failed)
             }
         }
@@ -199,12 +234,19 @@ impl<'a> Post<'a> {
     }
 
     /// Makes sure that the directory can be started from, and cannot be without guard.
-    fn prepare(&self) -> Result<(), NotDone> {
+    fn prepare(&mut self, commits: Commits) -> Result<(), NotDone> {
         let directory = self.directory();
         if matches!(directory, Directory::Empty | Directory::Rewinding) {
             return Err(NotDone::WrongDirectory(directory));
         }
-        include_config(self.host).map_err(|it| NotDone::Failed(it.to_string()))
+        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        if let Err(error) = conf::check(self.host) {
+            return Err(NotDone::Failed(format!("{error:#}")));
+        }
+        conf::include(self.host).map_err(failed)?;
+        timeline_history::remove_dangling(self.data()).map_err(failed)?;
+        self.commits = commits;
+        conf::write(self.host, commits).map_err(failed)
     }
 
     fn start(&mut self, may_write: bool) -> io::Result<()> {
@@ -231,6 +273,38 @@ impl<'a> Post<'a> {
         kill(running.pid(), Signal::SIGUSR1)?;
         info!("promotion begun");
         Ok(())
+    }
+
+    /// Has PostgreSQL acknowledge the commits that it held back.
+    fn acknowledge(&mut self) -> io::Result<()> {
+        conf::write(self.host, Commits::Acknowledged)?;
+        self.commits = Commits::Acknowledged;
+        if let Some(running) = &self.child {
+            kill(running.pid(), Signal::SIGHUP)?;
+        }
+        info!("commits are acknowledged");
+        Ok(())
+    }
+
+    /// Tells the supervisor, and never waits for it.
+    fn tell_supervisor(&self, message: impl FnOnce(&Supervisor) -> io::Result<()>) {
+        if let Some(supervisor) = &self.supervisor
+            && let Err(error) = message(supervisor)
+        {
+            warn!(%error, "the supervisor could not be told");
+        }
+    }
+
+    /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
+    fn announce(&mut self, now: Moment, server: Server) {
+        let due = self
+            .announced_at
+            .is_none_or(|it| now.longest_since(it) >= ANNOUNCE_INTERVAL);
+        if due {
+            self.announced_at = Some(now);
+            let limit = self.core.supervisor_limit(now, server);
+            self.tell_supervisor(|it| it.watch(limit));
+        }
     }
 
     /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
@@ -267,6 +341,7 @@ impl<'a> Post<'a> {
         if self.ending.is_some_and(|it| now.has_reached(it)) {
             self.kill("it did not end in time");
         }
+        self.announce(now, server);
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.write_all(b"1").ok();
         }
@@ -387,6 +462,8 @@ impl<'a> Post<'a> {
             system_id: control.map(|it| it.system_id),
             checkpoint_timeline: control.and_then(|it| it.timeline),
             started_at: self.child.as_ref().map(|it| it.started_at),
+            starts: self.starts,
+            commits: self.commits,
             armed: self.core.deadline(),
             wants_renewal_since: self.core.wants_renewal_since(),
             refused,
@@ -408,42 +485,6 @@ impl Running {
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
     }
-}
-
-/// Checks that PostgreSQL's own settings cannot be used without guard.
-fn check_config(host: &HostSettings) -> anyhow::Result<()> {
-    let path = &host.postgres.config_file;
-    let text =
-        fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
-    let line = format!("include '{}'", host.guard_conf().display());
-    if text.lines().map(str::trim).any(|it| it == line) {
-        return Ok(());
-    }
-    bail!(
-        "`{}` could be started without guard: add the line `{line}` at its end",
-        path.display()
-    );
-}
-
-/// Writes the file that `postgresql.conf` includes. It is there while guard is.
-fn write_guard_conf(host: &HostSettings) -> anyhow::Result<()> {
-    let path = host.guard_conf();
-    let text = format!(
-        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n",
-        host.replication_conf().display()
-    );
-    fs::write(&path, text).with_context(|| format!("could not write `{}`", path.display()))
-}
-
-/// Makes the data directory's own `postgresql.conf`, which a start by hand would read, one with the
-/// real one.
-fn include_config(host: &HostSettings) -> io::Result<()> {
-    let inner: PathBuf = host.postgres.data_directory.join("postgresql.conf");
-    let wanted = format!("include '{}'\n", host.postgres.config_file.display());
-    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
-        return Ok(());
-    }
-    fs::write(inner, wanted)
 }
 
 fn open_watchdog(path: Option<&Path>) -> Option<File> {

@@ -1,6 +1,7 @@
 //! What agent and guard say to each other: one JSON object a datagram, so that neither can be made to
 //! wait by the other, however it was stopped.
 
+use ha_core::agent::Commits;
 use ha_core::failover::observation::Directory;
 use ha_core::guard::{Deadline, Refusal, Server};
 use ha_core::lease::SystemId;
@@ -25,12 +26,21 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Order {
-    /// Start PostgreSQL as a primary.
-    StartPrimary(Epoch),
+    /// Start PostgreSQL as a primary, whose commits are acknowledged or held back.
+    StartPrimary(Epoch, Commits),
     /// Start it as a standby.
     StartStandby,
-    /// Promote the standby that runs, onto this timeline.
-    Promote(Epoch, Timeline),
+    /// Promote the standby that runs.
+    Promote {
+        /// The epoch of the lease.
+        epoch: Epoch,
+        /// The timeline that the standby follows.
+        own: Timeline,
+        /// The timeline to begin.
+        reserved: Timeline,
+    },
+    /// Acknowledge the commits that were held back.
+    Acknowledge(Epoch),
     /// End it, leaving walsenders this many milliseconds to drain.
     End(u64),
 }
@@ -54,6 +64,10 @@ pub(crate) struct Report {
     pub(crate) checkpoint_timeline: Option<Timeline>,
     /// When the server that runs was started.
     pub(crate) started_at: Option<Moment>,
+    /// How many postmasters this guard has started.
+    pub(crate) starts: u64,
+    /// Whether PostgreSQL acknowledges commits, as guard has set it.
+    pub(crate) commits: Commits,
     /// The deadline in force.
     pub(crate) armed: Option<Deadline>,
     /// Since when a renewal is wanted.

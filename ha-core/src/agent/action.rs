@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::event::WriteFailure;
 use crate::failover::decision::How;
 use crate::lease::{Condition, LeaseRecord, Unreadable};
 use crate::{Epoch, NodeId, Timeline};
@@ -85,6 +88,12 @@ pub enum Reason {
     /// The server did not become primary in time.
     #[error("PostgreSQL did not become primary in time")]
     NotUpInTime,
+    /// The server answers, and proves no write.
+    #[error("PostgreSQL answers, and {0}")]
+    CannotWrite(WriteFailure),
+    /// The database is not the one that the lease is of.
+    #[error("the database is not the one that the lease is of: check `[postgres] data-directory`")]
+    OtherDatabase,
     /// The server was promoted onto a timeline that somebody else may be using.
     #[error("PostgreSQL was promoted onto a timeline that was not reserved")]
     WrongTimeline,
@@ -117,11 +126,23 @@ pub enum Duty {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardOrder {
     /// Start PostgreSQL as the primary it was.
-    StartPrimary(Epoch),
+    StartPrimary(Epoch, Commits),
     /// Start it as a standby.
     StartStandby,
     /// Promote it. Before, the history files of the timelines below this one are filled.
     Promote(Epoch, Timeline),
+    /// Acknowledge the commits that were held back: the lease says that this node is open.
+    Acknowledge(Epoch),
     /// End it: clients are cut at once, walsenders have this long to drain.
     End(Duration),
+}
+
+/// What becomes of the commits of a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commits {
+    /// They are acknowledged.
+    Acknowledged,
+    /// They wait, as for a synchronous standby that is not there.
+    HeldBack,
 }

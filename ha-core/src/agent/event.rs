@@ -1,11 +1,9 @@
 //! What an agent is told.
 
-use std::time::Duration;
-
-use crate::Moment;
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::Deadline;
 use crate::lease::{ETag, LeaseRecord, Nonce, Position, SystemId, Unreadable};
+use crate::{Moment, Timeline};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -27,7 +25,7 @@ pub enum Event {
         answer: WriteAnswer,
     },
     /// The server and its guard were looked at.
-    Looked(Look),
+    Looked(Box<Look>),
     /// Other nodes were asked how far they are.
     Heard(Vec<PeerView>),
 }
@@ -67,12 +65,64 @@ pub struct Look {
     pub armed: Option<Deadline>,
     /// Since when guard wants a renewal, because the machine was paused unseen.
     pub wants_renewal_since: Option<Moment>,
-    /// What the server said, if it accepts writes.
+    /// What the server said, if it has lately proved that it accepts writes.
     pub primary: Option<PrimaryView>,
-    /// How long a server that could accept writes has answered nothing; zero while it answers.
-    pub silent_for: Duration,
-    /// Whether it says that it is still starting.
-    pub starting: bool,
+    /// What it answers.
+    pub health: ServerHealth,
+    /// Changes whenever a server that recovers or is being promoted has replayed more.
+    pub replay: Option<u64>,
+    /// How many postmasters guard has started; none while guard does not answer.
+    pub starts: Option<u64>,
+    /// The identifier in the control file; none while there is none.
+    pub system_id: Option<SystemId>,
+    /// Whether the WAL on this host's disk reaches the position in the lease record.
+    pub holds_position: bool,
+    /// Whether guard has PostgreSQL hold back the acknowledgement of commits.
+    pub holds_back: bool,
+    /// A timeline that guard found in use when it was told to promote onto that number or a lower one.
+    pub taken_timeline: Option<Timeline>,
+}
+
+/// What a server answers, whatever guard sees of its processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerHealth {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// That it is starting (SQLSTATE 57P03), or that it is in recovery.
+    Recovering,
+    /// Questions, and has proved a write lately.
+    Writes,
+    /// Questions, or that it has no connection left; a write it has not proved lately.
+    Unproven(WriteFailure),
+}
+
+/// Why a server that answers proves no write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFailure {
+    /// The write has not returned: the disk stalls.
+    #[error("a write does not return")]
+    Stalled,
+    /// Clients have taken every connection, so none is left to ask with. They are being served.
+    #[error("every connection is taken")]
+    NoConnectionLeft,
+    /// It gives out no more transaction ids until a VACUUM has advanced the oldest (SQLSTATE 54000), and
+    /// so would every standby of it.
+    #[error("transaction ids are used up: run VACUUM")]
+    XidLimit,
+    /// The disk is full (SQLSTATE 53100).
+    #[error("the disk is full")]
+    DiskFull,
+    /// It answers the write with another error.
+    #[error("a write fails")]
+    Error,
+}
+
+impl WriteFailure {
+    /// Says whether clients are served all the same, or would be no better on another node.
+    pub const fn is_no_reason_to_move(self) -> bool {
+        matches!(self, Self::NoConnectionLeft | Self::XidLimit)
+    }
 }
 
 /// A server that accepts writes, and how far it is.

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use super::service::ServiceWatch;
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
-use crate::Moment;
 use crate::failover::decision::How;
 use crate::failover::observation::ServerView;
 use crate::lease::{Condition, ETag, LeaseRecord, LeaseState};
+use crate::{Moment, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
 /// what they drain is what is not lost.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// For how long restarts are counted.
-const RESTART_WINDOW: Duration = Duration::from_mins(1);
+/// How much longer than the drain the end of PostgreSQL may take while its lease is still renewed. A
+/// process that a stalled disk keeps from ending must not keep the lease: it expires, which is safe,
+/// since no process acknowledges anything after SIGKILL.
+const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// The lease, while it is this node's.
 #[derive(Clone, Debug)]
@@ -30,10 +33,8 @@ pub(super) struct Holding {
     /// release the lease, could still take effect, so nothing is started or promoted.
     pub(super) proven: bool,
     pub(super) releasing: Option<Reason>,
-    held_since: Moment,
-    /// When the server ended by itself, of late.
-    ended_at: Vec<Moment>,
-    was_up: bool,
+    releasing_since: Option<Moment>,
+    pub(super) service: ServiceWatch,
 }
 
 impl Holding {
@@ -56,9 +57,8 @@ impl Holding {
             open,
             proven,
             releasing: None,
-            held_since: now,
-            ended_at: Vec::new(),
-            was_up: false,
+            releasing_since: None,
+            service: ServiceWatch::new(now),
         }
     }
 
@@ -73,83 +73,82 @@ impl Holding {
 
     /// Begins to give the lease up if that should be, and says why.
     fn wants_release(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Alarm> {
-        if let (How::Promote(reserved), Some(primary), false) = (self.how, look.primary, self.open)
-            && primary.position.timeline != reserved
-        {
-            let found = primary.position.timeline;
+        let reason = self.service.observe(now, look, settings);
+        let expected = self.record.system_id;
+        let seen = look.primary.map(|it| it.system_id).or(look.system_id);
+        if seen.is_some_and(|it| it != expected) {
+            self.releasing = Some(Reason::OtherDatabase);
+        } else if let Some((found, reserved)) = self.wrong_timeline(look) {
             // Whoever comes next must not take the number for free.
             self.record.highest_timeline = self.record.highest_timeline.max(found);
             self.releasing = Some(Reason::WrongTimeline);
             return Some(Alarm::WrongTimeline { found, reserved });
+        } else {
+            self.releasing = reason;
         }
-        self.releasing = self.cannot_go_on(now, look, settings);
         self.releasing.map(Alarm::Released)
     }
 
-    fn cannot_go_on(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Reason> {
-        match look.server {
-            ServerView::MayWrite if look.primary.is_some() => self.was_up = true,
-            ServerView::Ended(_) if self.was_up => {
-                self.was_up = false;
-                self.ended_at
-                    .retain(|it| now.shortest_since(*it) < RESTART_WINDOW);
-                self.ended_at.push(now);
-            }
-            ServerView::MayWrite
-            | ServerView::Ended(_)
-            | ServerView::Unguarded
-            | ServerView::Silent
-            | ServerView::Following(_) => {}
+    fn wrong_timeline(&self, look: &Look) -> Option<(Timeline, Timeline)> {
+        let found = look.primary?.position.timeline;
+        match self.how {
+            How::Promote(reserved) if !self.open && found != reserved => Some((found, reserved)),
+            How::Promote(_) | How::Resume => None,
         }
-        if self.ended_at.len() > usize::try_from(settings.restarts).unwrap_or(usize::MAX) {
-            return Some(Reason::KeepsEnding);
-        }
-        let patience = if look.starting {
-            settings.start_within
-        } else {
-            settings.hang_after
-        };
-        if look.silent_for >= patience {
-            return Some(Reason::AnswersNothing);
-        }
-        if !self.open && now.shortest_since(self.held_since) >= settings.start_within {
-            return Some(Reason::NotUpInTime);
-        }
-        None
+    }
+
+    /// Says whether the lease may be renewed: not for a server that nobody sees, nor for one that should
+    /// have ended long ago.
+    fn may_renew(&self, now: Moment, drain: Duration) -> bool {
+        let overdue = self
+            .releasing_since
+            .is_some_and(|since| now.longest_since(since) >= drain + END_WITHIN);
+        !overdue && !self.service.has_no_guard(now)
     }
 }
 
 impl Agent {
     pub(super) fn hold(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let timing = self.settings.timing;
+        let drain = self.time_to_drain();
         let Role::Holding(held) = &mut self.role else {
             return;
         };
         if now.has_reached(held.confirmed_at + timing.hard) {
             let epoch = held.record.epoch;
+            self.gave_up = held.releasing.or(self.gave_up);
             self.role = Role::Watching;
             actions.push(Action::Alarm(Alarm::RanOut(epoch)));
             return;
         }
+        let mut ended = false;
         if let Some(look) = &self.look {
             if held.releasing.is_none()
                 && let Some(alarm) = held.wants_release(now, look, &self.settings)
             {
+                self.gave_up = held.releasing;
                 actions.push(Action::Alarm(alarm));
                 // A start may have been ordered on what was seen, so it does not prove an end.
                 self.look = None;
                 return;
             }
+            if look.primary.is_some() {
+                self.gave_up = None;
+            }
             let unseen_pause = look
                 .wants_renewal_since
                 .is_some_and(|it| !held.confirmed_at.has_reached(it));
             let opens = look.primary.is_some() && !held.open && held.releasing.is_none();
-            let ended = held.releasing.is_some() && matches!(look.server, ServerView::Ended(_));
-            if unseen_pause || opens || ended {
+            ended = held.releasing.is_some() && matches!(look.server, ServerView::Ended(_));
+            let reserves = held.next_number(look).is_some();
+            if unseen_pause || opens || ended || reserves {
                 held.write_at = now;
             }
         }
-        if !now.has_reached(held.write_at) {
+        if held.releasing.is_some() {
+            held.releasing_since.get_or_insert(now);
+        }
+        if !now.has_reached(held.write_at) || !(ended || held.may_renew(now, drain)) {
             return;
         }
         // A release whose answer was lost, this agent's or an earlier one's, may have been stored
@@ -170,11 +169,9 @@ impl Agent {
         let Role::Holding(held) = &self.role else {
             return;
         };
-        let primary = self.look.as_ref().and_then(|it| it.primary);
-        let ended = self
-            .look
-            .as_ref()
-            .is_some_and(|it| matches!(it.server, ServerView::Ended(_)));
+        let look = self.look.as_ref();
+        let primary = look.and_then(|it| it.primary);
+        let ended = look.is_some_and(|it| matches!(it.server, ServerView::Ended(_)));
         let state = match held.releasing {
             Some(_) if ended => LeaseState::Released,
             None if held.open || primary.is_some() => LeaseState::Open,
@@ -184,11 +181,16 @@ impl Agent {
             state,
             ..held.record.clone()
         };
+        let mut how = held.how;
+        if let Some(next) = look.and_then(|it| held.next_number(it)) {
+            record.highest_timeline = next;
+            how = How::Promote(next);
+        }
         if let Some(primary) = primary.filter(|_| state == LeaseState::Open) {
             record.highest_timeline = record.highest_timeline.max(primary.position.timeline);
             record.position = Some(primary.position);
+            record.last_primary = Some(self.identity.node.clone());
         }
-        let how = held.how;
         self.write(now, record, how, condition, actions);
     }
 
@@ -199,5 +201,18 @@ impl Agent {
             Role::Holding(held) if held.releasing == Some(Reason::Command) => DRAIN,
             Role::Holding(_) | Role::Watching => timing.hard.saturating_sub(timing.soft),
         }
+    }
+}
+
+impl Holding {
+    /// Returns the timeline to reserve in place of one that is in use: a promotion that was cut off has
+    /// left its history file, and PostgreSQL would begin the number after it.
+    fn next_number(&self, look: &Look) -> Option<Timeline> {
+        let How::Promote(reserved) = self.how else {
+            return None;
+        };
+        let taken = look.taken_timeline.filter(|it| *it >= reserved)?;
+        let free = self.record.highest_timeline.max(taken).next();
+        (!self.open && self.releasing.is_none()).then_some(free)
     }
 }

@@ -9,7 +9,7 @@ use crate::{Lsn, Timeline};
 fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
     let mut agent = holder();
     // The server is up and the lease says so to nobody: that is written at once.
-    let mut writes = written(agent.handle(at(1_000), Event::Looked(up())));
+    let mut writes = written(agent.handle(at(1_000), Event::Looked(Box::new(up()))));
     let mut count = 0;
     for millis in 1_001..2_000 {
         count += writes.len();
@@ -25,7 +25,7 @@ fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
 #[test]
 fn a_challenger_pauses_after_a_refusal_too() {
     let mut agent = agent("b");
-    agent.handle(at(0), Event::Looked(following()));
+    agent.handle(at(0), Event::Looked(Box::new(following())));
     agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
     let challenge = only(written(agent.handle(at(10_000), Event::Tick)));
 
@@ -38,7 +38,7 @@ fn a_challenger_pauses_after_a_refusal_too() {
 #[test]
 fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     let mut other = agent("b");
-    other.handle(at(0), Event::Looked(following()));
+    other.handle(at(0), Event::Looked(Box::new(following())));
     other.handle(at(0), found(0, 1, "a", LeaseState::Open));
     other.handle(at(600), missing(500));
     assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
@@ -58,7 +58,9 @@ fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() 
     let mut agent = holder();
     agent.release(Epoch::new(2)).unwrap();
     let ended = look(ServerView::Ended(Directory::Primary));
-    let release = only(written(agent.handle(at(1_000), Event::Looked(ended))));
+    let release = only(written(
+        agent.handle(at(1_000), Event::Looked(Box::new(ended))),
+    ));
     assert_eq!(release.record.state, LeaseState::Released);
 
     // It was stored, another node took over, the object was deleted; only then comes the answer.
@@ -71,8 +73,8 @@ fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() 
 fn an_end_seen_before_the_release_began_proves_nothing() {
     let mut agent = holder();
     let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(1_000), Event::Looked(ended.clone()));
-    let start = Some(GuardOrder::StartPrimary(Epoch::new(2)));
+    agent.handle(at(1_000), Event::Looked(Box::new(ended.clone())));
+    let start = Some(GuardOrder::StartPrimary(Epoch::new(2), Commits::HeldBack));
     assert_eq!(agent.guard_order(), start);
 
     // The start was ordered on that look, so the server may be starting.
@@ -87,7 +89,9 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
         let stored = stored(renewal, 7);
         agent.handle(at(2_520), stored);
     }
-    let release = only(written(agent.handle(at(2_600), Event::Looked(ended))));
+    let release = only(written(
+        agent.handle(at(2_600), Event::Looked(Box::new(ended))),
+    ));
     assert_eq!(release.record.state, LeaseState::Released);
 }
 
@@ -99,7 +103,7 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
 
     let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
     agent.handle(at(2_650), stored(&renewal, 2));
-    agent.handle(at(2_700), Event::Looked(armed(&following())));
+    agent.handle(at(2_700), Event::Looked(Box::new(armed(&following()))));
     let promote = GuardOrder::Promote(Epoch::new(1), Timeline::FIRST);
     assert_eq!(agent.guard_order(), Some(promote));
 }
@@ -117,7 +121,7 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
 fn holder() -> Agent {
     let mut agent = agent("a");
     let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(0), Event::Looked(ended));
+    agent.handle(at(0), Event::Looked(Box::new(ended)));
     let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
     let challenge = only(written(actions));
     agent.handle(at(50), stored(&challenge, 1));
@@ -128,7 +132,7 @@ fn holder() -> Agent {
 /// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
 fn adopter(server: &Look) -> Agent {
     let mut agent = agent("a");
-    agent.handle(at(2_500), Event::Looked(armed(server)));
+    agent.handle(at(2_500), Event::Looked(Box::new(armed(server))));
     let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Taking));
     assert_eq!(written(actions), []);
     agent
@@ -138,25 +142,31 @@ fn agent(node: &str) -> Agent {
     let identity = Identity {
         cluster: "causeway".into(),
         node: node.parse().unwrap(),
+        host_id: format!("host-{node}"),
         boot_id: format!("{node}-1"),
         members: Vec::new(),
     };
-    let settings = Settings {
+    Agent::new(identity, settings(), (Epoch::new(0), 0), 1)
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
         timing: Timing::default(),
         policy: Policy {
             term: Timing::default().term,
             automatic: true,
+            region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
             max_loss_bytes: 0,
             patience_for_better: Duration::from_secs(2),
         },
         hang_after: Duration::from_secs(5),
+        stall_after: Duration::from_secs(20),
         start_within: Duration::from_mins(1),
         restarts: 3,
-    };
-    Agent::new(identity, settings, (Epoch::new(0), 0), 1)
+    }
 }
 
-fn at(millis: u64) -> Moment {
+pub(super) fn at(millis: u64) -> Moment {
     Moment::at(Duration::from_millis(100_000 + millis))
 }
 
@@ -170,10 +180,12 @@ fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event
         nonce: Nonces::new(u128::from(sequence) + 100).draw(),
         holder: Holder {
             node: holder.parse().unwrap(),
+            host_id: format!("host-{holder}"),
             boot_id: format!("{holder}-1"),
         },
         state,
         position: Some(position()),
+        last_primary: Some("a".parse().unwrap()),
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         members: Vec::new(),
@@ -206,24 +218,30 @@ fn unknown(write: &Write) -> Event {
     }
 }
 
-fn look(server: ServerView) -> Look {
+pub(super) fn look(server: ServerView) -> Look {
     Look {
         server,
         armed: None,
         wants_renewal_since: None,
         primary: None,
-        silent_for: Duration::ZERO,
-        starting: false,
+        health: ServerHealth::Silent,
+        replay: None,
+        starts: None,
+        system_id: Some(SystemId(1)),
+        holds_position: true,
+        holds_back: false,
+        taken_timeline: None,
     }
 }
 
-fn up() -> Look {
+pub(super) fn up() -> Look {
     let primary = PrimaryView {
         position: position(),
         system_id: SystemId(1),
     };
     Look {
         primary: Some(primary),
+        health: ServerHealth::Writes,
         ..look(ServerView::MayWrite)
     }
 }

@@ -47,7 +47,15 @@ impl Agent {
             return false;
         }
         let record = seen.record.clone();
-        let how = How::Promote(record.highest_timeline);
+        // A server that may write was started or promoted under guard's eyes, which refuses a timeline
+        // that is in use; one that follows is still to be promoted.
+        let how = match look.server {
+            ServerView::Following(_) => How::Promote(record.highest_timeline),
+            ServerView::MayWrite
+            | ServerView::Unguarded
+            | ServerView::Ended(_)
+            | ServerView::Silent => How::Resume,
+        };
         let etag = seen.etag.clone();
         self.last_decision = None;
         let held = Holding::new(now, etag, record, how, armed.asked_at, now, false);
@@ -109,6 +117,7 @@ impl Agent {
     pub(super) fn holder(&self) -> Holder {
         Holder {
             node: self.identity.node.clone(),
+            host_id: self.identity.host_id.clone(),
             boot_id: self.identity.boot_id.clone(),
         }
     }
@@ -116,19 +125,23 @@ impl Agent {
     fn observe(&self, now: Moment) -> Observation {
         let lease = self.seen.as_ref().map(|seen| LeaseView {
             holder: seen.record.holder.node.clone(),
+            host_id: seen.record.holder.host_id.clone(),
+            system_id: seen.record.system_id,
             epoch: seen.record.epoch,
             state: seen.record.state,
             age: now.shortest_since(seen.since),
             position: seen.record.position,
+            last_primary: seen.record.last_primary.clone(),
             highest_timeline: seen.record.highest_timeline,
         });
+        let look = self.look.as_ref();
         Observation {
             node: self.identity.node.clone(),
+            host_id: self.identity.host_id.clone(),
+            system_id: look.and_then(|it| it.system_id),
+            holds_position: look.is_some_and(|it| it.holds_position),
             lease,
-            server: self
-                .look
-                .as_ref()
-                .map_or(ServerView::Unguarded, |it| it.server),
+            server: look.map_or(ServerView::Unguarded, |it| it.server),
             peers: self.peers.clone(),
         }
     }

@@ -1,5 +1,6 @@
 //! Whether this node takes over, and if not, why not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct Policy {
     pub term: Duration,
     /// Whether this node may take over without a command: it stands in the primary region.
     pub automatic: bool,
+    /// The nodes of this node's region: it takes over without a command only from one of them.
+    pub region_nodes: BTreeSet<NodeId>,
     /// How many bytes of log may be missing in an automatic failover.
     pub max_loss_bytes: u64,
     /// How much longer than the term a node waits for one that has more log than it.
@@ -67,6 +70,12 @@ pub enum Hold {
     StandsBack(Duration),
     /// This node takes over only by command.
     ByCommandOnly,
+    /// The lease is of another cluster's database than this node's.
+    OtherDatabase,
+    /// Another host writes the lease under this node's name.
+    OtherHost(String),
+    /// The last holder is in another region, which only a person leaves.
+    OtherRegion(NodeId),
     /// No primary was ever open, so the node that `init` named comes first.
     NeverOpened,
     /// This node's server cannot become primary now.
@@ -87,6 +96,8 @@ pub enum Escalation {
         /// The last primary's.
         there: Timeline,
     },
+    /// This node recorded the position, and its disk does not hold the WAL up to there any more.
+    OwnWalMissing,
     /// More would be lost than may be lost without being asked.
     WouldLose {
         /// The bytes known to be missing here.
@@ -107,23 +118,35 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     if lease.state == LeaseState::Paused {
         return Decision::Hold(Hold::Paused);
     }
-    // Only this node's agent writes this node's name, so once its own server has ended nobody
-    // writes in its term, and the compare-and-swap settles who comes next.
-    if lease.holder == seen.node && lease.state != LeaseState::Released {
-        return come_back(lease, seen.server);
+    if seen.system_id.is_some_and(|it| it != lease.system_id) {
+        return Decision::Hold(Hold::OtherDatabase);
+    }
+    // Only the agent of this node's host writes this node's name, so once its own server has ended
+    // nobody writes in its term, and the compare-and-swap settles who comes next. Another host with
+    // this name (a clone of its disk, an instance made anew) has proved nothing, and waits.
+    let own_name = lease.holder == seen.node;
+    let own_host = lease.host_id == seen.host_id;
+    if own_name && own_host && lease.state != LeaseState::Released {
+        return come_back(lease, seen);
+    }
+    if own_name && !own_host && lease.state != LeaseState::Released && lease.age < policy.term {
+        return Decision::Hold(Hold::OtherHost(lease.host_id.clone()));
     }
     if lease.state != LeaseState::Released && lease.age < policy.term {
         return Decision::Hold(Hold::LeaseInForce(policy.term.saturating_sub(lease.age)));
     }
-    if lease.holder == seen.node {
+    if own_name {
         // It gave the lease up because its server hung or kept crashing: the others go first.
         if lease.position.is_some() && lease.age < policy.term {
             return Decision::Hold(Hold::StandsBack(policy.term.saturating_sub(lease.age)));
         }
-        return come_back(lease, seen.server);
+        return come_back(lease, seen);
     }
     if !policy.automatic {
         return Decision::Hold(Hold::ByCommandOnly);
+    }
+    if !policy.region_nodes.contains(&lease.holder) {
+        return Decision::Hold(Hold::OtherRegion(lease.holder.clone()));
     }
     let Some(last) = lease.position else {
         return Decision::Hold(Hold::NeverOpened);
@@ -152,8 +175,14 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
 }
 
 /// Decides about a lease that this node held before its agent, its guard or its host restarted.
-fn come_back(lease: &LeaseView, server: ServerView) -> Decision {
-    match server {
+fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
+    match seen.server {
+        // What it wrote as primary is on its disk, unless that is another disk or an older copy.
+        ServerView::Ended(Directory::Primary)
+            if lease.last_primary.as_ref() == Some(&seen.node) && !seen.holds_position =>
+        {
+            Decision::Escalate(Escalation::OwnWalMissing)
+        }
         ServerView::Ended(Directory::Primary) => Decision::TakeOver(TakeOver {
             epoch: lease.epoch.next(),
             how: How::Resume,
@@ -208,6 +237,13 @@ impl fmt::Display for Hold {
                 )
             }
             Self::ByCommandOnly => f.write_str("this node takes over by command only"),
+            Self::OtherDatabase => f.write_str("the lease is that of another database"),
+            Self::OtherHost(host) => {
+                write!(f, "host `{host}` holds the lease under this node's name")
+            }
+            Self::OtherRegion(holder) => {
+                write!(f, "`{holder}` is in another region, which is left by command only")
+            }
             Self::NeverOpened => f.write_str("no primary was ever open"),
             Self::NotConsistent => f.write_str("the server here cannot become primary now"),
             Self::OwnServerRuns => f.write_str("the server here has not ended yet"),
@@ -225,6 +261,9 @@ impl fmt::Display for Escalation {
                     "this node is on timeline {here}, the last primary wrote on {there}"
                 )
             }
+            Self::OwnWalMissing => f.write_str(
+                "this node was the last primary, and its disk does not hold the WAL up to the recorded position",
+            ),
             Self::WouldLose { bytes, allowed } => {
                 write!(f, "{bytes} bytes would be lost, and {allowed} may be")
             }
@@ -238,7 +277,7 @@ mod tests {
 
     use super::*;
     use crate::failover::observation::PeerView;
-    use crate::lease::Position;
+    use crate::lease::{Position, SystemId};
 
     proptest! {
         /// However far anybody is, another node's lease in force is left alone.
@@ -259,6 +298,7 @@ mod tests {
             let lease = seen.lease.as_mut().unwrap();
             lease.highest_timeline = Timeline::new(highest).unwrap();
             if own {
+                lease.host_id = seen.host_id.clone();
                 lease.holder = seen.node.clone();
             }
             if let Decision::TakeOver(TakeOver { how: How::Promote(timeline), .. }) = decide(&seen, &policy()) {
@@ -328,7 +368,10 @@ mod tests {
     #[test]
     fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
         let mut seen = observation(0, 100);
-        seen.lease.as_mut().unwrap().holder = seen.node.clone();
+        let lease = seen.lease.as_mut().unwrap();
+        lease.holder = seen.node.clone();
+        lease.host_id = seen.host_id.clone();
+        lease.last_primary = Some(seen.node.clone());
         seen.server = ServerView::Ended(Directory::Primary);
         let back = TakeOver {
             epoch: Epoch::new(8),
@@ -343,10 +386,48 @@ mod tests {
         );
     }
 
+    #[test]
+    fn own_name_on_another_host_then_waits_like_a_candidate() {
+        let mut seen = observation(0, 100);
+        let lease = seen.lease.as_mut().unwrap();
+        lease.holder = seen.node.clone();
+        lease.last_primary = Some(seen.node.clone());
+        seen.server = ServerView::Ended(Directory::Primary);
+        let other = Decision::Hold(Hold::OtherHost("host-a".into()));
+        assert_eq!(decide(&seen, &policy()), other);
+
+        seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
+        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+
+        // A snapshot of the disk lacks what was written after it.
+        seen.holds_position = false;
+        let missing = Decision::Escalate(Escalation::OwnWalMissing);
+        assert_eq!(decide(&seen, &policy()), missing);
+    }
+
+    #[test]
+    fn holder_in_another_region_then_by_command_only() {
+        let mut seen = observation(60_000, 100);
+        seen.lease.as_mut().unwrap().holder = "c".parse().unwrap();
+        let other = Decision::Hold(Hold::OtherRegion("c".parse().unwrap()));
+        assert_eq!(decide(&seen, &policy()), other);
+    }
+
+    #[test]
+    fn another_database_then_no_takeover() {
+        let mut seen = observation(60_000, 100);
+        seen.system_id = Some(SystemId(2));
+        assert_eq!(
+            decide(&seen, &policy()),
+            Decision::Hold(Hold::OtherDatabase)
+        );
+    }
+
     fn policy() -> Policy {
         Policy {
             term: Duration::from_secs(10),
             automatic: true,
+            region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
             max_loss_bytes: 50,
             patience_for_better: Duration::from_secs(2),
         }
@@ -362,14 +443,20 @@ mod tests {
         };
         let lease = LeaseView {
             holder: "a".parse().unwrap(),
+            host_id: "host-a".into(),
+            system_id: SystemId(1),
             epoch: Epoch::new(7),
             state: LeaseState::Open,
             age: Duration::from_millis(age_millis),
             position: Some(last),
+            last_primary: Some("a".parse().unwrap()),
             highest_timeline: Timeline::FIRST,
         };
         Observation {
             node: "b".parse().unwrap(),
+            host_id: "host-b".into(),
+            system_id: Some(SystemId(1)),
+            holds_position: true,
             lease: Some(lease),
             server: ServerView::Following(progress(received)),
             peers: Vec::new(),

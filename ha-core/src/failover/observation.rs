@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::{LeaseState, Position};
+use crate::lease::{LeaseState, Position, SystemId};
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// What a challenger knows when it asks itself whether to take over.
@@ -12,6 +12,12 @@ use crate::{Epoch, Lsn, NodeId, Timeline};
 pub struct Observation {
     /// The node that asks.
     pub node: NodeId,
+    /// The identity of its host.
+    pub host_id: String,
+    /// The identifier of its database; none while there is none.
+    pub system_id: Option<SystemId>,
+    /// Whether the WAL on its disk reaches the lease's position.
+    pub holds_position: bool,
     /// The newest lease record it read; none if it never read one.
     pub lease: Option<LeaseView>,
     /// Its own server.
@@ -25,6 +31,10 @@ pub struct Observation {
 pub struct LeaseView {
     /// Who holds it.
     pub holder: NodeId,
+    /// The identity of the holder's host.
+    pub host_id: String,
+    /// The identifier of the database that it is the lease of.
+    pub system_id: SystemId,
     /// The number of its term.
     pub epoch: Epoch,
     /// What the holder does with it.
@@ -33,6 +43,8 @@ pub struct LeaseView {
     pub age: Duration,
     /// How far the last open primary had come.
     pub position: Option<Position>,
+    /// The node that recorded the position.
+    pub last_primary: Option<NodeId>,
     /// The highest timeline that was reserved.
     pub highest_timeline: Timeline,
 }

@@ -294,10 +294,12 @@ fn first_record(members: Vec<NodeId>) -> LeaseRecord {
         nonce: Nonces::new(0).draw(),
         holder: Holder {
             node: members[0].clone(),
+            host_id: "init".into(),
             boot_id: "init".into(),
         },
         state: LeaseState::Released,
         position: None,
+        last_primary: None,
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         members,

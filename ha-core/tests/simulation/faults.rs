@@ -178,7 +178,6 @@ impl Cluster {
                 let server = &mut self.hosts[host].server;
                 if server.state != State::Ended && !server.hung {
                     server.hung = true;
-                    server.silent_since = Some(self.now);
                 }
             }
             Fault::StoreOutage => {

@@ -91,14 +91,16 @@ impl Cluster {
         };
         let (state, directory) = (it.server.state, it.server.directory);
         match order {
-            GuardOrder::StartPrimary(epoch) => {
+            GuardOrder::StartPrimary(epoch, _) => {
                 let stands = state == State::Ended && directory == Directory::Primary;
                 if stands && allows(epoch) {
                     self.start_primary(host);
                 }
             }
             GuardOrder::StartStandby => {
-                if state == State::Ended && directory == Directory::Standby {
+                if state == State::Ended
+                    && matches!(directory, Directory::Standby | Directory::Primary)
+                {
                     self.start_standby(host);
                 }
             }
@@ -112,6 +114,7 @@ impl Cluster {
                     self.promote(host, timeline);
                 }
             }
+            GuardOrder::Acknowledge(_) => {}
             GuardOrder::End(drain) => {
                 if state != State::Ended {
                     if !it.server.stopping {
@@ -151,7 +154,6 @@ impl Cluster {
         // It goes on being the same postmaster, so what was meant for it still is.
         let server = &mut self.hosts[host].server;
         server.state = State::Promoting(timeline);
-        server.silent_since = Some(self.now);
         let life = server.life;
         let state = State::Writable;
         self.after(wait, What::Reach { host, life, state });
@@ -166,9 +168,8 @@ impl Cluster {
     }
 
     fn start(&mut self, host: usize, state: State, then: State, wait: u64) {
-        let now = self.now;
         let server = &mut self.hosts[host].server;
-        server.start(state, now);
+        server.start(state);
         let life = server.life;
         self.log(|it| format!("{} server is {state:?}", it.hosts[host].node));
         let state = then;
@@ -207,12 +208,10 @@ impl Cluster {
 
     /// SIGINT: perhaps it ends, and perhaps a walsender or the archiver keeps it.
     pub(crate) fn interrupt(&mut self, host: usize) {
-        let now = self.now;
         let server = &mut self.hosts[host].server;
         if server.state == State::Ended || std::mem::replace(&mut server.stopping, true) {
             return;
         }
-        server.silent_since = Some(now);
         let life = server.life;
         let hangs = self.chance.in_thousand(500) || server.hung;
         self.log(|it| format!("{} server gets SIGINT", it.hosts[host].node));
@@ -224,12 +223,10 @@ impl Cluster {
 
     /// SIGKILL, and the sweep until nothing is left.
     pub(crate) fn kill(&mut self, host: usize, why: &str) {
-        let now = self.now;
         let server = &mut self.hosts[host].server;
         if server.state == State::Ended || std::mem::replace(&mut server.dying, true) {
             return;
         }
-        server.silent_since = Some(now);
         let life = server.life;
         self.log(|it| format!("{} server is killed: {why}", it.hosts[host].node));
         let longest = if self.is(Mistake::LeaveBackendsBehind) {

@@ -74,10 +74,12 @@ impl Host {
             policy: Policy {
                 term: Timing::default().term,
                 automatic,
+                region_nodes: ["a", "b", "c"].map(|it| it.parse().unwrap()).into(),
                 max_loss_bytes: 1 << 30,
                 patience_for_better: Duration::from_secs(2),
             },
             hang_after: Duration::from_secs(5),
+            stall_after: Duration::from_secs(10),
             start_within: Duration::from_secs(15),
             restarts: 3,
         };
@@ -115,6 +117,7 @@ impl Host {
         let identity = Identity {
             cluster: "causeway".into(),
             node: self.node.clone(),
+            host_id: format!("host-{}", self.node),
             boot_id: self.boot_id(),
             members,
         };

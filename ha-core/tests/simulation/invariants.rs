@@ -21,7 +21,7 @@ pub(crate) enum Violation {
     /// A promotion led to another timeline than the one reserved for it.
     TimelineNotReserved(Timeline, Timeline, NodeId),
     /// Two nodes, or one in two boots, held one epoch.
-    EpochTwice(Epoch, Holder, Holder),
+    EpochTwice(Epoch, Box<(Holder, Holder)>),
     /// A node asks the store without a pause.
     Hammers(NodeId),
     /// Long after the last fault, no node accepts writes.
@@ -72,7 +72,10 @@ impl Invariants {
         let before = self.holders.entry(epoch).or_insert_with(|| holder.clone());
         if before != holder {
             let before = before.clone();
-            self.found = Some(Violation::EpochTwice(epoch, before, holder.clone()));
+            self.found = Some(Violation::EpochTwice(
+                epoch,
+                Box::new((before, holder.clone())),
+            ));
         }
     }
 
@@ -119,8 +122,8 @@ impl fmt::Display for Violation {
                     "`{node}` began timeline {timeline}, and {reserved} was reserved"
                 )
             }
-            Self::EpochTwice(epoch, one, other) => {
-                let (one, other) = (&one.boot_id, &other.boot_id);
+            Self::EpochTwice(epoch, holders) => {
+                let (one, other) = (&holders.0.boot_id, &holders.1.boot_id);
                 write!(f, "epoch {epoch} was held by `{one}`, and by `{other}`")
             }
             Self::Hammers(node) => write!(

@@ -1,14 +1,10 @@
 //! PostgreSQL as far as it matters here: what it may do, what its directory is and what log it has.
 
-use std::time::Duration;
-
-use ha_core::agent::PrimaryView;
+use ha_core::agent::{PrimaryView, ServerHealth};
 use ha_core::failover::observation::{Directory, Progress, ServerView};
 use ha_core::guard;
 use ha_core::lease::{Position, SystemId};
 use ha_core::{Lsn, Timeline};
-
-use crate::chance::Micros;
 
 pub(crate) const SYSTEM: SystemId = SystemId(7_345_118_205);
 
@@ -33,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) log: Log,
     /// The newest timeline of which there is a history file, a placeholder or a real one.
     pub(crate) newest_history: Timeline,
+    /// How many postmasters guard has started.
+    pub(crate) starts: u64,
     /// Counts the postmasters, so that what was meant for one does not reach the next.
     pub(crate) life: u64,
     /// It got SIGINT.
@@ -41,7 +39,6 @@ pub(crate) struct Server {
     pub(crate) dying: bool,
     /// It answers nobody, though what it does it goes on doing.
     pub(crate) hung: bool,
-    pub(crate) silent_since: Option<Micros>,
     pub(crate) follows: Option<usize>,
     pub(crate) rewinding: bool,
 }
@@ -53,11 +50,11 @@ impl Server {
             directory,
             log: Log::first(),
             newest_history: Timeline::FIRST,
+            starts: 0,
             life: 0,
             stopping: false,
             dying: false,
             hung: false,
-            silent_since: None,
             follows: None,
             rewinding: false,
         }
@@ -106,14 +103,16 @@ impl Server {
         })
     }
 
-    pub(crate) fn silent_for(&self, now: Micros) -> Duration {
-        let silent = match self.state {
-            State::StartingPrimary => true,
-            State::Promoting(_) | State::Writable => !self.answers(),
-            State::Ended | State::StartingStandby | State::Following => false,
-        };
-        let since = self.silent_since.filter(|_| silent).unwrap_or(now);
-        Duration::from_micros(now - since)
+    pub(crate) fn health(&self) -> ServerHealth {
+        match self.state {
+            _ if !self.answers() => ServerHealth::Silent,
+            State::StartingPrimary
+            | State::StartingStandby
+            | State::Following
+            | State::Promoting(_) => ServerHealth::Recovering,
+            State::Writable => ServerHealth::Writes,
+            State::Ended => ServerHealth::Silent,
+        }
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -125,11 +124,11 @@ impl Server {
         }
     }
 
-    pub(crate) fn start(&mut self, state: State, now: Micros) {
+    pub(crate) fn start(&mut self, state: State) {
         self.state = state;
         self.life += 1;
+        self.starts += 1;
         (self.stopping, self.dying, self.hung) = (false, false, false);
-        self.silent_since = Some(now);
     }
 
     /// Ends it, and keeps what it wrote.

@@ -12,7 +12,7 @@ use crate::chance::{MILLI, SECOND};
 use crate::cluster::{Cluster, Told, What};
 use crate::host::Before;
 use crate::mistakes::Mistake;
-use crate::server::State;
+use crate::server::{SYSTEM, State};
 
 /// What one turn of an agent's loop leads to. Between the turn and the effects lies a moment in which
 /// the agent can be frozen.
@@ -151,7 +151,7 @@ impl Cluster {
         let number = |node| self.hosts.iter().position(|it| it.node == node);
         let allowed = match (order, &self.hosts[host].guard) {
             (
-                Some(GuardOrder::StartPrimary(epoch) | GuardOrder::Promote(epoch, _)),
+                Some(GuardOrder::StartPrimary(epoch, _) | GuardOrder::Promote(epoch, _)),
                 Some(guard),
             ) => guard.allow(now, epoch),
             _ => Ok(()),
@@ -185,7 +185,9 @@ impl Cluster {
         self.hosts[host].sent_at = at;
         let life = self.hosts[host].agent_life;
         let acts = match (effects.order, effects.writes.is_empty()) {
-            (Some(GuardOrder::StartPrimary(_) | GuardOrder::Promote(..)), _) => Some(Before::Start),
+            (Some(GuardOrder::StartPrimary(..) | GuardOrder::Promote(..)), _) => {
+                Some(Before::Start)
+            }
             (_, false) => Some(Before::Write),
             (_, true) => None,
         };
@@ -229,14 +231,19 @@ impl Cluster {
     }
 
     fn look(&mut self, host: usize) {
-        let (now, it) = (self.now, &self.hosts[host]);
+        let it = &self.hosts[host];
         let mut look = Look {
             server: ServerView::Unguarded,
             armed: None,
             wants_renewal_since: None,
             primary: it.server.primary(),
-            silent_for: it.server.silent_for(now),
-            starting: it.server.state == State::StartingPrimary,
+            health: it.server.health(),
+            replay: None,
+            starts: Some(it.server.starts),
+            system_id: Some(SYSTEM),
+            holds_position: true,
+            holds_back: false,
+            taken_timeline: None,
         };
         if let Some(guard) = &it.guard {
             look.server = it.server.seen_by_agent();
@@ -253,7 +260,7 @@ impl Cluster {
             30 * MILLI
         };
         let (wait, life) = (self.chance.between(MILLI, longest), it.agent_life);
-        let told = Box::new(Told::Now(Event::Looked(look)));
+        let told = Box::new(Told::Now(Event::Looked(Box::new(look))));
         self.after(wait, What::Tell { host, life, told });
     }
 

@@ -3,8 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use lab::fault::{Fault, In};
-use lab::stories::LONG;
-use lab::stories::bounds::commanded;
+use lab::stories::{LONG, within};
 use lab::verdict::Promise;
 use serde_json::Value;
 
@@ -49,7 +48,7 @@ async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
         stage.everybody_follows().await?;
         let promise = Promise {
             rows_lost,
-            ..commanded()
+            ..within(15)
         };
         stage.end(&begun, promise).await
     });

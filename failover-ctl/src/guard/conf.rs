@@ -1,0 +1,74 @@
+//! The settings files by which PostgreSQL cannot be used without guard, and by which guard holds back the
+//! acknowledgement of commits.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use ha_core::agent::Commits;
+
+use crate::config::HostSettings;
+
+/// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
+/// it acknowledges them all (`SyncRepUpdateSyncStandbysDefined` in
+/// `src/backend/replication/syncrep.c`).
+const NO_STANDBY: &str = "failover_ctl_lease_not_held";
+
+/// Checks that PostgreSQL's own settings cannot be used without guard.
+///
+/// # Errors
+///
+/// When the file cannot be read, or does not include guard's.
+pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
+    let path = &host.postgres.config_file;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let line = format!("include '{}'", host.guard_conf().display());
+    if text.lines().map(str::trim).any(|it| it == line) {
+        return Ok(());
+    }
+    bail!(
+        "`{}` could be started without guard: add the line `{line}` at its end",
+        path.display()
+    );
+}
+
+/// Writes the file that `postgresql.conf` includes, whole or not at all. It is there while guard is.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
+    let path = host.guard_conf();
+    let mut text = format!(
+        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n",
+        host.replication_conf().display()
+    );
+    if commits == Commits::HeldBack {
+        text.push_str(
+            "# Until the lease says that this node is open, no commit is acknowledged.\n\
+             synchronous_standby_names = '",
+        );
+        text.extend([NO_STANDBY, "'\n"]);
+    }
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(temporary, path)
+}
+
+/// Makes the data directory's own `postgresql.conf`, which a start by hand would read, one with the
+/// real one.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(super) fn include(host: &HostSettings) -> io::Result<()> {
+    let inner: PathBuf = host.postgres.data_directory.join("postgresql.conf");
+    let wanted = format!("include '{}'\n", host.postgres.config_file.display());
+    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
+        return Ok(());
+    }
+    fs::write(inner, wanted)
+}

@@ -1,0 +1,87 @@
+//! The notification protocol of systemd (`sd_notify(3)`), without ever waiting for the receiver.
+//!
+//! A library's call waits when the supervisor does not read, and guard must never wait for anybody.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The supervisor of this process.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl Supervisor {
+    /// Returns the supervisor that `NOTIFY_SOCKET` names; none if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the name is no address, or no socket can be made.
+    pub(crate) fn from_env() -> io::Result<Option<Self>> {
+        match std::env::var_os("NOTIFY_SOCKET") {
+            Some(name) => Self::at(name).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn at(name: OsString) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(name)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Tells that the start is complete.
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.send("READY=1")
+    }
+
+    /// Asks to be killed, with the whole cgroup, unless the next message comes within `limit`.
+    pub(crate) fn watch(&self, limit: Duration) -> io::Result<()> {
+        self.send(&format!("WATCHDOG=1\nWATCHDOG_USEC={}", limit.as_micros()))
+    }
+
+    /// Tells that the process is ending.
+    pub(crate) fn stopping(&self) -> io::Result<()> {
+        self.send("STOPPING=1")
+    }
+
+    fn send(&self, message: &str) -> io::Result<()> {
+        self.socket
+            .send_to_addr(message.as_bytes(), &self.address)
+            .map(|_sent| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_reach_a_path_and_never_block() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let supervisor = Supervisor::at(path.into()).unwrap();
+
+        supervisor.ready().unwrap();
+        supervisor.watch(Duration::from_millis(9_400)).unwrap();
+        let mut buffer = [0; 100];
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"WATCHDOG=1\nWATCHDOG_USEC=9400000");
+
+        // Nobody reads any more: the queue fills, and the sender is told so at once.
+        let full = (0..10_000).find_map(|_| supervisor.ready().err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+}

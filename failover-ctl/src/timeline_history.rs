@@ -1,0 +1,196 @@
+//! Timeline history files in `pg_wal`: numbers that are reserved, and histories that standbys ask for.
+//!
+//! A promotion takes the first number for which PostgreSQL finds no history file
+//! (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). So numbers that earlier holders
+//! reserved are filled with placeholders in the moment of the promotion. A server that *starts* with
+//! `recovery_target_timeline = latest` would take a placeholder for the newest timeline and wait for WAL
+//! that nobody wrote, so placeholders above the newest real history are removed before each start.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use ha_core::Timeline;
+use ha_core::lsn::WalFileName;
+
+/// The whole text of a placeholder.
+const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
+
+/// Fills the numbers between `own` and `reserved` that have no history file.
+///
+/// # Errors
+///
+/// When a file cannot be written.
+pub(crate) fn reserve(data: &Path, own: Timeline, reserved: Timeline) -> io::Result<()> {
+    let pg_wal = data.join("pg_wal");
+    for timeline in own.until(reserved) {
+        if !path(&pg_wal, timeline).exists() {
+            write(&pg_wal, timeline, PLACEHOLDER)?;
+        }
+    }
+    File::open(pg_wal)?.sync_all()
+}
+
+/// Removes the placeholders above the newest real history: a promotion that was cut off left them.
+///
+/// # Errors
+///
+/// When the directory cannot be read, or a file not removed.
+pub(crate) fn remove_dangling(data: &Path) -> io::Result<()> {
+    let pg_wal = data.join("pg_wal");
+    let mut placeholders = Vec::new();
+    let mut newest = Timeline::FIRST;
+    for entry in fs::read_dir(&pg_wal)? {
+        let name = entry?.file_name();
+        let Some(Ok(WalFileName::History(timeline))) = name.to_str().map(str::parse) else {
+            continue;
+        };
+        if is_placeholder(&path(&pg_wal, timeline))? {
+            placeholders.push(timeline);
+        } else {
+            newest = newest.max(timeline);
+        }
+    }
+    placeholders.retain(|timeline| *timeline > newest);
+    for timeline in &placeholders {
+        fs::remove_file(path(&pg_wal, *timeline))?;
+    }
+    if placeholders.is_empty() {
+        return Ok(());
+    }
+    File::open(pg_wal)?.sync_all()
+}
+
+/// Writes the histories of every timeline up to `own` that are missing, so that any older standby can be
+/// served: a walreceiver asks for each number from its own on
+/// (`WalRcvFetchTimeLineHistoryFiles` in `src/backend/replication/walreceiver.c`), and a copied
+/// directory has only the newest. An ancestor's history is the part of `own`'s before its line; a number
+/// that is no ancestor was never written.
+///
+/// # Errors
+///
+/// When a file cannot be read or written.
+pub(crate) fn complete(data: &Path, own: Timeline) -> io::Result<()> {
+    if own == Timeline::FIRST {
+        return Ok(());
+    }
+    let pg_wal = data.join("pg_wal");
+    let text = fs::read_to_string(path(&pg_wal, own))?;
+    for timeline in Timeline::FIRST.until(own) {
+        if !path(&pg_wal, timeline).exists() {
+            write(&pg_wal, timeline, &ancestor(&text, timeline))?;
+        }
+    }
+    File::open(pg_wal)?.sync_all()
+}
+
+/// Returns the history of `timeline`, read from that of a descendant.
+fn ancestor(text: &str, timeline: Timeline) -> String {
+    let number = |line: &str| line.split_whitespace().next()?.parse::<u32>().ok();
+    let mut before = String::new();
+    for line in text.split_inclusive('\n') {
+        if number(line) == Some(timeline.get()) {
+            return before;
+        }
+        before.push_str(line);
+    }
+    PLACEHOLDER.to_owned()
+}
+
+fn is_placeholder(path: &Path) -> io::Result<bool> {
+    Ok(fs::read(path)? == PLACEHOLDER.as_bytes())
+}
+
+fn path(pg_wal: &Path, timeline: Timeline) -> std::path::PathBuf {
+    pg_wal.join(WalFileName::History(timeline).to_string())
+}
+
+/// Writes a history whole or not at all.
+fn write(pg_wal: &Path, timeline: Timeline, text: &str) -> io::Result<()> {
+    let path = path(pg_wal, timeline);
+    let temporary = path.with_extension("history.new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THIRD: &str = "1\t0/3000148\tno recovery target specified\n\n2\t0/5000000\tno recovery target specified\n";
+
+    fn timeline(number: u32) -> Timeline {
+        Timeline::new(number).unwrap()
+    }
+
+    struct Directory(tempfile::TempDir);
+
+    impl Directory {
+        fn new(histories: &[(u32, &str)]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let pg_wal = directory.path().join("pg_wal");
+            fs::create_dir(&pg_wal).unwrap();
+            for (number, text) in histories {
+                write(&pg_wal, timeline(*number), text).unwrap();
+            }
+            Self(directory)
+        }
+
+        fn history(&self, number: u32) -> Option<String> {
+            let path = path(&self.0.path().join("pg_wal"), timeline(number));
+            fs::read_to_string(path).ok()
+        }
+    }
+
+    #[test]
+    fn promotion_that_was_cut_off_then_its_placeholders_go() {
+        let directory = Directory::new(&[(2, "1\t0/3000148\tpromoted\n")]);
+        reserve(directory.0.path(), timeline(2), timeline(5)).unwrap();
+        assert_eq!(directory.history(3).as_deref(), Some(PLACEHOLDER));
+        assert_eq!(directory.history(4).as_deref(), Some(PLACEHOLDER));
+        assert_eq!(directory.history(5), None);
+
+        remove_dangling(directory.0.path()).unwrap();
+        assert_eq!(directory.history(3), None);
+        assert_eq!(directory.history(4), None);
+        assert!(directory.history(2).is_some());
+    }
+
+    #[test]
+    fn placeholder_below_a_real_history_then_kept() {
+        let directory = Directory::new(&[(2, PLACEHOLDER), (3, "1\t0/3000148\tpromoted\n")]);
+        remove_dangling(directory.0.path()).unwrap();
+        assert_eq!(directory.history(2).as_deref(), Some(PLACEHOLDER));
+    }
+
+    #[test]
+    fn reserve_then_real_histories_stay() {
+        let directory = Directory::new(&[(2, "1\t0/3000148\tpromoted\n")]);
+        reserve(directory.0.path(), timeline(1), timeline(4)).unwrap();
+        assert_eq!(
+            directory.history(2).as_deref(),
+            Some("1\t0/3000148\tpromoted\n")
+        );
+        assert_eq!(directory.history(3).as_deref(), Some(PLACEHOLDER));
+    }
+
+    #[test]
+    fn copied_directory_then_histories_are_rebuilt() {
+        let directory = Directory::new(&[(3, THIRD)]);
+        complete(directory.0.path(), timeline(3)).unwrap();
+        assert_eq!(
+            directory.history(2).as_deref(),
+            Some("1\t0/3000148\tno recovery target specified\n\n")
+        );
+    }
+
+    #[test]
+    fn number_that_was_never_written_then_a_placeholder() {
+        let directory = Directory::new(&[(4, "1\t0/3000148\tpromoted\n")]);
+        complete(directory.0.path(), timeline(4)).unwrap();
+        assert_eq!(directory.history(2).as_deref(), Some(PLACEHOLDER));
+        assert_eq!(directory.history(3).as_deref(), Some(PLACEHOLDER));
+    }
+}

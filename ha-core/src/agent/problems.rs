@@ -1,0 +1,174 @@
+//! What keeps this node from doing its part, as far as its agent can tell from the lease and its server.
+
+use std::time::Duration;
+
+use super::holding::Holding;
+use super::{Agent, Look, Role, ServerHealth};
+use crate::Moment;
+use crate::failover::decision::{Decision, Hold};
+use crate::failover::observation::ServerView;
+use crate::lease::LeaseState;
+use crate::problem::{Problem, ProblemKind};
+
+/// For how long a holder may prove no write before that is a problem: three probes.
+const UNPROVEN_AFTER: Duration = Duration::from_secs(3);
+
+/// How much longer than a lease lasts no node may be open: a takeover and its promotion.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// Returns every problem that stands at `now`.
+    pub fn problems(&self, now: Moment) -> Vec<Problem> {
+        let mut found = Vec::new();
+        self.add_lease_problems(now, &mut found);
+        let Some(look) = &self.look else {
+            return found;
+        };
+        if look.server == ServerView::Unguarded {
+            let detail = "guard does not answer, so PostgreSQL can be neither started nor promoted";
+            found.push(Problem::new(ProblemKind::GuardSilent, detail));
+        }
+        match &self.role {
+            Role::Holding(held) => found.extend(held.problem(now, look)),
+            Role::Watching => self.add_candidate_problems(now, look, &mut found),
+        }
+        if let Some(reason) = self.gave_up {
+            let detail = format!("this node gave the lease up: {reason}");
+            found.push(Problem::new(ProblemKind::NotWriting, detail));
+        }
+        found
+    }
+
+    /// Returns for how long the holder's PostgreSQL has not proved a write; none on other nodes.
+    pub fn unproven(&self, now: Moment) -> Option<Duration> {
+        match &self.role {
+            Role::Holding(held) => Some(held.service.unproven(now)),
+            Role::Watching => None,
+        }
+    }
+
+    /// Notes whether a node is known to be open, and forgets why this one gave up once another is.
+    pub(super) fn note_service(&mut self, now: Moment) {
+        let open = match &self.role {
+            Role::Holding(held) => held.open,
+            Role::Watching => self.open_elsewhere(now),
+        };
+        if open {
+            self.not_open_since = None;
+        } else {
+            self.not_open_since.get_or_insert(now);
+        }
+        if open && matches!(self.role, Role::Watching) {
+            self.gave_up = None;
+        }
+    }
+
+    fn open_elsewhere(&self, now: Moment) -> bool {
+        self.seen.as_ref().is_some_and(|seen| {
+            let renewed = now.shortest_since(seen.since) < self.settings.timing.term;
+            seen.record.state == LeaseState::Open
+                && seen.record.holder.node != self.identity.node
+                && renewed
+        })
+    }
+
+    fn add_lease_problems(&self, now: Moment, found: &mut Vec<Problem>) {
+        let timing = self.settings.timing;
+        let Some(seen) = &self.seen else {
+            let detail =
+                "no lease record has been read: check `[lease]`, or run `failover-ctl init`";
+            found.push(Problem::new(ProblemKind::LeaseUnknown, detail));
+            return;
+        };
+        if seen.missing {
+            let detail = "the lease object was deleted: remove its delete marker";
+            found.push(Problem::new(ProblemKind::LeaseMissing, detail));
+        }
+        let answered = match &self.role {
+            Role::Holding(held) => held.confirmed_at,
+            Role::Watching => seen.confirmed,
+        };
+        let silent = now.longest_since(answered);
+        if !seen.missing && silent >= timing.renew_every + 2 * timing.request_timeout {
+            let detail = format!(
+                "the lease store has not answered for {:.0} s",
+                silent.as_secs_f64()
+            );
+            found.push(Problem::new(ProblemKind::LeaseStoreUnreachable, detail));
+        }
+        if let Some(since) = self.not_open_since {
+            let closed = now.longest_since(since);
+            if closed >= TAKEOVER {
+                let (holder, state) = (&seen.record.holder.node, seen.record.state);
+                let detail = format!(
+                    "no node has accepted writes for {:.0} s: the lease is {state} by `{holder}`",
+                    closed.as_secs_f64()
+                );
+                found.push(Problem::new(ProblemKind::NoHolder, detail));
+            }
+        }
+    }
+
+    fn add_candidate_problems(&self, now: Moment, look: &Look, found: &mut Vec<Problem>) {
+        let closed = self
+            .not_open_since
+            .is_some_and(|since| now.longest_since(since) >= TAKEOVER);
+        match &self.last_decision {
+            Some(Decision::Escalate(why)) => {
+                found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
+            }
+            Some(Decision::Hold(why @ (Hold::ByCommandOnly | Hold::OtherRegion(_)))) if closed => {
+                found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
+            }
+            Some(Decision::Hold(why @ Hold::OtherDatabase)) => {
+                found.push(Problem::new(ProblemKind::ClusterMismatch, why.to_string()));
+            }
+            Some(Decision::Hold(why @ Hold::OtherHost(_))) => {
+                found.push(Problem::new(ProblemKind::DuplicateNode, why.to_string()));
+            }
+            Some(Decision::Hold(why @ Hold::NotConsistent)) => {
+                let detail = format!("{why}: it is {}", described(look));
+                found.push(Problem::new(ProblemKind::NotPromotable, detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Holding {
+    fn problem(&self, now: Moment, look: &Look) -> Option<Problem> {
+        let unproven = self.service.unproven(now);
+        if look.primary.is_some() || unproven < UNPROVEN_AFTER {
+            return None;
+        }
+        let (starts, secs) = (self.service.starts_since_proof(), unproven.as_secs_f64());
+        let kind = match (look.server, look.health) {
+            _ if starts > 1 => ProblemKind::CannotStart,
+            (ServerView::Ended(_), _) => ProblemKind::CannotStart,
+            (ServerView::MayWrite, ServerHealth::Recovering) => ProblemKind::Replaying,
+            _ => ProblemKind::NotWriting,
+        };
+        let detail = format!(
+            "PostgreSQL has proved no write for {secs:.0} s, after {starts} starts: it is {}",
+            described(look)
+        );
+        Some(Problem::new(kind, detail))
+    }
+}
+
+fn described(look: &Look) -> String {
+    match (look.server, look.health) {
+        (ServerView::Unguarded, _) => "without guard".to_owned(),
+        (ServerView::Ended(directory), _) => format!("stopped ({directory:?} directory)"),
+        (ServerView::Following(_), _) => "a standby".to_owned(),
+        (ServerView::Silent, _) => {
+            "a standby that answers nothing, or is not consistent yet".to_owned()
+        }
+        (ServerView::MayWrite, ServerHealth::Silent) => "silent".to_owned(),
+        (ServerView::MayWrite, ServerHealth::Recovering) => "replaying WAL".to_owned(),
+        (ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
+            format!("answering, and {failure}")
+        }
+        (ServerView::MayWrite, ServerHealth::Writes) => "writing".to_owned(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Conditions that keep a node from doing its part, under one name in status, metric and log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A condition that stands at this moment, and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which condition.
+    pub kind: ProblemKind,
+    /// What was seen, in one phrase without secrets.
+    pub detail: String,
+}
+
+impl Problem {
+    /// Returns a problem of `kind`, with what was seen of it.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The conditions. A name is never reused for another condition: alerts are written against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// No lease record has been read yet.
+    LeaseUnknown,
+    /// The lease object was deleted.
+    LeaseMissing,
+    /// The lease store has not answered for longer than a request may take.
+    LeaseStoreUnreachable,
+    /// The store showed a record that cannot be used, or an older one than was seen before.
+    LeaseUnusable,
+    /// The lease, or the local database, belongs to another cluster.
+    ClusterMismatch,
+    /// Another host writes this node's name into the lease.
+    DuplicateNode,
+    /// Guard does not answer.
+    GuardSilent,
+    /// The holder's PostgreSQL has not proved a write.
+    NotWriting,
+    /// PostgreSQL ended soon after each start, or could not be started.
+    CannotStart,
+    /// The holder's PostgreSQL replays WAL before it can accept writes.
+    Replaying,
+    /// The lease was given up because PostgreSQL could not do its work, and no node holds it since.
+    NoHolder,
+    /// The lease has expired, and this node may not take it automatically.
+    OperatorNeeded,
+    /// This node's standby cannot become primary now.
+    NotPromotable,
+    /// This node's standby does not receive WAL.
+    NotStreaming,
+}
+
+impl ProblemKind {
+    /// Every kind, in the order of their names' importance to an operator.
+    pub const ALL: [Self; 14] = [
+        Self::LeaseUnknown,
+        Self::LeaseMissing,
+        Self::LeaseStoreUnreachable,
+        Self::LeaseUnusable,
+        Self::ClusterMismatch,
+        Self::DuplicateNode,
+        Self::GuardSilent,
+        Self::NotWriting,
+        Self::CannotStart,
+        Self::Replaying,
+        Self::NoHolder,
+        Self::OperatorNeeded,
+        Self::NotPromotable,
+        Self::NotStreaming,
+    ];
+
+    /// Returns the name that status, metric and log carry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeaseUnknown => "lease-unknown",
+            Self::LeaseMissing => "lease-missing",
+            Self::LeaseStoreUnreachable => "lease-store-unreachable",
+            Self::LeaseUnusable => "lease-unusable",
+            Self::ClusterMismatch => "cluster-mismatch",
+            Self::DuplicateNode => "duplicate-node",
+            Self::GuardSilent => "guard-silent",
+            Self::NotWriting => "not-writing",
+            Self::CannotStart => "cannot-start",
+            Self::Replaying => "replaying",
+            Self::NoHolder => "no-holder",
+            Self::OperatorNeeded => "operator-needed",
+            Self::NotPromotable => "not-promotable",
+            Self::NotStreaming => "not-streaming",
+        }
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_those_of_the_json() {
+        let names: BTreeSet<_> = ProblemKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), ProblemKind::ALL.len());
+        for kind in ProblemKind::ALL {
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(json, format!("\"{}\"", kind.name()));
+        }
+    }
+}
