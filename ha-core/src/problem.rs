@@ -43,6 +43,10 @@ pub enum ProblemKind {
     GuardSilent,
     /// The holder's PostgreSQL has not proved a write.
     NotWriting,
+    /// `default_transaction_read_only` is on, so clients cannot write.
+    ReadOnlyDefault,
+    /// Clients have taken every connection.
+    ConnectionsExhausted,
     /// PostgreSQL ended soon after each start, or could not be started.
     CannotStart,
     /// The holder's PostgreSQL replays WAL before it can accept writes.
@@ -59,7 +63,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, in the order of their names' importance to an operator.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -68,6 +72,8 @@ impl ProblemKind {
         Self::DuplicateNode,
         Self::GuardSilent,
         Self::NotWriting,
+        Self::ReadOnlyDefault,
+        Self::ConnectionsExhausted,
         Self::CannotStart,
         Self::Replaying,
         Self::NoHolder,
@@ -87,6 +93,8 @@ impl ProblemKind {
             Self::DuplicateNode => "duplicate-node",
             Self::GuardSilent => "guard-silent",
             Self::NotWriting => "not-writing",
+            Self::ReadOnlyDefault => "read-only-default",
+            Self::ConnectionsExhausted => "connections-exhausted",
             Self::CannotStart => "cannot-start",
             Self::Replaying => "replaying",
             Self::NoHolder => "no-holder",

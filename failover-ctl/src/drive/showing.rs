@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use super::{Driver, Shown};
 use crate::status::{GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written};
-use crate::world::postgres::Answer;
+use crate::world::postgres::{Answer, Hindrance};
 
 /// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
 const REFUSAL_STANDS: std::time::Duration = std::time::Duration::from_secs(2);
@@ -70,6 +70,7 @@ impl Driver {
     fn find_problems(&self, now: Moment) -> Vec<Problem> {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
+        found.extend(self.hindrance(now));
         if let Some((at, why)) = &self.refusal
             && now.longest_since(*at) < REFUSAL_STANDS
         {
@@ -83,6 +84,21 @@ impl Driver {
             }
         }
         found
+    }
+
+    /// Returns what keeps clients of this primary from writing, although it can write.
+    fn hindrance(&self, now: Moment) -> Option<Problem> {
+        let hindrance = self.with.said.borrow().hindrance;
+        match hindrance.filter(|_| self.core.is_primary(now))? {
+            Hindrance::ReadOnlyDefault => Some(Problem::new(
+                ProblemKind::ReadOnlyDefault,
+                "`default_transaction_read_only` is on, so clients cannot write: reset it and reload",
+            )),
+            Hindrance::ConnectionsExhausted => Some(Problem::new(
+                ProblemKind::ConnectionsExhausted,
+                "clients have taken every connection: find them in `pg_stat_activity`, or raise `max_connections`",
+            )),
+        }
     }
 
     fn status(&self, now: Moment, look: &Look) -> NodeStatus {

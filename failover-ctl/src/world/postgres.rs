@@ -53,6 +53,17 @@ pub(crate) struct PostgresState {
     pub(crate) failure: Option<(Moment, WriteFailure)>,
     /// Changes whenever more WAL is replayed.
     pub(crate) replay: Option<u64>,
+    /// What keeps clients of a primary that proves writes from writing.
+    pub(crate) hindrance: Option<Hindrance>,
+}
+
+/// What keeps clients from writing, although the server can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// `default_transaction_read_only` is on.
+    ReadOnlyDefault,
+    /// Clients have taken every connection that is not reserved for superusers.
+    ConnectionsExhausted,
 }
 
 /// What a server answers.
@@ -123,6 +134,11 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
             Some(Answer::Writing(_) | Answer::NoConnectionLeft) => None,
             Some(Answer::NotYet) | None => known.replay(now),
         };
+        let hindrance = match answer {
+            Some(Answer::NoConnectionLeft) => Some(Hindrance::ConnectionsExhausted),
+            Some(_) => known.hindrance,
+            None => None,
+        };
         if let Some(Answer::Writing(primary)) = answer {
             known.checkpoint_once(primary.position.timeline, settings, tasks);
         }
@@ -131,6 +147,7 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
                 it.answer = Some((now, answer));
             }
             it.replay = replay;
+            it.hindrance = hindrance;
         });
     }
 }
@@ -170,6 +187,7 @@ struct Known {
     timeline: Option<Timeline>,
     rates: Rates,
     checkpointed: Option<Timeline>,
+    hindrance: Option<Hindrance>,
     recovery: Option<(Moment, Option<u64>)>,
 }
 
@@ -180,6 +198,7 @@ impl Known {
             timeline: None,
             rates: Rates::default(),
             checkpointed: None,
+            hindrance: None,
             recovery: None,
         }
     }
@@ -232,8 +251,7 @@ pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
         .dbname(&settings.database)
         .application_name(name)
         .options(
-            "-c client_min_messages=warning -c synchronous_commit=local -c statement_timeout=0 \
-             -c default_transaction_read_only=off",
+            "-c client_min_messages=warning -c synchronous_commit=local -c statement_timeout=0",
         )
         .ssl_mode(SslMode::Disable.on_the_wire());
     config

@@ -8,7 +8,7 @@ use ha_runtime::clock;
 use tokio_postgres::{Error, Row};
 
 use super::super::rates::Sample;
-use super::{Answer, Known, Standby};
+use super::{Answer, Hindrance, Known, Standby};
 use crate::wal_directory;
 
 /// Everything that is asked of a server in one question. Functions that raise an error in the other
@@ -29,6 +29,10 @@ select r.in_recovery,
        (select system_identifier from pg_control_system()) as system_id,
        (select coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint
           from pg_stat_database) as changed_rows,
+       (select coalesce(sum(numbackends), 0)::bigint from pg_stat_database) as backends,
+       current_setting('max_connections')::bigint
+         - current_setting('superuser_reserved_connections')::bigint as client_connections,
+       current_setting('default_transaction_read_only') = 'on' as read_only_default,
        case when r.in_recovery then 0
             else pg_snapshot_xmax(pg_current_snapshot())::text::bigint end as next_xid,
        pg_size_bytes(current_setting('wal_segment_size')) as segment_bytes
@@ -51,6 +55,7 @@ impl Known {
     /// When a column is not what it should be.
     pub(super) fn read(&mut self, row: &Row) -> Result<Answer, Error> {
         if row.try_get::<_, bool>("in_recovery")? {
+            self.hindrance = None;
             return Ok(Answer::Following(self.standby(row)?));
         }
         Ok(Answer::Writing(self.primary(clock::now(), row)?))
@@ -98,6 +103,13 @@ impl Known {
             xids: count("next_xid")?,
             segment_bytes: count("segment_bytes")?,
         });
+        self.hindrance = if row.try_get("read_only_default")? {
+            Some(Hindrance::ReadOnlyDefault)
+        } else if count("backends")? >= count("client_connections")? {
+            Some(Hindrance::ConnectionsExhausted)
+        } else {
+            None
+        };
         let system_id: i64 = row.try_get("system_id")?;
         let written: i32 = row.try_get("written_timeline")?;
         let position = Position {
