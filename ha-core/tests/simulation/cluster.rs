@@ -9,7 +9,7 @@ use ha_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
 use ha_core::{Epoch, Moment, NodeId, Timeline};
 
 use crate::chance::{Chance, MILLI, Micros, SECOND};
-use crate::faults::{Faults, Heal};
+use crate::faults::{Fault, Faults, Heal};
 use crate::host::Host;
 use crate::invariants::{Invariants, Violation};
 use crate::mistakes::Mistake;
@@ -107,9 +107,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(seed: u64, mistake: Option<Mistake>) -> Self {
+    /// Returns the world of history `seed`, in which any fault may happen, or `only` these.
+    pub(crate) fn new(seed: u64, only: Option<&'static [Fault]>, mistake: Option<Mistake>) -> Self {
         let mut chance = Chance::new(seed);
-        let faults = Faults::draw(&mut chance);
+        let faults = Faults::draw(&mut chance, only);
         let c_is_automatic = chance.in_thousand(300);
         let mut hosts = vec![
             Host::new("a", Directory::Primary, true, &mut chance),

@@ -9,11 +9,13 @@ use crate::host::Before;
 use crate::server::State;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// SIGSTOP, and SIGCONT later: the agent goes on with whatever waited for it.
     FreezeAgent,
     /// The same between a decision to act and the act.
     FreezeBeforeTheAct,
+    /// The same between the decision to start a server that crashed and the start.
+    FreezeBeforeTheStart,
     CrashAgent,
     CrashGuard,
     CrashAgentAndGuard,
@@ -31,9 +33,10 @@ enum Fault {
     StopInstanceAndTake,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault::FreezeAgent,
     Fault::FreezeBeforeTheAct,
+    Fault::FreezeBeforeTheStart,
     Fault::CrashAgent,
     Fault::CrashGuard,
     Fault::CrashAgentAndGuard,
@@ -81,7 +84,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn draw(chance: &mut Chance) -> Self {
+    pub(crate) fn draw(chance: &mut Chance, only: Option<&[Fault]>) -> Self {
         let share = chance.pick(&[100, 150, 300, 600, 1000]);
         let kinds = FAULTS
             .into_iter()
@@ -99,7 +102,7 @@ impl Faults {
         Self {
             weather,
             store_is_down: false,
-            kinds,
+            kinds: only.map_or(kinds, <[Fault]>::to_vec),
             pace: chance.pick(&[2, 6, 15, 40]) * SECOND,
             deleted_at: None,
             calm: false,
@@ -157,6 +160,10 @@ impl Cluster {
             Fault::FreezeBeforeTheAct => {
                 let before = self.chance.pick(&[Before::Write, Before::Start]);
                 self.hosts[host].freezes_for = Some((before, long));
+            }
+            Fault::FreezeBeforeTheStart => {
+                self.kill(host, "the postmaster crashes");
+                self.hosts[host].freezes_for = Some((Before::Start, long));
             }
             Fault::CrashAgent => self.crash_agent(host),
             Fault::CrashGuard => self.crash_guard(host),

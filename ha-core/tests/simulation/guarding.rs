@@ -120,6 +120,10 @@ impl Cluster {
                     if !it.server.stopping {
                         self.tally.ended_by_agent += 1;
                     }
+                    if drain.is_zero() {
+                        self.kill(host, "ordered at once");
+                        return;
+                    }
                     self.interrupt(host);
                     // Also of a server that is being stopped already, and may hang in that.
                     let life = self.hosts[host].server.life;
@@ -132,7 +136,7 @@ impl Cluster {
     }
 
     fn start_primary(&mut self, host: usize) {
-        let wait = self.slowness(50 * MILLI, 4 * SECOND);
+        let wait = self.slowness(20 * MILLI, 4 * SECOND);
         self.start(host, State::StartingPrimary, State::Writable, wait);
     }
 

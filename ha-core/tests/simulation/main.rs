@@ -36,6 +36,7 @@ mod store;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cluster::{Cluster, Tally};
+use faults::Fault;
 use invariants::Violation;
 use mistakes::Mistake;
 
@@ -44,15 +45,15 @@ const HISTORIES: u64 = 3000;
 #[test]
 fn whatever_goes_wrong_one_node_writes() {
     if let Some(seed) = number("CAUSEWAY_SEED") {
-        let mut cluster = Cluster::new(seed, None).recorded();
+        let mut cluster = Cluster::new(seed, None, None).recorded();
         let result = cluster.run();
         println!("{}\n{:?}", cluster.history().join("\n"), cluster.tally);
         assert_eq!(result, Ok(()));
         return;
     }
     let histories = number("CAUSEWAY_SEEDS").unwrap_or(HISTORIES);
-    if let Some((seed, violation)) = first_violation(None, histories) {
-        panic!("{}", told(seed, None, &violation));
+    if let Some((seed, violation)) = first_violation(None, None, histories) {
+        panic!("{}", told(seed, None, None, &violation));
     }
 }
 
@@ -60,7 +61,7 @@ fn whatever_goes_wrong_one_node_writes() {
 fn the_same_seed_gives_the_same_history() {
     for seed in 0..20 {
         let tell = || {
-            let mut cluster = Cluster::new(seed, None).recorded();
+            let mut cluster = Cluster::new(seed, None, None).recorded();
             let result = cluster.run();
             (result, cluster.tally, cluster.history().to_vec())
         };
@@ -70,9 +71,9 @@ fn the_same_seed_gives_the_same_history() {
 
 #[test]
 fn enough_happens_for_the_properties_to_mean_something() {
-    let tallies: Vec<Tally> = (0..100)
+    let tallies: Vec<Tally> = (0..300)
         .map(|seed| {
-            let mut cluster = Cluster::new(seed, None);
+            let mut cluster = Cluster::new(seed, None, None);
             assert_eq!(cluster.run(), Ok(()), "seed {seed}");
             cluster.tally
         })
@@ -85,7 +86,11 @@ fn enough_happens_for_the_properties_to_mean_something() {
 }
 
 /// Tells histories on every processor until one goes wrong, and returns the first of those.
-fn first_violation(mistake: Option<Mistake>, histories: u64) -> Option<(u64, Violation)> {
+fn first_violation(
+    only: Option<&'static [Fault]>,
+    mistake: Option<Mistake>,
+    histories: u64,
+) -> Option<(u64, Violation)> {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let tell = || {
@@ -94,7 +99,7 @@ fn first_violation(mistake: Option<Mistake>, histories: u64) -> Option<(u64, Vio
             if seed >= histories {
                 return None;
             }
-            if let Err(violation) = Cluster::new(seed, mistake).run()
+            if let Err(violation) = Cluster::new(seed, only, mistake).run()
                 && (mistake.is_none() || violation.endangers_data())
             {
                 next.store(histories, Ordering::Relaxed);
@@ -110,8 +115,13 @@ fn first_violation(mistake: Option<Mistake>, histories: u64) -> Option<(u64, Vio
 }
 
 /// Returns what happened in a history, the end of it last.
-fn told(seed: u64, mistake: Option<Mistake>, violation: &Violation) -> String {
-    let mut cluster = Cluster::new(seed, mistake).recorded();
+fn told(
+    seed: u64,
+    only: Option<&'static [Fault]>,
+    mistake: Option<Mistake>,
+    violation: &Violation,
+) -> String {
+    let mut cluster = Cluster::new(seed, only, mistake).recorded();
     cluster.run().ok();
     let history = cluster.history();
     let end = &history[history.len().saturating_sub(60)..];
