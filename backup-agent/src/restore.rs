@@ -63,8 +63,8 @@ pub(crate) async fn restore(
     Directory::refuse_unless_empty(&order.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let entries = catalog::list(buckets, archive.layout()).await?;
-    let chosen = choose_backup(&archive, &identity, &entries, order).await?;
-    info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, "restore began");
+    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, order).await?;
+    info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, "restore began");
 
     let manifest = catalog::manifest(buckets, archive.layout(), &identity, &chosen.id).await?;
     let directory = Directory::prepare(order, &manifest)?;
@@ -77,7 +77,7 @@ pub(crate) async fn restore(
         &directory,
     )
     .await?;
-    let settings = recovery::settings(config, order)?;
+    let settings = recovery::settings(config, order, timeline)?;
     directory.write_recovery(&manifest, &settings, order.purpose)?;
     directory.complete(&manifest)?;
     Ok(Restored {
@@ -86,18 +86,19 @@ pub(crate) async fn restore(
     })
 }
 
+/// Returns the backup to begin from, and the timeline to replay towards.
 async fn choose_backup(
     archive: &WalArchive<'_>,
     identity: &Identity,
     entries: &[Entry],
     order: &Order,
-) -> Result<Summary, Failure> {
+) -> Result<(Summary, Timeline), Failure> {
     let backups: Vec<Summary> = entries.iter().map(|it| it.summary.clone()).collect();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
     let lineage = archive.lineage(identity, order.timeline, at_least).await?;
     let chosen = choose(&backups, &lineage, &order.target, order.backup.as_ref())?;
-    Ok(chosen.clone())
+    Ok((chosen.clone(), lineage.timeline()))
 }
 
 /// Says whether a file is the control file, whose presence makes a directory startable.

@@ -23,6 +23,10 @@ use crate::wal_file::{self, WalFile};
 /// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
 const LARGEST: u64 = 1 << 30;
 
+/// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
+/// guard writes in its place when it promotes.
+const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
+
 /// For how long a push that is done goes on to bring what a bucket lacks, while PostgreSQL waits.
 const CATCH_UP_FOR: Duration = Duration::from_secs(1);
 
@@ -190,8 +194,37 @@ impl<'a> WalArchive<'a> {
         }
     }
 
-    /// Reads a file of the log from the archive.
+    /// Reads a file of the log from the archive. A history that no bucket has, of a number below the
+    /// newest that one lists, was reserved and never written, and comes back as a placeholder.
+    ///
+    /// PostgreSQL looks for `latest` by asking for one number after the other and stops at the first
+    /// that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). Without the
+    /// placeholder it would end recovery there, before the newest timeline, and report success.
     pub(crate) async fn fetch(
+        &self,
+        identity: &Identity,
+        name: WalFileName,
+    ) -> Result<Vec<u8>, Failure> {
+        let missing = match self.fetch_stored(identity, name).await {
+            // A region that is away takes its bucket along: one bucket that answers is enough to say
+            // that a higher number is in use.
+            Err(
+                why @ (Failure::NotArchived { .. } | Failure::Unreachable { answered: 1.., .. }),
+            ) => why,
+            fetched => return fetched,
+        };
+        let WalFileName::History(timeline) = name else {
+            return Err(missing);
+        };
+        let known = self.histories().await?;
+        if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline) {
+            return Err(missing);
+        }
+        info!(%timeline, "timeline was reserved and never written, a placeholder stands for it");
+        Ok(PLACEHOLDER.to_vec())
+    }
+
+    async fn fetch_stored(
         &self,
         identity: &Identity,
         name: WalFileName,
@@ -215,6 +248,14 @@ impl<'a> WalArchive<'a> {
         }
     }
 
+    /// Returns the timelines whose history is in a bucket that answers.
+    async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
+        let lists = self.buckets.list(&self.layout.histories(), "").await?;
+        let keys = lists.iter().flat_map(|(_, keys)| keys);
+        let names = keys.filter_map(|it| wal_file_of(it));
+        Ok(names.map(WalFileName::timeline).collect())
+    }
+
     /// Returns the history of the newest timeline in the archive, or of `asked`.
     pub(crate) async fn lineage(
         &self,
@@ -222,13 +263,7 @@ impl<'a> WalArchive<'a> {
         asked: Option<Timeline>,
         at_least: Timeline,
     ) -> Result<Lineage, Failure> {
-        let prefix = self.layout.histories();
-        let lists = self.buckets.list(&prefix, "").await?;
-        let keys = lists.iter().flat_map(|(_, keys)| keys);
-        let known: BTreeSet<Timeline> = keys
-            .filter_map(|it| wal_file_of(it))
-            .map(WalFileName::timeline)
-            .collect();
+        let known = self.histories().await?;
         let newest = known.last().map_or(at_least, |it| at_least.max(*it));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.

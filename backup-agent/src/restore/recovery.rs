@@ -1,6 +1,7 @@
 //! The settings with which PostgreSQL recovers as far as was asked, and no farther.
 
 use clap::ValueEnum;
+use ha_core::Timeline;
 use ha_core::backup::Target;
 
 use crate::config::Config;
@@ -40,16 +41,26 @@ pub(crate) enum Archiving {
     Off,
 }
 
-/// Returns what is appended to `postgresql.auto.conf`.
-pub(crate) fn settings(config: &Config, order: &Order) -> Result<String, Failure> {
+/// Returns what is appended to `postgresql.auto.conf`, so that recovery goes towards `timeline`.
+pub(crate) fn settings(
+    config: &Config,
+    order: &Order,
+    timeline: Timeline,
+) -> Result<String, Failure> {
     let mut text = String::from("\n# Written by `backup-agent restore`.\n");
     let mut set = |name: &str, value: &str| {
         text.extend([name, " = '", &value.replace('\'', "''"), "'\n"]);
     };
     set("restore_command", &restore_command(config, order)?);
-    let timeline = order
-        .timeline
-        .map_or_else(|| "latest".to_owned(), |it| it.to_string());
+    let timeline = match order.purpose {
+        // The number, so that PostgreSQL goes where this archive was read to go, whatever it finds
+        // between: it takes a number without a history file for the end of the search.
+        Purpose::Recover(_) => timeline.to_string(),
+        // A standby follows every primary to come. `wal fetch` answers for numbers that are missing.
+        Purpose::Standby => order
+            .timeline
+            .map_or_else(|| "latest".to_owned(), |it| it.to_string()),
+    };
     set("recovery_target_timeline", &timeline);
     if order.archiving == Archiving::Off {
         set("archive_mode", "off");

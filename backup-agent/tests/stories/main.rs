@@ -12,4 +12,5 @@ mod agent;
 mod backup;
 mod postgres;
 mod store;
+mod timelines;
 mod wal;

@@ -42,6 +42,16 @@ impl Server {
 
     /// Starts a server on a directory, and waits until recovery is over.
     pub(crate) async fn start(world: &World, directory: &Path, port: u16) -> Self {
+        let server = Self::start_standby(world, directory, port).await;
+        wait_for("the end of recovery", async || {
+            (server.sql("SELECT pg_is_in_recovery()").await == "f").then_some(())
+        })
+        .await;
+        server
+    }
+
+    /// Starts a server on a directory, and waits until it can be read.
+    pub(crate) async fn start_standby(world: &World, directory: &Path, port: u16) -> Self {
         let server = Self {
             directory: directory.to_owned(),
             socket: world.directory.path().to_owned(),
@@ -60,10 +70,6 @@ impl Server {
             .await
             .unwrap();
         assert!(started.status.success(), "{started:?}\n{}", server.log());
-        wait_for("the end of recovery", async || {
-            (server.sql("SELECT pg_is_in_recovery()").await == "f").then_some(())
-        })
-        .await;
         server
     }
 
