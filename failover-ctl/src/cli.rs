@@ -50,14 +50,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Bring a node back as a standby of the primary.
-    Rejoin {
-        /// The node.
-        #[arg(long, value_name = "NODE")]
-        node: NodeId,
-        /// Copy the primary anew, even where rewinding would do.
-        #[arg(long)]
-        rebuild: bool,
-    },
+    Rejoin(Rejoin),
     /// Create a cluster's first lease. Once, on the node that has the database.
     Init {
         /// The node that becomes the first primary.
@@ -79,6 +72,39 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Run a program, and end it and all that it has started when the agent is gone.
+    #[command(hide = true)]
+    ToolExec {
+        /// The agent's process.
+        parent: i32,
+        /// The program.
+        program: OsString,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Which node comes back, and how long that is waited for.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Rejoin {
+    /// The node.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: NodeId,
+    /// Copy the primary anew, even where rewinding would do.
+    #[arg(long)]
+    pub(crate) rebuild: bool,
+    /// Return once the node's agent has accepted the command, without waiting for what comes of it.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait at most this long until the node streams.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 3600,
+        conflicts_with = "no_wait"
+    )]
+    pub(crate) timeout_secs: u64,
 }
 
 /// What can be planned.

@@ -5,22 +5,39 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ha_core::Timeline;
 use ha_core::failover::observation::Directory;
 use ha_core::lease::SystemId;
 use ha_core::lsn::WalFileName;
+use ha_core::{Lsn, Timeline};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 /// The first members of `ControlFileData` (`src/include/catalog/pg_control.h`), whose places are the
-/// same in PostgreSQL 13 to 18: `system_identifier` at 0, `state` at 16, and at 48
-/// `checkPointCopy.ThisTimeLineID`.
+/// same in PostgreSQL 13 to 18: `system_identifier` at 0, `state` at 16, `checkPoint` at 32, at 48
+/// `checkPointCopy.ThisTimeLineID`, `minRecoveryPoint` at 136 and its timeline at 144, and from 180 on
+/// the settings that a standby must not be below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Control {
     pub(crate) system_id: SystemId,
     pub(crate) state: u32,
     pub(crate) timeline: Option<Timeline>,
+    /// Where the last checkpoint, or restart point, is.
+    pub(crate) checkpoint: Lsn,
+    /// Up to where a standby must have replayed before its pages are consistent; none in a primary's.
+    pub(crate) must_reach: Option<(Timeline, Lsn)>,
+    /// What the WAL was written with, in the order of [`REQUIRED`].
+    pub(crate) required: [u32; 5],
 }
+
+/// The settings that a hot standby must have at least as high as the primary had them: with less it
+/// refuses to start, or pauses replay (`CheckRequiredParameterValues` in `xlogrecovery.c`).
+pub(crate) const REQUIRED: [&str; 5] = [
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+];
 
 /// `DBState` in the same header: the two states of a directory that only follows.
 const SHUTDOWNED_IN_RECOVERY: u32 = 2;
@@ -37,14 +54,21 @@ pub(crate) fn control(data: &Path) -> io::Result<Control> {
             .ok_or_else(short)?;
         Ok(u32::from_ne_bytes(bytes))
     };
-    let id = bytes
-        .get(..8)
-        .and_then(|it| it.try_into().ok())
-        .ok_or_else(short)?;
+    let long = |at: usize| -> io::Result<u64> {
+        let bytes = bytes
+            .get(at..at + 8)
+            .and_then(|it| it.try_into().ok())
+            .ok_or_else(short)?;
+        Ok(u64::from_ne_bytes(bytes))
+    };
+    let must_reach = Timeline::new(word(144)?).zip(Some(Lsn::new(long(136)?)));
     Ok(Control {
-        system_id: SystemId(u64::from_ne_bytes(id)),
+        system_id: SystemId(long(0)?),
         state: word(16)?,
         timeline: Timeline::new(word(48)?),
+        checkpoint: Lsn::new(long(32)?),
+        must_reach: must_reach.filter(|(_, lsn)| *lsn != Lsn::new(0)),
+        required: [word(180)?, word(184)?, word(188)?, word(192)?, word(196)?],
     })
 }
 
@@ -56,12 +80,34 @@ pub(crate) fn kind(data: &Path, marker: &Path) -> Directory {
     let Ok(control) = control(data) else {
         return Directory::Empty;
     };
-    // A clone that was never started has the control file of the server it was taken from.
-    let cloned = data.join("backup_label").exists();
-    if cloned || matches!(control.state, SHUTDOWNED_IN_RECOVERY | IN_ARCHIVE_RECOVERY) {
+    if is_unstarted_clone(data)
+        || matches!(control.state, SHUTDOWNED_IN_RECOVERY | IN_ARCHIVE_RECOVERY)
+    {
         return Directory::Standby;
     }
     Directory::Primary
+}
+
+/// Says whether the directory is a clone that was never started: it has the control file of the server it
+/// was taken from, and a label that says from where to replay.
+///
+/// PostgreSQL 13 and 14 keep a label in the primary's own directory while an exclusive backup runs
+/// (`pg_start_backup` without `exclusive => false`), and a crash leaves it there: that is no clone.
+fn is_unstarted_clone(data: &Path) -> bool {
+    match fs::read(data.join("backup_label")) {
+        // The label's own name may be in any encoding.
+        Ok(label) => !String::from_utf8_lossy(&label).contains("BACKUP METHOD: pg_start_backup"),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Returns the release that the directory is of: 15, say.
+pub(crate) fn release(data: &Path) -> Option<u32> {
+    fs::read_to_string(data.join("PG_VERSION"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Says whether a server that was started on this directory as a standby is still bound to follow: a
@@ -88,6 +134,17 @@ pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
         removed => removed?,
     }
     File::open(data)?.sync_all()
+}
+
+/// Makes the data directory's own `postgresql.conf`, which a start by hand and `pg_rewind` before release
+/// 15 would read, one with the real one.
+pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> {
+    let inner = data.join("postgresql.conf");
+    let wanted = format!("include '{}'\n", config_file.display());
+    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
+        return Ok(());
+    }
+    fs::write(inner, wanted)
 }
 
 /// Returns a timeline from `reserved` on that has a history file here, if one has.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::following::Following;
+pub(crate) use self::following::Rejoined;
 use crate::config::{HostSettings, Settings};
 use crate::follow;
 use crate::guard::wire::{NotDone, Order as GuardWire, Report};
@@ -106,17 +107,18 @@ impl Driver {
         with: Connections,
     ) -> (Self, mpsc::Receiver<Event>) {
         let (happened, happens) = mpsc::channel(64);
+        let following = Following::new(&host.agent.state_directory);
         let driver = Self {
             core,
             settings,
             host,
             with,
             happened,
-            following: Following::default(),
             problems: ProblemLog::default(),
             taken_timeline: None,
             refusal: None,
             completed: None,
+            following,
             remembered: Epoch::default(),
             last_said: String::new(),
             orders: BTreeSet::new(),
@@ -368,8 +370,7 @@ impl Driver {
                 if self.core.holds() {
                     return Err("this node holds the lease".to_owned());
                 }
-                self.following.asked = true;
-                self.following.rebuild |= rebuild;
+                self.order_rejoin(&order.id, rebuild)?;
             }
         }
         info!(what = ?order.what, planned = %order.planned, "order accepted");

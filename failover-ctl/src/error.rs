@@ -81,6 +81,14 @@ pub(crate) enum Failure {
         /// Why it did not.
         source: anyhow::Error,
     },
+    /// A node does not follow.
+    #[error("`{node}` did not come back: {why}")]
+    NotRejoined {
+        /// The node.
+        node: String,
+        /// Why, as far as it is known.
+        why: String,
+    },
     /// There is nothing to resume.
     #[error("there is no operation to resume")]
     NothingToResume,
@@ -107,6 +115,7 @@ impl Failure {
             Self::NotConfirmed => 21,
             Self::Unfinished { .. } => 22,
             Self::NothingToResume => 23,
+            Self::NotRejoined { .. } => 30,
         }
     }
 
@@ -139,6 +148,9 @@ impl Failure {
             Self::NotConfirmed => Some("answer `yes`, or pass `--yes`"),
             Self::Unfinished { .. } => Some(
                 "remove the cause, then run `failover-ctl resume`: what is done is not done again",
+            ),
+            Self::NotRejoined { .. } => Some(
+                "`failover-ctl status` shows what keeps it from that; the agent goes on trying where it can",
             ),
             Self::NothingToResume => Some("`failover-ctl history` lists what was done"),
         }

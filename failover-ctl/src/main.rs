@@ -20,7 +20,11 @@ mod output;
 mod problems;
 mod recovery;
 mod status;
+#[cfg(test)]
+mod test_server;
 mod timeline_history;
+mod tool_exec;
+mod wal;
 mod wal_directory;
 mod world;
 
@@ -37,7 +41,7 @@ use crate::error::Failure;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             output::failure(&failure);
             ExitCode::from(failure.exit_code())
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::GuardExec {
         parent,
         program,
@@ -57,6 +61,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
             anyhow::Error::new(error).context("could not become PostgreSQL"),
         ));
     }
+    if let Command::ToolExec {
+        parent,
+        program,
+        arguments,
+    } = &cli.command
+    {
+        let ended = tool_exec::run(*parent, program, arguments);
+        return ended.map_err(|error| {
+            let what = format!("could not run `{}`", program.display());
+            Failure::Other(anyhow::Error::new(error).context(what))
+        });
+    }
     let is_daemon = matches!(cli.command, Command::Agent | Command::Guard);
     let level = cli
         .log
@@ -65,7 +81,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     telemetry::start(level, LogFormat::Logfmt).context("`--log` is not a filter")?;
     let settings = Settings::read(&cli.config)?;
     if matches!(cli.command, Command::Guard) {
-        return Ok(guard::run::run(settings.this_host()?)?);
+        guard::run::run(settings.this_host()?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,10 +97,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Promote(asked) => command::promote::run(&settings, &asked).await,
             Command::Resume { json } => command::promote::resume(&settings, json).await,
             Command::History { json } => command::history::run(&settings, json).await,
-            Command::Rejoin { node, rebuild } => {
-                command::rejoin::run(&settings, &node, rebuild).await
-            }
-            Command::Guard | Command::GuardExec { .. } => Ok(()),
+            Command::Rejoin(asked) => command::rejoin::run(&settings, &asked).await,
+            Command::Guard | Command::GuardExec { .. } | Command::ToolExec { .. } => Ok(()),
         }
-    })
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

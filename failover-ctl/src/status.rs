@@ -6,6 +6,7 @@ use ha_core::lease::{LeaseRecord, SystemId};
 use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
+use crate::drive::Rejoined;
 use crate::problems::ProblemStatus;
 
 /// One node, as its own agent sees it. Fields may be added; none changes its meaning.
@@ -58,6 +59,9 @@ pub(crate) struct NodeStatus {
     pub(crate) highest: HighestSeen,
     /// For how long a holder's PostgreSQL has not proved a write, in seconds; none on other nodes.
     pub(crate) unproven_secs: Option<f64>,
+    /// How far it is with the last command to come back.
+    #[serde(default)]
+    pub(crate) rejoin: Option<Rejoined>,
 }
 
 /// What a node is at this moment.

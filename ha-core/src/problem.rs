@@ -59,11 +59,25 @@ pub enum ProblemKind {
     NotPromotable,
     /// This node's standby does not receive WAL.
     NotStreaming,
+    /// The lease names a primary that this node's settings do not know.
+    UnknownPrimary,
+    /// This node's WAL has parted from the primary's history.
+    Diverged,
+    /// The primary has removed WAL that this standby still needs, and no archive gives it.
+    WalRemoved,
+    /// WAL that only this node has could not be saved, so its directory is not changed.
+    DivergedWalNotSaved,
+    /// Many saves of diverged WAL lie unexamined in the state directory.
+    DivergedWalKept,
+    /// The copy of the primary could not be finished.
+    RejoinFailed,
+    /// Replay on this standby is paused.
+    ReplayPaused,
 }
 
 impl ProblemKind {
     /// Every kind, in the order of their names' importance to an operator.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -80,6 +94,13 @@ impl ProblemKind {
         Self::OperatorNeeded,
         Self::NotPromotable,
         Self::NotStreaming,
+        Self::UnknownPrimary,
+        Self::Diverged,
+        Self::WalRemoved,
+        Self::DivergedWalNotSaved,
+        Self::DivergedWalKept,
+        Self::RejoinFailed,
+        Self::ReplayPaused,
     ];
 
     /// Returns the name that status, metric and log carry.
@@ -101,6 +122,13 @@ impl ProblemKind {
             Self::OperatorNeeded => "operator-needed",
             Self::NotPromotable => "not-promotable",
             Self::NotStreaming => "not-streaming",
+            Self::UnknownPrimary => "unknown-primary",
+            Self::Diverged => "diverged",
+            Self::WalRemoved => "wal-removed",
+            Self::DivergedWalNotSaved => "diverged-wal-not-saved",
+            Self::DivergedWalKept => "diverged-wal-kept",
+            Self::RejoinFailed => "rejoin-failed",
+            Self::ReplayPaused => "replay-paused",
         }
     }
 }

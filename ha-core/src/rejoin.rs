@@ -51,8 +51,14 @@ impl fmt::Display for Diverged {
     }
 }
 
-/// Compares how far a node has come with the history of the primary's timeline, a higher one.
-pub fn way(own: Progress, history: &[Ancestor]) -> Way {
+/// Compares how far a node has come with the primary's timeline and its history.
+///
+/// A timeline above the primary's is a stranger to it like any other: numbers are reserved in the lease
+/// one by one, so somebody began it and did not open, or lost.
+pub fn way(own: Progress, primary: Timeline, history: &[Ancestor]) -> Way {
+    if own.timeline == primary {
+        return Way::Follow;
+    }
     let Some(branch) = history.iter().find(|it| it.timeline == own.timeline) else {
         return Way::Rewind(Diverged::Stranger(own.timeline));
     };
@@ -87,14 +93,19 @@ mod tests {
             left_at: Lsn::new(100),
         }];
 
-        assert_eq!(way(own(1, 100), &history), Way::Follow);
+        let primary = Timeline::new(3).unwrap();
+        let way = |own| way(own, primary, &history);
+        assert_eq!(way(own(1, 100)), Way::Follow);
+        assert_eq!(way(own(3, 500)), Way::Follow);
         assert!(matches!(
-            way(own(1, 101), &history),
+            way(own(1, 101)),
             Way::Rewind(Diverged::Past { .. })
         ));
-        assert!(matches!(
-            way(own(2, 50), &history),
-            Way::Rewind(Diverged::Stranger(_))
-        ));
+        for stranger in [2, 4] {
+            assert!(matches!(
+                way(own(stranger, 50)),
+                Way::Rewind(Diverged::Stranger(_))
+            ));
+        }
     }
 }

@@ -169,6 +169,7 @@ impl Driver {
                 sequence: self.core.highest().1,
             },
             unproven_secs: self.core.unproven(now).map(|it| it.as_secs_f64()),
+            rejoin: self.following.rejoin_status(),
         }
     }
 }

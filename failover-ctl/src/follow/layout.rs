@@ -1,0 +1,214 @@
+//! Where a data directory keeps what is not inside of it: tablespaces, and a `pg_wal` on another volume.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+/// The places outside of a data directory. They are noted before it is emptied, so that a new copy that
+/// was cut off goes on with the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layout {
+    /// Where `pg_wal` points to, if it is a symbolic link.
+    #[serde(default)]
+    pub(super) wal: Option<PathBuf>,
+    /// The tablespaces by their number.
+    #[serde(default)]
+    pub(super) tablespaces: BTreeMap<u32, PathBuf>,
+}
+
+impl Layout {
+    /// Returns the layout of the directory as it is.
+    pub(super) fn of(data: &Path) -> io::Result<Self> {
+        let mut tablespaces = BTreeMap::new();
+        match fs::read_dir(data.join("pg_tblspc")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+            Ok(entries) => {
+                for entry in entries {
+                    let entry = entry?;
+                    let number = entry.file_name().to_str().and_then(|it| it.parse().ok());
+                    if let (Some(number), Some(place)) = (number, link(&entry.path())?) {
+                        tablespaces.insert(number, place);
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            wal: link(&data.join("pg_wal"))?,
+            tablespaces,
+        })
+    }
+
+    /// Adds what an earlier attempt had noted and the directory no longer shows.
+    pub(super) fn and(mut self, noted: Self) -> Self {
+        self.wal = self.wal.or(noted.wal);
+        for (number, place) in noted.tablespaces {
+            self.tablespaces.entry(number).or_insert(place);
+        }
+        self
+    }
+
+    /// Returns for each of the primary's tablespaces where this node keeps it: where it did before, or
+    /// at the primary's own path.
+    pub(super) fn mapped(
+        &self,
+        primary: &BTreeMap<u32, PathBuf>,
+    ) -> BTreeMap<u32, (PathBuf, PathBuf)> {
+        let pairs = primary.iter().map(|(number, there)| {
+            let here = self.tablespaces.get(number).unwrap_or(there);
+            (*number, (there.clone(), here.clone()))
+        });
+        pairs.collect()
+    }
+
+    /// Checks that everything which a new copy needs empty can be emptied, before anything is.
+    pub(super) fn check(
+        &self,
+        data: &Path,
+        mapped: &BTreeMap<u32, (PathBuf, PathBuf)>,
+    ) -> anyhow::Result<()> {
+        for (_, here) in mapped.values() {
+            let is_ours = self.tablespaces.values().any(|it| it == here);
+            for name in names(here)? {
+                if !(is_ours && is_version_directory(&name)) {
+                    bail!(
+                        "the tablespace directory `{}` holds `{name}`, which is not this node's: empty it first",
+                        here.display()
+                    );
+                }
+            }
+        }
+        for place in self.wal.iter().map(PathBuf::as_path).chain([data]) {
+            if names(place)?.iter().any(|it| it == "lost+found") {
+                bail!(
+                    "`{}` is the root of a file system, and holds `lost+found`: use a directory in it",
+                    place.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties the data directory, and what it keeps elsewhere. The directories themselves stay.
+    pub(super) fn empty(&self, data: &Path) -> anyhow::Result<()> {
+        for place in self.tablespaces.values() {
+            for name in names(place)?.iter().filter(|it| is_version_directory(it)) {
+                remove(&place.join(name))?;
+            }
+        }
+        for place in self.wal.iter().map(PathBuf::as_path).chain([data]) {
+            fs::create_dir_all(place)
+                .with_context(|| format!("could not make `{}`", place.display()))?;
+            for name in names(place)? {
+                remove(&place.join(name))?;
+            }
+            fs::set_permissions(place, fs::Permissions::from_mode(0o700))
+                .with_context(|| format!("could not close `{}` to others", place.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    let removed = fs::symlink_metadata(path).and_then(|it| {
+        if it.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+    });
+    removed.with_context(|| format!("could not remove `{}`", path.display()))
+}
+
+/// Returns what a directory holds; nothing if it is not there.
+fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read,
+    };
+    let read = || -> io::Result<Vec<String>> {
+        let names = entries?.map(|it| Ok(it?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    };
+    read().with_context(|| format!("could not read `{}`", directory.display()))
+}
+
+/// Says whether a tablespace keeps one release's files under this name (`TABLESPACE_VERSION_DIRECTORY`).
+fn is_version_directory(name: &str) -> bool {
+    name.starts_with("PG_")
+}
+
+fn link(path: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::read_link(path) {
+        Ok(place) => Ok(Some(place)),
+        // EINVAL: it is no link.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn directory_emptied_then_links_kept_and_their_contents_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let (data, space, wal) = ["data", "space", "wal"]
+            .map(|it| root.path().join(it))
+            .into();
+        for directory in [
+            &data,
+            &data.join("pg_tblspc"),
+            &space,
+            &space.join("PG_15_1"),
+            &wal,
+        ] {
+            fs::create_dir(directory).unwrap();
+        }
+        fs::write(wal.join("000000010000000000000001"), "x").unwrap();
+        symlink(&space, data.join("pg_tblspc/16400")).unwrap();
+        symlink(&wal, data.join("pg_wal")).unwrap();
+
+        let layout = Layout::of(&data).unwrap();
+        assert_eq!(layout.tablespaces, BTreeMap::from([(16400, space.clone())]));
+        assert_eq!(layout.wal.as_deref(), Some(&*wal));
+        let mapped = layout.mapped(&BTreeMap::from([(16400, PathBuf::from("/theirs"))]));
+        layout.check(&data, &mapped).unwrap();
+        layout.empty(&data).unwrap();
+
+        for emptied in [&data, &space, &wal] {
+            assert_eq!(fs::read_dir(emptied).unwrap().count(), 0, "{emptied:?}");
+        }
+        // The next attempt finds an empty directory, and goes on with what was noted.
+        assert_eq!(Layout::of(&data).unwrap().and(layout.clone()), layout);
+    }
+
+    #[test]
+    fn tablespace_of_another_then_refused_before_anything_is_emptied() {
+        let root = tempfile::tempdir().unwrap();
+        let theirs = root.path().join("theirs");
+        fs::create_dir_all(theirs.join("PG_15_1")).unwrap();
+        let mapped = Layout::default().mapped(&BTreeMap::from([(1, theirs)]));
+
+        let refused = Layout::default().check(root.path(), &mapped).unwrap_err();
+        assert!(
+            refused.to_string().contains("is not this node's"),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! What the WAL on this host's disk says, without a server: which timelines it holds, and how far.
+
+mod page;
+mod records;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use ha_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName};
+use ha_core::{Lsn, Timeline};
+
+use self::records::Records;
+
+/// A `pg_wal` directory.
+#[derive(Debug)]
+pub(crate) struct WalDirectory {
+    path: PathBuf,
+    size: SegmentSize,
+    /// Whether a segment counts as written by any of its pages, and not by the first alone.
+    every_page: bool,
+    /// The numbers of the segments that are there, whole or `.partial`, by timeline.
+    segments: BTreeMap<Timeline, BTreeSet<u64>>,
+    files: Vec<WalFileName>,
+}
+
+/// A file of the WAL with records that another history does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    /// Its name.
+    pub(crate) name: WalFileName,
+    /// Its size.
+    pub(crate) bytes: u64,
+}
+
+impl WalDirectory {
+    /// Looks at the WAL of the data directory `data`.
+    pub(crate) fn of(data: &Path) -> io::Result<Self> {
+        Self::open(&data.join("pg_wal"), false)
+    }
+
+    /// Looks at a directory of WAL for something that must not be missed: a crash can keep a later page
+    /// of a segment and lose the first.
+    pub(crate) fn thoroughly(path: &Path) -> io::Result<Self> {
+        Self::open(path, true)
+    }
+
+    fn open(path: &Path, every_page: bool) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path)? {
+            if let Some(Ok(name)) = entry?.file_name().to_str().map(str::parse) {
+                files.push(name);
+            }
+        }
+        files.sort();
+        let size = segment_size(path, &files);
+        let mut segments: BTreeMap<Timeline, BTreeSet<u64>> = BTreeMap::new();
+        for name in &files {
+            if let WalFileName::Segment(it) | WalFileName::Partial(it) = name {
+                segments
+                    .entry(it.timeline)
+                    .or_default()
+                    .insert(it.start(size).get() / size.bytes());
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            size,
+            every_page,
+            segments,
+            files,
+        })
+    }
+
+    /// Returns the newest timeline with records, and where they end.
+    pub(crate) fn end(&self) -> io::Result<Option<(Timeline, Lsn)>> {
+        for timeline in self.segments.keys().rev() {
+            if let Some(end) = self.end_of(*timeline)? {
+                return Ok(Some((*timeline, end)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns where the records of `timeline` end, if it has any.
+    pub(crate) fn end_of(&self, timeline: Timeline) -> io::Result<Option<Lsn>> {
+        for number in self.segments.get(&timeline).into_iter().flatten().rev() {
+            if self.is_written(timeline, *number)? {
+                return self.end_from(timeline, *number).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the place at which a segment begins.
+    pub(crate) fn start(&self, segment: SegmentName) -> Lsn {
+        segment.start(self.size)
+    }
+
+    /// Returns the size of the segments.
+    pub(crate) const fn segment_size(&self) -> SegmentSize {
+        self.size
+    }
+
+    /// Returns where the records of `timeline` end, read from segment `number` on.
+    fn end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
+        let mut read = |number| self.read(timeline, number);
+        Records::new(self.size, &mut read).end(number)
+    }
+
+    /// Says whether `timeline` holds records past `left_at`.
+    pub(crate) fn goes_past(&self, timeline: Timeline, left_at: Lsn) -> io::Result<bool> {
+        let Some(numbers) = self.segments.get(&timeline) else {
+            return Ok(false);
+        };
+        let at = left_at.get() / self.size.bytes();
+        for number in numbers.range(at + 1..) {
+            if self.is_written(timeline, *number)? {
+                return Ok(true);
+            }
+        }
+        let Some(last_page) = self.last_page(timeline, at)? else {
+            return Ok(false);
+        };
+        let end = self.end_from(timeline, at)?;
+        // Where the records cannot be read up to the fork, a page that was written past it decides.
+        Ok(end > left_at || (end < left_at && last_page > left_at))
+    }
+
+    /// Returns the files with records that a primary on `newest`, whose history is `ancestors`, does not
+    /// have; every file with records if its history is not known.
+    pub(crate) fn beyond(
+        &self,
+        primary: Option<(Timeline, &[Ancestor])>,
+    ) -> io::Result<Vec<Beyond>> {
+        let mut beyond = Vec::new();
+        for name in &self.files {
+            let (WalFileName::Segment(segment) | WalFileName::Partial(segment)) = name else {
+                continue;
+            };
+            if self.is_beyond(*segment, primary)? {
+                beyond.push(self.file(*name)?);
+            }
+        }
+        // The histories say where each of those timelines began.
+        let histories = self
+            .files
+            .iter()
+            .filter(|it| matches!(it, WalFileName::History(_)));
+        if !beyond.is_empty() {
+            for name in histories {
+                beyond.push(self.file(*name)?);
+            }
+        }
+        Ok(beyond)
+    }
+
+    fn is_beyond(
+        &self,
+        segment: SegmentName,
+        primary: Option<(Timeline, &[Ancestor])>,
+    ) -> io::Result<bool> {
+        let number = segment.start(self.size).get() / self.size.bytes();
+        let is_written = || self.is_written(segment.timeline, number);
+        let Some((newest, ancestors)) = primary else {
+            return is_written();
+        };
+        if segment.timeline == newest {
+            return Ok(false);
+        }
+        let left = ancestors.iter().find(|it| it.timeline == segment.timeline);
+        let Some(left_at) = left.map(|it| it.left_at) else {
+            return is_written();
+        };
+        let at = left_at.get() / self.size.bytes();
+        if number == at {
+            return self.goes_past(segment.timeline, left_at);
+        }
+        Ok(number > at && is_written()?)
+    }
+
+    fn file(&self, name: WalFileName) -> io::Result<Beyond> {
+        let bytes = fs::metadata(self.path.join(name.to_string()))?.len();
+        Ok(Beyond { name, bytes })
+    }
+
+    /// Says whether a segment was written under its name: a recycled one names another place.
+    fn is_written(&self, timeline: Timeline, number: u64) -> io::Result<bool> {
+        let start = number * self.size.bytes();
+        for name in self.names(timeline, number) {
+            let mut first = vec![0; page::USUAL];
+            match File::open(&name).and_then(|mut it| it.read_exact(&mut first)) {
+                Ok(()) if page::last_page(&first, start).is_some() => return Ok(true),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(self.every_page && self.last_page(timeline, number)?.is_some())
+    }
+
+    /// Returns the place of the last page that was written into a segment.
+    fn last_page(&self, timeline: Timeline, number: u64) -> io::Result<Option<Lsn>> {
+        let start = number * self.size.bytes();
+        let bytes = self.read(timeline, number)?;
+        Ok(bytes
+            .and_then(|it| page::last_page(&it, start))
+            .map(Lsn::new))
+    }
+
+    fn read(&self, timeline: Timeline, number: u64) -> io::Result<Option<Vec<u8>>> {
+        for path in self.names(timeline, number) {
+            match fs::read(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                read => return read.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the names that a segment can have.
+    fn names(&self, timeline: Timeline, number: u64) -> [PathBuf; 2] {
+        let start = Lsn::new(number.saturating_mul(self.size.bytes()));
+        let name = SegmentName::containing(timeline, start, self.size);
+        [WalFileName::Segment(name), WalFileName::Partial(name)]
+            .map(|it| self.path.join(it.to_string()))
+    }
+}
+
+/// Returns the size of the segments here: that of their files.
+fn segment_size(path: &Path, files: &[WalFileName]) -> SegmentSize {
+    let sizes = files.iter().filter_map(|name| match name {
+        WalFileName::Segment(_) => {
+            let length = fs::metadata(path.join(name.to_string())).ok()?.len();
+            SegmentSize::new(length)
+        }
+        WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => None,
+    });
+    sizes
+        .max_by_key(|it| it.bytes())
+        .unwrap_or(SegmentSize::DEFAULT)
+}
+
+#[cfg(test)]
+mod tests;
