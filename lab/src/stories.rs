@@ -14,10 +14,12 @@ use crate::verdict::{Promise, Verdict};
 mod load;
 mod region;
 mod restore;
+mod standby;
 
 pub use load::{primary_lost_under_load, region_lost_under_load};
 pub use region::{old_region_rejoined, region_lost};
 pub use restore::{PLAINTEXT, base_backup, restored_to_a_moment};
+pub use standby::{diverged_standby_cannot_start, diverged_wal_not_saved, standby_away_too_long};
 
 /// How long a story waits for service that should have been back long before. What is promised is
 /// judged from what was measured, so that a slow run ends with a verdict and not with a timeout.

@@ -10,6 +10,8 @@ mod agent_and_guard_killed;
 mod agent_frozen;
 mod agent_restarted;
 mod api_under_load;
+mod diverged_standby_cannot_start;
+mod diverged_wal_not_saved;
 mod guard_killed;
 mod instance_stopped;
 mod lease_cut;
@@ -20,6 +22,7 @@ mod postgres_started_by_hand;
 mod postmaster_killed;
 mod region_lost;
 mod restored_to_a_moment;
+mod standby_away_too_long;
 mod two_writers_are_seen;
 
 use lab::Lab;
