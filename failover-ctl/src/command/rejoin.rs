@@ -21,6 +21,9 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// For how long the node's agent may not answer while it is waited for: it may be restarted.
 const AWAY: Duration = Duration::from_secs(30);
 
+/// How long the agent may take to show a command that it has accepted: it does so in its next turn.
+const SHOWN: Duration = Duration::from_secs(5);
+
 /// For how long the same failure may stand: a primary that is silent for a moment comes back.
 const FAILING: Duration = Duration::from_secs(30);
 
@@ -109,7 +112,7 @@ impl Waiting<'_> {
     async fn wait(&self, patience: Duration) -> Result<(), Failure> {
         let node = &self.target.name;
         let deadline = Instant::now() + patience;
-        let mut answered = Instant::now();
+        let (mut answered, mut shown) = (Instant::now(), Instant::now());
         let mut failing: Option<Instant> = None;
         let mut told = String::new();
         loop {
@@ -118,40 +121,46 @@ impl Waiting<'_> {
                 Ok(status) => {
                     answered = now;
                     let rejoin = status.rejoin.as_ref().filter(|it| it.order == self.order);
-                    let Some(rejoin) = rejoin else {
-                        let why = "its agent no longer knows of the command: it was restarted, or the primary \
-                                   has changed; give it again";
-                        return Err(not(node, why));
-                    };
-                    if rejoin.done && streams(&status) {
-                        return Ok(());
-                    }
-                    let how = progress(&status);
-                    if how != told {
-                        output::say(&how);
-                        told = how;
-                    }
-                    failing = rejoin.failure.as_ref().map(|_| failing.unwrap_or(now));
-                    if let (Some(why), Some(since)) = (&rejoin.failure, failing)
-                        && now.duration_since(since) >= FAILING
-                    {
-                        return Err(not(node, why));
+                    if let Some(rejoin) = rejoin {
+                        shown = now;
+                        if rejoin.done && streams(&status) {
+                            return Ok(());
+                        }
+                        failing = rejoin.failure.as_ref().map(|_| failing.unwrap_or(now));
+                        if let (Some(why), Some(since)) = (&rejoin.failure, failing)
+                            && now.duration_since(since) >= FAILING
+                        {
+                            return Err(not(node, why));
+                        }
+                        tell(&mut told, &status);
                     }
                 }
                 Err(error) if now.duration_since(answered) >= AWAY => {
                     return Err(not(node, &format!("{error:#}")));
                 }
-                Err(_) => {}
+                Err(_) => shown = now,
+            }
+            if now.duration_since(shown) >= SHOWN {
+                let why = "its agent no longer knows of the command: it was restarted, or the primary has \
+                           changed; give it again";
+                return Err(not(node, why));
             }
             if now >= deadline {
-                let why = format!(
-                    "it does not stream after {} s; last seen: {told}",
-                    patience.as_secs()
-                );
+                let secs = patience.as_secs();
+                let why = format!("it does not stream after {secs} s; last seen: {told}");
                 return Err(not(node, &why));
             }
             time::sleep(ASK_EVERY).await;
         }
+    }
+}
+
+/// Tells what the node is doing, if that is another thing than before.
+fn tell(told: &mut String, status: &NodeStatus) {
+    let how = progress(status);
+    if how != *told {
+        output::say(&how);
+        *told = how;
     }
 }
 
