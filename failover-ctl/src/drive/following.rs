@@ -45,6 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long walsenders may drain when a standby is ended to be rewound.
 const DRAIN: Duration = Duration::from_millis(1500);
 
+/// Why a directory that was a primary's is left as it is.
+const COMMAND: &str = "it was a primary, and `rejoin` is `command`: run `failover-ctl rejoin`";
+
 impl Driver {
     /// Brings this node closer to following, if that is its duty.
     pub(super) fn follow(&mut self, now: Moment, server: ServerView) {
@@ -126,6 +129,8 @@ impl Driver {
             Directory::Primary if !self.following.prepared => {
                 if self.may_change() {
                     self.prepare(follower, directory, false);
+                } else {
+                    self.following.why = Some(COMMAND.to_owned());
                 }
             }
             Directory::Primary | Directory::Standby => {

@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use ha_core::agent::Commits;
 
 use crate::config::HostSettings;
+use crate::data_directory;
 
 /// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
 /// it acknowledges them all (`SyncRepUpdateSyncStandbysDefined` in
@@ -65,10 +65,6 @@ pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
 ///
 /// When it cannot be written.
 pub(super) fn include(host: &HostSettings) -> io::Result<()> {
-    let inner: PathBuf = host.postgres.data_directory.join("postgresql.conf");
-    let wanted = format!("include '{}'\n", host.postgres.config_file.display());
-    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
-        return Ok(());
-    }
-    fs::write(inner, wanted)
+    let postgres = &host.postgres;
+    data_directory::include_config(&postgres.data_directory, &postgres.config_file)
 }

@@ -106,7 +106,7 @@ pub async fn standby_away_too_long(stage: &mut Stage<'_>) -> anyhow::Result<Verd
     let said = std::fs::read_to_string(away.agent.log())?;
     ensure!(
         said.contains("wal-removed"),
-        "the reason was never named in the log of `{name}`"
+        "the reason was never named in the log of `{name}`: {said}"
     );
 
     // A command that has nothing to do says so.
