@@ -196,6 +196,7 @@ impl<'a> Post<'a> {
                 self.starts += 1;
                 prepared?;
                 data_directory::remove_standby_signal(self.data()).map_err(failed)?;
+                self.announce_writer();
                 self.start(true).map_err(failed)
             }
             Order::Acknowledge(epoch) => {
@@ -221,6 +222,7 @@ impl<'a> Post<'a> {
                     .map_err(NotDone::Refused)?;
                 // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
                 timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
+                self.announce_writer();
                 self.promote().map_err(failed)
             }
         }
@@ -305,6 +307,13 @@ impl<'a> Post<'a> {
             let limit = self.core.supervisor_limit(now, server);
             self.tell_supervisor(|it| it.watch(limit));
         }
+    }
+
+    /// Gives the supervisor the deadline of a server that may write before there is one: a guard that is
+    /// frozen right after it has started one would be waited for as if its server could not write.
+    fn announce_writer(&mut self) {
+        self.announced_at = None;
+        self.announce(clock::now(), Server::MayWrite);
     }
 
     /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
