@@ -251,13 +251,18 @@ impl Agent {
     }
 
     /// Says whether this node was the last primary, has all that it recorded, and no holder has been open
-    /// since: it becomes a standby of nobody, and so a candidate.
+    /// since: it becomes a standby of nobody, and so a candidate. So does a copy of a host that held the
+    /// lease before any node was ever open.
     fn may_return(&self) -> bool {
         let (Some(seen), Some(look)) = (&self.seen, &self.look) else {
             return false;
         };
-        let own = Some(&self.identity.node);
-        seen.record.last_primary.as_ref() == own && look.holds_position
+        let (record, own) = (&seen.record, &self.identity);
+        if record.position.is_none() {
+            let held = !record.holder.host_id.is_empty();
+            return held && record.holder.node == own.node && record.holder.host_id != own.host_id;
+        }
+        record.last_primary.as_ref() == Some(&own.node) && look.holds_position
     }
 
     /// Returns until when this node may accept writes, for guard; none if it holds no lease.

@@ -205,14 +205,21 @@ impl Agent {
 }
 
 impl Holding {
-    /// Returns the timeline to reserve in place of one that is in use: a promotion that was cut off has
-    /// left its history file, and PostgreSQL would begin the number after it.
+    /// Returns the timeline to reserve: in place of one that is in use, since a promotion that was cut off
+    /// has left its history file, and PostgreSQL would begin the number after it; or for a standby that
+    /// was to resume as the primary it was, for which the number in the record is not its own.
     fn next_number(&self, look: &Look) -> Option<Timeline> {
-        let How::Promote(reserved) = self.how else {
+        if self.open || self.releasing.is_some() {
             return None;
-        };
-        let taken = look.taken_timeline.filter(|it| *it >= reserved)?;
-        let free = self.record.highest_timeline.max(taken).next();
-        (!self.open && self.releasing.is_none()).then_some(free)
+        }
+        let highest = self.record.highest_timeline;
+        match (self.how, look.server) {
+            (How::Promote(reserved), _) => {
+                let taken = look.taken_timeline.filter(|it| *it >= reserved)?;
+                Some(highest.max(taken).next())
+            }
+            (How::Resume, ServerView::Following(own)) => Some(highest.max(own.timeline).next()),
+            (How::Resume, _) => None,
+        }
     }
 }

@@ -101,10 +101,13 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
     assert!(agent.holds());
     assert_eq!(agent.guard_order(), None);
 
+    // The number in the record may be another holder's, so it reserves one.
     let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
+    let reserved = Timeline::FIRST.next();
+    assert_eq!(renewal.record.highest_timeline, reserved);
     agent.handle(at(2_650), stored(&renewal, 2));
     agent.handle(at(2_700), Event::Looked(Box::new(armed(&following()))));
-    let promote = GuardOrder::Promote(Epoch::new(1), Timeline::FIRST);
+    let promote = GuardOrder::Promote(Epoch::new(1), reserved);
     assert_eq!(agent.guard_order(), Some(promote));
 }
 

@@ -46,17 +46,10 @@ impl Agent {
         if !ours || !held || !runs || now.has_reached(armed.soft) {
             return false;
         }
-        let record = seen.record.clone();
         // A server that may write was started or promoted under guard's eyes, which refuses a timeline
-        // that is in use; one that follows is still to be promoted.
-        let how = match look.server {
-            ServerView::Following(_) => How::Promote(record.highest_timeline),
-            ServerView::MayWrite
-            | ServerView::Unguarded
-            | ServerView::Ended(_)
-            | ServerView::Silent => How::Resume,
-        };
-        let etag = seen.etag.clone();
+        // that is in use. One that follows is still to be promoted, onto a number that is yet to be
+        // reserved: whether the one in the record was reserved for it, or by a holder before, is not known.
+        let (etag, record, how) = (seen.etag.clone(), seen.record.clone(), How::Resume);
         self.last_decision = None;
         let held = Holding::new(now, etag, record, how, armed.asked_at, now, false);
         self.role = Role::Holding(Box::new(held));

@@ -154,6 +154,9 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     let ServerView::Following(own) = seen.server else {
         return Decision::Hold(Hold::NotConsistent);
     };
+    if lacks_own_wal(own, lease, seen) {
+        return Decision::Escalate(Escalation::OwnWalMissing);
+    }
     if own.timeline != last.timeline {
         let (here, there) = (own.timeline, last.timeline);
         return Decision::Escalate(Escalation::OnAnotherTimeline { here, there });
@@ -183,16 +186,38 @@ fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
         {
             Decision::Escalate(Escalation::OwnWalMissing)
         }
+        // The host that held it may have written on this timeline after this disk was copied from its
+        // own, and a standby may have received that: the copy becomes a standby of nobody, and is promoted
+        // onto a timeline of its own. The record that `init` writes names no host.
+        ServerView::Ended(Directory::Primary)
+            if !lease.host_id.is_empty() && lease.host_id != seen.host_id =>
+        {
+            Decision::Hold(Hold::NotConsistent)
+        }
         ServerView::Ended(Directory::Primary) => Decision::TakeOver(TakeOver {
             epoch: lease.epoch.next(),
             how: How::Resume,
         }),
+        ServerView::Following(own) if lacks_own_wal(own, lease, seen) => {
+            Decision::Escalate(Escalation::OwnWalMissing)
+        }
         ServerView::Following(_) => take_over(lease),
         ServerView::Ended(Directory::Empty | Directory::Standby | Directory::Rewinding)
         | ServerView::Unguarded
         | ServerView::Silent => Decision::Hold(Hold::NotConsistent),
         ServerView::MayWrite => Decision::Hold(Hold::OwnServerRuns),
     }
+}
+
+/// Says whether this node recorded the position, and its standby does not reach it: the disk is an older
+/// copy, or another.
+fn lacks_own_wal(own: Progress, lease: &LeaseView, seen: &Observation) -> bool {
+    let recorded = lease.last_primary.as_ref() == Some(&seen.node);
+    let Some(last) = lease.position.filter(|_| recorded) else {
+        return false;
+    };
+    // A promotion that was cut off leaves a standby on a newer timeline, with all that is before it.
+    own.timeline < last.timeline || (own.timeline == last.timeline && own.received < last.flush_lsn)
 }
 
 fn take_over(lease: &LeaseView) -> Decision {
@@ -396,12 +421,35 @@ mod tests {
         let other = Decision::Hold(Hold::OtherHost("host-a".into()));
         assert_eq!(decide(&seen, &policy()), other);
 
+        // The original may have gone on writing on this timeline, so the copy begins another.
         seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
-        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+        let starts = Decision::Hold(Hold::NotConsistent);
+        assert_eq!(decide(&seen, &policy()), starts);
+        seen.server = observation(0, 100).server;
+        let promoted = How::Promote(Timeline::new(2).unwrap());
+        assert!(matches!(
+            decide(&seen, &policy()),
+            Decision::TakeOver(TakeOver { how, .. }) if how == promoted
+        ));
+    }
 
-        // A snapshot of the disk lacks what was written after it.
-        seen.holds_position = false;
+    /// A snapshot of the disk lacks what was written after it, whether it was a primary's or a standby's.
+    #[test]
+    fn own_name_without_the_recorded_wal_then_no_takeover() {
         let missing = Decision::Escalate(Escalation::OwnWalMissing);
+        let mut seen = observation(10_000, 99);
+        let holders = [
+            seen.lease.as_ref().unwrap().holder.clone(),
+            seen.node.clone(),
+        ];
+        for holder in holders {
+            let lease = seen.lease.as_mut().unwrap();
+            lease.holder = holder;
+            lease.last_primary = Some(seen.node.clone());
+            assert_eq!(decide(&seen, &policy()), missing);
+        }
+        seen.holds_position = false;
+        seen.server = ServerView::Ended(Directory::Primary);
         assert_eq!(decide(&seen, &policy()), missing);
     }
 

@@ -295,7 +295,7 @@ fn first_record(members: Vec<NodeId>) -> LeaseRecord {
         nonce: Nonces::new(0).draw(),
         holder: Holder {
             node: members[0].clone(),
-            host_id: "init".into(),
+            host_id: String::new(),
             boot_id: "init".into(),
         },
         state: LeaseState::Released,
