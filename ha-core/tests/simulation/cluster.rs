@@ -3,19 +3,22 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use ha_core::agent::Event;
+use ha_core::Moment;
+use ha_core::agent::{Event, WriteFailure};
 use ha_core::failover::observation::Directory;
-use ha_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
-use ha_core::{Epoch, Moment, NodeId, Timeline};
 
 use crate::chance::{Chance, MILLI, Micros, SECOND};
-use crate::faults::{Fault, Faults, Heal};
+use crate::cloning::{CLONE, Snapshot};
+use crate::faults::{Fault, Faults};
+use crate::healing::{Heal, OPERATOR_AFTER};
 use crate::host::Host;
 use crate::invariants::{Invariants, Violation};
 use crate::mistakes::Mistake;
 use crate::network::Request;
-use crate::server::{SYSTEM, Server, State};
+use crate::server::{MOST_WRITTEN, Server, State};
 use crate::shell::Effects;
+use crate::store::{Store, first_record};
+use crate::wal::Acknowledged;
 
 /// For how long things go wrong, and for how long nothing does after that.
 pub(crate) const STORM: Micros = 65 * SECOND;
@@ -58,6 +61,16 @@ pub(crate) enum What {
         host: usize,
         life: u64,
     },
+    /// The time to drain is over.
+    KillNow {
+        host: usize,
+        life: u64,
+    },
+    /// Guard's supervisor has waited as long as guard last allowed.
+    Supervise {
+        host: usize,
+        life: u64,
+    },
     /// `pg_rewind` is done.
     Rewound {
         host: usize,
@@ -68,6 +81,8 @@ pub(crate) enum What {
     Fault,
     Heal(Heal),
     Calm,
+    /// An operator looks whether something is left to be done by command.
+    Operate,
 }
 
 #[derive(Debug)]
@@ -87,6 +102,8 @@ pub(crate) struct Tally {
     pub(crate) promotions: u32,
     pub(crate) ended_by_guard: u32,
     pub(crate) ended_by_agent: u32,
+    pub(crate) ended_by_supervisor: u32,
+    pub(crate) commands: u32,
     pub(crate) epochs: u64,
 }
 
@@ -97,12 +114,18 @@ pub(crate) struct Cluster {
     planned: u64,
     pub(crate) chance: Chance,
     pub(crate) faults: Faults,
-    pub(crate) store: crate::store::Store,
+    pub(crate) store: Store,
     pub(crate) hosts: Vec<Host>,
     pub(crate) invariants: Invariants,
     pub(crate) mistake: Option<Mistake>,
     pub(crate) tally: Tally,
     pub(crate) requests: u64,
+    /// When clients were last served, or an agent reported why they are not.
+    pub(crate) quiet_since: Micros,
+    pub(crate) acknowledged: Acknowledged,
+    /// The host that recorded the position in the lease.
+    pub(crate) last_primary: Option<usize>,
+    pub(crate) snapshot: Option<Snapshot>,
     history: Option<Vec<String>>,
 }
 
@@ -116,34 +139,42 @@ impl Cluster {
             Host::new("a", Directory::Primary, true, &mut chance),
             Host::new("b", Directory::Standby, true, &mut chance),
             Host::new("c", Directory::Standby, c_is_automatic, &mut chance),
+            Host::new("a", Directory::Standby, true, &mut chance),
         ];
+        hosts[CLONE].host_id = "clone-of-a".into();
+        (hosts[CLONE].exists, hosts[CLONE].powered) = (false, false);
         if let Some(mistake) = mistake {
             for host in &mut hosts {
                 mistake.set(&mut host.settings);
             }
         }
-        let members = hosts.iter().map(|it| it.node.clone()).collect();
+        let members = hosts[..CLONE].iter().map(|it| it.node.clone()).collect();
         let mut cluster = Self {
             now: 0,
             queue: BinaryHeap::new(),
             planned: 0,
             chance,
             faults,
-            store: crate::store::Store::holding(first_record(members)),
+            store: Store::holding(first_record(members)),
             hosts,
             invariants: Invariants::default(),
             mistake,
             tally: Tally::default(),
             requests: 0,
+            quiet_since: 0,
+            acknowledged: Acknowledged::default(),
+            last_primary: None,
+            snapshot: None,
             history: None,
         };
-        for host in 0..cluster.hosts.len() {
+        for host in 0..CLONE {
             cluster.start_guard(host);
             cluster.start_agent(host);
         }
         cluster.after(0, What::Stream);
         cluster.after(5 * SECOND, What::Fault);
         cluster.after(STORM, What::Calm);
+        cluster.after(STORM + OPERATOR_AFTER, What::Operate);
         cluster
     }
 
@@ -164,7 +195,7 @@ impl Cluster {
             self.invariants.check(&self.hosts)?;
         }
         self.tally.epochs = self.store.record().map_or(0, |it| it.epoch.get());
-        Invariants::check_service(&self.hosts)
+        self.check_service()
     }
 
     pub(crate) fn history(&self) -> &[String] {
@@ -247,11 +278,18 @@ impl Cluster {
             What::Turn { host, life } => self.turn_guard(host, life),
             What::Reach { host, life, state } => self.reach(host, life, state),
             What::EndNow { host, life } => self.end_now(host, life),
+            What::KillNow { host, life } => {
+                if self.hosts[host].server.life == life {
+                    self.kill(host, "it did not end in time");
+                }
+            }
+            What::Supervise { host, life } => self.supervise(host, life),
             What::Rewound { host, life } => self.rewound(host, life),
             What::Stream => self.stream(),
             What::Fault => self.fault(),
             What::Heal(heal) => self.heal(heal),
             What::Calm => self.calm(),
+            What::Operate => self.operate(),
         }
     }
 
@@ -262,14 +300,17 @@ impl Cluster {
 
     /// Lets clients write and standbys receive, a tenth of a second's worth.
     fn stream(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.write(host);
+        }
         let sources: Vec<Option<Server>> = (self.hosts.iter())
-            .map(|it| (it.server.acknowledges() && !it.cut_from_peers).then(|| it.server.clone()))
+            .map(|it| {
+                let sends = it.server.state == State::Writable && !it.cut_from_peers;
+                sends.then(|| it.server.clone())
+            })
             .collect();
         for (index, host) in self.hosts.iter_mut().enumerate() {
             let server = &mut host.server;
-            if server.acknowledges() && server.answers() {
-                server.log.end += self.chance.between(1, 400);
-            }
             let follows = server.follows.filter(|it| *it != index);
             let Some(source) = follows.and_then(|it| sources[it].as_ref()) else {
                 continue;
@@ -277,33 +318,30 @@ impl Cluster {
             let streams = server.state == State::Following && !host.cut_from_peers;
             if streams && server.log.leads_to(&source.log) && !self.chance.in_thousand(100) {
                 server.log = source.log.clone();
-                server.newest_history = server.newest_history.max(source.newest_history);
+                server.histories.receive(&source.histories);
             }
+        }
+        self.note_service();
+        if self.faults.may_clone() && self.chance.in_thousand(20) {
+            self.take_snapshot();
         }
         self.after(100 * MILLI, What::Stream);
     }
-}
 
-/// The record that `init` writes: node a is to be the primary.
-fn first_record(members: Vec<NodeId>) -> LeaseRecord {
-    LeaseRecord {
-        format: FORMAT,
-        cluster: "causeway".into(),
-        system_id: SYSTEM,
-        epoch: Epoch::new(1),
-        sequence: 1,
-        nonce: Nonces::new(0).draw(),
-        holder: Holder {
-            node: members[0].clone(),
-            host_id: String::new(),
-            boot_id: "init".into(),
-        },
-        state: LeaseState::Released,
-        position: None,
-        last_primary: None,
-        highest_timeline: Timeline::FIRST,
-        synchronous_standby: None,
-        members,
+    /// Lets clients write on a primary. What it holds back it has written all the same.
+    fn write(&mut self, host: usize) {
+        let server = &mut self.hosts[host].server;
+        let runs = server.state == State::Writable && server.answers();
+        let fails = server
+            .failure
+            .is_some_and(|it| it != WriteFailure::NoConnectionLeft);
+        if !runs || fails {
+            return;
+        }
+        server.log.end += self.chance.between(1, MOST_WRITTEN);
+        let timeline = server.log.timeline();
+        self.invariants.wrote(timeline, host);
+        self.note_acknowledged(host);
     }
 }
 

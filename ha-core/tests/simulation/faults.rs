@@ -1,11 +1,14 @@
 //! What can go wrong, and how often: each history draws its own mixture, so that some faults come
 //! alone and often, and others together.
 
-use ha_core::agent::Fenced;
+use ha_core::agent::{Fenced, WriteFailure};
 
 use crate::chance::{Chance, MILLI, Micros, SECOND};
+use crate::cloning::CLONE;
 use crate::cluster::{Cluster, What};
+use crate::healing::Heal;
 use crate::host::Before;
+use crate::postgres::{Broken, Replays};
 use crate::server::State;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +34,24 @@ pub(crate) enum Fault {
     JumpWallClock,
     /// A person stops the holder's instance and promotes another node without waiting.
     StopInstanceAndTake,
+    /// SIGSTOP to guard, with PostgreSQL running on.
+    FreezeGuard,
+    FreezeAgentAndGuard,
+    /// The same right after guard has started or promoted a server that may write.
+    FreezeGuardAfterTheStart,
+    /// Guard does not come back until an operator looks after it.
+    LoseGuard,
+    /// No start succeeds, until an operator has mended the configuration.
+    BreakConfiguration,
+    /// Each start and promotion replays WAL for long, or does not get on with it.
+    ReplayForLong,
+    /// A server that answers proves no write.
+    FailWrites,
+    /// A host is made from an image or a snapshot of another's disk.
+    CloneHost,
 }
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 25] = [
     Fault::FreezeAgent,
     Fault::FreezeBeforeTheAct,
     Fault::FreezeBeforeTheStart,
@@ -51,6 +69,14 @@ const FAULTS: [Fault; 17] = [
     Fault::ReleaseByCommand,
     Fault::JumpWallClock,
     Fault::StopInstanceAndTake,
+    Fault::FreezeGuard,
+    Fault::FreezeAgentAndGuard,
+    Fault::FreezeGuardAfterTheStart,
+    Fault::LoseGuard,
+    Fault::BreakConfiguration,
+    Fault::ReplayForLong,
+    Fault::FailWrites,
+    Fault::CloneHost,
 ];
 
 /// What becomes of requests to the store, in cases of a thousand.
@@ -80,7 +106,7 @@ pub(crate) struct Faults {
     /// The longest time from one fault to the next.
     pace: Micros,
     deleted_at: Option<Micros>,
-    calm: bool,
+    pub(crate) calm: bool,
 }
 
 impl Faults {
@@ -108,18 +134,10 @@ impl Faults {
             calm: false,
         }
     }
-}
 
-/// What ends a fault.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Heal {
-    Thaw { host: usize, life: u64 },
-    StartAgent { host: usize },
-    StartGuard { host: usize },
-    Boot { host: usize },
-    Reconnect { host: usize },
-    StoreUp,
-    Undelete,
+    pub(crate) fn may_clone(&self) -> bool {
+        !self.calm && self.kinds.contains(&Fault::CloneHost)
+    }
 }
 
 impl Cluster {
@@ -141,17 +159,23 @@ impl Cluster {
 
     /// Returns a host to trouble: often the one that matters.
     fn victim(&mut self) -> usize {
-        let holder = self.store.record().map(|it| &it.holder.node);
-        let index = self.hosts.iter().position(|it| Some(&it.node) == holder);
-        match index {
+        match self.holder() {
             Some(index) if self.chance.in_thousand(700) => index,
-            _ => self.chance.pick(&[0, 1, 2]),
+            _ => self.chance.pick(&[0, 0, 1, 1, 2, 2, CLONE]),
         }
     }
 
     fn inject(&mut self, kind: Fault, host: usize) {
         let long = self.duration();
         match kind {
+            Fault::FreezeGuard
+            | Fault::FreezeAgentAndGuard
+            | Fault::FreezeGuardAfterTheStart
+            | Fault::LoseGuard
+            | Fault::BreakConfiguration
+            | Fault::ReplayForLong
+            | Fault::FailWrites
+            | Fault::CloneHost => self.inject_on_guard_or_server(kind, host, long),
             Fault::FreezeAgent => {
                 if self.hosts[host].agent.is_some() {
                     self.freeze(host, long);
@@ -166,10 +190,10 @@ impl Cluster {
                 self.hosts[host].freezes_for = Some((Before::Start, long));
             }
             Fault::CrashAgent => self.crash_agent(host),
-            Fault::CrashGuard => self.crash_guard(host),
+            Fault::CrashGuard => self.crash_guard(host, "its guard died"),
             Fault::CrashAgentAndGuard => {
                 self.crash_agent(host);
-                self.crash_guard(host);
+                self.crash_guard(host, "its guard died");
             }
             Fault::RebootHost => self.power_off(host, long),
             Fault::CutFromStore => {
@@ -222,11 +246,7 @@ impl Cluster {
                 };
             }
             Fault::StopInstanceAndTake => {
-                let holder = self.store.record().map(|it| it.holder.node.clone());
-                let old = self
-                    .hosts
-                    .iter()
-                    .position(|it| Some(&it.node) == holder.as_ref());
+                let old = self.holder();
                 if let Some(old) = old.filter(|it| *it != host && self.hosts[*it].powered) {
                     self.power_off(old, long);
                     if !self.hosts[host].frozen {
@@ -234,6 +254,76 @@ impl Cluster {
                     }
                 }
             }
+        }
+    }
+
+    fn inject_on_guard_or_server(&mut self, kind: Fault, host: usize, long: Micros) {
+        match kind {
+            Fault::FreezeGuard => self.freeze_guard_for(host, long),
+            Fault::FreezeAgentAndGuard => {
+                self.freeze_guard_for(host, long);
+                if self.hosts[host].agent.is_some() {
+                    self.freeze(host, long);
+                }
+            }
+            Fault::FreezeGuardAfterTheStart => {
+                self.kill(host, "the postmaster crashes");
+                self.hosts[host].guard_freezes_for = Some(long);
+            }
+            Fault::LoseGuard => {
+                self.hosts[host].end_guard();
+                self.kill(host, "its guard is gone");
+            }
+            Fault::BreakConfiguration => {
+                let broken = [
+                    Broken::NoProcess,
+                    Broken::EndsAtOnce,
+                    Broken::EndsAfterReplay,
+                ];
+                self.hosts[host].broken = Some(self.chance.pick(&broken));
+                if self.chance.in_thousand(700) {
+                    self.kill(host, "it is restarted with a broken configuration");
+                }
+                let wait = self.chance.pick(&[long, 4 * long]);
+                self.after(wait, What::Heal(Heal::Mend { host }));
+            }
+            Fault::ReplayForLong => {
+                let replays = [Replays::Slowly, Replays::Slowly, Replays::NotAtAll];
+                self.hosts[host].replays = Some(self.chance.pick(&replays));
+                if self.chance.in_thousand(500) {
+                    self.kill(host, "the postmaster crashes");
+                }
+                self.after(4 * long, What::Heal(Heal::Replay { host }));
+            }
+            Fault::FailWrites => {
+                let failure = self.chance.pick(&[
+                    WriteFailure::Stalled,
+                    WriteFailure::NoConnectionLeft,
+                    WriteFailure::XidLimit,
+                    WriteFailure::DiskFull,
+                    WriteFailure::Error,
+                ]);
+                self.hosts[host].server.failure = Some(failure);
+                self.after(long, What::Heal(Heal::Writes { host }));
+            }
+            Fault::CloneHost => self.clone_host(),
+            Fault::FreezeAgent
+            | Fault::FreezeBeforeTheAct
+            | Fault::FreezeBeforeTheStart
+            | Fault::CrashAgent
+            | Fault::CrashGuard
+            | Fault::CrashAgentAndGuard
+            | Fault::RebootHost
+            | Fault::CutFromStore
+            | Fault::CutFromPeers
+            | Fault::CrashPostgres
+            | Fault::HangPostgres
+            | Fault::StoreOutage
+            | Fault::DeleteLease
+            | Fault::TakeByCommand
+            | Fault::ReleaseByCommand
+            | Fault::JumpWallClock
+            | Fault::StopInstanceAndTake => {}
         }
     }
 
@@ -247,112 +337,5 @@ impl Cluster {
             (14_000, 45_000),
         ]);
         self.chance.between(least * MILLI, most * MILLI)
-    }
-
-    pub(crate) fn freeze(&mut self, host: usize, long: Micros) {
-        self.log(|it| format!("{} agent freezes", it.hosts[host].node));
-        self.hosts[host].frozen = true;
-        let life = self.hosts[host].agent_life;
-        self.after(long, What::Heal(Heal::Thaw { host, life }));
-    }
-
-    fn crash_agent(&mut self, host: usize) {
-        self.hosts[host].end_agent();
-        let longest = self.chance.pick(&[5, 20]) * SECOND;
-        let wait = self.chance.between(100 * MILLI, longest);
-        self.after(wait, What::Heal(Heal::StartAgent { host }));
-    }
-
-    /// PostgreSQL ends with its guard (PDEATHSIG, and the unit's cgroup).
-    fn crash_guard(&mut self, host: usize) {
-        self.hosts[host].end_guard();
-        if !self.is(crate::mistakes::Mistake::LetPostgresOutliveGuard) {
-            self.kill(host, "its guard died");
-        }
-        let longest = self.chance.pick(&[3, 15]) * SECOND;
-        let wait = self.chance.between(100 * MILLI, longest);
-        self.after(wait, What::Heal(Heal::StartGuard { host }));
-    }
-
-    fn power_off(&mut self, host: usize, wait: Micros) {
-        self.hosts[host].powered = false;
-        self.hosts[host].end_agent();
-        self.hosts[host].end_guard();
-        self.end(host);
-        self.after(wait, What::Heal(Heal::Boot { host }));
-    }
-
-    pub(crate) fn heal(&mut self, heal: Heal) {
-        match heal {
-            Heal::Thaw { host, life } => {
-                if self.hosts[host].agent_life == life {
-                    self.thaw(host);
-                }
-            }
-            Heal::StartAgent { host } => {
-                if self.hosts[host].powered && self.hosts[host].agent.is_none() {
-                    self.start_agent(host);
-                }
-            }
-            Heal::StartGuard { host } => {
-                if self.hosts[host].powered && self.hosts[host].guard.is_none() {
-                    self.start_guard(host);
-                }
-            }
-            Heal::Boot { host } => {
-                if !std::mem::replace(&mut self.hosts[host].powered, true) {
-                    self.hosts[host].boots += 1;
-                    let now = self.now;
-                    self.hosts[host].clocks.boot(now);
-                    self.log(|it| format!("{} boots", it.hosts[host].node));
-                    self.after(SECOND, What::Heal(Heal::StartGuard { host }));
-                    let wait = self.chance.between(SECOND, 3 * SECOND);
-                    self.after(wait, What::Heal(Heal::StartAgent { host }));
-                }
-            }
-            Heal::Reconnect { host } => {
-                self.hosts[host].cut_from_store = false;
-                self.hosts[host].cut_from_peers = false;
-            }
-            Heal::StoreUp => self.faults.store_is_down = false,
-            Heal::Undelete => self.store.undelete(),
-        }
-    }
-
-    /// SIGCONT. What was on its way out goes first and in order; what waited to be read comes in any
-    /// order.
-    fn thaw(&mut self, host: usize) {
-        if !std::mem::replace(&mut self.hosts[host].frozen, false) {
-            return;
-        }
-        self.log(|it| format!("{} agent thaws", it.hosts[host].node));
-        for what in std::mem::take(&mut self.hosts[host].waiting) {
-            let goes_out = matches!(what, What::Carry { .. });
-            let wait = if goes_out {
-                0
-            } else {
-                10 + self.chance.between(0, 3 * MILLI)
-            };
-            self.after(wait, what);
-        }
-    }
-
-    /// Ends every fault, and lets nothing else go wrong.
-    pub(crate) fn calm(&mut self) {
-        self.log(|_| "calm".into());
-        self.faults.calm = true;
-        self.faults.weather = Weather::default();
-        self.heal(Heal::StoreUp);
-        self.heal(Heal::Undelete);
-        for host in 0..self.hosts.len() {
-            self.heal(Heal::Boot { host });
-            self.heal(Heal::Reconnect { host });
-            self.heal(Heal::StartGuard { host });
-            self.heal(Heal::StartAgent { host });
-            let life = self.hosts[host].agent_life;
-            self.heal(Heal::Thaw { host, life });
-            self.hosts[host].freezes_for = None;
-            self.hosts[host].server.hung = false;
-        }
     }
 }

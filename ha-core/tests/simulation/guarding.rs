@@ -1,29 +1,47 @@
-//! The process around a guard, and what it does to PostgreSQL.
+//! The process around a guard, what it does to PostgreSQL, and the supervisor that watches it.
 
-use ha_core::agent::GuardOrder;
+use ha_core::Moment;
+use ha_core::agent::{Commits, GuardOrder};
 use ha_core::failover::observation::Directory;
 use ha_core::guard::{self, Act, Deadline, Guard, Refusal};
-use ha_core::{Moment, Timeline};
 
-use crate::chance::{MILLI, SECOND};
+use crate::chance::{MILLI, Micros};
 use crate::cluster::{Cluster, What};
 use crate::mistakes::Mistake;
 use crate::server::State;
 
+/// How often guard tells its supervisor for how long to wait.
+const ANNOUNCE_INTERVAL: Micros = 250 * MILLI;
+
+/// How many messages wait for a guard that does not read: `net.unix.max_dgram_qlen`.
+const QUEUE: usize = 10;
+
+/// What an agent sends to its guard.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Feed(Deadline, Moment),
+    Order(GuardOrder, Result<(), Refusal>),
+}
+
 impl Cluster {
     /// Starts a guard, which begins by sweeping.
     pub(crate) fn start_guard(&mut self, host: usize) {
-        self.hosts[host].guard = Some(Guard::new());
-        self.hosts[host].guard_life += 1;
-        let life = self.hosts[host].guard_life;
+        let now = self.now;
+        let it = &mut self.hosts[host];
+        it.end_guard();
+        it.guard = Some(Guard::new());
+        (it.server.starts, it.server.starts_after_service) = (0, 0);
+        it.announced_at = now;
+        let life = it.guard_life;
         self.after(0, What::Turn { host, life });
         if !self.is(Mistake::LetPostgresOutliveGuard) {
             self.kill(host, "guard starts");
         }
+        self.announce(host, None);
     }
 
     pub(crate) fn turn_guard(&mut self, host: usize, life: u64) {
-        if self.hosts[host].guard_life != life {
+        if self.hosts[host].guard_life != life || self.hosts[host].guard_frozen_at.is_some() {
             return;
         }
         let now = self.moment(host);
@@ -46,12 +64,83 @@ impl Cluster {
                 self.kill(host, "guard's deadline");
             }
         }
+        if self.now >= self.hosts[host].announced_at + ANNOUNCE_INTERVAL {
+            self.announce(host, None);
+        }
         // It looks twenty times a second, and may be woken late.
         let wait = 50 * MILLI + self.chance.between(0, 50 * MILLI);
         self.after(wait, What::Turn { host, life });
     }
 
-    pub(crate) fn feed_guard(&mut self, host: usize, fed: Deadline, decided_at: Moment) {
+    /// Tells the supervisor for how long to wait for the next message, when the server is, or in a
+    /// moment will be, `server`.
+    fn announce(&mut self, host: usize, server: Option<guard::Server>) {
+        let moment = self.moment(host);
+        let it = &mut self.hosts[host];
+        let server = server.unwrap_or_else(|| it.server.seen_by_guard());
+        let Some(guard) = &it.guard else {
+            return;
+        };
+        let limit = guard.supervisor_limit(moment, server).mul_f64(1.001);
+        it.announced_at = self.now;
+        it.announced_until = self.now + u64::try_from(limit.as_micros()).unwrap();
+    }
+
+    /// SIGSTOP to guard; PostgreSQL runs on.
+    pub(crate) fn freeze_guard(&mut self, host: usize) {
+        let it = &mut self.hosts[host];
+        if it.guard.is_none() || it.guard_frozen_at.is_some() {
+            return;
+        }
+        it.guard_frozen_at = Some(self.now);
+        let life = it.guard_life;
+        let due = it.announced_until.max(self.now);
+        self.log(|it| format!("{} guard freezes", it.hosts[host].node));
+        if !self.is(Mistake::NoSupervisor) {
+            self.after(due - self.now, What::Supervise { host, life });
+        }
+    }
+
+    /// SIGCONT: guard goes on in the middle of its loop, and then reads what has waited for it.
+    pub(crate) fn thaw_guard(&mut self, host: usize, life: u64) {
+        let it = &mut self.hosts[host];
+        if it.guard_life != life || it.guard_frozen_at.take().is_none() {
+            return;
+        }
+        self.log(|it| format!("{} guard thaws", it.hosts[host].node));
+        for message in std::mem::take(&mut self.hosts[host].guard_waiting) {
+            self.tell_guard(host, message);
+        }
+        self.turn_guard(host, life);
+    }
+
+    /// The supervisor has heard nothing of guard for as long as guard last allowed: it kills everything,
+    /// and starts guard again.
+    pub(crate) fn supervise(&mut self, host: usize, life: u64) {
+        let it = &mut self.hosts[host];
+        if it.guard_life != life || it.guard_frozen_at.is_none() || self.now < it.announced_until {
+            return;
+        }
+        self.tally.ended_by_supervisor += 1;
+        self.crash_guard(host, "the supervisor ends guard");
+    }
+
+    /// Hands a message to guard, or keeps it for one that is frozen.
+    pub(crate) fn tell_guard(&mut self, host: usize, message: Message) {
+        let it = &mut self.hosts[host];
+        if it.guard_frozen_at.is_some() {
+            if it.guard_waiting.len() < QUEUE {
+                it.guard_waiting.push(message);
+            }
+            return;
+        }
+        match message {
+            Message::Feed(deadline, decided_at) => self.feed_guard(host, deadline, decided_at),
+            Message::Order(order, allowed) => self.order_guard(host, order, &allowed),
+        }
+    }
+
+    fn feed_guard(&mut self, host: usize, fed: Deadline, decided_at: Moment) {
         let now = self.moment(host);
         let fed = if self.is(Mistake::BelieveALateGrant) {
             // It hands on how much time is left, and not until when.
@@ -72,12 +161,7 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn order_guard(
-        &mut self,
-        host: usize,
-        order: GuardOrder,
-        allowed_then: &Result<(), Refusal>,
-    ) {
+    fn order_guard(&mut self, host: usize, order: GuardOrder, allowed_then: &Result<(), Refusal>) {
         let now = self.moment(host);
         let it = &self.hosts[host];
         let Some(guard) = &it.guard else {
@@ -90,11 +174,19 @@ impl Cluster {
             guard.allow(now, epoch).is_ok()
         };
         let (state, directory) = (it.server.state, it.server.directory);
+        let stopping = it.server.stopping || it.server.dying;
         match order {
-            GuardOrder::StartPrimary(epoch, _) => {
+            GuardOrder::StartPrimary(epoch, commits) => {
                 let stands = state == State::Ended && directory == Directory::Primary;
                 if stands && allows(epoch) {
-                    self.start_primary(host);
+                    let commits = if self.is(Mistake::AcknowledgeBeforeOpen) {
+                        Commits::Acknowledged
+                    } else {
+                        commits
+                    };
+                    self.announce_a_writer(host);
+                    self.start_primary(host, commits);
+                    self.freeze_guard_after_the_start(host);
                 }
             }
             GuardOrder::StartStandby => {
@@ -105,173 +197,55 @@ impl Cluster {
                 }
             }
             GuardOrder::Promote(epoch, timeline) => {
-                let stands = state == State::Following && !it.server.dying;
-                // A number above the placeholders would be one that nobody reserved.
-                let next = it.server.newest_history < timeline
-                    || self.is(Mistake::ReuseATimeline)
-                    || self.is(Mistake::PromoteOverAHistory);
-                if stands && next && allows(epoch) {
+                let taken = it.server.histories.taken_from(timeline);
+                let checks =
+                    !self.is(Mistake::PromoteOverAHistory) && !self.is(Mistake::ReuseATimeline);
+                if state != State::Following || stopping {
+                    return;
+                }
+                if let Some(taken) = taken.filter(|_| checks) {
+                    self.hosts[host].taken_timeline = Some(taken);
+                } else if allows(epoch) {
+                    self.announce_a_writer(host);
                     self.promote(host, timeline);
+                    self.freeze_guard_after_the_start(host);
                 }
             }
-            GuardOrder::Acknowledge(_) => {}
-            GuardOrder::End(drain) => {
-                if state != State::Ended {
-                    if !it.server.stopping {
-                        self.tally.ended_by_agent += 1;
-                    }
-                    if drain.is_zero() {
-                        self.kill(host, "ordered at once");
-                        return;
-                    }
-                    self.interrupt(host);
-                    // Also of a server that is being stopped already, and may hang in that.
-                    let life = self.hosts[host].server.life;
-                    let drain = u64::try_from(drain.as_micros()).unwrap();
-                    let sweep = self.chance.between(10 * MILLI, SECOND / 2);
-                    self.after(drain + sweep, What::EndNow { host, life });
+            GuardOrder::Acknowledge(epoch) => {
+                let runs = it.server.seen_by_guard() == guard::Server::MayWrite && !stopping;
+                if runs && guard.allow_commits(now, epoch).is_ok() {
+                    self.hosts[host].server.commits = Commits::Acknowledged;
+                    self.log(|it| format!("{} acknowledges commits", it.hosts[host].node));
+                    self.note_acknowledged(host);
                 }
             }
+            GuardOrder::End(drain) => self.end_by_order(host, drain),
         }
     }
 
-    fn start_primary(&mut self, host: usize) {
-        let wait = self.slowness(20 * MILLI, 4 * SECOND);
-        self.start(host, State::StartingPrimary, State::Writable, wait);
-    }
-
-    pub(crate) fn start_standby(&mut self, host: usize) {
-        let wait = self.slowness(100 * MILLI, 3 * SECOND);
-        self.start(host, State::StartingStandby, State::Following, wait);
-    }
-
-    fn promote(&mut self, host: usize, timeline: Timeline) {
-        self.log(|it| format!("{} promotes, {timeline} reserved", it.hosts[host].node));
-        let server = &mut self.hosts[host].server;
-        // The placeholders.
-        if let Some(below) = Timeline::new(timeline.get() - 1)
-            && !(self.mistake == Some(Mistake::ReuseATimeline))
-        {
-            server.newest_history = server.newest_history.max(below);
-        }
-        let wait = self.slowness(50 * MILLI, 6 * SECOND);
-        // It goes on being the same postmaster, so what was meant for it still is.
-        let server = &mut self.hosts[host].server;
-        server.state = State::Promoting(timeline);
-        let life = server.life;
-        let state = State::Writable;
-        self.after(wait, What::Reach { host, life, state });
-    }
-
-    fn slowness(&mut self, least: u64, most: u64) -> u64 {
-        if self.chance.in_thousand(200) {
-            self.chance.between(least, most)
-        } else {
-            self.chance.between(least, 5 * least)
+    /// Gives the supervisor the deadline of a server that may write before it may.
+    fn announce_a_writer(&mut self, host: usize) {
+        if !self.is(Mistake::AnnounceAfterTheStart) {
+            self.announce(host, Some(guard::Server::MayWrite));
         }
     }
 
-    fn start(&mut self, host: usize, state: State, then: State, wait: u64) {
-        let server = &mut self.hosts[host].server;
-        server.start(state);
-        let life = server.life;
-        self.log(|it| format!("{} server is {state:?}", it.hosts[host].node));
-        let state = then;
-        self.after(wait, What::Reach { host, life, state });
-    }
-
-    pub(crate) fn reach(&mut self, host: usize, life: u64, state: State) {
-        let server = &mut self.hosts[host].server;
-        // A postmaster that got SIGINT while it starts goes no further, nor does one that is gone. A
-        // promotion is the startup process's, which goes on until the sweep finds it.
-        let promotes = matches!(server.state, State::Promoting(_));
-        if server.life != life || server.stopping || (server.dying && !promotes) {
+    fn end_by_order(&mut self, host: usize, drain: std::time::Duration) {
+        let server = &self.hosts[host].server;
+        if server.state == State::Ended {
             return;
         }
-        if let State::Promoting(reserved) = server.state {
-            self.begin_timeline(host, reserved);
-            self.hosts[host].server.directory = Directory::Primary;
+        if !server.stopping {
+            self.tally.ended_by_agent += 1;
         }
-        self.hosts[host].server.state = state;
-        self.log(|it| {
-            let it = &it.hosts[host];
-            let (timeline, end) = (it.server.log.timeline(), it.server.log.end);
-            format!(
-                "{} server is {state:?}, timeline {timeline}, up to {end}",
-                it.node
-            )
-        });
-    }
-
-    fn begin_timeline(&mut self, host: usize, reserved: Timeline) {
-        let timeline = self.hosts[host].server.begin_timeline();
-        self.tally.promotions += 1;
-        let node = self.hosts[host].node.clone();
-        self.invariants.began(timeline, reserved, &node);
-    }
-
-    /// SIGINT: perhaps it ends, and perhaps a walsender or the archiver keeps it.
-    pub(crate) fn interrupt(&mut self, host: usize) {
-        let server = &mut self.hosts[host].server;
-        if server.state == State::Ended || std::mem::replace(&mut server.stopping, true) {
+        if drain.is_zero() {
+            self.kill(host, "ordered at once");
             return;
         }
-        let life = server.life;
-        let hangs = self.chance.in_thousand(500) || server.hung;
-        self.log(|it| format!("{} server gets SIGINT", it.hosts[host].node));
-        if !hangs {
-            let wait = self.chance.between(20 * MILLI, 3 * SECOND);
-            self.after(wait, What::EndNow { host, life });
-        }
-    }
-
-    /// SIGKILL, and the sweep until nothing is left.
-    pub(crate) fn kill(&mut self, host: usize, why: &str) {
-        let server = &mut self.hosts[host].server;
-        if server.state == State::Ended || std::mem::replace(&mut server.dying, true) {
-            return;
-        }
-        let life = server.life;
-        self.log(|it| format!("{} server is killed: {why}", it.hosts[host].node));
-        let longest = if self.is(Mistake::LeaveBackendsBehind) {
-            6 * SECOND
-        } else {
-            SECOND / 2
-        };
-        let some = self.chance.between(10 * MILLI, longest);
-        let wait = self.chance.pick(&[some, longest]);
-        self.after(wait, What::EndNow { host, life });
-    }
-
-    pub(crate) fn end_now(&mut self, host: usize, life: u64) {
-        if self.hosts[host].server.life == life {
-            self.end(host);
-        }
-    }
-
-    /// Every process of PostgreSQL is gone. A promotion may have come to any point.
-    pub(crate) fn end(&mut self, host: usize) {
-        if self.hosts[host].server.seen_by_guard() == guard::Server::Ended {
-            return;
-        }
-        if let State::Promoting(reserved) = self.hosts[host].server.state {
-            let (began, done) = self
-                .chance
-                .pick(&[(false, false), (true, false), (true, true)]);
-            if began {
-                let before = self.hosts[host].server.log.clone();
-                self.begin_timeline(host, reserved);
-                if !done {
-                    self.hosts[host].server.log = before;
-                }
-            }
-            self.hosts[host].server.directory = if done {
-                Directory::Primary
-            } else {
-                Directory::Standby
-            };
-        }
-        self.hosts[host].server.end();
-        self.log(|it| format!("{} server has ended", it.hosts[host].node));
+        self.interrupt(host);
+        // Also of a server that is being stopped already, and may hang in that.
+        let life = self.hosts[host].server.life;
+        let drain = u64::try_from(drain.as_micros()).unwrap();
+        self.after(drain, What::KillNow { host, life });
     }
 }

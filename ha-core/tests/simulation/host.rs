@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ha_core::agent::{Agent, Identity, Settings};
+use ha_core::agent::{Agent, Identity, Look, Settings};
 use ha_core::failover::decision::Policy;
 use ha_core::failover::observation::Directory;
 use ha_core::guard::{Deadline, Guard};
 use ha_core::lease::Timing;
-use ha_core::{Epoch, Moment, NodeId};
+use ha_core::{Epoch, Moment, NodeId, Timeline};
 
 use crate::chance::{Chance, Micros, SECOND};
 use crate::cluster::What;
+use crate::guarding::Message;
+use crate::liveness::Service;
+use crate::postgres::{Broken, Replays};
 use crate::server::Server;
 
 /// Before which act an agent is frozen.
@@ -28,6 +31,10 @@ pub(crate) enum Before {
 )]
 pub(crate) struct Host {
     pub(crate) node: NodeId,
+    /// The identity of the host, which a clone of it does not have.
+    pub(crate) host_id: String,
+    /// Whether there is such a host: the clone appears at some moment, or never.
+    pub(crate) exists: bool,
     pub(crate) automatic: bool,
     pub(crate) settings: Settings,
     pub(crate) clocks: Clocks,
@@ -42,6 +49,10 @@ pub(crate) struct Host {
     pub(crate) frozen: bool,
     /// For how long it will be frozen once it has decided to act and has not acted yet.
     pub(crate) freezes_for: Option<(Before, Micros)>,
+    /// The number that guard found in use, as the agent was told.
+    pub(crate) taken_timeline: Option<Timeline>,
+    /// What was seen last, for a mutant that goes on with it.
+    pub(crate) last_look: Option<Look>,
     /// What reached, or was about to leave, the agent while it was frozen.
     pub(crate) waiting: Vec<What>,
     /// The requests that have neither been answered nor given up.
@@ -54,7 +65,25 @@ pub(crate) struct Host {
 
     pub(crate) guard: Option<Guard>,
     pub(crate) guard_life: u64,
+    pub(crate) guard_frozen_at: Option<Micros>,
+    /// For how long guard, and the agent with it, will be frozen once it has started or promoted.
+    pub(crate) guard_freezes_for: Option<Micros>,
+    /// What has reached guard while it was frozen.
+    pub(crate) guard_waiting: Vec<Message>,
+    /// When guard last told its supervisor how long to wait, and until when that is.
+    pub(crate) announced_at: Micros,
+    pub(crate) announced_until: Micros,
+
     pub(crate) server: Server,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) replays: Option<Replays>,
+    /// How many starts were tried since a write was last proved.
+    pub(crate) starts_since_proof: u32,
+    pub(crate) service: Service,
+    /// A command has this node take the lease.
+    pub(crate) commanded: bool,
+    /// How much may be lost by the statement made when this node took the lease.
+    pub(crate) stated_loss: u64,
 
     pub(crate) cut_from_store: bool,
     pub(crate) cut_from_peers: bool,
@@ -74,8 +103,11 @@ impl Host {
             policy: Policy {
                 term: Timing::default().term,
                 automatic,
-                region_nodes: ["a", "b", "c"].map(|it| it.parse().unwrap()).into(),
-                max_loss_bytes: 1 << 30,
+                region_nodes: region_of(name)
+                    .iter()
+                    .map(|it| it.parse().unwrap())
+                    .collect(),
+                max_loss_bytes: 16 << 10,
                 patience_for_better: Duration::from_secs(2),
             },
             hang_after: Duration::from_secs(5),
@@ -85,6 +117,8 @@ impl Host {
         };
         Self {
             node: name.parse().unwrap(),
+            host_id: format!("host-{name}"),
+            exists: true,
             automatic,
             settings,
             clocks: Clocks::new(chance),
@@ -95,6 +129,8 @@ impl Host {
             agent_life: 0,
             frozen: false,
             freezes_for: None,
+            taken_timeline: None,
+            last_look: None,
             waiting: Vec::new(),
             pending: BTreeSet::new(),
             looking: false,
@@ -102,7 +138,18 @@ impl Host {
             counted: None,
             guard: None,
             guard_life: 0,
+            guard_frozen_at: None,
+            guard_freezes_for: None,
+            guard_waiting: Vec::new(),
+            announced_at: 0,
+            announced_until: 0,
             server: Server::new(directory),
+            broken: None,
+            replays: None,
+            starts_since_proof: 0,
+            service: Service::default(),
+            commanded: false,
+            stated_loss: 0,
             cut_from_store: false,
             cut_from_peers: false,
             requests: (0, 0),
@@ -110,14 +157,14 @@ impl Host {
     }
 
     pub(crate) fn boot_id(&self) -> String {
-        format!("{}-{}", self.node, self.boots)
+        format!("{}-{}", self.host_id, self.boots)
     }
 
     pub(crate) fn start_agent(&mut self, members: Vec<NodeId>, seed: u64) {
         let identity = Identity {
             cluster: "causeway".into(),
             node: self.node.clone(),
-            host_id: format!("host-{}", self.node),
+            host_id: self.host_id.clone(),
             boot_id: self.boot_id(),
             members,
         };
@@ -138,6 +185,9 @@ impl Host {
         self.freezes_for = None;
         self.looking = false;
         self.counted = None;
+        self.taken_timeline = None;
+        self.last_look = None;
+        self.commanded = false;
         self.waiting.clear();
         self.pending.clear();
     }
@@ -145,7 +195,15 @@ impl Host {
     pub(crate) fn end_guard(&mut self) {
         self.guard = None;
         self.guard_life += 1;
+        self.guard_frozen_at = None;
+        self.guard_freezes_for = None;
+        self.guard_waiting.clear();
     }
+}
+
+/// Returns the nodes of the region of `name`: two are in the primary region, and one is elsewhere.
+pub(crate) fn region_of(name: &str) -> &'static [&'static str] {
+    if name == "c" { &["c"] } else { &["a", "b"] }
 }
 
 /// The clocks of one host, which run at rates of their own.

@@ -7,6 +7,7 @@ use ha_core::lease::{Holder, LeaseRecord};
 use ha_core::{Epoch, NodeId, Timeline};
 
 use crate::chance::{Micros, SECOND};
+use crate::cluster::seconds;
 use crate::host::Host;
 
 /// More requests to the store than this in one second are a loop that never waits.
@@ -22,16 +23,35 @@ pub(crate) enum Violation {
     TimelineNotReserved(Timeline, Timeline, NodeId),
     /// Two nodes, or one in two boots, held one epoch.
     EpochTwice(Epoch, Box<(Holder, Holder)>),
+    /// Two hosts wrote on one timeline.
+    TimelineShared(Timeline, usize, usize),
+    /// More acknowledged commits were lost, in bytes, than was stated.
+    LostUnstated(NodeId, u64, u64),
+    /// A node took the lease automatically, though more is known to be missing on it than may be.
+    LostKnowingly(NodeId, u64, u64),
+    /// A node took the lease automatically from a node of another region.
+    LeftRegion(NodeId),
     /// A node asks the store without a pause.
     Hammers(NodeId),
-    /// Long after the last fault, no node accepts writes.
+    /// A node has renewed the lease for this long without a proven write, and nothing advanced.
+    HoldsWithoutServing(NodeId, Micros),
+    /// A node has renewed the lease after so many starts without a proven write.
+    StartsForEver(NodeId, u32),
+    /// A node gave the lease up although its server replayed WAL.
+    GaveUpWhileReplaying(NodeId),
+    /// Commits are not acknowledged anywhere, and no agent reports a problem.
+    NothingReported,
+    /// Long after the last fault, no node accepts and acknowledges writes.
     NoService,
+    /// Long after the last fault, a node does not follow the primary.
+    DoesNotFollow(NodeId),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Invariants {
     began: BTreeMap<Timeline, NodeId>,
     holders: BTreeMap<Epoch, Holder>,
+    writers: BTreeMap<Timeline, usize>,
     /// What was found where it happened, and is reported by the next check.
     found: Option<Violation>,
 }
@@ -49,13 +69,16 @@ impl Invariants {
         Ok(())
     }
 
-    /// Checks that, with nothing wrong for a minute, the database can be written to.
-    pub(crate) fn check_service(hosts: &[Host]) -> Result<(), Violation> {
-        let writes = |it: &Host| it.server.acknowledges() && it.server.answers();
-        if hosts.iter().any(writes) {
-            return Ok(());
+    pub(crate) fn violated(&mut self, violation: Violation) {
+        self.found.get_or_insert(violation);
+    }
+
+    /// Records that a host writes on a timeline.
+    pub(crate) fn wrote(&mut self, timeline: Timeline, host: usize) {
+        let first = *self.writers.entry(timeline).or_insert(host);
+        if first != host {
+            self.violated(Violation::TimelineShared(timeline, first, host));
         }
-        Err(Violation::NoService)
     }
 
     pub(crate) fn began(&mut self, timeline: Timeline, reserved: Timeline, node: &NodeId) {
@@ -97,8 +120,18 @@ impl Violation {
             Self::TwoWriters(_)
             | Self::TimelineTwice(..)
             | Self::TimelineNotReserved(..)
+            | Self::TimelineShared(..)
+            | Self::LostUnstated(..)
+            | Self::LostKnowingly(..)
             | Self::EpochTwice(..) => true,
-            Self::Hammers(_) | Self::NoService => false,
+            Self::LeftRegion(_)
+            | Self::Hammers(_)
+            | Self::HoldsWithoutServing(..)
+            | Self::StartsForEver(..)
+            | Self::GaveUpWhileReplaying(_)
+            | Self::NothingReported
+            | Self::NoService
+            | Self::DoesNotFollow(_) => false,
         }
     }
 }
@@ -130,7 +163,41 @@ impl fmt::Display for Violation {
                 f,
                 "`{node}` asked the store more than {REQUESTS_PER_SECOND} times in a second"
             ),
-            Self::NoService => f.write_str("nothing is wrong, and no node accepts writes"),
+            Self::TimelineShared(timeline, one, other) => {
+                write!(f, "hosts {one} and {other} wrote on timeline {timeline}")
+            }
+            Self::LostUnstated(node, lost, stated) => write!(
+                f,
+                "`{node}` acknowledges commits, {lost} acknowledged bytes are lost, and {stated} were stated"
+            ),
+            Self::LostKnowingly(node, known, allowed) => write!(
+                f,
+                "`{node}` took the lease automatically, {known} bytes are missing on it, and {allowed} may be"
+            ),
+            Self::LeftRegion(node) => {
+                write!(f, "`{node}` took the lease of another region automatically")
+            }
+            Self::HoldsWithoutServing(node, micros) => write!(
+                f,
+                "`{node}` renews, and for {:.1} s has neither proved a write nor advanced",
+                seconds(*micros)
+            ),
+            Self::StartsForEver(node, starts) => {
+                write!(f, "`{node}` renews after {starts} starts without a write")
+            }
+            Self::GaveUpWhileReplaying(node) => {
+                write!(f, "`{node}` gave the lease up while its server replayed")
+            }
+            Self::NothingReported => {
+                f.write_str("nobody acknowledges commits, and no agent reports a problem")
+            }
+            Self::NoService => f.write_str("nothing is wrong, and no node acknowledges commits"),
+            Self::DoesNotFollow(node) => {
+                write!(
+                    f,
+                    "nothing is wrong, and `{node}` does not follow the primary"
+                )
+            }
         }
     }
 }

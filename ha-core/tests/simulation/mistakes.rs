@@ -5,6 +5,7 @@ use ha_core::agent::Settings;
 
 use crate::cluster::Cluster;
 use crate::faults::Fault;
+use crate::invariants::Violation;
 use crate::{HISTORIES, first_violation, told};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,99 @@ pub(crate) enum Mistake {
     LookBeforeTheOrder,
     /// A promotion that was cut off has left the history file of the number that it tried.
     PromoteOverAHistory,
+    /// Guard starts a standby with the placeholders of a promotion that was cut off.
+    LeavePlaceholdersBehind,
+    /// Starts are not counted.
+    CountNoStarts,
+    /// A start counts only if the server had served before.
+    CountStartsAfterService,
+    /// A holder without a guard goes on with what it saw last.
+    RenewWithoutGuard,
+    /// A new primary acknowledges commits before the lease says that it is open.
+    AcknowledgeBeforeOpen,
+    /// Whoever has the holder's name is the holder.
+    ResumeOnAnotherHost,
+    /// The last primary comes back whatever its disk holds.
+    IgnoreThePosition,
+    /// Nothing ends a guard that is frozen together with its agent.
+    NoSupervisor,
+    /// The supervisor hears of a server that may write once it runs.
+    AnnounceAfterTheStart,
+    /// Every node is in the holder's region.
+    TakeOverAcrossRegions,
+    /// A server that answers and proves no write is kept.
+    KeepTheUnproven,
+    /// A start or promotion has a limit although its replay advances.
+    LimitReplay,
+    /// Agents report no problem.
+    ReportNothing,
 }
 
 /// The only faults that may happen, for a mistake that shows in so few histories that all of them would
 /// have to be told.
-const ONLY: [(Mistake, &[Fault]); 1] = [(Mistake::ActAfterAFreeze, &[Fault::FreezeBeforeTheStart])];
+const ONLY: [(Mistake, &[Fault]); 15] = [
+    (
+        Mistake::CountTheWaitFromTheAsking,
+        &[Fault::CutFromStore, Fault::FreezeAgent],
+    ),
+    (
+        Mistake::CountFromTheAnswer,
+        &[Fault::CutFromStore, Fault::FreezeAgent],
+    ),
+    (
+        Mistake::BelieveASlewedClock,
+        &[Fault::CutFromStore, Fault::FreezeAgent],
+    ),
+    (Mistake::ActAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
+    (
+        Mistake::LeavePlaceholdersBehind,
+        &[Fault::CrashPostgres, Fault::CrashGuard, Fault::FreezeAgent],
+    ),
+    (Mistake::CountNoStarts, &[Fault::BreakConfiguration]),
+    (
+        Mistake::CountStartsAfterService,
+        &[Fault::BreakConfiguration],
+    ),
+    (Mistake::RenewWithoutGuard, &[Fault::LoseGuard]),
+    (
+        Mistake::AcknowledgeBeforeOpen,
+        &[Fault::CutFromStore, Fault::FreezeAgent, Fault::FailWrites],
+    ),
+    (
+        Mistake::ResumeOnAnotherHost,
+        &[Fault::CloneHost, Fault::FreezeAgent, Fault::CutFromStore],
+    ),
+    (
+        Mistake::IgnoreThePosition,
+        &[Fault::CloneHost, Fault::RebootHost, Fault::CutFromPeers],
+    ),
+    (Mistake::NoSupervisor, &[Fault::FreezeAgentAndGuard]),
+    (
+        Mistake::AnnounceAfterTheStart,
+        &[Fault::FreezeGuardAfterTheStart],
+    ),
+    (Mistake::KeepTheUnproven, &[Fault::FailWrites]),
+    (Mistake::LimitReplay, &[Fault::ReplayForLong]),
+];
 
 impl Mistake {
+    /// Says whether a violation is one that this mutant leads to: a mutant that endangers service is shown
+    /// by any, and one that endangers data only by such.
+    pub(crate) fn is_shown_by(self, violation: &Violation) -> bool {
+        let endangers_service = matches!(
+            self,
+            Self::LeavePlaceholdersBehind
+                | Self::CountNoStarts
+                | Self::CountStartsAfterService
+                | Self::RenewWithoutGuard
+                | Self::TakeOverAcrossRegions
+                | Self::KeepTheUnproven
+                | Self::LimitReplay
+                | Self::ReportNothing
+        );
+        endangers_service || violation.endangers_data()
+    }
+
     fn faults(self) -> Option<&'static [Fault]> {
         ONLY.iter()
             .find(|(mistake, _)| *mistake == self)
@@ -58,6 +145,9 @@ impl Mistake {
         if self == Self::DropTheMargin {
             settings.timing.term = settings.timing.hard;
             settings.policy.term = settings.timing.hard;
+        }
+        if self == Self::TakeOverAcrossRegions {
+            settings.policy.region_nodes = ["a", "b", "c"].map(|it| it.parse().unwrap()).into();
         }
     }
 }
@@ -152,4 +242,69 @@ fn deciding_on_a_look_from_before_the_last_order_is_caught() {
 #[test]
 fn promoting_over_a_history_file_is_caught() {
     is_caught(Mistake::PromoteOverAHistory);
+}
+
+#[test]
+fn leaving_placeholders_behind_is_caught() {
+    is_caught(Mistake::LeavePlaceholdersBehind);
+}
+
+#[test]
+fn counting_no_starts_is_caught() {
+    is_caught(Mistake::CountNoStarts);
+}
+
+#[test]
+fn counting_only_starts_after_service_is_caught() {
+    is_caught(Mistake::CountStartsAfterService);
+}
+
+#[test]
+fn renewing_without_a_guard_is_caught() {
+    is_caught(Mistake::RenewWithoutGuard);
+}
+
+#[test]
+fn acknowledging_before_open_is_caught() {
+    is_caught(Mistake::AcknowledgeBeforeOpen);
+}
+
+#[test]
+fn resuming_on_another_host_is_caught() {
+    is_caught(Mistake::ResumeOnAnotherHost);
+}
+
+#[test]
+fn ignoring_the_position_is_caught() {
+    is_caught(Mistake::IgnoreThePosition);
+}
+
+#[test]
+fn having_no_supervisor_is_caught() {
+    is_caught(Mistake::NoSupervisor);
+}
+
+#[test]
+fn announcing_after_the_start_is_caught() {
+    is_caught(Mistake::AnnounceAfterTheStart);
+}
+
+#[test]
+fn taking_over_across_regions_is_caught() {
+    is_caught(Mistake::TakeOverAcrossRegions);
+}
+
+#[test]
+fn keeping_a_server_without_a_proven_write_is_caught() {
+    is_caught(Mistake::KeepTheUnproven);
+}
+
+#[test]
+fn limiting_a_replay_that_advances_is_caught() {
+    is_caught(Mistake::LimitReplay);
+}
+
+#[test]
+fn reporting_nothing_is_caught() {
+    is_caught(Mistake::ReportNothing);
 }

@@ -154,12 +154,14 @@ impl Cluster {
     }
 
     fn put(&mut self, host: usize, write: &Write) -> Option<WriteAnswer> {
+        let before = self.store.last_record().cloned();
         let etag = if self.is(Mistake::PutUnconditionally) {
             Some(self.store.put_whatever_is_there(write.record.clone()))
         } else {
             let condition = meant(&write.condition);
             self.store.put(&write.record, &condition)
         }?;
+        self.note_stored(host, before.as_ref(), &write.record);
         self.invariants.stored(&write.record);
         self.log(|it| {
             let LeaseRecord {

@@ -1,12 +1,18 @@
-//! PostgreSQL as far as it matters here: what it may do, what its directory is and what log it has.
+//! PostgreSQL as far as it matters here: what it may do, what its directory is and what WAL it has.
 
-use ha_core::agent::{PrimaryView, ServerHealth};
+use ha_core::agent::{Commits, PrimaryView, ServerHealth, WriteFailure};
 use ha_core::failover::observation::{Directory, Progress, ServerView};
 use ha_core::guard;
 use ha_core::lease::{Position, SystemId};
 use ha_core::{Lsn, Timeline};
 
+use crate::chance::{MILLI, Micros};
+use crate::wal::{Histories, Log};
+
 pub(crate) const SYSTEM: SystemId = SystemId(7_345_118_205);
+
+/// The most bytes of WAL that clients write in a tenth of a second.
+pub(crate) const MOST_WRITTEN: u64 = 400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -18,6 +24,13 @@ pub(crate) enum State {
     Writable,
 }
 
+/// WAL that is replayed before a start or a promotion is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replay {
+    pub(crate) since: Micros,
+    pub(crate) advances: bool,
+}
+
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -27,16 +40,24 @@ pub(crate) struct Server {
     pub(crate) state: State,
     pub(crate) directory: Directory,
     pub(crate) log: Log,
-    /// The newest timeline of which there is a history file, a placeholder or a real one.
-    pub(crate) newest_history: Timeline,
-    /// How many postmasters guard has started.
+    pub(crate) histories: Histories,
+    pub(crate) commits: Commits,
+    pub(crate) replay: Option<Replay>,
+    /// Why it proves no write, whatever it answers.
+    pub(crate) failure: Option<WriteFailure>,
+    /// How many starts guard has tried, for the whole of its life.
     pub(crate) starts: u64,
+    /// How many of those came after one that had served, for a mutant that counts no others.
+    pub(crate) starts_after_service: u64,
+    served: bool,
     /// Counts the postmasters, so that what was meant for one does not reach the next.
     pub(crate) life: u64,
     /// It got SIGINT.
     pub(crate) stopping: bool,
     /// Its postmaster is gone or about to go, and its backends with the sweep.
     pub(crate) dying: bool,
+    /// A stalled disk keeps its processes, which were killed and do nothing more.
+    pub(crate) silenced: bool,
     /// It answers nobody, though what it does it goes on doing.
     pub(crate) hung: bool,
     pub(crate) follows: Option<usize>,
@@ -49,11 +70,17 @@ impl Server {
             state: State::Ended,
             directory,
             log: Log::first(),
-            newest_history: Timeline::FIRST,
+            histories: Histories::default(),
+            commits: Commits::HeldBack,
+            replay: None,
+            failure: None,
             starts: 0,
+            starts_after_service: 0,
+            served: false,
             life: 0,
             stopping: false,
             dying: false,
+            silenced: false,
             hung: false,
             follows: None,
             rewinding: false,
@@ -63,7 +90,15 @@ impl Server {
     /// Says whether a commit could be acknowledged at this instant. A server that got SIGINT or lost
     /// its postmaster still can, until the last backend is gone.
     pub(crate) fn acknowledges(&self) -> bool {
-        self.state == State::Writable
+        self.state == State::Writable && self.commits == Commits::Acknowledged && !self.silenced
+    }
+
+    /// Says whether clients are served.
+    pub(crate) fn serves(&self) -> bool {
+        let fails = self
+            .failure
+            .is_some_and(|it| it != WriteFailure::NoConnectionLeft);
+        self.acknowledges() && self.answers() && !fails
     }
 
     pub(crate) fn answers(&self) -> bool {
@@ -90,13 +125,13 @@ impl Server {
     }
 
     pub(crate) fn primary(&self) -> Option<PrimaryView> {
-        let says = self.state == State::Writable && self.answers();
+        let says = self.state == State::Writable && self.answers() && self.failure.is_none();
         says.then(|| PrimaryView {
             position: Position {
                 timeline: self.log.timeline(),
                 flush_lsn: Lsn::new(self.log.end),
                 last_commit_at_micros: 0,
-                bytes_per_sec: 0,
+                bytes_per_sec: 10 * MOST_WRITTEN,
                 rows_per_sec: 0,
             },
             system_id: SYSTEM,
@@ -104,15 +139,41 @@ impl Server {
     }
 
     pub(crate) fn health(&self) -> ServerHealth {
-        match self.state {
+        match (self.state, self.failure) {
             _ if !self.answers() => ServerHealth::Silent,
-            State::StartingPrimary
-            | State::StartingStandby
-            | State::Following
-            | State::Promoting(_) => ServerHealth::Recovering,
-            State::Writable => ServerHealth::Writes,
-            State::Ended => ServerHealth::Silent,
+            (State::Ended, _) => ServerHealth::Silent,
+            (State::Writable, None) => ServerHealth::Writes,
+            (State::Writable, Some(failure)) => ServerHealth::Unproven(failure),
+            (
+                State::StartingPrimary
+                | State::StartingStandby
+                | State::Following
+                | State::Promoting(_),
+                _,
+            ) => ServerHealth::Recovering,
         }
+    }
+
+    /// Says whether WAL is being replayed, and more of it all the time.
+    pub(crate) fn advances(&self) -> bool {
+        self.replays() && self.replay.is_some_and(|it| it.advances)
+    }
+
+    /// Returns a number that changes whenever more was replayed.
+    pub(crate) fn replayed(&self, now: Micros) -> Option<u64> {
+        let replay = self.replay.filter(|_| self.replays() && !self.hung)?;
+        Some(if replay.advances {
+            now / (300 * MILLI)
+        } else {
+            replay.since
+        })
+    }
+
+    fn replays(&self) -> bool {
+        matches!(
+            self.state,
+            State::StartingPrimary | State::StartingStandby | State::Promoting(_)
+        )
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -124,11 +185,26 @@ impl Server {
         }
     }
 
-    pub(crate) fn start(&mut self, state: State) {
-        self.state = state;
-        self.life += 1;
+    /// Counts an attempt to start it, whatever comes of that.
+    pub(crate) fn attempt(&mut self) {
         self.starts += 1;
-        (self.stopping, self.dying, self.hung) = (false, false, false);
+        self.starts_after_service += u64::from(self.served);
+        self.served = false;
+    }
+
+    pub(crate) fn start(&mut self, state: State, commits: Commits) {
+        self.state = state;
+        self.commits = commits;
+        self.life += 1;
+        self.replay = None;
+        (self.stopping, self.dying, self.hung, self.silenced) = (false, false, false, false);
+    }
+
+    /// Says that it has become what it was started for.
+    pub(crate) fn reach(&mut self, state: State) {
+        self.state = state;
+        self.replay = None;
+        self.served |= state == State::Writable;
     }
 
     /// Ends it, and keeps what it wrote.
@@ -140,49 +216,14 @@ impl Server {
         };
         self.state = State::Ended;
         self.life += 1;
+        self.replay = None;
         self.rewinding = false;
     }
 
     /// Begins the timeline that `findNewestTimeLine` leads to.
     pub(crate) fn begin_timeline(&mut self) -> Timeline {
-        self.newest_history = self.newest_history.next();
-        self.log.forks.push((self.newest_history, self.log.end));
-        self.newest_history
-    }
-}
-
-/// A write-ahead log: which timelines it went through, where each began, and where it ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Log {
-    pub(crate) forks: Vec<(Timeline, u64)>,
-    pub(crate) end: u64,
-}
-
-impl Log {
-    fn first() -> Self {
-        Self {
-            forks: vec![(Timeline::FIRST, 0)],
-            end: 1000,
-        }
-    }
-
-    pub(crate) fn timeline(&self) -> Timeline {
-        self.forks.last().unwrap().0
-    }
-
-    /// Returns the part that this log and `other` have in common.
-    pub(crate) fn common(&self, other: &Self) -> Self {
-        let same = self.forks.iter().zip(&other.forks);
-        let shared = same.take_while(|(here, there)| here == there).count();
-        let end_of = |log: &Self| log.forks.get(shared).map_or(log.end, |(_, start)| *start);
-        Self {
-            forks: self.forks[..shared].to_vec(),
-            end: end_of(self).min(end_of(other)),
-        }
-    }
-
-    /// Says whether streaming `other` can continue this log.
-    pub(crate) fn leads_to(&self, other: &Self) -> bool {
-        self.common(other) == *self
+        let timeline = self.histories.begin(self.log.timeline());
+        self.log.forks.push((timeline, self.log.end));
+        timeline
     }
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use ha_core::Moment;
-use ha_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, Look, ReadAnswer, Write};
-use ha_core::failover::observation::{Directory, ServerView};
+use ha_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, ReadAnswer, Write};
+use ha_core::failover::observation::Directory;
 use ha_core::guard::{Deadline, Refusal};
 use ha_core::lease::{Condition, ETag, LeaseState};
 
 use crate::chance::{MILLI, SECOND};
 use crate::cluster::{Cluster, Told, What};
+use crate::guarding::Message;
 use crate::host::Before;
 use crate::mistakes::Mistake;
-use crate::server::{SYSTEM, State};
+use crate::server::State;
 
 /// What one turn of an agent's loop leads to. Between the turn and the effects lies a moment in which
 /// the agent can be frozen.
@@ -39,13 +40,16 @@ impl Cluster {
     pub(crate) fn start_agent(&mut self, host: usize) {
         let (members, seed) = (self.members(), self.chance.draw() | 1);
         self.hosts[host].start_agent(members, seed);
-        let life = self.hosts[host].agent_life;
+        let (life, now) = (self.hosts[host].agent_life, self.now);
+        self.hosts[host].service.agent_since = now;
+        self.hosts[host].starts_since_proof = 0;
         self.after(0, What::Tick { host, life });
         self.log(|it| format!("{} agent starts", it.hosts[host].node));
     }
 
     fn members(&self) -> Vec<ha_core::NodeId> {
-        self.hosts.iter().map(|it| it.node.clone()).collect()
+        let originals = &self.hosts[..crate::cloning::CLONE];
+        originals.iter().map(|it| it.node.clone()).collect()
     }
 
     pub(crate) fn tick(&mut self, host: usize) {
@@ -94,6 +98,7 @@ impl Cluster {
             return;
         };
         let said = agent.take(now, planned, fenced);
+        self.hosts[host].commanded |= said.is_ok();
         self.log(|it| {
             format!(
                 "{} is commanded to take over: {said:?}",
@@ -113,6 +118,7 @@ impl Cluster {
             return;
         };
         let said = agent.release(planned);
+        self.hosts[host].service.released_by_command |= said.is_ok();
         self.log(|it| format!("{} is commanded to release: {said:?}", it.hosts[host].node));
     }
 
@@ -124,7 +130,15 @@ impl Cluster {
         let held = agent.holds();
         let actions = agent.handle(now, event);
         let holds = agent.holds();
+        let opened = agent.is_primary(now);
+        let it = &mut self.hosts[host];
+        if opened {
+            it.taken_timeline = None;
+        }
         if held != holds {
+            it.service.changed_at = self.now;
+            it.starts_since_proof = 0;
+            it.commanded &= holds;
             self.log(|it| {
                 let (node, epoch) = (&it.hosts[host].node, it.hosts[host].remembered.0);
                 let verb = if holds {
@@ -148,7 +162,7 @@ impl Cluster {
             Duty::Follow { primary, .. } if orders => Some(primary),
             Duty::Wait | Duty::Follow { .. } | Duty::Lead { .. } | Duty::End => None,
         };
-        let number = |node| self.hosts.iter().position(|it| it.node == node);
+        let number = |node| self.host_of(&node);
         let allowed = match (order, &self.hosts[host].guard) {
             (
                 Some(GuardOrder::StartPrimary(epoch, _) | GuardOrder::Promote(epoch, _)),
@@ -185,9 +199,14 @@ impl Cluster {
         self.hosts[host].sent_at = at;
         let life = self.hosts[host].agent_life;
         let acts = match (effects.order, effects.writes.is_empty()) {
-            (Some(GuardOrder::StartPrimary(..) | GuardOrder::Promote(..)), _) => {
-                Some(Before::Start)
-            }
+            (
+                Some(
+                    GuardOrder::StartPrimary(..)
+                    | GuardOrder::Promote(..)
+                    | GuardOrder::Acknowledge(_),
+                ),
+                _,
+            ) => Some(Before::Start),
             (_, false) => Some(Before::Write),
             (_, true) => None,
         };
@@ -206,6 +225,9 @@ impl Cluster {
     }
 
     fn alarm(&mut self, host: usize, alarm: &Alarm) {
+        if let Alarm::Released(reason) = alarm {
+            self.note_release(host, *reason);
+        }
         self.log(|it| format!("{} alarm: {alarm}", it.hosts[host].node));
     }
 
@@ -217,10 +239,10 @@ impl Cluster {
             self.send(host, effects.decided_at, None);
         }
         if let Some(deadline) = effects.feed {
-            self.feed_guard(host, deadline, effects.decided_at);
+            self.tell_guard(host, Message::Feed(deadline, effects.decided_at));
         }
         if let Some(order) = effects.order {
-            self.order_guard(host, order, &effects.allowed);
+            self.tell_guard(host, Message::Order(order, effects.allowed));
         }
         if let Some(Follow { primary }) = effects.follow {
             self.follow(host, primary);
@@ -230,48 +252,15 @@ impl Cluster {
         }
     }
 
-    fn look(&mut self, host: usize) {
-        let it = &self.hosts[host];
-        let mut look = Look {
-            server: ServerView::Unguarded,
-            armed: None,
-            wants_renewal_since: None,
-            primary: it.server.primary(),
-            health: it.server.health(),
-            replay: None,
-            starts: Some(it.server.starts),
-            system_id: Some(SYSTEM),
-            holds_position: true,
-            holds_back: false,
-            taken_timeline: None,
-        };
-        if let Some(guard) = &it.guard {
-            look.server = it.server.seen_by_agent();
-            look.armed = guard.deadline();
-            look.wants_renewal_since = guard.wants_renewal_since();
-        }
-        if self.is(Mistake::ReleaseBeforeTheEnd) && it.server.stopping {
-            look.server = ServerView::Ended(Directory::Primary);
-            look.primary = None;
-        }
-        let longest = if self.is(Mistake::LookBeforeTheOrder) {
-            SECOND
-        } else {
-            30 * MILLI
-        };
-        let (wait, life) = (self.chance.between(MILLI, longest), it.agent_life);
-        let told = Box::new(Told::Now(Event::Looked(Box::new(look))));
-        self.after(wait, What::Tell { host, life, told });
-    }
-
     /// Makes the server a standby, once the agent has said that it should be one.
     fn follow(&mut self, host: usize, primary: Option<usize>) {
         self.hosts[host].server.follows = primary;
-        if self.hosts[host].guard.is_none() {
+        let it = &self.hosts[host];
+        if it.guard.is_none() || it.guard_frozen_at.is_some() {
             return;
         }
         let source = primary.filter(|it| *it != host).map(|it| &self.hosts[it]);
-        let source = source.filter(|it| it.server.acknowledges() && !it.cut_from_peers);
+        let source = source.filter(|it| it.server.state == State::Writable && !it.cut_from_peers);
         let fits = source.map(|it| self.hosts[host].server.log.leads_to(&it.server.log));
         let reached = fits.is_some() && !self.hosts[host].cut_from_peers;
         let server = &mut self.hosts[host].server;
@@ -296,12 +285,12 @@ impl Cluster {
             return;
         }
         let source = server.follows.map(|it| &self.hosts[it].server);
-        let (log, newest) = source.map_or((server.log.clone(), server.newest_history), |it| {
-            (server.log.common(&it.log), it.newest_history)
-        });
+        let (log, histories) = source.map_or_else(
+            || (server.log.clone(), server.histories.clone()),
+            |it| (server.log.common(&it.log), it.histories.clone()),
+        );
         let server = &mut self.hosts[host].server;
-        server.log = log;
-        server.newest_history = server.newest_history.max(newest);
+        (server.log, server.histories) = (log, histories);
         server.rewinding = false;
         server.directory = Directory::Standby;
     }

@@ -1,7 +1,10 @@
 //! The store: one object, strongly consistent, changed only under a condition.
 
 use ha_core::agent::ReadAnswer;
-use ha_core::lease::{Condition, ETag, LeaseRecord};
+use ha_core::lease::{Condition, ETag, FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use ha_core::{Epoch, NodeId, Timeline};
+
+use crate::server::SYSTEM;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -67,5 +70,28 @@ impl Store {
         if self.current.is_none() {
             self.current = self.deleted.take();
         }
+    }
+}
+
+/// The record that `init` writes: node a is to be the primary.
+pub(crate) fn first_record(members: Vec<NodeId>) -> LeaseRecord {
+    LeaseRecord {
+        format: FORMAT,
+        cluster: "causeway".into(),
+        system_id: SYSTEM,
+        epoch: Epoch::new(1),
+        sequence: 1,
+        nonce: Nonces::new(0).draw(),
+        holder: Holder {
+            node: members[0].clone(),
+            host_id: String::new(),
+            boot_id: "init".into(),
+        },
+        state: LeaseState::Released,
+        position: None,
+        last_primary: None,
+        highest_timeline: Timeline::FIRST,
+        synchronous_standby: None,
+        members,
     }
 }

@@ -1,0 +1,203 @@
+//! What ends what: freezes and crashes, their end, and what an operator does once all is over.
+
+use ha_core::agent::Fenced;
+use ha_core::problem::ProblemKind;
+
+use crate::chance::{MILLI, Micros, SECOND};
+use crate::cluster::{Cluster, What};
+use crate::faults::Weather;
+use crate::mistakes::Mistake;
+use crate::server::State;
+
+/// How long after the last fault an operator begins to look: an automatic takeover comes first.
+pub(crate) const OPERATOR_AFTER: Micros = 20 * SECOND;
+
+/// What ends a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Heal {
+    Thaw { host: usize, life: u64 },
+    StartAgent { host: usize },
+    StartGuard { host: usize },
+    Boot { host: usize },
+    Reconnect { host: usize },
+    ThawGuard { host: usize, life: u64 },
+    Mend { host: usize },
+    Replay { host: usize },
+    Writes { host: usize },
+    StoreUp,
+    Undelete,
+}
+
+impl Cluster {
+    pub(crate) fn freeze(&mut self, host: usize, long: Micros) {
+        self.log(|it| format!("{} agent freezes", it.hosts[host].node));
+        self.hosts[host].frozen = true;
+        let life = self.hosts[host].agent_life;
+        self.after(long, What::Heal(Heal::Thaw { host, life }));
+    }
+
+    pub(crate) fn crash_agent(&mut self, host: usize) {
+        self.hosts[host].end_agent();
+        let longest = self.chance.pick(&[5, 20]) * SECOND;
+        let wait = self.chance.between(100 * MILLI, longest);
+        self.after(wait, What::Heal(Heal::StartAgent { host }));
+    }
+
+    pub(crate) fn freeze_guard_for(&mut self, host: usize, long: Micros) {
+        self.freeze_guard(host);
+        let life = self.hosts[host].guard_life;
+        self.after(long, What::Heal(Heal::ThawGuard { host, life }));
+    }
+
+    /// Freezes guard and agent in the turn in which guard has started a server that may write.
+    pub(crate) fn freeze_guard_after_the_start(&mut self, host: usize) {
+        if let Some(long) = self.hosts[host].guard_freezes_for.take() {
+            self.freeze_guard_for(host, long);
+            if self.hosts[host].agent.is_some() {
+                self.freeze(host, long);
+            }
+        }
+    }
+
+    /// PostgreSQL ends with its guard (PDEATHSIG, and the unit's cgroup).
+    pub(crate) fn crash_guard(&mut self, host: usize, why: &str) {
+        self.hosts[host].end_guard();
+        if !self.is(Mistake::LetPostgresOutliveGuard) {
+            self.kill(host, why);
+        }
+        let longest = self.chance.pick(&[3, 15]) * SECOND;
+        let wait = self.chance.between(100 * MILLI, longest);
+        self.after(wait, What::Heal(Heal::StartGuard { host }));
+    }
+
+    pub(crate) fn power_off(&mut self, host: usize, wait: Micros) {
+        self.hosts[host].powered = false;
+        self.hosts[host].end_agent();
+        self.hosts[host].end_guard();
+        self.end(host);
+        self.after(wait, What::Heal(Heal::Boot { host }));
+    }
+
+    pub(crate) fn heal(&mut self, heal: Heal) {
+        match heal {
+            Heal::Thaw { host, life } => {
+                if self.hosts[host].agent_life == life {
+                    self.thaw(host);
+                }
+            }
+            Heal::StartAgent { host } => {
+                if self.hosts[host].powered && self.hosts[host].agent.is_none() {
+                    self.start_agent(host);
+                }
+            }
+            Heal::StartGuard { host } => {
+                if self.hosts[host].powered && self.hosts[host].guard.is_none() {
+                    self.start_guard(host);
+                }
+            }
+            Heal::Boot { host } => {
+                let it = &mut self.hosts[host];
+                if it.exists && !std::mem::replace(&mut it.powered, true) {
+                    self.hosts[host].boots += 1;
+                    let now = self.now;
+                    self.hosts[host].clocks.boot(now);
+                    self.log(|it| format!("{} boots", it.hosts[host].node));
+                    self.after(SECOND, What::Heal(Heal::StartGuard { host }));
+                    let wait = self.chance.between(SECOND, 3 * SECOND);
+                    self.after(wait, What::Heal(Heal::StartAgent { host }));
+                }
+            }
+            Heal::Reconnect { host } => {
+                self.hosts[host].cut_from_store = false;
+                self.hosts[host].cut_from_peers = false;
+            }
+            Heal::ThawGuard { host, life } => self.thaw_guard(host, life),
+            Heal::Mend { host } => self.hosts[host].broken = None,
+            Heal::Replay { host } => self.replay_goes_on(host),
+            Heal::Writes { host } => self.hosts[host].server.failure = None,
+            Heal::StoreUp => self.faults.store_is_down = false,
+            Heal::Undelete => self.store.undelete(),
+        }
+    }
+
+    /// SIGCONT. What was on its way out goes first and in order; what waited to be read comes in any
+    /// order.
+    fn thaw(&mut self, host: usize) {
+        if !std::mem::replace(&mut self.hosts[host].frozen, false) {
+            return;
+        }
+        self.log(|it| format!("{} agent thaws", it.hosts[host].node));
+        self.hosts[host].service.agent_since = self.now;
+        for what in std::mem::take(&mut self.hosts[host].waiting) {
+            let goes_out = matches!(what, What::Carry { .. });
+            let wait = if goes_out {
+                0
+            } else {
+                10 + self.chance.between(0, 3 * MILLI)
+            };
+            self.after(wait, what);
+        }
+    }
+
+    /// Ends every fault, and lets nothing else go wrong.
+    pub(crate) fn calm(&mut self) {
+        self.log(|_| "calm".into());
+        self.faults.calm = true;
+        self.faults.weather = Weather::default();
+        self.heal(Heal::StoreUp);
+        self.heal(Heal::Undelete);
+        self.remove_duplicate();
+        for host in 0..self.hosts.len() {
+            self.heal(Heal::Boot { host });
+            self.heal(Heal::Reconnect { host });
+            let life = self.hosts[host].guard_life;
+            self.heal(Heal::ThawGuard { host, life });
+            self.heal(Heal::StartGuard { host });
+            self.heal(Heal::StartAgent { host });
+            let life = self.hosts[host].agent_life;
+            self.heal(Heal::Thaw { host, life });
+            self.heal(Heal::Mend { host });
+            self.heal(Heal::Replay { host });
+            self.heal(Heal::Writes { host });
+            let it = &mut self.hosts[host];
+            (it.freezes_for, it.guard_freezes_for) = (None, None);
+            it.server.hung = false;
+        }
+    }
+
+    /// Has an operator take the lease by command where the design asks for one: an agent says so, and
+    /// nobody serves.
+    pub(crate) fn operate(&mut self) {
+        self.after(3 * SECOND, What::Operate);
+        if self.hosts.iter().any(|it| it.server.serves()) {
+            return;
+        }
+        let asks = |host: &usize| {
+            let agent = self.hosts[*host].agent.as_ref();
+            let problems = agent
+                .map(|it| it.problems(self.moment(*host)))
+                .unwrap_or_default();
+            problems
+                .iter()
+                .any(|it| it.kind == ProblemKind::OperatorNeeded)
+        };
+        if !(0..self.hosts.len()).any(|it| asks(&it)) {
+            return;
+        }
+        let candidates =
+            (0..self.hosts.len()).filter(|it| self.hosts[*it].server.state == State::Following);
+        let last = self
+            .store
+            .record()
+            .and_then(|it| it.position)
+            .map(|it| it.timeline);
+        let worth = |host: &usize| {
+            let log = &self.hosts[*host].server.log;
+            (Some(log.timeline()) == last, log.end)
+        };
+        if let Some(best) = candidates.max_by_key(worth) {
+            self.tally.commands += 1;
+            self.command_take(best, Fenced::LeaseOver);
+        }
+    }
+}

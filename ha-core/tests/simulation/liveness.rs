@@ -1,0 +1,242 @@
+//! That what should come, comes: one node serves, nobody holds the lease without serving, and a problem
+//! that stands is reported.
+
+use ha_core::agent::{Reason, WriteFailure};
+use ha_core::failover::loss;
+use ha_core::lease::{LeaseRecord, LeaseState};
+
+use crate::chance::{MILLI, Micros, SECOND};
+use crate::cluster::Cluster;
+use crate::host::{Host, region_of};
+use crate::invariants::Violation;
+use crate::mistakes::Mistake;
+use crate::server::State;
+
+/// Within what time an agent reports a problem when nobody acknowledges commits.
+const UNREPORTED: Micros = 30 * SECOND;
+
+/// For how long an agent must have run to know what is wrong: the lease must have expired for it, and a
+/// takeover be overdue.
+const LEARNS_WITHIN: Micros = 16 * SECOND;
+
+/// What a holder without a proven write and without progress may need beyond the longest limit on that:
+/// guard away for 8 s, a drain of 1.5 s with 3 s for the end, and one write that was under way.
+const SLACK: Micros = 8 * SECOND + 4_500 * MILLI + 3_500 * MILLI;
+
+/// For how much longer PostgreSQL may drain when a command released the lease.
+const DRAIN: Micros = 30 * SECOND;
+
+/// When a host last did what holders have to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Service {
+    /// When its agent was started or thawed last.
+    pub(crate) agent_since: Micros,
+    /// When that took the lease, or lost it.
+    pub(crate) changed_at: Micros,
+    /// When a write was last proved there.
+    pub(crate) proven_at: Micros,
+    /// When replay last advanced, or clients were served by a server that could prove no write.
+    pub(crate) advanced_at: Micros,
+    pub(crate) released_by_command: bool,
+}
+
+impl Service {
+    fn last(&self) -> Micros {
+        let known = self.agent_since.max(self.changed_at);
+        known.max(self.proven_at).max(self.advanced_at)
+    }
+}
+
+impl Cluster {
+    /// Records who serves at this instant.
+    pub(crate) fn note_service(&mut self) {
+        let now = self.now;
+        for host in &mut self.hosts {
+            let server = &host.server;
+            if server.primary().is_some() {
+                host.service.proven_at = now;
+                host.starts_since_proof = 0;
+            }
+            let is_full = matches!(
+                server.failure,
+                Some(WriteFailure::NoConnectionLeft | WriteFailure::XidLimit)
+            );
+            let answers = is_full && server.state == State::Writable && server.answers();
+            if server.advances() || answers {
+                host.service.advanced_at = now;
+            }
+        }
+        let serves = self.hosts.iter().any(|it| it.server.serves());
+        if serves || !self.any_agent_knows() || self.any_agent_reports() {
+            self.quiet_since = now;
+        }
+        if now > self.quiet_since + UNREPORTED {
+            self.invariants.violated(Violation::NothingReported);
+        }
+    }
+
+    /// Says whether an agent has run for long enough to know that nobody serves.
+    fn any_agent_knows(&self) -> bool {
+        let since = self.now.saturating_sub(LEARNS_WITHIN);
+        let knows = |it: &Host| it.agent.is_some() && !it.frozen && it.service.agent_since <= since;
+        self.hosts.iter().any(knows)
+    }
+
+    fn any_agent_reports(&self) -> bool {
+        // The answer is not cheap, and needs no more than a look now and then.
+        if !self.now.is_multiple_of(SECOND) || self.is(Mistake::ReportNothing) {
+            return false;
+        }
+        let reports = |host: usize| {
+            let it = &self.hosts[host];
+            let agent = it.agent.as_ref().filter(|_| !it.frozen);
+            agent.is_some_and(|it| !it.problems(self.moment(host)).is_empty())
+        };
+        (0..self.hosts.len()).any(reports)
+    }
+
+    /// Checks what a host has written into the lease, and states what it may lose if it has taken it.
+    pub(crate) fn note_stored(
+        &mut self,
+        host: usize,
+        before: Option<&LeaseRecord>,
+        record: &LeaseRecord,
+    ) {
+        let taken = before.is_none_or(|it| it.epoch < record.epoch);
+        if taken {
+            self.state_loss(host, record);
+            self.check_region(host, before);
+            self.check_known_loss(host, record);
+            self.hosts[host].commanded = false;
+            self.hosts[host].service.released_by_command = false;
+        }
+        if record.state == LeaseState::Open
+            && record.last_primary == Some(self.hosts[host].node.clone())
+        {
+            self.last_primary = Some(host);
+            self.settle_loss(host);
+        }
+        if matches!(record.state, LeaseState::Taking | LeaseState::Open) && !taken {
+            self.check_holder(host);
+        }
+    }
+
+    /// What is lost is stated from the lease record and the WAL of the node that takes over. The last
+    /// primary, whose disk holds all that it wrote, loses nothing.
+    fn state_loss(&mut self, host: usize, record: &LeaseRecord) {
+        let it = &self.hosts[host];
+        let progress = it.server.progress();
+        self.hosts[host].stated_loss = match record.position {
+            Some(_) if self.last_primary == Some(host) => 0,
+            Some(last) if it.commanded && last.timeline != progress.timeline => u64::MAX,
+            Some(last) => loss::state(&last, progress, &it.settings.timing).bytes_at_most,
+            None => 0,
+        };
+    }
+
+    fn check_region(&mut self, host: usize, before: Option<&LeaseRecord>) {
+        let it = &self.hosts[host];
+        let last = before.map(|it| it.holder.node.as_str());
+        let same = last.is_none_or(|last| region_of(it.node.as_str()).contains(&last));
+        if !same && !it.commanded {
+            let violation = Violation::LeftRegion(it.node.clone());
+            self.invariants.violated(violation);
+        }
+    }
+
+    /// Without a command a node takes the lease only if no more is known to be lost than it may lose; and
+    /// nothing at all may be missing on one whose name recorded the position.
+    fn check_known_loss(&mut self, host: usize, record: &LeaseRecord) {
+        let it = &self.hosts[host];
+        let Some(last) = record.position.filter(|_| !it.commanded) else {
+            return;
+        };
+        let known = loss::state(&last, it.server.progress(), &it.settings.timing).known_bytes;
+        let allowed = if record.last_primary.as_ref() == Some(&it.node) {
+            0
+        } else {
+            it.settings.policy.max_loss_bytes
+        };
+        if known > allowed {
+            let violation = Violation::LostKnowingly(it.node.clone(), known, allowed);
+            self.invariants.violated(violation);
+        }
+    }
+
+    fn check_holder(&mut self, host: usize) {
+        let it = &self.hosts[host];
+        if !it.agent.as_ref().is_some_and(ha_core::agent::Agent::holds) {
+            return;
+        }
+        let settings = &it.settings;
+        let limit = settings
+            .start_within
+            .max(settings.stall_after)
+            .max(settings.hang_after);
+        let mut bound = u64::try_from(limit.as_micros()).unwrap() + SLACK;
+        if it.service.released_by_command {
+            bound += DRAIN;
+        }
+        let without = self.now.saturating_sub(it.service.last());
+        let violation = if without > bound {
+            Violation::HoldsWithoutServing(it.node.clone(), without)
+        } else if it.starts_since_proof > 2 * settings.restarts + 2 {
+            Violation::StartsForEver(it.node.clone(), it.starts_since_proof)
+        } else {
+            return;
+        };
+        self.invariants.violated(violation);
+    }
+
+    /// Checks that a holder did not give the lease up for want of progress while there was some.
+    pub(crate) fn note_release(&mut self, host: usize, reason: Reason) {
+        let it = &self.hosts[host];
+        let replays = it.server.replay.filter(|_| it.server.advances());
+        let seen = replays.is_some_and(|replay| self.now > replay.since + 2 * SECOND);
+        if reason == Reason::NotUpInTime && seen {
+            let violation = Violation::GaveUpWhileReplaying(it.node.clone());
+            self.invariants.violated(violation);
+        }
+    }
+
+    /// Records that what a host has written is acknowledged, if it is, and checks what was lost when it
+    /// begins to acknowledge.
+    pub(crate) fn note_acknowledged(&mut self, host: usize) {
+        let it = &self.hosts[host];
+        if !it.server.acknowledges() {
+            return;
+        }
+        self.settle_loss(host);
+        self.acknowledged.note(&self.hosts[host].server.log);
+    }
+
+    /// Checks that no more is lost than was stated, now that a node is the primary.
+    fn settle_loss(&mut self, host: usize) {
+        let it = &self.hosts[host];
+        let lost = self.acknowledged.lost(&it.server.log);
+        if lost > it.stated_loss {
+            let violation = Violation::LostUnstated(it.node.clone(), lost, it.stated_loss);
+            self.invariants.violated(violation);
+        }
+        self.acknowledged.forget(&it.server.log);
+    }
+
+    /// Checks that, with nothing wrong for long enough, one node serves and all others follow it.
+    pub(crate) fn check_service(&self) -> Result<(), Violation> {
+        let Some(primary) = self.hosts.iter().position(|it| it.server.serves()) else {
+            return Err(Violation::NoService);
+        };
+        let log = &self.hosts[primary].server.log;
+        let follows = |host: usize| {
+            let server = &self.hosts[host].server;
+            let streams = server.state == State::Following && server.follows == Some(primary);
+            streams && server.log.timeline() == log.timeline() && server.log.leads_to(log)
+        };
+        let astray = (0..self.hosts.len())
+            .find(|it| *it != primary && self.hosts[*it].powered && !follows(*it));
+        match astray {
+            Some(host) => Err(Violation::DoesNotFollow(self.hosts[host].node.clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How an agent sees its server and its guard.
+
+use ha_core::agent::{Commits, Event, Look, ServerHealth, WriteFailure};
+use ha_core::failover::observation::{Directory, ServerView};
+use ha_core::guard::Guard;
+
+use crate::chance::{MILLI, Micros, SECOND};
+use crate::cluster::{Cluster, Told, What};
+use crate::mistakes::Mistake;
+use crate::server::SYSTEM;
+
+/// For how long a guard may say nothing before it counts as gone.
+const SILENCE: Micros = SECOND;
+
+/// After how long a silent guard is killed by its agent, which asks it ten times a second.
+const GIVE_UP: Micros = 5 * SECOND;
+
+impl Cluster {
+    /// Looks, and tells the agent a moment later what was seen.
+    pub(crate) fn look(&mut self, host: usize) {
+        let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |it| self.now - it);
+        if silent_for >= GIVE_UP {
+            self.crash_guard(host, "the agent kills its silent guard");
+        }
+        let look = if self.hosts[host].guard.is_some() && silent_for < SILENCE {
+            self.seen(host)
+        } else {
+            unguarded()
+        };
+        let look = self.misseen(host, look);
+        let longest = if self.is(Mistake::LookBeforeTheOrder) {
+            SECOND
+        } else {
+            30 * MILLI
+        };
+        let (wait, life) = (
+            self.chance.between(MILLI, longest),
+            self.hosts[host].agent_life,
+        );
+        let told = Box::new(Told::Now(Event::Looked(Box::new(look))));
+        self.after(wait, What::Tell { host, life, told });
+    }
+
+    fn seen(&self, host: usize) -> Look {
+        let it = &self.hosts[host];
+        let server = it.server.seen_by_agent();
+        let record = (it.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
+        let position = record.and_then(|(record, _)| record.position);
+        let holds = |it: &ha_core::lease::Position, log: &crate::wal::Log| {
+            log.reaches(it.timeline, it.flush_lsn)
+        };
+        Look {
+            server,
+            armed: it.guard.as_ref().and_then(Guard::deadline),
+            wants_renewal_since: it.guard.as_ref().and_then(Guard::wants_renewal_since),
+            primary: it.server.primary(),
+            health: it.server.health(),
+            replay: it.server.replayed(self.now),
+            starts: Some(it.server.starts),
+            system_id: Some(SYSTEM),
+            holds_position: server == ServerView::Ended(Directory::Primary)
+                && position.is_some_and(|at| holds(&at, &it.server.log)),
+            holds_back: it.server.commits == Commits::HeldBack,
+            taken_timeline: it.taken_timeline,
+        }
+    }
+
+    /// Returns what a mutant takes for what was seen.
+    fn misseen(&mut self, host: usize, look: Look) -> Look {
+        let Some(mutant) = self.mistake else {
+            return look;
+        };
+        let it = &self.hosts[host];
+        let record = self.store.last_record();
+        let own = record.filter(|record| record.last_primary.as_ref() == Some(&it.node));
+        let position = own.and_then(|it| it.position);
+        let it = &mut self.hosts[host];
+        let mut look = look;
+        if mutant == Mistake::RenewWithoutGuard {
+            if look.server != ServerView::Unguarded {
+                it.last_look = Some(look.clone());
+            }
+            look = it.last_look.clone().unwrap_or(look);
+        }
+        if mutant == Mistake::ReleaseBeforeTheEnd && it.server.stopping {
+            look.server = ServerView::Ended(Directory::Primary);
+            look.primary = None;
+        }
+        if mutant == Mistake::CountNoStarts {
+            look.starts = Some(0);
+        }
+        if mutant == Mistake::CountStartsAfterService {
+            look.starts = Some(it.server.starts_after_service);
+        }
+        if mutant == Mistake::IgnoreThePosition {
+            look.holds_position = true;
+            if let (ServerView::Following(own), Some(last)) = (&mut look.server, position)
+                && own.timeline == last.timeline
+            {
+                own.received = own.received.max(last.flush_lsn);
+            }
+        }
+        if mutant == Mistake::LimitReplay {
+            look.replay = None;
+        }
+        if mutant == Mistake::KeepTheUnproven && matches!(look.health, ServerHealth::Unproven(_)) {
+            look.health = ServerHealth::Unproven(WriteFailure::NoConnectionLeft);
+        }
+        look
+    }
+}
+
+const fn unguarded() -> Look {
+    Look {
+        server: ServerView::Unguarded,
+        armed: None,
+        wants_renewal_since: None,
+        primary: None,
+        health: ServerHealth::Silent,
+        replay: None,
+        starts: None,
+        system_id: None,
+        holds_position: false,
+        holds_back: false,
+        taken_timeline: None,
+    }
+}

@@ -1,0 +1,255 @@
+//! What PostgreSQL does with its time: it starts, replays, is promoted and ends.
+
+use ha_core::Timeline;
+use ha_core::agent::{Commits, WriteFailure};
+use ha_core::failover::observation::Directory;
+use ha_core::guard;
+
+use crate::chance::{MILLI, Micros, SECOND};
+use crate::cluster::{Cluster, What};
+use crate::mistakes::Mistake;
+use crate::server::{Replay, State};
+
+/// Why no start succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// No process comes of it: the program is missing, or its configuration is refused.
+    NoProcess,
+    /// It ends at once.
+    EndsAtOnce,
+    /// It replays for seconds, and then meets what it cannot replay.
+    EndsAfterReplay,
+}
+
+/// How WAL is replayed that is not replayed in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replays {
+    Slowly,
+    NotAtAll,
+}
+
+impl Cluster {
+    pub(crate) fn start_primary(&mut self, host: usize, commits: Commits) {
+        let wait = self.slowness(20 * MILLI, 4 * SECOND);
+        let (state, then) = (State::StartingPrimary, State::Writable);
+        self.start(host, state, then, commits, wait);
+    }
+
+    pub(crate) fn start_standby(&mut self, host: usize) {
+        let wait = self.slowness(100 * MILLI, 3 * SECOND);
+        let commits = if self.is(Mistake::AcknowledgeBeforeOpen) {
+            Commits::Acknowledged
+        } else {
+            Commits::HeldBack
+        };
+        let (state, then) = (State::StartingStandby, State::Following);
+        self.start(host, state, then, commits, wait);
+    }
+
+    fn start(&mut self, host: usize, state: State, then: State, commits: Commits, wait: Micros) {
+        let leave_placeholders = self.is(Mistake::LeavePlaceholdersBehind);
+        let server = &mut self.hosts[host].server;
+        server.attempt();
+        if !leave_placeholders {
+            server.histories.remove_dangling();
+        }
+        self.hosts[host].starts_since_proof += 1;
+        let broken = self.hosts[host].broken;
+        if broken == Some(Broken::NoProcess) {
+            self.log(|it| format!("{} server cannot be started", it.hosts[host].node));
+            return;
+        }
+        let server = &mut self.hosts[host].server;
+        server.start(state, commits);
+        let life = server.life;
+        self.log(|it| format!("{} server is {state:?}", it.hosts[host].node));
+        if broken.is_some() {
+            let mut wait = self.chance.between(50 * MILLI, 200 * MILLI);
+            if broken == Some(Broken::EndsAfterReplay) {
+                wait = self.chance.between(SECOND, 12 * SECOND);
+                self.replay(host, true);
+            }
+            self.after(wait, What::EndNow { host, life });
+            return;
+        }
+        let waits_for_ever =
+            state == State::StartingStandby && self.hosts[host].server.histories.are_dangling();
+        if waits_for_ever {
+            self.log(|it| format!("{} waits for WAL that nobody wrote", it.hosts[host].node));
+            self.replay(host, false);
+            return;
+        }
+        self.advance(host, wait, then);
+    }
+
+    pub(crate) fn promote(&mut self, host: usize, timeline: Timeline) {
+        self.log(|it| format!("{} promotes, {timeline} reserved", it.hosts[host].node));
+        let reuse = self.is(Mistake::ReuseATimeline);
+        let server = &mut self.hosts[host].server;
+        if !reuse {
+            let own = server.log.timeline();
+            server.histories.reserve(own, timeline);
+        }
+        // It goes on being the same postmaster, so what was meant for it still is.
+        server.state = State::Promoting(timeline);
+        let wait = self.slowness(50 * MILLI, 6 * SECOND);
+        self.advance(host, wait, State::Writable);
+    }
+
+    /// Has a server come to `then`, once what it replays before is replayed.
+    fn advance(&mut self, host: usize, wait: Micros, then: State) {
+        let (life, state) = (self.hosts[host].server.life, then);
+        let wait = match self.hosts[host].replays {
+            Some(Replays::NotAtAll) => {
+                self.replay(host, false);
+                return;
+            }
+            Some(Replays::Slowly) => {
+                self.replay(host, true);
+                self.chance.between(10 * SECOND, 90 * SECOND)
+            }
+            None => wait,
+        };
+        self.after(wait, What::Reach { host, life, state });
+    }
+
+    fn replay(&mut self, host: usize, advances: bool) {
+        let since = self.now;
+        self.hosts[host].server.replay = Some(Replay { since, advances });
+    }
+
+    /// Lets a server that replays come to where it was going.
+    pub(crate) fn replay_goes_on(&mut self, host: usize) {
+        self.hosts[host].replays = None;
+        let server = &self.hosts[host].server;
+        let dangles = server.state == State::StartingStandby && server.histories.are_dangling();
+        if server.replay.is_none() || dangles {
+            return;
+        }
+        let state = match server.state {
+            State::StartingStandby => State::Following,
+            State::StartingPrimary | State::Promoting(_) => State::Writable,
+            State::Ended | State::Following | State::Writable => return,
+        };
+        let life = server.life;
+        let wait = self.chance.between(100 * MILLI, 3 * SECOND);
+        self.after(wait, What::Reach { host, life, state });
+    }
+
+    fn slowness(&mut self, least: u64, most: u64) -> u64 {
+        if self.chance.in_thousand(200) {
+            self.chance.between(least, most)
+        } else {
+            self.chance.between(least, 5 * least)
+        }
+    }
+
+    pub(crate) fn reach(&mut self, host: usize, life: u64, state: State) {
+        let server = &mut self.hosts[host].server;
+        // A postmaster that got SIGINT while it starts goes no further, nor does one that is gone. A
+        // promotion is the startup process's, which goes on until the sweep finds it.
+        let promotes = matches!(server.state, State::Promoting(_));
+        if server.life != life || server.stopping || (server.dying && !promotes) {
+            return;
+        }
+        let comes_from = match state {
+            State::Following => server.state == State::StartingStandby,
+            State::Writable => promotes || server.state == State::StartingPrimary,
+            State::Ended
+            | State::StartingPrimary
+            | State::StartingStandby
+            | State::Promoting(_) => false,
+        };
+        if !comes_from {
+            return;
+        }
+        if let State::Promoting(reserved) = server.state {
+            self.begin_timeline(host, reserved);
+            self.hosts[host].server.directory = Directory::Primary;
+        }
+        self.hosts[host].server.reach(state);
+        self.log(|it| {
+            let it = &it.hosts[host];
+            let (timeline, end) = (it.server.log.timeline(), it.server.log.end);
+            format!(
+                "{} server is {state:?}, timeline {timeline}, up to {end}",
+                it.node
+            )
+        });
+        self.note_acknowledged(host);
+    }
+
+    fn begin_timeline(&mut self, host: usize, reserved: Timeline) {
+        let timeline = self.hosts[host].server.begin_timeline();
+        self.tally.promotions += 1;
+        let node = self.hosts[host].node.clone();
+        self.invariants.began(timeline, reserved, &node);
+    }
+
+    /// SIGINT: perhaps it ends, and perhaps a walsender or the archiver keeps it.
+    pub(crate) fn interrupt(&mut self, host: usize) {
+        let server = &mut self.hosts[host].server;
+        if server.state == State::Ended || std::mem::replace(&mut server.stopping, true) {
+            return;
+        }
+        let life = server.life;
+        let hangs = self.chance.in_thousand(500) || server.hung;
+        self.log(|it| format!("{} server gets SIGINT", it.hosts[host].node));
+        if !hangs {
+            let wait = self.chance.between(20 * MILLI, 3 * SECOND);
+            self.after(wait, What::EndNow { host, life });
+        }
+    }
+
+    /// SIGKILL, and the sweep until nothing is left.
+    pub(crate) fn kill(&mut self, host: usize, why: &str) {
+        let server = &mut self.hosts[host].server;
+        if server.state == State::Ended || std::mem::replace(&mut server.dying, true) {
+            return;
+        }
+        let life = server.life;
+        let stalls = server.failure == Some(WriteFailure::Stalled) && self.chance.in_thousand(300);
+        self.log(|it| format!("{} server is killed: {why}", it.hosts[host].node));
+        let longest = if self.is(Mistake::LeaveBackendsBehind) {
+            6 * SECOND
+        } else {
+            SECOND / 2
+        };
+        let some = self.chance.between(10 * MILLI, longest);
+        let mut wait = self.chance.pick(&[some, longest]);
+        if stalls {
+            self.hosts[host].server.silenced = true;
+            wait = self.chance.between(SECOND, 20 * SECOND);
+        }
+        self.after(wait, What::EndNow { host, life });
+    }
+
+    pub(crate) fn end_now(&mut self, host: usize, life: u64) {
+        if self.hosts[host].server.life == life {
+            self.end(host);
+        }
+    }
+
+    /// Every process of PostgreSQL is gone. A promotion may have come to any point.
+    pub(crate) fn end(&mut self, host: usize) {
+        if self.hosts[host].server.seen_by_guard() == guard::Server::Ended {
+            return;
+        }
+        if let State::Promoting(reserved) = self.hosts[host].server.state {
+            let (began, done) = self
+                .chance
+                .pick(&[(false, false), (true, false), (true, true)]);
+            if began {
+                // The first segment of the new timeline is there before its history file is.
+                self.begin_timeline(host, reserved);
+            }
+            self.hosts[host].server.directory = if done {
+                Directory::Primary
+            } else {
+                Directory::Standby
+            };
+        }
+        self.hosts[host].server.end();
+        self.log(|it| format!("{} server has ended", it.hosts[host].node));
+    }
+}
