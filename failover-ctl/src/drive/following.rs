@@ -52,7 +52,8 @@ impl Driver {
     /// Brings this node closer to following, if that is its duty.
     pub(super) fn follow(&mut self, now: Moment, server: ServerView) {
         self.following.server = Some(server);
-        let streaming = self.streams(server);
+        let says = self.own_standby(server).is_some_and(|it| it.streaming);
+        let streaming = self.following.note_streaming(now, says);
         self.following.paused = self.own_standby(server).is_some_and(|it| it.replay_paused);
         if self.finish_following(now) {
             return; // What `server` was seen as is no longer true.
@@ -98,11 +99,6 @@ impl Driver {
             ServerView::Silent => self.examine_silent(now, follower),
             ServerView::Unguarded | ServerView::MayWrite => {}
         }
-    }
-
-    /// Says whether the own server receives from a primary at this moment.
-    fn streams(&self, server: ServerView) -> bool {
-        self.own_standby(server).is_some_and(|it| it.streaming)
     }
 
     /// Returns what the own server says of itself, if it follows.

@@ -144,7 +144,7 @@ impl Driver {
             directory: report.map(|it| it.directory),
             server: report.map(|it| it.server),
             progress: standby.map(|it| it.progress),
-            streaming: standby.is_some_and(|it| it.streaming),
+            streaming: standby.is_some() && self.following.streams(),
             replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
             written: look.primary.map(|it| Written {
                 timeline: it.position.timeline,

@@ -43,14 +43,10 @@ impl Driver {
                 "the primary, `{primary}`, is not in this node's settings: add it to `[[nodes]]`"
             ));
         }
-        let Some(server) = self
-            .following
-            .server
-            .filter(|it| *it != ServerView::Unguarded)
-        else {
+        if matches!(self.following.server, None | Some(ServerView::Unguarded)) {
             return Err("guard does not answer, so that nothing can be started".to_owned());
-        };
-        if !rebuild && self.streams(server) {
+        }
+        if !rebuild && self.following.streams() {
             return Err(format!("`{own}` streams already: there is nothing to do"));
         }
         self.following.follows(&primary);

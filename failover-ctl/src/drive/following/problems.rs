@@ -120,6 +120,25 @@ mod tests {
     }
 
     #[test]
+    fn walreceiver_fails_again_and_again_then_not_streaming() {
+        let mut following = Following::default();
+        following.follows(&"a".parse().unwrap());
+        let progress = ha_core::failover::observation::Progress {
+            timeline: ha_core::Timeline::FIRST,
+            received: ha_core::Lsn::new(1),
+            replayed: ha_core::Lsn::new(1),
+        };
+        // Each time it calls itself streaming for a moment.
+        for second in 1..13 {
+            let streams = following.note_streaming(at(second), second % 2 == 0);
+            following.watch(at(second), ServerView::Following(progress), streams);
+        }
+        assert_eq!(kinds(&following, at(13)), [ProblemKind::NotStreaming]);
+        assert!(!following.note_streaming(at(13), true));
+        assert!(following.note_streaming(at(15), true), "it has lasted");
+    }
+
+    #[test]
     fn save_failed_then_named_and_rebuild_still_wanted() {
         let mut following = Following::default();
         following.follows(&"a".parse().unwrap());

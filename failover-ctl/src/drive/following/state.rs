@@ -57,6 +57,9 @@ pub(crate) struct Following {
     pub(super) rewound: bool,
     pub(super) trouble: Option<Trouble>,
     pub(super) retry_at: Option<Moment>,
+    /// Since when the server has said that it streams, and whether that has lasted.
+    says_streaming_since: Option<Moment>,
+    streams: bool,
     /// Since when the server has not streamed.
     pub(super) not_streaming_since: Option<Moment>,
     /// How far it had come, and since when it has not come farther.
@@ -89,6 +92,11 @@ struct Restart {
     times: u32,
 }
 
+/// For how long a server must say that it streams. A walreceiver calls itself `streaming` as soon as it is
+/// connected, before the primary has refused what it asks for (`WalReceiverMain` in `walreceiver.c`),
+/// and one that fails is started again after `wal_retrieve_retry_interval` at the earliest.
+const STREAMS_AFTER: Duration = Duration::from_secs(2);
+
 impl Following {
     /// Returns what an agent that has just started knows, whose state directory is `state`.
     pub(crate) fn new(state: &Path) -> Self {
@@ -107,6 +115,8 @@ impl Following {
         let done = self.done.take().filter(|_| self.busy.is_some());
         *self = Self {
             server: self.server,
+            says_streaming_since: self.says_streaming_since,
+            streams: self.streams,
             primary: Some(primary.clone()),
             busy: self.busy.filter(|_| done.is_some()),
             done,
@@ -130,6 +140,23 @@ impl Following {
     /// Returns the primary that is followed.
     pub(super) const fn primary(&self) -> Option<&NodeId> {
         self.primary.as_ref()
+    }
+
+    /// Takes in what the server says of its walreceiver, and returns whether it streams.
+    pub(super) fn note_streaming(&mut self, now: Moment, says: bool) -> bool {
+        if !says {
+            self.says_streaming_since = None;
+        } else if self.says_streaming_since.is_none() {
+            self.says_streaming_since = Some(now);
+        }
+        let lasted = |since: Moment| now.shortest_since(since) >= STREAMS_AFTER;
+        self.streams = self.says_streaming_since.is_some_and(lasted);
+        self.streams
+    }
+
+    /// Says whether the server streams.
+    pub(crate) const fn streams(&self) -> bool {
+        self.streams
     }
 
     /// Takes in how the server is now.
