@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ha_core::NodeId;
+use ha_runtime::shutdown::Tasks;
 use serde::Deserialize;
+use tokio_postgres::Client;
 
 use crate::Lab;
 use crate::fault::Fault;
 use crate::memory::{Door, Held, Memory};
-use crate::verdict::{Measured, Promise, Span, Verdict, judge};
+use crate::stories::LONG;
+use crate::verdict::{Measured, Promise, Serving, Span, Verdict, judge};
 use crate::voice::Voice;
 use crate::wait;
 use crate::writer::{Writers, missing_rows};
@@ -18,6 +21,10 @@ use crate::writer::{Writers, missing_rows};
 /// How long writes must have gone on undisturbed before and after a fault, so that the gap between
 /// them is the fault's.
 const UNDISTURBED: Duration = Duration::from_secs(1);
+
+/// How long one host may take to let a client in: many times what a busy machine needs, since all are
+/// asked at once and one that is gone may hold up the answer for as long.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A lab, its clients and what they remember.
 #[derive(Debug)]
@@ -52,9 +59,7 @@ impl<'lab> Stage<'lab> {
             already_lost: BTreeMap::new(),
         };
         let since = stage.memory().now();
-        stage
-            .acknowledged_since(since, Duration::from_secs(30))
-            .await?;
+        stage.acknowledged_since(since, LONG).await?;
         Ok(stage)
     }
 
@@ -75,7 +80,7 @@ impl<'lab> Stage<'lab> {
     /// When rows are not acknowledged through both doors to begin with.
     pub async fn begin(&self, name: &'static str) -> anyhow::Result<Begun> {
         let from = self.memory().mark(format!("{name} begins"));
-        self.undisturbed(Duration::from_secs(30)).await?;
+        self.undisturbed(LONG).await?;
         Ok(Begun { name, from })
     }
 
@@ -159,7 +164,7 @@ impl<'lab> Stage<'lab> {
     ///
     /// When one does not in time.
     pub async fn everybody_follows(&self) -> anyhow::Result<()> {
-        let primary = self.lab.wait_for_primary(Duration::from_secs(10)).await?;
+        let primary = self.lab.wait_for_primary(LONG).await?;
         for node in self.lab.nodes() {
             if node.place.node == primary {
                 continue;
@@ -224,10 +229,38 @@ impl<'lab> Stage<'lab> {
     ///
     /// When none is.
     pub async fn tell_primary(&self) -> anyhow::Result<NodeId> {
-        let node = self.lab.wait_for_primary(Duration::from_secs(10)).await?;
+        let node = self.lab.wait_for_primary(LONG).await?;
         let place = self.lab.topology().place(&node)?;
         self.say(&format!("node {node} in {} takes writes", place.zone));
         Ok(node)
+    }
+
+    /// Returns the server that takes writes now.
+    ///
+    /// # Errors
+    ///
+    /// When none does.
+    pub async fn serving(&self) -> anyhow::Result<Serving> {
+        let tasks = Tasks::new();
+        let (node, client) = self.primary(&tasks).await?;
+        let started = "select pg_postmaster_start_time()::text";
+        let started = client.query_one(started, &[]).await?.get(0);
+        tasks.stop(Duration::from_secs(1)).await;
+        Ok(Serving { node, started })
+    }
+
+    /// Connects to the primary, whichever node it is.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is not reached in time.
+    pub async fn primary(&self, tasks: &Tasks) -> anyhow::Result<(NodeId, Client)> {
+        let database = self.lab.database();
+        let connected = wait::until("a primary", LONG, || async {
+            let connecting = database.connect_to_primary(CONNECT, tasks);
+            connecting.await.map_err(|error| format!("{error:#}"))
+        });
+        Ok(connected.await?)
     }
 
     /// Returns the most rows that `failover-ctl` says would be lost if one of the standbys were
@@ -243,7 +276,7 @@ impl<'lab> Stage<'lab> {
             let name = node.place.node.as_str();
             let plan = ["plan", "promote", "--to", name, "--json"];
             let plan = self.lab.programs().failover_ctl(&plan);
-            match plan.run(None, Duration::from_secs(8)).await {
+            match plan.run(None, LONG).await {
                 Ok(plan) => stated = stated.max(Some(Stated::of(&plan)?.rows_at_most)),
                 Err(error) => why.push(format!("{error:#}")),
             }
@@ -268,7 +301,7 @@ impl<'lab> Stage<'lab> {
             verdict: Plan,
         }
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
-        let status = status.run(None, Duration::from_secs(8)).await?;
+        let status = status.run(None, LONG).await?;
         let stated = serde_json::from_str::<Status>(&status)
             .with_context(|| format!("the status states no loss: {status}"))?;
         let stated = stated.verdict.loss.rows_at_most;
@@ -289,7 +322,7 @@ impl<'lab> Stage<'lab> {
     ///
     /// When there is no primary whose rows could be compared.
     pub async fn end(&mut self, begun: &Begun, promise: Promise) -> anyhow::Result<Verdict> {
-        self.undisturbed(Duration::from_secs(30)).await?;
+        self.undisturbed(LONG).await?;
         let to = self.memory().now();
         let rows_lost = self.newly_lost().await?;
         let span = Span {
@@ -304,12 +337,8 @@ impl<'lab> Stage<'lab> {
 
     /// Returns how many acknowledged rows the primary lacks that were not lost before.
     async fn newly_lost(&mut self) -> anyhow::Result<usize> {
-        let tasks = ha_runtime::shutdown::Tasks::new();
-        let database = self.lab.database();
-        let (_, primary) = database
-            .connect_to_primary(Duration::from_secs(5), &tasks)
-            .await
-            .context("there is no primary to compare with")?;
+        let tasks = Tasks::new();
+        let (_, primary) = self.primary(&tasks).await?;
         let missing = missing_rows(&primary, self.memory()).await?;
         tasks.stop(Duration::from_secs(1)).await;
         let mut newly = 0;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, On};
 use crate::stage::Stage;
+use crate::stories::bounds::{restarted, taken_over, uninterrupted};
 use crate::verdict::{Promise, Verdict};
 
+pub mod bounds;
 mod load;
 mod region;
 mod restore;
@@ -81,8 +83,8 @@ impl fmt::Display for Story {
     }
 }
 
-/// The postmaster is killed, and its agent is alive: service is back within three seconds, on the
-/// same node or another.
+/// The postmaster is killed, and its agent is alive: PostgreSQL starts again on the same node, or
+/// another node takes over.
 ///
 /// # Errors
 ///
@@ -95,11 +97,11 @@ pub async fn postmaster_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict>
         .await?;
     stage.acknowledged_since(at, LONG).await?;
     stage.everybody_follows().await?;
-    stage.end(&begun, within(3)).await
+    stage.end(&begun, restarted()).await
 }
 
-/// The primary's host is gone: the other zone takes over within twelve seconds, losing no more than
-/// is stated before it does, and the old primary follows it once it is back.
+/// The primary's host is gone: the other zone takes over once the lease has expired, losing no more
+/// than is stated before it does, and the old primary follows it once it is back.
 ///
 /// # Errors
 ///
@@ -119,7 +121,7 @@ pub async fn zone_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     stage.everybody_follows().await?;
     let promise = Promise {
         rows_lost,
-        ..within(12)
+        ..taken_over()
     };
     stage.end(&begun, promise).await
 }
@@ -142,7 +144,7 @@ pub async fn agent_frozen(stage: &mut Stage<'_>, frozen_for: Duration) -> anyhow
     stage.say(&format!("the agent of node {primary} goes on"));
     stage.lab.heal().await?;
     stage.everybody_follows().await?;
-    stage.end(&begun, within(12)).await
+    stage.end(&begun, taken_over()).await
 }
 
 /// The primary's guard is killed: PostgreSQL ends with it, guard and server come back.
@@ -160,7 +162,7 @@ pub async fn guard_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
         .acknowledged_since(at + Duration::from_secs(2), LONG)
         .await?;
     stage.everybody_follows().await?;
-    stage.end(&begun, within(12)).await
+    stage.end(&begun, taken_over()).await
 }
 
 /// The primary's agent is restarted, as by an upgrade: no client notices.
@@ -170,7 +172,8 @@ pub async fn guard_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
 /// When the story does not come to an end.
 pub async fn agent_restarted(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     let begun = stage.begin("agent_restarted").await?;
-    let primary = primary(stage).await?;
+    let before = stage.serving().await?;
+    let primary = before.node.clone();
     let node = stage.lab.node(&primary)?;
     let starts = node.agent.starts();
     let at = stage
@@ -183,14 +186,18 @@ pub async fn agent_restarted(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     stage
         .acknowledged_since(at + Duration::from_secs(14), LONG)
         .await?;
-    stage.end(&begun, within(1)).await
+    let after = stage.serving().await?;
+    let mut verdict = stage.end(&begun, uninterrupted()).await?;
+    verdict.require_same_server(&before, &after);
+    Ok(verdict)
 }
 
 pub(crate) async fn primary(stage: &Stage<'_>) -> anyhow::Result<NodeId> {
-    stage.lab.wait_for_primary(Duration::from_secs(10)).await
+    stage.lab.wait_for_primary(LONG).await
 }
 
-/// Returns the promise that no row is lost and that writes go on within so many seconds.
+/// Returns the promise that no row is lost and that writes go on within so many seconds. A scenario
+/// takes one of [`bounds`] instead, which say of what the seconds are made.
 pub const fn within(seconds: u64) -> Promise {
     Promise {
         without_writes: Duration::from_secs(seconds),

@@ -56,6 +56,15 @@ pub struct Verdict {
     pub span: Span,
 }
 
+/// The server that serves at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Its node.
+    pub node: NodeId,
+    /// When its postmaster was started, as it says itself.
+    pub started: String,
+}
+
 /// What a story promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
@@ -76,6 +85,20 @@ pub struct Measured {
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
     /// How many acknowledged rows are not on the primary.
     pub rows_lost: usize,
+}
+
+impl Verdict {
+    /// Requires that one server served from the first of two moments to the second: what did not stop
+    /// was not interrupted, however slow the machine was meanwhile.
+    pub fn require_same_server(&mut self, before: &Serving, after: &Serving) {
+        if before != after {
+            self.broken.push(format!(
+                "node {}, started {}, served at the end, and node {}, started {}, at the beginning",
+                after.node, after.started, before.node, before.started
+            ));
+            self.passed = false;
+        }
+    }
 }
 
 /// Judges a story by what was measured.
@@ -299,6 +322,29 @@ mod tests {
         let moments = [0, 10, 999, 1_000, 2_500].map(millis);
 
         assert_eq!(per_second(&moments, span(0, 2_600)), [3, 1, 1]);
+    }
+
+    #[test]
+    fn another_server_then_broken() {
+        let serving = |node: &str, started: &str| Serving {
+            node: node.parse().unwrap(),
+            started: started.to_owned(),
+        };
+        let begun = serving("a", "09:00");
+        for (after, broken) in [
+            (begun.clone(), 0),
+            (serving("b", "09:00"), 1),
+            (serving("a", "09:01"), 1),
+        ] {
+            let promise = Promise {
+                without_writes: secs(2),
+                rows_lost: 3,
+            };
+            let mut verdict = judge("agent_restarted", promise, &measured());
+            verdict.require_same_server(&begun, &after);
+            assert_eq!(verdict.broken.len(), broken, "{after:?}");
+            assert_eq!(verdict.passed, broken == 0, "{after:?}");
+        }
     }
 
     fn measured() -> Measured {

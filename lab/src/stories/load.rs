@@ -64,10 +64,7 @@ async fn under_load(
         .find(|it| *it > began)
         .with_context(|| format!("node {new} never accepted a write"))?;
     let tasks = Tasks::new();
-    let database = stage.lab.database();
-    let (_, client) = database
-        .connect_to_primary(Duration::from_secs(5), &tasks)
-        .await?;
+    let (_, client) = stage.primary(&tasks).await?;
     let stored = Stored::read(&client).await?;
     tasks.stop(Duration::from_secs(1)).await;
     let promise = Promise {

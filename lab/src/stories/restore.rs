@@ -8,7 +8,8 @@ use ha_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use tokio_postgres::{Client, NoTls};
 
-use super::{LONG, primary, within};
+use super::bounds::uninterrupted;
+use super::{LONG, primary};
 use crate::postgres::{bin_directory, give_to_postgres, restrict, write};
 use crate::process::{Process, Restart};
 use crate::program::{Program, RunAs};
@@ -48,8 +49,8 @@ pub async fn base_backup(stage: &Stage<'_>) -> anyhow::Result<()> {
 pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
     let begun = stage.begin("restored_to_a_moment").await?;
     let tasks = Tasks::new();
-    let node = primary(stage).await?;
-    let place = stage.lab.topology().place(&node)?.clone();
+    let before = stage.serving().await?;
+    let place = stage.lab.topology().place(&before.node)?.clone();
     let here = superuser(&place.sockets(), POSTGRES_PORT, "app", &tasks).await?;
     let fill = format!(
         "create table precious as select n, '{PLAINTEXT}'::text as note from generate_series(1, {ROWS}) as n"
@@ -89,7 +90,9 @@ pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdi
         "the copy has {precious} of {ROWS} rows of `precious`"
     ));
 
-    let mut verdict = stage.end(&begun, within(2)).await?;
+    let after = stage.serving().await?;
+    let mut verdict = stage.end(&begun, uninterrupted()).await?;
+    verdict.require_same_server(&before, &after);
     verdict.broken.extend(readable(stage, &place)?);
     if precious != ROWS {
         verdict.broken.push(format!(

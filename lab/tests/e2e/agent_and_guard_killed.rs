@@ -15,7 +15,7 @@ async fn postgresql_ends_with_them_and_comes_back() {
         let after = at + std::time::Duration::from_secs(2);
         stage.acknowledged_since(after, lab::stories::LONG).await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::within(12)).await
+        stage.end(&begun, lab::stories::bounds::taken_over()).await
     });
     kept(&verdict.await);
 }

@@ -19,9 +19,15 @@ async fn a_lost_region_costs_no_wrong_answer() {
 #[track_caller]
 fn judged((verdict, load): (Verdict, Judgement)) {
     println!(
-        "measured: {} requests, {} right, {} told to retry, {} unanswered, {} rows lost, \
-         writes again {:?} after the new primary accepted them",
-        load.sent, load.right, load.told_to_retry, load.unanswered, load.lost, load.found_after
+        "measured: {} requests, {} right, {} told to retry ({} for want of room), {} unanswered, \
+         {} rows lost, writes again {:?} after the new primary accepted them",
+        load.sent,
+        load.right,
+        load.told_to_retry,
+        load.overloaded,
+        load.unanswered,
+        load.lost,
+        load.found_after
     );
     assert_eq!(load.broken, Vec::<String>::new());
     kept(&verdict);

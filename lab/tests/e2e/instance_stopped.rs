@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, ensure};
 use lab::fault::{Fault, In};
-use lab::stories::{LONG, within};
+use lab::stories::LONG;
+use lab::stories::bounds::commanded;
 use lab::verdict::Promise;
 use serde_json::Value;
 
@@ -48,7 +49,7 @@ async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
         stage.everybody_follows().await?;
         let promise = Promise {
             rows_lost,
-            ..within(15)
+            ..commanded()
         };
         stage.end(&begun, promise).await
     });

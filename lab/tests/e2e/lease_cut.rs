@@ -20,7 +20,7 @@ async fn the_primary_stops_before_another_takes_over() {
             .await?;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::within(12)).await
+        stage.end(&begun, lab::stories::bounds::taken_over()).await
     });
     kept(&verdict.await);
 }

@@ -20,8 +20,7 @@ async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
         stage.everybody_follows().await?;
         let promise = lab::verdict::Promise {
             rows_lost,
-            // `hang-after-secs` (10), and then what a released lease takes.
-            ..lab::stories::within(15)
+            ..lab::stories::bounds::released()
         };
         stage.end(&begun, promise).await
     });

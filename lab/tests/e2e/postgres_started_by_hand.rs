@@ -31,7 +31,7 @@ async fn it_never_accepts_a_write() {
         stage.reach(at + Duration::from_secs(3)).await;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::within(12)).await
+        stage.end(&begun, lab::stories::bounds::taken_over()).await
     });
     kept(&verdict.await);
 }

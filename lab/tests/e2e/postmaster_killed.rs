@@ -3,6 +3,6 @@
 use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_go_on_within_three_seconds() {
+async fn postgresql_starts_again_in_place() {
     kept(&on_a_stage(lab::stories::postmaster_killed).await);
 }

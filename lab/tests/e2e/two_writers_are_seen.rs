@@ -27,7 +27,7 @@ async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
         stage.taken_over_from(&primary, lab::stories::LONG).await?;
         stage.acknowledged_since(at, lab::stories::LONG).await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::within(12)).await
+        stage.end(&begun, lab::stories::bounds::taken_over()).await
     })
     .await;
 
