@@ -81,6 +81,7 @@ fn the_second_read_is_a_hit() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     let ann = create(&program, "ann");
+    let began = Instant::now();
 
     assert_eq!(source(&program, "/users/1"), "MISS");
     let second = program.get("/users/1");
@@ -92,8 +93,12 @@ fn the_second_read_is_a_hit() {
     assert_eq!(list.body, format!("[{}]", ann.body));
 
     for key in ["user:1", "users:all"] {
-        let ttl: i64 = redis.run(&["PTTL", key]);
-        assert!((50_000..=66_000).contains(&ttl), "{key} for {ttl} ms");
+        let left: u64 = redis.run(&["PTTL", key]);
+        let left = Duration::from_millis(left);
+        // A minute, give or take a tenth, of which some has passed.
+        let at_most = left + began.elapsed();
+        let is_right = left <= Duration::from_secs(66) && at_most >= Duration::from_secs(54);
+        assert!(is_right, "{key} for {left:?} to {at_most:?}");
     }
     // A part of the list is not kept, and neither is that there is nobody.
     assert_eq!(source(&program, "/users?limit=5"), "BYPASS");
@@ -241,9 +246,11 @@ fn a_snapshot_from_before_a_write_is_not_believed() {
 
 #[test]
 fn a_frozen_redis_slows_nobody_down() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let (server, redis) = (Server::primary(), Redis::start());
-    // The timeouts are those of production.
-    let program = before(&server, &redis, &[]);
+    // So long that it shows who has waited.
+    let timeouts = [("REDIS_CONNECT_TIMEOUT", "1s"), ("REDIS_TIMEOUT", "1s")];
+    let program = before(&server, &redis, &timeouts);
     create(&program, "ann");
     eventually("the cache is used", || {
         source(&program, "/users/1") == "HIT"
@@ -254,9 +261,10 @@ fn a_frozen_redis_slows_nobody_down() {
     for _ in 0..100 {
         assert_eq!(source(&program, "/users/1"), "BYPASS");
     }
-    // Five wait for 50 ms each, and some more for one that tries to connect; the others do not wait.
+    // Five wait for a timeout each, and one now and then that tries to connect; the others do not.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "100 requests took {took:?}");
+    assert!(took >= 5 * TIMEOUT, "nobody found out: {took:?}");
+    assert!(took < 50 * TIMEOUT, "100 requests took {took:?}");
     create(&program, "bob");
     assert_eq!(names(&program), ["ann", "bob"]);
     assert_eq!(cache_status(&program), "degraded");
@@ -278,7 +286,7 @@ fn an_invalidation_that_failed_is_made_good() {
         source(&there, "/users") == "HIT"
     });
 
-    redis.run::<()>(&["CLIENT", "PAUSE", "2000", "WRITE"]);
+    redis.run::<()>(&["CLIENT", "PAUSE", "600000", "WRITE"]);
     create(&here, "ann");
     assert_eq!(names(&here), ["ann"]);
     assert_eq!(source(&here, "/users"), "BYPASS");
@@ -287,7 +295,8 @@ fn an_invalidation_that_failed_is_made_good() {
         "{}",
         here.log()
     );
-    // Long before the list expires by itself.
+    redis.run::<()>(&["CLIENT", "UNPAUSE"]);
+    // Before the list expires by itself: nobody wrote since.
     eventually("the other replica is told", || names(&there) == ["ann"]);
     eventually("this one uses the cache again", || {
         source(&here, "/users") == "HIT"
@@ -389,7 +398,8 @@ fn an_authority_that_is_no_certificate_ends_the_program() {
 #[test]
 fn many_who_miss_together_ask_the_database_once() {
     let (server, redis) = (Server::primary(), Redis::start());
-    let program = before(&server, &redis, &PATIENT);
+    let settings = [&PATIENT[..], &crate::postgres::PATIENT].concat();
+    let program = before(&server, &redis, &settings);
     create(&program, "ann");
 
     thread::scope(|scope| {
@@ -411,7 +421,10 @@ fn many_who_miss_together_ask_the_database_once() {
     let count = |series: &str| program.metric(series).unwrap_or(0.0);
     let reads = count("db_query_duration_seconds_count{stmt=\"user_get\"}");
     let repeated = count("db_retries_total{reason=\"passing\"}");
-    assert_eq!(Some(reads), Some(1.0 + repeated));
+    assert!(
+        reads <= 1.0 + repeated,
+        "{reads} reads, {repeated} repeated"
+    );
 }
 
 /// The table of the users, locked against readers.

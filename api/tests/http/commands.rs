@@ -84,7 +84,7 @@ fn a_service_that_is_not_there_or_does_not_answer_is_not_healthy() {
 #[test]
 fn a_ready_service_passes_both_health_checks_until_it_stops() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "20")]);
+    let program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "10m")]);
     let url = format!("http://{}", program.address);
     let ready = || exit_code(&["healthcheck", "--ready", "--url", &url], &[]);
     assert_eq!(ready(), Some(0));

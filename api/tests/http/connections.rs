@@ -119,7 +119,7 @@ fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
     let probe = || {
         let mut stream = program.connect();
         stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         ask(&mut stream, "/livez");
         let mut status = [0; 12];
@@ -142,7 +142,7 @@ fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
         assert!(program.metric("http_connections_refused_total") > Some(0.0));
     }
 
-    // Half a minute later those who stay silent have made way for whoever asks.
+    // Those who stay silent make way for whoever asks.
     let descriptors = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
     assert!(descriptors.count() < 2_250);
     eventually("others are answered", || {

@@ -120,7 +120,7 @@ fn check(mut bytes: &[u8]) -> Result<(), String> {
 
 fn exchange(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_mins(2)))
         .unwrap();
     // It may have hung up already.
     stream.write_all(request).ok();

@@ -28,7 +28,7 @@ fn lives_without_a_database_and_is_ready_with_one() {
 #[test]
 fn stays_ready_for_a_while_without_its_database() {
     let mut server = Server::primary();
-    let patient = Program::before(&[&server], &[]);
+    let patient = Program::before(&[&server], &[("READY_DB_GRACE", "10m")]);
     let hasty = Program::before(&[&server], &[("READY_DB_GRACE", "0")]);
     server.kill();
 
@@ -74,10 +74,9 @@ fn counts_what_it_does() {
         program.metric("db_query_duration_seconds_count{stmt=\"hello_put\"}"),
         Some(1.0)
     );
-    assert_eq!(
-        program.metric("db_pool_connections{state=\"idle\"}"),
-        Some(1.0)
-    );
+    // One more if old answers were deleted at the same time.
+    let idle = program.metric("db_pool_connections{state=\"idle\"}");
+    assert!(idle >= Some(1.0) && idle <= Some(2.0), "{idle:?}");
     assert_eq!(program.metric("http_requests_in_flight"), Some(1.0));
     for never in [
         "db_errors_total{sqlstate_class=\"57\"}",

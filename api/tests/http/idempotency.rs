@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::postgres::{Server, eventually};
+use crate::postgres::{PATIENT, Server, eventually};
 use crate::program::{Answer, Program};
 
 const KEY: &str = "7d3c1a52-0f5e-4c8e-9d2b-5a4f0e6b1c3d";
@@ -19,9 +19,8 @@ const STORING: [(&str, &str, u16); 3] = [
     ("/users", "users", 200),
     ("/beers", "beers", 201),
 ];
-
-/// A request may take as long as these tests do.
-const PATIENT: [(&str, &str); 2] = [("REQUEST_TIMEOUT", "30"), ("DB_STATEMENT_TIMEOUT", "30")];
+/// The statement that stores in each of these tables.
+const STATEMENTS: [&str; 3] = ["member_create", "user_create", "beer_create"];
 
 fn post(program: &Program, path: &str, key: &str, body: &str) -> Answer {
     program.request("POST", path, &[("Idempotency-Key", key)], body)
@@ -170,7 +169,7 @@ fn a_connection_that_ends_before_the_commit_stores_one_row() {
     server.sql("CREATE TABLE hold (once integer)");
     server.sql(
         "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
-         IF EXISTS (SELECT FROM hold) THEN PERFORM pg_sleep(30); END IF; RETURN NULL; END $$",
+         IF EXISTS (SELECT FROM hold) THEN PERFORM pg_sleep(600); END IF; RETURN NULL; END $$",
     );
     for (_path, table, _status) in STORING {
         server.sql(&format!(
@@ -183,7 +182,12 @@ fn a_connection_that_ends_before_the_commit_stores_one_row() {
         server.sql("INSERT INTO hold VALUES (1)");
         let answer = thread::scope(|scope| {
             let asking = scope.spawn(|| program.post(path, ANN));
-            let held = wait_for(&server, "PgSleep");
+            let sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            let mut held = String::new();
+            eventually("the commit takes a while", || {
+                held = server.sql(sleeping);
+                !held.is_empty()
+            });
             server.sql("DELETE FROM hold");
             terminate(&server, &held);
             asking.join().unwrap()
@@ -197,17 +201,19 @@ fn a_connection_that_ends_before_the_commit_stores_one_row() {
 fn a_connection_that_ends_after_the_commit_stores_one_row() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
+    server.forbid_expiry();
 
-    for (path, table, status) in STORING {
+    for ((path, table, status), statement) in STORING.into_iter().zip(STATEMENTS) {
         // A commit is done and waits for a standby that there is not.
         server.commits_wait_for("nobody");
         let answer = thread::scope(|scope| {
             let asking = scope.spawn(|| program.post(path, ANN));
-            let committed = wait_for(&server, "SyncRep");
+            let committed = wait_for(&server, statement);
             terminate(&server, &committed);
             // The next try has found the row, and waits for the standby too.
-            wait_for(&server, "SyncRep");
+            assert_ne!(wait_for(&server, statement), committed);
             assert_eq!(count(&server, table), "1");
+            assert!(!asking.is_finished());
             server.commits_wait_for("");
             asking.join().unwrap()
         });
@@ -299,18 +305,17 @@ fn answers_are_forgotten_after_a_day() {
     assert_eq!(post(&program, "/members", KEY, BOB).status, 409);
 }
 
-/// Waits until a connection of the program waits for `event`, and returns its process.
-fn wait_for(server: &Server, event: &str) -> String {
-    let waiting = format!(
-        "SELECT pid FROM pg_stat_activity \
-         WHERE wait_event = '{event}' AND application_name LIKE 'api/%'"
-    );
-    let mut pid = String::new();
-    eventually(event, || {
-        pid = server.sql(&waiting);
-        !pid.is_empty()
+/// Waits until one session has committed `statement` and waits for a standby, and returns its process.
+fn wait_for(server: &Server, statement: &str) -> String {
+    let mut waiting = BTreeSet::new();
+    eventually("a commit waits for a standby", || {
+        waiting = server.waiting_commits(&[statement]);
+        match waiting.len() {
+            1 => Ok(()),
+            _ => Err(format!("`{statement}` in {waiting:?}")),
+        }
     });
-    pid
+    waiting.pop_first().unwrap()
 }
 
 /// Ends a connection, and waits until it is gone.

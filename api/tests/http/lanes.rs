@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
 
-use crate::postgres::{Server, eventually};
+use crate::postgres::{PATIENT, Server, eventually};
 use crate::program::Program;
 
-/// Makes every commit wait for a standby that does not exist.
+/// Makes every commit wait for a standby that does not exist, of those that requests make.
 fn commits_wait(server: &Server) {
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.sql("SELECT pg_reload_conf()");
-    eventually("commits wait", || {
-        server.sql("SHOW synchronous_standby_names") == "nobody"
-    });
+    server.forbid_expiry();
+    server.commits_wait_for("nobody");
 }
 
 fn commits_go_on(server: &Server) {
@@ -21,8 +18,17 @@ fn commits_go_on(server: &Server) {
     server.sql("SELECT pg_reload_conf()");
 }
 
-fn waiting_commits(server: &Server) -> String {
-    server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+/// Waits until a write of a birthday waits for a standby, and returns its session.
+fn wait_for_a_write(server: &Server) -> String {
+    let mut waiting = BTreeSet::new();
+    eventually("a write waits", || {
+        waiting = server.waiting_commits(&["hello_put", "after_first_write"]);
+        match waiting.len() {
+            1 => Ok(()),
+            _ => Err(format!("{waiting:?}")),
+        }
+    });
+    waiting.pop_first().unwrap()
 }
 
 /// Letters that stand for a number.
@@ -35,7 +41,7 @@ fn name(number: u32) -> String {
 fn writes_at_the_same_time_share_a_commit_and_each_is_stored() {
     const WRITERS: u32 = 64;
     let server = Server::primary();
-    let program = Program::before(&[&server], &[]);
+    let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
     let all_sent = || program.metric("http_requests_in_flight") > Some(f64::from(WRITERS));
 
@@ -83,13 +89,14 @@ fn one_name_may_come_many_times_at_once() {
 #[test]
 fn reads_go_on_while_every_write_waits() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[("DB_POOL_MAX", "1")]);
+    let settings = [&PATIENT[..], &[("DB_POOL_MAX", "1")]].concat();
+    let program = Program::before(&[&server], &settings);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
     commits_wait(&server);
 
     thread::scope(|scope| {
         let first = scope.spawn(|| program.put_date("Ann", "1990-01-01"));
-        eventually("a write waits", || waiting_commits(&server) == "1");
+        wait_for_a_write(&server);
         // The only connection for writes is in use, and one that waits for it is told so.
         let second = program.put_date("Bob", "1990-01-01");
         assert_eq!(
@@ -105,12 +112,13 @@ fn reads_go_on_while_every_write_waits() {
 #[test]
 fn a_table_that_is_locked_holds_up_no_read_of_another() {
     let server = Server::primary();
-    let settings = [("DB_SHARED_CONNECTIONS", "1"), ("REQUEST_TIMEOUT", "1s")];
+    // So long that the read is seen to wait, and another is answered meanwhile.
+    let settings = [("DB_SHARED_CONNECTIONS", "1"), ("REQUEST_TIMEOUT", "6s")];
     let program = Program::before(&[&server], &settings);
 
     thread::scope(|scope| {
         let locked =
-            scope.spawn(|| server.try_sql("BEGIN; LOCK TABLE hello_users; SELECT pg_sleep(60)"));
+            scope.spawn(|| server.try_sql("BEGIN; LOCK TABLE hello_users; SELECT pg_sleep(600)"));
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         eventually("the table is locked", || {
             server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
@@ -119,6 +127,7 @@ fn a_table_that_is_locked_holds_up_no_read_of_another() {
         eventually("a read waits for it", || server.sql(waiting) != "0");
 
         assert_eq!(program.get("/users/1").status, 404);
+        assert!(!greeted.is_finished());
         assert_eq!(greeted.join().unwrap(), 503);
         server.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
@@ -146,18 +155,18 @@ fn reads_share_connections() {
         }
     });
 
-    // Two for reads, one that wrote, and the one that asks who the primary is.
-    let backends = server
-        .sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'api/%'")
+    let readers = server
+        .sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '-- hello_get%'")
         .parse::<u32>()
         .unwrap();
-    assert!(backends <= 4, "{backends}");
+    assert!((1..=2).contains(&readers), "{readers}");
 }
 
 #[test]
 fn readers_on_a_connection_that_ends_are_answered_on_another() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "1")]);
+    let settings = [&PATIENT[..], &[("DB_SHARED_CONNECTIONS", "1")]].concat();
+    let program = Program::before(&[&server], &settings);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
 
     let statuses: BTreeSet<u16> = thread::scope(|scope| {
@@ -188,16 +197,14 @@ fn readers_on_a_connection_that_ends_are_answered_on_another() {
 #[test]
 fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[]);
+    let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
 
     thread::scope(|scope| {
         let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
-        eventually("the write waits", || waiting_commits(&server) == "1");
+        let waiting = wait_for_a_write(&server);
         // PostgreSQL answers this with a success and a warning, 01000.
-        server.sql(
-            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
-        );
+        server.sql(&format!("SELECT pg_cancel_backend({waiting})"));
         let answer = write.join().unwrap();
         assert_eq!(
             (answer.status, answer.header("retry-after")),
@@ -212,20 +219,18 @@ fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
 #[test]
 fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
     let server = Server::primary();
-    let program = Program::before(&[&server], &[]);
+    let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
 
     thread::scope(|scope| {
         let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
-        eventually("the write waits", || waiting_commits(&server) == "1");
+        let waiting = wait_for_a_write(&server);
         // The row is committed on this server then, and its standby does not have it.
-        server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
-        );
+        server.sql(&format!("SELECT pg_terminate_backend({waiting})"));
         eventually("the row is there", || {
             server.sql("SELECT count(*) FROM hello_users") == "1"
         });
-        eventually("the next try waits", || waiting_commits(&server) == "1");
+        assert_ne!(wait_for_a_write(&server), waiting);
         assert!(!write.is_finished());
         commits_go_on(&server);
         assert_eq!(write.join().unwrap().status, 204);
@@ -237,13 +242,11 @@ fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
 #[test]
 fn a_crowd_whose_time_is_over_costs_neither_connections_nor_trust() {
     let server = Server::primary();
-    let settings = [("DB_POOL_MAX", "4"), ("REQUEST_TIMEOUT", "1")];
+    // Long enough for four connections to be opened.
+    let settings = [("DB_POOL_MAX", "4"), ("REQUEST_TIMEOUT", "4")];
     let program = Program::before(&[&server], &settings);
     let make = |it: u32| program.post("/members", &format!(r#"{{"Name":"{}","Age":7}}"#, name(it)));
-    let waiting = || {
-        let waiting = server.sql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
-        waiting.lines().map(str::to_owned).collect::<BTreeSet<_>>()
-    };
+    let waiting = || server.waiting_commits(&["member_create", "after_first_write"]);
     commits_wait(&server);
 
     let held = thread::scope(|scope| {

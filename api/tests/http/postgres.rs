@@ -1,5 +1,6 @@
 //! A PostgreSQL server that a test starts, breaks and promotes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,8 +27,14 @@ pub(crate) const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/roles.sql")
 /// The database in which everything is.
 pub(crate) const DATABASE: &str = "postgres";
 
-/// How long a server may take to start, or a condition to come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to start, or a condition to come true: many times what a busy machine
+/// needs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Settings for a test of what is answered and not of how soon: a busy machine must not look like a
+/// broken one.
+pub(crate) const PATIENT: [(&str, &str); 2] =
+    [("REQUEST_TIMEOUT", "60"), ("DB_STATEMENT_TIMEOUT", "60")];
 
 pub(crate) struct Server {
     dir: TempDir,
@@ -190,6 +197,31 @@ impl Server {
         });
     }
 
+    /// Returns the sessions of the API that have committed one of these statements, and wait for a
+    /// standby to have it too. Others may wait beside them: the deletion of old answers, which begins
+    /// within seconds of a start, and what follows the first write on its connection.
+    pub(crate) fn waiting_commits(&self, statements: &[&str]) -> BTreeSet<String> {
+        let waiting = self.sql(&format!(
+            "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+             AND application_name LIKE 'api/%' \
+             AND substring(query from '-- (\\w+)') IN ('{}')",
+            statements.join("', '")
+        ));
+        waiting.lines().map(str::to_owned).collect()
+    }
+
+    /// Forbids the service to delete old answers, which it does at a moment of its own choice: it would
+    /// take a connection, and its commit would wait beside those that a test is about.
+    pub(crate) fn forbid_expiry(&self) {
+        let forbid = format!("REVOKE EXECUTE ON FUNCTION expire_requests FROM {SERVICE}, PUBLIC");
+        self.sql(&forbid);
+        let under_way = "SELECT count(*) FROM pg_stat_activity \
+                         WHERE state <> 'idle' AND query LIKE '-- requests_expire%'";
+        eventually("no answers are being deleted", || {
+            self.sql(under_way) == "0"
+        });
+    }
+
     /// Makes a primary of a standby.
     pub(crate) fn promote(&self) {
         self.sql("SELECT pg_promote()");
@@ -283,11 +315,33 @@ pub(crate) fn sign_certificate(directory: &Path) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
-/// Waits until `condition` holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+/// What a condition looked like when it was looked at.
+pub(crate) trait Seen {
+    /// Returns whether it holds, or else what was there instead.
+    fn verdict(self) -> Result<(), String>;
+}
+
+impl Seen for bool {
+    fn verdict(self) -> Result<(), String> {
+        self.then_some(()).ok_or_else(|| "it does not".to_owned())
+    }
+}
+
+impl Seen for Result<(), String> {
+    fn verdict(self) -> Result<(), String> {
+        self
+    }
+}
+
+/// Waits until `condition` holds, and says what was seen last when it does not.
+#[track_caller]
+pub(crate) fn eventually<S: Seen>(what: &str, mut condition: impl FnMut() -> S) {
     let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+    while let Err(seen) = condition().verdict() {
+        assert!(
+            Instant::now() < deadline,
+            "not within {PATIENCE:?}: {what}; seen last: {seen}"
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }

