@@ -185,7 +185,7 @@ fn postgres_user() -> Option<(u32, u32)> {
 
 /// Waits until `condition` gives something, and says what was waited for when it does not.
 pub(crate) async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(found) = condition().await {
             return found;
