@@ -174,4 +174,4 @@ async fn carry_out(
 }
 
 /// How long `lab up` waits for the lab: three servers, two clones and the API, on a busy machine.
-pub const UP_WITHIN: Duration = Duration::from_mins(4);
+pub const UP_WITHIN: Duration = Duration::from_mins(8);

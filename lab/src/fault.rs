@@ -82,7 +82,7 @@ impl On {
     async fn which(&self, lab: &Lab) -> anyhow::Result<NodeId> {
         match &self.node {
             Some(node) => Ok(node.clone()),
-            None => lab.wait_for_primary(Duration::from_secs(5)).await,
+            None => lab.wait_for_primary(Duration::from_secs(30)).await,
         }
     }
 }
@@ -269,7 +269,7 @@ impl Lab {
         };
         let process = Process::new(program, Restart::Never, &self.tasks);
         process.start();
-        process.was_started(Duration::from_secs(5)).await?;
+        process.was_started(Duration::from_secs(30)).await?;
         self.by_hand.lock().await.push(process);
         Ok(())
     }

@@ -52,13 +52,13 @@ use writer::Database;
 
 /// How long the first primary may take: guard and agent start, one lease is written and one server
 /// promoted, while two more nodes begin.
-const PRIMARY_WITHIN: Duration = Duration::from_mins(1);
+const PRIMARY_WITHIN: Duration = Duration::from_mins(3);
 
 /// How long a standby may take to be cloned and to stream: 40 MB over loopback on a busy machine.
-const STANDBY_WITHIN: Duration = Duration::from_mins(2);
+const STANDBY_WITHIN: Duration = Duration::from_mins(3);
 
 /// How long the API may take to migrate an empty database and be ready.
-const API_WITHIN: Duration = Duration::from_mins(1);
+const API_WITHIN: Duration = Duration::from_mins(3);
 
 /// The file by which a directory is known to be a lab's, and may be removed with all in it.
 const MARKER: &str = ".causeway-lab";
@@ -127,7 +127,7 @@ impl Lab {
 
         let holder = first.node.as_str();
         let init = programs.failover_ctl_on(first, &["init", "--holder", holder]);
-        init.run(None, Duration::from_secs(30)).await?;
+        init.run(None, PRIMARY_WITHIN).await?;
         let node = |place| Node::new(place, &programs, &tasks);
         let api = |region: Region| {
             let process = Process::new(programs.api(&region), Restart::Always, &tasks);

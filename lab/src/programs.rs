@@ -92,7 +92,7 @@ impl Programs {
         let output = identity.display().to_string();
         let keygen = ["keygen", "--output", &output];
         let keygen = self.program("keygen", "backup-agent", None, &keygen);
-        let recipient = keygen.run(None, Duration::from_secs(30)).await?;
+        let recipient = keygen.run(None, Duration::from_mins(3)).await?;
         Ok(recipient.trim().to_owned())
     }
 

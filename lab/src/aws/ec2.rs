@@ -21,8 +21,9 @@ use crate::node::Node;
 /// How often it is looked whether an instance was stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long moto may take to answer: it runs one request at a time.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long moto may take to answer: it runs one request at a time, and reads its table of instance
+/// types at the first, which took longer than 10 s at a load of 13.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// EC2 in every region.
 #[derive(Clone, Debug)]

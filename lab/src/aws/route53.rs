@@ -21,7 +21,7 @@ use crate::wait;
 const RULES: &str = include_str!("moto_as_route53.py");
 
 /// How long moto may take to answer first: it loads for half a second on an idle machine.
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// How long clients may keep an answer: what `failover-ctl` sets too when it moves a record.
 pub const TTL_SECS: u32 = 5;
