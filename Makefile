@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api clean-lab
+.PHONY: help setup build demo test test-unit test-e2e test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -39,7 +39,7 @@ test-unit:      ## decisions, simulation, and each program by itself
 	cargo nextest run --workspace --profile ci
 	cargo test --workspace --doc --quiet
 
-test-e2e:       ## the whole platform, one story at a time
+test-e2e:       ## the whole platform, two stories at a time
 	cargo build --workspace --bins
 	cargo nextest run --workspace --profile e2e
 
@@ -90,6 +90,12 @@ bench-api:      ## the api beside the same service in Go and Python, with goals;
 	GO111MODULE=off GOPATH=/usr/share/gocode go build -o target/bench-api/hello-go ./bench/api/go
 	python3 -m bench.api $(if $(QUICK),--quick) --api $(TARGET)/release/api \
 		--go target/bench-api/hello-go --venv target/bench-api/venv --report target/bench-api
+
+bench-failover: ## failovers beside Patroni's, and what an idle node costs; QUICK=1 for one of each
+	@./scripts/setup bench-failover
+	cargo build --release --workspace --bins
+	/usr/bin/python3 -m bench.failover $(if $(QUICK),--quick) --lab $(TARGET)/release/lab \
+		--programs $(TARGET)/release --report target/bench-failover
 
 clean-lab: build  ## end a lab that was left running
 	$(BUILT)/lab down
