@@ -104,9 +104,21 @@ impl Cluster {
     ) {
         let taken = before.is_none_or(|it| it.epoch < record.epoch);
         if taken {
+            // A holder that was never open takes the lease again as it took it before.
+            let again = before.is_some_and(|before| {
+                let same = before.holder.node == record.holder.node
+                    && before.holder.host_id == record.holder.host_id;
+                same && before.state == LeaseState::Taking
+            });
+            let stated = self.hosts[host].stated_loss;
             self.state_loss(host, record);
-            self.check_region(host, before);
-            self.check_known_loss(host, record);
+            if again {
+                let it = &mut self.hosts[host];
+                it.stated_loss = it.stated_loss.max(stated);
+            } else {
+                self.check_region(host, before);
+                self.check_known_loss(host, record);
+            }
             self.hosts[host].commanded = false;
             self.hosts[host].service.released_by_command = false;
         }

@@ -6,6 +6,7 @@ use ha_core::guard::Guard;
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, Told, What};
+use crate::guarding::Message;
 use crate::mistakes::Mistake;
 use crate::server::SYSTEM;
 
@@ -22,7 +23,10 @@ impl Cluster {
         if silent_for >= GIVE_UP {
             self.crash_guard(host, "the agent kills its silent guard");
         }
-        let look = if self.hosts[host].guard.is_some() && silent_for < SILENCE {
+        // An order that guard has not answered makes everything that it said before it old.
+        let waits = |it: &Message| matches!(it, Message::Order(..));
+        let ordered = self.hosts[host].guard_waiting.iter().any(waits);
+        let look = if self.hosts[host].guard.is_some() && silent_for < SILENCE && !ordered {
             self.seen(host)
         } else {
             unguarded()

@@ -154,9 +154,9 @@ impl Server {
         }
     }
 
-    /// Says whether WAL is being replayed, and more of it all the time.
+    /// Says whether WAL is being replayed, and more of it all the time, as can be seen.
     pub(crate) fn advances(&self) -> bool {
-        self.replays() && self.replay.is_some_and(|it| it.advances)
+        self.replays() && !self.hung && self.replay.is_some_and(|it| it.advances)
     }
 
     /// Returns a number that changes whenever more was replayed.
