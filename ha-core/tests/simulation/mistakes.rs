@@ -155,7 +155,7 @@ impl Mistake {
 /// Checks that the mistake is caught in one of the histories that are all good without it.
 fn is_caught(mistake: Mistake) {
     let only = mistake.faults();
-    let Some((seed, violation)) = first_violation(only, Some(mistake), HISTORIES) else {
+    let Some((seed, violation)) = first_violation(only, Some(mistake), 0..HISTORIES) else {
         panic!("{mistake:?} was not caught in {HISTORIES} histories");
     };
     println!("{mistake:?} was caught by seed {seed}: {violation}");
