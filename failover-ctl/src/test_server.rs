@@ -20,6 +20,12 @@ const RESERVED: &str = "# Reserved by failover-ctl: this timeline was never writ
 
 pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 
+/// Returns where `initdb` and `pg_ctl` are: another release's, if `CAUSEWAY_PG_BIN` names them. That of the
+/// tests of `wal` is enough, the others need `pg_rewind` and `pg_basebackup` too.
+fn servers() -> PathBuf {
+    std::env::var_os("CAUSEWAY_PG_BIN").map_or_else(|| BIN.into(), PathBuf::from)
+}
+
 /// Some nodes in one directory. Each server is reached over a Unix socket of its own.
 pub(crate) struct Nodes {
     pub(crate) root: TempDir,
@@ -62,7 +68,7 @@ impl Nodes {
     /// Returns a primary with the roles, and a table.
     pub(crate) fn primary(&self, name: &'static str) -> TestNode {
         let node = self.node(name);
-        let mut initdb = as_postgres(format!("{BIN}/initdb"));
+        let mut initdb = as_postgres(servers().join("initdb"));
         initdb.args(["--no-sync", "--wal-segsize=1", "--auth=trust"]);
         initdb.args(["--username=postgres", "-D"]).arg(node.data());
         ended_well(&initdb.output().unwrap());
@@ -182,7 +188,7 @@ impl TestNode {
     }
 
     fn pg_ctl(&self, what: &str, arguments: &[&str]) -> Output {
-        let mut command = as_postgres(format!("{BIN}/pg_ctl"));
+        let mut command = as_postgres(servers().join("pg_ctl"));
         command
             .arg(what)
             .args(arguments)

@@ -199,11 +199,17 @@ impl Driver {
             self.end_server();
             return;
         }
-        if !self.following.is_due(now, LOOK_EVERY) {
+        let unexamined = self.following.unexamined_start;
+        let every = if unexamined {
+            COMPARE_EVERY
+        } else {
+            LOOK_EVERY
+        };
+        if !self.following.is_due(now, every) {
             return;
         }
         self.following.examined_at = Some(now);
-        if self.following.unexamined_start {
+        if unexamined {
             self.examine_started(follower);
         } else if self.following.paused {
             self.raise(follower);

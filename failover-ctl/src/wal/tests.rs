@@ -4,6 +4,7 @@ use ha_core::lsn::{Ancestor, WalFileName};
 use ha_core::{Lsn, Timeline};
 
 use super::WalDirectory;
+use crate::data_directory;
 use crate::test_server::{Nodes, TestNode};
 
 const NOW: &str = "select pg_current_wal_insert_lsn()";
@@ -28,6 +29,26 @@ fn crashed_server_then_end_is_its_last_record() {
 
     let found = WalDirectory::of(&a.data()).unwrap().end().unwrap();
     assert_eq!(found, Some((Timeline::FIRST, end)));
+}
+
+#[test]
+fn control_file_then_read_as_the_server_reads_it() {
+    let nodes = Nodes::new();
+    let a = nodes.primary("a");
+    a.sql("checkpoint");
+    let control = data_directory::control(&a.data()).unwrap();
+
+    let checkpoint = lsn(&a, "select checkpoint_lsn from pg_control_checkpoint()");
+    assert_eq!(control.checkpoint, checkpoint);
+    assert_eq!(control.timeline, Some(Timeline::FIRST));
+    assert_eq!(control.must_reach, None);
+    for (name, required) in data_directory::REQUIRED.into_iter().zip(control.required) {
+        assert_eq!(
+            a.sql(&format!("show {name}")),
+            required.to_string(),
+            "{name}"
+        );
+    }
 }
 
 #[test]

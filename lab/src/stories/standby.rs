@@ -156,10 +156,20 @@ pub async fn diverged_standby_cannot_start(stage: &mut Stage<'_>) -> anyhow::Res
     stage.taken_over_from(&old, LONG).await?;
     stage.lab.heal().await?;
     whole(stage).await?;
-    ensure!(
-        holds(&ahead.place.state().join("diverged"), MARKER)?,
-        "what only the standby had was not saved"
-    );
+    // A standby that found the new timeline in the archive before it could be compared follows at once, and
+    // what it left behind is saved a moment later.
+    let saves = ahead.place.state().join("diverged");
+    wait::until(
+        "what only the standby had to be saved",
+        NAMED_WITHIN,
+        || async {
+            match holds(&saves, MARKER) {
+                Ok(true) => Ok(()),
+                found => Err(format!("{found:?}")),
+            }
+        },
+    )
+    .await?;
     let rejoin = ["rejoin", "--node", ahead.place.node.as_str()];
     let rejoin = stage.lab.programs().failover_ctl(&rejoin);
     rejoin.run(None, LONG).await?;
