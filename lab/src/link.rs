@@ -190,6 +190,10 @@ async fn carry_one_way(
         let length = from.read(&mut piece).await?;
         let open = condition.wait_for(|it| *it != Condition::Silent).await;
         let delay = open.map(|it| *it);
+        // What was on its way when the path fell silent is lost with a host that is gone.
+        if matches!(delay, Ok(Condition::Refused)) {
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
         if let Ok(Condition::Slow(millis)) = delay {
             time::sleep(Duration::from_millis(millis)).await;
         }
@@ -231,6 +235,19 @@ mod tests {
         })
         .await
         .unwrap();
+        path.tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn silent_path_refused_then_nothing_more_is_delivered() {
+        let path = path().await;
+        let mut client = path.connect().await.unwrap();
+        assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
+        path.link.set(Condition::Silent);
+        client.write_all(b"two").await.unwrap();
+        path.link.set(Condition::Refused);
+
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
         path.tasks.stop(Duration::from_secs(5)).await;
     }
 
