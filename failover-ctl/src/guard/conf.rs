@@ -68,3 +68,22 @@ pub(super) fn include(host: &HostSettings) -> io::Result<()> {
     let postgres = &host.postgres;
     data_directory::include_config(&postgres.data_directory, &postgres.config_file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_server::Nodes;
+
+    #[test]
+    fn configuration_without_include_then_start_rejected() {
+        let nodes = Nodes::new();
+        let host = nodes.node("a").host();
+        let said = check(&host).unwrap_err().to_string();
+        assert!(said.contains("could be started without guard"), "{said}");
+        assert!(said.contains("add the line `include '"), "{said}");
+
+        let line = format!("include '{}'\n", host.guard_conf().display());
+        fs::write(&host.postgres.config_file, line).unwrap();
+        check(&host).unwrap();
+    }
+}

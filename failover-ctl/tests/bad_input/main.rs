@@ -219,17 +219,6 @@ fn a_short_orders_key_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_configuration_that_starts_without_guard_is_refused() {
-    let host = Host::new();
-    fs::write(host.path().join("postgresql.conf"), "port = 5432\n").unwrap();
-    host.refuses(
-        &["guard"],
-        1,
-        &["could be started without guard", "add the line `include '"],
-    );
-}
-
-#[test]
 fn a_bucket_that_ignores_conditions_is_refused() {
     let store = Store::start(Honesty::TakesEverything);
     let host = Host::with_store(&store.endpoint()).with_database(7);
