@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Lab;
 use crate::link::Condition;
 use crate::links::Path;
+use crate::node::Node;
 use crate::postgres::bin_directory;
 use crate::process::{Process, Restart, signal_inside};
 use crate::program::{Program, RunAs};
@@ -29,11 +30,19 @@ pub enum Fault {
     NodeSilent(On),
     /// SIGSTOP of the agent
     AgentFrozen(On),
-    /// SIGSTOP of agent and guard: what only a watchdog device can answer
+    /// SIGSTOP of guard
+    GuardFrozen(On),
+    /// SIGSTOP of agent and guard, so that PostgreSQL writes on: what guard's supervisor answers
     AgentAndGuardFrozen(On),
+    /// SIGSTOP of guard and PostgreSQL
+    GuardAndPostgresFrozen(On),
+    /// SIGSTOP of agent, guard and PostgreSQL; their supervisor is awake
+    EverythingFrozen(On),
+    /// Guard's supervisor ends nothing that is silent: what only a watchdog device can answer
+    SupervisorAsleep(On),
     /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
     PostgresFrozen(On),
-    /// SIGSTOP of everything on the host
+    /// SIGSTOP of everything on the host, supervisor and all
     HostPaused(On),
     /// kill -9 of the agent; it is started again
     AgentKilled(On),
@@ -93,12 +102,20 @@ impl Lab {
     /// # Errors
     ///
     /// When it cannot be broken, for instance because it already is.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "each fault is in one of the functions that carry faults out"
+    )]
     pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<String> {
         let (Fault::PostmasterKilled(on)
         | Fault::NodeLost(on)
         | Fault::NodeSilent(on)
         | Fault::AgentFrozen(on)
+        | Fault::GuardFrozen(on)
         | Fault::AgentAndGuardFrozen(on)
+        | Fault::GuardAndPostgresFrozen(on)
+        | Fault::EverythingFrozen(on)
+        | Fault::SupervisorAsleep(on)
         | Fault::PostgresFrozen(on)
         | Fault::HostPaused(on)
         | Fault::AgentKilled(on)
@@ -113,11 +130,10 @@ impl Lab {
         };
         let name = on.which(self).await?;
         let node = self.node(&name)?;
+        if let Some(done) = signalled(fault, node)? {
+            return Ok(format!("node {name}: {done}"));
+        }
         let done = match fault {
-            Fault::PostmasterKilled(_) => {
-                node.kill_postmaster()?;
-                "its postmaster is killed"
-            }
             Fault::NodeLost(_) => {
                 self.links.set(Condition::Refused, |it| it.touches(&name));
                 node.lose().await?;
@@ -127,42 +143,6 @@ impl Lab {
                 self.links.set(Condition::Silent, |it| it.touches(&name));
                 node.lose().await?;
                 "its host is gone and says nothing"
-            }
-            Fault::AgentFrozen(_) => {
-                node.agent.signal(Signal::SIGSTOP)?;
-                "its agent is frozen"
-            }
-            Fault::AgentAndGuardFrozen(_) => {
-                node.agent.signal(Signal::SIGSTOP)?;
-                node.guard.signal(Signal::SIGSTOP)?;
-                "its agent and guard are frozen"
-            }
-            Fault::PostgresFrozen(_) => {
-                signal_inside(&node.place.data(), Signal::SIGSTOP)?;
-                "its PostgreSQL is frozen"
-            }
-            Fault::HostPaused(_) => {
-                node.guard.signal(Signal::SIGSTOP)?;
-                node.agent.signal(Signal::SIGSTOP)?;
-                signal_inside(&node.place.data(), Signal::SIGSTOP)?;
-                "everything on its host is frozen"
-            }
-            Fault::AgentKilled(_) => {
-                node.agent.signal(Signal::SIGKILL)?;
-                "its agent is killed"
-            }
-            Fault::AgentRestarted(_) => {
-                node.agent.signal(Signal::SIGTERM)?;
-                "its agent is told to end"
-            }
-            Fault::GuardKilled(_) => {
-                node.guard.signal(Signal::SIGKILL)?;
-                "its guard is killed"
-            }
-            Fault::AgentAndGuardKilled(_) => {
-                node.agent.signal(Signal::SIGKILL)?;
-                node.guard.signal(Signal::SIGKILL)?;
-                "its agent and guard are killed"
             }
             Fault::PostgresStartedByHand(_) => {
                 self.start_by_hand(&name).await?;
@@ -180,7 +160,7 @@ impl Lab {
                 });
                 "it neither hears nor reaches another node"
             }
-            Fault::LeaseStoreDown | Fault::RegionLost(_) => "nothing",
+            _ => "nothing",
         };
         Ok(format!("node {name}: {done}"))
     }
@@ -249,6 +229,7 @@ impl Lab {
                     process.signal(Signal::SIGCONT)?;
                 }
             }
+            node.guard.supervisor_sleeps(false);
             node.start();
         }
         for api in self.apis.values() {
@@ -278,4 +259,73 @@ impl Lab {
         let found = self.stores.get(region);
         found.with_context(|| format!("there is no S3 in `{region}`"))
     }
+}
+
+/// Carries out a fault that is nothing but signals, and says what it did; none for other faults.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each fault is in one of the functions that carry faults out"
+)]
+fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
+    let freeze_postgres = || signal_inside(&node.place.data(), Signal::SIGSTOP);
+    let done = match fault {
+        Fault::PostmasterKilled(_) => {
+            node.kill_postmaster()?;
+            "its postmaster is killed"
+        }
+        Fault::AgentFrozen(_) => {
+            node.agent.signal(Signal::SIGSTOP)?;
+            "its agent is frozen"
+        }
+        Fault::GuardFrozen(_) => {
+            node.guard.signal(Signal::SIGSTOP)?;
+            "its guard is frozen"
+        }
+        Fault::AgentAndGuardFrozen(_) => {
+            node.agent.signal(Signal::SIGSTOP)?;
+            node.guard.signal(Signal::SIGSTOP)?;
+            "its agent and guard are frozen"
+        }
+        Fault::PostgresFrozen(_) => {
+            freeze_postgres()?;
+            "its PostgreSQL is frozen"
+        }
+        Fault::GuardAndPostgresFrozen(_) => {
+            node.guard.signal(Signal::SIGSTOP)?;
+            freeze_postgres()?;
+            "its guard and PostgreSQL are frozen"
+        }
+        Fault::EverythingFrozen(_) => {
+            node.freeze()?;
+            "its agent, guard and PostgreSQL are frozen"
+        }
+        Fault::SupervisorAsleep(_) => {
+            node.guard.supervisor_sleeps(true);
+            "its supervisor sleeps"
+        }
+        Fault::HostPaused(_) => {
+            node.guard.supervisor_sleeps(true);
+            node.freeze()?;
+            "everything on its host is frozen"
+        }
+        Fault::AgentKilled(_) => {
+            node.agent.signal(Signal::SIGKILL)?;
+            "its agent is killed"
+        }
+        Fault::AgentRestarted(_) => {
+            node.agent.signal(Signal::SIGTERM)?;
+            "its agent is told to end"
+        }
+        Fault::GuardKilled(_) => {
+            node.guard.signal(Signal::SIGKILL)?;
+            "its guard is killed"
+        }
+        Fault::AgentAndGuardKilled(_) => {
+            node.agent.signal(Signal::SIGKILL)?;
+            node.guard.signal(Signal::SIGKILL)?;
+            "its agent and guard are killed"
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(done))
 }

@@ -25,6 +25,7 @@ pub mod topology;
 pub mod verdict;
 pub mod voice;
 pub mod wait;
+pub mod watchdog;
 pub mod writer;
 
 use std::collections::BTreeMap;

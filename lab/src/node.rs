@@ -12,9 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time;
 
-use crate::process::{Process, Restart, kill_inside};
+use crate::process::{Process, Restart, kill_inside, signal_inside};
 use crate::programs::Programs;
 use crate::topology::Place;
+use crate::watchdog::Watched;
 
 /// How long an agent may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,7 +37,7 @@ impl Node {
         Self {
             place: place.clone(),
             agent: Process::new(programs.agent(place), Restart::Always, tasks),
-            guard: Process::new(programs.guard(place), Restart::Always, tasks),
+            guard: Process::watched(programs.guard(place), watched(place), tasks),
         }
     }
 
@@ -44,6 +45,18 @@ impl Node {
     pub fn start(&self) {
         self.guard.start();
         self.agent.start();
+    }
+
+    /// Stops agent, guard and PostgreSQL where they are.
+    ///
+    /// # Errors
+    ///
+    /// When agent or guard does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.guard.signal(Signal::SIGSTOP)?;
+        self.agent.signal(Signal::SIGSTOP)?;
+        signal_inside(&self.place.data(), Signal::SIGSTOP)?;
+        Ok(())
     }
 
     /// Ends everything on the node at once, as when the host is gone. It stays so until the node is
@@ -136,6 +149,16 @@ impl Node {
                 self.agent.last_words()
             )),
         }
+    }
+}
+
+/// Returns how guard is watched: as by its unit, which sets the limit of a guard whose server cannot
+/// write. Guard announces shorter ones itself.
+fn watched(place: &Place) -> Watched {
+    Watched {
+        socket: place.notify_socket(),
+        limit: Duration::from_secs(30),
+        data: place.data(),
     }
 }
 

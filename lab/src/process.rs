@@ -1,7 +1,6 @@
 //! Programs as processes: started, waited for, stopped, and started again as systemd would.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -16,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::program::Program;
 use crate::wait;
+use crate::watchdog::{Watchdog, Watched, anything_left};
 
 /// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
@@ -52,24 +52,45 @@ pub struct Process {
     name: String,
     log: PathBuf,
     wanted: watch::Sender<Wanted>,
+    asleep: watch::Sender<bool>,
     seen: watch::Receiver<Seen>,
 }
 
 impl Process {
     /// Takes a program under supervision. It is not started yet.
     pub fn new(program: Program, restart: Restart, tasks: &Tasks) -> Self {
+        Self::supervised(program, restart, None, tasks)
+    }
+
+    /// Takes a program under supervision that announces how long it may be silent, and ends with
+    /// everything that belongs to it when it is silent for longer. It is not started yet.
+    pub fn watched(mut program: Program, watched: Watched, tasks: &Tasks) -> Self {
+        program.environment.extend(watched.environment());
+        Self::supervised(program, Restart::Always, Some(watched), tasks)
+    }
+
+    fn supervised(
+        program: Program,
+        restart: Restart,
+        watched: Option<Watched>,
+        tasks: &Tasks,
+    ) -> Self {
         let (wanted, orders) = watch::channel(Wanted::Ended(Signal::SIGTERM));
+        let (asleep, sleeping) = watch::channel(false);
         let (report, seen) = watch::channel(Seen::default());
         let process = Self {
             name: program.name.clone(),
             log: program.log.clone(),
             wanted,
+            asleep,
             seen,
         };
         let supervisor = Supervisor {
             program,
             restart,
+            watched,
             orders,
+            sleeping,
             report,
         };
         tasks.start("supervisor", |stop| async move {
@@ -151,6 +172,12 @@ impl Process {
             .with_context(|| format!("could not send {signal} to `{}` (pid {pid})", self.name))
     }
 
+    /// Makes the supervisor sleep, as when its host is paused, or wake up: while it sleeps, a silent
+    /// process is not ended.
+    pub fn supervisor_sleeps(&self, asleep: bool) {
+        self.asleep.send_replace(asleep);
+    }
+
     /// Waits until the process runs for the `starts`th time or a later one.
     ///
     /// # Errors
@@ -210,7 +237,9 @@ impl Process {
 struct Supervisor {
     program: Program,
     restart: Restart,
+    watched: Option<Watched>,
     orders: watch::Receiver<Wanted>,
+    sleeping: watch::Receiver<bool>,
     report: watch::Sender<Seen>,
 }
 
@@ -223,12 +252,10 @@ impl Supervisor {
             .is_ok()
         {
             let name = self.program.name.clone();
-            let spawned = self
-                .program
-                .command()
-                .and_then(|mut it| it.spawn().context("could not start it"));
+            let watched = self.watched.clone();
+            let spawned = self.spawn(watched.as_ref());
             match spawned {
-                Ok(child) => self.look_after(child).await,
+                Ok((child, watchdog)) => self.look_after(child, watchdog).await,
                 Err(error) => {
                     warn!(process = name, error = format!("{error:#}"), "not started");
                     self.report.send_modify(|it| {
@@ -246,17 +273,33 @@ impl Supervisor {
         }
     }
 
-    /// Waits until the process ends, by itself or as ordered.
-    async fn look_after(&mut self, mut child: Child) {
+    fn spawn<'a>(
+        &self,
+        watched: Option<&'a Watched>,
+    ) -> anyhow::Result<(Child, Option<Watchdog<'a>>)> {
+        let watchdog = watched.map(Watchdog::listen).transpose()?;
+        let child = self.program.command()?.spawn();
+        Ok((child.context("could not start it")?, watchdog))
+    }
+
+    /// Waits until the process ends, by itself, as ordered, or because it was silent for too long.
+    async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
         let pid = child.id().and_then(|it| i32::try_from(it).ok());
         self.report.send_modify(|it| {
             it.pid = pid;
             it.starts += 1;
         });
         debug!(process = self.program.name, pid, "process started");
+        let mut silent = false;
         let ended = loop {
             tokio::select! {
                 ended = child.wait() => break ended,
+                () = expired(watchdog.as_mut(), &mut self.sleeping), if !silent => {
+                    silent = true;
+                    if let (Some(watchdog), Some(pid)) = (&watchdog, pid) {
+                        watchdog.end_all(pid);
+                    }
+                }
                 changed = self.orders.changed() => {
                     if changed.is_err() {
                         break child.kill().await.and(child.wait().await);
@@ -268,7 +311,14 @@ impl Supervisor {
                 }
             }
         };
-        let last_exit = ended.map_or_else(|error| error.to_string(), describe);
+        if silent && let Some(watched) = &self.watched {
+            sweep(&watched.data).await;
+        }
+        let last_exit = match (ended, silent) {
+            (Ok(_), true) => "ended by its watchdog".to_owned(),
+            (Ok(status), false) => status.to_string(),
+            (Err(error), _) => error.to_string(),
+        };
         info!(process = self.program.name, pid, last_exit, "process ended");
         self.report.send_modify(|it| {
             it.pid = None;
@@ -277,22 +327,80 @@ impl Supervisor {
     }
 }
 
-fn tell(pid: i32, signal: Signal) {
+/// Returns once a process has been silent for too long, and its supervisor is awake.
+async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Receiver<bool>) {
+    let Some(watchdog) = watchdog else {
+        return std::future::pending().await;
+    };
+    loop {
+        watchdog.expired().await;
+        if !*sleeping.borrow_and_update() {
+            return;
+        }
+        if sleeping.wait_for(|it| !it).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends what is left in a data directory after its guard was ended.
+async fn sweep(data: &Path) {
+    for _round in 0..100 {
+        if !anything_left(data) {
+            return;
+        }
+        if let Err(error) = signal_inside(data, Signal::SIGKILL) {
+            warn!(error = format!("{error:#}"), "data directory not swept");
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn tell(pid: i32, signal: Signal) {
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => warn!(pid, %signal, %error, "signal not sent"),
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    status.to_string()
-}
-
 /// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
 fn is_stopped(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name.trim_start().starts_with('T')
+    stat(pid).is_some_and(|(state, _)| state == 'T')
+}
+
+/// Returns a process's state and its parent.
+fn stat(pid: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Returns every process that this machine has.
+fn all() -> anyhow::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc").context("could not list `/proc`")?;
+    let pid = |it: std::fs::DirEntry| it.file_name().to_string_lossy().parse().ok();
+    Ok(entries.flatten().filter_map(pid).collect())
+}
+
+/// Returns every child of a process, their children, and so on.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
+    let parents = all()?.into_iter().filter_map(|it| Some((it, stat(it)?.1)));
+    let parents: Vec<(i32, i32)> = parents.collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        let children = parents.iter().filter(|(_, it)| *it == parent);
+        found.extend(children.map(|(child, _)| *child));
+    }
+    found.remove(0);
+    Ok(found)
 }
 
 /// Returns every process whose working directory is `directory`: how a postmaster and all that it
@@ -302,18 +410,9 @@ fn is_stopped(pid: i32) -> bool {
 ///
 /// When `/proc` cannot be read.
 pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").context("could not list `/proc`")? {
-        let Ok(entry) = entry else { continue };
-        let pid = entry.file_name().to_string_lossy().parse::<i32>();
-        let (Ok(pid), Ok(cwd)) = (pid, std::fs::read_link(entry.path().join("cwd"))) else {
-            continue;
-        };
-        if cwd == directory {
-            found.push(pid);
-        }
-    }
-    Ok(found)
+    let works_there =
+        |it: &i32| std::fs::read_link(format!("/proc/{it}/cwd")).is_ok_and(|cwd| cwd == directory);
+    Ok(all()?.into_iter().filter(works_there).collect())
 }
 
 /// Sends a signal to every process whose working directory is `directory`. Returns how many there
@@ -395,6 +494,50 @@ mod tests {
         })
         .await
         .unwrap();
+        place.tasks.stop(SOON).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_process_then_it_ends_with_its_children_and_starts_anew() {
+        let place = place();
+        let watched = Watched {
+            socket: place.directory.path().join("notify"),
+            limit: Duration::from_mins(10),
+            data: place.directory.path().join("data"),
+        };
+        let children = place.directory.path().join("children");
+        let script = format!("setsid sleep 600 & echo $! >>{}; wait", children.display());
+        let process = Process::watched(place.program(&script), watched.clone(), &place.tasks);
+        process.start();
+        let child = wait::until("a child", SOON, || async {
+            let text = std::fs::read_to_string(&children).unwrap_or_default();
+            text.trim().parse::<i32>().map_err(|it| it.to_string())
+        })
+        .await
+        .unwrap();
+        assert_eq!(descendants(process.pid().unwrap()).unwrap(), [child]);
+
+        tell(child, Signal::SIGSTOP);
+        process.signal(Signal::SIGSTOP).unwrap();
+        process.supervisor_sleeps(true);
+        let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        sender
+            .send_to(b"WATCHDOG_USEC=1000", &watched.socket)
+            .unwrap();
+        time::sleep(Duration::from_millis(200)).await;
+        assert!(stat(child).is_some(), "its supervisor sleeps");
+
+        process.supervisor_sleeps(false);
+        process.started(2, SOON).await.unwrap();
+        wait::until("the frozen child to be gone", SOON, || async {
+            match stat(child) {
+                None | Some(('Z', _)) => Ok(()),
+                Some(left) => Err(format!("{left:?}")),
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(process.starts(), 2);
         place.tasks.stop(SOON).await;
     }
 

@@ -99,6 +99,7 @@ pub fn backup_agent(place: &Place) -> PathBuf {
 /// When they cannot be written.
 pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyhow::Result<()> {
     for place in &topology.nodes {
+        write(&place.host_id(), &place.instance)?;
         let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
         write(&failover_ctl(place), &text)?;
         let identity = can_read(topology, place).then_some(readers.identity.as_path());
@@ -194,6 +195,7 @@ struct Guard {
 struct Agent {
     state_directory: PathBuf,
     listen: String,
+    host_id_file: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -267,6 +269,7 @@ impl FailoverCtl {
             agent: Some(Agent {
                 state_directory: place.state(),
                 listen: place.agent().to_string(),
+                host_id_file: place.host_id(),
             }),
             ..Self::for_operator(topology, zones)
         })

@@ -13,11 +13,13 @@ use crate::stories::bounds::{restarted, taken_over, uninterrupted};
 use crate::verdict::{Promise, Verdict};
 
 pub mod bounds;
+mod freeze;
 mod load;
 mod region;
 mod restore;
 mod standby;
 
+pub use freeze::{agent_and_guard_frozen, frozen_with_postgres};
 pub use load::{primary_lost_under_load, region_lost_under_load};
 pub use region::{old_region_rejoined, region_lost};
 pub use restore::{PLAINTEXT, base_backup, restored_to_a_moment};

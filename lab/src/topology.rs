@@ -279,6 +279,16 @@ impl Place {
         self.directory.join("guard")
     }
 
+    /// Returns the socket on which the supervisor hears guard.
+    pub fn notify_socket(&self) -> PathBuf {
+        self.directory.with_extension("notify")
+    }
+
+    /// Returns the file that tells this host from a copy of its disk.
+    pub fn host_id(&self) -> PathBuf {
+        self.settings().join("host-id")
+    }
+
     /// Returns the agent's state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")

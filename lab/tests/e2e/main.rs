@@ -6,12 +6,14 @@
     reason = "a story that cannot be told should stop where it is, and tells what happens"
 )]
 
+mod agent_and_guard_frozen;
 mod agent_and_guard_killed;
 mod agent_frozen;
 mod agent_restarted;
 mod api_under_load;
 mod diverged_standby_cannot_start;
 mod diverged_wal_not_saved;
+mod frozen_with_postgres;
 mod guard_killed;
 mod instance_stopped;
 mod lease_cut;

@@ -1,5 +1,5 @@
-//! The judge is judged: agent and guard are frozen together, which nothing but a watchdog device can
-//! answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
+//! The judge is judged: agent, guard and its supervisor stand still together, which nothing but a watchdog
+//! device can answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
     let verdict = on_a_stage(async |stage| {
         let begun = stage.begin("two_writers_are_seen").await?;
         let primary = stage.tell_primary().await?;
-        let at = stage
-            .break_with(&Fault::AgentAndGuardFrozen(On::node(&primary)))
-            .await?;
+        let on = || On::node(&primary);
+        stage.break_with(&Fault::SupervisorAsleep(on())).await?;
+        let at = stage.break_with(&Fault::AgentAndGuardFrozen(on())).await?;
         stage
             .second_writer_beside(&primary, lab::stories::LONG)
             .await?;
