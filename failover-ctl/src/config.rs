@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ha_core::agent;
 use ha_core::failover::decision::Policy;
-use ha_core::lease::{Timing, TimingError};
+use ha_core::lease::{StoreId, Timing, TimingError};
 use ha_core::{NodeId, Region};
 use ha_runtime::aws::Service;
 use ha_runtime::config::Unusable;
@@ -398,6 +398,15 @@ impl Settings {
 }
 
 impl LeaseSettings {
+    /// Returns which store this is.
+    pub(crate) fn store_id(&self) -> StoreId {
+        StoreId {
+            bucket: self.bucket.clone(),
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
     /// Returns how the bucket is reached.
     pub(crate) fn service(&self) -> Service {
         Service {

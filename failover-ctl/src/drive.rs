@@ -16,7 +16,6 @@ use ha_core::lease::Nonce;
 use ha_core::{Epoch, Moment, Timeline};
 use ha_runtime::clock;
 use ha_runtime::shutdown::Tasks;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -29,9 +28,9 @@ use crate::follow;
 use crate::guard::wire::{NotDone, Order as GuardWire, Report};
 use crate::metrics::Metrics;
 use crate::problems::ProblemLog;
-use crate::status::NodeStatus;
+use crate::status::{HighestSeen, Mismatch, NodeStatus};
 use crate::timeline_history;
-use crate::world::agents::Agents;
+use crate::world::agents::{Agents, StatusError};
 use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::{Order, What};
@@ -68,13 +67,6 @@ pub(crate) struct Connections {
     pub(crate) tasks: Tasks,
 }
 
-/// The highest record that was ever believed, as it is kept on disk.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Highest {
-    pub(crate) epoch: Epoch,
-    pub(crate) sequence: u64,
-}
-
 /// One node's agent at work.
 pub(crate) struct Driver {
     core: Agent,
@@ -84,13 +76,16 @@ pub(crate) struct Driver {
     happened: mpsc::Sender<Event>,
     following: Following,
     problems: ProblemLog,
+    /// Answers to questions put to peers that were another's, when they were last asked.
+    mismatches: watch::Sender<Vec<Mismatch>>,
     /// A timeline that guard found in use when it was last told to promote.
     taken_timeline: Option<Timeline>,
     /// What guard last refused, and when.
     refusal: Option<(Moment, String)>,
     /// The epoch in which the histories of older timelines were last completed.
     completed: Option<Epoch>,
-    remembered: Epoch,
+    /// The highest record that was ever believed, as it is kept on disk.
+    highest: HighestSeen,
     last_said: String,
     /// The numbers of the orders that were given in this epoch.
     orders: BTreeSet<String>,
@@ -102,6 +97,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         core: Agent,
+        highest: HighestSeen,
         settings: Arc<Settings>,
         host: HostSettings,
         with: Connections,
@@ -115,11 +111,12 @@ impl Driver {
             with,
             happened,
             problems: ProblemLog::default(),
+            mismatches: watch::Sender::default(),
             taken_timeline: None,
             refusal: None,
             completed: None,
             following,
-            remembered: Epoch::default(),
+            highest,
             last_said: String::new(),
             orders: BTreeSet::new(),
             orders_of: Epoch::default(),
@@ -290,9 +287,17 @@ impl Driver {
     /// serves to notice a store that went back.
     fn remember(&mut self, epoch: Epoch, sequence: u64) {
         let path = self.host.agent.state_directory.join("highest.json");
-        let written = write_highest(&path, Highest { epoch, sequence }, epoch != self.remembered);
-        match written {
-            Ok(()) => self.remembered = epoch,
+        let reserved = self.core.lease(clock::now());
+        let reserved = reserved.map(|(record, _)| record.highest_timeline);
+        let highest = HighestSeen {
+            epoch,
+            sequence,
+            timeline: self.highest.timeline.max(reserved),
+            store: Some(self.settings.lease.store_id()),
+        };
+        let durable = epoch != self.highest.epoch || highest.store != self.highest.store;
+        match write_highest(&path, &highest, durable) {
+            Ok(()) => self.highest = highest,
             Err(error) => error!(
                 error = format!("{error:#}"),
                 "the highest record could not be kept"
@@ -381,8 +386,9 @@ impl Driver {
     fn ask_peers(&self) {
         let (settings, happened) = (Arc::clone(&self.settings), self.happened.clone());
         let own = self.host.node.name.clone();
+        let mismatches = self.mismatches.clone();
         self.with.tasks.start("peers", |stop| async move {
-            let agents = Agents::new();
+            let agents = Agents::new(&settings);
             let mut every = time::interval(Duration::from_secs(1));
             every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
             loop {
@@ -390,14 +396,23 @@ impl Driver {
                     () = stop.cancelled() => return,
                     _ = every.tick() => {}
                 }
-                let statuses = agents.statuses(&settings).await;
-                let others = statuses.into_iter().flatten().filter(|it| it.node != own);
-                let peers = others.map(|it| PeerView {
-                    node: it.node,
-                    automatic: it.automatic,
-                    progress: it.progress,
-                });
-                happened.send(Event::Heard(peers.collect())).await.ok();
+                let (mut peers, mut wrong) = (Vec::new(), Vec::new());
+                for status in agents.statuses(&settings).await {
+                    match status {
+                        Ok(it) if it.node == own => {}
+                        Ok(it) => peers.push(PeerView {
+                            node: it.node,
+                            automatic: it.automatic,
+                            system_id: it.system_id,
+                            highest: it.highest.epoch,
+                            progress: it.progress,
+                        }),
+                        Err(StatusError::Mismatch(mismatch)) => wrong.push(mismatch),
+                        Err(StatusError::Silent(_)) => {}
+                    }
+                }
+                mismatches.send_replace(wrong);
+                happened.send(Event::Heard(peers)).await.ok();
             }
         });
     }
@@ -408,10 +423,12 @@ impl Driver {
 /// # Errors
 ///
 /// When the file is there and cannot be read: believing a record below it could make two primaries.
-pub(crate) fn read_highest(state: &Path) -> anyhow::Result<Highest> {
+pub(crate) fn read_highest(state: &Path) -> anyhow::Result<HighestSeen> {
     let path = state.join("highest.json");
     let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Highest::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(HighestSeen::default());
+        }
         read => read.with_context(|| format!("could not read `{}`", path.display()))?,
     };
     let hint =
@@ -419,8 +436,8 @@ pub(crate) fn read_highest(state: &Path) -> anyhow::Result<Highest> {
     serde_json::from_str(&text).with_context(|| format!("`{}` {hint}", path.display()))
 }
 
-fn write_highest(path: &Path, highest: Highest, durable: bool) -> anyhow::Result<()> {
-    let text = serde_json::to_string(&highest)?;
+fn write_highest(path: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
+    let text = serde_json::to_string(highest)?;
     if durable {
         return follow::write_private(path, &text);
     }

@@ -14,6 +14,7 @@ mod tools;
 
 use ha_core::NodeId;
 use ha_core::failover::observation::Directory;
+use ha_core::lease::SystemId;
 use ha_runtime::shutdown::Tasks;
 
 pub(crate) use self::examine::{Examined, Need};
@@ -26,6 +27,8 @@ use crate::config::{HostSettings, NodeSettings};
 pub(crate) struct Follower {
     pub(crate) host: HostSettings,
     pub(crate) primary: NodeSettings,
+    /// The database that the lease is of: nothing else is followed, rewound to, or copied.
+    pub(crate) system_id: SystemId,
     pub(crate) tasks: Tasks,
 }
 

@@ -1,11 +1,14 @@
 //! What the agent answers over HTTP: how it is, whether it is primary, and orders.
 
+pub(crate) mod serve;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -15,9 +18,16 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use self::serve::Connection;
 use crate::config::NodeSettings;
 use crate::drive::{Asked, Shown};
 use crate::world::orders::{OrdersKey, SIGNATURE};
+
+/// The longest order that is read, in bytes.
+const ORDER_BYTES: usize = 16 << 10;
+
+/// How long the body of an order may take to come.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 pub(crate) struct Front {
@@ -99,9 +109,21 @@ async fn standby(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) 
 
 async fn order(
     State(front): State<Arc<Front>>,
+    connection: Option<Extension<Connection>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> (StatusCode, String) {
+    let body = match tokio::time::timeout(BODY_WITHIN, to_bytes(body, ORDER_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let why = format!("an order has at most {ORDER_BYTES} bytes\n");
+            return (StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
+        Err(_elapsed) => {
+            let why = "the order did not come in time\n".to_owned();
+            return (StatusCode::REQUEST_TIMEOUT, why);
+        }
+    };
     let signature = headers
         .get(SIGNATURE)
         .and_then(|it| it.to_str().ok())
@@ -113,6 +135,9 @@ async fn order(
             "the signature is not right: check `orders-key-file`\n".to_owned(),
         );
     };
+    if let Some(Extension(connection)) = connection {
+        connection.protect();
+    }
     let (answer, answered) = oneshot::channel();
     let gone = (
         StatusCode::SERVICE_UNAVAILABLE,

@@ -10,6 +10,7 @@ use crate::status::{NodeStatus, Role};
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     pub(crate) alarms: IntCounter,
+    pub(crate) evicted: IntCounter,
     primary: IntGauge,
     standby: IntGauge,
     streaming: IntGauge,
@@ -24,6 +25,7 @@ pub(crate) struct Metrics {
     written: Gauge,
     problems: IntGaugeVec,
     unproven: Gauge,
+    candidate: IntGauge,
 }
 
 impl Metrics {
@@ -48,6 +50,11 @@ impl Metrics {
             "Times that a person should have looked",
         ))?;
         registry.register(Box::new(alarms.clone()))?;
+        let evicted = IntCounter::with_opts(Opts::new(
+            "failover_http_connections_evicted_total",
+            "Connections to the agent's port closed to make room for newer ones",
+        ))?;
+        registry.register(Box::new(evicted.clone()))?;
         let problems = IntGaugeVec::new(
             Opts::new(
                 "failover_problem",
@@ -58,6 +65,7 @@ impl Metrics {
         registry.register(Box::new(problems.clone()))?;
         Ok(Self {
             alarms,
+            evicted,
             primary: flag(
                 "failover_is_primary",
                 "1 if the node holds the lease and accepts writes",
@@ -98,6 +106,10 @@ impl Metrics {
                 "Log position flushed by a primary",
             )?,
             problems,
+            candidate: flag(
+                "failover_is_candidate",
+                "1 if the node would take over automatically were the primary lost now",
+            )?,
             unproven: gauge(
                 "failover_unproven_seconds",
                 "Time since the holder's PostgreSQL proved a write; 0 on other nodes",
@@ -117,6 +129,8 @@ impl Metrics {
                 .with_label_values(&[kind.name()])
                 .set(stands.into());
         }
+        let takes_over = status.forecast.as_ref().is_some_and(|it| it.takes_over);
+        self.candidate.set(takes_over.into());
         self.unproven.set(status.unproven_secs.unwrap_or(0.0));
         self.primary.set(i64::from(status.role == Role::Primary));
         self.standby.set(i64::from(status.role == Role::Standby));

@@ -1,5 +1,7 @@
 //! Gathers what a command has to know: every node at once, and the lease from the store itself.
 
+use std::collections::BTreeMap;
+
 use ha_core::failover::loss::{self, Loss};
 use ha_core::lease::{LeaseRecord, LeaseState};
 use ha_core::{NodeId, Region};
@@ -7,8 +9,8 @@ use serde::Serialize;
 
 use crate::config::{NodeSettings, Settings};
 use crate::error::Failure;
-use crate::status::{NodeStatus, Role};
-use crate::world::agents::Agents;
+use crate::status::{Mismatch, NodeStatus, Role};
+use crate::world::agents::{Agents, StatusError};
 use crate::world::lease_store::LeaseStore;
 
 /// The cluster, as it looks from here.
@@ -19,6 +21,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) nodes: Vec<(&'a NodeSettings, Option<NodeStatus>)>,
     /// The lease in the store, or why it is not known.
     pub(crate) lease: Result<Option<LeaseRecord>, String>,
+    /// Nodes whose answer is not used, because it is another's, or of another database.
+    pub(crate) mismatches: BTreeMap<NodeId, Mismatch>,
 }
 
 /// What would happen if the primary were lost now.
@@ -40,6 +44,8 @@ pub(crate) enum Verdict {
         node: NodeId,
         /// What would be lost.
         loss: Loss,
+        /// Why no node would take over automatically.
+        why: String,
     },
     /// Nobody could take over.
     Nobody {
@@ -55,12 +61,43 @@ pub(crate) async fn cluster<'a>(
     agents: &Agents,
 ) -> Cluster<'a> {
     let (statuses, lease) = tokio::join!(agents.statuses(settings), store.lease());
-    let nodes = settings.nodes.iter().zip(statuses).collect();
-    Cluster {
+    gathered(settings, statuses, lease.map_err(|it| it.to_string()))
+}
+
+/// Puts together what was answered, and leaves out what is not this cluster's.
+fn gathered(
+    settings: &Settings,
+    statuses: Vec<Result<NodeStatus, StatusError>>,
+    lease: Result<Option<LeaseRecord>, String>,
+) -> Cluster<'_> {
+    let mut cluster = Cluster {
         settings,
-        nodes,
-        lease: lease.map_err(|it| it.to_string()),
+        nodes: Vec::new(),
+        lease,
+        mismatches: BTreeMap::new(),
+    };
+    for (node, status) in settings.nodes.iter().zip(statuses) {
+        let status = match status {
+            Ok(status) => Some(status),
+            Err(StatusError::Silent(_)) => None,
+            Err(StatusError::Mismatch(mismatch)) => {
+                cluster.mismatches.insert(node.name.clone(), mismatch);
+                None
+            }
+        };
+        cluster.nodes.push((node, status));
     }
+    let Some(record) = cluster.record().cloned() else {
+        return cluster;
+    };
+    for (node, status) in &mut cluster.nodes {
+        let checked = status.as_ref().map(|it| it.check_database(&record));
+        if let Some(Err(mismatch)) = checked {
+            cluster.mismatches.insert(node.name.clone(), mismatch);
+            *status = None;
+        }
+    }
+    cluster
 }
 
 impl Cluster<'_> {
@@ -71,6 +108,7 @@ impl Cluster<'_> {
             .filter_map(|it| it.lease.as_ref())
             .map(|it| &it.record);
         let stored = self.lease.as_ref().ok().and_then(Option::as_ref);
+        let stored = stored.filter(|it| it.cluster == self.settings.cluster);
         seen.chain(stored).max_by_key(|it| it.order())
     }
 
@@ -128,55 +166,96 @@ impl Cluster<'_> {
         ))
     }
 
-    /// Says who would take over if the primary were lost now.
+    /// Says why nothing is known of a node.
+    pub(crate) fn why_unknown(&self, node: &NodeId) -> String {
+        self.mismatches.get(node).map_or_else(
+            || "its agent does not answer: start it".to_owned(),
+            ToString::to_string,
+        )
+    }
+
+    /// Says who would take over if the primary were lost now. Whether a node does so automatically is its
+    /// own forecast, made by the function that decides.
     pub(crate) fn verdict(&self) -> Verdict {
+        let nobody = |why: &str| Verdict::Nobody {
+            why: why.to_owned(),
+        };
         let Some(record) = self.record() else {
-            return Verdict::Nobody {
-                why: "no lease is known".to_owned(),
-            };
+            return nobody("no lease is known");
         };
-        if record.state == LeaseState::Paused {
-            return Verdict::Nobody {
-                why: "the cluster is paused".to_owned(),
-            };
+        match record.state {
+            LeaseState::Paused => return nobody("the cluster is paused"),
+            LeaseState::Retired => {
+                return nobody("the lease is retired: see `failover-ctl replace-lease --help`");
+            }
+            LeaseState::Taking | LeaseState::Open | LeaseState::Released => {}
         }
-        let follows = |it: &&NodeStatus| it.role == Role::Standby && it.node != record.holder.node;
         let Some(last) = record.position else {
-            return Verdict::Nobody {
-                why: "no primary was ever open".to_owned(),
-            };
+            return nobody("no primary was ever open");
         };
-        let on_timeline =
-            |it: &&NodeStatus| it.progress.is_some_and(|own| own.timeline == last.timeline);
         let far = |it: &&NodeStatus| it.progress.map(|own| own.received);
-        let able = || self.statuses().filter(follows).filter(on_timeline);
-        let best = able().filter(|it| it.automatic).max_by_key(far);
+        let able = || {
+            self.statuses()
+                .filter(|it| it.role == Role::Standby && it.node != record.holder.node)
+                .filter(|it| it.progress.is_some_and(|own| own.timeline == last.timeline))
+        };
+        let takes_over = |it: &&NodeStatus| {
+            let current = it.lease.as_ref().map(|it| it.record.epoch) == Some(record.epoch);
+            current && it.forecast.as_ref().is_some_and(|it| it.takes_over)
+        };
+        let best = able().filter(takes_over).max_by_key(far);
         if let Some((best, loss)) = best.and_then(|it| Some((it, self.loss(it)?))) {
             let written = self
                 .primary()
                 .and_then(|it| it.written)
                 .map(|it| it.flush_lsn);
             let received = best.progress.map(|it| it.received).unwrap_or_default();
-            let behind_bytes = written.unwrap_or(last.flush_lsn).bytes_since(received);
-            if loss.known_bytes <= self.settings.policy.max_loss_bytes {
-                return Verdict::Automatic {
-                    node: best.node.clone(),
-                    behind_bytes,
-                    loss,
-                };
-            }
+            return Verdict::Automatic {
+                node: best.node.clone(),
+                behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),
+                loss,
+            };
         }
-        let by_command = able()
+        let why = self.why_nobody_automatically(&record.holder.node);
+        match able()
             .max_by_key(far)
-            .and_then(|it| Some((it, self.loss(it)?)));
-        match by_command {
+            .and_then(|it| Some((it, self.loss(it)?)))
+        {
             Some((node, loss)) => Verdict::ByCommand {
                 node: node.node.clone(),
                 loss,
+                why,
             },
             None => Verdict::Nobody {
-                why: "no standby follows the last primary".to_owned(),
+                why: format!("no standby follows the last primary ({why})"),
             },
         }
     }
+
+    /// Says of each node but the holder why it would not take over automatically.
+    fn why_nobody_automatically(&self, holder: &NodeId) -> String {
+        let reason = |(node, status): &(&NodeSettings, Option<NodeStatus>)| {
+            let why = match status {
+                None => self.why_unknown(&node.name),
+                Some(NodeStatus {
+                    forecast: Some(forecast),
+                    ..
+                }) => forecast
+                    .why
+                    .clone()
+                    .unwrap_or_else(|| "it does not follow the newest lease yet".to_owned()),
+                Some(_) => "it makes no forecast".to_owned(),
+            };
+            format!("`{}`: {why}", node.name)
+        };
+        let others = self.nodes.iter().filter(|(node, _)| node.name != *holder);
+        let reasons: Vec<_> = others.map(reason).collect();
+        if reasons.is_empty() {
+            return "there is no other node".to_owned();
+        }
+        reasons.join("; ")
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! What a node says of itself: the answer to `GET /status`, and a row of `failover-ctl status`.
 
+use ha_core::failover::decision::Decision;
 use ha_core::failover::observation::{Directory, Progress};
 use ha_core::guard::Server;
-use ha_core::lease::{LeaseRecord, SystemId};
+use ha_core::lease::{LeaseRecord, StoreId, SystemId};
 use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,12 @@ pub(crate) struct NodeStatus {
     pub(crate) guard: GuardSeen,
     /// Why it does not take over, in words; none while it holds the lease.
     pub(crate) decision: Option<String>,
+    /// What it would do if the primary were lost now; none while it holds the lease.
+    #[serde(default)]
+    pub(crate) forecast: Option<Forecast>,
+    /// The lease store that it uses.
+    #[serde(default)]
+    pub(crate) lease_store: Option<StoreId>,
     /// What it does to follow, in words, while it takes longer than a moment.
     pub(crate) following: Option<String>,
     /// What keeps it from doing its part.
@@ -115,13 +122,119 @@ pub(crate) struct LeaseSeen {
     pub(crate) over: bool,
 }
 
-/// The place of a record in the order of all records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The place of a record in the order of all records, as it is also kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HighestSeen {
     /// Its epoch.
     pub(crate) epoch: Epoch,
     /// Its sequence.
     pub(crate) sequence: u64,
+    /// The highest timeline that was reserved by it.
+    #[serde(default)]
+    pub(crate) timeline: Option<Timeline>,
+    /// The store that it was read from.
+    #[serde(default)]
+    pub(crate) store: Option<StoreId>,
+}
+
+/// What a node would do if the primary were lost now, by the function that will decide it then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Forecast {
+    /// Whether it would take over automatically.
+    pub(crate) takes_over: bool,
+    /// Why not; none if it would.
+    pub(crate) why: Option<String>,
+}
+
+impl From<Decision> for Forecast {
+    fn from(decision: Decision) -> Self {
+        let why = match decision {
+            Decision::TakeOver(_) => None,
+            Decision::Hold(why) => Some(why.to_string()),
+            Decision::Escalate(why) => Some(why.to_string()),
+        };
+        Self {
+            takes_over: why.is_none(),
+            why,
+        }
+    }
+}
+
+/// An answer to a question that was put to another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Mismatch {
+    /// Another node's agent answers at this address.
+    #[error("`{found}` answers where `{expected}` was asked: check `agent` in `[[nodes]]`")]
+    Node {
+        /// Who was asked.
+        expected: NodeId,
+        /// Who answered.
+        found: NodeId,
+    },
+    /// Another cluster's agent answers.
+    #[error("`{node}` is asked in cluster `{expected}`, and answers for cluster `{found}`")]
+    Cluster {
+        /// Who was asked.
+        node: NodeId,
+        /// In which cluster.
+        expected: String,
+        /// The cluster of the answer.
+        found: String,
+    },
+    /// Its database is another than the lease's.
+    #[error(
+        "the database of `{node}` has the system identifier {found}, and the lease is of {expected}"
+    )]
+    Database {
+        /// Who was asked.
+        node: NodeId,
+        /// The lease's.
+        expected: SystemId,
+        /// The node's.
+        found: SystemId,
+    },
+}
+
+impl NodeStatus {
+    /// Checks that this is the answer of `node` in `cluster`, and that the lease in it is that cluster's.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`], which says who answers instead.
+    pub(crate) fn check_source(&self, cluster: &str, node: &NodeId) -> Result<(), Mismatch> {
+        let other = |found: &str| Mismatch::Cluster {
+            node: node.clone(),
+            expected: cluster.to_owned(),
+            found: found.to_owned(),
+        };
+        if self.cluster != cluster {
+            return Err(other(&self.cluster));
+        }
+        if self.node != *node {
+            let (expected, found) = (node.clone(), self.node.clone());
+            return Err(Mismatch::Node { expected, found });
+        }
+        match &self.lease {
+            Some(seen) if seen.record.cluster != cluster => Err(other(&seen.record.cluster)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks that its database, if it has one, is that of the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch::Database`].
+    pub(crate) fn check_database(&self, record: &LeaseRecord) -> Result<(), Mismatch> {
+        match self.system_id {
+            Some(found) if found != record.system_id => Err(Mismatch::Database {
+                node: self.node.clone(),
+                expected: record.system_id,
+                found,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Guard, as its agent knows it.

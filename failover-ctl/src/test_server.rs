@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use ha_core::lease::SystemId;
 use ha_runtime::shutdown::Tasks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -149,6 +150,8 @@ impl TestNode {
         Follower {
             host: self.host(),
             primary: primary.settings(),
+            system_id: crate::data_directory::control(&primary.data())
+                .map_or(SystemId(0), |it| it.system_id),
             tasks: Tasks::new(),
         }
     }

@@ -21,10 +21,11 @@ pub use self::event::{
 };
 use self::holding::Holding;
 pub use self::order::{Fenced, Refused};
-use crate::failover::decision::{Decision, How, Policy, TakeOver};
+use crate::failover::decision::{self, Decision, Hold, How, Policy};
 use crate::failover::observation::{Directory, PeerView, ServerView};
 use crate::guard::Deadline;
 use crate::lease::{ETag, LeaseRecord, LeaseState, Nonce, Nonces, Timing};
+use crate::problem::{Problem, ProblemKind};
 use crate::{Epoch, Moment, NodeId};
 
 /// How long the next try waits after one that failed at once, so that a store which refuses
@@ -87,6 +88,8 @@ pub struct Agent {
     not_open_since: Option<Moment>,
     /// Why this node gave the lease up last, until its server proves a write again or another node opens.
     gave_up: Option<Reason>,
+    /// Why what the store showed last was not used, until it shows a record that is.
+    unusable: Option<Problem>,
 }
 
 /// The newest record, and since when it has been known to stand.
@@ -136,6 +139,7 @@ impl Agent {
             last_decision: None,
             not_open_since: None,
             gave_up: None,
+            unusable: None,
         }
     }
 
@@ -330,72 +334,16 @@ impl Agent {
         self.last_decision.as_ref()
     }
 
-    /// Carries out a command to take the lease, planned when the lease was at `planned`.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`], with nothing changed.
-    pub fn take(
-        &mut self,
-        now: Moment,
-        planned: Epoch,
-        fenced: Fenced,
-    ) -> Result<Vec<Action>, Refused> {
-        let seen = self.expect(planned)?;
+    /// Returns what this node would decide if the primary were lost now; none while it holds the lease.
+    pub fn forecast(&self, now: Moment) -> Option<Decision> {
         if self.holds() {
-            return Err(Refused::AlreadyPrimary);
+            return None;
         }
-        if seen.missing {
-            return Err(Refused::LeaseMissing);
+        if self.seen.as_ref().is_some_and(|it| it.missing) {
+            return Some(Decision::Hold(Hold::LeaseMissing));
         }
-        let age = now.shortest_since(seen.since);
-        let over = seen.record.state == LeaseState::Released || age >= self.settings.timing.term;
-        if fenced == Fenced::LeaseOver && !over {
-            return Err(Refused::NotFenced(seen.record.holder.node.clone(), age));
-        }
-        let server = self.look.as_ref().map(|it| it.server);
-        if !matches!(server, Some(ServerView::Following(_))) {
-            return Err(Refused::NotAStandby);
-        }
-        if self.writing {
-            return Err(Refused::Busy);
-        }
-        let how = How::Promote(seen.record.highest_timeline.next());
-        let mut actions = Vec::new();
-        self.challenge(
-            now,
-            TakeOver {
-                epoch: planned.next(),
-                how,
-            },
-            &mut actions,
-        );
-        Ok(actions)
-    }
-
-    /// Carries out a command to stop PostgreSQL and release the lease, planned when the lease was at
-    /// `planned`.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`], with nothing changed.
-    pub fn release(&mut self, planned: Epoch) -> Result<(), Refused> {
-        self.expect(planned)?;
-        let Role::Holding(held) = &mut self.role else {
-            return Err(Refused::NotPrimary);
-        };
-        held.releasing = Some(Reason::Command);
-        self.look = None; // A start may have been ordered since.
-        Ok(())
-    }
-
-    fn expect(&self, planned: Epoch) -> Result<&Seen, Refused> {
-        let seen = self.seen.as_ref().ok_or(Refused::NoLease)?;
-        let current = seen.record.epoch.max(self.highest.0);
-        if current != planned {
-            return Err(Refused::OtherEpoch { planned, current });
-        }
-        Ok(seen)
+        let seen = self.observe(now);
+        Some(decision::if_primary_lost(&seen, &self.settings.policy))
     }
 
     /// Takes in the answer to a read.
@@ -408,7 +356,9 @@ impl Agent {
     ) {
         match answer {
             ReadAnswer::Failed => {}
-            ReadAnswer::Unusable(why) => actions.push(Action::Alarm(Alarm::Unusable(why))),
+            ReadAnswer::Unusable(why) => {
+                self.refuse(ProblemKind::LeaseUnusable, Alarm::Unusable(why), actions);
+            }
             ReadAnswer::Missing => self.missing(now),
             ReadAnswer::Found(etag, record) => self.found(now, asked_at, etag, *record, actions),
         }
@@ -440,14 +390,24 @@ impl Agent {
             if !overtaken {
                 let (found, sequence) = record.order();
                 let known = self.highest.0;
-                actions.push(Action::Alarm(Alarm::WentBack {
+                let went_back = Alarm::WentBack {
                     found,
                     sequence,
                     known,
-                }));
+                };
+                self.refuse(ProblemKind::LeaseUnusable, went_back, actions);
             }
             return;
         }
+        if let Err(foreign) = record.belongs_to(&self.identity.cluster, None) {
+            self.refuse(
+                ProblemKind::ClusterMismatch,
+                Alarm::Foreign(foreign),
+                actions,
+            );
+            return;
+        }
+        self.unusable = None;
         self.remember(now, &record, actions);
         let ours = self
             .attempts
@@ -476,6 +436,15 @@ impl Agent {
             actions.push(Action::Alarm(Alarm::Deposed { by, epoch }));
         }
         self.note(now, asked_at, etag, record);
+    }
+
+    /// Notes why what the store shows is not used, and calls a person once for each reason.
+    fn refuse(&mut self, kind: ProblemKind, alarm: Alarm, actions: &mut Vec<Action>) {
+        let problem = Problem::new(kind, alarm.to_string());
+        if self.unusable.as_ref() != Some(&problem) {
+            self.unusable = Some(problem);
+            actions.push(Action::Alarm(alarm));
+        }
     }
 
     /// Takes in the answer to a write.

@@ -5,3 +5,4 @@ pub mod loss;
 pub mod observation;
 pub mod plan;
 pub mod progress;
+pub mod replacement;

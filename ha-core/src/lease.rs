@@ -42,6 +42,37 @@ pub struct LeaseRecord {
     pub synchronous_standby: Option<SynchronousStandby>,
     /// Who may take over, as the holder knows it.
     pub members: Vec<NodeId>,
+    /// In a retired record: where the cluster's lease is now.
+    #[serde(default)]
+    pub successor: Option<StoreId>,
+    /// A store whose own record of this cluster could not be retired when this one was written.
+    #[serde(default)]
+    pub unretired: Option<StoreId>,
+}
+
+/// A bucket, as settings name it: what tells one lease store from another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StoreId {
+    /// The bucket.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// Another address than AWS's own.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+impl StoreId {
+    /// Says whether both are one bucket. How a host reaches it is no part of that.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.bucket, &self.region) == (&other.bucket, &other.region)
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bucket `{}` in `{}`", self.bucket, self.region)
+    }
 }
 
 /// A node, on one host, in one boot of it.
@@ -67,6 +98,8 @@ pub enum LeaseState {
     Released,
     /// Nobody takes over, and guard stays unarmed.
     Paused,
+    /// Another record has taken this one's place, in this store or another: nobody takes it again.
+    Retired,
 }
 
 impl fmt::Display for LeaseState {
@@ -76,6 +109,7 @@ impl fmt::Display for LeaseState {
             Self::Open => "open",
             Self::Released => "released",
             Self::Paused => "paused",
+            Self::Retired => "retired",
         })
     }
 }

@@ -73,11 +73,21 @@ pub enum ProblemKind {
     RejoinFailed,
     /// Replay on this standby is paused.
     ReplayPaused,
+    /// The lease in this node's store is retired, or another node has seen a newer one elsewhere.
+    LeaseRetired,
+    /// The lease in the store that was used before could not be retired.
+    OldLeaseNotRetired,
+    /// This node lists other nodes than the holder of the lease.
+    NodesDiffer,
+    /// Another node or another cluster answers at a node's address.
+    PeerMismatch,
+    /// The user that PostgreSQL runs as can read the key that signs commands.
+    CommandKeyExposed,
 }
 
 impl ProblemKind {
     /// Every kind, in the order of their names' importance to an operator.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -101,6 +111,11 @@ impl ProblemKind {
         Self::DivergedWalKept,
         Self::RejoinFailed,
         Self::ReplayPaused,
+        Self::LeaseRetired,
+        Self::OldLeaseNotRetired,
+        Self::NodesDiffer,
+        Self::PeerMismatch,
+        Self::CommandKeyExposed,
     ];
 
     /// Returns the name that status, metric and log carry.
@@ -129,6 +144,11 @@ impl ProblemKind {
             Self::DivergedWalKept => "diverged-wal-kept",
             Self::RejoinFailed => "rejoin-failed",
             Self::ReplayPaused => "replay-paused",
+            Self::LeaseRetired => "lease-retired",
+            Self::OldLeaseNotRetired => "old-lease-not-retired",
+            Self::NodesDiffer => "nodes-differ",
+            Self::PeerMismatch => "peer-mismatch",
+            Self::CommandKeyExposed => "command-key-exposed",
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::data_directory;
 use crate::drive::{self, Connections, Driver, Shown};
 use crate::error::Failure;
 use crate::host_id;
+use crate::http::serve::{Limits, serve};
 use crate::http::{self, Front};
 use crate::metrics::Metrics;
 use crate::only_one;
@@ -57,13 +58,14 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         boot_id: clock::boot_id().context("could not read the boot id")?,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
     };
-    let highest = (highest.epoch, highest.sequence);
-    let core = Agent::new(identity, settings.for_agent(&node), highest, rand::random());
+    let trusted = (highest.epoch, highest.sequence);
+    let core = Agent::new(identity, settings.for_agent(&node), trusted, rand::random());
 
     let tasks = Tasks::new();
     let registry =
         http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
     let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
+    let evicted = metrics.evicted.clone();
     let (said, says) = watch::channel(PostgresState::default());
     let (show, shown) = watch::channel(Shown::default());
     let (ordered, orders) = mpsc::channel(8);
@@ -77,7 +79,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         tasks: tasks.clone(),
     };
     let settings = Arc::new(settings);
-    let (driver, happens) = Driver::new(core, settings, host.clone(), with);
+    let (driver, happens) = Driver::new(core, highest, settings, host.clone(), with);
 
     let for_watch = tasks.clone();
     tasks.start("watch", |stop| {
@@ -90,11 +92,17 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         key,
     };
     let routes = http::routes(front, registry);
+    let connections = tasks.clone();
     tasks.start("http", |stop| async move {
-        let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = serving.await {
-            warn!(%error, "HTTP has ended");
-        }
+        serve(
+            listener,
+            routes,
+            Limits::default(),
+            evicted,
+            connections,
+            stop,
+        )
+        .await;
     });
     info!(node = %node.name, %listen, version = env!("CARGO_PKG_VERSION"), "agent started");
     tasks

@@ -52,6 +52,8 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+        successor: None,
+        unretired: None,
     };
     match store.create_lease(&record).await {
         Err(StoreError::Conflict(_)) => Err(Failure::LeaseExists(settings.cluster.clone())),

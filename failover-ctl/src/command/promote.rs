@@ -24,7 +24,7 @@ use crate::world::route53::Records;
 /// Shows the plan, and does nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
     let store = LeaseStore::open(settings).await;
-    let cluster = observe::cluster(settings, &store, &Agents::new()).await;
+    let cluster = observe::cluster(settings, &store, &Agents::new(settings)).await;
     let plan = make(&cluster, asked)?;
     show(&plan, asked.json)
 }
@@ -33,7 +33,7 @@ pub(crate) async fn plan(settings: &Settings, asked: &Promote) -> Result<(), Fai
 pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
     let key = OrdersKey::read(&settings.orders_key_file)?;
     let store = LeaseStore::open(settings).await;
-    let agents = Agents::new();
+    let agents = Agents::new(settings);
     let cluster = observe::cluster(settings, &store, &agents).await;
     let plan = make(&cluster, asked)?;
     output::say(&plan.to_string());
@@ -58,7 +58,7 @@ pub(crate) async fn resume(settings: &Settings, json: bool) -> Result<(), Failur
     let held = Held::resume(&store).await?;
     output::say(&held.journal.plan.to_string());
     Box::pin(finish(
-        Executor::new(settings, Agents::new(), key),
+        Executor::new(settings, Agents::new(settings), key),
         held,
         json,
     ))
@@ -164,7 +164,7 @@ fn promotable<'a>(
         why,
     };
     let Some(status) = cluster.status(name) else {
-        return Err(not_promotable("its agent does not answer".to_owned()));
+        return Err(not_promotable(cluster.why_unknown(name)));
     };
     let Some(own) = status.progress else {
         return Err(not_promotable(format!(

@@ -32,7 +32,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), 
     let node = &asked.node;
     let key = OrdersKey::read(&settings.orders_key_file)?;
     let store = LeaseStore::open(settings).await;
-    let agents = Agents::new();
+    let agents = Agents::new(settings);
     let cluster = observe::cluster(settings, &store, &agents).await;
     let target = settings
         .node(node)
@@ -44,7 +44,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), 
         return Err(Failure::AlreadyPrimary(node.to_string()));
     }
     let Some(status) = cluster.status(node) else {
-        return Err(not(node, "its agent does not answer: start it"));
+        return Err(not(node, &cluster.why_unknown(node)));
     };
     if !asked.rebuild && streams(status) {
         say_that_it_streams(node, &record.holder.node);

@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::error::Failure;
 use crate::observe::{self, Cluster, Verdict};
 use crate::output;
+use crate::problems::ProblemStatus;
 use crate::status::NodeStatus;
 use crate::world::agents::Agents;
 use crate::world::lease_store::LeaseStore;
@@ -28,6 +29,8 @@ struct Row<'a> {
     region: &'a str,
     zone: &'a str,
     answers: bool,
+    /// Why its answer is not used; none if it is.
+    mismatch: Option<String>,
     behind_bytes: Option<u64>,
     behind_secs: Option<f64>,
     status: Option<&'a NodeStatus>,
@@ -36,7 +39,7 @@ struct Row<'a> {
 /// Shows the cluster.
 pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
     let store = LeaseStore::open(settings).await;
-    let cluster = observe::cluster(settings, &store, &Agents::new()).await;
+    let cluster = observe::cluster(settings, &store, &Agents::new(settings)).await;
     if json {
         let text = serde_json::to_string_pretty(&whole(&cluster)).map_err(anyhow::Error::from)?;
         output::data(&text);
@@ -51,7 +54,8 @@ fn whole<'a>(cluster: &'a Cluster<'_>) -> Whole<'a> {
         node: node.name.as_str(),
         region: node.region.as_str(),
         zone: &node.zone,
-        answers: status.is_some(),
+        answers: status.is_some() || cluster.mismatches.contains_key(&node.name),
+        mismatch: cluster.mismatches.get(&node.name).map(ToString::to_string),
         behind_bytes: status.as_ref().and_then(|it| behind_bytes(cluster, it)),
         behind_secs: status.as_ref().and_then(|it| behind_secs(cluster, it)),
         status: status.as_ref(),
@@ -133,6 +137,10 @@ fn table(cluster: &Cluster<'_>) -> String {
     text.push('\n');
     text.push_str(&lease_line(cluster));
     text.push('\n');
+    for line in problem_lines(cluster) {
+        text.push_str(&line);
+        text.push('\n');
+    }
     text.push_str(&verdict_line(&cluster.verdict()));
     text
 }
@@ -149,7 +157,10 @@ fn row(
         node.zone.clone(),
     );
     let Some(status) = status else {
-        let silent = "no answer".to_owned();
+        let silent = match cluster.mismatches.get(&node.name) {
+            Some(_) => "not used".to_owned(),
+            None => "no answer".to_owned(),
+        };
         return [
             name,
             region,
@@ -234,6 +245,26 @@ fn lease_line(cluster: &Cluster<'_>) -> String {
     )
 }
 
+/// Returns what keeps nodes from doing their part, a line each.
+fn problem_lines(cluster: &Cluster<'_>) -> Vec<String> {
+    let mismatches = cluster
+        .mismatches
+        .iter()
+        .map(|(node, why)| format!("problem on {node}: not used: {why}"));
+    let problems = cluster.statuses().flat_map(|status| {
+        let line = |it: &ProblemStatus| {
+            let secs = it.since_secs;
+            let (kind, detail) = (it.problem, &it.detail);
+            format!(
+                "problem on {}: {kind} for {secs:.0} s: {detail}",
+                status.node
+            )
+        };
+        status.problems.iter().map(line).collect::<Vec<_>>()
+    });
+    mismatches.chain(problems).collect()
+}
+
 fn verdict_line(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Automatic {
@@ -241,11 +272,12 @@ fn verdict_line(verdict: &Verdict) -> String {
             behind_bytes,
             loss,
         } => format!(
-            "if the primary were lost now: `{node}` would take over by itself, {} behind, and may lose {loss}",
+            "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {loss}",
             output::amount(*behind_bytes)
         ),
-        Verdict::ByCommand { node, loss } => format!(
-            "if the primary were lost now: nobody would take over; `failover-ctl promote --to {node}` may lose {loss}"
+        Verdict::ByCommand { node, loss, why } => format!(
+            "if the primary were lost now: nobody would take over automatically; `failover-ctl promote --to {node}` \
+             may lose {loss}\n  {why}"
         ),
         Verdict::Nobody { why } => {
             format!("if the primary were lost now: NOBODY could take over: {why}")

@@ -75,9 +75,18 @@ impl Driver {
         };
         self.following.follows(&node.name);
         self.following.watch(now, server, streaming);
+        let Some(system_id) = self.core.lease(now).map(|(it, _)| it.system_id) else {
+            return;
+        };
+        // Another database is nothing to follow with. Only a rebuild by command replaces it.
+        let own = self.with.guard.report(now).and_then(|it| it.system_id);
+        if own.is_some_and(|it| it != system_id) && !self.following.wants_rebuild() {
+            return;
+        }
         let follower = Follower {
             host: self.host.clone(),
             primary: node,
+            system_id,
             tasks: self.with.tasks.clone(),
         };
         if let ServerView::Following(_) = server

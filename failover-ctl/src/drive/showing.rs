@@ -11,7 +11,7 @@ use ha_core::problem::{Problem, ProblemKind};
 use tracing::{error, info};
 
 use super::{Driver, Shown};
-use crate::status::{GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written};
+use crate::status::{Forecast, GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written};
 use crate::world::postgres::{Answer, Hindrance};
 
 /// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
@@ -71,6 +71,11 @@ impl Driver {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
         found.extend(self.hindrance(now));
+        let mismatches = self.mismatches.borrow();
+        let details: Vec<_> = mismatches.iter().map(ToString::to_string).collect();
+        if !details.is_empty() {
+            found.push(Problem::new(ProblemKind::PeerMismatch, details.join("; ")));
+        }
         if let Some((at, why)) = &self.refusal
             && now.longest_since(*at) < REFUSAL_STANDS
         {
@@ -162,11 +167,14 @@ impl Driver {
             } else {
                 Some(self.last_said.clone())
             },
+            forecast: self.core.forecast(now).map(Forecast::from),
+            lease_store: Some(self.settings.lease.store_id()),
             following: self.following.busy.map(str::to_owned),
             problems: self.problems.status(now),
             highest: HighestSeen {
                 epoch: self.core.highest().0,
                 sequence: self.core.highest().1,
+                ..self.highest.clone()
             },
             unproven_secs: self.core.unproven(now).map(|it| it.as_secs_f64()),
             rejoin: self.following.rejoin_status(),

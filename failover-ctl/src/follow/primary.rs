@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ha_core::lease::SystemId;
 use ha_core::lsn::{Ancestor, WalFileName, parse_history};
 use ha_core::{Lsn, Timeline};
 use ha_runtime::postgres::{self, RootCert};
@@ -65,6 +66,14 @@ impl Follower {
         let (Some(timeline), Some(flushed)) = (row.try_get(0)?, row.try_get(1)?) else {
             bail!("`{name}` is still in recovery: it is not the primary yet");
         };
+        let system_id: i64 = row.try_get(2)?;
+        let found = SystemId(system_id.cast_unsigned());
+        if found != self.system_id {
+            bail!(
+                "`{name}` serves another database: its system identifier is {found}, and the lease is of {}",
+                self.system_id
+            );
+        }
         let (timeline, flushed): (i32, String) = (timeline, flushed);
         let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
         Ok(Primary {
@@ -166,7 +175,8 @@ impl Primary {
 const POSITION: &str = "
 select case when not r.in_recovery
             then ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
-       case when not r.in_recovery then pg_current_wal_flush_lsn() end::text
+       case when not r.in_recovery then pg_current_wal_flush_lsn() end::text,
+       (pg_control_system()).system_identifier
   from (select pg_is_in_recovery() as in_recovery) r";
 
 const CHECKPOINTED: &str = "select ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \

@@ -422,3 +422,20 @@ fn label_of_exclusive_backup_then_directory_is_a_primarys() {
     .unwrap();
     assert_eq!(kind(), Directory::Primary);
 }
+
+/// A primary of another database is never rewound to, nor copied.
+#[tokio::test]
+async fn primary_of_another_database_then_directory_kept() {
+    let nodes = Nodes::new();
+    let a = nodes.primary("a");
+    let b = nodes.node("b");
+    let mut follower = b.follower(&a);
+    follower.system_id = ha_core::lease::SystemId(7);
+
+    let refused = follower.prepare(Directory::Empty, true).await.unwrap_err();
+
+    let said = ha_runtime::telemetry::chain(&refused);
+    assert!(matches!(refused, Trouble::PrimarySilent(_)), "{said}");
+    assert!(said.contains("serves another database"), "{said}");
+    assert!(!b.data().join("PG_VERSION").exists());
+}

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::orders::{Order, OrdersKey, SIGNATURE};
 use crate::config::{NodeSettings, Settings};
-use crate::status::NodeStatus;
+use crate::status::{Mismatch, NodeStatus};
 
 /// How long an agent may take to answer: it answers from memory, across regions.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,35 +26,55 @@ const LONGEST: usize = 256 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Agents {
     client: Client<HttpConnector, Full<Bytes>>,
+    cluster: String,
+}
+
+/// Why a node's status is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StatusError {
+    /// It did not answer.
+    #[error(transparent)]
+    Silent(anyhow::Error),
+    /// Somebody else did.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
 }
 
 impl Agents {
     /// Returns the way; nothing is asked yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(PATIENCE));
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
+            cluster: settings.cluster.clone(),
         }
     }
 
-    /// Asks every node at once how it is; `None` for those that do not answer.
-    pub(crate) async fn statuses(&self, settings: &Settings) -> Vec<Option<NodeStatus>> {
-        join_all(
-            settings
-                .nodes
-                .iter()
-                .map(|node| async { self.status(node).await.ok() }),
-        )
-        .await
+    /// Asks every node at once how it is.
+    pub(crate) async fn statuses(
+        &self,
+        settings: &Settings,
+    ) -> Vec<Result<NodeStatus, StatusError>> {
+        join_all(settings.nodes.iter().map(|node| self.ask(node))).await
     }
 
     /// Asks one node how it is.
     ///
     /// # Errors
     ///
-    /// When it does not answer within a second.
+    /// When it does not answer within a second, or another node or cluster does.
     pub(crate) async fn status(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
+        Ok(self.ask(node).await?)
+    }
+
+    async fn ask(&self, node: &NodeSettings) -> Result<NodeStatus, StatusError> {
+        let status = self.fetch(node).await.map_err(StatusError::Silent)?;
+        status.check_source(&self.cluster, &node.name)?;
+        Ok(status)
+    }
+
+    async fn fetch(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
         let request = Request::get(url(node.agent, "/status")).body(Full::default())?;
         let (status, body) = self.send(request, PATIENCE).await?;
         if status != StatusCode::OK {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::WriteFailure;
 use crate::failover::decision::How;
-use crate::lease::{Condition, LeaseRecord, Unreadable};
+use crate::lease::{Condition, Foreign, LeaseRecord, Unreadable};
 use crate::{Epoch, NodeId, Timeline};
 
 /// What is to be done once.
@@ -63,6 +63,17 @@ pub enum Alarm {
     /// The lease object cannot be used.
     #[error(transparent)]
     Unusable(Unreadable),
+    /// The lease object is another cluster's.
+    #[error(transparent)]
+    Foreign(Foreign),
+    /// Another node has trusted a higher epoch than the one that this node holds.
+    #[error("deposed: `{by}` has seen epoch {epoch} in another lease store: compare `[lease]`")]
+    Superseded {
+        /// The other node.
+        by: NodeId,
+        /// The epoch that it has seen.
+        epoch: Epoch,
+    },
     /// The promoted server is not on the timeline that was reserved.
     #[error("promoted onto timeline {found}, and {reserved} was reserved")]
     WrongTimeline {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::service::ServiceWatch;
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
-use crate::failover::decision::How;
+use crate::failover::decision::{self, How};
 use crate::failover::observation::ServerView;
 use crate::lease::{Condition, ETag, LeaseRecord, LeaseState};
 use crate::{Moment, Timeline};
@@ -119,6 +119,13 @@ impl Agent {
             self.gave_up = held.releasing.or(self.gave_up);
             self.role = Role::Watching;
             actions.push(Action::Alarm(Alarm::RanOut(epoch)));
+            return;
+        }
+        // Both leases cannot be the cluster's, and the higher epoch is the newer.
+        if let Some(peer) = decision::ahead_of(held.record.epoch, &self.peers) {
+            let (by, epoch) = (peer.node.clone(), peer.highest);
+            self.role = Role::Watching;
+            actions.push(Action::Alarm(Alarm::Superseded { by, epoch }));
             return;
         }
         let mut ended = false;

@@ -1,8 +1,12 @@
-//! How an agent answers a command that it does not carry out.
+//! What an agent does about a command, and how it answers one that it does not carry out.
 
 use std::time::Duration;
 
-use crate::{Epoch, NodeId};
+use super::{Action, Agent, Reason, Role, Seen};
+use crate::failover::decision::{self, Hold, How, TakeOver};
+use crate::failover::observation::ServerView;
+use crate::lease::LeaseState;
+use crate::{Epoch, Moment, NodeId};
 
 /// Why an order is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +17,12 @@ pub enum Refused {
     /// The lease was deleted.
     #[error("the lease was deleted: remove the delete marker from the object")]
     LeaseMissing,
+    /// The lease is retired, or another node has seen a newer one in another store.
+    #[error("{0}")]
+    NotThisLease(Hold),
+    /// The database here is not the one that the lease is of.
+    #[error("the database here is not the one that the lease is of")]
+    OtherDatabase,
     /// The order was planned in another epoch.
     #[error("the order was planned at epoch {planned} and the lease is at {current}: plan again")]
     OtherEpoch {
@@ -47,4 +57,85 @@ pub enum Fenced {
     LeaseOver,
     /// Somebody else vouches for it: its instance was stopped, or a person typed `--unfenced`.
     Vouched,
+}
+
+impl Agent {
+    /// Carries out a command to take the lease, planned when the lease was at `planned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with nothing changed.
+    pub fn take(
+        &mut self,
+        now: Moment,
+        planned: Epoch,
+        fenced: Fenced,
+    ) -> Result<Vec<Action>, Refused> {
+        let seen = self.expect(planned)?;
+        if self.holds() {
+            return Err(Refused::AlreadyPrimary);
+        }
+        if seen.missing {
+            return Err(Refused::LeaseMissing);
+        }
+        if seen.record.state == LeaseState::Retired {
+            return Err(Refused::NotThisLease(Hold::Retired));
+        }
+        if let Some(peer) = decision::ahead_of(planned, &self.peers) {
+            let superseded = Hold::Superseded(peer.node.clone(), peer.highest);
+            return Err(Refused::NotThisLease(superseded));
+        }
+        let own = self.look.as_ref().and_then(|it| it.system_id);
+        if own.is_some_and(|it| it != seen.record.system_id) {
+            return Err(Refused::OtherDatabase);
+        }
+        let age = now.shortest_since(seen.since);
+        let over = seen.record.state == LeaseState::Released || age >= self.settings.timing.term;
+        if fenced == Fenced::LeaseOver && !over {
+            return Err(Refused::NotFenced(seen.record.holder.node.clone(), age));
+        }
+        let server = self.look.as_ref().map(|it| it.server);
+        if !matches!(server, Some(ServerView::Following(_))) {
+            return Err(Refused::NotAStandby);
+        }
+        if self.writing {
+            return Err(Refused::Busy);
+        }
+        let how = How::Promote(seen.record.highest_timeline.next());
+        let mut actions = Vec::new();
+        self.challenge(
+            now,
+            TakeOver {
+                epoch: planned.next(),
+                how,
+            },
+            &mut actions,
+        );
+        Ok(actions)
+    }
+
+    /// Carries out a command to stop PostgreSQL and release the lease, planned when the lease was at
+    /// `planned`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with nothing changed.
+    pub fn release(&mut self, planned: Epoch) -> Result<(), Refused> {
+        self.expect(planned)?;
+        let Role::Holding(held) = &mut self.role else {
+            return Err(Refused::NotPrimary);
+        };
+        held.releasing = Some(Reason::Command);
+        self.look = None; // A start may have been ordered since.
+        Ok(())
+    }
+
+    fn expect(&self, planned: Epoch) -> Result<&Seen, Refused> {
+        let seen = self.seen.as_ref().ok_or(Refused::NoLease)?;
+        let current = seen.record.epoch.max(self.highest.0);
+        if current != planned {
+            return Err(Refused::OtherEpoch { planned, current });
+        }
+        Ok(seen)
+    }
 }

@@ -1,14 +1,15 @@
 //! What keeps this node from doing its part, as far as its agent can tell from the lease and its server.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::holding::Holding;
 use super::{Agent, Look, Role, ServerHealth};
-use crate::Moment;
 use crate::failover::decision::{Decision, Hold};
 use crate::failover::observation::ServerView;
-use crate::lease::LeaseState;
+use crate::lease::{LeaseRecord, LeaseState};
 use crate::problem::{Problem, ProblemKind};
+use crate::{Moment, NodeId};
 
 /// For how long a holder may prove no write before that is a problem: three probes.
 const UNPROVEN_AFTER: Duration = Duration::from_secs(3);
@@ -74,12 +75,22 @@ impl Agent {
 
     fn add_lease_problems(&self, now: Moment, found: &mut Vec<Problem>) {
         let timing = self.settings.timing;
+        found.extend(self.unusable.clone());
         let Some(seen) = &self.seen else {
             let detail =
                 "no lease record has been read: check `[lease]`, or run `failover-ctl init`";
             found.push(Problem::new(ProblemKind::LeaseUnknown, detail));
             return;
         };
+        if let Some(detail) = self.lists_differ(&seen.record) {
+            found.push(Problem::new(ProblemKind::NodesDiffer, detail));
+        }
+        if let Some(store) = &seen.record.unretired {
+            let detail = format!(
+                "the lease in {store} is not retired yet: do not start a node that uses it"
+            );
+            found.push(Problem::new(ProblemKind::OldLeaseNotRetired, detail));
+        }
         if seen.missing {
             let detail = "the lease object was deleted: remove its delete marker";
             found.push(Problem::new(ProblemKind::LeaseMissing, detail));
@@ -109,6 +120,28 @@ impl Agent {
         }
     }
 
+    /// Says how this node's list of nodes differs from that of the node which wrote the record.
+    fn lists_differ(&self, record: &LeaseRecord) -> Option<String> {
+        let own: BTreeSet<_> = self.identity.members.iter().collect();
+        let there: BTreeSet<_> = record.members.iter().collect();
+        let names = |it: &mut dyn Iterator<Item = &&NodeId>| {
+            let names: Vec<_> = it.map(|it| format!("`{it}`")).collect();
+            names.join(", ")
+        };
+        let lacking = names(&mut there.difference(&own));
+        let more = names(&mut own.difference(&there));
+        let holder = &record.holder.node;
+        match (lacking.is_empty(), more.is_empty()) {
+            (true, true) => None,
+            (false, _) => Some(format!(
+                "`[[nodes]]` here lacks {lacking}, which `{holder}` lists: make the lists the same and restart the agent"
+            )),
+            (true, false) => Some(format!(
+                "`[[nodes]]` of `{holder}` lacks {more}: make the lists the same and restart its agent"
+            )),
+        }
+    }
+
     fn add_candidate_problems(&self, now: Moment, look: &Look, found: &mut Vec<Problem>) {
         let closed = self
             .not_open_since
@@ -119,6 +152,9 @@ impl Agent {
             }
             Some(Decision::Hold(why @ (Hold::ByCommandOnly | Hold::OtherRegion(_)))) if closed => {
                 found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
+            }
+            Some(Decision::Hold(why @ (Hold::Retired | Hold::Superseded(..)))) => {
+                found.push(Problem::new(ProblemKind::LeaseRetired, why.to_string()));
             }
             Some(Decision::Hold(why @ Hold::OtherDatabase)) => {
                 found.push(Problem::new(ProblemKind::ClusterMismatch, why.to_string()));

@@ -42,7 +42,7 @@ fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     other.handle(at(0), found(0, 1, "a", LeaseState::Open));
     other.handle(at(600), missing(500));
     assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
-    let hold = Decision::Hold(crate::failover::decision::Hold::LeaseMissing);
+    let hold = Decision::Hold(Hold::LeaseMissing);
     assert_eq!(other.decision(), Some(&hold));
     let taken = other.take(at(60_000), Epoch::new(1), Fenced::Vouched);
     assert_eq!(taken, Err(Refused::LeaseMissing));
@@ -192,6 +192,8 @@ fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         members: Vec::new(),
+        successor: None,
+        unretired: None,
     };
     let etag = ETag(format!("\"{sequence}\""));
     Event::Read {
@@ -297,4 +299,95 @@ fn written(actions: Vec<Action>) -> Vec<Write> {
 fn only(writes: Vec<Write>) -> Write {
     let [write] = <[Write; 1]>::try_from(writes).unwrap();
     write
+}
+
+#[test]
+fn record_of_another_cluster_then_not_used_and_named_once() {
+    let mut agent = agent("b");
+    let Event::Read { asked_at, answer } = found(0, 9, "a", LeaseState::Open) else {
+        unreachable!()
+    };
+    let ReadAnswer::Found(etag, mut record) = answer else {
+        unreachable!()
+    };
+    record.cluster = "other".into();
+    let read = Event::Read {
+        asked_at,
+        answer: ReadAnswer::Found(etag, record),
+    };
+    let alarms = |actions: Vec<Action>| {
+        let is_alarm = |it: &Action| matches!(it, Action::Alarm(Alarm::Foreign(_)));
+        actions.iter().filter(|it| is_alarm(it)).count()
+    };
+    assert_eq!(alarms(agent.handle(at(10), read.clone())), 1);
+    assert_eq!(alarms(agent.handle(at(600), read)), 0);
+    assert_eq!(agent.highest(), (Epoch::default(), 0));
+    let problems = agent.problems(at(700));
+    let kind = ProblemKind::ClusterMismatch;
+    assert!(problems.iter().any(|it| it.kind == kind), "{problems:?}");
+}
+
+#[test]
+fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
+    let mut agent = holder();
+    let peer = |epoch| {
+        Event::Heard(vec![PeerView {
+            node: "b".parse().unwrap(),
+            automatic: true,
+            system_id: None,
+            highest: Epoch::new(epoch),
+            progress: None,
+        }])
+    };
+    agent.handle(at(100), peer(2));
+    assert!(agent.holds());
+    agent.handle(at(200), peer(3));
+    assert!(!agent.holds());
+    // It does not take it back, by itself or by command.
+    let ended = look(ServerView::Ended(Directory::Primary));
+    agent.handle(at(60_000), Event::Looked(Box::new(ended)));
+    let superseded = Hold::Superseded("b".parse().unwrap(), Epoch::new(3));
+    assert_eq!(agent.decision(), Some(&Decision::Hold(superseded)));
+    let taken = agent.take(at(60_000), Epoch::new(2), Fenced::Vouched);
+    assert!(matches!(taken, Err(Refused::NotThisLease(_))), "{taken:?}");
+}
+
+#[test]
+fn another_database_then_command_to_take_refused() {
+    let mut agent = agent("b");
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    let foreign = Look {
+        system_id: Some(SystemId(2)),
+        ..following()
+    };
+    agent.handle(at(0), Event::Looked(Box::new(foreign)));
+    let taken = agent.take(at(60_000), Epoch::new(1), Fenced::Vouched);
+    assert_eq!(taken, Err(Refused::OtherDatabase));
+}
+
+#[test]
+fn lists_of_nodes_differ_then_named() {
+    let mut agent = agent("b");
+    agent.handle(at(0), Event::Looked(Box::new(following())));
+    let kind = ProblemKind::NodesDiffer;
+    let differs = |agent: &Agent| {
+        agent
+            .problems(at(100))
+            .into_iter()
+            .find(|it| it.kind == kind)
+    };
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    assert_eq!(differs(&agent), None);
+    let Event::Read {
+        asked_at,
+        answer: ReadAnswer::Found(etag, mut record),
+    } = found(50, 2, "a", LeaseState::Open)
+    else {
+        unreachable!()
+    };
+    record.members = vec!["d".parse().unwrap()];
+    let answer = ReadAnswer::Found(etag, record);
+    agent.handle(at(60), Event::Read { asked_at, answer });
+    let problem = differs(&agent).unwrap();
+    assert!(problem.detail.contains("lacks `d`"), "{problem:?}");
 }

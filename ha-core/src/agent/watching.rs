@@ -115,7 +115,7 @@ impl Agent {
         }
     }
 
-    fn observe(&self, now: Moment) -> Observation {
+    pub(super) fn observe(&self, now: Moment) -> Observation {
         let lease = self.seen.as_ref().map(|seen| LeaseView {
             holder: seen.record.holder.node.clone(),
             host_id: seen.record.holder.host_id.clone(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observation::{Directory, LeaseView, Observation, Progress, ServerView};
-use crate::lease::LeaseState;
+use super::observation::{Directory, LeaseView, Observation, PeerView, Progress, ServerView};
+use crate::lease::{LeaseState, SystemId};
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// What the operator allows without being asked.
@@ -64,6 +64,11 @@ pub enum Hold {
     LeaseMissing,
     /// A person has asked for quiet.
     Paused,
+    /// The record is retired: the cluster's lease is another.
+    Retired,
+    /// Another node has trusted a higher epoch than this store shows: the cluster's lease is in another
+    /// store, or this one went back.
+    Superseded(NodeId, Epoch),
     /// The holder may still be writing, for this long.
     LeaseInForce(Duration),
     /// This node gave the lease up, and lets others go first for this long.
@@ -118,6 +123,12 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     if lease.state == LeaseState::Paused {
         return Decision::Hold(Hold::Paused);
     }
+    if lease.state == LeaseState::Retired {
+        return Decision::Hold(Hold::Retired);
+    }
+    if let Some(peer) = ahead_of(lease.epoch, &seen.peers) {
+        return Decision::Hold(Hold::Superseded(peer.node.clone(), peer.highest));
+    }
     if seen.system_id.is_some_and(|it| it != lease.system_id) {
         return Decision::Hold(Hold::OtherDatabase);
     }
@@ -168,13 +179,33 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     }
     let due = match lease.state {
         LeaseState::Released => Duration::ZERO,
-        LeaseState::Taking | LeaseState::Open | LeaseState::Paused => policy.term,
+        LeaseState::Taking | LeaseState::Open | LeaseState::Paused | LeaseState::Retired => {
+            policy.term
+        }
     };
     let waited = lease.age >= due + policy.patience_for_better;
-    if let Some(better) = better_than(own, seen).filter(|_| !waited) {
+    if let Some(better) = better_than(own, lease.system_id, seen).filter(|_| !waited) {
         return Decision::Hold(Hold::AnotherHasMore(better));
     }
     take_over(lease)
+}
+
+/// Decides as [`decide`] would if the holder were lost now and its lease had expired: what `status`
+/// forecasts is what this answers, and nothing else.
+pub fn if_primary_lost(seen: &Observation, policy: &Policy) -> Decision {
+    let mut seen = seen.clone();
+    if let Some(lease) = &mut seen.lease {
+        lease.age = lease.age.max(policy.term + policy.patience_for_better);
+        let holder = lease.holder.clone();
+        seen.peers.retain(|it| it.node != holder);
+    }
+    decide(&seen, policy)
+}
+
+/// Returns the peer that has trusted the highest epoch, if that is above `epoch`.
+pub(crate) fn ahead_of(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
+    let highest = peers.iter().max_by_key(|it| it.highest);
+    highest.filter(|it| it.highest > epoch)
 }
 
 /// Decides about a lease that this node held before its agent, its guard or its host restarted.
@@ -229,10 +260,11 @@ fn take_over(lease: &LeaseView) -> Decision {
 }
 
 /// Returns the node that has the most of the log, if that is not this one. Positions compare only
-/// within one timeline.
-fn better_than(own: Progress, seen: &Observation) -> Option<NodeId> {
-    let received = |it: &&super::observation::PeerView| -> Option<Lsn> {
-        let progress = it.progress.filter(|_| it.automatic)?;
+/// within one timeline of one database.
+fn better_than(own: Progress, database: SystemId, seen: &Observation) -> Option<NodeId> {
+    let received = |it: &&PeerView| -> Option<Lsn> {
+        let same = it.system_id.is_none_or(|it| it == database);
+        let progress = it.progress.filter(|_| it.automatic && same)?;
         (progress.timeline == own.timeline).then_some(progress.received)
     };
     let best = seen.peers.iter().max_by_key(received)?;
@@ -251,6 +283,13 @@ impl fmt::Display for Hold {
                 "the lease was deleted, and what it said last cannot be known: remove the delete marker from the object",
             ),
             Self::Paused => f.write_str("the cluster is paused"),
+            Self::Retired => f.write_str(
+                "the lease in this node's `[lease]` bucket is retired: set `[lease]` as on the other nodes",
+            ),
+            Self::Superseded(node, epoch) => write!(
+                f,
+                "`{node}` has seen epoch {epoch}, which this node's `[lease]` bucket does not show: compare `[lease]`"
+            ),
             Self::LeaseInForce(left) => {
                 write!(f, "the lease is in force for {:.1} s", left.as_secs_f64())
             }
@@ -297,234 +336,4 @@ impl fmt::Display for Escalation {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::failover::observation::PeerView;
-    use crate::lease::{Position, SystemId};
-
-    proptest! {
-        /// However far anybody is, another node's lease in force is left alone.
-        #[test]
-        fn never_takes_over_while_anothers_lease_is_in_force(
-            age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
-        ) {
-            let mut seen = observation(age, received);
-            seen.peers = peers.iter().map(|it| peer(*it)).collect();
-
-            prop_assert!(matches!(decide(&seen, &policy()), Decision::Hold(Hold::LeaseInForce(_))));
-        }
-
-        /// A promotion takes a timeline that no holder has reserved before.
-        #[test]
-        fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
-            let mut seen = observation(age, 100);
-            let lease = seen.lease.as_mut().unwrap();
-            lease.highest_timeline = Timeline::new(highest).unwrap();
-            if own {
-                lease.host_id = seen.host_id.clone();
-                lease.holder = seen.node.clone();
-            }
-            if let Decision::TakeOver(TakeOver { how: How::Promote(timeline), .. }) = decide(&seen, &policy()) {
-                prop_assert!(timeline.get() > highest);
-            }
-        }
-    }
-
-    #[test]
-    fn takes_over_once_the_term_has_passed() {
-        let expected = TakeOver {
-            epoch: Epoch::new(8),
-            how: How::Promote(Timeline::new(2).unwrap()),
-        };
-        assert_eq!(
-            decide(&observation(10_000, 100), &policy()),
-            Decision::TakeOver(expected)
-        );
-    }
-
-    #[test]
-    fn does_not_wait_for_a_lease_that_was_released() {
-        let mut seen = observation(0, 100);
-        seen.lease.as_mut().unwrap().state = LeaseState::Released;
-        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
-    }
-
-    #[test]
-    fn calls_a_person_when_more_would_be_lost_than_may_be() {
-        let expected = Escalation::WouldLose {
-            bytes: 51,
-            allowed: 50,
-        };
-        assert_eq!(
-            decide(&observation(10_000, 49), &policy()),
-            Decision::Escalate(expected)
-        );
-    }
-
-    #[test]
-    fn calls_a_person_when_it_stands_on_another_timeline() {
-        let mut seen = observation(10_000, 100);
-        seen.lease
-            .as_mut()
-            .unwrap()
-            .position
-            .as_mut()
-            .unwrap()
-            .timeline = Timeline::new(4).unwrap();
-        assert!(matches!(
-            decide(&seen, &policy()),
-            Decision::Escalate(Escalation::OnAnotherTimeline { .. })
-        ));
-    }
-
-    #[test]
-    fn lets_a_better_standby_go_first_but_not_for_ever() {
-        let mut seen = observation(10_000, 80);
-        seen.peers = vec![peer(90)];
-        let better = Decision::Hold(Hold::AnotherHasMore("c".parse().unwrap()));
-        assert_eq!(decide(&seen, &policy()), better);
-
-        seen.lease.as_mut().unwrap().age = Duration::from_secs(13);
-        assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
-    }
-
-    #[test]
-    fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
-        let mut seen = observation(0, 100);
-        let lease = seen.lease.as_mut().unwrap();
-        lease.holder = seen.node.clone();
-        lease.host_id = seen.host_id.clone();
-        lease.last_primary = Some(seen.node.clone());
-        seen.server = ServerView::Ended(Directory::Primary);
-        let back = TakeOver {
-            epoch: Epoch::new(8),
-            how: How::Resume,
-        };
-        assert_eq!(decide(&seen, &policy()), Decision::TakeOver(back));
-
-        seen.server = ServerView::MayWrite;
-        assert_eq!(
-            decide(&seen, &policy()),
-            Decision::Hold(Hold::OwnServerRuns)
-        );
-    }
-
-    #[test]
-    fn own_name_on_another_host_then_waits_like_a_candidate() {
-        let mut seen = observation(0, 100);
-        let lease = seen.lease.as_mut().unwrap();
-        lease.holder = seen.node.clone();
-        lease.last_primary = Some(seen.node.clone());
-        seen.server = ServerView::Ended(Directory::Primary);
-        let other = Decision::Hold(Hold::OtherHost("host-a".into()));
-        assert_eq!(decide(&seen, &policy()), other);
-
-        // The original may have gone on writing on this timeline, so the copy begins another.
-        seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
-        let starts = Decision::Hold(Hold::NotConsistent);
-        assert_eq!(decide(&seen, &policy()), starts);
-        seen.server = observation(0, 100).server;
-        let promoted = How::Promote(Timeline::new(2).unwrap());
-        assert!(matches!(
-            decide(&seen, &policy()),
-            Decision::TakeOver(TakeOver { how, .. }) if how == promoted
-        ));
-    }
-
-    /// A snapshot of the disk lacks what was written after it, whether it was a primary's or a standby's.
-    #[test]
-    fn own_name_without_the_recorded_wal_then_no_takeover() {
-        let missing = Decision::Escalate(Escalation::OwnWalMissing);
-        let mut seen = observation(10_000, 99);
-        let holders = [
-            seen.lease.as_ref().unwrap().holder.clone(),
-            seen.node.clone(),
-        ];
-        for holder in holders {
-            let lease = seen.lease.as_mut().unwrap();
-            lease.holder = holder;
-            lease.last_primary = Some(seen.node.clone());
-            assert_eq!(decide(&seen, &policy()), missing);
-        }
-        seen.holds_position = false;
-        seen.server = ServerView::Ended(Directory::Primary);
-        assert_eq!(decide(&seen, &policy()), missing);
-    }
-
-    #[test]
-    fn holder_in_another_region_then_by_command_only() {
-        let mut seen = observation(60_000, 100);
-        seen.lease.as_mut().unwrap().holder = "c".parse().unwrap();
-        let other = Decision::Hold(Hold::OtherRegion("c".parse().unwrap()));
-        assert_eq!(decide(&seen, &policy()), other);
-    }
-
-    #[test]
-    fn another_database_then_no_takeover() {
-        let mut seen = observation(60_000, 100);
-        seen.system_id = Some(SystemId(2));
-        assert_eq!(
-            decide(&seen, &policy()),
-            Decision::Hold(Hold::OtherDatabase)
-        );
-    }
-
-    fn policy() -> Policy {
-        Policy {
-            term: Duration::from_secs(10),
-            automatic: true,
-            region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
-            max_loss_bytes: 50,
-            patience_for_better: Duration::from_secs(2),
-        }
-    }
-
-    fn observation(age_millis: u64, received: u64) -> Observation {
-        let last = Position {
-            timeline: Timeline::FIRST,
-            flush_lsn: Lsn::new(100),
-            last_commit_at_micros: 0,
-            bytes_per_sec: 0,
-            rows_per_sec: 0,
-        };
-        let lease = LeaseView {
-            holder: "a".parse().unwrap(),
-            host_id: "host-a".into(),
-            system_id: SystemId(1),
-            epoch: Epoch::new(7),
-            state: LeaseState::Open,
-            age: Duration::from_millis(age_millis),
-            position: Some(last),
-            last_primary: Some("a".parse().unwrap()),
-            highest_timeline: Timeline::FIRST,
-        };
-        Observation {
-            node: "b".parse().unwrap(),
-            host_id: "host-b".into(),
-            system_id: Some(SystemId(1)),
-            holds_position: true,
-            lease: Some(lease),
-            server: ServerView::Following(progress(received)),
-            peers: Vec::new(),
-        }
-    }
-
-    fn progress(received: u64) -> Progress {
-        let received = Lsn::new(received);
-        Progress {
-            timeline: Timeline::FIRST,
-            received,
-            replayed: received,
-        }
-    }
-
-    fn peer(received: u64) -> PeerView {
-        PeerView {
-            node: "c".parse().unwrap(),
-            automatic: true,
-            progress: Some(progress(received)),
-        }
-    }
-}
+mod tests;

@@ -96,6 +96,10 @@ pub struct PeerView {
     pub node: NodeId,
     /// Whether it, too, may take over without being told.
     pub automatic: bool,
+    /// The identifier of its database; none while there is none.
+    pub system_id: Option<SystemId>,
+    /// The highest epoch that it ever trusted, in whichever store it saw it.
+    pub highest: Epoch,
     /// How far it has come; none if it does not follow.
     pub progress: Option<Progress>,
 }

@@ -1,9 +1,9 @@
 //! What lies between the nodes and the store, and between node and node.
 
-use ha_core::Moment;
 use ha_core::agent::{Event, ReadAnswer, Write, WriteAnswer};
 use ha_core::failover::observation::PeerView;
 use ha_core::lease::LeaseRecord;
+use ha_core::{Epoch, Moment};
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, Told, What};
@@ -186,6 +186,11 @@ impl Cluster {
             answers.then(|| PeerView {
                 node: it.node.clone(),
                 automatic: it.automatic,
+                system_id: None,
+                highest: it
+                    .agent
+                    .as_ref()
+                    .map_or(Epoch::default(), |it| it.highest().0),
                 progress,
             })
         };

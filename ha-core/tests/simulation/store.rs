@@ -93,5 +93,7 @@ pub(crate) fn first_record(members: Vec<NodeId>) -> LeaseRecord {
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         members,
+        successor: None,
+        unretired: None,
     }
 }

@@ -1,0 +1,169 @@
+//! What is made of the nodes' answers.
+
+use ha_core::lease::{FORMAT, Holder, Nonces, Position, SystemId};
+use ha_core::{Epoch, Lsn, Timeline};
+use serde_json::json;
+
+use super::*;
+
+const SETTINGS: &str = r#"
+cluster = "main"
+primary-region = "eu-west-1"
+orders-key-file = "/k"
+[[nodes]]
+name = "a"
+region = "eu-west-1"
+zone = "z"
+address = "10.0.0.1"
+agent = "10.0.0.1:1"
+[[nodes]]
+name = "b"
+region = "eu-west-1"
+zone = "z"
+address = "10.0.0.2"
+agent = "10.0.0.2:1"
+[[nodes]]
+name = "c"
+region = "eu-central-1"
+zone = "z"
+address = "10.0.0.3"
+agent = "10.0.0.3:1"
+[lease]
+bucket = "lease"
+region = "eu-north-1"
+"#;
+
+fn settings() -> Settings {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SETTINGS).unwrap();
+    Settings::read(file.path()).unwrap()
+}
+
+fn record(holder: &str) -> LeaseRecord {
+    LeaseRecord {
+        format: FORMAT,
+        cluster: "main".to_owned(),
+        system_id: SystemId(1),
+        epoch: Epoch::new(3),
+        sequence: 9,
+        nonce: Nonces::new(1).draw(),
+        holder: Holder {
+            node: holder.parse().unwrap(),
+            host_id: String::new(),
+            boot_id: String::new(),
+        },
+        state: LeaseState::Open,
+        position: Some(Position {
+            timeline: Timeline::FIRST,
+            flush_lsn: Lsn::new(100),
+            last_commit_at_micros: 0,
+            bytes_per_sec: 0,
+            rows_per_sec: 0,
+        }),
+        last_primary: None,
+        highest_timeline: Timeline::FIRST,
+        synchronous_standby: None,
+        members: Vec::new(),
+        successor: None,
+        unretired: None,
+    }
+}
+
+/// A standby that is asked as `node`, and forecasts `why` it would not take over.
+fn standby(node: &str, record: &LeaseRecord, why: Option<&str>) -> NodeStatus {
+    let status = json!({
+        "format": 1, "cluster": "main", "version": "0", "node": node, "region": "eu-west-1", "zone": "z",
+        "host_id": "h", "role": "standby", "automatic": true, "system_id": "1", "directory": "standby",
+        "server": null, "progress": {"timeline": 1, "received": "0/64", "replayed": "0/64"}, "streaming": true,
+        "replayed_commit_at_micros": null, "written": null, "decision": null, "following": null,
+        "lease": {"record": record, "age_secs": 1.0, "stood_secs": 1.0, "over": false},
+        "guard": {"answers": true, "epoch": null, "time_left_secs": 0.0}, "problems": [],
+        "highest": {"epoch": 3, "sequence": 9}, "unproven_secs": null,
+        "forecast": {"takes_over": why.is_none(), "why": why},
+    });
+    serde_json::from_value(status).unwrap()
+}
+
+fn silent() -> Result<NodeStatus, StatusError> {
+    Err(StatusError::Silent(anyhow::anyhow!("no answer")))
+}
+
+fn verdict(settings: &Settings, holder: &str, answers: [Option<NodeStatus>; 3]) -> Verdict {
+    let answers = answers.map(|it| it.map_or_else(silent, Ok)).into();
+    gathered(settings, answers, Ok(Some(record(holder)))).verdict()
+}
+
+#[test]
+fn no_node_forecasts_a_takeover_then_verdict_is_by_command_and_says_why() {
+    let settings = settings();
+    let there = record("c");
+    let why = Some("`c` is in another region, which is left by command only");
+    let answers = [
+        Some(standby("a", &there, why)),
+        Some(standby("b", &there, why)),
+        None,
+    ];
+    let Verdict::ByCommand { why, .. } = verdict(&settings, "c", answers) else {
+        panic!("not by command");
+    };
+    assert!(why.contains("`a`: `c` is in another region"), "{why}");
+}
+
+#[test]
+fn node_forecasts_a_takeover_then_verdict_is_automatic() {
+    let settings = settings();
+    let there = record("a");
+    let answers = [None, Some(standby("b", &there, None)), None];
+    assert!(matches!(
+        verdict(&settings, "a", answers),
+        Verdict::Automatic { node, .. } if node.as_str() == "b"
+    ));
+}
+
+/// A forecast about an older lease says nothing of the one that stands.
+#[test]
+fn forecast_about_an_older_epoch_then_not_automatic() {
+    let settings = settings();
+    let mut old = record("a");
+    old.epoch = Epoch::new(2);
+    let answers = [None, Some(standby("b", &old, None)), None];
+    assert!(matches!(
+        verdict(&settings, "a", answers),
+        Verdict::ByCommand { .. }
+    ));
+}
+
+#[test]
+fn database_is_another_then_its_status_is_not_used() {
+    let settings = settings();
+    let there = record("a");
+    let mut foreign = standby("b", &there, None);
+    foreign.system_id = Some(SystemId(2));
+    let answers = vec![silent(), Ok(foreign), silent()];
+    let cluster = gathered(&settings, answers, Ok(Some(there)));
+    let b: NodeId = "b".parse().unwrap();
+    assert!(cluster.status(&b).is_none());
+    assert!(cluster.why_unknown(&b).contains("system identifier 2"));
+    assert!(matches!(cluster.verdict(), Verdict::Nobody { .. }));
+}
+
+#[test]
+fn another_node_or_cluster_answers_then_refused() {
+    let status = standby("b", &record("a"), None);
+    let (b, c): (NodeId, NodeId) = ("b".parse().unwrap(), "c".parse().unwrap());
+    assert_eq!(status.check_source("main", &b), Ok(()));
+    assert!(matches!(
+        status.check_source("main", &c),
+        Err(Mismatch::Node { .. })
+    ));
+    assert!(matches!(
+        status.check_source("test", &b),
+        Err(Mismatch::Cluster { .. })
+    ));
+    let mut mixed = status;
+    mixed.lease.as_mut().unwrap().record.cluster = "test".to_owned();
+    assert!(matches!(
+        mixed.check_source("main", &b),
+        Err(Mismatch::Cluster { .. })
+    ));
+}

@@ -1,0 +1,299 @@
+//! Who takes over, one situation at a time.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::lease::Position;
+
+proptest! {
+    /// However far anybody is, another node's lease in force is left alone.
+    #[test]
+    fn never_takes_over_while_anothers_lease_is_in_force(
+        age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
+    ) {
+        let mut seen = observation(age, received);
+        seen.peers = peers.iter().map(|it| peer(*it)).collect();
+
+        prop_assert!(matches!(decide(&seen, &policy()), Decision::Hold(Hold::LeaseInForce(_))));
+    }
+
+    /// A promotion takes a timeline that no holder has reserved before.
+    #[test]
+    fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
+        let mut seen = observation(age, 100);
+        let lease = seen.lease.as_mut().unwrap();
+        lease.highest_timeline = Timeline::new(highest).unwrap();
+        if own {
+            lease.host_id = seen.host_id.clone();
+            lease.holder = seen.node.clone();
+        }
+        if let Decision::TakeOver(TakeOver { how: How::Promote(timeline), .. }) = decide(&seen, &policy()) {
+            prop_assert!(timeline.get() > highest);
+        }
+    }
+}
+
+#[test]
+fn takes_over_once_the_term_has_passed() {
+    let expected = TakeOver {
+        epoch: Epoch::new(8),
+        how: How::Promote(Timeline::new(2).unwrap()),
+    };
+    assert_eq!(
+        decide(&observation(10_000, 100), &policy()),
+        Decision::TakeOver(expected)
+    );
+}
+
+#[test]
+fn does_not_wait_for_a_lease_that_was_released() {
+    let mut seen = observation(0, 100);
+    seen.lease.as_mut().unwrap().state = LeaseState::Released;
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+}
+
+#[test]
+fn calls_a_person_when_more_would_be_lost_than_may_be() {
+    let expected = Escalation::WouldLose {
+        bytes: 51,
+        allowed: 50,
+    };
+    assert_eq!(
+        decide(&observation(10_000, 49), &policy()),
+        Decision::Escalate(expected)
+    );
+}
+
+#[test]
+fn calls_a_person_when_it_stands_on_another_timeline() {
+    let mut seen = observation(10_000, 100);
+    seen.lease
+        .as_mut()
+        .unwrap()
+        .position
+        .as_mut()
+        .unwrap()
+        .timeline = Timeline::new(4).unwrap();
+    assert!(matches!(
+        decide(&seen, &policy()),
+        Decision::Escalate(Escalation::OnAnotherTimeline { .. })
+    ));
+}
+
+#[test]
+fn lets_a_better_standby_go_first_but_not_for_ever() {
+    let mut seen = observation(10_000, 80);
+    seen.peers = vec![peer(90)];
+    let better = Decision::Hold(Hold::AnotherHasMore("c".parse().unwrap()));
+    assert_eq!(decide(&seen, &policy()), better);
+
+    seen.lease.as_mut().unwrap().age = Duration::from_secs(13);
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+}
+
+#[test]
+fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
+    let mut seen = observation(0, 100);
+    let lease = seen.lease.as_mut().unwrap();
+    lease.holder = seen.node.clone();
+    lease.host_id = seen.host_id.clone();
+    lease.last_primary = Some(seen.node.clone());
+    seen.server = ServerView::Ended(Directory::Primary);
+    let back = TakeOver {
+        epoch: Epoch::new(8),
+        how: How::Resume,
+    };
+    assert_eq!(decide(&seen, &policy()), Decision::TakeOver(back));
+
+    seen.server = ServerView::MayWrite;
+    assert_eq!(
+        decide(&seen, &policy()),
+        Decision::Hold(Hold::OwnServerRuns)
+    );
+}
+
+#[test]
+fn own_name_on_another_host_then_waits_like_a_candidate() {
+    let mut seen = observation(0, 100);
+    let lease = seen.lease.as_mut().unwrap();
+    lease.holder = seen.node.clone();
+    lease.last_primary = Some(seen.node.clone());
+    seen.server = ServerView::Ended(Directory::Primary);
+    let other = Decision::Hold(Hold::OtherHost("host-a".into()));
+    assert_eq!(decide(&seen, &policy()), other);
+
+    // The original may have gone on writing on this timeline, so the copy begins another.
+    seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
+    let starts = Decision::Hold(Hold::NotConsistent);
+    assert_eq!(decide(&seen, &policy()), starts);
+    seen.server = observation(0, 100).server;
+    let promoted = How::Promote(Timeline::new(2).unwrap());
+    assert!(matches!(
+        decide(&seen, &policy()),
+        Decision::TakeOver(TakeOver { how, .. }) if how == promoted
+    ));
+}
+
+/// A snapshot of the disk lacks what was written after it, whether it was a primary's or a standby's.
+#[test]
+fn own_name_without_the_recorded_wal_then_no_takeover() {
+    let missing = Decision::Escalate(Escalation::OwnWalMissing);
+    let mut seen = observation(10_000, 99);
+    let holders = [
+        seen.lease.as_ref().unwrap().holder.clone(),
+        seen.node.clone(),
+    ];
+    for holder in holders {
+        let lease = seen.lease.as_mut().unwrap();
+        lease.holder = holder;
+        lease.last_primary = Some(seen.node.clone());
+        assert_eq!(decide(&seen, &policy()), missing);
+    }
+    seen.holds_position = false;
+    seen.server = ServerView::Ended(Directory::Primary);
+    assert_eq!(decide(&seen, &policy()), missing);
+}
+
+#[test]
+fn holder_in_another_region_then_by_command_only() {
+    let mut seen = observation(60_000, 100);
+    seen.lease.as_mut().unwrap().holder = "c".parse().unwrap();
+    let other = Decision::Hold(Hold::OtherRegion("c".parse().unwrap()));
+    assert_eq!(decide(&seen, &policy()), other);
+}
+
+#[test]
+fn another_database_then_no_takeover() {
+    let mut seen = observation(60_000, 100);
+    seen.system_id = Some(SystemId(2));
+    assert_eq!(
+        decide(&seen, &policy()),
+        Decision::Hold(Hold::OtherDatabase)
+    );
+}
+
+/// Half of the nodes still watch the bucket that the lease was moved from.
+#[test]
+fn lease_retired_or_superseded_then_nobody_takes_it() {
+    let mut seen = observation(60_000, 100);
+    seen.peers = vec![PeerView {
+        highest: Epoch::new(8),
+        ..peer(0)
+    }];
+    let superseded = Hold::Superseded("c".parse().unwrap(), Epoch::new(8));
+    assert_eq!(decide(&seen, &policy()), Decision::Hold(superseded.clone()));
+
+    // Nor does the node that held it, on its own host.
+    let lease = seen.lease.as_mut().unwrap();
+    (lease.holder, lease.host_id) = (seen.node.clone(), seen.host_id.clone());
+    seen.server = ServerView::Ended(Directory::Primary);
+    assert_eq!(decide(&seen, &policy()), Decision::Hold(superseded));
+
+    seen.peers.clear();
+    seen.lease.as_mut().unwrap().state = LeaseState::Retired;
+    assert_eq!(decide(&seen, &policy()), Decision::Hold(Hold::Retired));
+}
+
+#[test]
+fn peer_with_another_database_then_not_waited_for() {
+    let mut seen = observation(10_000, 100);
+    seen.peers = vec![peer(150)];
+    let better = Hold::AnotherHasMore("c".parse().unwrap());
+    assert_eq!(decide(&seen, &policy()), Decision::Hold(better));
+    seen.peers[0].system_id = Some(SystemId(2));
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+}
+
+proptest! {
+    /// The forecast is the decision that follows once the primary is lost and the term is over,
+    /// and never promises what the policy forbids.
+    #[test]
+    fn forecast_agrees_with_the_decision(
+        age in 0_u64..10_000, received in 0_u64..200, automatic in any::<bool>(), region in any::<bool>(),
+        database in 1_u64..3, timeline in 1_u32..3, state in 0_usize..4, better in 0_u64..200,
+    ) {
+        let mut seen = observation(age, received);
+        let states = [LeaseState::Open, LeaseState::Taking, LeaseState::Paused, LeaseState::Retired];
+        let lease = seen.lease.as_mut().unwrap();
+        lease.state = states[state];
+        if !region {
+            lease.holder = "c".parse().unwrap();
+        }
+        seen.system_id = Some(SystemId(database));
+        let own = Progress { timeline: Timeline::new(timeline).unwrap(), ..progress(received) };
+        seen.server = ServerView::Following(own);
+        seen.peers = vec![peer(better)];
+        let policy = Policy { automatic, ..policy() };
+
+        let forecast = if_primary_lost(&seen, &policy);
+
+        let lease = seen.lease.as_mut().unwrap();
+        lease.age = policy.term + policy.patience_for_better;
+        let holder = lease.holder.clone();
+        seen.peers.retain(|it| it.node != holder);
+        prop_assert_eq!(&forecast, &decide(&seen, &policy));
+        if matches!(forecast, Decision::TakeOver(_)) {
+            prop_assert!(automatic && region && database == 1 && timeline == 1 && state < 2);
+            prop_assert!(received + policy.max_loss_bytes >= 100);
+        }
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        term: Duration::from_secs(10),
+        automatic: true,
+        region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
+        max_loss_bytes: 50,
+        patience_for_better: Duration::from_secs(2),
+    }
+}
+
+fn observation(age_millis: u64, received: u64) -> Observation {
+    let last = Position {
+        timeline: Timeline::FIRST,
+        flush_lsn: Lsn::new(100),
+        last_commit_at_micros: 0,
+        bytes_per_sec: 0,
+        rows_per_sec: 0,
+    };
+    let lease = LeaseView {
+        holder: "a".parse().unwrap(),
+        host_id: "host-a".into(),
+        system_id: SystemId(1),
+        epoch: Epoch::new(7),
+        state: LeaseState::Open,
+        age: Duration::from_millis(age_millis),
+        position: Some(last),
+        last_primary: Some("a".parse().unwrap()),
+        highest_timeline: Timeline::FIRST,
+    };
+    Observation {
+        node: "b".parse().unwrap(),
+        host_id: "host-b".into(),
+        system_id: Some(SystemId(1)),
+        holds_position: true,
+        lease: Some(lease),
+        server: ServerView::Following(progress(received)),
+        peers: Vec::new(),
+    }
+}
+
+fn progress(received: u64) -> Progress {
+    let received = Lsn::new(received);
+    Progress {
+        timeline: Timeline::FIRST,
+        received,
+        replayed: received,
+    }
+}
+
+fn peer(received: u64) -> PeerView {
+    PeerView {
+        node: "c".parse().unwrap(),
+        automatic: true,
+        system_id: Some(SystemId(1)),
+        highest: Epoch::new(7),
+        progress: Some(progress(received)),
+    }
+}
