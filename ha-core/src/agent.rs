@@ -21,6 +21,7 @@ pub use self::event::{
 };
 use self::holding::Holding;
 pub use self::order::{Fenced, Refused};
+use self::service::GuardWatch;
 use crate::failover::decision::{self, Decision, Hold, How, Policy};
 use crate::failover::observation::{Directory, PeerView, ServerView};
 use crate::guard::Deadline;
@@ -82,6 +83,7 @@ pub struct Agent {
     retry_at: Option<Moment>,
     role: Role,
     look: Option<Look>,
+    guard: GuardWatch,
     peers: Vec<PeerView>,
     last_decision: Option<Decision>,
     /// Since when no node is known to have been open.
@@ -135,6 +137,7 @@ impl Agent {
             retry_at: None,
             role: Role::Watching,
             look: None,
+            guard: GuardWatch::default(),
             peers: Vec::new(),
             last_decision: None,
             not_open_since: None,
@@ -156,7 +159,10 @@ impl Agent {
                 self.writing = false;
                 self.wrote(now, &nonce, answer, &mut actions);
             }
-            Event::Looked(look) => self.look = Some(*look),
+            Event::Looked(look) => {
+                self.guard.observe(now, &look);
+                self.look = Some(*look);
+            }
             Event::Heard(peers) => self.peers = peers,
         }
         match self.role {

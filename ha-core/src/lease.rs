@@ -48,6 +48,10 @@ pub struct LeaseRecord {
     /// A store whose own record of this cluster could not be retired when this one was written.
     #[serde(default)]
     pub unretired: Option<StoreId>,
+    /// For how long the holder's server had shown no sign of life when this was written, in milliseconds:
+    /// an agent that is started again goes on counting from there.
+    #[serde(default)]
+    pub idle_millis: u64,
 }
 
 /// A bucket, as settings name it: what tells one lease store from another.
@@ -128,6 +132,10 @@ pub struct Position {
     /// The highest rate at which it changed rows, or began transactions that write, in the last minute,
     /// in rows per second.
     pub rows_per_sec: u64,
+    /// How old this was when the record was written, in milliseconds: a primary that proves no write shows
+    /// no position either, and may acknowledge commits all the same.
+    #[serde(default)]
+    pub age_millis: u64,
 }
 
 /// The one standby that a commit waits for, in synchronous mode.

@@ -51,6 +51,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         last_primary: None,
         highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
+        idle_millis: 0,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
         successor: None,
         unretired: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::ServiceWatch;
+use super::service::{Before, GuardWatch, ServiceWatch};
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
 use crate::failover::decision::{self, How};
 use crate::failover::observation::ServerView;
@@ -48,6 +48,14 @@ impl Holding {
         proven: bool,
     ) -> Self {
         let open = record.state == LeaseState::Open;
+        let idle = Duration::from_millis(record.idle_millis);
+        let age = record.position.map_or(0, |it| it.age_millis);
+        let unproven = if open {
+            idle.max(Duration::from_millis(age))
+        } else {
+            idle
+        };
+        let service = ServiceWatch::new(now, confirmed_at, Before { unproven, idle });
         Self {
             etag,
             record,
@@ -58,7 +66,7 @@ impl Holding {
             proven,
             releasing: None,
             releasing_since: None,
-            service: ServiceWatch::new(now),
+            service,
         }
     }
 
@@ -98,12 +106,14 @@ impl Holding {
     }
 
     /// Says whether the lease may be renewed: not for a server that nobody sees, nor for one that should
-    /// have ended long ago.
-    fn may_renew(&self, now: Moment, drain: Duration) -> bool {
+    /// have ended long ago. Without guard nothing can be released, so that a server which had shown no sign
+    /// of life for `idle` before guard went away ends the renewals too.
+    fn may_renew(&self, now: Moment, drain: Duration, guard: GuardWatch, idle: Duration) -> bool {
         let overdue = self
             .releasing_since
             .is_some_and(|since| now.longest_since(since) >= drain + END_WITHIN);
-        !overdue && !self.service.has_no_guard(now)
+        let lifeless = guard.is_away() && self.service.idle(now) >= idle;
+        !overdue && !lifeless && !guard.is_gone(now)
     }
 }
 
@@ -155,7 +165,9 @@ impl Agent {
         if held.releasing.is_some() {
             held.releasing_since.get_or_insert(now);
         }
-        if !now.has_reached(held.write_at) || !(ended || held.may_renew(now, drain)) {
+        if !now.has_reached(held.write_at)
+            || !(ended || held.may_renew(now, drain, self.guard, self.settings.start_within))
+        {
             return;
         }
         // A release whose answer was lost, this agent's or an earlier one's, may have been stored
@@ -186,8 +198,14 @@ impl Agent {
         };
         let mut record = LeaseRecord {
             state,
+            idle_millis: millis(held.service.idle(now)),
             ..held.record.clone()
         };
+        if held.open
+            && let Some(position) = &mut record.position
+        {
+            position.age_millis = millis(held.service.unproven(now));
+        }
         let mut how = held.how;
         if let Some(next) = look.and_then(|it| held.next_number(it)) {
             record.highest_timeline = next;
@@ -229,4 +247,8 @@ impl Holding {
             (How::Resume, _) => None,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,6 +17,9 @@ const START_WINDOW: Duration = Duration::from_mins(1);
 /// unanswered messages and is started again within 1 s; one that stays away has taken PostgreSQL with it.
 pub(super) const GUARD_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long a watch takes to see that a replay advances.
+const PROGRESS: Duration = Duration::from_secs(2);
+
 /// What is known of the service of one holding.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceWatch {
@@ -24,23 +27,63 @@ pub(super) struct ServiceWatch {
     proven_at: Moment,
     /// When the server last showed that it advances.
     alive_at: Moment,
+    before: Before,
+    began_at: Moment,
     replay: Option<u64>,
     starts: Option<u64>,
     started_at: Vec<Moment>,
     starts_since_proof: u32,
-    unguarded_since: Option<Moment>,
+}
+
+/// Since when guard has not been seen. It belongs to the host and not to a holding: a write that is found to
+/// be stored after the lease ran out must not buy a lost guard more time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GuardWatch {
+    away_since: Option<Moment>,
+}
+
+impl GuardWatch {
+    pub(super) fn observe(&mut self, now: Moment, look: &Look) {
+        if look.server == ServerView::Unguarded {
+            self.away_since.get_or_insert(now);
+        } else {
+            self.away_since = None;
+        }
+    }
+
+    pub(super) const fn is_away(self) -> bool {
+        self.away_since.is_some()
+    }
+
+    /// Says whether guard has been away for so long that the lease is left to expire.
+    pub(super) fn is_gone(self, now: Moment) -> bool {
+        self.away_since
+            .is_some_and(|since| now.longest_since(since) >= GUARD_TIMEOUT)
+    }
+}
+
+/// What had passed before the watch began, under an agent that ran here before this one: neither a restart
+/// of the agent nor a new epoch of the same node begins to count anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// For how long no write had been proved.
+    pub(super) unproven: Duration,
+    /// For how long the server had shown no sign of life.
+    pub(super) idle: Duration,
 }
 
 impl ServiceWatch {
-    pub(super) fn new(now: Moment) -> Self {
+    /// Returns the watch, which begins now, of a holding that stands since `since`.
+    pub(super) fn new(now: Moment, since: Moment, before: Before) -> Self {
         Self {
-            proven_at: now,
-            alive_at: now,
+            proven_at: since,
+            alive_at: since,
+            before,
+            began_at: now,
             replay: None,
             starts: None,
             started_at: Vec::new(),
             starts_since_proof: 0,
-            unguarded_since: None,
         }
     }
 
@@ -52,25 +95,21 @@ impl ServiceWatch {
         settings: &Settings,
     ) -> Option<Reason> {
         if look.server == ServerView::Unguarded {
-            // Nothing shows whether PostgreSQL has ended, so nothing can be released: the lease expires.
-            self.unguarded_since.get_or_insert(now);
-            return None;
+            return None; // Nothing shows whether PostgreSQL has ended: the lease expires.
         }
-        self.unguarded_since = None;
         self.count_starts(now, look.starts);
         self.note_life(now, look);
         self.reason_to_stop(now, look, settings)
     }
 
-    /// Says whether guard has been away for so long that the lease is left to expire.
-    pub(super) fn has_no_guard(&self, now: Moment) -> bool {
-        self.unguarded_since
-            .is_some_and(|since| now.longest_since(since) >= GUARD_TIMEOUT)
-    }
-
     /// Returns for how long no write has been proved.
     pub(super) fn unproven(&self, now: Moment) -> Duration {
-        now.longest_since(self.proven_at)
+        now.longest_since(self.proven_at) + self.before.unproven
+    }
+
+    /// Returns for how long there has been no sign of life.
+    pub(super) fn idle(&self, now: Moment) -> Duration {
+        now.longest_since(self.alive_at) + self.before.idle
     }
 
     /// Returns how often PostgreSQL was started since it last proved a write.
@@ -99,17 +138,23 @@ impl ServiceWatch {
 
     fn note_life(&mut self, now: Moment, look: &Look) {
         if look.primary.is_some() {
-            (self.proven_at, self.alive_at) = (now, now);
+            self.proven_at = now;
+            self.before.unproven = Duration::ZERO;
             self.starts_since_proof = 0;
         }
-        if look.replay.is_some() && look.replay != self.replay {
-            self.replay = look.replay;
+        // What is seen first may have stood there for long, and a server that is started again goes back.
+        let advances = match (self.replay, look.replay) {
+            (Some(before), Some(replay)) => replay > before,
+            (None, _) | (_, None) => false,
+        };
+        self.replay = look.replay.or(self.replay);
+        let excused = match look.health {
+            ServerHealth::Unproven(failure) => failure.is_no_reason_to_move(),
+            ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes => false,
+        };
+        if look.primary.is_some() || advances || excused {
             self.alive_at = now;
-        }
-        if let ServerHealth::Unproven(failure) = look.health
-            && failure.is_no_reason_to_move()
-        {
-            self.alive_at = now;
+            self.before.idle = Duration::ZERO;
         }
     }
 
@@ -119,12 +164,16 @@ impl ServiceWatch {
         if often && matches!(look.server, ServerView::Ended(_)) {
             return Some(Reason::KeepsEnding);
         }
-        let quiet = now.shortest_since(self.alive_at);
+        let watched = now.shortest_since(self.began_at);
+        let quiet = if watched < PROGRESS {
+            watched
+        } else {
+            now.shortest_since(self.alive_at) + self.before.idle
+        };
         match (look.server, look.health) {
             (_, ServerHealth::Unproven(failure)) if failure.is_no_reason_to_move() => None,
             (ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
-                let unproven = now.shortest_since(self.proven_at);
-                (unproven >= settings.stall_after).then_some(Reason::CannotWrite(failure))
+                (quiet >= settings.stall_after).then_some(Reason::CannotWrite(failure))
             }
             (ServerView::MayWrite, ServerHealth::Silent) if quiet >= settings.hang_after => {
                 Some(Reason::AnswersNothing)
@@ -144,7 +193,7 @@ mod tests {
     /// Observes what `seen` returns for each tenth of a second, and returns when and why the lease would
     /// be given up within two minutes.
     fn gives_up(seen: impl Fn(u64) -> Look) -> Option<(u64, Reason)> {
-        let mut watch = ServiceWatch::new(at(0));
+        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
         (0..1_200).find_map(|tenth| {
             let millis = tenth * 100;
             let reason = watch.observe(at(millis), &seen(millis), &settings())?;
@@ -157,6 +206,13 @@ mod tests {
             health,
             starts: Some(1),
             ..look(ServerView::MayWrite)
+        }
+    }
+
+    fn before(idle: Duration) -> Before {
+        Before {
+            unproven: idle,
+            idle,
         }
     }
 
@@ -193,6 +249,28 @@ mod tests {
     fn directory_that_cannot_be_started_then_not_up_in_time() {
         let found = gives_up(|_| look(ServerView::Ended(Directory::Empty)));
         assert_eq!(found, Some((60_000, Reason::NotUpInTime)));
+    }
+
+    #[test]
+    fn agent_started_again_then_counts_on() {
+        let silent = health(ServerHealth::Silent);
+        let mut idle = Duration::ZERO;
+        let released = (0..10).find_map(|life| {
+            let begin = at(life * 3_000);
+            let mut watch = ServiceWatch::new(begin, begin, before(idle));
+            let end = at(life * 3_000 + 2_500);
+            let reason = watch.observe(end, &silent, &settings());
+            idle = watch.idle(end);
+            reason
+        });
+        assert_eq!(released, Some(Reason::AnswersNothing));
+    }
+
+    #[test]
+    fn server_that_serves_then_earlier_silence_is_forgotten() {
+        let mut watch = ServiceWatch::new(at(0), at(0), before(Duration::from_secs(50)));
+        assert_eq!(watch.observe(at(100), &up(), &settings()), None);
+        assert_eq!(watch.idle(at(100)), Duration::ZERO);
     }
 
     #[test]
@@ -235,20 +313,32 @@ mod tests {
     }
 
     #[test]
+    fn one_stall_after_connections_were_used_up_then_kept() {
+        let found = gives_up(|millis| match millis {
+            0..60_000 => health(ServerHealth::Unproven(WriteFailure::NoConnectionLeft)),
+            60_000..70_000 => health(ServerHealth::Unproven(WriteFailure::Stalled)),
+            _ => up(),
+        });
+        assert_eq!(found, None);
+    }
+
+    #[test]
     fn server_that_proves_writes_then_kept() {
         assert_eq!(gives_up(|_| up()), None);
     }
 
     #[test]
     fn guard_away_then_nothing_to_release_and_no_renewal() {
-        let mut watch = ServiceWatch::new(at(0));
+        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        let mut guard = GuardWatch::default();
         let unguarded = look(ServerView::Unguarded);
         for millis in (0..60_000).step_by(100) {
             let reason = watch.observe(at(millis), &unguarded, &settings());
+            guard.observe(at(millis), &unguarded);
             assert_eq!(reason, None);
-            assert_eq!(watch.has_no_guard(at(millis)), millis >= 8_000, "{millis}");
+            assert_eq!(guard.is_gone(at(millis)), millis >= 8_000, "{millis}");
         }
-        watch.observe(at(60_000), &up(), &settings());
-        assert!(!watch.has_no_guard(at(60_000)));
+        guard.observe(at(60_000), &up());
+        assert!(!guard.is_gone(at(60_000)));
     }
 }

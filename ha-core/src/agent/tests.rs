@@ -191,6 +191,7 @@ fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event
         last_primary: Some("a".parse().unwrap()),
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
+        idle_millis: 0,
         members: Vec::new(),
         successor: None,
         unretired: None,
@@ -285,6 +286,7 @@ fn position() -> Position {
         last_commit_at_micros: 0,
         bytes_per_sec: 0,
         rows_per_sec: 0,
+        age_millis: 0,
     }
 }
 

@@ -66,10 +66,17 @@ impl Agent {
             How::Resume => seen.record.highest_timeline,
             How::Promote(timeline) => timeline,
         };
+        // Its own term goes on: what its server did not do in the one before counts.
+        let before = &seen.record;
+        let own = before.holder.node == self.identity.node
+            && before.holder.host_id == self.identity.host_id
+            && before.state != LeaseState::Released;
+        let idle_millis = if own { before.idle_millis } else { 0 };
         let record = LeaseRecord {
             epoch: taken.epoch.max(self.highest.0.next()),
             state: LeaseState::Taking,
             highest_timeline,
+            idle_millis,
             ..seen.record.clone()
         };
         self.write(now, record, taken.how, condition, actions);

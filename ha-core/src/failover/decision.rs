@@ -151,7 +151,13 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
         if lease.position.is_some() && lease.age < policy.term {
             return Decision::Hold(Hold::StandsBack(policy.term.saturating_sub(lease.age)));
         }
-        return come_back(lease, seen);
+        // A standby that never opened is a candidate like any other: what a person accepted when it took
+        // the lease was for that term.
+        let follows = matches!(seen.server, ServerView::Following(_));
+        let never_opened = lease.last_primary.as_ref() != Some(&seen.node);
+        if !(follows && never_opened && lease.position.is_some()) {
+            return come_back(lease, seen);
+        }
     }
     if !policy.automatic {
         return Decision::Hold(Hold::ByCommandOnly);

@@ -39,13 +39,14 @@ const BYTES_PER_ROW: u64 = 64;
 /// renewal until its PostgreSQL had ended.
 pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
     let known_bytes = last.flush_lsn.bytes_since(own.received);
-    let unseen = timing.hard + SAMPLING;
+    let after = timing.hard + Duration::from_millis(last.age_millis);
+    let unseen = after + SAMPLING;
     let bytes_at_most = known_bytes.saturating_add(at_rate(last.bytes_per_sec, unseen));
     // The log that is known to be missing is there to be counted, and the rest goes by the rate.
     let known_rows = known_bytes.div_ceil(BYTES_PER_ROW);
     Loss {
         known_bytes,
-        unseen: timing.hard,
+        unseen: after,
         bytes_at_most,
         rows_at_most: known_rows.saturating_add(at_rate(last.rows_per_sec, unseen)),
         last_commit_at_micros: last.last_commit_at_micros,
@@ -99,6 +100,19 @@ mod tests {
         assert_eq!(loss.rows_at_most, 2 + 1_180);
     }
 
+    #[test]
+    fn position_that_was_old_when_recorded_then_more_is_unseen() {
+        let old = Position {
+            age_millis: 60_000,
+            ..last(1000, 100)
+        };
+        let loss = state(&old, own(1000), &Timing::default());
+
+        assert_eq!(loss.known_bytes, 0);
+        assert_eq!(loss.unseen, Timing::default().hard + Duration::from_mins(1));
+        assert_eq!(loss.rows_at_most, 1_180 + 6_000);
+    }
+
     fn last(flushed: u64, rows_per_sec: u64) -> Position {
         Position {
             timeline: Timeline::FIRST,
@@ -106,6 +120,7 @@ mod tests {
             last_commit_at_micros: 0,
             bytes_per_sec: rows_per_sec * 10,
             rows_per_sec,
+            age_millis: 0,
         }
     }
 

@@ -245,6 +245,7 @@ impl Replacement {
             last_primary: None,
             highest_timeline: self.highest_timeline,
             synchronous_standby: None,
+            idle_millis: 0,
             members,
             successor: None,
             unretired: self.unretired.clone(),
@@ -322,6 +323,7 @@ mod tests {
             last_commit_at_micros: 0,
             bytes_per_sec: 0,
             rows_per_sec: 0,
+            age_millis: 0,
         });
         Box::new(record)
     }

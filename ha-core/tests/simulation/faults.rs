@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     /// The same between the decision to start a server that crashed and the start.
     FreezeBeforeTheStart,
     CrashAgent,
+    /// It crashes again and again, each time soon after it was started.
+    KeepCrashingAgent,
     CrashGuard,
     CrashAgentAndGuard,
     RebootHost,
@@ -51,11 +53,12 @@ pub(crate) enum Fault {
     CloneHost,
 }
 
-const FAULTS: [Fault; 25] = [
+const FAULTS: [Fault; 26] = [
     Fault::FreezeAgent,
     Fault::FreezeBeforeTheAct,
     Fault::FreezeBeforeTheStart,
     Fault::CrashAgent,
+    Fault::KeepCrashingAgent,
     Fault::CrashGuard,
     Fault::CrashAgentAndGuard,
     Fault::RebootHost,
@@ -190,6 +193,10 @@ impl Cluster {
                 self.hosts[host].freezes_for = Some((Before::Start, long));
             }
             Fault::CrashAgent => self.crash_agent(host),
+            Fault::KeepCrashingAgent => {
+                self.hosts[host].agent_crashes_until = self.now + 6 * long;
+                self.crash_agent(host);
+            }
             Fault::CrashGuard => self.crash_guard(host, "its guard died"),
             Fault::CrashAgentAndGuard => {
                 self.crash_agent(host);
@@ -311,6 +318,7 @@ impl Cluster {
             | Fault::FreezeBeforeTheAct
             | Fault::FreezeBeforeTheStart
             | Fault::CrashAgent
+            | Fault::KeepCrashingAgent
             | Fault::CrashGuard
             | Fault::CrashAgentAndGuard
             | Fault::RebootHost

@@ -17,6 +17,7 @@ pub(crate) const OPERATOR_AFTER: Micros = 20 * SECOND;
 pub(crate) enum Heal {
     Thaw { host: usize, life: u64 },
     StartAgent { host: usize },
+    CrashAgentAgain { host: usize, life: u64 },
     StartGuard { host: usize },
     Boot { host: usize },
     Reconnect { host: usize },
@@ -38,9 +39,24 @@ impl Cluster {
 
     pub(crate) fn crash_agent(&mut self, host: usize) {
         self.hosts[host].end_agent();
-        let longest = self.chance.pick(&[5, 20]) * SECOND;
+        let keeps_crashing = self.now < self.hosts[host].agent_crashes_until;
+        let longest = if keeps_crashing {
+            SECOND
+        } else {
+            self.chance.pick(&[5, 20]) * SECOND
+        };
         let wait = self.chance.between(100 * MILLI, longest);
         self.after(wait, What::Heal(Heal::StartAgent { host }));
+    }
+
+    /// An agent that keeps crashing runs for long enough to take its lease on, and to renew it.
+    fn crash_agent_again(&mut self, host: usize) {
+        if self.faults.calm || self.now >= self.hosts[host].agent_crashes_until {
+            return;
+        }
+        let life = self.hosts[host].agent_life;
+        let wait = self.chance.between(SECOND, 12 * SECOND);
+        self.after(wait, What::Heal(Heal::CrashAgentAgain { host, life }));
     }
 
     pub(crate) fn freeze_guard_for(&mut self, host: usize, long: Micros) {
@@ -88,6 +104,12 @@ impl Cluster {
             Heal::StartAgent { host } => {
                 if self.hosts[host].powered && self.hosts[host].agent.is_none() {
                     self.start_agent(host);
+                    self.crash_agent_again(host);
+                }
+            }
+            Heal::CrashAgentAgain { host, life } => {
+                if self.hosts[host].agent_life == life {
+                    self.crash_agent(host);
                 }
             }
             Heal::StartGuard { host } => {

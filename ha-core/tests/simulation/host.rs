@@ -47,6 +47,8 @@ pub(crate) struct Host {
     /// Counts the agents, so that an answer to one does not reach the next.
     pub(crate) agent_life: u64,
     pub(crate) frozen: bool,
+    /// Until when it crashes soon after each start.
+    pub(crate) agent_crashes_until: Micros,
     /// For how long it will be frozen once it has decided to act and has not acted yet.
     pub(crate) freezes_for: Option<(Before, Micros)>,
     /// The number that guard found in use, as the agent was told.
@@ -80,8 +82,8 @@ pub(crate) struct Host {
     /// How many starts were tried since a write was last proved.
     pub(crate) starts_since_proof: u32,
     pub(crate) service: Service,
-    /// A command has this node take the lease.
-    pub(crate) commanded: bool,
+    /// The epoch that a command has this node take; the write may arrive when its agent is gone.
+    pub(crate) commanded: Option<Epoch>,
     /// How much may be lost by the statement made when this node took the lease.
     pub(crate) stated_loss: u64,
 
@@ -128,6 +130,7 @@ impl Host {
             agent: None,
             agent_life: 0,
             frozen: false,
+            agent_crashes_until: 0,
             freezes_for: None,
             taken_timeline: None,
             last_look: None,
@@ -148,7 +151,7 @@ impl Host {
             replays: None,
             starts_since_proof: 0,
             service: Service::default(),
-            commanded: false,
+            commanded: None,
             stated_loss: 0,
             cut_from_store: false,
             cut_from_peers: false,
@@ -187,7 +190,6 @@ impl Host {
         self.counted = None;
         self.taken_timeline = None;
         self.last_look = None;
-        self.commanded = false;
         self.waiting.clear();
         self.pending.clear();
     }

@@ -1,6 +1,7 @@
 //! That what should come, comes: one node serves, nobody holds the lease without serving, and a problem
 //! that stands is reported.
 
+use ha_core::Epoch;
 use ha_core::agent::{Reason, WriteFailure};
 use ha_core::failover::loss;
 use ha_core::lease::{LeaseRecord, LeaseState};
@@ -20,8 +21,12 @@ const UNREPORTED: Micros = 30 * SECOND;
 const LEARNS_WITHIN: Micros = 16 * SECOND;
 
 /// What a holder without a proven write and without progress may need beyond the longest limit on that:
-/// guard away for 8 s, a drain of 1.5 s with 3 s for the end, and one write that was under way.
-const SLACK: Micros = 8 * SECOND + 4_500 * MILLI + 3_500 * MILLI;
+/// guard away for 8 s, a drain of 1.5 s with 3 s for the end, one write that was under way, and 2 s in which
+/// each of two agents looks whether replay advances.
+const SLACK: Micros = 8 * SECOND + 4_500 * MILLI + 3_500 * MILLI + 2 * 2 * SECOND;
+
+/// For how long a holder counts on one write: the hard deadline.
+const HELD: Micros = 8_800 * MILLI;
 
 /// For how much longer PostgreSQL may drain when a command released the lease.
 const DRAIN: Micros = 30 * SECOND;
@@ -31,8 +36,11 @@ const DRAIN: Micros = 30 * SECOND;
 pub(crate) struct Service {
     /// When its agent was started or thawed last.
     pub(crate) agent_since: Micros,
-    /// When that took the lease, or lost it.
-    pub(crate) changed_at: Micros,
+    /// When it last wrote the lease.
+    pub(crate) wrote_at: Micros,
+    /// For how long, up to then, it had written it in one term without doing what holders have to do. The
+    /// term goes on when the agent is started again, and when the node takes what it had not released.
+    pub(crate) without: Micros,
     /// When a write was last proved there.
     pub(crate) proven_at: Micros,
     /// When replay last advanced, or clients were served by a server that could prove no write.
@@ -41,10 +49,30 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn last(&self) -> Micros {
-        let known = self.agent_since.max(self.changed_at);
-        known.max(self.proven_at).max(self.advanced_at)
+    /// Records that the lease was written, and how that went on from the write before.
+    fn wrote(&mut self, now: Micros, term: Term) {
+        let served_at = self.proven_at.max(self.advanced_at);
+        self.without = match term {
+            // What leaves a frozen agent late was written when it was not held any more.
+            Term::Same if now - self.wrote_at > HELD => self.without,
+            Term::Same if served_at < self.wrote_at => self.without + (now - self.wrote_at),
+            Term::Same => now - served_at,
+            Term::Again if served_at < self.wrote_at => self.without,
+            Term::New | Term::Again => 0,
+        };
+        self.wrote_at = now;
     }
+}
+
+/// How a write of the lease goes on from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Term {
+    /// Another node held it, or this one had released it.
+    New,
+    /// It is renewed.
+    Same,
+    /// The node takes again what it held and had not released: nobody knows how it was in between.
+    Again,
 }
 
 impl Cluster {
@@ -103,6 +131,17 @@ impl Cluster {
         record: &LeaseRecord,
     ) {
         let taken = before.is_none_or(|it| it.epoch < record.epoch);
+        let own = before.is_some_and(|it| {
+            let same =
+                it.holder.node == record.holder.node && it.holder.host_id == record.holder.host_id;
+            same && it.state != LeaseState::Released
+        });
+        let term = match (taken, own) {
+            (false, _) => Term::Same,
+            (true, true) => Term::Again,
+            (true, false) => Term::New,
+        };
+        self.hosts[host].service.wrote(self.now, term);
         if taken {
             // A holder that was never open takes the lease again as it took it before.
             let again = before.is_some_and(|before| {
@@ -116,10 +155,9 @@ impl Cluster {
                 let it = &mut self.hosts[host];
                 it.stated_loss = it.stated_loss.max(stated);
             } else {
-                self.check_region(host, before);
+                self.check_region(host, before, record.epoch);
                 self.check_known_loss(host, record);
             }
-            self.hosts[host].commanded = false;
             self.hosts[host].service.released_by_command = false;
         }
         if record.state == LeaseState::Open
@@ -140,17 +178,21 @@ impl Cluster {
         let progress = it.server.progress();
         self.hosts[host].stated_loss = match record.position {
             Some(_) if self.last_primary == Some(host) => 0,
-            Some(last) if it.commanded && last.timeline != progress.timeline => u64::MAX,
+            Some(last)
+                if it.commanded == Some(record.epoch) && last.timeline != progress.timeline =>
+            {
+                u64::MAX
+            }
             Some(last) => loss::state(&last, progress, &it.settings.timing).bytes_at_most,
             None => 0,
         };
     }
 
-    fn check_region(&mut self, host: usize, before: Option<&LeaseRecord>) {
+    fn check_region(&mut self, host: usize, before: Option<&LeaseRecord>, epoch: Epoch) {
         let it = &self.hosts[host];
         let last = before.map(|it| it.holder.node.as_str());
         let same = last.is_none_or(|last| region_of(it.node.as_str()).contains(&last));
-        if !same && !it.commanded {
+        if !same && it.commanded != Some(epoch) {
             let violation = Violation::LeftRegion(it.node.clone());
             self.invariants.violated(violation);
         }
@@ -160,7 +202,8 @@ impl Cluster {
     /// nothing at all may be missing on one whose name recorded the position.
     fn check_known_loss(&mut self, host: usize, record: &LeaseRecord) {
         let it = &self.hosts[host];
-        let Some(last) = record.position.filter(|_| !it.commanded) else {
+        let commanded = it.commanded == Some(record.epoch);
+        let Some(last) = record.position.filter(|_| !commanded) else {
             return;
         };
         let known = loss::state(&last, it.server.progress(), &it.settings.timing).known_bytes;
@@ -189,7 +232,7 @@ impl Cluster {
         if it.service.released_by_command {
             bound += DRAIN;
         }
-        let without = self.now.saturating_sub(it.service.last());
+        let without = it.service.without;
         let violation = if without > bound {
             Violation::HoldsWithoutServing(it.node.clone(), without)
         } else if it.starts_since_proof > 2 * settings.restarts + 2 {

@@ -64,6 +64,8 @@ pub(crate) enum Mistake {
     TakeOverAcrossRegions,
     /// A server that answers and proves no write is kept.
     KeepTheUnproven,
+    /// An agent that is started again knows nothing of what its server did not do before.
+    ForgetIdleness,
     /// A start or promotion has a limit although its replay advances.
     LimitReplay,
     /// Agents report no problem.
@@ -72,7 +74,7 @@ pub(crate) enum Mistake {
 
 /// The only faults that may happen, for a mistake that shows in so few histories that all of them would
 /// have to be told.
-const ONLY: [(Mistake, &[Fault]); 15] = [
+const ONLY: [(Mistake, &[Fault]); 16] = [
     (
         Mistake::CountTheWaitFromTheAsking,
         &[Fault::CutFromStore, Fault::FreezeAgent],
@@ -114,6 +116,10 @@ const ONLY: [(Mistake, &[Fault]); 15] = [
         &[Fault::FreezeGuardAfterTheStart],
     ),
     (Mistake::KeepTheUnproven, &[Fault::FailWrites]),
+    (
+        Mistake::ForgetIdleness,
+        &[Fault::KeepCrashingAgent, Fault::HangPostgres],
+    ),
     (Mistake::LimitReplay, &[Fault::ReplayForLong]),
 ];
 
@@ -129,6 +135,7 @@ impl Mistake {
                 | Self::RenewWithoutGuard
                 | Self::TakeOverAcrossRegions
                 | Self::KeepTheUnproven
+                | Self::ForgetIdleness
                 | Self::LimitReplay
                 | Self::ReportNothing
         );
@@ -297,6 +304,11 @@ fn taking_over_across_regions_is_caught() {
 #[test]
 fn keeping_a_server_without_a_proven_write_is_caught() {
     is_caught(Mistake::KeepTheUnproven);
+}
+
+#[test]
+fn forgetting_idleness_is_caught() {
+    is_caught(Mistake::ForgetIdleness);
 }
 
 #[test]

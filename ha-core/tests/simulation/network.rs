@@ -112,7 +112,7 @@ impl Cluster {
         let event = match &request.write {
             None => Event::Read {
                 asked_at: request.asked_at,
-                answer: self.store.get(),
+                answer: self.read(),
             },
             Some(_) if self.chance.in_thousand(conflict) => self.refusal(request),
             Some(write) => {
@@ -132,6 +132,22 @@ impl Cluster {
         }
         let delay = self.delay(slow);
         self.answer(request, delay, event);
+    }
+
+    fn read(&self) -> ReadAnswer {
+        match self.store.get() {
+            ReadAnswer::Found(etag, record) if self.is(Mistake::ForgetIdleness) => {
+                let record = LeaseRecord {
+                    idle_millis: 0,
+                    ..*record
+                };
+                ReadAnswer::Found(etag, Box::new(record))
+            }
+            answer @ (ReadAnswer::Found(..)
+            | ReadAnswer::Missing
+            | ReadAnswer::Unusable(_)
+            | ReadAnswer::Failed) => answer,
+        }
     }
 
     fn refusal(&self, request: &Request) -> Event {

@@ -133,6 +133,7 @@ impl Server {
                 last_commit_at_micros: 0,
                 bytes_per_sec: 10 * MOST_WRITTEN,
                 rows_per_sec: 0,
+                age_millis: 0,
             },
             system_id: SYSTEM,
         })
@@ -165,15 +166,17 @@ impl Server {
         Some(if replay.advances {
             now / (300 * MILLI)
         } else {
-            replay.since
+            0
         })
     }
 
+    /// A shutdown ends the startup process first.
     fn replays(&self) -> bool {
-        matches!(
+        let starts = matches!(
             self.state,
             State::StartingPrimary | State::StartingStandby | State::Promoting(_)
-        )
+        );
+        starts && !self.stopping
     }
 
     pub(crate) fn progress(&self) -> Progress {

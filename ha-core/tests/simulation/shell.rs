@@ -98,7 +98,9 @@ impl Cluster {
             return;
         };
         let said = agent.take(now, planned, fenced);
-        self.hosts[host].commanded |= said.is_ok();
+        if said.is_ok() {
+            self.hosts[host].commanded = Some(planned.next());
+        }
         self.log(|it| {
             format!(
                 "{} is commanded to take over: {said:?}",
@@ -136,9 +138,7 @@ impl Cluster {
             it.taken_timeline = None;
         }
         if held != holds {
-            it.service.changed_at = self.now;
             it.starts_since_proof = 0;
-            it.commanded &= holds;
             self.log(|it| {
                 let (node, epoch) = (&it.hosts[host].node, it.hosts[host].remembered.0);
                 let verb = if holds {

@@ -92,6 +92,7 @@ pub(crate) fn first_record(members: Vec<NodeId>) -> LeaseRecord {
         last_primary: None,
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
+        idle_millis: 0,
         members,
         successor: None,
         unretired: None,

@@ -118,6 +118,7 @@ impl Known {
             last_commit_at_micros: self.rates.moved_at_micros,
             bytes_per_sec: self.rates.bytes_per_sec(),
             rows_per_sec: self.rates.rows_per_sec(),
+            age_millis: 0,
         };
         Ok(PrimaryView {
             position,

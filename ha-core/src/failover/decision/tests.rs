@@ -162,6 +162,21 @@ fn holder_in_another_region_then_by_command_only() {
     assert_eq!(decide(&seen, &policy()), other);
 }
 
+/// A person had it take the lease with that loss, and it gave the lease up before it opened.
+#[test]
+fn released_before_it_opened_then_a_candidate_like_any_other() {
+    let mut seen = observation(60_000, 100);
+    let lease = seen.lease.as_mut().unwrap();
+    lease.holder = seen.node.clone();
+    lease.host_id = seen.host_id.clone();
+    lease.state = LeaseState::Released;
+    lease.position.as_mut().unwrap().timeline = Timeline::new(4).unwrap();
+    assert!(matches!(
+        decide(&seen, &policy()),
+        Decision::Escalate(Escalation::OnAnotherTimeline { .. })
+    ));
+}
+
 #[test]
 fn another_database_then_no_takeover() {
     let mut seen = observation(60_000, 100);
@@ -256,6 +271,7 @@ fn observation(age_millis: u64, received: u64) -> Observation {
         last_commit_at_micros: 0,
         bytes_per_sec: 0,
         rows_per_sec: 0,
+        age_millis: 0,
     };
     let lease = LeaseView {
         holder: "a".parse().unwrap(),
