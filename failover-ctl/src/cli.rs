@@ -1,6 +1,7 @@
 //! Every command and flag, and nothing else: help and manual page are made from it.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -57,6 +58,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NODE")]
         holder: NodeId,
     },
+    /// Put a lease in place of another: in another bucket, for an upgraded database, or after a restore.
+    /// On the node that has the database.
+    ReplaceLease(ReplaceLease),
     /// Run this node's agent until told to stop.
     Agent,
     /// Run the process that starts, promotes and ends this node's PostgreSQL.
@@ -107,11 +111,40 @@ pub(crate) struct Rejoin {
     pub(crate) timeout_secs: u64,
 }
 
+/// What replacing a lease needs to know.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReplaceLease {
+    /// The node that becomes primary; the command runs there.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) holder: NodeId,
+    /// A node that does not answer, and is stopped. May be given several times.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) without: Vec<NodeId>,
+    /// Go on although the store that was used before does not answer, so that its lease cannot be
+    /// retired.
+    #[arg(long)]
+    pub(crate) old_store_lost: bool,
+    /// The database was restored: WAL that the last primary recorded may be missing.
+    #[arg(long)]
+    pub(crate) restored: bool,
+    /// The highest epoch ever used, where no node and no store can say.
+    #[arg(long, value_name = "EPOCH")]
+    pub(crate) highest_epoch: Option<u64>,
+    /// The highest timeline ever used, where no node and no store can say.
+    #[arg(long, value_name = "TIMELINE")]
+    pub(crate) highest_timeline: Option<NonZeroU32>,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 /// What can be planned.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plan {
     /// Show what `promote` would do, and what would be lost.
     Promote(Promote),
+    /// Show what `replace-lease` would do, or what stands against it.
+    ReplaceLease(ReplaceLease),
 }
 
 /// What a promotion needs to know.

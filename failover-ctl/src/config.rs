@@ -11,7 +11,6 @@ use ha_core::agent;
 use ha_core::failover::decision::Policy;
 use ha_core::lease::{StoreId, Timing, TimingError};
 use ha_core::{NodeId, Region};
-use ha_runtime::aws::Service;
 use ha_runtime::config::Unusable;
 use ha_runtime::postgres::SslMode;
 use ha_runtime::secret::Unreadable;
@@ -402,14 +401,6 @@ impl LeaseSettings {
     pub(crate) fn store_id(&self) -> StoreId {
         StoreId {
             bucket: self.bucket.clone(),
-            region: self.region.clone(),
-            endpoint: self.endpoint.clone(),
-        }
-    }
-
-    /// Returns how the bucket is reached.
-    pub(crate) fn service(&self) -> Service {
-        Service {
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),
         }

@@ -2,6 +2,7 @@
 
 mod following;
 mod looking;
+mod retiring;
 mod showing;
 
 use std::collections::BTreeSet;
@@ -128,6 +129,7 @@ impl Driver {
     /// Runs until told to stop. PostgreSQL goes on without the agent, until guard's deadline.
     pub(crate) async fn run(mut self, mut happens: mpsc::Receiver<Event>, stop: CancellationToken) {
         self.ask_peers();
+        self.retire_old_lease();
         let mut turn = time::interval(TURN);
         turn.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
         loop {

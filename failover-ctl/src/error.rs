@@ -20,7 +20,7 @@ pub(crate) enum Failure {
     #[error("this is not the cluster that the lease is of")]
     Foreign(#[source] ha_core::lease::Foreign),
     /// `init` was run twice.
-    #[error("the cluster `{0}` has a lease already")]
+    #[error("the cluster `{0}` has a lease already, or had one")]
     LeaseExists(String),
     /// There is no lease.
     #[error("the cluster `{0}` has no lease")]
@@ -89,6 +89,9 @@ pub(crate) enum Failure {
         /// Why, as far as it is known.
         why: String,
     },
+    /// The lease cannot be replaced safely.
+    #[error("the lease was not replaced: {0}")]
+    LeaseNotReplaced(String),
     /// There is nothing to resume.
     #[error("there is no operation to resume")]
     NothingToResume,
@@ -116,18 +119,23 @@ impl Failure {
             Self::Unfinished { .. } => 22,
             Self::NothingToResume => 23,
             Self::NotRejoined { .. } => 30,
+            Self::LeaseNotReplaced(_) => 40,
         }
     }
 
     /// Returns what the reader can do next, if the error does not say it already.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Other(_) | Self::Settings(_) | Self::Foreign(_) => None,
-            Self::Store(_) => Some("nothing was changed; try again when the lease bucket answers"),
-            Self::LeaseExists(_) => {
-                Some("`failover-ctl status` shows it; `init` is for a new cluster")
+            Self::Other(_) | Self::Settings(_) | Self::Foreign(_) | Self::LeaseNotReplaced(_) => {
+                None
             }
-            Self::NoLease(_) => Some("run `failover-ctl init` on the node that has the database"),
+            Self::Store(_) => Some("nothing was changed; try again when the lease bucket answers"),
+            Self::LeaseExists(_) => Some(
+                "`failover-ctl status` shows it; `init` is for a new cluster, `replace-lease` for one that has had a lease",
+            ),
+            Self::NoLease(_) => Some(
+                "run `failover-ctl init` on the node that has the database, or `replace-lease` if there was a lease",
+            ),
             Self::UnknownTarget(_) => Some("`failover-ctl status` lists the nodes"),
             Self::AlreadyPrimary(_) => Some("`failover-ctl status` shows the cluster as it is"),
             Self::NotPromotable { .. } => {

@@ -92,6 +92,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         match cli.command {
             Command::Agent => Box::pin(command::agent::run(settings)).await,
             Command::Init { holder } => command::init::run(&settings, &holder).await,
+            Command::ReplaceLease(asked) => command::replace_lease::run(&settings, &asked).await,
+            Command::Plan(Plan::ReplaceLease(asked)) => {
+                command::replace_lease::plan(&settings, &asked).await
+            }
             Command::Status { json } => command::status::run(&settings, json).await,
             Command::Plan(Plan::Promote(asked)) => command::promote::plan(&settings, &asked).await,
             Command::Promote(asked) => command::promote::run(&settings, &asked).await,

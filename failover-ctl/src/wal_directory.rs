@@ -37,6 +37,25 @@ pub(crate) fn timeline_at(pg_wal: &Path, lsn: Lsn) -> io::Result<Option<Timeline
     Ok(holding.map(|(name, _)| name.timeline).max())
 }
 
+/// Returns the highest timeline that a file in `pg_wal` names, written or reserved.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
+    let mut highest = None;
+    for entry in fs::read_dir(pg_wal)? {
+        let name = entry?.file_name();
+        let found = match name.to_str().map(str::parse) {
+            Some(Ok(WalFileName::Segment(name))) => Some(name.timeline),
+            Some(Ok(WalFileName::History(timeline))) => Some(timeline),
+            _ => None,
+        };
+        highest = highest.max(found);
+    }
+    Ok(highest)
+}
+
 /// Returns the segments in `pg_wal`, each with the size that its file has.
 fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
     let mut found = Vec::new();

@@ -164,6 +164,7 @@ impl Agent {
                 self.look = Some(*look);
             }
             Event::Heard(peers) => self.peers = peers,
+            Event::OldLeaseRetired(store) => self.note_retired(&store),
         }
         match self.role {
             Role::Watching => self.watch(now, &mut actions),

@@ -294,6 +294,20 @@ impl LeaseRecord {
         }
     }
 
+    /// Returns what is stored in this record's place when the cluster's lease is moved to `successor`:
+    /// nobody takes it, and whoever holds it is deposed by its epoch.
+    #[must_use]
+    pub fn retired(&self, successor: &StoreId, nonce: Nonce) -> Self {
+        Self {
+            epoch: self.epoch.next(),
+            sequence: self.sequence + 1,
+            nonce,
+            state: LeaseState::Retired,
+            successor: Some(successor.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Returns the record's place in the order of all records ever written.
     pub const fn order(&self) -> (Epoch, u64) {
         (self.epoch, self.sequence)

@@ -3,22 +3,53 @@
 use ha_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
 use ha_core::{Epoch, NodeId, Timeline};
 
-use crate::config::{Settings, Wrong};
-use crate::data_directory;
+use crate::config::{HostSettings, Settings, Wrong};
+use crate::data_directory::{self, Control};
+use crate::drive;
 use crate::error::Failure;
+use crate::status::HighestSeen;
+use crate::world::agents::Agents;
 use crate::world::lease_store::{LeaseStore, StoreError};
+
+/// Returns this host and the control file of its database, if this host is `holder`'s.
+pub(super) fn database_of<'a>(
+    settings: &'a Settings,
+    holder: &NodeId,
+) -> Result<(&'a HostSettings, Control), Wrong> {
+    let host = settings.this_host()?;
+    if host.node.name != *holder {
+        let why = format!(
+            "is `{}`: run this on `{holder}`, whose database it is",
+            host.node.name
+        );
+        return Err(Wrong::setting("node", why));
+    }
+    let control = data_directory::control(&host.postgres.data_directory).map_err(|error| {
+        Wrong::setting(
+            "postgres.data-directory",
+            format!("has no control file ({error}): run initdb first, or restore a backup"),
+        )
+    })?;
+    Ok((host, control))
+}
+
+/// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
+/// used again, and whoever still uses the other bucket would go on.
+async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Failure> {
+    let own = drive::read_highest(&host.agent.state_directory)?;
+    let answers = Agents::new(settings).statuses(settings).await;
+    let others = answers.into_iter().flatten().map(|it| it.highest);
+    let before = |it: &HighestSeen| it.sequence > 0;
+    if before(&own) || others.into_iter().any(|it| before(&it)) {
+        return Err(Failure::LeaseExists(settings.cluster.clone()));
+    }
+    Ok(())
+}
 
 /// Creates the lease, released, with `holder` to take it first. Runs on the holder, whose data
 /// directory says which database this is.
 pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Failure> {
-    let host = settings.this_host()?;
-    if host.node.name != *holder {
-        let why = format!(
-            "is `{}`: run `init` on `{holder}`, whose database it is",
-            host.node.name
-        );
-        return Err(Wrong::setting("node", why).into());
-    }
+    let (host, control) = database_of(settings, holder)?;
     if !settings.is_automatic(&host.node) {
         let why = format!(
             "is `{}`, and `{holder}` is in `{}`",
@@ -26,12 +57,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         );
         return Err(Wrong::setting("primary-region", why).into());
     }
-    let control = data_directory::control(&host.postgres.data_directory).map_err(|error| {
-        Wrong::setting(
-            "postgres.data-directory",
-            format!("has no control file ({error}): run initdb first"),
-        )
-    })?;
+    refuse_second(settings, host).await?;
     let store = LeaseStore::open(settings).await;
     store.probe(holder.as_str()).await?;
     let record = LeaseRecord {

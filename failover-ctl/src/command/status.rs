@@ -236,6 +236,7 @@ fn lease_line(cluster: &Cluster<'_>) -> String {
     let oldest = cluster
         .statuses()
         .filter_map(|it| it.lease.as_ref())
+        .filter(|it| it.record.epoch == record.epoch)
         .map(|it| it.age_secs);
     let age = oldest.fold(0.0, f64::max);
     let left = (cluster.settings.timing.term.as_secs_f64() - age).max(0.0);

@@ -6,8 +6,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use ha_core::agent::{ReadAnswer, WriteAnswer};
-use ha_core::lease::{Condition, ETag, LeaseRecord, Unreadable};
-use ha_runtime::aws::{self, Patience, Retries};
+use ha_core::lease::{Condition, ETag, LeaseRecord, StoreId, Unreadable};
+use ha_runtime::aws::{self, Patience, Retries, Service};
 
 use crate::config::Settings;
 
@@ -55,13 +55,22 @@ pub(crate) struct Stored {
 impl LeaseStore {
     /// Returns the store of the cluster that `settings` describe. Nothing is asked of it yet.
     pub(crate) async fn open(settings: &Settings) -> Self {
+        Self::open_at(settings, &settings.lease.store_id()).await
+    }
+
+    /// Returns another store of the cluster that `settings` describe: one that was used before.
+    pub(crate) async fn open_at(settings: &Settings, store: &StoreId) -> Self {
         let patience = settings.timing.request_timeout;
         let times = Patience {
             connect: patience,
             attempt: patience,
         };
-        let client = aws::s3(&settings.lease.service(), Retries::Off, times).await;
-        let bucket = settings.lease.bucket.clone();
+        let service = Service {
+            region: store.region.clone(),
+            endpoint: store.endpoint.clone(),
+        };
+        let client = aws::s3(&service, Retries::Off, times).await;
+        let bucket = store.bucket.clone();
         Self {
             client,
             bucket,
@@ -115,6 +124,34 @@ impl LeaseStore {
             Some(stored) => Ok(Some(LeaseRecord::parse(&stored.body)?)),
             None => Ok(None),
         }
+    }
+
+    /// Reads the lease and its version for a command that replaces it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::lease`].
+    pub(crate) async fn version(&self) -> Result<Option<(ETag, LeaseRecord)>, StoreError> {
+        match self.read(&self.lease_key()).await? {
+            Some(stored) => Ok(Some((stored.etag, LeaseRecord::parse(&stored.body)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Stores a record in place of the one that `condition` names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when another is there.
+    pub(crate) async fn replace_lease(
+        &self,
+        record: &LeaseRecord,
+        condition: &Condition,
+    ) -> Result<(), StoreError> {
+        let body = record.to_body().into_bytes();
+        self.write(&self.lease_key(), body, condition)
+            .await
+            .map(|_| ())
     }
 
     /// Reads an object; `None` if there is none.

@@ -197,6 +197,19 @@ impl Records {
         Ok(sets)
     }
 
+    /// Returns the epoch under which a record was moved last; none if it never was.
+    ///
+    /// # Errors
+    ///
+    /// When Route 53 does not say.
+    pub(crate) async fn epoch_of(&self, name: &str) -> anyhow::Result<Option<Epoch>> {
+        let marks = self.sets(self.zone_of(name), &epoch_name(name)).await?;
+        Ok(marks
+            .iter()
+            .filter(|it| it.r#type == RrType::Txt)
+            .find_map(read_epoch))
+    }
+
     fn record(&self, name: &str, target: &str) -> anyhow::Result<ResourceRecordSet> {
         let (kind, value) = match target.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => (RrType::A, target.to_owned()),

@@ -2,7 +2,7 @@
 
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::Deadline;
-use crate::lease::{ETag, LeaseRecord, Nonce, Position, SystemId, Unreadable};
+use crate::lease::{ETag, LeaseRecord, Nonce, Position, StoreId, SystemId, Unreadable};
 use crate::{Moment, Timeline};
 
 /// What happened.
@@ -28,6 +28,8 @@ pub enum Event {
     Looked(Box<Look>),
     /// Other nodes were asked how far they are.
     Heard(Vec<PeerView>),
+    /// The record in a store that was used before is retired now.
+    OldLeaseRetired(StoreId),
 }
 
 /// What a read of the lease brought.

@@ -6,7 +6,7 @@ use super::service::{Before, GuardWatch, ServiceWatch};
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
 use crate::failover::decision::{self, How};
 use crate::failover::observation::ServerView;
-use crate::lease::{Condition, ETag, LeaseRecord, LeaseState};
+use crate::lease::{Condition, ETag, LeaseRecord, LeaseState, StoreId};
 use crate::{Moment, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
@@ -180,6 +180,19 @@ impl Agent {
         };
         if self.may_write(now) {
             self.renew(now, condition, actions);
+        }
+    }
+
+    /// Notes that the record in an older store is retired: the next renewal tells everybody.
+    pub(super) fn note_retired(&mut self, store: &StoreId) {
+        if let Role::Holding(held) = &mut self.role
+            && held
+                .record
+                .unretired
+                .as_ref()
+                .is_some_and(|it| it.is_same(store))
+        {
+            held.record.unretired = None;
         }
     }
 

@@ -77,8 +77,8 @@ impl Agent {
         let timing = self.settings.timing;
         found.extend(self.unusable.clone());
         let Some(seen) = &self.seen else {
-            let detail =
-                "no lease record has been read: check `[lease]`, or run `failover-ctl init`";
+            let detail = "no lease record has been read: check `[lease]`, or run `failover-ctl init`, or \
+                          `replace-lease` if there was one";
             found.push(Problem::new(ProblemKind::LeaseUnknown, detail));
             return;
         };

@@ -51,8 +51,10 @@ pub struct Evidence {
     pub nodes: Vec<(NodeId, Option<NodeFacts>)>,
     /// The highest timeline in the new holder's directory.
     pub timeline: Timeline,
-    /// The epoch in the DNS records; none if there is none.
-    pub dns: Option<Epoch>,
+    /// The highest epoch in the DNS records, which refuse a lower one; or why they could not be read.
+    pub dns: Result<Option<Epoch>, String>,
+    /// The system identifier of the new holder's database.
+    pub system_id: SystemId,
     /// Whether the holder's WAL reaches the last position that is known of this database.
     pub holds_position: bool,
 }
@@ -79,12 +81,14 @@ pub enum Obstacle {
     Silent(NodeId),
     /// A node uses another store than the one the new record goes to.
     OtherStore(NodeId, Option<StoreId>),
-    /// A node may still accept writes under a lease that cannot be retired.
+    /// A node may still accept writes under a lease that is not there to be retired.
     MayWrite(NodeId),
     /// A store that was used does not answer.
     StoreSilent(StoreId, String),
     /// The target's own record is needed for a safe replacement, and the target does not answer.
     TargetSilent(String),
+    /// The DNS records, which refuse an epoch below their own, cannot be read.
+    DnsSilent(String),
     /// WAL that the last primary recorded is missing on the new holder.
     WalMissing,
     /// A node is named as stopped that is none of the cluster's.
@@ -114,111 +118,161 @@ pub struct Replacement {
 ///
 /// Every [`Obstacle`] at once.
 pub fn plan(seen: &Evidence, asserted: &Asserted) -> Result<Replacement, Vec<Obstacle>> {
-    let mut obstacles = Vec::new();
-    let mut risks = Vec::new();
-    let mut retire = Vec::new();
-    let mut unretired = None;
-    // A record names the highest numbers of all, while nobody goes on under another.
-    let mut is_complete = false;
-    let mut epoch = seen.dns.unwrap_or_default();
-    let mut sequence = 0;
-    let mut timeline = seen.timeline;
+    let mut draft = Draft {
+        seen,
+        asserted,
+        obstacles: Vec::new(),
+        risks: Vec::new(),
+        retire: Vec::new(),
+        unretired: None,
+        is_complete: false,
+        epoch: Epoch::default(),
+        sequence: 0,
+        timeline: seen.timeline,
+    };
+    draft.add_records();
     for (store, facts) in &seen.stores {
-        match facts {
-            StoreFacts::Silent(why) if store.is_same(&seen.target) => {
-                obstacles.push(Obstacle::TargetSilent(why.clone()));
-            }
-            StoreFacts::Silent(_) if asserted.store_lost => {
-                risks.push(format!(
-                    "the lease in {store} is not retired: a node that is started with it may accept writes as well"
-                ));
-                unretired = Some(store.clone());
-            }
-            StoreFacts::Silent(why) => {
-                obstacles.push(Obstacle::StoreSilent(store.clone(), why.clone()));
-            }
-            StoreFacts::Holds(None) => {}
-            StoreFacts::Holds(Some(record)) => {
-                epoch = epoch.max(record.epoch);
-                sequence = sequence.max(record.sequence);
-                timeline = timeline.max(record.highest_timeline);
-                timeline = timeline.max(record.position.map_or(timeline, |it| it.timeline));
-                is_complete = true;
-                if record.state != LeaseState::Retired {
-                    retire.push(store.clone());
-                }
-            }
+        draft.add_store(store, facts);
+    }
+    draft.is_complete &= draft.unretired.is_none();
+    for (node, facts) in &seen.nodes {
+        draft.add_node(node, facts.as_ref());
+    }
+    draft.add_assertions();
+    draft.finish()
+}
+
+/// A replacement that is being thought through.
+struct Draft<'a> {
+    seen: &'a Evidence,
+    asserted: &'a Asserted,
+    obstacles: Vec<Obstacle>,
+    risks: Vec<String>,
+    retire: Vec<StoreId>,
+    unretired: Option<StoreId>,
+    /// A record was found, and none is left behind: it names the highest numbers of all.
+    is_complete: bool,
+    epoch: Epoch,
+    sequence: u64,
+    timeline: Timeline,
+}
+
+impl Draft<'_> {
+    fn add_records(&mut self) {
+        match &self.seen.dns {
+            Ok(found) => self.epoch = self.epoch.max(found.unwrap_or_default()),
+            Err(_) if self.asserted.highest_epoch.is_some() => {}
+            Err(why) => self.obstacles.push(Obstacle::DnsSilent(why.clone())),
         }
     }
-    for (node, facts) in &seen.nodes {
+
+    fn add_store(&mut self, store: &StoreId, facts: &StoreFacts) {
+        match facts {
+            StoreFacts::Silent(why) if store.is_same(&self.seen.target) => {
+                self.obstacles.push(Obstacle::TargetSilent(why.clone()));
+            }
+            StoreFacts::Silent(_) if self.asserted.store_lost => {
+                self.risks.push(format!(
+                    "the lease in {store} is not retired: a node that is started with it may accept writes as well"
+                ));
+                self.unretired = Some(store.clone());
+            }
+            StoreFacts::Silent(why) => {
+                let silent = Obstacle::StoreSilent(store.clone(), why.clone());
+                self.obstacles.push(silent);
+            }
+            StoreFacts::Holds(None) => {}
+            StoreFacts::Holds(Some(record)) => self.add_record(store, record),
+        }
+    }
+
+    fn add_record(&mut self, store: &StoreId, record: &LeaseRecord) {
+        self.is_complete = true;
+        self.epoch = self.epoch.max(record.epoch);
+        self.sequence = self.sequence.max(record.sequence);
+        let written = record.position.map(|it| it.timeline);
+        let highest = record
+            .highest_timeline
+            .max(written.unwrap_or(self.timeline));
+        self.timeline = self.timeline.max(highest);
+        let (there, here) = (record.system_id, self.seen.system_id);
+        if there != here {
+            self.risks.push(format!(
+                "the lease in {store} is of the database {there}, and the new one of {here}: what the last primary \
+                 wrote cannot be compared"
+            ));
+        }
+        if record.state != LeaseState::Retired {
+            self.retire.push(store.clone());
+        }
+    }
+
+    fn add_node(&mut self, node: &NodeId, facts: Option<&NodeFacts>) {
         let Some(facts) = facts else {
-            if asserted.without.contains(node) {
-                risks.push(format!(
+            if self.asserted.without.contains(node) {
+                self.risks.push(format!(
                     "`{node}` was not asked: it is stopped, by the operator's word"
                 ));
             } else {
-                obstacles.push(Obstacle::Silent(node.clone()));
+                self.obstacles.push(Obstacle::Silent(node.clone()));
             }
-            continue;
+            return;
         };
-        epoch = epoch.max(facts.highest);
-        timeline = timeline.max(facts.timeline.unwrap_or(timeline));
-        if !facts
-            .store
-            .as_ref()
-            .is_some_and(|it| it.is_same(&seen.target))
-        {
-            obstacles.push(Obstacle::OtherStore(node.clone(), facts.store.clone()));
-        } else if facts.may_write && unretired.is_some() {
-            obstacles.push(Obstacle::MayWrite(node.clone()));
+        self.epoch = self.epoch.max(facts.highest);
+        self.timeline = self.timeline.max(facts.timeline.unwrap_or(self.timeline));
+        let store = facts.store.as_ref();
+        if !store.is_some_and(|it| it.is_same(&self.seen.target)) {
+            let other = Obstacle::OtherStore(node.clone(), facts.store.clone());
+            self.obstacles.push(other);
+        } else if facts.may_write && !self.is_complete {
+            self.obstacles.push(Obstacle::MayWrite(node.clone()));
         }
     }
-    let known: BTreeSet<_> = seen.nodes.iter().map(|(node, _)| node).collect();
-    let strangers = asserted.without.iter().filter(|it| !known.contains(it));
-    obstacles.extend(strangers.cloned().map(Obstacle::NotAMember));
-    if !seen.holds_position {
-        if asserted.restored {
-            risks.push("WAL that the last primary recorded is missing, and is given up".to_owned());
+
+    fn add_assertions(&mut self) {
+        let known: BTreeSet<_> = self.seen.nodes.iter().map(|(node, _)| node).collect();
+        let named = &self.asserted.without;
+        let strangers = named.iter().filter(|it| !known.contains(it)).cloned();
+        self.obstacles.extend(strangers.map(Obstacle::NotAMember));
+        if self.seen.holds_position {
+            return;
+        }
+        if self.asserted.restored {
+            let given_up = "WAL that the last primary recorded is missing, and is given up";
+            self.risks.push(given_up.to_owned());
         } else {
-            obstacles.push(Obstacle::WalMissing);
+            self.obstacles.push(Obstacle::WalMissing);
         }
     }
-    if !obstacles.is_empty() {
-        return Err(obstacles);
+
+    fn finish(self) -> Result<Replacement, Vec<Obstacle>> {
+        if !self.obstacles.is_empty() {
+            return Err(self.obstacles);
+        }
+        let (named_epoch, named_timeline) =
+            (self.asserted.highest_epoch, self.asserted.highest_timeline);
+        let mut epoch = self.epoch.max(named_epoch.unwrap_or_default());
+        let mut timeline = self.timeline.max(named_timeline.unwrap_or(self.timeline));
+        if !self.is_complete && named_epoch.is_none() {
+            epoch = Epoch::new(epoch.get().saturating_add(EPOCH_GAP));
+        }
+        if !self.is_complete && named_timeline.is_none() {
+            let jumped = timeline.get().saturating_add(TIMELINE_GAP);
+            timeline = Timeline::new(jumped).unwrap_or(timeline);
+        }
+        Ok(Replacement {
+            // A retired record takes the number in between.
+            epoch: epoch.next().next(),
+            sequence: self.sequence + 2,
+            highest_timeline: timeline,
+            retire: self.retire,
+            unretired: self.unretired,
+            risks: self.risks,
+        })
     }
-    is_complete &= unretired.is_none();
-    epoch = epoch.max(asserted.highest_epoch.unwrap_or_default());
-    timeline = timeline.max(asserted.highest_timeline.unwrap_or(timeline));
-    if !is_complete && asserted.highest_epoch.is_none() {
-        epoch = Epoch::new(epoch.get().saturating_add(EPOCH_GAP));
-    }
-    if !is_complete && asserted.highest_timeline.is_none() {
-        timeline = Timeline::new(timeline.get().saturating_add(TIMELINE_GAP)).unwrap_or(timeline);
-    }
-    Ok(Replacement {
-        // A retired record takes the number in between.
-        epoch: epoch.next().next(),
-        sequence: sequence + 2,
-        highest_timeline: timeline,
-        retire,
-        unretired,
-        risks,
-    })
 }
 
 impl Replacement {
-    /// Returns what is stored in place of `old`, so that nobody takes it or goes on under it.
-    pub fn retired(&self, old: &LeaseRecord, target: &StoreId, nonce: Nonce) -> LeaseRecord {
-        LeaseRecord {
-            epoch: old.epoch.next(),
-            sequence: old.sequence + 1,
-            nonce,
-            state: LeaseState::Retired,
-            successor: Some(target.clone()),
-            ..old.clone()
-        }
-    }
-
     /// Returns the new record: released, with `holder` to take it first, like the one of `init`.
     pub fn record(
         &self,
@@ -278,6 +332,11 @@ impl fmt::Display for Obstacle {
             Self::TargetSilent(why) => {
                 write!(f, "the `[lease]` bucket does not answer ({why}): nothing can be written there")
             }
+            Self::DnsSilent(why) => write!(
+                f,
+                "the DNS records do not say under which epoch they were moved ({why}): wait, or name the highest epoch \
+                 ever used with `--highest-epoch`"
+            ),
             Self::WalMissing => f.write_str(
                 "the WAL in the data directory does not reach the position that the last primary recorded: choose the \
                  node that has it, or give it up with `--restored`",
@@ -349,7 +408,8 @@ mod tests {
                 ("b".parse().unwrap(), Some(facts("new", 8))),
             ],
             timeline: timeline(2),
-            dns: Some(Epoch::new(6)),
+            dns: Ok(Some(Epoch::new(6))),
+            system_id: SystemId(1),
             holds_position: true,
         }
     }
@@ -363,7 +423,7 @@ mod tests {
         assert!(plan.epoch > Epoch::new(8), "{plan:?}");
         assert!(plan.sequence > 91);
         assert_eq!(plan.highest_timeline, timeline(5));
-        let retired = plan.retired(&record(7), &store("new"), Nonces::new(2).draw());
+        let retired = record(7).retired(&store("new"), Nonces::new(2).draw());
         assert!(retired.order() > record(7).order() && retired.epoch < plan.epoch);
         assert_eq!(retired.state, LeaseState::Retired);
     }
@@ -436,7 +496,8 @@ mod tests {
             stores: vec![(store("new"), StoreFacts::Holds(None))],
             nodes: vec![("a".parse().unwrap(), Some(facts("new", 0)))],
             timeline: timeline(2),
-            dns: None,
+            dns: Err("no answer".into()),
+            system_id: SystemId(1),
             holds_position: true,
         };
         let asserted = Asserted {
@@ -444,6 +505,11 @@ mod tests {
             highest_timeline: Some(timeline(9)),
             ..Asserted::default()
         };
+        let refused = plan(&seen, &Asserted::default()).unwrap_err();
+        assert!(
+            matches!(refused[..], [Obstacle::DnsSilent(_)]),
+            "{refused:?}"
+        );
         let replaced = plan(&seen, &asserted).unwrap();
         assert!(replaced.epoch > Epoch::new(40));
         assert_eq!(replaced.highest_timeline, timeline(9));
