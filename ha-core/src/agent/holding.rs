@@ -140,6 +140,11 @@ impl Agent {
         }
         let mut ended = false;
         if let Some(look) = &self.look {
+            // The lease ran out here, the server was started as a standby, and then a renewal whose answer
+            // was lost turned out to be stored: the record says open, and the server is not.
+            if held.releasing.is_none() && matches!(look.server, ServerView::Following(_)) {
+                held.open = false;
+            }
             if held.releasing.is_none()
                 && let Some(alarm) = held.wants_release(now, look, &self.settings)
             {
@@ -207,7 +212,8 @@ impl Agent {
         let state = match held.releasing {
             Some(_) if ended => LeaseState::Released,
             None if held.open || primary.is_some() => LeaseState::Open,
-            Some(_) | None => held.record.state,
+            None => LeaseState::Taking,
+            Some(_) => held.record.state,
         };
         let mut record = LeaseRecord {
             state,

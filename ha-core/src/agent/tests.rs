@@ -111,6 +111,39 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
     assert_eq!(agent.guard_order(), Some(promote));
 }
 
+/// A renewal whose answer came after the deadline: PostgreSQL is a standby by then, of nobody.
+#[test]
+fn late_renewal_is_stored_and_server_follows_then_it_is_promoted_anew() {
+    let mut agent = holder();
+    let renewal = only(written(
+        agent.handle(at(1_000), Event::Looked(Box::new(up()))),
+    ));
+    assert_eq!(renewal.record.state, LeaseState::Open);
+    agent.handle(at(1_050), stored(&renewal, 2));
+    let late = only(written(agent.handle(at(6_000), Event::Tick)));
+    agent.handle(at(9_900), Event::Tick);
+    assert!(!agent.holds());
+    agent.handle(at(9_910), unknown(&late));
+    agent.handle(at(10_000), Event::Looked(Box::new(following())));
+
+    let read = Event::Read {
+        asked_at: at(10_100),
+        answer: ReadAnswer::Found(ETag("\"late\"".into()), Box::new(late.record)),
+    };
+    let renewal = only(written(agent.handle(at(10_170), read)));
+    assert!(agent.holds());
+    agent.handle(at(10_180), stored(&renewal, 3));
+    let seen = Event::Looked(Box::new(following()));
+    let writing = only(written(agent.handle(at(10_200), seen.clone())));
+    let reserved = Timeline::FIRST.next();
+    assert_eq!(writing.record.highest_timeline, reserved);
+    assert_eq!(writing.record.state, LeaseState::Taking);
+    agent.handle(at(10_250), stored(&writing, 4));
+    agent.handle(at(10_300), seen);
+    let promote = GuardOrder::Promote(Epoch::new(2), reserved);
+    assert_eq!(agent.guard_order(), Some(promote));
+}
+
 #[test]
 fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it() {
     let mut agent = adopter(&following());
