@@ -1,4 +1,11 @@
-//! What can go wrong, and how it is put right.
+//! Faults of the platform, by the name that `lab break` and a chaos history give them.
+
+mod clone;
+mod config;
+mod disk;
+mod heal;
+mod replay;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +16,23 @@ use ha_core::{NodeId, Region};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::disk::{attach_disks, detach_disks};
+pub(crate) use self::standing::Standing;
 use crate::Lab;
+use crate::aws::s3::Service;
 use crate::link::Condition;
 use crate::links::Path;
 use crate::node::Node;
 use crate::postgres::bin_directory;
 use crate::process::{Process, Restart, signal_inside};
 use crate::program::{Program, RunAs};
+
+/// How late each piece arrives on a slow path: twice as long as an idle round trip to another continent,
+/// and several of them make a request.
+const SLOW_MILLIS: u64 = 700;
+
+/// How late an answer is that comes after its client has given up.
+const LATE: Duration = Duration::from_secs(6);
 
 /// One thing that goes wrong. It stays wrong until `heal`, except where the platform itself puts it
 /// right.
@@ -34,32 +51,74 @@ pub enum Fault {
     GuardFrozen(On),
     /// SIGSTOP of agent and guard, so that PostgreSQL writes on: what guard's supervisor answers
     AgentAndGuardFrozen(On),
+    /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
+    PostgresFrozen(On),
+    /// SIGSTOP of agent and PostgreSQL
+    AgentAndPostgresFrozen(On),
     /// SIGSTOP of guard and PostgreSQL
     GuardAndPostgresFrozen(On),
     /// SIGSTOP of agent, guard and PostgreSQL; their supervisor is awake
     EverythingFrozen(On),
     /// Guard's supervisor ends nothing that is silent: what only a watchdog device can answer
     SupervisorAsleep(On),
-    /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
-    PostgresFrozen(On),
     /// SIGSTOP of everything on the host, supervisor and all
     HostPaused(On),
     /// kill -9 of the agent; it is started again
     AgentKilled(On),
     /// SIGTERM to the agent, as by an upgrade; it is started again
     AgentRestarted(On),
+    /// The agent ends and is not started again
+    AgentGone(On),
     /// kill -9 of guard; it is started again
     GuardKilled(On),
+    /// SIGTERM to guard, as by an upgrade; it is started again
+    GuardRestarted(On),
+    /// Guard ends and is not started again
+    GuardGone(On),
     /// kill -9 of agent and guard at once; both are started again
     AgentAndGuardKilled(On),
     /// A server is started on the node's data directory, and not by guard
     PostgresStartedByHand(On),
+    /// The postmaster is killed, and another program has taken its port
+    PostgresCannotStart(On),
+    /// postgresql.conf is given a line that PostgreSQL refuses, and the postmaster is killed
+    ConfigurationBroken(On),
+    /// postgresql.conf is written without the line that includes guard's, and guard is killed
+    ConfigurationRewritten(On),
+    /// Replay advances for 3.5 % of the time
+    ReplaySlow(On),
+    /// Replay is paused by a function call
+    ReplayPaused(On),
+    /// The host is gone, and the primary removes WAL that the node needs
+    WalRemoved(On),
+    /// The node's disk has no room left
+    DiskFull(On),
+    /// The host restarts, and the node's disk can only be read
+    DiskReadOnly(On),
+    /// A second host runs with a copy of the node's disk and settings
+    NodeCloned(On),
     /// The node cannot reach the lease's store
     LeaseCut(On),
+    /// Each piece between the node and the lease's store arrives 0.7 s late
+    LeaseSlow(On),
     /// The node hears and reaches no other node, but the lease's store and clients
     NodeIsolated(On),
     /// Nobody can reach the lease's store
     LeaseStoreDown,
+    /// Each piece between any node and the lease's store arrives 0.7 s late
+    LeaseStoreSlow,
+    /// The lease's store refuses two requests of three with 503 Slow Down
+    LeaseStoreThrottled,
+    /// The lease's store carries every second request out and answers 6 s later
+    LeaseStoreLate,
+    /// Route 53 and EC2 do not answer
+    DnsSilent,
+    /// Route 53 answers after 3 s
+    DnsSlow,
+    /// Route 53 refuses every request with Throttling
+    DnsThrottled,
+    /// Route 53 carries a change out and answers 12 s later
+    DnsLate,
     /// Everything in a region is gone: nodes, S3, and the API
     RegionLost(In),
 }
@@ -96,84 +155,220 @@ impl On {
     }
 }
 
+impl Fault {
+    /// Returns the node that it names, for a fault of one node.
+    pub fn on(&self) -> Option<&On> {
+        match self {
+            Self::PostmasterKilled(on)
+            | Self::NodeLost(on)
+            | Self::NodeSilent(on)
+            | Self::AgentFrozen(on)
+            | Self::GuardFrozen(on)
+            | Self::AgentAndGuardFrozen(on)
+            | Self::PostgresFrozen(on)
+            | Self::AgentAndPostgresFrozen(on)
+            | Self::GuardAndPostgresFrozen(on)
+            | Self::EverythingFrozen(on)
+            | Self::SupervisorAsleep(on)
+            | Self::HostPaused(on)
+            | Self::AgentKilled(on)
+            | Self::AgentRestarted(on)
+            | Self::AgentGone(on)
+            | Self::GuardKilled(on)
+            | Self::GuardRestarted(on)
+            | Self::GuardGone(on)
+            | Self::AgentAndGuardKilled(on)
+            | Self::PostgresStartedByHand(on)
+            | Self::PostgresCannotStart(on)
+            | Self::ConfigurationBroken(on)
+            | Self::ConfigurationRewritten(on)
+            | Self::ReplaySlow(on)
+            | Self::ReplayPaused(on)
+            | Self::WalRemoved(on)
+            | Self::DiskFull(on)
+            | Self::DiskReadOnly(on)
+            | Self::NodeCloned(on)
+            | Self::LeaseCut(on)
+            | Self::LeaseSlow(on)
+            | Self::NodeIsolated(on) => Some(on),
+            Self::LeaseStoreDown
+            | Self::LeaseStoreSlow
+            | Self::LeaseStoreThrottled
+            | Self::LeaseStoreLate
+            | Self::DnsSilent
+            | Self::DnsSlow
+            | Self::DnsThrottled
+            | Self::DnsLate
+            | Self::RegionLost(_) => None,
+        }
+    }
+}
+
+impl Fault {
+    /// Returns its name, as `lab break` takes it.
+    pub fn name(&self) -> String {
+        // What serde calls it: the name alone, or an object whose only key it is.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            Ok(serde_json::Value::Object(of)) => of.keys().next().cloned().unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+}
+
 impl Lab {
     /// Breaks something, and says what was broken.
     ///
     /// # Errors
     ///
     /// When it cannot be broken, for instance because it already is.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "each fault is in one of the functions that carry faults out"
-    )]
     pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<String> {
-        let (Fault::PostmasterKilled(on)
-        | Fault::NodeLost(on)
-        | Fault::NodeSilent(on)
-        | Fault::AgentFrozen(on)
-        | Fault::GuardFrozen(on)
-        | Fault::AgentAndGuardFrozen(on)
-        | Fault::GuardAndPostgresFrozen(on)
-        | Fault::EverythingFrozen(on)
-        | Fault::SupervisorAsleep(on)
-        | Fault::PostgresFrozen(on)
-        | Fault::HostPaused(on)
-        | Fault::AgentKilled(on)
-        | Fault::AgentRestarted(on)
-        | Fault::GuardKilled(on)
-        | Fault::AgentAndGuardKilled(on)
-        | Fault::PostgresStartedByHand(on)
-        | Fault::LeaseCut(on)
-        | Fault::NodeIsolated(on)) = fault
-        else {
+        let Some(on) = fault.on() else {
             return self.break_more_than_a_node(fault).await;
         };
         let name = on.which(self).await?;
         let node = self.node(&name)?;
-        if let Some(done) = signalled(fault, node)? {
-            return Ok(format!("node {name}: {done}"));
-        }
-        let done = match fault {
-            Fault::NodeLost(_) => {
-                self.links.set(Condition::Refused, |it| it.touches(&name));
-                node.lose().await?;
-                "its host is gone"
-            }
-            Fault::NodeSilent(_) => {
-                self.links.set(Condition::Silent, |it| it.touches(&name));
-                node.lose().await?;
-                "its host is gone and says nothing"
-            }
-            Fault::PostgresStartedByHand(_) => {
-                self.start_by_hand(&name).await?;
-                "a server is started on its data directory by hand"
-            }
-            Fault::LeaseCut(_) => {
-                let to_lease = |it: &Path| matches!(it, Path::Lease { from } if *from == name);
-                self.links.set(Condition::Silent, to_lease);
-                "it cannot reach the lease"
-            }
-            Fault::NodeIsolated(_) => {
-                self.links.set(Condition::Silent, |it| {
-                    let between = matches!(it, Path::Postgres { .. } | Path::Agent { .. });
-                    between && it.touches(&name)
-                });
-                "it neither hears nor reaches another node"
-            }
-            _ => "nothing",
+        let done = match signalled(fault, node)? {
+            Some(done) => done,
+            None => self.break_node(fault, node).await?,
         };
         Ok(format!("node {name}: {done}"))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "each fault is in one of the functions that carry faults out"
+    )]
+    async fn break_node(&self, fault: &Fault, node: &Node) -> anyhow::Result<&'static str> {
+        let name = &node.place.node;
+        let done = match fault {
+            Fault::NodeLost(_) => {
+                self.links.set(Condition::Refused, |it| it.touches(name));
+                node.lose().await?;
+                "its host is gone"
+            }
+            Fault::NodeSilent(_) => {
+                self.links.set(Condition::Silent, |it| it.touches(name));
+                node.lose().await?;
+                "its host is gone and says nothing"
+            }
+            Fault::AgentGone(_) => {
+                node.agent.kill().await?;
+                "its agent is gone for good"
+            }
+            Fault::GuardGone(_) => {
+                node.guard.kill().await?;
+                "its guard is gone for good"
+            }
+            Fault::PostgresStartedByHand(_) => {
+                self.start_by_hand(node).await?;
+                "a server is started on its data directory by hand"
+            }
+            Fault::PostgresCannotStart(_) => {
+                self.take_port(node).await?;
+                "its postmaster is killed and its port is taken"
+            }
+            Fault::ConfigurationBroken(_) => {
+                config::break_settings(node)?;
+                "its configuration is broken and its postmaster killed"
+            }
+            Fault::ConfigurationRewritten(_) => {
+                config::rewrite_settings(node)?;
+                "its configuration no longer includes guard's, and guard is killed"
+            }
+            Fault::ReplaySlow(_) => {
+                self.slow_replay(node).await;
+                "its replay is slow"
+            }
+            Fault::ReplayPaused(_) => {
+                node.local_query("select pg_wal_replay_pause()").await?;
+                "its replay is paused"
+            }
+            Fault::WalRemoved(_) => {
+                self.remove_wal_of(node).await?;
+                "its host is gone, and the primary has removed what it needs"
+            }
+            Fault::DiskFull(_) => {
+                self.fill_disk(node).await?;
+                "its disk is full"
+            }
+            Fault::DiskReadOnly(_) => {
+                self.freeze_disk(node).await?;
+                "its host restarts with a disk that can only be read"
+            }
+            Fault::NodeCloned(_) => {
+                self.clone_node(node).await?;
+                "a second host runs with a copy of its disk and settings"
+            }
+            Fault::LeaseCut(_) => {
+                self.links.set(Condition::Silent, |it| it.is_lease_of(name));
+                "it cannot reach the lease"
+            }
+            Fault::LeaseSlow(_) => {
+                let slow = Condition::Slow(SLOW_MILLIS);
+                self.links.set(slow, |it| it.is_lease_of(name));
+                "its way to the lease is slow"
+            }
+            Fault::NodeIsolated(_) => {
+                self.links.set(Condition::Silent, |it| {
+                    let between = matches!(it, Path::Postgres { .. } | Path::Agent { .. });
+                    between && it.touches(name)
+                });
+                "it neither hears nor reaches another node"
+            }
+            other => anyhow::bail!("`{other:?}` is no fault of one node"),
+        };
+        Ok(done)
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "each fault is in one of the functions that carry faults out"
+    )]
     async fn break_more_than_a_node(&self, fault: &Fault) -> anyhow::Result<String> {
-        if let Fault::RegionLost(In { region }) = fault {
-            let region = region.as_ref().unwrap_or(&self.topology().primary);
-            self.lose_region(region).await?;
-            return Ok(format!("everything in {region} is gone"));
-        }
-        let region = &self.topology().third;
-        self.store(region)?.stop().await;
-        Ok(format!("S3 in {region}, which holds the lease, is gone"))
+        let route53 = &self.route53;
+        let third = &self.topology().third;
+        let done = match fault {
+            Fault::RegionLost(In { region }) => {
+                let region = region.as_ref().unwrap_or(&self.topology().primary);
+                self.lose_region(region).await?;
+                return Ok(format!("everything in {region} is gone"));
+            }
+            Fault::LeaseStoreSlow => {
+                let lease = |it: &Path| matches!(it, Path::Lease { .. });
+                self.links.set(Condition::Slow(SLOW_MILLIS), lease);
+                "S3 that holds the lease is slow"
+            }
+            Fault::LeaseStoreThrottled => {
+                self.store(third)?.behave(Service::Throttled);
+                "S3 that holds the lease refuses two requests of three"
+            }
+            Fault::LeaseStoreLate => {
+                self.store(third)?.behave(Service::Late(LATE));
+                "S3 that holds the lease answers every second request late"
+            }
+            Fault::DnsSilent => {
+                route53.process().signal(Signal::SIGSTOP)?;
+                "Route 53 and EC2 do not answer"
+            }
+            Fault::DnsSlow => {
+                route53.behave(Some("slow 3"))?;
+                "Route 53 is slow"
+            }
+            Fault::DnsThrottled => {
+                route53.behave(Some("throttled"))?;
+                "Route 53 refuses every request"
+            }
+            Fault::DnsLate => {
+                route53.behave(Some("late 12"))?;
+                "Route 53 answers late"
+            }
+            _ => {
+                self.store(third)?.stop().await;
+                return Ok(format!("S3 in {third}, which holds the lease, is gone"));
+            }
+        };
+        Ok(done.to_owned())
     }
 
     /// Takes a whole region away.
@@ -204,54 +399,21 @@ impl Lab {
         api
     }
 
-    /// Puts everything right that a fault made wrong: paths carry again, what is frozen goes on,
-    /// and what is down is started.
-    ///
-    /// # Errors
-    ///
-    /// When something cannot be started.
-    pub async fn heal(&self) -> anyhow::Result<()> {
-        for process in self.by_hand.lock().await.drain(..) {
-            process.kill().await?;
-        }
-        for store in self.stores.values() {
-            store.start().await?;
-        }
-        self.links.set(Condition::Open, |_| true);
-        for node in self.nodes() {
-            let place = &node.place;
-            self.ec2
-                .start_instance(&place.region, &place.instance)
-                .await?;
-            signal_inside(&node.place.data(), Signal::SIGCONT)?;
-            for process in [&node.agent, &node.guard] {
-                if process.pid().is_some() {
-                    process.signal(Signal::SIGCONT)?;
-                }
-            }
-            node.guard.supervisor_sleeps(false);
-            node.start();
-        }
-        for api in self.apis.values() {
-            api.start();
-        }
-        Ok(())
-    }
-
-    async fn start_by_hand(&self, name: &NodeId) -> anyhow::Result<()> {
-        let place = self.topology().place(name)?;
+    async fn start_by_hand(&self, node: &Node) -> anyhow::Result<()> {
+        let place = &node.place;
+        let name = format!("by-hand-{}", place.node);
         let program = Program {
-            name: format!("by-hand-{name}"),
             executable: bin_directory()?.join("postgres"),
             arguments: vec!["-D".into(), place.data().into()],
             environment: BTreeMap::new(),
             run_as: RunAs::Postgres,
-            log: self.topology().logs().join(format!("by-hand-{name}.log")),
+            log: self.topology().logs().join(format!("{name}.log")),
+            name,
         };
         let process = Process::new(program, Restart::Never, &self.tasks);
         process.start();
         process.was_started(Duration::from_secs(30)).await?;
-        self.by_hand.lock().await.push(process);
+        self.standing.lock().await.by_hand.push(process);
         Ok(())
     }
 
@@ -290,6 +452,11 @@ fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>>
             freeze_postgres()?;
             "its PostgreSQL is frozen"
         }
+        Fault::AgentAndPostgresFrozen(_) => {
+            node.agent.signal(Signal::SIGSTOP)?;
+            freeze_postgres()?;
+            "its agent and PostgreSQL are frozen"
+        }
         Fault::GuardAndPostgresFrozen(_) => {
             node.guard.signal(Signal::SIGSTOP)?;
             freeze_postgres()?;
@@ -319,6 +486,10 @@ fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>>
         Fault::GuardKilled(_) => {
             node.guard.signal(Signal::SIGKILL)?;
             "its guard is killed"
+        }
+        Fault::GuardRestarted(_) => {
+            node.guard.signal(Signal::SIGTERM)?;
+            "its guard is told to end"
         }
         Fault::AgentAndGuardKilled(_) => {
             node.agent.signal(Signal::SIGKILL)?;

@@ -4,6 +4,7 @@
 //! [`Lab::start`] is what both the command `lab` and the end-to-end tests call.
 
 pub mod aws;
+pub mod chaos;
 pub mod control;
 pub mod demo;
 pub mod fault;
@@ -19,6 +20,7 @@ pub mod program;
 pub mod programs;
 pub mod report;
 pub mod settings;
+pub mod sql;
 pub mod stage;
 pub mod stories;
 pub mod topology;
@@ -39,6 +41,7 @@ use aws::ec2::Ec2;
 use aws::route53::Route53;
 use aws::s3::Store;
 use aws::{Credentials, dns};
+use fault::Standing;
 use ha_core::{NodeId, Region};
 use ha_runtime::shutdown::Tasks;
 use links::Links;
@@ -64,6 +67,16 @@ const API_WITHIN: Duration = Duration::from_mins(3);
 /// The file by which a directory is known to be a lab's, and may be removed with all in it.
 const MARKER: &str = ".causeway-lab";
 
+/// What the nodes' directories lie on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disks {
+    /// Whatever the lab's own directory lies on.
+    #[default]
+    Shared,
+    /// A disk for each node, which can be filled and made read-only.
+    Own,
+}
+
 /// A platform that runs. Everything in it ends with this value.
 #[derive(Debug)]
 pub struct Lab {
@@ -77,7 +90,7 @@ pub struct Lab {
     nodes: Arc<[Node]>,
     ec2: Ec2,
     apis: BTreeMap<Region, Process>,
-    by_hand: tokio::sync::Mutex<Vec<Process>>,
+    standing: tokio::sync::Mutex<Standing>,
     tasks: Tasks,
 }
 
@@ -89,8 +102,30 @@ impl Lab {
     ///
     /// When any part does not come up in time, with what was seen of it last.
     pub async fn start(claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
+        Self::start_on(Disks::Shared, claim, voice).await
+    }
+
+    /// Starts the whole platform, as [`Lab::start`] does, on disks of a kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lab::start`]; and when disks cannot be made, which needs root.
+    pub async fn start_on(disks: Disks, claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
+        let directory = claim.topology.directory().to_owned();
+        let started = Self::start_all(disks, claim, voice).await;
+        if started.is_err() {
+            // What has begun ended with its tasks; a disk would outlive them.
+            fault::detach_disks(&directory)?;
+        }
+        started
+    }
+
+    async fn start_all(disks: Disks, claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
         let mut topology = claim.topology.clone();
         prepare_directory(&topology)?;
+        if disks == Disks::Own {
+            fault::attach_disks(&topology).await?;
+        }
         let tasks = Tasks::new();
         let credentials = Credentials::draw();
         let secrets = Secrets::draw();
@@ -143,7 +178,7 @@ impl Lab {
             nodes: Arc::clone(&nodes),
             ec2,
             apis: topology.api_regions().into_iter().map(api).collect(),
-            by_hand: tokio::sync::Mutex::default(),
+            standing: tokio::sync::Mutex::default(),
             programs,
             secrets,
             readers,
@@ -311,9 +346,7 @@ impl Lab {
     ///
     /// When a process is still there after seconds.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        for process in self.by_hand.lock().await.iter() {
-            process.kill().await?;
-        }
+        self.standing.lock().await.end().await?;
         let nodes = self.nodes.iter().map(Node::lose);
         let apis = self.apis.values().map(Process::kill);
         let (nodes, apis, moto) = tokio::join!(
@@ -393,6 +426,7 @@ fn remove_directory(directory: &Path) -> anyhow::Result<()> {
             directory.display()
         );
     }
+    fault::detach_disks(directory)?;
     fs::remove_dir_all(directory)
         .with_context(|| format!("could not remove `{}`", directory.display()))
 }

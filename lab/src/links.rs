@@ -107,6 +107,11 @@ impl Links {
 }
 
 impl Path {
+    /// Says whether it is this node's path to the lease.
+    pub fn is_lease_of(&self, node: &NodeId) -> bool {
+        matches!(self, Self::Lease { from } if from == node)
+    }
+
     /// Says whether one end of the path is this node.
     pub fn touches(&self, node: &NodeId) -> bool {
         match self {

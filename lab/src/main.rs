@@ -14,13 +14,13 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::{self, LogFormat};
-use lab::Lab;
 use lab::control::{self, Order};
 use lab::fault::Fault;
 use lab::stories::Story;
 use lab::topology::{Claim, Topology};
 use lab::voice::Voice;
 use lab::wait;
+use lab::{Disks, Lab};
 
 /// The whole platform on one machine: three PostgreSQL servers in two regions, and AWS beside them
 #[derive(Debug, Parser)]
@@ -45,7 +45,11 @@ struct Which {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a lab in the background
-    Up,
+    Up {
+        /// Give each node a disk of its own, which `disk-full` and `disk-read-only` need; only as root
+        #[arg(long)]
+        own_disks: bool,
+    },
     /// Show every process, path, node and the lease
     Status,
     /// Break something
@@ -58,6 +62,8 @@ enum Command {
         /// What happens
         story: Story,
     },
+    /// Play histories of random faults, and judge each
+    Chaos(Chaos),
     /// Tell the whole story: zones and regions lost, and not a row more than was stated
     Demo {
         /// Where report.json and report.html are written
@@ -68,7 +74,27 @@ enum Command {
     Down,
     /// Run a lab until it is told to end
     #[command(hide = true)]
-    Serve,
+    Serve {
+        /// Give each node a disk of its own
+        #[arg(long)]
+        own_disks: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Chaos {
+    /// The first seed; drawn and printed if there is none
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds are played, each one above the one before
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// How many labs stand side by side
+    #[arg(long, default_value_t = 2)]
+    labs: u8,
+    /// Where it is kept what was seen of a history
+    #[arg(long, default_value = "target/chaos")]
+    report_directory: PathBuf,
 }
 
 impl Which {
@@ -100,11 +126,12 @@ fn main() -> ExitCode {
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let aloud = Voice::new(|line| eprintln!("{line}"));
     let order = match &cli.command {
-        Command::Up => return up(&cli.which, &aloud).await,
-        Command::Serve => return serve(&cli.which).await,
+        Command::Up { own_disks } => return up(&cli.which, *own_disks, &aloud).await,
+        Command::Serve { own_disks } => return serve(&cli.which, *own_disks).await,
         Command::Demo { report_directory } => {
             return demo(&cli.which, report_directory, &aloud).await;
         }
+        Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &aloud).await,
         Command::Status => Order::Status,
         Command::Break(fault) => Order::Break(fault.clone()),
         Command::Heal => Order::Heal,
@@ -126,7 +153,24 @@ async fn demo(which: &Which, reports: &Path, aloud: &Voice) -> anyhow::Result<Ex
     })
 }
 
-async fn up(which: &Which, aloud: &Voice) -> anyhow::Result<ExitCode> {
+async fn play_histories(which: &Which, chaos: &Chaos, aloud: &Voice) -> anyhow::Result<ExitCode> {
+    log("off")?;
+    let first = chaos.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    let options = lab::chaos::Options {
+        seeds: (0..chaos.seeds).map(|it| first.wrapping_add(it)).collect(),
+        labs: chaos.labs,
+        number: which.number,
+        reports: chaos.report_directory.clone(),
+    };
+    let held = lab::chaos::run(&options, aloud).await?;
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn up(which: &Which, own_disks: bool, aloud: &Voice) -> anyhow::Result<ExitCode> {
     let topology = which.topology()?;
     let socket = topology.control_socket();
     if control::order(&socket, &Order::Status, aloud).await.is_ok() {
@@ -143,6 +187,7 @@ async fn up(which: &Which, aloud: &Voice) -> anyhow::Result<ExitCode> {
         .args(["--number", &topology.number().to_string(), "--directory"])
         .arg(topology.directory())
         .arg("serve")
+        .args(own_disks.then_some("--own-disks"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -170,10 +215,11 @@ async fn up(which: &Which, aloud: &Voice) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(which: &Which) -> anyhow::Result<ExitCode> {
+async fn serve(which: &Which, own_disks: bool) -> anyhow::Result<ExitCode> {
     log("info,s3s=warn,s3s_fs=warn")?;
     let claim = Claim::take(which.topology()?)?;
-    let lab = Arc::new(Lab::start(claim, &Voice::logged()).await?);
+    let disks = if own_disks { Disks::Own } else { Disks::Shared };
+    let lab = Arc::new(Lab::start_on(disks, claim, &Voice::logged()).await?);
     let tasks = Tasks::new();
     control::serve(Arc::clone(&lab), &tasks)?;
     tasks.run_until_signalled(Duration::from_secs(5)).await?;

@@ -104,22 +104,39 @@ impl Node {
             .with_context(|| format!("could not kill the postmaster (pid {pid})"))
     }
 
+    /// Runs a statement on the node's own server as the superuser, and returns its first value.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer in time, or refuses.
+    pub async fn local_query(&self, statement: &str) -> anyhow::Result<Option<String>> {
+        crate::sql::local(&self.place, statement).await
+    }
+
     /// Returns what the agent says of itself.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_slice(&self.get("/status").await?)?)
+    }
+
+    /// Returns what the agent answers to a path.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer in time, or not with success.
+    pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
-        let request =
-            Request::get(format!("http://{}/status", self.place.agent())).body(Empty::new())?;
+        let address = self.place.agent();
+        let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
         let ask = async {
             let answer = client.request(request).await?;
             if !answer.status().is_success() {
                 bail!("the agent answered {}", answer.status());
             }
-            let body = answer.into_body().collect().await?.to_bytes();
-            Ok(serde_json::from_slice(&body)?)
+            Ok(answer.into_body().collect().await?.to_bytes())
         };
         time::timeout(PATIENCE, ask)
             .await

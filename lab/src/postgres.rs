@@ -58,13 +58,20 @@ pub fn install(topology: &Topology, place: &Place) -> anyhow::Result<()> {
         give_to_postgres(&directory)?;
     }
     restrict(&place.data(), 0o700)?;
+    write_settings(topology, place)?;
     let settings = place.settings();
-    write(
-        &settings.join("postgresql.conf"),
-        &configuration(topology, place),
-    )?;
     write(&settings.join("pg_hba.conf"), CLIENT_AUTHENTICATION)?;
     write(&settings.join("pg_ident.conf"), &user_map()?)
+}
+
+/// Writes `postgresql.conf`.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_settings(topology: &Topology, place: &Place) -> anyhow::Result<()> {
+    let path = place.settings().join("postgresql.conf");
+    write(&path, &configuration(topology, place))
 }
 
 /// Makes the platform's first database on a node: the cluster, its roles, and the database `app`

@@ -356,6 +356,13 @@ async fn sweep(data: &Path) {
     }
 }
 
+/// Sends a signal to each of these processes that is still there.
+pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids {
+        tell(*pid, signal);
+    }
+}
+
 pub(crate) fn tell(pid: i32, signal: Signal) {
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
@@ -364,7 +371,7 @@ pub(crate) fn tell(pid: i32, signal: Signal) {
 }
 
 /// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
-fn is_stopped(pid: i32) -> bool {
+pub(crate) fn is_stopped(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state == 'T')
 }
 

@@ -39,6 +39,17 @@ pub struct Program {
     pub log: PathBuf,
 }
 
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
 /// Returns the user and group as which [`RunAs::Postgres`] runs, or nothing when that is oneself.
 ///
 /// # Errors
@@ -122,6 +133,30 @@ impl Program {
             bail!("`{name}` failed ({ended}): {}", standard_error.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs the program to its end, and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or `patience` is over; then it is killed.
+    pub async fn outcome(&self, patience: Duration) -> anyhow::Result<Outcome> {
+        let name = &self.name;
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command
+            .spawn()
+            .with_context(|| format!("could not start `{name}`"))?;
+        let output = time::timeout(patience, child.wait_with_output())
+            .await
+            .with_context(|| format!("`{name}` did not end within {patience:?}"))??;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        self.note(&stderr)?;
+        Ok(Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr,
+        })
     }
 
     fn open_log(&self) -> anyhow::Result<File> {

@@ -125,7 +125,7 @@ impl Programs {
     }
 
     fn on_node(&self, place: &Place, command: &str) -> Program {
-        let name = format!("{command}-{}", place.node);
+        let name = format!("{command}-{}", place.label());
         let settings = settings::failover_ctl(place);
         self.program(&name, "failover-ctl", Some(&settings), &[command])
     }

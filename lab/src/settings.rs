@@ -99,15 +99,29 @@ pub fn backup_agent(place: &Place) -> PathBuf {
 /// When they cannot be written.
 pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyhow::Result<()> {
     for place in &topology.nodes {
-        write(&place.host_id(), &place.instance)?;
-        let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
-        write(&failover_ctl(place), &text)?;
-        let identity = can_read(topology, place).then_some(readers.identity.as_path());
-        let text = BackupAgent::on_node(topology, place, readers, identity)?;
-        write(&backup_agent(place), &toml::to_string(&text)?)?;
+        write_node(topology, place, zones, readers)?;
     }
     let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
     write(&operator(topology), &text)
+}
+
+/// Writes the settings of every program on one node.
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub fn write_node(
+    topology: &Topology,
+    place: &Place,
+    zones: &Zones,
+    readers: &Readers,
+) -> anyhow::Result<()> {
+    write(&place.host_id(), &place.instance)?;
+    let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
+    write(&failover_ctl(place), &text)?;
+    let identity = can_read(topology, place).then_some(readers.identity.as_path());
+    let text = BackupAgent::on_node(topology, place, readers, identity)?;
+    write(&backup_agent(place), &toml::to_string(&text)?)
 }
 
 /// Returns the settings of somebody who restores: those of a node, and the key that opens backups.

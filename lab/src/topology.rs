@@ -10,6 +10,7 @@
 //! | 11, 12, 13 | nodes a, b, c: PostgreSQL on 5432, the agent on 8009 |
 //! | 21, 22 | the API in eu-west-1 and in eu-central-1 |
 //! | 31, 32, 33 | the way of a, b, c to S3: the lease on 9000, the two backup buckets on 9001 and 9002 |
+//! | 41, 42, 43 | a second host with the disk of a, b, c |
 //! | 53 | the resolver |
 //! | 112 … 132 | `1xy`: the way of node x to node y, on the same ports as y itself |
 
@@ -71,6 +72,8 @@ pub struct Place {
     pub instance: String,
     /// 1 for the first node, and so on.
     position: u8,
+    /// The last byte of its host's address.
+    host: u8,
     lab: u8,
     /// The directory of everything that is its own.
     pub directory: PathBuf,
@@ -103,6 +106,7 @@ impl Topology {
                 zone: zone.to_owned(),
                 instance: format!("i-{position:017x}"),
                 position,
+                host: 10 + position,
                 lab: number,
                 directory: directory.join(format!("node-{node}")),
             })
@@ -228,14 +232,33 @@ pub fn backup_bucket(region: &Region) -> String {
 }
 
 impl Place {
+    /// Returns a second host with the same name and settings, whose paths lead where this one's do.
+    #[must_use]
+    pub fn cloned(&self) -> Self {
+        let directory = format!("{}-clone", self.directory.display());
+        Self {
+            directory: PathBuf::from(directory),
+            instance: format!("{}-clone", self.instance),
+            host: self.host + 30,
+            ..self.clone()
+        }
+    }
+
+    /// Returns what tells this host from a second one of the same name: `a`, or `a-clone`.
+    pub fn label(&self) -> String {
+        let name = self.directory.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
+        name.strip_prefix("node-").unwrap_or(&name).to_owned()
+    }
+
     /// Returns where its PostgreSQL listens.
     pub fn postgres(&self) -> SocketAddr {
-        self.address(10 + self.position, POSTGRES_PORT)
+        self.address(self.host, POSTGRES_PORT)
     }
 
     /// Returns where its agent listens.
     pub fn agent(&self) -> SocketAddr {
-        self.address(10 + self.position, AGENT_PORT)
+        self.address(self.host, AGENT_PORT)
     }
 
     /// Returns where this node finds the lease's store.
@@ -395,6 +418,24 @@ mod tests {
         assert_eq!(b.postgres_of(a).to_string(), "127.77.7.121:5432");
         assert_eq!(a.agent_of(b).to_string(), "127.77.7.112:8009");
         assert_eq!(b.lease_store().to_string(), "127.77.7.32:9000");
+    }
+
+    #[test]
+    fn second_host_then_other_addresses_and_the_same_paths() {
+        let topology = Topology::new(7, None).unwrap();
+        let [a, b, _] = &topology.nodes[..] else {
+            panic!("a lab has three nodes");
+        };
+        let clone = a.cloned();
+
+        assert_eq!((clone.label(), a.label()), ("a-clone".into(), "a".into()));
+        assert_eq!(clone.postgres().to_string(), "127.77.7.41:5432");
+        assert_eq!(clone.postgres_of(b), a.postgres_of(b));
+        assert_eq!(clone.postgres_of(a), a.postgres());
+        assert_eq!(
+            clone.data().to_string_lossy(),
+            "/tmp/causeway-lab-7/node-a-clone/data"
+        );
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Database {
 /// The clients. They write until they are stopped.
 #[derive(Debug)]
 pub struct Writers {
+    database: Database,
     memory: Memory,
     tasks: Tasks,
 }
@@ -137,9 +138,19 @@ impl Writers {
     /// Starts one writer through the API, whose name `resolver` knows, one by SQL, and for each node
     /// the sampler that asks it to accept a write.
     pub fn start(database: &Database, resolver: SocketAddr, memory: &Memory) -> Self {
+        Self::start_with(CONNECTIONS, database, resolver, memory)
+    }
+
+    /// Starts them, as [`Writers::start`] does, with so many connections each.
+    pub fn start_with(
+        connections: u64,
+        database: &Database,
+        resolver: SocketAddr,
+        memory: &Memory,
+    ) -> Self {
         let tasks = Tasks::new();
         let next_row = Arc::new(AtomicU64::new(first_row()));
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let sql = SqlWriter {
                 database: database.clone(),
                 memory: memory.clone(),
@@ -155,20 +166,27 @@ impl Writers {
             };
             tasks.start("api writer", |stop| api.run(stop));
         }
-        for (node, address) in &database.hosts {
-            let sampler = Sampler {
-                node: node.clone(),
-                address: *address,
-                database: database.clone(),
-                memory: memory.clone(),
-                tasks: tasks.clone(),
-            };
-            tasks.start("sampler", |stop| sampler.run(stop));
-        }
-        Self {
+        let writers = Self {
+            database: database.clone(),
             memory: memory.clone(),
             tasks,
+        };
+        for (node, address) in &database.hosts {
+            writers.sample(node.clone(), *address);
         }
+        writers
+    }
+
+    /// Asks one more server again and again to accept a write, and remembers it as `node`.
+    pub fn sample(&self, node: NodeId, address: SocketAddr) {
+        let sampler = Sampler {
+            node,
+            address,
+            database: self.database.clone(),
+            memory: self.memory.clone(),
+            tasks: self.tasks.clone(),
+        };
+        self.tasks.start("sampler", |stop| sampler.run(stop));
     }
 
     /// Returns what the clients remember.

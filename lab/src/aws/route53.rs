@@ -32,6 +32,8 @@ pub struct Route53 {
     client: aws_sdk_route53::Client,
     zones: Zones,
     process: Process,
+    /// Read by moto at each request.
+    behaviour: PathBuf,
 }
 
 /// The ids of the two zones, which have one name: what is inside is not seen from outside.
@@ -83,6 +85,7 @@ impl Route53 {
             client,
             zones: Zones { private, public },
             process,
+            behaviour: behaviour(topology),
         })
     }
 
@@ -94,6 +97,17 @@ impl Route53 {
     /// Returns moto's process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Has Route 53 be `throttled`, `slow SECONDS` or `late SECONDS` from now on, or serve as it should.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written down for it.
+    pub fn behave(&self, how: Option<&str>) -> anyhow::Result<()> {
+        let path = &self.behaviour;
+        std::fs::write(path, how.unwrap_or_default())
+            .with_context(|| format!("could not write `{}`", path.display()))
     }
 
     /// Creates the writer's and the API's record, as Terraform does once.
@@ -231,10 +245,19 @@ fn moto(topology: &Topology) -> anyhow::Result<Program> {
         environment: BTreeMap::from([
             ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
             ("MOTO_ACCOUNT_ID".to_owned(), "123456789012".to_owned()),
+            (
+                "LAB_BEHAVIOUR".to_owned(),
+                behaviour(topology).display().to_string(),
+            ),
         ]),
         run_as: RunAs::Oneself,
         log: topology.logs().join("moto.log"),
     })
+}
+
+/// Returns the file that says how Route 53 is to behave.
+fn behaviour(topology: &Topology) -> PathBuf {
+    topology.directory().join("route53-behaviour")
 }
 
 /// Returns the Python of the environment that moto is installed in.
@@ -315,6 +338,24 @@ mod tests {
             )
             .await;
         assert!(again.is_err());
+        place.tasks.stop(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn throttled_then_refused_until_it_serves_again() {
+        let place = place().await;
+        let route53 = &place.route53;
+        assert_eq!(route53.records().await.unwrap().len(), 4);
+
+        route53.behave(Some("throttled")).unwrap();
+        let refused = route53.records().await.unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("Rate exceeded"),
+            "{refused:#}"
+        );
+
+        route53.behave(None).unwrap();
+        assert_eq!(route53.records().await.unwrap().len(), 4);
         place.tasks.stop(Duration::from_secs(5)).await;
     }
 

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,13 +26,26 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpResponse};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, RwLock, oneshot};
+use tokio::sync::{Mutex, RwLock, oneshot, watch};
+use tokio::time;
 use tracing::{debug, warn};
 
 use super::Credentials;
 
 /// How long a stop waits for requests under way; they are short, and their clients are gone.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How a store serves those who reach it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// As it should.
+    #[default]
+    Well,
+    /// Two requests of three are refused with 503 Slow Down, and not carried out.
+    Throttled,
+    /// Every second request is carried out, and answered so much later.
+    Late(Duration),
+}
 
 /// The endpoint of S3 in one region.
 #[derive(Debug)]
@@ -68,6 +82,8 @@ impl Store {
         let objects = Objects {
             service: service.build(),
             turn: RwLock::new(()),
+            serves: watch::channel(Service::default()).0,
+            requests: AtomicU64::new(0),
         };
         Ok(Self {
             address,
@@ -104,11 +120,20 @@ impl Store {
         Ok(())
     }
 
-    /// Returns in a word whether it serves.
-    pub async fn state(&self) -> &'static str {
-        match *self.serving.lock().await {
-            Some(_) => "serving",
-            None => "gone",
+    /// Changes how it serves.
+    pub fn behave(&self, service: Service) {
+        self.objects.serves.send_replace(service);
+    }
+
+    /// Returns in words whether and how it serves.
+    pub async fn state(&self) -> String {
+        match (
+            self.serving.lock().await.is_some(),
+            *self.objects.serves.borrow(),
+        ) {
+            (true, Service::Well) => "serving".to_owned(),
+            (true, service) => format!("serving: {service:?}"),
+            (false, _) => "gone".to_owned(),
         }
     }
 
@@ -124,6 +149,8 @@ impl Store {
 struct Objects {
     service: S3Service,
     turn: RwLock<()>,
+    serves: watch::Sender<Service>,
+    requests: AtomicU64,
 }
 
 impl std::fmt::Debug for Objects {
@@ -161,7 +188,8 @@ async fn answer(
     let (done, result) = oneshot::channel();
     tasks.start("s3 request", |_stop| async move {
         let request = Request::from_parts(parts, Body::from(bytes));
-        if done.send(objects.carry_out(request).await).is_err() {
+        let answer = objects.serve(request).await;
+        if done.send(answer).is_err() {
             debug!("client of S3 left before its answer");
         }
     });
@@ -172,6 +200,20 @@ async fn answer(
 }
 
 impl Objects {
+    async fn serve(&self, request: Request<Body>) -> HttpResponse {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let service = *self.serves.borrow();
+        match service {
+            Service::Throttled if !number.is_multiple_of(3) => slow_down(),
+            Service::Late(by) if !number.is_multiple_of(2) => {
+                let answer = self.carry_out(request).await;
+                time::sleep(by).await;
+                answer
+            }
+            Service::Well | Service::Throttled | Service::Late(_) => self.carry_out(request).await,
+        }
+    }
+
     async fn carry_out(&self, request: Request<Body>) -> HttpResponse {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let result = if reads {
@@ -183,6 +225,17 @@ impl Objects {
         };
         result.unwrap_or_else(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error))
     }
+}
+
+/// The answer of S3 to a client that asks too often.
+fn slow_down() -> HttpResponse {
+    let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+                <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+    let mut response = Response::new(Body::http_body(Full::new(Bytes::from_static(
+        text.as_bytes(),
+    ))));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 fn failed(status: StatusCode, error: &impl std::fmt::Debug) -> HttpResponse {
@@ -268,6 +321,48 @@ mod tests {
         let seen = get(&place.client).send().await.unwrap();
         let body = seen.body.collect().await.unwrap().into_bytes();
         assert_eq!(&body[..], b"here to stay");
+        place.store.stop().await;
+    }
+
+    #[tokio::test]
+    async fn throttled_store_then_two_of_three_refused() {
+        let place = place().await;
+        place.store.behave(Service::Throttled);
+        let (mut refused, mut carried_out) = (0, 0);
+        for _request in 0..6 {
+            let once = aws_sdk_s3::config::retry::RetryConfig::disabled();
+            let once = aws_sdk_s3::config::Builder::default().retry_config(once);
+            match put(&place.client, "x")
+                .customize()
+                .config_override(once)
+                .send()
+                .await
+            {
+                Ok(_) => carried_out += 1,
+                Err(error) => {
+                    assert_eq!(error.code(), Some("SlowDown"));
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((refused, carried_out), (4, 2));
+        place.store.stop().await;
+    }
+
+    #[tokio::test]
+    async fn late_store_then_carried_out_before_its_answer() {
+        let place = place().await;
+        put(&place.client, "before").send().await.unwrap();
+        // Every second request is late: this one, and the one after the next.
+        place.store.behave(Service::Late(Duration::from_mins(10)));
+        let late = put(&place.client, "late");
+        let given_up = time::timeout(Duration::from_millis(500), late.send()).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+
+        place.store.behave(Service::Well);
+        let seen = get(&place.client).send().await.unwrap();
+        let body = seen.body.collect().await.unwrap().into_bytes();
+        assert_eq!(&body[..], b"late");
         place.store.stop().await;
     }
 

@@ -1,0 +1,235 @@
+//! `lab chaos`: histories of random faults, each on a platform of its own, judged by what was seen.
+
+pub mod check;
+mod command;
+pub mod history;
+mod logs;
+pub mod observed;
+mod observer;
+mod play;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::unistd::Uid;
+use tokio::time::Instant;
+
+use self::check::Violation;
+use self::history::History;
+use self::play::Played;
+use crate::topology::{Claim, Topology};
+use crate::voice::Voice;
+use crate::{Disks, Lab};
+
+/// What is to be played, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seeds, each of one history.
+    pub seeds: Vec<u64>,
+    /// How many labs stand side by side.
+    pub labs: u8,
+    /// The number of the first; any that are free if there is none.
+    pub number: Option<u8>,
+    /// Where what was seen of a history that fails is kept.
+    pub reports: PathBuf,
+}
+
+/// How a history ended.
+#[derive(Debug)]
+enum Ended {
+    Held,
+    Violated(Vec<Violation>),
+    /// The lab failed, so nothing is known of the platform.
+    Unknown(String),
+}
+
+/// Plays every history, tells how each ended, and returns whether everything held in all of them.
+///
+/// # Errors
+///
+/// When nothing can be written to the directory for reports.
+pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let reports = &options.reports;
+    std::fs::create_dir_all(reports)
+        .with_context(|| format!("could not make `{}`", reports.display()))?;
+    if let (Some(first), Some(last)) = (options.seeds.first(), options.seeds.last()) {
+        let again = format!("`lab chaos --seed {first} --seeds {}`", options.seeds.len());
+        voice.say(format!("seeds {first} to {last}: {again} plays them again"));
+    }
+    let mut left: Vec<u64> = options.seeds.clone();
+    left.reverse();
+    let left = Mutex::new(left);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let workers = (0..options.labs).map(|worker| {
+        let number = options.number.map(|it| it + worker);
+        async move {
+            let mut ended = Vec::new();
+            while let Some(seed) = next() {
+                ended.push((seed, one(number, seed, reports, voice).await));
+            }
+            ended
+        }
+    });
+    let ended = futures_util::future::join_all(workers).await;
+    let mut failed: Vec<u64> = ended
+        .iter()
+        .flatten()
+        .filter(|(_, it)| !matches!(it, Ended::Held))
+        .map(|(seed, _)| *seed)
+        .collect();
+    failed.sort_unstable();
+    voice.say(format!(
+        "{} histories in {:.0} s; {}",
+        options.seeds.len(),
+        began.elapsed().as_secs_f64(),
+        if failed.is_empty() {
+            "everything held in each".to_owned()
+        } else {
+            format!(
+                "NOT in those of the seeds {failed:?}: what was seen is in `{}`",
+                reports.display()
+            )
+        }
+    ));
+    Ok(failed.is_empty())
+}
+
+/// Plays one history on a lab of its own, and tells how it ended.
+async fn one(number: Option<u8>, seed: u64, reports: &Path, voice: &Voice) -> Ended {
+    let history = History::of(seed);
+    let began = Instant::now();
+    let ended = match on_a_lab(number, &history, reports).await {
+        Ok(ended) => ended,
+        Err(error) => Ended::Unknown(format!("{error:#}")),
+    };
+    let secs = began.elapsed().as_secs_f64();
+    let told = match &ended {
+        Ended::Held => format!("held, {secs:.0} s"),
+        Ended::Violated(violations) => {
+            let lines = violations.iter().map(|it| format!("\n  {it}"));
+            format!(
+                "FAILED, {secs:.0} s\n{history}{}",
+                lines.collect::<String>()
+            )
+        }
+        Ended::Unknown(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{history}"),
+    };
+    let told = format!("seed {seed}: {told}");
+    voice.say(told);
+    ended
+}
+
+async fn on_a_lab(number: Option<u8>, history: &History, reports: &Path) -> anyhow::Result<Ended> {
+    let claim = match number {
+        Some(number) => Claim::take(Topology::new(number, None)?)?,
+        None => Claim::any()?,
+    };
+    // A disk of its own takes root; without it, its faults are not possible.
+    let disks = if Uid::effective().is_root() {
+        Disks::Own
+    } else {
+        Disks::Shared
+    };
+    let silent = Voice::new(|_| {});
+    let lab = Arc::new(Lab::start_on(disks, claim, &silent).await?);
+    let played = play::play(&lab, history).await;
+    let kept = reports.join(history.seed.to_string());
+    let ended = match played {
+        Ok(played) => {
+            let violations = check::check(&played.observed);
+            keep(&lab, history, &played, &violations, &kept)?;
+            if violations.is_empty() {
+                Ok(Ended::Held)
+            } else {
+                keep_logs(&lab, &kept)?;
+                Ok(Ended::Violated(violations))
+            }
+        }
+        Err(error) => {
+            keep_logs(&lab, &kept)?;
+            Err(error)
+        }
+    };
+    lab.stop().await?;
+    ended
+}
+
+/// Keeps what was seen of a history.
+fn keep(
+    lab: &Lab,
+    history: &History,
+    played: &Played,
+    violations: &[Violation],
+    kept: &Path,
+) -> anyhow::Result<()> {
+    if kept.exists() {
+        std::fs::remove_dir_all(kept)?;
+    }
+    std::fs::create_dir_all(kept)
+        .with_context(|| format!("could not make `{}`", kept.display()))?;
+    let mut text = format!(
+        "{history}\n\nwhat happened, on lab {}:\n",
+        lab.topology().number()
+    );
+    for mark in &played.marks {
+        writeln!(text, "{:6.1} s  {}", mark.at.as_secs_f64(), mark.what)?;
+    }
+    writeln!(text, "\nwho accepted writes:")?;
+    for (node, at) in &played.observed.accepted {
+        for span in writable(at) {
+            let (from, to) = (span.from.as_secs_f64(), span.to.as_secs_f64());
+            writeln!(text, "{from:6.1} s to {to:6.1} s  {node}")?;
+        }
+    }
+    let (lost, stated) = (played.observed.rows_lost, check::stated(&played.observed));
+    writeln!(text, "\nrows lost: {lost:?}, stated: at most {stated}")?;
+    for command in &played.observed.commands {
+        writeln!(
+            text,
+            "\n{:.1} s to {:.1} s: `{}` ended with {:?}\n{}",
+            command.from.as_secs_f64(),
+            command.to.as_secs_f64(),
+            command.typed,
+            command.code,
+            command.printed.trim()
+        )?;
+    }
+    writeln!(text, "\nviolations: {}", violations.len())?;
+    for violation in violations {
+        writeln!(text, "{violation}")?;
+    }
+    std::fs::write(kept.join("history.txt"), text)?;
+    let observed = serde_json::to_vec(&played.observed)?;
+    std::fs::write(kept.join("observed.json"), observed)?;
+    Ok(())
+}
+
+/// Returns when a node accepted writes, without the pauses of a moment.
+fn writable(at: &[Duration]) -> Vec<crate::verdict::Span> {
+    let mut spans: Vec<crate::verdict::Span> = Vec::new();
+    for span in crate::verdict::writable(at) {
+        match spans.last_mut() {
+            Some(last) if span.from.saturating_sub(last.to) < Duration::from_secs(1) => {
+                last.to = span.to;
+            }
+            _ => spans.push(span),
+        }
+    }
+    spans
+}
+
+fn keep_logs(lab: &Lab, kept: &Path) -> anyhow::Result<()> {
+    let to = kept.join("log");
+    std::fs::create_dir_all(&to).with_context(|| format!("could not make `{}`", to.display()))?;
+    for entry in std::fs::read_dir(lab.topology().logs())? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}

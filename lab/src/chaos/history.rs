@@ -1,0 +1,428 @@
+//! Histories: what breaks when, and what an operator does meanwhile, as a seed decides.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::fault::{Fault, In, On};
+
+/// For how long faults come and operators act. Two leases: so that a takeover may be disturbed.
+const EVENTS_WITHIN: Duration = Duration::from_secs(25);
+
+/// How soon an operator acts after something has happened.
+const OPERATOR_WITHIN: Duration = Duration::from_secs(15);
+
+/// The longest time between two events of a quick succession.
+const QUICK: Duration = Duration::from_secs(4);
+
+/// How long what stands at the end may last before it is healed.
+const LASTS: (u64, u64) = (2_000, 20_000);
+
+/// A history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The seed that it comes from.
+    pub seed: u64,
+    /// What happens, in order.
+    pub events: Vec<Event>,
+    /// When everything is healed.
+    pub healed_at: Duration,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, counted from the moment at which the clients write.
+    pub at: Duration,
+    /// What.
+    pub act: Act,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Something breaks.
+    Break(Kind),
+    /// Everything that broke until now is healed.
+    Heal,
+    /// An operator gives a command.
+    Command(Order, Who),
+}
+
+/// What breaks.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// One node.
+    Node(OfNode, Who),
+    /// What all of them share.
+    Shared(OfAll),
+}
+
+/// Which node, when it comes to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The node that took a write last.
+    Primary,
+    /// The other node of its region, or else the first that is not the primary.
+    Neighbour,
+    /// The node that is neither.
+    Third,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `status`
+    Status,
+    /// `plan promote --to`
+    PlanPromote,
+    /// `promote --to`, which accepts what is stated
+    Promote,
+    /// The same with `--stop-instance`
+    PromoteStopping,
+    /// `resume`
+    Resume,
+    /// `abandon`
+    Abandon,
+    /// `rejoin --node`
+    Rejoin,
+    /// `rejoin --rebuild --node`
+    Rebuild,
+}
+
+/// A fault of one node.
+type OfNode = fn(On) -> Fault;
+
+/// A fault of what the nodes share.
+type OfAll = fn() -> Fault;
+
+/// Every fault of one node, and how often it comes beside the others.
+const ON_A_NODE: &[(OfNode, u64)] = &[
+    (Fault::PostmasterKilled, 2),
+    (Fault::NodeLost, 5),
+    (Fault::NodeSilent, 2),
+    (Fault::AgentFrozen, 2),
+    (Fault::GuardFrozen, 2),
+    (Fault::AgentAndGuardFrozen, 2),
+    (Fault::PostgresFrozen, 2),
+    (Fault::AgentAndPostgresFrozen, 2),
+    (Fault::GuardAndPostgresFrozen, 2),
+    (Fault::EverythingFrozen, 2),
+    (Fault::HostPaused, 2),
+    (Fault::AgentKilled, 2),
+    (Fault::AgentRestarted, 3),
+    (Fault::AgentGone, 2),
+    (Fault::GuardKilled, 2),
+    (Fault::GuardRestarted, 2),
+    (Fault::GuardGone, 2),
+    (Fault::AgentAndGuardKilled, 2),
+    (Fault::PostgresStartedByHand, 1),
+    (Fault::PostgresCannotStart, 2),
+    (Fault::ConfigurationBroken, 2),
+    (Fault::ConfigurationRewritten, 2),
+    (Fault::ReplaySlow, 3),
+    (Fault::ReplayPaused, 2),
+    (Fault::WalRemoved, 2),
+    (Fault::DiskFull, 2),
+    (Fault::DiskReadOnly, 2),
+    (Fault::NodeCloned, 3),
+    (Fault::LeaseCut, 2),
+    (Fault::LeaseSlow, 1),
+    (Fault::NodeIsolated, 3),
+];
+
+/// Every fault of what the nodes share, and how often it comes beside the others.
+const SHARED: &[(OfAll, u64)] = &[
+    (|| Fault::LeaseStoreDown, 2),
+    (|| Fault::LeaseStoreSlow, 1),
+    (|| Fault::LeaseStoreThrottled, 2),
+    (|| Fault::LeaseStoreLate, 2),
+    (|| Fault::DnsSilent, 1),
+    (|| Fault::DnsSlow, 1),
+    (|| Fault::DnsThrottled, 1),
+    (|| Fault::DnsLate, 1),
+    (|| Fault::RegionLost(In::default()), 2),
+];
+
+/// Every command, and how often it is given beside the others.
+const COMMANDS: &[(Order, u64)] = &[
+    (Order::Status, 1),
+    (Order::PlanPromote, 2),
+    (Order::Promote, 5),
+    (Order::PromoteStopping, 1),
+    (Order::Resume, 3),
+    (Order::Abandon, 2),
+    (Order::Rejoin, 3),
+    (Order::Rebuild, 1),
+];
+
+impl History {
+    /// Returns the history of a seed: the same for the same seed, always.
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let mut events = Vec::new();
+        let faults = 1 + chance.below(4);
+        let mut at = Duration::ZERO;
+        let mut standing: Vec<Kind> = Vec::new();
+        for number in 0..faults {
+            at = chance.moment_after(at);
+            if number > 0 && chance.below(10) < 3 {
+                events.push(Event { at, act: Act::Heal });
+                standing.clear();
+                at = chance.moment_after(at);
+            }
+            let mut kind = chance.kind();
+            while standing.contains(&kind) {
+                kind = chance.kind();
+            }
+            standing.push(kind);
+            let act = Act::Break(kind);
+            events.push(Event { at, act });
+        }
+        let broken: Vec<Duration> = events.iter().map(|it| it.at).collect();
+        for _command in 0..chance.below(5) {
+            // An operator acts when something has happened.
+            let after = broken.get(chance.index(broken.len()));
+            let after = after.copied().unwrap_or_default();
+            let at = after + chance.between(500, millis(OPERATOR_WITHIN));
+            let order = chance.weighted(COMMANDS).unwrap_or(Order::Status);
+            let promotes = matches!(
+                order,
+                Order::Promote | Order::PromoteStopping | Order::PlanPromote
+            );
+            // The neighbour takes over automatically, so a promotion is mostly of the other.
+            let usual = if promotes { Who::Third } else { Who::Neighbour };
+            let act = Act::Command(order, chance.who(usual));
+            events.push(Event { at, act });
+        }
+        events.sort_by_key(|it| it.at);
+        let last = events.last().map(|it| it.at).unwrap_or_default();
+        let healed_at = last + chance.between(LASTS.0, LASTS.1);
+        Self {
+            seed,
+            events,
+            healed_at,
+        }
+    }
+}
+
+impl Kind {
+    /// Returns the fault, on the node that is meant.
+    pub fn fault(self, on: On) -> Fault {
+        match self {
+            Self::Node(fault, _) => fault(on),
+            Self::Shared(fault) => fault(),
+        }
+    }
+
+    /// Returns which node is meant.
+    pub fn who(self) -> Option<Who> {
+        match self {
+            Self::Node(_, who) => Some(who),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Kind {}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.fault(On::default()).name();
+        match self.who() {
+            Some(who) => write!(f, "{name} on the {who}"),
+            None => f.write_str(&name),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Neighbour => "neighbour",
+            Self::Third => "third node",
+        })
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Break(kind) => write!(f, "break {kind}"),
+            Self::Heal => f.write_str("heal"),
+            Self::Command(order, who) => write!(f, "{order:?} of the {who}"),
+        }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}", self.seed)?;
+        for event in &self.events {
+            writeln!(f, "{:6.1} s  {}", event.at.as_secs_f64(), event.act)?;
+        }
+        write!(f, "{:6.1} s  heal everything", self.healed_at.as_secs_f64())
+    }
+}
+
+/// Chance that a seed decides: `SplitMix64` (Steele, Lea and Flood, 2014), which no release changes.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or_default()
+    }
+
+    fn between(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to.saturating_sub(from)))
+    }
+
+    /// Returns a moment after `at`: soon after it, or any until the end.
+    fn moment_after(&mut self, at: Duration) -> Duration {
+        let end = millis(EVENTS_WITHIN);
+        let at = millis(at);
+        if self.below(2) == 0 {
+            self.between(at + 200, (at + millis(QUICK)).max(at + 201))
+        } else {
+            self.between(at + 200, end.max(at + 201))
+        }
+    }
+
+    /// Returns one of these, by weight; none of none.
+    fn weighted<T: Copy>(&mut self, of: &[(T, u64)]) -> Option<T> {
+        let mut left = self.below(of.iter().map(|(_, weight)| weight).sum());
+        for (it, weight) in of {
+            if left < *weight {
+                return Some(*it);
+            }
+            left -= weight;
+        }
+        None
+    }
+
+    fn kind(&mut self) -> Kind {
+        if self.below(5) == 0 {
+            let shared = self.weighted(SHARED);
+            return Kind::Shared(shared.unwrap_or(|| Fault::LeaseStoreDown));
+        }
+        let fault = self.weighted(ON_A_NODE).unwrap_or(Fault::NodeLost);
+        // A standby replays, and its WAL can be removed; a primary does neither.
+        let replays = matches!(
+            fault(On::default()),
+            Fault::ReplaySlow(_) | Fault::ReplayPaused(_) | Fault::WalRemoved(_)
+        );
+        Kind::Node(
+            fault,
+            self.who(if replays {
+                Who::Neighbour
+            } else {
+                Who::Primary
+            }),
+        )
+    }
+
+    /// Returns which node: mostly the usual one.
+    fn who(&mut self, usual: Who) -> Who {
+        match self.below(10) {
+            0..=5 => usual,
+            6..=7 if usual != Who::Neighbour => Who::Neighbour,
+            8 => Who::Primary,
+            _ => Who::Third,
+        }
+    }
+}
+
+fn millis(of: Duration) -> u64 {
+    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Subcommand as _;
+
+    use super::*;
+
+    #[test]
+    fn same_seed_then_same_history() {
+        for seed in 0..200 {
+            assert_eq!(History::of(seed), History::of(seed));
+        }
+        let distinct: BTreeSet<_> = (0..200).map(|it| History::of(it).to_string()).collect();
+        assert_eq!(distinct.len(), 200);
+    }
+
+    /// A seed that was printed stays that history, in each release.
+    #[test]
+    fn known_seed_then_known_history() {
+        let text = History::of(2).to_string();
+        assert_eq!(text.lines().collect::<Vec<_>>(), KNOWN);
+    }
+
+    #[test]
+    fn many_seeds_then_every_fault_and_every_command() {
+        let events: Vec<_> = (0..400).flat_map(|it| History::of(it).events).collect();
+        let faults = events.iter().filter_map(|it| match it.act {
+            Act::Break(kind) => Some(kind.fault(On::default()).name()),
+            Act::Heal | Act::Command(..) => None,
+        });
+        let mut faults: BTreeSet<String> = faults.collect();
+        // Without its supervisor, two nodes write when agent and guard are frozen: that is known.
+        faults.insert("supervisor-asleep".to_owned());
+        let command = Fault::augment_subcommands(clap::Command::new("break"));
+        let every = command.get_subcommands().map(|it| it.get_name().to_owned());
+        assert_eq!(faults, every.collect());
+
+        for (order, _) in COMMANDS {
+            let given = |it: &&Event| matches!(it.act, Act::Command(given, _) if given == *order);
+            assert!(events.iter().any(|it| given(&it)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn every_history_then_one_to_four_faults_in_order_and_bounded() {
+        for history in (0..1_000).map(History::of) {
+            let of = |it: &&Event| matches!(it.act, Act::Break(_));
+            let faults = history.events.iter().filter(of).count();
+            assert!((1..=4).contains(&faults), "{history}");
+            assert!(history.events.is_sorted_by_key(|it| it.at), "{history}");
+            assert!(history.healed_at < Duration::from_secs(90), "{history}");
+        }
+    }
+
+    const KNOWN: [&str; 8] = [
+        "seed 2",
+        "   2.4 s  break wal-removed on the third node",
+        "   3.9 s  break postmaster-killed on the primary",
+        "  12.1 s  break agent-and-guard-killed on the primary",
+        "  13.4 s  Rebuild of the neighbour",
+        "  13.7 s  Rejoin of the neighbour",
+        "  16.7 s  PlanPromote of the third node",
+        "  20.8 s  heal everything",
+    ];
+}

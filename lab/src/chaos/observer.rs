@@ -1,0 +1,229 @@
+//! Looks at every node again and again while a history is played.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ha_core::Lsn;
+use ha_runtime::shutdown::Tasks;
+use serde_json::Value;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::observed::{AgentSeen, NodeSeen, Observed, Round, ServerSeen, Stated, StatusSeen};
+use crate::Lab;
+use crate::memory::Memory;
+use crate::node::Node;
+
+/// How often every node is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+
+/// How often `failover-ctl status` is asked.
+const STATUS_EVERY: Duration = Duration::from_secs(4);
+
+/// How long a server may take to say how it is.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// How long `failover-ctl status` may take.
+const STATUS_WITHIN: Duration = Duration::from_mins(1);
+
+/// What a server says of itself: whether it follows, its timeline, how far it is, and its walreceiver.
+const QUESTION: &str = "\
+select pg_is_in_recovery(),
+       case when pg_is_in_recovery() then coalesce((select received_tli from pg_stat_wal_receiver), 0)
+            else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
+       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
+       coalesce((select status from pg_stat_wal_receiver), '') = 'streaming'";
+
+/// What was seen until now, and who looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    lab: Arc<Lab>,
+    memory: Memory,
+    seen: Arc<Mutex<Observed>>,
+    tasks: Tasks,
+}
+
+impl Observer {
+    /// Begins to look.
+    pub(crate) fn start(lab: &Arc<Lab>, memory: &Memory) -> Self {
+        let observer = Self {
+            lab: Arc::clone(lab),
+            memory: memory.clone(),
+            seen: Arc::default(),
+            tasks: Tasks::new(),
+        };
+        let (rounds, statuses) = (observer.clone(), observer.clone());
+        observer
+            .tasks
+            .start("observer", |stop| rounds.look_at_nodes(stop));
+        observer
+            .tasks
+            .start("status", |stop| statuses.ask_for_status(stop));
+        observer
+    }
+
+    /// Ends it.
+    pub(crate) async fn stop(&self) {
+        self.tasks.stop(Duration::from_secs(2)).await;
+    }
+
+    /// Gives access to what was seen.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Observed> {
+        // It is only ever added to.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what was seen, with when each node acknowledged a write.
+    pub(crate) fn so_far(&self) -> Observed {
+        let mut observed = self.seen().clone();
+        observed.accepted = self.memory.recall().accepted;
+        observed
+    }
+
+    async fn look_at_nodes(self, stop: CancellationToken) {
+        let mut pace = time::interval(LOOK_EVERY);
+        pace.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(pace.tick()).await.is_some() {
+            let looks = self.lab.nodes().iter().map(|it| async {
+                let (agent, server) = tokio::join!(agent(it), server(it));
+                (it.place.node.clone(), NodeSeen { agent, server })
+            });
+            let Some(nodes) = stop.run_until_cancelled(join_all(looks)).await else {
+                return;
+            };
+            let round = Round {
+                at: self.memory.now(),
+                nodes: nodes.into_iter().collect(),
+            };
+            self.seen().rounds.push(round);
+        }
+    }
+
+    async fn ask_for_status(self, stop: CancellationToken) {
+        loop {
+            let asked = stop.run_until_cancelled(self.status()).await;
+            let paused = stop.run_until_cancelled(time::sleep(STATUS_EVERY)).await;
+            if asked.is_none() || paused.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn status(&self) {
+        let status = self.lab.programs().failover_ctl(&["status", "--json"]);
+        let answer = status.run(None, STATUS_WITHIN).await;
+        let at = self.memory.now();
+        let answer = answer.and_then(|it| Ok(serde_json::from_str::<Value>(&it)?));
+        let Ok(answer) = answer else {
+            self.seen().statuses.push(StatusSeen {
+                at,
+                ..StatusSeen::default()
+            });
+            return;
+        };
+        let mut seen = self.seen();
+        if let Some(rows) = answer
+            .pointer("/verdict/loss/rows_at_most")
+            .and_then(Value::as_u64)
+        {
+            seen.stated.push(Stated { at, rows });
+        }
+        seen.statuses.push(status_seen(at, &answer));
+    }
+}
+
+/// Reads what `failover-ctl status --json` printed.
+fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
+    let nodes = answer.get("nodes").and_then(Value::as_array);
+    let reasons = nodes.into_iter().flatten().filter_map(|it| {
+        let node = it.get("node")?.as_str()?.parse().ok()?;
+        if it.get("answers").and_then(Value::as_bool) != Some(true) {
+            return Some((node, vec!["no answer".to_owned()]));
+        }
+        let problems = problems(it.get("status")?);
+        (!problems.is_empty()).then_some((node, problems))
+    });
+    StatusSeen {
+        at,
+        reasons: reasons.collect(),
+        verdict: answer.get("verdict").unwrap_or(&Value::Null).to_string(),
+    }
+}
+
+async fn agent(node: &Node) -> Option<AgentSeen> {
+    let (status, metrics) = tokio::join!(node.status(), node.get("/metrics"));
+    let status = status.ok()?;
+    let text = |field: &str| match status.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    Some(AgentSeen {
+        role: text("role"),
+        problems: problems(&status),
+        alerts: alerts(&String::from_utf8_lossy(&metrics.unwrap_or_default())),
+        says: [text("following"), text("decision")].join(" "),
+    })
+}
+
+/// Returns the problems that an agent's status names.
+fn problems(status: &Value) -> Vec<String> {
+    let listed = status.get("problems").and_then(Value::as_array);
+    let names = listed.into_iter().flatten();
+    names
+        .filter_map(|it| Some(it.get("problem")?.as_str()?.to_owned()))
+        .collect()
+}
+
+/// Returns the problems whose metric is 1.
+fn alerts(metrics: &str) -> Vec<String> {
+    let lines = metrics
+        .lines()
+        .filter(|it| it.starts_with("failover_problem{") && it.ends_with("} 1"));
+    lines
+        .filter_map(|it| Some(it.split_once("problem=\"")?.1.split_once('"')?.0.to_owned()))
+        .collect()
+}
+
+async fn server(node: &Node) -> Option<ServerSeen> {
+    let row = crate::sql::row(&node.place, QUESTION, PATIENCE)
+        .await
+        .ok()??;
+    let position: Lsn = row.get(2)?.parse().ok()?;
+    Some(ServerSeen {
+        in_recovery: row.get(0)? == "t",
+        timeline: row.get(1)?.parse().ok()?,
+        position: position.get(),
+        receives: row.get(3)? == "t",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_then_the_problems_that_stand() {
+        let metrics = "\
+# HELP failover_problem 1 while\n\
+failover_problem{cluster=\"lab\",node=\"a\",problem=\"guard-silent\",region=\"r\",zone=\"z\"} 1\n\
+failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",zone=\"z\"} 0\n";
+        assert_eq!(alerts(metrics), ["guard-silent"]);
+    }
+
+    #[test]
+    fn status_then_a_reason_for_each_node_that_has_one() {
+        let answer = serde_json::json!({
+            "nodes": [
+                {"node": "a", "answers": false, "status": null},
+                {"node": "b", "answers": true, "status": {"problems": []}},
+                {"node": "c", "answers": true, "status": {"problems": [{"problem": "diverged"}]}},
+            ],
+            "verdict": {"verdict": "nobody"},
+        });
+        let seen = status_seen(Duration::ZERO, &answer);
+        let reasons: Vec<_> = seen.reasons.into_values().flatten().collect();
+        assert_eq!(reasons, ["no answer", "diverged"]);
+    }
+}

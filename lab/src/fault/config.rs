@@ -1,0 +1,64 @@
+//! PostgreSQL's settings are broken, and its port is taken.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::Lab;
+use crate::node::Node;
+use crate::wait;
+
+/// How long another program may take to get the port: the postmaster is killed, and guard is quick.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Gives PostgreSQL a setting that it does not know, and kills the postmaster.
+pub(super) fn break_settings(node: &Node) -> anyhow::Result<()> {
+    edit(node, |text| format!("shared_bufers = 64MB\n{text}"))?;
+    kill_if_there(node);
+    Ok(())
+}
+
+/// Writes PostgreSQL's settings without the line that includes guard's, and kills guard.
+pub(super) fn rewrite_settings(node: &Node) -> anyhow::Result<()> {
+    edit(node, |text| {
+        let lines = text.lines().filter(|it| !it.starts_with("include "));
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    })?;
+    node.guard.signal(Signal::SIGKILL)
+}
+
+fn edit(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
+    let path = node.place.settings().join("postgresql.conf");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("could not read `{}`", path.display()))?;
+    crate::postgres::write(&path, &change(text))
+}
+
+/// Kills the postmaster, if there is one.
+fn kill_if_there(node: &Node) {
+    if let Err(error) = node.kill_postmaster() {
+        tracing::debug!(error = format!("{error:#}"), "no postmaster to kill");
+    }
+}
+
+impl Lab {
+    /// Kills the postmaster and takes its port before it is started again.
+    pub(super) async fn take_port(&self, node: &Node) -> anyhow::Result<()> {
+        let address = node.place.postgres();
+        let taken = wait::until("the port of PostgreSQL", TAKEN_WITHIN, || async {
+            kill_if_there(node);
+            let take = || -> std::io::Result<TcpListener> {
+                let socket = TcpSocket::new_v4()?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                socket.listen(16)
+            };
+            take().map_err(|it| it.to_string())
+        })
+        .await?;
+        self.standing.lock().await.ports.push(taken);
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! Everything that was broken is put right.
+
+use nix::sys::signal::Signal;
+
+use super::disk;
+use crate::Lab;
+use crate::link::Condition;
+use crate::node::Node;
+use crate::process::signal_inside;
+
+impl Lab {
+    /// Puts everything right that a fault made wrong: paths carry again, what is frozen goes on,
+    /// disks have room, settings are as they were, and what is down is started.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be started.
+    pub async fn heal(&self) -> anyhow::Result<()> {
+        self.standing.lock().await.end().await?;
+        let route53 = self.route53.process();
+        if route53.pid().is_some() {
+            route53.signal(Signal::SIGCONT)?;
+        }
+        self.route53.behave(None)?;
+        for store in self.stores.values() {
+            store.behave(crate::aws::s3::Service::Well);
+            store.start().await?;
+        }
+        self.links.set(Condition::Open, |_| true);
+        for node in self.nodes() {
+            let place = &node.place;
+            self.ec2
+                .start_instance(&place.region, &place.instance)
+                .await?;
+            disk::heal(node).await?;
+            crate::postgres::write_settings(self.topology(), place)?;
+            signal_inside(&place.data(), Signal::SIGCONT)?;
+            for process in [&node.agent, &node.guard] {
+                if process.pid().is_some() {
+                    process.signal(Signal::SIGCONT)?;
+                }
+            }
+            node.guard.supervisor_sleeps(false);
+            node.start();
+            undo(node).await;
+        }
+        for api in self.apis.values() {
+            api.start();
+        }
+        Ok(())
+    }
+}
+
+/// Takes back what somebody told PostgreSQL. A server that is not up was told nothing that lasts.
+async fn undo(node: &Node) {
+    for statement in [
+        "select pg_wal_replay_resume() where pg_is_in_recovery()",
+        "alter system reset wal_keep_size",
+        "select pg_reload_conf()",
+    ] {
+        if let Err(error) = node.local_query(statement).await {
+            let node = &node.place.node;
+            tracing::debug!(%node, error = format!("{error:#}"), "not undone");
+        }
+    }
+}
