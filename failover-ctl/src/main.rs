@@ -25,7 +25,6 @@ mod test_server;
 mod timeline_history;
 mod tool_exec;
 mod wal;
-mod wal_directory;
 mod world;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! What the WAL on this host's disk says, without a server: which timelines it holds, and how far.
 
 mod page;
+pub(crate) mod position;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -20,7 +20,7 @@ use crate::drive;
 use crate::error::Failure;
 use crate::output;
 use crate::status::{HighestSeen, NodeStatus, Role};
-use crate::wal_directory;
+use crate::wal::position;
 use crate::world::agents::{Agents, StatusError};
 use crate::world::lease_store::{LeaseStore, StoreError};
 use crate::world::route53::Records;
@@ -151,7 +151,7 @@ async fn gather(
         found.push((store, facts));
     }
     let pg_wal = host.postgres.data_directory.join("pg_wal");
-    let listed = wal_directory::highest_timeline(&pg_wal).map_err(anyhow::Error::from)?;
+    let listed = position::highest_timeline(&pg_wal).map_err(anyhow::Error::from)?;
     let timeline = listed.max(control.timeline).unwrap_or(Timeline::FIRST);
     Ok(Evidence {
         target,
@@ -170,7 +170,7 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
     positions
         .iter()
         .max()
-        .is_none_or(|(timeline, lsn)| wal_directory::reaches(&pg_wal, *timeline, *lsn))
+        .is_none_or(|(timeline, lsn)| position::reaches(&pg_wal, *timeline, *lsn))
 }
 
 fn said(status: &NodeStatus) -> NodeFacts {

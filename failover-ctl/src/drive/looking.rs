@@ -9,7 +9,7 @@ use ha_core::guard::Server;
 
 use super::Driver;
 use crate::guard::wire::Report;
-use crate::wal_directory;
+use crate::wal::position;
 use crate::world::postgres::{Answer, PostgresState};
 
 /// How old an answer of the server may be to count as its state now: three questions.
@@ -70,7 +70,7 @@ impl Driver {
         let pg_wal = self.host.postgres.data_directory.join("pg_wal");
         record
             .position
-            .is_some_and(|it| wal_directory::reaches(&pg_wal, it.timeline, it.flush_lsn))
+            .is_some_and(|it| position::reaches(&pg_wal, it.timeline, it.flush_lsn))
     }
 }
 

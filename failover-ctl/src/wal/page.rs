@@ -12,7 +12,7 @@ const LONG_HEADER: u64 = 40;
 
 /// The size of a page unless PostgreSQL was built with another (`--with-wal-blocksize`).
 pub(super) const USUAL: usize = 8192;
-const USUAL_BYTES: u64 = 8192;
+pub(super) const USUAL_BYTES: u64 = 8192;
 
 /// One page.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use tokio_postgres::{Error, Row};
 
 use super::super::rates::Sample;
 use super::{Answer, Hindrance, Known, Standby};
-use crate::wal_directory;
+use crate::wal::position;
 
 /// Everything that is asked of a server in one question. Functions that raise an error in the other
 /// role stand behind a CASE.
@@ -69,8 +69,7 @@ impl Known {
         let recovered: i32 = row.try_get("recovered_timeline")?;
         // The WAL itself says on which timeline it is; the control file says so at the next restartpoint,
         // and the receiver while it runs. A directory that cannot be read says nothing.
-        let in_wal =
-            wal_directory::timeline_at(&self.data.join("pg_wal"), received).unwrap_or(None);
+        let in_wal = position::timeline_at(&self.data.join("pg_wal"), received).unwrap_or(None);
         let known = [
             timeline(recovered),
             receiving.and_then(timeline),

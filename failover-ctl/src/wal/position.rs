@@ -7,8 +7,7 @@ use std::path::Path;
 use ha_core::lsn::{SegmentName, SegmentSize, WalFileName};
 use ha_core::{Lsn, Timeline};
 
-/// The size of a page of WAL, unless PostgreSQL was built with another (`XLOG_BLCKSZ`).
-const PAGE_BYTES: u64 = 8192;
+use super::page;
 
 /// Says whether `pg_wal` holds the WAL of `timeline` up to `lsn`: its last page is there and is that
 /// page. A recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
@@ -83,7 +82,7 @@ fn holds_page(pg_wal: &Path, name: SegmentName, size: SegmentSize, lsn: Lsn) -> 
     if SegmentName::containing(name.timeline, Lsn::new(last), size) != name {
         return false;
     }
-    let page = last - last % PAGE_BYTES;
+    let page = last - last % page::USUAL_BYTES;
     let offset = page - name.start(size).get();
     page_address(&pg_wal.join(name.to_string()), offset).is_ok_and(|found| found == page)
 }
