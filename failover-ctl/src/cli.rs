@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use ha_core::NodeId;
+use ha_core::failover::consent::Consent;
+use ha_core::{NodeId, Timeline};
 
 use crate::config::DEFAULT_PATH;
 
@@ -39,11 +40,9 @@ pub(crate) enum Command {
     /// Make a standby the primary although the primary is lost, and send clients to it.
     Promote(Promote),
     /// Continue an operation that was cut off.
-    Resume {
-        /// Print the report as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Resume(Resume),
+    /// End an operation that was cut off, and leave everything as it is.
+    Abandon(Abandon),
     /// Show what was decided and done, when, and from what evidence.
     History {
         /// Print every journal whole, as JSON.
@@ -149,17 +148,49 @@ pub(crate) enum Plan {
 
 /// What a promotion needs to know.
 #[derive(Clone, Debug, clap::Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of its own on the command line"
-)]
 pub(crate) struct Promote {
     /// The node, or the region whose most advanced node is meant.
     #[arg(long, value_name = "NODE|REGION")]
     pub(crate) to: String,
+    /// What is accepted.
+    #[command(flatten)]
+    pub(crate) accepts: Accepts,
+    /// Print the plan or the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is accepted before an operation is continued: nothing that was accepted before counts.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Resume {
+    /// What is accepted.
+    #[command(flatten)]
+    pub(crate) accepts: Accepts,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Why an operation is ended.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Abandon {
+    /// Why, for those who read the history.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What an operator accepts by name, and whether they are asked.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Accepts {
     /// How many bytes of log may be lost without being asked; more is refused.
     #[arg(long, value_name = "BYTES", value_parser = crate::output::bytes)]
     pub(crate) accept_loss: Option<u64>,
+    /// Promote a node on this timeline although the last primary wrote on another.
+    #[arg(long, value_name = "NUMBER", value_parser = timeline)]
+    pub(crate) accept_timeline: Option<Timeline>,
     /// Go on although nothing proves that the old primary accepts no more writes.
     #[arg(long)]
     pub(crate) unfenced: bool,
@@ -169,7 +200,21 @@ pub(crate) struct Promote {
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Print the plan or the report as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+}
+
+impl Accepts {
+    /// Returns what is accepted by name.
+    pub(crate) const fn consent(&self) -> Consent {
+        Consent {
+            accept_loss: self.accept_loss,
+            accept_timeline: self.accept_timeline,
+            unfenced: self.unfenced,
+            stop_instance: self.stop_instance,
+        }
+    }
+}
+
+fn timeline(text: &str) -> Result<Timeline, String> {
+    let number = text.parse().ok().and_then(Timeline::new);
+    number.ok_or_else(|| format!("`{text}` is not a timeline: write its number, such as `4`"))
 }

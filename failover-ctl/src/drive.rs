@@ -1,7 +1,9 @@
 //! The loop around the agent: what happened goes in, what to do comes out and is done.
 
+mod ancestry;
 mod following;
 mod looking;
+mod pointing;
 mod retiring;
 mod showing;
 
@@ -22,8 +24,10 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::ancestry::AncestryFile;
 use self::following::Following;
 pub(crate) use self::following::Rejoined;
+use self::pointing::Pointing;
 use crate::config::{HostSettings, Settings};
 use crate::follow;
 use crate::guard::wire::{NotDone, Order as GuardWire, Report};
@@ -36,14 +40,9 @@ use crate::world::guard_link::GuardLink;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::{Order, What};
 use crate::world::postgres::{Answer, PostgresState};
-use crate::world::route53::Records;
 
 /// How often the loop turns when nothing happens.
 const TURN: Duration = Duration::from_millis(100);
-
-/// How often a record that could not be moved is tried again: Route 53 throttles at five calls a second
-/// for an account.
-const RECORD_EVERY: Duration = Duration::from_secs(3);
 
 /// An order, and where its answer goes.
 pub(crate) type Asked = (Order, oneshot::Sender<Result<(), String>>);
@@ -91,8 +90,8 @@ pub(crate) struct Driver {
     /// The numbers of the orders that were given in this epoch.
     orders: BTreeSet<String>,
     orders_of: Epoch,
-    /// The epoch under which the records were last sent on their way.
-    pointed: Option<Epoch>,
+    pointing: Pointing,
+    ancestry: AncestryFile,
 }
 
 impl Driver {
@@ -121,7 +120,8 @@ impl Driver {
             last_said: String::new(),
             orders: BTreeSet::new(),
             orders_of: Epoch::default(),
-            pointed: None,
+            pointing: Pointing::default(),
+            ancestry: AncestryFile::default(),
         };
         (driver, happens)
     }
@@ -186,7 +186,8 @@ impl Driver {
     fn turn(&mut self) {
         let now = clock::now();
         self.with.guard.end_if_silent();
-        let look = self.look(now);
+        let mut look = self.look(now);
+        look.ancestry = self.ancestry(now, &look);
         self.take_in(Event::Looked(Box::new(look.clone())));
         self.follow(now, look.server);
         let order = self.guard_order();
@@ -194,45 +195,6 @@ impl Driver {
         self.point_records(now, &look);
         self.complete_histories(now, &look);
         self.show(now, &look);
-    }
-
-    /// Moves the DNS records to this node once it accepts writes, and tries until it has, or until the
-    /// lease is another's. Clients do not wait for it: they take several hosts.
-    fn point_records(&mut self, now: Moment, look: &Look) {
-        let epoch = self.core.lease(now).map(|(it, _)| it.epoch);
-        if look.primary.is_none() || !self.core.is_primary(now) || self.pointed == epoch {
-            return;
-        }
-        self.pointed = epoch;
-        let (Some(dns), Some(epoch)) = (self.settings.dns.clone(), epoch) else {
-            return;
-        };
-        let wanted = Records::wanted(&self.settings, &self.host.node);
-        let shown = self.with.shown.subscribe();
-        self.with.tasks.start("point records", |stop| async move {
-            let records = Records::open(&dns).await;
-            for (name, target) in wanted {
-                while let Err(error) = records.point(&name, &target, epoch).await {
-                    warn!(
-                        error = format!("{error:#}"),
-                        name, "a record is not moved yet"
-                    );
-                    let current = shown
-                        .borrow()
-                        .status
-                        .as_ref()
-                        .and_then(|it| it.lease.clone());
-                    if current.is_some_and(|it| it.record.epoch != epoch) {
-                        return;
-                    }
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = time::sleep(RECORD_EVERY) => {}
-                    }
-                }
-                info!(name, target, %epoch, "the record points here");
-            }
-        });
     }
 
     /// Hands an event to the core, and carries out what it answers.
@@ -355,7 +317,7 @@ impl Driver {
             return Err("the order was given before".to_owned());
         }
         match order.what {
-            What::Take { vouched } => {
+            What::Take { vouched, timeline } => {
                 let fenced = if vouched {
                     Fenced::Vouched
                 } else {
@@ -363,7 +325,7 @@ impl Driver {
                 };
                 let actions = self
                     .core
-                    .take(now, order.planned, fenced)
+                    .take(now, order.planned, fenced, timeline)
                     .map_err(|it| it.to_string())?;
                 for action in actions {
                     self.act(action);

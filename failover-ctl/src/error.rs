@@ -1,5 +1,8 @@
 //! Every way in which a command can fail that a person or a script may want to tell apart.
 
+use ha_core::Epoch;
+use ha_core::failover::consent::Missing;
+
 use crate::config::Wrong;
 use crate::world::lease_store::StoreError;
 
@@ -31,6 +34,14 @@ pub(crate) enum Failure {
     /// The target is primary.
     #[error("`{0}` is the primary already")]
     AlreadyPrimary(String),
+    /// The target has taken the lease by an operation that has not ended.
+    #[error("`{node}` has taken the lease already, by operation {operation}, which has not ended")]
+    AlreadyTaken {
+        /// The target.
+        node: String,
+        /// The operation.
+        operation: String,
+    },
     /// The target cannot be promoted.
     #[error("`{node}` cannot be promoted: {why}")]
     NotPromotable {
@@ -48,6 +59,14 @@ pub(crate) enum Failure {
         /// The bytes that may be lost.
         bytes: u64,
         /// The bytes that were accepted.
+        accepted: u64,
+    },
+    /// More rows would be lost than were stated when an operator said yes.
+    #[error("up to {rows} rows may be lost, and {accepted} were accepted")]
+    WouldLoseRows {
+        /// The rows that may be lost.
+        rows: u64,
+        /// The rows that were accepted.
         accepted: u64,
     },
     /// The old primary is not proved to be shut out.
@@ -69,6 +88,9 @@ pub(crate) enum Failure {
     /// A question was not answered with yes.
     #[error("nothing was done: the plan was not confirmed")]
     NotConfirmed,
+    /// A plan was confirmed by `--yes`, and something dangerous about it was not accepted by name.
+    #[error("nothing was done: the plan needs `{0}`, and that was not accepted")]
+    ConsentMissing(Missing),
     /// A step failed; the journal says how far it came.
     #[error("step {step} of operation {operation} did not end: {what}")]
     Unfinished {
@@ -95,6 +117,19 @@ pub(crate) enum Failure {
     /// There is nothing to resume.
     #[error("there is no operation to resume")]
     NothingToResume,
+    /// There is nothing to abandon.
+    #[error("there is no operation to abandon")]
+    NothingToAbandon,
+    /// Nothing of an operation can be carried out any more.
+    #[error("operation {operation} was overtaken: `{holder}` holds the lease at epoch {epoch}")]
+    Overtaken {
+        /// The operation.
+        operation: String,
+        /// Who holds the lease.
+        holder: String,
+        /// Its epoch.
+        epoch: Epoch,
+    },
 }
 
 impl Failure {
@@ -109,15 +144,16 @@ impl Failure {
             Self::LeaseExists(_) => 12,
             Self::NoLease(_) => 13,
             Self::UnknownTarget(_) => 14,
-            Self::AlreadyPrimary(_) => 15,
+            Self::AlreadyPrimary(_) | Self::AlreadyTaken { .. } => 15,
             Self::NotPromotable { .. } => 16,
             Self::PrimaryHealthy(_) => 17,
-            Self::WouldLose { .. } => 18,
+            Self::WouldLose { .. } | Self::WouldLoseRows { .. } => 18,
             Self::NotFenced { .. } => 19,
             Self::Busy { .. } => 20,
-            Self::NotConfirmed => 21,
+            Self::NotConfirmed | Self::ConsentMissing(_) => 21,
             Self::Unfinished { .. } => 22,
-            Self::NothingToResume => 23,
+            Self::NothingToResume | Self::NothingToAbandon => 23,
+            Self::Overtaken { .. } => 24,
             Self::NotRejoined { .. } => 30,
             Self::LeaseNotReplaced(_) => 40,
         }
@@ -138,29 +174,40 @@ impl Failure {
             ),
             Self::UnknownTarget(_) => Some("`failover-ctl status` lists the nodes"),
             Self::AlreadyPrimary(_) => Some("`failover-ctl status` shows the cluster as it is"),
+            Self::AlreadyTaken { .. } => Some(
+                "`failover-ctl resume` does what remains, `failover-ctl abandon` ends it as it is",
+            ),
             Self::NotPromotable { .. } => {
                 Some("`failover-ctl status` shows how far it is; choose another node, or wait")
             }
             Self::PrimaryHealthy(_) => Some(
                 "`promote` is for a primary that is lost; to move away from one that answers, stop its host first",
             ),
-            Self::WouldLose { .. } => Some(
-                "wait for the standby to receive more, or accept it by name: `--accept-loss BYTES`",
+            Self::WouldLose { .. } | Self::WouldLoseRows { .. } => Some(
+                "nothing was changed; wait for the standby to receive more, or accept it by name: `--accept-loss BYTES`",
             ),
             Self::NotFenced { .. } => Some(
                 "wait until its lease is over, stop its instance, or take the risk by name: `--unfenced`",
             ),
             Self::Busy { .. } => Some(
-                "ask them; if they are gone, `failover-ctl resume` continues once they have been silent for 10 s",
+                "ask them; if they are gone, the same command goes on once they have been silent for 10 s",
             ),
             Self::NotConfirmed => Some("answer `yes`, or pass `--yes`"),
+            Self::ConsentMissing(_) => Some(
+                "what was accepted for an earlier run is not accepted for this one: name it again, or answer `yes` to the plan",
+            ),
             Self::Unfinished { .. } => Some(
-                "remove the cause, then run `failover-ctl resume`: what is done is not done again",
+                "remove the cause, then run `failover-ctl resume`: what is done is not done again; or `promote` another node",
             ),
             Self::NotRejoined { .. } => Some(
                 "`failover-ctl status` shows what keeps it from that; the agent goes on trying where it can",
             ),
-            Self::NothingToResume => Some("`failover-ctl history` lists what was done"),
+            Self::NothingToResume | Self::NothingToAbandon => {
+                Some("`failover-ctl history` lists what was done")
+            }
+            Self::Overtaken { .. } => {
+                Some("it is closed; `failover-ctl status` shows the cluster as it is")
+            }
         }
     }
 }

@@ -7,14 +7,18 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ha_core::Epoch;
+use ha_core::failover::loss::Limit;
 use ha_core::failover::plan::Plan;
-use ha_core::failover::progress::Entry;
+use ha_core::failover::progress::{Entry, Standing, standing};
+use ha_core::failover::statement::Statement;
 use ha_core::lease::{Condition, ETag, LeaseRecord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{self, Instant};
 
 use crate::error::Failure;
+use crate::output;
 use crate::world::lease_store::{LeaseStore, StoreError, Stored};
 
 /// How often an operator shows that they are at work.
@@ -43,16 +47,80 @@ pub(crate) struct Journal {
     pub(crate) plan: Plan,
     /// What was accepted or forced: `--accept-loss`, `--unfenced`.
     pub(crate) accepted: Vec<String>,
+    /// How much may be lost by what was accepted last.
+    #[serde(default)]
+    pub(crate) limit: Option<Limit>,
+    /// What was stated to be lost, and from what, oldest first. The last one before the lease was taken is
+    /// the one that counts.
+    #[serde(default)]
+    pub(crate) statements: Vec<Statement>,
     /// What became of each step, in the order in which they were begun.
     pub(crate) entries: Vec<Entry>,
+    /// Why its operator has left it unended; none while somebody may be at work on it.
+    #[serde(default)]
+    pub(crate) left: Option<String>,
+    /// What came of it; none while it has not ended.
+    #[serde(default)]
+    pub(crate) outcome: Option<Outcome>,
     /// Rises with each write.
     pub(crate) beat: u64,
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// The target is primary.
+    Promoted {
+        /// The records that were not moved yet when it ended. The primary's agent goes on trying.
+        records_not_moved: Vec<String>,
+    },
+    /// It was refused, and the lease was not taken.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// An operator has ended it with `abandon`.
+    Abandoned {
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        reason: Option<String>,
+        /// What it left behind.
+        left_behind: Vec<String>,
+    },
+    /// Another operation was begun in its place.
+    Replaced {
+        /// Its name.
+        by: String,
+    },
+    /// The lease has gone another way.
+    Overtaken {
+        /// Its epoch.
+        epoch: Epoch,
+    },
 }
 
 /// Somebody else works on the operation now, so this process must not.
 #[derive(Debug, thiserror::Error)]
 #[error("another operator has taken this operation over")]
 pub(crate) struct TakenOver;
+
+/// An operation that has not ended, and that this process does not work on.
+#[derive(Debug)]
+pub(crate) struct Open {
+    store: LeaseStore,
+    etag: ETag,
+    pub(crate) journal: Journal,
+}
+
+/// What the operation's object holds.
+enum Found {
+    /// Nothing, or an operation that has ended, and what a write must then require.
+    Ended(Condition),
+    /// An operation that has not ended.
+    Open(Box<Open>),
+}
 
 /// A journal that this process writes.
 #[derive(Debug)]
@@ -64,7 +132,7 @@ pub(crate) struct Held {
 
 impl Journal {
     /// Returns the journal of an operation that has not begun.
-    pub(crate) fn new(plan: Plan, accepted: Vec<String>) -> Self {
+    pub(crate) fn new(plan: Plan, limit: Limit, accepted: Vec<String>) -> Self {
         let now = Timestamp::now();
         Self {
             format: 1,
@@ -78,7 +146,11 @@ impl Journal {
             ended_at: None,
             plan,
             accepted,
+            limit: Some(limit),
+            statements: Vec::new(),
             entries: Vec::new(),
+            left: None,
+            outcome: None,
             beat: 0,
         }
     }
@@ -93,36 +165,143 @@ impl Journal {
     }
 }
 
-impl Held {
-    /// Begins an operation, if nobody is at work on one that could still be carried out: when the lease
-    /// has gone past the epoch of a plan, nothing of it can be.
+impl Open {
+    /// Finds the operation that has not ended, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] with who is.
+    /// When the store does not answer.
+    pub(crate) async fn find(store: &LeaseStore) -> Result<Option<Self>, Failure> {
+        match Self::look(store).await? {
+            Found::Open(open) => Ok(Some(*open)),
+            Found::Ended(_) => Ok(None),
+        }
+    }
+
+    async fn look(store: &LeaseStore) -> Result<Found, Failure> {
+        let Some(stored) = store.read(&store.key("operation")).await? else {
+            return Ok(Found::Ended(Condition::Missing));
+        };
+        let journal = Journal::parse(&stored)?;
+        if journal.ended_at.is_some() {
+            // Whoever ended it may have been cut off before it was filed.
+            file(store, &journal).await?;
+            return Ok(Found::Ended(Condition::Match(stored.etag)));
+        }
+        Ok(Found::Open(Box::new(Self {
+            store: store.clone(),
+            etag: stored.etag,
+            journal,
+        })))
+    }
+
+    /// Waits until its operator is known to be gone: they have said so, or have been silent for ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if its operator is at work.
+    pub(crate) async fn is_left(&self) -> Result<(), Failure> {
+        if self.journal.left.is_some() {
+            return Ok(());
+        }
+        output::say(&format!(
+            "operation {} has not ended: looking whether anybody is at work on it, for {SILENCE:?}",
+            self.journal.id
+        ));
+        let key = self.store.key("operation");
+        let until = Instant::now() + SILENCE;
+        while Instant::now() < until {
+            time::sleep(LOOK_EVERY).await;
+            let now = self.store.read(&key).await?;
+            if now.is_none_or(|it| it.etag != self.etag) {
+                return Err(busy(&self.journal));
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes its operator, if nobody else has meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if somebody has.
+    pub(crate) async fn take_up(
+        mut self,
+        change: impl FnOnce(&mut Journal),
+    ) -> Result<Held, Failure> {
+        self.journal.operator = operator();
+        self.journal.left = None;
+        change(&mut self.journal);
+        let etag = self.write().await?;
+        let Self { store, journal, .. } = self;
+        Ok(Held {
+            store,
+            etag,
+            journal,
+        })
+    }
+
+    /// Ends it although it was not carried out, and files its journal. Returns that and its version.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if somebody is at work on it after all.
+    pub(crate) async fn close(mut self, outcome: Outcome) -> Result<(Journal, ETag), Failure> {
+        self.journal.ended_at = Some(seconds(Timestamp::now()));
+        self.journal.outcome = Some(outcome);
+        let etag = self.write().await?;
+        file(&self.store, &self.journal).await?;
+        Ok((self.journal, etag))
+    }
+
+    async fn write(&mut self) -> Result<ETag, Failure> {
+        self.journal.beat += 1;
+        let key = self.store.key("operation");
+        let condition = Condition::Match(self.etag.clone());
+        match self
+            .store
+            .write(&key, self.journal.body()?, &condition)
+            .await
+        {
+            Ok(etag) => Ok(etag),
+            Err(StoreError::Conflict(_)) => Err(busy(&self.journal)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Held {
+    /// Begins an operation. One that has not ended is closed before, once nobody is at work on it: it must
+    /// not keep the next disaster waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] with who is at work.
     pub(crate) async fn begin(
         store: &LeaseStore,
         journal: Journal,
         lease: &LeaseRecord,
     ) -> Result<Self, Failure> {
         let key = store.key("operation");
-        let found = store.read(&key).await?;
-        let condition = match &found {
-            None => Condition::Missing,
-            Some(stored) => {
-                let mut before = Journal::parse(stored)?;
-                if before.ended_at.is_none() {
-                    if !is_outdated(&before.plan, lease) {
-                        return Err(busy(before));
-                    }
-                    before.ended_at = Some(seconds(Timestamp::now()));
-                    before
-                        .accepted
-                        .push(format!("given up: the lease is at epoch {}", lease.epoch));
-                }
-                file(store, &before).await?;
-                Condition::Match(stored.etag.clone())
+        let condition = match Open::look(store).await? {
+            Found::Open(open) => {
+                let outcome = if standing(&open.journal.plan, lease) == Standing::Overtaken {
+                    // Whatever its operator still does is refused: the lease has gone past its plan.
+                    let epoch = lease.epoch;
+                    Outcome::Overtaken { epoch }
+                } else {
+                    open.is_left().await?;
+                    let by = journal.id.clone();
+                    Outcome::Replaced { by }
+                };
+                let (before, etag) = open.close(outcome).await?;
+                output::say(&format!(
+                    "operation {} is closed, and this one begun in its place",
+                    before.id
+                ));
+                Condition::Match(etag)
             }
+            Found::Ended(condition) => condition,
         };
         match store.write(&key, journal.body()?, &condition).await {
             Ok(etag) => Ok(Self {
@@ -131,53 +310,14 @@ impl Held {
                 journal,
             }),
             Err(StoreError::Conflict(_)) => match store.read(&key).await? {
-                Some(stored) => Err(busy(Journal::parse(&stored)?)),
+                Some(stored) => Err(busy(&Journal::parse(&stored)?)),
                 None => Err(anyhow::anyhow!("the operation lock came and went: try again").into()),
             },
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Takes over an operation that nobody has worked on for ten seconds.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::NothingToResume`], or [`Failure::Busy`] if its operator is at work.
-    pub(crate) async fn resume(store: &LeaseStore) -> Result<Self, Failure> {
-        let key = store.key("operation");
-        let Some(first) = store.read(&key).await? else {
-            return Err(Failure::NothingToResume);
-        };
-        let mut journal = Journal::parse(&first)?;
-        if journal.ended_at.is_some() {
-            file(store, &journal).await?;
-            return Err(Failure::NothingToResume);
-        }
-        let until = Instant::now() + SILENCE;
-        while Instant::now() < until {
-            time::sleep(LOOK_EVERY).await;
-            let now = store.read(&key).await?;
-            if now.is_none_or(|it| it.etag != first.etag) {
-                return Err(busy(journal));
-            }
-        }
-        journal.operator = operator();
-        journal.beat += 1;
-        match store
-            .write(&key, journal.body()?, &Condition::Match(first.etag))
-            .await
-        {
-            Ok(etag) => Ok(Self {
-                store: store.clone(),
-                etag,
-                journal,
-            }),
-            Err(StoreError::Conflict(_)) => Err(busy(journal)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Notes that a step is begun, before anything is done.
+    /// Notes that a step is begun, before anything is done, and what became of the one before.
     pub(crate) async fn began(&mut self, step: usize) -> anyhow::Result<()> {
         let began_at = seconds(Timestamp::now());
         let entry = Entry {
@@ -191,14 +331,19 @@ impl Held {
         self.write().await
     }
 
-    /// Notes what became of the step that was begun last.
-    pub(crate) async fn ended(&mut self, done: bool, evidence: String) -> anyhow::Result<()> {
+    /// Takes in what became of the step that was begun last. It is stored with the next write, which is
+    /// that of the next step, of the end, or a beat: an operator who is cut off in between repeats the step.
+    pub(crate) fn ended(&mut self, done: bool, evidence: String) {
         if let Some(entry) = self.journal.entries.last_mut() {
             entry.ended_at = Some(seconds(Timestamp::now()));
             entry.evidence = Some(evidence);
             entry.done = done;
         }
-        self.write().await
+    }
+
+    /// Takes in what is stated to be lost, to be stored with the next write.
+    pub(crate) fn stated(&mut self, statement: Statement) {
+        self.journal.statements.push(statement);
     }
 
     /// Shows that this operator is at work.
@@ -206,9 +351,16 @@ impl Held {
         self.write().await
     }
 
+    /// Leaves the operation as it is: nobody works on it any more, so that the next operator need not wait.
+    pub(crate) async fn leave(mut self, why: String) -> anyhow::Result<()> {
+        self.journal.left = Some(why);
+        self.write().await
+    }
+
     /// Ends the operation, and files its journal.
-    pub(crate) async fn end(mut self) -> anyhow::Result<Journal> {
+    pub(crate) async fn end(mut self, outcome: Outcome) -> anyhow::Result<Journal> {
         self.journal.ended_at = Some(seconds(Timestamp::now()));
+        self.journal.outcome = Some(outcome);
         self.write().await?;
         file(&self.store, &self.journal).await?;
         Ok(self.journal)
@@ -272,20 +424,15 @@ async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
     }
 }
 
-/// Says whether the lease has gone another way than a plan would take it.
-fn is_outdated(plan: &Plan, lease: &LeaseRecord) -> bool {
-    let carried_out = lease.epoch == plan.planned.next() && lease.holder.node == plan.to;
-    lease.epoch != plan.planned && !carried_out
-}
-
-fn busy(journal: Journal) -> Failure {
+fn busy(journal: &Journal) -> Failure {
     Failure::Busy {
-        operator: journal.operator,
-        operation: journal.id,
+        operator: journal.operator.clone(),
+        operation: journal.id.clone(),
     }
 }
 
-fn operator() -> String {
+/// Returns who this process works for.
+pub(crate) fn operator() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten();
@@ -298,6 +445,11 @@ fn operator() -> String {
         host.unwrap_or_else(|| "unknown".to_owned()),
         std::process::id()
     )
+}
+
+/// Returns the moment as it is stored.
+pub(crate) fn now() -> String {
+    seconds(Timestamp::now())
 }
 
 fn seconds(moment: Timestamp) -> String {

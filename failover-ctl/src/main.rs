@@ -20,6 +20,7 @@ mod output;
 mod problems;
 mod recovery;
 mod status;
+mod survey;
 #[cfg(test)]
 mod test_server;
 mod timeline_history;
@@ -98,7 +99,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Status { json } => command::status::run(&settings, json).await,
             Command::Plan(Plan::Promote(asked)) => command::promote::plan(&settings, &asked).await,
             Command::Promote(asked) => command::promote::run(&settings, &asked).await,
-            Command::Resume { json } => command::promote::resume(&settings, json).await,
+            Command::Resume(asked) => command::resume::run(&settings, &asked).await,
+            Command::Abandon(asked) => command::abandon::run(&settings, &asked).await,
             Command::History { json } => command::history::run(&settings, json).await,
             Command::Rejoin(asked) => command::rejoin::run(&settings, &asked).await,
             Command::Guard | Command::GuardExec { .. } | Command::ToolExec { .. } => Ok(()),

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ha_core::NodeId;
 use ha_core::failover::loss::{self, Loss};
 use ha_core::lease::{LeaseRecord, LeaseState};
-use ha_core::{NodeId, Region};
 use serde::Serialize;
 
 use crate::config::{NodeSettings, Settings};
-use crate::error::Failure;
 use crate::status::{Mismatch, NodeStatus, Role};
 use crate::world::agents::{Agents, StatusError};
 use crate::world::lease_store::LeaseStore;
@@ -127,43 +126,14 @@ impl Cluster<'_> {
         self.statuses().find(|it| it.role == Role::Primary)
     }
 
-    /// Finds the node that a person means: its name, or the most advanced in a region.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::UnknownTarget`] when there is neither.
-    pub(crate) fn target(&self, name: &str) -> Result<&NodeSettings, Failure> {
-        if let Some((node, _)) = self
-            .nodes
-            .iter()
-            .find(|(node, _)| node.name.as_str() == name)
-        {
-            return Ok(node);
-        }
-        let region: Option<Region> = name.parse().ok();
-        let there = self
-            .nodes
-            .iter()
-            .filter(|(node, _)| Some(&node.region) == region.as_ref());
-        let far = |status: &Option<NodeStatus>| {
-            status
-                .as_ref()
-                .and_then(|it| it.progress)
-                .map(|it| (it.timeline, it.received))
-        };
-        let best = there.max_by_key(|(_, status)| far(status));
-        best.map(|(node, _)| *node)
-            .ok_or_else(|| Failure::UnknownTarget(name.to_owned()))
-    }
-
     /// States what is lost if a node is promoted now; none if that cannot be said.
     pub(crate) fn loss(&self, node: &NodeStatus) -> Option<Loss> {
-        let position = self.record()?.position?;
-        Some(loss::state(
-            &position,
+        loss::stated(
+            self.record()?,
             node.progress?,
+            node.ancestors.as_deref(),
             &self.settings.timing,
-        ))
+        )
     }
 
     /// Says why nothing is known of a node.

@@ -4,6 +4,7 @@ use ha_core::failover::decision::Decision;
 use ha_core::failover::observation::{Directory, Progress};
 use ha_core::guard::Server;
 use ha_core::lease::{LeaseRecord, StoreId, SystemId};
+use ha_core::lsn::Ancestor;
 use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,9 @@ pub(crate) struct NodeStatus {
     pub(crate) server: Option<Server>,
     /// How far it has come, if it follows.
     pub(crate) progress: Option<Progress>,
+    /// The ancestors of the timeline that it follows, and where each was left; none while not known.
+    #[serde(default)]
+    pub(crate) ancestors: Option<Vec<Ancestor>>,
     /// Whether it receives from its primary at this moment.
     pub(crate) streaming: bool,
     /// When the last transaction that it has replayed was committed: microseconds since 1970, by the

@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use ha_core::Timeline;
-use ha_core::lsn::WalFileName;
+use ha_core::lsn::{Ancestor, WalFileName, parse_history};
 
 /// The whole text of a placeholder.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
@@ -82,6 +82,24 @@ pub(crate) fn complete(data: &Path, own: Timeline) -> io::Result<()> {
         }
     }
     File::open(pg_wal)?.sync_all()
+}
+
+/// Reads the ancestors of a timeline, oldest first. The first one has none, and no history file.
+///
+/// # Errors
+///
+/// When its history cannot be read, or is a placeholder: that timeline was never written.
+pub(crate) fn read(data: &Path, timeline: Timeline) -> io::Result<Vec<Ancestor>> {
+    if timeline == Timeline::FIRST {
+        return Ok(Vec::new());
+    }
+    let path = path(&data.join("pg_wal"), timeline);
+    let text = fs::read_to_string(path)?;
+    let ancestors = parse_history(&text).map_err(io::Error::other)?;
+    if ancestors.is_empty() {
+        return Err(io::Error::other("the history names no ancestor"));
+    }
+    Ok(ancestors)
 }
 
 /// Returns the history of `timeline`, read from that of a descendant.

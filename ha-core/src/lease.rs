@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lsn::Ancestor;
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// The format that this release writes, and the highest that it reads. Whoever finds a higher one
@@ -36,6 +37,10 @@ pub struct LeaseRecord {
     /// The node that recorded `position`: its own disk holds everything up to there. It differs from the
     /// holder's node until a new holder has accepted writes.
     pub last_primary: Option<NodeId>,
+    /// Where the timeline of `position` comes from: without it nobody could say what a standby on an
+    /// earlier one lacks. None if no open primary has recorded it.
+    #[serde(default)]
+    pub ancestry: Option<Ancestry>,
     /// The highest timeline that a holder has reserved: a promotion takes a number above it.
     pub highest_timeline: Timeline,
     /// The one standby whose flush a commit waits for; none in asynchronous mode.
@@ -77,6 +82,15 @@ impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bucket `{}` in `{}`", self.bucket, self.region)
     }
+}
+
+/// A timeline, and where each of its ancestors was left: its history file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestry {
+    /// The timeline.
+    pub timeline: Timeline,
+    /// Its ancestors, oldest first.
+    pub ancestors: Vec<Ancestor>,
 }
 
 /// A node, on one host, in one boot of it.

@@ -290,7 +290,7 @@ fn hex(digits: &str, length: std::ops::RangeInclusive<usize>) -> Option<u32> {
 }
 
 /// One line of a timeline's history file: an ancestor, and where it was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     /// The timeline that was left.
     pub timeline: Timeline,

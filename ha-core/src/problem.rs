@@ -83,11 +83,13 @@ pub enum ProblemKind {
     PeerMismatch,
     /// The user that PostgreSQL runs as can read the key that signs commands.
     CommandKeyExposed,
+    /// This node is primary, and a DNS record does not point at it yet.
+    RecordNotMoved,
 }
 
 impl ProblemKind {
     /// Every kind, in the order of their names' importance to an operator.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -116,6 +118,7 @@ impl ProblemKind {
         Self::NodesDiffer,
         Self::PeerMismatch,
         Self::CommandKeyExposed,
+        Self::RecordNotMoved,
     ];
 
     /// Returns the name that status, metric and log carry.
@@ -149,6 +152,7 @@ impl ProblemKind {
             Self::NodesDiffer => "nodes-differ",
             Self::PeerMismatch => "peer-mismatch",
             Self::CommandKeyExposed => "command-key-exposed",
+            Self::RecordNotMoved => "record-not-moved",
         }
     }
 }

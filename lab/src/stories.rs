@@ -15,12 +15,15 @@ use crate::verdict::{Promise, Verdict};
 pub mod bounds;
 mod freeze;
 mod load;
+mod operation;
+mod operator;
 mod region;
 mod restore;
 mod standby;
 
 pub use freeze::{agent_and_guard_frozen, frozen_with_postgres};
 pub use load::{primary_lost_under_load, region_lost_under_load};
+pub use operation::{chosen_node_lost, consent_not_inherited};
 pub use region::{old_region_rejoined, region_lost};
 pub use restore::{PLAINTEXT, base_backup, restored_to_a_moment};
 pub use standby::{diverged_standby_cannot_start, diverged_wal_not_saved, standby_away_too_long};

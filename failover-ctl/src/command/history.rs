@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::error::Failure;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Outcome};
 use crate::output;
 use crate::world::lease_store::LeaseStore;
 
@@ -44,6 +44,9 @@ pub(crate) fn describe(journal: &Journal) -> String {
     for accepted in &journal.accepted {
         lines.push(format!("  accepted: {accepted}"));
     }
+    for statement in &journal.statements {
+        lines.push(format!("  {}  stated {statement}", statement.at));
+    }
     for entry in &journal.entries {
         let what = journal
             .plan
@@ -59,5 +62,39 @@ pub(crate) fn describe(journal: &Journal) -> String {
             entry.evidence.as_deref().unwrap_or("cut off")
         ));
     }
+    lines.extend(journal.left.as_ref().map(|why| format!("  left: {why}")));
+    lines.extend(journal.outcome.iter().flat_map(outcome));
     lines.join("\n")
+}
+
+fn outcome(of: &Outcome) -> Vec<String> {
+    match of {
+        Outcome::Promoted { records_not_moved } => {
+            let mut lines = vec!["  outcome: promoted".to_owned()];
+            lines.extend(records_not_moved.iter().map(|name| {
+                format!("  NOT MOVED when it ended: `{name}`; the primary's agent goes on trying")
+            }));
+            lines
+        }
+        Outcome::Refused { why } => vec![format!(
+            "  outcome: refused, the lease was not taken: {why}"
+        )],
+        Outcome::Abandoned {
+            by,
+            reason,
+            left_behind,
+        } => {
+            let reason = reason.as_ref().map(|it| format!(": {it}"));
+            let mut lines = vec![format!(
+                "  outcome: abandoned by {by}{}",
+                reason.unwrap_or_default()
+            )];
+            lines.extend(left_behind.iter().map(|it| format!("  left behind: {it}")));
+            lines
+        }
+        Outcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],
+        Outcome::Overtaken { epoch } => vec![format!(
+            "  outcome: overtaken, the lease was taken at epoch {epoch}"
+        )],
+    }
 }

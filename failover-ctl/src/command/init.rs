@@ -75,6 +75,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         state: LeaseState::Released,
         position: None,
         last_primary: None,
+        ancestry: None,
         highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         idle_millis: 0,

@@ -1,21 +1,19 @@
-//! `failover-ctl promote`, `plan promote` and `resume`: unplanned, and it says what may be lost before it
-//! begins.
+//! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-
-use ha_core::NodeId;
 use ha_core::failover::plan::{Fence, Plan, Step};
-use ha_core::lease::LeaseRecord;
+use ha_core::failover::progress::{Standing, standing};
+use ha_core::failover::promotion::{Candidate, Request};
+use ha_core::failover::statement::Occasion;
 
+use super::consent;
 use crate::cli::Promote;
 use crate::command::history;
-use crate::config::Settings;
+use crate::config::{NodeSettings, Settings};
 use crate::error::Failure;
 use crate::execute::Executor;
-use crate::journal::{Held, Journal};
-use crate::observe::{self, Cluster};
+use crate::journal::{Held, Journal, Open, Outcome};
 use crate::output;
-use crate::status::{NodeStatus, Role};
+use crate::survey::{self, PATIENT, Seen};
 use crate::world::agents::Agents;
 use crate::world::lease_store::LeaseStore;
 use crate::world::orders::OrdersKey;
@@ -23,120 +21,130 @@ use crate::world::route53::Records;
 
 /// Shows the plan, and does nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
+    survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
-    let cluster = observe::cluster(settings, &store, &Agents::new(settings)).await;
-    let plan = make(&cluster, asked)?;
+    let seen = survey::take(settings, &store, &Agents::new(settings), PATIENT).await?;
+    let (plan, _) = make(settings, &seen, asked)?;
     show(&plan, asked.json)
 }
 
 /// Carries the plan out.
 pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
     let key = OrdersKey::read(&settings.orders_key_file)?;
+    survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
     let agents = Agents::new(settings);
-    let cluster = observe::cluster(settings, &store, &agents).await;
-    let plan = make(&cluster, asked)?;
+    let seen = survey::take(settings, &store, &agents, PATIENT).await?;
+    let (plan, candidate) = match make(settings, &seen, asked) {
+        Err(Failure::AlreadyPrimary(node)) => return Err(already(&store, &seen, node).await),
+        made => made?,
+    };
     output::say(&plan.to_string());
-    let accepted = accept(&plan, asked)?;
-    let lease = cluster
-        .record()
-        .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
-    let held = Held::begin(&store, Journal::new(plan, accepted), lease).await?;
-    Box::pin(finish(
-        Executor::new(settings, agents, key),
-        held,
-        asked.json,
-    ))
-    .await
+    let accepted = consent::ask(&plan, plan.loss.as_ref(), &asked.accepts)?;
+    let stated = seen.statement(Occasion::Planning, &plan.to, &candidate);
+    let mut journal = Journal::new(plan, accepted.limit, accepted.words);
+    journal.statements.push(stated);
+    let held = Held::begin(&store, journal, &seen.survey.lease).await?;
+    let executor = Executor::new(settings, store, agents, key);
+    Box::pin(finish(executor, held, Standing::Waiting, asked.json)).await
 }
 
-/// Continues what was cut off.
-pub(crate) async fn resume(settings: &Settings, json: bool) -> Result<(), Failure> {
-    let key = OrdersKey::read(&settings.orders_key_file)?;
-    let store = LeaseStore::open(settings).await;
-    output::say("looking whether anybody is at work: 10 s");
-    let held = Held::resume(&store).await?;
-    output::say(&held.journal.plan.to_string());
-    Box::pin(finish(
-        Executor::new(settings, Agents::new(settings), key),
-        held,
-        json,
-    ))
-    .await
+/// Says what there is to do about a target that holds the lease: an operation that took it for the target
+/// may not have ended.
+async fn already(store: &LeaseStore, seen: &Seen, node: String) -> Failure {
+    if let Ok(Some(open)) = Open::find(store).await
+        && open.journal.plan.to.as_str() == node
+        && standing(&open.journal.plan, &seen.survey.lease) == Standing::Taken
+    {
+        let operation = open.journal.id;
+        return Failure::AlreadyTaken { node, operation };
+    }
+    Failure::AlreadyPrimary(node)
 }
 
-async fn finish(executor: Executor<'_>, held: Held, json: bool) -> Result<(), Failure> {
-    let journal = Box::pin(executor.run(held)).await?;
+/// Carries out what remains, and prints the report.
+pub(super) async fn finish(
+    executor: Executor<'_>,
+    held: Held,
+    standing: Standing,
+    json: bool,
+) -> Result<(), Failure> {
+    let journal = Box::pin(executor.run(held, standing)).await?;
     if json {
         output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {
         output::data(&history::describe(&journal));
     }
+    if let Some(Outcome::Promoted { records_not_moved }) = &journal.outcome
+        && !records_not_moved.is_empty()
+    {
+        output::say(&format!(
+            "warning: `{}` is primary, and `{}` does not point at it yet: its agent tries until it does",
+            journal.plan.to,
+            records_not_moved.join("` and `")
+        ));
+    }
     Ok(())
 }
 
 /// Decides what to do, and refuses what would be wrong, with the state as it is.
-fn make(cluster: &Cluster<'_>, asked: &Promote) -> Result<Plan, Failure> {
-    let settings = cluster.settings;
-    let target = cluster.target(&asked.to)?;
+fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Candidate), Failure> {
+    let target = seen.target(settings, &asked.to)?;
     let name = target.name.clone();
-    let record = cluster
-        .record()
-        .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+    let record = &seen.survey.lease;
     let from = record.holder.node.clone();
-    if from == name {
-        return Err(Failure::AlreadyPrimary(name.to_string()));
-    }
-    if cluster
-        .status(&from)
-        .is_some_and(|it| it.role == Role::Primary)
-    {
-        return Err(Failure::PrimaryHealthy(from.to_string()));
-    }
-    let status = promotable(cluster, &name, record)?;
-    let loss = cluster.loss(status);
-    let epoch = record.epoch.next();
-    let by = match (asked.unfenced, asked.stop_instance) {
+    let request = Request {
+        to: &name,
+        accept_timeline: asked.accepts.accept_timeline,
+        old_primary_stopped: false,
+    };
+    let candidate = seen.check(settings, request)?;
+    let by = match (asked.accepts.unfenced, asked.accepts.stop_instance) {
         (true, _) => Fence::Unfenced,
         (false, true) => Fence::StopInstance,
         (false, false) => Fence::LeaseOver,
     };
     if by == Fence::StopInstance {
-        let instance = settings.node(&from).and_then(|it| it.instance_id.as_ref());
-        if settings.ec2.is_none() || instance.is_none() {
-            let why =
-                "`--stop-instance` needs `[ec2]` and the node's `instance-id` in the settings"
-                    .to_owned();
-            return Err(Failure::NotFenced {
-                node: from.to_string(),
-                why,
-            });
-        }
+        can_stop(settings, &from, target)?;
     }
+    let last = record.position.map(|it| it.timeline);
+    let here = candidate.progress.timeline;
+    let plan = Plan {
+        planned: record.epoch,
+        loss: candidate.loss,
+        accept_timeline: last.filter(|it| *it != here).map(|_| here),
+        steps: steps(settings, seen, target, by),
+        to: name,
+        from,
+    };
+    Ok((plan, candidate))
+}
+
+fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> Vec<Step> {
+    let record = &seen.survey.lease;
+    let epoch = record.epoch.next();
+    let node = || target.name.clone();
     let mut steps = vec![
         Step::Fence {
-            node: from.clone(),
+            node: record.holder.node.clone(),
             by,
         },
-        Step::CatchUp { node: name.clone() },
+        Step::CatchUp { node: node() },
         Step::TakeLease {
-            node: name.clone(),
+            node: node(),
             epoch,
         },
         Step::Promote {
-            node: name.clone(),
+            node: node(),
             timeline: record.highest_timeline.next(),
         },
     ];
-    steps.extend(
-        Records::wanted(settings, target)
-            .into_iter()
-            .map(|(name, target)| Step::PointRecord {
-                name,
-                target,
-                epoch,
-            }),
-    );
+    let records = Records::wanted(settings, target).into_iter();
+    steps.extend(records.map(|(name, target)| Step::PointRecord {
+        name,
+        target,
+        epoch,
+    }));
     if settings.confirm.is_some() {
         let host = settings
             .dns
@@ -144,57 +152,29 @@ fn make(cluster: &Cluster<'_>, asked: &Promote) -> Result<Plan, Failure> {
             .map_or_else(|| target.address.clone(), |it| it.writer.clone());
         steps.push(Step::ConfirmWrite { host });
     }
-    Ok(Plan {
-        to: name,
-        from,
-        planned: record.epoch,
-        loss,
-        steps,
-    })
+    steps
 }
 
-/// Checks that a node can be promoted without losing what another one has.
-fn promotable<'a>(
-    cluster: &'a Cluster<'_>,
-    name: &NodeId,
-    record: &LeaseRecord,
-) -> Result<&'a NodeStatus, Failure> {
-    let not_promotable = |why: String| Failure::NotPromotable {
-        node: name.to_string(),
-        why,
+/// Checks that the old primary's instance can be stopped, and is not the target's own.
+fn can_stop(
+    settings: &Settings,
+    from: &ha_core::NodeId,
+    target: &NodeSettings,
+) -> Result<(), Failure> {
+    let not = |why: &str| {
+        Err(Failure::NotFenced {
+            node: from.to_string(),
+            why: why.to_owned(),
+        })
     };
-    let Some(status) = cluster.status(name) else {
-        return Err(not_promotable(cluster.why_unknown(name)));
-    };
-    let Some(own) = status.progress else {
-        return Err(not_promotable(format!(
-            "it is {}, and not a consistent standby",
-            status.role
-        )));
-    };
-    if let Some(last) = record.position
-        && own.timeline != last.timeline
-    {
-        let why = format!(
-            "it is on timeline {}, and the last primary wrote on {}",
-            own.timeline, last.timeline
-        );
-        return Err(not_promotable(why));
+    if *from == target.name {
+        return not("it is the node that is to be promoted, so its instance is not stopped");
     }
-    let better = cluster.statuses().find(|it| {
-        let there = it.progress.filter(|it| it.timeline == own.timeline);
-        there.is_some_and(|it| it.received > own.received)
-    });
-    if let Some(better) = better {
-        let received = better.progress.map(|it| it.received).unwrap_or_default();
-        let why = format!(
-            "it is behind: `{}` has {} bytes more of the log, so promote that one, or stop it first",
-            better.node,
-            received.bytes_since(own.received)
-        );
-        return Err(not_promotable(why));
+    let instance = settings.node(from).and_then(|it| it.instance_id.as_ref());
+    if settings.ec2.is_none() || instance.is_none() {
+        return not("`--stop-instance` needs `[ec2]` and the node's `instance-id` in the settings");
     }
-    Ok(status)
+    Ok(())
 }
 
 fn show(plan: &Plan, json: bool) -> Result<(), Failure> {
@@ -205,47 +185,4 @@ fn show(plan: &Plan, json: bool) -> Result<(), Failure> {
     };
     output::data(&text);
     Ok(())
-}
-
-/// Has the loss accepted by name, or the whole plan by a person.
-fn accept(plan: &Plan, asked: &Promote) -> Result<Vec<String>, Failure> {
-    let bytes = plan.loss.map_or(0, |it| it.bytes_at_most);
-    let mut accepted = Vec::new();
-    if asked.unfenced {
-        accepted.push(
-            "--unfenced: nothing proves that the old primary accepts no more writes".to_owned(),
-        );
-    }
-    match asked.accept_loss {
-        Some(limit) if bytes > limit => {
-            return Err(Failure::WouldLose {
-                bytes,
-                accepted: limit,
-            });
-        }
-        Some(limit) => accepted.push(format!("--accept-loss {limit}")),
-        None if asked.yes && bytes > 0 => {
-            return Err(Failure::WouldLose { bytes, accepted: 0 });
-        }
-        None => {}
-    }
-    if asked.yes {
-        return Ok(accepted);
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Failure::NotConfirmed);
-    }
-    output::say("carry it out, with the loss as stated? (yes/no)");
-    let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(anyhow::Error::from)?;
-    if line.trim() != "yes" {
-        return Err(Failure::NotConfirmed);
-    }
-    accepted.push(format!(
-        "a person answered yes to a loss of at most {bytes} bytes"
-    ));
-    Ok(accepted)
 }

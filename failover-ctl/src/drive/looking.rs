@@ -39,6 +39,7 @@ impl Driver {
                 holds_position: false,
                 holds_back: false,
                 taken_timeline: None,
+                ancestry: None,
             };
         };
         let seen = Seen { now, report, said };
@@ -55,6 +56,7 @@ impl Driver {
             holds_position: self.holds_position(now, server),
             holds_back: report.commits == Commits::HeldBack,
             taken_timeline: self.taken_timeline,
+            ancestry: None,
         }
     }
 

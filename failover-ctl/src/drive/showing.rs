@@ -76,6 +76,9 @@ impl Driver {
         if !details.is_empty() {
             found.push(Problem::new(ProblemKind::PeerMismatch, details.join("; ")));
         }
+        if self.core.is_primary(now) {
+            found.extend(self.pointing.problem(now));
+        }
         if let Some((at, why)) = &self.refusal
             && now.longest_since(*at) < REFUSAL_STANDS
         {
@@ -149,6 +152,11 @@ impl Driver {
             directory: report.map(|it| it.directory),
             server: report.map(|it| it.server),
             progress: standby.map(|it| it.progress),
+            ancestors: look
+                .ancestry
+                .as_ref()
+                .filter(|it| standby.is_some_and(|own| own.progress.timeline == it.timeline))
+                .map(|it| it.ancestors.clone()),
             streaming: standby.is_some() && self.following.streams(),
             replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
             written: look.primary.map(|it| Written {

@@ -62,6 +62,7 @@ fn record(holder: &str) -> LeaseRecord {
             age_millis: 0,
         }),
         last_primary: None,
+        ancestry: None,
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,

@@ -22,6 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest answer that is read.
 const LONGEST: usize = 256 << 10;
 
+/// An agent that has read an order and does not carry it out.
+#[derive(Debug, thiserror::Error)]
+#[error("`{node}` refused: {why}")]
+pub(crate) struct OrderRefused {
+    node: String,
+    why: String,
+}
+
 /// A way to every agent of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Agents {
@@ -68,7 +76,12 @@ impl Agents {
         Ok(self.ask(node).await?)
     }
 
-    async fn ask(&self, node: &NodeSettings) -> Result<NodeStatus, StatusError> {
+    /// Asks one node how it is, and tells a silent one from another's answer.
+    ///
+    /// # Errors
+    ///
+    /// Why its status is not known.
+    pub(crate) async fn ask(&self, node: &NodeSettings) -> Result<NodeStatus, StatusError> {
         let status = self.fetch(node).await.map_err(StatusError::Silent)?;
         status.check_source(&self.cluster, &node.name)?;
         Ok(status)
@@ -109,11 +122,11 @@ impl Agents {
         if status.is_success() {
             return Ok(());
         }
-        bail!(
-            "`{}` refused: {}",
-            node.name,
-            String::from_utf8_lossy(&body).trim()
-        )
+        Err(OrderRefused {
+            node: node.name.to_string(),
+            why: String::from_utf8_lossy(&body).trim().to_owned(),
+        }
+        .into())
     }
 
     async fn send(

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aws_lc_rs::hmac;
-use ha_core::{Epoch, NodeId};
+use ha_core::{Epoch, NodeId, Timeline};
 use ha_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,9 @@ pub(crate) enum What {
     Take {
         /// Whether somebody else vouches for the fence.
         vouched: bool,
+        /// The node's timeline, if it is accepted although the last primary wrote on another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeline: Option<Timeline>,
     },
     /// Stop PostgreSQL and release the lease.
     Release,
@@ -141,7 +144,10 @@ mod tests {
     fn order() -> Order {
         let node = "c".parse().unwrap();
         let id = "1".to_owned();
-        let what = What::Take { vouched: false };
+        let what = What::Take {
+            vouched: false,
+            timeline: None,
+        };
         Order {
             id,
             cluster: "main".into(),

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use aws_sdk_route53::Client;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_route53::types::{
@@ -15,6 +15,7 @@ use aws_sdk_route53::types::{
 };
 use ha_core::Epoch;
 use ha_runtime::aws::{self, Patience, Retries, Service};
+use ha_runtime::retry::{self, Pauses, Verdict};
 use tokio::time::{self, Instant};
 
 use crate::config::{DnsSettings, NodeSettings, Settings};
@@ -31,6 +32,12 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a change may take to arrive: Route 53 says 60 seconds as a rule.
 const ARRIVES_WITHIN: Duration = Duration::from_mins(2);
+
+/// How long a move waits before it looks again at records that somebody else may have moved meanwhile.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(2),
+};
 
 /// The records, in the zones that hold them.
 #[derive(Clone, Debug)]
@@ -49,6 +56,56 @@ pub(crate) enum Moved {
     Changed(String),
     /// The record was there already, under this epoch.
     Already,
+}
+
+/// Why a record was not moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotMoved {
+    /// It was moved under a later epoch, so whoever asks has an old plan.
+    #[error("`{name}` was moved under epoch {found}, and this is epoch {epoch}: plan again")]
+    Later {
+        /// The record.
+        name: String,
+        /// The epoch beside it.
+        found: Epoch,
+        /// The epoch of whoever asks.
+        epoch: Epoch,
+    },
+    /// Another try may succeed: Route 53 does not answer, throttles, has another change under way, or the
+    /// record is not what was read, because somebody else has moved it.
+    #[error("Route 53 did not move `{name}`")]
+    Again {
+        /// The record.
+        name: String,
+        /// What Route 53 said.
+        source: anyhow::Error,
+    },
+    /// Another try would end the same way.
+    #[error("Route 53 refused to move `{name}`")]
+    Refused {
+        /// The record.
+        name: String,
+        /// What Route 53 said.
+        source: anyhow::Error,
+    },
+}
+
+/// What one record, and the epoch beside it, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Where it points.
+    pub(crate) values: Vec<String>,
+    /// The epoch under which it was moved last.
+    pub(crate) epoch: Option<Epoch>,
+}
+
+/// The change that moves a record, from what was read.
+#[derive(Debug)]
+enum Move {
+    /// It stands where it should.
+    Already,
+    /// These changes, all or none.
+    Batch(Vec<Change>),
 }
 
 impl Records {
@@ -88,54 +145,26 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// When a higher epoch stands beside the record, when somebody else moved it meanwhile, or when
-    /// Route 53 does not answer.
+    /// [`NotMoved`], which says whether another try is worth it.
     pub(crate) async fn point(
         &self,
         name: &str,
         target: &str,
         epoch: Epoch,
-    ) -> anyhow::Result<Moved> {
+    ) -> Result<Moved, NotMoved> {
         let beside = epoch_name(name);
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &beside).await?;
-        let mark = marks.iter().find(|it| it.r#type == RrType::Txt);
-        let wanted = self.record(name, target)?;
-        if let Some(found) = mark.and_then(read_epoch) {
-            if found > epoch {
-                bail!(
-                    "`{name}` was moved under epoch {found}, and this is epoch {epoch}: plan again"
-                );
-            }
-            let same = |it: &&ResourceRecordSet| {
-                it.r#type == wanted.r#type && values(it) == values(&wanted)
-            };
-            if found == epoch && there.iter().any(|it| same(&it)) {
-                return Ok(Moved::Already);
-            }
-        }
-        let mut changes = Vec::new();
-        if let Some(mark) = mark {
-            changes.push(change(ChangeAction::Delete, mark.clone())?);
-        }
-        // A name cannot have an address and an alias at once.
-        let other = |it: &&ResourceRecordSet| {
-            matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
-                && it.r#type != wanted.r#type
+        let changes = match self.changes(name, target, epoch, &there, &marks)? {
+            Move::Already => return Ok(Moved::Already),
+            Move::Batch(changes) => changes,
         };
-        for it in there.iter().filter(other) {
-            changes.push(change(ChangeAction::Delete, it.clone())?);
-        }
-        changes.push(change(
-            ChangeAction::Create,
-            self.epoch_record(&beside, epoch)?,
-        )?);
-        changes.push(change(ChangeAction::Upsert, wanted)?);
         let batch = ChangeBatch::builder()
             .comment(format!("failover-ctl: epoch {epoch}"))
             .set_changes(Some(changes))
-            .build()?;
+            .build()
+            .map_err(|error| malformed(name, error))?;
         let answer = self
             .client
             .change_resource_record_sets()
@@ -143,27 +172,101 @@ impl Records {
             .change_batch(batch)
             .send()
             .await
-            .map_err(|error| describe(&error))
-            .with_context(|| format!("Route 53 did not take the change of `{name}`"))?;
+            .map_err(|error| not_moved(name, &error))?;
         Ok(Moved::Changed(
             answer.change_info.map(|it| it.id).unwrap_or_default(),
         ))
+    }
+
+    /// Points a record, and tries again while that is worth it: the primary's agent and an operator's
+    /// command move the same record under the same epoch, and whoever comes second finds it moved.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not moved by `deadline`.
+    pub(crate) async fn point_until(
+        &self,
+        deadline: Instant,
+        name: &str,
+        target: &str,
+        epoch: Epoch,
+    ) -> Result<Moved, NotMoved> {
+        let judge = |it: &NotMoved| match it {
+            NotMoved::Again { .. } => Verdict::Again,
+            NotMoved::Later { .. } | NotMoved::Refused { .. } => Verdict::Final,
+        };
+        let trying = retry::until(deadline, PAUSES, judge, || self.point(name, target, epoch));
+        // One call to a server that hangs may take longer than what is left.
+        match time::timeout_at(deadline, trying).await {
+            Ok(moved) => moved,
+            Err(_elapsed) => Err(NotMoved::Again {
+                name: name.to_owned(),
+                source: anyhow::anyhow!("it does not answer"),
+            }),
+        }
+    }
+
+    /// Returns what moves a record from where it is, or that it stands where it should.
+    fn changes(
+        &self,
+        name: &str,
+        target: &str,
+        epoch: Epoch,
+        there: &[ResourceRecordSet],
+        marks: &[ResourceRecordSet],
+    ) -> Result<Move, NotMoved> {
+        let build = || {
+            let wanted = self.record(name, target)?;
+            let mark = marks.iter().find(|it| it.r#type == RrType::Txt);
+            let same = |it: &&ResourceRecordSet| {
+                it.r#type == wanted.r#type && values(it) == values(&wanted)
+            };
+            let found = mark.and_then(read_epoch);
+            if found.is_some_and(|it| it >= epoch) && there.iter().any(|it| same(&it)) {
+                return Ok(Ok(Move::Already));
+            }
+            if let Some(found) = found.filter(|it| *it > epoch) {
+                let name = name.to_owned();
+                return Ok(Err(NotMoved::Later { name, found, epoch }));
+            }
+            let mut changes = Vec::new();
+            if let Some(mark) = mark {
+                changes.push(change(ChangeAction::Delete, mark.clone())?);
+            }
+            // A name cannot have an address and an alias at once.
+            let other = |it: &&ResourceRecordSet| {
+                matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
+                    && it.r#type != wanted.r#type
+            };
+            for it in there.iter().filter(other) {
+                changes.push(change(ChangeAction::Delete, it.clone())?);
+            }
+            let mark = self.epoch_record(&epoch_name(name), epoch)?;
+            changes.push(change(ChangeAction::Create, mark)?);
+            changes.push(change(ChangeAction::Upsert, wanted)?);
+            anyhow::Ok(Ok(Move::Batch(changes)))
+        };
+        build().map_err(|error| malformed(name, error))?
     }
 
     /// Waits until every one of Route 53's servers has a change.
     ///
     /// # Errors
     ///
-    /// When it has not arrived within two minutes, or Route 53 does not answer.
+    /// When it has not arrived within two minutes.
     pub(crate) async fn arrived(&self, change: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + ARRIVES_WITHIN;
         loop {
             let answer = self.client.get_change().id(change).send().await;
-            let answer = answer.map_err(|error| describe(&error))?;
-            if answer
-                .change_info
-                .is_some_and(|it| it.status == ChangeStatus::Insync)
-            {
+            // One that is throttled or lost is asked again, like one that says PENDING.
+            let state = match answer {
+                Ok(answer) => answer.change_info.map(|it| it.status),
+                Err(error) if Instant::now() + ASK_EVERY >= deadline => {
+                    return Err(describe(&error));
+                }
+                Err(_) => None,
+            };
+            if state == Some(ChangeStatus::Insync) {
                 return Ok(());
             }
             if Instant::now() + ASK_EVERY >= deadline {
@@ -173,6 +276,24 @@ impl Records {
         }
     }
 
+    /// Reads what a record says, and under which epoch it was moved last.
+    ///
+    /// # Errors
+    ///
+    /// When Route 53 does not answer.
+    pub(crate) async fn standing(&self, name: &str) -> Result<Standing, NotMoved> {
+        let zone = self.zone_of(name);
+        let there = self.sets(zone, name).await?;
+        let marks = self.sets(zone, &epoch_name(name)).await?;
+        let points =
+            |it: &&ResourceRecordSet| matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname);
+        let found = there.iter().filter(points).flat_map(values);
+        Ok(Standing {
+            values: found.map(str::to_owned).collect(),
+            epoch: marks.iter().find_map(read_epoch),
+        })
+    }
+
     fn zone_of(&self, name: &str) -> &str {
         match &self.elsewhere {
             Some((record, zone)) if record == name => zone,
@@ -180,7 +301,7 @@ impl Records {
         }
     }
 
-    async fn sets(&self, zone: &str, name: &str) -> anyhow::Result<Vec<ResourceRecordSet>> {
+    async fn sets(&self, zone: &str, name: &str) -> Result<Vec<ResourceRecordSet>, NotMoved> {
         let answer = self
             .client
             .list_resource_record_sets()
@@ -189,8 +310,7 @@ impl Records {
             .max_items(10)
             .send()
             .await
-            .map_err(|error| describe(&error))
-            .with_context(|| format!("Route 53 did not say what `{name}` is"))?;
+            .map_err(|error| not_moved(name, &error))?;
         let wanted = absolute(name);
         let mut sets = answer.resource_record_sets;
         sets.retain(|it| absolute(&it.name).eq_ignore_ascii_case(&wanted));
@@ -261,6 +381,33 @@ fn values(set: &ResourceRecordSet) -> Vec<&str> {
 fn read_epoch(set: &ResourceRecordSet) -> Option<Epoch> {
     let value = set.resource_records().first()?.value.trim_matches('"');
     value.strip_prefix("epoch=")?.parse().ok().map(Epoch::new)
+}
+
+fn malformed(name: &str, source: impl Into<anyhow::Error>) -> NotMoved {
+    NotMoved::Refused {
+        name: name.to_owned(),
+        source: source.into(),
+    }
+}
+
+/// Says whether another try may succeed. Only what names a mistake in the request or a missing right is
+/// final (Route 53 API, `ChangeResourceRecordSets`, errors; AWS common errors): a record that is not what
+/// was read, a change under way and a throttled account pass.
+fn not_moved<E: ProvideErrorMetadata>(name: &str, error: &SdkError<E>) -> NotMoved {
+    let (name, source) = (name.to_owned(), describe(error));
+    match error.code() {
+        Some(
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "NoSuchHostedZone"
+            | "InvalidInput"
+            | "InvalidClientTokenId"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException"
+            | "OptInRequired",
+        ) => NotMoved::Refused { name, source },
+        Some(_) | None => NotMoved::Again { name, source },
+    }
 }
 
 /// Says what went wrong without the request, whose headers are signed.

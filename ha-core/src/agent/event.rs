@@ -2,7 +2,7 @@
 
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::Deadline;
-use crate::lease::{ETag, LeaseRecord, Nonce, Position, StoreId, SystemId, Unreadable};
+use crate::lease::{Ancestry, ETag, LeaseRecord, Nonce, Position, StoreId, SystemId, Unreadable};
 use crate::{Moment, Timeline};
 
 /// What happened.
@@ -83,6 +83,8 @@ pub struct Look {
     pub holds_back: bool,
     /// A timeline that guard found in use when it was told to promote onto that number or a lower one.
     pub taken_timeline: Option<Timeline>,
+    /// Where the timeline comes from that the server is on; none while that is not known.
+    pub ancestry: Option<Ancestry>,
 }
 
 /// What a server answers, whatever guard sees of its processes.

@@ -6,7 +6,7 @@ use super::service::{Before, GuardWatch, ServiceWatch};
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
 use crate::failover::decision::{self, How};
 use crate::failover::observation::ServerView;
-use crate::lease::{Condition, ETag, LeaseRecord, LeaseState, StoreId};
+use crate::lease::{Ancestry, Condition, ETag, LeaseRecord, LeaseState, StoreId};
 use crate::{Moment, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
@@ -234,6 +234,9 @@ impl Agent {
             record.highest_timeline = record.highest_timeline.max(primary.position.timeline);
             record.position = Some(primary.position);
             record.last_primary = Some(self.identity.node.clone());
+            let ancestry = look.and_then(|it| it.ancestry.clone());
+            let current = |it: &Ancestry| it.timeline == primary.position.timeline;
+            record.ancestry = ancestry.or(record.ancestry).filter(current);
         }
         self.write(now, record, how, condition, actions);
     }

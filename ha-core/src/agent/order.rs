@@ -6,7 +6,7 @@ use super::{Action, Agent, Reason, Role, Seen};
 use crate::failover::decision::{self, Hold, How, TakeOver};
 use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
-use crate::{Epoch, Moment, NodeId};
+use crate::{Epoch, Moment, NodeId, Timeline};
 
 /// Why an order is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,16 @@ pub enum Refused {
     /// The server here cannot be promoted.
     #[error("the server here is not a consistent standby")]
     NotAStandby,
+    /// The server here is on another timeline than the last primary was.
+    #[error(
+        "the server here is on timeline {here} and the last primary wrote on {there}: accept it by its number"
+    )]
+    OnAnotherTimeline {
+        /// This node's.
+        here: Timeline,
+        /// The last primary's.
+        there: Timeline,
+    },
     /// A write of the lease is under way.
     #[error("the lease is being written at this moment: try again")]
     Busy,
@@ -60,7 +70,8 @@ pub enum Fenced {
 }
 
 impl Agent {
-    /// Carries out a command to take the lease, planned when the lease was at `planned`.
+    /// Carries out a command to take the lease, planned when the lease was at `planned`. A server on another
+    /// timeline than the last primary's takes it only if the command accepts that timeline by its number.
     ///
     /// # Errors
     ///
@@ -70,6 +81,7 @@ impl Agent {
         now: Moment,
         planned: Epoch,
         fenced: Fenced,
+        accepted: Option<Timeline>,
     ) -> Result<Vec<Action>, Refused> {
         let seen = self.expect(planned)?;
         if self.holds() {
@@ -95,8 +107,15 @@ impl Agent {
             return Err(Refused::NotFenced(seen.record.holder.node.clone(), age));
         }
         let server = self.look.as_ref().map(|it| it.server);
-        if !matches!(server, Some(ServerView::Following(_))) {
+        let Some(ServerView::Following(own)) = server else {
             return Err(Refused::NotAStandby);
+        };
+        if let Some(last) = seen.record.position
+            && own.timeline != last.timeline
+            && accepted != Some(own.timeline)
+        {
+            let (here, there) = (own.timeline, last.timeline);
+            return Err(Refused::OnAnotherTimeline { here, there });
         }
         if self.writing {
             return Err(Refused::Busy);

@@ -44,7 +44,7 @@ fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
     let hold = Decision::Hold(Hold::LeaseMissing);
     assert_eq!(other.decision(), Some(&hold));
-    let taken = other.take(at(60_000), Epoch::new(1), Fenced::Vouched);
+    let taken = other.take(at(60_000), Epoch::new(1), Fenced::Vouched, None);
     assert_eq!(taken, Err(Refused::LeaseMissing));
 
     let mut holder = holder();
@@ -222,6 +222,7 @@ fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event
         state,
         position: Some(position()),
         last_primary: Some("a".parse().unwrap()),
+        ancestry: None,
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,
@@ -270,6 +271,7 @@ pub(super) fn look(server: ServerView) -> Look {
         holds_position: true,
         holds_back: false,
         taken_timeline: None,
+        ancestry: None,
     }
 }
 
@@ -383,7 +385,7 @@ fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     agent.handle(at(60_000), Event::Looked(Box::new(ended)));
     let superseded = Hold::Superseded("b".parse().unwrap(), Epoch::new(3));
     assert_eq!(agent.decision(), Some(&Decision::Hold(superseded)));
-    let taken = agent.take(at(60_000), Epoch::new(2), Fenced::Vouched);
+    let taken = agent.take(at(60_000), Epoch::new(2), Fenced::Vouched, None);
     assert!(matches!(taken, Err(Refused::NotThisLease(_))), "{taken:?}");
 }
 
@@ -396,7 +398,7 @@ fn another_database_then_command_to_take_refused() {
         ..following()
     };
     agent.handle(at(0), Event::Looked(Box::new(foreign)));
-    let taken = agent.take(at(60_000), Epoch::new(1), Fenced::Vouched);
+    let taken = agent.take(at(60_000), Epoch::new(1), Fenced::Vouched, None);
     assert_eq!(taken, Err(Refused::OtherDatabase));
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::observation::Progress;
-use crate::lease::{Position, Timing};
+use crate::lease::{LeaseRecord, LeaseState, Position, Timing};
+use crate::lsn::Ancestor;
+use crate::{Lsn, Timeline};
 
 /// The loss that a promotion may cause. What is known is exact; what the old primary may have
 /// acknowledged after its last renewal is bounded exactly in seconds, and in bytes and rows by the
@@ -23,6 +25,43 @@ pub struct Loss {
     pub rows_at_most: u64,
     /// When the old primary last saw a commit: microseconds since 1970, by its own clock.
     pub last_commit_at_micros: u64,
+    /// Where the target's timeline and the last primary's parted; none where they are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parted: Option<Parted>,
+    /// For how long a holder that took the lease and is not known to have opened may have accepted writes.
+    /// It acknowledges no commit before `open` is stored, but to sessions that wait for none
+    /// (`synchronous_commit` off or local), and of those nothing was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unopened: Option<Duration>,
+}
+
+/// Two timelines, and where their histories parted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parted {
+    /// The target's timeline.
+    pub here: Timeline,
+    /// The last primary's.
+    pub there: Timeline,
+    /// Where they parted; none if no history is known that says so. Everything counts as lost then.
+    pub at: Option<Lsn>,
+}
+
+/// What one run may lose: what was accepted by name, or stated when an operator said yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Bytes.
+    pub bytes: u64,
+    /// Rows; none where only bytes were named.
+    pub rows: Option<u64>,
+}
+
+impl Limit {
+    /// Says whether a loss is no larger than what was accepted.
+    pub fn admits(&self, loss: Option<&Loss>) -> bool {
+        loss.is_none_or(|it| {
+            it.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| it.rows_at_most <= rows)
+        })
+    }
 }
 
 /// How much older than its renewal a recorded position can be: a server is asked every 0.15 s, and may
@@ -38,7 +77,64 @@ const BYTES_PER_ROW: u64 = 64;
 /// `last`. That its lease was released changes nothing: it may have gone on writing from its last
 /// renewal until its PostgreSQL had ended.
 pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
-    let known_bytes = last.flush_lsn.bytes_since(own.received);
+    state_from(last, own.received, timing)
+}
+
+/// States what is lost by the lease record if a standby takes over whose timeline has these ancestors; none
+/// if no primary was ever open.
+pub fn stated(
+    lease: &LeaseRecord,
+    own: Progress,
+    ancestors: Option<&[Ancestor]>,
+    timing: &Timing,
+) -> Option<Loss> {
+    let last = lease.position?;
+    let theirs = lease
+        .ancestry
+        .as_ref()
+        .filter(|it| it.timeline == last.timeline)
+        .map(|it| &it.ancestors[..]);
+    let parted = (own.timeline != last.timeline).then(|| Parted {
+        here: own.timeline,
+        there: last.timeline,
+        at: parted_at(own.timeline, ancestors, last.timeline, theirs),
+    });
+    // Beyond the place where they parted the two do not compare: nothing there is the last primary's.
+    let common = match parted {
+        None => own.received,
+        Some(Parted { at: Some(at), .. }) => own.received.min(at),
+        Some(Parted { at: None, .. }) => Lsn::default(),
+    };
+    let recorded = lease.last_primary.as_ref() == Some(&lease.holder.node);
+    let unopened = lease.state == LeaseState::Taking || !recorded;
+    Some(Loss {
+        parted,
+        unopened: unopened.then_some(timing.hard),
+        ..state_from(&last, common, timing)
+    })
+}
+
+/// Returns where two timelines parted. A number is never used twice, so one that both have among their
+/// ancestors had the same history in both.
+fn parted_at(
+    here: Timeline,
+    ours: Option<&[Ancestor]>,
+    there: Timeline,
+    theirs: Option<&[Ancestor]>,
+) -> Option<Lsn> {
+    let left = |of: Option<&[Ancestor]>, timeline| {
+        let of = of?.iter().find(|it| it.timeline == timeline)?;
+        Some(of.left_at)
+    };
+    if let Some(at) = left(theirs, here).or_else(|| left(ours, there)) {
+        return Some(at);
+    }
+    let mut common = ours?.iter().rev();
+    common.find_map(|it| Some(it.left_at.min(left(theirs, it.timeline)?)))
+}
+
+fn state_from(last: &Position, received: Lsn, timing: &Timing) -> Loss {
+    let known_bytes = last.flush_lsn.bytes_since(received);
     let after = timing.hard + Duration::from_millis(last.age_millis);
     let unseen = after + SAMPLING;
     let bytes_at_most = known_bytes.saturating_add(at_rate(last.bytes_per_sec, unseen));
@@ -50,6 +146,8 @@ pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
         bytes_at_most,
         rows_at_most: known_rows.saturating_add(at_rate(last.rows_per_sec, unseen)),
         last_commit_at_micros: last.last_commit_at_micros,
+        parted: None,
+        unopened: None,
     }
 }
 
@@ -68,7 +166,35 @@ impl fmt::Display for Loss {
             self.unseen.as_secs_f64(),
             self.bytes_at_most,
             self.rows_at_most,
-        )
+        )?;
+        match self.parted {
+            Some(Parted {
+                here,
+                there,
+                at: Some(at),
+            }) => write!(
+                f,
+                "; timeline {here} parted from {there} at {at}, so all that was written on {there} is lost"
+            )?,
+            Some(Parted {
+                here,
+                there,
+                at: None,
+            }) => write!(
+                f,
+                "; where timeline {here} parted from {there} is not known, so everything is counted"
+            )?,
+            None => {}
+        }
+        if let Some(unopened) = self.unopened {
+            write!(
+                f,
+                "; the last holder is not known to have opened: it acknowledged nothing but what sessions with \
+                 `synchronous_commit` off or local wrote in up to {:.1} s, which nobody counted",
+                unopened.as_secs_f64()
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -77,7 +203,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Lsn, Timeline};
+    use crate::lease::{Ancestry, Holder, Nonces, SystemId};
+    use crate::{Epoch, NodeId};
 
     proptest! {
         /// More of the log received never means more lost.
@@ -111,6 +238,133 @@ mod tests {
         assert_eq!(loss.known_bytes, 0);
         assert_eq!(loss.unseen, Timing::default().hard + Duration::from_mins(1));
         assert_eq!(loss.rows_at_most, 1_180 + 6_000);
+    }
+
+    #[test]
+    fn behind_the_fork_then_the_difference_is_lost_and_past_it_all_since_the_fork() {
+        let theirs = [(1, 400), (2, 600)];
+        let lost = |timeline, received| {
+            let loss = stated(
+                &lease(3, &theirs),
+                on(timeline, received),
+                Some(&ancestors(&theirs[..timeline as usize - 1])),
+                &Timing::default(),
+            )
+            .unwrap();
+            (loss.known_bytes, loss.parted.map(|it| it.at))
+        };
+        assert_eq!(lost(3, 900), (100, None));
+        assert_eq!(lost(2, 550), (450, Some(Some(Lsn::new(600)))));
+        assert_eq!(lost(2, 900), (400, Some(Some(Lsn::new(600)))));
+        assert_eq!(lost(1, 900), (600, Some(Some(Lsn::new(400)))));
+    }
+
+    #[test]
+    fn newer_or_unrelated_timeline_then_counted_from_the_last_common_place() {
+        let loss = |timeline, ours: Option<&[(u32, u64)]>| {
+            let ours = ours.map(ancestors);
+            let own = on(timeline, 2000);
+            let lease = lease(3, &[(1, 400), (2, 600)]);
+            let loss = stated(&lease, own, ours.as_deref(), &Timing::default()).unwrap();
+            loss.known_bytes
+        };
+        // Promoted from 3 where it ended, and cut off before it opened: nothing is missing.
+        assert_eq!(loss(4, Some(&[(1, 400), (2, 600), (3, 1000)])), 0);
+        assert_eq!(loss(4, Some(&[(1, 400), (2, 500)])), 500);
+        assert_eq!(loss(4, Some(&[(1, 300)])), 700);
+        assert_eq!(loss(4, None), 1000);
+    }
+
+    #[test]
+    fn history_of_another_timeline_than_the_positions_then_not_believed() {
+        let mut lease = lease(3, &[(1, 400), (2, 600)]);
+        lease.ancestry.as_mut().unwrap().timeline = Timeline::new(2).unwrap();
+        let loss = stated(&lease, on(2, 900), None, &Timing::default()).unwrap();
+        assert_eq!(loss.known_bytes, 1000);
+        assert!(loss.to_string().contains("is not known"), "{loss}");
+    }
+
+    #[test]
+    fn holder_that_never_opened_then_the_statement_says_so() {
+        let mut lease = lease(1, &[]);
+        let of = |lease: &LeaseRecord| stated(lease, own(900), None, &Timing::default());
+        assert_eq!(of(&lease).unwrap().unopened, None);
+
+        lease.holder.node = "b".parse().unwrap();
+        for state in [LeaseState::Taking, LeaseState::Released] {
+            lease.state = state;
+            let loss = of(&lease).unwrap();
+            assert_eq!(loss.unopened, Some(Timing::default().hard));
+            assert!(loss.to_string().contains("not known to have opened"));
+        }
+        lease.position = None;
+        assert_eq!(of(&lease), None);
+    }
+
+    #[test]
+    fn more_bytes_or_more_rows_than_accepted_then_not_admitted() {
+        let loss = state(&last(1000, 100), own(900), &Timing::default());
+        let limit = |bytes, rows| Limit { bytes, rows }.admits(Some(&loss));
+        let (bytes, rows) = (loss.bytes_at_most, loss.rows_at_most);
+
+        assert!(limit(bytes, Some(rows)));
+        assert!(limit(bytes, None));
+        assert!(!limit(bytes - 1, None));
+        assert!(!limit(bytes, Some(rows - 1)));
+        let nothing = Limit {
+            bytes: 0,
+            rows: None,
+        };
+        assert!(nothing.admits(None));
+    }
+
+    fn lease(timeline: u32, ancestry: &[(u32, u64)]) -> LeaseRecord {
+        let timeline = Timeline::new(timeline).unwrap();
+        let a: NodeId = "a".parse().unwrap();
+        LeaseRecord {
+            format: 1,
+            cluster: "main".into(),
+            system_id: SystemId(1),
+            epoch: Epoch::new(7),
+            sequence: 40,
+            nonce: Nonces::new(1).draw(),
+            holder: Holder {
+                node: a.clone(),
+                host_id: String::new(),
+                boot_id: String::new(),
+            },
+            state: LeaseState::Open,
+            position: Some(Position {
+                timeline,
+                ..last(1000, 0)
+            }),
+            last_primary: Some(a),
+            ancestry: Some(Ancestry {
+                timeline,
+                ancestors: ancestors(ancestry),
+            }),
+            highest_timeline: timeline,
+            synchronous_standby: None,
+            members: Vec::new(),
+            successor: None,
+            unretired: None,
+            idle_millis: 0,
+        }
+    }
+
+    fn ancestors(of: &[(u32, u64)]) -> Vec<Ancestor> {
+        let ancestor = |(timeline, left_at): &(u32, u64)| Ancestor {
+            timeline: Timeline::new(*timeline).unwrap(),
+            left_at: Lsn::new(*left_at),
+        };
+        of.iter().map(ancestor).collect()
+    }
+
+    fn on(timeline: u32, received: u64) -> Progress {
+        Progress {
+            timeline: Timeline::new(timeline).unwrap(),
+            ..own(received)
+        }
     }
 
     fn last(flushed: u64, rows_per_sec: u64) -> Position {

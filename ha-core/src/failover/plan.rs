@@ -22,6 +22,9 @@ pub struct Plan {
     pub planned: Epoch,
     /// What may be lost; none if no primary was ever open.
     pub loss: Option<Loss>,
+    /// The timeline of the target that is accepted although the last primary wrote on another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_timeline: Option<Timeline>,
     /// What will be done.
     pub steps: Vec<Step>,
 }
@@ -84,6 +87,21 @@ pub enum Fence {
     Unfenced,
 }
 
+impl Plan {
+    /// Returns how the old primary is fenced.
+    pub fn fence(&self) -> Fence {
+        let by = |it: &Step| match it {
+            Step::Fence { by, .. } => Some(*by),
+            Step::CatchUp { .. }
+            | Step::TakeLease { .. }
+            | Step::Promote { .. }
+            | Step::PointRecord { .. }
+            | Step::ConfirmWrite { .. } => None,
+        };
+        self.steps.iter().find_map(by).unwrap_or(Fence::LeaseOver)
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -95,6 +113,9 @@ impl fmt::Display for Plan {
         )?;
         for (number, step) in (1..).zip(&self.steps) {
             writeln!(f, "  {number}. {step}")?;
+        }
+        if let Some(timeline) = self.accept_timeline {
+            writeln!(f, "accepts that `{}` is on timeline {timeline}", self.to)?;
         }
         match &self.loss {
             Some(loss) => write!(f, "may lose: {loss}"),

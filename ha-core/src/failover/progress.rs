@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Step};
+use crate::lease::LeaseRecord;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,22 +20,56 @@ pub struct Entry {
     pub done: bool,
 }
 
-/// Returns the steps that are not done yet, each with its place in the plan, in order.
+/// Where the lease stands, for a plan that was not carried out to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The lease is where it was when the plan was made: nothing of it has happened.
+    Waiting,
+    /// The target has taken the lease.
+    Taken,
+    /// Somebody else has: nothing of the plan can be carried out any more.
+    Overtaken,
+}
+
+/// Compares a plan with the lease as it is now.
+pub fn standing(plan: &Plan, lease: &LeaseRecord) -> Standing {
+    if lease.epoch == plan.planned {
+        Standing::Waiting
+    } else if lease.epoch > plan.planned && lease.holder.node == plan.to {
+        Standing::Taken
+    } else {
+        Standing::Overtaken
+    }
+}
+
+/// Returns the steps that are to be done, each with its place in the plan, in order.
 ///
-/// A step that was begun and not ended is among them: each is safe to repeat.
-pub fn remaining<'a>(plan: &'a Plan, entries: &[Entry]) -> Vec<(usize, &'a Step)> {
+/// Until the lease is taken, all of them are: an instance that was stopped yesterday may be running, and a
+/// target that had caught up may have been copied anew. Once it is, the old primary needs no fence, and
+/// what is done is not done again. A step that was begun and not ended is: each is safe to repeat.
+pub fn remaining<'a>(
+    plan: &'a Plan,
+    entries: &[Entry],
+    standing: Standing,
+) -> Vec<(usize, &'a Step)> {
     let is_done = |at: usize| entries.iter().any(|it| it.step == at && it.done);
-    plan.steps
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| !is_done(*at))
-        .collect()
+    let steps = plan.steps.iter().enumerate();
+    match standing {
+        Standing::Waiting => steps.collect(),
+        Standing::Taken => steps
+            .filter(|(at, step)| {
+                !matches!(step, Step::Fence { .. } | Step::CatchUp { .. }) && !is_done(*at)
+            })
+            .collect(),
+        Standing::Overtaken => Vec::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Epoch;
+    use crate::lease::{Holder, LeaseState, Nonces, SystemId};
+    use crate::{Epoch, Timeline};
 
     fn plan() -> Plan {
         let node: crate::NodeId = "c".parse().unwrap();
@@ -51,31 +86,77 @@ mod tests {
             from,
             planned: Epoch::new(7),
             loss: None,
+            accept_timeline: None,
             steps,
         }
     }
 
-    #[test]
-    fn what_was_begun_and_not_ended_is_done_again() {
-        let entry = |step, done| Entry {
+    fn left(entries: &[Entry], standing: Standing) -> Vec<usize> {
+        remaining(&plan(), entries, standing)
+            .into_iter()
+            .map(|it| it.0)
+            .collect()
+    }
+
+    fn entry(step: usize, done: bool) -> Entry {
+        Entry {
             step,
             began_at: "2026-11-20T20:00:00Z".to_owned(),
             ended_at: None,
             evidence: None,
             done,
-        };
-        let left = |entries: &[Entry]| -> Vec<usize> {
-            remaining(&plan(), entries)
-                .into_iter()
-                .map(|it| it.0)
-                .collect()
-        };
-        assert_eq!(left(&[]), [0, 1]);
-        assert_eq!(left(&[entry(0, true), entry(1, false)]), [1]);
-        assert_eq!(
-            left(&[entry(0, false), entry(0, true), entry(1, true)]),
-            [0; 0]
-        );
+        }
+    }
+
+    #[test]
+    fn lease_not_taken_then_everything_is_done_again() {
+        for entries in [&[][..], &[entry(0, true), entry(1, false)]] {
+            assert_eq!(left(entries, Standing::Waiting), [0, 1]);
+        }
+    }
+
+    #[test]
+    fn lease_taken_then_what_was_begun_and_not_ended_is_done_again() {
+        let taken = |entries: &[Entry]| left(entries, Standing::Taken);
+        assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1]);
+        assert_eq!(taken(&[entry(1, false), entry(1, true)]), [0; 0]);
+        assert_eq!(left(&[], Standing::Overtaken), [0; 0]);
+    }
+
+    #[test]
+    fn standing_follows_from_epoch_and_holder() {
+        let at = |epoch, holder: &str| standing(&plan(), &lease(epoch, holder));
+        assert_eq!(at(7, "a"), Standing::Waiting);
+        assert_eq!(at(8, "c"), Standing::Taken);
+        assert_eq!(at(9, "c"), Standing::Taken);
+        assert_eq!(at(8, "b"), Standing::Overtaken);
+        assert_eq!(at(6, "c"), Standing::Overtaken);
+    }
+
+    fn lease(epoch: u64, holder: &str) -> LeaseRecord {
+        LeaseRecord {
+            format: 1,
+            cluster: "main".into(),
+            system_id: SystemId(1),
+            epoch: Epoch::new(epoch),
+            sequence: 1,
+            nonce: Nonces::new(1).draw(),
+            holder: Holder {
+                node: holder.parse().unwrap(),
+                host_id: String::new(),
+                boot_id: String::new(),
+            },
+            state: LeaseState::Open,
+            position: None,
+            last_primary: None,
+            ancestry: None,
+            highest_timeline: Timeline::FIRST,
+            synchronous_standby: None,
+            members: Vec::new(),
+            successor: None,
+            unretired: None,
+            idle_millis: 0,
+        }
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl Replacement {
             state: LeaseState::Released,
             position: None,
             last_primary: None,
+            ancestry: None,
             highest_timeline: self.highest_timeline,
             synchronous_standby: None,
             idle_millis: 0,

@@ -66,6 +66,7 @@ impl Cluster {
                 && position.is_some_and(|at| holds(&at, &it.server.log)),
             holds_back: it.server.commits == Commits::HeldBack,
             taken_timeline: it.taken_timeline,
+            ancestry: None,
         }
     }
 
@@ -127,5 +128,6 @@ const fn unguarded() -> Look {
         holds_position: false,
         holds_back: false,
         taken_timeline: None,
+        ancestry: None,
     }
 }

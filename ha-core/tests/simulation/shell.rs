@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ha_core::Moment;
 use ha_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, ReadAnswer, Write};
-use ha_core::failover::observation::Directory;
+use ha_core::failover::observation::{Directory, ServerView};
 use ha_core::guard::{Deadline, Refusal};
 use ha_core::lease::{Condition, ETag, LeaseState};
+use ha_core::{Moment, Timeline};
 
 use crate::chance::{MILLI, SECOND};
 use crate::cluster::{Cluster, Told, What};
@@ -97,7 +97,12 @@ impl Cluster {
         let Some(planned) = agent.lease(now).map(|(record, _)| record.epoch) else {
             return;
         };
-        let said = agent.take(now, planned, fenced);
+        // The operator accepts whatever timeline the node is on: what is lost is judged all the same.
+        let own = accepted(self.hosts[host].server.seen_by_agent());
+        let Some(agent) = self.hosts[host].agent.as_mut() else {
+            return;
+        };
+        let said = agent.take(now, planned, fenced, own);
         if said.is_ok() {
             self.hosts[host].commanded = Some(planned.next());
         }
@@ -348,4 +353,12 @@ pub(crate) fn later(deadline: Deadline, by: Duration) -> Deadline {
         soft: deadline.soft + by,
         hard: deadline.hard + by,
     }
+}
+
+/// Returns the timeline of a server that follows.
+const fn accepted(server: ServerView) -> Option<Timeline> {
+    if let ServerView::Following(own) = server {
+        return Some(own.timeline);
+    }
+    None
 }

@@ -90,6 +90,7 @@ pub(crate) fn first_record(members: Vec<NodeId>) -> LeaseRecord {
         state: LeaseState::Released,
         position: None,
         last_primary: None,
+        ancestry: None,
         highest_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,

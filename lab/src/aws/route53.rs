@@ -261,7 +261,7 @@ fn behaviour(topology: &Topology) -> PathBuf {
 }
 
 /// Returns the Python of the environment that moto is installed in.
-fn python_of_moto() -> anyhow::Result<PathBuf> {
+pub(crate) fn python_of_moto() -> anyhow::Result<PathBuf> {
     let server = std::env::var_os("CAUSEWAY_MOTO").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/moto_server"),
         PathBuf::from,

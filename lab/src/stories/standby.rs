@@ -203,7 +203,7 @@ async fn insert_marker(stage: &Stage<'_>, node: &Node) -> anyhow::Result<()> {
 }
 
 /// Waits until every node follows.
-async fn whole(stage: &Stage<'_>) -> anyhow::Result<()> {
+pub(super) async fn whole(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.waiting("every node to follow", WHOLE_WITHIN);
     let primary = stage.lab.wait_for_primary(LONG).await?;
     let standbys = stage
@@ -240,7 +240,11 @@ async fn named(node: &Node, problem: &str) -> anyhow::Result<()> {
 }
 
 /// Runs statements on a node's own server as the superuser.
-async fn superuser(stage: &Stage<'_>, node: &Node, statements: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn superuser(
+    stage: &Stage<'_>,
+    node: &Node,
+    statements: &[&str],
+) -> anyhow::Result<String> {
     let sockets = node.place.sockets().display().to_string();
     let port = POSTGRES_PORT.to_string();
     let mut arguments = vec![

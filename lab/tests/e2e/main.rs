@@ -11,6 +11,8 @@ mod agent_and_guard_killed;
 mod agent_frozen;
 mod agent_restarted;
 mod api_under_load;
+mod chosen_node_lost;
+mod consent_not_inherited;
 mod diverged_standby_cannot_start;
 mod diverged_wal_not_saved;
 mod frozen_with_postgres;

@@ -1,0 +1,201 @@
+//! Asks an operator before anything is done.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use ha_core::failover::consent::Missing;
+use ha_core::failover::loss::{Limit, Loss};
+use ha_core::failover::plan::{Fence, Plan};
+
+use crate::cli::Accepts;
+use crate::error::Failure;
+use crate::output;
+
+/// What was accepted: how much may be lost, and everything in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) limit: Limit,
+    pub(super) words: Vec<String>,
+}
+
+/// Has what is dangerous about a plan accepted by name, or the whole plan by a person.
+///
+/// # Errors
+///
+/// [`Failure::WouldLose`], [`Failure::ConsentMissing`] or [`Failure::NotConfirmed`]; nothing was done.
+pub(super) fn ask(
+    plan: &Plan,
+    loss: Option<&Loss>,
+    accepts: &Accepts,
+) -> Result<Accepted, Failure> {
+    let named = by_name(plan, loss, accepts)?;
+    if let Some(accepted) = named {
+        return Ok(accepted);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::NotConfirmed);
+    }
+    output::say("carry it out, with the loss as stated? (yes/no)");
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(anyhow::Error::from)?;
+    if line.trim() != "yes" {
+        return Err(Failure::NotConfirmed);
+    }
+    Ok(by_answer(plan, loss, accepts))
+}
+
+/// Returns what the command line accepts; none if a person is to be asked.
+fn by_name(
+    plan: &Plan,
+    loss: Option<&Loss>,
+    accepts: &Accepts,
+) -> Result<Option<Accepted>, Failure> {
+    let bytes = loss.map_or(0, |it| it.bytes_at_most);
+    if let Some(accepted) = accepts.accept_loss
+        && bytes > accepted
+    {
+        return Err(Failure::WouldLose { bytes, accepted });
+    }
+    if !accepts.yes {
+        return Ok(None);
+    }
+    match accepts.consent().missing(plan, loss) {
+        Some(Missing::Loss(bytes)) => return Err(Failure::WouldLose { bytes, accepted: 0 }),
+        Some(other) => return Err(Failure::ConsentMissing(other)),
+        None => {}
+    }
+    let limit = Limit {
+        bytes: accepts.accept_loss.unwrap_or(0),
+        rows: None,
+    };
+    Ok(Some(Accepted {
+        limit,
+        words: words(plan, accepts),
+    }))
+}
+
+/// Returns what a person has accepted who read the plan and said yes.
+fn by_answer(plan: &Plan, loss: Option<&Loss>, accepts: &Accepts) -> Accepted {
+    let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
+    let limit = match accepts.accept_loss {
+        Some(bytes) => Limit { bytes, rows: None },
+        None => Limit {
+            bytes,
+            rows: Some(rows),
+        },
+    };
+    let mut words = words(plan, accepts);
+    words.push(format!(
+        "a person answered yes to the plan, with a loss of at most {bytes} bytes and {rows} rows"
+    ));
+    Accepted { limit, words }
+}
+
+fn words(plan: &Plan, accepts: &Accepts) -> Vec<String> {
+    let mut words = Vec::new();
+    match plan.fence() {
+        Fence::Unfenced => words.push(
+            "--unfenced: nothing proves that the old primary accepts no more writes".to_owned(),
+        ),
+        Fence::StopInstance => words.push("--stop-instance".to_owned()),
+        Fence::LeaseOver => {}
+    }
+    if let Some(timeline) = plan.accept_timeline {
+        words.push(format!("--accept-timeline {timeline}"));
+    }
+    if let Some(limit) = accepts.accept_loss {
+        words.push(format!("--accept-loss {limit}"));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ha_core::Epoch;
+    use ha_core::failover::plan::Step;
+
+    use super::*;
+
+    #[test]
+    fn yes_without_the_flags_then_nothing_dangerous_is_accepted() {
+        let missing = |by, loss: Option<&Loss>| match by_name(&plan(by), loss, &accepts(true, None))
+        {
+            Err(failure) => failure.exit_code(),
+            Ok(_) => 0,
+        };
+        assert_eq!(missing(Fence::Unfenced, None), 21);
+        assert_eq!(missing(Fence::StopInstance, None), 21);
+        assert_eq!(missing(Fence::LeaseOver, Some(&loss())), 18);
+        assert_eq!(missing(Fence::LeaseOver, None), 0);
+    }
+
+    #[test]
+    fn named_amount_then_that_is_the_limit_and_more_is_refused_before_the_question() {
+        let plan = plan(Fence::LeaseOver);
+        for yes in [true, false] {
+            let refused = by_name(&plan, Some(&loss()), &accepts(yes, Some(99)));
+            assert!(matches!(
+                refused,
+                Err(Failure::WouldLose {
+                    bytes: 100,
+                    accepted: 99
+                })
+            ));
+        }
+        let accepted = by_name(&plan, Some(&loss()), &accepts(true, Some(200)));
+        let limit = Limit {
+            bytes: 200,
+            rows: None,
+        };
+        assert_eq!(accepted.unwrap().unwrap().limit, limit);
+    }
+
+    #[test]
+    fn answer_of_a_person_then_what_was_stated_is_the_limit() {
+        let accepted = by_answer(&plan(Fence::Unfenced), Some(&loss()), &accepts(false, None));
+        let limit = Limit {
+            bytes: 100,
+            rows: Some(7),
+        };
+        assert_eq!(accepted.limit, limit);
+        assert!(accepted.words[0].starts_with("--unfenced"));
+    }
+
+    fn accepts(yes: bool, accept_loss: Option<u64>) -> Accepts {
+        Accepts {
+            accept_loss,
+            accept_timeline: None,
+            unfenced: false,
+            stop_instance: false,
+            yes,
+        }
+    }
+
+    fn loss() -> Loss {
+        Loss {
+            known_bytes: 100,
+            unseen: Duration::ZERO,
+            bytes_at_most: 100,
+            rows_at_most: 7,
+            last_commit_at_micros: 0,
+            parted: None,
+            unopened: None,
+        }
+    }
+
+    fn plan(by: Fence) -> Plan {
+        let node = "a".parse().unwrap();
+        Plan {
+            to: "c".parse().unwrap(),
+            from: "a".parse().unwrap(),
+            planned: Epoch::new(7),
+            loss: None,
+            accept_timeline: None,
+            steps: vec![Step::Fence { node, by }],
+        }
+    }
+}

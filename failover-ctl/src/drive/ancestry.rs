@@ -1,0 +1,60 @@
+//! Where the timeline of this node's server comes from, read from its history file.
+
+use std::time::Duration;
+
+use ha_core::agent::Look;
+use ha_core::failover::observation::ServerView;
+use ha_core::lease::Ancestry;
+use ha_core::{Moment, Timeline};
+
+use super::Driver;
+use crate::timeline_history;
+
+/// How often a history that cannot be read is tried again: a standby that has switched to a timeline by
+/// streaming writes its file a moment later.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The history of one timeline, read once.
+#[derive(Debug, Default)]
+pub(super) struct AncestryFile {
+    read: Option<Ancestry>,
+    tried_at: Option<Moment>,
+}
+
+impl Driver {
+    /// Returns where the timeline comes from that the server is on; none while that is not known.
+    pub(super) fn ancestry(&mut self, now: Moment, look: &Look) -> Option<Ancestry> {
+        let timeline = timeline(look)?;
+        if let Some(read) = self.ancestry.read.as_ref()
+            && read.timeline == timeline
+        {
+            return Some(read.clone());
+        }
+        let tried = self.ancestry.tried_at;
+        if tried.is_some_and(|it| now.longest_since(it) < AGAIN) {
+            return None;
+        }
+        let data = &self.host.postgres.data_directory;
+        self.ancestry.read = timeline_history::read(data, timeline)
+            .ok()
+            .map(|ancestors| Ancestry {
+                timeline,
+                ancestors,
+            });
+        self.ancestry.tried_at = self.ancestry.read.is_none().then_some(now);
+        self.ancestry.read.clone()
+    }
+}
+
+fn timeline(look: &Look) -> Option<Timeline> {
+    if let Some(primary) = look.primary {
+        return Some(primary.position.timeline);
+    }
+    match look.server {
+        ServerView::Following(progress) => Some(progress.timeline),
+        ServerView::Unguarded
+        | ServerView::Ended(_)
+        | ServerView::Silent
+        | ServerView::MayWrite => None,
+    }
+}

@@ -1,0 +1,146 @@
+//! What an operator accepts by name before a plan is carried out, and before one is carried on.
+//!
+//! A consent is for one run of one command. What was accepted when a plan was made says nothing of the
+//! world in which it is resumed.
+
+use std::fmt;
+
+use super::loss::Loss;
+use super::plan::{Fence, Plan};
+use crate::Timeline;
+
+/// What was accepted on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// How many bytes may be lost.
+    pub accept_loss: Option<u64>,
+    /// The timeline of the target.
+    pub accept_timeline: Option<Timeline>,
+    /// That nothing proves that the old primary accepts no more writes.
+    pub unfenced: bool,
+    /// That the old primary's instance is stopped.
+    pub stop_instance: bool,
+}
+
+/// What a plan needs and a command line does not accept by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// `--unfenced`.
+    Unfenced,
+    /// `--stop-instance`.
+    StopInstance,
+    /// `--accept-timeline` with this number.
+    Timeline(Timeline),
+    /// `--accept-loss` with this many bytes.
+    Loss(u64),
+}
+
+impl Consent {
+    /// Returns what is dangerous about a plan and not accepted here, the most dangerous first. An operator
+    /// who reads the plan and answers yes accepts it; `--yes` alone does not.
+    pub fn missing(&self, plan: &Plan, loss: Option<&Loss>) -> Option<Missing> {
+        match plan.fence() {
+            Fence::Unfenced if !self.unfenced => return Some(Missing::Unfenced),
+            Fence::StopInstance if !self.stop_instance => return Some(Missing::StopInstance),
+            Fence::Unfenced | Fence::StopInstance | Fence::LeaseOver => {}
+        }
+        if let Some(timeline) = plan.accept_timeline
+            && self.accept_timeline != Some(timeline)
+        {
+            return Some(Missing::Timeline(timeline));
+        }
+        let bytes = loss.map_or(0, |it| it.bytes_at_most);
+        (bytes > self.accept_loss.unwrap_or(0)).then_some(Missing::Loss(bytes))
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfenced => f.write_str("--unfenced"),
+            Self::StopInstance => f.write_str("--stop-instance"),
+            Self::Timeline(timeline) => write!(f, "--accept-timeline {timeline}"),
+            Self::Loss(bytes) => write!(f, "--accept-loss {bytes}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::plan::Step;
+    use super::*;
+    use crate::Epoch;
+
+    #[test]
+    fn each_danger_has_to_be_named() {
+        let plan = plan(Fence::Unfenced, Timeline::new(3));
+        let mut consent = Consent::default();
+        assert_eq!(
+            consent.missing(&plan, Some(&loss(9))),
+            Some(Missing::Unfenced)
+        );
+        consent.unfenced = true;
+        let timeline = Timeline::new(3).unwrap();
+        assert_eq!(
+            consent.missing(&plan, Some(&loss(9))),
+            Some(Missing::Timeline(timeline))
+        );
+        consent.accept_timeline = Some(timeline);
+        assert_eq!(
+            consent.missing(&plan, Some(&loss(9))),
+            Some(Missing::Loss(9))
+        );
+        consent.accept_loss = Some(8);
+        assert_eq!(
+            consent.missing(&plan, Some(&loss(9))),
+            Some(Missing::Loss(9))
+        );
+        consent.accept_loss = Some(9);
+        assert_eq!(consent.missing(&plan, Some(&loss(9))), None);
+    }
+
+    #[test]
+    fn consent_to_one_danger_is_none_to_another() {
+        let consent = Consent {
+            unfenced: true,
+            accept_loss: Some(u64::MAX),
+            ..Consent::default()
+        };
+        let missing = |by| consent.missing(&plan(by, None), Some(&loss(9)));
+        assert_eq!(missing(Fence::StopInstance), Some(Missing::StopInstance));
+        assert_eq!(missing(Fence::LeaseOver), None);
+    }
+
+    #[test]
+    fn nothing_dangerous_then_nothing_has_to_be_named() {
+        let plan = plan(Fence::LeaseOver, None);
+        assert_eq!(Consent::default().missing(&plan, None), None);
+        assert_eq!(Consent::default().missing(&plan, Some(&loss(0))), None);
+    }
+
+    fn loss(bytes: u64) -> Loss {
+        Loss {
+            known_bytes: bytes,
+            unseen: Duration::ZERO,
+            bytes_at_most: bytes,
+            rows_at_most: 0,
+            last_commit_at_micros: 0,
+            parted: None,
+            unopened: None,
+        }
+    }
+
+    fn plan(by: Fence, accept_timeline: Option<Timeline>) -> Plan {
+        let node = "a".parse().unwrap();
+        Plan {
+            to: "c".parse().unwrap(),
+            from: "a".parse().unwrap(),
+            planned: Epoch::new(7),
+            loss: None,
+            accept_timeline,
+            steps: vec![Step::Fence { node, by }],
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Whether a node may be promoted by command: asked when a plan is made, and again before each step that
+//! relies on the answer.
+
+use super::loss::{self, Loss};
+use super::observation::Progress;
+use crate::lease::{LeaseRecord, LeaseState, Timing};
+use crate::lsn::Ancestor;
+use crate::{NodeId, Timeline};
+
+/// The cluster at one moment: the lease, and every node that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The lease. It is what the store answered with, or newer.
+    pub lease: LeaseRecord,
+    /// The nodes that answer.
+    pub witnesses: Vec<Witness>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The node.
+    pub node: NodeId,
+    /// What it says that it is.
+    pub part: Part,
+    /// How far it has come, if it follows and is consistent.
+    pub progress: Option<Progress>,
+    /// The ancestors of the timeline of `progress`; none while that is not known.
+    pub ancestors: Option<Vec<Ancestor>>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It holds the lease and accepts writes.
+    Primary,
+    /// It holds the lease and is on its way.
+    Promoting,
+    /// It does not hold the lease.
+    Other,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The node to be promoted.
+    pub to: &'a NodeId,
+    /// The timeline of that node which is accepted although the last primary wrote on another.
+    pub accept_timeline: Option<Timeline>,
+    /// EC2 says that the old primary's instance is stopped, which outweighs what its agent answered.
+    pub old_primary_stopped: bool,
+}
+
+/// A node that may be promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// How far it is.
+    pub progress: Progress,
+    /// What that may lose; none if no primary was ever open.
+    pub loss: Option<Loss>,
+}
+
+/// Why a node may not be promoted. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The target holds the lease.
+    #[error("`{0}` holds the lease already")]
+    AlreadyPrimary(NodeId),
+    /// A node holds the lease and accepts writes.
+    #[error("`{0}` is primary and answers")]
+    PrimaryHealthy(NodeId),
+    /// The lease was retired: another one is in its place, in another store.
+    #[error("the lease in this store is retired: name the store that replaced it in `[lease]`")]
+    Retired,
+    /// The target's agent does not answer.
+    #[error("its agent does not answer")]
+    Silent,
+    /// The target does not follow, or is not consistent.
+    #[error("it is not a consistent standby")]
+    NotAStandby,
+    /// The target is on another timeline than the last primary was, and that was not accepted by name.
+    #[error(
+        "it is on timeline {here}, and the last primary wrote on {there}; to accept that, name it: \
+         `--accept-timeline {here}` ({loss})"
+    )]
+    OnAnotherTimeline {
+        /// The target's.
+        here: Timeline,
+        /// The last primary's.
+        there: Timeline,
+        /// What would be lost.
+        loss: Loss,
+    },
+    /// The target is not on the timeline that was accepted by name.
+    #[error("it is on timeline {found}, and {accepted} was accepted")]
+    NotTheAcceptedTimeline {
+        /// The target's.
+        found: Timeline,
+        /// The one that was accepted.
+        accepted: Timeline,
+    },
+    /// Another node that answers has WAL that the target lacks.
+    #[error("it is behind: `{node}` {what}, so promote that one, or stop it first")]
+    Behind {
+        /// The other node.
+        node: NodeId,
+        /// What it has.
+        what: String,
+    },
+}
+
+/// Decides whether a node may be promoted in place of the primary that the lease names.
+///
+/// # Errors
+///
+/// [`Refusal`].
+pub fn check(survey: &Survey, request: Request<'_>, timing: &Timing) -> Result<Candidate, Refusal> {
+    let Survey { lease, witnesses } = survey;
+    let to = request.to;
+    if lease.state == LeaseState::Retired {
+        return Err(Refusal::Retired);
+    }
+    let target = witnesses.iter().find(|it| it.node == *to);
+    let holds = |it: &Witness| it.part != Part::Other;
+    // A node that gave the lease up is a standby like any other, also for a command.
+    if target.map_or(lease.holder.node == *to, holds) {
+        return Err(Refusal::AlreadyPrimary(to.clone()));
+    }
+    let primary = witnesses
+        .iter()
+        .filter(|it| !(request.old_primary_stopped && it.node == lease.holder.node))
+        .find(|it| it.part == Part::Primary);
+    if let Some(primary) = primary {
+        return Err(Refusal::PrimaryHealthy(primary.node.clone()));
+    }
+    let target = target.ok_or(Refusal::Silent)?;
+    let own = target.progress.ok_or(Refusal::NotAStandby)?;
+    let loss = loss::stated(lease, own, target.ancestors.as_deref(), timing);
+    if let Some(accepted) = request.accept_timeline
+        && accepted != own.timeline
+    {
+        let found = own.timeline;
+        return Err(Refusal::NotTheAcceptedTimeline { found, accepted });
+    }
+    if let Some(refusal) = behind(survey, to, own) {
+        return Err(refusal);
+    }
+    if let (Some(last), Some(loss)) = (lease.position, loss)
+        && own.timeline != last.timeline
+        && request.accept_timeline.is_none()
+    {
+        return Err(Refusal::OnAnotherTimeline {
+            here: own.timeline,
+            there: last.timeline,
+            loss,
+        });
+    }
+    let progress = own;
+    Ok(Candidate { progress, loss })
+}
+
+/// Finds a node that has what the target lacks: one on the last primary's timeline where the target is on
+/// another, or one that is further on the target's.
+fn behind(survey: &Survey, to: &NodeId, own: Progress) -> Option<Refusal> {
+    let last = survey.lease.position.map(|it| it.timeline);
+    let others = survey.witnesses.iter().filter(|it| it.node != *to);
+    let has = |it: &Witness| {
+        let there = it.progress?;
+        if there.timeline == own.timeline && there.received > own.received {
+            let bytes = there.received.bytes_since(own.received);
+            return Some(format!("has {bytes} bytes more of the log"));
+        }
+        let nearer = Some(there.timeline) == last && Some(own.timeline) != last;
+        nearer.then(|| {
+            let timeline = there.timeline;
+            format!("is on timeline {timeline}, which the last primary wrote on")
+        })
+    };
+    others.into_iter().find_map(|it| {
+        let node = it.node.clone();
+        has(it).map(|what| Refusal::Behind { node, what })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::{Ancestry, Holder, Nonces, Position, SystemId};
+    use crate::{Epoch, Lsn};
+
+    #[test]
+    fn standby_that_has_everything_then_promoted() {
+        let found = ask(&survey(&[standby("c", 2, 1000)])).unwrap();
+        assert_eq!(found.loss.unwrap().known_bytes, 0);
+    }
+
+    #[test]
+    fn primary_that_answers_then_refused_until_its_instance_is_stopped() {
+        let seen = survey(&[part("a", Part::Primary), standby("c", 2, 1000)]);
+        assert_eq!(ask(&seen), Err(Refusal::PrimaryHealthy(node("a"))));
+
+        let to = node("c");
+        let stopped = Request {
+            old_primary_stopped: true,
+            ..request(&to)
+        };
+        assert!(check(&seen, stopped, &Timing::default()).is_ok());
+        // A third node that is primary is no business of the stopped one's.
+        let seen = survey(&[part("b", Part::Primary), standby("c", 2, 1000)]);
+        let found = check(&seen, stopped, &Timing::default());
+        assert_eq!(found, Err(Refusal::PrimaryHealthy(node("b"))));
+    }
+
+    #[test]
+    fn target_that_holds_the_lease_then_already_primary() {
+        let to = node("c");
+        let already = Err(Refusal::AlreadyPrimary(to.clone()));
+        for is in [Part::Primary, Part::Promoting] {
+            assert_eq!(ask(&survey(&[part("c", is)])), already);
+        }
+        let mut seen = survey(&[]);
+        seen.lease.holder.node = to;
+        assert_eq!(ask(&seen), already);
+        // It gave the lease up, and follows again.
+        seen.witnesses = vec![standby("c", 2, 1000)];
+        assert!(ask(&seen).is_ok());
+    }
+
+    #[test]
+    fn silent_or_inconsistent_target_then_refused() {
+        assert_eq!(ask(&survey(&[])), Err(Refusal::Silent));
+        let stopped = survey(&[part("c", Part::Other)]);
+        assert_eq!(ask(&stopped), Err(Refusal::NotAStandby));
+    }
+
+    #[test]
+    fn earlier_timeline_then_only_by_its_number_and_with_its_loss() {
+        let seen = survey(&[standby("c", 1, 900)]);
+        let refused = ask(&seen).unwrap_err();
+        assert!(
+            matches!(&refused, Refusal::OnAnotherTimeline { loss, .. } if loss.known_bytes == 400),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("--accept-timeline 1"));
+        let to = node("c");
+        let with = |number| {
+            let accept_timeline = Timeline::new(number);
+            let request = Request {
+                accept_timeline,
+                ..request(&to)
+            };
+            check(&seen, request, &Timing::default())
+        };
+        assert_eq!(with(1).unwrap().loss.unwrap().known_bytes, 400);
+        assert!(matches!(
+            with(2),
+            Err(Refusal::NotTheAcceptedTimeline { .. })
+        ));
+    }
+
+    #[test]
+    fn node_that_has_more_then_that_one() {
+        let behind = |others: &[Witness]| {
+            let mut all = vec![standby("c", 2, 900)];
+            all.extend_from_slice(others);
+            matches!(ask(&survey(&all)), Err(Refusal::Behind { .. }))
+        };
+        assert!(behind(&[standby("b", 2, 901)]));
+        assert!(!behind(&[standby("b", 2, 900)]));
+        assert!(!behind(&[standby("b", 1, 2000)]));
+
+        let seen = survey(&[standby("c", 1, 900), standby("b", 2, 600)]);
+        assert!(matches!(ask(&seen), Err(Refusal::Behind { .. })));
+    }
+
+    fn ask(survey: &Survey) -> Result<Candidate, Refusal> {
+        check(survey, request(&node("c")), &Timing::default())
+    }
+
+    fn request(to: &NodeId) -> Request<'_> {
+        Request {
+            to,
+            accept_timeline: None,
+            old_primary_stopped: false,
+        }
+    }
+
+    fn node(name: &str) -> NodeId {
+        name.parse().unwrap()
+    }
+
+    fn part(name: &str, part: Part) -> Witness {
+        Witness {
+            node: node(name),
+            part,
+            progress: None,
+            ancestors: None,
+        }
+    }
+
+    fn standby(name: &str, timeline: u32, received: u64) -> Witness {
+        let received = Lsn::new(received);
+        let progress = Progress {
+            timeline: Timeline::new(timeline).unwrap(),
+            received,
+            replayed: received,
+        };
+        Witness {
+            progress: Some(progress),
+            ..part(name, Part::Other)
+        }
+    }
+
+    fn survey(witnesses: &[Witness]) -> Survey {
+        let timeline = Timeline::new(2).unwrap();
+        let ancestors = vec![Ancestor {
+            timeline: Timeline::FIRST,
+            left_at: Lsn::new(600),
+        }];
+        let position = Position {
+            timeline,
+            flush_lsn: Lsn::new(1000),
+            last_commit_at_micros: 0,
+            bytes_per_sec: 0,
+            rows_per_sec: 0,
+            age_millis: 0,
+        };
+        let lease = LeaseRecord {
+            format: 1,
+            cluster: "main".into(),
+            system_id: SystemId(1),
+            epoch: Epoch::new(7),
+            sequence: 1,
+            nonce: Nonces::new(1).draw(),
+            holder: Holder {
+                node: node("a"),
+                host_id: String::new(),
+                boot_id: String::new(),
+            },
+            state: LeaseState::Open,
+            position: Some(position),
+            last_primary: Some(node("a")),
+            ancestry: Some(Ancestry {
+                timeline,
+                ancestors,
+            }),
+            highest_timeline: timeline,
+            synchronous_standby: None,
+            members: Vec::new(),
+            successor: None,
+            unretired: None,
+            idle_millis: 0,
+        };
+        Survey {
+            lease,
+            witnesses: witnesses.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What was stated to be lost, when, and from what: the evidence that a promotion rests on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::loss::Loss;
+use super::observation::Progress;
+use crate::lease::{LeaseRecord, LeaseState, Position};
+use crate::{Epoch, NodeId};
+
+/// The loss, as it was stated at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// After what it was made.
+    pub after: Occasion,
+    /// When, as the operator's clock says: RFC 3339.
+    pub at: String,
+    /// The version of the lease that it rests on, which the store itself answered with or a node has seen
+    /// since.
+    pub lease: Version,
+    /// The target.
+    pub node: NodeId,
+    /// How far the target said that it was.
+    pub progress: Progress,
+    /// What may be lost; none if no primary was ever open.
+    pub loss: Option<Loss>,
+}
+
+/// When the loss is stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// When the plan was made, or looked at again to be resumed: what an operator was shown.
+    Planning,
+    /// After the operator's answer.
+    Answer,
+    /// After the fence.
+    Fence,
+    /// After the target had caught up: the statement that counts.
+    CatchUp,
+}
+
+/// One version of the lease, and what it says of the last primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its state.
+    pub state: LeaseState,
+    /// Who holds it.
+    pub holder: NodeId,
+    /// The node that recorded `position`.
+    pub last_primary: Option<NodeId>,
+    /// How far the last open primary had come.
+    pub position: Option<Position>,
+}
+
+impl From<&LeaseRecord> for Version {
+    fn from(record: &LeaseRecord) -> Self {
+        Self {
+            epoch: record.epoch,
+            sequence: record.sequence,
+            state: record.state,
+            holder: record.holder.node.clone(),
+            last_primary: record.last_primary.clone(),
+            position: record.position,
+        }
+    }
+}
+
+impl fmt::Display for Occasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Planning => "planning",
+            Self::Answer => "the answer",
+            Self::Fence => "the fence",
+            Self::CatchUp => "catch-up",
+        })
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Version {
+            epoch,
+            sequence,
+            state,
+            holder,
+            ..
+        } = &self.lease;
+        let (node, received) = (&self.node, self.progress.received);
+        write!(
+            f,
+            "after {}: lease epoch {epoch}, sequence {sequence} ({state}, `{holder}`); `{node}` has received up to \
+             {received} on timeline {}; ",
+            self.after, self.progress.timeline
+        )?;
+        match &self.loss {
+            Some(loss) => write!(f, "may lose: {loss}"),
+            None => f.write_str("may lose: nothing, no primary was ever open"),
+        }
+    }
+}
