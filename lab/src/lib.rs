@@ -383,6 +383,8 @@ impl Drop for Lab {
         for node in self.nodes() {
             let _gone = process::signal_inside(&node.place.data(), Signal::SIGKILL);
         }
+        // Nor a disk, which is memory.
+        let _detached = fault::detach_disks(self.topology().directory());
     }
 }
 

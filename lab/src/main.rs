@@ -21,6 +21,7 @@ use lab::topology::{Claim, Topology};
 use lab::voice::Voice;
 use lab::wait;
 use lab::{Disks, Lab};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The whole platform on one machine: three PostgreSQL servers in two regions, and AWS beside them
 #[derive(Debug, Parser)]
@@ -162,7 +163,13 @@ async fn play_histories(which: &Which, chaos: &Chaos, aloud: &Voice) -> anyhow::
         number: which.number,
         reports: chaos.report_directory.clone(),
     };
-    let held = lab::chaos::run(&options, aloud).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let held = tokio::select! {
+        held = lab::chaos::run(&options, aloud) => held?,
+        _ = terminate.recv() => bail!("told to end"),
+        _ = interrupt.recv() => bail!("told to end"),
+    };
     Ok(if held {
         ExitCode::SUCCESS
     } else {

@@ -22,6 +22,9 @@ pub const STATUS_EVERY: Duration = Duration::from_secs(15);
 /// How long ago a write may be that shows that a node accepts writes.
 const LATELY: Duration = Duration::from_secs(2);
 
+/// The same for the API, which tries for 8 s to find a primary, and whose clients keep an address for 5 s.
+const API_LATELY: Duration = Duration::from_secs(5);
+
 /// How long before a takeover a statement still speaks of it: the lease, and one look.
 const STATED_WITHIN: Duration = Duration::from_secs(25);
 
@@ -156,6 +159,11 @@ pub fn not_whole(observed: &Observed, one: &Round, two: &Round) -> Option<String
     let Some((primary, server)) = primary(observed, two) else {
         return Some("no node accepts writes".to_owned());
     };
+    let by_api = observed.through_api.iter().rev().find(|it| **it <= two.at);
+    if by_api.is_none_or(|it| two.at.saturating_sub(*it) > API_LATELY) {
+        let seen = "no row was acknowledged through the API, whose name is found by DNS";
+        return Some(seen.to_owned());
+    }
     let position = primary_at(one, primary).unwrap_or(server.position);
     for (node, seen) in &two.nodes {
         let Some(agent) = &seen.agent else {

@@ -16,6 +16,8 @@ pub struct Observed {
     pub rounds: Vec<Round>,
     /// When each node acknowledged a write, in order. A second host is a node of its own.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
+    /// When a row was acknowledged through the API, whose name is found by DNS, in order.
+    pub through_api: Vec<Duration>,
     /// What `failover-ctl` stated that may be lost.
     pub stated: Vec<Stated>,
     /// What `failover-ctl status` said.

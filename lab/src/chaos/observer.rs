@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observed::{AgentSeen, NodeSeen, Observed, Round, ServerSeen, Stated, StatusSeen};
 use crate::Lab;
-use crate::memory::Memory;
+use crate::memory::{Door, Memory};
 use crate::node::Node;
 
 /// How often every node is looked at.
@@ -77,7 +77,10 @@ impl Observer {
     /// Returns what was seen, with when each node acknowledged a write.
     pub(crate) fn so_far(&self) -> Observed {
         let mut observed = self.seen().clone();
-        observed.accepted = self.memory.recall().accepted;
+        let held = self.memory.recall();
+        observed.accepted = held.accepted;
+        let by_api = held.acknowledged.iter().filter(|it| it.door == Door::Api);
+        observed.through_api = by_api.map(|it| it.at).collect();
         observed
     }
 

@@ -62,6 +62,13 @@ fn no_node_writable_after_healing_then_found() {
 }
 
 #[test]
+fn api_that_finds_no_primary_then_not_whole() {
+    let mut history = history();
+    history.through_api = tenths(0, 500);
+    assert_eq!(properties(&history), [Property::WholeAfterHealing]);
+}
+
+#[test]
 fn node_that_follows_too_late_or_never_then_found() {
     for (until, expected) in [(HEALED + 110, 0), (HEALED + 130, 1), (u64::MAX, 1)] {
         let mut history = history();
@@ -232,6 +239,10 @@ fn history() -> Observed {
     Observed {
         rounds: rounds.collect(),
         accepted: BTreeMap::from([(node("a"), tenths(0, 300)), (node("b"), tenths(400, 2_000))]),
+        through_api: tenths(0, 300)
+            .into_iter()
+            .chain(tenths(420, 2_000))
+            .collect(),
         stated: vec![stated(1, 5), stated(20, 12), stated(45, 1_000)],
         rows_lost: Some(0),
         healed_at: secs(HEALED),
