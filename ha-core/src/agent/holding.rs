@@ -6,7 +6,7 @@ use super::service::{Before, GuardWatch, ServiceWatch};
 use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
 use crate::failover::decision::{self, How};
 use crate::failover::observation::ServerView;
-use crate::lease::{Ancestry, Condition, ETag, LeaseRecord, LeaseState, StoreId};
+use crate::lease::{Ancestry, Condition, ETag, LeaseRecord, LeaseState, Position, StoreId};
 use crate::{Moment, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
@@ -17,6 +17,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// process that a stalled disk keeps from ending must not keep the lease: it expires, which is safe,
 /// since no process acknowledges anything after SIGKILL.
 const END_WITHIN: Duration = Duration::from_secs(3);
+
+/// For how long a primary's own rates cover less than the minute of which a statement speaks.
+const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 /// The lease, while it is this node's.
 #[derive(Clone, Debug)]
@@ -35,6 +38,9 @@ pub(super) struct Holding {
     pub(super) releasing: Option<Reason>,
     releasing_since: Option<Moment>,
     pub(super) service: ServiceWatch,
+    /// When the rates in the record were inherited, and what they were: those of the primary before, or of
+    /// this one before its agent was restarted. Clients bring their load with them.
+    inherited: (Moment, Option<Position>),
 }
 
 impl Holding {
@@ -48,6 +54,7 @@ impl Holding {
         proven: bool,
     ) -> Self {
         let open = record.state == LeaseState::Open;
+        let record_position = record.position;
         let idle = Duration::from_millis(record.idle_millis);
         let age = record.position.map_or(0, |it| it.age_millis);
         let unproven = if open {
@@ -67,6 +74,21 @@ impl Holding {
             releasing: None,
             releasing_since: None,
             service,
+            inherited: (now, record_position),
+        }
+    }
+
+    /// Returns a position with rates that are no lower than the inherited ones, until this primary's own
+    /// cover as much time. What it measured is nothing at first, and a loss would be stated as nothing.
+    fn with_inherited_rates(&self, now: Moment, own: Position) -> Position {
+        let (since, inherited) = self.inherited;
+        match inherited {
+            Some(before) if now.shortest_since(since) < RATE_WINDOW => Position {
+                bytes_per_sec: own.bytes_per_sec.max(before.bytes_per_sec),
+                rows_per_sec: own.rows_per_sec.max(before.rows_per_sec),
+                ..own
+            },
+            Some(_) | None => own,
         }
     }
 
@@ -232,7 +254,7 @@ impl Agent {
         }
         if let Some(primary) = primary.filter(|_| state == LeaseState::Open) {
             record.highest_timeline = record.highest_timeline.max(primary.position.timeline);
-            record.position = Some(primary.position);
+            record.position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
             let ancestry = look.and_then(|it| it.ancestry.clone());
             let current = |it: &Ancestry| it.timeline == primary.position.timeline;

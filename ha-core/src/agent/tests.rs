@@ -111,6 +111,49 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
     assert_eq!(agent.guard_order(), Some(promote));
 }
 
+/// A primary that has just opened has measured nothing, and its clients are those of the one before.
+#[test]
+fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
+    let mut agent = agent("a");
+    let ended = look(ServerView::Ended(Directory::Primary));
+    agent.handle(at(0), Event::Looked(Box::new(ended)));
+    let Event::Read {
+        asked_at,
+        answer: ReadAnswer::Found(etag, mut record),
+    } = found(0, 1, "a", LeaseState::Open)
+    else {
+        panic!("a record is found");
+    };
+    record.position = Some(Position {
+        bytes_per_sec: 7_000,
+        rows_per_sec: 70,
+        ..position()
+    });
+    let answer = ReadAnswer::Found(etag, record);
+    let challenge = only(written(
+        agent.handle(at(0), Event::Read { asked_at, answer }),
+    ));
+    agent.handle(at(50), stored(&challenge, 1));
+    let rates = |write: &Write| {
+        let position = write.record.position.unwrap();
+        (position.bytes_per_sec, position.rows_per_sec)
+    };
+
+    let mut last = None;
+    for second in 1..70 {
+        for write in written(agent.handle(at(second * 1_000), Event::Looked(Box::new(up())))) {
+            last = Some(rates(&write));
+            let version = u32::try_from(second).unwrap() + 1;
+            agent.handle(at(second * 1_000 + 50), stored(&write, version));
+        }
+        assert!(
+            second > 59 || last == Some((7_000, 70)),
+            "{second}: {last:?}"
+        );
+    }
+    assert_eq!(last, Some((0, 0)));
+}
+
 /// A renewal whose answer came after the deadline: PostgreSQL is a standby by then, of nobody.
 #[test]
 fn late_renewal_is_stored_and_server_follows_then_it_is_promoted_anew() {
