@@ -61,7 +61,12 @@ pub(crate) enum Command {
     /// On the node that has the database.
     ReplaceLease(ReplaceLease),
     /// Run this node's agent until told to stop.
-    Agent,
+    Agent {
+        /// Read the key that signs orders from standard input, which the supervisor has opened, and not
+        /// from `orders-key-file`: then the user that PostgreSQL runs as needs no access to the file.
+        #[arg(long)]
+        key_from_stdin: bool,
+    },
     /// Run the process that starts, promotes and ends this node's PostgreSQL.
     Guard,
     /// Become a program whose life is bound to guard's.

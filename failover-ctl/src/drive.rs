@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     problems: ProblemLog,
     /// Answers to questions put to peers that were another's, when they were last asked.
     mismatches: watch::Sender<Vec<Mismatch>>,
+    /// Whether PostgreSQL can read the key that signs commands, and when that was looked at.
+    exposure: Option<(Moment, Option<String>)>,
     /// A timeline that guard found in use when it was last told to promote.
     taken_timeline: Option<Timeline>,
     /// What guard last refused, and when.
@@ -112,6 +114,7 @@ impl Driver {
             happened,
             problems: ProblemLog::default(),
             mismatches: watch::Sender::default(),
+            exposure: None,
             taken_timeline: None,
             refusal: None,
             completed: None,

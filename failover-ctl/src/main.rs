@@ -12,6 +12,7 @@ mod guard;
 mod host_id;
 mod http;
 mod journal;
+mod key_exposure;
 mod metrics;
 mod notify;
 mod observe;
@@ -73,7 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Failure::Other(anyhow::Error::new(error).context(what))
         });
     }
-    let is_daemon = matches!(cli.command, Command::Agent | Command::Guard);
+    let is_daemon = matches!(cli.command, Command::Agent { .. } | Command::Guard);
     let level = cli
         .log
         .as_deref()
@@ -90,7 +91,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .context("could not start")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Agent => Box::pin(command::agent::run(settings)).await,
+            Command::Agent { key_from_stdin } => {
+                Box::pin(command::agent::run(settings, key_from_stdin)).await
+            }
             Command::Init { holder } => command::init::run(&settings, &holder).await,
             Command::ReplaceLease(asked) => command::replace_lease::run(&settings, &asked).await,
             Command::Plan(Plan::ReplaceLease(asked)) => {

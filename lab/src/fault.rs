@@ -407,6 +407,7 @@ impl Lab {
             arguments: vec!["-D".into(), place.data().into()],
             environment: BTreeMap::new(),
             run_as: RunAs::Postgres,
+            stdin: None,
             log: self.topology().logs().join(format!("{name}.log")),
             name,
         };

@@ -129,7 +129,7 @@ impl Lab {
         let tasks = Tasks::new();
         let credentials = Credentials::draw();
         let secrets = Secrets::draw();
-        secrets.write(&topology.secrets())?;
+        secrets.write(&topology)?;
         let programs = Programs::install(&topology, &credentials)?;
 
         voice.say("starting S3 in three regions, Route 53, and the first database");

@@ -89,6 +89,7 @@ pub async fn create(topology: &Topology, place: &Place, secrets: &Secrets) -> an
         arguments: arguments.into_iter().map(Into::into).collect(),
         environment: BTreeMap::new(),
         run_as: RunAs::Postgres,
+        stdin: None,
         log: topology.logs().join(format!("initdb-{}.log", place.node)),
     };
     let data = data.display().to_string();
@@ -246,8 +247,6 @@ fn roles(secrets: &Secrets) -> String {
         ),
         // So that a rewind need not wait for the new primary's first checkpoint.
         "grant pg_checkpoint to rewinder".to_owned(),
-        // With this one the agent reads the primary's timeline history, before `pg_rewind` does.
-        "grant execute on function pg_read_file(text) to rewinder".to_owned(),
         "grant execute on function pg_ls_dir(text, boolean, boolean) to rewinder".to_owned(),
         "grant execute on function pg_stat_file(text, boolean) to rewinder".to_owned(),
         "grant execute on function pg_read_binary_file(text) to rewinder".to_owned(),

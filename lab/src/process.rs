@@ -568,6 +568,7 @@ mod tests {
                 arguments: vec!["-c".into(), script.into()],
                 environment: BTreeMap::new(),
                 run_as: RunAs::Oneself,
+                stdin: None,
                 log: self.directory.path().join("log"),
             }
         }

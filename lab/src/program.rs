@@ -35,6 +35,8 @@ pub struct Program {
     pub environment: BTreeMap<String, String>,
     /// The user that it runs as.
     pub run_as: RunAs,
+    /// The file that it finds at its standard input, opened by whoever started the lab; none for none.
+    pub stdin: Option<PathBuf>,
     /// The file to which its output is appended.
     pub log: PathBuf,
 }
@@ -85,6 +87,13 @@ impl Program {
             command.arg("--init-groups");
         }
         let log = self.open_log()?;
+        let input = match &self.stdin {
+            Some(path) => {
+                let what = || format!("could not open `{}`", path.display());
+                Stdio::from(File::open(path).with_context(what)?)
+            }
+            None => Stdio::null(),
+        };
         command
             .arg("--")
             .arg(&self.executable)
@@ -95,7 +104,7 @@ impl Program {
             .env("LC_ALL", "C.UTF-8")
             .envs(&self.environment)
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
@@ -189,6 +198,7 @@ mod tests {
             arguments: vec!["-c".into(), script.into()],
             environment: BTreeMap::new(),
             run_as: RunAs::Oneself,
+            stdin: None,
             log: directory.path().join("log"),
         };
 

@@ -52,25 +52,29 @@ impl Programs {
 
     /// Returns a node's agent.
     pub fn agent(&self, place: &Place) -> Program {
-        self.on_node(place, "agent")
+        // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
+        Program {
+            stdin: Some(settings::orders_key(&self.topology)),
+            ..self.on_node(place, &["agent", "--key-from-stdin"])
+        }
     }
 
     /// Returns a node's guard.
     pub fn guard(&self, place: &Place) -> Program {
-        self.on_node(place, "guard")
+        self.on_node(place, &["guard"])
     }
 
     /// Returns `failover-ctl` on a node's host.
     pub fn failover_ctl_on(&self, place: &Place, arguments: &[&str]) -> Program {
         let name = format!("failover-ctl-{}", place.node);
         let settings = settings::failover_ctl(place);
-        self.program(&name, "failover-ctl", Some(&settings), arguments)
+        self.by_person(&name, &settings, arguments)
     }
 
     /// Returns `failover-ctl` as an operator runs it, from outside of both regions.
     pub fn failover_ctl(&self, arguments: &[&str]) -> Program {
         let settings = settings::operator(&self.topology);
-        self.program("operator", "failover-ctl", Some(&settings), arguments)
+        self.by_person("operator", &settings, arguments)
     }
 
     /// Returns `backup-agent` on a node's host.
@@ -124,10 +128,19 @@ impl Programs {
         program
     }
 
-    fn on_node(&self, place: &Place, command: &str) -> Program {
+    fn on_node(&self, place: &Place, arguments: &[&str]) -> Program {
+        let command = arguments.first().copied().unwrap_or_default();
         let name = format!("{command}-{}", place.label());
         let settings = settings::failover_ctl(place);
-        self.program(&name, "failover-ctl", Some(&settings), &[command])
+        self.program(&name, "failover-ctl", Some(&settings), arguments)
+    }
+
+    /// Returns a command of a person, who may read the key that signs orders.
+    fn by_person(&self, name: &str, settings: &Path, arguments: &[&str]) -> Program {
+        Program {
+            run_as: RunAs::Oneself,
+            ..self.program(name, "failover-ctl", Some(settings), arguments)
+        }
     }
 
     fn program(
@@ -148,6 +161,7 @@ impl Programs {
             arguments: all,
             environment: self.environment(),
             run_as: RunAs::Postgres,
+            stdin: None,
             log: self.topology.logs().join(format!("{name}.log")),
         }
     }

@@ -54,12 +54,17 @@ impl Secrets {
         }
     }
 
-    /// Writes each secret to its own file, which only PostgreSQL's user can read.
+    /// Writes each secret to its own file: the key that signs orders for whoever started the lab, and the
+    /// others for PostgreSQL's user.
     ///
     /// # Errors
     ///
     /// When they cannot be written.
-    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, topology: &Topology) -> anyhow::Result<()> {
+        let key = orders_key(topology);
+        std::fs::write(&key, self.orders.reveal())?;
+        restrict(&key, 0o600)?;
+        let directory = &topology.secrets();
         std::fs::create_dir_all(directory)?;
         give_to_postgres(directory)?;
         restrict(directory, 0o700)?;
@@ -67,7 +72,6 @@ impl Secrets {
             ("replicator.password", &self.replicator),
             ("rewinder.password", &self.rewinder),
             ("app.password", &self.app),
-            ("orders.key", &self.orders),
         ] {
             let path = directory.join(name);
             write(&path, secret.reveal())?;
@@ -75,6 +79,11 @@ impl Secrets {
         }
         Ok(())
     }
+}
+
+/// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
+pub fn orders_key(topology: &Topology) -> PathBuf {
+    topology.directory().join("orders.key")
 }
 
 /// Returns the file of an operator's `failover-ctl` settings.
@@ -296,7 +305,7 @@ impl FailoverCtl {
             cluster: CLUSTER.to_owned(),
             node: None,
             primary_region: topology.primary.to_string(),
-            orders_key_file: secrets.join("orders.key"),
+            orders_key_file: orders_key(topology),
             nodes: topology.nodes.iter().map(NodeEntry::of).collect(),
             lease: Lease::at(topology, &topology.store(&topology.third).to_string()),
             dns: Dns {

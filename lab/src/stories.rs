@@ -14,18 +14,24 @@ use crate::verdict::{Promise, Verdict};
 
 pub mod bounds;
 mod freeze;
+mod left_region;
+mod lifecycle;
 mod load;
 mod operation;
 mod operator;
 mod region;
 mod restore;
+mod secrets;
 mod standby;
 
 pub use freeze::{agent_and_guard_frozen, frozen_with_postgres};
+pub use left_region::left_region_by_command_only;
+pub use lifecycle::{cluster_restored, database_upgraded, lease_moved, lease_store_lost};
 pub use load::{primary_lost_under_load, region_lost_under_load};
 pub use operation::{chosen_node_lost, consent_not_inherited};
 pub use region::{old_region_rejoined, region_lost};
 pub use restore::{PLAINTEXT, base_backup, restored_to_a_moment};
+pub use secrets::key_kept_from_postgres;
 pub use standby::{diverged_standby_cannot_start, diverged_wal_not_saved, standby_away_too_long};
 
 /// How long a story waits for service that should have been back long before. What is promised is

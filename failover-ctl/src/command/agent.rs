@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use ha_core::agent::{Agent, Identity, ReadAnswer};
 use ha_runtime::clock;
 use ha_runtime::shutdown::Tasks;
+use nix::sys::prctl;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -31,10 +32,16 @@ use crate::world::postgres::{self, PostgresState};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the agent. Everything that can be wrong is found before anything is changed.
-pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
+pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Failure> {
+    // PostgreSQL runs as the same user, and whoever reads files through it must not read this memory.
+    prctl::set_dumpable(false).context("could not close `/proc/self` to others")?;
     let host = settings.this_host()?.clone();
     let node = host.node.clone();
-    let key = OrdersKey::read(&settings.orders_key_file)?;
+    let key = if key_from_stdin {
+        OrdersKey::from_stdin()?
+    } else {
+        OrdersKey::read(&settings.orders_key_file)?
+    };
     check_data_directory(&host)?;
     let state = &host.agent.state_directory;
     fs::create_dir_all(state).with_context(|| format!("could not make `{}`", state.display()))?;

@@ -11,11 +11,15 @@ use ha_core::problem::{Problem, ProblemKind};
 use tracing::{error, info};
 
 use super::{Driver, Shown};
+use crate::key_exposure;
 use crate::status::{Forecast, GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written};
 use crate::world::postgres::{Answer, Hindrance};
 
 /// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
 const REFUSAL_STANDS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How often the permissions of the key are looked at.
+const KEY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Driver {
     /// Logs a decision once, when it is another than the one before.
@@ -48,6 +52,7 @@ impl Driver {
     }
 
     pub(super) fn show(&mut self, now: Moment, look: &Look) {
+        self.look_at_key(now);
         let problems = self.find_problems(now);
         self.problems.update(now, problems);
         let status = self.status(now, look);
@@ -66,11 +71,24 @@ impl Driver {
         });
     }
 
+    /// Looks now and then whether PostgreSQL can read the key that signs commands.
+    fn look_at_key(&mut self, now: Moment) {
+        let due = |(at, _): &(Moment, Option<String>)| now.longest_since(*at) >= KEY_EVERY;
+        if self.exposure.as_ref().is_none_or(due) {
+            let data = &self.host.postgres.data_directory;
+            let found = key_exposure::exposed(&self.settings.orders_key_file, data);
+            self.exposure = Some((now, found));
+        }
+    }
+
     /// Returns everything that keeps this node from doing its part.
     fn find_problems(&self, now: Moment) -> Vec<Problem> {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
         found.extend(self.hindrance(now));
+        if let Some((_, Some(detail))) = &self.exposure {
+            found.push(Problem::new(ProblemKind::CommandKeyExposed, detail));
+        }
         let mismatches = self.mismatches.borrow();
         let details: Vec<_> = mismatches.iter().map(ToString::to_string).collect();
         if !details.is_empty() {

@@ -5,6 +5,8 @@
 //! agent keeps the numbers of the epoch that it is in, and refuses every other epoch. The key itself
 //! is never sent.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -20,6 +22,9 @@ pub(crate) const SIGNATURE: &str = "causeway-signature";
 
 /// The shortest key: as long as the hash, which is what RFC 2104 asks for.
 const SHORTEST: usize = 32;
+
+/// The longest key that is read from standard input.
+const LONGEST: u64 = 4096;
 
 /// What an agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +96,29 @@ impl OrdersKey {
             setting: "orders-key-file",
             source,
         })?;
+        Self::of(&secret)
+    }
+
+    /// Reads the key from standard input, and closes that: no program that is started later inherits it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or the key is shorter than 32 bytes.
+    pub(crate) fn from_stdin() -> Result<Self, Wrong> {
+        let unreadable = |error: io::Error| {
+            let why =
+                format!("cannot be read from standard input ({error}): see `--key-from-stdin`");
+            Wrong::setting("orders-key-file", why)
+        };
+        let mut text = String::new();
+        let mut input = io::stdin().lock().take(LONGEST);
+        input.read_to_string(&mut text).map_err(unreadable)?;
+        let nothing = File::open("/dev/null").map_err(unreadable)?;
+        nix::unistd::dup2_stdin(nothing).map_err(|it| unreadable(it.into()))?;
+        Self::of(&Secret::new(text.trim_end_matches(['\n', '\r'])))
+    }
+
+    fn of(secret: &Secret) -> Result<Self, Wrong> {
         if secret.reveal().len() < SHORTEST {
             let why = "holds a key of less than 32 bytes: make one with `openssl rand -hex 32`";
             return Err(Wrong::setting("orders-key-file", why));

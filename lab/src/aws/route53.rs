@@ -251,6 +251,7 @@ fn moto(topology: &Topology) -> anyhow::Result<Program> {
             ),
         ]),
         run_as: RunAs::Oneself,
+        stdin: None,
         log: topology.logs().join("moto.log"),
     })
 }

@@ -229,6 +229,7 @@ impl Restored {
             ],
             environment: stage.lab.programs().environment(),
             run_as: RunAs::Postgres,
+            stdin: None,
             log: topology.logs().join("restored.log"),
         };
         let server = Process::new(program, Restart::Never, tasks);
@@ -268,7 +269,7 @@ async fn rows(client: &Client, table: &str) -> anyhow::Result<i64> {
 }
 
 /// Connects as the superuser, whom the operating system knows, over a Unix socket.
-async fn superuser(
+pub(super) async fn superuser(
     sockets: &Path,
     port: u16,
     database: &str,

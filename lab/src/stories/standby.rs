@@ -266,6 +266,7 @@ pub(super) async fn superuser(
         arguments: arguments.iter().map(Into::into).collect(),
         environment: stage.lab.programs().environment(),
         run_as: RunAs::Postgres,
+        stdin: None,
         log: stage.lab.topology().logs().join("psql.log"),
     };
     psql.run(None, Duration::from_secs(30)).await

@@ -1,0 +1,53 @@
+//! Whether PostgreSQL can read the key that signs commands.
+//!
+//! A role that may call `pg_read_binary_file`, as `pg_rewind` needs, reads every file that the user of
+//! PostgreSQL can read. With the key it could command every node of the cluster.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::unistd::Uid;
+
+/// Says in words that the user whose the data directory is can read `key`; none if it cannot.
+pub(crate) fn exposed(key: &Path, data: &Path) -> Option<String> {
+    let owner = fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |it| it.uid());
+    let readable = if owner == Uid::effective().as_raw() {
+        File::open(key).is_ok()
+    } else {
+        // This process may be allowed more than PostgreSQL.
+        fs::metadata(key).is_ok_and(|it| it.mode() & 0o004 != 0 || it.uid() == owner)
+    };
+    readable.then(|| {
+        format!(
+            "PostgreSQL's user can read `{}`, so whoever reads files through PostgreSQL can sign commands: give the \
+             file to root alone, mode 0600, and start the agent with `--key-from-stdin`",
+            key.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    use super::*;
+
+    #[test]
+    fn key_readable_by_the_owner_of_the_data_directory_then_exposed() {
+        let root = tempfile::tempdir().unwrap();
+        let (key, data) = (root.path().join("orders.key"), root.path().join("data"));
+        fs::create_dir(&data).unwrap();
+        assert_eq!(exposed(&key, &data), None, "there is no key");
+        fs::write(&key, "k").unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        assert!(exposed(&key, &data).is_some(), "it is the same user's");
+        if Uid::effective().is_root() {
+            chown(&data, Some(65534), None).unwrap();
+            assert_eq!(exposed(&key, &data), None);
+            fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+            assert!(exposed(&key, &data).is_some(), "it is anybody's");
+        }
+    }
+}
