@@ -7,6 +7,7 @@ mod logs;
 pub mod observed;
 mod observer;
 mod play;
+mod saved;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -188,7 +189,11 @@ fn keep(
         }
     }
     let (lost, stated) = (played.observed.rows_lost, check::stated(&played.observed));
-    writeln!(text, "\nrows lost: {lost:?}, stated: at most {stated}")?;
+    let unsaved = played.observed.rows_unsaved;
+    writeln!(
+        text,
+        "\nrows lost: {lost:?}, not saved: {unsaved}, stated: at most {stated}"
+    )?;
     for command in &played.observed.commands {
         writeln!(
             text,

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::{self, LogFormat};
+use lab::chaos::history::History;
 use lab::control::{self, Order};
 use lab::fault::Fault;
 use lab::stories::Story;
@@ -93,6 +94,9 @@ struct Chaos {
     /// How many labs stand side by side
     #[arg(long, default_value_t = 2)]
     labs: u8,
+    /// Print the histories instead of playing them
+    #[arg(long)]
+    show: bool,
     /// Where it is kept what was seen of a history
     #[arg(long, default_value = "target/chaos")]
     report_directory: PathBuf,
@@ -157,8 +161,15 @@ async fn demo(which: &Which, reports: &Path, aloud: &Voice) -> anyhow::Result<Ex
 async fn play_histories(which: &Which, chaos: &Chaos, aloud: &Voice) -> anyhow::Result<ExitCode> {
     log("off")?;
     let first = chaos.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    let seeds = (0..chaos.seeds).map(|it| first.wrapping_add(it));
+    if chaos.show {
+        for history in seeds.map(History::of) {
+            println!("{history}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = lab::chaos::Options {
-        seeds: (0..chaos.seeds).map(|it| first.wrapping_add(it)).collect(),
+        seeds: seeds.collect(),
         labs: chaos.labs,
         number: which.number,
         reports: chaos.report_directory.clone(),

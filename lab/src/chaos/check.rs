@@ -48,6 +48,8 @@ pub enum Property {
     OneWriter,
     /// Not more is lost than was stated before.
     LossIsStated,
+    /// What is lost is saved on the node that had it.
+    LossIsSaved,
     /// After healing, one node accepts writes and every other follows it.
     WholeAfterHealing,
     /// While a node does not do its part, a metric says why.
@@ -73,6 +75,7 @@ pub fn check(observed: &Observed) -> Vec<Violation> {
     let mut found = Vec::new();
     found.extend(one_writer(observed));
     found.extend(loss_is_stated(observed));
+    found.extend(loss_is_saved(observed));
     found.extend(whole_after_healing(observed));
     for property in [
         Property::MetricNamesReason,
@@ -108,6 +111,12 @@ fn loss_is_stated(observed: &Observed) -> Option<Violation> {
     let stated = stated(observed);
     let seen = format!("{lost} acknowledged rows are lost, and at most {stated} were stated");
     (lost > stated).then(|| violation(Property::LossIsStated, seen))
+}
+
+fn loss_is_saved(observed: &Observed) -> Option<Violation> {
+    let unsaved = observed.rows_unsaved;
+    let seen = format!("{unsaved} acknowledged rows are lost, and in no node's saves");
+    (unsaved > 0).then(|| violation(Property::LossIsSaved, seen))
 }
 
 /// Returns how many rows were stated to be lost at most: at each change of the writing node, the most of what

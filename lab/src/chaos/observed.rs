@@ -28,6 +28,8 @@ pub struct Observed {
     pub logged: BTreeMap<NodeId, Vec<Span>>,
     /// How many acknowledged rows the last primary lacks; none if there was no primary.
     pub rows_lost: Option<usize>,
+    /// How many of them are in no node's saves of diverged WAL.
+    pub rows_unsaved: usize,
     /// When everything was healed, and no command ran any more.
     #[serde(with = "seconds")]
     pub healed_at: Duration,

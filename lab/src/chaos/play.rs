@@ -16,6 +16,7 @@ use super::history::{Act, History, Kind, Who};
 use super::logs;
 use super::observed::Observed;
 use super::observer::Observer;
+use super::saved::{self, Lost};
 use crate::Lab;
 use crate::fault::On;
 use crate::memory::{Mark, Memory};
@@ -34,6 +35,9 @@ const WHOLE_FOR: usize = 3;
 
 /// How long it may take to compare the rows.
 const COMPARED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long after the platform is whole a node may take to save what only it has.
+const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A history that was played.
 #[derive(Debug)]
@@ -73,12 +77,17 @@ pub(super) async fn play(lab: &Arc<Lab>, history: &History) -> anyhow::Result<Pl
     if played.is_err() {
         commands.stop(Duration::ZERO).await;
     }
-    let end = end(lab, &memory, &observer).await;
+    let lost = lost(lab, &memory).await;
+    let unsaved = match &lost {
+        Some(lost) => unsaved(lab, lost).await,
+        None => 0,
+    };
     observer.stop().await;
     writers.stop().await;
     played?;
     let mut seen = observer.so_far();
-    seen.rows_lost = end;
+    seen.rows_lost = lost.as_ref().map(saved::count);
+    seen.rows_unsaved = unsaved;
     seen.ended_at = memory.now();
     for node in lab.nodes() {
         let text = std::fs::read_to_string(node.agent.log()).unwrap_or_default();
@@ -187,8 +196,8 @@ fn which(lab: &Lab, memory: &Memory, who: Who) -> Option<NodeId> {
     Some(found?.place.node.clone())
 }
 
-/// Returns how many acknowledged rows the primary lacks; none if there is no primary.
-async fn end(lab: &Lab, memory: &Memory, observer: &Observer) -> Option<usize> {
+/// Returns the acknowledged rows that the primary lacks; none if there is no primary.
+async fn lost(lab: &Lab, memory: &Memory) -> Option<Lost> {
     let tasks = Tasks::new();
     let database = lab.database();
     let comparing = async {
@@ -197,14 +206,33 @@ async fn end(lab: &Lab, memory: &Memory, observer: &Observer) -> Option<usize> {
             if let Ok((_, primary)) = connected.await
                 && let Ok(missing) = missing_rows(&primary, memory).await
             {
-                return missing.values().map(std::collections::BTreeSet::len).sum();
+                return missing;
             }
             time::sleep(Duration::from_millis(500)).await;
         }
     };
     let lost = time::timeout(COMPARED_WITHIN, comparing).await.ok();
     tasks.stop(Duration::from_secs(1)).await;
-    let rounds = observer.seen().rounds.len();
-    tracing::debug!(?lost, rounds, "history compared");
     lost
+}
+
+/// Returns how many lost rows are in no node's saves. A node that follows may still be saving.
+async fn unsaved(lab: &Lab, lost: &Lost) -> usize {
+    let saves: Vec<_> = lab
+        .nodes()
+        .iter()
+        .map(|it| it.place.state().join("diverged"))
+        .collect();
+    let deadline = time::Instant::now() + SAVED_WITHIN;
+    let mut left = lost.clone();
+    loop {
+        let (saves, before) = (saves.clone(), left.clone());
+        let searching = tokio::task::spawn_blocking(move || saved::unsaved(&saves, &before));
+        left = searching.await.unwrap_or(left);
+        let count = saved::count(&left);
+        if count == 0 || time::Instant::now() >= deadline {
+            return count;
+        }
+        time::sleep(Duration::from_secs(2)).await;
+    }
 }

@@ -37,6 +37,13 @@ fn more_rows_lost_than_stated_then_found() {
 }
 
 #[test]
+fn lost_row_that_nobody_saved_then_found() {
+    let mut history = history();
+    (history.rows_lost, history.rows_unsaved) = (Some(2), 1);
+    assert_eq!(properties(&history), [Property::LossIsSaved]);
+}
+
+#[test]
 fn loss_stated_only_after_the_takeover_then_found() {
     let mut history = history();
     history.rows_lost = Some(1);
