@@ -31,6 +31,9 @@ use crate::world::orders::OrdersKey;
 /// How long the store may be away before the loss cannot be stated: as long as an operator may be silent.
 const STATED_WITHIN: Duration = SILENCE;
 
+/// For how long what was seen for the plan is as good as a second look: nobody was asked in between.
+const FRESH: Duration = Duration::from_millis(1500);
+
 /// The pauses between two tries to read the lease.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_millis(100),
@@ -43,6 +46,8 @@ pub(crate) struct Executor<'a> {
     store: LeaseStore,
     agents: Agents,
     key: OrdersKey,
+    /// When the cluster was looked at for the statement that the operator was shown.
+    stated_at: Instant,
     /// Until when Route 53 is tried; it begins with the first record.
     records_until: OnceCell<Instant>,
 }
@@ -63,12 +68,14 @@ impl<'a> Executor<'a> {
         store: LeaseStore,
         agents: Agents,
         key: OrdersKey,
+        stated_at: Instant,
     ) -> Self {
         Self {
             settings,
             store,
             agents,
             key,
+            stated_at,
             records_until: OnceCell::new(),
         }
     }
@@ -95,7 +102,10 @@ impl<'a> Executor<'a> {
                 what: step.to_string(),
                 source,
             };
-            if let Some(after) = stated_before(&step) {
+            let fresh = self.stated_at.elapsed() < FRESH;
+            if let Some(after) = stated_before(&step)
+                && !(fresh && after == Occasion::Answer)
+            {
                 match Box::pin(self.state(&plan, after, &mut held)).await {
                     Ok(()) => {}
                     Err(Failure::Other(error)) if error.is::<TakenOver>() => {

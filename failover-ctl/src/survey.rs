@@ -11,7 +11,7 @@ use ha_core::NodeId;
 use ha_core::failover::promotion::{self, Candidate, Part, Refusal, Request, Survey, Witness};
 use ha_core::failover::statement::{Occasion, Statement, Version};
 use ha_core::lease::LeaseRecord;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::config::{NodeSettings, Settings};
 use crate::error::Failure;
@@ -31,6 +31,8 @@ pub(crate) const QUICK: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) survey: Survey,
+    /// When it began to be asked for.
+    pub(crate) asked_at: Instant,
     roles: BTreeMap<NodeId, Role>,
     /// Why nothing is known of a node whose answer is not used.
     unusable: BTreeMap<NodeId, String>,
@@ -47,6 +49,7 @@ pub(crate) async fn take(
     agents: &Agents,
     patience: Duration,
 ) -> Result<Seen, Failure> {
+    let asked_at = Instant::now();
     let ask = |node| async move {
         let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
         let asked = time::timeout(patience, agents.ask(node)).await;
@@ -77,6 +80,7 @@ pub(crate) async fn take(
     let roles = statuses.into_iter().map(|it| (it.node, it.role)).collect();
     Ok(Seen {
         survey: Survey { lease, witnesses },
+        asked_at,
         roles,
         unusable,
     })

@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Fail
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
     let held = Held::begin(&store, journal, &seen.survey.lease).await?;
-    let executor = Executor::new(settings, store, agents, key);
+    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
     Box::pin(finish(executor, held, Standing::Waiting, asked.json)).await
 }
 

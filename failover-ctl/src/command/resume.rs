@@ -36,7 +36,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Resume) -> Result<(), Failu
         }
         Standing::Waiting => confirm(settings, asked, open, &seen).await?,
     };
-    let executor = Executor::new(settings, store, agents, key);
+    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
     Box::pin(finish(executor, held, standing, asked.json)).await
 }
 

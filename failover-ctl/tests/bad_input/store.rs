@@ -49,10 +49,9 @@ impl Store {
     }
 
     pub(crate) fn put(&self, key: &str, body: &str) {
-        self.objects
-            .lock()
-            .unwrap()
-            .insert(format!("/lease/{key}"), (1, body.to_owned()));
+        let mut objects = self.objects.lock().unwrap();
+        let object = objects.entry(format!("/lease/{key}")).or_default();
+        *object = (object.0 + 1, body.to_owned());
     }
 }
 

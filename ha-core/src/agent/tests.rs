@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::failover::observation::Progress;
-use crate::lease::{Condition, FORMAT, Holder, Position, SystemId};
+use crate::lease::{Ancestry, Condition, FORMAT, Holder, Position, SystemId};
 use crate::{Lsn, Timeline};
 
 #[test]
@@ -405,6 +405,51 @@ fn record_of_another_cluster_then_not_used_and_named_once() {
     let problems = agent.problems(at(700));
     let kind = ProblemKind::ClusterMismatch;
     assert!(problems.iter().any(|it| it.kind == kind), "{problems:?}");
+}
+
+#[test]
+fn command_on_another_timeline_then_only_by_its_number() {
+    let mut agent = agent("b");
+    let here = Timeline::FIRST.next();
+    let ServerView::Following(own) = following().server else {
+        unreachable!()
+    };
+    let elsewhere = Progress {
+        timeline: here,
+        ..own
+    };
+    let server = look(ServerView::Following(elsewhere));
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    agent.handle(at(0), Event::Looked(Box::new(server)));
+    let mut take = |accepted| {
+        let planned = Epoch::new(1);
+        agent.take(at(60_000), planned, Fenced::LeaseOver, accepted)
+    };
+    let refused = Err(Refused::OnAnotherTimeline {
+        here,
+        there: Timeline::FIRST,
+    });
+    assert_eq!(take(None), refused);
+    assert_eq!(take(Some(Timeline::FIRST)), refused);
+    let write = only(written(take(Some(here)).unwrap()));
+    assert_eq!(write.record.highest_timeline, Timeline::FIRST.next());
+}
+
+#[test]
+fn open_primary_then_the_record_says_where_its_timeline_comes_from() {
+    let mut agent = holder();
+    let ancestry = Ancestry {
+        timeline: position().timeline,
+        ancestors: Vec::new(),
+    };
+    let opened = Look {
+        ancestry: Some(ancestry.clone()),
+        ..up()
+    };
+    let actions = agent.handle(at(100), Event::Looked(Box::new(opened)));
+    let write = only(written(actions));
+    assert_eq!(write.record.state, LeaseState::Open);
+    assert_eq!(write.record.ancestry, Some(ancestry));
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub fn standing(plan: &Plan, lease: &LeaseRecord) -> Standing {
 ///
 /// Until the lease is taken, all of them are: an instance that was stopped yesterday may be running, and a
 /// target that had caught up may have been copied anew. Once it is, the old primary needs no fence, and
-/// what is done is not done again. A step that was begun and not ended is: each is safe to repeat.
+/// what is done is not done again, but that the target accepts writes is looked at again: the report says
+/// so. A step that was begun and not ended is repeated: each is safe to repeat.
 pub fn remaining<'a>(
     plan: &'a Plan,
     entries: &[Entry],
@@ -57,8 +58,12 @@ pub fn remaining<'a>(
     match standing {
         Standing::Waiting => steps.collect(),
         Standing::Taken => steps
-            .filter(|(at, step)| {
-                !matches!(step, Step::Fence { .. } | Step::CatchUp { .. }) && !is_done(*at)
+            .filter(|(at, step)| match step {
+                Step::Fence { .. } | Step::CatchUp { .. } => false,
+                Step::Promote { .. } => true,
+                Step::TakeLease { .. } | Step::PointRecord { .. } | Step::ConfirmWrite { .. } => {
+                    !is_done(*at)
+                }
             })
             .collect(),
         Standing::Overtaken => Vec::new(),
@@ -78,6 +83,10 @@ mod tests {
             Step::TakeLease {
                 node: node.clone(),
                 epoch: Epoch::new(8),
+            },
+            Step::Promote {
+                node: node.clone(),
+                timeline: Timeline::FIRST.next(),
             },
         ];
         let from = "a".parse().unwrap();
@@ -111,15 +120,17 @@ mod tests {
     #[test]
     fn lease_not_taken_then_everything_is_done_again() {
         for entries in [&[][..], &[entry(0, true), entry(1, false)]] {
-            assert_eq!(left(entries, Standing::Waiting), [0, 1]);
+            assert_eq!(left(entries, Standing::Waiting), [0, 1, 2]);
         }
     }
 
     #[test]
     fn lease_taken_then_what_was_begun_and_not_ended_is_done_again() {
         let taken = |entries: &[Entry]| left(entries, Standing::Taken);
-        assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1]);
-        assert_eq!(taken(&[entry(1, false), entry(1, true)]), [0; 0]);
+        assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1, 2]);
+        // Whether the target accepts writes is a question of the moment.
+        assert_eq!(taken(&[entry(1, false), entry(1, true)]), [2]);
+        assert_eq!(taken(&[entry(1, true), entry(2, true)]), [2]);
         assert_eq!(left(&[], Standing::Overtaken), [0; 0]);
     }
 
@@ -165,6 +176,7 @@ mod tests {
         make `c` primary at epoch 8, in place of `a`
           1. wait until `c` has replayed all that it received
           2. have `c` take the lease at epoch 8
+          3. promote `c` onto timeline 2
         may lose: nothing, no primary was ever open
         ");
     }

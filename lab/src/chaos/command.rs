@@ -78,7 +78,8 @@ fn typed(order: Order, node: &NodeId) -> Vec<String> {
         Order::PlanPromote => vec!["plan", "promote", "--to", node, "--json"],
         Order::Promote => [&promote[..], &accepted].concat(),
         Order::PromoteStopping => [&promote[..], &["--stop-instance"], &accepted].concat(),
-        Order::Resume => vec!["resume", "--json"],
+        // What was accepted for the command that was cut off is not accepted for this one.
+        Order::Resume => [&["resume"][..], &accepted].concat(),
         Order::Abandon => vec!["abandon"],
         Order::Rejoin => rejoin.to_vec(),
         Order::Rebuild => [&rejoin[..], &["--rebuild"]].concat(),
@@ -88,7 +89,7 @@ fn typed(order: Order, node: &NodeId) -> Vec<String> {
 
 /// Returns what `resume` claims: what the operation that it finished does.
 fn resumed(journal: &Value) -> Claim {
-    let target = journal.pointer("/plan/target").and_then(Value::as_str);
+    let target = journal.pointer("/plan/to").and_then(Value::as_str);
     match target.and_then(|it| it.parse().ok()) {
         Some(node) => Claim::Primary(node),
         None => Claim::Nothing,

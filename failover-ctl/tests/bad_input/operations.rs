@@ -1,0 +1,121 @@
+//! Operations that were cut off: they are closed, and refused, without a node that answers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::Host;
+use crate::store::{Honesty, Store};
+
+const LOCK: &str = "clusters/test/operation";
+
+#[test]
+fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
+    let (store, host) = with_operation(&operation(0, "\"lease-over\"", "\"its host was lost\""));
+    let output = host.run(&["abandon", "--reason", "not needed"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for it in [
+        "abandoned by",
+        "not needed",
+        "the lease is at epoch 0 (released), held by `a`",
+        "was not carried out",
+    ] {
+        assert!(said.contains(it), "`{it}` is not in:\n{said}");
+    }
+    let filed = store.object("clusters/test/operations/20261129T080000Z-0001.json");
+    assert_eq!(filed, store.object(LOCK));
+    assert!(filed.unwrap().contains("\"ended_at\": \"2"));
+    host.refuses(&["abandon"], 23, &["no operation to abandon"]);
+    host.refuses(&["resume", "--yes"], 23, &["no operation to resume"]);
+}
+
+#[test]
+fn stopped_instance_then_abandon_says_that_nothing_starts_it() {
+    let (_store, host) = with_operation(&operation(0, "\"stop-instance\"", "\"cut off\""));
+    let output = host.run(&["abandon"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("instance of `a` may have been stopped"),
+        "{said}"
+    );
+}
+
+#[test]
+fn resumed_with_a_target_that_is_gone_then_refused_and_left_as_it_is() {
+    let (store, host) = with_operation(&operation(0, "\"unfenced\"", "\"cut off\""));
+    let before = store.object(LOCK);
+    host.refuses(&["resume", "--yes"], 16, &["its agent does not answer"]);
+    assert_eq!(store.object(LOCK), before);
+}
+
+#[test]
+fn lease_gone_another_way_then_resume_closes_the_operation() {
+    let (store, host) = with_operation(&operation(7, "\"lease-over\"", "null"));
+    let operation = store.object(LOCK).unwrap();
+    store.put(
+        LOCK,
+        &operation.replace("\"left\": null", "\"left\": \"gone\""),
+    );
+    host.refuses(&["resume", "--yes"], 24, &["was overtaken", "`a` holds"]);
+    host.refuses(&["resume", "--yes"], 23, &["no operation"]);
+}
+
+#[test]
+fn operator_at_work_then_nobody_else_closes_the_operation() {
+    let (store, host) = with_operation(&operation(0, "\"lease-over\"", "null"));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let operation = store.object(LOCK).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                store.put(LOCK, &operation);
+                thread::park_timeout(Duration::from_millis(100));
+            }
+        });
+        host.refuses(&["abandon"], 20, &["`op@host process 1` is at work"]);
+        host.refuses(&["resume"], 20, &["`op@host process 1` is at work"]);
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(store.object(LOCK).unwrap().contains("\"ended_at\": null"));
+}
+
+/// Returns a cluster whose first lease is at epoch 0, and an operation.
+fn with_operation(operation: &str) -> (Store, Host) {
+    let store = Store::start(Honesty::KeepsConditions);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    assert!(host.run(&["init", "--holder", "a"]).status.success());
+    store.put(LOCK, operation);
+    (store, host)
+}
+
+/// Returns an operation as a release wrote it that knew neither statements nor outcomes.
+fn operation(planned: u64, fence: &str, left: &str) -> String {
+    format!(
+        r#"{{
+  "format": 1,
+  "id": "20261129T080000Z-0001",
+  "operator": "op@host process 1",
+  "began_at": "2026-11-29T08:00:00.000Z",
+  "ended_at": null,
+  "left": {left},
+  "plan": {{
+    "to": "c",
+    "from": "a",
+    "planned": {planned},
+    "loss": null,
+    "steps": [
+      {{"step": "fence", "node": "a", "by": {fence}}},
+      {{"step": "catch-up", "node": "c"}},
+      {{"step": "take-lease", "node": "c", "epoch": 1}},
+      {{"step": "promote", "node": "c", "timeline": 2}}
+    ]
+  }},
+  "accepted": [],
+  "entries": [
+    {{"step": 0, "began_at": "2026-11-29T08:00:00.000Z", "ended_at": null, "evidence": null, "done": false}}
+  ],
+  "beat": 1
+}}"#
+    )
+}
