@@ -24,6 +24,7 @@ mod lease_cut;
 mod lease_moved;
 mod lease_store_lost;
 mod left_region;
+mod node_added;
 mod node_lost;
 mod operator_killed;
 mod postgres_frozen;
