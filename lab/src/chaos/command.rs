@@ -14,6 +14,12 @@ use crate::memory::Memory;
 /// How long a command may take. Each has limits of its own, and the longest is that of `rejoin` here.
 const ENDS_WITHIN: Duration = Duration::from_mins(2);
 
+/// When the operator's process is killed: in the midst of a promotion.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(2);
+
+/// How a shell shows that SIGKILL ended a program.
+const KILLED: i32 = 137;
+
 /// How long `rejoin` is told to wait.
 const REJOIN_SECS: &str = "60";
 
@@ -30,16 +36,22 @@ pub(super) async fn give(
     let program = lab.programs().failover_ctl(&arguments);
     let from = memory.now();
     memory.mark(format!("`failover-ctl {}`", typed.join(" ")));
-    let outcome = program.outcome(ENDS_WITHIN).await;
+    let cut_off = order == Order::PromoteCutOff;
+    let patience = if cut_off { CUT_OFF_AFTER } else { ENDS_WITHIN };
+    let outcome = program.outcome(patience).await;
     let to = memory.now();
     let (code, printed, stdout) = match outcome {
         Ok(it) => (it.code, format!("{}{}", it.stdout, it.stderr), it.stdout),
+        // That is no report, and nobody waits for another.
+        Err(_) if cut_off => (Some(KILLED), "cut off".to_owned(), String::new()),
         Err(error) => (None, format!("{error:#}"), String::new()),
     };
     memory.mark(format!("`failover-ctl {}`: {code:?}", typed.join(" ")));
     let answer: Value = serde_json::from_str(&stdout).unwrap_or_default();
     let claim = match (order, code) {
-        (Order::Promote | Order::PromoteStopping, _) => Claim::Primary(node.clone()),
+        (Order::Promote | Order::PromoteStopping | Order::PromoteCutOff, _) => {
+            Claim::Primary(node.clone())
+        }
         (Order::Rejoin | Order::Rebuild, _) => Claim::Streams(node.clone()),
         (Order::Resume, _) => resumed(&answer),
         (Order::Abandon, Some(0)) => Claim::NothingOpen {
@@ -76,7 +88,7 @@ fn typed(order: Order, node: &NodeId) -> Vec<String> {
     let typed: Vec<&str> = match order {
         Order::Status => vec!["status"],
         Order::PlanPromote => vec!["plan", "promote", "--to", node, "--json"],
-        Order::Promote => [&promote[..], &accepted].concat(),
+        Order::Promote | Order::PromoteCutOff => [&promote[..], &accepted].concat(),
         Order::PromoteStopping => [&promote[..], &["--stop-instance"], &accepted].concat(),
         // What was accepted for the command that was cut off is not accepted for this one.
         Order::Resume => [&["resume"][..], &accepted].concat(),
@@ -87,12 +99,13 @@ fn typed(order: Order, node: &NodeId) -> Vec<String> {
     typed.into_iter().map(str::to_owned).collect()
 }
 
-/// Returns what `resume` claims: what the operation that it finished does.
+/// Returns what `resume` claims: that the target of the operation is primary, if that came of it.
 fn resumed(journal: &Value) -> Claim {
-    let target = journal.pointer("/plan/to").and_then(Value::as_str);
-    match target.and_then(|it| it.parse().ok()) {
-        Some(node) => Claim::Primary(node),
-        None => Claim::Nothing,
+    let text = |path| journal.pointer(path).and_then(Value::as_str);
+    let target = text("/plan/to").and_then(|it| it.parse().ok());
+    match (text("/outcome/outcome"), target) {
+        (Some("promoted"), Some(node)) => Claim::Primary(node),
+        _ => Claim::Nothing,
     }
 }
 
@@ -132,6 +145,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn resumed_operation_then_its_target_if_it_was_promoted() {
+        let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "promoted"}});
+        assert_eq!(resumed(&journal), Claim::Primary("c".parse().unwrap()));
+        let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "overtaken", "epoch": 3}});
+        assert_eq!(resumed(&journal), Claim::Nothing);
+    }
 
     #[test]
     fn plan_or_journal_then_the_most_that_it_states() {

@@ -79,7 +79,9 @@ pub enum Order {
     Promote,
     /// The same with `--stop-instance`
     PromoteStopping,
-    /// `resume`
+    /// The same as [`Order::Promote`], and the operator's process is killed two seconds later
+    PromoteCutOff,
+    /// `resume`, which accepts what was accepted
     Resume,
     /// `abandon`
     Abandon,
@@ -149,6 +151,7 @@ const COMMANDS: &[(Order, u64)] = &[
     (Order::PlanPromote, 2),
     (Order::Promote, 5),
     (Order::PromoteStopping, 1),
+    (Order::PromoteCutOff, 3),
     (Order::Resume, 3),
     (Order::Abandon, 2),
     (Order::Rejoin, 3),
@@ -179,7 +182,7 @@ impl History {
             events.push(Event { at, act });
         }
         let broken: Vec<Duration> = events.iter().map(|it| it.at).collect();
-        for _command in 0..chance.below(5) {
+        for _command in 0..chance.below(6) {
             // An operator acts when something has happened.
             let after = broken.get(chance.index(broken.len()));
             let after = after.copied().unwrap_or_default();
@@ -187,7 +190,7 @@ impl History {
             let order = chance.weighted(COMMANDS).unwrap_or(Order::Status);
             let promotes = matches!(
                 order,
-                Order::Promote | Order::PromoteStopping | Order::PlanPromote
+                Order::Promote | Order::PromoteStopping | Order::PromoteCutOff | Order::PlanPromote
             );
             // The neighbour takes over automatically, so a promotion is mostly of the other.
             let usual = if promotes { Who::Third } else { Who::Neighbour };
@@ -415,14 +418,13 @@ mod tests {
         }
     }
 
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 7] = [
         "seed 2",
         "   2.4 s  break wal-removed on the third node",
         "   3.9 s  break postmaster-killed on the primary",
         "  12.1 s  break agent-and-guard-killed on the primary",
-        "  13.4 s  Rebuild of the neighbour",
-        "  13.7 s  Rejoin of the neighbour",
-        "  16.7 s  PlanPromote of the third node",
-        "  20.8 s  heal everything",
+        "  13.4 s  PromoteStopping of the third node",
+        "  16.7 s  PromoteStopping of the third node",
+        "  29.8 s  heal everything",
     ];
 }
