@@ -16,7 +16,7 @@ use ha_core::{NodeId, Region};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::disk::{attach_disks, detach_disks};
+pub(crate) use self::disk::{attach_disks, detach_disks, disks_are_possible};
 pub(crate) use self::standing::Standing;
 use crate::Lab;
 use crate::aws::s3::Service;

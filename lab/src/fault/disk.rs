@@ -15,8 +15,8 @@ use crate::node::Node;
 use crate::topology::Topology;
 use crate::wait;
 
-/// How large each disk is: a database of 40 MB, 512 MB of WAL to keep, and a copy of it.
-const SIZE: &str = "1280m";
+/// How large each disk is: a database of 40 MB, the WAL of minutes, and room that a save asks for.
+const SIZE: &str = "768m";
 
 /// The file that leaves no room for another.
 const BALLAST: &str = "ballast";
@@ -35,6 +35,20 @@ pub(crate) async fn attach_disks(topology: &Topology) -> anyhow::Result<()> {
             .context("a node's own disk needs root, who may mount it")?;
     }
     Ok(())
+}
+
+/// Says whether nodes can have disks of their own here: root in a container may not mount one.
+pub(crate) async fn disks_are_possible(topology: &Topology) -> bool {
+    let directory = topology.directory().with_extension("disk");
+    let tried = async {
+        std::fs::create_dir_all(&directory)?;
+        run("mount", &["-t", "tmpfs", "causeway-lab"], &directory).await?;
+        run("umount", &["--lazy"], &directory).await
+    };
+    let tried: anyhow::Result<()> = tried.await;
+    // Nothing is in it, whether or not it could be mounted.
+    std::fs::remove_dir(&directory).ok();
+    tried.is_ok()
 }
 
 /// Takes away every disk that lies in a lab's directory.
