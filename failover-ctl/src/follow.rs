@@ -1,6 +1,7 @@
 //! How a node becomes a standby of the primary: by following, by rewinding what it has too much of,
 //! or by a new copy.
 
+mod brought;
 mod conninfo;
 mod examine;
 mod files;

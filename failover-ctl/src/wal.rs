@@ -35,6 +35,16 @@ pub(crate) struct Beyond {
     pub(crate) bytes: u64,
 }
 
+impl Beyond {
+    /// Returns the segment that it holds, if it is no history.
+    pub(crate) const fn segment(&self) -> Option<SegmentName> {
+        match self.name {
+            WalFileName::Segment(name) | WalFileName::Partial(name) => Some(name),
+            WalFileName::History(_) | WalFileName::BackupLabel(..) => None,
+        }
+    }
+}
+
 impl WalDirectory {
     /// Looks at the WAL of the data directory `data`.
     pub(crate) fn of(data: &Path) -> io::Result<Self> {
@@ -144,17 +154,40 @@ impl WalDirectory {
                 beyond.push(self.file(*name)?);
             }
         }
-        // The histories say where each of those timelines began.
-        let histories = self
-            .files
-            .iter()
-            .filter(|it| matches!(it, WalFileName::History(_)));
-        if !beyond.is_empty() {
-            for name in histories {
+        // The histories say where each of those timelines began. Later ones say nothing of them, and
+        // would make every set of files another one.
+        let newest = beyond.iter().map(|it| it.name.timeline()).max();
+        for name in &self.files {
+            if matches!(name, WalFileName::History(it) if Some(*it) <= newest) {
                 beyond.push(self.file(*name)?);
             }
         }
         Ok(beyond)
+    }
+
+    /// Says whether a primary whose history is `ancestors` has records of its own in this segment: those before the place at which it left the timeline.
+    pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
+        let left = ancestors.iter().find(|it| it.timeline == segment.timeline);
+        left.is_some_and(|it| segment.start(self.size) < it.left_at)
+    }
+
+    /// Says whether one of these timelines has the same segment here, whole and written.
+    pub(crate) fn is_on_one_of(
+        &self,
+        segment: SegmentName,
+        timelines: impl IntoIterator<Item = Timeline>,
+    ) -> io::Result<bool> {
+        let number = segment.start(self.size).get() / self.size.bytes();
+        for timeline in timelines {
+            let name = WalFileName::Segment(SegmentName {
+                timeline,
+                ..segment
+            });
+            if self.files.contains(&name) && self.is_written(timeline, number)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_beyond(

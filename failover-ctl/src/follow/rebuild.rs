@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::brought;
 use super::files::{sync_parent, write_private};
 use super::layout::Layout;
 use super::primary::{Path, Primary};
@@ -38,20 +39,46 @@ impl Follower {
         let waited = primary.checkpointed().await;
         waited.map_err(Trouble::PrimarySilent)?;
         match self.run_pg_rewind().await {
-            Ok(()) => Ok(()),
+            Ok(()) => {}
             Err(error) => {
                 let error = format!("{error:#}");
                 warn!(error, "pg_rewind failed, the data directory is copied");
-                self.copy("pg_rewind failed").await
+                self.copy("pg_rewind failed").await?;
             }
         }
+        self.tidy(path).await;
+        Ok(())
     }
 
     /// Copies the whole primary into the emptied directory. What only this node has is saved before.
     pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), Trouble> {
         let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
-        self.save_diverged(&primary).await?;
-        self.copy(why).await
+        let path = self.save_diverged(&primary).await?;
+        self.copy(why).await?;
+        self.tidy(path).await;
+        Ok(())
+    }
+
+    /// Takes WAL out of `pg_wal` that the primary's history left and a save holds, and remembers what the
+    /// rewind or the copy brought: all that this node itself had was saved just before, and no server has
+    /// accepted a write since. That it fails costs room and another save, and keeps nothing from following.
+    async fn tidy(&self, path: Path) {
+        let data = self.host.postgres.data_directory.clone();
+        let state = self.host.agent.state_directory.clone();
+        let tidying = move || {
+            let Some(primary) = path.known() else {
+                return Ok(()); // What belongs to its history is not known.
+            };
+            brought::tidy(&data, &state, primary)
+        };
+        let tidied = tokio::task::spawn_blocking(tidying).await;
+        if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|it| it) {
+            let error = format!("{error:#}");
+            warn!(
+                error,
+                "WAL that the primary's history left stays in `pg_wal`"
+            );
+        }
     }
 
     /// Saves what the primary does not have, or proves that there is nothing, and returns the primary's

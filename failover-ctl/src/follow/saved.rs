@@ -6,12 +6,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use ha_core::lsn::{Ancestor, WalFileName};
+use ha_core::lsn::Ancestor;
 use ha_core::{Lsn, NodeId, Timeline};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::brought::Brought;
 use super::files::{sync_parent, write_private};
 use crate::wal::{Beyond, WalDirectory};
 
@@ -20,6 +21,9 @@ const MARGIN: u64 = 128 << 20;
 
 /// The file that says what was saved. A directory without it is no save.
 const INDEX: &str = "index.json";
+
+/// What the name of a save ends with while it is made.
+const UNFINISHED: &str = "unfinished";
 
 /// How many saves are kept before a person is asked to look at them. None is ever removed here: each may
 /// hold commits that were acknowledged.
@@ -36,7 +40,11 @@ pub(crate) struct Index {
     /// Where the primary's history left the oldest of these timelines; none if that is not known.
     fork: Option<Fork>,
     timelines: Vec<Extent>,
+    /// What lies beside this index.
     files: Vec<Saved>,
+    /// What belongs to it and lies in earlier saves: none of it is copied twice. Written since format 2.
+    #[serde(default)]
+    elsewhere: Vec<Elsewhere>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +66,19 @@ struct Saved {
     bytes: u64,
 }
 
+/// A file that an earlier save has, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Elsewhere {
+    name: String,
+    bytes: u64,
+    /// The name of that save's directory.
+    save: String,
+}
+
+/// The saves that are whole.
+#[derive(Debug)]
+pub(super) struct Saves(Vec<PathBuf>);
+
 /// One save to be made.
 pub(super) struct Save<'a> {
     /// The data directory.
@@ -74,7 +95,8 @@ pub(super) struct Save<'a> {
 
 impl Save<'_> {
     /// Saves what the primary does not have, and returns where; none if it is proved that there is
-    /// nothing: no file holds a record past the place at which the primary's history left its timeline.
+    /// nothing: no file holds a record past the place at which the primary's history left its timeline,
+    /// but for those that came from a primary and have not changed since.
     ///
     /// # Errors
     ///
@@ -88,25 +110,55 @@ impl Save<'_> {
         let files = wal
             .beyond(self.primary)
             .context("could not read this node's WAL")?;
+        let files = self.own(&log, files);
         if files.is_empty() {
             info!("no WAL here that the primary does not have");
             return Ok(None);
         }
-        let index = self.index(&wal, &files)?;
         let kept = self.state.join("diverged");
         fs::create_dir_all(&kept)
             .with_context(|| format!("could not make `{}`", kept.display()))?;
-        if let Some(before) = earlier(&kept, &log, &index)? {
-            info!(directory = %before.display(), "diverged WAL was saved before");
-            return Ok(Some(before));
+        let saves = Saves::of(self.state).context("could not read the earlier saves")?;
+        let (mut new, mut elsewhere) = (Vec::new(), Vec::new());
+        for file in &files {
+            match saves.holder(&log, file) {
+                Some(save) => elsewhere.push((file, save)),
+                None => new.push(file),
+            }
         }
-        let bytes = files.iter().map(|it| it.bytes).sum();
+        if let (true, Some((_, before))) = (new.is_empty(), elsewhere.first()) {
+            info!(directory = %before.display(), "diverged WAL was saved before");
+            return Ok(Some(before.to_path_buf()));
+        }
+        let mut index = self.index(&wal, &files)?;
+        index.files = new.iter().map(|it| Saved::of(it)).collect();
+        index.elsewhere = elsewhere
+            .iter()
+            .map(|(file, save)| Elsewhere::of(file, save))
+            .collect();
+        let bytes = new.iter().map(|it| it.bytes).sum();
         check_room(&kept, bytes)?;
         let to = free_name(&kept, &index);
         copy(&log, &to, &index)
             .with_context(|| format!("could not copy the diverged WAL to `{}`", to.display()))?;
-        warn!(directory = %to.display(), files = files.len(), bytes, "diverged WAL saved");
+        warn!(
+            directory = %to.display(), files = new.len(), bytes, saved_before = elsewhere.len(),
+            "diverged WAL saved"
+        );
         Ok(Some(to))
+    }
+
+    /// Returns the files without those that are known to have come from a primary; all of them if the
+    /// primary's history is not known, and none if only histories would be left.
+    fn own(&self, log: &Path, mut files: Vec<Beyond>) -> Vec<Beyond> {
+        if self.primary.is_some() {
+            let brought = Brought::read(self.state);
+            files.retain(|it| !brought.has(log, it));
+        }
+        if !files.iter().any(|it| it.segment().is_some()) {
+            files.clear();
+        }
+        files
     }
 
     fn index(&self, wal: &WalDirectory, files: &[Beyond]) -> anyhow::Result<Index> {
@@ -114,7 +166,7 @@ impl Save<'_> {
         let left = |timeline| ancestors.iter().find(|it| it.timeline == timeline);
         let mut timelines = BTreeMap::new();
         for file in files {
-            if let WalFileName::Segment(name) | WalFileName::Partial(name) = file.name {
+            if let Some(name) = file.segment() {
                 let start = wal.start(name);
                 let from = left(name.timeline).map_or(start, |it| it.left_at.max(start));
                 timelines.entry(name.timeline).or_insert(from);
@@ -129,19 +181,69 @@ impl Save<'_> {
             let Ancestor { timeline, left_at } = *left(it.timeline)?;
             Some(Fork { timeline, left_at })
         });
-        let saved = |it: &Beyond| Saved {
-            name: it.name.to_string(),
-            bytes: it.bytes,
-        };
         Ok(Index {
-            format: 1,
+            format: 2,
             node: self.node.clone(),
             source: self.source.clone(),
             saved_at: jiff::Timestamp::now().to_string(),
             fork,
             timelines: extents,
-            files: files.iter().map(saved).collect(),
+            files: Vec::new(),
+            elsewhere: Vec::new(),
         })
+    }
+}
+
+impl Saved {
+    fn of(file: &Beyond) -> Self {
+        Self {
+            name: file.name.to_string(),
+            bytes: file.bytes,
+        }
+    }
+}
+
+impl Elsewhere {
+    fn of(file: &Beyond, save: &Path) -> Self {
+        let save = save.file_name().unwrap_or_default();
+        Self {
+            name: file.name.to_string(),
+            bytes: file.bytes,
+            save: save.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl Saves {
+    /// Finds the saves in this state directory, oldest name first. What was cut off is none: it has no
+    /// index, or not its own name yet.
+    pub(super) fn of(state: &Path) -> io::Result<Self> {
+        let entries = match fs::read_dir(state.join("diverged")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(Vec::new())),
+            read => read?,
+        };
+        let mut saves = Vec::new();
+        for entry in entries {
+            let save = entry?.path();
+            if save.extension().is_some_and(|it| it == UNFINISHED) {
+                continue;
+            }
+            let text = fs::read_to_string(save.join(INDEX)).unwrap_or_default();
+            if serde_json::from_str::<Index>(&text).is_ok() {
+                saves.push(save);
+            }
+        }
+        saves.sort();
+        Ok(Self(saves))
+    }
+
+    /// Returns a save that holds this file of `log`, byte for byte and under the same name.
+    pub(super) fn holder(&self, log: &Path, file: &Beyond) -> Option<&Path> {
+        let name = file.name.to_string();
+        let here = log.join(&name);
+        // What cannot be compared is not held.
+        let holds = |save: &&PathBuf| same(&save.join(&name), &here).unwrap_or(false);
+        self.0.iter().find(holds).map(PathBuf::as_path)
     }
 }
 
@@ -152,23 +254,6 @@ pub(crate) fn unexamined(state: &Path) -> Option<usize> {
         .flatten()
         .filter(|it| it.path().join(INDEX).exists());
     Some(saves.count()).filter(|it| *it > UNEXAMINED)
-}
-
-/// Returns an earlier save with all of these files, byte for byte: an attempt that is repeated because a
-/// later step failed saves nothing twice.
-fn earlier(kept: &Path, log: &Path, index: &Index) -> anyhow::Result<Option<PathBuf>> {
-    for entry in fs::read_dir(kept)? {
-        let save = entry?.path();
-        let Ok(text) = fs::read_to_string(save.join(INDEX)) else {
-            continue;
-        };
-        let holds = |file: &Saved| same(&save.join(&file.name), &log.join(&file.name));
-        let is_whole = serde_json::from_str::<Index>(&text).is_ok();
-        if is_whole && index.files.iter().all(|it| holds(it).unwrap_or(false)) {
-            return Ok(Some(save));
-        }
-    }
-    Ok(None)
 }
 
 fn same(one: &Path, other: &Path) -> io::Result<bool> {
@@ -224,7 +309,8 @@ fn free_name(kept: &Path, index: &Index) -> PathBuf {
 /// Copies into a directory of another name, which gets its own once all of it is durable.
 fn copy(log: &Path, to: &Path, index: &Index) -> anyhow::Result<()> {
     let mut temporary = to.as_os_str().to_owned();
-    temporary.push(".unfinished");
+    temporary.push(".");
+    temporary.push(UNFINISHED);
     let temporary = PathBuf::from(temporary);
     match fs::remove_dir_all(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

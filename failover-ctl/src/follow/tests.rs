@@ -10,12 +10,12 @@ use super::{Need, Trouble};
 use crate::data_directory;
 use crate::test_server::{Nodes, TestNode, give, holds};
 
-const MARKER: &str = "acknowledged-and-diverged";
+pub(super) const MARKER: &str = "acknowledged-and-diverged";
 
 const ROWS: &str = "select coalesce(string_agg(t, ',' order by t), '') from kept";
 
 /// A primary and a standby of it, made by the agent's own means.
-async fn pair(nodes: &Nodes) -> (TestNode, TestNode) {
+pub(super) async fn pair(nodes: &Nodes) -> (TestNode, TestNode) {
     let a = nodes.primary("a");
     let b = nodes.node("b");
     standby_of(&a, &b).await;
@@ -23,7 +23,7 @@ async fn pair(nodes: &Nodes) -> (TestNode, TestNode) {
 }
 
 /// Makes `node` a standby of `primary`, and waits until it streams.
-async fn standby_of(primary: &TestNode, node: &TestNode) {
+pub(super) async fn standby_of(primary: &TestNode, node: &TestNode) {
     let follower = node.follower(primary);
     follower.prepare(Directory::Empty, false).await.unwrap();
     follower.settle().unwrap();
@@ -39,7 +39,7 @@ fn streams(node: &TestNode) {
 }
 
 /// Rows that only `a` has, after which it is lost and `b` promoted.
-async fn diverged(nodes: &Nodes) -> (TestNode, TestNode) {
+pub(super) async fn diverged(nodes: &Nodes) -> (TestNode, TestNode) {
     let (a, b) = pair(nodes).await;
     b.shut_down();
     a.sql(&format!("insert into kept values ('{MARKER}')"));
@@ -52,14 +52,14 @@ async fn diverged(nodes: &Nodes) -> (TestNode, TestNode) {
 
 /// Returns the only save of a node.
 #[track_caller]
-fn only_save(node: &TestNode) -> std::path::PathBuf {
+pub(super) fn only_save(node: &TestNode) -> std::path::PathBuf {
     let saves = fs::read_dir(node.state().join("diverged")).unwrap();
     let saves: Vec<_> = saves.map(|it| it.unwrap().path()).collect();
     assert_eq!(saves.len(), 1, "{saves:?}");
     saves[0].clone()
 }
 
-fn comes_back(node: &TestNode, rows: &str) {
+pub(super) fn comes_back(node: &TestNode, rows: &str) {
     node.start_standby();
     streams(node);
     node.until(ROWS, rows);
