@@ -2,17 +2,16 @@
 
 mod ancestry;
 mod following;
+mod highest;
 mod looking;
 mod pointing;
 mod retiring;
 mod showing;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use ha_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
 use ha_core::failover::observation::PeerView;
 use ha_core::lease::Nonce;
@@ -27,9 +26,9 @@ use tracing::{error, info, warn};
 use self::ancestry::AncestryFile;
 use self::following::Following;
 pub(crate) use self::following::Rejoined;
+pub(crate) use self::highest::read as read_highest;
 use self::pointing::Pointing;
 use crate::config::{HostSettings, Settings};
-use crate::follow;
 use crate::guard::wire::{NotDone, Order as GuardWire, Report};
 use crate::metrics::Metrics;
 use crate::problems::ProblemLog;
@@ -88,6 +87,8 @@ pub(crate) struct Driver {
     completed: Option<Epoch>,
     /// The highest record that was ever believed, as it is kept on disk.
     highest: HighestSeen,
+    /// Why the newest could not be kept.
+    not_kept: Option<String>,
     last_said: String,
     /// The numbers of the orders that were given in this epoch.
     orders: BTreeSet<String>,
@@ -120,6 +121,7 @@ impl Driver {
             completed: None,
             following,
             highest,
+            not_kept: None,
             last_said: String::new(),
             orders: BTreeSet::new(),
             orders_of: Epoch::default(),
@@ -253,7 +255,6 @@ impl Driver {
     /// Keeps the highest record on disk, durably when the epoch is new: within one, the sequence only
     /// serves to notice a store that went back.
     fn remember(&mut self, epoch: Epoch, sequence: u64) {
-        let path = self.host.agent.state_directory.join("highest.json");
         let reserved = self.core.lease(clock::now());
         let reserved = reserved.map(|(record, _)| record.highest_timeline);
         let highest = HighestSeen {
@@ -263,12 +264,11 @@ impl Driver {
             store: Some(self.settings.lease.store_id()),
         };
         let durable = epoch != self.highest.epoch || highest.store != self.highest.store;
-        match write_highest(&path, &highest, durable) {
-            Ok(()) => self.highest = highest,
-            Err(error) => error!(
-                error = format!("{error:#}"),
-                "the highest record could not be kept"
-            ),
+        let written = highest::write(&self.host.agent.state_directory, &highest, durable);
+        self.not_kept = written.err().map(|it| format!("{it:#}"));
+        match &self.not_kept {
+            None => self.highest = highest,
+            Some(error) => error!(error, "the highest record could not be kept"),
         }
     }
 
@@ -383,33 +383,4 @@ impl Driver {
             }
         });
     }
-}
-
-/// Reads the highest record from the state directory; nothing was believed yet if there is none.
-///
-/// # Errors
-///
-/// When the file is there and cannot be read: believing a record below it could make two primaries.
-pub(crate) fn read_highest(state: &Path) -> anyhow::Result<HighestSeen> {
-    let path = state.join("highest.json");
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(HighestSeen::default());
-        }
-        read => read.with_context(|| format!("could not read `{}`", path.display()))?,
-    };
-    let hint =
-        "is not what the agent wrote; restore it, or remove it once you know the lease's epoch";
-    serde_json::from_str(&text).with_context(|| format!("`{}` {hint}", path.display()))
-}
-
-fn write_highest(path: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
-    let text = serde_json::to_string(highest)?;
-    if durable {
-        return follow::write_private(path, &text);
-    }
-    let temporary = path.with_extension("new");
-    std::fs::write(&temporary, text)?;
-    std::fs::rename(&temporary, path)?;
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! or by a new copy.
 
 mod brought;
+mod complete;
 mod conninfo;
 mod examine;
 mod files;

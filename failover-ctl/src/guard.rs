@@ -4,6 +4,7 @@
 //! host has stopped. What it decides is in `ha_core::guard`; here are its eyes and hands.
 
 pub(crate) mod child;
-mod conf;
+pub(crate) mod conf;
+mod leftovers;
 pub(crate) mod run;
 pub(crate) mod wire;

@@ -20,6 +20,7 @@ mod only_one;
 mod output;
 mod problems;
 mod recovery;
+mod socket;
 mod status;
 mod survey;
 #[cfg(test)]

@@ -229,7 +229,9 @@ impl Agent {
                     how: How::Promote(timeline),
                 },
                 ServerView::Following(_),
-            ) => Some(GuardOrder::Promote(epoch, timeline)),
+            ) if self.look.as_ref().is_some_and(|it| it.holds_back) => {
+                Some(GuardOrder::Promote(epoch, timeline))
+            }
             // Somebody else may be writing at this moment: there is no time to drain.
             (Duty::Follow { .. }, ServerView::MayWrite) => Some(GuardOrder::End(Duration::ZERO)),
             (Duty::End, ServerView::MayWrite | ServerView::Following(_) | ServerView::Silent) => {

@@ -49,6 +49,8 @@ pub enum ProblemKind {
     ConnectionsExhausted,
     /// PostgreSQL ended soon after each start, or could not be started.
     CannotStart,
+    /// The holder's PostgreSQL ends again and again, though it may serve in between.
+    KeepsEnding,
     /// The holder's PostgreSQL replays WAL before it can accept writes.
     Replaying,
     /// The lease was given up because PostgreSQL could not do its work, and no node holds it since.
@@ -83,13 +85,15 @@ pub enum ProblemKind {
     PeerMismatch,
     /// The user that PostgreSQL runs as can read the key that signs commands.
     CommandKeyExposed,
+    /// The state directory takes no write: what this node has seen of the lease is lost when it restarts.
+    StateNotKept,
     /// This node is primary, and a DNS record does not point at it yet.
     RecordNotMoved,
 }
 
 impl ProblemKind {
     /// Every kind, in the order of their names' importance to an operator.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -101,6 +105,7 @@ impl ProblemKind {
         Self::ReadOnlyDefault,
         Self::ConnectionsExhausted,
         Self::CannotStart,
+        Self::KeepsEnding,
         Self::Replaying,
         Self::NoHolder,
         Self::OperatorNeeded,
@@ -118,6 +123,7 @@ impl ProblemKind {
         Self::NodesDiffer,
         Self::PeerMismatch,
         Self::CommandKeyExposed,
+        Self::StateNotKept,
         Self::RecordNotMoved,
     ];
 
@@ -135,6 +141,7 @@ impl ProblemKind {
             Self::ReadOnlyDefault => "read-only-default",
             Self::ConnectionsExhausted => "connections-exhausted",
             Self::CannotStart => "cannot-start",
+            Self::KeepsEnding => "keeps-ending",
             Self::Replaying => "replaying",
             Self::NoHolder => "no-holder",
             Self::OperatorNeeded => "operator-needed",
@@ -152,6 +159,7 @@ impl ProblemKind {
             Self::NodesDiffer => "nodes-differ",
             Self::PeerMismatch => "peer-mismatch",
             Self::CommandKeyExposed => "command-key-exposed",
+            Self::StateNotKept => "state-not-kept",
             Self::RecordNotMoved => "record-not-moved",
         }
     }

@@ -54,7 +54,7 @@ impl Driver {
             starts: Some(report.starts),
             system_id: report.system_id,
             holds_position: self.holds_position(now, server),
-            holds_back: report.commits == Commits::HeldBack,
+            holds_back: seen.holds_back(),
             taken_timeline: self.taken_timeline,
             ancestry: None,
         }
@@ -105,6 +105,14 @@ impl Seen<'_> {
         }
     }
 
+    /// What guard has written holds only as far as nothing outweighs it, which the server itself knows.
+    fn holds_back(&self) -> bool {
+        match self.answer(FRESH) {
+            Some(Answer::Following(standby)) => standby.holds_back,
+            _ => self.report.commits == Commits::HeldBack,
+        }
+    }
+
     fn is_proven(&self) -> bool {
         self.said
             .proven_at
@@ -129,6 +137,7 @@ impl Seen<'_> {
             Some(Answer::NoConnectionLeft) => {
                 ServerHealth::Unproven(ha_core::agent::WriteFailure::NoConnectionLeft)
             }
+            Some(Answer::Refused(failure)) => ServerHealth::Unproven(failure),
             Some(Answer::Writing(_)) if self.is_proven() => ServerHealth::Writes,
             Some(Answer::Writing(_)) => match self.said.failure {
                 Some((at, failure)) if self.is_fresh(at, SILENT_AFTER) => {

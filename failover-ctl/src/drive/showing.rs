@@ -85,6 +85,9 @@ impl Driver {
     fn find_problems(&self, now: Moment) -> Vec<Problem> {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
+        if let Some(why) = &self.not_kept {
+            found.push(Problem::new(ProblemKind::StateNotKept, why.clone()));
+        }
         found.extend(self.hindrance(now));
         if let Some((_, Some(detail))) = &self.exposure {
             found.push(Problem::new(ProblemKind::CommandKeyExposed, detail));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::brought;
+use super::complete;
 use super::files::{sync_parent, write_private};
 use super::layout::Layout;
 use super::primary::{Path, Primary};
@@ -85,6 +86,14 @@ impl Follower {
     /// path. Nothing is changed in the directory before this has succeeded.
     async fn save_diverged(&self, primary: &Primary) -> Result<Path, Trouble> {
         self.end_leftovers().await.map_err(Trouble::NotSaved)?;
+        let (data, marker) = (
+            &self.host.postgres.data_directory,
+            self.host.rewinding_marker(),
+        );
+        // What an attempt that was cut off has left was saved before the marker was put.
+        if !marker.exists() {
+            complete::check(data).map_err(Trouble::NotSaved)?;
+        }
         let path = primary.path().await.map_err(Trouble::PrimarySilent)?;
         self.save_beyond(&path).await?;
         Ok(path)

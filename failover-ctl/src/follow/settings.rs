@@ -162,7 +162,8 @@ pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
             .next()
             .unwrap_or_default();
         let name = name.to_ascii_lowercase();
-        name == "primary_conninfo" || name.starts_with("recovery_target")
+        let ours = ["primary_conninfo", "hot_standby"];
+        ours.contains(&&*name) || name.starts_with("recovery_target")
     };
     if !text.lines().any(|it| is_ours(&it)) {
         return Ok(());
@@ -186,7 +187,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join("postgresql.auto.conf");
         let text = "# x\nwork_mem = '8MB'\nrestore_command = 'cp'\nrecovery_target_timeline = '3'\n\
-                    recovery_target = ''\nprimary_conninfo = 'host=old'\n";
+                    recovery_target = ''\nhot_standby = 'off'\nprimary_conninfo = 'host=old'\n";
         fs::write(&path, text).unwrap();
 
         fs::write(data.path().join("recovery.signal"), "").unwrap();

@@ -379,7 +379,7 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     // As somebody has set the standby up by hand.
     symlink(&here, b.data().join(format!("pg_tblspc/{number}"))).unwrap();
     fs::create_dir(here.join("PG_15_202209061")).unwrap();
-    fs::remove_dir_all(b.data().join("pg_wal")).unwrap();
+    fs::rename(b.data().join("pg_wal"), &wal).unwrap();
     symlink(&wal, b.data().join("pg_wal")).unwrap();
     fs::write(wal.join("left"), "over").unwrap();
 
@@ -395,6 +395,40 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     b.start_standby();
     streams(&b);
     b.until("select n from aside", "7");
+}
+
+/// The volume of `pg_wal` is not mounted: what it holds cannot be known, so nothing is proved absent.
+#[tokio::test]
+async fn wal_is_not_there_then_directory_kept() {
+    let nodes = Nodes::new();
+    let (a, b) = pair(&nodes).await;
+    b.shut_down();
+    let (log, aside) = (b.data().join("pg_wal"), nodes.root.path().join("volume"));
+    fs::rename(&log, &aside).unwrap();
+    let follower = b.follower(&a);
+    let refused = async |why: &str| {
+        for (directory, rebuild) in [(Directory::Primary, false), (Directory::Standby, true)] {
+            let trouble = follower.prepare(directory, rebuild).await.unwrap_err();
+            assert!(
+                matches!(trouble, Trouble::NotSaved(_)),
+                "{why}: {trouble:?}"
+            );
+            assert!(b.data().join("PG_VERSION").exists(), "{why}");
+        }
+    };
+    refused("it is missing").await;
+    symlink(nodes.root.path().join("nowhere"), &log).unwrap();
+    refused("its link leads nowhere").await;
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    give(&log);
+    refused("it is the empty place to mount at").await;
+
+    fs::remove_dir(&log).unwrap();
+    fs::rename(&aside, &log).unwrap();
+    follower.prepare(Directory::Standby, true).await.unwrap();
+    b.start_standby();
+    streams(&b);
 }
 
 #[test]

@@ -3,17 +3,24 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ha_core::agent::Commits;
+use tracing::warn;
 
 use crate::config::HostSettings;
 use crate::data_directory;
+use crate::follow::write_private;
 
 /// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
 /// it acknowledges them all (`SyncRepUpdateSyncStandbysDefined` in
 /// `src/backend/replication/syncrep.c`).
-const NO_STANDBY: &str = "failover_ctl_lease_not_held";
+pub(crate) const NO_STANDBY: &str = "failover_ctl_lease_not_held";
+
+/// The settings that are guard's. With `restart_after_crash` the postmaster would go on after a crash, cut all
+/// clients and recover, and nobody would count it.
+const SETTINGS: [&str; 2] = ["synchronous_standby_names", "restart_after_crash"];
 
 /// Checks that PostgreSQL's own settings cannot be used without guard.
 ///
@@ -25,13 +32,53 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
     let text =
         fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
     let line = format!("include '{}'", host.guard_conf().display());
-    if text.lines().map(str::trim).any(|it| it == line) {
+    let mut below = text.lines().map(str::trim).skip_while(|it| *it != line);
+    if below.next().is_none() {
+        bail!(
+            "`{}` could be started without guard: add the line `{line}` at its end",
+            path.display()
+        );
+    }
+    // What comes later in a file wins.
+    let outweighs = |it: &&str| {
+        let name = setting(it);
+        SETTINGS.contains(&&*name) || name.starts_with("include")
+    };
+    if let Some(later) = below.find(outweighs) {
+        bail!(
+            "`{}` has `{later}` below guard's include, which could outweigh what is set there: move it above `{line}`",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Removes what is guard's from `postgresql.auto.conf`, which outweighs every other file.
+///
+/// # Errors
+///
+/// When the file cannot be read or written.
+pub(super) fn drop_overrides(data: &Path) -> io::Result<()> {
+    let path = data.join("postgresql.auto.conf");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|it| !SETTINGS.contains(&&*setting(it)))
+        .collect();
+    if kept.len() == text.lines().count() {
         return Ok(());
     }
-    bail!(
-        "`{}` could be started without guard: add the line `{line}` at its end",
-        path.display()
-    );
+    warn!(path = %path.display(), "settings that are guard's removed");
+    write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)
+}
+
+/// Returns the setting that a line of a settings file is about.
+fn setting(line: &str) -> String {
+    let name = line.trim_start().split(['=', ' ', '\t']).next();
+    name.unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Writes the file that `postgresql.conf` includes, whole or not at all. It is there while guard is.
@@ -42,7 +89,8 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
 pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
     let path = host.guard_conf();
     let mut text = format!(
-        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n",
+        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n\
+         # Guard starts it again, and counts.\nrestart_after_crash = off\n",
         host.replication_conf().display()
     );
     if commits == Commits::HeldBack {
@@ -83,7 +131,35 @@ mod tests {
         assert!(said.contains("add the line `include '"), "{said}");
 
         let line = format!("include '{}'\n", host.guard_conf().display());
-        fs::write(&host.postgres.config_file, line).unwrap();
+        fs::write(&host.postgres.config_file, &line).unwrap();
         check(&host).unwrap();
+
+        // Above it a person may set what they like.
+        let above = format!("synchronous_standby_names = 'b'\n{line}shared_buffers = '1GB'\n");
+        fs::write(&host.postgres.config_file, above).unwrap();
+        check(&host).unwrap();
+    }
+
+    #[test]
+    fn setting_below_guards_include_then_start_rejected() {
+        let nodes = Nodes::new();
+        let host = nodes.node("a").host();
+        for later in ["Synchronous_Standby_Names=''", "include_dir 'conf.d'"] {
+            let text = format!("include '{}'\n  {later}\n", host.guard_conf().display());
+            fs::write(&host.postgres.config_file, text).unwrap();
+            let said = check(&host).unwrap_err().to_string();
+            assert!(said.contains("below guard's include"), "{said}");
+        }
+    }
+
+    #[test]
+    fn setting_by_alter_system_then_removed_and_the_rest_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("postgresql.auto.conf");
+        let text = "# x\nsynchronous_standby_names = ''\nwork_mem = '8MB'\n";
+        fs::write(&path, text).unwrap();
+        drop_overrides(data.path()).unwrap();
+        let kept = fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, "# x\nwork_mem = '8MB'\n");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::process::Child;
 use std::thread;
@@ -23,11 +23,12 @@ use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
 use super::wire::{LONGEST, NotDone, Order, Report, Request};
-use super::{child, conf};
+use super::{child, conf, leftovers};
 use crate::config::HostSettings;
 use crate::data_directory;
 use crate::notify::Supervisor;
 use crate::only_one;
+use crate::socket::Socket;
 use crate::timeline_history;
 
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
@@ -64,7 +65,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     post.tell_supervisor(Supervisor::ready);
     loop {
         let mut ready = [
-            PollFd::new(post.socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(post.socket.as_ref().as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
         if let Err(errno) = poll(&mut ready, PollTimeout::from(TURN)) {
@@ -84,7 +85,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
             post.leave();
             return Ok(());
         }
-        while let Ok((length, from)) = post.socket.recv_from(&mut buffer) {
+        while let Ok((length, from)) = post.socket.as_ref().recv_from(&mut buffer) {
             post.hear(buffer.get(..length).unwrap_or_default(), &from);
         }
         post.turn();
@@ -95,7 +96,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
 struct Post<'a> {
     host: &'a HostSettings,
     core: Guard,
-    socket: UnixDatagram,
+    socket: Socket,
     incarnation: String,
     child: Option<Running>,
     /// Processes may be left of the child that ended.
@@ -122,12 +123,9 @@ struct Running {
 impl<'a> Post<'a> {
     fn new(host: &'a HostSettings) -> anyhow::Result<Self> {
         let path = host.guard_socket();
-        if path.exists() {
-            fs::remove_file(&path).context("could not remove the socket of an earlier guard")?;
-        }
-        let socket = UnixDatagram::bind(&path)
+        let socket = Socket::bind(&path)
             .with_context(|| format!("could not listen on `{}`", path.display()))?;
-        socket.set_nonblocking(true)?;
+        socket.as_ref().set_nonblocking(true)?;
         let mut post = Self {
             host,
             core: Guard::new(),
@@ -167,7 +165,7 @@ impl<'a> Post<'a> {
         let refused = request.order.and_then(|it| self.obey(it).err());
         let report = self.report(request.number, refused);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
-            self.socket.send_to(&answer, path).ok();
+            self.socket.as_ref().send_to(&answer, path).ok();
         }
     }
 
@@ -247,6 +245,8 @@ impl<'a> Post<'a> {
         }
         conf::include(self.host).map_err(failed)?;
         timeline_history::remove_dangling(self.data()).map_err(failed)?;
+        leftovers::remove(&self.host.postgres).map_err(failed)?;
+        conf::drop_overrides(self.data()).map_err(failed)?;
         self.commits = commits;
         conf::write(self.host, commits).map_err(failed)
     }
@@ -334,6 +334,7 @@ impl<'a> Post<'a> {
 
     /// Looks at everything once, and does what has to be done.
     fn turn(&mut self) {
+        self.listen_again();
         self.reap();
         self.notice_promotion();
         if self.unswept {
@@ -353,6 +354,22 @@ impl<'a> Post<'a> {
         self.announce(now, server);
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.write_all(b"1").ok();
+        }
+    }
+
+    /// Listens anew where somebody has removed the socket: PostgreSQL need not end for that.
+    fn listen_again(&mut self) {
+        if self.socket.is_there() {
+            return;
+        }
+        let path = self.host.guard_socket();
+        let again = Socket::bind(&path).and_then(|it| {
+            it.as_ref().set_nonblocking(true)?;
+            Ok(it)
+        });
+        if let Ok(socket) = again {
+            warn!(path = %path.display(), "the socket was removed, and is made again");
+            self.socket = socket;
         }
     }
 

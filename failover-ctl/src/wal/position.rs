@@ -55,6 +55,41 @@ pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
     Ok(highest)
 }
 
+/// Says whether any timeline's segment in `pg_wal`, whole or `.partial`, holds the page at `lsn`.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
+    for entry in fs::read_dir(pg_wal)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let (WalFileName::Segment(name) | WalFileName::Partial(name)) =
+            (match name.to_str().map(str::parse) {
+                Some(Ok(name)) => name,
+                Some(Err(_)) | None => continue,
+            })
+        else {
+            continue;
+        };
+        let Some(size) = entry
+            .metadata()
+            .ok()
+            .and_then(|it| SegmentSize::new(it.len()))
+        else {
+            continue;
+        };
+        let start = name.start(size).get();
+        let page = lsn.get() - lsn.get() % page::USUAL_BYTES;
+        let inside = page.checked_sub(start).filter(|it| *it < size.bytes());
+        let found = inside.and_then(|it| page_address(&entry.path(), it).ok());
+        if found == Some(page) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Returns the segments in `pg_wal`, each with the size that its file has.
 fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
     let mut found = Vec::new();

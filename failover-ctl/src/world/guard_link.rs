@@ -1,8 +1,7 @@
 //! The agent's end of the line to guard.
 
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use ha_runtime::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::config::HostSettings;
 use crate::guard::wire::{LONGEST, Order, Report, Request};
+use crate::socket::Socket;
 
 /// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -30,6 +30,9 @@ const GIVE_UP: u32 = 50;
 #[derive(Debug)]
 pub(crate) struct GuardLink {
     socket: UnixDatagram,
+    /// What `socket` is a second handle of.
+    bound: Socket,
+    own: PathBuf,
     guard: PathBuf,
     last: Option<(Moment, Report)>,
     unanswered: AtomicU32,
@@ -47,13 +50,11 @@ impl GuardLink {
     /// When the runtime directory is not there: guard makes it, and comes first.
     pub(crate) fn open(host: &HostSettings) -> io::Result<Self> {
         let own = host.guard.runtime_directory.join("agent.sock");
-        match fs::remove_file(&own) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let socket = UnixDatagram::bind(&own)?;
+        let (bound, socket) = listen(&own)?;
         Ok(Self {
             socket,
+            bound,
+            own,
             guard: host.guard_socket(),
             last: None,
             unanswered: AtomicU32::new(0),
@@ -115,8 +116,24 @@ impl GuardLink {
             .store(self.sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Listens anew where somebody has removed the socket: guard answers into it, and is not silent.
+    fn listen_again(&mut self) {
+        if self.bound.is_there() {
+            return;
+        }
+        match listen(&self.own) {
+            Ok((bound, socket)) => {
+                warn!(path = %self.own.display(), "the socket was removed, and is made again");
+                (self.bound, self.socket) = (bound, socket);
+                self.unanswered.store(0, Ordering::Relaxed);
+            }
+            Err(error) => debug!(%error, "the socket cannot be made again"),
+        }
+    }
+
     /// Ends a guard that has been silent for too long; systemd starts another.
     pub(crate) fn end_if_silent(&mut self) {
+        self.listen_again();
         let Some((_, report)) = &self.last else {
             return;
         };
@@ -130,4 +147,11 @@ impl GuardLink {
         }
         self.killed = Some(process);
     }
+}
+
+fn listen(path: &Path) -> io::Result<(Socket, UnixDatagram)> {
+    let bound = Socket::bind(path)?;
+    let socket = bound.as_ref().try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok((bound, UnixDatagram::from_std(socket)?))
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::line::{Asked, Line};
-use self::questions::{CHECKPOINT, LOOK, PROVE};
+use self::questions::{CHECKPOINT, HOLD_BACK, LOOK, PROVE};
 use super::rates::Rates;
 use crate::config::PostgresSettings;
 use crate::recovery;
@@ -38,6 +38,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 
 /// How often the processes of a server that does not accept connections are looked at.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a standby is made to hold back commits while it does not.
+const HOLD_BACK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,6 +76,8 @@ pub(crate) enum Answer {
     NotYet,
     /// That it has no connection left: SQLSTATE 53300.
     NoConnectionLeft,
+    /// That it does not serve the agent, and what that means for a write.
+    Refused(WriteFailure),
     /// It is in recovery.
     Following(Standby),
     /// It accepts writes, by its own account.
@@ -88,6 +93,8 @@ pub(crate) struct Standby {
     pub(crate) streaming: bool,
     /// Whether somebody has paused its replay.
     pub(crate) replay_paused: bool,
+    /// Whether it would hold back the acknowledgement of commits once it is promoted.
+    pub(crate) holds_back: bool,
     /// When the last transaction it replayed was committed.
     pub(crate) replayed_commit_at_micros: Option<u64>,
 }
@@ -126,13 +133,14 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
             },
             Asked::NotYet => Some(Answer::NotYet),
             Asked::NoConnectionLeft => Some(Answer::NoConnectionLeft),
+            Asked::Refused(failure) => Some(Answer::Refused(failure)),
             Asked::Failed | Asked::Waiting(_) => None,
         };
         let now = clock::now();
         let replay = match answer {
             Some(Answer::Following(standby)) => Some(standby.progress.replayed.get()),
             Some(Answer::Writing(_) | Answer::NoConnectionLeft) => None,
-            Some(Answer::NotYet) | None => known.replay(now),
+            Some(Answer::NotYet | Answer::Refused(_)) | None => known.replay(now),
         };
         let hindrance = match answer {
             Some(Answer::NoConnectionLeft) => Some(Hindrance::ConnectionsExhausted),
@@ -141,6 +149,11 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
         };
         if let Some(Answer::Writing(primary)) = answer {
             known.checkpoint_once(primary.position.timeline, settings, tasks);
+        }
+        if let Some(Answer::Following(standby)) = answer
+            && !standby.holds_back
+        {
+            known.hold_back(now, settings, tasks);
         }
         state.send_modify(|it| {
             if let Some(answer) = answer {
@@ -162,8 +175,15 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
         interval.tick().await;
         // A server that has just become a primary proves it at once, and not at the next interval.
         let writes = |it: &PostgresState| matches!(it.answer, Some((_, Answer::Writing(_))));
-        if reader.wait_for(writes).await.is_err() {
-            return;
+        if !writes(&reader.borrow_and_update()) {
+            // Opened beforehand, it is there when every connection is taken or refused later.
+            line.open(tasks).await;
+            let changed = time::timeout(PROOF_INTERVAL, reader.wait_for(writes)).await;
+            match changed {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_elapsed) => continue,
+            }
         }
         let sent_at = clock::now();
         let asked = line.ask(PROVE, tasks).await;
@@ -174,7 +194,8 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
                 it.failure = Some((now, WriteFailure::Stalled));
             }
             Asked::NoConnectionLeft => it.failure = Some((now, WriteFailure::NoConnectionLeft)),
-            Asked::Failed => it.failure = Some((now, line.failure())),
+            Asked::Refused(failure) => it.failure = Some((now, *failure)),
+            Asked::Failed => it.failure = Some((now, WriteFailure::Error)),
             Asked::Waiting(_) | Asked::NotYet => {}
         });
     }
@@ -189,6 +210,7 @@ struct Known {
     checkpointed: Option<Timeline>,
     hindrance: Option<Hindrance>,
     recovery: Option<(Moment, Option<u64>)>,
+    held_back_at: Option<Moment>,
 }
 
 impl Known {
@@ -200,6 +222,7 @@ impl Known {
             checkpointed: None,
             hindrance: None,
             recovery: None,
+            held_back_at: None,
         }
     }
 
@@ -222,22 +245,48 @@ impl Known {
         if self.checkpointed.replace(timeline) == Some(timeline) || timeline == Timeline::FIRST {
             return;
         }
-        let config = local(settings, "failover-ctl checkpoint");
-        let for_connection = tasks.clone();
-        tasks.start("checkpoint", |stop| async move {
-            let writing = async {
-                let client = connect(&config, &for_connection).await?;
-                anyhow::Ok(client.batch_execute(CHECKPOINT).await?)
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = writing => match result {
-                    Ok(()) => info!(%timeline, "the new timeline's first checkpoint is written"),
-                    Err(error) => warn!(error = format!("{error:#}"), "the checkpoint failed"),
-                },
-            }
-        });
+        run(settings, tasks, "checkpoint", &[CHECKPOINT]);
     }
+
+    /// Has a standby use guard's setting by which commits are held back, where `ALTER SYSTEM` outweighs it.
+    fn hold_back(&mut self, now: Moment, settings: &PostgresSettings, tasks: &Tasks) {
+        let lately = self
+            .held_back_at
+            .is_some_and(|it| now.longest_since(it) < HOLD_BACK_INTERVAL);
+        if lately {
+            return;
+        }
+        self.held_back_at = Some(now);
+        warn!("`synchronous_standby_names` is not guard's: what ALTER SYSTEM has set is reset");
+        run(settings, tasks, "hold back commits", &HOLD_BACK);
+    }
+}
+
+/// Runs statements over a connection of their own, in the background.
+fn run(
+    settings: &PostgresSettings,
+    tasks: &Tasks,
+    what: &'static str,
+    statements: &'static [&'static str],
+) {
+    let config = local(settings, "failover-ctl agent at work");
+    let for_connection = tasks.clone();
+    tasks.start(what, |stop| async move {
+        let running = async {
+            let client = connect(&config, &for_connection).await?;
+            for statement in statements {
+                client.batch_execute(statement).await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            result = running => match result {
+                Ok(()) => info!(what, "done"),
+                Err(error) => warn!(what, error = format!("{error:#}"), "failed"),
+            },
+        }
+    });
 }
 
 /// Returns how this host connects to its own server. No statement waits for a standby: a proof is of this

@@ -79,7 +79,8 @@ pub struct Look {
     pub system_id: Option<SystemId>,
     /// Whether the WAL on this host's disk reaches the position in the lease record.
     pub holds_position: bool,
-    /// Whether guard has PostgreSQL hold back the acknowledgement of commits.
+    /// Whether the acknowledgement of commits is held back: of a standby, by its own account of the setting
+    /// in force; of a server that may write, as guard has it.
     pub holds_back: bool,
     /// A timeline that guard found in use when it was told to promote onto that number or a lower one.
     pub taken_timeline: Option<Timeline>,
@@ -117,6 +118,12 @@ pub enum WriteFailure {
     /// The disk is full (SQLSTATE 53100).
     #[error("the disk is full")]
     DiskFull,
+    /// It answers, and refuses the agent's connection or what that asks: its role, database or
+    /// `pg_hba.conf` is another than the agent's settings say. Its clients may be served all the same.
+    #[error(
+        "it refuses the agent's own connection, as the agent's log quotes: check `[postgres] user`, its rights and `pg_hba.conf`"
+    )]
+    Refused,
     /// It answers the write with another error.
     #[error("a write fails")]
     Error,
@@ -125,7 +132,10 @@ pub enum WriteFailure {
 impl WriteFailure {
     /// Says whether clients are served all the same, or would be no better on another node.
     pub const fn is_no_reason_to_move(self) -> bool {
-        matches!(self, Self::NoConnectionLeft | Self::XidLimit)
+        matches!(
+            self,
+            Self::NoConnectionLeft | Self::XidLimit | Self::Refused
+        )
     }
 }
 

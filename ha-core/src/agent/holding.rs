@@ -103,7 +103,7 @@ impl Holding {
 
     /// Begins to give the lease up if that should be, and says why.
     fn wants_release(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Alarm> {
-        let reason = self.service.observe(now, look, settings);
+        let reason = self.service.observe(now, look, self.open, settings);
         let expected = self.record.system_id;
         let seen = look.primary.map(|it| it.system_id).or(look.system_id);
         if seen.is_some_and(|it| it != expected) {

@@ -45,6 +45,9 @@ pub enum Refused {
     /// The server here cannot be promoted.
     #[error("the server here is not a consistent standby")]
     NotAStandby,
+    /// The server here would acknowledge commits before the lease says that this node is open.
+    #[error("{0}", Hold::CommitsNotHeldBack)]
+    CommitsNotHeldBack,
     /// The server here is on another timeline than the last primary was.
     #[error(
         "the server here is on timeline {here} and the last primary wrote on {there}: accept it by its number"
@@ -110,9 +113,13 @@ impl Agent {
         let Some(ServerView::Following(own)) = server else {
             return Err(Refused::NotAStandby);
         };
+        if !self.look.as_ref().is_some_and(|it| it.holds_back) {
+            return Err(Refused::CommitsNotHeldBack);
+        }
         if let Some(last) = seen.record.position
             && own.timeline != last.timeline
             && accepted != Some(own.timeline)
+            && !own.descends_from(&last, &self.ancestors())
         {
             let (here, there) = (own.timeline, last.timeline);
             return Err(Refused::OnAnotherTimeline { here, there });

@@ -30,7 +30,10 @@ impl Agent {
             found.push(Problem::new(ProblemKind::GuardSilent, detail));
         }
         match &self.role {
-            Role::Holding(held) => found.extend(held.problem(now, look)),
+            Role::Holding(held) => {
+                found.extend(held.problem(now, look));
+                found.extend(held.service.keeps_ending(now));
+            }
             Role::Watching => self.add_candidate_problems(now, look, &mut found),
         }
         if let Some(reason) = self.gave_up {
@@ -146,6 +149,16 @@ impl Agent {
         let closed = self
             .not_open_since
             .is_some_and(|since| now.longest_since(since) >= TAKEOVER);
+        if matches!(look.server, ServerView::Following(_)) && !look.holds_back {
+            let detail = Hold::CommitsNotHeldBack.to_string();
+            found.push(Problem::new(ProblemKind::NotPromotable, detail));
+        }
+        if look.server == ServerView::Silent
+            && let ServerHealth::Unproven(failure) = look.health
+        {
+            let detail = format!("PostgreSQL answers, and {failure}");
+            found.push(Problem::new(ProblemKind::NotPromotable, detail));
+        }
         match &self.last_decision {
             Some(Decision::Escalate(why)) => {
                 found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
@@ -197,12 +210,13 @@ fn described(look: &Look) -> String {
         (ServerView::Unguarded, _) => "without guard".to_owned(),
         (ServerView::Ended(directory), _) => format!("stopped ({directory:?} directory)"),
         (ServerView::Following(_), _) => "a standby".to_owned(),
-        (ServerView::Silent, _) => {
-            "a standby that answers nothing, or is not consistent yet".to_owned()
-        }
+        (
+            ServerView::Silent,
+            ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes,
+        ) => "a standby that answers nothing, or is not consistent yet".to_owned(),
         (ServerView::MayWrite, ServerHealth::Silent) => "silent".to_owned(),
         (ServerView::MayWrite, ServerHealth::Recovering) => "replaying WAL".to_owned(),
-        (ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
+        (ServerView::Silent | ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
             format!("answering, and {failure}")
         }
         (ServerView::MayWrite, ServerHealth::Writes) => "writing".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Look, Reason, ServerHealth, Settings};
 use crate::Moment;
 use crate::failover::observation::ServerView;
+use crate::problem::{Problem, ProblemKind};
 
 /// For how long starts are counted against a server that serves in between.
 const START_WINDOW: Duration = Duration::from_mins(1);
@@ -88,18 +89,21 @@ impl ServiceWatch {
     }
 
     /// Records what was seen, and returns why the lease has to be given up, if it has.
+    ///
+    /// Before the node was open nobody was served, and nothing excuses it.
     pub(super) fn observe(
         &mut self,
         now: Moment,
         look: &Look,
+        open: bool,
         settings: &Settings,
     ) -> Option<Reason> {
         if look.server == ServerView::Unguarded {
             return None; // Nothing shows whether PostgreSQL has ended: the lease expires.
         }
         self.count_starts(now, look.starts);
-        self.note_life(now, look);
-        self.reason_to_stop(now, look, settings)
+        self.note_life(now, look, open);
+        self.reason_to_stop(now, look, open, settings)
     }
 
     /// Returns for how long no write has been proved.
@@ -115,6 +119,19 @@ impl ServiceWatch {
     /// Returns how often PostgreSQL was started since it last proved a write.
     pub(super) const fn starts_since_proof(&self) -> u32 {
         self.starts_since_proof
+    }
+
+    /// Says that PostgreSQL has ended again and again, also if it serves in between: each time its clients are
+    /// cut.
+    pub(super) fn keeps_ending(&self, now: Moment) -> Option<Problem> {
+        let lately = |at: &&Moment| now.shortest_since(**at) < START_WINDOW;
+        let starts = self.started_at.iter().filter(lately).count();
+        let detail = || {
+            format!(
+                "PostgreSQL was started {starts} times in the last minute: its log says why it ended"
+            )
+        };
+        (starts > 1).then(|| Problem::new(ProblemKind::KeepsEnding, detail()))
     }
 
     fn count_starts(&mut self, now: Moment, starts: Option<u64>) {
@@ -136,7 +153,7 @@ impl ServiceWatch {
         }
     }
 
-    fn note_life(&mut self, now: Moment, look: &Look) {
+    fn note_life(&mut self, now: Moment, look: &Look, open: bool) {
         if look.primary.is_some() {
             self.proven_at = now;
             self.before.unproven = Duration::ZERO;
@@ -149,7 +166,7 @@ impl ServiceWatch {
         };
         self.replay = look.replay.or(self.replay);
         let excused = match look.health {
-            ServerHealth::Unproven(failure) => failure.is_no_reason_to_move(),
+            ServerHealth::Unproven(failure) => open && failure.is_no_reason_to_move(),
             ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes => false,
         };
         if look.primary.is_some() || advances || excused {
@@ -158,7 +175,13 @@ impl ServiceWatch {
         }
     }
 
-    fn reason_to_stop(&self, now: Moment, look: &Look, settings: &Settings) -> Option<Reason> {
+    fn reason_to_stop(
+        &self,
+        now: Moment,
+        look: &Look,
+        open: bool,
+        settings: &Settings,
+    ) -> Option<Reason> {
         let restarts = usize::try_from(settings.restarts).unwrap_or(usize::MAX);
         let often = self.started_at.len() > restarts || self.starts_since_proof > settings.restarts;
         if often && matches!(look.server, ServerView::Ended(_)) {
@@ -171,7 +194,7 @@ impl ServiceWatch {
             now.shortest_since(self.alive_at) + self.before.idle
         };
         match (look.server, look.health) {
-            (_, ServerHealth::Unproven(failure)) if failure.is_no_reason_to_move() => None,
+            (_, ServerHealth::Unproven(failure)) if open && failure.is_no_reason_to_move() => None,
             (ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
                 (quiet >= settings.stall_after).then_some(Reason::CannotWrite(failure))
             }
@@ -196,7 +219,7 @@ mod tests {
         let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
         (0..1_200).find_map(|tenth| {
             let millis = tenth * 100;
-            let reason = watch.observe(at(millis), &seen(millis), &settings())?;
+            let reason = watch.observe(at(millis), &seen(millis), true, &settings())?;
             Some((millis, reason))
         })
     }
@@ -224,6 +247,30 @@ mod tests {
             ..ended.clone()
         });
         assert_eq!(found, Some((1_600, Reason::KeepsEnding)));
+    }
+
+    #[test]
+    fn server_that_ends_twice_a_minute_and_serves_in_between_then_named() {
+        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        for (secs, starts) in [(1, 1), (25, 2)] {
+            let look = Look {
+                starts: Some(starts),
+                ..up()
+            };
+            assert_eq!(
+                watch.observe(at(secs * 1_000), &look, true, &settings()),
+                None
+            );
+            assert_eq!(watch.keeps_ending(at(secs * 1_000)), None, "{secs}");
+        }
+        let look = Look {
+            starts: Some(3),
+            ..up()
+        };
+        watch.observe(at(50_000), &look, true, &settings());
+        let named = watch.keeps_ending(at(50_000)).unwrap();
+        assert_eq!(named.kind, ProblemKind::KeepsEnding);
+        assert_eq!(watch.keeps_ending(at(120_000)), None);
     }
 
     #[test]
@@ -259,7 +306,7 @@ mod tests {
             let begin = at(life * 3_000);
             let mut watch = ServiceWatch::new(begin, begin, before(idle));
             let end = at(life * 3_000 + 2_500);
-            let reason = watch.observe(end, &silent, &settings());
+            let reason = watch.observe(end, &silent, true, &settings());
             idle = watch.idle(end);
             reason
         });
@@ -269,7 +316,7 @@ mod tests {
     #[test]
     fn server_that_serves_then_earlier_silence_is_forgotten() {
         let mut watch = ServiceWatch::new(at(0), at(0), before(Duration::from_secs(50)));
-        assert_eq!(watch.observe(at(100), &up(), &settings()), None);
+        assert_eq!(watch.observe(at(100), &up(), true, &settings()), None);
         assert_eq!(watch.idle(at(100)), Duration::ZERO);
     }
 
@@ -312,6 +359,17 @@ mod tests {
         }
     }
 
+    /// Nobody has been served by it yet, and another node may have a connection left.
+    #[test]
+    fn connections_used_up_before_open_then_given_up() {
+        let full = health(ServerHealth::Unproven(WriteFailure::NoConnectionLeft));
+        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        let found =
+            (0..600).find_map(|tenth| watch.observe(at(tenth * 100), &full, false, &settings()));
+        let reason = Reason::CannotWrite(WriteFailure::NoConnectionLeft);
+        assert_eq!(found, Some(reason));
+    }
+
     #[test]
     fn one_stall_after_connections_were_used_up_then_kept() {
         let found = gives_up(|millis| match millis {
@@ -333,7 +391,7 @@ mod tests {
         let mut guard = GuardWatch::default();
         let unguarded = look(ServerView::Unguarded);
         for millis in (0..60_000).step_by(100) {
-            let reason = watch.observe(at(millis), &unguarded, &settings());
+            let reason = watch.observe(at(millis), &unguarded, true, &settings());
             guard.observe(at(millis), &unguarded);
             assert_eq!(reason, None);
             assert_eq!(guard.is_gone(at(millis)), millis >= 8_000, "{millis}");

@@ -312,7 +312,7 @@ pub(super) fn look(server: ServerView) -> Look {
         starts: None,
         system_id: Some(SystemId(1)),
         holds_position: true,
-        holds_back: false,
+        holds_back: true,
         taken_timeline: None,
         ancestry: None,
     }

@@ -6,6 +6,7 @@ use crate::Moment;
 use crate::failover::decision::{self, Decision, Hold, How, TakeOver};
 use crate::failover::observation::{LeaseView, Observation, ServerView};
 use crate::lease::{Condition, FORMAT, Holder, LeaseRecord, LeaseState};
+use crate::lsn::Ancestor;
 
 impl Agent {
     pub(super) fn watch(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -122,6 +123,18 @@ impl Agent {
         }
     }
 
+    /// Returns where the timeline comes from that the server is on.
+    pub(super) fn ancestors(&self) -> Vec<Ancestor> {
+        let look = self.look.as_ref();
+        let known = look.and_then(|it| match (it.server, &it.ancestry) {
+            (ServerView::Following(own), Some(known)) if known.timeline == own.timeline => {
+                Some(known)
+            }
+            _ => None,
+        });
+        known.map_or(Vec::new(), |it| it.ancestors.clone())
+    }
+
     pub(super) fn observe(&self, now: Moment) -> Observation {
         let lease = self.seen.as_ref().map(|seen| LeaseView {
             holder: seen.record.holder.node.clone(),
@@ -139,6 +152,8 @@ impl Agent {
             node: self.identity.node.clone(),
             host_id: self.identity.host_id.clone(),
             system_id: look.and_then(|it| it.system_id),
+            holds_back: look.is_some_and(|it| it.holds_back),
+            ancestors: self.ancestors(),
             holds_position: look.is_some_and(|it| it.holds_position),
             lease,
             server: look.map_or(ServerView::Unguarded, |it| it.server),

@@ -85,6 +85,8 @@ pub enum Hold {
     NeverOpened,
     /// This node's server cannot become primary now.
     NotConsistent,
+    /// This node's server would acknowledge commits before the lease says that it is open.
+    CommitsNotHeldBack,
     /// This node's own server has not ended yet.
     OwnServerRuns,
     /// Another node has more of the log, and is given time to go first.
@@ -174,7 +176,7 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     if lacks_own_wal(own, lease, seen) {
         return Decision::Escalate(Escalation::OwnWalMissing);
     }
-    if own.timeline != last.timeline {
+    if own.timeline != last.timeline && !own.descends_from(&last, &seen.ancestors) {
         let (here, there) = (own.timeline, last.timeline);
         return Decision::Escalate(Escalation::OnAnotherTimeline { here, there });
     }
@@ -193,7 +195,7 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     if let Some(better) = better_than(own, lease.system_id, seen).filter(|_| !waited) {
         return Decision::Hold(Hold::AnotherHasMore(better));
     }
-    take_over(lease)
+    take_over(lease, seen)
 }
 
 /// Decides as [`decide`] would if the holder were lost now and its lease had expired: what `status`
@@ -238,7 +240,7 @@ fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
         ServerView::Following(own) if lacks_own_wal(own, lease, seen) => {
             Decision::Escalate(Escalation::OwnWalMissing)
         }
-        ServerView::Following(_) => take_over(lease),
+        ServerView::Following(_) => take_over(lease, seen),
         ServerView::Ended(Directory::Empty | Directory::Standby | Directory::Rewinding)
         | ServerView::Unguarded
         | ServerView::Silent => Decision::Hold(Hold::NotConsistent),
@@ -257,7 +259,10 @@ fn lacks_own_wal(own: Progress, lease: &LeaseView, seen: &Observation) -> bool {
     own.timeline < last.timeline || (own.timeline == last.timeline && own.received < last.flush_lsn)
 }
 
-fn take_over(lease: &LeaseView) -> Decision {
+fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
+    if !seen.holds_back {
+        return Decision::Hold(Hold::CommitsNotHeldBack);
+    }
     let how = How::Promote(lease.highest_timeline.next());
     Decision::TakeOver(TakeOver {
         epoch: lease.epoch.next(),
@@ -315,6 +320,10 @@ impl fmt::Display for Hold {
                 write!(f, "`{holder}` is in another region, which is left by command only")
             }
             Self::NeverOpened => f.write_str("no primary was ever open"),
+            Self::CommitsNotHeldBack => f.write_str(
+                "the server here would acknowledge commits too early: `synchronous_standby_names` is not what \
+                 guard has set; remove it from postgresql.conf below guard's include",
+            ),
             Self::NotConsistent => f.write_str("the server here cannot become primary now"),
             Self::OwnServerRuns => f.write_str("the server here has not ended yet"),
             Self::AnotherHasMore(node) => write!(f, "`{node}` has more of the log"),

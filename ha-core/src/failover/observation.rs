@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::{LeaseState, Position, SystemId};
+use crate::lsn::Ancestor;
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// What a challenger knows when it asks itself whether to take over.
@@ -18,6 +19,10 @@ pub struct Observation {
     pub system_id: Option<SystemId>,
     /// Whether the WAL on its disk reaches the lease's position.
     pub holds_position: bool,
+    /// Whether its server, a standby, would hold back the acknowledgement of commits once it is promoted.
+    pub holds_back: bool,
+    /// Where the timeline comes from that its server is on; empty while that is not known.
+    pub ancestors: Vec<Ancestor>,
     /// The newest lease record it read; none if it never read one.
     pub lease: Option<LeaseView>,
     /// Its own server.
@@ -87,6 +92,16 @@ pub struct Progress {
     pub received: Lsn,
     /// Up to where it has replayed it.
     pub replayed: Lsn,
+}
+
+impl Progress {
+    /// Says whether this standby has all of the log up to `last` although it follows a newer timeline: it
+    /// streamed from a node that was promoted with all of that, and never opened.
+    pub fn descends_from(self, last: &Position, ancestors: &[Ancestor]) -> bool {
+        let left = ancestors.iter().find(|it| it.timeline == last.timeline);
+        self.timeline > last.timeline
+            && left.is_some_and(|it| it.left_at >= last.flush_lsn && self.received >= it.left_at)
+    }
 }
 
 /// What another node says of itself.

@@ -148,6 +148,7 @@ pub fn check(survey: &Survey, request: Request<'_>, timing: &Timing) -> Result<C
     if let (Some(last), Some(loss)) = (lease.position, loss)
         && own.timeline != last.timeline
         && request.accept_timeline.is_none()
+        && !own.descends_from(&last, target.ancestors.as_deref().unwrap_or_default())
     {
         return Err(Refusal::OnAnotherTimeline {
             here: own.timeline,

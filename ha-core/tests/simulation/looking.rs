@@ -91,6 +91,9 @@ impl Cluster {
             look.server = ServerView::Ended(Directory::Primary);
             look.primary = None;
         }
+        if mutant == Mistake::AcknowledgeBeforeOpen {
+            look.holds_back = true; // As if what guard has written were in force.
+        }
         if mutant == Mistake::CountNoStarts {
             look.starts = Some(0);
         }

@@ -11,7 +11,7 @@ use ha_runtime::shutdown::Tasks;
 use tokio::time;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, Row};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{AskError, connect};
 
@@ -35,7 +35,9 @@ pub(super) enum Asked {
     NoConnectionLeft,
     /// The server was asked at this moment, and has not answered yet.
     Waiting(Moment),
-    /// It could not be connected to, or answered with an error.
+    /// The server answers that it does not do what it is asked; what that means for a write.
+    Refused(WriteFailure),
+    /// It could not be connected to.
     Failed,
 }
 
@@ -44,7 +46,8 @@ pub(super) struct Line {
     config: Config,
     client: Option<Arc<Client>>,
     pending: Option<(Moment, Pending)>,
-    failure: WriteFailure,
+    /// What the server said last when it refused.
+    refused: Option<String>,
 }
 
 impl Line {
@@ -53,13 +56,19 @@ impl Line {
             config,
             client: None,
             pending: None,
-            failure: WriteFailure::Error,
+            refused: None,
         }
     }
 
-    /// Returns what the last error means for a write.
-    pub(super) const fn failure(&self) -> WriteFailure {
-        self.failure
+    /// Connects, if there is no connection.
+    pub(super) async fn open(&mut self, tasks: &Tasks) {
+        if self.client.as_ref().is_none_or(|client| client.is_closed()) {
+            self.pending = None;
+            match connect(&self.config, tasks).await {
+                Ok(client) => self.client = Some(Arc::new(client)),
+                Err(error) => drop(self.not_connected(&error)),
+            }
+        }
     }
 
     /// Asks, or goes on waiting for the answer to what was asked before.
@@ -68,7 +77,7 @@ impl Line {
             self.pending = None;
             match connect(&self.config, tasks).await {
                 Ok(client) => self.client = Some(Arc::new(client)),
-                Err(error) => return self.refused(&error),
+                Err(error) => return self.not_connected(&error),
             }
         }
         let Some(client) = self.client.clone() else {
@@ -79,15 +88,18 @@ impl Line {
             (clock::now(), Box::pin(asking))
         });
         match time::timeout(TURN, &mut pending).await {
-            Ok(Ok(row)) => Asked::Answered(Box::new(row)),
+            Ok(Ok(row)) => {
+                self.refused = None;
+                Asked::Answered(Box::new(row))
+            }
             Ok(Err(error)) => {
-                debug!(
-                    error = ha_runtime::telemetry::chain(&error),
-                    "the server was not understood"
-                );
-                self.client = None;
-                self.failure = meaning(&error);
-                Asked::Failed
+                // An error of the statement is an answer, over a connection that is as good as before; a
+                // closed one is opened anew.
+                let Some(code) = error.code() else {
+                    self.client = None;
+                    return Asked::Failed;
+                };
+                self.refused_with(code, &error)
             }
             Err(_elapsed) => {
                 self.pending = Some((since, pending));
@@ -105,37 +117,77 @@ impl Line {
                 (self.client, self.pending) = (Some(Arc::new(client)), None);
                 Asked::Waiting(since)
             }
-            Err(error) => match self.refused(&error) {
+            Err(error) => match self.not_connected(&error) {
                 Asked::NoConnectionLeft => Asked::NoConnectionLeft,
-                Asked::Answered(_) | Asked::NotYet | Asked::Waiting(_) | Asked::Failed => {
-                    Asked::Waiting(since)
-                }
+                Asked::Answered(_)
+                | Asked::NotYet
+                | Asked::Refused(_)
+                | Asked::Waiting(_)
+                | Asked::Failed => Asked::Waiting(since),
             },
         }
     }
 
-    fn refused(&mut self, error: &AskError) -> Asked {
-        debug!(
-            error = ha_runtime::telemetry::chain(error),
-            "the server was not asked"
-        );
-        self.failure = WriteFailure::Error;
-        let code = match error {
-            AskError::Connect(ConnectError::Refused(error)) => error.code(),
+    fn not_connected(&mut self, error: &AskError) -> Asked {
+        let refusal = match error {
+            AskError::Connect(ConnectError::Refused(error)) => {
+                error.code().map(|code| (code, error))
+            }
             AskError::Connect(ConnectError::OutOfTime(_)) | AskError::Tls(_) => None,
         };
-        match code {
-            Some(code) if *code == SqlState::CANNOT_CONNECT_NOW => Asked::NotYet,
-            Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => Asked::NoConnectionLeft,
-            Some(_) | None => Asked::Failed,
+        let Some((code, error)) = refusal else {
+            debug!(
+                error = ha_runtime::telemetry::chain(error),
+                "the server was not asked"
+            );
+            return Asked::Failed;
+        };
+        self.refused_with(code, error)
+    }
+
+    /// Takes in that the server has answered with an error.
+    fn refused_with(&mut self, code: &SqlState, error: &Error) -> Asked {
+        match *code {
+            SqlState::CANNOT_CONNECT_NOW => return Asked::NotYet,
+            SqlState::TOO_MANY_CONNECTIONS => return Asked::NoConnectionLeft,
+            _ => {}
         }
+        let said = ha_runtime::telemetry::chain(error);
+        if self.refused.as_ref() != Some(&said) {
+            warn!(error = said, "PostgreSQL refuses what the agent asks");
+            self.refused = Some(said);
+        }
+        Asked::Refused(meaning(code))
     }
 }
 
-fn meaning(error: &Error) -> WriteFailure {
-    match error.code() {
-        Some(code) if *code == SqlState::PROGRAM_LIMIT_EXCEEDED => WriteFailure::XidLimit,
-        Some(code) if *code == SqlState::DISK_FULL => WriteFailure::DiskFull,
-        Some(_) | None => WriteFailure::Error,
+/// Returns what a server's error means for a write. Whoever is not let in, or has lost a right, knows nothing
+/// of how others fare; the classes are those of appendix A of PostgreSQL's documentation.
+fn meaning(code: &SqlState) -> WriteFailure {
+    // Invalid authorization, no such database, no right to it, and one that takes no connection.
+    const NOT_LET_IN: [&str; 4] = ["28", "3D", "42", "55"];
+    match *code {
+        SqlState::PROGRAM_LIMIT_EXCEEDED => WriteFailure::XidLimit,
+        SqlState::DISK_FULL => WriteFailure::DiskFull,
+        _ if NOT_LET_IN.iter().any(|it| code.code().starts_with(it)) => WriteFailure::Refused,
+        _ => WriteFailure::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_not_let_in_then_told_from_a_server_that_cannot_write() {
+        let meaning = |code| meaning(&SqlState::from_code(code));
+        for code in ["28000", "28P01", "3D000", "42501", "55000"] {
+            assert_eq!(meaning(code), WriteFailure::Refused, "{code}");
+        }
+        for code in ["XX001", "58030", "53200"] {
+            assert_eq!(meaning(code), WriteFailure::Error, "{code}");
+        }
+        assert_eq!(meaning("53100"), WriteFailure::DiskFull);
+        assert_eq!(meaning("54000"), WriteFailure::XidLimit);
     }
 }

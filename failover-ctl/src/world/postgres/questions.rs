@@ -9,6 +9,7 @@ use tokio_postgres::{Error, Row};
 
 use super::super::rates::Sample;
 use super::{Answer, Hindrance, Known, Standby};
+use crate::guard::conf;
 use crate::wal::position;
 
 /// Everything that is asked of a server in one question. Functions that raise an error in the other
@@ -33,6 +34,7 @@ select r.in_recovery,
        current_setting('max_connections')::bigint
          - current_setting('superuser_reserved_connections')::bigint as client_connections,
        current_setting('default_transaction_read_only') = 'on' as read_only_default,
+       current_setting('synchronous_standby_names') as synchronous_standbys,
        case when r.in_recovery then 0
             else pg_snapshot_xmax(pg_current_snapshot())::text::bigint end as next_xid,
        pg_size_bytes(current_setting('wal_segment_size')) as segment_bytes
@@ -46,6 +48,13 @@ pub(super) const PROVE: &str =
     "select pg_logical_emit_message(true, 'causeway', 'heartbeat')::text";
 
 pub(super) const CHECKPOINT: &str = "checkpoint";
+
+/// `ALTER SYSTEM` outweighs every file, guard's too. It cannot be run in one transaction with another
+/// statement.
+pub(super) const HOLD_BACK: [&str; 2] = [
+    "alter system reset synchronous_standby_names",
+    "select pg_reload_conf()",
+];
 
 impl Known {
     /// Reads the answer to [`LOOK`].
@@ -87,6 +96,7 @@ impl Known {
             },
             streaming: receiving.is_some(),
             replay_paused: row.try_get("replay_paused")?,
+            holds_back: row.try_get::<_, &str>("synchronous_standbys")? == conf::NO_STANDBY,
             replayed_commit_at_micros: micros(row, "replayed_commit_at")?,
         })
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lease::Position;
+use crate::lsn::Ancestor;
 
 proptest! {
     /// However far anybody is, another node's lease in force is left alone.
@@ -162,6 +163,40 @@ fn holder_in_another_region_then_by_command_only() {
     assert_eq!(decide(&seen, &policy()), other);
 }
 
+#[test]
+fn commits_would_not_be_held_back_then_no_takeover() {
+    let mut seen = observation(60_000, 100);
+    seen.holds_back = false;
+    let hold = Decision::Hold(Hold::CommitsNotHeldBack);
+    assert_eq!(decide(&seen, &policy()), hold);
+}
+
+/// It streamed from a node that was promoted and died before it opened.
+#[test]
+fn newer_timeline_that_holds_the_position_then_takes_over() {
+    let mut seen = observation(60_000, 100);
+    let timeline = Timeline::new(2).unwrap();
+    if let ServerView::Following(own) = &mut seen.server {
+        own.timeline = timeline;
+    }
+    seen.lease.as_mut().unwrap().highest_timeline = timeline;
+    let left_at = |lsn| Ancestor {
+        timeline: Timeline::FIRST,
+        left_at: Lsn::new(lsn),
+    };
+    seen.ancestors = vec![left_at(99)];
+    let decision = decide(&seen, &policy());
+    assert!(matches!(decision, Decision::Escalate(_)), "{decision:?}");
+
+    seen.ancestors = vec![left_at(100)];
+    let decision = decide(&seen, &policy());
+    let promoted = How::Promote(Timeline::new(3).unwrap());
+    assert!(
+        matches!(decision, Decision::TakeOver(TakeOver { how, .. }) if how == promoted),
+        "{decision:?}"
+    );
+}
+
 /// A person had it take the lease with that loss, and it gave the lease up before it opened.
 #[test]
 fn released_before_it_opened_then_a_candidate_like_any_other() {
@@ -285,6 +320,8 @@ fn observation(age_millis: u64, received: u64) -> Observation {
         highest_timeline: Timeline::FIRST,
     };
     Observation {
+        holds_back: true,
+        ancestors: Vec::new(),
         node: "b".parse().unwrap(),
         host_id: "host-b".into(),
         system_id: Some(SystemId(1)),

@@ -1,0 +1,79 @@
+//! The lock files that a server leaves which did not end by itself.
+//!
+//! PostgreSQL takes one for a living server's if any process of its user has the number that stands in it
+//! (`CreateLockFile` in `src/backend/utils/init/miscinit.c`), and after a boot another program often has.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use crate::config::PostgresSettings;
+
+/// Removes the lock files of this data directory, in which no process works any more: guard has seen that.
+///
+/// # Errors
+///
+/// When one cannot be removed.
+pub(super) fn remove(postgres: &PostgresSettings) -> io::Result<()> {
+    let data = &postgres.data_directory;
+    remove_file(&data.join("postmaster.pid"))?;
+    let lock = socket_lock(postgres);
+    if names(&lock, data) {
+        remove_file(&lock)?;
+    }
+    Ok(())
+}
+
+fn socket_lock(postgres: &PostgresSettings) -> PathBuf {
+    let name = format!(".s.PGSQL.{}.lock", postgres.port);
+    postgres.socket_directory.join(name)
+}
+
+/// Says whether a lock file is that of this data directory: its second line. Another cluster may use the same
+/// directory for its sockets.
+fn names(lock: &Path, data: &Path) -> bool {
+    let resolved = |it: &Path| it.canonicalize().unwrap_or_else(|_| it.to_owned());
+    let text = fs::read_to_string(lock).unwrap_or_default();
+    let named = text.lines().nth(1).map(Path::new);
+    named.is_some_and(|it| resolved(it) == resolved(data))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            warn!(path = %path.display(), "lock file of a server that has ended removed");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_server::Nodes;
+
+    #[test]
+    fn number_belongs_to_another_process_then_locks_removed_all_the_same() {
+        let nodes = Nodes::new();
+        let postgres = nodes.node("a").host().postgres;
+        let (data, own) = (&postgres.data_directory, std::process::id());
+        let pid = data.join("postmaster.pid");
+        fs::create_dir_all(data).unwrap();
+        fs::create_dir_all(&postgres.socket_directory).unwrap();
+        fs::write(&pid, format!("{own}\n{}\n", data.display())).unwrap();
+        let lock = socket_lock(&postgres);
+        fs::write(&lock, format!("{own}\n{}\n", data.display())).unwrap();
+
+        remove(&postgres).unwrap();
+        assert!(!pid.exists() && !lock.exists());
+        remove(&postgres).unwrap();
+
+        fs::write(&lock, format!("{own}\n/another/cluster\n")).unwrap();
+        remove(&postgres).unwrap();
+        assert!(lock.exists(), "it is another cluster's");
+    }
+}

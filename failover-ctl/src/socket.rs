@@ -1,0 +1,73 @@
+//! A datagram socket with a name in the file system, which somebody may remove while it is in use.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+/// A socket, and the file by which others find it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: UnixDatagram,
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Socket {
+    /// Listens at `path`, in place of whatever listened there before. The directory is made if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = UnixDatagram::bind(path)?;
+        Ok(Self {
+            socket,
+            path: path.to_owned(),
+            file: identity(path)?,
+        })
+    }
+
+    /// Says whether the file is still the one that was made here.
+    pub(crate) fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|it| it == self.file)
+    }
+}
+
+impl AsRef<UnixDatagram> for Socket {
+    fn as_ref(&self) -> &UnixDatagram {
+        &self.socket
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_removed_or_replaced_then_no_longer_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made").join("own.sock");
+        let own = Socket::bind(&path).unwrap();
+        assert!(own.is_there());
+
+        let other = Socket::bind(&path).unwrap();
+        assert!(other.is_there() && !own.is_there());
+
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert!(!other.is_there());
+    }
+}
