@@ -165,7 +165,8 @@ impl WalDirectory {
         Ok(beyond)
     }
 
-    /// Says whether a primary whose history is `ancestors` has records of its own in this segment: those before the place at which it left the timeline.
+    /// Says whether a primary whose history is `ancestors` has records of its own in this segment: those
+    /// before the place at which it left the timeline.
     pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
         let left = ancestors.iter().find(|it| it.timeline == segment.timeline);
         left.is_some_and(|it| segment.start(self.size) < it.left_at)

@@ -19,8 +19,9 @@ const LEASE: Duration = Duration::from_millis(10_500);
 /// elsewhere after 2 s, and a resolver's copy of a record is 0.5 s old.
 const CLIENTS: Duration = Duration::from_millis(2_500);
 
-/// `policy.hang-after-secs` (10 s), and 1.5 s from the soft to the hard deadline of guard.
-const HANG: Duration = Duration::from_millis(11_500);
+/// For how long a proven write counts (3 s), `policy.hang-after-secs` (15 s), and 1.5 s from the soft to the
+/// hard deadline of guard.
+const HANG: Duration = Duration::from_millis(19_500);
 
 /// Returns the promise that no row is lost, and that writes are interrupted no longer than the
 /// protocol's timers and three times the work of a quiet machine.
