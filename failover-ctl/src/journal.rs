@@ -410,6 +410,8 @@ pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Failure> {
             journals.push(last);
         }
     }
+    // Names of the same second are in no order.
+    journals.sort_by(|one, other| one.began_at.cmp(&other.began_at));
     Ok(journals)
 }
 
