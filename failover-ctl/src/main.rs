@@ -1,5 +1,6 @@
 //! `failover-ctl`: keeps exactly one node of a PostgreSQL cluster writable.
 
+mod auto_conf;
 mod cli;
 mod command;
 mod config;

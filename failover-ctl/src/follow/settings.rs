@@ -10,6 +10,7 @@ use tracing::info;
 use super::Follower;
 use super::files::write_private;
 use super::tools::output;
+use crate::auto_conf;
 use crate::data_directory::{self, REQUIRED};
 
 /// A setting with which PostgreSQL would not replay what the primary writes.
@@ -150,28 +151,9 @@ pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
     {
         return Ok(());
     }
-    let path = data.join("postgresql.auto.conf");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        read => read?,
-    };
-    let is_ours = |line: &&str| {
-        let name = line
-            .trim_start()
-            .split(['=', ' ', '\t'])
-            .next()
-            .unwrap_or_default();
-        let name = name.to_ascii_lowercase();
-        let ours = ["primary_conninfo", "hot_standby"];
-        ours.contains(&&*name) || name.starts_with("recovery_target")
-    };
-    if !text.lines().any(|it| is_ours(&it)) {
-        return Ok(());
-    }
-    let kept: Vec<&str> = text.lines().filter(|it| !is_ours(it)).collect();
-    write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)?;
-    info!(path = %path.display(), "settings that outweigh the agent's removed");
-    Ok(())
+    auto_conf::remove(data, |name| {
+        ["primary_conninfo", "hot_standby"].contains(&name) || name.starts_with("recovery_target")
+    })
 }
 
 fn quoted(text: &str) -> String {

@@ -7,11 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ha_core::agent::Commits;
-use tracing::warn;
 
+use crate::auto_conf;
 use crate::config::HostSettings;
 use crate::data_directory;
-use crate::follow::write_private;
 
 /// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
 /// it acknowledges them all (`SyncRepUpdateSyncStandbysDefined` in
@@ -41,7 +40,7 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
     }
     // What comes later in a file wins.
     let outweighs = |it: &&str| {
-        let name = setting(it);
+        let name = auto_conf::name(it);
         SETTINGS.contains(&&*name) || name.starts_with("include")
     };
     if let Some(later) = below.find(outweighs) {
@@ -59,26 +58,7 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
 ///
 /// When the file cannot be read or written.
 pub(super) fn drop_overrides(data: &Path) -> io::Result<()> {
-    let path = data.join("postgresql.auto.conf");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        read => read?,
-    };
-    let kept: Vec<&str> = text
-        .lines()
-        .filter(|it| !SETTINGS.contains(&&*setting(it)))
-        .collect();
-    if kept.len() == text.lines().count() {
-        return Ok(());
-    }
-    warn!(path = %path.display(), "settings that are guard's removed");
-    write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)
-}
-
-/// Returns the setting that a line of a settings file is about.
-fn setting(line: &str) -> String {
-    let name = line.trim_start().split(['=', ' ', '\t']).next();
-    name.unwrap_or_default().to_ascii_lowercase()
+    auto_conf::remove(data, |name| SETTINGS.contains(&name))
 }
 
 /// Writes the file that `postgresql.conf` includes, whole or not at all. It is there while guard is.
