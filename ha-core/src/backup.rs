@@ -2,8 +2,10 @@
 
 pub mod chain;
 pub mod manifest;
+pub mod reach;
 pub mod restore;
 
 pub use chain::Lineage;
 pub use manifest::{BackupId, Manifest, Summary, WallTime};
+pub use reach::{Gap, HeldSegments, Reach};
 pub use restore::{NoBackup, Target, choose};

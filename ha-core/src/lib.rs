@@ -15,6 +15,7 @@ pub mod moment;
 pub mod node;
 pub mod problem;
 pub mod rejoin;
+pub mod wal;
 
 pub use epoch::Epoch;
 pub use lsn::{Lsn, Timeline};

@@ -190,11 +190,13 @@ impl SegmentName {
         Self::numbered(self.timeline, self.number(size) + 1, size)
     }
 
-    fn number(self, size: SegmentSize) -> u64 {
+    /// Returns how many segments lie before this one, from the beginning of the address space.
+    pub fn number(self, size: SegmentSize) -> u64 {
         u64::from(self.log) * size.per_log() + u64::from(self.segment)
     }
 
-    fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
+    /// Returns the name of the segment with this number ([`SegmentName::number`]).
+    pub fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
         let log = u32::try_from(number / size.per_log()).unwrap_or(u32::MAX);
         let segment = u32::try_from(number % size.per_log()).unwrap_or(u32::MAX);
         Self {

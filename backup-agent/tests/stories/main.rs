@@ -14,3 +14,4 @@ mod postgres;
 mod store;
 mod timelines;
 mod wal;
+mod wal_scan;

@@ -1,0 +1,290 @@
+//! How far the WAL in an archive reaches from a backup, and where it has a gap.
+
+use std::collections::BTreeMap;
+
+use crate::backup::Lineage;
+use crate::lsn::{SegmentName, SegmentSize};
+use crate::{Lsn, Timeline};
+
+/// The segments that an archive holds: runs without a gap, by timeline. Its size follows the number of
+/// gaps, and not that of the segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldSegments {
+    size: SegmentSize,
+    /// By the first number of each run, its last one.
+    runs: BTreeMap<Timeline, BTreeMap<u64, u64>>,
+}
+
+/// A segment that is not in the archive, though one that follows it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first that is missing.
+    pub missing: SegmentName,
+    /// The first after it that is there.
+    pub next_held: SegmentName,
+}
+
+/// How far replay gets from a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The last segment that is read without a gap; none if the first one is missing.
+    pub last: Option<SegmentName>,
+    /// What ends it there, if that is not the end of the WAL.
+    pub gap: Option<Gap>,
+}
+
+impl HeldSegments {
+    /// Returns an archive of segments of this size that holds none.
+    pub const fn new(size: SegmentSize) -> Self {
+        Self {
+            size,
+            runs: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the size of the segments.
+    pub const fn segment_size(&self) -> SegmentSize {
+        self.size
+    }
+
+    /// Adds a segment.
+    pub fn insert(&mut self, segment: SegmentName) {
+        let number = segment.number(self.size);
+        let runs = self.runs.entry(segment.timeline).or_default();
+        let before = runs.range(..=number).next_back().map(|(a, b)| (*a, *b));
+        let (first, last) = match before {
+            Some((_, last)) if number <= last => return,
+            Some((first, last)) if last + 1 == number => (first, number),
+            _ => (number, number),
+        };
+        let joined = runs.remove(&(last + 1)).unwrap_or(last);
+        runs.insert(first, joined);
+    }
+
+    /// Says whether the segment is there.
+    pub fn holds(&self, segment: SegmentName) -> bool {
+        let number = segment.number(self.size);
+        self.first_from(segment.timeline, number) == Some(number)
+    }
+
+    /// Returns the newest timeline with a segment.
+    pub fn newest_timeline(&self) -> Option<Timeline> {
+        self.runs.keys().next_back().copied()
+    }
+
+    /// Returns the number of the first segment of `timeline`, from `number` on.
+    fn first_from(&self, timeline: Timeline, number: u64) -> Option<u64> {
+        let runs = self.runs.get(&timeline)?;
+        let holding = runs.range(..=number).next_back();
+        if holding.is_some_and(|(_, last)| *last >= number) {
+            return Some(number);
+        }
+        runs.range(number..).next().map(|(first, _)| *first)
+    }
+
+    /// Returns the number of the last segment of the run that holds `number`.
+    fn run_end(&self, timeline: Timeline, number: u64) -> Option<u64> {
+        let (_, last) = self
+            .runs
+            .get(&timeline)?
+            .range(..=number)
+            .next_back()
+            .filter(|(_, last)| **last >= number)?;
+        Some(*last)
+    }
+
+    /// Returns how far replay from `start`, on a timeline of `lineage`, gets along it.
+    pub fn reach(&self, lineage: &Lineage, start: Lsn) -> Reach {
+        let mut last = None;
+        let mut number = start.get() / self.size.bytes();
+        let mut parent = None;
+        for (timeline, first, end) in self.parts(lineage) {
+            let from = number.max(first);
+            // A timeline that was left in the segment in which it began has none of its own: the next
+            // one begins with a copy of it.
+            if end.is_some_and(|end| end <= from) {
+                parent = Some(timeline);
+                continue;
+            }
+            number = from;
+            if let Some(held) = self.run_end(timeline, number) {
+                let held = end.map_or(held, |end| held.min(end - 1));
+                last = Some(SegmentName::numbered(timeline, held, self.size));
+                number = held + 1;
+            } else if let Some(parent) = parent.filter(|_| number == first) {
+                // The ancestor's own copy holds the WAL up to the fork, and replay ends there.
+                let copy = SegmentName::numbered(parent, number, self.size);
+                last = Some(copy).filter(|it| self.holds(*it)).or(last);
+            }
+            if end != Some(number) {
+                let gap = self.gap(lineage, timeline, number);
+                return Reach { last, gap };
+            }
+            parent = Some(timeline);
+        }
+        Reach { last, gap: None }
+    }
+
+    /// Returns the timelines of `lineage` with the number of the segment in which each begins, and of
+    /// that in which the next one does; none for the last.
+    fn parts(&self, lineage: &Lineage) -> Vec<(Timeline, u64, Option<u64>)> {
+        let number = |lsn: Lsn| lsn.get() / self.size.bytes();
+        let mut parts: Vec<_> = lineage
+            .stretches()
+            .map(|(timeline, begin, left_at)| (timeline, number(begin), Some(number(left_at))))
+            .collect();
+        let begin = parts.last().and_then(|(_, _, end)| *end).unwrap_or(0);
+        parts.push((lineage.timeline(), begin, None));
+        parts
+    }
+
+    /// Returns the gap that begins at `number` of `timeline`, if anything later on `lineage` is held.
+    fn gap(&self, lineage: &Lineage, timeline: Timeline, number: u64) -> Option<Gap> {
+        let later = |(it, first, end): (Timeline, u64, Option<u64>)| {
+            let held = self.first_from(it, number.max(first))?;
+            let is_on_the_way = it >= timeline && end.is_none_or(|end| held < end);
+            is_on_the_way.then(|| SegmentName::numbered(it, held, self.size))
+        };
+        Some(Gap {
+            missing: SegmentName::numbered(timeline, number, self.size),
+            next_held: self.parts(lineage).into_iter().find_map(later)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lsn::Ancestor;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    proptest! {
+        /// Runs say the same as the segments themselves, in whatever order they were added.
+        #[test]
+        fn runs_hold_what_was_added(numbers in prop::collection::vec(0_u64..40, 0..40)) {
+            let mut held = HeldSegments::new(SIZE);
+            for number in &numbers {
+                held.insert(segment(1, *number));
+            }
+            let all: BTreeSet<u64> = numbers.into_iter().collect();
+            for number in 0..41 {
+                prop_assert_eq!(held.holds(segment(1, number)), all.contains(&number));
+                let next = all.range(number..).next().copied();
+                prop_assert_eq!(held.first_from(timeline(1), number), next);
+            }
+        }
+    }
+
+    #[test]
+    fn wal_without_a_gap_then_reach_is_its_last_segment() {
+        let held = held(&[(1, 3), (1, 4), (1, 5)]);
+        let reach = held.reach(&one(), at(3));
+        assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), None));
+    }
+
+    #[test]
+    fn segment_missing_then_gap_names_it_and_the_next() {
+        let held = held(&[(1, 3), (1, 5), (1, 6)]);
+        let gap = Gap {
+            missing: segment(1, 4),
+            next_held: segment(1, 5),
+        };
+        let reach = held.reach(&one(), at(3));
+        assert_eq!((reach.last, reach.gap), (Some(segment(1, 3)), Some(gap)));
+
+        let reach = held.reach(&one(), at(4));
+        assert_eq!((reach.last, reach.gap), (None, Some(gap)));
+        let reach = held.reach(&one(), at(7));
+        assert_eq!(
+            (reach.last, reach.gap),
+            (None, None),
+            "nothing is expected yet"
+        );
+    }
+
+    #[test]
+    fn fork_then_replay_goes_on_with_the_child_segment() {
+        // Timeline 3 was left-over from 1 within segment 5; 2 was reserved and never written.
+        let lineage = lineage(3, &[(1, 5, 77)]);
+        let whole = held(&[(1, 3), (1, 4), (3, 5), (3, 6)]);
+        assert_eq!(whole.reach(&lineage, at(3)).last, Some(segment(3, 6)));
+
+        // The ancestor's copy of segment 5 holds nothing that is after the fork.
+        let without = held(&[(1, 3), (1, 4), (1, 5), (1, 6), (3, 6)]);
+        let reach = without.reach(&lineage, at(3));
+        let gap = Gap {
+            missing: segment(3, 5),
+            next_held: segment(3, 6),
+        };
+        assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), Some(gap)));
+
+        let never_archived = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
+        let reach = never_archived.reach(&lineage, at(3));
+        assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), None));
+    }
+
+    #[test]
+    fn segment_missing_before_the_fork_then_the_child_shows_the_gap() {
+        let lineage = lineage(2, &[(1, 5, 0)]);
+        let held = held(&[(1, 3), (2, 5)]);
+        let gap = Gap {
+            missing: segment(1, 4),
+            next_held: segment(2, 5),
+        };
+        assert_eq!(held.reach(&lineage, at(3)).gap, Some(gap));
+    }
+
+    #[test]
+    fn two_forks_in_one_segment_then_the_last_child_has_it() {
+        let lineage = lineage(3, &[(1, 5, 10), (2, 5, 20)]);
+        let held = held(&[(1, 4), (1, 5), (2, 5), (3, 5)]);
+        let reach = held.reach(&lineage, at(4));
+        assert_eq!((reach.last, reach.gap), (Some(segment(3, 5)), None));
+        assert_eq!(held.newest_timeline(), Some(timeline(3)));
+    }
+
+    #[test]
+    fn backup_on_a_child_then_its_ancestors_are_not_asked_for() {
+        let lineage = lineage(2, &[(1, 5, 0)]);
+        let held = held(&[(2, 7), (2, 8)]);
+        let reach = held.reach(&lineage, at(7));
+        assert_eq!((reach.last, reach.gap), (Some(segment(2, 8)), None));
+    }
+
+    fn held(segments: &[(u32, u64)]) -> HeldSegments {
+        let mut held = HeldSegments::new(SIZE);
+        for (timeline, number) in segments {
+            held.insert(segment(*timeline, *number));
+        }
+        held
+    }
+
+    fn one() -> Lineage {
+        Lineage::new(Timeline::FIRST, Vec::new())
+    }
+
+    fn lineage(newest: u32, left: &[(u32, u64, u64)]) -> Lineage {
+        let ancestors = left.iter().map(|(of, number, bytes)| Ancestor {
+            timeline: timeline(*of),
+            left_at: Lsn::new(number * SIZE.bytes() + bytes),
+        });
+        Lineage::new(timeline(newest), ancestors.collect())
+    }
+
+    fn at(number: u64) -> Lsn {
+        Lsn::new(number * SIZE.bytes() + 40)
+    }
+
+    fn segment(of: u32, number: u64) -> SegmentName {
+        SegmentName::numbered(timeline(of), number, SIZE)
+    }
+
+    fn timeline(number: u32) -> Timeline {
+        Timeline::new(number).unwrap()
+    }
+}

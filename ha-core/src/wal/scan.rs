@@ -1,0 +1,403 @@
+//! Reads WAL segments as a stream and hands over the beginning of each record: enough to learn when
+//! transactions ended, where the last record begins, and which tablespaces are created.
+//!
+//! The format is that of `src/include/access/xlog_internal.h` and `xlogrecord.h`, the same in PostgreSQL
+//! 13 to 18. Checksums of records are not verified: what is read here comes out of an authenticated
+//! object, and recovery verifies them itself. That each record names the one before it is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Lsn;
+use crate::backup::WallTime;
+
+/// `XLogPageHeaderData.xlp_info`.
+const CONTINUES: u16 = 0x0001;
+const LONG: u16 = 0x0002;
+
+/// `SizeOfXLogShortPHD` and `SizeOfXLogLongPHD`.
+const SHORT_HEADER: usize = 24;
+const LONG_HEADER: usize = 40;
+
+/// `SizeOfXLogRecord`.
+const RECORD_HEADER: usize = 24;
+
+/// How much of a record that lies on several pages is kept: its header, the longest path of a
+/// tablespace (`MAXPGPATH`) and what stands before it.
+const KEPT_BYTES: usize = 1200;
+
+/// `src/include/access/rmgrlist.h`.
+const XLOG: u8 = 0;
+const TRANSACTION: u8 = 1;
+const TABLESPACE: u8 = 5;
+
+/// `XLOG_SWITCH`: the rest of the segment is unused.
+const SWITCH: u8 = 0x40;
+
+/// `XLR_RMGR_INFO_MASK`, and `XLOG_XACT_OPMASK` below it.
+const KIND: u8 = 0xF0;
+const TRANSACTION_KIND: u8 = 0x70;
+
+/// `XLOG_XACT_COMMIT`, `_ABORT`, `_COMMIT_PREPARED`, `_ABORT_PREPARED`: their data begin with a time.
+const ENDS: [u8; 4] = [0x00, 0x20, 0x30, 0x40];
+
+/// `XLOG_TBLSPC_CREATE`.
+const CREATE: u8 = 0x00;
+
+/// PostgreSQL counts microseconds from 2000-01-01, `WallTime` from 1970-01-01.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// The beginning of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Where it begins (`ReadRecPtr`).
+    pub start: Lsn,
+    /// Its length in bytes, page headers left out.
+    pub length: u32,
+    /// The first bytes of it: all of a record that lies on one page, otherwise up to 1,200.
+    bytes: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Returns when a transaction committed or aborted, if the record says that one did. Only such
+    /// records end recovery to a time (`recoveryStopsBefore` in `xlogrecovery.c`).
+    pub fn transaction_end(&self) -> Option<WallTime> {
+        let (manager, info) = self.kind()?;
+        if manager != TRANSACTION || !ENDS.contains(&(info & TRANSACTION_KIND)) {
+            return None;
+        }
+        let micros = i64::from_le_bytes(*self.main_data()?.first_chunk()?);
+        Some(WallTime::from_micros(
+            micros.checked_add(POSTGRES_EPOCH_MICROS)?,
+        ))
+    }
+
+    /// Returns the number and the path of a tablespace, if the record creates one. The path is empty
+    /// for one inside of the data directory (`allow_in_place_tablespaces`).
+    pub fn created_tablespace(&self) -> Option<(u32, &[u8])> {
+        let (manager, info) = self.kind()?;
+        if manager != TABLESPACE || info & KIND != CREATE {
+            return None;
+        }
+        let (oid, path) = self.main_data()?.split_first_chunk()?;
+        let end = path.iter().position(|it| *it == 0).unwrap_or(path.len());
+        Some((u32::from_le_bytes(*oid), path.get(..end)?))
+    }
+
+    fn kind(&self) -> Option<(u8, u8)> {
+        Some((*self.bytes.get(17)?, *self.bytes.get(16)?))
+    }
+
+    fn previous(&self) -> Option<u64> {
+        let eight = self.bytes.get(8..16)?;
+        Some(u64::from_le_bytes(*eight.first_chunk()?))
+    }
+
+    fn is_switch(&self) -> bool {
+        self.kind()
+            .is_some_and(|(manager, info)| manager == XLOG && info & KIND == SWITCH)
+    }
+
+    /// Returns the main data of a record that refers to no block, as the ones looked at here do not.
+    fn main_data(&self) -> Option<&[u8]> {
+        let mut at = RECORD_HEADER;
+        loop {
+            let id = *self.bytes.get(at)?;
+            at += match id {
+                // `XLR_BLOCK_ID_DATA_SHORT` and `_LONG`, the last of the headers.
+                255 => return self.bytes.get(at + 2..),
+                254 => return self.bytes.get(at + 5..),
+                // `XLR_BLOCK_ID_ORIGIN` and `XLR_BLOCK_ID_TOPLEVEL_XID`.
+                253 => 3,
+                252 => 5,
+                _ => return None,
+            };
+        }
+    }
+}
+
+/// Reads the WAL of one timeline, from the beginning of a segment on.
+///
+/// What it holds between two segments is small and can be stored, for a reader that sees one segment at
+/// a time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Scanner {
+    page_bytes: usize,
+    segment_bytes: u64,
+    /// The bytes of a page that is not complete yet.
+    page: Vec<u8>,
+    /// Where the next page belongs.
+    address: Option<u64>,
+    state: State,
+    last_start: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+enum State {
+    /// The next record begins here.
+    #[default]
+    Between,
+    /// Within a record.
+    Within(Begun),
+    /// Within a record whose beginning was not seen.
+    WithinUnseen,
+    /// There is nothing more in this segment.
+    SegmentEnded,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Begun {
+    start: u64,
+    length: u32,
+    taken: u32,
+    kept: Vec<u8>,
+}
+
+/// What the header of a page says.
+#[derive(Clone, Copy)]
+struct PageHeader {
+    address: u64,
+    bytes: usize,
+    /// How much is left of the record that an earlier page began; none if this page begins with one.
+    rest: Option<u32>,
+}
+
+impl Scanner {
+    /// Returns a scanner that begins with the next segment that it is given.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in more bytes, which follow those before, and shows each record that they complete.
+    pub fn push(&mut self, mut bytes: &[u8], mut show: impl FnMut(&Record<'_>)) {
+        while !bytes.is_empty() {
+            if self.page.is_empty() {
+                self.learn_sizes(bytes);
+                // Most pages arrive whole and need not be copied.
+                if let Some((page, rest)) = bytes.split_at_checked(self.page_bytes) {
+                    self.take_page(page, &mut show);
+                    bytes = rest;
+                    continue;
+                }
+            }
+            let missing = self.page_bytes - self.page.len();
+            let (now, later) = bytes.split_at(missing.min(bytes.len()));
+            self.page.extend_from_slice(now);
+            bytes = later;
+            if self.page.len() == self.page_bytes {
+                let page = std::mem::take(&mut self.page);
+                self.take_page(&page, &mut show);
+            }
+        }
+    }
+
+    /// Returns where the next bytes belong; none before the first. A reader whose next segment begins
+    /// elsewhere needs a new scanner: pages that were written for another place are not read.
+    pub fn expects(&self) -> Option<Lsn> {
+        self.address.map(Lsn::new)
+    }
+
+    /// Returns where the last record begins that was complete.
+    pub fn last_record(&self) -> Option<Lsn> {
+        self.last_start.map(Lsn::new)
+    }
+
+    /// A segment's first page says how large pages and segments are.
+    fn learn_sizes(&mut self, bytes: &[u8]) {
+        let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let info = bytes.get(2..).and_then(<[u8]>::first_chunk);
+        let is_long = info.map_or(0, |it| u16::from_le_bytes(*it)) & LONG != 0;
+        let sizes = u32_at(36).zip(u32_at(32)).filter(|(page, segment)| {
+            is_long
+                && page.is_power_of_two()
+                && (1024..=65_536).contains(page)
+                && segment.is_power_of_two()
+        });
+        if let Some((page, segment)) = sizes {
+            self.page_bytes = usize::try_from(page).unwrap_or(DEFAULT_PAGE_BYTES);
+            self.segment_bytes = u64::from(segment);
+        } else if self.page_bytes == 0 {
+            self.page_bytes = DEFAULT_PAGE_BYTES;
+            self.segment_bytes = 16 << 20;
+        }
+    }
+
+    fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&Record<'_>)) {
+        let expected = self.address;
+        let header = PageHeader::read(page).filter(|it| expected.is_none_or(|at| at == it.address));
+        let Some(header) = header else {
+            self.address = expected.map(|it| it + length_of(page));
+            self.state = State::SegmentEnded;
+            return;
+        };
+        self.address = Some(header.address + length_of(page));
+        if header.address.is_multiple_of(self.segment_bytes)
+            && matches!(self.state, State::SegmentEnded)
+        {
+            self.state = State::Between;
+        }
+        let from = self.continue_record(header);
+        self.take_records(page, header, from, show);
+    }
+
+    /// Compares what the page says of a record that was begun, and returns where its content begins.
+    fn continue_record(&mut self, header: PageHeader) -> usize {
+        let left = match &self.state {
+            State::Within(begun) => Some(begun.length - begun.taken),
+            State::Between | State::WithinUnseen | State::SegmentEnded => None,
+        };
+        match (header.rest, left) {
+            (Some(rest), Some(left)) if rest == left => header.bytes,
+            (Some(rest), _) if !matches!(self.state, State::SegmentEnded) => {
+                self.last_start = None;
+                self.state = State::WithinUnseen;
+                header
+                    .bytes
+                    .saturating_add(usize::try_from(rest).unwrap_or(usize::MAX))
+            }
+            // A record that a crash cut off is not continued: recovery goes on with this page.
+            (None, Some(_)) => {
+                self.last_start = None;
+                self.state = State::Between;
+                header.bytes
+            }
+            (None | Some(_), _) => {
+                if matches!(self.state, State::WithinUnseen) {
+                    self.state = State::Between;
+                }
+                header.bytes
+            }
+        }
+    }
+
+    fn take_records(
+        &mut self,
+        page: &[u8],
+        header: PageHeader,
+        from: usize,
+        show: &mut impl FnMut(&Record<'_>),
+    ) {
+        let mut at = from;
+        if matches!(self.state, State::WithinUnseen) {
+            if at > page.len() {
+                return;
+            }
+            self.state = State::Between;
+        }
+        loop {
+            let begun = match std::mem::take(&mut self.state) {
+                State::Within(begun) => begun,
+                State::Between => {
+                    at = at.next_multiple_of(8);
+                    if at >= page.len() {
+                        return;
+                    }
+                    let Some(begun) = Begun::read(page, header.address, at) else {
+                        self.state = State::SegmentEnded;
+                        return;
+                    };
+                    begun
+                }
+                ended @ (State::SegmentEnded | State::WithinUnseen) => {
+                    self.state = ended;
+                    return;
+                }
+            };
+            let rest = page.get(at..).unwrap_or_default();
+            match begun.take(rest) {
+                Taken::More(begun) => {
+                    self.state = State::Within(begun);
+                    return;
+                }
+                Taken::Whole(begun, length) => {
+                    let whole = rest.get(..length).unwrap_or_default();
+                    self.complete(&begun, whole, show);
+                    at += length;
+                }
+            }
+        }
+    }
+
+    fn complete(&mut self, begun: &Begun, whole: &[u8], show: &mut impl FnMut(&Record<'_>)) {
+        let bytes = if begun.kept.is_empty() {
+            whole
+        } else {
+            &begun.kept
+        };
+        let record = Record {
+            start: Lsn::new(begun.start),
+            length: begun.length,
+            bytes,
+        };
+        let follows = |it| record.previous() == Some(it);
+        if !self.last_start.is_none_or(follows) {
+            self.state = State::SegmentEnded;
+            return;
+        }
+        self.last_start = Some(begun.start);
+        if record.is_switch() {
+            self.state = State::SegmentEnded;
+        }
+        show(&record);
+    }
+}
+
+/// The size of a page unless PostgreSQL was built with another (`--with-wal-blocksize`).
+const DEFAULT_PAGE_BYTES: usize = 8192;
+
+enum Taken {
+    More(Begun),
+    Whole(Begun, usize),
+}
+
+impl Begun {
+    fn read(page: &[u8], address: u64, at: usize) -> Option<Self> {
+        let length = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
+        let is_record = usize::try_from(length).is_ok_and(|it| it >= RECORD_HEADER);
+        is_record.then(|| Self {
+            start: address + u64::try_from(at).unwrap_or(0),
+            length,
+            taken: 0,
+            kept: Vec::new(),
+        })
+    }
+
+    /// Takes what the rest of a page holds of the record.
+    fn take(mut self, rest: &[u8]) -> Taken {
+        let left = usize::try_from(self.length - self.taken).unwrap_or(usize::MAX);
+        if self.taken == 0 && left <= rest.len() {
+            return Taken::Whole(self, left);
+        }
+        let now = rest.get(..left.min(rest.len())).unwrap_or_default();
+        let room = KEPT_BYTES.saturating_sub(self.kept.len()).min(now.len());
+        self.kept
+            .extend_from_slice(now.get(..room).unwrap_or_default());
+        self.taken += u32::try_from(now.len()).unwrap_or(0);
+        if now.len() == left {
+            return Taken::Whole(self, left);
+        }
+        Taken::More(self)
+    }
+}
+
+impl PageHeader {
+    fn read(page: &[u8]) -> Option<Self> {
+        let magic = u16::from_le_bytes(*page.first_chunk()?);
+        let info = u16::from_le_bytes(*page.get(2..)?.first_chunk()?);
+        let address = u64::from_le_bytes(*page.get(8..)?.first_chunk()?);
+        let rest = u32::from_le_bytes(*page.get(16..)?.first_chunk()?);
+        // Every version since 9.3 has a magic number of the form 0xD0xx or 0xD1xx.
+        (magic >> 9 == 0xD0 >> 1).then_some(Self {
+            address,
+            bytes: if info & LONG == 0 {
+                SHORT_HEADER
+            } else {
+                LONG_HEADER
+            },
+            rest: (info & CONTINUES != 0).then_some(rest),
+        })
+    }
+}
+
+fn length_of(page: &[u8]) -> u64 {
+    u64::try_from(page.len()).unwrap_or(0)
+}
