@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ha_core::backup::manifest::lines::LineError;
+use ha_core::backup::manifest::{File, ManifestReader};
 use ha_core::backup::{BackupId, Manifest, Summary};
 use ha_runtime::telemetry::chain;
 use tracing::warn;
@@ -103,25 +105,25 @@ async fn summary(
     Ok(Some(clear.summary))
 }
 
-/// Opens the manifest of a backup, and checks what a restore relies on.
+/// Opens the manifest of a backup and its files, and checks what a restore relies on.
 pub(crate) async fn manifest(
     buckets: &Buckets,
     layout: &Layout,
     identity: &Identity,
     id: &BackupId,
-) -> Result<Manifest, Failure> {
+) -> Result<(Manifest, Vec<File>), Failure> {
     let key = layout.manifest(id);
     let open = |sealed: &[u8]| {
         let (clear, content) = seal::open::<Clear>(identity, &key, sealed, LARGEST_MANIFEST)?;
-        let manifest: Manifest = serde_json::from_slice(&content)
-            .map_err(|it| Damaged::Content(format!("it is no manifest: {it}")))?;
+        let of_content = |it: LineError| Damaged::Content(chain(&it));
+        let reader = ManifestReader::open(content.as_slice()).map_err(of_content)?;
+        let manifest = reader.head().clone();
         if manifest.summary != clear.summary {
             let text = "its clear part says something else than its sealed part";
             return Err(Damaged::Content(text.to_owned()));
         }
-        Ok(manifest)
+        let files = reader.collect::<Result<_, _>>().map_err(of_content)?;
+        Ok((manifest, files))
     };
-    let manifest = buckets.fetch(&key, open).await?;
-    manifest.check()?;
-    Ok(manifest)
+    buckets.fetch(&key, open).await
 }

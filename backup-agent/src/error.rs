@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ha_core::backup::manifest::Unsound;
+use ha_core::backup::manifest::lines::LineError;
 use ha_core::backup::{NoBackup, WallTime};
 
 use crate::object_store::StoreError;
@@ -70,7 +70,7 @@ pub(crate) enum Failure {
         earliest: Option<String>,
     },
     #[error("the manifest cannot be followed")]
-    Manifest(#[from] Unsound),
+    Manifest(#[from] LineError),
     #[error("`{}` is not empty", path.display())]
     NotEmpty { path: PathBuf },
     #[error("{failed} of {all} checks failed")]

@@ -66,23 +66,25 @@ pub(crate) async fn restore(
     let (chosen, timeline) = choose_backup(&archive, &identity, &entries, order).await?;
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, "restore began");
 
-    let manifest = catalog::manifest(buckets, archive.layout(), &identity, &chosen.id).await?;
-    let directory = Directory::prepare(order, &manifest)?;
+    let (manifest, files) =
+        catalog::manifest(buckets, archive.layout(), &identity, &chosen.id).await?;
+    let directory = Directory::prepare(order, &manifest, &files)?;
     fill::fill(
         config,
         buckets,
         archive.layout(),
         identity,
         &manifest,
+        &files,
         &directory,
     )
     .await?;
     let settings = recovery::settings(config, order, timeline)?;
     directory.write_recovery(&manifest, &settings, order.purpose)?;
-    directory.complete(&manifest)?;
+    directory.complete()?;
     Ok(Restored {
         summary: manifest.summary.clone(),
-        files: manifest.files.len(),
+        files: files.len(),
     })
 }
 

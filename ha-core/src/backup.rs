@@ -1,11 +1,13 @@
 //! Backups as values: what one consists of, which log it needs, and which one reaches a target.
 
+mod backup_id;
 pub mod chain;
 pub mod manifest;
 pub mod reach;
 pub mod restore;
 
+pub use backup_id::{BackupId, InvalidBackupId};
 pub use chain::Lineage;
-pub use manifest::{BackupId, Manifest, Summary, WallTime};
+pub use manifest::{Manifest, Summary, WallTime};
 pub use reach::{Gap, HeldSegments, Reach};
 pub use restore::{NoBackup, Target, choose};

@@ -1,18 +1,18 @@
-//! The packer: pieces in, sealed parts out, each part to every bucket.
+//! The packer: blobs in, sealed parts out, each part to every bucket.
 
 use bytes::Bytes;
 use ha_core::backup::BackupId;
-use ha_core::backup::manifest::{Pack, Piece};
+use ha_core::backup::manifest::{Blob, Pack};
 
 use crate::base_backup::lanes::Lanes;
-use crate::base_backup::read::PieceRead;
+use crate::base_backup::read::BlobRead;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::object_store::{Bucket, PART_BYTES};
 use crate::seal::Sealer;
 
-/// Puts pieces into packs.
+/// Puts blobs into packs.
 pub(crate) struct Packer<'a> {
     config: &'a Config,
     layout: &'a Layout,
@@ -58,8 +58,8 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Adds a piece, and returns where it is.
-    pub(crate) async fn add(&mut self, read: PieceRead) -> Result<Piece, Failure> {
+    /// Adds a blob, and returns where it is.
+    pub(crate) async fn add(&mut self, read: BlobRead) -> Result<Blob, Failure> {
         let stored_bytes = u64::try_from(read.frame.len()).unwrap_or(u64::MAX);
         let full = self.config.limits.pack_bytes;
         if let Some(open) = &self.open
@@ -71,7 +71,7 @@ impl<'a> Packer<'a> {
             Some(open) => open,
             None => self.begin().await?,
         };
-        let piece = Piece {
+        let blob = Blob {
             pack: open.number,
             offset: open.payload_bytes,
             stored_bytes,
@@ -87,7 +87,7 @@ impl<'a> Packer<'a> {
             self.lanes.part(part).await?;
         }
         self.open = Some(open);
-        Ok(piece)
+        Ok(blob)
     }
 
     async fn begin(&mut self) -> Result<OpenPack, Failure> {

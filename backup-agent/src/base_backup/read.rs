@@ -1,6 +1,5 @@
-//! Readers: files in, pieces out, each page looked at on its way.
+//! Readers: files in, blobs out, each page looked at on its way.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -19,9 +18,11 @@ use crate::base_backup::data_directory::PlannedFile;
 use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};
 use crate::error::Failure;
 
-/// How much of a file one piece holds. A manifest has about 150 bytes for each, so a terabyte's is
-/// some 40 MB; a few pieces per reader are in memory.
-pub(crate) const PIECE_BYTES: usize = 4 << 20;
+/// How much of a file one blob holds ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
+/// a terabyte's is some 40 MB; a few blobs per reader are in memory.
+///
+/// [`MAX_BLOB_BYTES`]: ha_core::backup::manifest::MAX_BLOB_BYTES
+const BLOB_BYTES: usize = 4 << 20;
 
 /// How often a page is read again that does not match: PostgreSQL may be writing it, which takes
 /// far less than one pause.
@@ -29,11 +30,28 @@ const READ_AGAIN: u32 = 5;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A piece of a file, compressed.
+/// What a reader has done. Each is at one file at a time.
 #[derive(Debug)]
-pub(crate) struct PieceRead {
-    /// Which file it belongs to.
-    pub(crate) file: usize,
+pub(crate) enum FromReader {
+    /// It read the next blob of its file.
+    Blob {
+        /// Its number.
+        reader: usize,
+        /// The blob.
+        blob: BlobRead,
+    },
+    /// It reached the end of its file.
+    Finished {
+        /// Its number.
+        reader: usize,
+        /// The path of the file.
+        path: String,
+    },
+}
+
+/// A part of a file, compressed.
+#[derive(Debug)]
+pub(crate) struct BlobRead {
     /// How many bytes it holds.
     pub(crate) raw_bytes: u64,
     /// Their checksum.
@@ -55,7 +73,6 @@ pub(crate) struct Reader {
 
 #[derive(Debug, Default)]
 struct Findings {
-    vanished: BTreeSet<String>,
     damaged: u64,
     first_damaged: Option<(String, u64)>,
     newest_torn: Lsn,
@@ -78,33 +95,32 @@ impl Reader {
         }
     }
 
-    /// Reads files that nobody else has begun, until there are none or nobody listens.
-    pub(crate) fn run(&self, pieces: &Sender<PieceRead>) -> Result<(), Failure> {
-        let mut buffer = vec![0; PIECE_BYTES];
+    /// Reads files that no other reader has begun, as reader `reader`, until there are none or the
+    /// queue is closed.
+    pub(crate) fn run(&self, reader: usize, out: &Sender<FromReader>) -> Result<(), Failure> {
+        let mut buffer = vec![0; BLOB_BYTES];
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(file) = self.files.get(number) else {
                 return Ok(());
             };
-            let read = self.read_file(number, file, &mut buffer, pieces);
-            match read {
+            match self.read_file(reader, file, &mut buffer, out) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.note(|it| it.vanished.insert(file.path.clone()));
-                }
+                // It vanished after it was listed: the WAL says so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Failure::io("read", &file.location)(error)),
             }
         }
     }
 
-    /// Says whether somebody still listens.
+    /// Says whether the queue is still open.
     fn read_file(
         &self,
-        number: usize,
+        reader: usize,
         planned: &PlannedFile,
         buffer: &mut [u8],
-        pieces: &Sender<PieceRead>,
+        out: &Sender<FromReader>,
     ) -> io::Result<bool> {
         let file = File::open(&planned.location)?;
         // What is appended from here on is in the log.
@@ -124,20 +140,24 @@ impl Reader {
             {
                 self.check_pages(&file, planned, first, at, bytes)?;
             }
-            let piece = self.piece(number, bytes)?;
-            if pieces.blocking_send(piece).is_err() {
+            let blob = self.blob(bytes)?;
+            if out
+                .blocking_send(FromReader::Blob { reader, blob })
+                .is_err()
+            {
                 return Ok(false);
             }
             at += u64::try_from(length).unwrap_or(u64::MAX);
         }
-        Ok(true)
+        let path = planned.path.clone();
+        let finished = FromReader::Finished { reader, path };
+        Ok(out.blocking_send(finished).is_ok())
     }
 
-    fn piece(&self, file: usize, bytes: &[u8]) -> io::Result<PieceRead> {
+    fn blob(&self, bytes: &[u8]) -> io::Result<BlobRead> {
         let sha256 = digest::digest(&digest::SHA256, bytes);
         let sha256 = sha256.as_ref().try_into().map_err(io::Error::other)?;
-        Ok(PieceRead {
-            file,
+        Ok(BlobRead {
             raw_bytes: u64::try_from(bytes.len()).map_err(io::Error::other)?,
             sha256: Digest::new(sha256),
             frame: zstd::bulk::compress(bytes, self.zstd_level)?,
@@ -199,18 +219,14 @@ impl Reader {
     }
 
     /// Reads the control file, which a checkpoint may be writing: two readings must agree.
-    pub(crate) async fn read_control_file(
-        &self,
-        path: &Path,
-        number: usize,
-    ) -> Result<PieceRead, Failure> {
+    pub(crate) async fn read_control_file(&self, path: &Path) -> Result<BlobRead, Failure> {
         let read = || std::fs::read(path).map_err(Failure::io("read", path));
         let mut before = read()?;
         for _ in 0..READ_AGAIN {
             tokio::time::sleep(PAUSE).await;
             let now = read()?;
             if now == before {
-                return self.piece(number, &now).map_err(Failure::io("read", path));
+                return self.blob(&now).map_err(Failure::io("read", path));
             }
             before = now;
         }
@@ -229,11 +245,6 @@ impl Reader {
                 block,
             }),
         })
-    }
-
-    /// Returns the files that vanished between listing and reading.
-    pub(crate) fn vanished(&self) -> BTreeSet<String> {
-        self.note(|it| it.vanished.clone())
     }
 
     /// Returns the newest position that a page claims which was still torn after every reading.

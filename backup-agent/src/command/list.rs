@@ -67,7 +67,7 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
         let identity = config.identity()?;
         for (backup, entry) in backups.iter_mut().zip(&entries) {
             let id = &entry.summary.id;
-            let manifest = catalog::manifest(&buckets, &layout, &identity, id).await?;
+            let (manifest, _) = catalog::manifest(&buckets, &layout, &identity, id).await?;
             backup.label = Some(manifest.label);
         }
     }

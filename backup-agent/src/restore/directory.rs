@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use ha_core::backup::Manifest;
-use ha_core::backup::manifest::Tablespace;
+use ha_core::backup::manifest::{self, Tablespace};
 
 use crate::error::Failure;
 use crate::restore::{Order, Purpose, is_control_file};
@@ -36,7 +36,11 @@ impl Directory {
     }
 
     /// Makes every directory, link and file of `manifest`.
-    pub(crate) fn prepare(order: &Order, manifest: &Manifest) -> Result<Self, Failure> {
+    pub(crate) fn prepare(
+        order: &Order,
+        manifest: &Manifest,
+        files: &[manifest::File],
+    ) -> Result<Self, Failure> {
         let (directory_mode, file_mode) = if manifest.group_access {
             (0o750, 0o640)
         } else {
@@ -74,7 +78,7 @@ impl Directory {
             places,
             file_mode,
         };
-        for file in &manifest.files {
+        for file in files {
             directory.create(&directory.path(&file.path), b"")?;
         }
         Ok(directory)
@@ -121,15 +125,12 @@ impl Directory {
     }
 
     /// Makes everything durable, and then the directory one that can be started.
-    pub(crate) fn complete(&self, manifest: &Manifest) -> Result<(), Failure> {
+    pub(crate) fn complete(&self) -> Result<(), Failure> {
         self.sync()?;
-        if manifest.files.iter().any(|it| is_control_file(&it.path)) {
-            let from = self.root.join(UNFINISHED_CONTROL_FILE);
-            let to = self.root.join("global/pg_control");
-            fs::rename(&from, &to).map_err(Failure::io("name", &to))?;
-            self.sync()?;
-        }
-        Ok(())
+        let from = self.root.join(UNFINISHED_CONTROL_FILE);
+        let to = self.root.join("global/pg_control");
+        fs::rename(&from, &to).map_err(Failure::io("name", &to))?;
+        self.sync()
     }
 
     fn sync(&self) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use ha_core::backup::Manifest;
-use ha_core::backup::manifest::Piece;
+use ha_core::backup::manifest::{Blob, File};
 use ha_runtime::telemetry::chain;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -27,15 +27,15 @@ struct Task {
     key: String,
     payload_bytes: u64,
     /// By offset in the payload.
-    pieces: BTreeMap<u64, Place>,
+    blobs: BTreeMap<u64, Place>,
 }
 
-/// Where a piece belongs.
+/// Where a blob belongs.
 #[derive(Clone, Debug)]
 struct Place {
     path: PathBuf,
     offset: u64,
-    piece: Piece,
+    blob: Blob,
 }
 
 /// Why a pack could not be restored from one bucket.
@@ -59,9 +59,10 @@ pub(crate) async fn fill(
     layout: &Layout,
     identity: Identity,
     manifest: &Manifest,
+    files: &[File],
     directory: &Directory,
 ) -> Result<(), Failure> {
-    let mut waiting = tasks(layout, manifest, directory).into_iter();
+    let mut waiting = tasks(layout, manifest, files, directory).into_iter();
     let identity = Arc::new(identity);
     let mut running = JoinSet::new();
     loop {
@@ -82,33 +83,33 @@ pub(crate) async fn fill(
     }
 }
 
-fn tasks(layout: &Layout, manifest: &Manifest, directory: &Directory) -> Vec<Task> {
+fn tasks(layout: &Layout, manifest: &Manifest, files: &[File], directory: &Directory) -> Vec<Task> {
     let mut tasks: Vec<Task> = manifest
         .packs
         .iter()
         .map(|it| Task {
             key: layout.pack(&it.backup, it.number),
             payload_bytes: it.payload_bytes,
-            pieces: BTreeMap::new(),
+            blobs: BTreeMap::new(),
         })
         .collect();
-    for file in &manifest.files {
+    for file in files {
         let path = directory.path(&file.path);
         let mut offset = 0;
-        for piece in &file.pieces {
-            let number = usize::try_from(piece.pack).unwrap_or(usize::MAX);
+        for blob in &file.blobs {
+            let number = usize::try_from(blob.pack).unwrap_or(usize::MAX);
             if let Some(task) = tasks.get_mut(number) {
                 let place = Place {
                     path: path.clone(),
                     offset,
-                    piece: piece.clone(),
+                    blob: blob.clone(),
                 };
-                task.pieces.insert(piece.offset, place);
+                task.blobs.insert(blob.offset, place);
             }
-            offset += piece.raw_bytes;
+            offset += blob.raw_bytes;
         }
     }
-    tasks.retain(|it| !it.pieces.is_empty());
+    tasks.retain(|it| !it.blobs.is_empty());
     tasks
 }
 
@@ -147,55 +148,51 @@ async fn restore_from(bucket: &Bucket, identity: &Identity, task: &Task) -> Resu
     let mut payload = Vec::new();
     // What lies before `begin` in the payload has been used and dropped.
     let mut begin = 0_u64;
-    let mut pieces = task.pieces.values().peekable();
+    let mut blobs = task.blobs.values().peekable();
     while let Some(part) = body.next().await {
         let part = part.map_err(|it| bucket.broken_off(&task.key, it))?;
         opener.push(&part, &mut payload)?;
-        begin += use_up(&mut pieces, begin, &mut payload)?;
+        begin += use_up(&mut blobs, begin, &mut payload)?;
     }
     opener.finish(&mut payload)?;
-    begin += use_up(&mut pieces, begin, &mut payload)?;
+    begin += use_up(&mut blobs, begin, &mut payload)?;
     let end = begin + u64::try_from(payload.len()).unwrap_or(u64::MAX);
-    if pieces.peek().is_some() || end != task.payload_bytes {
+    if blobs.peek().is_some() || end != task.payload_bytes {
         let text = format!("it has {end} bytes instead of {}", task.payload_bytes);
         return Err(Damaged::Content(text).into());
     }
     Ok(())
 }
 
-/// Writes every piece that `payload` holds whole, drops what lies before the next one, and returns
+/// Writes every blob that `payload` holds whole, drops what lies before the next one, and returns
 /// how much was dropped.
 fn use_up<'a>(
-    pieces: &mut std::iter::Peekable<impl Iterator<Item = &'a Place>>,
+    blobs: &mut std::iter::Peekable<impl Iterator<Item = &'a Place>>,
     begin: u64,
     payload: &mut Vec<u8>,
 ) -> Result<u64, Broken> {
     let mut used = 0;
-    while let Some(place) = pieces.peek() {
-        let from = usize::try_from(place.piece.offset - begin).unwrap_or(usize::MAX);
-        let length = usize::try_from(place.piece.stored_bytes).unwrap_or(usize::MAX);
+    while let Some(place) = blobs.peek() {
+        let from = usize::try_from(place.blob.offset - begin).unwrap_or(usize::MAX);
+        let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
         let end = from.saturating_add(length);
         let Some(frame) = payload.get(from..end) else {
             break;
         };
         write(place, frame)?;
         used = end;
-        pieces.next();
+        blobs.next();
     }
     payload.drain(..used);
     Ok(u64::try_from(used).unwrap_or(0))
 }
 
 fn write(place: &Place, frame: &[u8]) -> Result<(), Broken> {
-    let Place {
-        path,
-        offset,
-        piece,
-    } = place;
-    let bytes = decompress(frame, piece.raw_bytes)?;
+    let Place { path, offset, blob } = place;
+    let bytes = decompress(frame, blob.raw_bytes)?;
     let found = digest::digest(&digest::SHA256, &bytes);
-    if found.as_ref() != piece.sha256.bytes() {
-        let text = format!("a piece of `{}` has another checksum", path.display());
+    if found.as_ref() != blob.sha256.bytes() {
+        let text = format!("a part of `{}` has another checksum", path.display());
         return Err(Damaged::Content(text).into());
     }
     let opened = OpenOptions::new().write(true).open(path);
@@ -214,7 +211,7 @@ mod tests {
 
     /// A genuine pack can still not be the one that the manifest means.
     #[test]
-    fn writes_only_a_piece_that_has_its_checksum() {
+    fn writes_only_a_blob_that_has_its_checksum() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1259");
         std::fs::write(&path, b"").unwrap();
@@ -223,7 +220,7 @@ mod tests {
         let place = |of: &[u8]| Place {
             path: path.clone(),
             offset: 0,
-            piece: Piece {
+            blob: Blob {
                 pack: 0,
                 offset: 0,
                 stored_bytes: 13,

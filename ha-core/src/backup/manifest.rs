@@ -1,74 +1,27 @@
 //! What one base backup consists of.
 //!
 //! A backup exists once its manifest does: the manifest is the last object written, and it names
-//! every other one. It refers to pieces of packs and not to files of packs, so that a later backup
-//! can point at a piece that an earlier one stored.
+//! every other one. It refers to blobs in packs and not to files in packs, so that a later backup
+//! can point at a blob that an earlier one stored.
+//!
+//! It is JSON lines: the [`Manifest`] itself, then one line for each [`File`], so that both sides
+//! hold one file at a time however many there are. [`lines`] writes and reads them.
 
-use std::fmt;
-use std::str::FromStr;
+mod digest;
+pub mod lines;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::digest::{Digest, InvalidDigest};
+pub use self::lines::ManifestReader;
+use crate::backup::BackupId;
 use crate::{Lsn, Timeline};
 
 /// The version of [`Manifest`] that this code writes, and the highest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// The name of one backup: when it began, then eight random hexadecimal digits, such as
-/// `20261120T201500Z-5f3a9c01`. Names sort by age.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BackupId(String);
-
-/// A text that names no backup.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the name of a backup, such as `20261120T201500Z-5f3a9c01`")]
-pub struct InvalidBackupId(String);
-
-impl BackupId {
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for BackupId {
-    type Err = InvalidBackupId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let shape = |(place, it): (usize, u8)| match place {
-            8 => it == b'T',
-            15 => it == b'Z',
-            16 => it == b'-',
-            17.. => it.is_ascii_digit() || (b'a'..=b'f').contains(&it),
-            _ => it.is_ascii_digit(),
-        };
-        if text.len() == 25 && text.bytes().enumerate().all(shape) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(InvalidBackupId(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for BackupId {
-    type Error = InvalidBackupId;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<BackupId> for String {
-    fn from(id: BackupId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for BackupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
+/// The longest run of a file that one blob holds, and so what a reader needs room for.
+pub const MAX_BLOB_BYTES: u64 = 4 << 20;
 
 /// A wall-clock time in microseconds since 1970, as the database server showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,64 +61,15 @@ pub struct Summary {
     pub raw_bytes: u64,
     /// How many bytes its objects have in each bucket, the manifest left out.
     pub stored_bytes: u64,
+    /// How many damaged pages it holds, each in a file whose damage was accepted by name.
+    pub damaged_pages: u64,
 }
 
-/// The SHA-256 of a piece, as 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
-
-/// A text that is no digest.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a SHA-256 in hexadecimal")]
-pub struct InvalidDigest(String);
-
-impl Digest {
-    /// Wraps the 32 bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the 32 bytes.
-    pub const fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = InvalidDigest;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let invalid = || InvalidDigest(text.clone());
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(invalid());
-        }
-        let mut bytes = [0; 32];
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            let digits = text.get(2 * place..2 * place + 2).ok_or_else(invalid)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid())?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|it| write!(f, "{it:02x}"))
-    }
-}
-
-/// One pack object: pieces of files, each a zstd frame of its own, one after the other.
+/// One pack object: blobs, each a zstd frame of its own, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pack {
-    /// The backup that stored it, which is an earlier one once backups share pieces.
+    /// The backup that stored it, which is an earlier one once backups share blobs.
     pub backup: BackupId,
     /// Its number within that backup, from 0.
     pub number: u32,
@@ -176,7 +80,7 @@ pub struct Pack {
 /// A run of bytes of one file, and where it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Piece {
+pub struct Blob {
     /// Which of [`Manifest::packs`] holds it.
     pub pack: u32,
     /// Where its frame begins in the payload of the pack.
@@ -195,14 +99,14 @@ pub struct Piece {
 pub struct File {
     /// The path, with `/` and no leading one.
     pub path: String,
-    /// Its pieces, in order: together they are the file.
-    pub pieces: Vec<Piece>,
+    /// Its blobs, in order: together they are the file.
+    pub blobs: Vec<Blob>,
 }
 
 impl File {
     /// Returns the length of the file.
     pub fn bytes(&self) -> u64 {
-        self.pieces.iter().map(|it| it.raw_bytes).sum()
+        self.blobs.iter().map(|it| it.raw_bytes).sum()
     }
 }
 
@@ -216,13 +120,32 @@ pub struct Tablespace {
     pub location: String,
 }
 
-/// One base backup.
+/// Pages of one file that do not match their checksum, stored as they were read because an operator
+/// accepted them by the file's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DamagedFile {
+    /// The path of the file.
+    pub path: String,
+    /// The damaged blocks of the relation, as runs from the first to the last.
+    pub blocks: Vec<(u32, u32)>,
+}
+
+impl DamagedFile {
+    /// Returns the number of damaged pages.
+    pub fn pages(&self) -> u64 {
+        let length = |&(first, last): &(u32, u32)| u64::from(last.saturating_sub(first)) + 1;
+        self.blocks.iter().map(length).sum()
+    }
+}
+
+/// One base backup, all but its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Manifest {
     /// The version of this record.
     pub format: u32,
-    /// What the clear part says too; here it is under the seal.
+    /// What the clear part says too; here it is encrypted and authenticated.
     pub summary: Summary,
     /// What the person who asked for the backup called it.
     pub label: String,
@@ -234,6 +157,8 @@ pub struct Manifest {
     pub segment_bytes: u64,
     /// Whether each page was checked against its checksum.
     pub pages_checked: bool,
+    /// The files with damaged pages.
+    pub damaged: Vec<DamagedFile>,
     /// Whether the group may read the data directory (`initdb --allow-group-access`).
     pub group_access: bool,
     /// What `backup_label` must hold.
@@ -244,10 +169,10 @@ pub struct Manifest {
     pub tablespaces: Vec<Tablespace>,
     /// Every directory, parents first.
     pub directories: Vec<String>,
-    /// The packs that the pieces are in.
+    /// The packs that the blobs are in.
     pub packs: Vec<Pack>,
-    /// Every file.
-    pub files: Vec<File>,
+    /// How many files follow.
+    pub files: u64,
 }
 
 /// A manifest that contradicts itself or would lead out of the directory it is restored into.
@@ -264,13 +189,14 @@ pub enum Unsound {
     /// A path is absolute or climbs.
     #[error("the manifest names the path `{0}`, which is not below the data directory")]
     Path(String),
-    /// A piece lies outside of its pack.
-    #[error("the manifest puts a piece of `{0}` where no pack is")]
-    Piece(String),
+    /// A blob lies outside of its pack, or is larger than one can be.
+    #[error("the manifest puts a part of `{0}` where no pack is")]
+    Blob(String),
 }
 
 impl Manifest {
-    /// Checks what a restore relies on, so that it can be believed afterwards.
+    /// Checks what a restore relies on, so that it can be trusted afterwards. Each file is checked by
+    /// [`Manifest::check_file`].
     ///
     /// # Errors
     ///
@@ -279,24 +205,35 @@ impl Manifest {
         if self.format > FORMAT {
             return Err(Unsound::TooNew { found: self.format });
         }
-        let paths = self.files.iter().map(|it| &it.path);
-        if let Some(path) = paths.chain(&self.directories).find(|it| !is_below(it)) {
-            return Err(Unsound::Path(path.clone()));
-        }
-        let stray = self
-            .files
-            .iter()
-            .find(|file| !file.pieces.iter().all(|it| self.holds(it)));
-        stray.map_or(Ok(()), |file| Err(Unsound::Piece(file.path.clone())))
+        let stray = self.directories.iter().find(|it| !is_below(it));
+        stray.map_or(Ok(()), |path| Err(Unsound::Path(path.clone())))
     }
 
-    fn holds(&self, piece: &Piece) -> bool {
-        let pack = usize::try_from(piece.pack)
+    /// Checks that a file lies below the data directory, and each of its blobs in a pack.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsound`], with the path.
+    pub fn check_file(&self, file: &File) -> Result<(), Unsound> {
+        if !is_below(&file.path) {
+            return Err(Unsound::Path(file.path.clone()));
+        }
+        if file.blobs.iter().all(|it| self.holds(it)) {
+            return Ok(());
+        }
+        Err(Unsound::Blob(file.path.clone()))
+    }
+
+    fn holds(&self, blob: &Blob) -> bool {
+        let pack = usize::try_from(blob.pack)
             .ok()
             .and_then(|it| self.packs.get(it));
-        let end = piece.offset.checked_add(piece.stored_bytes);
-        pack.zip(end)
-            .is_some_and(|(pack, end)| end <= pack.payload_bytes)
+        let end = blob.offset.checked_add(blob.stored_bytes);
+        let is_inside = pack
+            .zip(end)
+            .is_some_and(|(pack, end)| end <= pack.payload_bytes);
+        // zstd makes what it cannot compress longer by less than this.
+        is_inside && blob.raw_bytes <= MAX_BLOB_BYTES && blob.stored_bytes <= 2 * MAX_BLOB_BYTES
     }
 }
 
@@ -305,45 +242,47 @@ fn is_below(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
-    fn refuses_what_would_leave_the_directory_or_the_pack() {
-        assert_eq!(manifest("base/5/1259", 10).check(), Ok(()));
+    fn path_outside_or_blob_outside_then_unsound() {
+        let whole = manifest(10);
+        assert_eq!(whole.check_file(&file("base/5/1259")), Ok(()));
         for path in ["/etc/passwd", "base/../../x", "", "base//1"] {
             let unsound = Unsound::Path(path.to_owned());
-            assert_eq!(manifest(path, 10).check(), Err(unsound), "{path}");
+            assert_eq!(whole.check_file(&file(path)), Err(unsound), "{path}");
+            let directories = vec![path.to_owned()];
+            let climbing = Manifest {
+                directories,
+                ..whole.clone()
+            };
+            assert_eq!(climbing.check(), Err(Unsound::Path(path.to_owned())));
         }
-        let stray = Unsound::Piece("base/5/1259".to_owned());
-        assert_eq!(manifest("base/5/1259", 9).check(), Err(stray));
+        let stray = Unsound::Blob("base/5/1259".to_owned());
+        let short = manifest(9);
+        assert_eq!(short.check_file(&file("base/5/1259")), Err(stray.clone()));
+        let mut huge = file("base/5/1259");
+        huge.blobs[0].raw_bytes = u64::MAX;
+        assert_eq!(whole.check_file(&huge), Err(stray));
     }
 
-    #[test]
-    fn reads_back_as_it_was_written() {
-        let manifest = manifest("base/5/1259", 10);
-        let text = serde_json::to_string(&manifest).unwrap();
-
-        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
-    }
-
-    #[test]
-    fn only_the_names_that_are_given_out_name_a_backup() {
-        assert!("20261120T201500Z-5f3a9c01".parse::<BackupId>().is_ok());
-        for wrong in ["", "20261120T201500Z-5F3A9C01", "../../../../../../../../x"] {
-            assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");
-        }
-    }
-
-    fn manifest(path: &str, payload_bytes: u64) -> Manifest {
-        let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
-        let piece = Piece {
+    pub(crate) fn file(path: &str) -> File {
+        let blob = Blob {
             pack: 0,
             offset: 4,
             stored_bytes: 6,
             raw_bytes: 8192,
             sha256: Digest::new([7; 32]),
         };
+        File {
+            path: path.to_owned(),
+            blobs: vec![blob],
+        }
+    }
+
+    pub(crate) fn manifest(payload_bytes: u64) -> Manifest {
+        let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
         Manifest {
             format: FORMAT,
             summary: Summary {
@@ -355,12 +294,14 @@ mod tests {
                 stopped_at: WallTime::from_micros(2),
                 raw_bytes: 8192,
                 stored_bytes: 6,
+                damaged_pages: 0,
             },
             label: "nightly".to_owned(),
             system_id: 1,
             server_version: 150_020,
             segment_bytes: 16 << 20,
             pages_checked: true,
+            damaged: Vec::new(),
             group_access: false,
             backup_label: String::new(),
             tablespace_map: String::new(),
@@ -371,10 +312,7 @@ mod tests {
                 number: 0,
                 payload_bytes,
             }],
-            files: vec![File {
-                path: path.to_owned(),
-                pieces: vec![piece],
-            }],
+            files: 1,
         }
     }
 }

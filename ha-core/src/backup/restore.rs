@@ -201,6 +201,7 @@ mod tests {
             stopped_at: WallTime::from_micros(end),
             raw_bytes: 0,
             stored_bytes: 0,
+            damaged_pages: 0,
         }
     }
 }

@@ -1,0 +1,177 @@
+//! The lines of the files of a manifest, kept on disk until the first line is known, and the manifest
+//! that is stored from them.
+
+use std::fs::{self, File as DiskFile};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ha_core::backup::Manifest;
+use ha_core::backup::manifest::{File, lines};
+
+use crate::base_backup::Clear;
+use crate::base_backup::lanes::Lanes;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::layout::Layout;
+use crate::object_store::{Bucket, PART_BYTES};
+use crate::seal::Sealer;
+
+/// How much of the spool is compressed at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// The files of a backup under way. A database of many files would not fit in memory.
+#[derive(Debug)]
+pub(crate) struct FileSpool {
+    /// It has no name, and goes with the process.
+    out: BufWriter<DiskFile>,
+    directory: PathBuf,
+    files: u64,
+    raw_bytes: u64,
+}
+
+impl FileSpool {
+    /// Makes an empty one in `directory`.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Failure> {
+        let made = fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
+        let out = made.map_err(Failure::io("make a temporary file in", directory))?;
+        Ok(Self {
+            out: BufWriter::new(out),
+            directory: directory.to_owned(),
+            files: 0,
+            raw_bytes: 0,
+        })
+    }
+
+    /// Adds a file that is stored whole.
+    pub(crate) fn add(&mut self, file: &File) -> Result<(), Failure> {
+        let line = lines::file_line(file)?;
+        let written = self.out.write_all(&line);
+        written.map_err(Failure::io("write a temporary file in", &self.directory))?;
+        self.files += 1;
+        self.raw_bytes += file.bytes();
+        Ok(())
+    }
+
+    /// Returns how many files there are.
+    pub(crate) fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// Returns how many bytes they have.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// Returns the lines from the first.
+    fn into_lines(self) -> Result<DiskFile, Failure> {
+        let failed = |it| Failure::io("read a temporary file in", &self.directory)(it);
+        let mut file = self
+            .out
+            .into_inner()
+            .map_err(|it| failed(it.into_error()))?;
+        file.rewind().map_err(failed)?;
+        Ok(file)
+    }
+}
+
+/// Stores the manifest in the buckets that hold every pack, from then on the backup exists, and
+/// returns those that have it.
+pub(crate) async fn store(
+    config: &Config,
+    layout: &Layout,
+    manifest: &Manifest,
+    files: FileSpool,
+    holders: &[Bucket],
+) -> Result<Vec<String>, Failure> {
+    let key = layout.manifest(&manifest.summary.id);
+    let mut lanes = Lanes::start(holders, config.required_buckets);
+    match send(config, &key, manifest, files, &mut lanes).await {
+        Ok(()) => {
+            let stored = lanes.finish().await?;
+            Ok(stored.iter().map(|it| it.name().to_owned()).collect())
+        }
+        Err(error) => {
+            lanes.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+async fn send(
+    config: &Config,
+    key: &str,
+    manifest: &Manifest,
+    files: FileSpool,
+    lanes: &mut Lanes,
+) -> Result<(), Failure> {
+    let failed = |it: io::Error| Failure::io("seal", Path::new(key))(it);
+    let clear = Clear {
+        summary: manifest.summary.clone(),
+    };
+    let mut sealer = Sealer::new(&config.recipients, key, &clear).map_err(failed)?;
+    let mut encoder =
+        zstd::stream::write::Encoder::new(Vec::new(), config.limits.zstd_level).map_err(failed)?;
+    encoder
+        .write_all(&lines::head_line(manifest)?)
+        .map_err(failed)?;
+    lanes.begin(key.to_owned()).await?;
+    let mut spooled = files.into_lines()?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let length = spooled.read(&mut buffer).map_err(failed)?;
+        encoder
+            .write_all(buffer.get(..length).unwrap_or(&buffer))
+            .map_err(failed)?;
+        sealer
+            .write(&std::mem::take(encoder.get_mut()))
+            .map_err(failed)?;
+        if length == 0 {
+            break;
+        }
+        if sealer.sealed_bytes() >= PART_BYTES {
+            lanes.part(Bytes::from(sealer.take())).await?;
+        }
+    }
+    let end = encoder.finish().map_err(failed)?;
+    sealer.write(&end).map_err(failed)?;
+    lanes
+        .last(Bytes::from(sealer.finish().map_err(failed)?))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::backup::manifest::{Blob, Digest};
+
+    use super::*;
+
+    #[test]
+    fn files_added_then_counted_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let mut spool = FileSpool::create(&state).unwrap();
+        for path in ["PG_VERSION", "base/5/1259"] {
+            let blob = Blob {
+                pack: 0,
+                offset: 0,
+                stored_bytes: 5,
+                raw_bytes: 3,
+                sha256: Digest::new([0; 32]),
+            };
+            let file = File {
+                path: path.to_owned(),
+                blobs: vec![blob],
+            };
+            spool.add(&file).unwrap();
+        }
+
+        assert_eq!((spool.files(), spool.raw_bytes()), (2, 6));
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "it has no name");
+        let mut text = String::new();
+        let mut lines = spool.into_lines().unwrap();
+        lines.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.starts_with("{\"path\":\"PG_VERSION\""), "{text}");
+    }
+}

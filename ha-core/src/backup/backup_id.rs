@@ -1,0 +1,75 @@
+//! The name of a backup.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of one backup: when it began, then eight random hexadecimal digits, such as
+/// `20261120T201500Z-5f3a9c01`. Names sort by age.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackupId(String);
+
+/// A text that names no backup.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of a backup, such as `20261120T201500Z-5f3a9c01`")]
+pub struct InvalidBackupId(String);
+
+impl BackupId {
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = InvalidBackupId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let shape = |(place, it): (usize, u8)| match place {
+            8 => it == b'T',
+            15 => it == b'Z',
+            16 => it == b'-',
+            17.. => it.is_ascii_digit() || (b'a'..=b'f').contains(&it),
+            _ => it.is_ascii_digit(),
+        };
+        if text.len() == 25 && text.bytes().enumerate().all(shape) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidBackupId(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for BackupId {
+    type Error = InvalidBackupId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<BackupId> for String {
+    fn from(id: BackupId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_that_are_given_out_name_a_backup() {
+        assert!("20261120T201500Z-5f3a9c01".parse::<BackupId>().is_ok());
+        for wrong in ["", "20261120T201500Z-5F3A9C01", "../../../../../../../../x"] {
+            assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");
+        }
+    }
+}
