@@ -188,6 +188,7 @@ impl From<NoBackup> for Failure {
             | NoBackup::OtherHistory
             | NoBackup::Ambiguous { .. }
             | NoBackup::Unknown(_)
+            | NoBackup::NotOnTheWay { .. }
             | NoBackup::TooLate { .. } => None,
         };
         Self::NoBackup { why, earliest }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::digest::{Digest, InvalidDigest};
 pub use self::lines::ManifestReader;
 use crate::backup::BackupId;
+use crate::lsn::SegmentSize;
 use crate::{Lsn, Timeline};
 
 /// The version of [`Manifest`] that this code writes, and the highest that it reads.
@@ -57,12 +58,29 @@ pub struct Summary {
     pub started_at: WallTime,
     /// When it ended: no target before this can be reached from it.
     pub stopped_at: WallTime,
+    /// The size of a WAL segment in bytes: without it the names of segments do not tell which follow
+    /// each other.
+    pub segment_bytes: u64,
     /// How many bytes the files have.
     pub raw_bytes: u64,
     /// How many bytes its objects have in each bucket, the manifest left out.
     pub stored_bytes: u64,
     /// How many damaged pages it holds, each in a file whose damage was accepted by name.
     pub damaged_pages: u64,
+}
+
+impl Summary {
+    /// Returns the size of the cluster's WAL segments.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsound::SegmentSize`] if PostgreSQL has no such size.
+    pub const fn segment_size(&self) -> Result<SegmentSize, Unsound> {
+        match SegmentSize::new(self.segment_bytes) {
+            Some(size) => Ok(size),
+            None => Err(Unsound::SegmentSize(self.segment_bytes)),
+        }
+    }
 }
 
 /// One pack object: blobs, each a zstd frame of its own, one after the other.
@@ -153,8 +171,6 @@ pub struct Manifest {
     pub system_id: u64,
     /// `server_version_num`, such as 150020.
     pub server_version: u32,
-    /// The size of a log segment in bytes.
-    pub segment_bytes: u64,
     /// Whether each page was checked against its checksum.
     pub pages_checked: bool,
     /// The files with damaged pages.
@@ -189,6 +205,9 @@ pub enum Unsound {
     /// A path is absolute or climbs.
     #[error("the manifest names the path `{0}`, which is not below the data directory")]
     Path(String),
+    /// The segments have a size that PostgreSQL does not have.
+    #[error("the manifest names segments of {0} bytes, and PostgreSQL has none of that size")]
+    SegmentSize(u64),
     /// A blob lies outside of its pack, or is larger than one can be.
     #[error("the manifest puts a part of `{0}` where no pack is")]
     Blob(String),
@@ -205,6 +224,7 @@ impl Manifest {
         if self.format > FORMAT {
             return Err(Unsound::TooNew { found: self.format });
         }
+        self.summary.segment_size()?;
         let stray = self.directories.iter().find(|it| !is_below(it));
         stray.map_or(Ok(()), |path| Err(Unsound::Path(path.clone())))
     }
@@ -292,6 +312,7 @@ pub(crate) mod tests {
                 stop_lsn: Lsn::new(2),
                 started_at: WallTime::from_micros(1),
                 stopped_at: WallTime::from_micros(2),
+                segment_bytes: 16 << 20,
                 raw_bytes: 8192,
                 stored_bytes: 6,
                 damaged_pages: 0,
@@ -299,7 +320,6 @@ pub(crate) mod tests {
             label: "nightly".to_owned(),
             system_id: 1,
             server_version: 150_020,
-            segment_bytes: 16 << 20,
             pages_checked: true,
             damaged: Vec::new(),
             group_access: false,

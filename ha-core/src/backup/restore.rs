@@ -1,7 +1,7 @@
 //! Which backup reaches a target.
 
-use crate::Lsn;
 use crate::backup::{BackupId, Lineage, Summary, WallTime};
+use crate::{Lsn, Timeline};
 
 /// How far a restored cluster replays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,20 @@ pub enum NoBackup {
     /// The one asked for is not there.
     #[error("there is no backup `{0}`")]
     Unknown(BackupId),
+    /// The one asked for lies on a timeline, or past a fork, that the target is not reached by.
+    #[error(
+        "backup `{id}` ended at {lsn} on timeline {timeline}, which is not on the history of timeline {towards}: choose another backup, or the backup's own timeline with `--target-timeline {timeline}`"
+    )]
+    NotOnTheWay {
+        /// The backup.
+        id: BackupId,
+        /// The position at which it is consistent.
+        lsn: Lsn,
+        /// Its timeline.
+        timeline: Timeline,
+        /// The timeline that recovery was to follow.
+        towards: Timeline,
+    },
     /// The one asked for ended after the target.
     #[error("backup `{id}` ended at {lsn}, after the target")]
     TooLate {
@@ -75,6 +89,14 @@ pub fn choose<'a>(
     if let Some(asked) = asked {
         let found = backups.iter().find(|it| it.id == *asked);
         let found = found.ok_or_else(|| NoBackup::Unknown(asked.clone()))?;
+        if !lineage.passes(found.timeline, found.stop_lsn) {
+            return Err(NoBackup::NotOnTheWay {
+                id: asked.clone(),
+                lsn: found.stop_lsn,
+                timeline: found.timeline,
+                towards: lineage.timeline(),
+            });
+        }
         if reaches(found, target) {
             return Ok(found);
         }
@@ -122,7 +144,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Timeline;
     use crate::lsn::Ancestor;
 
     proptest! {
@@ -170,6 +191,9 @@ mod tests {
         let chosen = choose(&backups, &lineage, &Target::Latest, None).unwrap();
 
         assert_eq!(chosen.id, backups[0].id);
+        let named = choose(&backups, &lineage, &Target::Latest, Some(&backups[1].id));
+        let refused = named.unwrap_err().to_string();
+        assert!(refused.contains("`--target-timeline 1`"), "{refused}");
         let abandoned = &backups[1..];
         let refused = choose(abandoned, &lineage, &Target::Latest, None);
         assert_eq!(refused, Err(NoBackup::OtherHistory));
@@ -199,6 +223,7 @@ mod tests {
             stop_lsn: Lsn::new(end.unsigned_abs()),
             started_at: WallTime::from_micros(0),
             stopped_at: WallTime::from_micros(end),
+            segment_bytes: 16 << 20,
             raw_bytes: 0,
             stored_bytes: 0,
             damaged_pages: 0,
