@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use ha_runtime::aws::Patience;
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
@@ -15,20 +14,22 @@ use tracing::warn;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::memory::Memory;
-use crate::object_store::{Bucket, Created, ErrorKind, StoreError};
+use crate::object_store::{Bucket, CallLimits, Created, ErrorKind, StoreError};
 use crate::seal::Fingerprint;
 
-/// What the log commands can wait for: a promotion waits on several of them in a row, and no
+/// What the WAL commands can wait for: a promotion waits on several of them in a row, and no
 /// connection inside of Europe takes longer than a tenth of this.
-pub(crate) const BRIEF: Patience = Patience {
+pub(crate) const BRIEF: CallLimits = CallLimits {
     connect: Duration::from_secs(1),
-    attempt: Duration::from_secs(30),
+    answer: Duration::from_secs(10),
+    retry: Duration::from_secs(20),
 };
 
 /// What a backup or a restore can wait for.
-pub(crate) const LONG: Patience = Patience {
+pub(crate) const LONG: CallLimits = CallLimits {
     connect: Duration::from_secs(3),
-    attempt: Duration::from_mins(2),
+    answer: Duration::from_mins(1),
+    retry: Duration::from_mins(2),
 };
 
 /// For how long storing one log file is tried before PostgreSQL is told to come back.
@@ -51,10 +52,10 @@ enum Kept {
 
 impl Buckets {
     /// Returns clients of every bucket in the settings.
-    pub(crate) async fn new(config: &Config, patience: Patience) -> Self {
+    pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
         let mut all = Vec::new();
         for bucket in &config.buckets {
-            all.push(Bucket::new(bucket, patience).await);
+            all.push(Bucket::new(bucket, limits).await);
         }
         Self {
             all,
@@ -242,8 +243,7 @@ fn grace(took: Duration) -> Duration {
 }
 
 async fn keep(bucket: &Bucket, key: &str, content: &[u8], sealed: &Bytes) -> Kept {
-    let deadline = Instant::now() + STORE_FOR;
-    match bucket.create_until(deadline, key, sealed).await {
+    match bucket.create_retried(STORE_FOR, key, sealed).await {
         Ok(Created::New) => Kept::Stored,
         // After a lost answer this is our own object, and at any time it can be another's.
         Ok(Created::AlreadyThere) => match holds(bucket, key, content).await {

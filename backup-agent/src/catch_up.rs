@@ -18,10 +18,10 @@ pub(crate) async fn bring(buckets: &Buckets, bucket: &Bucket, key: &str) -> bool
         if other.name() == bucket.name() || buckets.memory().is_avoided(other.name()) {
             continue;
         }
-        let Ok(sealed) = other.read(key).await else {
+        let Ok(sealed) = other.read_verified(key).await else {
             continue;
         };
-        match bucket.create(key, sealed).await {
+        match bucket.create(key, &sealed).await {
             // What was stored there in the meantime was compared with the file when it was.
             Ok(Created::New | Created::AlreadyThere) => {
                 info!(bucket = bucket.name(), from = other.name(), %key, "gap closed");

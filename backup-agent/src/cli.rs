@@ -102,7 +102,7 @@ pub(crate) struct WalFetch {
     pub(crate) from: Option<String>,
     /// For how long to go on asking while no bucket answers
     #[arg(long, default_value_t = 0)]
-    pub(crate) patience_secs: u64,
+    pub(crate) retry_timeout_secs: u64,
 }
 
 #[derive(Debug, Args)]

@@ -1,87 +1,78 @@
 //! One bucket: what is asked of S3, and nothing that S3 cannot promise. Nothing is ever overwritten.
+//!
+//! Every call is tried within a budget that follows the bytes that it moves. No deadline counts while
+//! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
 
+mod body;
+mod error;
+mod listing;
 mod upload;
 
+pub(crate) use body::{ObjectBody, ServiceChecksum};
+pub(crate) use error::{ErrorKind, StoreError};
+pub(crate) use listing::{ListedObject, Listing};
 pub(crate) use upload::{IMPATIENT, PART_BYTES, PATIENT, Upload};
 
 use std::error::Error;
-use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use ha_runtime::aws::{self, Patience, Retries};
-use ha_runtime::retry::{self, Pauses, Verdict};
-use tokio::time::Instant;
+use ha_runtime::aws::{self, Patience, Retries, Service};
+use ha_runtime::retry::{self, RetryBudget, RetryPolicy};
+use tokio::time;
 
 use crate::config::BucketConfig;
 use crate::seal::Header;
 
-/// Between two tries of one call. S3 asks for exponential pauses after a 503.
-const PAUSES: Pauses = Pauses {
-    first: Duration::from_millis(100),
-    longest: Duration::from_secs(5),
+/// Between two tries of one call. S3 asks for exponential backoff after a 503.
+pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(100),
+    max_backoff: Duration::from_secs(5),
 };
+
+/// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
+/// need at this rate, and an upload of which no byte moves is noticed sooner.
+const MIN_BYTES_PER_SEC: u64 = 64 << 10;
+
+/// After how long an upload of which no byte moves is given up, and tried again.
+const UPLOAD_STALL: Duration = Duration::from_secs(20);
+
+/// The SDK's own limit of a call, which knows nothing of its size: longer than any call of ours.
+const NO_LIMIT: Duration = Duration::from_hours(24);
 
 /// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
 /// read in a second call.
 const HEADER_GUESS: u64 = 8 << 10;
 
+/// How long a call to a bucket may take, beside the time that its bytes need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    /// Until a connection stands.
+    pub(crate) connect: Duration,
+    /// Until an answer comes, or its next bytes do.
+    pub(crate) answer: Duration,
+    /// For how long a call that fails is tried again.
+    pub(crate) retry: Duration,
+}
+
 /// One bucket, in one region.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
-    name: String,
-    region: String,
-    client: Client,
+    shared: Arc<Shared>,
 }
 
-/// A call to a bucket that did not succeed.
 #[derive(Debug)]
-pub(crate) struct StoreError {
-    bucket: String,
-    key: String,
-    doing: &'static str,
-    kind: ErrorKind,
-    source: Box<dyn Error + Send + Sync>,
-}
-
-/// What an error means to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
-    /// There is no such object.
-    NotFound,
-    /// The object, or the condition on it, exists already.
-    AlreadyThere,
-    /// No answer, or one that asks to come back: the same call may succeed later.
-    Unavailable,
-    /// Another call would end the same way.
-    Refused,
-}
-
-impl StoreError {
-    /// Returns what the error means.
-    pub(crate) fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            bucket, key, doing, ..
-        } = self;
-        write!(f, "bucket `{bucket}` did not {doing} `{key}`")
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.source.as_ref())
-    }
+struct Shared {
+    name: String,
+    service: Service,
+    limits: CallLimits,
+    client: RwLock<Client>,
 }
 
 /// What became of a conditional write.
@@ -95,97 +86,123 @@ pub(crate) enum Created {
 
 impl Bucket {
     /// Returns a client of the bucket. Nothing is sent yet.
-    pub(crate) async fn new(config: &BucketConfig, patience: Patience) -> Self {
-        let client = aws::s3(&config.service, Retries::Off, patience).await;
-        // The seal says more about what is read than S3's checksum does, and says it as what it is:
-        // damage, and not a call to repeat.
-        let unchecked = client
-            .config()
-            .to_builder()
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
+    pub(crate) async fn new(config: &BucketConfig, limits: CallLimits) -> Self {
+        let client = client(&config.service, limits).await;
         Self {
-            name: config.name.clone(),
-            region: config.service.region.clone(),
-            client: Client::from_conf(unchecked),
+            shared: Arc::new(Shared {
+                name: config.name.clone(),
+                service: config.service.clone(),
+                limits,
+                client: RwLock::new(client),
+            }),
         }
     }
 
     /// Returns the bucket's name.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.shared.name
     }
 
     /// Says whether `name` is this bucket's or its region's.
     pub(crate) fn is_called(&self, name: &str) -> bool {
-        self.name == name || self.region == name
+        self.name() == name || self.shared.service.region == name
+    }
+
+    /// Returns how long a call may take.
+    pub(crate) fn limits(&self) -> CallLimits {
+        self.shared.limits
+    }
+
+    fn client(&self) -> Client {
+        let client = self.shared.client.read();
+        client.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fetches credentials anew: the SDK keeps those that it has until the time at which they say that
+    /// they end, and the service has just said that they have ended.
+    async fn renew_credentials(&self) {
+        let client = client(&self.shared.service, self.shared.limits).await;
+        let current = self.shared.client.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     /// Creates the object, unless there is one under this key.
-    pub(crate) async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
-        let call = self
-            .client
-            .put_object()
-            .bucket(&self.name)
-            .key(key)
-            .if_none_match("*")
-            .body(ByteStream::from(body));
-        match call.send().await {
-            Ok(_) => Ok(Created::New),
-            Err(error) => self.or_already_there(key, error),
+    pub(crate) async fn create(&self, key: &str, body: &Bytes) -> Result<Created, StoreError> {
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let call = self.client().put_object().bucket(self.name()).key(key);
+        let call = call.if_none_match("*").body(ByteStream::from(body.clone()));
+        match self.answer("create", key, length, call.send()).await {
+            Ok(answer) if answer.e_tag.is_some() => Ok(Created::New),
+            // An error inside of a 200: what is stored has an ETag.
+            Ok(_) => Err(self.unavailable("create", key, "its answer has no ETag")),
+            Err(error) if error.kind() == ErrorKind::AlreadyThere => Ok(Created::AlreadyThere),
+            Err(error) => Err(error),
         }
     }
 
-    /// Does the same, and repeats it until `deadline` while the bucket is unavailable.
-    pub(crate) async fn create_until(
+    /// Does the same, and repeats it while the bucket is unavailable.
+    pub(crate) async fn create_retried(
         &self,
-        deadline: Instant,
+        timeout: Duration,
         key: &str,
         body: &Bytes,
     ) -> Result<Created, StoreError> {
-        retry::until(deadline, PAUSES, judge, || self.create(key, body.clone())).await
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        self.retried_for(timeout, length, || self.create(key, body))
+            .await
     }
 
-    fn or_already_there<E>(
-        &self,
-        key: &str,
-        error: SdkError<E, HttpResponse>,
-    ) -> Result<Created, StoreError>
-    where
-        E: Error + Send + Sync + 'static,
-    {
-        let error = self.failed("create", key, error);
-        match error.kind {
-            ErrorKind::AlreadyThere => Ok(Created::AlreadyThere),
-            ErrorKind::NotFound | ErrorKind::Unavailable | ErrorKind::Refused => Err(error),
-        }
+    /// Begins to read the object; asked once.
+    pub(crate) async fn open_once(&self, key: &str) -> Result<ObjectBody, StoreError> {
+        ObjectBody::open(self, key, ServiceChecksum::Ignored).await
     }
 
     /// Begins to read the object.
-    pub(crate) async fn open(&self, key: &str) -> Result<ByteStream, StoreError> {
-        let call = self.client.get_object().bucket(&self.name).key(key);
-        let answer = call.send().await;
-        let answer = answer.map_err(|it| self.failed("give", key, it))?;
-        Ok(answer.body)
+    pub(crate) async fn open(&self, key: &str) -> Result<ObjectBody, StoreError> {
+        self.retried(0, || self.open_once(key)).await
+    }
+
+    /// Begins to read the object, which S3's own checksum vouches for.
+    pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
+        self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
+            .await
     }
 
     /// Reads the whole object.
     pub(crate) async fn read(&self, key: &str) -> Result<Bytes, StoreError> {
-        let body = self.open(key).await?;
-        let whole = body.collect().await;
-        let whole = whole.map_err(|it| self.broken_off(key, it))?;
-        Ok(whole.into_bytes())
+        collect(self.open(key).await?).await
+    }
+
+    /// Reads the whole object, which S3's own checksum vouches for.
+    pub(crate) async fn read_verified(&self, key: &str) -> Result<Bytes, StoreError> {
+        collect(self.open_verified(key).await?).await
+    }
+
+    /// Reads the first `bytes` of the object, or all of it if it is shorter; and its length.
+    async fn read_start(&self, key: &str, bytes: u64) -> Result<(Bytes, u64), StoreError> {
+        const DOING: &str = "give the header of";
+        self.retried(bytes, || async {
+            let call = self.client().get_object().bucket(self.name()).key(key);
+            let call = call.range(format!("bytes=0-{}", bytes - 1));
+            let answer = self.answer(DOING, key, 0, call.send()).await?;
+            let range = answer.content_range.as_deref().unwrap_or_default();
+            let total = range.rsplit('/').next().and_then(|it| it.parse().ok());
+            let limit = self.call_limit(bytes);
+            let start = time::timeout(limit, answer.body.collect()).await;
+            let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
+            let start = start.map_err(|error| self.broken_off(key, error))?;
+            let start = start.into_bytes();
+            let length = u64::try_from(start.len()).unwrap_or(u64::MAX);
+            Ok((start, total.unwrap_or(length)))
+        })
+        .await
     }
 
     /// Reads the part of the object that needs no identity.
     pub(crate) async fn header(&self, key: &str) -> Result<Header, StoreError> {
         let mut wanted = HEADER_GUESS;
         loop {
-            let call = self.client.get_object().bucket(&self.name).key(key);
-            let answer = call.range(format!("bytes=0-{}", wanted - 1)).send().await;
-            let answer = answer.map_err(|it| self.failed("give the header of", key, it))?;
-            let start = answer.body.collect().await;
-            let start = start.map_err(|it| self.broken_off(key, it))?.into_bytes();
+            let (start, _) = self.read_start(key, wanted).await?;
             match Header::read(&start) {
                 Ok(Some((header, _))) => return Ok(header),
                 Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
@@ -195,46 +212,119 @@ impl Bucket {
         }
     }
 
+    /// Lists the objects whose keys begin with `prefix` and sort after `after`, in order.
+    pub(crate) fn listing(&self, prefix: &str, after: &str) -> Listing {
+        Listing::new(self, prefix, after)
+    }
+
+    /// Calls `visit` with each object whose key begins with `prefix` and sorts after `after`, in
+    /// order. One page of them is in memory at a time.
+    pub(crate) async fn list_each(
+        &self,
+        prefix: &str,
+        after: &str,
+        mut visit: impl FnMut(ListedObject),
+    ) -> Result<(), StoreError> {
+        let mut listing = self.listing(prefix, after);
+        while let Some(object) = listing.next().await? {
+            visit(object);
+        }
+        Ok(())
+    }
+
     /// Returns the keys that begin with `prefix` and sort after `after`, in order.
     pub(crate) async fn list(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
-        let mut pages = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(prefix)
-            .start_after(after)
-            .into_paginator()
-            .send();
         let mut keys = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|it| self.failed("list", prefix, it))?;
-            let contents = page.contents.unwrap_or_default();
-            keys.extend(contents.into_iter().filter_map(|it| it.key));
-        }
+        self.list_each(prefix, after, |object| keys.push(object.key))
+            .await?;
         Ok(keys)
     }
 
     /// Returns the names that follow `prefix` and are followed by `/`.
     pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let mut pages = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(prefix)
-            .delimiter("/")
-            .into_paginator()
-            .send();
         let mut names = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|it| self.failed("list", prefix, it))?;
+        let mut token = None;
+        loop {
+            let page = self.retried(0, || {
+                let call = self.client().list_objects_v2().bucket(self.name());
+                let call = call.prefix(prefix).delimiter("/");
+                let call = call.set_continuation_token(token.clone());
+                self.answer("list", prefix, 0, call.send())
+            });
+            let page = page.await?;
             let folders = page.common_prefixes.unwrap_or_default();
-            let paths = folders.into_iter().filter_map(|it| it.prefix);
-            names.extend(paths.filter_map(|it| {
-                let name = it.strip_prefix(prefix)?.strip_suffix('/')?;
+            let paths = folders.into_iter().filter_map(|folder| folder.prefix);
+            names.extend(paths.filter_map(|path| {
+                let name = path.strip_prefix(prefix)?.strip_suffix('/')?;
                 Some(name.to_owned())
             }));
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(names);
+            }
         }
-        Ok(names)
+    }
+
+    /// Repeats `call`, which moves `bytes`, while the bucket is unavailable.
+    async fn retried<T, F, Fut>(&self, bytes: u64, call: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        self.retried_for(self.limits().retry, bytes, call).await
+    }
+
+    async fn retried_for<T, F, Fut>(
+        &self,
+        timeout: Duration,
+        bytes: u64,
+        call: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let budget = RetryBudget {
+            timeout,
+            transfer: transfer_time(bytes),
+        };
+        retry::within(budget, RETRY_POLICY, StoreError::retry_class, call).await
+    }
+
+    /// Returns the answer to a call that moves `bytes`, for as long as they need and an answer may
+    /// take. The SDK's futures are large: they are boxed once, here.
+    fn answer<T, E>(
+        &self,
+        doing: &'static str,
+        key: &str,
+        bytes: u64,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> impl Future<Output = Result<T, StoreError>>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let call = Box::pin(call);
+        async move {
+            let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
+                return Err(self.silent(doing, key));
+            };
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let kind = StoreError::kind_of(&error);
+            if kind == ErrorKind::StaleCredentials {
+                Box::pin(self.renew_credentials()).await;
+            }
+            Err(StoreError {
+                kind,
+                ..self.refused(doing, key, error)
+            })
+        }
+    }
+
+    fn call_limit(&self, bytes: u64) -> Duration {
+        self.limits().answer + transfer_time(bytes)
     }
 
     /// Returns the error that a body which ended early is.
@@ -243,17 +333,23 @@ impl Bucket {
         key: &str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> StoreError {
-        StoreError {
-            kind: ErrorKind::Unavailable,
-            ..self.refused("give all of", key, source)
-        }
+        self.unavailable("give all of", key, source)
     }
 
     /// Returns the error that a call which took too long is.
     pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
+        self.unavailable(doing, key, "it did not answer in time")
+    }
+
+    fn unavailable(
+        &self,
+        doing: &'static str,
+        key: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> StoreError {
         StoreError {
             kind: ErrorKind::Unavailable,
-            ..self.refused(doing, key, "it did not answer in time")
+            ..self.refused(doing, key, source)
         }
     }
 
@@ -264,42 +360,45 @@ impl Bucket {
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> StoreError {
         StoreError {
-            bucket: self.name.clone(),
+            bucket: self.name().to_owned(),
             key: key.to_owned(),
             doing,
             kind: ErrorKind::Refused,
             source: source.into(),
         }
     }
-
-    fn failed<E>(
-        &self,
-        doing: &'static str,
-        key: &str,
-        error: SdkError<E, HttpResponse>,
-    ) -> StoreError
-    where
-        E: Error + Send + Sync + 'static,
-    {
-        let status = error.raw_response().map(|it| it.status().as_u16());
-        let kind = match status {
-            Some(404) => ErrorKind::NotFound,
-            Some(412) => ErrorKind::AlreadyThere,
-            // 409 says that another conditional write of this key is under way.
-            None | Some(408 | 409 | 429 | 500..) => ErrorKind::Unavailable,
-            Some(_) => ErrorKind::Refused,
-        };
-        StoreError {
-            kind,
-            ..self.refused(doing, key, error)
-        }
-    }
 }
 
-/// Says whether a call is worth repeating. All of ours are safe to repeat.
-fn judge(error: &StoreError) -> Verdict {
-    match error.kind {
-        ErrorKind::Unavailable => Verdict::Again,
-        ErrorKind::NotFound | ErrorKind::AlreadyThere | ErrorKind::Refused => Verdict::Final,
+async fn collect(mut body: ObjectBody) -> Result<Bytes, StoreError> {
+    let mut whole = Vec::with_capacity(usize::try_from(body.total_bytes()).unwrap_or(0));
+    while let Some(bytes) = body.next().await {
+        whole.extend_from_slice(&bytes?);
     }
+    Ok(whole.into())
+}
+
+/// Returns how long `bytes` may take.
+fn transfer_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SEC)
+}
+
+async fn client(service: &Service, limits: CallLimits) -> Client {
+    let patience = Patience {
+        connect: limits.connect,
+        attempt: NO_LIMIT,
+    };
+    let client = aws::s3(service, Retries::Off, patience).await;
+    let stalls = StalledStreamProtectionConfig::enabled()
+        .download_enabled(false)
+        .upload_enabled(true)
+        .grace_period(UPLOAD_STALL);
+    // What is read is authenticated, which says more about it than S3's checksum does, and says it as
+    // what it is: damage, and not a call to repeat.
+    let settings = client
+        .config()
+        .to_builder()
+        .stalled_stream_protection(stalls.build())
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Client::from_conf(settings)
 }

@@ -14,7 +14,7 @@ use ha_core::failover::plan::{Fence, Plan, Step};
 use ha_core::failover::progress::{Standing, remaining, standing};
 use ha_core::failover::promotion::Request;
 use ha_core::failover::statement::{Occasion, Statement};
-use ha_runtime::retry::{self, Pauses, Verdict};
+use ha_runtime::retry::{self, RetryClass, RetryPolicy};
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 
@@ -35,9 +35,9 @@ const STATED_WITHIN: Duration = SILENCE;
 const FRESH: Duration = Duration::from_millis(1500);
 
 /// The pauses between two tries to read the lease.
-const PAUSES: Pauses = Pauses {
-    first: Duration::from_millis(100),
-    longest: Duration::from_secs(1),
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(100),
+    max_backoff: Duration::from_secs(1),
 };
 
 /// What carries a plan out.
@@ -184,14 +184,14 @@ impl<'a> Executor<'a> {
         };
         let judge = |it: &Failure| {
             if matches!(it, Failure::Store(_)) {
-                Verdict::Again
+                RetryClass::Transient
             } else {
-                Verdict::Final
+                RetryClass::Permanent
             }
         };
         let deadline = Instant::now() + STATED_WITHIN;
         let take = || survey::take(self.settings, &self.store, &self.agents, patience);
-        let seen = retry::until(deadline, PAUSES, judge, take).await?;
+        let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
         match standing(plan, lease) {
             Standing::Waiting => {}

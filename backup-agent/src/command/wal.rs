@@ -51,7 +51,7 @@ async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
         .await
         .only(args.from.as_deref())?;
     let archive = WalArchive::new(config, &buckets, system_id);
-    let patience = Duration::from_secs(args.patience_secs);
+    let patience = Duration::from_secs(args.retry_timeout_secs);
     let content = fetch_patiently(&archive, &identity, name, patience).await?;
     write_whole(&args.path, &content)?;
     info!(file = %name, "log file fetched");

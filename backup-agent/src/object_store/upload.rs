@@ -5,11 +5,9 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use ha_runtime::retry;
-use tokio::time::Instant;
 use tracing::warn;
 
-use crate::object_store::{Bucket, Created, PAUSES, StoreError, judge};
+use crate::object_store::{Bucket, Created, ErrorKind, StoreError};
 
 /// How large a part is. S3 takes 10,000 parts of at least 5 MiB, so an object may reach 80 GiB; two
 /// buckets hold a few of them in memory at a time.
@@ -17,18 +15,22 @@ pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// For how long a call is tried in a bucket that has answered before. A backup can wait longer than
 /// PostgreSQL's archiver.
-pub(crate) const PATIENT: Duration = Duration::from_secs(30);
+pub(crate) const PATIENT: Duration = Duration::from_mins(2);
 
 /// For how long it is tried in one that has not: a region that is down when a backup begins is likely
 /// to stay so, and the other buckets wait meanwhile.
-pub(crate) const IMPATIENT: Duration = Duration::from_secs(5);
+pub(crate) const IMPATIENT: Duration = Duration::from_secs(10);
+
+/// How much of an object's start is kept, to find it again: its header has a data key that no other
+/// object has.
+const START_BYTES: usize = 4 << 10;
 
 /// One object on its way into one bucket. A small one is stored by a single call.
 #[derive(Debug)]
 pub(crate) struct Upload {
     bucket: Bucket,
     key: String,
-    patience: Duration,
+    timeout: Duration,
     multipart: Option<Multipart>,
 }
 
@@ -36,15 +38,17 @@ pub(crate) struct Upload {
 struct Multipart {
     id: String,
     parts: Vec<CompletedPart>,
+    start: Bytes,
+    bytes: u64,
 }
 
 impl Upload {
-    /// Begins to store the object `key`, trying each call for as long as `patience`.
-    pub(crate) fn new(bucket: Bucket, key: String, patience: Duration) -> Self {
+    /// Begins to store the object `key`, trying each call again for as long as `timeout`.
+    pub(crate) fn new(bucket: Bucket, key: String, timeout: Duration) -> Self {
         Self {
             bucket,
             key,
-            patience,
+            timeout,
             multipart: None,
         }
     }
@@ -53,12 +57,13 @@ impl Upload {
     pub(crate) async fn part(&mut self, body: Bytes) -> Result<(), StoreError> {
         let mut multipart = match self.multipart.take() {
             Some(begun) => begun,
-            None => self.begin().await?,
+            None => self.begin(&body).await?,
         };
         let number = i32::try_from(multipart.parts.len() + 1).unwrap_or(i32::MAX);
         let sent = self.send(&multipart.id, number, &body).await;
         if let Ok(part) = &sent {
             multipart.parts.push(part.clone());
+            multipart.bytes += u64::try_from(body.len()).unwrap_or(0);
         }
         self.multipart = Some(multipart);
         sent.map(drop)
@@ -67,14 +72,16 @@ impl Upload {
     /// Stores the last part, after which the object exists.
     pub(crate) async fn finish(mut self, last: Bytes) -> Result<Created, StoreError> {
         if self.multipart.is_none() {
-            let deadline = Instant::now() + self.patience;
-            return self.bucket.create_until(deadline, &self.key, &last).await;
+            return self
+                .bucket
+                .create_retried(self.timeout, &self.key, &last)
+                .await;
         }
         let finished = match self.part(last).await {
             Ok(()) => self.complete().await,
             Err(error) => Err(error),
         };
-        if finished.is_err() {
+        if !matches!(finished, Ok(Created::New)) {
             self.abandon().await;
         }
         finished
@@ -83,43 +90,57 @@ impl Upload {
     /// Removes the parts stored so far. What a killed process leaves is removed by the bucket's
     /// lifecycle rule for incomplete uploads.
     pub(crate) async fn abandon(self) {
-        let Some(multipart) = self.multipart else {
+        let Some(multipart) = &self.multipart else {
             return;
         };
-        let Bucket { name, client, .. } = &self.bucket;
-        let call = client.abort_multipart_upload().bucket(name).key(&self.key);
-        if call.upload_id(multipart.id).send().await.is_err() {
-            warn!(bucket = %name, key = %self.key, "parts of an abandoned upload are left to the lifecycle rule");
+        let Self { bucket, key, .. } = &self;
+        let aborted = bucket.retried_for(self.timeout, 0, || {
+            let call = bucket.client().abort_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let call = call.upload_id(&multipart.id);
+            bucket.answer("remove the parts of", key, 0, call.send())
+        });
+        match aborted.await {
+            Ok(_) => {}
+            // An earlier try did it, and its answer was lost.
+            Err(error) if error.kind() == ErrorKind::NoSuchUpload => {}
+            Err(_) => {
+                warn!(bucket = %bucket.name(), %key, "parts of an abandoned upload are left to the lifecycle rule");
+            }
         }
     }
 
-    async fn begin(&self) -> Result<Multipart, StoreError> {
-        let Bucket { name, client, .. } = &self.bucket;
-        let deadline = Instant::now() + self.patience;
-        let id = retry::until(deadline, PAUSES, judge, || async {
-            let call = client.create_multipart_upload().bucket(name).key(&self.key);
-            let answer = call.send().await;
-            let answer = answer.map_err(|it| self.bucket.failed("begin", &self.key, it))?;
-            let no_id = || {
-                self.bucket
-                    .refused("begin", &self.key, "it gave no upload id")
-            };
+    async fn begin(&self, first: &Bytes) -> Result<Multipart, StoreError> {
+        let Self { bucket, key, .. } = self;
+        let id = bucket.retried_for(self.timeout, 0, || async {
+            let call = bucket.client().create_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let answer = bucket.answer("begin", key, 0, call.send()).await?;
+            let no_id = || bucket.unavailable("begin", key, "it gave no upload id");
             answer.upload_id.ok_or_else(no_id)
         });
         Ok(Multipart {
             id: id.await?,
             parts: Vec::new(),
+            start: first.slice(..first.len().min(START_BYTES)),
+            bytes: 0,
         })
     }
 
     async fn send(&self, id: &str, number: i32, body: &Bytes) -> Result<CompletedPart, StoreError> {
-        let Bucket { name, client, .. } = &self.bucket;
-        let deadline = Instant::now() + self.patience;
-        let sent = retry::until(deadline, PAUSES, judge, || async {
-            let call = client.upload_part().bucket(name).key(&self.key);
+        const DOING: &str = "take a part of";
+        let Self { bucket, key, .. } = self;
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let sent = bucket.retried_for(self.timeout, length, || async {
+            let call = bucket.client().upload_part().bucket(bucket.name()).key(key);
             let call = call.upload_id(id).part_number(number);
-            let answer = call.body(ByteStream::from(body.clone())).send().await;
-            answer.map_err(|it| self.bucket.failed("take a part of", &self.key, it))
+            let call = call.body(ByteStream::from(body.clone()));
+            let sent = bucket.answer(DOING, key, length, call.send()).await?;
+            // An error inside of a 200: what is stored has an ETag.
+            if sent.e_tag.is_none() {
+                return Err(bucket.unavailable(DOING, key, "its answer has no ETag"));
+            }
+            Ok(sent)
         });
         let sent = sent.await?;
         Ok(CompletedPart::builder()
@@ -130,25 +151,45 @@ impl Upload {
     }
 
     async fn complete(&self) -> Result<Created, StoreError> {
+        let Self { bucket, key, .. } = self;
         let Some(multipart) = &self.multipart else {
-            return Err(self
-                .bucket
-                .refused("complete", &self.key, "it was not begun"));
+            return Err(bucket.refused("complete", key, "it was not begun"));
         };
-        let Bucket { name, client, .. } = &self.bucket;
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(multipart.parts.clone()))
             .build();
-        let deadline = Instant::now() + self.patience;
-        retry::until(deadline, PAUSES, judge, || async {
-            let call = client.complete_multipart_upload();
-            let call = call.bucket(name).key(&self.key).upload_id(&multipart.id);
-            let call = call.if_none_match("*").multipart_upload(parts.clone());
-            match call.send().await {
-                Ok(_) => Ok(Created::New),
-                Err(error) => self.bucket.or_already_there(&self.key, error),
+        // S3 puts the parts together before it answers, which takes minutes for the largest objects.
+        let completed = bucket.retried_for(self.timeout, multipart.bytes, || {
+            let call = bucket.client().complete_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let call = call.upload_id(&multipart.id).if_none_match("*");
+            let call = call.multipart_upload(parts.clone());
+            bucket.answer("complete", key, multipart.bytes, call.send())
+        });
+        let Err(error) = completed.await else {
+            return Ok(Created::New);
+        };
+        match error.kind() {
+            // The answer to an earlier try was lost: the object may be there, by that try.
+            ErrorKind::NoSuchUpload | ErrorKind::AlreadyThere => {
+                match self.is_stored(multipart).await {
+                    Ok(true) => Ok(Created::New),
+                    Ok(false) => Ok(Created::AlreadyThere),
+                    Err(absent) if absent.kind() == ErrorKind::NotFound => Err(error),
+                    Err(unread) => Err(unread),
+                }
             }
-        })
-        .await
+            ErrorKind::NotFound
+            | ErrorKind::Unavailable
+            | ErrorKind::StaleCredentials
+            | ErrorKind::Refused => Err(error),
+        }
+    }
+
+    /// Says whether the object that is there is the one that was uploaded.
+    async fn is_stored(&self, multipart: &Multipart) -> Result<bool, StoreError> {
+        let length = u64::try_from(multipart.start.len()).unwrap_or(u64::MAX);
+        let (start, total) = self.bucket.read_start(&self.key, length).await?;
+        Ok(start == multipart.start && total == multipart.bytes)
     }
 }

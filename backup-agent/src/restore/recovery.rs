@@ -10,7 +10,7 @@ use crate::restore::Order;
 
 /// How long each `restore_command` of a restored server waits for buckets that are all away.
 /// PostgreSQL takes every failure for the end of the log, and would end recovery there.
-const PATIENCE_SECS: u32 = 60;
+const RETRY_TIMEOUT_SECS: u32 = 60;
 
 /// What a restored server is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn restore_command(config: &Config, order: &Order) -> Result<String, Failure> {
         .as_deref()
         .map_or(String::new(), |it| format!(" --from {}", quoted(it)));
     Ok(format!(
-        "{} --config {} wal fetch --patience-secs {PATIENCE_SECS}{from} \"%f\" \"%p\"",
+        "{} --config {} wal fetch --retry-timeout-secs {RETRY_TIMEOUT_SECS}{from} \"%f\" \"%p\"",
         quoted(&program.display().to_string()),
         quoted(&config.path.display().to_string()),
     ))

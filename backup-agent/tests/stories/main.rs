@@ -10,7 +10,9 @@
 
 mod agent;
 mod backup;
+mod faults;
 mod postgres;
+mod retries;
 mod store;
 mod timelines;
 mod wal;

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -12,6 +13,8 @@ use s3s_fs::FileSystem;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
+use crate::faults::Faults;
+
 pub(crate) const ACCESS_KEY: &str = "AKIDLAB";
 pub(crate) const SECRET_KEY: &str = "secret-of-the-lab";
 
@@ -19,6 +22,7 @@ pub(crate) const SECRET_KEY: &str = "secret-of-the-lab";
 pub(crate) struct Store {
     pub(crate) bucket: String,
     pub(crate) address: SocketAddr,
+    pub(crate) faults: Faults,
     root: PathBuf,
     running: JoinSet<()>,
 }
@@ -30,6 +34,7 @@ impl Store {
         let mut store = Self {
             bucket: bucket.to_owned(),
             address: listener.local_addr().unwrap(),
+            faults: Faults::default(),
             root: root.to_owned(),
             running: JoinSet::new(),
         };
@@ -40,7 +45,8 @@ impl Store {
     fn serve(&mut self, listener: TcpListener) {
         let mut builder = S3ServiceBuilder::new(FileSystem::new(&self.root).unwrap());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        self.running.spawn(accept(listener, builder.build()));
+        self.running
+            .spawn(accept(listener, builder.build(), self.faults.clone()));
     }
 
     /// The region is lost: connections are refused.
@@ -97,11 +103,12 @@ impl Store {
     }
 }
 
-async fn accept(listener: TcpListener, service: S3Service) {
+async fn accept(listener: TcpListener, service: S3Service, faults: Faults) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         socket.set_nodelay(true).unwrap();
-        let service = service.clone();
+        let (service, faults) = (service.clone(), faults.clone());
+        let service = service_fn(move |request| faults.clone().answer(service.clone(), request));
         connections.spawn(async move {
             let http = Builder::new(TokioExecutor::new());
             // A client that goes away in the middle is part of the stories.

@@ -203,7 +203,7 @@ async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
 }
 
 /// A host whose data directory has a control file and no server.
-async fn host() -> World {
+pub(crate) async fn host() -> World {
     let world = World::new().await;
     for directory in ["data", "data/global", "data/pg_wal"] {
         let path = PathBuf::from(world.path(directory));
@@ -220,7 +220,7 @@ async fn host() -> World {
 }
 
 /// Writes a segment as PostgreSQL 15 begins one, and returns its path.
-fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String {
+pub(crate) fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String {
     let length = usize::try_from(SEGMENT).unwrap();
     let mut bytes = vec![0; length];
     bytes[0..2].copy_from_slice(&0xD110_u16.to_le_bytes());
@@ -236,11 +236,11 @@ fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String 
     path
 }
 
-fn key(rest: &str) -> String {
+pub(crate) fn key(rest: &str) -> String {
     format!("main/{SYSTEM_ID}/{rest}")
 }
 
-fn object(world: &World, objects: &[(String, PathBuf)], name: &str) -> PathBuf {
+pub(crate) fn object(world: &World, objects: &[(String, PathBuf)], name: &str) -> PathBuf {
     let found = objects.iter().find(|(key, _)| key.ends_with(name));
     let (_, path) = found.unwrap_or_else(|| panic!("{name} in {}", world.config.display()));
     path.clone()

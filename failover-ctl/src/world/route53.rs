@@ -15,7 +15,7 @@ use aws_sdk_route53::types::{
 };
 use ha_core::Epoch;
 use ha_runtime::aws::{self, Patience, Retries, Service};
-use ha_runtime::retry::{self, Pauses, Verdict};
+use ha_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
 use crate::config::{DnsSettings, NodeSettings, Settings};
@@ -34,9 +34,9 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const ARRIVES_WITHIN: Duration = Duration::from_mins(2);
 
 /// How long a move waits before it looks again at records that somebody else may have moved meanwhile.
-const PAUSES: Pauses = Pauses {
-    first: Duration::from_millis(200),
-    longest: Duration::from_secs(2),
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(200),
+    max_backoff: Duration::from_secs(2),
 };
 
 /// The records, in the zones that hold them.
@@ -192,10 +192,12 @@ impl Records {
         epoch: Epoch,
     ) -> Result<Moved, NotMoved> {
         let judge = |it: &NotMoved| match it {
-            NotMoved::Again { .. } => Verdict::Again,
-            NotMoved::Later { .. } | NotMoved::Refused { .. } => Verdict::Final,
+            NotMoved::Again { .. } => RetryClass::Transient,
+            NotMoved::Later { .. } | NotMoved::Refused { .. } => RetryClass::Permanent,
         };
-        let trying = retry::until(deadline, PAUSES, judge, || self.point(name, target, epoch));
+        let trying = retry::until(deadline, RETRY_POLICY, judge, || {
+            self.point(name, target, epoch)
+        });
         // One call to a server that hangs may take longer than what is left.
         match time::timeout_at(deadline, trying).await {
             Ok(moved) => moved,

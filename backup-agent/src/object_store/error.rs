@@ -1,0 +1,174 @@
+//! What an answer of S3, or its absence, means: by its status and by the error code in its body.
+
+use std::error::Error;
+use std::fmt;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use ha_runtime::retry::RetryClass;
+
+/// Codes that ask for the same call again, under whatever status they come: 400, 403, 409, 503, or
+/// 200, where S3 notices the error after it has begun to answer
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
+///
+/// `RequestTimeTooSkewed` is among them because a clock that is being corrected ends it.
+const TRANSIENT_CODES: &[&str] = &[
+    "BadDigest",
+    "BandwidthLimitExceeded",
+    "Busy",
+    "ConditionalRequestConflict",
+    "IncompleteBody",
+    "InternalError",
+    "InternalFailure",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+];
+
+/// Codes of credentials that were valid once: other ones have to be fetched before the next try.
+const STALE_CREDENTIALS: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "RequestExpired",
+    "TokenRefreshRequired",
+];
+
+/// A call to a bucket that did not succeed.
+#[derive(Debug)]
+pub(crate) struct StoreError {
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) doing: &'static str,
+    pub(super) kind: ErrorKind,
+    pub(super) source: Box<dyn Error + Send + Sync>,
+}
+
+/// What an error means to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// The bucket is there and says that it has no such object.
+    NotFound,
+    /// The object, or the condition on it, exists already.
+    AlreadyThere,
+    /// No answer, or one that asks to come back: the same call may succeed later.
+    Unavailable,
+    /// The same, after other credentials have been fetched.
+    StaleCredentials,
+    /// There is no such upload: it was completed, or removed.
+    NoSuchUpload,
+    /// Another call would end the same way.
+    Refused,
+}
+
+impl ErrorKind {
+    /// Returns the meaning of an answer with this status and error code; both are missing where there
+    /// was no answer.
+    pub(super) fn of(status: Option<u16>, code: Option<&str>) -> Self {
+        match (status, code) {
+            (_, Some(code)) if TRANSIENT_CODES.contains(&code) => Self::Unavailable,
+            (_, Some(code)) if STALE_CREDENTIALS.contains(&code) => Self::StaleCredentials,
+            (_, Some("NoSuchKey")) => Self::NotFound,
+            (_, Some("NoSuchUpload")) => Self::NoSuchUpload,
+            (_, Some("PreconditionFailed")) | (Some(412), _) => Self::AlreadyThere,
+            (_, Some("NotImplemented")) => Self::Refused,
+            // 200 is an answer that could not be read; 409 says that another conditional write of
+            // this key is under way. 404 without a code is no answer of S3: a bucket that does not
+            // exist, or another service, must not pass for an object that does not.
+            (None | Some(200 | 408 | 409 | 429 | 500..), _) => Self::Unavailable,
+            (Some(_), _) => Self::Refused,
+        }
+    }
+
+    /// Returns whether a call that ended so is worth repeating. Every call of the archive is safe to
+    /// repeat.
+    pub(crate) fn retry_class(self) -> RetryClass {
+        match self {
+            Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,
+            Self::NotFound | Self::AlreadyThere | Self::NoSuchUpload | Self::Refused => {
+                RetryClass::Permanent
+            }
+        }
+    }
+}
+
+impl StoreError {
+    /// Returns what the error means.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns whether the call is worth repeating.
+    pub(crate) fn retry_class(&self) -> RetryClass {
+        self.kind.retry_class()
+    }
+
+    /// Returns the meaning of what the SDK gave.
+    pub(super) fn kind_of<E>(error: &SdkError<E, HttpResponse>) -> ErrorKind
+    where
+        E: ProvideErrorMetadata,
+    {
+        let status = error.raw_response().map(|answer| answer.status().as_u16());
+        ErrorKind::of(status, error.code())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            bucket, key, doing, ..
+        } = self;
+        write!(f, "bucket `{bucket}` did not {doing} `{key}`")
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_outranks_status() {
+        for (status, code, kind) in [
+            (Some(400), Some("RequestTimeout"), ErrorKind::Unavailable),
+            (Some(400), Some("ExpiredToken"), ErrorKind::StaleCredentials),
+            (
+                Some(403),
+                Some("RequestTimeTooSkewed"),
+                ErrorKind::Unavailable,
+            ),
+            (Some(200), Some("InternalError"), ErrorKind::Unavailable),
+            (Some(200), None, ErrorKind::Unavailable),
+            (Some(503), Some("SlowDown"), ErrorKind::Unavailable),
+            (Some(502), None, ErrorKind::Unavailable),
+            (None, None, ErrorKind::Unavailable),
+            (Some(404), Some("NoSuchKey"), ErrorKind::NotFound),
+            (Some(404), Some("NoSuchBucket"), ErrorKind::Refused),
+            (Some(404), None, ErrorKind::Refused),
+            (Some(404), Some("NoSuchUpload"), ErrorKind::NoSuchUpload),
+            (Some(412), None, ErrorKind::AlreadyThere),
+            (Some(403), Some("AccessDenied"), ErrorKind::Refused),
+            (Some(301), Some("PermanentRedirect"), ErrorKind::Refused),
+            (Some(501), Some("NotImplemented"), ErrorKind::Refused),
+        ] {
+            assert_eq!(ErrorKind::of(status, code), kind, "{status:?} {code:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a bucket holds, page by page: an archive of years has more keys than memory should hold.
+
+use std::collections::VecDeque;
+
+use crate::object_store::{Bucket, StoreError};
+
+/// One object, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedObject {
+    /// Its key.
+    pub(crate) key: String,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// When it was stored, in seconds since 1970; for a multipart upload, when that began.
+    pub(crate) last_modified: i64,
+}
+
+/// A listing that is being read, in the order of the keys.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    bucket: Bucket,
+    prefix: String,
+    after: String,
+    page: VecDeque<ListedObject>,
+    next: NextPage,
+}
+
+#[derive(Debug)]
+enum NextPage {
+    First,
+    Token(String),
+    None,
+}
+
+impl Listing {
+    /// Begins with the first key that starts with `prefix` and sorts after `after`.
+    pub(super) fn new(bucket: &Bucket, prefix: &str, after: &str) -> Self {
+        Self {
+            bucket: bucket.clone(),
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            page: VecDeque::new(),
+            next: NextPage::First,
+        }
+    }
+
+    /// Returns the next object, or nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<ListedObject>, StoreError> {
+        loop {
+            if let Some(object) = self.page.pop_front() {
+                return Ok(Some(object));
+            }
+            let token = match &self.next {
+                NextPage::None => return Ok(None),
+                NextPage::First => None,
+                NextPage::Token(token) => Some(token.clone()),
+            };
+            self.read_page(token).await?;
+        }
+    }
+
+    async fn read_page(&mut self, token: Option<String>) -> Result<(), StoreError> {
+        let Self {
+            bucket,
+            prefix,
+            after,
+            ..
+        } = &*self;
+        let page = bucket
+            .retried(0, || {
+                let call = bucket.client().list_objects_v2().bucket(bucket.name());
+                let call = call.prefix(prefix).set_continuation_token(token.clone());
+                let call = call.set_start_after((!after.is_empty()).then(|| after.clone()));
+                bucket.answer("list", prefix, 0, call.send())
+            })
+            .await?;
+        let contents = page.contents.unwrap_or_default();
+        self.page = contents
+            .into_iter()
+            .filter_map(|object| {
+                Some(ListedObject {
+                    key: object.key?,
+                    size: u64::try_from(object.size.unwrap_or(0)).unwrap_or(0),
+                    last_modified: object.last_modified.map_or(0, |time| time.secs()),
+                })
+            })
+            .collect();
+        self.next = match page.next_continuation_token {
+            Some(token) => NextPage::Token(token),
+            None if page.is_truncated == Some(true) => {
+                let why = "it has more, and does not say where to go on";
+                return Err(self.bucket.refused("list", &self.prefix, why));
+            }
+            None => NextPage::None,
+        };
+        Ok(())
+    }
+}

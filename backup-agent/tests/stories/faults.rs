@@ -1,0 +1,174 @@
+//! Faults of an S3 service, one request at a time: what a rule names happens to the next requests
+//! that match it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Request, Response};
+use s3s::service::S3Service;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// It is answered with this status and error code, and has no effect.
+    Error(u16, &'static str),
+    /// It is answered with 404 by something that is not S3.
+    ForeignNotFound,
+    /// It has its effect, and the connection breaks instead of the answer.
+    LostAnswer,
+    /// It has its effect, and the answer is 200 with an error inside.
+    ErrorInside200(&'static str),
+    /// The connection breaks after half of the answer's body.
+    CutBody,
+    /// Nothing comes after half of the answer's body, and the connection stays.
+    StalledBody,
+    /// The answer's body comes at about this many bytes a second.
+    SlowBody(u64),
+    /// The answer begins so much later.
+    Delay(Duration),
+}
+
+/// To how many of the requests that match a fault happens.
+#[derive(Clone, Debug)]
+struct Rule {
+    method: &'static str,
+    part: String,
+    left: usize,
+    fault: Fault,
+}
+
+/// The faults of one service, and the requests that it was sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    rules: Arc<Mutex<Vec<Rule>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Faults {
+    /// Lets `fault` happen to the next `times` requests of this method whose path and query contain
+    /// `part`.
+    pub(crate) fn add(&self, method: &'static str, part: &str, times: usize, fault: Fault) {
+        self.rules.lock().unwrap().push(Rule {
+            method,
+            part: part.to_owned(),
+            left: times,
+            fault,
+        });
+    }
+
+    /// Takes every rule away.
+    pub(crate) fn clear(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    /// Returns the requests since it was last asked, as `GET /bucket/key?query`.
+    pub(crate) fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.requests.lock().unwrap())
+    }
+
+    fn next(&self, method: &str, target: &str) -> Option<Fault> {
+        let line = format!("{method} {target}");
+        self.requests.lock().unwrap().push(line);
+        let mut rules = self.rules.lock().unwrap();
+        let rule = rules
+            .iter_mut()
+            .find(|rule| rule.left > 0 && rule.method == method && target.contains(&rule.part))?;
+        rule.left -= 1;
+        Some(rule.fault)
+    }
+
+    /// Answers a request as `service` does, or as the fault of it does.
+    pub(crate) async fn answer(
+        self,
+        service: S3Service,
+        request: Request<Incoming>,
+    ) -> Result<Response<s3s::Body>, std::io::Error> {
+        let method = request.method().to_string();
+        let target = request.uri().path_and_query().unwrap().to_string();
+        let fault = self.next(&method, &target);
+        match fault {
+            Some(Fault::Error(status, code)) => {
+                // The request is read, as a client that is still sending would see a reset instead.
+                drop(request.into_body().collect().await);
+                return Ok(error(status, code));
+            }
+            Some(Fault::ForeignNotFound) => {
+                return Ok(Response::builder()
+                    .status(404)
+                    .body(s3s::Body::from("<html>no such page</html>".to_owned()))
+                    .unwrap());
+            }
+            Some(Fault::Delay(by)) => tokio::time::sleep(by).await,
+            _ => {}
+        }
+        let answer = service
+            .call(request.map(s3s::Body::from))
+            .await
+            .map_err(|_| std::io::Error::other("the service failed"))?;
+        match fault {
+            Some(Fault::LostAnswer) => Err(std::io::Error::other("the answer is lost")),
+            Some(Fault::ErrorInside200(code)) => Ok(error(200, code)),
+            Some(Fault::CutBody) => Ok(changed(answer, Change::Cut).await),
+            Some(Fault::StalledBody) => Ok(changed(answer, Change::Stall).await),
+            Some(Fault::SlowBody(rate)) => Ok(changed(answer, Change::Slow(rate)).await),
+            _ => Ok(answer),
+        }
+    }
+}
+
+fn error(status: u16, code: &str) -> Response<s3s::Body> {
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault</Message></Error>"
+    );
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .body(s3s::Body::from(text))
+        .unwrap()
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Cut,
+    Stall,
+    Slow(u64),
+}
+
+const PIECES: usize = 16;
+
+async fn changed(answer: Response<s3s::Body>, change: Change) -> Response<s3s::Body> {
+    let (parts, body) = answer.into_parts();
+    let whole: Bytes = body.collect().await.unwrap().to_bytes();
+    let length = whole.len();
+    let pieces = stream::unfold(0, move |number| {
+        let whole = whole.clone();
+        async move {
+            match change {
+                Change::Cut if number == PIECES / 2 => {
+                    let cut = std::io::Error::other("the body is cut");
+                    return Some((Err(cut), PIECES));
+                }
+                Change::Stall if number == PIECES / 2 => std::future::pending().await,
+                Change::Slow(rate) => {
+                    let millis = u64::try_from(length / PIECES).unwrap() * 1000 / rate;
+                    tokio::time::sleep(Duration::from_millis(millis)).await;
+                }
+                Change::Cut | Change::Stall => {}
+            }
+            if number == PIECES {
+                return None;
+            }
+            let piece = whole.slice(length * number / PIECES..length * (number + 1) / PIECES);
+            Some((Ok(Frame::data(piece)), number + 1))
+        }
+    });
+    let body = s3s::Body::http_body_unsync(StreamBody::new(pieces));
+    let mut answer = Response::from_parts(parts, body);
+    let length = length.to_string().parse().unwrap();
+    answer.headers_mut().insert("content-length", length);
+    answer
+}

@@ -1,0 +1,112 @@
+//! One bad answer of S3 is tried again, whichever call it is the answer to.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::agent::World;
+use crate::faults::Fault;
+use crate::wal::{host, object, segment};
+
+const NAME: &str = "000000010000000000000003";
+
+/// What S3 and the ways to it answer now and then, and ask to be called again for.
+const TRANSIENT: &[Fault] = &[
+    Fault::Error(503, "SlowDown"),
+    Fault::Error(500, "InternalError"),
+    Fault::Error(429, "TooManyRequestsException"),
+    Fault::Error(409, "ConditionalRequestConflict"),
+    Fault::Error(400, "RequestTimeout"),
+    Fault::Error(400, "ExpiredToken"),
+    Fault::Error(403, "RequestTimeTooSkewed"),
+    Fault::LostAnswer,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transient_answer_then_push_and_fetch_succeed() {
+    let world = one_bucket().await;
+    let path = segment(&world, 1, 3, b"three");
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    for fault in TRANSIENT {
+        world.near.faults.add("PUT", NAME, 1, *fault);
+        world
+            .near
+            .faults
+            .add("PUT", NAME, 1, Fault::ErrorInside200("InternalError"));
+        let pushed = world.run(&["wal", "push", &path]).await;
+        assert_eq!(pushed.code, Some(0), "{fault:?}: {pushed:?}");
+        let stored = object(&world, &world.near.objects(), NAME);
+
+        world.near.faults.add("GET", NAME, 1, *fault);
+        let got = world
+            .run(&["wal", "fetch", "--retry-timeout-secs", "20", NAME, &fetched])
+            .await;
+        assert_eq!(got.code, Some(0), "{fault:?}: {got:?}");
+        assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
+        fs::remove_file(stored).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_wrong_then_one_request_each() {
+    let world = one_bucket().await;
+    let path = segment(&world, 1, 3, b"three");
+    world.run(&["wal", "push", &path]).await.ok();
+    assert_eq!(world.near.faults.take_requests().len(), 1);
+
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    world.run(&["wal", "fetch", NAME, &fetched]).await.ok();
+    assert_eq!(world.near.faults.take_requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_cut_stalled_or_slow_then_read_to_its_end() {
+    let world = one_bucket().await;
+    let path = segment(&world, 1, 3, b"three");
+    world.run(&["wal", "push", &path]).await.ok();
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    for fault in [Fault::CutBody, Fault::StalledBody, Fault::SlowBody(1000)] {
+        world.near.faults.add("GET", NAME, 1, fault);
+        let got = world.run(&["wal", "fetch", NAME, &fetched]).await;
+        assert_eq!(got.code, Some(0), "{fault:?}: {got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_fails_once_then_it_is_listed_again() {
+    let world = one_bucket().await;
+    let path = segment(&world, 1, 3, b"three");
+    world.run(&["wal", "push", &path]).await.ok();
+    let late = Fault::Delay(Duration::from_millis(300));
+    for fault in TRANSIENT.iter().chain([&late]) {
+        world.near.faults.add("GET", "list-type=2", 1, *fault);
+        let listed = world.run(&["list"]).await;
+        assert_eq!(listed.code, Some(0), "{fault:?}: {listed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_or_service_unknown_then_not_an_absent_object() {
+    let world = one_bucket().await;
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    for fault in [
+        Fault::Error(404, "NoSuchBucket"),
+        Fault::ForeignNotFound,
+        Fault::Error(403, "AccessDenied"),
+    ] {
+        world.near.faults.add("GET", NAME, 100, fault);
+        let asked = world.run(&["wal", "fetch", NAME, &fetched]).await;
+        assert_eq!(asked.code, Some(14), "{fault:?}: {asked:?}");
+        world.near.faults.clear();
+    }
+}
+
+/// A world whose only bucket is the near one.
+async fn one_bucket() -> World {
+    let world = host().await;
+    world.configure(|settings| {
+        let (first, rest) = settings.split_once("[[buckets]]\nname = \"far\"").unwrap();
+        let (_, rest) = rest.split_once("[postgres]").unwrap();
+        format!("{first}[postgres]{rest}")
+    });
+    world
+}
