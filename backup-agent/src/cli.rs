@@ -8,7 +8,7 @@ use ha_core::{Lsn, Timeline};
 use ha_runtime::telemetry::LogFormat;
 use jiff::Timestamp;
 
-use crate::restore::{Action, Archiving};
+use crate::restore::{Archiving, TargetAction};
 
 /// Encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
 #[derive(Debug, Parser)]
@@ -100,7 +100,10 @@ pub(crate) struct WalFetch {
     /// Read from this bucket or region alone
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// For how long to go on asking while no bucket answers
+    /// Stop recovery, so that it can be continued, unless the file or the end of the WAL is certain
+    #[arg(long)]
+    pub(crate) recovery: bool,
+    /// How long to retry while no bucket answers
     #[arg(long, default_value_t = 0)]
     pub(crate) retry_timeout_secs: u64,
 }
@@ -121,18 +124,25 @@ pub(crate) struct Restore {
     /// Read from this bucket or region alone
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// What to do once the target is reached
-    #[arg(long, value_enum, default_value_t = Action::Promote)]
-    pub(crate) action: Action,
+    /// Stop before what lies at the target time, position or transaction, instead of after it
+    #[arg(long)]
+    pub(crate) target_exclusive: bool,
+    /// What to do once the target is reached [default: pause; without a target PostgreSQL promotes]
+    #[arg(long, value_enum)]
+    pub(crate) target_action: Option<TargetAction>,
     /// Make a standby, which goes on to follow a primary
-    #[arg(long, conflicts_with_all = ["action", "target_time", "target_lsn", "target_name", "target_xid"])]
+    #[arg(long, conflicts_with_all = ["target_action", "target_exclusive", "target_time", "target_lsn", "target_name", "target_xid", "target_immediate"])]
     pub(crate) standby: bool,
-    /// Whether the restored server archives its own log [default: off; preserve for a standby]
+    /// Whether the restored server archives its own WAL [default: off; preserve for a standby]
     #[arg(long, value_enum)]
     pub(crate) archive_mode: Option<Archiving>,
-    /// Put a tablespace elsewhere: OLD=NEW, once for each
+    /// Where to put a tablespace: OLD=NEW, once for each that the backup has; OLD=OLD puts it where
+    /// it was
     #[arg(long, value_parser = mapping)]
     pub(crate) tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Put each tablespace that has no mapping below this directory, named by its OID
+    #[arg(long)]
+    pub(crate) tablespace_directory: Option<PathBuf>,
     /// Which PostgreSQL cluster, where several are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
@@ -155,8 +165,11 @@ pub(crate) struct RestoreTarget {
     #[arg(long)]
     target_name: Option<String>,
     /// To the commit of this transaction
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(3..))]
     target_xid: Option<u64>,
+    /// To the end of the backup, and no farther
+    #[arg(long)]
+    target_immediate: bool,
 }
 
 impl From<RestoreTarget> for Target {
@@ -165,7 +178,9 @@ impl From<RestoreTarget> for Target {
         let lsn = written.target_lsn.map(Self::Lsn);
         let name = written.target_name.map(Self::Name);
         let xid = written.target_xid.map(Self::Xid);
-        time.or(lsn).or(name).or(xid).unwrap_or(Self::Latest)
+        let immediate = written.target_immediate.then_some(Self::Immediate);
+        let target = time.or(lsn).or(name).or(xid).or(immediate);
+        target.unwrap_or(Self::Latest)
     }
 }
 

@@ -87,13 +87,24 @@ pub(crate) enum Failure {
     },
     #[error("{0}")]
     Internal(&'static str),
+    #[error(transparent)]
+    RecoveryStopped(Box<Failure>),
 }
 
 impl Failure {
+    /// Returns the failure of a `restore_command` that may end recovery only at the end of the WAL:
+    /// PostgreSQL takes a code above 125 for a reason to stop, and can be started again.
+    pub(crate) fn stops_recovery(self) -> Self {
+        if matches!(self, Self::NotArchived { .. } | Self::RecoveryStopped(_)) {
+            return self;
+        }
+        Self::RecoveryStopped(Box::new(self))
+    }
+
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     ///
-    /// All are below 126: PostgreSQL takes a `restore_command` that ends with more for a reason to
-    /// abandon recovery. 0 is success, 1 says that a file is in no bucket, 2 is a wrong command line.
+    /// 0 is success, 1 says that a file is in no bucket, 2 is a wrong command line. All but
+    /// [`Failure::RecoveryStopped`] are below 126.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NotArchived { .. } => 1,
@@ -114,12 +125,14 @@ impl Failure {
             Self::Refused(_) => 24,
             Self::Io { .. } => 30,
             Self::Internal(_) => 31,
+            Self::RecoveryStopped(_) => 255,
         }
     }
 
     /// Returns what the reader can do next, where there is something.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::RecoveryStopped(why) => why.hint(),
             Self::Identity(_) => Some(
                 "set `identity-file` to the file that `backup-agent keygen` wrote; hosts that only write need none",
             ),

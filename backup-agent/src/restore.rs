@@ -4,12 +4,14 @@
 
 mod directory;
 mod fill;
+mod places;
 mod recovery;
-
-use std::path::PathBuf;
+mod request;
+mod tablespace_guard;
+mod tablespaces;
 
 use ha_core::Timeline;
-use ha_core::backup::{BackupId, Summary, Target, choose};
+use ha_core::backup::{Summary, choose};
 use tracing::info;
 
 use crate::buckets::Buckets;
@@ -20,28 +22,8 @@ use crate::restore::directory::Directory;
 use crate::seal::Identity;
 use crate::wal_archive::WalArchive;
 
-pub(crate) use recovery::{Action, Archiving, Purpose};
-
-/// What is to be restored, how far, and to where.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    /// The directory, which must be empty or not there.
-    pub(crate) directory: PathBuf,
-    /// How far to replay.
-    pub(crate) target: Target,
-    /// The backup to begin from, if it is not to be chosen.
-    pub(crate) backup: Option<BackupId>,
-    /// The timeline to follow, if it is not the newest.
-    pub(crate) timeline: Option<Timeline>,
-    /// What the restored server is for.
-    pub(crate) purpose: Purpose,
-    /// Whether it archives its own log.
-    pub(crate) archiving: Archiving,
-    /// The bucket or region that alone is read.
-    pub(crate) from: Option<String>,
-    /// For each tablespace that is not to be where it was, where it is to be.
-    pub(crate) tablespaces: Vec<(PathBuf, PathBuf)>,
-}
+pub(crate) use request::{Archiving, Purpose, RestoreRequest, TargetAction};
+pub(crate) use tablespace_guard::TablespaceGuard;
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -50,25 +32,27 @@ pub(crate) struct Restored {
     pub(crate) summary: Summary,
     /// How many files.
     pub(crate) files: usize,
+    /// The timeline that is followed.
+    pub(crate) timeline: Timeline,
 }
 
-/// Restores as `order` says. PostgreSQL is not started.
+/// Restores as `request` says. PostgreSQL is not started.
 pub(crate) async fn restore(
     config: &Config,
     buckets: &Buckets,
     system_id: u64,
-    order: &Order,
+    request: &RestoreRequest,
 ) -> Result<Restored, Failure> {
     let identity = config.identity()?;
-    Directory::refuse_unless_empty(&order.directory)?;
+    Directory::refuse_unless_empty(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let entries = catalog::list(buckets, archive.layout()).await?;
-    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, order).await?;
+    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, request).await?;
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, "restore began");
 
     let (manifest, files) =
         catalog::manifest(buckets, archive.layout(), &identity, &chosen.id).await?;
-    let directory = Directory::prepare(order, &manifest, &files)?;
+    let directory = Directory::prepare(request, &manifest, &files)?;
     fill::fill(
         config,
         buckets,
@@ -79,12 +63,13 @@ pub(crate) async fn restore(
         &directory,
     )
     .await?;
-    let settings = recovery::settings(config, order, timeline)?;
-    directory.write_recovery(&manifest, &settings, order.purpose)?;
+    let settings = recovery::settings(config, request, timeline, manifest.server_version)?;
+    directory.write_recovery(&manifest, &settings, request.purpose)?;
     directory.complete()?;
     Ok(Restored {
         summary: manifest.summary.clone(),
         files: files.len(),
+        timeline,
     })
 }
 
@@ -93,13 +78,15 @@ async fn choose_backup(
     archive: &WalArchive<'_>,
     identity: &Identity,
     entries: &[Entry],
-    order: &Order,
+    request: &RestoreRequest,
 ) -> Result<(Summary, Timeline), Failure> {
     let backups: Vec<Summary> = entries.iter().map(|it| it.summary.clone()).collect();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
-    let lineage = archive.lineage(identity, order.timeline, at_least).await?;
-    let chosen = choose(&backups, &lineage, &order.target, order.backup.as_ref())?;
+    let lineage = archive
+        .lineage(identity, request.timeline, at_least)
+        .await?;
+    let chosen = choose(&backups, &lineage, &request.target, request.backup.as_ref())?;
     Ok((chosen.clone(), lineage.timeline()))
 }
 

@@ -9,7 +9,7 @@ use crate::cli;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::output;
-use crate::restore::{self, Archiving, Order, Purpose};
+use crate::restore::{self, Archiving, Purpose, RestoreRequest, TargetAction};
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -18,52 +18,89 @@ struct Restored {
     backup: super::list::Backup,
     files: usize,
     directory: String,
+    timeline: u32,
+    when_recovered: &'static str,
     archiving: bool,
 }
 
 pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {
+    let (json, system_id) = (args.json, args.system_id);
+    let request = RestoreRequest::new(args)?;
     let buckets = Buckets::new(config, LONG).await;
-    let buckets = buckets.only(args.from.as_deref())?;
-    let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
-    let (purpose, usual) = if args.standby {
-        (Purpose::Standby, Archiving::Preserve)
-    } else {
-        (Purpose::Recover(args.action), Archiving::Off)
-    };
-    let order = Order {
-        directory: args.target_directory,
-        target: Target::from(args.target),
-        backup: args.backup,
-        timeline: args.target_timeline,
-        purpose,
-        archiving: args.archive_mode.unwrap_or(usual),
-        from: args.from,
-        tablespaces: args.tablespace_mapping,
-    };
-    let restored = restore::restore(config, &buckets, system_id, &order).await?;
-
-    let archiving = order.archiving == Archiving::Preserve;
-    let summary = &restored.summary;
-    if args.json {
+    let buckets = buckets.only(request.from.as_deref())?;
+    let system_id = catalog::system_id(config, &buckets, system_id).await?;
+    let restored = restore::restore(config, &buckets, system_id, &request).await?;
+    if json {
         return output::json(&Restored {
             format: 1,
-            backup: super::list::Backup::new(summary, &[]),
+            backup: super::list::Backup::new(&restored.summary, &[]),
             files: restored.files,
-            directory: order.directory.display().to_string(),
-            archiving,
+            directory: request.directory.display().to_string(),
+            timeline: restored.timeline.get(),
+            when_recovered: when_recovered(request.purpose),
+            archiving: request.archiving == Archiving::Preserve,
         });
     }
-    output::line(&format!(
-        "backup {} restored to `{}`: {} files, {}; start PostgreSQL there to replay the log",
-        summary.id,
-        order.directory.display(),
-        restored.files,
-        output::bytes(summary.raw_bytes),
-    ));
-    if !archiving {
-        output::line(
-            "it will not archive its own log (`archive_mode = off` in postgresql.auto.conf)",
-        );
+    for line in told(&request, &restored) {
+        output::line(&line);
     }
     Ok(())
+}
+
+fn when_recovered(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Recover(TargetAction::Promote) => "promote",
+        Purpose::Recover(TargetAction::Pause) => "pause",
+        Purpose::Recover(TargetAction::Shutdown) => "shutdown",
+        Purpose::Standby => "follow",
+    }
+}
+
+/// Returns what was restored, and what the copy does when it is started.
+fn told(request: &RestoreRequest, restored: &restore::Restored) -> Vec<String> {
+    let summary = &restored.summary;
+    let mut lines = vec![format!(
+        "backup {} restored to `{}`: {} files, {}",
+        summary.id,
+        request.directory.display(),
+        restored.files,
+        output::bytes(summary.raw_bytes),
+    )];
+    lines.push(match request.purpose {
+        Purpose::Standby => {
+            "when started, it is a standby: it replays the archived WAL and is never promoted by itself"
+                .to_owned()
+        }
+        Purpose::Recover(action) => {
+            let (target, timeline) = (target(&request.target), restored.timeline);
+            let then = match action {
+                TargetAction::Promote => "is promoted: it accepts writes, on a new timeline",
+                TargetAction::Pause => {
+                    "pauses, readable; `select pg_wal_replay_resume()` promotes it"
+                }
+                TargetAction::Shutdown => "stops",
+            };
+            format!("when started, it replays WAL of timeline {timeline} to {target}, and then {then}")
+        }
+    });
+    if request.archiving == Archiving::Off {
+        lines.push(
+            "it does not archive its own WAL (`archive_mode = off` in postgresql.auto.conf)"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn target(target: &Target) -> String {
+    match target {
+        Target::Latest => {
+            "the end of the archive, the only end that PostgreSQL knows without a target".to_owned()
+        }
+        Target::Immediate => "the end of the backup".to_owned(),
+        Target::Time(time) => output::timestamp(*time),
+        Target::Lsn(lsn) => format!("position {lsn}"),
+        Target::Name(name) => format!("restore point `{name}`"),
+        Target::Xid(xid) => format!("transaction {xid}"),
+    }
 }

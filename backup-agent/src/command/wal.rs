@@ -17,6 +17,7 @@ use crate::control_file;
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::output;
+use crate::restore::TablespaceGuard;
 use crate::seal::Identity;
 use crate::wal_archive::WalArchive;
 use crate::wal_file::NotThisFile;
@@ -27,7 +28,10 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn run(config: &Config, command: Wal) -> Result<(), Failure> {
     match command {
         Wal::Push { path } => push(config, &path).await,
-        Wal::Fetch(args) => fetch(config, &args).await,
+        Wal::Fetch(args) => match fetch(config, &args).await {
+            Err(why) if args.recovery => Err(why.stops_recovery()),
+            fetched => fetched,
+        },
         Wal::CatchUp { system_id } => catch_up(config, system_id).await,
     }
 }
@@ -46,13 +50,19 @@ async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
         why: NotThisFile::Name(why),
     })?;
     let identity = config.identity()?;
-    let system_id = control_file::system_id(&control_file::data_directory(config))?;
+    let data_directory = control_file::data_directory(config);
+    let system_id = control_file::system_id(&data_directory)?;
     let buckets = Buckets::new(config, BRIEF)
         .await
         .only(args.from.as_deref())?;
     let archive = WalArchive::new(config, &buckets, system_id);
-    let patience = Duration::from_secs(args.retry_timeout_secs);
-    let content = fetch_patiently(&archive, &identity, name, patience).await?;
+    let retry_for = Duration::from_secs(args.retry_timeout_secs);
+    let content = fetch_patiently(&archive, &identity, name, retry_for).await?;
+    if matches!(name, WalFileName::Segment(_)) {
+        let mut guard = TablespaceGuard::new(&data_directory);
+        guard.push(&content);
+        guard.finish(&args.name)?;
+    }
     write_whole(&args.path, &content)?;
     info!(file = %name, "log file fetched");
     Ok(())

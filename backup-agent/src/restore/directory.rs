@@ -6,10 +6,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use ha_core::backup::Manifest;
-use ha_core::backup::manifest::{self, Tablespace};
+use ha_core::backup::manifest;
 
 use crate::error::Failure;
-use crate::restore::{Order, Purpose, is_control_file};
+use crate::restore::tablespaces;
+use crate::restore::{Purpose, RestoreRequest, is_control_file};
 
 /// What the control file is called until everything else is there.
 const UNFINISHED_CONTROL_FILE: &str = "global/pg_control.unfinished";
@@ -37,7 +38,7 @@ impl Directory {
 
     /// Makes every directory, link and file of `manifest`.
     pub(crate) fn prepare(
-        order: &Order,
+        request: &RestoreRequest,
         manifest: &Manifest,
         files: &[manifest::File],
     ) -> Result<Self, Failure> {
@@ -46,14 +47,11 @@ impl Directory {
         } else {
             (0o700, 0o600)
         };
-        let root =
-            std::path::absolute(&order.directory).map_err(Failure::io("name", &order.directory))?;
+        let root = request.directory.clone();
         let mut places = vec![root.clone()];
-        let mut tablespaces = Vec::new();
-        for tablespace in &manifest.tablespaces {
-            let place = moved(tablespace, &order.tablespaces);
-            Self::refuse_unless_empty(&place)?;
-            tablespaces.push((format!("pg_tblspc/{}", tablespace.oid), place));
+        let tablespaces = tablespaces::place(request, manifest)?;
+        for tablespace in &tablespaces {
+            Self::refuse_unless_empty(&tablespace.directory)?;
         }
 
         let make = |path: &Path| {
@@ -63,10 +61,11 @@ impl Directory {
         };
         make(&root)?;
         for path in &manifest.directories {
-            let link = tablespaces.iter().find(|(name, _)| name == path);
-            if let Some((name, place)) = link {
+            let tablespace = tablespaces.iter().find(|it| it.link == *path);
+            if let Some(tablespace) = tablespace {
+                let place = &tablespace.directory;
                 make(place)?;
-                let link = root.join(name);
+                let link = root.join(&tablespace.link);
                 symlink(place, &link).map_err(Failure::io("link", &link))?;
                 places.push(place.clone());
             } else {
@@ -101,7 +100,7 @@ impl Directory {
         written.map_err(Failure::io("write", path))
     }
 
-    /// Writes what makes PostgreSQL recover as ordered.
+    /// Writes what makes PostgreSQL recover as requested.
     pub(crate) fn write_recovery(
         &self,
         manifest: &Manifest,
@@ -141,10 +140,4 @@ impl Directory {
         }
         Ok(())
     }
-}
-
-fn moved(tablespace: &Tablespace, mapping: &[(PathBuf, PathBuf)]) -> PathBuf {
-    let was = Path::new(&tablespace.location);
-    let found = mapping.iter().find(|(from, _)| from == was);
-    found.map_or(was, |(_, to)| to).to_owned()
 }

@@ -1,105 +1,163 @@
-//! The settings with which PostgreSQL recovers as far as was asked, and no farther.
+//! The settings with which PostgreSQL recovers as far as was asked, and acts on no other server.
+//!
+//! They are appended to `postgresql.auto.conf`, which outweighs every other settings file, and in
+//! which the last line about a setting counts. So whatever the restored settings say, in that file or
+//! another, what is named here is in force.
 
-use clap::ValueEnum;
 use ha_core::Timeline;
 use ha_core::backup::Target;
 
 use crate::config::Config;
 use crate::error::{Failure, as_recovery_target};
-use crate::restore::Order;
+use crate::restore::request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
 
-/// How long each `restore_command` of a restored server waits for buckets that are all away.
-/// PostgreSQL takes every failure for the end of the log, and would end recovery there.
-const RETRY_TIMEOUT_SECS: u32 = 60;
+/// For how long `restore_command` retries while no bucket gives an answer that counts. After that
+/// recovery stops with an error, and is continued by the next start.
+const RECOVERY_RETRY_SECS: u32 = 600;
 
-/// What a restored server is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To recover to a target, and then to do this.
-    Recover(Action),
-    /// To follow a primary.
-    Standby,
-}
+/// The same for a standby, to which PostgreSQL comes back by itself.
+const STANDBY_RETRY_SECS: u32 = 60;
 
-/// What is done once the target is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Action {
-    /// Accept writes, on a new timeline.
-    Promote,
-    /// Wait, readable, until someone looks and calls `pg_wal_replay_resume()`.
-    Pause,
-    /// Stop.
-    Shutdown,
-}
+/// A setting, and what it has to be.
+type Setting = (&'static str, String);
 
-/// Whether a restored server archives its own log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Archiving {
-    /// As the restored settings say.
-    Preserve,
-    /// Not at all: a copy made for a look must not add a timeline to the cluster's archive.
-    Off,
-}
-
-/// Returns what is appended to `postgresql.auto.conf`, so that recovery goes towards `timeline`.
+/// Returns what is appended to `postgresql.auto.conf` of a server of `version` (such as 150018), so
+/// that recovery goes towards `timeline`.
 pub(crate) fn settings(
     config: &Config,
-    order: &Order,
+    request: &RestoreRequest,
     timeline: Timeline,
+    version: u32,
 ) -> Result<String, Failure> {
+    let restore_command = restore_command(config, request)?;
+    let mut settings = vec![("restore_command", restore_command)];
+    settings.push((
+        "recovery_target_timeline",
+        match request.purpose {
+            // The number, so that PostgreSQL goes where this archive was read to go, whatever it finds
+            // between: it takes a number without a history file for the end of the search.
+            Purpose::Recover(_) => timeline.to_string(),
+            // A standby follows every primary to come. `wal fetch` answers for numbers that are missing.
+            Purpose::Standby => request
+                .timeline
+                .map_or_else(|| "latest".to_owned(), |it| it.to_string()),
+        },
+    ));
+    settings.extend(no_inherited_recovery(version));
+    if let Purpose::Recover(action) = request.purpose {
+        settings.extend(target(request, action));
+        settings.extend(alone(version));
+    }
+    if request.archiving == Archiving::Off {
+        settings.extend(not_archiving(version));
+    }
+    if matches!(request.purpose, Purpose::Recover(_)) && request.archiving == Archiving::Off {
+        // A copy that is promoted would connect to the publishers of the original's subscriptions,
+        // and consume their replication slots.
+        settings.push(("max_logical_replication_workers", "0".to_owned()));
+    }
     let mut text = String::from("\n# Written by `backup-agent restore`.\n");
-    let mut set = |name: &str, value: &str| {
-        text.extend([name, " = '", &value.replace('\'', "''"), "'\n"]);
-    };
-    set("restore_command", &restore_command(config, order)?);
-    let timeline = match order.purpose {
-        // The number, so that PostgreSQL goes where this archive was read to go, whatever it finds
-        // between: it takes a number without a history file for the end of the search.
-        Purpose::Recover(_) => timeline.to_string(),
-        // A standby follows every primary to come. `wal fetch` answers for numbers that are missing.
-        Purpose::Standby => order
-            .timeline
-            .map_or_else(|| "latest".to_owned(), |it| it.to_string()),
-    };
-    set("recovery_target_timeline", &timeline);
-    if order.archiving == Archiving::Off {
-        set("archive_mode", "off");
+    for (name, value) in settings {
+        text.extend([name, " = '", &escaped(&value), "'\n"]);
     }
-    // The restored settings may still name the target of an earlier restore, and PostgreSQL refuses
-    // to start with two.
-    for name in ["", "_lsn", "_name", "_time", "_xid"] {
-        set(&format!("recovery_target{name}"), "");
-    }
-    let Purpose::Recover(action) = order.purpose else {
-        return Ok(text);
-    };
-    match &order.target {
-        Target::Latest => return Ok(text),
-        Target::Lsn(lsn) => set("recovery_target_lsn", &lsn.to_string()),
-        Target::Name(name) => set("recovery_target_name", name),
-        Target::Time(time) => set("recovery_target_time", &as_recovery_target(*time)),
-        Target::Xid(xid) => set("recovery_target_xid", &xid.to_string()),
-    }
-    let action = match action {
-        Action::Promote => "promote",
-        Action::Pause => "pause",
-        Action::Shutdown => "shutdown",
-    };
-    set("recovery_target_action", action);
     Ok(text)
 }
 
-fn restore_command(config: &Config, order: &Order) -> Result<String, Failure> {
+/// Resets what decides where recovery ends and what is run on its way. PostgreSQL refuses to start
+/// with two targets, such as one of an earlier restore.
+fn no_inherited_recovery(version: u32) -> Vec<Setting> {
+    let mut empty = vec![
+        "recovery_target",
+        "recovery_target_lsn",
+        "recovery_target_name",
+        "recovery_target_time",
+        "recovery_target_xid",
+        "recovery_end_command",
+        "archive_cleanup_command",
+        "primary_slot_name",
+    ];
+    // An unknown name stops the server: 16 has no longer this one.
+    if version < 160_000 {
+        empty.push("promote_trigger_file");
+    }
+    let mut settings: Vec<Setting> = empty.into_iter().map(|it| (it, String::new())).collect();
+    settings.push(("recovery_target_inclusive", "on".to_owned()));
+    settings.push(("recovery_min_apply_delay", "0".to_owned()));
+    settings
+}
+
+fn target(request: &RestoreRequest, action: TargetAction) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    match &request.target {
+        Target::Latest => {}
+        Target::Immediate => settings.push(("recovery_target", "immediate".to_owned())),
+        Target::Lsn(lsn) => settings.push(("recovery_target_lsn", lsn.to_string())),
+        Target::Name(name) => settings.push(("recovery_target_name", name.clone())),
+        Target::Time(time) => settings.push(("recovery_target_time", as_recovery_target(*time))),
+        Target::Xid(xid) => settings.push(("recovery_target_xid", xid.to_string())),
+    }
+    if request.boundary == Boundary::Exclusive {
+        settings.push(("recovery_target_inclusive", "off".to_owned()));
+    }
+    let action = match action {
+        TargetAction::Promote => "promote",
+        TargetAction::Pause => "pause",
+        TargetAction::Shutdown => "shutdown",
+    };
+    settings.push(("recovery_target_action", action.to_owned()));
+    // PostgreSQL shuts down instead of pausing where nobody could look.
+    settings.push(("hot_standby", "on".to_owned()));
+    settings
+}
+
+/// Resets what ties a copy to other servers: the standbys without which no commit returns, the primary
+/// that the original followed, and files that a server beside it writes too. An empty name of a file
+/// would be an error in the log.
+fn alone(version: u32) -> Vec<Setting> {
+    let mut settings = vec![
+        ("synchronous_standby_names", String::new()),
+        ("primary_conninfo", String::new()),
+        ("external_pid_file", "postmaster.external.pid".to_owned()),
+    ];
+    if version < 150_000 {
+        settings.push(("stats_temp_directory", "pg_stat_tmp".to_owned()));
+    }
+    settings
+}
+
+fn not_archiving(version: u32) -> Vec<Setting> {
+    let mut settings = vec![
+        ("archive_mode", "off".to_owned()),
+        ("archive_command", String::new()),
+    ];
+    if version >= 150_000 {
+        settings.push(("archive_library", String::new()));
+    }
+    settings
+}
+
+/// A recovery has to stop at every failure that is not the end of the WAL, and a standby must not:
+/// PostgreSQL asks again by itself there, and would shut it down.
+fn restore_command(config: &Config, request: &RestoreRequest) -> Result<String, Failure> {
     let program =
         std::env::current_exe().map_err(Failure::io("find", "/proc/self/exe".as_ref()))?;
-    let from = order
+    let fetch = match request.purpose {
+        Purpose::Recover(_) => {
+            format!("wal fetch --recovery --retry-timeout-secs {RECOVERY_RETRY_SECS}")
+        }
+        Purpose::Standby => format!("wal fetch --retry-timeout-secs {STANDBY_RETRY_SECS}"),
+    };
+    let from = request
         .from
         .as_deref()
         .map_or(String::new(), |it| format!(" --from {}", quoted(it)));
+    let path = |it: &std::path::Path| it.to_str().map(quoted);
+    let Some((program, settings)) = path(&program).zip(path(&config.path)) else {
+        let text = "the paths of this program and of its settings must be UTF-8";
+        return Err(Failure::Refused(text.to_owned()));
+    };
     Ok(format!(
-        "{} --config {} wal fetch --retry-timeout-secs {RETRY_TIMEOUT_SECS}{from} \"%f\" \"%p\"",
-        quoted(&program.display().to_string()),
-        quoted(&config.path.display().to_string()),
+        "{program} --config {settings} {fetch}{from} \"%f\" \"%p\""
     ))
 }
 
@@ -108,12 +166,43 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''").replace('%', "%%"))
 }
 
+/// Escapes as a settings file wants it between quotes (`GUC_scanstr` in
+/// `src/backend/utils/misc/guc-file.l`).
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\")
+        .replace('\'', "''")
+        .replace('\n', r"\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_shell_or_postgresql_would_read_into_a_path_is_quoted() {
+    fn shell_and_settings_file_then_each_quoted() {
         assert_eq!(quoted("/opt/it's 100%"), r"'/opt/it'\''s 100%%'");
+        assert_eq!(escaped(r"'/opt/it'\''s'"), r"''/opt/it''\\''''s''");
+    }
+
+    #[test]
+    fn setting_unknown_to_a_release_then_left_out() {
+        let has = |version, name| {
+            let all = [
+                no_inherited_recovery(version),
+                alone(version),
+                not_archiving(version),
+            ];
+            all.concat().iter().any(|(it, _)| *it == name)
+        };
+        for (name, from, before) in [
+            ("promote_trigger_file", 0, 160_000),
+            ("stats_temp_directory", 0, 150_000),
+            ("archive_library", 150_000, u32::MAX),
+        ] {
+            for version in [130_020, 140_018, 150_018, 160_009, 170_005, 180_000] {
+                let known = from <= version && version < before;
+                assert_eq!(has(version, name), known, "{name} in {version}");
+            }
+        }
     }
 }

@@ -75,7 +75,12 @@ async fn restores_to_the_end_and_to_before_a_table_was_dropped() {
         let mapping = format!("{old}={}", world.path(&format!("{name}-side")));
         let mut args = vec!["restore", "--target-directory", &directory];
         args.extend(["--tablespace-mapping", &mapping]);
-        args.extend(target.iter().flat_map(|it| ["--target-time", it]));
+        let promote = ["--target-action", "promote", "--target-time"];
+        args.extend(
+            target
+                .iter()
+                .flat_map(|it| promote.into_iter().chain([it.as_str()])),
+        );
         world.run(&args).await.ok();
         let restored = Server::start(&world, Path::new(&directory), 5433).await;
         assert_eq!(restored.sql("SELECT count(*) FROM kept").await, rows);
@@ -174,7 +179,7 @@ async fn goes_on_without_a_bucket_and_says_so() {
 
     let directory = world.path("restored");
     world
-        .run(&["restore", "--target-directory", &directory])
+        .run(&["restore", "--from", "far", "--target-directory", &directory])
         .await
         .ok();
     let restored = Server::start(&world, Path::new(&directory), 5433).await;

@@ -12,6 +12,8 @@ mod agent;
 mod backup;
 mod faults;
 mod postgres;
+mod restore_settings;
+mod restore_tablespaces;
 mod retries;
 mod store;
 mod timelines;

@@ -16,6 +16,8 @@ pub enum Target {
     Name(String),
     /// To the commit of this transaction.
     Xid(u64),
+    /// To the end of the backup itself.
+    Immediate,
 }
 
 /// No backup can be chosen.
@@ -133,7 +135,7 @@ pub fn choose<'a>(
 
 fn reaches(backup: &Summary, target: &Target) -> bool {
     match target {
-        Target::Latest | Target::Name(_) | Target::Xid(_) => true,
+        Target::Latest | Target::Name(_) | Target::Xid(_) | Target::Immediate => true,
         Target::Time(time) => backup.stopped_at <= *time,
         Target::Lsn(lsn) => backup.stop_lsn <= *lsn,
     }

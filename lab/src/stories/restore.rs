@@ -186,6 +186,8 @@ async fn restore(
         &target,
         "--target-time",
         &moment,
+        "--target-action",
+        "promote",
         "--from",
         from.as_str(),
     ];

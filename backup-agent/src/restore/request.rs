@@ -1,0 +1,202 @@
+//! What a restore is asked to do, refused here if a part of it would be ignored.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use ha_core::Timeline;
+use ha_core::backup::{BackupId, Target};
+
+use crate::cli;
+use crate::error::Failure;
+use crate::restore::places;
+
+/// PostgreSQL's `MAXFNAMELEN`, less the zero byte: it refuses to start with a longer one.
+const LONGEST_NAME: usize = 63;
+
+/// What is to be restored, how far, and to where.
+#[derive(Clone, Debug)]
+pub(crate) struct RestoreRequest {
+    /// The directory, absolute: empty, or not there.
+    pub(crate) directory: PathBuf,
+    /// How far to replay.
+    pub(crate) target: Target,
+    /// Whether what lies at the target is replayed too.
+    pub(crate) boundary: Boundary,
+    /// The backup to begin from, if it is not to be chosen.
+    pub(crate) backup: Option<BackupId>,
+    /// The timeline to follow, if it is not the newest.
+    pub(crate) timeline: Option<Timeline>,
+    /// What the restored server is for.
+    pub(crate) purpose: Purpose,
+    /// Whether it archives its own WAL.
+    pub(crate) archiving: Archiving,
+    /// The bucket or region that alone is read.
+    pub(crate) from: Option<String>,
+    /// For each tablespace where it was, and where it is to be.
+    pub(crate) tablespaces: Vec<(PathBuf, PathBuf)>,
+    /// Where the tablespaces go that have no mapping.
+    pub(crate) tablespace_directory: Option<PathBuf>,
+}
+
+/// What a restored server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To recover to a target, and then to do this.
+    Recover(TargetAction),
+    /// To follow a primary.
+    Standby,
+}
+
+/// What is done once the target is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetAction {
+    /// Wait, readable, until an operator calls `pg_wal_replay_resume()`, which promotes.
+    Pause,
+    /// Accept writes, on a new timeline.
+    Promote,
+    /// Stop.
+    Shutdown,
+}
+
+/// Whether a restored server archives its own WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Archiving {
+    /// As the restored settings say.
+    Preserve,
+    /// Not at all: a copy made for a look must not add a timeline to the cluster's archive.
+    Off,
+}
+
+/// Whether what lies at the target is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boundary {
+    /// It is.
+    Inclusive,
+    /// It is not: replay stops before it.
+    Exclusive,
+}
+
+impl RestoreRequest {
+    /// Returns what `args` ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Refused`] for options that PostgreSQL would ignore or that would harm another
+    /// server's files.
+    pub(crate) fn new(args: cli::Restore) -> Result<Self, Failure> {
+        let target = Target::from(args.target);
+        let (purpose, usual) = if args.standby {
+            (Purpose::Standby, Archiving::Preserve)
+        } else {
+            let action = target_action(&target, args.target_action)?;
+            (Purpose::Recover(action), Archiving::Off)
+        };
+        let boundary = boundary(&target, args.target_exclusive)?;
+        check_name(&target)?;
+        let directory = places::absolute(&args.target_directory)?;
+        let tablespace_directory = args.tablespace_directory;
+        let request = Self {
+            directory,
+            target,
+            boundary,
+            backup: args.backup,
+            timeline: args.target_timeline,
+            purpose,
+            archiving: args.archive_mode.unwrap_or(usual),
+            from: args.from,
+            tablespaces: args.tablespace_mapping,
+            tablespace_directory,
+        };
+        places::check(&request)?;
+        Ok(request)
+    }
+}
+
+/// Without a target PostgreSQL ignores `recovery_target_action`: at the end of the WAL it promotes.
+fn target_action(target: &Target, asked: Option<TargetAction>) -> Result<TargetAction, Failure> {
+    match (target, asked) {
+        (Target::Latest, None | Some(TargetAction::Promote)) => Ok(TargetAction::Promote),
+        (Target::Latest, Some(TargetAction::Pause | TargetAction::Shutdown)) => {
+            Err(Failure::Refused(
+                "`--target-action` needs a target: at the end of the archived WAL PostgreSQL can only \
+                 promote; give `--target-time`, `--target-lsn`, `--target-name`, `--target-xid` or \
+                 `--target-immediate`, or make a standby with `--standby`"
+                    .to_owned(),
+            ))
+        }
+        (_, asked) => Ok(asked.unwrap_or(TargetAction::Pause)),
+    }
+}
+
+/// PostgreSQL heeds `recovery_target_inclusive` for these three kinds of target alone.
+fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {
+    match (target, exclusive) {
+        (_, false) => Ok(Boundary::Inclusive),
+        (Target::Time(_) | Target::Lsn(_) | Target::Xid(_), true) => Ok(Boundary::Exclusive),
+        (Target::Latest | Target::Name(_) | Target::Immediate, true) => Err(Failure::Refused(
+            "`--target-exclusive` needs `--target-time`, `--target-lsn` or `--target-xid`: \
+             PostgreSQL ignores it otherwise"
+                .to_owned(),
+        )),
+    }
+}
+
+fn check_name(target: &Target) -> Result<(), Failure> {
+    let Target::Name(name) = target else {
+        return Ok(());
+    };
+    if name.is_empty() || name.len() > LONGEST_NAME || name.contains(char::is_control) {
+        let text = format!(
+            "`--target-name` must have 1 to {LONGEST_NAME} bytes and no control characters, as every \
+             restore point of PostgreSQL has"
+        );
+        return Err(Failure::Refused(text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn no_target_then_only_promotion_accepted() {
+        use TargetAction::{Pause, Promote, Shutdown};
+        let action = |it| target_action(&Target::Latest, it);
+        assert_eq!(action(None).unwrap(), Promote);
+        assert_eq!(action(Some(Promote)).unwrap(), Promote);
+        assert!(action(Some(Pause)).is_err());
+        assert!(action(Some(Shutdown)).is_err());
+    }
+
+    #[test]
+    fn target_then_pause_unless_promotion_asked() {
+        let target = Target::Lsn(Lsn::new(1));
+        let action = |it| target_action(&target, it).unwrap();
+        assert_eq!(action(None), TargetAction::Pause);
+        let promote = Some(TargetAction::Promote);
+        assert_eq!(action(promote), TargetAction::Promote);
+    }
+
+    #[test]
+    fn exclusive_then_only_where_postgresql_heeds_it() {
+        assert!(boundary(&Target::Lsn(Lsn::new(1)), true).is_ok());
+        for target in [
+            Target::Latest,
+            Target::Immediate,
+            Target::Name("a".to_owned()),
+        ] {
+            assert!(boundary(&target, true).is_err(), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn restore_point_that_cannot_exist_then_refused() {
+        for name in [String::new(), "a\nb".to_owned(), "x".repeat(64)] {
+            assert!(check_name(&Target::Name(name)).is_err());
+        }
+        assert!(check_name(&Target::Name("x".repeat(63))).is_ok());
+    }
+}

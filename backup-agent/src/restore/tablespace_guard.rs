@@ -1,0 +1,290 @@
+//! Keeps a copy out of the tablespaces of a server beside it.
+//!
+//! PostgreSQL replays the creation of a tablespace to the path that the original gave it, and writes
+//! its files there, whether or not another server's are there already; up to version 14 it removes
+//! those first (`create_tablespace_directories` in `src/backend/commands/tablespace.c`). No setting
+//! changes that, so `wal fetch` looks through each segment before it hands it over.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use ha_core::Lsn;
+use ha_core::wal::{Record, Scanner};
+use tracing::warn;
+
+use crate::error::Failure;
+use crate::restore::places::is_version_directory;
+
+/// What a segment leaves for the next one: a record that is complete only there. PostgreSQL ignores
+/// the name, and no backup takes the content of `pg_wal`.
+const STATE_FILE: &str = "pg_wal/backup-agent.scan";
+
+/// How much of a segment is read for a record that the one before began. One that creates a tablespace
+/// has no more than a path (`MAXPGPATH` is 1024) and some headers.
+const CONTINUED_BYTES: usize = 64 << 10;
+
+/// Looks through one segment, which arrives in parts.
+#[derive(Debug)]
+pub(crate) struct TablespaceGuard {
+    data_directory: PathBuf,
+    scanner: Scanner,
+    /// The scanner of the segment before, if this one follows it.
+    before: Option<Scanner>,
+    seen_bytes: usize,
+    created: Vec<Created>,
+}
+
+/// A tablespace that a segment creates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Created {
+    oid: u32,
+    path: PathBuf,
+}
+
+impl TablespaceGuard {
+    /// Begins with a segment that the server on `data_directory` asked for.
+    pub(crate) fn new(data_directory: &Path) -> Self {
+        Self {
+            data_directory: data_directory.to_owned(),
+            scanner: Scanner::new(),
+            before: None,
+            seen_bytes: 0,
+            created: Vec::new(),
+        }
+    }
+
+    /// Takes in more of the segment.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let created = &mut self.created;
+        let mut show = |record: &Record<'_>| {
+            if let Some((oid, path)) = record.created_tablespace() {
+                let path = PathBuf::from(OsStr::from_bytes(path));
+                created.push(Created { oid, path });
+            }
+        };
+        if self.seen_bytes == 0 {
+            let address = bytes.get(8..).and_then(<[u8]>::first_chunk);
+            let address = address.map(|it| Lsn::new(u64::from_le_bytes(*it)));
+            let before = read_state(&self.data_directory);
+            self.before = before.filter(|it| address.is_some() && it.expects() == address);
+        }
+        if let Some(before) = &mut self.before {
+            let room = CONTINUED_BYTES.saturating_sub(self.seen_bytes);
+            before.push(
+                bytes.get(..room.min(bytes.len())).unwrap_or_default(),
+                &mut show,
+            );
+        }
+        self.scanner.push(bytes, &mut show);
+        self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());
+    }
+
+    /// Refuses the segment, which is `name`, if replaying it would write into another server's files.
+    pub(crate) fn finish(self, name: &str) -> Result<(), Failure> {
+        write_state(&self.data_directory, &self.scanner);
+        for created in &self.created {
+            let Err(why) = created.check(&self.data_directory) else {
+                continue;
+            };
+            let (oid, path) = (created.oid, created.path.display());
+            let text = format!(
+                "`{name}` creates tablespace {oid} in `{path}`, {why}: recover on a host where `{path}` \
+                 is free, to a target before the segment, or from a later backup, whose \
+                 tablespaces can be put elsewhere by `--tablespace-mapping`"
+            );
+            return Err(Failure::RecoveryStopped(Box::new(Failure::Refused(text))));
+        }
+        Ok(())
+    }
+}
+
+impl Created {
+    fn check(&self, data_directory: &Path) -> Result<(), String> {
+        // One inside of the data directory has no path.
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let links = data_directory.join("pg_tblspc");
+        match fs::read_link(links.join(self.oid.to_string())) {
+            Ok(own) if own == self.path => return Ok(()),
+            Ok(mapped) => {
+                return Err(format!(
+                    "and the restore has put it in `{}`, which replay would undo",
+                    mapped.display()
+                ));
+            }
+            Err(_) => {}
+        }
+        // It may be created again in a place that this copy has taken for another that it drops.
+        let mut others = fs::read_dir(&links).into_iter().flatten();
+        if others.any(|it| it.is_ok_and(|it| is_link_to(&it.path(), &self.path))) {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(format!("which cannot be looked at: {error}")),
+        };
+        let prefix = version_prefix(data_directory);
+        for entry in entries {
+            let name = entry.map_err(|it| format!("which cannot be looked at: {it}"))?;
+            let name = name.file_name();
+            let name = name.to_string_lossy();
+            if is_version_directory(&name) && name.starts_with(&prefix) {
+                return Err("where another server has its files".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_link_to(link: &Path, path: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|it| it == path)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Returns how the directories of this server's release begin in a tablespace.
+fn version_prefix(data_directory: &Path) -> String {
+    let version = fs::read_to_string(data_directory.join("PG_VERSION"));
+    version.map_or_else(|_| "PG_".to_owned(), |it| format!("PG_{}_", it.trim()))
+}
+
+/// Without the state nothing is missed: PostgreSQL asks for the segment in which a record begins
+/// before the one in which it ends, also when it begins anew.
+fn read_state(data_directory: &Path) -> Option<Scanner> {
+    let text = fs::read(data_directory.join(STATE_FILE)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn write_state(data_directory: &Path, scanner: &Scanner) {
+    let path = data_directory.join(STATE_FILE);
+    let text = serde_json::to_vec(scanner).map_err(io::Error::from);
+    if let Err(error) = text.and_then(|it| fs::write(&path, it)) {
+        warn!(path = %path.display(), %error, "state of the WAL scan not kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn location_of_another_server_then_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        fs::create_dir_all(data.join("pg_tblspc")).unwrap();
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        let check = |oid, name: &str| {
+            let path = root.path().join(name);
+            Created { oid, path }.check(&data)
+        };
+        for path in [
+            "live/PG_15_202209061",
+            "older/PG_14_202107181",
+            "disk/lost+found",
+        ] {
+            fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+
+        assert!(check(1, "live").unwrap_err().contains("another server"));
+        for free in ["older", "disk", "nowhere"] {
+            assert_eq!(check(1, free), Ok(()), "{free}");
+        }
+        let in_place = Created {
+            oid: 1,
+            path: PathBuf::new(),
+        };
+        assert_eq!(in_place.check(&data), Ok(()));
+
+        symlink(root.path().join("live"), data.join("pg_tblspc/1")).unwrap();
+        assert_eq!(check(1, "live"), Ok(()), "its own");
+        assert_eq!(check(2, "live"), Ok(()), "its own, under another number");
+        assert!(check(1, "older").unwrap_err().contains("replay would undo"));
+    }
+
+    #[test]
+    fn record_across_two_segments_then_found() {
+        let data = tempfile::tempdir().unwrap();
+        fs::create_dir_all(data.path().join("pg_wal")).unwrap();
+        let live = data.path().join("live");
+        fs::create_dir_all(live.join("PG_15_202209061")).unwrap();
+        let (first, second) = segments(live.to_str().unwrap());
+        let scan = |bytes: &[u8]| {
+            let mut guard = TablespaceGuard::new(data.path());
+            bytes.chunks(100_000).for_each(|it| guard.push(it));
+            guard.finish("segment")
+        };
+
+        scan(&first).unwrap();
+        let refused = scan(&second).unwrap_err();
+        assert_eq!(refused.exit_code(), 255);
+        assert!(refused.to_string().contains("creates tablespace 77 in"));
+        // It is the next segment's state now.
+        scan(&second).unwrap();
+        scan(&first).unwrap();
+        assert!(scan(&second).is_err());
+    }
+
+    /// Two segments of 1 MiB: one record fills the first but for 40 bytes, and the next, which creates
+    /// a tablespace, begins there.
+    fn segments(path: &str) -> (Vec<u8>, Vec<u8>) {
+        const START: u64 = 1 << 20;
+        let filling = 8152 + 127 * 8168 - 40;
+        let record = |length: usize, previous: u64, info: u8, manager: u8| {
+            let mut bytes = u32::try_from(length).unwrap().to_le_bytes().to_vec();
+            bytes.extend([0; 4]);
+            bytes.extend(previous.to_le_bytes());
+            bytes.extend([info, manager, 0, 0, 0, 0, 0, 0]);
+            bytes
+        };
+        let mut content = record(filling, 0, 0x20, 0);
+        content.resize(filling, 0);
+        let mut created = vec![255, u8::try_from(path.len() + 5).unwrap(), 77, 0, 0, 0];
+        created.extend(path.as_bytes());
+        created.push(0);
+        let length = 24 + created.len();
+        content.extend(record(length, START + 40, 0, 5));
+        content.extend(created);
+
+        let mut rest = content.as_slice();
+        let mut written = Vec::new();
+        for page in 0..256_u64 {
+            let left = match page {
+                1..128 => filling - (8152 + usize::try_from(page - 1).unwrap() * 8168),
+                128 => length - 40,
+                _ => 0,
+            };
+            let long = page % 128 == 0;
+            let info = u16::from(left > 0) | (u16::from(long) << 1);
+            let mut bytes = 0xD110_u16.to_le_bytes().to_vec();
+            bytes.extend(info.to_le_bytes());
+            bytes.extend(1_u32.to_le_bytes());
+            bytes.extend((START + page * 8192).to_le_bytes());
+            bytes.extend(u32::try_from(left).unwrap().to_le_bytes());
+            bytes.extend([0; 4]);
+            if long {
+                bytes.extend([0; 8]);
+                bytes.extend((1_u32 << 20).to_le_bytes());
+                bytes.extend(8192_u32.to_le_bytes());
+            }
+            let (now, later) = rest.split_at(rest.len().min(8192 - bytes.len()));
+            bytes.extend(now);
+            rest = later;
+            bytes.resize(8192, 0);
+            written.extend(bytes);
+        }
+        let second = written.split_off(1 << 20);
+        (written, second)
+    }
+}

@@ -1,0 +1,84 @@
+//! Where the tablespaces of a backup go: only to where the operator has said.
+//!
+//! A manifest comes from a bucket, and whoever may write there can encrypt one for the recipients,
+//! who are public. So the locations in it are names to choose by, and never places to write to.
+
+use std::path::{Path, PathBuf};
+
+use ha_core::backup::Manifest;
+use ha_core::backup::manifest::Tablespace;
+
+use crate::error::Failure;
+use crate::restore::RestoreRequest;
+use crate::restore::places;
+
+/// A tablespace and the directory that it is restored into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// The name of its link, below the data directory.
+    pub(crate) link: String,
+    /// The directory that the link leads to.
+    pub(crate) directory: PathBuf,
+}
+
+/// Returns where each tablespace of `manifest` goes.
+///
+/// # Errors
+///
+/// [`Failure::Refused`] when one has no place, when a mapping is for none, or when two overlap.
+pub(crate) fn place(request: &RestoreRequest, manifest: &Manifest) -> Result<Vec<Placed>, Failure> {
+    let all = &manifest.tablespaces;
+    for (old, _) in &request.tablespaces {
+        if !all.iter().any(|it| Path::new(&it.location) == old) {
+            return Err(Failure::Refused(format!(
+                "`--tablespace-mapping`: the backup has no tablespace in `{}`; {}",
+                old.display(),
+                listed(all)
+            )));
+        }
+    }
+    let mut taken = Vec::new();
+    places::take(&mut taken, &request.directory)?;
+    let mut placed = Vec::new();
+    let mut homeless = Vec::new();
+    for tablespace in all {
+        let Some(directory) = directory(request, tablespace) else {
+            homeless.push(tablespace);
+            continue;
+        };
+        places::take(&mut taken, &directory)?;
+        placed.push(Placed {
+            link: format!("pg_tblspc/{}", tablespace.oid),
+            directory,
+        });
+    }
+    if homeless.is_empty() {
+        return Ok(placed);
+    }
+    let flags = homeless.iter().map(|it| {
+        let quoted = it.location.replace('\'', r"'\''");
+        format!(" --tablespace-mapping '{quoted}=NEW'")
+    });
+    Err(Failure::Refused(format!(
+        "the backup has tablespaces outside of the data directory: say where each goes, with{} or \
+         `--tablespace-directory DIR` for all; OLD=OLD puts one where it was",
+        flags.collect::<String>()
+    )))
+}
+
+fn directory(request: &RestoreRequest, tablespace: &Tablespace) -> Option<PathBuf> {
+    let was = Path::new(&tablespace.location);
+    let mapped = request.tablespaces.iter().find(|(old, _)| old == was);
+    let below = request.tablespace_directory.as_ref();
+    mapped
+        .map(|(_, new)| new.clone())
+        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))
+}
+
+fn listed(all: &[Tablespace]) -> String {
+    if all.is_empty() {
+        return "it has none outside of the data directory".to_owned();
+    }
+    let names: Vec<_> = all.iter().map(|it| format!("`{}`", it.location)).collect();
+    format!("it has {}", names.join(", "))
+}
