@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use ha_runtime::aws::Connections;
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
@@ -53,9 +54,10 @@ enum Kept {
 impl Buckets {
     /// Returns clients of every bucket in the settings.
     pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
+        let connections = Connections::default();
         let mut all = Vec::new();
         for bucket in &config.buckets {
-            all.push(Bucket::new(bucket, limits).await);
+            all.push(Bucket::new(bucket, &connections, limits).await);
         }
         Self {
             all,

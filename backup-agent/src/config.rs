@@ -1,13 +1,17 @@
 //! The settings: one file, refused whole if anything in it cannot be right.
 
+mod buckets;
+
+pub(crate) use buckets::BucketConfig;
+
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use ha_core::NodeId;
-use ha_runtime::aws::Service;
 use serde::Deserialize;
 
+use crate::config::buckets::WrittenBucket;
 use crate::seal::{Identity, Recipients, Unsealable, holds_private_key};
 
 /// Settings that cannot be used. Nothing has been touched when this is returned.
@@ -25,6 +29,10 @@ pub(crate) enum Unusable {
     BucketName(String),
     #[error("bucket `{0}` is named twice: copies in one bucket are one copy")]
     SameBucket(String),
+    #[error(
+        "bucket `{0}` has a `ca-certificate` and an `endpoint` without TLS: begin it with `https://`"
+    )]
+    CaWithoutTls(String),
     #[error("`required-buckets` is {required} and there are {buckets} `[[buckets]]`")]
     TooManyRequired { required: usize, buckets: usize },
     #[error("`postgres` needs exactly one of `socket-directory` and `host`")]
@@ -52,14 +60,6 @@ struct Written {
     postgres: WrittenPostgres,
     #[serde(default)]
     limits: WrittenLimits,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct WrittenBucket {
-    name: String,
-    region: String,
-    endpoint: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -135,15 +135,6 @@ pub(crate) struct Config {
     pub(crate) postgres: PostgresConfig,
     /// What may be used at most.
     pub(crate) limits: Limits,
-}
-
-/// One bucket.
-#[derive(Clone, Debug)]
-pub(crate) struct BucketConfig {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its region and endpoint.
-    pub(crate) service: Service,
 }
 
 /// How the server is reached, and where its files are.
@@ -224,22 +215,7 @@ impl Written {
                 buckets: self.buckets.len(),
             });
         }
-        let mut buckets: Vec<BucketConfig> = Vec::new();
-        for bucket in self.buckets {
-            if !is_bucket_name(&bucket.name) {
-                return Err(Unusable::BucketName(bucket.name));
-            }
-            if buckets.iter().any(|it| it.name == bucket.name) {
-                return Err(Unusable::SameBucket(bucket.name));
-            }
-            buckets.push(BucketConfig {
-                name: bucket.name,
-                service: Service {
-                    region: bucket.region,
-                    endpoint: bucket.endpoint,
-                },
-            });
-        }
+        let buckets = buckets::meant(self.buckets)?;
         Ok(Config {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             cluster: self.cluster.parse().map_err(Unusable::Cluster)?,
@@ -252,14 +228,6 @@ impl Written {
             limits: self.limits.meant()?,
         })
     }
-}
-
-/// What S3 allows in a name (3 to 63 of these), which is also safe as the name of a note.
-fn is_bucket_name(name: &str) -> bool {
-    let allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b".-".contains(&it);
-    (3..=63).contains(&name.len())
-        && name.bytes().all(allowed)
-        && name.starts_with(|it: char| it.is_ascii_alphanumeric())
 }
 
 impl WrittenPostgres {
@@ -351,6 +319,11 @@ mod tests {
             ),
             ("causeway-backup-eu-west-1", "../x", "not the name"),
             ("zstd-level = 1", "zstd-level = 22", "from 1 to 19"),
+            (
+                "#ca-certificate = \"/etc/ssl/our-ca.pem\"",
+                "ca-certificate = \"/nowhere/ca.pem\"",
+                "could not read the CA certificates in `/nowhere/ca.pem`",
+            ),
             ("socket-directory = \"/run/postgresql\"", "", "exactly one"),
         ] {
             let text = example().replace(find, replace);

@@ -4,6 +4,7 @@
 //! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
 
 mod body;
+mod client;
 mod error;
 mod listing;
 mod upload;
@@ -19,15 +20,15 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use ha_runtime::aws::{self, Patience, Retries, Service};
+use ha_runtime::aws::{Connections, Service};
 use ha_runtime::retry::{self, RetryBudget, RetryPolicy};
 use tokio::time;
 
 use crate::config::BucketConfig;
+use crate::object_store::client::client;
 use crate::seal::Header;
 
 /// Between two tries of one call. S3 asks for exponential backoff after a 503.
@@ -39,12 +40,6 @@ pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
 /// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
 /// need at this rate, and an upload of which no byte moves is noticed sooner.
 const MIN_BYTES_PER_SEC: u64 = 64 << 10;
-
-/// After how long an upload of which no byte moves is given up, and tried again.
-const UPLOAD_STALL: Duration = Duration::from_secs(20);
-
-/// The SDK's own limit of a call, which knows nothing of its size: longer than any call of ours.
-const NO_LIMIT: Duration = Duration::from_hours(24);
 
 /// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
 /// read in a second call.
@@ -71,6 +66,7 @@ pub(crate) struct Bucket {
 struct Shared {
     name: String,
     service: Service,
+    connections: Connections,
     limits: CallLimits,
     client: RwLock<Client>,
 }
@@ -86,12 +82,17 @@ pub(crate) enum Created {
 
 impl Bucket {
     /// Returns a client of the bucket. Nothing is sent yet.
-    pub(crate) async fn new(config: &BucketConfig, limits: CallLimits) -> Self {
-        let client = client(&config.service, limits).await;
+    pub(crate) async fn new(
+        config: &BucketConfig,
+        connections: &Connections,
+        limits: CallLimits,
+    ) -> Self {
+        let client = client(&config.service, connections, limits).await;
         Self {
             shared: Arc::new(Shared {
                 name: config.name.clone(),
                 service: config.service.clone(),
+                connections: connections.clone(),
                 limits,
                 client: RwLock::new(client),
             }),
@@ -121,7 +122,13 @@ impl Bucket {
     /// Fetches credentials anew: the SDK keeps those that it has until the time at which they say that
     /// they end, and the service has just said that they have ended.
     async fn renew_credentials(&self) {
-        let client = client(&self.shared.service, self.shared.limits).await;
+        let Shared {
+            service,
+            connections,
+            limits,
+            ..
+        } = &*self.shared;
+        let client = client(service, connections, *limits).await;
         let current = self.shared.client.write();
         *current.unwrap_or_else(PoisonError::into_inner) = client;
     }
@@ -380,25 +387,4 @@ async fn collect(mut body: ObjectBody) -> Result<Bytes, StoreError> {
 /// Returns how long `bytes` may take.
 fn transfer_time(bytes: u64) -> Duration {
     Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SEC)
-}
-
-async fn client(service: &Service, limits: CallLimits) -> Client {
-    let patience = Patience {
-        connect: limits.connect,
-        attempt: NO_LIMIT,
-    };
-    let client = aws::s3(service, Retries::Off, patience).await;
-    let stalls = StalledStreamProtectionConfig::enabled()
-        .download_enabled(false)
-        .upload_enabled(true)
-        .grace_period(UPLOAD_STALL);
-    // What is read is authenticated, which says more about it than S3's checksum does, and says it as
-    // what it is: damage, and not a call to repeat.
-    let settings = client
-        .config()
-        .to_builder()
-        .stalled_stream_protection(stalls.build())
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .build();
-    Client::from_conf(settings)
 }

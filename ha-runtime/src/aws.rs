@@ -1,5 +1,9 @@
 //! One set of credentials, regions and endpoints for everything at AWS.
 
+mod connections;
+
+pub use connections::{CaCertificates, Connections, UnusableCaCertificates};
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -17,6 +21,9 @@ pub struct Service {
     /// not of the host name.
     #[serde(default)]
     pub endpoint: Option<String>,
+    /// The only CA certificates that the endpoint's is checked against, instead of the host's.
+    #[serde(default)]
+    pub ca_certificate: Option<CaCertificates>,
 }
 
 /// Whether the SDK repeats a call by itself.
@@ -40,6 +47,34 @@ pub struct Patience {
 /// Returns the settings from which a client of any AWS service is made. Credentials come from the
 /// default chain: environment, profile, container or instance role.
 pub async fn config(service: &Service, retries: Retries, patience: Patience) -> SdkConfig {
+    load(&Connections::default(), service, retries, patience).await
+}
+
+/// Returns a client of S3.
+pub async fn s3(service: &Service, retries: Retries, patience: Patience) -> aws_sdk_s3::Client {
+    s3_over(&Connections::default(), service, retries, patience).await
+}
+
+/// Returns a client of S3 that shares its connections.
+pub async fn s3_over(
+    connections: &Connections,
+    service: &Service,
+    retries: Retries,
+    patience: Patience,
+) -> aws_sdk_s3::Client {
+    let shared = load(connections, service, retries, patience).await;
+    let settings = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(service.endpoint.is_some())
+        .build();
+    aws_sdk_s3::Client::from_conf(settings)
+}
+
+async fn load(
+    connections: &Connections,
+    service: &Service,
+    retries: Retries,
+    patience: Patience,
+) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(patience.connect)
         .operation_attempt_timeout(patience.attempt)
@@ -50,19 +85,11 @@ pub async fn config(service: &Service, retries: Retries, patience: Patience) -> 
     };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(service.region.clone()))
+        .http_client(connections.trusting(service.ca_certificate.as_ref()))
         .retry_config(retry)
         .timeout_config(timeouts);
     if let Some(endpoint) = &service.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     loader.load().await
-}
-
-/// Returns a client of S3.
-pub async fn s3(service: &Service, retries: Retries, patience: Patience) -> aws_sdk_s3::Client {
-    let shared = config(service, retries, patience).await;
-    let settings = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(service.endpoint.is_some())
-        .build();
-    aws_sdk_s3::Client::from_conf(settings)
 }

@@ -90,6 +90,7 @@ impl Executor<'_> {
                 let service = Service {
                     region,
                     endpoint: ec2.endpoint.clone(),
+                    ca_certificate: None,
                 };
                 fencing::stop_instance(&service, instance).await?;
                 Ok(format!("EC2 says that `{instance}` is stopped"))

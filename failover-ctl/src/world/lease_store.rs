@@ -68,6 +68,7 @@ impl LeaseStore {
         let service = Service {
             region: store.region.clone(),
             endpoint: store.endpoint.clone(),
+            ca_certificate: None,
         };
         let client = aws::s3(&service, Retries::Off, times).await;
         let bucket = store.bucket.clone();

@@ -128,6 +128,7 @@ impl Records {
         let service = Service {
             region: settings.region.clone(),
             endpoint: settings.endpoint.clone(),
+            ca_certificate: None,
         };
         let config = aws::config(&service, Retries::Standard, PATIENCE).await;
         Self {

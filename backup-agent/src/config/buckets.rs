@@ -1,0 +1,66 @@
+//! `[[buckets]]`: where everything is stored.
+
+use ha_runtime::aws::{CaCertificates, Service};
+use serde::Deserialize;
+
+use crate::config::Unusable;
+
+/// One bucket, as the settings say it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct WrittenBucket {
+    name: String,
+    region: String,
+    endpoint: Option<String>,
+    ca_certificate: Option<CaCertificates>,
+}
+
+/// One bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its region and endpoint.
+    pub(crate) service: Service,
+}
+
+/// Returns the buckets in the order in which they are written.
+pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, Unusable> {
+    let mut buckets: Vec<BucketConfig> = Vec::new();
+    for bucket in written {
+        let bucket = bucket.meant()?;
+        if buckets.iter().any(|it| it.name == bucket.name) {
+            return Err(Unusable::SameBucket(bucket.name));
+        }
+        buckets.push(bucket);
+    }
+    Ok(buckets)
+}
+
+impl WrittenBucket {
+    fn meant(self) -> Result<BucketConfig, Unusable> {
+        if !is_bucket_name(&self.name) {
+            return Err(Unusable::BucketName(self.name));
+        }
+        let has_tls = |it: &String| it.starts_with("https://");
+        if self.ca_certificate.is_some() && !self.endpoint.as_ref().is_none_or(has_tls) {
+            return Err(Unusable::CaWithoutTls(self.name));
+        }
+        Ok(BucketConfig {
+            name: self.name,
+            service: Service {
+                region: self.region,
+                endpoint: self.endpoint,
+                ca_certificate: self.ca_certificate,
+            },
+        })
+    }
+}
+
+/// What S3 allows in a name (3 to 63 of these), which is also safe as the name of a note.
+fn is_bucket_name(name: &str) -> bool {
+    let allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b".-".contains(&it);
+    (3..=63).contains(&name.len())
+        && name.bytes().all(allowed)
+        && name.starts_with(|it: char| it.is_ascii_alphanumeric())
+}

@@ -1,0 +1,165 @@
+//! How AWS is reached: HTTPS whose certificates are read once, when the first connection needs them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Deserialize;
+
+/// The CA certificates of an endpoint that no public CA vouches for, read and checked when the settings
+/// are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub struct CaCertificates {
+    path: PathBuf,
+    pem: Arc<[u8]>,
+}
+
+/// A file of CA certificates that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableCaCertificates {
+    /// The file cannot be read.
+    #[error("could not read the CA certificates in `{}`: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("`{}` holds no CA certificate in PEM (`BEGIN CERTIFICATE`) that can be used: {why}", path.display())]
+    NotCertificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl TryFrom<PathBuf> for CaCertificates {
+    type Error = UnusableCaCertificates;
+
+    /// Reads the certificates. All of them are checked: the SDK panics at one that it cannot use.
+    fn try_from(path: PathBuf) -> Result<Self, UnusableCaCertificates> {
+        let pem = match std::fs::read(&path) {
+            Ok(pem) => pem,
+            Err(source) => return Err(UnusableCaCertificates::Io { path, source }),
+        };
+        let mut roots = RootCertStore::empty();
+        let mut why = None;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let added = match certificate {
+                Ok(certificate) => roots.add(certificate).map_err(|it| it.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            why = why.or(added.err());
+        }
+        match why {
+            None if !roots.is_empty() => Ok(Self {
+                path,
+                pem: pem.into(),
+            }),
+            why => Err(UnusableCaCertificates::NotCertificates {
+                path,
+                why: why.unwrap_or_else(|| "there is none".to_owned()),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for CaCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CaCertificates").field(&self.path).finish()
+    }
+}
+
+/// The connections of one program. Clients that share them share what TLS needs, which takes longer to
+/// prepare than a short command's request takes.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    by_trust: Arc<Mutex<BTreeMap<Option<CaCertificates>, SharedHttpClient>>>,
+}
+
+impl Connections {
+    /// Returns connections to whoever one of these CAs vouches for, or one that this host trusts.
+    pub(super) fn trusting(&self, ca: Option<&CaCertificates>) -> SharedHttpClient {
+        let mut by_trust = self.by_trust.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            SharedHttpClient::new(Https {
+                ca: ca.cloned(),
+                prepared: Mutex::default(),
+            })
+        };
+        by_trust.entry(ca.cloned()).or_insert_with(new).clone()
+    }
+}
+
+/// The SDK's own HTTPS, prepared when it is first used. The SDK's default client prepares it, with every
+/// certificate of the host, for each client of a service and each way to credentials, and throws that
+/// away again: so it finds out early whether there is a certificate at all.
+#[derive(Debug)]
+struct Https {
+    ca: Option<CaCertificates>,
+    prepared: Mutex<BTreeMap<Timeouts, SharedHttpConnector>>,
+}
+
+/// Until a connection stands, and until an answer begins: what connections of one kind share.
+type Timeouts = (Option<Duration>, Option<Duration>);
+
+impl Https {
+    fn prepare(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let mut connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(self.tls_context())
+            .connector_settings(settings.clone())
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_sleep_impl(components.sleep_impl());
+        SharedHttpConnector::new(connector.build())
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "a context of certificates that were checked has nothing that could fail"
+    )]
+    fn tls_context(&self) -> TlsContext {
+        let Some(ca) = &self.ca else {
+            return TlsContext::default();
+        };
+        let store = TrustStore::empty().with_pem_certificate(&*ca.pem);
+        let context = TlsContext::builder().with_trust_store(store).build();
+        context.expect("these certificates were checked when they were read")
+    }
+}
+
+impl HttpClient for Https {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let timeouts = (settings.connect_timeout(), settings.read_timeout());
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let connector = prepared.entry(timeouts);
+        connector
+            .or_insert_with(|| self.prepare(settings, components))
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
