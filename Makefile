@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e chaos test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover clean-lab
+.PHONY: help setup build demo test test-unit test-e2e chaos test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -99,6 +99,12 @@ bench-failover: ## failovers beside Patroni's, and what an idle node costs; QUIC
 	cargo build --release --workspace --bins
 	/usr/bin/python3 -m bench.failover $(if $(QUICK),--quick) --lab $(TARGET)/release/lab \
 		--programs $(TARGET)/release --report target/bench-failover
+
+bench-backup:   ## backups, restores and WAL beside pgBackRest's; QUICK=1 for a sample
+	@./scripts/setup bench-backup
+	cargo build --release --workspace --bins
+	/usr/bin/python3 -m bench.backup $(if $(QUICK),--quick) --lab $(TARGET)/release/lab \
+		--agent $(TARGET)/release/backup-agent --report target/bench-backup
 
 clean-lab: build  ## end a lab that was left running
 	$(BUILT)/lab down

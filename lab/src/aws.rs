@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod ec2;
+pub mod plain_s3;
 pub mod route53;
 pub mod s3;
 

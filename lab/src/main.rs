@@ -5,13 +5,16 @@
     reason = "this is the one file of the lab that prints"
 )]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
+use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::{self, LogFormat};
 use lab::chaos::history::History;
@@ -81,6 +84,25 @@ enum Command {
         #[arg(long)]
         own_disks: bool,
     },
+    /// Serve S3 alone, without a lab: what `make bench-backup` measures against
+    #[command(hide = true)]
+    S3(S3),
+}
+
+#[derive(Debug, Args)]
+struct S3 {
+    /// The directory whose directories are the buckets
+    #[arg(long)]
+    root: PathBuf,
+    /// Where it listens, without TLS
+    #[arg(long)]
+    listen: SocketAddr,
+    /// The key that clients sign with
+    #[arg(long, env = "AWS_ACCESS_KEY_ID")]
+    access_key: String,
+    /// Its secret
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true, value_parser = StringValueParser::new().map(Secret::new))]
+    secret_key: Secret,
 }
 
 #[derive(Debug, Args)]
@@ -137,6 +159,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             return demo(&cli.which, report_directory, &aloud).await;
         }
         Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &aloud).await,
+        Command::S3(s3) => return serve_s3(s3).await,
         Command::Status => Order::Status,
         Command::Break(fault) => Order::Break(fault.clone()),
         Command::Heal => Order::Heal,
@@ -242,6 +265,12 @@ async fn serve(which: &Which, own_disks: bool) -> anyhow::Result<ExitCode> {
     control::serve(Arc::clone(&lab), &tasks)?;
     tasks.run_until_signalled(Duration::from_secs(5)).await?;
     lab.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_s3(s3: &S3) -> anyhow::Result<ExitCode> {
+    log("info,s3s=warn,s3s_fs=warn")?;
+    lab::aws::plain_s3::serve(&s3.root, s3.listen, &s3.access_key, &s3.secret_key).await?;
     Ok(ExitCode::SUCCESS)
 }
 
