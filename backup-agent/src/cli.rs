@@ -110,7 +110,7 @@ pub(crate) struct WalFetch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
-    /// The directory, which must be empty or not there
+    /// The directory: empty, not there, or one in which a restore was interrupted
     #[arg(long)]
     pub(crate) target_directory: PathBuf,
     #[command(flatten)]
@@ -146,6 +146,9 @@ pub(crate) struct Restore {
     /// Which PostgreSQL cluster, where several are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
+    /// How long to retry while no bucket gives anything
+    #[arg(long, default_value_t = 300)]
+    pub(crate) retry_timeout_secs: u64,
     /// Print what was restored as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -133,6 +133,9 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::RecoveryStopped(why) => why.hint(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room, and run the same command again")
+            }
             Self::Identity(_) => Some(
                 "set `identity-file` to the file that `backup-agent keygen` wrote; hosts that only write need none",
             ),

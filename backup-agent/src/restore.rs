@@ -1,14 +1,21 @@
-//! A backup put back: into an empty directory, every piece compared with its checksum.
+//! A backup put back: into an empty directory, or one in which a restore was interrupted, every part
+//! compared with its checksum.
 //!
 //! The control file gets its name last, so that a directory which is not complete cannot be started.
 
 mod directory;
+mod download;
 mod fill;
+mod marker;
 mod places;
+mod plan;
 mod recovery;
 mod request;
 mod tablespace_guard;
 mod tablespaces;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ha_core::Timeline;
 use ha_core::backup::{Summary, choose};
@@ -19,6 +26,11 @@ use crate::catalog::{self, Entry};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::restore::directory::Directory;
+use crate::restore::download::Downloads;
+use crate::restore::fill::Filling;
+use crate::restore::marker::{Held, Marker};
+use crate::restore::plan::Plan;
+use crate::restore::tablespaces::Placed;
 use crate::seal::Identity;
 use crate::wal_archive::WalArchive;
 
@@ -31,7 +43,7 @@ pub(crate) struct Restored {
     /// The backup.
     pub(crate) summary: Summary,
     /// How many files.
-    pub(crate) files: usize,
+    pub(crate) files: u64,
     /// The timeline that is followed.
     pub(crate) timeline: Timeline,
 }
@@ -43,34 +55,79 @@ pub(crate) async fn restore(
     system_id: u64,
     request: &RestoreRequest,
 ) -> Result<Restored, Failure> {
-    let identity = config.identity()?;
-    Directory::refuse_unless_empty(&request.directory)?;
+    let identity = Arc::new(config.identity()?);
+    let begun = Marker::find(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let entries = catalog::list(buckets, archive.layout()).await?;
-    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, request).await?;
-    info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, "restore began");
+    let request = &resumed(request, begun.as_ref(), system_id)?;
+    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, request)
+        .await
+        .map_err(|why| of_resumed(why, request, begun.as_ref()))?;
+    let is_resumed = begun.is_some();
+    info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, is_resumed, "restore began");
 
-    let (manifest, files) =
-        catalog::manifest(buckets, archive.layout(), &identity, &chosen.id).await?;
-    let directory = Directory::prepare(request, &manifest, &files)?;
-    fill::fill(
-        config,
-        buckets,
-        archive.layout(),
-        identity,
-        &manifest,
-        &files,
-        &directory,
-    )
-    .await?;
-    let settings = recovery::settings(config, request, timeline, manifest.server_version)?;
-    directory.write_recovery(&manifest, &settings, request.purpose)?;
+    let downloads = Downloads::new(buckets, identity, request.retry_timeout);
+    let layout = archive.layout();
+    let directory = &request.directory;
+    let plan = Plan::fetch(&downloads, layout, system_id, &chosen.id, directory).await?;
+    let (lock, directory) = prepare(request, &plan, begun)?;
+    let filling = Filling {
+        downloads: Arc::new(downloads),
+        directory: Arc::new(directory),
+        parallelism: config.limits.parallelism,
+        is_resumed: lock.is_resumed,
+    };
+    filling.run(&plan, layout).await?;
+
+    let (head, directory) = (plan.head(), filling.directory);
+    let settings = recovery::settings(config, request, timeline, head.server_version)?;
+    directory.write_recovery(head, &settings, request.purpose)?;
     directory.complete()?;
     Ok(Restored {
-        summary: manifest.summary.clone(),
-        files: files.len(),
+        summary: head.summary.clone(),
+        files: head.files,
         timeline,
     })
+}
+
+/// Says whether a restore into `directory` can go on where it was interrupted.
+pub(crate) fn is_interrupted(directory: &Path) -> bool {
+    Marker::find(directory).is_ok_and(|it| it.is_some())
+}
+
+/// Returns what is asked for, from the backup that an interrupted restore has begun with.
+fn resumed(
+    request: &RestoreRequest,
+    begun: Option<&Marker>,
+    system_id: u64,
+) -> Result<RestoreRequest, Failure> {
+    let mut request = request.clone();
+    let Some(begun) = begun else {
+        return Ok(request);
+    };
+    let asked = request.backup.get_or_insert_with(|| begun.backup.clone());
+    if *asked == begun.backup && begun.system_id == system_id {
+        return Ok(request);
+    }
+    Err(Failure::Refused(format!(
+        "`{}` holds an interrupted restore of backup {} of cluster {}: remove the directory to begin \
+         with another one",
+        request.directory.display(),
+        begun.backup,
+        begun.system_id
+    )))
+}
+
+fn of_resumed(why: Failure, request: &RestoreRequest, begun: Option<&Marker>) -> Failure {
+    match (begun, why) {
+        (Some(begun), Failure::NoBackup { why, .. }) => Failure::Refused(format!(
+            "`{}` holds an interrupted restore of backup {}, from which the target is not reached \
+             ({why}): remove the directory to begin with another one",
+            request.directory.display(),
+            begun.backup
+        )),
+        (_, why) => why,
+    }
 }
 
 /// Returns the backup to begin from, and the timeline to replay towards.
@@ -90,7 +147,40 @@ async fn choose_backup(
     Ok((chosen.clone(), lineage.timeline()))
 }
 
-/// Says whether a file is the control file, whose presence makes a directory startable.
-fn is_control_file(path: &str) -> bool {
-    path == "global/pg_control"
+/// Makes every directory and file of the backup, after everything that can be refused has been looked
+/// at.
+fn prepare(
+    request: &RestoreRequest,
+    plan: &Plan,
+    begun: Option<Marker>,
+) -> Result<(Held, Directory), Failure> {
+    let head = plan.head();
+    let placed = tablespaces::place(request, head)?;
+    let directories: Vec<(String, PathBuf)> = placed
+        .iter()
+        .map(|it: &Placed| (it.link.clone(), it.directory.clone()))
+        .collect();
+    let marker = match begun {
+        Some(begun) if begun.tablespaces == directories => begun,
+        Some(_) => {
+            return Err(Failure::Refused(format!(
+                "`{}` holds an interrupted restore that puts tablespaces elsewhere: pass the same \
+                 mappings, or remove it and their directories",
+                request.directory.display()
+            )));
+        }
+        None => Marker::new(head.system_id, head.summary.id.clone(), directories),
+    };
+    for it in &placed {
+        marker.check_claim(&it.directory)?;
+    }
+    let directory = Directory::new(&request.directory, head, placed);
+    directory.make_root()?;
+    let lock = marker.hold(&request.directory)?;
+    directory.make_all(head, &lock.marker)?;
+    if lock.is_resumed {
+        directory.remove_others(plan)?;
+    }
+    plan.each_file(|file| directory.make_file(&file))?;
+    Ok((lock, directory))
 }

@@ -2,6 +2,7 @@
 
 use ha_core::backup::Target;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::buckets::{Buckets, LONG};
 use crate::catalog;
@@ -16,7 +17,7 @@ use crate::restore::{self, Archiving, Purpose, RestoreRequest, TargetAction};
 struct Restored {
     format: u32,
     backup: super::list::Backup,
-    files: usize,
+    files: u64,
     directory: String,
     timeline: u32,
     when_recovered: &'static str,
@@ -29,7 +30,12 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
     let buckets = Buckets::new(config, LONG).await;
     let buckets = buckets.only(request.from.as_deref())?;
     let system_id = catalog::system_id(config, &buckets, system_id).await?;
-    let restored = restore::restore(config, &buckets, system_id, &request).await?;
+    let restored = restore::restore(config, &buckets, system_id, &request).await;
+    let restored = restored.inspect_err(|_| {
+        if restore::is_interrupted(&request.directory) {
+            warn!(directory = %request.directory.display(), "restore interrupted: run again, the same command goes on from here");
+        }
+    })?;
     if json {
         return output::json(&Restored {
             format: 1,

@@ -1,94 +1,157 @@
 //! The directory that is restored into, and the tablespaces beside it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use ha_core::backup::Manifest;
 use ha_core::backup::manifest;
+use ha_core::backup::manifest::paths::{CONTROL_FILE, MARKER, UNFINISHED_CONTROL_FILE};
+use tracing::warn;
 
 use crate::error::Failure;
-use crate::restore::tablespaces;
-use crate::restore::{Purpose, RestoreRequest, is_control_file};
+use crate::restore::Purpose;
+use crate::restore::marker;
+use crate::restore::plan::Plan;
+use crate::restore::tablespaces::Placed;
 
-/// What the control file is called until everything else is there.
-const UNFINISHED_CONTROL_FILE: &str = "global/pg_control.unfinished";
-
-/// A directory with every file of a backup, still empty, and modes as PostgreSQL wants them.
+/// A directory with every directory and link of a backup, and modes as PostgreSQL wants them.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory {
+pub(super) struct Directory {
     root: PathBuf,
-    places: Vec<PathBuf>,
+    tablespaces: Vec<Placed>,
+    directory_mode: u32,
     file_mode: u32,
 }
 
 impl Directory {
-    /// Refuses a directory that holds anything.
-    pub(crate) fn refuse_unless_empty(path: &Path) -> Result<(), Failure> {
-        match fs::read_dir(path).map(Iterator::count) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(Failure::NotEmpty {
-                path: path.to_owned(),
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Failure::io("list", path)(error)),
-        }
-    }
-
-    /// Makes every directory, link and file of `manifest`.
-    pub(crate) fn prepare(
-        request: &RestoreRequest,
-        manifest: &Manifest,
-        files: &[manifest::File],
-    ) -> Result<Self, Failure> {
-        let (directory_mode, file_mode) = if manifest.group_access {
+    /// Returns the directory at `root` for a backup. Nothing is made yet.
+    pub(super) fn new(root: &Path, head: &Manifest, tablespaces: Vec<Placed>) -> Self {
+        let (directory_mode, file_mode) = if head.group_access {
             (0o750, 0o640)
         } else {
             (0o700, 0o600)
         };
-        let root = request.directory.clone();
-        let mut places = vec![root.clone()];
-        let tablespaces = tablespaces::place(request, manifest)?;
-        for tablespace in &tablespaces {
-            Self::refuse_unless_empty(&tablespace.directory)?;
+        Self {
+            root: root.to_owned(),
+            tablespaces,
+            directory_mode,
+            file_mode,
         }
+    }
 
-        let make = |path: &Path| {
-            fs::create_dir_all(path)
-                .and_then(|()| fs::set_permissions(path, Permissions::from_mode(directory_mode)))
-                .map_err(Failure::io("make", path))
-        };
-        make(&root)?;
-        for path in &manifest.directories {
-            let tablespace = tablespaces.iter().find(|it| it.link == *path);
-            if let Some(tablespace) = tablespace {
-                let place = &tablespace.directory;
-                make(place)?;
-                let link = root.join(&tablespace.link);
-                symlink(place, &link).map_err(Failure::io("link", &link))?;
-                places.push(place.clone());
-            } else {
-                make(&root.join(path))?;
+    #[cfg(test)]
+    pub(super) fn of(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            tablespaces: Vec::new(),
+            directory_mode: 0o700,
+            file_mode: 0o600,
+        }
+    }
+
+    /// Makes the directory itself.
+    pub(super) fn make_root(&self) -> Result<(), Failure> {
+        self.make(&self.root)
+    }
+
+    /// Makes the directories of the tablespaces, marks them, and makes every directory and link of the
+    /// backup.
+    pub(super) fn make_all(&self, head: &Manifest, marker: &marker::Marker) -> Result<(), Failure> {
+        for tablespace in &self.tablespaces {
+            self.make(&tablespace.directory)?;
+            marker.claim(&tablespace.directory)?;
+        }
+        for path in &head.directories {
+            match self.tablespaces.iter().find(|it| it.link == *path) {
+                Some(tablespace) => self.link(tablespace)?,
+                None => self.make(&self.root.join(path))?,
             }
         }
-        let directory = Self {
-            root,
-            places,
-            file_mode,
-        };
-        for file in files {
-            directory.create(&directory.path(&file.path), b"")?;
+        Ok(())
+    }
+
+    fn make(&self, path: &Path) -> Result<(), Failure> {
+        fs::create_dir_all(path)
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(self.directory_mode)))
+            .map_err(Failure::io("make", path))
+    }
+
+    fn link(&self, tablespace: &Placed) -> Result<(), Failure> {
+        let link = self.root.join(&tablespace.link);
+        if fs::read_link(&link).is_ok_and(|it| it == tablespace.directory) {
+            return Ok(());
         }
-        Ok(directory)
+        symlink(&tablespace.directory, &link).map_err(Failure::io("link", &link))
+    }
+
+    /// Makes a file of the backup, or cuts what is there to its length.
+    pub(super) fn make_file(&self, file: &manifest::File) -> Result<(), Failure> {
+        let path = self.path(&file.path);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let made = no_follow(&mut options).open(&path).and_then(|it| {
+            it.set_permissions(Permissions::from_mode(self.file_mode))?;
+            if it.metadata()?.len() > file.bytes() {
+                it.set_len(file.bytes())?;
+            }
+            Ok(())
+        });
+        made.map_err(Failure::io("write", &path))
     }
 
     /// Returns where a file of the backup is while it is restored.
-    pub(crate) fn path(&self, path: &str) -> PathBuf {
-        if is_control_file(path) {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        if path == CONTROL_FILE {
             return self.root.join(UNFINISHED_CONTROL_FILE);
         }
         self.root.join(path)
+    }
+
+    /// Opens a file that is there.
+    pub(super) fn open(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        no_follow(options.read(true).write(true)).open(path)
+    }
+
+    /// Removes the files that an earlier run left and that are not of the backup.
+    pub(super) fn remove_others(&self, plan: &Plan) -> Result<(), Failure> {
+        self.remove_others_in("", &self.root, plan)?;
+        for tablespace in &self.tablespaces {
+            self.remove_others_in(&tablespace.link, &tablespace.directory, plan)?;
+        }
+        Ok(())
+    }
+
+    fn remove_others_in(&self, below: &str, place: &Path, plan: &Plan) -> Result<(), Failure> {
+        for entry in fs::read_dir(place).map_err(Failure::io("list", place))? {
+            let entry = entry.map_err(Failure::io("list", place))?;
+            let kind = entry.file_type().map_err(Failure::io("look at", place))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = if below.is_empty() {
+                name.into_owned()
+            } else {
+                format!("{below}/{name}")
+            };
+            if kind.is_dir() {
+                if name_of(&path) != "lost+found" {
+                    self.remove_others_in(&path, &entry.path(), plan)?;
+                }
+                continue;
+            }
+            let is_kept = plan.has(&path)
+                || path == UNFINISHED_CONTROL_FILE
+                || name_of(&path) == MARKER
+                || self.tablespaces.iter().any(|it| it.link == path);
+            if !is_kept {
+                let path = entry.path();
+                warn!(path = %path.display(), "file that is not of the backup removed");
+                fs::remove_file(&path).map_err(Failure::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     fn create(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
@@ -101,21 +164,22 @@ impl Directory {
     }
 
     /// Writes what makes PostgreSQL recover as requested.
-    pub(crate) fn write_recovery(
+    pub(super) fn write_recovery(
         &self,
-        manifest: &Manifest,
+        head: &Manifest,
         settings: &str,
         purpose: Purpose,
     ) -> Result<(), Failure> {
         let label = self.root.join("backup_label");
-        self.create(&label, manifest.backup_label.as_bytes())?;
+        self.create(&label, head.backup_label.as_bytes())?;
         let signal = match purpose {
             Purpose::Recover(_) => "recovery.signal",
             Purpose::Standby => "standby.signal",
         };
         self.create(&self.root.join(signal), b"")?;
         let path = self.root.join("postgresql.auto.conf");
-        let opened = OpenOptions::new().append(true).create(true).open(&path);
+        let mut options = OpenOptions::new();
+        let opened = no_follow(options.append(true).create(true)).open(&path);
         let appended = opened.and_then(|mut file| {
             file.set_permissions(Permissions::from_mode(self.file_mode))?;
             file.write_all(settings.as_bytes())
@@ -124,20 +188,35 @@ impl Directory {
     }
 
     /// Makes everything durable, and then the directory one that can be started.
-    pub(crate) fn complete(&self) -> Result<(), Failure> {
+    pub(super) fn complete(&self) -> Result<(), Failure> {
         self.sync()?;
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
-        let to = self.root.join("global/pg_control");
+        let to = self.root.join(CONTROL_FILE);
         fs::rename(&from, &to).map_err(Failure::io("name", &to))?;
-        self.sync()
+        self.sync()?;
+        // From here on a server may run on it, and no restore goes on with it.
+        for tablespace in &self.tablespaces {
+            marker::remove(&tablespace.directory)?;
+        }
+        marker::remove(&self.root)
     }
 
     fn sync(&self) -> Result<(), Failure> {
-        for place in &self.places {
-            let synced = File::open(place)
-                .and_then(|it| nix::unistd::syncfs(it).map_err(std::io::Error::from));
+        let tablespaces = self.tablespaces.iter().map(|it| &it.directory);
+        for place in std::iter::once(&self.root).chain(tablespaces) {
+            let synced =
+                File::open(place).and_then(|it| nix::unistd::syncfs(it).map_err(io::Error::from));
             synced.map_err(Failure::io("make durable", place))?;
         }
         Ok(())
     }
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A link in the place of a file would lead out of the directory.
+fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
 }

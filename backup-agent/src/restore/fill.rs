@@ -1,206 +1,259 @@
 //! Packs in, files out: several packs at once, each read as a stream and never held whole.
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
-use ha_core::backup::Manifest;
-use ha_core::backup::manifest::{Blob, File};
-use ha_runtime::telemetry::chain;
-use tokio::task::JoinSet;
-use tracing::warn;
+use ha_core::backup::manifest::Blob;
+use tokio::task::{self, JoinSet};
+use tokio::time::Instant;
+use tracing::info;
 
-use crate::buckets::Buckets;
-use crate::config::Config;
 use crate::error::Failure;
 use crate::layout::Layout;
-use crate::object_store::{Bucket, StoreError};
 use crate::restore::directory::Directory;
-use crate::seal::{Damaged, Identity, Opener, decompress};
+use crate::restore::download::{Broken, Downloads, Sink, Wanted};
+use crate::restore::plan::{Place, Plan};
+use crate::seal::{Damaged, Header, decompress};
 
-/// A pack, and what is in it.
+/// Between two lines that say how far a restore is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// A pack is read to its end if no more than this is left of it: the connection can then be used again.
+const WORTH_READING_ON: u64 = 1 << 20;
+
+/// How a restore is done.
 #[derive(Clone, Debug)]
-struct Task {
-    key: String,
-    payload_bytes: u64,
-    /// By offset in the payload.
-    blobs: BTreeMap<u64, Place>,
+pub(super) struct Filling {
+    /// Where packs come from.
+    pub(super) downloads: Arc<Downloads>,
+    /// Where files are.
+    pub(super) directory: Arc<Directory>,
+    /// How many packs are read at once.
+    pub(super) parallelism: usize,
+    /// Whether files may hold something already.
+    pub(super) is_resumed: bool,
 }
 
-/// Where a blob belongs.
-#[derive(Clone, Debug)]
-struct Place {
-    path: PathBuf,
-    offset: u64,
-    blob: Blob,
+/// How far a restore is.
+#[derive(Debug)]
+struct Progress {
+    all_bytes: u64,
+    bytes: AtomicU64,
+    blobs: AtomicU64,
+    told_at: Mutex<Instant>,
 }
 
-/// Why a pack could not be restored from one bucket.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("it could not be read")]
-    Store(#[from] StoreError),
-    #[error("it is damaged")]
-    Damaged(#[from] Damaged),
-    #[error("`{path}` could not be written")]
-    Write {
-        path: String,
-        source: std::io::Error,
-    },
-}
-
-/// Fills the files of `manifest`, which are there and empty.
-pub(crate) async fn fill(
-    config: &Config,
-    buckets: &Buckets,
-    layout: &Layout,
-    identity: Identity,
-    manifest: &Manifest,
-    files: &[File],
-    directory: &Directory,
-) -> Result<(), Failure> {
-    let mut waiting = tasks(layout, manifest, files, directory).into_iter();
-    let identity = Arc::new(identity);
-    let mut running = JoinSet::new();
-    loop {
-        while running.len() < config.limits.parallelism
-            && let Some(task) = waiting.next()
-        {
-            running.spawn(restore_pack(
-                buckets.all().to_vec(),
-                Arc::clone(&identity),
-                task,
-            ));
-        }
-        match running.join_next().await {
-            None => return Ok(()),
-            Some(Ok(done)) => done?,
-            Some(Err(_)) => return Err(Failure::Internal("restoring a pack panicked")),
-        }
-    }
-}
-
-fn tasks(layout: &Layout, manifest: &Manifest, files: &[File], directory: &Directory) -> Vec<Task> {
-    let mut tasks: Vec<Task> = manifest
-        .packs
-        .iter()
-        .map(|it| Task {
-            key: layout.pack(&it.backup, it.number),
-            payload_bytes: it.payload_bytes,
-            blobs: BTreeMap::new(),
-        })
-        .collect();
-    for file in files {
-        let path = directory.path(&file.path);
-        let mut offset = 0;
-        for blob in &file.blobs {
-            let number = usize::try_from(blob.pack).unwrap_or(usize::MAX);
-            if let Some(task) = tasks.get_mut(number) {
-                let place = Place {
-                    path: path.clone(),
-                    offset,
-                    blob: blob.clone(),
+impl Filling {
+    /// Fills the files of `plan`, which are there.
+    pub(super) async fn run(&self, plan: &Plan, layout: &Layout) -> Result<(), Failure> {
+        let progress = Arc::new(Progress::new(plan.head().summary.raw_bytes));
+        for run in plan.runs() {
+            let batch = plan.batch(&run)?;
+            let paths: Arc<[Box<str>]> = batch.paths.into();
+            let tasks = batch.packs.into_iter().filter_map(|(number, places)| {
+                let pack = plan.head().packs.get(number)?;
+                let key = layout.pack(&pack.backup, pack.number);
+                let sink = PackSink {
+                    directory: Arc::clone(&self.directory),
+                    paths: Arc::clone(&paths),
+                    progress: Arc::clone(&progress),
+                    payload_bytes: pack.payload_bytes,
+                    left: places,
+                    next: 0,
+                    begin: 0,
+                    open: None,
                 };
-                task.blobs.insert(blob.offset, place);
+                Some(restore_pack(self.clone(), key, sink))
+            });
+            self.run_all(tasks).await?;
+        }
+        let (done, all) = (progress.blobs.load(Ordering::Relaxed), plan.blobs());
+        if done == all {
+            return Ok(());
+        }
+        Err(Failure::Internal("not every part of a file was written"))
+    }
+
+    async fn run_all(
+        &self,
+        mut waiting: impl Iterator<Item = impl Future<Output = Result<(), Failure>> + Send + 'static>,
+    ) -> Result<(), Failure> {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.parallelism
+                && let Some(task) = waiting.next()
+            {
+                running.spawn(task);
             }
-            offset += blob.raw_bytes;
+            match running.join_next().await {
+                None => return Ok(()),
+                Some(Ok(done)) => done?,
+                Some(Err(_)) => return Err(Failure::Internal("restoring a pack panicked")),
+            }
         }
     }
-    tasks.retain(|it| !it.blobs.is_empty());
-    tasks
 }
 
-/// Restores one pack from the first bucket that gives it whole. A second try writes the same bytes
-/// to the same places.
-async fn restore_pack(
-    buckets: Vec<Bucket>,
-    identity: Arc<Identity>,
-    task: Task,
-) -> Result<(), Failure> {
-    let mut last = Failure::Internal("there are no buckets");
-    for bucket in &buckets {
-        let broken = match restore_from(bucket, &identity, &task).await {
-            Ok(()) => return Ok(()),
-            Err(broken) => broken,
-        };
-        warn!(bucket = bucket.name(), key = %task.key, error = %chain(&broken), "a pack could not be restored from a bucket");
-        last = match broken {
-            Broken::Store(last) => Failure::Unreachable {
-                what: task.key.clone(),
-                answered: 0,
-                last: Box::new(last),
-            },
-            Broken::Damaged(why) => Failure::damaged(&task.key)(why),
-            Broken::Write { path, source } => {
-                return Err(Failure::io("write", path.as_ref())(source));
-            }
-        };
+/// Restores what is missing of one pack.
+async fn restore_pack(filling: Filling, key: String, mut sink: PackSink) -> Result<(), Failure> {
+    if filling.is_resumed {
+        task::block_in_place(|| sink.keep_what_is_there())?;
     }
-    Err(last)
+    if sink.left.is_empty() {
+        return Ok(());
+    }
+    filling.downloads.run(&key, &mut sink).await
 }
 
-async fn restore_from(bucket: &Bucket, identity: &Identity, task: &Task) -> Result<(), Broken> {
-    let mut body = bucket.open(&task.key).await?;
-    let mut opener = Opener::new(identity, &task.key);
-    let mut payload = Vec::new();
-    // What lies before `begin` in the payload has been used and dropped.
-    let mut begin = 0_u64;
-    let mut blobs = task.blobs.values().peekable();
-    while let Some(part) = body.next().await {
-        let part = part.map_err(|it| bucket.broken_off(&task.key, it))?;
-        opener.push(&part, &mut payload)?;
-        begin += use_up(&mut blobs, begin, &mut payload)?;
-    }
-    opener.finish(&mut payload)?;
-    begin += use_up(&mut blobs, begin, &mut payload)?;
-    let end = begin + u64::try_from(payload.len()).unwrap_or(u64::MAX);
-    if blobs.peek().is_some() || end != task.payload_bytes {
-        let text = format!("it has {end} bytes instead of {}", task.payload_bytes);
-        return Err(Damaged::Content(text).into());
-    }
-    Ok(())
-}
-
-/// Writes every blob that `payload` holds whole, drops what lies before the next one, and returns
-/// how much was dropped.
-fn use_up<'a>(
-    blobs: &mut std::iter::Peekable<impl Iterator<Item = &'a Place>>,
+/// Takes in one pack.
+struct PackSink {
+    directory: Arc<Directory>,
+    paths: Arc<[Box<str>]>,
+    progress: Arc<Progress>,
+    payload_bytes: u64,
+    /// By offset in the payload. The first `next` are written.
+    left: Vec<Place>,
+    next: usize,
+    /// What lies before this in the payload has been used and dropped.
     begin: u64,
-    payload: &mut Vec<u8>,
-) -> Result<u64, Broken> {
-    let mut used = 0;
-    while let Some(place) = blobs.peek() {
-        let from = usize::try_from(place.blob.offset - begin).unwrap_or(usize::MAX);
-        let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
-        let end = from.saturating_add(length);
-        let Some(frame) = payload.get(from..end) else {
-            break;
-        };
-        write(place, frame)?;
-        used = end;
-        blobs.next();
-    }
-    payload.drain(..used);
-    Ok(u64::try_from(used).unwrap_or(0))
+    /// The file that was written last, by its number.
+    open: Option<(usize, File)>,
 }
 
-fn write(place: &Place, frame: &[u8]) -> Result<(), Broken> {
-    let Place { path, offset, blob } = place;
-    let bytes = decompress(frame, blob.raw_bytes)?;
-    let found = digest::digest(&digest::SHA256, &bytes);
-    if found.as_ref() != blob.sha256.bytes() {
-        let text = format!("a part of `{}` has another checksum", path.display());
-        return Err(Damaged::Content(text).into());
+impl PackSink {
+    /// Leaves out every place whose bytes are in its file already.
+    fn keep_what_is_there(&mut self) -> Result<(), Failure> {
+        let places = std::mem::take(&mut self.left);
+        for place in places {
+            let mut bytes = vec![0; usize::try_from(place.blob.raw_bytes).unwrap_or(0)];
+            let file = self.file(place.file)?;
+            // A file that is shorter does not have it; what cannot be read is written anew.
+            let is_there = file.read_exact_at(&mut bytes, place.at).is_ok()
+                && has_checksum(&place.blob, &bytes);
+            if is_there {
+                self.progress.add(place.blob.raw_bytes);
+            } else {
+                self.left.push(place);
+            }
+        }
+        Ok(())
     }
-    let opened = OpenOptions::new().write(true).open(path);
-    let written = opened.and_then(|it| it.write_all_at(&bytes, *offset));
-    written.map_err(|source| Broken::Write {
-        path: path.display().to_string(),
-        source,
-    })
+
+    fn file(&mut self, number: usize) -> Result<&File, Failure> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
+            let path = self.paths.get(number).map_or("", |it| it);
+            let path = self.directory.path(path);
+            let file = Directory::open(&path).map_err(Failure::io("open", &path))?;
+            self.open = Some((number, file));
+        }
+        let open = self.open.as_ref().map(|(_, file)| file);
+        open.ok_or(Failure::Internal("a file was not opened"))
+    }
+
+    fn write(&mut self, place: &Place, frame: &[u8]) -> Result<(), Broken> {
+        let path = self.paths.get(place.file).map_or("", |it| it).to_owned();
+        let bytes = decompress(frame, place.blob.raw_bytes)?;
+        if !has_checksum(&place.blob, &bytes) {
+            let text = format!("a part of `{path}` has another checksum");
+            return Err(Damaged::Content(text).into());
+        }
+        let written = self.file(place.file)?.write_all_at(&bytes, place.at);
+        written.map_err(Failure::io("write", Path::new(&path)))?;
+        self.progress.add(place.blob.raw_bytes);
+        Ok(())
+    }
+
+    /// Writes every blob that `payload` holds whole.
+    fn write_whole(&mut self, payload: &[u8]) -> Result<(), Broken> {
+        while let Some(place) = self.left.get(self.next) {
+            let Some(from) = place.blob.offset.checked_sub(self.begin) else {
+                return Err(Failure::Internal("parts of a pack are out of order").into());
+            };
+            let from = usize::try_from(from).unwrap_or(usize::MAX);
+            let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
+            let Some(frame) = payload.get(from..from.saturating_add(length)) else {
+                break;
+            };
+            let place = place.clone();
+            self.write(&place, frame)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for PackSink {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.left.drain(..self.next);
+        self.next = 0;
+        self.begin = 0;
+        Ok(())
+    }
+
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+        self.write_whole(payload)?;
+        // Everything before the next blob has been used, or is not wanted.
+        let next = self.left.get(self.next).map(|it| it.blob.offset);
+        let unused = next.map_or(u64::MAX, |it| it.saturating_sub(self.begin));
+        let unused = usize::try_from(unused)
+            .unwrap_or(usize::MAX)
+            .min(payload.len());
+        payload.drain(..unused);
+        self.begin += u64::try_from(unused).unwrap_or(0);
+        if next.is_none() && self.payload_bytes.saturating_sub(self.begin) > WORTH_READING_ON {
+            return Ok(Wanted::Nothing);
+        }
+        Ok(Wanted::More)
+    }
+
+    fn end(&mut self, payload: &mut Vec<u8>, _header: &Header) -> Result<(), Broken> {
+        self.take(payload)?;
+        let end = self.begin + u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        if self.next < self.left.len() || end != self.payload_bytes {
+            let text = format!("it has {end} bytes instead of {}", self.payload_bytes);
+            return Err(Damaged::Content(text).into());
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> u64 {
+        // What is written leaves `left` when the next try begins.
+        let left = self.left.len() - self.next;
+        u64::MAX - u64::try_from(left).unwrap_or(0)
+    }
+}
+
+fn has_checksum(blob: &Blob, bytes: &[u8]) -> bool {
+    u64::try_from(bytes.len()).is_ok_and(|it| it == blob.raw_bytes)
+        && digest::digest(&digest::SHA256, bytes).as_ref() == blob.sha256.bytes()
+}
+
+impl Progress {
+    fn new(all_bytes: u64) -> Self {
+        Self {
+            all_bytes,
+            bytes: AtomicU64::new(0),
+            blobs: AtomicU64::new(0),
+            told_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Counts a blob that is in its file, and tells now and then how far this is.
+    fn add(&self, bytes: u64) {
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_at.elapsed() >= TELL_EVERY {
+            *told_at = Instant::now();
+            let percent = bytes.saturating_mul(100) / self.all_bytes.max(1);
+            info!(bytes, of = self.all_bytes, percent, "restore under way");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,29 +262,120 @@ mod tests {
 
     use super::*;
 
+    const PAGES: [&[u8]; 3] = [b"first page", b"second", b"third and last"];
+
+    /// Two files share a blob, and each gets it.
+    #[test]
+    fn shared_blob_then_in_each_file() {
+        let world = World::new();
+        let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 1), (1, 6, 2)]);
+        let mut payload = world.payload.clone();
+        sink.begin().unwrap();
+        assert_eq!(sink.take(&mut payload).unwrap(), Wanted::More);
+        assert!(payload.is_empty());
+        assert_eq!(world.content("0"), b"first pagesecond");
+        assert_eq!(world.content("1"), b"secondthird and last");
+        assert_eq!(sink.progress.blobs.load(Ordering::Relaxed), 4);
+    }
+
+    /// A pack that breaks off goes on with what is missing, wherever the parts are cut.
+    #[test]
+    fn cut_anywhere_then_rest_is_written() {
+        for cut in 0..World::new().payload.len() {
+            let world = World::new();
+            let mut sink = world.sink(&[(0, 0, 0), (1, 0, 1), (0, 10, 2)]);
+            for length in [cut, world.payload.len()] {
+                sink.begin().unwrap();
+                let mut payload = Vec::new();
+                for byte in &world.payload[..length] {
+                    payload.push(*byte);
+                    sink.take(&mut payload).unwrap();
+                }
+            }
+            assert_eq!(world.content("0"), b"first pagethird and last");
+            assert_eq!(world.content("1"), b"second");
+            assert_eq!(sink.progress.blobs.load(Ordering::Relaxed), 3, "{cut}");
+        }
+    }
+
+    #[test]
+    fn interrupted_then_only_missing_parts_left() {
+        let world = World::new();
+        std::fs::write(world.root.path().join("0"), b"first pageSECOND").unwrap();
+        let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 2)]);
+        sink.keep_what_is_there().unwrap();
+        let left: Vec<_> = sink.left.iter().map(|it| (it.file, it.at)).collect();
+        assert_eq!(left, [(0, 10), (1, 0)]);
+    }
+
     /// A genuine pack can still not be the one that the manifest means.
     #[test]
-    fn writes_only_a_blob_that_has_its_checksum() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("1259");
-        std::fs::write(&path, b"").unwrap();
-        let frame = zstd::bulk::compress(b"page", 1).unwrap();
-        let sha256 = |it: &[u8]| digest::digest(&digest::SHA256, it).as_ref().try_into();
-        let place = |of: &[u8]| Place {
-            path: path.clone(),
-            offset: 0,
-            blob: Blob {
-                pack: 0,
-                offset: 0,
-                stored_bytes: 13,
-                raw_bytes: 4,
-                sha256: Digest::new(sha256(of).unwrap()),
-            },
-        };
+    fn other_content_then_not_written() {
+        let world = World::new();
+        let mut sink = world.sink(&[(0, 0, 0)]);
+        sink.left[0].blob.sha256 = Digest::new([1; 32]);
+        sink.begin().unwrap();
+        let broken = sink.take(&mut world.payload.clone()).unwrap_err();
+        assert!(matches!(broken, Broken::Damaged(_)));
+        assert_eq!(world.content("0"), b"");
+    }
 
-        assert!(write(&place(b"rage"), &frame).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"");
-        write(&place(b"page"), &frame).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"page");
+    struct World {
+        root: tempfile::TempDir,
+        payload: Vec<u8>,
+        blobs: Vec<Blob>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for name in ["0", "1"] {
+                std::fs::write(root.path().join(name), b"").unwrap();
+            }
+            let mut payload = Vec::new();
+            let blobs = PAGES.iter().map(|page| {
+                let frame = zstd::bulk::compress(page, 1).unwrap();
+                let sha256 = digest::digest(&digest::SHA256, page);
+                let blob = Blob {
+                    pack: 0,
+                    offset: payload.len().try_into().unwrap(),
+                    stored_bytes: frame.len().try_into().unwrap(),
+                    raw_bytes: page.len().try_into().unwrap(),
+                    sha256: Digest::new(sha256.as_ref().try_into().unwrap()),
+                };
+                payload.extend(frame);
+                blob
+            });
+            let blobs = blobs.collect();
+            Self {
+                root,
+                payload,
+                blobs,
+            }
+        }
+
+        /// A pack whose places are a file, a position in it and a blob each.
+        fn sink(&self, places: &[(usize, u64, usize)]) -> PackSink {
+            let place = |&(file, at, blob): &(usize, u64, usize)| {
+                let blob = self.blobs[blob].clone();
+                Place { file, at, blob }
+            };
+            let mut left: Vec<_> = places.iter().map(place).collect();
+            left.sort_by_key(|it| it.blob.offset);
+            PackSink {
+                directory: Arc::new(Directory::of(self.root.path())),
+                paths: ["0", "1"].map(Into::into).to_vec().into(),
+                progress: Arc::new(Progress::new(30)),
+                payload_bytes: self.payload.len().try_into().unwrap(),
+                left,
+                next: 0,
+                begin: 0,
+                open: None,
+            }
+        }
+
+        fn content(&self, name: &str) -> Vec<u8> {
+            std::fs::read(self.root.path().join(name)).unwrap()
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a restore is asked to do, refused here if a part of it would be ignored.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use ha_core::Timeline;
@@ -16,7 +17,7 @@ const LONGEST_NAME: usize = 63;
 /// What is to be restored, how far, and to where.
 #[derive(Clone, Debug)]
 pub(crate) struct RestoreRequest {
-    /// The directory, absolute: empty, or not there.
+    /// The directory, absolute: empty, not there, or one in which a restore was interrupted.
     pub(crate) directory: PathBuf,
     /// How far to replay.
     pub(crate) target: Target,
@@ -36,6 +37,8 @@ pub(crate) struct RestoreRequest {
     pub(crate) tablespaces: Vec<(PathBuf, PathBuf)>,
     /// Where the tablespaces go that have no mapping.
     pub(crate) tablespace_directory: Option<PathBuf>,
+    /// For how long a part is tried while nothing comes.
+    pub(crate) retry_timeout: Duration,
 }
 
 /// What a restored server is for.
@@ -106,6 +109,7 @@ impl RestoreRequest {
             from: args.from,
             tablespaces: args.tablespace_mapping,
             tablespace_directory,
+            retry_timeout: Duration::from_secs(args.retry_timeout_secs),
         };
         places::check(&request)?;
         Ok(request)

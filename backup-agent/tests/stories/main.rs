@@ -12,6 +12,7 @@ mod agent;
 mod backup;
 mod faults;
 mod postgres;
+mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;
 mod retries;

@@ -9,6 +9,7 @@
 
 mod digest;
 pub mod lines;
+pub mod paths;
 
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +209,18 @@ pub enum Unsound {
     /// The segments have a size that PostgreSQL does not have.
     #[error("the manifest names segments of {0} bytes, and PostgreSQL has none of that size")]
     SegmentSize(u64),
+    /// A path lies in no directory of the manifest, or is one that a restore writes itself.
+    #[error("the manifest has `{0}` where no file of a backup can be")]
+    Place(String),
+    /// A tablespace is in no place that can be named.
+    #[error("the manifest names `{0}` as the place of a tablespace")]
+    Location(String),
+    /// Two files, directories or tablespaces are one.
+    #[error("the manifest names one path twice")]
+    Twice,
+    /// No server could be started.
+    #[error("the manifest has no control file")]
+    NoControlFile,
     /// A blob lies outside of its pack, or is larger than one can be.
     #[error("the manifest puts a part of `{0}` where no pack is")]
     Blob(String),

@@ -1,0 +1,246 @@
+//! The mark on a directory whose restore is not complete, by which the next run knows it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ha_core::backup::BackupId;
+use ha_core::backup::manifest::paths::{CONTROL_FILE, MARKER};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Failure;
+
+const FORMAT: u32 = 1;
+
+/// What a restore has begun with, and what the next run must go on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Marker {
+    format: u32,
+    /// Tells this restore from another that marked a tablespace's directory.
+    restore_id: Uuid,
+    /// The cluster.
+    pub(crate) system_id: u64,
+    /// The backup.
+    pub(crate) backup: BackupId,
+    /// The directory of each tablespace, by its link.
+    pub(crate) tablespaces: Vec<(String, PathBuf)>,
+}
+
+/// The marker of a target directory, held against a second restore into it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// What it says.
+    pub(crate) marker: Marker,
+    /// Whether an earlier run wrote it.
+    pub(crate) is_resumed: bool,
+    _lock: File,
+}
+
+impl Marker {
+    /// Returns a marker of a restore that begins.
+    pub(crate) fn new(
+        system_id: u64,
+        backup: BackupId,
+        tablespaces: Vec<(String, PathBuf)>,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            restore_id: Uuid::new_v4(),
+            system_id,
+            backup,
+            tablespaces,
+        }
+    }
+
+    /// Returns the marker of an interrupted restore in `directory`; none if the directory is empty or
+    /// not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::NotEmpty`] if it holds something else, or can be started already.
+    pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Failure> {
+        if is_free(directory, &[])? {
+            return Ok(None);
+        }
+        let path = directory.join(MARKER);
+        let not_empty = || Failure::NotEmpty {
+            path: directory.to_owned(),
+        };
+        if ["postmaster.pid", CONTROL_FILE]
+            .iter()
+            .any(|it| directory.join(it).exists())
+        {
+            return Err(not_empty());
+        }
+        match fs::read(&path) {
+            Ok(text) => match serde_json::from_slice::<Self>(&text) {
+                Ok(marker) if marker.format == FORMAT => Ok(Some(marker)),
+                // A run that ended before it had written its marker has written nothing else.
+                Ok(_) | Err(_) if is_free(directory, &[MARKER])? => Ok(None),
+                Ok(_) | Err(_) => Err(not_empty()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_empty()),
+            Err(error) => Err(Failure::io("read", &path)(error)),
+        }
+    }
+
+    /// Marks `directory`, which is there, or takes it up again.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Refused`] if another restore is at work there.
+    pub(crate) fn hold(self, directory: &Path) -> Result<Held, Failure> {
+        Self::find(directory)?;
+        let path = directory.join(MARKER);
+        let failed = |it| Failure::io("write", &path)(it);
+        let file = open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("another restore into `{}` is running", directory.display());
+                return Err(Failure::Refused(text));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // Read again: another run may have written it, or have completed, since it was looked for.
+        if let Some(marker) = Self::find(directory)? {
+            return Ok(Held {
+                marker,
+                is_resumed: true,
+                _lock: file,
+            });
+        }
+        self.write(&file).map_err(failed)?;
+        Ok(Held {
+            marker: self,
+            is_resumed: false,
+            _lock: file,
+        })
+    }
+
+    /// Marks the directory of a tablespace, which is empty or marked by this restore.
+    pub(crate) fn claim(&self, directory: &Path) -> Result<(), Failure> {
+        self.check_claim(directory)?;
+        let path = directory.join(MARKER);
+        let marked = open(&path).and_then(|it| self.write(&it));
+        marked.map_err(Failure::io("write", &path))
+    }
+
+    /// Refuses a directory that holds something which this restore has not put there.
+    pub(crate) fn check_claim(&self, directory: &Path) -> Result<(), Failure> {
+        // A mount point has it.
+        if is_free(directory, &["lost+found"])? {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        let read = File::open(directory.join(MARKER)).and_then(|mut it| it.read_to_end(&mut text));
+        let is_ours =
+            read.is_ok() && serde_json::from_slice::<Self>(&text).is_ok_and(|it| it == *self);
+        if is_ours || is_free(directory, &["lost+found", MARKER])? {
+            return Ok(());
+        }
+        Err(Failure::NotEmpty {
+            path: directory.to_owned(),
+        })
+    }
+
+    fn write(&self, mut file: &File) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::from)?;
+        text.push(b'\n');
+        file.set_len(0)?;
+        file.write_all(&text)?;
+        file.sync_all()
+    }
+}
+
+/// Removes the mark from a directory that is complete.
+pub(crate) fn remove(directory: &Path) -> Result<(), Failure> {
+    let path = directory.join(MARKER);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::io("remove", &path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+    options.open(path)
+}
+
+/// Says whether a directory is not there, or holds nothing but the names that are `allowed`.
+fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Failure> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(Failure::io("list", directory)(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(Failure::io("list", directory))?.file_name();
+        if !allowed.iter().any(|it| name == *it) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_then_taken_up_only_by_its_own_restore() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |it: &str| root.path().join(it);
+        assert_eq!(Marker::find(&path("new")).unwrap(), None);
+        fs::create_dir(path("full")).unwrap();
+        fs::write(path("full/x"), "").unwrap();
+        assert!(Marker::find(&path("full")).is_err());
+
+        assert!(marker().hold(&path("full")).is_err());
+        assert!(!path("full").join(MARKER).exists());
+        fs::create_dir(path("data")).unwrap();
+        let held = marker().hold(&path("data")).unwrap();
+        assert!(!held.is_resumed);
+        fs::write(path("data/PG_VERSION"), "15\n").unwrap();
+        assert_eq!(
+            Marker::find(&path("data")).unwrap(),
+            Some(held.marker.clone())
+        );
+        let second = marker().hold(&path("data")).unwrap_err().to_string();
+        assert!(second.contains("another restore"), "{second}");
+        let first = held.marker.clone();
+        drop(held);
+        let resumed = marker().hold(&path("data")).unwrap();
+        assert!(resumed.is_resumed && resumed.marker == first);
+
+        // A server may run on what can be started.
+        fs::create_dir(path("data/global")).unwrap();
+        fs::write(path("data/global/pg_control"), "").unwrap();
+        assert!(Marker::find(&path("data")).is_err());
+    }
+
+    #[test]
+    fn tablespace_then_claimed_only_while_empty_or_ours() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("lost+found")).unwrap();
+        let ours = marker();
+        ours.claim(root.path()).unwrap();
+        fs::create_dir(root.path().join("PG_15_202209061")).unwrap();
+        ours.claim(root.path()).unwrap();
+        assert!(marker().claim(root.path()).is_err());
+        remove(root.path()).unwrap();
+        assert!(ours.claim(root.path()).is_err(), "another server's");
+    }
+
+    fn marker() -> Marker {
+        let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
+        Marker::new(1, backup, Vec::new())
+    }
+}

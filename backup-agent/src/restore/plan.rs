@@ -1,0 +1,371 @@
+//! What is to be restored: a manifest, spooled to a file and read again for a part of it at a time, so
+//! that memory does not grow with the number of files.
+
+use std::fs::File;
+use std::io::{BufReader, Seek as _, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+use ha_core::backup::manifest::lines::LineError;
+use ha_core::backup::manifest::paths::{KnownPaths, PathCheck};
+use ha_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
+use ha_core::backup::{BackupId, Manifest};
+use ha_runtime::telemetry::chain;
+
+use crate::base_backup::Clear;
+use crate::error::Failure;
+use crate::layout::Layout;
+use crate::restore::download::{Broken, Downloads, Sink, Wanted};
+use crate::seal::{Damaged, Header};
+
+/// The manifest of a hundred million files. What is larger was made to fill a disk.
+const LARGEST_MANIFEST: u64 = 16 << 30;
+
+/// How many blobs are planned at a time: about 100 bytes each, paths included. Each time the manifest
+/// is read again, which takes about a second for a million files.
+const BLOBS_AT_ONCE: u64 = 1 << 17;
+
+/// A manifest that has been checked, whose files lie in a file of their own.
+#[derive(Debug)]
+pub(super) struct Plan {
+    head: Manifest,
+    spool: File,
+    paths: KnownPaths,
+    /// For each pack, how many blobs are in it.
+    blobs: Vec<u64>,
+}
+
+/// Where a blob belongs.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The number of its file, in [`Batch::paths`].
+    pub(super) file: usize,
+    /// Where it begins in the file.
+    pub(super) at: u64,
+    /// The blob.
+    pub(super) blob: Blob,
+}
+
+/// A part of a backup that is planned at once: some packs, or some of the blobs of one that has very
+/// many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    packs: Range<usize>,
+    /// Which blobs of each pack, in the order of the manifest.
+    blobs: Range<u64>,
+}
+
+/// Some of the packs, and what is in them.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The paths of files.
+    pub(super) paths: Vec<Box<str>>,
+    /// The number of each pack in the manifest, and its blobs by their place in it.
+    pub(super) packs: Vec<(usize, Vec<Place>)>,
+}
+
+impl Plan {
+    /// Reads the manifest of `backup` and checks all of it. Its spool is a file without a name near
+    /// `directory`, and nothing else is made.
+    pub(super) async fn fetch(
+        downloads: &Downloads,
+        layout: &Layout,
+        system_id: u64,
+        backup: &BackupId,
+        directory: &Path,
+    ) -> Result<Self, Failure> {
+        let near = directory.ancestors().find(|it| it.is_dir());
+        let near = near.unwrap_or(Path::new("/"));
+        let spool = tempfile::tempfile_in(near).map_err(Failure::io("make a file in", near))?;
+        let mut sink = Spool {
+            file: spool,
+            near,
+            system_id,
+            backup,
+            decoder: None,
+            payload_bytes: 0,
+            most_bytes: 0,
+            plan: None,
+        };
+        downloads.run(&layout.manifest(backup), &mut sink).await?;
+        sink.plan
+            .ok_or(Failure::Internal("a manifest ended without its end"))
+    }
+
+    fn read(spool: File) -> Result<Self, LineError> {
+        let reader = ManifestReader::open(rewound(&spool)?)?;
+        let head = reader.head().clone();
+        let mut blobs = vec![0; head.packs.len()];
+        let mut check = PathCheck::new(&head)?;
+        for file in reader {
+            let file = file?;
+            check.add(&file)?;
+            for blob in &file.blobs {
+                let count = usize::try_from(blob.pack).ok();
+                let count = count.and_then(|it| blobs.get_mut(it));
+                *count.ok_or_else(|| Unsound::Blob(file.path.clone()))? += 1;
+            }
+        }
+        let paths = check.finish()?;
+        Ok(Self {
+            head,
+            spool,
+            paths,
+            blobs,
+        })
+    }
+
+    /// Returns everything but the files.
+    pub(super) fn head(&self) -> &Manifest {
+        &self.head
+    }
+
+    /// Says whether the backup has a file of this path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+
+    /// Returns the number of blobs.
+    pub(super) fn blobs(&self) -> u64 {
+        self.blobs.iter().sum()
+    }
+
+    /// Calls `visit` with each file.
+    pub(super) fn each_file(
+        &self,
+        mut visit: impl FnMut(manifest::File) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let reader = rewound(&self.spool).map_err(LineError::Read);
+        let reader = reader.and_then(ManifestReader::open).map_err(unreadable)?;
+        for file in reader {
+            visit(file.map_err(unreadable)?)?;
+        }
+        Ok(())
+    }
+
+    /// Returns everything in parts that are planned at once.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        runs(&self.blobs, BLOBS_AT_ONCE)
+    }
+
+    /// Returns what is in a run.
+    pub(super) fn batch(&self, run: &Run) -> Result<Batch, Failure> {
+        let mut paths: Vec<Box<str>> = Vec::new();
+        let first = run.packs.start;
+        let mut seen = vec![0_u64; run.packs.len()];
+        let mut packs: Vec<(usize, Vec<Place>)> =
+            run.packs.clone().map(|pack| (pack, Vec::new())).collect();
+        self.each_file(|file| {
+            let mut at = 0_u64;
+            let mut has_path = false;
+            for blob in file.blobs {
+                let raw_bytes = blob.raw_bytes;
+                let pack = usize::try_from(blob.pack).unwrap_or(usize::MAX);
+                let number = pack.checked_sub(first);
+                let found = number.and_then(|it| packs.get_mut(it).zip(seen.get_mut(it)));
+                let found = found.and_then(|((_, places), seen)| {
+                    *seen += 1;
+                    run.blobs.contains(&(*seen - 1)).then_some(places)
+                });
+                if let Some(places) = found {
+                    if !has_path {
+                        paths.push(file.path.as_str().into());
+                        has_path = true;
+                    }
+                    let file = paths.len() - 1;
+                    places.push(Place { file, at, blob });
+                }
+                at = at.saturating_add(raw_bytes);
+            }
+            Ok(())
+        })?;
+        for (_, places) in &mut packs {
+            places.sort_by_key(|it| it.blob.offset);
+        }
+        packs.retain(|(_, places)| !places.is_empty());
+        Ok(Batch { paths, packs })
+    }
+}
+
+fn runs(blobs: &[u64], at_once: u64) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut planned = u64::MAX;
+    for (pack, &count) in blobs.iter().enumerate() {
+        let packs = pack..pack + 1;
+        match runs.last_mut() {
+            Some(run) if planned.saturating_add(count) <= at_once => {
+                run.packs.end = packs.end;
+                planned += count;
+            }
+            _ if count <= at_once => {
+                let blobs = 0..u64::MAX;
+                runs.push(Run { packs, blobs });
+                planned = count;
+            }
+            // It is read once for each part: many blobs in one pack are small ones.
+            _ => {
+                let parts = (0..count.div_ceil(at_once)).map(|it| it * at_once..(it + 1) * at_once);
+                runs.extend(parts.map(|blobs| Run {
+                    packs: packs.clone(),
+                    blobs,
+                }));
+                planned = u64::MAX;
+            }
+        }
+    }
+    runs
+}
+
+fn rewound(mut spool: &File) -> std::io::Result<BufReader<&File>> {
+    spool.rewind()?;
+    Ok(BufReader::with_capacity(256 << 10, spool))
+}
+
+/// It was read and checked before.
+fn unreadable(error: LineError) -> Failure {
+    match error {
+        LineError::Read(error) => Failure::io("read", Path::new("the spooled manifest"))(error),
+        LineError::TooLong { .. }
+        | LineError::Malformed { .. }
+        | LineError::FileCount { .. }
+        | LineError::Unsound(_) => Failure::Internal("the spooled manifest has changed"),
+    }
+}
+
+/// Takes in a manifest, which is checked once all of it is there.
+struct Spool<'a> {
+    file: File,
+    near: &'a Path,
+    system_id: u64,
+    backup: &'a BackupId,
+    decoder: Option<zstd::stream::write::Decoder<'static, Limited>>,
+    payload_bytes: u64,
+    /// How far the best try has come.
+    most_bytes: u64,
+    plan: Option<Plan>,
+}
+
+impl Spool<'_> {
+    fn write(&mut self, payload: &mut Vec<u8>) -> Result<(), Broken> {
+        let Some(decoder) = &mut self.decoder else {
+            return Err(Failure::Internal("a manifest was not begun").into());
+        };
+        if let Err(error) = decoder.write_all(payload) {
+            if decoder.get_ref().is_full {
+                let limit = LARGEST_MANIFEST;
+                return Err(Damaged::TooLarge { limit }.into());
+            }
+            return Err(match decoder.get_mut().failed.take() {
+                Some(error) => Failure::io("write a file in", self.near)(error).into(),
+                None => Damaged::Compression(error).into(),
+            });
+        }
+        self.payload_bytes += u64::try_from(payload.len()).unwrap_or(0);
+        self.most_bytes = self.most_bytes.max(self.payload_bytes);
+        payload.clear();
+        Ok(())
+    }
+}
+
+impl Sink for Spool<'_> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        let failed = |it| Failure::io("write a file in", self.near)(it);
+        self.file.set_len(0).map_err(failed)?;
+        self.file.rewind().map_err(failed)?;
+        let file = self.file.try_clone().map_err(failed)?;
+        let limited = Limited {
+            file,
+            left: LARGEST_MANIFEST,
+            is_full: false,
+            failed: None,
+        };
+        let decoder = zstd::stream::write::Decoder::new(limited).map_err(failed)?;
+        self.decoder = Some(decoder);
+        self.payload_bytes = 0;
+        Ok(())
+    }
+
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+        self.write(payload)?;
+        Ok(Wanted::More)
+    }
+
+    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken> {
+        self.write(payload)?;
+        if let Some(mut decoder) = self.decoder.take() {
+            decoder.flush().map_err(Damaged::Compression)?;
+        }
+        let failed = Failure::io("write a file in", self.near);
+        let file = self.file.try_clone().map_err(failed)?;
+        let plan = Plan::read(file).map_err(|it| Damaged::Content(chain(&it)))?;
+        let clear: Clear = header.clear()?;
+        let head = plan.head();
+        let wrong = if head.summary != clear.summary {
+            "its clear part says something else than its encrypted part"
+        } else if head.summary.id != *self.backup || head.system_id != self.system_id {
+            "it is of another backup or another cluster"
+        } else {
+            self.plan = Some(plan);
+            return Ok(());
+        };
+        Err(Damaged::Content(wrong.to_owned()).into())
+    }
+
+    fn progress(&self) -> u64 {
+        self.most_bytes
+    }
+}
+
+/// A file that grows so far and no farther, and remembers why a write failed.
+struct Limited {
+    file: File,
+    left: u64,
+    is_full: bool,
+    failed: Option<std::io::Error>,
+}
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let Some(left) = self.left.checked_sub(length) else {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        match self.file.write_all(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                let kind = error.kind();
+                self.failed = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_then_planned_within_the_limit() {
+        let run = |packs, blobs| Run { packs, blobs };
+        let all = 0..u64::MAX;
+        assert_eq!(
+            runs(&[3, 0, 4, 25, 9, 1, 1], 10),
+            [
+                run(0..3, all.clone()),
+                run(3..4, 0..10),
+                run(3..4, 10..20),
+                run(3..4, 20..30),
+                run(4..6, all.clone()),
+                run(6..7, all),
+            ]
+        );
+        assert!(runs(&[], 10).is_empty());
+    }
+}
