@@ -5,46 +5,43 @@
 //! database, and a bucket that fails leaves the others to go on.
 
 mod copy;
-mod data_directory;
+mod damage;
+mod directory_walk;
+mod file_names;
 mod file_spool;
 mod lanes;
+mod needed_files;
 mod packer;
 mod page;
 mod read;
+mod server_directory;
 mod session;
+mod wal_wait;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
 use aws_lc_rs::rand;
-use ha_core::backup::chain::{gaps, needed};
-use ha_core::backup::manifest;
+use ha_core::backup::manifest::{self, DamagedFile};
 use ha_core::backup::{BackupId, Manifest, Summary};
-use ha_core::lsn::SegmentSize;
 use ha_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-use crate::base_backup::data_directory::DataDirectory;
+use crate::base_backup::copy::{Copied, Source, copy};
+use crate::base_backup::directory_walk::Scope;
 use crate::base_backup::lanes::Lanes;
+use crate::base_backup::needed_files::Needed;
 use crate::base_backup::packer::Packer;
 use crate::base_backup::read::Reader;
-pub(crate) use crate::base_backup::session::Session;
+pub(crate) use crate::base_backup::session::{Checkpoint, Session};
+use crate::base_backup::session::{Server, Started, Stopped, promoted};
 use crate::buckets::Buckets;
 use crate::catch_up;
 use crate::config::Config;
-use crate::control_file;
+use crate::control_file::ControlFile;
 use crate::error::Failure;
 use crate::layout::Layout;
-use crate::wal_archive::WalArchive;
-
-/// How often it is looked whether the log has been archived.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// The control file: read last, because it must not be older than any other file.
-const CONTROL_FILE: &str = "global/pg_control";
 
 /// What can be read of a manifest without an identity.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,98 +51,86 @@ pub(crate) struct Clear {
     pub(crate) summary: Summary,
 }
 
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// What to call the backup.
+    pub(crate) label: String,
+    /// How it begins.
+    pub(crate) checkpoint: Checkpoint,
+    /// The files that are stored although pages in them are damaged.
+    pub(crate) accepted: Vec<String>,
+}
+
 /// A backup that was made.
 #[derive(Debug)]
 pub(crate) struct Made {
     /// Its times, positions and sizes.
     pub(crate) summary: Summary,
+    /// Whether pages were compared with their checksums.
+    pub(crate) pages_checked: bool,
+    /// The damage in it.
+    pub(crate) damaged: Vec<DamagedFile>,
+    /// Files whose damage was accepted, and that have none.
+    pub(crate) undamaged: Vec<String>,
     /// The buckets that hold it.
     pub(crate) buckets: Vec<String>,
     /// Those that do not.
     pub(crate) left_out: Vec<String>,
 }
 
-/// Makes a backup called `label`.
+/// A backup under way.
+struct Backup<'a> {
+    config: &'a Config,
+    buckets: &'a Buckets,
+    session: &'a Session,
+    layout: Layout,
+    system_id: u64,
+    id: BackupId,
+    server: Server,
+    started: Started,
+}
+
+/// Makes a backup.
 pub(crate) async fn make(
     config: &Config,
     buckets: &Buckets,
-    label: &str,
+    request: &Request,
     tasks: &Tasks,
 ) -> Result<Made, Failure> {
-    let mut session = Session::connect(&config.postgres, tasks).await?;
-    let system_id = control_file::system_id(&config.postgres.data_directory)?;
-    let server = session.describe(system_id).await?;
-    let layout = Layout::new(&config.cluster, system_id);
-    let id = new_id()?;
-
-    let started = session.start(label).await?;
-    info!(backup = %id, lsn = %started.lsn, "backup began");
-    let directory = DataDirectory::list(&config.postgres.data_directory)?;
-    let pages_since = server.checksums.then_some(started.lsn);
-    let reader = Arc::new(Reader::new(
-        directory.files.clone(),
-        config.limits.zstd_level,
-        pages_since,
-    ));
-    let lanes = Lanes::start(buckets.all(), buckets.required());
-    let packer = Packer::new(config, &layout, &id, lanes);
-    let copied = copy::copy(config, packer, Arc::clone(&reader)).await?;
-    let stopped = session.stop().await?;
-    if reader.newest_torn() > stopped.lsn {
-        return Err(Failure::Incomplete(format!(
-            "a page claims position {}, which the log has not reached: it is damaged",
-            reader.newest_torn()
-        )));
-    }
-    if stopped.timeline != started.timeline {
-        return Err(Failure::Incomplete(
-            "the server was promoted meanwhile; run the backup again".to_owned(),
-        ));
-    }
-
-    let summary = Summary {
-        id: id.clone(),
-        timeline: started.timeline,
-        start_lsn: started.lsn,
-        stop_lsn: stopped.lsn,
-        started_at: started.at,
-        stopped_at: stopped.at,
-        segment_bytes: server.segment_size.bytes(),
-        raw_bytes: copied.files.raw_bytes(),
-        stored_bytes: copied.packed.stored_bytes,
-        damaged_pages: 0,
-    };
-    wait_for_log(config, buckets, system_id, &summary, server.segment_size).await?;
-    let manifest = Manifest {
-        format: manifest::FORMAT,
-        summary: summary.clone(),
-        label: label.to_owned(),
+    let directory = &config.postgres.data_directory;
+    let session = Session::connect(&config.postgres.server, tasks).await?;
+    session.verify_directory(directory).await?;
+    let system_id = ControlFile::read(directory)?.system_id;
+    let backup = Backup {
+        config,
+        buckets,
+        session: &session,
+        layout: Layout::new(&config.cluster, system_id),
         system_id,
-        server_version: server.version,
-        pages_checked: server.checksums,
-        damaged: Vec::new(),
-        group_access: directory.group_access,
-        backup_label: stopped.backup_label,
-        tablespace_map: stopped.tablespace_map,
-        tablespaces: directory.tablespaces,
-        directories: directory.directories,
-        packs: copied.packed.packs,
-        files: copied.files.files(),
+        id: new_id()?,
+        server: session.describe().await?,
+        started: session.start(&request.label, request.checkpoint).await?,
     };
-    let holders = copied.packed.holders;
-    let holders = file_spool::store(config, &layout, &manifest, copied.files, &holders).await?;
-    let left_out = buckets
-        .all()
-        .iter()
-        .map(|it| it.name().to_owned())
-        .filter(|it| !holders.contains(it))
-        .collect();
-    catch_up_log(buckets, &layout).await;
-    Ok(Made {
-        summary,
-        buckets: holders,
-        left_out,
-    })
+    info!(backup = %backup.id, lsn = %backup.started.lsn, "backup began");
+    let control = ControlFile::read(directory)?;
+    session
+        .verify_started(directory, &control, &backup.started)
+        .await?;
+
+    let needed = session.needed(&backup.server).await?;
+    let copied = backup.copy(request, &needed).await?;
+    let needed = needed.and(&session.needed(&backup.server).await?);
+    needed.check(directory, &copied.taken, &copied.walked)?;
+    session
+        .verify_started(directory, &copied.control, &backup.started)
+        .await?;
+    let stopped = session.stop().await?;
+    if stopped.timeline != backup.started.timeline {
+        return Err(promoted());
+    }
+    wal_wait::end_segment(config, &backup.server, tasks).await;
+    backup.store(request, copied, stopped).await
 }
 
 fn new_id() -> Result<BackupId, Failure> {
@@ -157,39 +142,112 @@ fn new_id() -> Result<BackupId, Failure> {
         .map_err(|_| Failure::Internal("the clock shows no year of four digits"))
 }
 
-/// Waits until every segment that the backup needs is archived: PostgreSQL's own wait believes
-/// `archive_command`, and has no end.
-async fn wait_for_log(
-    config: &Config,
-    buckets: &Buckets,
-    system_id: u64,
-    summary: &Summary,
-    size: SegmentSize,
-) -> Result<(), Failure> {
-    let waited_secs = config.limits.archive_wait_secs;
-    let until = Instant::now() + Duration::from_secs(waited_secs);
-    let archive = WalArchive::new(config, buckets, system_id);
-    let range = || needed(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
-    let Some(first) = range().next() else {
-        return Ok(());
-    };
-    loop {
-        let holders = archive.holders(first).await?;
-        let enough = |segment: &_| {
-            holders.iter().filter(|it| it.contains(segment)).count() >= buckets.required()
+impl Backup<'_> {
+    async fn copy(&self, request: &Request, needed: &Needed) -> Result<Copied, Failure> {
+        let Self {
+            config,
+            buckets,
+            server,
+            ..
+        } = self;
+        let source = Source {
+            scope: self.scope().await?,
+            reader: Reader::new(
+                config.limits.zstd_level,
+                server.checksums.then_some(self.started.lsn),
+                request.accepted.iter().cloned().collect(),
+            ),
+            needed: needed.files.clone(),
         };
-        let held = range().filter(enough).collect();
-        let missing = gaps(range(), &held);
-        let Some(one) = missing.first() else {
-            return Ok(());
+        let lanes = Lanes::start(buckets.all(), buckets.required());
+        let packer = Packer::new(config, &self.layout, &self.id, lanes);
+        copy(config, packer, source, self.session.lost(server)).await
+    }
+
+    async fn scope(&self) -> Result<Scope, Failure> {
+        let setting = async |name| {
+            let value = self.session.visible_setting(name).await;
+            value.map_err(Failure::Postgres)
         };
-        if Instant::now() >= until {
-            return Err(Failure::LogNotArchived {
-                waited_secs,
-                missing: format!("{} segments from `{one}` on", missing.len()),
-            });
-        }
-        time::sleep(LOOK_EVERY).await;
+        let data_directory = setting("data_directory").await?;
+        let below = |path: String| {
+            let path = Path::new(&path);
+            if path.is_relative() {
+                return path.to_str().map(ToOwned::to_owned);
+            }
+            let below = path.strip_prefix(data_directory.as_ref()?).ok()?;
+            below.to_str().map(ToOwned::to_owned)
+        };
+        // PostgreSQL 14 and older have it.
+        let statistics = setting("stats_temp_directory").await?.and_then(below);
+        Ok(Scope {
+            root: self.config.postgres.data_directory.clone(),
+            version_directory: self.server.version_directory(),
+            emptied: statistics.into_iter().collect(),
+            log_directory: setting("log_directory").await?.and_then(below),
+        })
+    }
+
+    /// Stores the manifest once the WAL is in the archive: from then on the backup exists.
+    async fn store(
+        &self,
+        request: &Request,
+        copied: Copied,
+        stopped: Stopped,
+    ) -> Result<Made, Failure> {
+        let damaged = copied.damage.files();
+        let summary = Summary {
+            id: self.id.clone(),
+            timeline: self.started.timeline,
+            start_lsn: self.started.lsn,
+            stop_lsn: stopped.lsn,
+            started_at: self.started.at,
+            stopped_at: stopped.at,
+            segment_bytes: self.server.segment_size.bytes(),
+            raw_bytes: copied.files.raw_bytes(),
+            stored_bytes: copied.packed.stored_bytes,
+            damaged_pages: copied.damage.pages(),
+        };
+        wal_wait::wait(
+            self.config,
+            self.buckets,
+            self.system_id,
+            &summary,
+            &self.server,
+        )
+        .await?;
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            summary: summary.clone(),
+            label: request.label.clone(),
+            system_id: self.system_id,
+            server_version: self.server.version,
+            pages_checked: self.server.checksums,
+            damaged: damaged.clone(),
+            group_access: copied.walked.group_access,
+            backup_label: stopped.backup_label,
+            tablespace_map: stopped.tablespace_map,
+            tablespaces: copied.walked.tablespaces,
+            directories: copied.walked.directories,
+            packs: copied.packed.packs,
+            files: copied.files.files(),
+        };
+        let holders = copied.packed.holders;
+        let stored =
+            file_spool::store(self.config, &self.layout, &manifest, copied.files, &holders);
+        let holders = stored.await?;
+        let names = self.buckets.all().iter().map(|it| it.name().to_owned());
+        let left_out = names.filter(|it| !holders.contains(it)).collect();
+        catch_up_log(self.buckets, &self.layout).await;
+        let is_sound = |it: &&String| !damaged.iter().any(|file| file.path == **it);
+        Ok(Made {
+            summary,
+            pages_checked: self.server.checksums,
+            undamaged: request.accepted.iter().filter(is_sound).cloned().collect(),
+            damaged,
+            buckets: holders,
+            left_out,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use ha_core::{Lsn, Timeline};
 use ha_runtime::telemetry::LogFormat;
 use jiff::Timestamp;
 
+use crate::base_backup::Checkpoint;
 use crate::restore::{Archiving, TargetAction};
 
 /// Encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
@@ -69,6 +70,12 @@ pub(crate) struct Backup {
     /// What to call it; the label is stored encrypted
     #[arg(long, default_value = "causeway")]
     pub(crate) label: String,
+    /// How PostgreSQL makes the checkpoint that the backup begins with
+    #[arg(long, value_enum, default_value_t = Checkpoint::Fast)]
+    pub(crate) checkpoint: Checkpoint,
+    /// Store this file although pages in it are damaged, as the error names it; once for each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accept_damaged: Vec<String>,
     /// Print what was made as JSON
     #[arg(long)]
     pub(crate) json: bool,

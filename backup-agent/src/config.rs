@@ -1,8 +1,10 @@
 //! The settings: one file, refused whole if anything in it cannot be right.
 
 mod buckets;
+mod postgres;
 
 pub(crate) use buckets::BucketConfig;
+pub(crate) use postgres::{Host, PostgresConfig, ServerAddress};
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -12,6 +14,7 @@ use ha_core::NodeId;
 use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
+use crate::config::postgres::WrittenPostgres;
 use crate::seal::{Identity, Recipients, Unsealable, holds_private_key};
 
 /// Settings that cannot be used. Nothing has been touched when this is returned.
@@ -63,28 +66,12 @@ struct Written {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct WrittenPostgres {
-    bin_directory: Option<PathBuf>,
-    data_directory: PathBuf,
-    socket_directory: Option<PathBuf>,
-    host: Option<String>,
-    #[serde(default = "default_port")]
-    port: u16,
-    #[serde(default = "default_user")]
-    user: String,
-    #[serde(default = "default_user")]
-    database: String,
-    password_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct WrittenLimits {
     parallelism: i64,
     zstd_level: i64,
     pack_mib: i64,
-    archive_wait_secs: i64,
+    archive_wait_secs: Option<i64>,
 }
 
 impl Default for WrittenLimits {
@@ -93,7 +80,7 @@ impl Default for WrittenLimits {
             parallelism: 2,
             zstd_level: 1,
             pack_mib: 64,
-            archive_wait_secs: 60,
+            archive_wait_secs: None,
         }
     }
 }
@@ -104,14 +91,6 @@ fn default_state_directory() -> PathBuf {
 
 fn one() -> NonZeroUsize {
     NonZeroUsize::MIN
-}
-
-fn default_port() -> u16 {
-    5432
-}
-
-fn default_user() -> String {
-    "postgres".to_owned()
 }
 
 /// The settings in force.
@@ -137,34 +116,6 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
 }
 
-/// How the server is reached, and where its files are.
-#[derive(Clone, Debug)]
-pub(crate) struct PostgresConfig {
-    /// Where its programs are.
-    pub(crate) bin_directory: Option<PathBuf>,
-    /// Where its files are.
-    pub(crate) data_directory: PathBuf,
-    /// Where it listens: a directory or a host.
-    pub(crate) host: Host,
-    /// On which port.
-    pub(crate) port: u16,
-    /// As whom to connect.
-    pub(crate) user: String,
-    /// To which database.
-    pub(crate) database: String,
-    /// Where the password is, if one is asked for.
-    pub(crate) password_file: Option<PathBuf>,
-}
-
-/// Where the server listens.
-#[derive(Clone, Debug)]
-pub(crate) enum Host {
-    /// In this directory.
-    Socket(PathBuf),
-    /// At this address.
-    Address(String),
-}
-
 /// What may be used at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -174,8 +125,9 @@ pub(crate) struct Limits {
     pub(crate) zstd_level: i32,
     /// How large the payload of a pack grows.
     pub(crate) pack_bytes: u64,
-    /// How long a backup waits for its log to be archived.
-    pub(crate) archive_wait_secs: u64,
+    /// How long a backup waits for the next segment of its WAL to be archived, if not for twice as long
+    /// as the server leaves one open.
+    pub(crate) archive_wait_secs: Option<u64>,
 }
 
 impl Config {
@@ -230,25 +182,6 @@ impl Written {
     }
 }
 
-impl WrittenPostgres {
-    fn meant(self) -> Result<PostgresConfig, Unusable> {
-        let host = match (self.socket_directory, self.host) {
-            (Some(directory), None) => Host::Socket(directory),
-            (None, Some(address)) => Host::Address(address),
-            (None, None) | (Some(_), Some(_)) => return Err(Unusable::WhereIsPostgres),
-        };
-        Ok(PostgresConfig {
-            bin_directory: self.bin_directory,
-            data_directory: self.data_directory,
-            host,
-            port: self.port,
-            user: self.user,
-            database: self.database,
-            password_file: self.password_file,
-        })
-    }
-}
-
 impl WrittenLimits {
     fn meant(&self) -> Result<Limits, Unusable> {
         Ok(Limits {
@@ -256,12 +189,10 @@ impl WrittenLimits {
             // Levels above 19 need a window that no small machine should reserve.
             zstd_level: within("limits.zstd-level", self.zstd_level, 1, 19)?,
             pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, 8, 4096)? << 20,
-            archive_wait_secs: within(
-                "limits.archive-wait-secs",
-                self.archive_wait_secs,
-                1,
-                86_400,
-            )?,
+            archive_wait_secs: self
+                .archive_wait_secs
+                .map(|it| within("limits.archive-wait-secs", it, 1, 86_400))
+                .transpose()?,
         })
     }
 }

@@ -3,31 +3,82 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ha_core::Lsn;
+
 use crate::config::Config;
 use crate::error::Failure;
 
-/// The identifier that initdb gave the cluster: the first field of `ControlFileData`
-/// (`src/include/catalog/pg_control.h`), followed by the version of that layout.
-pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
-    let refuse = |why: String| Failure::DataDirectory {
-        path: data_directory.to_owned(),
-        why,
-    };
-    let path = data_directory.join("global/pg_control");
-    let bytes = fs::read(&path)
-        .map_err(|it| refuse(format!("`global/pg_control` cannot be read: {it}")))?;
-    let fields = bytes.first_chunk::<8>().zip(bytes.get(8..12));
-    let version = |it: &[u8]| it.try_into().map(u32::from_le_bytes).unwrap_or_default();
-    match fields {
+/// Where the control file is in a data directory.
+pub(crate) const CONTROL_FILE: &str = "global/pg_control";
+
+/// The fields of `ControlFileData` and of the `CheckPoint` in it (`src/include/catalog/pg_control.h`)
+/// that are at the same place from PostgreSQL 13 to 18.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ControlFile {
+    /// The identifier that initdb gave the cluster.
+    pub(crate) system_id: u64,
+    /// The version of the system catalogs.
+    pub(crate) catalog_version: u32,
+    /// Where the last checkpoint's record is.
+    pub(crate) checkpoint: Lsn,
+    /// Where replay would begin.
+    pub(crate) redo: Lsn,
+    /// The timeline of the last checkpoint.
+    pub(crate) timeline: u32,
+    /// When it began, in seconds since 1970.
+    pub(crate) checkpoint_time: i64,
+}
+
+impl ControlFile {
+    /// Reads the control file of `data_directory`.
+    pub(crate) fn read(data_directory: &Path) -> Result<Self, Failure> {
+        let refuse = |why: String| Failure::DataDirectory {
+            path: data_directory.to_owned(),
+            why,
+        };
+        let bytes = fs::read(data_directory.join(CONTROL_FILE))
+            .map_err(|it| refuse(format!("`{CONTROL_FILE}` cannot be read: {it}")))?;
+        Self::parse(&bytes).ok_or_else(|| refuse(format!("`{CONTROL_FILE}` is not a control file")))
+    }
+
+    /// Reads the bytes of a control file, or nothing if they are of another file.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         // PostgreSQL 13 writes 1300, 18 writes 1800: any number of that kind is a control file in
         // this host's byte order.
-        Some((id, layout)) if (1300..3000).contains(&version(layout)) => {
-            Ok(u64::from_le_bytes(*id))
+        let layout = u32_at(bytes, 8)?;
+        if !(1300..3000).contains(&layout) {
+            return None;
         }
-        _ => Err(refuse(
-            "`global/pg_control` is not a control file".to_owned(),
-        )),
+        Some(Self {
+            system_id: u64_at(bytes, 0)?,
+            catalog_version: u32_at(bytes, 12)?,
+            checkpoint: Lsn::new(u64_at(bytes, 32)?),
+            redo: Lsn::new(u64_at(bytes, 40)?),
+            timeline: u32_at(bytes, 48)?,
+            checkpoint_time: u64_at(bytes, 104)?.cast_signed(),
+        })
     }
+}
+
+/// Returns the identifier that initdb gave the cluster in `data_directory`.
+pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
+    Ok(ControlFile::read(data_directory)?.system_id)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u64::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u32::from_le_bytes)
 }
 
 /// Returns the data directory that a command of PostgreSQL's works for: the one it was started in,
@@ -35,7 +86,7 @@ pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
 /// the settings.
 pub(crate) fn data_directory(config: &Config) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
-    if here.join("global/pg_control").is_file() {
+    if here.join(CONTROL_FILE).is_file() {
         return here;
     }
     config.postgres.data_directory.clone()
@@ -56,10 +107,10 @@ mod tests {
         assert!(system_id(directory.path()).is_err());
 
         bytes[8..12].copy_from_slice(&1300_u32.to_le_bytes());
+        bytes[40..48].copy_from_slice(&0x0000_0016_B374_D848_u64.to_le_bytes());
         fs::write(&file, &bytes).unwrap();
-        assert_eq!(
-            system_id(directory.path()).unwrap(),
-            7_312_345_678_901_234_567
-        );
+        let read = ControlFile::read(directory.path()).unwrap();
+        assert_eq!(read.system_id, 7_312_345_678_901_234_567);
+        assert_eq!(read.redo.to_string(), "16/B374D848");
     }
 }

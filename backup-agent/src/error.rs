@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Identity(#[from] Unsealable),
     #[error("`{}` is not a data directory that can be used: {why}", path.display())]
     DataDirectory { path: PathBuf, why: String },
+    #[error("`{}` is not where this server keeps its data: {why}", path.display())]
+    OtherDirectory { path: PathBuf, why: String },
     #[error("PostgreSQL could not be asked")]
     Postgres(#[source] anyhow::Error),
     #[error("`{what}` is in {stored} of the {required} buckets that must hold it")]
@@ -53,12 +55,8 @@ pub(crate) enum Failure {
         #[source]
         why: Damaged,
     },
-    #[error("{pages} pages do not match their checksum, the first is block {block} of `{path}`")]
-    PageChecksums {
-        pages: u64,
-        path: String,
-        block: u64,
-    },
+    #[error("{pages} pages do not match their checksum:{report}")]
+    PageChecksums { pages: u64, report: String },
     #[error("the log that the backup needs was not archived within {waited_secs} s: {missing}")]
     LogNotArchived { waited_secs: u64, missing: String },
     #[error("the backup could not be completed: {0}")]
@@ -110,7 +108,7 @@ impl Failure {
             Self::NotArchived { .. } => 1,
             Self::Settings(_) => 10,
             Self::Identity(_) => 11,
-            Self::DataDirectory { .. } => 12,
+            Self::DataDirectory { .. } | Self::OtherDirectory { .. } => 12,
             Self::Postgres(_) => 13,
             Self::TooFewBuckets { .. } | Self::Unreachable { .. } => 14,
             Self::Conflict { .. } => 15,
@@ -155,10 +153,13 @@ impl Failure {
                 "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`",
             ),
             Self::PageChecksums { .. } => Some(
-                "the server's storage is damaged: do not expire older backups; see `pg_checksums --check`",
+                "the server's storage is damaged: keep older backups; `--accept-damaged FILE`, once for each, stores them as they are",
             ),
             Self::LogNotArchived { .. } => Some(
                 "look at `pg_stat_archiver` and at `archive_command`; the backup does not count, and can be run again",
+            ),
+            Self::OtherDirectory { .. } => Some(
+                "set `data-directory` to where this host sees the files of the server in `[postgres]`; nothing was stored",
             ),
             Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
             Self::Exists { .. } => Some("choose another name: a lost identity opens nothing again"),

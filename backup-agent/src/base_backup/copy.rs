@@ -1,18 +1,37 @@
-//! The copying of the files: readers turn files into blobs, the packer stores them, and each file
-//! that is complete goes to the spool.
+//! The copying of the files: one task finds them, readers turn them into blobs, the packer stores these,
+//! and each file that is complete goes to the spool.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc as blocking};
 
 use ha_core::backup::manifest::{Blob, File};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinSet;
+use tracing::error;
 
-use crate::base_backup::CONTROL_FILE;
+use crate::base_backup::damage::Damage;
+use crate::base_backup::directory_walk::{Scope, Walked, walk};
 use crate::base_backup::file_spool::FileSpool;
 use crate::base_backup::packer::{Packed, Packer};
-use crate::base_backup::read::{FromReader, Reader};
+use crate::base_backup::read::{FromReader, Reader, blob};
 use crate::config::Config;
+use crate::control_file::{CONTROL_FILE, ControlFile};
 use crate::error::Failure;
+
+/// How many files may wait to be read.
+const PLANNED: usize = 64;
+
+/// What is copied.
+pub(crate) struct Source {
+    /// Where.
+    pub(crate) scope: Scope,
+    /// By whom.
+    pub(crate) reader: Reader,
+    /// The files that it will be asked for whether they were among them.
+    pub(crate) needed: BTreeSet<String>,
+}
 
 /// What the copying gave.
 pub(crate) struct Copied {
@@ -20,92 +39,184 @@ pub(crate) struct Copied {
     pub(crate) files: FileSpool,
     /// Where their blobs are.
     pub(crate) packed: Packed,
+    /// The directories.
+    pub(crate) walked: Walked,
+    /// The control file, which was read last.
+    pub(crate) control: ControlFile,
+    /// The damaged pages, each accepted.
+    pub(crate) damage: Damage,
+    /// Which of the needed files there were.
+    pub(crate) taken: BTreeSet<String>,
 }
 
-/// Copies everything that `reader` reads, and the control file last.
+/// How the reading of the files went on.
+enum Progress {
+    /// They are stored.
+    Stored,
+    /// Damage was found that nobody accepted.
+    Damaged,
+}
+
+/// Copies every file of `source`, and the control file last. Ends early when `lost` says why the backup
+/// cannot be completed any more.
 pub(crate) async fn copy(
     config: &Config,
-    mut packer: Packer<'_>,
-    reader: Arc<Reader>,
+    packer: Packer<'_>,
+    source: Source,
+    lost: impl Future<Output = Failure>,
 ) -> Result<Copied, Failure> {
-    let mut files = FileSpool::create(&config.state_directory)?;
-    let done = match copy_files(config, &mut packer, &mut files, &reader).await {
-        Ok(()) => copy_control_file(config, &mut packer, &mut files, &reader).await,
-        Err(error) => Err(error),
+    let mut copying = Copying {
+        packer: Some(packer),
+        files: FileSpool::create(&config.state_directory)?,
+        open: vec![Vec::new(); config.limits.parallelism],
+        needed: source.needed,
+        taken: BTreeSet::new(),
     };
-    if let Err(error) = done {
-        packer.abandon().await;
-        return Err(error);
-    }
-    Ok(Copied {
-        files,
-        packed: packer.finish().await?,
-    })
-}
-
-async fn copy_files(
-    config: &Config,
-    packer: &mut Packer<'_>,
-    files: &mut FileSpool,
-    reader: &Arc<Reader>,
-) -> Result<(), Failure> {
-    let (sender, mut read) = mpsc::channel(config.limits.parallelism);
-    let mut readers = JoinSet::new();
-    for number in 0..config.limits.parallelism {
-        let (reader, sender) = (Arc::clone(reader), sender.clone());
-        readers.spawn_blocking(move || reader.run(number, &sender));
-    }
-    drop(sender);
-    // The file that each reader is at.
-    let mut open = vec![Vec::new(); config.limits.parallelism];
-    let mut added = Ok(());
-    while let Some(read) = read.recv().await {
-        added = add(packer, files, &mut open, read).await;
-        if added.is_err() {
-            break;
+    let reader = Arc::new(source.reader);
+    let mut lost = pin!(lost);
+    let copied = copying
+        .copy(config, source.scope, Arc::clone(&reader), lost.as_mut())
+        .await;
+    let packer = copying.packer.take();
+    match (copied, packer) {
+        (Ok((walked, damage, control)), Some(packer)) => Ok(Copied {
+            files: copying.files,
+            packed: tokio::select! {
+                biased;
+                why = lost => return Err(why),
+                stored = packer.finish() => stored?,
+            },
+            walked,
+            control,
+            damage,
+            taken: copying.taken,
+        }),
+        (Err(error), packer) => {
+            if let Some(packer) = packer {
+                packer.abandon().await;
+            }
+            Err(error)
         }
-    }
-    // Readers that wait for room in the queue end when it is closed.
-    drop(read);
-    let mut ended = Ok(());
-    while let Some(reader) = readers.join_next().await {
-        let reader = reader.unwrap_or(Err(Failure::Internal("a reader panicked")));
-        ended = ended.and(reader);
-    }
-    added.and(ended).and_then(|()| reader.verdict())
-}
-
-async fn add(
-    packer: &mut Packer<'_>,
-    files: &mut FileSpool,
-    open: &mut [Vec<Blob>],
-    read: FromReader,
-) -> Result<(), Failure> {
-    let no_reader = Failure::Internal("a blob belongs to no reader");
-    match read {
-        FromReader::Blob { reader, blob } => {
-            let open = open.get_mut(reader).ok_or(no_reader)?;
-            open.push(packer.add(blob).await?);
-            Ok(())
-        }
-        FromReader::Finished { reader, path } => {
-            let open = open.get_mut(reader).ok_or(no_reader)?;
-            let blobs = std::mem::take(open);
-            files.add(&File { path, blobs })
-        }
+        (Ok(_), None) => Err(Failure::Internal("a backup was stored by no packer")),
     }
 }
 
-async fn copy_control_file(
-    config: &Config,
-    packer: &mut Packer<'_>,
-    files: &mut FileSpool,
-    reader: &Reader,
-) -> Result<(), Failure> {
-    let path = config.postgres.data_directory.join(CONTROL_FILE);
-    let blob = reader.read_control_file(&path).await?;
-    files.add(&File {
-        path: CONTROL_FILE.to_owned(),
-        blobs: vec![packer.add(blob).await?],
-    })
+struct Copying<'a> {
+    /// None once nothing more is stored.
+    packer: Option<Packer<'a>>,
+    files: FileSpool,
+    /// The blobs of the file that each reader is at.
+    open: Vec<Vec<Blob>>,
+    needed: BTreeSet<String>,
+    taken: BTreeSet<String>,
+}
+
+impl Copying<'_> {
+    async fn copy(
+        &mut self,
+        config: &Config,
+        scope: Scope,
+        reader: Arc<Reader>,
+        lost: impl Future<Output = Failure>,
+    ) -> Result<(Walked, Damage, ControlFile), Failure> {
+        let root = scope.root.clone();
+        let (plan, planned) = blocking::sync_channel(PLANNED);
+        let planned = Arc::new(Mutex::new(planned));
+        let mut walks = JoinSet::new();
+        walks.spawn_blocking(move || walk(&scope, &plan));
+        let (sender, mut read) = mpsc::channel(config.limits.parallelism);
+        let mut readers = JoinSet::new();
+        for number in 0..config.limits.parallelism {
+            let (reader, sender) = (Arc::clone(&reader), sender.clone());
+            let planned = Arc::clone(&planned);
+            readers.spawn_blocking(move || reader.run(number, &planned, &sender));
+        }
+        // What only the readers hold is closed when they end, and what fills it ends as well.
+        drop((sender, planned));
+
+        let stored = tokio::select! {
+            biased;
+            why = lost => Err(why),
+            stored = self.store_all(&mut read) => stored,
+        };
+        if stored.is_err() {
+            reader.stop();
+        }
+        drop(read);
+        let mut done = Ok(());
+        while let Some(ended) = readers.join_next().await {
+            done = done.and(ended.unwrap_or(Err(Failure::Internal("a reader panicked"))));
+        }
+        let walked = walks.join_next().await;
+        let walked = walked.and_then(Result::ok);
+        let walked = walked.unwrap_or(Err(Failure::Internal("the walk panicked")));
+        if let Progress::Damaged = stored? {
+            reader.verdict()?;
+        }
+        let walked = walked?;
+        done?;
+        let damage = reader.verdict()?;
+        let control = self.add_control_file(&root, &reader).await?;
+        Ok((walked, damage, control))
+    }
+
+    /// Stores what the readers send, until they have read all files.
+    async fn store_all(&mut self, read: &mut Receiver<FromReader>) -> Result<Progress, Failure> {
+        let mut progress = Progress::Stored;
+        while let Some(done) = read.recv().await {
+            match (done, &mut self.packer) {
+                (FromReader::Damaged, packer) => {
+                    error!(
+                        "damaged pages found: nothing more is stored, the other files are checked"
+                    );
+                    progress = Progress::Damaged;
+                    if let Some(packer) = packer.take() {
+                        packer.abandon().await;
+                    }
+                }
+                (FromReader::Blob { reader, blob }, Some(packer)) => {
+                    let blob = packer.add(blob).await?;
+                    let no_reader = Failure::Internal("a blob belongs to no reader");
+                    self.open.get_mut(reader).ok_or(no_reader)?.push(blob);
+                }
+                (FromReader::Finished { reader, path }, Some(_)) => {
+                    let blobs = self.open.get_mut(reader).map(std::mem::take);
+                    let blobs = blobs.unwrap_or_default();
+                    self.finish(File { path, blobs })?;
+                }
+                (FromReader::Blob { .. } | FromReader::Finished { .. }, None) => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    fn finish(&mut self, file: File) -> Result<(), Failure> {
+        self.files.add(&file)?;
+        if self.needed.contains(&file.path) {
+            self.taken.insert(file.path);
+        }
+        Ok(())
+    }
+
+    async fn add_control_file(
+        &mut self,
+        root: &Path,
+        reader: &Reader,
+    ) -> Result<ControlFile, Failure> {
+        let path = root.join(CONTROL_FILE);
+        let bytes = reader.read_control_file(&path).await?;
+        let control = ControlFile::parse(&bytes).ok_or_else(|| Failure::DataDirectory {
+            path: root.to_owned(),
+            why: format!("`{CONTROL_FILE}` is not a control file"),
+        })?;
+        let made = reader.compressor();
+        let made = made.and_then(|mut it| blob(&mut it, &bytes));
+        let blob = made.map_err(Failure::io("compress", &path))?;
+        let packer = self.packer.as_mut();
+        let packer = packer.ok_or(Failure::Internal("a backup was stored by no packer"))?;
+        let blobs = vec![packer.add(blob).await?];
+        let path = CONTROL_FILE.to_owned();
+        self.finish(File { path, blobs })?;
+        Ok(control)
+    }
 }

@@ -1,10 +1,13 @@
 //! A lane for each bucket: what is sealed once is stored in all of them, each at its own pace within
 //! a few parts, and a lane that fails leaves the others to go on.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ha_runtime::telemetry::chain;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
+use tokio::time;
 use tracing::warn;
 
 use crate::error::Failure;
@@ -13,6 +16,9 @@ use crate::object_store::{Bucket, Created, IMPATIENT, PATIENT, StoreError, Uploa
 /// How many parts one lane may be behind. Parts are shared, so this bounds what all lanes together
 /// keep in memory.
 const BEHIND: usize = 2;
+
+/// For how long a backup that has failed removes what it has stored.
+const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 enum Order {
@@ -124,10 +130,14 @@ impl Lanes {
         Ok(in_order.into_iter().filter(holds).collect())
     }
 
-    /// Closes every lane, and waits until each has removed the parts it had stored.
+    /// Closes every lane, and gives each a moment to remove the parts that it had stored: one whose
+    /// bucket is silent leaves them to the bucket's lifecycle rule.
     pub(crate) async fn abandon(mut self) {
         self.open.clear();
-        while self.running.join_next().await.is_some() {}
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        if time::timeout(ABANDONED_WITHIN, ended).await.is_err() {
+            warn!("parts of abandoned uploads are left to the lifecycle rule");
+        }
     }
 }
 

@@ -1,21 +1,23 @@
 //! Readers: files in, blobs out, each page looked at on its way.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use ha_core::Lsn;
 use ha_core::backup::manifest::Digest;
 use tokio::sync::mpsc::Sender;
+use zstd::bulk::Compressor;
 
-use crate::base_backup::data_directory::PlannedFile;
-use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};
+use crate::base_backup::damage::{self, Damage, Suspect};
+use crate::base_backup::directory_walk::PlannedFile;
 use crate::error::Failure;
 
 /// How much of a file one blob holds ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
@@ -24,11 +26,16 @@ use crate::error::Failure;
 /// [`MAX_BLOB_BYTES`]: ha_core::backup::manifest::MAX_BLOB_BYTES
 const BLOB_BYTES: usize = 4 << 20;
 
-/// How often a page is read again that does not match: PostgreSQL may be writing it, which takes
-/// far less than one pause.
-const READ_AGAIN: u32 = 5;
+/// How many suspects a reader keeps before they are read again.
+const SUSPECTS: usize = 4096;
 
-const PAUSE: Duration = Duration::from_millis(20);
+/// For how long pages that were changed during the backup may stay torn: a writer may wait for a slow
+/// disk in the middle of a page.
+const TORN_FOR: Duration = Duration::from_secs(5);
+
+/// How often the control file is read, and the pause between, until two readings agree.
+const CONTROL_FILE_READINGS: u32 = 50;
+const CONTROL_FILE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a reader has done. Each is at one file at a time.
 #[derive(Debug)]
@@ -47,6 +54,8 @@ pub(crate) enum FromReader {
         /// The path of the file.
         path: String,
     },
+    /// A page is damaged that nobody accepted: from now on pages are only checked.
+    Damaged,
 }
 
 /// A part of a file, compressed.
@@ -60,51 +69,94 @@ pub(crate) struct BlobRead {
     pub(crate) frame: Vec<u8>,
 }
 
+/// The files that are still to be read.
+pub(crate) type Planned = Arc<Mutex<Receiver<PlannedFile>>>;
+
 /// What the readers share.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    files: Vec<PlannedFile>,
-    next: AtomicUsize,
     zstd_level: i32,
     /// Where the backup began, if pages carry checksums.
-    checked_before: Option<Lsn>,
+    started_at: Option<Lsn>,
+    /// The files whose damage an operator accepted.
+    accepted: BTreeSet<String>,
+    /// Whether there is other damage: then the backup has failed, and files are only looked at.
+    is_lost: AtomicBool,
+    /// Whether a reader failed: then the others stop.
+    is_over: AtomicBool,
     findings: Mutex<Findings>,
 }
 
 #[derive(Debug, Default)]
 struct Findings {
-    damaged: u64,
-    first_damaged: Option<(String, u64)>,
-    newest_torn: Lsn,
+    damage: Damage,
+    /// Pages that were changed since the backup began, and did not match.
+    torn: Vec<Suspect>,
 }
 
 impl Reader {
-    /// Returns what is needed to read `files`. With `checked_before`, pages are compared with their
-    /// checksums: one that was changed since that position may be torn, and replay repairs it.
+    /// Returns what is needed to read files. With `started_at`, pages are compared with their checksums.
     pub(crate) fn new(
-        files: Vec<PlannedFile>,
         zstd_level: i32,
-        checked_before: Option<Lsn>,
+        started_at: Option<Lsn>,
+        accepted: BTreeSet<String>,
     ) -> Self {
         Self {
-            files,
-            next: AtomicUsize::new(0),
             zstd_level,
-            checked_before,
+            started_at,
+            accepted,
+            is_lost: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             findings: Mutex::new(Findings::default()),
         }
     }
 
-    /// Reads files that no other reader has begun, as reader `reader`, until there are none or the
+    /// Reads the files that no other reader has begun, as reader `reader`, until there are none or the
     /// queue is closed.
-    pub(crate) fn run(&self, reader: usize, out: &Sender<FromReader>) -> Result<(), Failure> {
-        let mut buffer = vec![0; BLOB_BYTES];
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = self.files.get(number) else {
-                return Ok(());
+    pub(crate) fn run(
+        &self,
+        reader: usize,
+        planned: &Planned,
+        out: &Sender<FromReader>,
+    ) -> Result<(), Failure> {
+        let done = self.read_files(reader, planned, out);
+        if done.is_err() {
+            self.stop();
+        }
+        done
+    }
+
+    /// Makes every reader stop after the blob that it is at.
+    pub(crate) fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn read_files(
+        &self,
+        reader: usize,
+        planned: &Planned,
+        out: &Sender<FromReader>,
+    ) -> Result<(), Failure> {
+        let compressor = self.compressor();
+        let compressor =
+            compressor.map_err(|_| Failure::Internal("zstd cannot be used at this level"))?;
+        let mut one = OneReader {
+            shared: self,
+            compressor,
+            number: reader,
+            out,
+            buffer: vec![0; BLOB_BYTES],
+            suspects: Vec::new(),
+        };
+        while !self.is_over.load(Ordering::Relaxed) {
+            let next = planned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok(file) = next else {
+                break;
             };
-            match self.read_file(reader, file, &mut buffer, out) {
+            match one.read(&file) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 // It vanished after it was listed: the WAL says so.
@@ -112,121 +164,65 @@ impl Reader {
                 Err(error) => return Err(Failure::io("read", &file.location)(error)),
             }
         }
+        let confirmed = one.confirm();
+        confirmed.map_err(Failure::io(
+            "read again files in",
+            Path::new("the data directory"),
+        ))
     }
 
-    /// Says whether the queue is still open.
-    fn read_file(
-        &self,
-        reader: usize,
-        planned: &PlannedFile,
-        buffer: &mut [u8],
-        out: &Sender<FromReader>,
-    ) -> io::Result<bool> {
-        let file = File::open(&planned.location)?;
-        // What is appended from here on is in the log.
-        let end = file.metadata()?.len();
-        let mut at = 0;
-        while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let room = buffer.len().min(wanted);
-            let buffer = buffer.get_mut(..room).unwrap_or_default();
-            let length = read_at(&file, buffer, at)?;
-            if length == 0 {
-                break;
-            }
-            let bytes = buffer.get_mut(..length).unwrap_or_default();
-            if let Some(first) = planned.first_page
-                && self.checked_before.is_some()
-            {
-                self.check_pages(&file, planned, first, at, bytes)?;
-            }
-            let blob = self.blob(bytes)?;
-            if out
-                .blocking_send(FromReader::Blob { reader, blob })
-                .is_err()
-            {
-                return Ok(false);
-            }
-            at += u64::try_from(length).unwrap_or(u64::MAX);
-        }
-        let path = planned.path.clone();
-        let finished = FromReader::Finished { reader, path };
-        Ok(out.blocking_send(finished).is_ok())
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
-    fn blob(&self, bytes: &[u8]) -> io::Result<BlobRead> {
-        let sha256 = digest::digest(&digest::SHA256, bytes);
-        let sha256 = sha256.as_ref().try_into().map_err(io::Error::other)?;
-        Ok(BlobRead {
-            raw_bytes: u64::try_from(bytes.len()).map_err(io::Error::other)?,
-            sha256: Digest::new(sha256),
-            frame: zstd::bulk::compress(bytes, self.zstd_level)?,
-        })
-    }
-
-    fn check_pages(
-        &self,
-        file: &File,
-        planned: &PlannedFile,
-        first: u32,
-        at: u64,
-        bytes: &mut [u8],
-    ) -> io::Result<()> {
-        let (pages, _) = bytes.as_chunks_mut::<PAGE_BYTES>();
-        let page_bytes = u64::try_from(PAGE_BYTES).map_err(io::Error::other)?;
-        for (number, page) in pages.iter_mut().enumerate() {
-            let offset = at + u64::try_from(number).map_err(io::Error::other)? * page_bytes;
-            let in_file = u32::try_from(offset / page_bytes).map_err(io::Error::other)?;
-            let block = first.wrapping_add(in_file);
-            if inspect(page, block) != PageState::Sound {
-                self.look_again(file, planned, block, offset, page)?;
+    /// Sorts pages that still do not match into damaged ones, and those that PostgreSQL has changed since
+    /// the backup began, which are looked at again in the end. Says whether the backup is lost by them.
+    fn judge(&self, suspects: Vec<Suspect>) -> bool {
+        let mut findings = self.findings();
+        for suspect in suspects {
+            let is_changed = self.started_at.is_some_and(|it| suspect.lsn > it);
+            if is_changed && findings.torn.len() < SUSPECTS {
+                findings.torn.push(suspect);
+            } else {
+                findings.damage.add(&suspect.path, suspect.block);
             }
         }
-        Ok(())
+        let is_lost = findings.damage.exceeds(&self.accepted);
+        is_lost && !self.is_lost.swap(true, Ordering::Relaxed)
     }
 
-    fn look_again(
-        &self,
-        file: &File,
-        planned: &PlannedFile,
-        block: u32,
-        offset: u64,
-        page: &mut [u8; PAGE_BYTES],
-    ) -> io::Result<()> {
-        for _ in 0..READ_AGAIN {
-            thread::sleep(PAUSE);
-            // A shorter file was truncated meanwhile, and the log says so.
-            if read_at(file, page, offset)? < PAGE_BYTES {
-                return Ok(());
-            }
-            if inspect(page, block) == PageState::Sound {
-                return Ok(());
-            }
+    /// Decides on the pages that were changed while they were read, when all else is done, and returns
+    /// the damage that was accepted.
+    pub(crate) fn verdict(&self) -> Result<Damage, Failure> {
+        let mut torn = std::mem::take(&mut self.findings().torn);
+        let until = Instant::now() + TORN_FOR;
+        while !torn.is_empty() && Instant::now() < until {
+            let failed = Failure::io("read again files in", Path::new("the data directory"));
+            torn = damage::confirm(torn).map_err(failed)?;
         }
-        let PageState::Mismatch { lsn } = inspect(page, block) else {
-            return Ok(());
-        };
-        self.note(|it| {
-            if self.checked_before.is_some_and(|start| lsn > start) {
-                it.newest_torn = it.newest_torn.max(lsn);
-                return;
-            }
-            it.damaged += 1;
-            let found = (planned.path.clone(), u64::from(block));
-            it.first_damaged.get_or_insert(found);
-        });
-        Ok(())
+        let mut findings = self.findings();
+        for page in torn {
+            findings.damage.add(&page.path, page.block);
+        }
+        let damage = findings.damage.clone();
+        if damage.exceeds(&self.accepted) {
+            return Err(Failure::PageChecksums {
+                pages: damage.pages(),
+                report: damage.report(),
+            });
+        }
+        Ok(damage)
     }
 
     /// Reads the control file, which a checkpoint may be writing: two readings must agree.
-    pub(crate) async fn read_control_file(&self, path: &Path) -> Result<BlobRead, Failure> {
+    pub(crate) async fn read_control_file(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         let read = || std::fs::read(path).map_err(Failure::io("read", path));
         let mut before = read()?;
-        for _ in 0..READ_AGAIN {
-            tokio::time::sleep(PAUSE).await;
+        for _ in 0..CONTROL_FILE_READINGS {
+            tokio::time::sleep(CONTROL_FILE_PAUSE).await;
             let now = read()?;
             if now == before {
-                return self.blob(&now).map_err(Failure::io("read", path));
+                return Ok(now);
             }
             before = now;
         }
@@ -235,25 +231,118 @@ impl Reader {
         ))
     }
 
-    /// Fails if a page is damaged.
-    pub(crate) fn verdict(&self) -> Result<(), Failure> {
-        self.note(|it| match it.first_damaged.clone() {
-            None => Ok(()),
-            Some((path, block)) => Err(Failure::PageChecksums {
-                pages: it.damaged,
-                path,
-                block,
-            }),
-        })
+    /// Returns what compresses blobs. Its tables are larger than most files, and are used again.
+    pub(crate) fn compressor(&self) -> io::Result<Compressor<'static>> {
+        Compressor::new(self.zstd_level)
     }
 
-    /// Returns the newest position that a page claims which was still torn after every reading.
-    pub(crate) fn newest_torn(&self) -> Lsn {
-        self.note(|it| it.newest_torn)
+    fn findings(&self) -> std::sync::MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a blob of bytes.
+pub(crate) fn blob(compressor: &mut Compressor<'_>, bytes: &[u8]) -> io::Result<BlobRead> {
+    let sha256 = digest::digest(&digest::SHA256, bytes);
+    let sha256 = sha256.as_ref().try_into().map_err(io::Error::other)?;
+    Ok(BlobRead {
+        raw_bytes: u64::try_from(bytes.len()).map_err(io::Error::other)?,
+        sha256: Digest::new(sha256),
+        frame: compressor.compress(bytes)?,
+    })
+}
+
+/// One reader, with room for one blob.
+struct OneReader<'a> {
+    shared: &'a Reader,
+    number: usize,
+    out: &'a Sender<FromReader>,
+    buffer: Vec<u8>,
+    compressor: Compressor<'static>,
+    /// Pages that are confirmed together, once the backup is lost.
+    suspects: Vec<Suspect>,
+}
+
+impl OneReader<'_> {
+    /// Reads one file. Says whether the queue is still open.
+    fn read(&mut self, planned: &PlannedFile) -> io::Result<bool> {
+        let file = File::open(&planned.location)?;
+        // What is appended from here on is in the WAL.
+        let end = file.metadata()?.len();
+        let mut at = 0;
+        while at < end && !self.shared.is_over.load(Ordering::Relaxed) {
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let length = self.buffer.len().min(wanted);
+            let room = self.buffer.get_mut(..length).unwrap_or_default();
+            let length = read_at(&file, room, at)?;
+            if length == 0 {
+                break;
+            }
+            self.check_pages(&file, planned, at, length)?;
+            if !self.shared.is_lost() {
+                let bytes = self.buffer.get(..length).unwrap_or_default();
+                let blob = blob(&mut self.compressor, bytes)?;
+                let reader = self.number;
+                if !self.send(FromReader::Blob { reader, blob }) {
+                    return Ok(false);
+                }
+            }
+            at += u64::try_from(length).unwrap_or(u64::MAX);
+        }
+        if self.shared.is_over.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if self.shared.is_lost() {
+            return Ok(true);
+        }
+        let path = planned.path.clone();
+        let reader = self.number;
+        Ok(self.send(FromReader::Finished { reader, path }))
     }
 
-    fn note<T>(&self, note: impl FnOnce(&mut Findings) -> T) -> T {
-        note(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner))
+    fn send(&self, done: FromReader) -> bool {
+        self.out.blocking_send(done).is_ok()
+    }
+
+    fn check_pages(
+        &mut self,
+        file: &File,
+        planned: &PlannedFile,
+        at: u64,
+        length: usize,
+    ) -> io::Result<()> {
+        let (Some(first), Some(_)) = (planned.first_page, self.shared.started_at) else {
+            return Ok(());
+        };
+        let bytes = self.buffer.get_mut(..length).unwrap_or_default();
+        let suspects = damage::suspects(planned, first, at, bytes);
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        if self.shared.is_lost() {
+            self.suspects.extend(suspects);
+            if self.suspects.len() >= SUSPECTS {
+                self.confirm()?;
+            }
+            return Ok(());
+        }
+        let pauses = if self.shared.accepted.contains(&planned.path) {
+            damage::brief()
+        } else {
+            damage::patient()
+        };
+        let confirmed = damage::confirm_in(file, bytes, at, suspects, pauses)?;
+        if self.shared.judge(confirmed) {
+            self.send(FromReader::Damaged);
+        }
+        Ok(())
+    }
+
+    /// Confirms the pages that were found after the backup was lost.
+    fn confirm(&mut self) -> io::Result<()> {
+        let confirmed = damage::confirm(std::mem::take(&mut self.suspects))?;
+        self.shared.judge(confirmed);
+        Ok(())
     }
 }
 

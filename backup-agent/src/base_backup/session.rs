@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum;
 use ha_core::backup::WallTime;
 use ha_core::lsn::SegmentSize;
 use ha_core::{Lsn, Timeline};
 use ha_runtime::postgres::{self, SslMode};
 use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
+use tokio::time;
 use tokio_postgres::{Client, Row};
 
-use crate::config::{Host, PostgresConfig};
+use crate::config::{Host, ServerAddress};
 use crate::error::Failure;
 
 /// A server on this host answers at once or not at all.
@@ -19,6 +21,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `pg_backup_start` has had this name since 15.
 const RENAMED_IN: u32 = 150_000;
+
+/// How often it is looked whether the connection is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often the server is asked meanwhile, and how long it has to answer: a host that is gone closes
+/// no connection.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
+
+/// How the checkpoint with which a backup begins is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Checkpoint {
+    /// At once: the backup begins sooner, and the disk is busier for a moment.
+    Fast,
+    /// As slowly as other checkpoints (`checkpoint_completion_target`): it takes minutes.
+    Spread,
+}
 
 /// A connection to the server.
 pub(crate) struct Session {
@@ -34,6 +53,19 @@ pub(crate) struct Server {
     pub(crate) segment_size: SegmentSize,
     /// Whether pages carry checksums.
     pub(crate) checksums: bool,
+    /// The version of its system catalogs.
+    pub(crate) catalog_version: u32,
+    /// Whether it is a standby.
+    pub(crate) is_standby: bool,
+    /// After how many seconds it ends a segment that is not full; 0 for never.
+    pub(crate) archive_timeout_secs: u64,
+}
+
+impl Server {
+    /// Returns the name of this server's directory in each tablespace (`TABLESPACE_VERSION_DIRECTORY`).
+    pub(crate) fn version_directory(&self) -> String {
+        format!("PG_{}_{}", self.version / 10_000, self.catalog_version)
+    }
 }
 
 /// Where a backup began.
@@ -62,8 +94,8 @@ pub(crate) struct Stopped {
 
 impl Session {
     /// Connects.
-    pub(crate) async fn connect(config: &PostgresConfig, tasks: &Tasks) -> Result<Self, Failure> {
-        let client = connect(config, tasks).await.map_err(Failure::Postgres)?;
+    pub(crate) async fn connect(server: &ServerAddress, tasks: &Tasks) -> Result<Self, Failure> {
+        let client = connect(server, tasks).await.map_err(Failure::Postgres)?;
         let version = number(&client, "SHOW server_version_num").await;
         let version = version.map_err(Failure::Postgres)?;
         Ok(Self { client, version })
@@ -74,6 +106,19 @@ impl Session {
         self.version
     }
 
+    /// Returns the client.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the value of a setting, or nothing if there is none of this name or this user may not
+    /// see it.
+    pub(super) async fn visible_setting(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let sql = "SELECT setting FROM pg_settings WHERE name = $1";
+        let row = self.client.query_opt(sql, &[&name]).await?;
+        Ok(row.map(|it| it.try_get(0)).transpose()?)
+    }
+
     /// Returns the value of a setting of the server's.
     pub(crate) async fn setting(&self, name: &str) -> Result<String, Failure> {
         let sql = "SELECT current_setting($1)";
@@ -82,44 +127,75 @@ impl Session {
         value.map_err(|it| Failure::Postgres(it.into()))
     }
 
-    /// Asks the server about itself, and makes sure that its files are the ones of `system_id`.
-    pub(crate) async fn describe(&self, system_id: u64) -> Result<Server, Failure> {
-        self.try_describe(system_id)
-            .await
-            .map_err(Failure::Postgres)
+    /// Asks the server about itself.
+    pub(crate) async fn describe(&self) -> Result<Server, Failure> {
+        self.try_describe().await.map_err(Failure::Postgres)
     }
 
-    async fn try_describe(&self, system_id: u64) -> anyhow::Result<Server> {
-        let sql = "SELECT s.system_identifier::text, i.bytes_per_wal_segment, \
-                   i.database_block_size, i.data_page_checksum_version <> 0, \
-                   current_setting('full_page_writes')::bool OR NOT pg_is_in_recovery() \
+    async fn try_describe(&self) -> anyhow::Result<Server> {
+        let sql = "SELECT i.bytes_per_wal_segment, i.database_block_size, \
+                   i.data_page_checksum_version <> 0, s.catalog_version_no, pg_is_in_recovery() \
                    FROM pg_control_system() s, pg_control_init() i";
         let row = self.client.query_one(sql, &[]).await?;
-        let found: String = row.try_get(0)?;
-        ensure!(
-            found == system_id.to_string(),
-            "the server is cluster {found}, and `data-directory` holds cluster {system_id}"
-        );
-        let block_bytes: i32 = row.try_get(2)?;
+        let block_bytes: i32 = row.try_get(1)?;
         ensure!(
             block_bytes == 8192,
             "the server has pages of {block_bytes} bytes, and only 8192 are known here"
         );
-        let segment_bytes: i32 = row.try_get(1)?;
+        let segment_bytes: i32 = row.try_get(0)?;
         let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
+        let catalog_version: i32 = row.try_get(3)?;
+        let archive_timeout = self.visible_setting("archive_timeout").await?;
         Ok(Server {
             version: self.version,
             segment_size: segment_size.context("the server names no size of a segment")?,
-            checksums: row.try_get(3)?,
+            checksums: row.try_get(2)?,
+            catalog_version: u32::try_from(catalog_version)?,
+            is_standby: row.try_get(4)?,
+            archive_timeout_secs: archive_timeout.map_or(Ok(0), |it| it.parse())?,
         })
     }
 
-    /// Begins a backup, with a checkpoint at once.
-    pub(crate) async fn start(&mut self, label: &str) -> Result<Started, Failure> {
-        self.try_start(label).await.map_err(Failure::Postgres)
+    /// Returns why the backup cannot be completed, once that is so: the connection is lost, or a standby
+    /// was promoted.
+    pub(crate) async fn lost(&self, server: &Server) -> Failure {
+        let mut asked_at = time::Instant::now();
+        loop {
+            time::sleep(LOOK_EVERY).await;
+            if self.client.is_closed() {
+                return Failure::Postgres(anyhow::anyhow!(
+                    "the connection that holds the backup open was lost"
+                ));
+            }
+            if asked_at.elapsed() < ASK_EVERY {
+                continue;
+            }
+            asked_at = time::Instant::now();
+            let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
+            let Ok(answer) = time::timeout(ANSWER_WITHIN, asked).await else {
+                let why = anyhow::anyhow!("it did not answer within {ANSWER_WITHIN:?}");
+                return Failure::Postgres(why);
+            };
+            let answer = answer.and_then(|it| it.try_get::<_, bool>(0));
+            match answer {
+                Ok(is_standby) if is_standby == server.is_standby => {}
+                Ok(_) => return promoted(),
+                Err(error) => return Failure::Postgres(error.into()),
+            }
+        }
     }
 
-    async fn try_start(&self, label: &str) -> anyhow::Result<Started> {
+    /// Begins a backup.
+    pub(crate) async fn start(
+        &self,
+        label: &str,
+        checkpoint: Checkpoint,
+    ) -> Result<Started, Failure> {
+        let started = self.try_start(label, checkpoint).await;
+        started.map_err(Failure::Postgres)
+    }
+
+    async fn try_start(&self, label: &str, checkpoint: Checkpoint) -> anyhow::Result<Started> {
         // A setting that limits statements must not end a checkpoint of a large cache.
         self.client
             .batch_execute("SET statement_timeout = 0; SET idle_session_timeout = 0")
@@ -127,11 +203,12 @@ impl Session {
             .or(self.client.batch_execute("SET statement_timeout = 0").await)?;
         let now = self.now().await?;
         let sql = if self.version >= RENAMED_IN {
-            "SELECT pg_backup_start($1, fast => true)::text"
+            "SELECT pg_backup_start($1, fast => $2)::text"
         } else {
-            "SELECT pg_start_backup($1, true, false)::text"
+            "SELECT pg_start_backup($1, $2, false)::text"
         };
-        let row = self.client.query_one(sql, &[&label]).await?;
+        let is_fast = checkpoint == Checkpoint::Fast;
+        let row = self.client.query_one(sql, &[&label, &is_fast]).await?;
         let lsn: String = row.try_get(0)?;
         Ok(Started {
             lsn: lsn.parse()?,
@@ -162,6 +239,12 @@ impl Session {
         })
     }
 
+    /// Ends the segment that is being written, on a primary.
+    pub(crate) async fn end_segment(&self) -> Result<(), Failure> {
+        let ended = self.client.execute("SELECT pg_switch_wal()", &[]).await;
+        ended.map(drop).map_err(|it| Failure::Postgres(it.into()))
+    }
+
     async fn timeline(&self) -> anyhow::Result<Timeline> {
         let found = number(
             &self.client,
@@ -177,15 +260,21 @@ impl Session {
     }
 }
 
-async fn connect(config: &PostgresConfig, tasks: &Tasks) -> anyhow::Result<Client> {
+/// Returns the error that a promotion is: the two ends of the backup are on different timelines.
+pub(super) fn promoted() -> Failure {
+    Failure::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
+}
+
+async fn connect(server: &ServerAddress, tasks: &Tasks) -> anyhow::Result<Client> {
     let mut settings = tokio_postgres::Config::new();
     settings
-        .port(config.port)
-        .user(&config.user)
-        .dbname(&config.database)
+        .port(server.port)
+        .user(&server.user)
+        .dbname(&server.database)
         .application_name("backup-agent")
-        .connect_timeout(PATIENCE);
-    let mode = match &config.host {
+        .connect_timeout(PATIENCE)
+        .keepalives_idle(Duration::from_secs(30));
+    let mode = match &server.host {
         Host::Socket(directory) => {
             settings.host_path(directory);
             SslMode::Disable
@@ -196,7 +285,7 @@ async fn connect(config: &PostgresConfig, tasks: &Tasks) -> anyhow::Result<Clien
         }
     };
     settings.ssl_mode(mode.on_the_wire());
-    if let Some(path) = &config.password_file {
+    if let Some(path) = &server.password_file {
         settings.password(Secret::from_file(path)?.reveal());
     }
     let tls = postgres::tls(mode, None)?;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use ha_core::backup::manifest::DamagedFile;
 use ha_runtime::shutdown::Tasks;
 use serde::Serialize;
 
-use crate::base_backup;
+use crate::base_backup::{self, Request};
 use crate::buckets::{Buckets, LONG};
 use crate::cli;
 use crate::config::Config;
@@ -17,13 +18,21 @@ use crate::output;
 struct Made<'a> {
     format: u32,
     backup: super::list::Backup,
+    pages_checked: bool,
+    damaged: &'a [DamagedFile],
+    accepted_and_undamaged: &'a [String],
     left_out: &'a [String],
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failure> {
     let tasks = Tasks::new();
     let buckets = Buckets::new(config, LONG).await;
-    let made = base_backup::make(config, &buckets, &args.label, &tasks).await;
+    let request = Request {
+        label: args.label.clone(),
+        checkpoint: args.checkpoint,
+        accepted: args.accept_damaged.clone(),
+    };
+    let made = base_backup::make(config, &buckets, &request, &tasks).await;
     tasks.stop(Duration::from_secs(1)).await;
     let made = made?;
 
@@ -31,12 +40,15 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
         return output::json(&Made {
             format: 1,
             backup: super::list::Backup::new(&made.summary, &made.buckets),
+            pages_checked: made.pages_checked,
+            damaged: &made.damaged,
+            accepted_and_undamaged: &made.undamaged,
             left_out: &made.left_out,
         });
     }
     let summary = &made.summary;
     output::line(&format!(
-        "backup {} made: {} in {}, log from {} to {}, stored in {}",
+        "backup {} made: {} in {}, WAL from {} to {}, stored in {}",
         summary.id,
         output::bytes(summary.raw_bytes),
         output::bytes(summary.stored_bytes),
@@ -44,6 +56,19 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
         summary.stop_lsn,
         made.buckets.join(" and "),
     ));
+    for file in &made.damaged {
+        let pages = file.pages();
+        output::line(&format!(
+            "DAMAGED: {pages} pages of {}, as accepted",
+            file.path
+        ));
+    }
+    for file in &made.undamaged {
+        output::line(&format!("no page of {file} is damaged"));
+    }
+    if !made.pages_checked {
+        output::line("pages were not checked: the server has no checksums");
+    }
     if !made.left_out.is_empty() {
         let left_out = made.left_out.join(" and ");
         output::line(&format!("NOT stored in {left_out}, which failed meanwhile"));

@@ -10,7 +10,6 @@ use crate::base_backup::Session;
 use crate::buckets::{BRIEF, Buckets};
 use crate::cli;
 use crate::config::Config;
-use crate::control_file;
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::output;
@@ -77,7 +76,7 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
 
 async fn server(config: &Config) -> Vec<Check> {
     let tasks = Tasks::new();
-    let session = Session::connect(&config.postgres, &tasks).await;
+    let session = Session::connect(&config.postgres.server, &tasks).await;
     let checks = match &session {
         Ok(session) => connected(config, session).await,
         Err(error) => vec![Check::new("PostgreSQL", Err(chain(error)))],
@@ -89,12 +88,9 @@ async fn server(config: &Config) -> Vec<Check> {
 
 async fn connected(config: &Config, session: &Session) -> Vec<Check> {
     let mut checks = vec![Check::new("PostgreSQL", Ok(()))];
-    let described = match control_file::system_id(&config.postgres.data_directory) {
-        Ok(system_id) => session.describe(system_id).await.map(drop),
-        Err(error) => Err(error),
-    };
-    let described = described.map_err(|it| chain(&it));
-    checks.push(Check::new("data directory", described));
+    let same = session.verify_directory(&config.postgres.data_directory);
+    let outcome = same.await.map_err(|it| chain(&it));
+    checks.push(Check::new("data directory", outcome));
     if let Some(directory) = &config.postgres.bin_directory {
         let outcome = programs(directory, session.version());
         checks.push(Check::new("programs", outcome));

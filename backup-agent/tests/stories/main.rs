@@ -10,7 +10,11 @@
 
 mod agent;
 mod backup;
+mod backup_damage;
+mod backup_limits;
+mod backup_source;
 mod faults;
+mod gate;
 mod postgres;
 mod restore_resumed;
 mod restore_settings;

@@ -1,0 +1,297 @@
+//! Damaged pages: found once, confirmed together, accepted only by name.
+//!
+//! A page whose checksum does not match may be one that PostgreSQL was writing while it was read. Such a
+//! page is sound a moment later, and is replayed from the WAL, as it has changed since the backup began.
+//! One that stays as it is, whatever position it claims, is damaged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use ha_core::Lsn;
+use ha_core::backup::manifest::DamagedFile;
+
+use crate::base_backup::directory_walk::PlannedFile;
+use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};
+
+/// How many damaged files are named; more are only counted.
+const NAMED_AT_MOST: usize = 1000;
+
+/// How many runs of blocks are named in a file.
+const RUNS_NAMED: usize = 8;
+
+/// Before each further reading of pages that do not match. PostgreSQL writes one in microseconds, but
+/// may be held up in the middle.
+const PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+];
+
+/// A page that does not match, as it was when it was last read.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspect {
+    /// The path of its file below the data directory.
+    pub(crate) path: String,
+    /// Where that is.
+    pub(crate) location: PathBuf,
+    /// The number of the page in the relation.
+    pub(crate) block: u32,
+    /// Where it is in the file.
+    pub(crate) offset: u64,
+    /// The position of its last change, as it claims.
+    pub(crate) lsn: Lsn,
+}
+
+/// All damaged pages of a backup.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    files: BTreeMap<String, Vec<(u32, u32)>>,
+    pages: u64,
+    unnamed: u64,
+}
+
+impl Damage {
+    /// Adds a page.
+    pub(crate) fn add(&mut self, path: &str, block: u32) {
+        self.pages += 1;
+        if !self.files.contains_key(path) && self.files.len() == NAMED_AT_MOST {
+            self.unnamed += 1;
+            return;
+        }
+        let runs = self.files.entry(path.to_owned()).or_default();
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(block) => *last = block,
+            _ => runs.push((block, block)),
+        }
+    }
+
+    /// Returns how many pages there are.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Says whether there is damage outside of the files `accepted`.
+    pub(crate) fn exceeds(&self, accepted: &BTreeSet<String>) -> bool {
+        self.unnamed > 0 || self.files.keys().any(|it| !accepted.contains(it))
+    }
+
+    /// Returns the files, with their damaged pages.
+    pub(crate) fn files(&self) -> Vec<DamagedFile> {
+        let file = |(path, blocks): (&String, &Vec<_>)| DamagedFile {
+            path: path.clone(),
+            blocks: blocks.clone(),
+        };
+        self.files.iter().map(file).collect()
+    }
+
+    /// Returns a line for each file, as an error prints it.
+    pub(crate) fn report(&self) -> String {
+        let mut lines: Vec<String> = self.files().iter().map(line).collect();
+        if self.unnamed > 0 {
+            lines.push(format!("\n  and {} blocks in other files", self.unnamed));
+        }
+        lines.concat()
+    }
+}
+
+fn line(file: &DamagedFile) -> String {
+    let run = |(first, last): &(u32, u32)| {
+        if first == last {
+            return first.to_string();
+        }
+        format!("{first}-{last}")
+    };
+    let runs: Vec<String> = file.blocks.iter().take(RUNS_NAMED).map(run).collect();
+    let more = if file.blocks.len() > RUNS_NAMED {
+        ", …"
+    } else {
+        ""
+    };
+    let pages = file.pages();
+    let unit = if pages == 1 { "block" } else { "blocks" };
+    let blocks = runs.join(", ");
+    format!("\n  {}: {pages} {unit} ({blocks}{more})", file.path)
+}
+
+/// Reads the pages at `suspects` of `bytes` again, all of them together, until they match or `pauses`
+/// are over, and returns those that do not. What was read last is in `bytes`.
+pub(crate) fn confirm_in(
+    file: &File,
+    bytes: &mut [u8],
+    start: u64,
+    mut suspects: Vec<Suspect>,
+    pauses: &[Duration],
+) -> io::Result<Vec<Suspect>> {
+    for pause in pauses {
+        if suspects.is_empty() {
+            break;
+        }
+        thread::sleep(*pause);
+        let mut still = Vec::new();
+        for mut suspect in suspects {
+            let at = usize::try_from(suspect.offset - start).map_err(io::Error::other)?;
+            let page = bytes.get_mut(at..).and_then(|it| it.first_chunk_mut());
+            let page: &mut [u8; PAGE_BYTES] = page.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if reread(file, page, &mut suspect)? {
+                still.push(suspect);
+            }
+        }
+        suspects = still;
+    }
+    Ok(suspects)
+}
+
+/// Does the same for pages of any files, and reads them all again.
+pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
+    for pause in PAUSES {
+        if suspects.is_empty() {
+            break;
+        }
+        thread::sleep(pause);
+        let mut still = Vec::new();
+        let mut open: Option<(PathBuf, File)> = None;
+        let mut page = [0; PAGE_BYTES];
+        for mut suspect in suspects {
+            let is_open = open.as_ref().is_some_and(|(it, _)| *it == suspect.location);
+            if !is_open {
+                open = match File::open(&suspect.location) {
+                    Ok(file) => Some((suspect.location.clone(), file)),
+                    // It was dropped meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(error),
+                };
+            }
+            if let Some((_, file)) = &open
+                && reread(file, &mut page, &mut suspect)?
+            {
+                still.push(suspect);
+            }
+        }
+        suspects = still;
+    }
+    Ok(suspects)
+}
+
+/// Returns the suspects among the pages of `bytes`, which begin at `start` in the file.
+pub(crate) fn suspects(
+    planned: &PlannedFile,
+    first: u32,
+    start: u64,
+    bytes: &[u8],
+) -> Vec<Suspect> {
+    let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
+    let mut found = Vec::new();
+    for (page, offset) in pages.iter().zip((start..).step_by(PAGE_BYTES)) {
+        let in_file = u32::try_from(offset / PAGE_BYTES as u64).unwrap_or(u32::MAX);
+        let block = first.wrapping_add(in_file);
+        if let PageState::Mismatch { lsn } = inspect(page, block) {
+            found.push(Suspect {
+                path: planned.path.clone(),
+                location: planned.location.clone(),
+                block,
+                offset,
+                lsn,
+            });
+        }
+    }
+    found
+}
+
+/// The pauses between readings of a piece in a file whose damage no operator accepted.
+pub(crate) fn patient() -> &'static [Duration] {
+    &PAUSES
+}
+
+/// The pauses in a file whose damage was accepted: it may be all of it.
+pub(crate) fn brief() -> &'static [Duration] {
+    PAUSES.get(..2).unwrap_or(&PAUSES)
+}
+
+/// Says whether the page, read again, still does not match. A shorter file was truncated meanwhile, and
+/// the WAL says so.
+fn reread(file: &File, page: &mut [u8; PAGE_BYTES], suspect: &mut Suspect) -> io::Result<bool> {
+    match file.read_exact_at(page, suspect.offset) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match inspect(page, suspect.block) {
+        PageState::Sound => Ok(false),
+        PageState::Mismatch { lsn } => {
+            suspect.lsn = lsn;
+            Ok(true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_then_runs_are_named_and_acceptance_is_by_file() {
+        let mut damage = Damage::default();
+        for block in [3, 4, 5, 9] {
+            damage.add("base/5/16384", block);
+        }
+        damage.add("base/5/16385.1", 131_072);
+
+        assert_eq!(damage.pages(), 5);
+        let report = damage.report();
+        assert!(
+            report.contains("base/5/16384: 4 blocks (3-5, 9)"),
+            "{report}"
+        );
+        assert!(
+            report.contains("base/5/16385.1: 1 block (131072)"),
+            "{report}"
+        );
+        let mut accepted = BTreeSet::from(["base/5/16384".to_owned()]);
+        assert!(damage.exceeds(&accepted));
+        accepted.insert("base/5/16385.1".to_owned());
+        assert!(!damage.exceeds(&accepted));
+        for file in 0..2 * NAMED_AT_MOST {
+            damage.add(&format!("base/6/{file}"), 0);
+        }
+        assert!(damage.exceeds(&accepted));
+        assert!(damage.report().contains("in other files"));
+    }
+
+    #[test]
+    fn pages_read_again_then_only_mismatches_stay() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let planned = PlannedFile {
+            path: "base/5/7".to_owned(),
+            location: file.path().to_owned(),
+            first_page: Some(0),
+        };
+        let torn = vec![7; 3 * PAGE_BYTES];
+        let found = suspects(&planned, 0, 0, &torn);
+        assert_eq!(found.len(), 3);
+
+        // The first has become sound, the second has not, and the third was truncated.
+        let mut now = vec![0; PAGE_BYTES];
+        now.extend([7; PAGE_BYTES]);
+        std::fs::write(file.path(), &now).unwrap();
+        let still = confirm(found.clone()).unwrap();
+        assert_eq!(still.iter().map(|it| it.block).collect::<Vec<_>>(), [1]);
+        let mut bytes = torn;
+        let still = confirm_in(file.as_file(), &mut bytes, 0, found.clone(), brief()).unwrap();
+        assert_eq!(still.len(), 1);
+        assert_eq!(
+            bytes[..PAGE_BYTES],
+            [0; PAGE_BYTES],
+            "what was read last is kept"
+        );
+
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(confirm(found).unwrap().is_empty());
+    }
+}

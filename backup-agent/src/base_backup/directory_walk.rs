@@ -1,0 +1,399 @@
+//! Which files of a data directory belong to a backup, found while the first are already read.
+//!
+//! Directories are read in batches, and a batch waits until the readers have room: memory does not grow
+//! with the number of files. Only what no longer exists when it is looked at has vanished, and is
+//! replayed from the WAL; every other error fails the backup.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+use ha_core::backup::manifest::Tablespace;
+use tracing::{info, warn};
+
+use crate::base_backup::file_names::{
+    EMPTIED, RelationFile, holds_relations, is_database, is_left_out, is_needed,
+    is_temporary_relation,
+};
+use crate::error::Failure;
+
+/// How many names of one directory are looked at before the largest of them is read.
+const BATCH: usize = 8192;
+
+/// A file that belongs to the backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedFile {
+    /// Its path below the data directory.
+    pub(crate) path: String,
+    /// Where it is read.
+    pub(crate) location: PathBuf,
+    /// For a relation's file, the number of its first page.
+    pub(crate) first_page: Option<u32>,
+}
+
+/// What a walk must know of the server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    /// The data directory.
+    pub(crate) root: PathBuf,
+    /// The directory in each tablespace that is this server's, such as `PG_15_202209061`.
+    pub(crate) version_directory: String,
+    /// Directories below the data directory whose content is left out, other than the known ones.
+    pub(crate) emptied: Vec<String>,
+    /// The directory of the server's log files, if it is below the data directory.
+    pub(crate) log_directory: Option<String>,
+}
+
+/// What there is besides files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// Every directory, parents first.
+    pub(crate) directories: Vec<String>,
+    /// The tablespaces that are elsewhere.
+    pub(crate) tablespaces: Vec<Tablespace>,
+    /// Whether the group may read the data directory.
+    pub(crate) group_access: bool,
+}
+
+/// A directory on disk, whatever names lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+}
+
+/// Nobody takes files any more.
+struct Closed;
+
+/// Why a walk ended early.
+enum Ended {
+    Closed,
+    Failed(Failure),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Closed> for Ended {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+struct Walk<'a> {
+    scope: &'a Scope,
+    out: &'a SyncSender<PlannedFile>,
+    walked: Walked,
+    /// The directories that the walk is in: a link that leads to one of them would never end.
+    inside: Vec<Identity>,
+    /// Tablespaces, which may be below the data directory under another name.
+    elsewhere: Vec<Identity>,
+}
+
+/// Sends every file but the control file to `out`, the largest of each batch first, and returns the
+/// rest. It ends early when nobody takes them.
+pub(crate) fn walk(scope: &Scope, out: &SyncSender<PlannedFile>) -> Result<Walked, Failure> {
+    let root = &scope.root;
+    let found = fs::metadata(root).map_err(Failure::io("look at", root))?;
+    let mut walk = Walk {
+        scope,
+        out,
+        walked: Walked {
+            group_access: found.permissions().mode() & 0o050 != 0,
+            ..Walked::default()
+        },
+        inside: vec![Identity::of(&found)],
+        elsewhere: tablespaces_of(root)?,
+    };
+    match walk.directory_content(root, "") {
+        Ok(()) | Err(Ended::Closed) => {}
+        Err(Ended::Failed(failure)) => return Err(failure),
+    }
+    for path in EMPTIED.into_iter().chain(["pg_wal"]) {
+        // A server whose link leads nowhere would not start, and a restored one makes no directory.
+        if !walk.walked.directories.iter().any(|it| it == path) {
+            walk.emptied(path);
+        }
+    }
+    Ok(walk.walked)
+}
+
+impl Walk<'_> {
+    fn directory_content(&mut self, place: &Path, path: &str) -> Result<(), Ended> {
+        let unlogged = if holds_relations(path) {
+            unlogged(place)?
+        } else {
+            Vec::new()
+        };
+        let mut directories = Vec::new();
+        let mut batch = Vec::new();
+        // The data directory itself cannot vanish.
+        let Some(entries) = open(place, path.is_empty())? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let name = name_of(&entry.map_err(Failure::io("list", place))?)?;
+            let is_emptied = RelationFile::parse(&name).is_some_and(|it| it.is_emptied(&unlogged));
+            let is_temporary = is_database(path) && is_temporary_relation(&name);
+            let path = below(path, &name);
+            if is_left_out(&path, &name) || is_emptied || is_temporary {
+                continue;
+            }
+            let place = place.join(&name);
+            self.entry(place, path, &mut batch, &mut directories)?;
+            if batch.len() == BATCH {
+                self.send(&mut batch)?;
+            }
+        }
+        self.send(&mut batch)?;
+        for (place, path, identity) in directories {
+            self.inside.push(identity);
+            let done = self.directory_content(&place, &path);
+            self.inside.pop();
+            done?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        place: PathBuf,
+        path: String,
+        batch: &mut Vec<(u64, PlannedFile)>,
+        directories: &mut Vec<(PathBuf, String, Identity)>,
+    ) -> Result<(), Ended> {
+        if self.is_emptied(&path) || path == "pg_wal" {
+            self.emptied(&path);
+            return Ok(());
+        }
+        let Some(found) = look(fs::symlink_metadata(&place), &place)? else {
+            return Ok(());
+        };
+        if found.is_symlink()
+            && let Some(oid) = path.strip_prefix("pg_tblspc/").and_then(tablespace_oid)
+        {
+            directories.extend(self.tablespace(&place, &path, oid)?);
+            return Ok(());
+        }
+        let found = if found.is_symlink() {
+            match self.follow(&place, &path)? {
+                Some(found) => found,
+                None => return Ok(()),
+            }
+        } else {
+            found
+        };
+        if found.is_dir() {
+            let identity = Identity::of(&found);
+            self.walked.directories.push(path.clone());
+            // It is stored as the tablespace that it is.
+            if !self.elsewhere.contains(&identity) {
+                directories.push((place, path, identity));
+            }
+        } else if found.is_file() {
+            let file = PlannedFile {
+                first_page: first_page(&path),
+                path,
+                location: place,
+            };
+            batch.push((found.len(), file));
+        } else {
+            warn!(path = %place.display(), "special file left out, as pg_basebackup does");
+        }
+        Ok(())
+    }
+
+    /// Looks at what a link leads to; nothing if it is to be left out. What it leads to is stored in its
+    /// place, as a restored copy may be on another host.
+    fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, Ended> {
+        if self.scope.log_directory.as_deref() == Some(path) {
+            info!(path = %place.display(), "log files behind a link left out");
+            self.walked.directories.push(path.to_owned());
+            return Ok(None);
+        }
+        let refuse = |why: &str| {
+            let to = fs::read_link(place).unwrap_or_default();
+            let text = format!("the link `{path}` to `{}` {why}", to.display());
+            Failure::Incomplete(text)
+        };
+        let found = match fs::metadata(place) {
+            Ok(found) => found,
+            // Links that lead nowhere, or in a circle (ELOOP).
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    || error.raw_os_error() == Some(nix::libc::ELOOP) =>
+            {
+                if look(fs::symlink_metadata(place), place)?.is_none() {
+                    return Ok(None);
+                }
+                if is_needed(path) {
+                    return Err(refuse("leads nowhere, and PostgreSQL needs what it names").into());
+                }
+                warn!(path = %place.display(), "link that leads nowhere left out");
+                return Ok(None);
+            }
+            Err(error) => return Err(Failure::io("follow", place)(error).into()),
+        };
+        if found.is_dir() {
+            if self.inside.contains(&Identity::of(&found)) || self.is_above(place) {
+                if is_needed(path) {
+                    return Err(refuse("leads back to a directory that it is in").into());
+                }
+                warn!(path = %place.display(), "link to a directory that holds it left out");
+                return Ok(None);
+            }
+            info!(path = %place.display(), "directory behind a link is stored in its place");
+        }
+        Ok(Some(found))
+    }
+
+    /// Says whether the data directory is below `place`.
+    fn is_above(&self, place: &Path) -> bool {
+        let target = fs::canonicalize(place);
+        let root = fs::canonicalize(&self.scope.root);
+        target.is_ok_and(|target| root.is_ok_and(|it| it.starts_with(target)))
+    }
+
+    /// Takes the directory of this server's version and nothing else: a mount point has `lost+found`,
+    /// and an upgrade leaves the old version's beside ours.
+    fn tablespace(
+        &mut self,
+        link: &Path,
+        path: &str,
+        oid: u32,
+    ) -> Result<Option<(PathBuf, String, Identity)>, Ended> {
+        let location = match fs::read_link(link) {
+            Ok(location) => link.parent().unwrap_or(link).join(location),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::io("follow", link)(error).into()),
+        };
+        let text = location.to_str().ok_or_else(|| not_text(&location))?;
+        let version = &self.scope.version_directory;
+        let place = location.join(version);
+        self.walked.directories.push(path.to_owned());
+        self.walked.tablespaces.push(Tablespace {
+            oid,
+            location: text.to_owned(),
+        });
+        // That it is there is checked against the server's list of tablespaces in the end.
+        let Some(found) = look(fs::metadata(&place), &place)? else {
+            return Ok(None);
+        };
+        let path = below(path, version);
+        self.walked.directories.push(path.clone());
+        Ok(Some((place, path, Identity::of(&found))))
+    }
+
+    fn is_emptied(&self, path: &str) -> bool {
+        EMPTIED.contains(&path) || self.scope.emptied.iter().any(|it| it == path)
+    }
+
+    fn emptied(&mut self, path: &str) {
+        self.walked.directories.push(path.to_owned());
+        if path == "pg_wal" {
+            let status = "pg_wal/archive_status".to_owned();
+            self.walked.directories.push(status);
+        }
+    }
+
+    /// A file of a gigabyte that is begun last would be read alone in the end.
+    fn send(&self, batch: &mut Vec<(u64, PlannedFile)>) -> Result<(), Closed> {
+        batch.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (_, file) in batch.drain(..) {
+            self.out.send(file).map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns what was found, or nothing if it has vanished.
+fn look(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Failure> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io("look at", place)(error)),
+    }
+}
+
+fn open(place: &Path, must_exist: bool) -> Result<Option<fs::ReadDir>, Failure> {
+    match fs::read_dir(place) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => Ok(None),
+        Err(error) => Err(Failure::io("list", place)(error)),
+    }
+}
+
+/// Returns the unlogged relations in a directory, sorted.
+fn unlogged(place: &Path) -> Result<Vec<u32>, Failure> {
+    let mut found = Vec::new();
+    for entry in open(place, false)?.into_iter().flatten() {
+        let name = entry.map_err(Failure::io("list", place))?.file_name();
+        let file = name.to_str().and_then(RelationFile::parse);
+        found.extend(file.and_then(RelationFile::unlogged_relation));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Returns the directories that tablespaces are in.
+fn tablespaces_of(root: &Path) -> Result<Vec<Identity>, Failure> {
+    let place = root.join("pg_tblspc");
+    let mut found = Vec::new();
+    for entry in open(&place, true)?.into_iter().flatten() {
+        let entry = entry.map_err(Failure::io("list", &place))?;
+        let is_link = entry.file_type().is_ok_and(|it| it.is_symlink());
+        let target = fs::metadata(entry.path());
+        found.extend(target.ok().filter(|_| is_link).map(|it| Identity::of(&it)));
+    }
+    Ok(found)
+}
+
+fn tablespace_oid(name: &str) -> Option<u32> {
+    let is_number = name.bytes().all(|it| it.is_ascii_digit());
+    name.parse().ok().filter(|_| is_number)
+}
+
+/// Returns the number of the first page of a relation's file.
+fn first_page(path: &str) -> Option<u32> {
+    let (directory, name) = path.rsplit_once('/')?;
+    if !holds_relations(directory) {
+        return None;
+    }
+    RelationFile::parse(name)?.first_page()
+}
+
+fn name_of(entry: &fs::DirEntry) -> Result<String, Failure> {
+    let name = entry.file_name().into_string();
+    name.map_err(|_| not_text(&entry.path()))
+}
+
+fn not_text(path: &Path) -> Failure {
+    Failure::Incomplete(format!(
+        "the name of `{}` is not UTF-8, and PostgreSQL does not need it: rename or remove it",
+        path.display()
+    ))
+}
+
+fn below(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        return name.to_owned();
+    }
+    format!("{path}/{name}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What the name of a file in a data directory says: relations and their forks, and what
+//! `pg_basebackup` leaves out (`src/backend/backup/basebackup.c` of PostgreSQL 13 to 18).
+
+use crate::base_backup::page::PAGES_PER_FILE;
+
+/// Directories that are made anew, empty: PostgreSQL fills them when it starts.
+pub(crate) const EMPTIED: [&str; 7] = [
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+];
+
+/// Files that belong to the running server, or that a restore writes itself.
+const LEFT_OUT: [&str; 11] = [
+    "backup_label",
+    "backup_label.old",
+    "backup_manifest",
+    "current_logfiles.tmp",
+    "postgresql.auto.conf.tmp",
+    "postmaster.opts",
+    "postmaster.pid",
+    "recovery.signal",
+    "standby.signal",
+    "tablespace_map",
+    "tablespace_map.old",
+];
+
+/// A part of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fork {
+    Main,
+    FreeSpaceMap,
+    VisibilityMap,
+    Init,
+}
+
+/// A file of a relation that is not temporary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RelationFile {
+    relation: u32,
+    fork: Fork,
+    segment: u32,
+}
+
+impl RelationFile {
+    /// Reads a name: `16384`, `16384_fsm`, `16384.2`, as `parse_filename_for_nontemp_relation` does.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (stem, segment) = match name.split_once('.') {
+            Some((stem, segment)) => (stem, digits(segment)?),
+            None => (name, 0),
+        };
+        let (relation, fork) = match stem.split_once('_') {
+            Some((relation, fork)) => (relation, Fork::parse(fork)?),
+            None => (stem, Fork::Main),
+        };
+        Some(Self {
+            relation: digits(relation)?,
+            fork,
+            segment,
+        })
+    }
+
+    /// Returns the number of the relation whose initial fork this is: an unlogged one, which is emptied
+    /// when a server starts after a crash, as a restored one does.
+    pub(crate) fn unlogged_relation(self) -> Option<u32> {
+        (self.fork == Fork::Init).then_some(self.relation)
+    }
+
+    /// Says whether the file belongs to one of the `unlogged` relations, sorted, and will be emptied.
+    pub(crate) fn is_emptied(self, unlogged: &[u32]) -> bool {
+        self.fork != Fork::Init && unlogged.binary_search(&self.relation).is_ok()
+    }
+
+    /// Returns the number of the first page in the file, if it can have pages.
+    pub(crate) fn first_page(self) -> Option<u32> {
+        self.segment.checked_mul(PAGES_PER_FILE)
+    }
+}
+
+impl Fork {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "fsm" => Some(Self::FreeSpaceMap),
+            "vm" => Some(Self::VisibilityMap),
+            "init" => Some(Self::Init),
+            _ => None,
+        }
+    }
+}
+
+/// Says whether the directory at `path` holds relations, and which temporary ones may be among them.
+pub(crate) fn holds_relations(path: &str) -> bool {
+    path == "global" || is_database(path)
+}
+
+/// Says whether `path` is the directory of a database: `base/5`, `pg_tblspc/16399/PG_15_202209061/5`.
+pub(crate) fn is_database(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        ["base", database] => digits(database).is_some(),
+        ["pg_tblspc", space, version, database] => {
+            digits(space).is_some() && version.starts_with("PG_") && digits(database).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Says whether a backup leaves the file out, whatever it is.
+pub(crate) fn is_left_out(path: &str, name: &str) -> bool {
+    LEFT_OUT.contains(&path)
+        || path == crate::control_file::CONTROL_FILE
+        || name == ".DS_Store"
+        || name.starts_with("pgsql_tmp")
+        || name.starts_with("pg_internal.init")
+}
+
+/// Says whether the name is of a session's own relation: `t3_16384`, `t3_16384_fsm.1`.
+pub(crate) fn is_temporary_relation(name: &str) -> bool {
+    let parts = name.strip_prefix('t').and_then(|it| it.split_once('_'));
+    parts.is_some_and(|(backend, rest)| {
+        !backend.is_empty()
+            && backend.bytes().all(|it| it.is_ascii_digit())
+            && RelationFile::parse(rest).is_some()
+    })
+}
+
+/// Says whether PostgreSQL cannot do without what is at `path`.
+pub(crate) fn is_needed(path: &str) -> bool {
+    let top = path.split('/').next().unwrap_or_default();
+    let files = [
+        "PG_VERSION",
+        "postgresql.conf",
+        "pg_hba.conf",
+        "pg_ident.conf",
+    ];
+    top == "base" || top == "global" || top.starts_with("pg_") || files.contains(&path)
+}
+
+fn digits(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relation_file_then_forks_and_segments_are_known() {
+        let page = |name: &str| RelationFile::parse(name).and_then(RelationFile::first_page);
+        assert_eq!(page("1259"), Some(0));
+        assert_eq!(page("1259_vm.2"), Some(262_144));
+        for other in [
+            "PG_VERSION",
+            "pg_filenode.map",
+            "1259_backup",
+            "1259.old",
+            "1259.",
+            "_init",
+            "t3_1259",
+            "1259_vm_1",
+            "99999999999",
+            "+5",
+        ] {
+            assert_eq!(RelationFile::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_forks_of_an_unlogged_relation_are_emptied() {
+        let emptied =
+            |name: &str| RelationFile::parse(name).is_some_and(|it| it.is_emptied(&[7, 16384]));
+        assert!(emptied("16384") && emptied("16384.1") && emptied("16384_fsm") && emptied("7_vm"));
+        assert!(!emptied("16384_init") && !emptied("16385") && !emptied("16384_copy"));
+        let init = RelationFile::parse("16384_init").unwrap();
+        assert_eq!(init.unlogged_relation(), Some(16384));
+    }
+
+    #[test]
+    fn only_whole_names_of_temporary_relations_match() {
+        assert!(is_temporary_relation("t3_16390") && is_temporary_relation("t12_16390_fsm.2"));
+        for other in [
+            "t_16390",
+            "t3_",
+            "t3_16390_old",
+            "t3_16390.bak",
+            "table_1",
+            "t1_2_3",
+        ] {
+            assert!(!is_temporary_relation(other), "{other}");
+        }
+        assert!(is_database("base/5") && is_database("pg_tblspc/16399/PG_15_202209061/5"));
+        assert!(
+            !is_database("base/pgsql_tmp") && !is_database("mine/5") && !is_database("base/5/6")
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Whether a directory is the one that the server runs in.
+//!
+//! A copy of a cluster has its system identifier: a moved volume, an old standby, a restored backup.
+//! Its files under the server's `backup_label` would be a backup of nothing. The paths say little, as a
+//! server in a container has others, so what is in the directory is compared: who runs there, which
+//! checkpoint was the last, and in the end whether something that the server writes appears there.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::base_backup::session::{Session, Started};
+use crate::control_file::ControlFile;
+use crate::error::Failure;
+
+/// PostgreSQL notes its start in `postmaster.pid` when the process begins, and in
+/// `pg_postmaster_start_time()` when its shared memory is there, which takes a while if it is large.
+const START_TAKES_AT_MOST_SECS: i64 = 300;
+
+/// Between two looks at files that the server writes.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often the control file must differ from the server's, while the server's stays the same: one
+/// reading may meet a checkpoint.
+const DIFFERENCES: u32 = 3;
+
+/// For how long a deleted file may still be seen: a network file system may remember it.
+const GONE_WITHIN: Duration = Duration::from_secs(65);
+
+impl Session {
+    /// Makes sure that the server keeps its data in `directory`.
+    pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Failure> {
+        let control = ControlFile::read(directory)?;
+        let differs = self.difference(directory, &control).await;
+        match differs.map_err(Failure::Postgres)? {
+            Some(why) => Err(self.other_directory(directory, why).await),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that the checkpoint with which the backup began is the one in `control`, the control
+    /// file of `directory`, or an earlier one.
+    pub(crate) async fn verify_started(
+        &self,
+        directory: &Path,
+        control: &ControlFile,
+        started: &Started,
+    ) -> Result<(), Failure> {
+        if control.redo >= started.lsn {
+            return Ok(());
+        }
+        let why = format!(
+            "the backup began at {}, and the last checkpoint there is of {}",
+            started.lsn, control.redo
+        );
+        Err(self.other_directory(directory, why).await)
+    }
+
+    async fn other_directory(&self, directory: &Path, mut why: String) -> Failure {
+        // Without `pg_read_all_settings` it is not told, and the comparison does not need it.
+        if let Ok(Some(said)) = self.visible_setting("data_directory").await {
+            why = format!("{why}; the server's own `data_directory` is `{said}`");
+        }
+        Failure::OtherDirectory {
+            path: directory.to_owned(),
+            why,
+        }
+    }
+
+    async fn difference(
+        &self,
+        directory: &Path,
+        control: &ControlFile,
+    ) -> anyhow::Result<Option<String>> {
+        let sql = "SELECT system_identifier::text FROM pg_control_system()";
+        let server: String = self.client().query_one(sql, &[]).await?.try_get(0)?;
+        if server != control.system_id.to_string() {
+            let here = control.system_id;
+            let why = format!("it holds cluster {here}, and the server is cluster {server}");
+            return Ok(Some(why));
+        }
+        if let Some(why) = self.other_postmaster(directory).await? {
+            return Ok(Some(why));
+        }
+        if let Some(why) = self.other_checkpoint(directory).await? {
+            return Ok(Some(why));
+        }
+        self.does_not_write_there(directory).await
+    }
+
+    async fn other_postmaster(&self, directory: &Path) -> anyhow::Result<Option<String>> {
+        let text = match fs::read_to_string(directory.join("postmaster.pid")) {
+            Ok(text) => text,
+            Err(error) => {
+                let why = format!("no server runs there: `postmaster.pid` cannot be read: {error}");
+                return Ok(Some(why));
+            }
+        };
+        // The lines are listed in `src/include/utils/pidfile.h`.
+        let line = |number: usize| text.lines().nth(number).unwrap_or_default().trim();
+        let sql = "SELECT floor(extract(epoch FROM pg_postmaster_start_time()))::bigint, \
+                   current_setting('port')";
+        let row = self.client().query_one(sql, &[]).await?;
+        let (began, port): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+        let there: i64 = line(2).parse().unwrap_or(0);
+        if (began - there).abs() > START_TAKES_AT_MOST_SECS || line(3) != port {
+            let why = format!(
+                "another server was started there, on port {}, {} s before this one, on port {port}",
+                line(3),
+                began - there
+            );
+            return Ok(Some(why));
+        }
+        Ok(None)
+    }
+
+    async fn other_checkpoint(&self, directory: &Path) -> anyhow::Result<Option<String>> {
+        let mut differences = 0;
+        let mut server = self.checkpoint().await?;
+        loop {
+            let here = ControlFile::read(directory)?;
+            if checkpoint_of(&here) == server {
+                return Ok(None);
+            }
+            let before = std::mem::replace(&mut server, self.checkpoint().await?);
+            if before == server {
+                differences += 1;
+            }
+            if differences == DIFFERENCES {
+                let (at, redo, timeline, _) = &server;
+                let why = format!(
+                    "its last checkpoint is at {} on timeline {}, and the server's at {at} (redo {redo}) \
+                     on timeline {timeline}: it is a copy",
+                    here.checkpoint, here.timeline
+                );
+                return Ok(Some(why));
+            }
+            time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn checkpoint(&self) -> anyhow::Result<(String, String, i64, i64)> {
+        let sql = "SELECT checkpoint_lsn::text, redo_lsn::text, timeline_id::bigint, \
+                   extract(epoch FROM checkpoint_time)::bigint FROM pg_control_checkpoint()";
+        let row = self.client().query_one(sql, &[]).await?;
+        Ok((
+            row.try_get(0)?,
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+        ))
+    }
+
+    /// A snapshot that is exported is a file until its transaction ends, on a standby too, and needs no
+    /// privilege. A copy, however new, does not get it, or keeps it.
+    async fn does_not_write_there(&self, directory: &Path) -> anyhow::Result<Option<String>> {
+        self.client()
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await?;
+        let sql = "SELECT pg_export_snapshot()";
+        let name: String = self.client().query_one(sql, &[]).await?.try_get(0)?;
+        let path = directory.join("pg_snapshots").join(name);
+        let is_there = path.is_file();
+        self.client().batch_execute("ROLLBACK").await?;
+        if !is_there {
+            let why = "a file that the server made just now is not there: it is a copy";
+            return Ok(Some(why.to_owned()));
+        }
+        let until = time::Instant::now() + GONE_WITHIN;
+        while path.is_file() {
+            if time::Instant::now() >= until {
+                let why = "a file that the server has removed is still there: it is a copy";
+                return Ok(Some(why.to_owned()));
+            }
+            time::sleep(LOOK_EVERY).await;
+        }
+        Ok(None)
+    }
+}
+
+fn checkpoint_of(control: &ControlFile) -> (String, String, i64, i64) {
+    (
+        control.checkpoint.to_string(),
+        control.redo.to_string(),
+        i64::from(control.timeline),
+        control.checkpoint_time,
+    )
+}

@@ -1,0 +1,138 @@
+//! The wait for the WAL of a backup: PostgreSQL's own wait trusts `archive_command`, and has no end.
+
+use std::time::Duration;
+
+use ha_core::backup::Summary;
+use ha_core::backup::chain::{gaps, needed};
+use ha_core::lsn::SegmentName;
+use ha_runtime::shutdown::Tasks;
+use ha_runtime::telemetry::chain;
+use tokio::time::{self, Instant};
+use tracing::{info, warn};
+
+use crate::base_backup::session::{Server, Session};
+use crate::buckets::Buckets;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::object_store::ErrorKind;
+use crate::wal_archive::WalArchive;
+
+/// Between two looks at the archive: short at first, as the last segment takes a moment, then longer.
+const LOOK_FIRST: Duration = Duration::from_millis(250);
+const LOOK_LAST: Duration = Duration::from_secs(2);
+
+/// How long a segment has from when PostgreSQL ends it.
+const ARCHIVED_WITHIN_SECS: u64 = 60;
+
+/// How many missing segments an error names.
+const NAMED_AT_MOST: usize = 5;
+
+/// Makes the primary end the segment in which a standby's backup has ended: an idle one leaves it open,
+/// and only a primary can end it. Without `[postgres.primary]`, the wait goes on until its own
+/// `archive_timeout` does so.
+pub(crate) async fn end_segment(config: &Config, server: &Server, tasks: &Tasks) {
+    let (true, Some(primary)) = (server.is_standby, &config.postgres.primary) else {
+        return;
+    };
+    let switched = match Session::connect(primary, tasks).await {
+        Ok(session) => session.end_segment().await,
+        Err(error) => Err(error),
+    };
+    match switched {
+        Ok(()) => info!("segment ended on the primary"),
+        Err(error) => {
+            warn!(error = %chain(&error), "segment not ended on the primary: waiting for it to do so");
+        }
+    }
+}
+
+/// Waits until every segment that the backup needs is in as many buckets as are required. The wait is
+/// over when nothing has come for as long as the server may leave a segment open, or as was set.
+pub(crate) async fn wait(
+    config: &Config,
+    buckets: &Buckets,
+    system_id: u64,
+    summary: &Summary,
+    server: &Server,
+) -> Result<(), Failure> {
+    let size = server.segment_size;
+    let waited_secs = patience_secs(config.limits.archive_wait_secs, server);
+    let archive = WalArchive::new(config, buckets, system_id);
+    let range = || needed(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
+    let Some(first) = range().next() else {
+        return Ok(());
+    };
+    let mut until = Instant::now() + Duration::from_secs(waited_secs);
+    let mut fewest = usize::MAX;
+    let mut pause = LOOK_FIRST;
+    loop {
+        match archive.holders(first).await {
+            Ok(holders) => {
+                let enough = |segment: &_| {
+                    let holding = holders.iter().filter(|it| it.contains(segment));
+                    holding.count() >= buckets.required()
+                };
+                let missing = gaps(range(), &range().filter(enough).collect());
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                if missing.len() < fewest {
+                    fewest = missing.len();
+                    until = Instant::now() + Duration::from_secs(waited_secs);
+                }
+                if Instant::now() >= until {
+                    return Err(not_archived(&missing, waited_secs, server, summary));
+                }
+            }
+            // Hours of work are not thrown away for an answer that another call may give.
+            Err(error) if is_permanent(&error) || Instant::now() >= until => return Err(error),
+            Err(error) => warn!(error = %chain(&error), "archive not listed: trying again"),
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK_LAST);
+    }
+}
+
+/// Returns how long the next segment may take, in seconds.
+fn patience_secs(set: Option<u64>, server: &Server) -> u64 {
+    // A segment that was begun right after the last one ended is ended an `archive_timeout` later, by a
+    // process that wakes as rarely.
+    set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)
+}
+
+fn is_permanent(error: &Failure) -> bool {
+    if let Failure::Unreachable { last, .. } = error {
+        return last.kind() == ErrorKind::Refused;
+    }
+    false
+}
+
+fn not_archived(
+    missing: &[SegmentName],
+    waited_secs: u64,
+    server: &Server,
+    summary: &Summary,
+) -> Failure {
+    let names: Vec<String> = missing
+        .iter()
+        .take(NAMED_AT_MOST)
+        .map(|it| format!("`{it}`"))
+        .collect();
+    let more = match missing.len() - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let mut text = format!("{}{more}", names.join(", "));
+    if let ([_], true) = (missing, server.is_standby) {
+        let hint = format!(
+            ", in which the backup of this standby ended at {}: an idle primary does not end it; set \
+             `[postgres.primary]`, or call `pg_switch_wal()` there during the backup",
+            summary.stop_lsn
+        );
+        text.push_str(&hint);
+    }
+    Failure::LogNotArchived {
+        waited_secs,
+        missing: text,
+    }
+}

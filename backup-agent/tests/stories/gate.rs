@@ -1,0 +1,90 @@
+//! A backup that is held where a story wants it: after it has begun, and before it reads a file.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
+
+use crate::agent::{World, as_postgres};
+
+/// A lock on a table that a backup asks for what PostgreSQL needs, and nothing else in a story reads.
+pub(crate) struct Gate {
+    psql: Child,
+}
+
+/// A backup that runs.
+pub(crate) struct Running {
+    child: Child,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Gate {
+    /// Takes the lock.
+    pub(crate) async fn close(world: &World) -> Self {
+        let mut command = as_postgres("/usr/lib/postgresql/15/bin/psql");
+        command
+            .args(["-XAtq", "-U", "postgres", "-h"])
+            .arg(world.directory.path())
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut psql = command.spawn().unwrap();
+        let lock = b"BEGIN; LOCK TABLE pg_tablespace; SELECT 'locked';\n";
+        psql.stdin.as_mut().unwrap().write_all(lock).await.unwrap();
+        let mut out = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert_eq!(out.next_line().await.unwrap().as_deref(), Some("locked"));
+        Self { psql }
+    }
+
+    /// Starts a backup, and returns it once it waits for the lock, with the position at which it began.
+    pub(crate) async fn hold_backup(&self, world: &World) -> (Running, u64) {
+        let mut running = Running::start(world);
+        let lsn = running.until_it_began().await;
+        (running, lsn)
+    }
+
+    /// Releases the lock.
+    pub(crate) async fn open(mut self) {
+        drop(self.psql.stdin.take());
+        self.psql.wait().await.unwrap();
+    }
+}
+
+impl Running {
+    /// Starts a backup.
+    pub(crate) fn start(world: &World) -> Self {
+        let mut command = world.command(&["backup"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, said }
+    }
+
+    /// Waits until it has begun, and returns the position.
+    pub(crate) async fn until_it_began(&mut self) -> u64 {
+        loop {
+            let line = self.said.next_line().await.unwrap();
+            let line = line.expect("a backup that ends has begun");
+            let lsn = line.split_once("lsn=").map(|(_, it)| it);
+            if let Some(lsn) = lsn.filter(|_| line.contains("backup began")) {
+                let (high, low) = lsn
+                    .split_whitespace()
+                    .next()
+                    .unwrap()
+                    .split_once('/')
+                    .unwrap();
+                let number = |it: &str| u64::from_str_radix(it, 16).unwrap();
+                return number(high) << 32 | number(low);
+            }
+        }
+    }
+
+    /// Waits until it ends, and returns its exit code and what it said since.
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        while let Some(line) = self.said.next_line().await.unwrap() {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        (self.child.wait().await.unwrap().code(), said)
+    }
+}
