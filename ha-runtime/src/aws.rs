@@ -26,6 +26,14 @@ pub struct Service {
     pub ca_certificate: Option<CaCertificates>,
 }
 
+impl Service {
+    /// Says whether it is reached through TLS.
+    pub fn has_tls(&self) -> bool {
+        let endpoint = self.endpoint.as_deref();
+        endpoint.is_none_or(|url| url.starts_with("https://"))
+    }
+}
+
 /// Whether the SDK repeats a call by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retries {
@@ -92,4 +100,26 @@ async fn load(
         loader = loader.endpoint_url(endpoint);
     }
     loader.load().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_endpoint_can_be_without_tls() {
+        for (endpoint, has_tls) in [
+            (None, true),
+            (Some("https://s3.example.com:9000"), true),
+            (Some("http://127.0.0.1:9000"), false),
+            (Some("HTTP://127.0.0.1:9000"), false),
+        ] {
+            let service = Service {
+                region: "eu-west-1".to_owned(),
+                endpoint: endpoint.map(str::to_owned),
+                ca_certificate: None,
+            };
+            assert_eq!(service.has_tls(), has_tls, "{endpoint:?}");
+        }
+    }
 }

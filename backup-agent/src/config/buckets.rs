@@ -42,17 +42,17 @@ impl WrittenBucket {
         if !is_bucket_name(&self.name) {
             return Err(Unusable::BucketName(self.name));
         }
-        let has_tls = |it: &String| it.starts_with("https://");
-        if self.ca_certificate.is_some() && !self.endpoint.as_ref().is_none_or(has_tls) {
+        let service = Service {
+            region: self.region,
+            endpoint: self.endpoint,
+            ca_certificate: self.ca_certificate,
+        };
+        if service.ca_certificate.is_some() && !service.has_tls() {
             return Err(Unusable::CaWithoutTls(self.name));
         }
         Ok(BucketConfig {
             name: self.name,
-            service: Service {
-                region: self.region,
-                endpoint: self.endpoint,
-                ca_certificate: self.ca_certificate,
-            },
+            service,
         })
     }
 }

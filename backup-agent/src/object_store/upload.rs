@@ -134,7 +134,10 @@ impl Upload {
         let sent = bucket.retried_for(self.timeout, length, || async {
             let call = bucket.client().upload_part().bucket(bucket.name()).key(key);
             let call = call.upload_id(id).part_number(number);
-            let call = call.body(ByteStream::from(body.clone()));
+            let mut call = call.body(ByteStream::from(body.clone())).customize();
+            if bucket.shared.service.has_tls() {
+                call = call.disable_payload_signing();
+            }
             let sent = bucket.answer(DOING, key, length, call.send()).await?;
             // An error inside of a 200: what is stored has an ETag.
             if sent.e_tag.is_none() {
