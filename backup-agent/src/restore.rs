@@ -7,6 +7,7 @@ mod directory;
 mod download;
 mod fill;
 mod marker;
+mod own_conf;
 mod places;
 mod plan;
 mod recovery;
@@ -46,6 +47,8 @@ pub(crate) struct Restored {
     pub(crate) files: u64,
     /// The timeline that is followed.
     pub(crate) timeline: Timeline,
+    /// What an operator has to know before it is started.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Restores as `request` says. PostgreSQL is not started.
@@ -82,11 +85,13 @@ pub(crate) async fn restore(
     let (head, directory) = (plan.head(), filling.directory);
     let settings = recovery::settings(config, request, timeline, head.server_version)?;
     directory.write_recovery(head, &settings, request.purpose)?;
+    let notes = own_conf::settle(&request.directory)?;
     directory.complete()?;
     Ok(Restored {
         summary: head.summary.clone(),
         files: head.files,
         timeline,
+        notes,
     })
 }
 

@@ -22,6 +22,7 @@ struct Restored {
     timeline: u32,
     when_recovered: &'static str,
     archiving: bool,
+    notes: Vec<String>,
 }
 
 pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {
@@ -45,6 +46,7 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
             timeline: restored.timeline.get(),
             when_recovered: when_recovered(request.purpose),
             archiving: request.archiving == Archiving::Preserve,
+            notes: restored.notes,
         });
     }
     for line in told(&request, &restored) {
@@ -95,6 +97,7 @@ fn told(request: &RestoreRequest, restored: &restore::Restored) -> Vec<String> {
                 .to_owned(),
         );
     }
+    lines.extend(restored.notes.iter().cloned());
     lines
 }
 

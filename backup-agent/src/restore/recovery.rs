@@ -168,7 +168,7 @@ fn quoted(text: &str) -> String {
 
 /// Escapes as a settings file wants it between quotes (`GUC_scanstr` in
 /// `src/backend/utils/misc/guc-file.l`).
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', r"\\")
         .replace('\'', "''")
         .replace('\n', r"\n")

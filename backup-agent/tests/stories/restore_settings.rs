@@ -179,3 +179,26 @@ async fn options_that_would_be_ignored_then_refused() {
     }
     assert!(!Path::new(&copy).exists());
 }
+
+/// `pg_ctl -D copy` would start the original's data directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn own_conf_names_the_original_then_the_copy_starts() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    let conf = world.path("data/postgresql.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    let original = format!("{text}data_directory = '{}'\n", world.path("data"));
+    fs::write(&conf, original).unwrap();
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    let directory = world.path("copy");
+    let said = world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .ok();
+    assert!(said.out.contains("named a data directory"), "{said:?}");
+    server.stop();
+    let copy = Server::start(&world, Path::new(&directory), 5433).await;
+    assert_eq!(copy.sql("SHOW data_directory").await, directory);
+    copy.stop();
+}

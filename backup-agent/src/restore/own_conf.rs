@@ -1,0 +1,90 @@
+//! The copy's own `postgresql.conf`, which may lead back to the original.
+//!
+//! Debian keeps settings elsewhere, and then there is none. Where there is one, it can name the
+//! original's data directory, which `postgres -D` of the copy would then start, and include its files.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::error::Failure;
+
+/// Lets `postgresql.conf` name the copy instead of another data directory, and returns what an operator
+/// has to know of what is left.
+pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
+    let path = directory.join("postgresql.conf");
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::io("read", &path)(error)),
+    };
+    let mut notes = Vec::new();
+    for line in text.lines().filter(|it| leads_elsewhere(it)) {
+        notes.push(format!(
+            "its postgresql.conf has `{}`: start it with settings of its own, by `-c config_file=FILE`",
+            line.trim().escape_debug()
+        ));
+    }
+    if text.lines().any(|it| name(it) == "data_directory") {
+        let own = directory.display().to_string();
+        let line = format!(
+            "\n# Written by `backup-agent restore`.\ndata_directory = '{}'\n",
+            super::recovery::escaped(&own)
+        );
+        let appended = OpenOptions::new().append(true).open(&path);
+        let appended = appended.and_then(|mut it| it.write_all(line.as_bytes()));
+        appended.map_err(Failure::io("write", &path))?;
+        notes.push(format!(
+            "its postgresql.conf named a data directory: it names `{own}` now"
+        ));
+    }
+    Ok(notes)
+}
+
+/// Says whether a line includes a file that a copy shares with the original.
+fn leads_elsewhere(line: &str) -> bool {
+    let is_include = matches!(
+        name(line).as_str(),
+        "include" | "include_dir" | "include_if_exists"
+    );
+    is_include && ["'/", " /", "=/"].iter().any(|it| line.contains(it))
+}
+
+/// Returns the name of the setting that a line is about, in lower case.
+fn name(line: &str) -> String {
+    let name = line
+        .trim_start()
+        .split(|it: char| it == '=' || it.is_whitespace());
+    name.into_iter()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directory_of_the_original_then_the_copys_own() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(settle(root.path()).unwrap().is_empty());
+        let path = root.path().join("postgresql.conf");
+        let text = "#data_directory = 'ConfigDir'\ninclude 'own.conf'\nshared_buffers = 16MB\n";
+        std::fs::write(&path, text).unwrap();
+        assert!(settle(root.path()).unwrap().is_empty());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+        let text =
+            format!("{text}  Data_Directory='/live'\ninclude_if_exists = '/etc/guard.conf'\n");
+        std::fs::write(&path, &text).unwrap();
+        let notes = settle(root.path()).unwrap();
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        let written = std::fs::read_to_string(&path).unwrap();
+        let own = format!("data_directory = '{}'\n", root.path().display());
+        assert!(
+            written.starts_with(&text) && written.ends_with(&own),
+            "{written}"
+        );
+    }
+}
