@@ -29,8 +29,8 @@ pub(crate) const BRIEF: CallLimits = CallLimits {
 /// What a backup or a restore can wait for.
 pub(crate) const LONG: CallLimits = CallLimits {
     connect: Duration::from_secs(3),
-    answer: Duration::from_mins(1),
-    retry: Duration::from_mins(2),
+    answer: Duration::from_secs(20),
+    retry: Duration::from_hours(1),
 };
 
 /// For how long storing one log file is tried before PostgreSQL is told to come back.
@@ -55,6 +55,10 @@ impl Buckets {
     /// Returns clients of every bucket in the settings.
     pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
         let connections = Connections::default();
+        let limits = CallLimits {
+            retry: limits.retry.min(config.limits.retry_timeout),
+            ..limits
+        };
         let mut all = Vec::new();
         for bucket in &config.buckets {
             all.push(Bucket::new(bucket, &connections, limits).await);

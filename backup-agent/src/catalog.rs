@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::StreamExt as _;
 use ha_core::backup::manifest::lines::LineError;
 use ha_core::backup::manifest::{File, ManifestReader};
 use ha_core::backup::{BackupId, Manifest, Summary};
@@ -19,6 +20,9 @@ use crate::seal::{self, Damaged, Identity};
 /// The manifest of a backup of some terabytes.
 const LARGEST_MANIFEST: u64 = 1 << 30;
 
+/// How many manifests are looked at at a time.
+const LOOKS_AT_ONCE: usize = 16;
+
 /// A backup, and the buckets that hold it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -26,6 +30,67 @@ pub(crate) struct Entry {
     pub(crate) summary: Summary,
     /// The names of the buckets.
     pub(crate) buckets: Vec<String>,
+}
+
+/// A backup whose manifest a bucket lists and does not give.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// The backup.
+    pub(crate) id: BackupId,
+    /// The name of the bucket.
+    pub(crate) bucket: String,
+    /// Why.
+    pub(crate) why: Failure,
+}
+
+/// Every backup that the buckets list.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    /// Those of which at least one bucket gives the manifest, the oldest first.
+    pub(crate) backups: Vec<Entry>,
+    /// The copies that cannot be looked at.
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// The buckets that did not answer.
+    pub(crate) silent: Vec<String>,
+}
+
+impl Catalog {
+    /// Returns what everybody may know of the backups.
+    pub(crate) fn summaries(&self) -> Vec<Summary> {
+        self.backups.iter().map(|it| it.summary.clone()).collect()
+    }
+
+    /// Refuses to do without a bucket that does not answer: what only it holds may be newer.
+    pub(crate) fn refuse_silent(mut self) -> Result<Self, Failure> {
+        match self.silent.pop() {
+            Some(bucket) => Err(Failure::SilentBucket { bucket }),
+            None => Ok(self),
+        }
+    }
+
+    /// Refuses to choose among the backups while one that no bucket gives may be the right one: `asked`
+    /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
+    /// will not be there later either, and is only pointed out.
+    pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Failure> {
+        let is_known = |id: &BackupId| self.backups.iter().any(|it| it.summary.id == *id);
+        let is_in_the_way = |it: &Unreadable| match asked {
+            Some(asked) => it.id == *asked,
+            None => matches!(it.why, Failure::Unreachable { .. }),
+        };
+        let found = self
+            .unreadable
+            .iter()
+            .position(|it| !is_known(&it.id) && is_in_the_way(it));
+        let Some(found) = found else {
+            for it in &self.unreadable {
+                warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "a backup cannot be looked at");
+            }
+            return Ok(self);
+        };
+        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(found);
+        let why = Box::new(why);
+        Err(Failure::UnreadableBackup { id, bucket, why })
+    }
 }
 
 /// Returns the identifier of the only PostgreSQL cluster stored under the cluster's name, or `asked`.
@@ -62,27 +127,47 @@ pub(crate) async fn system_id(
     }
 }
 
-/// Returns every backup that a bucket which answers holds, the oldest first.
-pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Vec<Entry>, Failure> {
-    let prefix = layout.backups();
-    let lists = buckets.folders(&prefix).await?;
+/// Looks at every backup in every bucket that answers.
+pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, Failure> {
+    let lists = buckets.folders(&layout.backups()).await?;
+    let answered = |it: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().filter(|it| !answered(it));
+    let mut catalog = Catalog {
+        silent: silent.map(|it| it.name().to_owned()).collect(),
+        ..Catalog::default()
+    };
+    let manifests = lists.iter().flat_map(|(bucket, names)| {
+        let ids = names.iter().filter_map(|it| it.parse::<BackupId>().ok());
+        ids.map(|id| (*bucket, id))
+    });
+    let mut looks = futures_util::stream::iter(manifests)
+        .map(|(bucket, id)| async move {
+            let found = summary(bucket, layout, &id).await;
+            (bucket, id, found)
+        })
+        .buffered(LOOKS_AT_ONCE);
     let mut entries: BTreeMap<BackupId, Entry> = BTreeMap::new();
-    for (bucket, names) in lists {
-        for id in names.iter().filter_map(|it| it.parse().ok()) {
-            let Some(summary) = summary(bucket, layout, &id).await? else {
-                continue;
-            };
-            let entry = entries.entry(id).or_insert_with(|| Entry {
-                summary,
-                buckets: Vec::new(),
-            });
-            entry.buckets.push(bucket.name().to_owned());
+    while let Some((bucket, id, found)) = looks.next().await {
+        let bucket = bucket.name().to_owned();
+        match found {
+            Ok(Some(summary)) => entries
+                .entry(id)
+                .or_insert_with(|| Entry {
+                    summary,
+                    buckets: Vec::new(),
+                })
+                .buckets
+                .push(bucket),
+            // Without a manifest it was cut short, and is no backup.
+            Ok(None) => {}
+            Err(why) => catalog.unreadable.push(Unreadable { id, bucket, why }),
         }
     }
-    Ok(entries.into_values().collect())
+    catalog.backups = entries.into_values().collect();
+    Ok(catalog)
 }
 
-/// Returns the summary of a backup, or nothing if it has no manifest: then it was cut short.
+/// Returns the summary of a backup, or nothing if it has no manifest.
 async fn summary(
     bucket: &Bucket,
     layout: &Layout,
@@ -92,9 +177,16 @@ async fn summary(
     let header = match bucket.header(&key).await {
         Ok(header) => header,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::Unavailable => {
+            return Err(Failure::Unreachable {
+                what: key,
+                answered: 0,
+                last: Box::new(error),
+            });
+        }
         Err(error) => {
-            warn!(error = %chain(&error), "a manifest is left out");
-            return Ok(None);
+            let why = Damaged::Content(chain(&error));
+            return Err(Failure::damaged(&key)(why));
         }
     };
     let clear = header.clear::<Clear>().map_err(Failure::damaged(&key))?;
@@ -102,6 +194,8 @@ async fn summary(
         let why = Damaged::Content(format!("it is of backup `{}`", clear.summary.id));
         return Err(Failure::damaged(&key)(why));
     }
+    let unsound = |it| Failure::damaged(&key)(Damaged::Content(chain(&it)));
+    clear.summary.segment_size().map_err(unsound)?;
     Ok(Some(clear.summary))
 }
 

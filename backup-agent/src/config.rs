@@ -9,6 +9,7 @@ pub(crate) use postgres::{Host, PostgresConfig, ServerAddress};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ha_core::NodeId;
 use serde::Deserialize;
@@ -72,6 +73,7 @@ struct WrittenLimits {
     zstd_level: i64,
     pack_mib: i64,
     archive_wait_secs: Option<i64>,
+    retry_timeout_secs: i64,
 }
 
 impl Default for WrittenLimits {
@@ -81,6 +83,7 @@ impl Default for WrittenLimits {
             zstd_level: 1,
             pack_mib: 64,
             archive_wait_secs: None,
+            retry_timeout_secs: 30,
         }
     }
 }
@@ -128,6 +131,8 @@ pub(crate) struct Limits {
     /// How long a backup waits for the next segment of its WAL to be archived, if not for twice as long
     /// as the server leaves one open.
     pub(crate) archive_wait_secs: Option<u64>,
+    /// For how long a call is repeated in a bucket that does not answer.
+    pub(crate) retry_timeout: Duration,
 }
 
 impl Config {
@@ -193,6 +198,12 @@ impl WrittenLimits {
                 .archive_wait_secs
                 .map(|it| within("limits.archive-wait-secs", it, 1, 86_400))
                 .transpose()?,
+            retry_timeout: Duration::from_secs(within(
+                "limits.retry-timeout-secs",
+                self.retry_timeout_secs,
+                1,
+                3600,
+            )?),
         })
     }
 }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ha_core::Timeline;
 use ha_core::backup::manifest::lines::LineError;
-use ha_core::backup::{NoBackup, WallTime};
+use ha_core::backup::{BackupId, NoBackup, WallTime};
 
 use crate::object_store::StoreError;
 use crate::seal::{Damaged, Unsealable};
@@ -67,6 +68,21 @@ pub(crate) enum Failure {
         why: NoBackup,
         earliest: Option<String>,
     },
+    #[error("{why} ({reach})")]
+    BeyondReach { why: String, reach: String },
+    #[error(
+        "timeline {timeline} has WAL in the archive, and its history is in no bucket: what branched off where is not known"
+    )]
+    NoHistory { timeline: Timeline },
+    #[error("bucket `{bucket}` does not answer, and may hold what no other does")]
+    SilentBucket { bucket: String },
+    #[error("backup `{id}` in bucket `{bucket}` cannot be looked at")]
+    UnreadableBackup {
+        id: BackupId,
+        bucket: String,
+        #[source]
+        why: Box<Failure>,
+    },
     #[error("the manifest cannot be followed")]
     Manifest(#[from] LineError),
     #[error("`{}` is not empty", path.display())]
@@ -110,13 +126,14 @@ impl Failure {
             Self::Identity(_) => 11,
             Self::DataDirectory { .. } | Self::OtherDirectory { .. } => 12,
             Self::Postgres(_) => 13,
-            Self::TooFewBuckets { .. } | Self::Unreachable { .. } => 14,
+            Self::TooFewBuckets { .. } | Self::Unreachable { .. } | Self::SilentBucket { .. } => 14,
             Self::Conflict { .. } => 15,
             Self::NotThisFile { .. } => 16,
             Self::Damaged { .. } | Self::Manifest(_) => 17,
             Self::PageChecksums { .. } => 18,
             Self::LogNotArchived { .. } | Self::Incomplete(_) => 19,
-            Self::NoBackup { .. } => 20,
+            Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => 20,
+            Self::UnreadableBackup { why, .. } => why.exit_code(),
             Self::NotEmpty { .. } => 21,
             Self::ChecksFailed { .. } => 22,
             Self::Exists { .. } => 23,
@@ -151,6 +168,18 @@ impl Failure {
             }
             Self::Damaged { .. } => Some(
                 "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`",
+            ),
+            Self::BeyondReach { .. } => Some(
+                "choose a target within what is there, without one for all of it; a gap is closed by `backup-agent wal backfill` if another bucket or a node's `pg_wal` has the segment",
+            ),
+            Self::NoHistory { .. } => Some(
+                "archive the history again from a node's `pg_wal` (`backup-agent wal push`), or follow another timeline with `--target-timeline`",
+            ),
+            Self::SilentBucket { .. } => Some(
+                "try again, or read from another bucket alone with `--from`: what only this one holds is then not restored",
+            ),
+            Self::UnreadableBackup { .. } => Some(
+                "try again, or name the backup to restore with `--backup`; `backup-agent list` shows them",
             ),
             Self::PageChecksums { .. } => Some(
                 "the server's storage is damaged: keep older backups; `--accept-damaged FILE`, once for each, stores them as they are",

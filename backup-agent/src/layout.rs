@@ -24,6 +24,11 @@ impl Layout {
         format!("{cluster}/")
     }
 
+    /// Returns the key with which a bucket's conditional write is tried. It names no system identifier.
+    pub(crate) fn write_check(cluster: &NodeId) -> String {
+        format!("{cluster}/write-check")
+    }
+
     /// Returns the key of a file of the log.
     pub(crate) fn wal_file(&self, name: WalFileName) -> String {
         match name {

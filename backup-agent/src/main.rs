@@ -13,6 +13,7 @@ mod layout;
 mod memory;
 mod object_store;
 mod output;
+mod reach;
 mod restore;
 mod seal;
 mod wal_archive;

@@ -15,6 +15,7 @@ pub(crate) use listing::{ListedObject, Listing};
 pub(crate) use upload::{IMPATIENT, PART_BYTES, PATIENT, Upload};
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use ha_runtime::aws::{Connections, Service};
-use ha_runtime::retry::{self, RetryBudget, RetryPolicy};
+use ha_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
 use tokio::time;
 
 use crate::config::BucketConfig;
@@ -69,6 +70,8 @@ struct Shared {
     connections: Connections,
     limits: CallLimits,
     client: RwLock<Client>,
+    /// Whether the last call was given up, after all of its tries.
+    given_up: AtomicBool,
 }
 
 /// What became of a conditional write.
@@ -95,6 +98,7 @@ impl Bucket {
                 connections: connections.clone(),
                 limits,
                 client: RwLock::new(client),
+                given_up: AtomicBool::new(false),
             }),
         }
     }
@@ -296,11 +300,26 @@ impl Bucket {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,
     {
+        // A command makes several calls in a row. Only the first of them waits for a bucket that is away;
+        // the others look whether it has come back.
+        let timeout = if self.is_given_up() {
+            Duration::ZERO
+        } else {
+            timeout
+        };
         let budget = RetryBudget {
             timeout,
             transfer: transfer_time(bytes),
         };
-        retry::within(budget, RETRY_POLICY, StoreError::retry_class, call).await
+        let done = retry::within(budget, RETRY_POLICY, StoreError::retry_class, call).await;
+        let is_away = |it: &StoreError| it.retry_class() == RetryClass::Transient;
+        let given_up = done.as_ref().is_err_and(is_away);
+        self.shared.given_up.store(given_up, Ordering::Relaxed);
+        done
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.shared.given_up.load(Ordering::Relaxed)
     }
 
     /// Returns the answer to a call that moves `bytes`, for as long as they need and an answer may
@@ -336,7 +355,11 @@ impl Bucket {
     }
 
     fn call_limit(&self, bytes: u64) -> Duration {
-        self.limits().answer + transfer_time(bytes)
+        let CallLimits {
+            connect, answer, ..
+        } = self.limits();
+        let answer = if self.is_given_up() { connect } else { answer };
+        answer + transfer_time(bytes)
     }
 
     /// Returns the error that a body which ended early is.

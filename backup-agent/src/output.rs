@@ -19,6 +19,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says what is about to be done, or how far it is.
+#[expect(clippy::print_stderr, reason = "this is where narration is printed")]
+pub(crate) fn narrate(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Says what went wrong, and what can be done.
 #[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 pub(crate) fn complain(error: &str, hint: Option<&str>) {

@@ -19,13 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ha_core::Timeline;
-use ha_core::backup::{Summary, choose};
+use ha_core::backup::{Lineage, Summary, choose};
 use tracing::info;
 
 use crate::buckets::Buckets;
-use crate::catalog::{self, Entry};
+use crate::catalog::{self, Catalog};
 use crate::config::Config;
 use crate::error::Failure;
+use crate::output;
+use crate::reach::{self, KnownReach};
 use crate::restore::directory::Directory;
 use crate::restore::download::Downloads;
 use crate::restore::fill::Filling;
@@ -35,7 +37,7 @@ use crate::restore::tablespaces::Placed;
 use crate::seal::Identity;
 use crate::wal_archive::WalArchive;
 
-pub(crate) use request::{Archiving, Purpose, RestoreRequest, TargetAction};
+pub(crate) use request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
 pub(crate) use tablespace_guard::TablespaceGuard;
 
 /// What was restored.
@@ -49,6 +51,8 @@ pub(crate) struct Restored {
     pub(crate) timeline: Timeline,
     /// What an operator has to know before it is started.
     pub(crate) notes: Vec<String>,
+    /// How far the WAL reaches.
+    pub(crate) reach: KnownReach,
 }
 
 /// Restores as `request` says. PostgreSQL is not started.
@@ -61,11 +65,23 @@ pub(crate) async fn restore(
     let identity = Arc::new(config.identity()?);
     let begun = Marker::find(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
-    let entries = catalog::list(buckets, archive.layout()).await?;
+    let catalog = catalog::list(buckets, archive.layout()).await?;
+    // A standby goes on to whatever its primary has: a region that is lost must not keep it away.
+    let catalog = match request.purpose {
+        Purpose::Standby => catalog,
+        Purpose::Recover(_) => catalog.refuse_silent()?,
+    };
     let request = &resumed(request, begun.as_ref(), system_id)?;
-    let (chosen, timeline) = choose_backup(&archive, &identity, &entries, request)
+    let catalog = catalog.refuse_unreadable(request.backup.as_ref())?;
+    let (chosen, lineage) = choose_backup(&archive, buckets, &identity, &catalog, request)
         .await
         .map_err(|why| of_resumed(why, request, begun.as_ref()))?;
+    let timeline = lineage.timeline();
+    let reach = reach::known(&archive, buckets, &identity, &lineage, &chosen).await?;
+    output::narrate(&format!("backup {}: {reach}", chosen.id));
+    if request.purpose != Purpose::Standby {
+        reach.refuse_unreachable(&request.target, request.boundary)?;
+    }
     let is_resumed = begun.is_some();
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, is_resumed, "restore began");
 
@@ -92,6 +108,7 @@ pub(crate) async fn restore(
         files: head.files,
         timeline,
         notes,
+        reach,
     })
 }
 
@@ -138,18 +155,22 @@ fn of_resumed(why: Failure, request: &RestoreRequest, begun: Option<&Marker>) ->
 /// Returns the backup to begin from, and the timeline to replay towards.
 async fn choose_backup(
     archive: &WalArchive<'_>,
+    buckets: &Buckets,
     identity: &Identity,
-    entries: &[Entry],
+    catalog: &Catalog,
     request: &RestoreRequest,
-) -> Result<(Summary, Timeline), Failure> {
-    let backups: Vec<Summary> = entries.iter().map(|it| it.summary.clone()).collect();
+) -> Result<(Summary, Lineage), Failure> {
+    let backups = catalog.summaries();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
     let lineage = archive
         .lineage(identity, request.timeline, at_least)
         .await?;
+    if request.timeline.is_none() {
+        reach::refuse_lost_history(buckets, archive.layout(), lineage.timeline()).await?;
+    }
     let chosen = choose(&backups, &lineage, &request.target, request.backup.as_ref())?;
-    Ok((chosen.clone(), lineage.timeline()))
+    Ok((chosen.clone(), lineage))
 }
 
 /// Makes every directory and file of the backup, after everything that can be refused has been looked

@@ -127,6 +127,15 @@ impl Session {
         value.map_err(|it| Failure::Postgres(it.into()))
     }
 
+    /// Returns the file that the archiver failed to archive last, unless it has archived one since.
+    pub(crate) async fn failing_segment(&self) -> Result<Option<String>, Failure> {
+        let sql = "SELECT last_failed_wal FROM pg_stat_archiver \
+                   WHERE last_failed_time > coalesce(last_archived_time, '-infinity')";
+        let row = self.client.query_opt(sql, &[]).await;
+        let name = row.and_then(|it| it.map(|it| it.try_get(0)).transpose());
+        name.map_err(|it| Failure::Postgres(it.into()))
+    }
+
     /// Asks the server about itself.
     pub(crate) async fn describe(&self) -> Result<Server, Failure> {
         self.try_describe().await.map_err(Failure::Postgres)

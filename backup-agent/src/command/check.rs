@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::base_backup::Session;
 use crate::buckets::{BRIEF, Buckets};
+use crate::catalog;
 use crate::cli;
 use crate::config::Config;
+use crate::control_file;
 use crate::error::Failure;
 use crate::layout::Layout;
+use crate::object_store::{Bucket, Created};
 use crate::output;
+use crate::reach::{GapText, Overview};
+use crate::wal_archive::WalArchive;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,6 +58,11 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
         let outcome = listed.map(drop).map_err(|it| chain(&it));
         checks.push(Check::new(format!("bucket {}", bucket.name()), outcome));
     }
+    for bucket in buckets.all() {
+        let name = format!("conditional write in bucket {}", bucket.name());
+        checks.push(Check::new(name, conditional_write(config, bucket).await));
+    }
+    checks.extend(archive(config, &buckets).await);
     let notes = buckets.memory().check();
     let name = format!("state directory {}", config.state_directory.display());
     checks.push(Check::new(name, notes.map_err(|it| it.to_string())));
@@ -72,6 +83,80 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::ChecksFailed { failed, all })
+}
+
+/// Nothing is overwritten only where the store honours `If-None-Match`: of two writes of one key, the
+/// second must be refused. The object stays, because a node may delete nothing; it is always the same.
+async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {
+    let key = Layout::write_check(&config.cluster);
+    let body = Bytes::from_static(b"written by `backup-agent check`\n");
+    for _ in 0..2 {
+        match bucket.create(&key, &body).await {
+            Ok(Created::AlreadyThere) => return Ok(()),
+            Ok(Created::New) => {}
+            Err(error) => return Err(chain(&error)),
+        }
+    }
+    Err(
+        "it overwrote an object in spite of `If-None-Match: *`: use a store that honours it"
+            .to_owned(),
+    )
+}
+
+/// Looks at what is stored for the cluster: backups that cannot be looked at, and gaps in the WAL that
+/// follows them.
+async fn archive(config: &Config, buckets: &Buckets) -> Vec<Check> {
+    let Ok(system_id) = control_file::system_id(&config.postgres.data_directory) else {
+        // Named by the check of the data directory.
+        return Vec::new();
+    };
+    match look(config, buckets, system_id).await {
+        Ok(checks) => checks,
+        Err(error) => vec![Check::new("archive", Err(chain(&error)))],
+    }
+}
+
+async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<Check>, Failure> {
+    let archive = WalArchive::new(config, buckets, system_id);
+    let catalog = catalog::list(buckets, archive.layout()).await?;
+    let identity = if config.has_identity() {
+        config.identity().ok()
+    } else {
+        None
+    };
+    let mut wrong: Vec<String> = catalog
+        .unreadable
+        .iter()
+        .map(|it| {
+            format!(
+                "backup {} in bucket `{}`: {}",
+                it.id,
+                it.bucket,
+                chain(&it.why)
+            )
+        })
+        .collect();
+    let unreadable = Check::new("manifests", all_right(&wrong));
+    wrong.clear();
+    let summaries = catalog.summaries();
+    let overview = Overview::new(&archive, buckets, identity.as_ref(), &summaries).await?;
+    for entry in &catalog.backups {
+        let gaps = overview
+            .iter()
+            .flat_map(|it| it.gaps(&entry.summary, &entry.buckets));
+        let texts = gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap)));
+        wrong.extend(texts);
+    }
+    wrong.dedup();
+    let gaps = Check::new("WAL without a gap", all_right(&wrong));
+    Ok(vec![unreadable, gaps])
+}
+
+fn all_right(wrong: &[String]) -> Result<(), String> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(wrong.join("; "))
 }
 
 async fn server(config: &Config) -> Vec<Check> {
@@ -101,6 +186,13 @@ async fn connected(config: &Config, session: &Session) -> Vec<Check> {
         it.contains("wal push") && it.contains("%p")
     });
     checks.push(Check::new("archive_command", command.await));
+    let archiver = session.failing_segment().await;
+    let archiver = match archiver {
+        Ok(None) => Ok(()),
+        Ok(Some(name)) => Err(format!("`{name}` is not archived: its last try failed")),
+        Err(error) => Err(chain(&error)),
+    };
+    checks.push(Check::new("archiver", archiver));
     checks
 }
 

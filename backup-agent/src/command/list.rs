@@ -1,15 +1,18 @@
 //! `backup-agent list`. It needs no identity, and shows what was written beside the seal.
 
 use ha_core::backup::Summary;
+use ha_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::buckets::{BRIEF, Buckets};
-use crate::catalog;
+use crate::catalog::{self, Catalog, Entry};
 use crate::cli;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::layout::Layout;
 use crate::output;
+use crate::reach::{self, KnownReach, Overview};
+use crate::seal::Identity;
+use crate::wal_archive::WalArchive;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -17,7 +20,36 @@ struct Listed {
     format: u32,
     cluster: String,
     system_id: String,
-    backups: Vec<Backup>,
+    backups: Vec<WithReach>,
+    unreadable: Vec<Unreadable>,
+    silent_buckets: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct WithReach {
+    #[serde(flatten)]
+    backup: Backup,
+    reach: Option<reach::Shown>,
+}
+
+/// A copy of a backup that cannot be looked at.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Unreadable {
+    id: String,
+    bucket: String,
+    why: String,
+}
+
+impl Unreadable {
+    fn new(found: &catalog::Unreadable) -> Self {
+        Self {
+            id: found.id.to_string(),
+            bucket: found.bucket.clone(),
+            why: chain(&found.why),
+        }
+    }
 }
 
 /// One backup, as scripts see it.
@@ -34,6 +66,7 @@ pub(super) struct Backup {
     stopped_at: String,
     raw_bytes: u64,
     stored_bytes: u64,
+    damaged_pages: u64,
     buckets: Vec<String>,
 }
 
@@ -49,6 +82,7 @@ impl Backup {
             stopped_at: output::timestamp(summary.stopped_at),
             raw_bytes: summary.raw_bytes,
             stored_bytes: summary.stored_bytes,
+            damaged_pages: summary.damaged_pages,
             buckets: buckets.to_vec(),
         }
     }
@@ -57,36 +91,74 @@ impl Backup {
 pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure> {
     let buckets = Buckets::new(config, BRIEF).await;
     let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
-    let layout = Layout::new(&config.cluster, system_id);
-    let entries = catalog::list(&buckets, &layout).await?;
-    let mut backups: Vec<Backup> = entries
-        .iter()
-        .map(|it| Backup::new(&it.summary, &it.buckets))
-        .collect();
-    if config.has_identity() {
-        let identity = config.identity()?;
-        for (backup, entry) in backups.iter_mut().zip(&entries) {
-            let id = &entry.summary.id;
-            let (manifest, _) = catalog::manifest(&buckets, &layout, &identity, id).await?;
-            backup.label = Some(manifest.label);
+    let archive = WalArchive::new(config, &buckets, system_id);
+    let catalog = catalog::list(&buckets, archive.layout()).await?;
+    let identity = if config.has_identity() {
+        Some(config.identity()?)
+    } else {
+        None
+    };
+    let summaries = catalog.summaries();
+    let overview = Overview::new(&archive, &buckets, identity.as_ref(), &summaries).await?;
+    let mut backups = Vec::new();
+    for entry in &catalog.backups {
+        let reach = overview.as_ref().and_then(|it| it.reach(&entry.summary));
+        let mut backup = Backup::new(&entry.summary, &entry.buckets);
+        if let Some(identity) = &identity {
+            backup.label = Some(label(&archive, &buckets, identity, entry).await);
         }
+        backups.push((backup, reach));
     }
     if args.json {
         return output::json(&Listed {
             format: 1,
             cluster: config.cluster.to_string(),
             system_id: system_id.to_string(),
-            backups,
+            backups: backups
+                .into_iter()
+                .map(|(backup, reach)| WithReach {
+                    backup,
+                    reach: reach.map(|it| it.shown()),
+                })
+                .collect(),
+            unreadable: catalog.unreadable.iter().map(Unreadable::new).collect(),
+            silent_buckets: catalog.silent,
         });
     }
+    print(&backups, &catalog);
+    Ok(())
+}
+
+/// Returns the label of a backup. One manifest that cannot be decrypted does not hide the others.
+async fn label(
+    archive: &WalArchive<'_>,
+    buckets: &Buckets,
+    identity: &Identity,
+    entry: &Entry,
+) -> String {
+    let id = &entry.summary.id;
+    match catalog::manifest(buckets, archive.layout(), identity, id).await {
+        Ok((manifest, _)) => manifest.label,
+        Err(why) => {
+            output::complain(&chain(&why), why.hint());
+            "(manifest cannot be decrypted)".to_owned()
+        }
+    }
+}
+
+fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog) {
     if backups.is_empty() {
         output::line("no backups");
     }
-    for it in backups {
+    for (it, reach) in backups {
+        let damaged = match it.damaged_pages {
+            0 => String::new(),
+            pages => format!("  {pages} DAMAGED PAGES"),
+        };
         output::line(&format!(
-            "{}  {}  timeline {}  {} to {}  ended {}  {} in {}  {}",
+            "{}  {}  timeline {}  {} to {}  ended {}  {} in {}  {}{damaged}",
             it.id,
-            it.label.as_deref().unwrap_or("(label sealed)"),
+            it.label.as_deref().unwrap_or("(label encrypted)"),
             it.timeline,
             it.start_lsn,
             it.stop_lsn,
@@ -95,6 +167,14 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
             output::bytes(it.stored_bytes),
             it.buckets.join(", "),
         ));
+        if let Some(reach) = reach {
+            output::line(&format!("    {reach}"));
+        }
     }
-    Ok(())
+    for Unreadable { id, bucket, why } in catalog.unreadable.iter().map(Unreadable::new) {
+        output::line(&format!("{id}  UNREADABLE in {bucket}: {why}"));
+    }
+    for bucket in &catalog.silent {
+        output::line(&format!("bucket `{bucket}` DID NOT ANSWER"));
+    }
 }

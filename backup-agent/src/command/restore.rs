@@ -23,6 +23,7 @@ struct Restored {
     when_recovered: &'static str,
     archiving: bool,
     notes: Vec<String>,
+    reach: crate::reach::Shown,
 }
 
 pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {
@@ -47,6 +48,7 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
             when_recovered: when_recovered(request.purpose),
             archiving: request.archiving == Archiving::Preserve,
             notes: restored.notes,
+            reach: restored.reach.shown(),
         });
     }
     for line in told(&request, &restored) {

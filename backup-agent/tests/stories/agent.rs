@@ -91,7 +91,7 @@ impl World {
             "cluster = \"main\"\nrecipients = [\"{recipient}\"]\nidentity-file = \"{}\"\n\
              state-directory = \"{}\"\nrequired-buckets = 1\n{}{}[postgres]\n\
              bin-directory = \"/usr/lib/postgresql/15/bin\"\ndata-directory = \"{}\"\n\
-             socket-directory = \"{}\"\n[limits]\npack-mib = 8\narchive-wait-secs = 30\n",
+             socket-directory = \"{}\"\n[limits]\npack-mib = 8\narchive-wait-secs = 30\nretry-timeout-secs = 5\n",
             place("identity.txt"),
             place("state"),
             bucket(&self.near, "eu-west-1"),

@@ -16,6 +16,7 @@ mod backup_source;
 mod faults;
 mod gate;
 mod postgres;
+mod reach;
 mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::backup::HeldSegments;
 use crate::lsn::{Ancestor, SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -42,6 +43,23 @@ impl Lineage {
         begins
             .zip(ends)
             .map(|(begin, ancestor)| (ancestor.timeline, begin, ancestor.left_at))
+    }
+
+    /// Returns which of the segments with this number replay reads: that of the newest timeline which
+    /// had begun by its end and has it.
+    pub fn segment(&self, number: u64, held: &HeldSegments) -> Option<SegmentName> {
+        let size = held.segment_size();
+        let begun = self.ancestors.last().map_or(0, |it| it.left_at.get());
+        let newest = std::iter::once((self.timeline, begun, u64::MAX));
+        let ancestors: Vec<_> = self.stretches().collect();
+        let ancestors = ancestors.into_iter().rev();
+        let parts = newest.chain(ancestors.map(|(it, begin, end)| (it, begin.get(), end.get())));
+        let mut names = parts
+            .filter(|(_, begin, end)| {
+                begin / size.bytes() <= number && number.saturating_mul(size.bytes()) <= *end
+            })
+            .map(|(timeline, _, _)| SegmentName::numbered(timeline, number, size));
+        names.find(|it| held.holds(*it))
     }
 
     /// Says whether `segment` is a whole segment of an ancestor that ends before that ancestor was
@@ -103,6 +121,22 @@ mod tests {
         assert!(!lineage.is_whole_before_a_fork(segment(112), SIZE));
         let of_another = SegmentName::containing(timeline(2), Lsn::new(0), SIZE);
         assert!(!lineage.is_whole_before_a_fork(of_another, SIZE));
+    }
+
+    #[test]
+    fn segment_at_a_fork_then_the_newest_timeline_that_has_it() {
+        let lineage = lineage();
+        let mut held = HeldSegments::new(SIZE);
+        let name = |of, number| SegmentName::numbered(timeline(of), number, SIZE);
+        held.insert(name(1, 5));
+        held.insert(name(1, 6));
+        held.insert(name(1, 7));
+
+        assert_eq!(lineage.segment(5, &held), Some(name(1, 5)));
+        assert_eq!(lineage.segment(6, &held), Some(name(1, 6)));
+        held.insert(name(3, 6));
+        assert_eq!(lineage.segment(6, &held), Some(name(3, 6)));
+        assert_eq!(lineage.segment(7, &held), None, "7 was never on the way");
     }
 
     #[test]

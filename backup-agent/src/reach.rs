@@ -1,0 +1,424 @@
+//! How far the WAL in the buckets reaches: known before a restore begins, and shown by `list` and
+//! `check`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ha_core::backup::{Gap, HeldSegments, Lineage, Reach, Summary, Target, WallTime};
+use ha_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use ha_core::wal::Scanner;
+use ha_core::{Lsn, Timeline};
+use ha_runtime::telemetry::chain;
+use serde::Serialize;
+
+use crate::buckets::Buckets;
+use crate::error::Failure;
+use crate::layout::{Layout, wal_file_of};
+use crate::object_store::Bucket;
+use crate::output;
+use crate::restore::Boundary;
+use crate::seal::{Damaged, Identity};
+use crate::wal_archive::WalArchive;
+
+/// In how many segments before the last one the end of a transaction is looked for: an idle server
+/// ends a segment a minute, and two hours without a commit are worth no more downloads.
+const SEARCHED_SEGMENTS: u64 = 120;
+
+/// The segments of some timelines, from a position on.
+#[derive(Clone, Debug)]
+struct Holdings {
+    /// What all buckets that answered hold together.
+    all: HeldSegments,
+    /// What each of them holds.
+    buckets: Vec<(String, HeldSegments)>,
+    /// Those that did not answer.
+    silent: BTreeSet<String>,
+}
+
+/// Where the WAL ends that can be replayed from a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownReach {
+    /// The timeline towards which it was followed.
+    pub(crate) timeline: Timeline,
+    /// The last segment, and the gap after it.
+    pub(crate) segments: Reach,
+    /// What the last segments hold; none where nothing could be decrypted.
+    pub(crate) end: Option<End>,
+    /// The buckets that did not say what they hold.
+    pub(crate) silent: Vec<String>,
+}
+
+/// What stands at the end of the WAL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Where the last record begins.
+    pub(crate) last_record: Option<Lsn>,
+    /// When the last transaction committed or aborted, if one of the last segments says so.
+    pub(crate) last_transaction: Option<WallTime>,
+}
+
+/// The same, as scripts see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Shown {
+    timeline: u32,
+    last_segment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_record: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_transaction: Option<String>,
+    gap: Option<ShownGap>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ShownGap {
+    missing: String,
+    next_held: String,
+}
+
+/// Lists what the buckets hold of `timelines` from `from` on.
+async fn holdings(
+    buckets: &Buckets,
+    layout: &Layout,
+    size: SegmentSize,
+    from: Lsn,
+    timelines: impl IntoIterator<Item = Timeline>,
+) -> Result<Holdings, Failure> {
+    let mut holdings = Holdings {
+        all: HeldSegments::new(size),
+        buckets: Vec::new(),
+        silent: BTreeSet::new(),
+    };
+    for timeline in timelines {
+        let first = SegmentName::containing(timeline, from, size);
+        // S3 lists what sorts after a key and not the key itself: all but its last digit comes right
+        // before it.
+        let mut before = layout.wal_file(WalFileName::Segment(first));
+        before.pop();
+        let lists = buckets.list(&layout.timeline(timeline), &before).await?;
+        let answered = |name: &str| lists.iter().any(|(it, _)| it.name() == name);
+        let names = buckets.all().iter().map(Bucket::name);
+        let silent: Vec<_> = names.filter(|it| !answered(it)).collect();
+        holdings
+            .silent
+            .extend(silent.into_iter().map(ToOwned::to_owned));
+        for (bucket, keys) in lists {
+            let segments = keys.iter().filter_map(|it| match wal_file_of(it)? {
+                WalFileName::Segment(segment) if segment >= first => Some(segment),
+                WalFileName::Segment(_)
+                | WalFileName::Partial(_)
+                | WalFileName::History(_)
+                | WalFileName::BackupLabel(..) => None,
+            });
+            let held = holdings.of(bucket.name());
+            for segment in segments {
+                holdings.all.insert(segment);
+                if let Some((_, own)) = holdings.buckets.get_mut(held) {
+                    own.insert(segment);
+                }
+            }
+        }
+    }
+    Ok(holdings)
+}
+
+impl Holdings {
+    /// Returns the place of a bucket in the list.
+    fn of(&mut self, bucket: &str) -> usize {
+        let found = self.buckets.iter().position(|(name, _)| name == bucket);
+        found.unwrap_or_else(|| {
+            let none = HeldSegments::new(self.all.segment_size());
+            self.buckets.push((bucket.to_owned(), none));
+            self.buckets.len() - 1
+        })
+    }
+
+    /// Returns how far the WAL reaches from `backup` along `lineage`.
+    fn reach(&self, lineage: &Lineage, backup: &Summary) -> KnownReach {
+        KnownReach {
+            timeline: lineage.timeline(),
+            segments: self.all.reach(lineage, backup.start_lsn),
+            end: None,
+            silent: Vec::new(),
+        }
+    }
+
+    /// Returns the gaps from `backup` on along `lineage`: of all buckets together, or, if there is none,
+    /// of each.
+    fn gaps(&self, lineage: &Lineage, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
+        if let Some(gap) = self.all.reach(lineage, backup.start_lsn).gap {
+            return vec![("every bucket".to_owned(), gap)];
+        }
+        let own = self
+            .buckets
+            .iter()
+            .filter(|(name, _)| holders.contains(name));
+        own.filter_map(|(name, held)| {
+            let gap = held.reach(lineage, backup.start_lsn).gap?;
+            Some((format!("bucket `{name}`"), gap))
+        })
+        .collect()
+    }
+}
+
+/// What the buckets hold of the WAL that some backups need, and along which timelines.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    lineages: Vec<Lineage>,
+    held: Holdings,
+}
+
+impl Overview {
+    /// Lists the WAL from the first of `backups` on; none if there is no backup.
+    pub(crate) async fn new(
+        archive: &WalArchive<'_>,
+        buckets: &Buckets,
+        identity: Option<&Identity>,
+        backups: &[Summary],
+    ) -> Result<Option<Self>, Failure> {
+        let Some(first) = backups.iter().min_by_key(|it| it.start_lsn) else {
+            return Ok(None);
+        };
+        let size = segment_size(archive.layout(), first)?;
+        let lineages = lineages(archive, identity, backups).await;
+        let timelines = timelines(&lineages);
+        let from = first.start_lsn;
+        let held = holdings(buckets, archive.layout(), size, from, timelines).await?;
+        Ok(Some(Self { lineages, held }))
+    }
+
+    /// Returns how far the WAL reaches from a backup: towards the newest timeline where that one follows
+    /// from the backup's, and otherwise along its own.
+    pub(crate) fn reach(&self, backup: &Summary) -> Option<KnownReach> {
+        let lineage = lineage_of(&self.lineages, backup)?;
+        Some(self.held.reach(lineage, backup))
+    }
+
+    /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in
+    /// each of `holders`.
+    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
+        let lineage = lineage_of(&self.lineages, backup);
+        lineage.map_or_else(Vec::new, |it| self.held.gaps(it, backup, holders))
+    }
+}
+
+/// Returns the lineage of every timeline that a backup lies on and the newest does not follow from, and
+/// of the newest. Without an identity no history can be read, and each timeline is followed by itself.
+async fn lineages(
+    archive: &WalArchive<'_>,
+    identity: Option<&Identity>,
+    backups: &[Summary],
+) -> Vec<Lineage> {
+    let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|it| it.timeline).collect();
+    let Some(identity) = identity else {
+        let alone = |it: Timeline| Lineage::new(it, Vec::new());
+        return of_backups.into_iter().map(alone).collect();
+    };
+    let mut lineages = Vec::new();
+    if let Some(at_least) = of_backups.last().copied() {
+        let newest = archive.lineage(identity, None, at_least).await;
+        if let Some(newest) = or_complain(newest) {
+            of_backups.retain(|it| *it != newest.timeline());
+            lineages.push(newest);
+        }
+    }
+    for timeline in of_backups.into_iter().rev() {
+        let lineage = archive.lineage(identity, Some(timeline), timeline).await;
+        lineages.push(or_complain(lineage).unwrap_or_else(|| Lineage::new(timeline, Vec::new())));
+    }
+    lineages
+}
+
+/// One history that cannot be read does not hide what the others show.
+fn or_complain(lineage: Result<Lineage, Failure>) -> Option<Lineage> {
+    lineage
+        .inspect_err(|why| output::complain(&chain(why), why.hint()))
+        .ok()
+}
+
+/// Returns the first of `lineages` that a backup is on.
+fn lineage_of<'a>(lineages: &'a [Lineage], backup: &Summary) -> Option<&'a Lineage> {
+    let passes = |it: &&Lineage| it.passes(backup.timeline, backup.stop_lsn);
+    lineages.iter().find(passes)
+}
+
+/// Returns every timeline of these lineages.
+fn timelines(lineages: &[Lineage]) -> BTreeSet<Timeline> {
+    let ancestors = lineages.iter().flat_map(Lineage::stretches);
+    let ancestors = ancestors.map(|(timeline, _, _)| timeline);
+    ancestors
+        .chain(lineages.iter().map(Lineage::timeline))
+        .collect()
+}
+
+/// Returns how far the WAL reaches from `backup` along `lineage`, read out of its last segments.
+pub(crate) async fn known(
+    archive: &WalArchive<'_>,
+    buckets: &Buckets,
+    identity: &Identity,
+    lineage: &Lineage,
+    backup: &Summary,
+) -> Result<KnownReach, Failure> {
+    let size = segment_size(archive.layout(), backup)?;
+    let timelines = timelines(std::slice::from_ref(lineage));
+    let held = holdings(buckets, archive.layout(), size, backup.start_lsn, timelines).await?;
+    let mut known = held.reach(lineage, backup);
+    known.silent = held.silent.into_iter().collect();
+    if let Some(last) = known.segments.last {
+        let first = backup.start_lsn.get() / size.bytes();
+        known.end = Some(end(archive, identity, &held.all, lineage, first, last).await?);
+    }
+    Ok(known)
+}
+
+/// Returns the size of a backup's segments.
+fn segment_size(layout: &Layout, backup: &Summary) -> Result<SegmentSize, Failure> {
+    let size = backup.segment_size();
+    size.map_err(|it| {
+        let why = Damaged::Content(chain(&it));
+        Failure::damaged(&layout.manifest(&backup.id))(why)
+    })
+}
+
+/// Refuses to take `newest` for the newest timeline if a later one has WAL: its history is lost, as a
+/// lifecycle rule by age loses it, and recovery would end at the fork without an error.
+pub(crate) async fn refuse_lost_history(
+    buckets: &Buckets,
+    layout: &Layout,
+    newest: Timeline,
+) -> Result<(), Failure> {
+    let lists = buckets.folders(&layout.log()).await?;
+    let names = lists.into_iter().flat_map(|(_, names)| names);
+    let numbers = names.filter_map(|it| u32::from_str_radix(&it, 16).ok());
+    let timelines = numbers.filter_map(Timeline::new);
+    match timelines.max() {
+        Some(timeline) if timeline > newest => Err(Failure::NoHistory { timeline }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads the last segment, and those before it until one holds the end of a transaction.
+async fn end(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    held: &HeldSegments,
+    lineage: &Lineage,
+    first: u64,
+    last: SegmentName,
+) -> Result<End, Failure> {
+    let size = held.segment_size();
+    let mut end = End::default();
+    let mut name = Some(last);
+    for _ in 0..=SEARCHED_SEGMENTS {
+        let Some(segment) = name else {
+            break;
+        };
+        let content = archive
+            .fetch(identity, WalFileName::Segment(segment))
+            .await?;
+        let mut scanner = Scanner::new();
+        scanner.push(&content, |record| {
+            end.last_transaction = end.last_transaction.max(record.transaction_end());
+        });
+        end.last_record = end.last_record.or(scanner.last_record());
+        if end.last_transaction.is_some() {
+            break;
+        }
+        let before = segment.number(size).checked_sub(1);
+        name = before
+            .filter(|it| *it >= first)
+            .and_then(|number| lineage.segment(number, held));
+    }
+    Ok(end)
+}
+
+impl KnownReach {
+    /// Refuses a target that recovery would not reach: PostgreSQL finds that out when everything has
+    /// been replayed (`recovery ended before configured recovery target was reached`).
+    pub(crate) fn refuse_unreachable(
+        &self,
+        target: &Target,
+        boundary: Boundary,
+    ) -> Result<(), Failure> {
+        if let Some(bucket) = self.silent.first().cloned() {
+            return Err(Failure::SilentBucket { bucket });
+        }
+        let Some(end) = self.end else {
+            return Err(self.beyond("the WAL that the backup needs is not there".to_owned()));
+        };
+        match target {
+            Target::Time(time) => match end.last_transaction {
+                // Recovery stops at the first transaction that ended later, or, to stop before the target,
+                // at one that ended then.
+                Some(last) if last < *time || (last == *time && boundary == Boundary::Inclusive) => Err(self.beyond(format!(
+                    "the target time {} is not before the last transaction in it, and recovery stops only when it sees a later one",
+                    output::timestamp(*time),
+                ))),
+                Some(_) | None => Ok(()),
+            },
+            Target::Lsn(lsn) => match end.last_record {
+                Some(last) if last < *lsn => {
+                    Err(self.beyond(format!("the target {lsn} is after its last record")))
+                }
+                Some(_) | None => Ok(()),
+            },
+            Target::Latest if self.segments.gap.is_some() => Err(self.beyond(
+                "recovery would stop at the gap, and not at the end of the WAL".to_owned(),
+            )),
+            Target::Latest | Target::Immediate | Target::Name(_) | Target::Xid(_) => Ok(()),
+        }
+    }
+
+    fn beyond(&self, why: String) -> Failure {
+        Failure::BeyondReach {
+            why,
+            reach: self.to_string(),
+        }
+    }
+
+    /// Returns what scripts see.
+    pub(crate) fn shown(&self) -> Shown {
+        let end = self.end.unwrap_or_default();
+        Shown {
+            timeline: self.timeline.get(),
+            last_segment: self.segments.last.map(|it| it.to_string()),
+            last_record: end.last_record.map(|it| it.to_string()),
+            last_transaction: end.last_transaction.map(output::timestamp),
+            gap: self.segments.gap.map(|it| ShownGap {
+                missing: it.missing.to_string(),
+                next_held: it.next_held.to_string(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for KnownReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.segments.last {
+            Some(last) => write!(f, "WAL complete to `{last}`, timeline {}", last.timeline)?,
+            None => write!(f, "no WAL from the beginning of the backup on")?,
+        }
+        let end = self.end.unwrap_or_default();
+        if let Some(time) = end.last_transaction {
+            write!(f, ", last transaction at {}", output::timestamp(time))?;
+        }
+        if let Some(lsn) = end.last_record {
+            write!(f, ", last record at {lsn}")?;
+        }
+        if let Some(gap) = self.segments.gap {
+            write!(f, "; GAP: {}", GapText(gap))?;
+        }
+        Ok(())
+    }
+}
+
+/// A gap, as it is shown to people.
+pub(crate) struct GapText(pub(crate) Gap);
+
+impl fmt::Display for GapText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Gap { missing, next_held } = self.0;
+        write!(f, "`{missing}` is missing and `{next_held}` is there")
+    }
+}

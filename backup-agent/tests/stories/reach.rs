@@ -1,0 +1,279 @@
+//! How far the WAL in the archive reaches: what `restore`, `list` and `check` say of it, and refuse.
+
+use std::fs;
+use std::path::Path;
+
+use crate::agent::World;
+use crate::postgres::Server;
+
+/// One segment of twenty is gone from both buckets: PostgreSQL would take that for the end of the WAL,
+/// and come up without a word with a third of the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn segment_is_missing_then_every_command_names_it() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE kept (g int)").await;
+    world.run(&["backup"]).await.ok();
+    for first in [1, 1001] {
+        let last = first + 999;
+        server
+            .sql(&format!(
+                "INSERT INTO kept SELECT generate_series({first}, {last})"
+            ))
+            .await;
+        server.archive_all().await;
+    }
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    let reach = &listed["backups"][0]["reach"];
+    assert_eq!(reach["gap"], serde_json::Value::Null, "{listed}");
+    world.run(&["check"]).await.ok();
+
+    let last = reach["last-segment"].as_str().unwrap();
+    let missing = segments(&world).into_iter().rev().nth(1).unwrap();
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let object = objects
+            .iter()
+            .find(|(key, _)| key.ends_with(&missing))
+            .unwrap();
+        fs::remove_file(&object.1).unwrap();
+    }
+
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    let gap = &listed["backups"][0]["reach"]["gap"];
+    assert_eq!(
+        (gap["missing"].as_str(), gap["next-held"].as_str()),
+        (Some(missing.as_str()), Some(last))
+    );
+    let listed = world.run(&["list"]).await.ok();
+    assert!(
+        listed.out.contains(&format!("GAP: `{missing}` is missing")),
+        "{listed:?}"
+    );
+    // Whoever has no identity sees it too.
+    world.configure(|it| it.replace("identity-file", "#identity-file"));
+    let listed = world.run(&["list"]).await.ok();
+    assert!(
+        listed.out.contains(&format!("GAP: `{missing}` is missing")),
+        "{listed:?}"
+    );
+    world.configure(str::to_owned);
+    let checked = world.run(&["check"]).await.fails_with(22, "1 of");
+    let named = format!("FAILED WAL without a gap: `{missing}` is missing");
+    assert!(checked.out.contains(&named), "{checked:?}");
+
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .fails_with(20, &format!("`{missing}` is missing"));
+    assert!(
+        !Path::new(&directory).exists(),
+        "it was refused before anything was touched"
+    );
+    server.stop();
+}
+
+/// A bucket that alone lacks a segment is named, and the WAL is still complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn segment_is_missing_in_one_bucket_then_check_names_the_bucket() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    server.archive_all().await;
+    let missing = segments(&world).into_iter().rev().nth(1).unwrap();
+    let objects = world.far.objects();
+    let object = objects
+        .iter()
+        .find(|(key, _)| key.ends_with(&missing))
+        .unwrap();
+    fs::remove_file(&object.1).unwrap();
+
+    let checked = world.run(&["check"]).await.fails_with(22, "1 of");
+    assert!(
+        checked.out.contains("is there in bucket `far`"),
+        "{checked:?}"
+    );
+    let listed = world.run(&["list"]).await.ok();
+    assert!(!listed.out.contains("GAP"), "{listed:?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn target_past_the_end_then_refused_before_anything_is_fetched() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE kept (g int)").await;
+    world.run(&["backup"]).await.ok();
+    server.sql("INSERT INTO kept VALUES (1)").await;
+    let within = server.sql("SELECT pg_current_wal_lsn()").await;
+    let time = "SELECT to_json(clock_timestamp()) #>> '{}'";
+    let between = server.sql(time).await;
+    server.sql("INSERT INTO kept VALUES (2)").await;
+    server.archive_all().await;
+    let late = server.sql(time).await;
+    let beyond = server.sql("SELECT pg_current_wal_lsn() + 1000").await;
+
+    let directory = world.path("restored");
+    for (flag, target, says) in [
+        ("--target-time", &late, "is not before the last transaction"),
+        ("--target-lsn", &beyond, "is after its last record"),
+    ] {
+        let args = ["restore", "--target-directory", &directory, flag, target];
+        let refused = world.run(&args).await.fails_with(20, says);
+        assert!(refused.said.contains("WAL complete to `"), "{refused:?}");
+        assert!(!Path::new(&directory).exists());
+    }
+    for (flag, target) in [("--target-time", &between), ("--target-lsn", &within)] {
+        let directory = world.path(flag);
+        let args = ["restore", "--target-directory", &directory, flag, target];
+        let restored = world.run(&args).await.ok();
+        assert!(
+            restored.said.contains("last transaction at 20"),
+            "{restored:?}"
+        );
+    }
+    server.stop();
+}
+
+/// A lifecycle rule by age takes the histories first: they are the oldest objects of their timelines.
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_lost_then_its_timeline_is_not_passed_over() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    server.stop();
+    let data = world.directory.path().join("data");
+    fs::write(data.join("standby.signal"), "").unwrap();
+    let server = Server::start_standby(&world, &data, 5432).await;
+    server.sql("SELECT pg_promote()").await;
+    server.archive_all().await;
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let (_, history) = objects
+            .iter()
+            .find(|(key, _)| key.contains("/history/"))
+            .unwrap();
+        fs::remove_file(history).unwrap();
+    }
+
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .fails_with(
+            20,
+            "timeline 2 has WAL in the archive, and its history is in no bucket",
+        );
+    let first = [
+        "restore",
+        "--target-directory",
+        &directory,
+        "--target-timeline",
+        "1",
+    ];
+    world.run(&first).await.ok();
+    server.stop();
+}
+
+/// Anyone who may write to a bucket can leave a manifest that nobody can read.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    let ids = ids(&world.run(&["list", "--json"]).await.ok().json());
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let newest = objects
+            .iter()
+            .rev()
+            .find(|(key, _)| key.ends_with("/manifest"));
+        fs::write(&newest.unwrap().1, "no manifest").unwrap();
+    }
+
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    assert_eq!(self::ids(&listed), ids[..1]);
+    assert_eq!(listed["unreadable"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["unreadable"][0]["id"], ids[1].as_str());
+    let shown = world.run(&["list"]).await.ok();
+    assert!(shown.out.contains("UNREADABLE in far"), "{shown:?}");
+    let named = [
+        "restore",
+        "--target-directory",
+        &world.path("named"),
+        "--backup",
+        &ids[1],
+    ];
+    world
+        .run(&named)
+        .await
+        .fails_with(17, "cannot be looked at");
+    let other = [
+        "restore",
+        "--target-directory",
+        &world.path("other"),
+        "--backup",
+        &ids[0],
+    ];
+    world.run(&other).await.ok();
+    let any = world
+        .run(&["restore", "--target-directory", &world.path("any")])
+        .await
+        .ok();
+    assert!(
+        any.said.contains(&ids[1]),
+        "what was passed over is named: {any:?}"
+    );
+}
+
+/// What only the silent bucket holds may be newer than everything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_is_away_then_a_restore_needs_the_word_to_do_without() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    world.near.stop().await;
+
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--target-directory", &directory])
+        .await
+        .fails_with(14, "bucket `near` does not answer");
+    let listed = world.run(&["list"]).await.ok();
+    assert!(
+        listed.out.contains("bucket `near` DID NOT ANSWER"),
+        "{listed:?}"
+    );
+    let from = [
+        "restore",
+        "--target-directory",
+        &directory,
+        "--from",
+        "eu-central-1",
+    ];
+    world.run(&from).await.ok();
+}
+
+fn ids(listed: &serde_json::Value) -> Vec<String> {
+    let backups = listed["backups"].as_array().unwrap().iter();
+    backups
+        .map(|it| it["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Every segment that the near bucket holds, in order.
+fn segments(world: &World) -> Vec<String> {
+    let keys = world
+        .near
+        .keys()
+        .into_iter()
+        .filter(|it| it.contains("/wal/"));
+    let names = keys.map(|it| it.rsplit('/').next().unwrap().to_owned());
+    names.filter(|it| it.len() == 24).collect()
+}
