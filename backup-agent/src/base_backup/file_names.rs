@@ -1,6 +1,8 @@
 //! What the name of a file in a data directory says: relations and their forks, and what
 //! `pg_basebackup` leaves out (`src/backend/backup/basebackup.c` of PostgreSQL 13 to 18).
 
+use ha_core::backup::manifest::paths::is_reserved;
+
 use crate::base_backup::page::PAGES_PER_FILE;
 
 /// Directories that are made anew, empty: PostgreSQL fills them when it starts.
@@ -14,18 +16,12 @@ pub(crate) const EMPTIED: [&str; 7] = [
     "pg_subtrans",
 ];
 
-/// Files that belong to the running server, or that a restore writes itself.
-const LEFT_OUT: [&str; 11] = [
-    "backup_label",
+/// Files that belong to the running server. So do those that a restore writes itself.
+const LEFT_OUT: [&str; 5] = [
     "backup_label.old",
     "backup_manifest",
     "current_logfiles.tmp",
     "postgresql.auto.conf.tmp",
-    "postmaster.opts",
-    "postmaster.pid",
-    "recovery.signal",
-    "standby.signal",
-    "tablespace_map",
     "tablespace_map.old",
 ];
 
@@ -112,6 +108,7 @@ pub(crate) fn is_database(path: &str) -> bool {
 /// Says whether a backup leaves the file out, whatever it is.
 pub(crate) fn is_left_out(path: &str, name: &str) -> bool {
     LEFT_OUT.contains(&path)
+        || is_reserved(path)
         || path == crate::control_file::CONTROL_FILE
         || name == ".DS_Store"
         || name.starts_with("pgsql_tmp")

@@ -2,12 +2,14 @@
 //! that is stored from them.
 
 use std::fs::{self, File as DiskFile};
-use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ha_core::backup::Manifest;
-use ha_core::backup::manifest::{File, lines};
+use ha_core::backup::manifest::lines::LineError;
+use ha_core::backup::manifest::paths::PathCheck;
+use ha_core::backup::manifest::{File, ManifestReader, lines};
 
 use crate::base_backup::Clear;
 use crate::base_backup::lanes::Lanes;
@@ -75,6 +77,18 @@ impl FileSpool {
     }
 }
 
+/// Reads the manifest as a restore will: one that it would refuse must not pass for a backup.
+fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), Failure> {
+    let head = lines::head_line(manifest)?;
+    let mut paths = PathCheck::new(manifest).map_err(LineError::from)?;
+    for file in ManifestReader::open(head.as_slice().chain(BufReader::new(&mut *spooled)))? {
+        paths.add(&file?).map_err(LineError::from)?;
+    }
+    paths.finish().map_err(LineError::from)?;
+    let failed = Failure::io("read", Path::new("the spooled files of the manifest"));
+    spooled.rewind().map_err(failed)
+}
+
 /// Stores the manifest in the buckets that hold every pack, from then on the backup exists, and
 /// returns those that have it.
 pub(crate) async fn store(
@@ -115,8 +129,9 @@ async fn send(
     encoder
         .write_all(&lines::head_line(manifest)?)
         .map_err(failed)?;
-    lanes.begin(key.to_owned()).await?;
     let mut spooled = files.into_lines()?;
+    check_restorable(manifest, &mut spooled)?;
+    lanes.begin(key.to_owned()).await?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let length = spooled.read(&mut buffer).map_err(failed)?;

@@ -30,6 +30,11 @@ const RESERVED: [&str; 8] = [
     "tablespace_map",
 ];
 
+/// Says whether a restore writes this path itself, so that no backup can have it.
+pub fn is_reserved(path: &str) -> bool {
+    RESERVED.contains(&path)
+}
+
 /// The paths of a manifest, in 8 bytes each.
 #[derive(Debug)]
 pub struct PathCheck<'a> {
@@ -51,7 +56,7 @@ impl<'a> PathCheck<'a> {
     pub fn new(manifest: &'a Manifest) -> Result<Self, Unsound> {
         let mut directories = BTreeSet::new();
         for path in &manifest.directories {
-            if !has_parent(&directories, path) || RESERVED.contains(&path.as_str()) {
+            if !has_parent(&directories, path) || is_reserved(path) {
                 return Err(Unsound::Place(path.clone()));
             }
             if !directories.insert(path.as_str()) {
@@ -87,7 +92,7 @@ impl<'a> PathCheck<'a> {
         let path = file.path.as_str();
         let is_placed = has_parent(&self.directories, path)
             && !self.directories.contains(path)
-            && !RESERVED.contains(&path);
+            && !is_reserved(path);
         if !is_placed {
             return Err(Unsound::Place(file.path.clone()));
         }
@@ -136,8 +141,11 @@ fn has_parent(directories: &BTreeSet<&str>, path: &str) -> bool {
 
 /// An absolute path that means one directory, and can be shown to a person as it is.
 fn is_location(location: &str) -> bool {
-    let parts = |it: &str| it.split('/').all(|it| !matches!(it, "" | "." | ".."));
-    location.strip_prefix('/').is_some_and(parts) && !location.contains(char::is_control)
+    let mut parts = location.split('/');
+    let is_absolute = parts.next() == Some("");
+    let has_name = location.bytes().any(|it| it != b'/');
+    let climbs = parts.any(|it| matches!(it, "." | ".."));
+    is_absolute && has_name && !climbs && !location.contains(char::is_control)
 }
 
 fn hash(path: &str) -> u64 {
@@ -199,14 +207,15 @@ mod tests {
             whole.tablespaces = vec![Tablespace { oid, location }];
             whole
         };
-        assert!(PathCheck::new(&with(77, "/mnt/side")).is_ok());
+        for location in ["/mnt/side", "/mnt//side/"] {
+            assert!(PathCheck::new(&with(77, location)).is_ok());
+        }
         for (oid, location) in [
             (78, "/mnt/side"),
             (77, "side"),
             (77, ""),
             (77, "/"),
             (77, "/mnt/../etc"),
-            (77, "/mnt//side"),
             (77, "/mnt/\u{1b}[2J"),
         ] {
             let whole = with(oid, location);
