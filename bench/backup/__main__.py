@@ -83,9 +83,12 @@ def measure(stage: Stage, arguments: argparse.Namespace) -> Report:
     archive.chmod(0o755)
     for name, value in stage.s3.environment.items():
         os.environ[name] = value
-    # Both archive everything, so that each finds whole what it waits for at the end of a backup.
-    cluster.start(wal_level="replica", archive_mode="on", archive_command=f'{archive} "%p"')
+    # Both archive everything, so that each finds whole what it waits for at the end of a backup. What
+    # PostgreSQL could not archive at once it would try again a minute later.
+    cluster.start(wal_level="replica", archive_mode="on", archive_command="")
     theirs.create()
+    cluster.stop()
+    cluster.start(wal_level="replica", archive_mode="on", archive_command=f'{archive} "%p"')
     report = Report(PgBackRest.version(), cluster.bytes(), arguments.segments)
     for number in range(arguments.rounds):
         for buckets in BUCKETS:
@@ -103,7 +106,7 @@ def whole(stage: Stage, ours: Causeway, theirs: PgBackRest, buckets: int, number
     backups = backups if buckets == 1 else backups[1:]
     backups.insert(len(backups) * (number % 2), (OURS, lambda: ours.backup(buckets)))
     for who, backup in backups:
-        stage.cluster.sql("CHECKPOINT;")
+        stage.cluster.settle()
         report.add("backup", buckets, who, [backup()])
     target = stage.cluster.socket / "restored"
     restores = [(OURS, lambda: ours.restore(buckets, target)), (PEER, lambda: theirs.restore(buckets, target))]

@@ -3,9 +3,11 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
-SEGMENT_BYTES = 16 << 20
+# How long it may take until everything is archived: many times what it needs.
+PATIENCE = 300
 # Many tables rather than one: both sides work on two files at a time.
 TABLES = 16
 # A row of pgbench_accounts, with as much chance in it that it compresses about four times.
@@ -87,6 +89,15 @@ class Cluster:
                           "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",
                           "--dbname", "postgres", given=text)
         return answer.strip().rpartition("\n")[2]
+
+    def settle(self) -> None:
+        """Writes everything, and waits until all of the log so far is archived."""
+        last = self.sql("CHECKPOINT; SELECT pg_walfile_name(pg_switch_wal());")
+        deadline = time.monotonic() + PATIENCE
+        while self.sql("SELECT max(last_archived_wal) FROM pg_stat_archiver;") < last:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{last} is not archived after {PATIENCE} s: see socket/log")
+            time.sleep(0.1)
 
     def bytes(self) -> int:
         """Returns how much the data directory holds without its log: what a backup of it copies."""

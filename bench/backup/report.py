@@ -11,12 +11,13 @@ from .measure import Cost
 OURS = "causeway"
 PEER = "pgbackrest, zstd 1"
 SLOWER = "pgbackrest, zstd 3"
-# How many times the peer's a figure of ours may be, in the same run.
+# How many times the peer's a figure of ours may be, in the same run: of time and of CPU.
 AT_MOST = {
-    ("backup", "seconds"): 0.6, ("backup", "cpu_seconds"): 0.6,
-    ("restore", "seconds"): 1.0, ("restore", "cpu_seconds"): 1.0,
-    ("push", "seconds"): 1.0, ("push", "cpu_seconds"): 1.0,
-    ("get", "seconds"): 1.0, ("get", "cpu_seconds"): 1.0,
+    # The peer reads, compresses and encrypts anew for each repository.
+    ("backup", 1): (0.8, 0.9), ("backup", 2): (0.5, 0.5),
+    ("restore", 1): (1.0, 1.0), ("restore", 2): (1.0, 1.0),
+    ("push", 1): (0.9, 0.9), ("push", 2): (0.9, 0.9),
+    ("get", 1): (1.0, 1.0), ("get", 2): (1.0, 1.0),
 }
 # How many times what one bucket costs may two: the server is read, compressed and encrypted once.
 SECOND_BUCKET_AT_MOST = 1.25
@@ -64,8 +65,8 @@ class Report:
     def missed_goals(self) -> list[str]:
         """Returns what holds on a quiet machine, and did not."""
         found = []
-        for (what, name), most in AT_MOST.items():
-            for buckets in self.costs[what]:
+        for (what, buckets), limits in AT_MOST.items():
+            for name, most in zip(("seconds", "cpu_seconds"), limits):
                 ratio = median(self.ratio(what, buckets, name))
                 if ratio > most:
                     found.append(f"{NAMES[what]}, {buckets} bucket(s), {name}: {ratio:.2f} times pgBackRest's, "
