@@ -26,8 +26,9 @@ use ha_core::backup::{BackupId, Manifest, Summary};
 use ha_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::info;
 
+use crate::backfill;
 use crate::base_backup::copy::{Copied, Source, copy};
 use crate::base_backup::directory_walk::Scope;
 use crate::base_backup::lanes::Lanes;
@@ -36,8 +37,8 @@ use crate::base_backup::packer::Packer;
 use crate::base_backup::read::Reader;
 pub(crate) use crate::base_backup::session::{Checkpoint, Session};
 use crate::base_backup::session::{Server, Started, Stopped, promoted};
+use crate::bucket_health::StoredKind;
 use crate::buckets::Buckets;
-use crate::catch_up;
 use crate::config::Config;
 use crate::control_file::ControlFile;
 use crate::error::Failure;
@@ -238,7 +239,7 @@ impl Backup<'_> {
         let holders = stored.await?;
         let names = self.buckets.all().iter().map(|it| it.name().to_owned());
         let left_out = names.filter(|it| !holders.contains(it)).collect();
-        catch_up_log(self.buckets, &self.layout).await;
+        self.record_stored(&summary.id, &holders);
         let is_sound = |it: &&String| !damaged.iter().any(|file| file.path == **it);
         Ok(Made {
             summary,
@@ -249,18 +250,19 @@ impl Backup<'_> {
             left_out,
         })
     }
-}
 
-/// A backup is taken rarely and lists much: the right moment to close what notes have missed.
-async fn catch_up_log(buckets: &Buckets, layout: &Layout) {
-    match catch_up::compare(buckets, layout).await {
-        Ok(compared) => info!(
-            brought = compared.brought,
-            lacking = compared.lacking,
-            "the log in the buckets was compared"
-        ),
-        Err(error) => {
-            warn!(error = %ha_runtime::telemetry::chain(&error), "the log in the buckets was not compared");
+    /// Records which buckets have the backup, and has the others filled. A backup is taken rarely: the
+    /// right moment to find what notes have missed, too.
+    fn record_stored(&self, id: &BackupId, holders: &[String]) {
+        for bucket in self.buckets.all() {
+            let health = self.buckets.health();
+            if holders.iter().any(|holder| holder == bucket.name()) {
+                health.stored(bucket.name(), StoredKind::BaseBackup);
+            } else {
+                health.lacks(bucket.name(), &self.layout.manifest(id));
+            }
         }
+        backfill::start_in_background(self.config, self.buckets);
+        backfill::compare_in_background(self.config, self.buckets, self.system_id);
     }
 }

@@ -90,12 +90,8 @@ pub(crate) enum Wal {
     },
     /// Fetch one file: PostgreSQL's `restore_command`, with `%f` and `%p`
     Fetch(WalFetch),
-    /// Bring to each bucket the log that another has
-    CatchUp {
-        /// Which PostgreSQL cluster, where several are stored under one name
-        #[arg(long)]
-        system_id: Option<u64>,
-    },
+    /// Copy to each bucket the objects that it lacks and another has
+    Backfill(WalBackfill),
 }
 
 #[derive(Debug, Args)]
@@ -107,12 +103,26 @@ pub(crate) struct WalFetch {
     /// Read from this bucket or region alone
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// Stop recovery, so that it can be continued, unless the file or the end of the WAL is certain
+    /// End with 1 only where the archive ends, and with 255, which stops PostgreSQL, for any failure
     #[arg(long)]
     pub(crate) recovery: bool,
-    /// How long to retry while no bucket answers
-    #[arg(long, default_value_t = 0)]
-    pub(crate) retry_timeout_secs: u64,
+    /// For how long to ask a bucket that fails again [default: 0; 300 with `--recovery`]
+    #[arg(long)]
+    pub(crate) retry_timeout_secs: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalBackfill {
+    /// Which PostgreSQL cluster, where several are stored under one name
+    #[arg(long)]
+    pub(crate) system_id: Option<u64>,
+    /// Copy also what is older than all that a bucket holds, as to one that is new
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Copy what pushes and backups have noted until nothing is left, or, with a system identifier,
+    /// compare the buckets, unless another process does it
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]

@@ -64,6 +64,14 @@ struct Written {
     postgres: WrittenPostgres,
     #[serde(default)]
     limits: WrittenLimits,
+    #[serde(default)]
+    metrics: WrittenMetrics,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct WrittenMetrics {
+    textfile: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) postgres: PostgresConfig,
     /// What may be used at most.
     pub(crate) limits: Limits,
+    /// Where the series for `node_exporter`'s textfile collector are written.
+    pub(crate) metrics_textfile: Option<PathBuf>,
 }
 
 /// What may be used at most.
@@ -183,6 +193,7 @@ impl Written {
             buckets,
             postgres: self.postgres.meant()?,
             limits: self.limits.meant()?,
+            metrics_textfile: self.metrics.textfile,
         })
     }
 }

@@ -42,6 +42,10 @@ pub(crate) enum Failure {
         #[source]
         last: Box<StoreError>,
     },
+    #[error("`{name}` is in no bucket, and {later} is: there is a gap in the WAL")]
+    WalGap { name: String, later: String },
+    #[error("buckets lack objects that others have: {0}")]
+    Lacking(String),
     #[error("bucket `{bucket}` already holds `{key}` with other content")]
     Conflict { bucket: String, key: String },
     #[error("`{name}` is not archived")]
@@ -138,6 +142,8 @@ impl Failure {
             Self::ChecksFailed { .. } => 22,
             Self::Exists { .. } => 23,
             Self::Refused(_) => 24,
+            Self::WalGap { .. } => 26,
+            Self::Lacking(_) => 27,
             Self::Io { .. } => 30,
             Self::Internal(_) => 31,
             Self::RecoveryStopped(_) => 255,
@@ -161,7 +167,13 @@ impl Failure {
                 Some("run `backup-agent check` to see which bucket answers")
             }
             Self::Conflict { .. } => Some(
-                "two servers archive under one name: find out which of them is the primary; nothing was overwritten",
+                "another server, or a copy restored with `archive_mode` on, archives under this name and system identifier: stop one, or give it another `cluster`; nothing was overwritten",
+            ),
+            Self::WalGap { .. } => Some(
+                "recover to a target before the gap, or restore a backup from after it; `backup-agent list` shows both",
+            ),
+            Self::Lacking(_) => Some(
+                "run `backup-agent check` to see which bucket answers, then the same command again",
             ),
             Self::NotThisFile { .. } => {
                 Some("PostgreSQL recycles log files; nothing was stored under this name")

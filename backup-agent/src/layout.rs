@@ -39,6 +39,15 @@ impl Layout {
         }
     }
 
+    /// Returns the key of a file of the WAL that is not the first of its name: `.partial` and
+    /// `.backup` files may be several, and each has a slot of its own from 0.
+    pub(crate) fn slot(&self, name: WalFileName, slot: u32) -> String {
+        match slot {
+            0 => self.wal_file(name),
+            _ => format!("{}.{slot}", self.wal_file(name)),
+        }
+    }
+
     /// Returns what precedes every log file, of every timeline.
     pub(crate) fn log(&self) -> String {
         format!("{}/wal/", self.prefix)
@@ -100,6 +109,11 @@ mod tests {
             assert_eq!(layout.wal_file(name), format!("{prefix}/{key}"));
             assert_eq!(wal_file_of(key), Some(name));
         }
+        let partial = "00000002000000000000000B.partial".parse().unwrap();
+        assert_eq!(layout.slot(partial, 0), layout.wal_file(partial));
+        let second = layout.slot(partial, 1);
+        assert_eq!(second, format!("{}.1", layout.wal_file(partial)));
+        assert_eq!(wal_file_of(&second), None);
         let pack = format!("{prefix}/backup/20261120T201500Z-5f3a9c01/pack/00000003");
         assert_eq!(layout.pack(&backup, 3), pack);
     }

@@ -1,16 +1,17 @@
 //! `backup-agent`: encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
 
+mod backfill;
 mod base_backup;
+mod bucket_health;
 mod buckets;
 mod catalog;
-mod catch_up;
 mod cli;
 mod command;
 mod config;
 mod control_file;
 mod error;
 mod layout;
-mod memory;
+mod metrics;
 mod object_store;
 mod output;
 mod reach;
@@ -19,24 +20,73 @@ mod seal;
 mod wal_archive;
 mod wal_file;
 
+use std::panic;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use ha_runtime::telemetry;
 
 use crate::cli::Cli;
+use crate::error::Failure;
+
+/// Stops the recovery of the PostgreSQL that called. 126 to 128 and those of signals mean something
+/// else to a shell.
+const STOPS_RECOVERY: u8 = 255;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let recovery = is_recovery();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            output::usage(&error);
+            // `--help` is no failure.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return if recovery && code != 0 {
+                stopped()
+            } else {
+                ExitCode::from(code)
+            };
+        }
+    };
     if let Err(error) = telemetry::start(&cli.log, cli.log_format()) {
         output::complain(&format!("`--log` is no filter: {error}"), None);
-        return ExitCode::from(2);
+        return if recovery {
+            stopped()
+        } else {
+            ExitCode::from(2)
+        };
     }
-    match command::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+    match panic::catch_unwind(|| command::run(cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            let failure = if recovery {
+                failure.stops_recovery()
+            } else {
+                failure
+            };
             output::complain(&telemetry::chain(&failure), failure.hint());
+            if recovery && !matches!(failure, Failure::NotArchived { .. }) {
+                return stopped();
+            }
             ExitCode::from(failure.exit_code())
         }
+        Err(_panic) if recovery => stopped(),
+        Err(panicked) => panic::resume_unwind(panicked),
     }
+}
+
+/// Says whether this is the `restore_command` of a recovery, looked for where nothing can fail yet.
+fn is_recovery() -> bool {
+    std::env::args_os().any(|argument| argument == "--recovery")
+}
+
+/// Ends the `restore_command` of a recovery so that PostgreSQL stops. It takes every code up to 125
+/// for the end of the WAL, where it ends recovery and accepts writes, and stops for a higher one
+/// (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
+fn stopped() -> ExitCode {
+    output::complain(
+        "recovery is stopped, because the WAL may go on",
+        Some("remove the cause and start PostgreSQL again: recovery goes on where it stopped"),
+    );
+    ExitCode::from(STOPS_RECOVERY)
 }

@@ -30,7 +30,7 @@ use tokio::time;
 
 use crate::config::BucketConfig;
 use crate::object_store::client::client;
-use crate::seal::Header;
+use crate::seal::{Damaged, Header};
 
 /// Between two tries of one call. S3 asks for exponential backoff after a 503.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -72,6 +72,8 @@ struct Shared {
     client: RwLock<Client>,
     /// Whether the last call was given up, after all of its tries.
     given_up: AtomicBool,
+    /// Set once the service has answered anything.
+    reached: AtomicBool,
 }
 
 /// What became of a conditional write.
@@ -99,6 +101,7 @@ impl Bucket {
                 limits,
                 client: RwLock::new(client),
                 given_up: AtomicBool::new(false),
+                reached: AtomicBool::new(false),
             }),
         }
     }
@@ -116,6 +119,11 @@ impl Bucket {
     /// Returns how long a call may take.
     pub(crate) fn limits(&self) -> CallLimits {
         self.shared.limits
+    }
+
+    /// Says whether the service has answered this process anything, an error or not.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.shared.reached.load(Ordering::Relaxed)
     }
 
     fn client(&self) -> Client {
@@ -173,25 +181,10 @@ impl Bucket {
         ObjectBody::open(self, key, ServiceChecksum::Ignored).await
     }
 
-    /// Begins to read the object.
-    pub(crate) async fn open(&self, key: &str) -> Result<ObjectBody, StoreError> {
-        self.retried(0, || self.open_once(key)).await
-    }
-
     /// Begins to read the object, which S3's own checksum vouches for.
     pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
         self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
             .await
-    }
-
-    /// Reads the whole object.
-    pub(crate) async fn read(&self, key: &str) -> Result<Bytes, StoreError> {
-        collect(self.open(key).await?).await
-    }
-
-    /// Reads the whole object, which S3's own checksum vouches for.
-    pub(crate) async fn read_verified(&self, key: &str) -> Result<Bytes, StoreError> {
-        collect(self.open_verified(key).await?).await
     }
 
     /// Reads the first `bytes` of the object, or all of it if it is shorter; and its length.
@@ -222,7 +215,9 @@ impl Bucket {
             match Header::read(&start) {
                 Ok(Some((header, _))) => return Ok(header),
                 Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
-                Ok(None) => return Err(self.refused("give the header of", key, "it is cut off")),
+                Ok(None) => {
+                    return Err(self.refused("give the header of", key, Damaged::Truncated));
+                }
                 Err(error) => return Err(self.refused("give the header of", key, error)),
             }
         }
@@ -339,6 +334,10 @@ impl Bucket {
             let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
                 return Err(self.silent(doing, key));
             };
+            let is_answer = |it: &SdkError<E, HttpResponse>| it.raw_response().is_some();
+            if answer.as_ref().err().is_none_or(is_answer) {
+                self.shared.reached.store(true, Ordering::Relaxed);
+            }
             let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -402,14 +401,6 @@ impl Bucket {
             source: source.into(),
         }
     }
-}
-
-async fn collect(mut body: ObjectBody) -> Result<Bytes, StoreError> {
-    let mut whole = Vec::with_capacity(usize::try_from(body.total_bytes()).unwrap_or(0));
-    while let Some(bytes) = body.next().await {
-        whole.extend_from_slice(&bytes?);
-    }
-    Ok(whole.into())
 }
 
 /// Returns how long `bytes` may take.

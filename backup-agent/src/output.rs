@@ -34,10 +34,21 @@ pub(crate) fn complain(error: &str, hint: Option<&str>) {
     }
 }
 
+/// Prints why the command line cannot be read, or the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) {
+    // There is nowhere to report that standard error cannot be written.
+    drop(error.print());
+}
+
 /// Returns a time as RFC 3339 writes it, in UTC.
 pub(crate) fn timestamp(time: WallTime) -> String {
     Timestamp::from_microsecond(time.as_micros())
         .map_or_else(|_| format!("{} µs", time.as_micros()), |it| it.to_string())
+}
+
+/// Returns a time in seconds since 1970 as RFC 3339 writes it.
+pub(crate) fn seconds(time: i64) -> String {
+    timestamp(WallTime::from_micros(time.saturating_mul(1_000_000)))
 }
 
 /// Returns a number of bytes for people.

@@ -19,6 +19,7 @@ use crate::output;
 use crate::restore::Boundary;
 use crate::seal::{Damaged, Identity};
 use crate::wal_archive::WalArchive;
+use crate::wal_file;
 
 /// In how many segments before the last one the end of a transaction is looked for: an idle server
 /// ends a segment a minute, and two hours without a commit are worth no more downloads.
@@ -314,13 +315,14 @@ async fn end(
         let Some(segment) = name else {
             break;
         };
-        let content = archive
-            .fetch(identity, WalFileName::Segment(segment))
-            .await?;
+        let file = archive.read_segment(identity, segment).await?;
         let mut scanner = Scanner::new();
-        scanner.push(&content, |record| {
-            end.last_transaction = end.last_transaction.max(record.transaction_end());
+        let read = wal_file::read_each(file.path(), |bytes| {
+            scanner.push(bytes, |record| {
+                end.last_transaction = end.last_transaction.max(record.transaction_end());
+            });
         });
+        read.map_err(Failure::io("read", file.path()))?;
         end.last_record = end.last_record.or(scanner.last_record());
         if end.last_transaction.is_some() {
             break;

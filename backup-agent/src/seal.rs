@@ -10,14 +10,15 @@
 mod fingerprint;
 mod header;
 mod keys;
+mod payload;
 mod stream;
 
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use header::Header;
 pub(crate) use keys::{Identity, Recipients, Unsealable, generate, holds_private_key};
-pub(crate) use stream::{Opener, Sealer};
+pub(crate) use payload::{NotOpened, OpenedFile, SealedPart, SealedStream};
+pub(crate) use stream::{Opener, Sealer, Structure};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// An object that cannot be opened as what its key says it is.
@@ -43,8 +44,9 @@ pub(crate) enum Damaged {
     Content(String),
 }
 
+#[cfg(test)]
 /// Compresses and seals `plaintext` for the object `key`; `clear` can be read without an identity.
-pub(crate) fn seal<C: Serialize>(
+pub(crate) fn seal<C: serde::Serialize>(
     recipients: &Recipients,
     key: &str,
     clear: &C,

@@ -1,37 +1,30 @@
 //! The archive of one cluster's log: what goes in, and what comes out.
 
+mod fetch;
+mod sealed;
+
+pub(crate) use fetch::{FetchMode, FetchRequest};
+pub(crate) use sealed::SealedWalFile;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
-use bytes::Bytes;
 use ha_core::Timeline;
 use ha_core::backup::Lineage;
 use ha_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
+use ha_runtime::telemetry::chain;
 use serde::{Deserialize, Serialize};
-use tokio::time::{self, Instant};
 use tracing::{error, info};
 
-use crate::buckets::Buckets;
-use crate::catch_up;
+use crate::buckets::{Buckets, Occupied};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::layout::{Layout, wal_file_of};
-use crate::seal::{self, Fingerprint, Identity};
+use crate::seal::{Fingerprint, Identity};
 use crate::wal_file::{self, WalFile};
 
-/// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
-const LARGEST: u64 = 1 << 30;
-
-/// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
-/// guard writes in its place when it promotes.
-const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
-
-/// For how long a push that is done goes on to bring what a bucket lacks, while PostgreSQL waits.
-const CATCH_UP_FOR: Duration = Duration::from_secs(1);
-
-/// How many files a push brings at most: more than one, so that a gap closes under any load.
-const CATCH_UP_FILES: usize = 4;
+/// How many files of one name are kept, where several may be.
+const SLOTS: u32 = 100;
 
 /// What can be read of a log file without an identity.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,33 +64,63 @@ impl<'a> WalArchive<'a> {
     /// A new timeline's history is preceded by every segment of its ancestors that lies here and
     /// that the archive lacks.
     pub(crate) async fn push(&self, path: &Path) -> Result<(), Failure> {
-        let file = WalFile::read(path, self.system_id)?;
+        let file = WalFile::open(path, self.system_id)?;
         if let WalFileName::History(timeline) = file.name {
-            self.push_ancestors(timeline, &file.content, path).await?;
+            self.push_ancestors(timeline, &file.start, path).await?;
         }
         self.store(&file).await?;
-        info!(file = %file.name, "log file archived");
-        self.catch_up_a_little().await;
+        info!(file = %file.name, "WAL file archived");
         Ok(())
     }
 
     async fn store(&self, file: &WalFile) -> Result<(), Failure> {
-        let key = self.layout.wal_file(file.name);
-        let failed = Failure::io("seal", Path::new(&key));
-        let sealed = self.seal(&key, &file.content).map_err(failed)?;
-        self.buckets.store(&key, &file.content, &sealed).await
+        match file.name {
+            WalFileName::Segment(_) | WalFileName::History(_) => {
+                self.store_as(file, &self.layout.wal_file(file.name)).await
+            }
+            WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
+                self.store_in_slot(file).await
+            }
+        }
     }
 
-    fn seal(&self, key: &str, content: &[u8]) -> std::io::Result<Bytes> {
-        let clear = Clear {
-            fingerprint: Fingerprint::of(key, content)?,
-        };
-        let level = self.config.limits.zstd_level;
-        seal::seal(&self.config.recipients, key, &clear, content, level).map(Bytes::from)
+    async fn store_as(&self, file: &WalFile, key: &str) -> Result<(), Failure> {
+        let sealed = SealedWalFile::new(self.config, file, key)?;
+        self.buckets.store(&sealed).await
+    }
+
+    /// Stores a file of which there may be several: each promotion out of one segment leaves another
+    /// `.partial`, and what follows waits until it is archived. The same file finds its own slot, in
+    /// each bucket the same one.
+    async fn store_in_slot(&self, file: &WalFile) -> Result<(), Failure> {
+        let mut conflict = Failure::Internal("there is no slot");
+        for slot in 0..SLOTS {
+            let key = self.layout.slot(file.name, slot);
+            let is_same =
+                |it: &Fingerprint| file.content().and_then(|content| it.matches(&key, content));
+            let found = self.buckets.compare(&key, is_same).await;
+            if found.contains(&Occupied::Other) {
+                conflict = Failure::Conflict {
+                    bucket: "each".to_owned(),
+                    key,
+                };
+                continue;
+            }
+            match self.store_as(file, &key).await {
+                // Another host was faster.
+                Err(why @ Failure::Conflict { .. }) => conflict = why,
+                stored => return stored,
+            }
+        }
+        Err(conflict)
     }
 
     /// Archives the whole segments before each fork. At promotion PostgreSQL marks those that the
     /// old primary had not sent as done, and never sends them (seen on 15.20).
+    ///
+    /// One that is neither archived nor whole here is lost to this host, and the new timeline must
+    /// be archived all the same: it is recorded as a gap, which `check`, the metrics and
+    /// `wal backfill` show until a bucket has it.
     async fn push_ancestors(
         &self,
         timeline: Timeline,
@@ -109,48 +132,46 @@ impl<'a> WalArchive<'a> {
         let lineage = Lineage::new(timeline, ancestors);
         let directory = path.parent().unwrap_or(Path::new("."));
         let here = segments_in(directory)?;
-        let size = segment_size(directory, &here, self.system_id);
-        let wanted: BTreeSet<_> = here
-            .into_iter()
-            .filter(|it| size.is_some_and(|size| lineage.is_whole_before_a_fork(*it, size)))
-            .collect();
-        let held = self.held(&wanted).await?;
-
-        for segment in wanted.difference(&held) {
-            let path = directory.join(segment.to_string());
-            match WalFile::read(&path, self.system_id) {
-                Ok(file) => {
-                    self.store(&file).await?;
-                    info!(file = %segment, %timeline, "segment from before the fork archived");
+        let Some(size) = segment_size(directory, &here, self.system_id) else {
+            return Ok(());
+        };
+        for wanted in before_forks(&here, &lineage, size) {
+            let Some(first) = wanted.first() else {
+                continue;
+            };
+            let holders = self.holders(*first).await?;
+            for segment in &wanted {
+                let held = holders.iter().filter(|it| it.contains(segment)).count();
+                if held < self.buckets.required() {
+                    self.push_ancestor(*segment, directory, held).await?;
                 }
-                Err(why @ Failure::NotThisFile { .. }) => {
-                    error!(file = %segment, error = %ha_runtime::telemetry::chain(&why), "a segment from before the fork is not in the archive, and is not whole here");
-                }
-                Err(why) => return Err(why),
             }
         }
         Ok(())
     }
 
-    /// Returns those of `segments` that enough buckets hold.
-    async fn held(
+    async fn push_ancestor(
         &self,
-        segments: &BTreeSet<SegmentName>,
-    ) -> Result<BTreeSet<SegmentName>, Failure> {
-        let mut held = BTreeSet::new();
-        let timelines: BTreeSet<Timeline> = segments.iter().map(|it| it.timeline).collect();
-        for timeline in timelines {
-            let of_timeline = segments.iter().filter(|it| it.timeline == timeline);
-            let of_timeline: Vec<_> = of_timeline.copied().collect();
-            let Some(first) = of_timeline.first() else {
-                continue;
-            };
-            let counts = self.holders(*first).await?;
-            held.extend(of_timeline.into_iter().filter(|segment| {
-                counts.iter().filter(|it| it.contains(segment)).count() >= self.buckets.required()
-            }));
+        segment: SegmentName,
+        directory: &Path,
+        held: usize,
+    ) -> Result<(), Failure> {
+        let path = directory.join(segment.to_string());
+        let why = match WalFile::open(&path, self.system_id) {
+            Ok(file) => {
+                self.store(&file).await?;
+                info!(file = %segment, "segment from before the fork archived");
+                return Ok(());
+            }
+            Err(why @ Failure::NotThisFile { .. }) => why,
+            Err(why @ Failure::Io { .. }) if !path.exists() => why,
+            Err(why) => return Err(why),
+        };
+        if held == 0 {
+            error!(file = %segment, error = %chain(&why), "segment from before the fork lost: in no bucket, and not whole here");
+            self.buckets.health().add_gap(segment);
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Returns, for each bucket that answers, the segments from `first` on that it holds of that
@@ -178,76 +199,6 @@ impl<'a> WalArchive<'a> {
         Ok(lists.into_iter().map(|(_, keys)| segments(keys)).collect())
     }
 
-    async fn catch_up_a_little(&self) {
-        let until = Instant::now() + CATCH_UP_FOR;
-        for bucket in self.buckets.all() {
-            let lacked = self.buckets.memory().lacked(bucket.name(), CATCH_UP_FILES);
-            if self.buckets.memory().is_avoided(bucket.name()) {
-                continue;
-            }
-            for key in lacked {
-                let bring = catch_up::bring(self.buckets, bucket, &key);
-                if !time::timeout_at(until, bring).await.unwrap_or(false) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Reads a file of the log from the archive. A history that no bucket has, of a number below the
-    /// newest that one lists, was reserved and never written, and comes back as a placeholder.
-    ///
-    /// PostgreSQL looks for `latest` by asking for one number after the other and stops at the first
-    /// that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). Without the
-    /// placeholder it would end recovery there, before the newest timeline, and report success.
-    pub(crate) async fn fetch(
-        &self,
-        identity: &Identity,
-        name: WalFileName,
-    ) -> Result<Vec<u8>, Failure> {
-        let missing = match self.fetch_stored(identity, name).await {
-            // A region that is away takes its bucket along: one bucket that answers is enough to say
-            // that a higher number is in use.
-            Err(
-                why @ (Failure::NotArchived { .. } | Failure::Unreachable { answered: 1.., .. }),
-            ) => why,
-            fetched => return fetched,
-        };
-        let WalFileName::History(timeline) = name else {
-            return Err(missing);
-        };
-        let known = self.histories().await?;
-        if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline) {
-            return Err(missing);
-        }
-        info!(%timeline, "timeline was reserved and never written, a placeholder stands for it");
-        Ok(PLACEHOLDER.to_vec())
-    }
-
-    async fn fetch_stored(
-        &self,
-        identity: &Identity,
-        name: WalFileName,
-    ) -> Result<Vec<u8>, Failure> {
-        let key = self.layout.wal_file(name);
-        let open = |sealed: &[u8]| {
-            let (_, content) = seal::open::<Clear>(identity, &key, sealed, LARGEST)?;
-            Ok(content)
-        };
-        let content = self.buckets.fetch(&key, open).await?;
-        // The seal says that the archive gave back what was put in; the header, that it was right
-        // to put it there. A segment at a fork begins with its ancestor's page, and was checked
-        // against the history when it went in.
-        let at_a_fork = |_| None;
-        match wal_file::check(name, &content, self.system_id, at_a_fork) {
-            Ok(()) | Err(wal_file::NotThisFile::OtherTimeline { .. }) => Ok(content),
-            Err(why) => Err(Failure::NotThisFile {
-                name: name.to_string(),
-                why,
-            }),
-        }
-    }
-
     /// Returns the timelines whose history is in a bucket that answers.
     async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
         let lists = self.buckets.list(&self.layout.histories(), "").await?;
@@ -271,7 +222,7 @@ impl<'a> WalArchive<'a> {
             return Ok(Lineage::new(timeline, Vec::new()));
         }
         let name = WalFileName::History(timeline);
-        let content = self.fetch(identity, name).await?;
+        let content = self.read_history(identity, timeline).await?;
         let ancestors = parse_history(&String::from_utf8_lossy(&content));
         let ancestors = ancestors.map_err(|why| Failure::NotThisFile {
             name: name.to_string(),
@@ -279,6 +230,24 @@ impl<'a> WalArchive<'a> {
         });
         Ok(Lineage::new(timeline, ancestors?))
     }
+}
+
+/// Returns, for each ancestor of which segments are here, those from the first of them to the fork.
+fn before_forks(
+    here: &[SegmentName],
+    lineage: &Lineage,
+    size: SegmentSize,
+) -> Vec<Vec<SegmentName>> {
+    let whole = |segment: &SegmentName| lineage.is_whole_before_a_fork(*segment, size);
+    let mut first: Vec<SegmentName> = here.iter().copied().filter(whole).collect();
+    first.sort();
+    first.dedup_by_key(|segment| segment.timeline);
+    let from =
+        |first| std::iter::successors(Some(first), move |it: &SegmentName| Some(it.next(size)));
+    first
+        .into_iter()
+        .map(|first| from(first).take_while(whole).collect())
+        .collect()
 }
 
 fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Failure> {
@@ -298,6 +267,6 @@ fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Failure> {
 fn segment_size(directory: &Path, names: &[SegmentName], system_id: u64) -> Option<SegmentSize> {
     names.iter().find_map(|name| {
         let path = directory.join(name.to_string());
-        WalFile::read(&path, system_id).ok()?.segment_size()
+        WalFile::open(&path, system_id).ok()?.segment_size()
     })
 }

@@ -1,6 +1,8 @@
 //! One file that PostgreSQL wants archived, looked at before it is believed.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use ha_core::lsn::{Malformed, SegmentName, SegmentSize, WalFileName, parse_history};
 use ha_core::{Lsn, Timeline};
@@ -30,13 +32,23 @@ pub(crate) enum NotThisFile {
     Empty,
 }
 
-/// A file in `pg_wal` whose content is what its name says.
+/// A file in `pg_wal` whose content is what its name says. A segment is not held in memory.
+#[derive(Debug)]
 pub(crate) struct WalFile {
     /// Its name.
     pub(crate) name: WalFileName,
-    /// All of it.
-    pub(crate) content: Vec<u8>,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Its first page's header, or all of a file that is not a segment.
+    pub(crate) start: Vec<u8>,
+    path: PathBuf,
 }
+
+/// How much of a file is read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// How much is read of a file to see what it is: more than a segment's header, and all of a history.
+const START_BYTES: u64 = 1 << 20;
 
 /// The first page's header of a segment: `XLogLongPageHeaderData` (`access/xlog_internal.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +58,9 @@ pub(crate) struct SegmentHeader {
     system_id: u64,
     segment_bytes: u64,
 }
+
+/// `SizeOfXLogLongPHD`, and to spare.
+const SEGMENT_HEADER_BYTES: u64 = 64;
 
 /// `XLP_LONG_HEADER`: the page is the first of its segment.
 const LONG_HEADER: u16 = 0x0002;
@@ -127,45 +142,87 @@ impl SegmentHeader {
 }
 
 impl WalFile {
-    /// Reads the file at `path`, and checks that it is what its name says.
+    /// Looks at the file at `path`, and checks that it is what its name says.
     ///
     /// A segment's system identifier, length, address and timeline are compared, because PostgreSQL
     /// recycles segments under new names before it has written them.
-    pub(crate) fn read(path: &Path, system_id: u64) -> Result<Self, Failure> {
-        let text = path.file_name().and_then(|it| it.to_str()).unwrap_or("");
+    pub(crate) fn open(path: &Path, system_id: u64) -> Result<Self, Failure> {
+        let text = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
         let refuse = |why| Failure::NotThisFile {
             name: text.to_owned(),
             why,
         };
-        let name: WalFileName = text.parse().map_err(|it| refuse(NotThisFile::Name(it)))?;
-        let content = std::fs::read(path).map_err(Failure::io("read", path))?;
+        let name: WalFileName = text.parse().map_err(|why| refuse(NotThisFile::Name(why)))?;
+        let (start, bytes) = read_start(path, name).map_err(Failure::io("read", path))?;
         let history = |timeline| {
             let beside = path.with_file_name(WalFileName::History(timeline).to_string());
             std::fs::read_to_string(beside).ok()
         };
-        check(name, &content, system_id, history).map_err(refuse)?;
-        Ok(Self { name, content })
+        check(name, &start, bytes, system_id, history).map_err(refuse)?;
+        Ok(Self {
+            name,
+            bytes,
+            start,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens the file, to read all of it.
+    pub(crate) fn content(&self) -> std::io::Result<File> {
+        File::open(&self.path)
     }
 
     /// Returns the size of the cluster's segments, if this is one.
     pub(crate) fn segment_size(&self) -> Option<SegmentSize> {
-        let header = SegmentHeader::read(&self.content).ok()?;
+        let header = SegmentHeader::read(&self.start).ok()?;
         SegmentSize::new(header.segment_bytes)
     }
 }
 
-/// Checks that `content` is what `name` says.
+/// Calls `visit` with each part of a file, in order.
+pub(crate) fn read_each(path: &Path, mut visit: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = file.read(&mut buffer)?;
+        match buffer.get(..read) {
+            Some(bytes) if !bytes.is_empty() => visit(bytes),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Reads what [`check`] looks at of a file, and its length.
+pub(crate) fn read_start(path: &Path, name: WalFileName) -> std::io::Result<(Vec<u8>, u64)> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let most = match name {
+        WalFileName::Segment(_) | WalFileName::Partial(_) => SEGMENT_HEADER_BYTES,
+        WalFileName::History(_) | WalFileName::BackupLabel(..) => START_BYTES,
+    };
+    let mut start = Vec::new();
+    file.take(most).read_to_end(&mut start)?;
+    Ok((start, bytes))
+}
+
+/// Checks that a file that begins with `content` and has `bytes` is what `name` says.
 pub(crate) fn check(
     name: WalFileName,
     content: &[u8],
+    bytes: u64,
     system_id: u64,
     history: impl FnOnce(Timeline) -> Option<String>,
 ) -> Result<(), NotThisFile> {
     match name {
         WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
-            let found_bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
+            if bytes == 0 {
+                return Err(NotThisFile::Empty);
+            }
             let header = SegmentHeader::read(content)?;
-            header.check(segment, found_bytes, system_id, history)?;
+            header.check(segment, bytes, system_id, history)?;
         }
         WalFileName::History(_) => {
             let text = std::str::from_utf8(content).map_err(|_| NotThisFile::NotText)?;
@@ -246,7 +303,8 @@ mod tests {
 
     fn checked(name: &str, content: &[u8], history: Option<&str>) -> Result<(), NotThisFile> {
         let history = history.map(ToOwned::to_owned);
-        check(name.parse().unwrap(), content, OURS, |_| history)
+        let bytes = u64::try_from(content.len()).unwrap();
+        check(name.parse().unwrap(), content, bytes, OURS, |_| history)
     }
 
     fn segment(timeline: u32, start: u64, system_id: u64) -> Vec<u8> {

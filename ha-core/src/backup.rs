@@ -5,6 +5,7 @@ pub mod chain;
 pub mod manifest;
 pub mod reach;
 pub mod restore;
+pub mod wal_end;
 
 pub use backup_id::{BackupId, InvalidBackupId};
 pub use chain::Lineage;

@@ -1,174 +1,408 @@
-//! Reading from whichever bucket answers: the nearest first, the next after a moment.
+//! Reading from whichever bucket answers: the nearest first, the next after a moment. Only the
+//! answer "there is no such object" of every bucket means that it is not there.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use ha_runtime::retry::{RetryBackoff, RetryClass};
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::buckets::Buckets;
 use crate::error::Failure;
-use crate::object_store::{Bucket, ErrorKind, StoreError};
+use crate::object_store::{Bucket, ErrorKind, RETRY_POLICY, StoreError};
 use crate::seal::Damaged;
 
-/// For how long fetching one log file is tried: a segment of a gigabyte through a narrow link.
-const FETCH_FOR: Duration = Duration::from_mins(10);
-
-/// How long the nearest bucket has before the next is asked as well.
+/// How long the nearest bucket has to begin its answer before the next is asked as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(200);
 
-/// How much longer a file that one bucket does not have is looked for in those that have not
-/// answered: a 404 from the farthest region takes half of this, connecting included.
-const OTHERS_AFTER_ABSENT: Duration = Duration::from_millis(300);
+/// How many bytes a second an answer must bring, once it has had `HEDGE_SLOW_AFTER`, so that no other
+/// bucket is asked as well.
+const HEDGE_BYTES_PER_SEC: u64 = 256 << 10;
+const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// After how long without an answer the next command should begin with another bucket. A promotion
-/// fetches four files or so: the first finds the dead region out, the others must not.
+/// How often it is looked whether the buckets that were asked are slow.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// After how long without an answer the next command should begin with another bucket.
 const SILENT_AFTER: Duration = Duration::from_millis(400);
+
+/// How often an object that is damaged is read again from the same bucket: it may have been damaged
+/// on the way.
+const DAMAGED_TRIES: u32 = 2;
+
+/// Where an object that is being read goes.
+pub(crate) trait ObjectSink: Sized {
+    /// What the whole object is.
+    type Output;
+
+    /// Takes in what comes next.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
+
+    /// Takes in the end, after which the object is known to be whole.
+    fn finish(self) -> Result<Self::Output, SinkError>;
+}
+
+/// Why a sink did not take an object.
+#[derive(Debug)]
+pub(crate) enum SinkError {
+    /// The object is not what it should be: another bucket's may be.
+    Object(Failure),
+    /// It could not be kept, which no other bucket can help with.
+    Local(Failure),
+}
+
+/// How hard an object is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FetchEffort {
+    /// For how long a bucket that fails is asked again.
+    pub(crate) retry_timeout: Duration,
+    /// How less is done where the caller asks again by itself.
+    pub(crate) hurry: Option<Hurry>,
+}
+
+/// What shortens a search whose caller asks again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hurry {
+    /// For how long a bucket that fails is asked again once another has said that it has nothing.
+    pub(crate) retry: Duration,
+    /// How long a bucket that did not answer a moment ago has to begin its answer.
+    pub(crate) avoided_answer: Duration,
+}
+
+/// How far one answer has come.
+#[derive(Debug, Default)]
+struct Progress {
+    begun: AtomicBool,
+    bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+enum State {
+    NotAsked,
+    Asked {
+        since: Instant,
+        progress: Arc<Progress>,
+    },
+    Pausing {
+        until: Instant,
+    },
+    Absent,
+    Failed,
+}
+
+/// One bucket that may have the object.
+#[derive(Debug)]
+struct Candidate<'a> {
+    bucket: &'a Bucket,
+    avoided: bool,
+    backoff: RetryBackoff,
+    damaged: u32,
+    state: State,
+}
+
+/// Why one answer did not give the object.
+enum NotGiven {
+    Store(StoreError),
+    Sink(SinkError),
+}
 
 /// One object, looked for in several buckets.
 struct Search<'a> {
     buckets: &'a Buckets,
     key: &'a str,
-    /// Those not asked yet, the next one last.
-    waiting: Vec<&'a Bucket>,
-    /// Those asked that have not answered, and since when.
-    unanswered: BTreeMap<&'a str, Instant>,
-    absent: usize,
-    found_wrong: Option<Failure>,
-    last: Option<StoreError>,
+    effort: FetchEffort,
+    candidates: Vec<Candidate<'a>>,
     give_up_at: Instant,
+    /// The worst reason so far: a damaged object says more than a silent bucket.
+    damaged: Option<Failure>,
+    last: Option<StoreError>,
 }
 
 impl Buckets {
     /// Reads an object from the first bucket that gives it whole, and returns what `open` makes of
-    /// it. The next bucket is asked when one fails, when it has nothing, or after a moment.
+    /// it.
     pub(crate) async fn fetch<T>(
         &self,
         key: &str,
         open: impl Fn(&[u8]) -> Result<T, Damaged>,
     ) -> Result<T, Failure> {
-        let mut waiting: Vec<&Bucket> = self.all.iter().rev().collect();
-        // A bucket that was down a moment ago is asked last.
-        waiting.sort_by_key(|it| !self.memory.is_avoided(it.name()));
+        let effort = FetchEffort {
+            retry_timeout: self.limits.retry,
+            hurry: None,
+        };
+        let begin = || {
+            Ok(Collected {
+                key,
+                whole: Vec::new(),
+                open: &open,
+            })
+        };
+        self.fetch_into(key, effort, begin).await
+    }
+
+    /// Reads an object from the first bucket that gives it whole into a sink that `begin` makes for
+    /// each try.
+    ///
+    /// The next bucket is asked when one fails, has nothing, or is slow. Each is asked, one that was
+    /// down a moment ago last. One that fails is asked again until `effort` ends; once it has begun to
+    /// answer, only a standstill ends it.
+    pub(crate) async fn fetch_into<S: ObjectSink>(
+        &self,
+        key: &str,
+        effort: FetchEffort,
+        begin: impl Fn() -> Result<S, Failure>,
+    ) -> Result<S::Output, Failure> {
+        let mut candidates: Vec<_> = self
+            .all
+            .iter()
+            .map(|bucket| Candidate {
+                bucket,
+                avoided: self.health.is_avoided(bucket.name()),
+                backoff: RETRY_POLICY.backoff(),
+                damaged: 0,
+                state: State::NotAsked,
+            })
+            .collect();
+        candidates.sort_by_key(|candidate| candidate.avoided);
         let mut search = Search {
             buckets: self,
             key,
-            waiting,
-            unanswered: BTreeMap::new(),
-            absent: 0,
-            found_wrong: None,
+            effort,
+            candidates,
+            give_up_at: Instant::now() + effort.retry_timeout,
+            damaged: None,
             last: None,
-            give_up_at: Instant::now() + FETCH_FOR,
         };
-        let found = search.run(open).await;
-        for (bucket, since) in &search.unanswered {
-            if since.elapsed() >= SILENT_AFTER {
-                self.memory.avoid(bucket);
-            }
-        }
-        found.ok_or_else(|| search.failure())
+        let found = search.run(begin).await;
+        search.note_silent();
+        found?.ok_or_else(|| search.failure())
     }
 }
 
+/// A sink that keeps the whole object in memory.
+struct Collected<'a, F> {
+    key: &'a str,
+    whole: Vec<u8>,
+    open: &'a F,
+}
+
+impl<T, F: Fn(&[u8]) -> Result<T, Damaged>> ObjectSink for Collected<'_, F> {
+    type Output = T;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.whole.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<T, SinkError> {
+        let damaged = |why| SinkError::Object(Failure::damaged(self.key)(why));
+        (self.open)(&self.whole).map_err(damaged)
+    }
+}
+
+async fn give<S: ObjectSink>(
+    bucket: &Bucket,
+    key: &str,
+    answer_within: Option<Duration>,
+    sink: Result<S, Failure>,
+    progress: Arc<Progress>,
+) -> Result<S::Output, NotGiven> {
+    let mut sink = sink.map_err(|error| NotGiven::Sink(SinkError::Local(error)))?;
+    let open = bucket.open_once(key);
+    let opened = match answer_within {
+        None => open.await,
+        Some(limit) => match time::timeout(limit, open).await {
+            Ok(opened) => opened,
+            Err(_elapsed) => Err(bucket.silent("give", key)),
+        },
+    };
+    let mut body = opened.map_err(NotGiven::Store)?;
+    progress.begun.store(true, Ordering::Relaxed);
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(NotGiven::Store)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(0);
+        progress.bytes.fetch_add(length, Ordering::Relaxed);
+        sink.write(&bytes).map_err(NotGiven::Sink)?;
+    }
+    sink.finish().map_err(NotGiven::Sink)
+}
+
 impl<'a> Search<'a> {
-    async fn run<T>(&mut self, open: impl Fn(&[u8]) -> Result<T, Damaged>) -> Option<T> {
-        let key = self.key;
-        let ask = |bucket: &'a Bucket| async move { (bucket, bucket.read(key).await) };
-        let mut running = FuturesUnordered::new();
-        running.extend(self.next().map(ask));
-        let mut next_at = Instant::now() + HEDGE_AFTER;
-        while !running.is_empty() {
-            tokio::select! {
-                Some((bucket, read)) = running.next() => {
-                    if let Some(found) = self.take(bucket, read, &open) {
-                        return Some(found);
-                    }
-                }
-                () = time::sleep_until(next_at), if !self.waiting.is_empty() => {}
-                () = time::sleep_until(self.give_up_at) => return None,
-            }
-            running.extend(self.next().map(ask));
-            next_at = Instant::now() + HEDGE_AFTER;
-        }
-        None
-    }
-
-    fn next(&mut self) -> Option<&'a Bucket> {
-        let bucket = self.waiting.pop()?;
-        self.unanswered.insert(bucket.name(), Instant::now());
-        Some(bucket)
-    }
-
-    fn take<T>(
+    /// Returns the object, or nothing once no bucket is left to ask.
+    async fn run<S: ObjectSink>(
         &mut self,
-        bucket: &'a Bucket,
-        read: Result<Bytes, StoreError>,
-        open: impl Fn(&[u8]) -> Result<T, Damaged>,
-    ) -> Option<T> {
-        let memory = &self.buckets.memory;
-        self.unanswered.remove(bucket.name());
-        match read {
-            Ok(sealed) => {
-                memory.answered(bucket.name());
-                match open(&sealed) {
-                    Ok(opened) => return Some(opened),
-                    Err(why) => {
-                        warn!(bucket = bucket.name(), key = self.key, error = %chain(&why), "an object cannot be opened");
-                        self.found_wrong = Some(Failure::damaged(self.key)(why));
+        begin: impl Fn() -> Result<S, Failure>,
+    ) -> Result<Option<S::Output>, Failure> {
+        let key = self.key;
+        let mut running = FuturesUnordered::new();
+        loop {
+            for (number, bucket, limit, progress) in self.ask() {
+                let given = give(bucket, key, limit, begin(), progress);
+                running.push(async move { (number, given.await) });
+            }
+            let look_at = self.next_look();
+            if running.is_empty() && look_at.is_none() {
+                return Ok(None);
+            }
+            let look_at = look_at.unwrap_or_else(|| Instant::now() + HEDGE_SLOW_AFTER);
+            tokio::select! {
+                Some((number, given)) = running.next() => match given {
+                    Ok(output) => {
+                        self.answered(number);
+                        return Ok(Some(output));
                     }
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                memory.answered(bucket.name());
-                self.absent += 1;
-                let wait = if self.only_avoided_are_left() {
-                    Duration::ZERO
-                } else {
-                    OTHERS_AFTER_ABSENT
-                };
-                self.give_up_at = self.give_up_at.min(Instant::now() + wait);
-            }
-            Err(error) => {
-                debug!(error = %chain(&error), "a bucket did not answer");
-                memory.avoid(bucket.name());
-                self.last = Some(error);
+                    Err(why) => self.take(number, why)?,
+                },
+                () = time::sleep_until(look_at) => {}
             }
         }
-        None
     }
 
-    fn only_avoided_are_left(&self) -> bool {
-        let waiting = self.waiting.iter().map(|it| it.name());
-        let mut left = self.unanswered.keys().copied().chain(waiting);
-        left.all(|it| self.buckets.memory.is_avoided(it))
+    /// Chooses the buckets to ask now, and marks them as asked.
+    fn ask(&mut self) -> Vec<(usize, &'a Bucket, Option<Duration>, Arc<Progress>)> {
+        let now = Instant::now();
+        let mut another = !self
+            .candidates
+            .iter()
+            .any(|candidate| candidate.is_answering(now));
+        let mut asked = Vec::new();
+        for (number, candidate) in self.candidates.iter_mut().enumerate() {
+            let due = match candidate.state {
+                State::NotAsked => std::mem::take(&mut another),
+                State::Pausing { until } => until <= now,
+                State::Asked { .. } | State::Absent | State::Failed => false,
+            };
+            if due {
+                let progress = Arc::new(Progress::default());
+                candidate.state = State::Asked {
+                    since: now,
+                    progress: Arc::clone(&progress),
+                };
+                let hurry = self.effort.hurry.filter(|_| candidate.avoided);
+                let limit = hurry.map(|hurry| hurry.avoided_answer);
+                asked.push((number, candidate.bucket, limit, progress));
+            }
+        }
+        asked
+    }
+
+    /// Returns when it should be looked again which bucket to ask, if any is left.
+    fn next_look(&self) -> Option<Instant> {
+        let looks = self
+            .candidates
+            .iter()
+            .filter_map(|candidate| match candidate.state {
+                State::NotAsked => Some(Instant::now() + LOOK_EVERY),
+                State::Pausing { until } => Some(until),
+                State::Asked { .. } | State::Absent | State::Failed => None,
+            });
+        looks.min()
+    }
+
+    fn answered(&self, number: usize) {
+        if let Some(candidate) = self.candidates.get(number) {
+            self.buckets.health.answered(candidate.bucket.name());
+        }
+    }
+
+    /// Takes in that one bucket did not give the object.
+    fn take(&mut self, number: usize, why: NotGiven) -> Result<(), Failure> {
+        let health = &self.buckets.health;
+        let is_absent_elsewhere = self.candidates.iter().any(Candidate::is_absent);
+        let Some(candidate) = self.candidates.get_mut(number) else {
+            return Err(Failure::Internal(
+                "an answer of a bucket that was not asked",
+            ));
+        };
+        let name = candidate.bucket.name();
+        let again = match why {
+            NotGiven::Sink(SinkError::Local(error)) => return Err(error),
+            NotGiven::Sink(SinkError::Object(why)) => {
+                health.answered(name);
+                warn!(bucket = name, key = self.key, error = %chain(&why), "object damaged");
+                self.damaged = Some(why);
+                candidate.damaged += 1;
+                candidate.damaged <= DAMAGED_TRIES
+            }
+            NotGiven::Store(error) if error.kind() == ErrorKind::NotFound => {
+                health.answered(name);
+                candidate.state = State::Absent;
+                if let Some(hurry) = self.effort.hurry {
+                    self.give_up_at = self.give_up_at.min(Instant::now() + hurry.retry);
+                }
+                return Ok(());
+            }
+            NotGiven::Store(error) => {
+                debug!(error = %chain(&error), "bucket did not give an object");
+                let class = error.retry_class();
+                let is_hurried = candidate.avoided && self.effort.hurry.is_some();
+                if class == RetryClass::Transient && !is_hurried {
+                    health.avoid(name);
+                }
+                self.last = Some(error);
+                class == RetryClass::Transient && !(is_hurried && is_absent_elsewhere)
+            }
+        };
+        let until = Instant::now() + candidate.backoff.next_pause();
+        candidate.state = if again && until < self.give_up_at {
+            State::Pausing { until }
+        } else {
+            State::Failed
+        };
+        Ok(())
+    }
+
+    /// Lets the next command begin with another bucket than one that was asked and is silent.
+    fn note_silent(&self) {
+        for candidate in &self.candidates {
+            if let State::Asked { since, progress } = &candidate.state
+                && !progress.begun.load(Ordering::Relaxed)
+                && since.elapsed() >= SILENT_AFTER
+            {
+                self.buckets.health.avoid(candidate.bucket.name());
+            }
+        }
     }
 
     fn failure(self) -> Failure {
-        if let Some(wrong) = self.found_wrong {
-            return wrong;
+        if let Some(damaged) = self.damaged {
+            return damaged;
         }
-        if self.absent == self.buckets.all.len() {
-            return Failure::NotArchived {
+        let absent = self.candidates.iter().filter(|it| it.is_absent()).count();
+        match self.last {
+            _ if absent == self.candidates.len() => Failure::NotArchived {
                 name: self.key.to_owned(),
-            };
-        }
-        let silent = || {
-            self.buckets
-                .all
-                .first()
-                .map(|it| it.silent("give", self.key))
-        };
-        match self.last.or_else(silent) {
+            },
             Some(last) => Failure::Unreachable {
                 what: self.key.to_owned(),
-                answered: self.absent,
+                answered: absent,
                 last: Box::new(last),
             },
-            None => Failure::Internal("there are no buckets"),
+            None => Failure::Internal("a bucket was not asked"),
         }
+    }
+}
+
+impl Candidate<'_> {
+    fn is_absent(&self) -> bool {
+        matches!(self.state, State::Absent)
+    }
+
+    /// Says whether the bucket was asked and is not slow.
+    fn is_answering(&self, now: Instant) -> bool {
+        let State::Asked { since, progress } = &self.state else {
+            return false;
+        };
+        let elapsed = now.saturating_duration_since(*since);
+        if !progress.begun.load(Ordering::Relaxed) {
+            return elapsed < HEDGE_AFTER;
+        }
+        let bytes = progress.bytes.load(Ordering::Relaxed);
+        elapsed < HEDGE_SLOW_AFTER || bytes / elapsed.as_secs().max(1) >= HEDGE_BYTES_PER_SEC
     }
 }

@@ -63,7 +63,7 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
         checks.push(Check::new(name, conditional_write(config, bucket).await));
     }
     checks.extend(archive(config, &buckets).await);
-    let notes = buckets.memory().check();
+    let notes = buckets.health().check();
     let name = format!("state directory {}", config.state_directory.display());
     checks.push(Check::new(name, notes.map_err(|it| it.to_string())));
     checks.extend(server(config).await);

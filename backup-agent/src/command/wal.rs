@@ -1,29 +1,27 @@
-//! `backup-agent wal`: what PostgreSQL calls for each file of its log.
+//! `backup-agent wal`: what PostgreSQL calls for each file of its WAL.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use ha_core::lsn::WalFileName;
-use tokio::time::{self, Instant};
 use tracing::info;
 
+use crate::backfill::{self, BackfillStats, Scope};
 use crate::buckets::{BRIEF, Buckets, LONG};
 use crate::catalog;
-use crate::catch_up;
-use crate::cli::{Wal, WalFetch};
+use crate::cli::{Wal, WalBackfill, WalFetch};
 use crate::config::Config;
 use crate::control_file;
 use crate::error::Failure;
 use crate::layout::Layout;
+use crate::object_store::CallLimits;
 use crate::output;
 use crate::restore::TablespaceGuard;
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
-use crate::wal_file::NotThisFile;
+use crate::wal_archive::{FetchMode, FetchRequest, WalArchive};
+use crate::wal_file::{self, NotThisFile};
 
-/// Between two tries of a fetch that no bucket answered.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// For how long a recovery waits for buckets that fail, before it is stopped.
+const RECOVERY_RETRY_SECS: u64 = 300;
 
 pub(super) async fn run(config: &Config, command: Wal) -> Result<(), Failure> {
     match command {
@@ -32,90 +30,127 @@ pub(super) async fn run(config: &Config, command: Wal) -> Result<(), Failure> {
             Err(why) if args.recovery => Err(why.stops_recovery()),
             fetched => fetched,
         },
-        Wal::CatchUp { system_id } => catch_up(config, system_id).await,
+        Wal::Backfill(args) => backfill(config, &args).await,
     }
 }
 
 async fn push(config: &Config, path: &Path) -> Result<(), Failure> {
     let system_id = control_file::system_id(&control_file::data_directory(config))?;
     let buckets = Buckets::new(config, BRIEF).await;
-    WalArchive::new(config, &buckets, system_id)
-        .push(path)
-        .await
+    let archive = WalArchive::new(config, &buckets, system_id);
+    let pushed = archive.push(path).await;
+    backfill::start_in_background(config, &buckets);
+    pushed
 }
 
 async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
-    let name: WalFileName = args.name.parse().map_err(|why| Failure::NotThisFile {
-        name: args.name.clone(),
-        why: NotThisFile::Name(why),
-    })?;
+    let (name, slot) = file_and_slot(&args.name)?;
     let identity = config.identity()?;
     let data_directory = control_file::data_directory(config);
     let system_id = control_file::system_id(&data_directory)?;
-    let buckets = Buckets::new(config, BRIEF)
+    let (mode, limits, usual) = if args.recovery {
+        (FetchMode::Recovery, LONG, RECOVERY_RETRY_SECS)
+    } else {
+        (FetchMode::Standby, BRIEF, 0)
+    };
+    let retry_timeout = Duration::from_secs(args.retry_timeout_secs.unwrap_or(usual));
+    let limits = CallLimits {
+        retry: if args.recovery {
+            retry_timeout
+        } else {
+            limits.retry
+        },
+        ..limits
+    };
+    let buckets = Buckets::new(config, limits)
         .await
         .only(args.from.as_deref())?;
     let archive = WalArchive::new(config, &buckets, system_id);
-    let retry_for = Duration::from_secs(args.retry_timeout_secs);
-    let content = fetch_patiently(&archive, &identity, name, retry_for).await?;
-    if matches!(name, WalFileName::Segment(_)) {
-        let mut guard = TablespaceGuard::new(&data_directory);
-        guard.push(&content);
-        guard.finish(&args.name)?;
-    }
-    write_whole(&args.path, &content)?;
-    info!(file = %name, "log file fetched");
+    let request = FetchRequest {
+        name,
+        slot,
+        path: args.path.clone(),
+        mode,
+        retry_timeout,
+    };
+    let inspect = |file: &Path| guard_tablespaces(&data_directory, &args.name, file);
+    archive.fetch(&identity, &request, inspect).await?;
+    info!(file = %args.name, "WAL file fetched");
     Ok(())
 }
 
-async fn fetch_patiently(
-    archive: &WalArchive<'_>,
-    identity: &Identity,
-    name: WalFileName,
-    patience: Duration,
-) -> Result<Vec<u8>, Failure> {
-    let until = Instant::now() + patience;
-    loop {
-        match archive.fetch(identity, name).await {
-            Err(Failure::Unreachable { answered: 0, .. }) if Instant::now() + ASK_EVERY < until => {
-                time::sleep(ASK_EVERY).await;
-            }
-            fetched => return fetched,
+/// Refuses a segment that would make PostgreSQL write into another server's tablespace.
+fn guard_tablespaces(data_directory: &Path, name: &str, file: &Path) -> Result<(), Failure> {
+    let mut guard = TablespaceGuard::new(data_directory);
+    let read = wal_file::read_each(file, |bytes| guard.push(bytes));
+    read.map_err(Failure::io("read", file))?;
+    guard.finish(name)
+}
+
+/// Reads the name of a file in the archive, of which several may have the same: `X.partial.1` is the
+/// second of `X.partial`.
+fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Failure> {
+    let slotted = text.rsplit_once('.').and_then(|(name, slot)| {
+        let name: WalFileName = name.parse().ok()?;
+        let has_slots = matches!(name, WalFileName::Partial(_) | WalFileName::BackupLabel(..));
+        let slot = slot.parse().ok().filter(|slot| has_slots && *slot > 0)?;
+        Some((name, slot))
+    });
+    if let Some(slotted) = slotted {
+        return Ok(slotted);
+    }
+    let name = text.parse().map_err(|why| Failure::NotThisFile {
+        name: text.to_owned(),
+        why: NotThisFile::Name(why),
+    })?;
+    Ok((name, 0))
+}
+
+async fn backfill(config: &Config, args: &WalBackfill) -> Result<(), Failure> {
+    let buckets = Buckets::new(config, LONG).await;
+    if args.background {
+        return backfill::run_in_background(config, &buckets, args.system_id).await;
+    }
+    let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
+    let layout = Layout::new(&config.cluster, system_id);
+    let scope = if args.all {
+        Scope::Everything
+    } else {
+        Scope::Missing
+    };
+    let identity = config.identity().ok();
+    let drained = backfill::drain_once(&buckets, identity.as_ref()).await;
+    let compared = backfill::compare(&buckets, &layout, identity.as_ref(), scope).await?;
+    report(&buckets, &drained, &compared)
+}
+
+/// Prints what was copied to each bucket, and fails if one still lacks something.
+fn report(
+    buckets: &Buckets,
+    drained: &BackfillStats,
+    compared: &BackfillStats,
+) -> Result<(), Failure> {
+    let health = buckets.health().report();
+    let mut failed = Vec::new();
+    for (name, stats) in &compared.buckets {
+        let before = drained.buckets.get(name).copied().unwrap_or_default();
+        let copied = before.copied + stats.copied;
+        let lacking = stats.lacking.max(before.lacking);
+        let since = health.buckets.get(name).and_then(|it| it.lacking_since);
+        let since = since.map_or_else(String::new, |it| format!(" since {}", output::seconds(it)));
+        let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}");
+        output::line(&text);
+        if lacking > 0 {
+            failed.push(format!("`{name}` {lacking}{since}"));
         }
     }
-}
-
-/// Puts the file in place at once and whole: PostgreSQL may read it after a crash of this host.
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let failed = |it| Failure::io("write", path)(it);
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    file.write_all(content).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|it| failed(it.error))?;
-    let synced = std::fs::File::open(directory).and_then(|it| it.sync_all());
-    synced.map_err(failed)
-}
-
-async fn catch_up(config: &Config, system_id: Option<u64>) -> Result<(), Failure> {
-    let buckets = Buckets::new(config, LONG).await;
-    let system_id = catalog::system_id(config, &buckets, system_id).await?;
-    let layout = Layout::new(&config.cluster, system_id);
-    let compared = catch_up::compare(&buckets, &layout).await?;
-    output::line(&format!(
-        "{} log files brought, {} lacking, {} buckets silent",
-        compared.brought, compared.lacking, compared.silent
-    ));
-    if compared.lacking == 0 && compared.silent == 0 {
+    if !health.known_gaps.is_empty() {
+        let gaps: Vec<_> = health.known_gaps.iter().map(String::as_str).collect();
+        output::line(&format!("lost before a fork: {}", gaps.join(", ")));
+        failed.push(format!("every bucket {}", gaps.join(", ")));
+    }
+    if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::TooFewBuckets {
-        what: "the log".to_owned(),
-        stored: buckets.all().len() - compared.silent.max(1),
-        required: buckets.all().len(),
-        last: None,
-    })
+    Err(Failure::Lacking(failed.join("; ")))
 }

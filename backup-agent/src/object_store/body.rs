@@ -67,11 +67,6 @@ impl ObjectBody {
         })
     }
 
-    /// Returns how long the object is.
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.total_bytes
-    }
-
     /// Returns what comes next, or nothing at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
         loop {

@@ -7,6 +7,8 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use ha_runtime::retry::RetryClass;
 
+use crate::seal::Damaged;
+
 /// Codes that ask for the same call again, under whatever status they come: 400, 403, 409, 503, or
 /// 200, where S3 notices the error after it has begun to answer
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
@@ -110,9 +112,19 @@ impl StoreError {
         self.kind
     }
 
+    /// Returns the name of the bucket.
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// Returns whether the call is worth repeating.
     pub(crate) fn retry_class(&self) -> RetryClass {
         self.kind.retry_class()
+    }
+
+    /// Says whether the bucket gave an object that is none of ours.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.source.is::<Damaged>()
     }
 
     /// Returns the meaning of what the SDK gave.

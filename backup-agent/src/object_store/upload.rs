@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use ha_runtime::retry::RetryClass;
 use tracing::warn;
 
 use crate::object_store::{Bucket, Created, ErrorKind, StoreError};
@@ -19,7 +20,7 @@ pub(crate) const PATIENT: Duration = Duration::from_mins(2);
 
 /// For how long it is tried in one that has not: a region that is down when a backup begins is likely
 /// to stay so, and the other buckets wait meanwhile.
-pub(crate) const IMPATIENT: Duration = Duration::from_secs(10);
+pub(crate) const IMPATIENT: Duration = Duration::from_secs(5);
 
 /// How much of an object's start is kept, to find it again: its header has a data key that no other
 /// object has.
@@ -172,20 +173,16 @@ impl Upload {
         let Err(error) = completed.await else {
             return Ok(Created::New);
         };
-        match error.kind() {
-            // The answer to an earlier try was lost: the object may be there, by that try.
-            ErrorKind::NoSuchUpload | ErrorKind::AlreadyThere => {
-                match self.is_stored(multipart).await {
-                    Ok(true) => Ok(Created::New),
-                    Ok(false) => Ok(Created::AlreadyThere),
-                    Err(absent) if absent.kind() == ErrorKind::NotFound => Err(error),
-                    Err(unread) => Err(unread),
-                }
-            }
-            ErrorKind::NotFound
-            | ErrorKind::Unavailable
-            | ErrorKind::StaleCredentials
-            | ErrorKind::Refused => Err(error),
+        if error.retry_class() == RetryClass::Transient {
+            return Err(error);
+        }
+        // The answer to an earlier try may have been lost: then the upload is gone, which services
+        // say in several ways, and the object is there.
+        match self.is_stored(multipart).await {
+            Ok(true) => Ok(Created::New),
+            Ok(false) => Ok(Created::AlreadyThere),
+            Err(absent) if absent.kind() == ErrorKind::NotFound => Err(error),
+            Err(unread) => Err(unread),
         }
     }
 

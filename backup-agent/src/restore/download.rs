@@ -88,7 +88,7 @@ impl Downloads {
             avoided: Mutex::default(),
         };
         for bucket in buckets.all() {
-            if buckets.memory().is_avoided(bucket.name()) {
+            if buckets.health().is_avoided(bucket.name()) {
                 downloads.avoid(bucket.name());
             }
         }

@@ -1,9 +1,14 @@
 //! How a host that cannot open an object tells whether it holds the same content.
 
+use std::io::{self, Read};
+
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+
+/// How much is read of a content at once.
+const READ_BYTES: usize = 256 << 10;
 
 /// A keyed hash of an object's content, with a key drawn for this object and stored beside it.
 ///
@@ -17,28 +22,36 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint of `content`, stored under `key`, with a new salt.
-    pub(crate) fn of(key: &str, content: &[u8]) -> std::io::Result<Self> {
+    /// Returns the fingerprint of everything that `content` gives, stored under `key`, with a new
+    /// salt.
+    pub(crate) fn of_reader(key: &str, content: impl Read) -> io::Result<Self> {
         let mut salt = [0; 32];
-        rand::fill(&mut salt).map_err(|_| std::io::Error::other("no random numbers to be had"))?;
+        rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers to be had"))?;
         Ok(Self {
             salt: BASE64_STANDARD.encode(salt),
-            hmac_sha256: BASE64_STANDARD.encode(tag(&salt, key, content)),
+            hmac_sha256: BASE64_STANDARD.encode(tag(&salt, key, content)?),
         })
     }
 
-    /// Says whether the object `key` with this fingerprint holds `content`.
-    pub(crate) fn matches(&self, key: &str, content: &[u8]) -> bool {
-        BASE64_STANDARD
-            .decode(&self.salt)
-            .is_ok_and(|salt| BASE64_STANDARD.encode(tag(&salt, key, content)) == self.hmac_sha256)
+    /// Says whether the object `key` with this fingerprint holds what `content` gives.
+    pub(crate) fn matches(&self, key: &str, content: impl Read) -> io::Result<bool> {
+        let Ok(salt) = BASE64_STANDARD.decode(&self.salt) else {
+            return Ok(false);
+        };
+        Ok(BASE64_STANDARD.encode(tag(&salt, key, content)?) == self.hmac_sha256)
     }
 }
 
-fn tag(salt: &[u8], key: &str, content: &[u8]) -> hmac::Tag {
+fn tag(salt: &[u8], key: &str, mut content: impl Read) -> io::Result<hmac::Tag> {
     let mut hash = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
     hash.update(key.as_bytes());
     hash.update(&[0]);
-    hash.update(content);
-    hash.sign()
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = content.read(&mut buffer)?;
+        match buffer.get(..read) {
+            Some(bytes) if !bytes.is_empty() => hash.update(bytes),
+            _ => return Ok(hash.sign()),
+        }
+    }
 }

@@ -51,44 +51,44 @@ impl Chunks {
     fn seal(&mut self, place: Place, chunk: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
         let nonce = self.nonce(place);
         let aad = Aad::from(self.bound_to.as_ref());
-        let mut in_out = chunk.to_vec();
-        self.key
-            .seal_in_place_append_tag(nonce, aad, &mut in_out)
-            .map_err(|_| std::io::Error::other("the chunk cannot be encrypted"))?;
+        let refused = || std::io::Error::other("the chunk cannot be encrypted");
+        let start = out.len();
+        out.extend_from_slice(chunk);
+        let in_out = out.get_mut(start..).ok_or_else(refused)?;
+        let tag = self.key.seal_in_place_separate_tag(nonce, aad, in_out);
+        out.extend_from_slice(tag.map_err(|_| refused())?.as_ref());
         self.number += 1;
-        out.extend_from_slice(&in_out);
         Ok(())
     }
 
     fn open(&mut self, place: Place, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
-        let opened = self.try_open(place, sealed);
-        match opened {
-            Some(plain) => {
-                self.number += 1;
-                out.extend_from_slice(&plain);
-                Ok(())
-            }
-            None if place == Place::Last && self.is_cut_off(sealed) => Err(Damaged::Truncated),
-            None => Err(Damaged::Altered { chunk: self.number }),
+        if self.try_open(place, sealed, out) {
+            self.number += 1;
+            return Ok(());
         }
+        if place == Place::Last && self.is_cut_off(sealed) {
+            return Err(Damaged::Truncated);
+        }
+        Err(Damaged::Altered { chunk: self.number })
     }
 
     /// An object that ends with a chunk that was not the last, or within a chunk, is cut off. The
     /// second cannot be told from a change, unless nothing of the chunk is there.
     fn is_cut_off(&self, sealed: &[u8]) -> bool {
-        sealed.len() < TAG_BYTES || self.try_open(Place::Middle, sealed).is_some()
+        sealed.len() < TAG_BYTES || self.try_open(Place::Middle, sealed, &mut Vec::new())
     }
 
-    fn try_open(&self, place: Place, sealed: &[u8]) -> Option<Vec<u8>> {
-        let mut in_out = sealed.to_vec();
+    /// Appends what the chunk holds to `out`, and says whether it is genuine.
+    fn try_open(&self, place: Place, sealed: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        out.extend_from_slice(sealed);
         let aad = Aad::from(self.bound_to.as_ref());
-        let length = self
-            .key
-            .open_in_place(self.nonce(place), aad, &mut in_out)
-            .ok()?
-            .len();
-        in_out.truncate(length);
-        Some(in_out)
+        let opened = out.get_mut(start..).and_then(|in_out| {
+            let opened = self.key.open_in_place(self.nonce(place), aad, in_out);
+            opened.ok().map(|plain| plain.len())
+        });
+        out.truncate(start + opened.unwrap_or(0));
+        opened.is_some()
     }
 }
 
@@ -217,5 +217,39 @@ impl<'a> Opener<'a> {
         let (header, mut chunks) = self.opened.ok_or(Damaged::Truncated)?;
         chunks.open(Place::Last, &self.waiting, payload)?;
         Ok(header)
+    }
+}
+
+/// The form of an object, as far as it can be seen without an identity: a header, and chunks of which
+/// each but the last is full.
+#[derive(Debug, Default)]
+pub(crate) struct Structure {
+    start: Vec<u8>,
+    header: Option<(u64, u64)>,
+    bytes: u64,
+}
+
+impl Structure {
+    /// Takes in more of the object.
+    pub(crate) fn push(&mut self, sealed: &[u8]) -> Result<(), Damaged> {
+        self.bytes += u64::try_from(sealed.len()).unwrap_or(u64::MAX);
+        if self.header.is_none() {
+            self.start.extend_from_slice(sealed);
+            if let Some((header, length)) = Header::read(&self.start)? {
+                let as_u64 = |length| u64::try_from(length).unwrap_or(u64::MAX);
+                self.header = Some((as_u64(length), as_u64(header.chunk_bytes + TAG_BYTES)));
+                self.start = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the end of the object.
+    pub(crate) fn finish(self) -> Result<(), Damaged> {
+        let (header, chunk) = self.header.ok_or(Damaged::Truncated)?;
+        let chunks = self.bytes - header;
+        let last = chunks % chunk;
+        let is_whole = chunks > 0 && (last == 0 || last >= TAG_BYTES as u64);
+        is_whole.then_some(()).ok_or(Damaged::Truncated)
     }
 }

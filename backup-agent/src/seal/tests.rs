@@ -158,12 +158,15 @@ fn a_private_key_is_no_recipient_and_is_not_repeated() {
 
 #[test]
 fn a_fingerprint_confirms_one_content_under_one_key() {
-    let fingerprint = Fingerprint::of(KEY, b"log").unwrap();
+    let fingerprint = Fingerprint::of_reader(KEY, b"log".as_slice()).unwrap();
 
-    assert!(fingerprint.matches(KEY, b"log"));
-    assert!(!fingerprint.matches(KEY, b"lag"));
-    assert!(!fingerprint.matches("another", b"log"));
-    assert_ne!(fingerprint, Fingerprint::of(KEY, b"log").unwrap());
+    assert!(fingerprint.matches(KEY, b"log".as_slice()).unwrap());
+    assert!(!fingerprint.matches(KEY, b"lag".as_slice()).unwrap());
+    assert!(!fingerprint.matches("another", b"log".as_slice()).unwrap());
+    assert_ne!(
+        fingerprint,
+        Fingerprint::of_reader(KEY, b"log".as_slice()).unwrap()
+    );
 }
 
 fn payload() -> impl Strategy<Value = Vec<u8>> {

@@ -189,7 +189,7 @@ async fn goes_on_without_a_bucket_and_says_so() {
     );
 
     world.near.come_back().await;
-    world.run(&["wal", "catch-up"]).await.ok();
+    world.run(&["wal", "backfill"]).await.ok();
     let log = |keys: Vec<String>| -> Vec<String> {
         keys.into_iter().filter(|it| it.contains("/wal/")).collect()
     };

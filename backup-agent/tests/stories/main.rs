@@ -9,6 +9,7 @@
 )]
 
 mod agent;
+mod backfill;
 mod backup;
 mod backup_damage;
 mod backup_limits;
@@ -16,7 +17,9 @@ mod backup_source;
 mod faults;
 mod gate;
 mod postgres;
+mod push;
 mod reach;
+mod recovery_end;
 mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;

@@ -1,10 +1,10 @@
 //! The archive of the log, with segments made by hand: no server is needed to tell them apart.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::agent::{World, give_to_postgres};
+use crate::agent::{World, give_to_postgres, wait_for};
 
 const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
 const SEGMENT: u64 = 1 << 20;
@@ -117,24 +117,24 @@ async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
         four += absent.fails_with(14, "only 1 answered").took;
     }
     assert!(four < HALF_AN_ATTEMPT, "a promotion waits {four:?}");
-    fs::remove_dir_all(world.path("state/down")).unwrap();
     let second = segment(&world, 1, 2, b"two");
     let waited = world.run(&["wal", "push", &second]).await.ok();
     assert!(waited.took < HALF_AN_ATTEMPT, "{waited:?}");
-    assert!(Path::new(&world.path("state/down/near")).exists());
     let third = segment(&world, 1, 3, b"three");
     let pushed = world.run(&["wal", "push", &third]).await.ok();
     assert!(pushed.took < HALF_AN_ATTEMPT, "{pushed:?}");
+    let noted = world.path("state/lacking/near");
+    assert!(fs::read_dir(&noted).unwrap().count() > 0);
     eprintln!(
         "measured: {:?} hedged, {four:?}, {:?}, {:?}",
         hedged.took, waited.took, pushed.took
     );
     world.near.come_back().await;
-    fs::remove_dir_all(world.path("state/down")).unwrap();
-    let fourth = segment(&world, 1, 4, b"four");
-    world.run(&["wal", "push", &fourth]).await.ok();
+    wait_for("the region to be filled", async || {
+        (world.near.keys().len() == 3).then_some(())
+    })
+    .await;
     assert_eq!(world.near.keys(), world.far.keys());
-    assert_eq!(world.near.keys().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,6 +213,9 @@ pub(crate) async fn host() -> World {
     let mut control = vec![0; 8192];
     control[..8].copy_from_slice(&SYSTEM_ID.to_le_bytes());
     control[8..12].copy_from_slice(&1300_u32.to_le_bytes());
+    // `floatFormat`, and the size of segments behind it.
+    control[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
+    control[228..232].copy_from_slice(&u32::try_from(SEGMENT).unwrap().to_le_bytes());
     let path = world.path("data/global/pg_control");
     fs::write(&path, control).unwrap();
     give_to_postgres(path.as_ref());
@@ -221,15 +224,32 @@ pub(crate) async fn host() -> World {
 
 /// Writes a segment as PostgreSQL 15 begins one, and returns its path.
 pub(crate) fn segment(world: &World, timeline: u32, number: u64, content: &[u8]) -> String {
-    let length = usize::try_from(SEGMENT).unwrap();
-    let mut bytes = vec![0; length];
+    let mut bytes = vec![0; usize::try_from(SEGMENT).unwrap()];
+    bytes[100..100 + content.len()].copy_from_slice(content);
+    write_segment(world, timeline, number, bytes)
+}
+
+/// Writes a segment of another size, whose content does not compress.
+pub(crate) fn segment_of(world: &World, timeline: u32, number: u64, size: u64) -> String {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let bytes = words.take(usize::try_from(size / 8).unwrap()).flatten();
+    write_segment(world, timeline, number, bytes.collect())
+}
+
+fn write_segment(world: &World, timeline: u32, number: u64, mut bytes: Vec<u8>) -> String {
+    let size = u64::try_from(bytes.len()).unwrap();
     bytes[0..2].copy_from_slice(&0xD110_u16.to_le_bytes());
     bytes[2..4].copy_from_slice(&2_u16.to_le_bytes());
     bytes[4..8].copy_from_slice(&timeline.to_le_bytes());
-    bytes[8..16].copy_from_slice(&(number * SEGMENT).to_le_bytes());
+    bytes[8..16].copy_from_slice(&(number * size).to_le_bytes());
     bytes[24..32].copy_from_slice(&SYSTEM_ID.to_le_bytes());
-    bytes[32..36].copy_from_slice(&u32::try_from(SEGMENT).unwrap().to_le_bytes());
-    bytes[100..100 + content.len()].copy_from_slice(content);
+    bytes[32..36].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
     let path = world.path(&format!("data/pg_wal/{timeline:08X}00000000{number:08X}"));
     fs::write(&path, bytes).unwrap();
     give_to_postgres(path.as_ref());

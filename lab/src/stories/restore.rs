@@ -69,10 +69,10 @@ pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdi
     here.batch_execute("drop table precious").await?;
     stage.say("somebody drops the table `precious`");
     archived(&here, stage).await?;
-    // A bucket that was away may lack what the other has; the next log file would bring it there.
-    let catch_up = ["wal", "catch-up"];
-    let catch_up = stage.lab.programs().backup_agent_on(&place, &catch_up);
-    catch_up.run(None, LONG).await?;
+    // A bucket that was away may lack what the other has.
+    let backfill = ["wal", "backfill"];
+    let backfill = stage.lab.programs().backup_agent_on(&place, &backfill);
+    backfill.run(None, LONG).await?;
 
     let from = other_region(stage, &place);
     let target = stage.lab.topology().directory().join("restored");

@@ -1,0 +1,324 @@
+//! What one short command tells the next: which bucket was down a moment ago, which objects it lacks
+//! and since when, and what each holds.
+//!
+//! Losing this loses no data: `wal backfill` compares the buckets themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ha_core::lsn::SegmentName;
+use ha_runtime::clock;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, error, warn};
+
+use crate::metrics;
+
+/// For how long a bucket that did not answer is not asked again by a command that need not. Each
+/// probe of a dead one costs up to a second, so a load of segments is slowed by a fifteenth.
+const AVOIDED_FOR: Duration = Duration::from_secs(15);
+
+/// Which kind of object a bucket has stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoredKind {
+    /// A WAL file.
+    Wal,
+    /// A base backup, with its manifest.
+    BaseBackup,
+}
+
+/// What is recorded of one bucket. Times are seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct BucketRecord {
+    /// When this host last stored a WAL file in it.
+    pub(crate) last_wal_stored_at: Option<i64>,
+    /// When this host last stored a base backup in it.
+    pub(crate) last_base_stored_at: Option<i64>,
+    /// Since when it lacks something that this host stored elsewhere.
+    pub(crate) lacking_since: Option<i64>,
+    /// How many objects it lacks.
+    pub(crate) lacking_files: u64,
+}
+
+/// What is recorded of the archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct HealthReport {
+    /// Of each bucket, by its name.
+    pub(crate) buckets: BTreeMap<String, BucketRecord>,
+    /// Segments from before a fork that no bucket holds, and that were not whole on the host which
+    /// was promoted.
+    pub(crate) known_gaps: BTreeSet<String>,
+}
+
+/// What is kept in the state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketHealth {
+    directory: PathBuf,
+    metrics: Option<PathBuf>,
+    buckets: Vec<String>,
+}
+
+impl BucketHealth {
+    /// Returns what is kept in `directory` of `buckets`, and written as metrics to `metrics`. The
+    /// directory is made when there is something to keep.
+    pub(crate) fn new(directory: &Path, metrics: Option<&Path>, buckets: Vec<String>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            metrics: metrics.map(ToOwned::to_owned),
+            buckets,
+        }
+    }
+
+    /// Says whether the bucket did not answer a moment ago.
+    pub(crate) fn is_avoided(&self, bucket: &str) -> bool {
+        let Ok(note) = fs::read_to_string(self.down(bucket)) else {
+            return false;
+        };
+        let Some((boot, millis)) = note.trim().split_once(' ') else {
+            return false;
+        };
+        let noted_at = millis.parse().map(Duration::from_millis);
+        let now = clock::now().boottime();
+        clock::boot_id().is_ok_and(|it| it == boot)
+            && noted_at.is_ok_and(|it| it <= now && now < it + AVOIDED_FOR)
+    }
+
+    /// Notes that the bucket did not answer.
+    pub(crate) fn avoid(&self, bucket: &str) {
+        let boot = clock::boot_id().unwrap_or_default();
+        let note = format!("{boot} {}\n", clock::now().boottime().as_millis());
+        self.write(&self.down(bucket), &note);
+    }
+
+    /// Notes that the bucket answered.
+    pub(crate) fn answered(&self, bucket: &str) {
+        remove(&self.down(bucket));
+    }
+
+    /// Notes that the bucket lacks `key`.
+    pub(crate) fn lacks(&self, bucket: &str, key: &str) {
+        let path = self.lacking(bucket).join(file_name(key));
+        let made = fs::create_dir_all(self.lacking(bucket)).and_then(|()| File::create_new(path));
+        match made {
+            Ok(_) => self.record(bucket, |record| {
+                record.lacking_files += 1;
+                record.lacking_since.get_or_insert_with(now);
+            }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                error!(bucket, key, %error, "missing object not noted; `wal backfill` has to find it");
+            }
+        }
+    }
+
+    /// Says whether anything is noted that the bucket lacks.
+    pub(crate) fn has_notes(&self, bucket: &str) -> bool {
+        fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
+    }
+
+    /// Returns up to about `most` keys that the bucket lacks, in order.
+    pub(crate) fn notes(&self, bucket: &str, most: usize) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.lacking(bucket)) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut keys: Vec<String> = names
+            .take(most)
+            .map(|name| name.replace('+', "/"))
+            .collect();
+        keys.sort();
+        keys
+    }
+
+    /// Removes the note that the bucket lacks `key`.
+    pub(crate) fn filled(&self, bucket: &str, key: &str) {
+        remove(&self.lacking(bucket).join(file_name(key)));
+        let is_last = !self.has_notes(bucket);
+        self.record(bucket, |record| {
+            record.lacking_files = record.lacking_files.saturating_sub(1);
+            if is_last {
+                record.lacking_files = 0;
+                record.lacking_since = None;
+            }
+        });
+    }
+
+    /// Records that the bucket stored an object of this kind now.
+    pub(crate) fn stored(&self, bucket: &str, kind: StoredKind) {
+        self.record(bucket, |record| match kind {
+            StoredKind::Wal => record.last_wal_stored_at = Some(now()),
+            StoredKind::BaseBackup => record.last_base_stored_at = Some(now()),
+        });
+    }
+
+    /// Records that a segment is in no bucket and not on this host.
+    pub(crate) fn add_gap(&self, segment: SegmentName) {
+        self.update(|report| report.known_gaps.insert(segment.to_string()));
+    }
+
+    /// Removes a segment that was found from the known gaps.
+    pub(crate) fn close_gap(&self, segment: &str) {
+        self.update(|report| report.known_gaps.remove(segment));
+    }
+
+    /// Returns what is recorded.
+    pub(crate) fn report(&self) -> HealthReport {
+        let text = fs::read(self.report_path()).unwrap_or_default();
+        let mut report: HealthReport = serde_json::from_slice(&text).unwrap_or_default();
+        report.buckets.retain(|name, _| self.buckets.contains(name));
+        for name in &self.buckets {
+            report.buckets.entry(name.clone()).or_default();
+        }
+        report
+    }
+
+    /// Says whether notes can be kept.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        tempfile::tempfile_in(&self.directory).map(drop)
+    }
+
+    /// Returns the file that the process which drains the notes has locked.
+    pub(crate) fn backfill_lock(&self) -> PathBuf {
+        self.directory.join("backfill.lock")
+    }
+
+    /// Says whether a process is draining the notes.
+    pub(crate) fn is_backfill_running(&self) -> bool {
+        File::open(self.backfill_lock()).is_ok_and(|file| file.try_lock_shared().is_err())
+    }
+
+    fn record(&self, bucket: &str, change: impl FnOnce(&mut BucketRecord)) {
+        self.update(|report| change(report.buckets.entry(bucket.to_owned()).or_default()));
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut HealthReport) -> T) {
+        if let Err(error) = self.try_update(change) {
+            warn!(path = %self.report_path().display(), %error, "state of the buckets not kept");
+        }
+    }
+
+    fn try_update<T>(&self, change: impl FnOnce(&mut HealthReport) -> T) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let lock = File::create(self.directory.join("health.lock"))?;
+        lock.lock()?;
+        let before = self.report();
+        let mut report = before.clone();
+        change(&mut report);
+        if report == before {
+            return Ok(());
+        }
+        write_whole(&self.report_path(), &serde_json::to_vec_pretty(&report)?)?;
+        match &self.metrics {
+            Some(path) => write_whole(path, metrics::text(&report)?.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    fn report_path(&self) -> PathBuf {
+        self.directory.join("health.json")
+    }
+
+    fn down(&self, bucket: &str) -> PathBuf {
+        self.directory.join("down").join(bucket)
+    }
+
+    fn lacking(&self, bucket: &str) -> PathBuf {
+        self.directory.join("lacking").join(bucket)
+    }
+
+    fn write(&self, path: &Path, text: &str) {
+        let directory = path.parent().unwrap_or(&self.directory);
+        let written = fs::create_dir_all(directory).and_then(|()| fs::write(path, text));
+        if let Err(error) = written {
+            warn!(path = %path.display(), %error, "note on a bucket not kept");
+        }
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+/// Puts a file in place whole, readable by all: `node_exporter` runs as another user.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(directory)?;
+    file.write_all(content)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Keys hold no `+`, and a file name can hold no `/`.
+fn file_name(key: &str) -> String {
+    key.replace('/', "+")
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => debug!(path = %path.display(), %error, "note not removed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noted_then_kept_until_filled() {
+        let directory = tempfile::tempdir().unwrap();
+        let metrics = directory.path().join("backup.prom");
+        let health = BucketHealth::new(
+            &directory.path().join("state"),
+            Some(&metrics),
+            vec!["a".to_owned(), "b".to_owned()],
+        );
+        assert!(!health.is_avoided("a") && !health.has_notes("a"));
+
+        health.avoid("a");
+        health.lacks("a", "main/1/wal/2");
+        health.lacks("a", "main/1/wal/1");
+        health.lacks("a", "main/1/wal/1");
+        health.stored("b", StoredKind::Wal);
+        assert!(health.is_avoided("a") && !health.is_avoided("b"));
+        assert_eq!(health.notes("a", 9), ["main/1/wal/1", "main/1/wal/2"]);
+        let report = health.report();
+        assert_eq!(report.buckets["a"].lacking_files, 2);
+        assert!(report.buckets["a"].lacking_since.is_some());
+        assert!(report.buckets["b"].last_wal_stored_at.is_some());
+        let text = fs::read_to_string(&metrics).unwrap();
+        assert!(
+            text.contains("backup_bucket_lacking_files{bucket=\"a\"} 2"),
+            "{text}"
+        );
+
+        health.answered("a");
+        health.filled("a", "main/1/wal/1");
+        health.filled("a", "main/1/wal/2");
+        assert!(!health.is_avoided("a") && !health.has_notes("a"));
+        assert_eq!(health.report().buckets["a"], BucketRecord::default());
+    }
+
+    /// A full or read-only disk costs the notes, and never the push.
+    #[test]
+    fn directory_not_writable_then_nothing_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("state");
+        fs::write(&file, "").unwrap();
+        let health = BucketHealth::new(&file, None, vec!["a".to_owned()]);
+
+        health.lacks("a", "main/1/wal/1");
+        health.stored("a", StoredKind::Wal);
+
+        assert!(health.check().is_err() && !health.has_notes("a"));
+    }
+}

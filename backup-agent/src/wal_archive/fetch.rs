@@ -1,0 +1,390 @@
+//! What comes out of the archive: a WAL file, the end of the WAL, or a reason to stop.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ha_core::Timeline;
+use ha_core::backup::wal_end::{Absence, ArchivedBeside, absence};
+use ha_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName, parse_history};
+use tempfile::NamedTempFile;
+use tracing::info;
+
+use crate::buckets::{FetchEffort, Hurry, ObjectSink, SinkError};
+use crate::control_file;
+use crate::error::Failure;
+use crate::layout::wal_file_of;
+use crate::seal::{self, Identity, NotOpened, OpenedFile};
+use crate::wal_archive::{Clear, WalArchive};
+use crate::wal_file::{self, NotThisFile};
+
+/// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
+const LARGEST: u64 = 1 << 30;
+
+/// No history is near this.
+const LARGEST_HISTORY: u64 = 1 << 20;
+
+/// How a standby's fetch hurries, which asks for four files or so at a promotion. A single bad answer
+/// of the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
+const HURRY: Hurry = Hurry {
+    retry: Duration::from_secs(1),
+    avoided_answer: Duration::from_secs(1),
+};
+
+/// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
+/// guard writes in its place when it promotes.
+const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
+
+/// For whom a file is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchMode {
+    /// For a standby, which asks again: an absent file is reported as soon as it is likely.
+    Standby,
+    /// For a recovery that ends where a file is absent: it is so only if every bucket says it, and
+    /// none lists anything later.
+    Recovery,
+}
+
+/// What is fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchRequest {
+    /// Which file.
+    pub(crate) name: WalFileName,
+    /// Which of several of this name.
+    pub(crate) slot: u32,
+    /// Where it is put.
+    pub(crate) path: PathBuf,
+    /// For whom.
+    pub(crate) mode: FetchMode,
+    /// For how long a bucket that fails is asked again.
+    pub(crate) retry_timeout: Duration,
+}
+
+impl WalArchive<'_> {
+    /// Puts a file of the WAL in place, whole. A history that no bucket has, of a number below the
+    /// newest that one lists, was reserved and never written, and a placeholder is put in place.
+    ///
+    /// PostgreSQL looks for `latest` by asking for one number after the other and stops at the first
+    /// that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). Without the
+    /// placeholder it would end recovery there, before the newest timeline, and report success.
+    ///
+    /// A segment gets its place only once `inspect` has allowed it.
+    pub(crate) async fn fetch(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        inspect: impl Fn(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let missing = match self.fetch_stored(identity, request, inspect).await {
+            Err(why @ Failure::NotArchived { .. }) => why,
+            // A region that is away takes its bucket along: one bucket that answers is enough to say
+            // that a higher number is in use, and not enough to say that none is.
+            Err(why @ Failure::Unreachable { answered: 1.., .. })
+                if request.mode == FetchMode::Standby =>
+            {
+                why
+            }
+            fetched => return fetched,
+        };
+        match request.name {
+            WalFileName::History(timeline) => {
+                let known = match request.mode {
+                    FetchMode::Standby => self.histories().await?,
+                    FetchMode::Recovery => self.histories_of_all().await?,
+                };
+                if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline)
+                {
+                    return Err(missing);
+                }
+                info!(%timeline, "timeline was reserved and never written, a placeholder stands for it");
+                write_whole(&request.path, PLACEHOLDER)
+            }
+            WalFileName::Segment(segment) if request.mode == FetchMode::Recovery => {
+                self.refuse_gap(identity, segment).await?;
+                Err(missing)
+            }
+            WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
+                Err(missing)
+            }
+        }
+    }
+
+    async fn fetch_stored(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        inspect: impl Fn(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let key = self.layout.slot(request.name, request.slot);
+        let effort = match request.mode {
+            FetchMode::Recovery => FetchEffort {
+                retry_timeout: request.retry_timeout,
+                hurry: None,
+            },
+            FetchMode::Standby => FetchEffort {
+                retry_timeout: request.retry_timeout.max(HURRY.retry),
+                hurry: Some(HURRY),
+            },
+        };
+        let file = self
+            .fetch_file(identity, request.name, &key, &request.path, effort)
+            .await?;
+        if let WalFileName::Segment(_) = request.name {
+            inspect(file.path())?;
+        }
+        put_in_place(file, &request.path)
+    }
+
+    /// Reads a segment into a file without a name of its own, to look into it.
+    pub(crate) async fn read_segment(
+        &self,
+        identity: &Identity,
+        segment: SegmentName,
+    ) -> Result<NamedTempFile, Failure> {
+        let name = WalFileName::Segment(segment);
+        let effort = FetchEffort {
+            retry_timeout: self.buckets.retry_timeout(),
+            hurry: None,
+        };
+        let path = std::env::temp_dir().join(name.to_string());
+        let key = self.layout.wal_file(name);
+        self.fetch_file(identity, name, &key, &path, effort).await
+    }
+
+    /// Reads a file beside `path`, where it may be put.
+    async fn fetch_file(
+        &self,
+        identity: &Identity,
+        name: WalFileName,
+        key: &str,
+        path: &Path,
+        effort: FetchEffort,
+    ) -> Result<NamedTempFile, Failure> {
+        let begin = || {
+            let file = NamedTempFile::new_in(directory_of(path));
+            let opened = file.and_then(|file| OpenedFile::new(identity, key, file, LARGEST));
+            Ok(WalSink {
+                key,
+                name,
+                system_id: self.system_id,
+                path,
+                opened: opened.map_err(Failure::io("write", path))?,
+            })
+        };
+        self.buckets.fetch_into(key, effort, begin).await
+    }
+
+    /// Returns an error unless recovery may end before `segment`, which every bucket lacks.
+    async fn refuse_gap(&self, identity: &Identity, segment: SegmentName) -> Result<(), Failure> {
+        let later = self.later_segment(segment).await?;
+        let known = self.histories_of_all().await?;
+        let timeline = segment.timeline;
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        for other in known.into_iter().filter(|other| *other >= timeline) {
+            let ancestors = self.ancestors(identity, other).await?;
+            if other == timeline {
+                own = ancestors;
+            } else {
+                others.push((other, ancestors));
+            }
+        }
+        if later.is_none() && others.is_empty() {
+            return Ok(());
+        }
+        let directory = control_file::data_directory(self.config);
+        let beside = ArchivedBeside {
+            later_segment: later.is_some(),
+            own_history: &own,
+            other_histories: &others,
+            segment_size: segment_size(&directory)?,
+        };
+        match absence(segment, &beside) {
+            Absence::End => Ok(()),
+            Absence::Gap => Err(Failure::WalGap {
+                name: segment.to_string(),
+                later: later.map_or_else(
+                    || "the WAL of a timeline that branched off after it".to_owned(),
+                    |later| format!("`{later}`"),
+                ),
+            }),
+        }
+    }
+
+    /// Returns a later segment of the same timeline that a bucket lists. Every bucket has to answer.
+    async fn later_segment(&self, segment: SegmentName) -> Result<Option<SegmentName>, Failure> {
+        let prefix = self.layout.timeline(segment.timeline);
+        let after = self.layout.wal_file(WalFileName::Segment(segment));
+        for bucket in self.buckets.all() {
+            let mut listing = bucket.listing(&prefix, &after);
+            let unreachable = |last| Failure::Unreachable {
+                what: prefix.clone(),
+                answered: 0,
+                last: Box::new(last),
+            };
+            while let Some(object) = listing.next().await.map_err(unreachable)? {
+                if let Some(WalFileName::Segment(later)) = wal_file_of(&object.key) {
+                    return Ok(Some(later));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the timelines whose history is in any bucket, each of which has to answer.
+    async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
+        let prefix = self.layout.histories();
+        let mut known = BTreeSet::new();
+        for bucket in self.buckets.all() {
+            let listed = bucket.list_each(&prefix, "", |object| {
+                known.extend(wal_file_of(&object.key).map(WalFileName::timeline));
+            });
+            listed.await.map_err(|last| Failure::Unreachable {
+                what: prefix.clone(),
+                answered: 0,
+                last: Box::new(last),
+            })?;
+        }
+        Ok(known)
+    }
+
+    async fn ancestors(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<Ancestor>, Failure> {
+        let content = self.read_history(identity, timeline).await?;
+        let ancestors = parse_history(&String::from_utf8_lossy(&content));
+        ancestors.map_err(|why| Failure::NotThisFile {
+            name: WalFileName::History(timeline).to_string(),
+            why: NotThisFile::NoHistory(why),
+        })
+    }
+
+    /// Reads the history of a timeline.
+    pub(crate) async fn read_history(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<u8>, Failure> {
+        let key = self.layout.wal_file(WalFileName::History(timeline));
+        let open = |sealed: &[u8]| {
+            let opened = seal::open::<Clear>(identity, &key, sealed, LARGEST_HISTORY);
+            opened.map(|(_, content)| content)
+        };
+        self.buckets.fetch(&key, open).await
+    }
+}
+
+/// A file of the WAL that is being read from one bucket.
+struct WalSink<'a> {
+    key: &'a str,
+    name: WalFileName,
+    system_id: u64,
+    path: &'a Path,
+    opened: OpenedFile<'a>,
+}
+
+impl WalSink<'_> {
+    fn not_opened(key: &str, path: &Path, why: NotOpened) -> SinkError {
+        match why {
+            NotOpened::Damaged(why) => SinkError::Object(Failure::damaged(key)(why)),
+            NotOpened::Write(error) => SinkError::Local(Failure::io("write", path)(error)),
+        }
+    }
+}
+
+impl ObjectSink for WalSink<'_> {
+    type Output = NamedTempFile;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        let written = self.opened.write(bytes);
+        written.map_err(|why| Self::not_opened(self.key, self.path, why))
+    }
+
+    fn finish(self) -> Result<NamedTempFile, SinkError> {
+        let file = self.opened.finish();
+        let file = file.map_err(|why| Self::not_opened(self.key, self.path, why))?;
+        let read = wal_file::read_start(file.path(), self.name);
+        let failed = |error| SinkError::Local(Failure::io("read", file.path())(error));
+        let (start, bytes) = read.map_err(failed)?;
+        // The seal says that the archive gave back what was put in; the header, that it was right
+        // to put it there. A segment at a fork begins with its ancestor's page, and was checked
+        // against the history when it went in.
+        let at_a_fork = |_| None;
+        match wal_file::check(self.name, &start, bytes, self.system_id, at_a_fork) {
+            Ok(()) | Err(NotThisFile::OtherTimeline { .. }) => Ok(file),
+            Err(why) => Err(SinkError::Object(Failure::NotThisFile {
+                name: self.name.to_string(),
+                why,
+            })),
+        }
+    }
+}
+
+/// Returns the size of the segments of the cluster in `directory`, as its control file says it.
+///
+/// `xlog_seg_size` stands behind `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
+/// version (`ControlFileData` in `src/include/catalog/pg_control.h`), and `floatFormat` is always
+/// 1234567.0.
+fn segment_size(directory: &Path) -> Result<SegmentSize, Failure> {
+    let path = directory.join("global/pg_control");
+    let bytes = std::fs::read(&path).map_err(Failure::io("read", &path))?;
+    let format = 1_234_567.0_f64.to_le_bytes();
+    let at = bytes
+        .windows(format.len())
+        .position(|window| window == format);
+    let size = at
+        .and_then(|at| bytes.get(at + 20..at + 24)?.try_into().ok())
+        .map(u32::from_le_bytes)
+        .and_then(|size| SegmentSize::new(u64::from(size)));
+    size.ok_or_else(|| Failure::DataDirectory {
+        path: directory.to_owned(),
+        why: "`global/pg_control` names no size of WAL segments".to_owned(),
+    })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let failed = |error| Failure::io("write", path)(error);
+    let mut file = NamedTempFile::new_in(directory_of(path)).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    put_in_place(file, path)
+}
+
+/// Gives a file its name at once and durably: PostgreSQL may read it after a crash of this host.
+fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::io("write", path)(error);
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    let synced = File::open(directory_of(path)).and_then(|directory| directory.sync_all());
+    synced.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_file_then_size_of_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("global")).unwrap();
+        let mut control = vec![0; 8192];
+        let path = directory.path().join("global/pg_control");
+        std::fs::write(&path, &control).unwrap();
+        assert!(segment_size(directory.path()).is_err());
+
+        control[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
+        control[228..232].copy_from_slice(&(64_u32 << 20).to_le_bytes());
+        std::fs::write(&path, &control).unwrap();
+        assert_eq!(segment_size(directory.path()).unwrap().bytes(), 64 << 20);
+    }
+}

@@ -1,0 +1,100 @@
+//! What a bucket missed is copied to it, and what was expired in it is not.
+
+use std::fs;
+
+use crate::agent::{World, wait_for};
+use crate::postgres::Server;
+use crate::store::Store;
+use crate::wal::{host, object, segment};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hole_and_end_missing_then_copied_and_expired_not() {
+    let world = pushed(8).await;
+    for number in [1, 2, 5, 8] {
+        remove(&world, &world.far, number);
+    }
+    world.run(&["wal", "backfill"]).await.ok();
+    let held = |store: &Store| -> Vec<String> {
+        let keys = store.keys();
+        let last = keys
+            .iter()
+            .filter_map(|key| Some(key.get(key.len() - 1..)?.to_owned()));
+        last.collect()
+    };
+    assert_eq!(held(&world.far).concat(), "345678");
+
+    world.run(&["wal", "backfill", "--all"]).await.ok();
+    assert_eq!(world.near.keys(), world.far.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_bucket_then_filled_only_when_asked() {
+    let world = pushed(2).await;
+    for number in [1, 2] {
+        remove(&world, &world.far, number);
+    }
+    world.run(&["wal", "backfill"]).await.ok();
+    assert!(world.far.keys().is_empty());
+    world.run(&["wal", "backfill", "--all"]).await.ok();
+    assert_eq!(world.near.keys(), world.far.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_source_then_not_copied_and_said() {
+    let world = pushed(3).await;
+    remove(&world, &world.far, 2);
+    let near = object(&world, &world.near.objects(), &name(2));
+    let sound = fs::read(&near).unwrap();
+    for damaged in [&sound[..sound.len() - 30], &sound[..200], b"garbage"] {
+        fs::write(&near, damaged).unwrap();
+        let refused = world.run(&["wal", "backfill"]).await;
+        refused.fails_with(27, "far");
+        assert_eq!(world.far.keys().len(), 2);
+    }
+    fs::write(&near, &sound).unwrap();
+    world.run(&["wal", "backfill"]).await.ok();
+    assert_eq!(world.near.keys(), world.far.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_missed_a_bucket_then_it_gets_there() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE kept AS SELECT 1 AS n").await;
+    world.run(&["backup"]).await.ok();
+    world.far.stop().await;
+    world.run(&["backup"]).await.ok();
+    world.far.come_back().await;
+
+    wait_for("the backup in the far bucket", async || {
+        let listed = world.run(&["list", "--json"]).await.ok().json();
+        let backups = listed["backups"].as_array().unwrap().clone();
+        let both = |backup: &serde_json::Value| backup["buckets"].as_array().unwrap().len() == 2;
+        (backups.len() == 2 && backups.iter().all(both)).then_some(())
+    })
+    .await;
+    server.stop();
+    world.near.stop().await;
+    let directory = world.path("restored");
+    world
+        .run(&["restore", "--from=far", "--target-directory", &directory])
+        .await
+        .ok();
+}
+
+fn name(number: u64) -> String {
+    format!("0000000100000000{number:08X}")
+}
+
+fn remove(world: &World, store: &Store, number: u64) {
+    fs::remove_file(object(world, &store.objects(), &name(number))).unwrap();
+}
+
+async fn pushed(numbers: u64) -> World {
+    let world = host().await;
+    for number in 1..=numbers {
+        let path = segment(&world, 1, number, b"rows");
+        world.run(&["wal", "push", &path]).await.ok();
+    }
+    world
+}

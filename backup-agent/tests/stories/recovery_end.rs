@@ -1,0 +1,197 @@
+//! `wal fetch` says that a file is not there only where that is so; with `--recovery`, everything else
+//! stops PostgreSQL.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use crate::agent::{Run, World, give_to_postgres};
+use crate::faults::Fault;
+use crate::wal::{host, object, segment};
+
+const THIRD: &str = "000000010000000000000003";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_near_and_late_far_then_fetched() {
+    let world = pushed(&[3]).await;
+    fs::remove_file(object(&world, &world.near.objects(), THIRD)).unwrap();
+    let late = Fault::Delay(Duration::from_secs(2));
+    for (fault, mode) in [
+        (late, None),
+        (late, Some("--recovery")),
+        (Fault::SlowBody(400), None),
+        (Fault::SlowBody(400), Some("--recovery")),
+    ] {
+        world.far.faults.add("GET", THIRD, 1, fault);
+        let fetched = fetch(&world, THIRD, mode).await;
+        assert_eq!(fetched.code, Some(0), "{fault:?} {mode:?}: {fetched:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_holder_fails_once_then_fetched_every_time() {
+    let world = pushed(&[3]).await;
+    fs::remove_file(object(&world, &world.far.objects(), THIRD)).unwrap();
+    for mode in [None, Some("--recovery")] {
+        world
+            .near
+            .faults
+            .add("GET", THIRD, 1, Fault::Error(503, "SlowDown"));
+        for _ in 0..2 {
+            fetch(&world, THIRD, mode).await.ok();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_archive_then_one_and_gap_then_recovery_stopped() {
+    let world = pushed(&[1, 2, 3]).await;
+    for absent in ["000000010000000000000004", "000000020000000000000003"] {
+        let end = fetch(&world, absent, Some("--recovery")).await;
+        end.fails_with(1, "is not in the archive");
+    }
+    for file in ["00000002.history", "000000010000000000000004.partial"] {
+        let end = fetch(&world, file, Some("--recovery")).await;
+        end.fails_with(1, "is not in the archive");
+    }
+
+    let second = "000000010000000000000002";
+    for store in [&world.near, &world.far] {
+        fs::remove_file(object(&world, &store.objects(), second)).unwrap();
+    }
+    let gap = fetch(&world, second, Some("--recovery")).await;
+    gap.fails_with(255, "there is a gap");
+    fetch(&world, second, None).await.fails_with(1, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timeline_branched_off_later_then_recovery_stopped() {
+    let world = pushed(&[1]).await;
+    let history = world.path("data/pg_wal/00000003.history");
+    fs::write(&history, "1\t0/480000\tno recovery target specified\n").unwrap();
+    give_to_postgres(history.as_ref());
+    world.run(&["wal", "push", &history]).await.ok();
+
+    let gap = fetch(&world, THIRD, Some("--recovery")).await;
+    gap.fails_with(255, "branched off after it");
+    // The segment of the branch is a copy on the new timeline, which was not archived yet.
+    for at_the_branch in ["000000010000000000000004", "000000030000000000000004"] {
+        let end = fetch(&world, at_the_branch, Some("--recovery")).await;
+        end.fails_with(1, "is not in the archive");
+    }
+    // 2 was reserved and never written; 4 may come.
+    fetch(&world, "00000002.history", Some("--recovery"))
+        .await
+        .ok();
+    let end = fetch(&world, "00000004.history", Some("--recovery")).await;
+    end.fails_with(1, "is not in the archive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_not_answering_then_recovery_stopped() {
+    let mut world = pushed(&[3]).await;
+    for (store, part) in [(&world.near, "list-type"), (&world.far, "/wal/")] {
+        store
+            .faults
+            .add("GET", part, 1000, Fault::Error(503, "SlowDown"));
+        for absent in ["000000010000000000000004", "00000002.history"] {
+            if part == "/wal/" && absent.ends_with("history") {
+                continue;
+            }
+            let asked = fetch(&world, absent, Some("--recovery")).await;
+            asked.fails_with(255, "recovery is stopped");
+        }
+        store.faults.clear();
+    }
+    world.far.stop().await;
+    let absent = fetch(&world, "000000010000000000000004", Some("--recovery")).await;
+    let absent = absent.fails_with(255, "start PostgreSQL again");
+    assert!(absent.said.contains("`far`"), "{absent:?}");
+    // A standby asks again by itself, and must not be stopped.
+    fetch(&world, "000000010000000000000004", None)
+        .await
+        .fails_with(14, "only 1 answered");
+    fetch(&world, THIRD, Some("--recovery")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_in_one_bucket_then_other_and_in_both_then_stopped() {
+    let world = pushed(&[3]).await;
+    let near = object(&world, &world.near.objects(), THIRD);
+    let far = object(&world, &world.far.objects(), THIRD);
+    let mut damaged = fs::read(&near).unwrap();
+    let place = damaged.len() - 20;
+    damaged[place] ^= 1;
+    fs::write(&near, &damaged).unwrap();
+    fetch(&world, THIRD, Some("--recovery")).await.ok();
+
+    fs::write(&far, &damaged).unwrap();
+    let stopped = fetch(&world, THIRD, Some("--recovery")).await;
+    stopped.fails_with(255, "was altered");
+    // Neither may the other bucket's "not there" hide the damage.
+    fs::remove_file(&far).unwrap();
+    let stopped = fetch(&world, THIRD, Some("--recovery")).await;
+    stopped.fails_with(255, "was altered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_not_usable_then_recovery_stopped() {
+    let world = pushed(&[3]).await;
+    let nowhere = world.path("nowhere/RECOVERYXLOG");
+    for (args, says) in [
+        (
+            vec!["wal", "fetch", "--recovery", THIRD, &nowhere],
+            "could not write",
+        ),
+        (
+            vec!["wal", "fetch", "--recovery", "--unknown", THIRD, &nowhere],
+            "--unknown",
+        ),
+        (
+            vec!["wal", "fetch", "--recovery", "no-wal-file", &nowhere],
+            "no-wal-file",
+        ),
+        (
+            vec!["wal", "fetch", "--recovery", "--from=x", THIRD, &nowhere],
+            "neither a bucket",
+        ),
+    ] {
+        world.run(&args).await.fails_with(255, says);
+    }
+    let identity = world.path("identity.txt");
+    fs::set_permissions(&identity, Permissions::from_mode(0o000)).unwrap();
+    let unreadable = fetch(&world, THIRD, Some("--recovery")).await;
+    unreadable.fails_with(255, "identity");
+    fs::set_permissions(&identity, Permissions::from_mode(0o644)).unwrap();
+    world.configure(|settings| settings.replace("cluster =", "clutser ="));
+    let unusable = fetch(&world, THIRD, Some("--recovery")).await;
+    unusable.fails_with(255, "clutser");
+    world.configure(str::to_owned);
+    fs::remove_file(world.path("data/global/pg_control")).unwrap();
+    let no_control_file = fetch(&world, THIRD, Some("--recovery")).await;
+    no_control_file.fails_with(255, "pg_control");
+    let help = world.run(&["wal", "fetch", "--recovery", "--help"]).await;
+    help.ok();
+}
+
+async fn fetch(world: &World, name: &str, mode: Option<&str>) -> Run {
+    let path = world.path("data/pg_wal/RECOVERYXLOG");
+    let mut args = vec!["wal", "fetch"];
+    args.extend(mode);
+    if mode.is_some() {
+        args.push("--retry-timeout-secs=1");
+    }
+    args.extend([name, &path]);
+    world.run(&args).await
+}
+
+/// A host whose segments of timeline 1 with these numbers are in both buckets.
+async fn pushed(numbers: &[u64]) -> World {
+    let world = host().await;
+    for number in numbers {
+        let path = segment(&world, 1, *number, b"rows");
+        world.run(&["wal", "push", &path]).await.ok();
+        fs::remove_file(path).unwrap();
+    }
+    world
+}
