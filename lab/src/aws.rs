@@ -5,6 +5,8 @@ pub mod ec2;
 pub mod plain_s3;
 pub mod route53;
 pub mod s3;
+pub mod s3_answers;
+pub mod s3_faults;
 
 use std::net::SocketAddr;
 

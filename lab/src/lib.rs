@@ -4,6 +4,7 @@
 //! [`Lab::start`] is what both the command `lab` and the end-to-end tests call.
 
 pub mod aws;
+pub mod backup_faults;
 pub mod chaos;
 pub mod control;
 pub mod demo;
@@ -19,6 +20,7 @@ pub mod process;
 pub mod program;
 pub mod programs;
 pub mod report;
+pub mod seeded_rng;
 pub mod settings;
 pub mod sql;
 pub mod stage;

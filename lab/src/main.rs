@@ -69,6 +69,8 @@ enum Command {
     },
     /// Play histories of random faults, and judge each
     Chaos(Chaos),
+    /// Play histories of backups whose buckets fail, restore, and compare every row
+    BackupFaults(BackupFaults),
     /// Tell the whole story: zones and regions lost, and not a row more than was stated
     Demo {
         /// Where report.json and report.html are written
@@ -124,6 +126,25 @@ struct Chaos {
     report_directory: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct BackupFaults {
+    /// The first seed; drawn and printed if there is none
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many histories are played, each of the seed above the one before
+    #[arg(long, default_value_t = 1)]
+    histories: u64,
+    /// How many are played beside each other
+    #[arg(long, default_value_t = 2)]
+    beside: u8,
+    /// Print the histories instead of playing them
+    #[arg(long)]
+    show: bool,
+    /// Where it is kept what was seen of a history
+    #[arg(long, default_value = "target/backup-faults")]
+    report_directory: PathBuf,
+}
+
 impl Which {
     fn topology(&self) -> anyhow::Result<Topology> {
         Topology::new(self.number.unwrap_or(1), self.directory.as_deref())
@@ -160,6 +181,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &aloud).await,
         Command::S3(s3) => return serve_s3(s3).await,
+        Command::BackupFaults(asked) => return look_for_backup_faults(asked, &aloud).await,
         Command::Status => Order::Status,
         Command::Break(fault) => Order::Break(fault.clone()),
         Command::Heal => Order::Heal,
@@ -197,10 +219,33 @@ async fn play_histories(which: &Which, chaos: &Chaos, aloud: &Voice) -> anyhow::
         number: which.number,
         reports: chaos.report_directory.clone(),
     };
+    judged(lab::chaos::run(&options, aloud)).await
+}
+
+async fn look_for_backup_faults(asked: &BackupFaults, aloud: &Voice) -> anyhow::Result<ExitCode> {
+    log("off")?;
+    let first = asked.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    let seeds = (0..asked.histories).map(|it| first.wrapping_add(it));
+    if asked.show {
+        for history in seeds.map(lab::backup_faults::history::History::of) {
+            println!("{history}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = lab::backup_faults::Options {
+        seeds: seeds.collect(),
+        beside: asked.beside,
+        reports: asked.report_directory.clone(),
+    };
+    judged(lab::backup_faults::run(&options, aloud)).await
+}
+
+/// Plays until everything is judged, or somebody ends it.
+async fn judged(histories: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let held = tokio::select! {
-        held = lab::chaos::run(&options, aloud) => held?,
+        held = histories => held?,
         _ = terminate.recv() => bail!("told to end"),
         _ = interrupt.recv() => bail!("told to end"),
     };

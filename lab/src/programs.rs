@@ -178,7 +178,7 @@ impl Programs {
 
 /// Returns the directory that the programs were built into: this program's own, or for a test the
 /// one above it, unless `CAUSEWAY_BIN` names another.
-fn built() -> anyhow::Result<PathBuf> {
+pub(crate) fn built() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("CAUSEWAY_BIN") {
         return Ok(PathBuf::from(named));
     }

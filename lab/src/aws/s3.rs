@@ -6,7 +6,6 @@
 //! read whole before it waits for its turn, so a client that is frozen midway holds up nobody, and
 //! is then carried out to its end, so a client that is cut off leaves no half of a write.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +30,8 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use super::Credentials;
+use super::s3_answers::{self, ConnectionEnds, refusal, slow_down};
+use super::s3_faults::{FaultInjector, RequestKind, S3Fault};
 
 /// How long a stop waits for requests under way; they are short, and their clients are gone.
 const GRACE: Duration = Duration::from_secs(2);
@@ -84,12 +85,27 @@ impl Store {
             turn: RwLock::new(()),
             serves: watch::channel(Service::default()).0,
             requests: AtomicU64::new(0),
+            faults: None,
         };
         Ok(Self {
             address,
             objects: Arc::new(objects),
             serving: Mutex::new(None),
         })
+    }
+
+    /// Returns the same store, in which `faults` decides the fate of each request.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<FaultInjector>) -> Self {
+        if let Some(objects) = Arc::get_mut(&mut self.objects) {
+            objects.faults = Some(faults);
+        }
+        self
+    }
+
+    /// Returns where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Begins to serve. A store that serves goes on serving.
@@ -151,6 +167,7 @@ struct Objects {
     turn: RwLock<()>,
     serves: watch::Sender<Service>,
     requests: AtomicU64,
+    faults: Option<Arc<FaultInjector>>,
 }
 
 impl std::fmt::Debug for Objects {
@@ -179,23 +196,73 @@ async fn answer(
     objects: Arc<Objects>,
     request: Request<Incoming>,
     tasks: Tasks,
-) -> Result<HttpResponse, Infallible> {
+) -> Result<HttpResponse, ConnectionEnds> {
     let (parts, body) = request.into_parts();
+    let kind = RequestKind::of(&parts);
+    let fault = objects
+        .faults
+        .as_ref()
+        .and_then(|it| it.decide(kind, &parts));
+    match fault {
+        Some(S3Fault::Refused) => return Err(ConnectionEnds),
+        Some(S3Fault::Silent) => std::future::pending().await,
+        _ => {}
+    }
     let bytes = match body.collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return Ok(failed(StatusCode::BAD_REQUEST, &error)),
     };
+    if let Some(refused) = fault.and_then(refused) {
+        return Ok(refused);
+    }
     let (done, result) = oneshot::channel();
     tasks.start("s3 request", |_stop| async move {
+        let path = parts.uri.path().to_owned();
+        match fault {
+            Some(S3Fault::SlowBody(rate)) => {
+                time::sleep(s3_answers::transfer(bytes.len(), rate)).await;
+            }
+            Some(S3Fault::LateWrite(by)) => time::sleep(by).await,
+            _ => {}
+        }
         let request = Request::from_parts(parts, Body::from(bytes));
         let answer = objects.serve(request).await;
+        let creates = matches!(kind, RequestKind::Put | RequestKind::CompleteMultipart);
+        if let Some(faults) = &objects.faults
+            && creates
+            && answer.status().is_success()
+        {
+            faults.created(&path);
+        }
+        let answer = objects.spoil(answer, &path, fault).await;
         if done.send(answer).is_err() {
             debug!("client of S3 left before its answer");
         }
     });
     match result.await {
-        Ok(response) => Ok(response),
+        Ok(response) => response,
         Err(error) => Ok(failed(StatusCode::INTERNAL_SERVER_ERROR, &error)),
+    }
+}
+
+/// Returns the answer to a request that is not carried out.
+fn refused(fault: S3Fault) -> Option<HttpResponse> {
+    match fault {
+        S3Fault::SlowDown => Some(slow_down()),
+        S3Fault::InternalError => Some(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
+        S3Fault::RequestTimeout => Some(refusal(StatusCode::BAD_REQUEST, "RequestTimeout")),
+        S3Fault::ExpiredToken => Some(refusal(StatusCode::BAD_REQUEST, "ExpiredToken")),
+        S3Fault::ClockSkew => Some(refusal(StatusCode::FORBIDDEN, "RequestTimeTooSkewed")),
+        S3Fault::ErrorIn200 => Some(refusal(StatusCode::OK, "InternalError")),
+        S3Fault::LateAnswer(_)
+        | S3Fault::LateWrite(_)
+        | S3Fault::SlowBody(_)
+        | S3Fault::CutBody(_)
+        | S3Fault::LostAnswer
+        | S3Fault::ErrorIn200AfterEffect
+        | S3Fault::StaleList(_)
+        | S3Fault::Refused
+        | S3Fault::Silent => None,
     }
 }
 
@@ -214,6 +281,35 @@ impl Objects {
         }
     }
 
+    /// Returns what becomes of the answer to a request that was carried out.
+    async fn spoil(
+        &self,
+        answer: HttpResponse,
+        path: &str,
+        fault: Option<S3Fault>,
+    ) -> Result<HttpResponse, ConnectionEnds> {
+        match fault {
+            Some(S3Fault::LostAnswer) => Err(ConnectionEnds),
+            Some(S3Fault::ErrorIn200AfterEffect) => Ok(refusal(StatusCode::OK, "InternalError")),
+            Some(S3Fault::LateAnswer(by)) => {
+                time::sleep(by).await;
+                Ok(answer)
+            }
+            Some(S3Fault::CutBody(percent)) => Ok(s3_answers::cut(answer, percent).await),
+            Some(S3Fault::SlowBody(rate)) => Ok(s3_answers::slow(answer, rate).await),
+            Some(S3Fault::StaleList(age)) => {
+                let bucket = path.split('/').nth(1).unwrap_or_default();
+                let (new, old) = self
+                    .faults
+                    .as_ref()
+                    .map(|it| it.by_age(age))
+                    .unwrap_or_default();
+                Ok(s3_answers::stale(answer, bucket, &new, &old).await)
+            }
+            Some(_) | None => Ok(answer),
+        }
+    }
+
     async fn carry_out(&self, request: Request<Body>) -> HttpResponse {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let result = if reads {
@@ -225,17 +321,6 @@ impl Objects {
         };
         result.unwrap_or_else(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error))
     }
-}
-
-/// The answer of S3 to a client that asks too often.
-fn slow_down() -> HttpResponse {
-    let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-                <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
-    let mut response = Response::new(Body::http_body(Full::new(Bytes::from_static(
-        text.as_bytes(),
-    ))));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response
 }
 
 fn failed(status: StatusCode, error: &impl std::fmt::Debug) -> HttpResponse {
@@ -253,6 +338,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
+    use crate::aws::s3_faults::FaultProfile;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
@@ -330,14 +416,7 @@ mod tests {
         place.store.behave(Service::Throttled);
         let (mut refused, mut carried_out) = (0, 0);
         for _request in 0..6 {
-            let once = aws_sdk_s3::config::retry::RetryConfig::disabled();
-            let once = aws_sdk_s3::config::Builder::default().retry_config(once);
-            match put(&place.client, "x")
-                .customize()
-                .config_override(once)
-                .send()
-                .await
-            {
+            match once(put(&place.client, "x")).await {
                 Ok(_) => carried_out += 1,
                 Err(error) => {
                     assert_eq!(error.code(), Some("SlowDown"));
@@ -367,6 +446,106 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_fault_then_what_a_client_sees_and_what_is_stored() {
+        for (fault, answered, stored) in [
+            (S3Fault::SlowDown, Some("SlowDown"), false),
+            (S3Fault::InternalError, Some("InternalError"), false),
+            (S3Fault::RequestTimeout, Some("RequestTimeout"), false),
+            (S3Fault::ExpiredToken, Some("ExpiredToken"), false),
+            (S3Fault::ClockSkew, Some("RequestTimeTooSkewed"), false),
+            (S3Fault::Refused, None, false),
+            (S3Fault::LostAnswer, None, true),
+        ] {
+            let (place, faults) = failing_place().await;
+            faults.fail(FaultProfile::always(fault), None);
+            let seen = once(put(&place.client, "x")).await.unwrap_err();
+            assert_eq!(seen.code(), answered, "{fault:?}");
+            faults.heal();
+            let there = get(&place.client).send().await.is_ok();
+            assert_eq!(there, stored, "{fault:?}");
+            place.store.stop().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn cut_body_then_less_than_was_promised() {
+        let (place, faults) = failing_place().await;
+        put(&place.client, &"x".repeat(100_000))
+            .send()
+            .await
+            .unwrap();
+        faults.fail(FaultProfile::always(S3Fault::CutBody(40)), None);
+        let seen = get(&place.client).send().await.unwrap();
+        assert_eq!(seen.content_length(), Some(100_000));
+        assert!(seen.body.collect().await.is_err());
+
+        faults.fail(FaultProfile::always(S3Fault::SlowBody(1_000_000)), None);
+        let seen = get(&place.client).send().await.unwrap();
+        let body = seen.body.collect().await.unwrap().into_bytes();
+        assert_eq!(body.len(), 100_000);
+        place.store.stop().await;
+    }
+
+    #[tokio::test]
+    async fn stale_list_then_the_object_is_there_and_not_listed() {
+        let (place, faults) = failing_place().await;
+        put(&place.client, "x").send().await.unwrap();
+        let list = || place.client.list_objects_v2().bucket("bucket").send();
+        let stale = S3Fault::StaleList(Duration::from_mins(10));
+        faults.fail(FaultProfile::always(stale), None);
+        assert_eq!(list().await.unwrap().contents().len(), 0);
+        assert!(get(&place.client).send().await.is_ok());
+        faults.heal();
+        assert_eq!(list().await.unwrap().contents().len(), 1);
+        place.store.stop().await;
+    }
+
+    #[tokio::test]
+    async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect() {
+        for (fault, stored) in [
+            (S3Fault::ErrorIn200, false),
+            (S3Fault::ErrorIn200AfterEffect, true),
+        ] {
+            let (place, faults) = failing_place().await;
+            let client = &place.client;
+            let begun = client
+                .create_multipart_upload()
+                .bucket("bucket")
+                .key("lease");
+            let begun = begun.send().await.unwrap();
+            let id = begun.upload_id().unwrap();
+            let part = client.upload_part().bucket("bucket").key("lease");
+            let part = part.upload_id(id).part_number(1);
+            let part = part
+                .body(ByteStream::from_static(b"x"))
+                .send()
+                .await
+                .unwrap();
+            let part = aws_sdk_s3::types::CompletedPart::builder()
+                .part_number(1)
+                .set_e_tag(part.e_tag)
+                .build();
+            let parts = aws_sdk_s3::types::CompletedMultipartUpload::builder()
+                .parts(part)
+                .build();
+            faults.fail(FaultProfile::always(fault), None);
+            let complete = client.complete_multipart_upload().bucket("bucket");
+            let complete = complete.key("lease").upload_id(id).multipart_upload(parts);
+            let retries_off = aws_sdk_s3::config::retry::RetryConfig::disabled();
+            let retries_off = aws_sdk_s3::config::Builder::default().retry_config(retries_off);
+            let seen = complete
+                .customize()
+                .config_override(retries_off)
+                .send()
+                .await;
+            assert_eq!(seen.unwrap_err().code(), Some("InternalError"), "{fault:?}");
+            faults.heal();
+            assert_eq!(get(client).send().await.is_ok(), stored, "{fault:?}");
+            place.store.stop().await;
+        }
+    }
+
+    #[tokio::test]
     async fn refuses_another_labs_credentials() {
         let place = place().await;
         let stranger = Credentials::draw().s3(&"eu-north-1".parse().unwrap(), place.store.address);
@@ -381,13 +560,37 @@ mod tests {
         _directory: tempfile::TempDir,
     }
 
+    async fn once(
+        put: aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
+    ) -> Result<
+        aws_sdk_s3::operation::put_object::PutObjectOutput,
+        aws_sdk_s3::error::SdkError<aws_sdk_s3::operation::put_object::PutObjectError>,
+    > {
+        let once = aws_sdk_s3::config::retry::RetryConfig::disabled();
+        let once = aws_sdk_s3::config::Builder::default().retry_config(once);
+        put.customize().config_override(once).send().await
+    }
+
+    async fn failing_place() -> (Place, Arc<FaultInjector>) {
+        let faults = Arc::new(FaultInjector::new(1));
+        let place = place_with(Some(Arc::clone(&faults))).await;
+        (place, faults)
+    }
+
     async fn place() -> Place {
+        place_with(None).await
+    }
+
+    async fn place_with(faults: Option<Arc<FaultInjector>>) -> Place {
         let directory = tempfile::tempdir().unwrap();
         let credentials = Credentials::draw();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let store = Store::new(directory.path(), &["bucket"], address, &credentials).unwrap();
+        let mut store = Store::new(directory.path(), &["bucket"], address, &credentials).unwrap();
+        if let Some(faults) = faults {
+            store = store.with_faults(faults);
+        }
         store.start().await.unwrap();
         Place {
             client: credentials.s3(&"eu-north-1".parse().unwrap(), address),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fault::{Fault, In, On};
+use crate::seeded_rng::SeededRng;
 
 /// For how long faults come and operators act. Two leases: so that a takeover may be disturbed.
 const EVENTS_WITHIN: Duration = Duration::from_secs(25);
@@ -161,7 +162,7 @@ const COMMANDS: &[(Order, u64)] = &[
 impl History {
     /// Returns the history of a seed: the same for the same seed, always.
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance(seed);
+        let mut chance = Chance(SeededRng::new(seed));
         let mut events = Vec::new();
         let faults = 1 + chance.below(4);
         let mut at = Duration::ZERO;
@@ -280,28 +281,20 @@ impl fmt::Display for History {
     }
 }
 
-/// Chance that a seed decides: `SplitMix64` (Steele, Lea and Flood, 2014), which no release changes.
-struct Chance(u64);
+/// What a seed decides of a history.
+struct Chance(SeededRng);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.0.below(bound)
     }
 
     fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap_or_default()
+        self.0.index(length)
     }
 
     fn between(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to.saturating_sub(from)))
+        self.0.between(from, to)
     }
 
     /// Returns a moment after `at`: soon after it, or any until the end.
@@ -315,16 +308,8 @@ impl Chance {
         }
     }
 
-    /// Returns one of these, by weight; none of none.
     fn weighted<T: Copy>(&mut self, of: &[(T, u64)]) -> Option<T> {
-        let mut left = self.below(of.iter().map(|(_, weight)| weight).sum());
-        for (it, weight) in of {
-            if left < *weight {
-                return Some(*it);
-            }
-            left -= weight;
-        }
-        None
+        self.0.weighted(of)
     }
 
     fn kind(&mut self) -> Kind {

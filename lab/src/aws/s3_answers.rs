@@ -1,0 +1,162 @@
+//! Answers of an S3 that fails: refusals, bodies that are slow or cut, lists that are behind.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use s3s::{Body, HttpResponse};
+use tokio::time;
+
+/// How often a slow body goes on.
+const SLOW_BODY_STEP: Duration = Duration::from_millis(100);
+
+/// How long the part of a body that is cut may take until it is sent.
+const SENT_WITHIN: Duration = Duration::from_millis(50);
+
+/// The connection ends here, on purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection ends here")]
+pub(super) struct ConnectionEnds;
+
+/// Returns an answer of S3 that refuses.
+pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <Error><Code>{code}</Code><Message>injected: {code}</Message></Error>"
+    );
+    let mut response = Response::new(whole(Bytes::from(text)));
+    *response.status_mut() = status;
+    let xml = HeaderValue::from_static("application/xml");
+    response.headers_mut().insert(CONTENT_TYPE, xml);
+    response
+}
+
+/// Returns the answer to a client that asks too often.
+pub(super) fn slow_down() -> HttpResponse {
+    refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
+}
+
+/// Returns the answer, of which the connection ends after so many percent of the body.
+pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
+    with_body(answer, |bytes| {
+        let length = bytes.len() * usize::from(percent) / 100;
+        let part = bytes.slice(..length.min(bytes.len()));
+        let begin = stream::iter([Ok(Frame::data(part))]);
+        // Only what was sent before the end arrives: without a pause nothing would be.
+        let end = stream::once(async {
+            time::sleep(SENT_WITHIN).await;
+            Err(ConnectionEnds)
+        });
+        Body::http_body_unsync(StreamBody::new(stream::StreamExt::chain(begin, end)))
+    })
+    .await
+}
+
+/// Returns the answer, whose body comes at so many bytes a second.
+pub(super) async fn slow(answer: HttpResponse, bytes_per_second: u64) -> HttpResponse {
+    let step = u64::try_from(SLOW_BODY_STEP.as_millis()).unwrap_or(u64::MAX);
+    let at_once = usize::try_from(bytes_per_second * step / 1_000).unwrap_or(usize::MAX);
+    with_body(answer, move |bytes| {
+        let frames = stream::unfold(bytes, move |mut left| async move {
+            if left.is_empty() {
+                return None;
+            }
+            time::sleep(SLOW_BODY_STEP).await;
+            let part = left.split_to(at_once.clamp(1, left.len()));
+            Some((Ok::<_, Infallible>(Frame::data(part)), left))
+        });
+        Body::http_body_unsync(StreamBody::new(frames))
+    })
+    .await
+}
+
+/// Returns how long a body of `bytes` takes at so many bytes a second.
+pub(super) fn transfer(bytes: usize, bytes_per_second: u64) -> Duration {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    Duration::from_millis(bytes.saturating_mul(1_000) / bytes_per_second.max(1))
+}
+
+/// Returns the list without the objects that are `new`, and without the folders that hold nothing else.
+/// Both have the bucket's name before their key.
+pub(super) async fn stale(
+    answer: HttpResponse,
+    bucket: &str,
+    new: &[String],
+    old: &[String],
+) -> HttpResponse {
+    let (mut parts, body) = answer.into_parts();
+    let Ok(body) = body.collect().await else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+    };
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let path = |name: &str| format!("/{bucket}/{name}");
+    let text = without(&text, "Contents", "Key", |key| new.contains(&path(key)));
+    let text = without(&text, "CommonPrefixes", "Prefix", |prefix| {
+        let below = |it: &&String| it.starts_with(&path(prefix));
+        new.iter().any(|it| below(&it)) && !old.iter().any(|it| below(&it))
+    });
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, whole(Bytes::from(text)))
+}
+
+/// Returns the text without the elements `name` whose first `inner` is hidden.
+fn without(text: &str, name: &str, inner: &str, hidden: impl Fn(&str) -> bool) -> String {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut kept = String::new();
+    let mut left = text;
+    while let Some((before, rest)) = left.split_once(&open) {
+        let Some((element, after)) = rest.split_once(&close) else {
+            break;
+        };
+        kept.push_str(before);
+        let value = element
+            .split_once(&format!("<{inner}>"))
+            .and_then(|(_, it)| it.split_once(&format!("</{inner}>")))
+            .map_or("", |(it, _)| it);
+        if !hidden(value) {
+            kept.extend([&open, element, &close]);
+        }
+        left = after;
+    }
+    kept + left
+}
+
+async fn with_body(answer: HttpResponse, change: impl FnOnce(Bytes) -> Body) -> HttpResponse {
+    let (mut parts, body) = answer.into_parts();
+    let Ok(body) = body.collect().await else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+    };
+    let bytes = body.to_bytes();
+    parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
+    Response::from_parts(parts, change(bytes))
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Body::http_body(Full::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn stale_list_then_neither_new_objects_nor_folders_of_them() {
+        let list = "<R><Contents><Key>a/1</Key></Contents><Contents><Key>a/2</Key></Contents>\
+                    <CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>\
+                    <CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes></R>";
+        let answer = Response::new(whole(Bytes::from(list)));
+        let new = ["/bucket/a/2".to_owned(), "/bucket/b/1".to_owned()];
+        let old = ["/bucket/a/1".to_owned()];
+
+        let seen = stale(answer, "bucket", &new, &old).await;
+        let seen = seen.into_body().collect().await.unwrap().to_bytes();
+        let expected = "<R><Contents><Key>a/1</Key></Contents>\
+                        <CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes></R>";
+        assert_eq!(String::from_utf8_lossy(&seen), expected);
+    }
+}

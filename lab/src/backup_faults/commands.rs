@@ -1,0 +1,142 @@
+//! `backup-agent backup` and `wal backfill` in a history, and whether what they report is so.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::Instant;
+
+use super::branch::Backup;
+use super::contents::Contents;
+use super::history::Which;
+use super::judge::{Property, Violation};
+use super::play::{LONGEST, PATIENCE, Player};
+use super::site::Run;
+
+/// The exit code of a backup whose WAL was not archived in time.
+const WAL_NOT_ARCHIVED: i32 = 19;
+
+impl Player {
+    /// Runs `backup-agent`. Also says whether a request failed meanwhile.
+    pub(super) async fn run(
+        &mut self,
+        arguments: &[&str],
+        killed_after: Option<Duration>,
+    ) -> anyhow::Result<(Run, bool)> {
+        let (before, began) = (self.site.faults(), Instant::now());
+        let run = self
+            .site
+            .run(arguments, killed_after, PATIENCE, LONGEST)
+            .await?;
+        let failed = self.site.faults() > before;
+        let shown = arguments.join(" ");
+        let Some(run) = run else {
+            let seen = format!("`{shown}` did not end within {LONGEST:?}");
+            self.violated(Property::CommandEnds, seen);
+            bail!("a command did not end");
+        };
+        let secs = began.elapsed().as_secs_f64();
+        let faults = if failed { ", with faults" } else { "" };
+        self.tell(format!(
+            "`{shown}`: {:?} after {secs:.1} s{faults}",
+            run.code
+        ));
+        for line in run.said.lines().filter(|it| !it.contains("level=info")) {
+            self.told.push(format!("            {line}"));
+        }
+        Ok((run, failed))
+    }
+
+    pub(super) async fn backup(&mut self, killed_after: Option<Duration>) -> anyhow::Result<()> {
+        let (run, failed) = self.run(&["backup", "--json"], killed_after).await?;
+        if run.code != Some(0) {
+            let waits = self.archiver_waits && run.code == Some(WAL_NOT_ARCHIVED);
+            if run.code.is_some() && !failed && !self.lost && !waits {
+                let seen = format!("nothing failed, and `backup` ended with {:?}", run.code);
+                self.violated(Property::BackupSucceeds, seen);
+            }
+            return Ok(());
+        }
+        let made: serde_json::Value = serde_json::from_str(&run.out)?;
+        let field = |name: &str| {
+            let value = made.pointer(&format!("/backup/{name}"));
+            value.with_context(|| format!("`backup --json` has no `{name}`"))
+        };
+        let text = |name: &str| field(name).map(|it| it.as_str().unwrap_or_default().to_owned());
+        let id = text("id")?;
+        let mut holders = 0;
+        let mut keys = BTreeSet::new();
+        for bucket in &self.site.buckets {
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|it| it.0).collect();
+            holders += usize::from(own.contains(&format!("backup/{id}/manifest")));
+            keys.extend(own.into_iter().filter(|it| it.contains(&id)));
+        }
+        if holders < self.required {
+            let seen = format!("backup {id} was reported, and {holders} buckets have its manifest");
+            self.violated(Property::SuccessIsTrue, seen);
+        }
+        if !failed && holders < self.site.buckets.len() {
+            let seen = format!("nothing failed, and {holders} of 2 buckets have backup {id}");
+            self.violated(Property::EachBucketHasIt, seen);
+        }
+        let backup = Backup {
+            timeline: u32::try_from(field("timeline")?.as_u64().unwrap_or(0))?,
+            start: super::branch::parse_lsn(&text("start-lsn")?)?,
+            stop: super::branch::parse_lsn(&text("stop-lsn")?)?,
+            rows: self.branch()?.rows.len(),
+            keys: keys.into_iter().collect(),
+            id,
+        };
+        self.backups.push(backup);
+        Ok(())
+    }
+
+    pub(super) async fn backfill(&mut self) -> anyhow::Result<()> {
+        // What is archived meanwhile is the next one's.
+        let oldest = self.backups.iter().map(|it| it.start).min().unwrap_or(0);
+        let both = Contents::of(&self.site, &[Which::Near, Which::Far], &self.damaged);
+        let expected: Vec<String> = both
+            .keys()
+            .filter(|key| is_expected(key, &self.backups, oldest))
+            .cloned()
+            .collect();
+        let words = self.words.backfill;
+        let (run, failed) = self.run(words, None).await?;
+        if run.code != Some(0) {
+            let stored = self.site.buckets.iter().any(|it| !it.keys().is_empty());
+            if !failed && stored && self.damaged.is_empty() {
+                let seen = format!(
+                    "nothing failed, and `{}` ended with {:?}",
+                    words.join(" "),
+                    run.code
+                );
+                self.violated(Property::BackfillSucceeds, seen);
+            }
+            return Ok(());
+        }
+        for bucket in &self.site.buckets {
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|it| it.0).collect();
+            if let Some(lacking) = expected.iter().find(|it| !own.contains(*it)) {
+                let seen = format!(
+                    "`{}` ended with 0, and {} lacks `{lacking}`",
+                    words.join(" "),
+                    bucket.which
+                );
+                self.violations.push(Violation {
+                    property: Property::SuccessIsTrue,
+                    seen,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says whether each bucket must have what this key is of after a backfill.
+fn is_expected(key: &str, backups: &[Backup], oldest: u64) -> bool {
+    if let Some((_, segment)) = super::contents::segment_of(key) {
+        return segment >= oldest >> 20;
+    }
+    let reported = backups.iter().any(|it| key.contains(&it.id));
+    reported || key.starts_with("history/")
+}

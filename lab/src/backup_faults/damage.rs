@@ -1,0 +1,69 @@
+//! What a bucket loses, and what is damaged in it.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::contents::{Contents, is_a};
+use super::history::{Object, Which};
+use super::play::Player;
+
+impl Player {
+    pub(super) fn lose(&mut self, which: Which) -> anyhow::Result<()> {
+        let root = self.site.bucket(which).objects.clone();
+        let above = root.parent().context("a bucket has a directory")?;
+        for entry in fs::read_dir(above)?.flatten() {
+            let path = entry.path();
+            if path.is_dir() && path != root {
+                continue;
+            }
+            if path == root {
+                // A write that is under way may add to it meanwhile.
+                while fs::remove_dir_all(&path).is_err() && path.exists() {}
+                fs::create_dir_all(&path)?;
+            } else if let Err(error) = fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(error.into());
+            }
+        }
+        self.lost = true;
+        Ok(())
+    }
+
+    pub(super) fn damage(
+        &mut self,
+        which: Option<Which>,
+        deleted: bool,
+        of: Object,
+        pick: u64,
+    ) -> anyhow::Result<()> {
+        let both = Contents::of(&self.site, &[Which::Near, Which::Far], &self.damaged);
+        let keys: Vec<String> = both.keys().filter(|it| is_a(of, it)).cloned().collect();
+        let place = usize::try_from(pick % (keys.len().max(1) as u64))?;
+        let Some(key) = keys.get(place) else {
+            return Ok(());
+        };
+        let places = [Which::Near, Which::Far].into_iter();
+        for place in places.filter(|it| which.is_none_or(|which| which == *it)) {
+            let found = self.site.bucket(place).keys();
+            let Some((_, path)) = found.into_iter().find(|(it, _)| it == key) else {
+                continue;
+            };
+            if deleted {
+                fs::remove_file(&path)?;
+                self.lost = true;
+            } else {
+                let mut bytes = fs::read(&path)?;
+                let at = usize::try_from((pick >> 16) % (bytes.len().max(1) as u64))?;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1;
+                }
+                fs::write(&path, bytes)?;
+                self.damaged.insert((place, key.clone()));
+            }
+            self.tell(format!("`{key}` in {place}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! Promotions of a history: past reserved timelines, and two out of one segment.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::play::Player;
+use super::server::Server;
+use super::site;
+use crate::postgres::give_to_postgres;
+
+/// What stands in the place of a timeline's history that was reserved and never written, as the agent
+/// of `failover-ctl` leaves it.
+const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
+
+impl Player {
+    /// Starts the stopped server as a standby of the archive, and promotes it.
+    pub(super) async fn promote(
+        &mut self,
+        reserved: u32,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let data = self.site.data();
+        let signal = data.join("standby.signal");
+        fs::write(&signal, "")?;
+        give_to_postgres(&signal)?;
+        self.server = Some(Server::start(&self.site, &data, settings).await?);
+        let mut taken = self.timeline;
+        for _number in 0..reserved {
+            taken += 1;
+            while self.branches.contains_key(&taken) {
+                taken += 1;
+            }
+            let placeholder = data.join(format!("pg_wal/{taken:08X}.history"));
+            if !placeholder.exists() {
+                fs::write(&placeholder, PLACEHOLDER)?;
+                give_to_postgres(&placeholder)?;
+            }
+        }
+        let server = self.server.as_mut().context("no server runs")?;
+        server.promote(&self.site).await?;
+        let now = "SELECT timeline_id FROM pg_control_checkpoint()";
+        // The control file has the new timeline once its first checkpoint is done.
+        self.server()?.rows("CHECKPOINT").await?;
+        let timeline: u32 = self.server()?.value(now).await?.parse()?;
+        let history = data.join(format!("pg_wal/{timeline:08X}.history"));
+        let history = fs::read_to_string(&history)
+            .with_context(|| format!("timeline {timeline} has no history"))?;
+        let begun = self.branch()?.begin(timeline, &history)?;
+        self.tell(format!("promoted onto timeline {timeline}"));
+        self.branches.insert(timeline, begun);
+        self.timeline = timeline;
+        self.compare().await
+    }
+
+    /// This server is promoted; then a copy of it, made a few rows before, takes over.
+    pub(super) async fn promote_twice(&mut self) -> anyhow::Result<()> {
+        self.stop(false).await?;
+        let (data, copy) = (self.site.data(), self.site.directory.join("copy"));
+        site::copy(&data, &copy).await?;
+        let before = (self.timeline, self.branch()?.clone());
+        self.server = Some(Server::start(&self.site, &data, &[]).await?);
+        self.compare().await?;
+        self.write(2, 200).await?;
+        self.stop(true).await?;
+        self.promote(0, &[]).await?;
+        self.write(2, 200).await?;
+        self.archive_all().await?;
+        self.stop(true).await?;
+        fs::remove_dir_all(&data)?;
+        fs::rename(&copy, &data)?;
+        let taken = self.timeline - before.0;
+        self.timeline = before.0;
+        // The timeline that it was left for keeps what is known of it.
+        self.branches.insert(before.0, before.1);
+        self.tell("the copy takes over");
+        let alone = [
+            ("restore_command", ""),
+            ("recovery_target_timeline", "current"),
+        ];
+        self.promote_past(taken, &alone).await?;
+        self.write(2, 200).await
+    }
+
+    /// Promotes past numbers that others have taken.
+    async fn promote_past(&mut self, taken: u32, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        let data = self.site.data();
+        for number in 1..=taken {
+            let timeline = self.timeline + number;
+            let placeholder = data.join(format!("pg_wal/{timeline:08X}.history"));
+            if !placeholder.exists() {
+                fs::write(&placeholder, PLACEHOLDER)?;
+                give_to_postgres(&placeholder)?;
+            }
+        }
+        self.promote(0, settings).await
+    }
+}

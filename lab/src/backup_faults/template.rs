@@ -1,0 +1,138 @@
+//! The files of a small server, made once and copied for each history.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::site::LAB_WITHIN;
+use crate::postgres::{bin_directory, give_to_postgres, write};
+use crate::program::{Program, RunAs};
+
+/// As small as PostgreSQL can be, with segments of 1 MB, and the time of each commit on record.
+const SETTINGS: &str = "
+listen_addresses = ''
+fsync = off
+wal_level = replica
+track_commit_timestamp = on
+autovacuum = off
+max_connections = 20
+max_wal_senders = 0
+max_worker_processes = 2
+max_parallel_workers = 0
+shared_buffers = 4MB
+min_wal_size = 2MB
+max_wal_size = 64MB
+checkpoint_timeout = 1h
+wal_retrieve_retry_interval = 100ms
+jit = off
+log_line_prefix = '%m [%p] '
+timezone = 'UTC'
+";
+
+/// One database, and the two tables that a writer fills in each transaction.
+const STATEMENTS: &str = "\
+update pg_database set datistemplate = false;
+
+drop database template0;
+
+drop database template1;
+
+create table ledger (n bigint primary key, note text not null);
+
+alter table ledger alter note set storage external;
+
+create table counter (n bigint not null);
+
+insert into counter values (0);
+
+";
+
+/// 10 MB that do not compress, so that a pack is larger than one part of an upload.
+const BALLAST: &str = "\
+create table ballast as select (select string_agg(sha512((i * 1000 + j)::text::bytea), '') from generate_series(1, 100) j) as noise from generate_series(1, 1600) i;
+
+";
+
+/// The templates, which are removed with this value.
+#[derive(Debug)]
+pub(super) struct Templates {
+    directory: PathBuf,
+}
+
+impl Templates {
+    /// Makes both templates.
+    pub(super) async fn make() -> anyhow::Result<Self> {
+        let directory = PathBuf::from(format!(
+            "/tmp/causeway-backup-faults-{}",
+            std::process::id()
+        ));
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("could not make `{}`", directory.display()))?;
+        give_to_postgres(&directory)?;
+        let templates = Self { directory };
+        create(&templates.path(false), STATEMENTS).await?;
+        super::site::copy(&templates.path(false), &templates.path(true)).await?;
+        single_user(&templates.path(true), BALLAST).await?;
+        Ok(templates)
+    }
+
+    /// Returns the files of a server, with ballast or without.
+    pub(super) fn path(&self, ballast: bool) -> PathBuf {
+        self.directory
+            .join(if ballast { "ballast" } else { "small" })
+    }
+}
+
+impl Drop for Templates {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::warn!(%error, "templates not removed");
+        }
+    }
+}
+
+async fn create(data: &Path, statements: &str) -> anyhow::Result<()> {
+    let shown = data.display().to_string();
+    let arguments = [
+        "--pgdata",
+        &shown,
+        "--username=postgres",
+        "--data-checksums",
+        "--wal-segsize=1",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+    ];
+    program("initdb", &arguments, data)?
+        .run(None, LAB_WITHIN)
+        .await?;
+    let path = data.join("postgresql.conf");
+    let text = std::fs::read_to_string(&path)?;
+    write(&path, &(text + SETTINGS))?;
+    single_user(data, statements).await
+}
+
+async fn single_user(data: &Path, statements: &str) -> anyhow::Result<()> {
+    let shown = data.display().to_string();
+    let arguments = ["--single", "-D", &shown, "-j", "postgres"];
+    let run = program("postgres", &arguments, data)?;
+    let output = run.run(Some(statements), LAB_WITHIN).await?;
+    if output.contains("ERROR") {
+        bail!("the template could not be furnished: {output}");
+    }
+    Ok(())
+}
+
+fn program(name: &str, arguments: &[&str], data: &Path) -> anyhow::Result<Program> {
+    Ok(Program {
+        name: name.to_owned(),
+        executable: bin_directory()?.join(name),
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: BTreeMap::new(),
+        run_as: RunAs::Postgres,
+        stdin: None,
+        log: data.with_extension("log"),
+    })
+}

@@ -1,0 +1,79 @@
+//! How a bucket fails for a while: what a history draws, and what that means to the injector.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::aws::s3_faults::{FaultProfile, S3Fault, SPORADIC};
+use crate::seeded_rng::SeededRng;
+
+/// How a bucket fails, and for how long; until it is healed if nothing is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// How.
+    pub profile: FaultProfile,
+    /// For how long.
+    pub lasts: Option<Duration>,
+}
+
+const REFUSALS: [S3Fault; 6] = [
+    S3Fault::SlowDown,
+    S3Fault::InternalError,
+    S3Fault::RequestTimeout,
+    S3Fault::ExpiredToken,
+    S3Fault::ClockSkew,
+    S3Fault::Refused,
+];
+
+/// Returns some weather.
+pub(super) fn draw(rng: &mut SeededRng) -> Weather {
+    let profile = match rng.below(14) {
+        0..=2 => FaultProfile::always(refusal(rng)),
+        3 => FaultProfile::always(S3Fault::Silent),
+        4 => FaultProfile::always(S3Fault::LateWrite(Duration::from_millis(1_400))),
+        5 => FaultProfile::always(S3Fault::SlowBody(100_000 + 200_000 * rng.below(8))),
+        6 => FaultProfile::always(S3Fault::StaleList(Duration::from_secs(2))),
+        7 => FaultProfile {
+            chances: Vec::new(),
+            most_per_second: Some(1 + u32::try_from(rng.below(4)).unwrap_or(0)),
+        },
+        _ => mixture(rng),
+    };
+    // Most end by themselves; what does not is healed by the history, or lasts to its end.
+    let lasts = rng.percent(75).then(|| rng.between(200, 6_000));
+    Weather { profile, lasts }
+}
+
+/// Some requests fail, each in its own way, for as long as it lasts. All succeed when they are tried again.
+fn mixture(rng: &mut SeededRng) -> FaultProfile {
+    let mut chances = Vec::new();
+    for _fault in 0..=rng.below(3) {
+        let fault = match rng.below(7) {
+            0 | 1 => refusal(rng),
+            2 => S3Fault::LateAnswer(rng.between(100, 1_500)),
+            3 => S3Fault::CutBody(u8::try_from(rng.below(100)).unwrap_or(0)),
+            4 | 5 => S3Fault::LostAnswer,
+            _ if rng.percent(50) => S3Fault::ErrorIn200,
+            _ => S3Fault::ErrorIn200AfterEffect,
+        };
+        chances.push((fault, 20 + rng.below(SPORADIC / 3 - 20)));
+    }
+    FaultProfile {
+        chances,
+        most_per_second: None,
+    }
+}
+
+fn refusal(rng: &mut SeededRng) -> S3Fault {
+    let which = rng.index(REFUSALS.len());
+    REFUSALS.get(which).copied().unwrap_or(S3Fault::SlowDown)
+}
+
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.profile)?;
+        match self.lasts {
+            Some(lasts) => write!(f, ", for {lasts:?}"),
+            None => f.write_str(", until healed"),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The writer: one transaction after the other, and what is known of each.
+
+use anyhow::bail;
+
+use super::branch::{Commit, Point, Row, parse_lsn};
+use super::judge::Property;
+use super::play::Player;
+
+impl Player {
+    /// Commits rows, one in a transaction.
+    pub(super) async fn write(&mut self, rows: u64, bytes: u64) -> anyhow::Result<()> {
+        for _row in 0..rows {
+            let number = self.next_row;
+            self.next_row += 1;
+            let xid = self.server()?.value(&statement(number, bytes)).await?;
+            let seen = format!(
+                "SELECT to_char(pg_xact_commit_timestamp('{xid}'::xid) AT TIME ZONE 'UTC', \
+                 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') || ' ' || pg_current_wal_insert_lsn()"
+            );
+            let seen = self.server()?.value(&seen).await?;
+            let Some((time, lsn)) = seen.split_once(' ') else {
+                bail!("`{seen}` is no time and position");
+            };
+            let commit = Commit {
+                lsn: parse_lsn(lsn)?,
+                time: time.to_owned(),
+                xid: xid.parse()?,
+            };
+            self.branch()?.rows.push(Row {
+                number,
+                commit: Some(commit),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes a row that never commits.
+    pub(super) async fn roll_back(&mut self) -> anyhow::Result<()> {
+        let number = -self.next_row;
+        let insert = statement(number, 200);
+        let sql = format!("BEGIN; {insert}; ROLLBACK");
+        self.server()?.rows(&sql).await.map(drop)
+    }
+
+    pub(super) async fn restore_point(&mut self) -> anyhow::Result<()> {
+        let name = format!("point-{}", self.next_row);
+        let create = format!("SELECT pg_create_restore_point('{name}')");
+        let lsn = parse_lsn(&self.server()?.value(&create).await?)?;
+        let branch = self.branch()?;
+        let rows = branch.rows.len();
+        branch.points.push(Point { name, rows, lsn });
+        Ok(())
+    }
+
+    /// Compares what a server that was started again has with what is known, and learns what became
+    /// of a row whose acknowledgement was lost.
+    pub(super) async fn compare(&mut self) -> anyhow::Result<()> {
+        let found = self
+            .server()?
+            .rows("SELECT n FROM ledger ORDER BY n")
+            .await?;
+        let found = found.into_iter().flatten().flatten();
+        let found: Vec<i64> = found.filter_map(|it| it.parse().ok()).collect();
+        let known: Vec<i64> = self.branch()?.rows.iter().map(|it| it.number).collect();
+        let Some(unknown) = found.strip_prefix(known.as_slice()) else {
+            let seen = format!("the server that was started again has {found:?}, not {known:?}");
+            self.violated(Property::RowsAreExact, seen);
+            bail!("the server lost rows");
+        };
+        for number in unknown {
+            self.branch()?.rows.push(Row {
+                number: *number,
+                commit: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Returns the statement that writes a row, and gives its transaction.
+fn statement(number: i64, bytes: u64) -> String {
+    let note = if bytes > 1_000 {
+        let lines = bytes / 32;
+        format!("(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, {lines}))")
+    } else {
+        format!("repeat('{number} ', {bytes} / 8)")
+    };
+    format!(
+        "WITH written AS (INSERT INTO ledger VALUES ({number}, {note})) \
+         UPDATE counter SET n = {number} RETURNING pg_current_xact_id()::text"
+    )
+}
