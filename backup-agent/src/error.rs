@@ -91,6 +91,8 @@ pub(crate) enum Failure {
     Manifest(#[from] LineError),
     #[error("`{}` is not empty", path.display())]
     NotEmpty { path: PathBuf },
+    #[error("the backup is made, and the WAL of older ones has a gap: {0}")]
+    OlderWalGap(String),
     #[error("{failed} of {all} checks failed")]
     ChecksFailed { failed: usize, all: usize },
     #[error("`{}` exists and is not overwritten", path.display())]
@@ -142,6 +144,7 @@ impl Failure {
             Self::ChecksFailed { .. } => 22,
             Self::Exists { .. } => 23,
             Self::Refused(_) => 24,
+            Self::OlderWalGap(_) => 25,
             Self::WalGap { .. } => 26,
             Self::Lacking(_) => 27,
             Self::Io { .. } => 30,
@@ -201,6 +204,9 @@ impl Failure {
             ),
             Self::OtherDirectory { .. } => Some(
                 "set `data-directory` to where this host sees the files of the server in `[postgres]`; nothing was stored",
+            ),
+            Self::OlderWalGap(_) => Some(
+                "a restore from an older backup ends before the gap; keep the new one, and see `backup-agent list`",
             ),
             Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
             Self::Exists { .. } => Some("choose another name: a lost identity opens nothing again"),

@@ -95,8 +95,10 @@ impl Session {
             files: FILES.map(ToOwned::to_owned).into(),
             directories: DIRECTORIES.map(ToOwned::to_owned).into(),
         };
+        // -2 marks a database whose removal was interrupted (`DATCONNLIMIT_INVALID_DB`).
         let sql = "SELECT CASE dattablespace WHEN 1663 THEN 'base/' || oid \
-                   ELSE 'pg_tblspc/' || dattablespace || '/' || $1 || '/' || oid END FROM pg_database";
+                   ELSE 'pg_tblspc/' || dattablespace || '/' || $1 || '/' || oid END FROM pg_database \
+                   WHERE datconnlimit <> -2";
         for row in self.client().query(sql, &[&version]).await? {
             let database: String = row.try_get(0)?;
             needed.files.insert(format!("{database}/PG_VERSION"));

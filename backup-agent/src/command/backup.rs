@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use ha_core::backup::manifest::DamagedFile;
 use ha_runtime::shutdown::Tasks;
+use ha_runtime::telemetry::chain;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::base_backup::{self, Request};
 use crate::buckets::{Buckets, LONG};
+use crate::catalog;
 use crate::cli;
 use crate::config::Config;
+use crate::control_file;
 use crate::error::Failure;
 use crate::output;
+use crate::reach::{GapText, Overview};
+use crate::wal_archive::WalArchive;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,6 +28,7 @@ struct Made<'a> {
     damaged: &'a [DamagedFile],
     accepted_and_undamaged: &'a [String],
     left_out: &'a [String],
+    wal_gaps: &'a [String],
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failure> {
@@ -35,7 +42,38 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
     let made = base_backup::make(config, &buckets, &request, &tasks).await;
     tasks.stop(Duration::from_secs(1)).await;
     let made = made?;
+    let gaps = gaps_before(config, &buckets).await.unwrap_or_else(|it| {
+        warn!(error = %chain(&it), "WAL of older backups not compared");
+        Vec::new()
+    });
+    print(args, &made, &gaps)?;
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::OlderWalGap(gaps.join("; ")))
+}
 
+/// Returns the gaps in the WAL that follows each backup: no later command would look for them every
+/// night. What one bucket lacks is not among them, as the backfill may be at it.
+async fn gaps_before(config: &Config, buckets: &Buckets) -> Result<Vec<String>, Failure> {
+    let system_id = control_file::system_id(&config.postgres.data_directory)?;
+    let archive = WalArchive::new(config, buckets, system_id);
+    let catalog = catalog::list(buckets, archive.layout()).await?;
+    let identity = config.has_identity().then(|| config.identity().ok());
+    let identity = identity.flatten();
+    let backups = catalog.summaries();
+    let overview = Overview::new(&archive, buckets, identity.as_ref(), &backups).await?;
+    let gaps = catalog.backups.iter().flat_map(|entry| {
+        let found = overview.iter();
+        found.flat_map(|it| it.gaps(&entry.summary, &[]))
+    });
+    let mut texts: Vec<String> = gaps.map(|(_, gap)| GapText(gap).to_string()).collect();
+    texts.sort();
+    texts.dedup();
+    Ok(texts)
+}
+
+fn print(args: &cli::Backup, made: &base_backup::Made, gaps: &[String]) -> Result<(), Failure> {
     if args.json {
         return output::json(&Made {
             format: 1,
@@ -44,6 +82,7 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
             damaged: &made.damaged,
             accepted_and_undamaged: &made.undamaged,
             left_out: &made.left_out,
+            wal_gaps: gaps,
         });
     }
     let summary = &made.summary;

@@ -71,6 +71,10 @@ async fn segment_is_missing_then_every_command_names_it() {
         !Path::new(&directory).exists(),
         "it was refused before anything was touched"
     );
+    // The next backup is made, and says what the one before has lost.
+    let nightly = world.run(&["backup", "--json"]).await;
+    let nightly = nightly.fails_with(25, &format!("`{missing}` is missing"));
+    assert_eq!(nightly.json()["wal-gaps"].as_array().unwrap().len(), 1);
     server.stop();
 }
 
