@@ -1,7 +1,6 @@
 //! What comes out of the archive: a WAL file, the end of the WAL, or a reason to stop.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -360,13 +359,13 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
     put_in_place(file, path)
 }
 
-/// Gives a file its name at once and durably: PostgreSQL may read it after a crash of this host.
+/// Gives a file its name at once. PostgreSQL makes it durable before it counts on it
+/// (`durable_rename` in `KeepFileRestoredFromArchive`, `src/backend/access/transam/xlogarchive.c`), and
+/// `pg_rewind` does before it ends; what a crash leaves under the name that it asks for is removed.
 fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::io("write", path)(error);
-    file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
-    let synced = File::open(directory_of(path)).and_then(|directory| directory.sync_all());
-    synced.map_err(failed)
+    Ok(())
 }
 
 #[cfg(test)]
