@@ -169,8 +169,9 @@ async fn drain_bucket(
 ) {
     let mut backoff = ROUNDS.backoff();
     let mut progress_at = Instant::now();
+    let mut batch = BATCH;
     loop {
-        let keys = buckets.health().notes(bucket.name(), BATCH);
+        let keys = buckets.health().notes(bucket.name(), batch);
         // Without its lock it does not know of others, and of an archive that is gone.
         if keys.is_empty() || !lock.exists() {
             return;
@@ -179,6 +180,8 @@ async fn drain_bucket(
         let mut stats = BackfillStats::default();
         fill(buckets, bucket, keys, identity, &mut stats).await;
         let failed: usize = stats.buckets.values().map(|stats| stats.lacking).sum();
+        // Each copy is read before it is refused: one is enough to see that a bucket takes nothing.
+        batch = if failed < asked { BATCH } else { 1 };
         if failed < asked {
             progress_at = Instant::now();
             backoff = ROUNDS.backoff();

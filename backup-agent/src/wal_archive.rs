@@ -140,9 +140,13 @@ impl<'a> WalArchive<'a> {
                 continue;
             };
             let holders = self.holders(*first).await?;
+            let oldest = holders.iter().filter_map(BTreeSet::first).min();
             for segment in &wanted {
                 let held = holders.iter().filter(|it| it.contains(segment)).count();
-                if held < self.buckets.required() {
+                // What is older than all that is archived was expired.
+                let is_expired = oldest.is_some_and(|oldest| segment < oldest);
+                let is_known = !is_expired || here.contains(segment);
+                if held < self.buckets.required() && is_known {
                     self.push_ancestor(*segment, directory, held).await?;
                 }
             }

@@ -9,7 +9,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::agent::{World, give_to_postgres, wait_for};
 use crate::faults::Fault;
-use crate::wal::{host, key, segment, segment_of};
+use crate::wal::{host, key, object, segment, segment_of};
 
 /// What every command may use.
 const MEMORY_KIB: i64 = 128_000_000 / 1024;
@@ -130,6 +130,7 @@ async fn segment_before_the_fork_lost_then_gap_shown_until_filled() {
     let pushed = world.run(&["wal", "push", &history]).await.ok();
     assert!(pushed.said.contains("lost"), "{pushed:?}");
     let gap = "000000010000000000000002";
+    assert_eq!(gaps(&world), [gap]);
     let shown = world.run(&["wal", "backfill"]).await;
     shown.fails_with(27, gap);
 
@@ -172,6 +173,34 @@ async fn large_segment_then_parts_and_bounded_memory() {
     assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
     let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
     assert!(most < MEMORY_KIB, "{most} KiB");
+}
+
+/// A stray segment from before all that is still archived makes no gap of what was expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_before_the_fork_expired_then_no_gap() {
+    let world = host().await;
+    let path = segment(&world, 1, 6, b"rows");
+    world.run(&["wal", "push", &path]).await.ok();
+    let stray = segment(&world, 1, 2, b"rows");
+    world.run(&["wal", "push", &stray]).await.ok();
+    for store in [&world.near, &world.far] {
+        fs::remove_file(object(&world, &store.objects(), "000000010000000000000002")).unwrap();
+    }
+    let history = world.path("data/pg_wal/00000002.history");
+    fs::write(&history, "1\t0/780000\tno recovery target specified\n").unwrap();
+    give_to_postgres(history.as_ref());
+
+    world.run(&["wal", "push", &history]).await.ok();
+    assert!(gaps(&world).is_empty());
+}
+
+fn gaps(world: &World) -> Vec<String> {
+    let text = fs::read(world.path("state/health.json")).unwrap();
+    let health: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let gaps = health["known-gaps"].as_array().unwrap();
+    gaps.iter()
+        .map(|it| it.as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn partial(world: &World, content: &[u8]) -> String {

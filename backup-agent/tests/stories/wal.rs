@@ -8,8 +8,9 @@ use crate::agent::{World, give_to_postgres, wait_for};
 
 const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
 const SEGMENT: u64 = 1 << 20;
-/// Half of what one attempt at a silent bucket may take (30 s): who is done sooner did not wait for it.
-const HALF_AN_ATTEMPT: Duration = Duration::from_secs(15);
+/// What a silent bucket may cost four fetches: the first waits 8 s for its answer, the others 1 s each.
+/// The rest is three times the work.
+const SILENT_BUCKET_COSTS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_segment_again_succeeds_and_another_is_refused() {
@@ -109,20 +110,20 @@ async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
 
     world.near.fall_silent().await;
     let hedged = world.run(&["wal", "fetch", &name(1), &fetched]).await.ok();
-    assert!(hedged.took < HALF_AN_ATTEMPT, "{hedged:?}");
+    assert!(hedged.took < SILENT_BUCKET_COSTS, "{hedged:?}");
     // The first that finds the bucket silent gives it a moment; those after it do not.
     let mut four = Duration::ZERO;
     for _ in 0..4 {
         let absent = world.run(&["wal", "fetch", &name(9), &fetched]).await;
         four += absent.fails_with(14, "only 1 answered").took;
     }
-    assert!(four < HALF_AN_ATTEMPT, "a promotion waits {four:?}");
+    assert!(four < SILENT_BUCKET_COSTS, "a promotion waits {four:?}");
     let second = segment(&world, 1, 2, b"two");
     let waited = world.run(&["wal", "push", &second]).await.ok();
-    assert!(waited.took < HALF_AN_ATTEMPT, "{waited:?}");
+    assert!(waited.took < SILENT_BUCKET_COSTS, "{waited:?}");
     let third = segment(&world, 1, 3, b"three");
     let pushed = world.run(&["wal", "push", &third]).await.ok();
-    assert!(pushed.took < HALF_AN_ATTEMPT, "{pushed:?}");
+    assert!(pushed.took < SILENT_BUCKET_COSTS, "{pushed:?}");
     let noted = world.path("state/lacking/near");
     assert!(fs::read_dir(&noted).unwrap().count() > 0);
     eprintln!(
