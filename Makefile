@@ -20,7 +20,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e chaos test-backup-faults test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help setup build demo test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -51,6 +51,9 @@ chaos: build    ## histories of random faults, each judged; SEEDS=50, and SEED=1
 
 test-backup-faults: build  ## histories of backups whose buckets fail, each row compared; HISTORIES=200, and SEED=1 to play them again
 	$(BUILT)/lab backup-faults $(if $(SEED),--seed $(SEED)) --histories $(or $(HISTORIES),10) --report-directory target/backup-faults
+
+test-backup-mutants:  ## plant known faults in a copy of backup-agent, and show what catches each
+	scripts/backup-mutants
 
 test-image:     ## the image of the API and docker-compose.yml, in a real engine (which root may have installed)
 	python3 compose/tests

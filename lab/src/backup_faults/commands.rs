@@ -16,6 +16,9 @@ use super::site::Run;
 /// The exit code of a backup whose WAL was not archived in time.
 const WAL_NOT_ARCHIVED: i32 = 19;
 
+/// Fills a bucket also with what is older than all that it holds: a history empties buckets.
+const BACKFILL: [&str; 3] = ["wal", "backfill", "--all"];
+
 impl Player {
     /// Runs `backup-agent`. Also says whether a request failed meanwhile.
     pub(super) async fn run(
@@ -100,14 +103,13 @@ impl Player {
             .filter(|key| is_expected(key, &self.backups, oldest))
             .cloned()
             .collect();
-        let words = self.words.backfill;
-        let (run, failed) = self.run(words, None).await?;
+        let (run, failed) = self.run(&BACKFILL, None).await?;
         if run.code != Some(0) {
             let stored = self.site.buckets.iter().any(|it| !it.keys().is_empty());
             if !failed && stored && self.damaged.is_empty() {
                 let seen = format!(
                     "nothing failed, and `{}` ended with {:?}",
-                    words.join(" "),
+                    BACKFILL.join(" "),
                     run.code
                 );
                 self.violated(Property::BackfillSucceeds, seen);
@@ -119,7 +121,7 @@ impl Player {
             if let Some(lacking) = expected.iter().find(|it| !own.contains(*it)) {
                 let seen = format!(
                     "`{}` ended with 0, and {} lacks `{lacking}`",
-                    words.join(" "),
+                    BACKFILL.join(" "),
                     bucket.which
                 );
                 self.violations.push(Violation {

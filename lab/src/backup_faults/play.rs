@@ -12,7 +12,7 @@ use super::branch::{Backup, Branch, Branches};
 use super::history::{History, Step, Which};
 use super::judge::{Property, Violation};
 use super::server::Server;
-use super::site::{self, Site};
+use super::site::Site;
 
 /// How long a command may take before its faults are healed, so that a history ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,18 +24,10 @@ pub(super) const LONGEST: Duration = Duration::from_mins(2);
 /// left out for longer than 15 s.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(45);
 
-/// Which program words its version has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Words {
-    pub(super) backfill: &'static [&'static str],
-    pub(super) target_action: &'static str,
-}
-
 /// A history that is being played.
 #[derive(Debug)]
 pub(super) struct Player {
     pub(super) site: Site,
-    pub(super) words: Words,
     pub(super) server: Option<Server>,
     pub(super) branches: Branches,
     pub(super) timeline: u32,
@@ -60,27 +52,6 @@ impl Player {
     /// Starts the server of a history.
     pub(super) async fn begin(history: &History, template: PathBuf) -> anyhow::Result<Self> {
         let site = Site::new(history, &template).await?;
-        let help = site
-            .agent(&["restore", "--help"])
-            .run(None, site::LAB_WITHIN)
-            .await?;
-        let renamed = help.contains("--target-action");
-        let help = site
-            .agent(&["wal", "--help"])
-            .run(None, site::LAB_WITHIN)
-            .await?;
-        let words = Words {
-            backfill: if help.contains("backfill") {
-                &["wal", "backfill", "--all"]
-            } else {
-                &["wal", "catch-up"]
-            },
-            target_action: if renamed {
-                "--target-action"
-            } else {
-                "--action"
-            },
-        };
         let server = Server::start(&site, &site.data(), &[]).await?;
         let first = Branch {
             timeline: 1,
@@ -88,7 +59,6 @@ impl Player {
         };
         Ok(Self {
             site,
-            words,
             server: Some(server),
             branches: Branches::from([(1, first)]),
             timeline: 1,

@@ -107,7 +107,7 @@ impl Player {
         }
         if !matches!(goal.expected, Expected::AtLeast(_)) {
             let action = if order.pauses { "pause" } else { "promote" };
-            arguments.extend([self.words.target_action.to_owned(), action.to_owned()]);
+            arguments.extend(["--target-action".to_owned(), action.to_owned()]);
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut kill = order.killed_after;
