@@ -132,6 +132,10 @@ impl StoreError {
     where
         E: ProvideErrorMetadata,
     {
+        // An answer whose body ended early has a status and no code: what it said is not known.
+        if matches!(error, SdkError::ResponseError(_)) {
+            return ErrorKind::Unavailable;
+        }
         let status = error.raw_response().map(|answer| answer.status().as_u16());
         ErrorKind::of(status, error.code())
     }
@@ -154,7 +158,24 @@ impl Error for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::operation::get_object::GetObjectError;
+    use aws_sdk_s3::primitives::SdkBody;
+
     use super::*;
+
+    #[test]
+    fn answer_cut_off_then_tried_again_whatever_its_status() {
+        for status in [400, 403, 404, 412] {
+            let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+            let error: SdkError<GetObjectError, HttpResponse> =
+                SdkError::response_error("end of file before message length reached", answer);
+            assert_eq!(
+                StoreError::kind_of(&error),
+                ErrorKind::Unavailable,
+                "{status}"
+            );
+        }
+    }
 
     #[test]
     fn code_outranks_status() {
