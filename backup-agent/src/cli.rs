@@ -106,6 +106,9 @@ pub(crate) struct WalFetch {
     /// End with 1 only where the archive ends, and with 255, which stops PostgreSQL, for any failure
     #[arg(long)]
     pub(crate) recovery: bool,
+    /// The timeline that recovery follows: what other timelines hold does not matter to it
+    #[arg(long, requires = "recovery", value_parser = timeline)]
+    pub(crate) target_timeline: Option<Timeline>,
     /// For how long to ask a bucket that fails again [default: 0; 300 with `--recovery`]
     #[arg(long)]
     pub(crate) retry_timeout_secs: Option<u64>,

@@ -216,24 +216,27 @@ async fn lineages(
         let alone = |it: Timeline| Lineage::new(it, Vec::new());
         return of_backups.into_iter().map(alone).collect();
     };
+    let known = or_complain(archive.histories().await).unwrap_or_default();
     let mut lineages = Vec::new();
     if let Some(at_least) = of_backups.last().copied() {
-        let newest = archive.lineage(identity, None, at_least).await;
+        let newest = archive.lineage(identity, &known, None, at_least).await;
         if let Some(newest) = or_complain(newest) {
             of_backups.retain(|it| *it != newest.timeline());
             lineages.push(newest);
         }
     }
     for timeline in of_backups.into_iter().rev() {
-        let lineage = archive.lineage(identity, Some(timeline), timeline).await;
+        let lineage = archive
+            .lineage(identity, &known, Some(timeline), timeline)
+            .await;
         lineages.push(or_complain(lineage).unwrap_or_else(|| Lineage::new(timeline, Vec::new())));
     }
     lineages
 }
 
 /// One history that cannot be read does not hide what the others show.
-fn or_complain(lineage: Result<Lineage, Failure>) -> Option<Lineage> {
-    lineage
+fn or_complain<T>(found: Result<T, Failure>) -> Option<T> {
+    found
         .inspect_err(|why| output::complain(&chain(why), why.hint()))
         .ok()
 }
@@ -282,21 +285,18 @@ fn segment_size(layout: &Layout, backup: &Summary) -> Result<SegmentSize, Failur
     })
 }
 
-/// Refuses to take `newest` for the newest timeline if a later one has WAL: its history is lost, as a
-/// lifecycle rule by age loses it, and recovery would end at the fork without an error.
-pub(crate) async fn refuse_lost_history(
+/// Returns the timelines with WAL, and the buckets that did not say.
+pub(crate) async fn written_timelines(
     buckets: &Buckets,
     layout: &Layout,
-    newest: Timeline,
-) -> Result<(), Failure> {
+) -> Result<(BTreeSet<Timeline>, Vec<String>), Failure> {
     let lists = buckets.folders(&layout.log()).await?;
-    let names = lists.into_iter().flat_map(|(_, names)| names);
-    let numbers = names.filter_map(|it| u32::from_str_radix(&it, 16).ok());
-    let timelines = numbers.filter_map(Timeline::new);
-    match timelines.max() {
-        Some(timeline) if timeline > newest => Err(Failure::NoHistory { timeline }),
-        Some(_) | None => Ok(()),
-    }
+    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().filter(|it| !answered(it));
+    let silent = silent.map(|it| it.name().to_owned()).collect();
+    let names = lists.iter().flat_map(|(_, names)| names);
+    let numbers = names.filter_map(|it| u32::from_str_radix(it, 16).ok());
+    Ok((numbers.filter_map(Timeline::new).collect(), silent))
 }
 
 /// Reads the last segment, and those before it until one holds the end of a transaction.

@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use ha_core::Timeline;
 use ha_core::backup::{Lineage, Summary, choose};
-use tracing::info;
+use ha_runtime::telemetry::chain;
+use tracing::{info, warn};
 
 use crate::buckets::Buckets;
 use crate::catalog::{self, Catalog};
@@ -163,14 +164,57 @@ async fn choose_backup(
     let backups = catalog.summaries();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
-    let lineage = archive
-        .lineage(identity, request.timeline, at_least)
-        .await?;
-    if request.timeline.is_none() {
-        reach::refuse_lost_history(buckets, archive.layout(), lineage.timeline()).await?;
-    }
+    let lineage = match request.timeline {
+        Some(_) => {
+            let known = archive.histories().await?;
+            let asked = request.timeline;
+            archive.lineage(identity, &known, asked, at_least).await?
+        }
+        None => newest_lineage(archive, buckets, identity, request, at_least).await?,
+    };
     let chosen = choose(&backups, &lineage, &request.target, request.backup.as_ref())?;
     Ok((chosen.clone(), lineage))
+}
+
+/// Returns the history of the newest timeline. A timeline that has WAL and no history is not passed over:
+/// the history is lost, as a lifecycle rule by age loses it, and recovery would end at the fork without
+/// an error. One that has a history which cannot be read and no WAL is: anybody who may write could
+/// keep every restore away with it.
+async fn newest_lineage(
+    archive: &WalArchive<'_>,
+    buckets: &Buckets,
+    identity: &Identity,
+    request: &RestoreRequest,
+    at_least: Timeline,
+) -> Result<Lineage, Failure> {
+    let (written, mut silent) = reach::written_timelines(buckets, archive.layout()).await?;
+    let mut known = match request.purpose {
+        Purpose::Standby => archive.histories().await?,
+        Purpose::Recover(_) => {
+            if let Some(bucket) = silent.pop() {
+                return Err(Failure::SilentBucket { bucket });
+            }
+            archive.histories_of_all().await?
+        }
+    };
+    let lineage = loop {
+        let lineage = archive.lineage(identity, &known, None, at_least).await;
+        match (lineage, known.last().copied()) {
+            (Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })), Some(newest))
+                if newest > at_least && !written.contains(&newest) =>
+            {
+                warn!(timeline = %newest, error = %chain(&why), "a timeline without WAL is passed over: its history cannot be read");
+                known.remove(&newest);
+            }
+            (lineage, _) => break lineage?,
+        }
+    };
+    match written.last() {
+        Some(timeline) if *timeline > lineage.timeline() => Err(Failure::NoHistory {
+            timeline: *timeline,
+        }),
+        Some(_) | None => Ok(lineage),
+    }
 }
 
 /// Makes every directory and file of the backup, after everything that can be refused has been looked

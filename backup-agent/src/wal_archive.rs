@@ -204,21 +204,21 @@ impl<'a> WalArchive<'a> {
     }
 
     /// Returns the timelines whose history is in a bucket that answers.
-    async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
+    pub(crate) async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
         let lists = self.buckets.list(&self.layout.histories(), "").await?;
         let keys = lists.iter().flat_map(|(_, keys)| keys);
         let names = keys.filter_map(|it| wal_file_of(it));
         Ok(names.map(WalFileName::timeline).collect())
     }
 
-    /// Returns the history of the newest timeline in the archive, or of `asked`.
+    /// Returns the history of the newest timeline in the archive, or of `asked`, among `known`.
     pub(crate) async fn lineage(
         &self,
         identity: &Identity,
+        known: &BTreeSet<Timeline>,
         asked: Option<Timeline>,
         at_least: Timeline,
     ) -> Result<Lineage, Failure> {
-        let known = self.histories().await?;
         let newest = known.last().map_or(at_least, |it| at_least.max(*it));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.

@@ -71,6 +71,7 @@ async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
         slot,
         path: args.path.clone(),
         mode,
+        target_timeline: args.target_timeline,
         retry_timeout,
     };
     let inspect = |file: &Path| guard_tablespaces(&data_directory, &args.name, file);

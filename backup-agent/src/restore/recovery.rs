@@ -29,7 +29,7 @@ pub(crate) fn settings(
     timeline: Timeline,
     version: u32,
 ) -> Result<String, Failure> {
-    let restore_command = restore_command(config, request)?;
+    let restore_command = restore_command(config, request, timeline)?;
     let mut settings = vec![("restore_command", restore_command)];
     settings.push((
         "recovery_target_timeline",
@@ -138,12 +138,19 @@ fn not_archiving(version: u32) -> Vec<Setting> {
 
 /// A recovery has to stop at every failure that is not the end of the WAL, and a standby must not:
 /// PostgreSQL asks again by itself there, and would shut it down.
-fn restore_command(config: &Config, request: &RestoreRequest) -> Result<String, Failure> {
+fn restore_command(
+    config: &Config,
+    request: &RestoreRequest,
+    timeline: Timeline,
+) -> Result<String, Failure> {
     let program =
         std::env::current_exe().map_err(Failure::io("find", "/proc/self/exe".as_ref()))?;
     let fetch = match request.purpose {
         Purpose::Recover(_) => {
-            format!("wal fetch --recovery --retry-timeout-secs {RECOVERY_RETRY_SECS}")
+            format!(
+                "wal fetch --recovery --target-timeline {timeline} \
+                 --retry-timeout-secs {RECOVERY_RETRY_SECS}"
+            )
         }
         Purpose::Standby => format!("wal fetch --retry-timeout-secs {STANDBY_RETRY_SECS}"),
     };

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ha_core::Timeline;
 use ha_core::backup::wal_end::{Absence, ArchivedBeside, absence};
 use ha_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName, parse_history};
+use ha_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::buckets::{FetchEffort, Hurry, ObjectSink, SinkError};
 use crate::control_file;
@@ -57,8 +58,20 @@ pub(crate) struct FetchRequest {
     pub(crate) path: PathBuf,
     /// For whom.
     pub(crate) mode: FetchMode,
+    /// The timeline that recovery follows, if it is known.
+    pub(crate) target_timeline: Option<Timeline>,
     /// For how long a bucket that fails is asked again.
     pub(crate) retry_timeout: Duration,
+}
+
+impl FetchRequest {
+    /// Says whether this is the history of a timeline that is not the one that recovery follows.
+    fn only_number_counts(&self) -> bool {
+        match (self.name, self.target_timeline) {
+            (WalFileName::History(timeline), Some(target)) => timeline != target,
+            _ => false,
+        }
+    }
 }
 
 impl WalArchive<'_> {
@@ -85,6 +98,13 @@ impl WalArchive<'_> {
             {
                 why
             }
+            // Of a timeline that recovery does not follow, only the number counts: it is taken.
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+                if request.only_number_counts() =>
+            {
+                warn!(file = %request.name, error = %chain(&why), "history cannot be read, a placeholder stands for it");
+                return write_whole(&request.path, PLACEHOLDER);
+            }
             fetched => return fetched,
         };
         match request.name {
@@ -101,7 +121,8 @@ impl WalArchive<'_> {
                 write_whole(&request.path, PLACEHOLDER)
             }
             WalFileName::Segment(segment) if request.mode == FetchMode::Recovery => {
-                self.refuse_gap(identity, segment).await?;
+                self.refuse_gap(identity, segment, request.target_timeline)
+                    .await?;
                 Err(missing)
             }
             WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
@@ -175,20 +196,30 @@ impl WalArchive<'_> {
         self.buckets.fetch_into(key, effort, begin).await
     }
 
-    /// Returns an error unless recovery may end before `segment`, which every bucket lacks.
-    async fn refuse_gap(&self, identity: &Identity, segment: SegmentName) -> Result<(), Failure> {
+    /// Returns an error unless recovery towards `target` may end before `segment`, which every bucket
+    /// lacks.
+    async fn refuse_gap(
+        &self,
+        identity: &Identity,
+        segment: SegmentName,
+        target: Option<Timeline>,
+    ) -> Result<(), Failure> {
         let later = self.later_segment(segment).await?;
         let known = self.histories_of_all().await?;
         let timeline = segment.timeline;
-        let mut own = Vec::new();
+        let own = if known.contains(&timeline) {
+            self.ancestors(identity, timeline).await?
+        } else {
+            Vec::new()
+        };
+        // The history of the timeline that is followed names every other one that matters.
+        let is_followed = |other: &Timeline| target.is_none_or(|target| *other == target);
         let mut others = Vec::new();
-        for other in known.into_iter().filter(|other| *other >= timeline) {
-            let ancestors = self.ancestors(identity, other).await?;
-            if other == timeline {
-                own = ancestors;
-            } else {
-                others.push((other, ancestors));
-            }
+        for other in known
+            .into_iter()
+            .filter(|other| *other > timeline && is_followed(other))
+        {
+            others.push((other, self.ancestors(identity, other).await?));
         }
         if later.is_none() && others.is_empty() {
             return Ok(());
@@ -233,7 +264,7 @@ impl WalArchive<'_> {
     }
 
     /// Returns the timelines whose history is in any bucket, each of which has to answer.
-    async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
+    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
         let prefix = self.layout.histories();
         let mut known = BTreeSet::new();
         for bucket in self.buckets.all() {

@@ -281,3 +281,43 @@ fn segments(world: &World) -> Vec<String> {
     let names = keys.map(|it| it.rsplit('/').next().unwrap().to_owned());
     names.filter(|it| it.len() == 24).collect()
 }
+
+/// Anyone who may write to a bucket can leave a history that nobody can read, of any number.
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_junk_then_restores_go_past_it() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE kept AS SELECT 1").await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    server.stop();
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let (_, manifest) = objects
+            .iter()
+            .find(|(key, _)| key.ends_with("/manifest"))
+            .unwrap();
+        let histories = manifest
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .with_file_name("history");
+        fs::create_dir_all(&histories).unwrap();
+        fs::write(histories.join("00000007.history"), "junk").unwrap();
+    }
+
+    for (name, timeline) in [("any", &[][..]), ("named", &["--target-timeline", "1"])] {
+        let directory = world.path(name);
+        let mut args = vec!["restore", "--target-directory", &directory];
+        args.extend(timeline);
+        world.run(&args).await.ok();
+        let restored = Server::start(&world, Path::new(&directory), 5433).await;
+        assert_eq!(restored.sql("SELECT count(*) FROM kept").await, "1");
+        // A number that somebody uses is not used again.
+        let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
+        restored.sql("CHECKPOINT").await;
+        assert_eq!(restored.sql(timeline).await, "8");
+        restored.stop();
+    }
+}
