@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 pub(crate) use compare::{Scope, compare};
 
 use crate::backfill::replicate::{Replicated, replicate};
+use crate::bucket_health::NotedKind;
 use crate::buckets::Buckets;
 use crate::config::Config;
 use crate::error::Failure;
@@ -62,6 +64,10 @@ pub(crate) struct BucketStats {
     pub(crate) copied: usize,
     /// How many it still lacks.
     pub(crate) lacking: usize,
+    /// How many are older than all that it holds, and were not looked at any further.
+    pub(crate) older: usize,
+    /// Whether it holds no backup, though another bucket does.
+    pub(crate) has_no_backup: bool,
 }
 
 impl BackfillStats {
@@ -106,9 +112,11 @@ async fn fill(
 /// Copies what is noted that `bucket` lacks, once each.
 pub(crate) async fn drain_once(buckets: &Buckets, identity: Option<&Identity>) -> BackfillStats {
     let mut stats = BackfillStats::default();
-    for bucket in buckets.all() {
-        let keys = buckets.health().notes(bucket.name(), usize::MAX);
-        fill(buckets, bucket, keys, identity, &mut stats).await;
+    for kind in [NotedKind::Wal, NotedKind::Backup] {
+        for bucket in buckets.all() {
+            let keys = buckets.health().notes(bucket.name(), kind, usize::MAX);
+            fill(buckets, bucket, keys, identity, &mut stats).await;
+        }
     }
     stats
 }
@@ -142,10 +150,21 @@ pub(crate) async fn run_in_background(
         info!(?stats, "buckets compared");
         return Ok(());
     }
-    let drains = buckets
-        .all()
-        .iter()
-        .map(|bucket| drain_bucket(buckets, bucket, identity.as_ref(), &path));
+    let identity = identity.as_ref();
+    let drains = buckets.all().iter().map(|bucket| async {
+        // WAL that is noted while a backup is copied does not wait for that.
+        let copies_backups = AtomicBool::new(true);
+        let backups = async {
+            drain_bucket(buckets, bucket, NotedKind::Backup, identity, &path, || {
+                false
+            })
+            .await;
+            copies_backups.store(false, Ordering::Relaxed);
+        };
+        let goes_on = || copies_backups.load(Ordering::Relaxed);
+        let wal = drain_bucket(buckets, bucket, NotedKind::Wal, identity, &path, goes_on);
+        tokio::join!(backups, wal);
+    });
     futures_util::future::join_all(drains).await;
     Ok(())
 }
@@ -161,20 +180,31 @@ async fn is_locked(lock: &File) -> bool {
     false
 }
 
+/// Copies what is noted of one kind, and what is noted meanwhile as long as `goes_on` says so.
 async fn drain_bucket(
     buckets: &Buckets,
     bucket: &Bucket,
+    kind: NotedKind,
     identity: Option<&Identity>,
     lock: &Path,
+    goes_on: impl Fn() -> bool,
 ) {
     let mut backoff = ROUNDS.backoff();
     let mut progress_at = Instant::now();
     let mut batch = BATCH;
     loop {
-        let keys = buckets.health().notes(bucket.name(), batch);
+        let keys = buckets.health().notes(bucket.name(), kind, batch);
         // Without its lock it does not know of others, and of an archive that is gone.
-        if keys.is_empty() || !lock.exists() {
+        if !lock.exists() {
             return;
+        }
+        if keys.is_empty() {
+            if !goes_on() {
+                return;
+            }
+            progress_at = Instant::now();
+            time::sleep(ROUNDS.initial_backoff).await;
+            continue;
         }
         let asked = keys.len();
         let mut stats = BackfillStats::default();

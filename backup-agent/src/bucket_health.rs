@@ -18,6 +18,25 @@ use tracing::{debug, error, warn};
 
 use crate::metrics;
 
+/// What a note is about. A backup takes hours to copy, and WAL does not wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotedKind {
+    /// A segment, or a history.
+    Wal,
+    /// A backup, by its manifest.
+    Backup,
+}
+
+impl NotedKind {
+    fn of(note: &str) -> Self {
+        if note.ends_with("+manifest") {
+            Self::Backup
+        } else {
+            Self::Wal
+        }
+    }
+}
+
 /// For how long a bucket that did not answer is not asked again by a command that need not. Each
 /// probe of a dead one costs up to a second, so a load of segments is slowed by a fifteenth.
 const AVOIDED_FOR: Duration = Duration::from_secs(15);
@@ -122,12 +141,18 @@ impl BucketHealth {
         fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
     }
 
-    /// Returns up to about `most` keys that the bucket lacks, in order.
-    pub(crate) fn notes(&self, bucket: &str, most: usize) -> Vec<String> {
+    /// Says whether WAL is noted that the bucket lacks.
+    pub(crate) fn has_wal_notes(&self, bucket: &str) -> bool {
+        !self.notes(bucket, NotedKind::Wal, 1).is_empty()
+    }
+
+    /// Returns up to about `most` keys of a kind that the bucket lacks, in order.
+    pub(crate) fn notes(&self, bucket: &str, kind: NotedKind, most: usize) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.lacking(bucket)) else {
             return Vec::new();
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = names.filter(|name| NotedKind::of(name) == kind);
         let mut keys: Vec<String> = names
             .take(most)
             .map(|name| name.replace('+', "/"))
@@ -290,7 +315,10 @@ mod tests {
         health.lacks("a", "main/1/wal/1");
         health.stored("b", StoredKind::Wal);
         assert!(health.is_avoided("a") && !health.is_avoided("b"));
-        assert_eq!(health.notes("a", 9), ["main/1/wal/1", "main/1/wal/2"]);
+        assert_eq!(
+            health.notes("a", NotedKind::Wal, 9),
+            ["main/1/wal/1", "main/1/wal/2"]
+        );
         let report = health.report();
         assert_eq!(report.buckets["a"].lacking_files, 2);
         assert!(report.buckets["a"].lacking_since.is_some());

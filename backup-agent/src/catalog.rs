@@ -104,12 +104,18 @@ pub(crate) async fn system_id(
     }
     let prefix = Layout::clusters(&config.cluster);
     let lists = buckets.folders(&prefix).await?;
+    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().find(|it| !answered(it));
+    let silent = silent.map(|it| it.name().to_owned());
     let names = lists.into_iter().flat_map(|(_, names)| names);
     let mut found: Vec<u64> = names.filter_map(|it| it.parse().ok()).collect();
     found.sort_unstable();
     found.dedup();
     match found.as_slice() {
         [only] => Ok(*only),
+        [] if silent.is_some() => Err(Failure::SilentBucket {
+            bucket: silent.unwrap_or_default(),
+        }),
         [] => Err(Failure::Refused(format!(
             "nothing is stored for cluster `{}`",
             config.cluster

@@ -185,7 +185,7 @@ impl Failure {
                 "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`",
             ),
             Self::BeyondReach { .. } => Some(
-                "choose a target within what is there, without one for all of it; a gap is closed by `backup-agent wal backfill` if another bucket or a node's `pg_wal` has the segment",
+                "choose a target within what is there, without one for all of it; a gap is closed by `backup-agent wal backfill` (with `--all` if the bucket never had it) if another bucket has the segment, and by `wal push` from a node's `pg_wal`",
             ),
             Self::NoHistory { .. } => Some(
                 "archive the history again from a node's `pg_wal` (`backup-agent wal push`), or follow another timeline with `--target-timeline`",

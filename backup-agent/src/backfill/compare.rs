@@ -10,7 +10,7 @@ use ha_core::Timeline;
 use ha_core::backup::BackupId;
 use ha_core::lsn::WalFileName;
 
-use crate::backfill::{AT_ONCE, BackfillStats, fill};
+use crate::backfill::{AT_ONCE, BackfillStats, BucketStats, fill};
 use crate::buckets::Buckets;
 use crate::error::Failure;
 use crate::layout::{Layout, wal_file_of};
@@ -52,6 +52,11 @@ impl Waiting<'_> {
         }
     }
 
+    fn stats(&mut self, number: usize) -> &mut BucketStats {
+        let name = self.buckets.all().get(number).map_or("", Bucket::name);
+        self.stats.buckets.entry(name.to_owned()).or_default()
+    }
+
     async fn copy(&mut self, number: usize) {
         let keys = self.keys.remove(&number).unwrap_or_default();
         if let Some(bucket) = self.buckets.all().get(number) {
@@ -76,7 +81,7 @@ pub(crate) async fn compare(
     };
     for bucket in buckets.all() {
         let stats = &mut waiting.stats.buckets;
-        stats.insert(bucket.name().to_owned(), super::BucketStats::default());
+        stats.insert(bucket.name().to_owned(), BucketStats::default());
     }
     let oldest = compare_wal(&mut waiting, layout, scope).await?;
     compare_histories(&mut waiting, layout, &oldest, scope).await?;
@@ -133,6 +138,8 @@ async fn compare_wal(
                 cursor.current = next.map_err(unreachable(cursor.bucket.name()))?;
             } else if cursor.has_begun || scope == Scope::Everything {
                 waiting.add(number, &key).await;
+            } else {
+                waiting.stats(number).older += 1;
             }
         }
         let name = key.rsplit('/').next().unwrap_or_default();
@@ -196,9 +203,13 @@ async fn compare_backups(
     let all: BTreeSet<BackupId> = held.iter().flatten().cloned().collect();
     for (number, complete) in held.iter().enumerate() {
         let oldest = complete.first();
+        waiting.stats(number).has_no_backup =
+            scope == Scope::Missing && complete.is_empty() && !all.is_empty();
         for id in all.difference(complete) {
             if scope == Scope::Everything || oldest.is_some_and(|oldest| id > oldest) {
                 waiting.add(number, &layout.manifest(id)).await;
+            } else {
+                waiting.stats(number).older += 1;
             }
         }
     }

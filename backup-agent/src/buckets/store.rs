@@ -60,7 +60,7 @@ impl Buckets {
         let is_filled = self.health.is_backfill_running();
         let (later, first): (Vec<_>, Vec<_>) = self.all.iter().partition(|bucket| {
             let name = bucket.name();
-            self.health.is_avoided(name) || is_filled && self.health.has_notes(name)
+            self.health.is_avoided(name) || is_filled && self.health.has_wal_notes(name)
         });
         let mut storing = Storing {
             buckets: self,

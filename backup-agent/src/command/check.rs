@@ -138,6 +138,26 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
         .collect();
     let unreadable = Check::new("manifests", all_right(&wrong));
     wrong.clear();
+    if let Some(newest) = catalog.backups.last() {
+        let answered = buckets.all().iter().map(Bucket::name);
+        let answered = answered.filter(|it| !catalog.silent.iter().any(|silent| silent == it));
+        for name in answered.filter(|it| !newest.buckets.iter().any(|holder| holder == it)) {
+            let any = catalog
+                .backups
+                .iter()
+                .any(|it| it.buckets.iter().any(|it| it == name));
+            wrong.push(if any {
+                format!(
+                    "bucket `{name}` lacks the newest, {}: `backup-agent wal backfill` copies it",
+                    newest.summary.id
+                )
+            } else {
+                format!("bucket `{name}` has none: `backup-agent wal backfill --all` copies everything to it")
+            });
+        }
+    }
+    let copies = Check::new("backups in every bucket", all_right(&wrong));
+    wrong.clear();
     let summaries = catalog.summaries();
     let overview = Overview::new(&archive, buckets, identity.as_ref(), &summaries).await?;
     for entry in &catalog.backups {
@@ -149,7 +169,7 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
     }
     wrong.dedup();
     let gaps = Check::new("WAL without a gap", all_right(&wrong));
-    Ok(vec![unreadable, gaps])
+    Ok(vec![unreadable, copies, gaps])
 }
 
 fn all_right(wrong: &[String]) -> Result<(), String> {

@@ -139,8 +139,19 @@ fn report(
         let lacking = stats.lacking.max(before.lacking);
         let since = health.buckets.get(name).and_then(|it| it.lacking_since);
         let since = since.map_or_else(String::new, |it| format!(" since {}", output::seconds(it)));
-        let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}");
+        let older = match stats.older {
+            0 => String::new(),
+            older => format!(
+                ", {older} older than all that it holds left out as expired (`--all` copies them)"
+            ),
+        };
+        let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}{older}");
         output::line(&text);
+        if stats.has_no_backup {
+            failed.push(format!(
+                "`{name}` every backup, though another bucket has one: `wal backfill --all` copies everything to it"
+            ));
+        }
         if lacking > 0 {
             failed.push(format!("`{name}` {lacking}{since}"));
         }

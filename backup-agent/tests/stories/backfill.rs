@@ -1,8 +1,10 @@
 //! What a bucket missed is copied to it, and what was expired in it is not.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::agent::{World, wait_for};
+use crate::faults::Fault;
 use crate::postgres::Server;
 use crate::store::Store;
 use crate::wal::{host, object, segment};
@@ -80,6 +82,75 @@ async fn backup_missed_a_bucket_then_it_gets_there() {
         .run(&["restore", "--from=far", "--target-directory", &directory])
         .await
         .ok();
+}
+
+/// A backup of a terabyte takes hours to copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    world.far.stop().await;
+    world.run(&["backup"]).await.ok();
+    world.far.come_back().await;
+    let slow = Fault::Delay(Duration::from_hours(1));
+    world.far.faults.add("PUT", "/pack/", 1000, slow);
+    world.far.faults.add("POST", "/pack/", 1000, slow);
+    let is_pack = |it: &String| it.contains("/pack/") && !it.starts_with("GET");
+    wait_for("the copy of the backup", async || {
+        fs::remove_dir_all(world.path("state/down")).ok();
+        server.archive_all().await;
+        let requests = world.far.faults.take_requests();
+        requests.iter().any(is_pack).then_some(())
+    })
+    .await;
+
+    server.archive_all().await;
+    let of = |store: &Store| store.keys().into_iter().rfind(|key| key.contains("/wal/"));
+    let newest = of(&world.near);
+    wait_for("the newest segment in the far bucket", async || {
+        (of(&world.far) == newest).then_some(())
+    })
+    .await;
+    let manifests = |store: &Store| {
+        store
+            .keys()
+            .iter()
+            .filter(|it| it.ends_with("/manifest"))
+            .count()
+    };
+    assert_eq!((manifests(&world.near), manifests(&world.far)), (2, 1));
+    let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
+    assert!(
+        checked.out.contains("bucket `far` lacks the newest, "),
+        "{checked:?}"
+    );
+    server.stop();
+}
+
+/// Somebody emptied the second bucket, or its name in the settings is another one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_emptied_then_named_until_it_is_filled() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    server.stop();
+    for (_, path) in world.far.objects() {
+        fs::remove_file(path).unwrap();
+    }
+
+    let refused = world.run(&["wal", "backfill"]).await;
+    refused.fails_with(27, "`wal backfill --all` copies everything");
+    let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
+    let named = "FAILED backups in every bucket: bucket `far` has none";
+    assert!(checked.out.contains(named), "{checked:?}");
+    world.run(&["wal", "backfill", "--all"]).await.ok();
+    let stored = |store: &Store| -> Vec<String> {
+        let keys = store.keys().into_iter();
+        keys.filter(|it| !it.ends_with("write-check")).collect()
+    };
+    assert_eq!(stored(&world.near), stored(&world.far));
 }
 
 fn name(number: u64) -> String {
