@@ -1,10 +1,11 @@
 //! Which backups there are, as the buckets say it.
 
 use std::collections::BTreeMap;
+use std::io::BufReader;
 
 use futures_util::StreamExt as _;
+use ha_core::backup::manifest::ManifestReader;
 use ha_core::backup::manifest::lines::LineError;
-use ha_core::backup::manifest::{File, ManifestReader};
 use ha_core::backup::{BackupId, Manifest, Summary};
 use ha_runtime::telemetry::chain;
 use tracing::warn;
@@ -15,10 +16,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::object_store::{Bucket, ErrorKind};
-use crate::seal::{self, Damaged, Identity};
-
-/// The manifest of a backup of some terabytes.
-const LARGEST_MANIFEST: u64 = 1 << 30;
+use crate::seal::{Damaged, Identity, Opener};
 
 /// How many manifests are looked at at a time.
 const LOOKS_AT_ONCE: usize = 16;
@@ -205,25 +203,45 @@ async fn summary(
     Ok(Some(clear.summary))
 }
 
-/// Opens the manifest of a backup and its files, and checks what a restore relies on.
+/// How much of a manifest is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What stands before the files.
+    Head,
+    /// The line of each file too.
+    Files,
+}
+
+/// Decrypts the manifest of a backup, and returns what stands before the files. They are not kept in
+/// memory.
 pub(crate) async fn manifest(
     buckets: &Buckets,
     layout: &Layout,
     identity: &Identity,
     id: &BackupId,
-) -> Result<(Manifest, Vec<File>), Failure> {
+    depth: Depth,
+) -> Result<Manifest, Failure> {
     let key = layout.manifest(id);
     let open = |sealed: &[u8]| {
-        let (clear, content) = seal::open::<Clear>(identity, &key, sealed, LARGEST_MANIFEST)?;
+        let mut opener = Opener::new(identity, &key);
+        let mut compressed = Vec::new();
+        opener.push(sealed, &mut compressed)?;
+        let clear: Clear = opener.finish(&mut compressed)?.clear()?;
+        let content = zstd::stream::read::Decoder::new(compressed.as_slice());
+        let content = content.map_err(Damaged::Compression)?;
         let of_content = |it: LineError| Damaged::Content(chain(&it));
-        let reader = ManifestReader::open(content.as_slice()).map_err(of_content)?;
+        let mut reader = ManifestReader::open(BufReader::new(content)).map_err(of_content)?;
         let manifest = reader.head().clone();
         if manifest.summary != clear.summary {
-            let text = "its clear part says something else than its sealed part";
+            let text = "its clear part says something else than its encrypted part";
             return Err(Damaged::Content(text.to_owned()));
         }
-        let files = reader.collect::<Result<_, _>>().map_err(of_content)?;
-        Ok((manifest, files))
+        if depth == Depth::Files {
+            reader
+                .try_for_each(|file| file.map(drop))
+                .map_err(of_content)?;
+        }
+        Ok(manifest)
     };
     buckets.fetch(&key, open).await
 }

@@ -78,6 +78,10 @@ pub(crate) enum Failure {
         "timeline {timeline} has WAL in the archive, and its history is in no bucket: what branched off where is not known"
     )]
     NoHistory { timeline: Timeline },
+    #[error(
+        "no bucket holds anything below `{prefix}`: this is another cluster's archive, or none"
+    )]
+    NothingStored { prefix: String },
     #[error("bucket `{bucket}` does not answer, and may hold what no other does")]
     SilentBucket { bucket: String },
     #[error("backup `{id}` in bucket `{bucket}` cannot be looked at")]
@@ -138,6 +142,7 @@ impl Failure {
             Self::Damaged { .. } | Self::Manifest(_) => 17,
             Self::PageChecksums { .. } => 18,
             Self::LogNotArchived { .. } | Self::Incomplete(_) => 19,
+            Self::NothingStored { .. } => 24,
             Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => 20,
             Self::UnreadableBackup { why, .. } => why.exit_code(),
             Self::NotEmpty { .. } => 21,
@@ -182,13 +187,16 @@ impl Failure {
                 Some("PostgreSQL recycles log files; nothing was stored under this name")
             }
             Self::Damaged { .. } => Some(
-                "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`",
+                "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`, or an older backup with `--backup`, which `backup-agent list` shows",
             ),
             Self::BeyondReach { .. } => Some(
                 "choose a target within what is there, without one for all of it; a gap is closed by `backup-agent wal backfill` (with `--all` if the bucket never had it) if another bucket has the segment, and by `wal push` from a node's `pg_wal`",
             ),
             Self::NoHistory { .. } => Some(
                 "archive the history again from a node's `pg_wal` (`backup-agent wal push`), or follow another timeline with `--target-timeline`",
+            ),
+            Self::NothingStored { .. } => Some(
+                "set `cluster` and `[[buckets]]` as they were when the backup was made, and start PostgreSQL again: recovery goes on",
             ),
             Self::SilentBucket { .. } => Some(
                 "try again, or read from another bucket alone with `--from`: what only this one holds is then not restored",

@@ -48,6 +48,11 @@ impl Layout {
         }
     }
 
+    /// Returns what precedes everything of this PostgreSQL cluster.
+    pub(crate) fn everything(&self) -> String {
+        format!("{}/", self.prefix)
+    }
+
     /// Returns what precedes every log file, of every timeline.
     pub(crate) fn log(&self) -> String {
         format!("{}/wal/", self.prefix)

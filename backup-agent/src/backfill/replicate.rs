@@ -95,8 +95,15 @@ async fn replicate_object(
                 info!(bucket = bucket.name(), from = source.name(), %key, "object copied");
                 return Replicated::Copied;
             }
-            // What was stored there meanwhile was compared with the file when it was.
-            Ok(Created::AlreadyThere) => return Replicated::AlreadyThere,
+            // What was stored there meanwhile was compared with the file when it was, if it is one of
+            // ours; anything else stays there and stays lacking.
+            Ok(Created::AlreadyThere) => match bucket.header(key).await {
+                Ok(_) => return Replicated::AlreadyThere,
+                Err(error) => {
+                    is_nowhere = false;
+                    warn!(bucket = bucket.name(), %key, error = %chain(&error), "another object is in the place of a missing one");
+                }
+            },
             Err(NotCopied::Store(error))
                 if error.kind() == ErrorKind::NotFound && error.bucket() == source.name() => {}
             Err(error) => {

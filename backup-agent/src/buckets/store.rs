@@ -236,8 +236,7 @@ async fn holds(
     }
     let header = match bucket.header(key).await {
         Ok(header) => header,
-        // Whatever it is, it is not the file.
-        Err(error) if error.is_damaged() => return Ok(false),
+        // It is not one of ours, and nothing of ours can take its place: damage in this bucket.
         Err(error) => return Err(Kept::Failed(error)),
     };
     let Ok(clear) = header.clear::<Clear>() else {

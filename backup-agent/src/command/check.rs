@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::base_backup::Session;
 use crate::buckets::{BRIEF, Buckets};
-use crate::catalog;
+use crate::catalog::{self, Depth};
 use crate::cli;
 use crate::config::Config;
 use crate::control_file;
@@ -136,6 +136,15 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
             )
         })
         .collect();
+    if let Some((newest, identity)) = catalog.backups.last().zip(identity.as_ref()) {
+        let id = &newest.summary.id;
+        let opened = catalog::manifest(buckets, archive.layout(), identity, id, Depth::Files).await;
+        wrong.extend(
+            opened
+                .err()
+                .map(|it| format!("backup {id}: {}", chain(&it))),
+        );
+    }
     let unreadable = Check::new("manifests", all_right(&wrong));
     wrong.clear();
     if let Some(newest) = catalog.backups.last() {

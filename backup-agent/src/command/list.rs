@@ -5,7 +5,7 @@ use ha_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::buckets::{BRIEF, Buckets};
-use crate::catalog::{self, Catalog, Entry};
+use crate::catalog::{self, Catalog, Depth, Entry};
 use crate::cli;
 use crate::config::Config;
 use crate::error::Failure;
@@ -137,8 +137,8 @@ async fn label(
     entry: &Entry,
 ) -> String {
     let id = &entry.summary.id;
-    match catalog::manifest(buckets, archive.layout(), identity, id).await {
-        Ok((manifest, _)) => manifest.label,
+    match catalog::manifest(buckets, archive.layout(), identity, id, Depth::Head).await {
+        Ok(manifest) => manifest.label,
         Err(why) => {
             output::complain(&chain(&why), why.hint());
             "(manifest cannot be decrypted)".to_owned()

@@ -122,11 +122,6 @@ impl StoreError {
         self.kind.retry_class()
     }
 
-    /// Says whether the bucket gave an object that is none of ours.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.source.is::<Damaged>()
-    }
-
     /// Returns the meaning of what the SDK gave.
     pub(super) fn kind_of<E>(error: &SdkError<E, HttpResponse>) -> ErrorKind
     where

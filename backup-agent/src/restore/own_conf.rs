@@ -25,7 +25,9 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
             line.trim().escape_debug()
         ));
     }
-    if text.lines().any(|it| name(it) == "data_directory") {
+    // A file that it includes can name one as well.
+    let can_name_another = |it: &str| name(it) == "data_directory" || is_include(it);
+    if text.lines().any(can_name_another) {
         let own = directory.display().to_string();
         let line = format!(
             "\n# Written by `backup-agent restore`.\ndata_directory = '{}'\n",
@@ -35,7 +37,7 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
         let appended = appended.and_then(|mut it| it.write_all(line.as_bytes()));
         appended.map_err(Failure::io("write", &path))?;
         notes.push(format!(
-            "its postgresql.conf named a data directory: it names `{own}` now"
+            "its postgresql.conf names or includes settings that may name another data directory: it ends with `{own}` now"
         ));
     }
     Ok(notes)
@@ -43,11 +45,18 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
 
 /// Says whether a line includes a file that a copy shares with the original.
 fn leads_elsewhere(line: &str) -> bool {
-    let is_include = matches!(
+    let is_elsewhere = |it: &&str| line.contains(*it);
+    is_include(line)
+        && ["'/", " /", "\t/", "=/", "../"]
+            .iter()
+            .any(|it| is_elsewhere(it))
+}
+
+fn is_include(line: &str) -> bool {
+    matches!(
         name(line).as_str(),
         "include" | "include_dir" | "include_if_exists"
-    );
-    is_include && ["'/", " /", "=/"].iter().any(|it| line.contains(it))
+    )
 }
 
 /// Returns the name of the setting that a line is about, in lower case.
@@ -70,13 +79,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert!(settle(root.path()).unwrap().is_empty());
         let path = root.path().join("postgresql.conf");
-        let text = "#data_directory = 'ConfigDir'\ninclude 'own.conf'\nshared_buffers = 16MB\n";
+        let text = "#data_directory = 'ConfigDir'\nshared_buffers = 16MB\n";
         std::fs::write(&path, text).unwrap();
         assert!(settle(root.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 
-        let text =
-            format!("{text}  Data_Directory='/live'\ninclude_if_exists = '/etc/guard.conf'\n");
+        let text = format!("{text}  Data_Directory='/live'\ninclude_if_exists\t/etc/guard.conf\n");
         std::fs::write(&path, &text).unwrap();
         let notes = settle(root.path()).unwrap();
         assert_eq!(notes.len(), 2, "{notes:?}");
@@ -86,5 +94,10 @@ mod tests {
             written.starts_with(&text) && written.ends_with(&own),
             "{written}"
         );
+
+        // What is included can name one, and comes before our line.
+        std::fs::write(&path, "include_dir 'conf.d'\n").unwrap();
+        settle(root.path()).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with(&own));
     }
 }

@@ -222,7 +222,7 @@ impl WalArchive<'_> {
             others.push((other, self.ancestors(identity, other).await?));
         }
         if later.is_none() && others.is_empty() {
-            return Ok(());
+            return self.refuse_foreign_archive().await;
         }
         let directory = control_file::data_directory(self.config);
         let beside = ArchivedBeside {
@@ -232,7 +232,7 @@ impl WalArchive<'_> {
             segment_size: segment_size(&directory)?,
         };
         match absence(segment, &beside) {
-            Absence::End => Ok(()),
+            Absence::End => self.refuse_foreign_archive().await,
             Absence::Gap => Err(Failure::WalGap {
                 name: segment.to_string(),
                 later: later.map_or_else(
@@ -241,6 +241,24 @@ impl WalArchive<'_> {
                 ),
             }),
         }
+    }
+
+    /// An archive with nothing at all of this cluster is not where its WAL ends: the settings were changed,
+    /// or lead to another S3.
+    async fn refuse_foreign_archive(&self) -> Result<(), Failure> {
+        let prefix = self.layout.everything();
+        for bucket in self.buckets.all() {
+            let first = bucket.listing(&prefix, "").next().await;
+            let unreachable = |last| Failure::Unreachable {
+                what: prefix.clone(),
+                answered: 0,
+                last: Box::new(last),
+            };
+            if first.map_err(unreachable)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Failure::NothingStored { prefix })
     }
 
     /// Returns a later segment of the same timeline that a bucket lists. Every bucket has to answer.

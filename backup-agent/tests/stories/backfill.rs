@@ -153,6 +153,27 @@ async fn bucket_emptied_then_named_until_it_is_filled() {
     assert_eq!(stored(&world.near), stored(&world.far));
 }
 
+/// Anyone who may write to a bucket can put something in the place of a segment to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_object_in_one_bucket_then_archiving_goes_on_and_it_is_named() {
+    let world = pushed(1).await;
+    let first = object(&world, &world.far.objects(), &name(1));
+    for (number, content) in [(2, &b"x"[..]), (3, b"")] {
+        fs::write(first.with_file_name(name(number)), content.repeat(5000)).unwrap();
+        let path = segment(&world, 1, number, b"rows");
+        world.run(&["wal", "push", &path]).await.ok();
+        object(&world, &world.near.objects(), &name(number));
+    }
+
+    let refused = world.run(&["wal", "backfill"]).await;
+    refused.fails_with(27, "`far`");
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    for number in [2, 3] {
+        let fetch = ["wal", "fetch", "--recovery", &name(number), &fetched];
+        world.run(&fetch).await.ok();
+    }
+}
+
 fn name(number: u64) -> String {
     format!("0000000100000000{number:08X}")
 }

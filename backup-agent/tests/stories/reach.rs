@@ -206,6 +206,8 @@ async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
     assert_eq!(listed["unreadable"][0]["id"], ids[1].as_str());
     let shown = world.run(&["list"]).await.ok();
     assert!(shown.out.contains("UNREADABLE in far"), "{shown:?}");
+    let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
+    assert!(checked.out.contains("FAILED manifests"), "{checked:?}");
     let named = [
         "restore",
         "--target-directory",

@@ -195,3 +195,23 @@ async fn pushed(numbers: &[u64]) -> World {
     }
     world
 }
+
+/// The settings were changed, or lead to another S3 with buckets of the same names.
+#[tokio::test(flavor = "multi_thread")]
+async fn archive_of_another_cluster_then_recovery_stopped() {
+    let world = host().await;
+    let path = segment(&world, 1, 1, b"rows");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.configure(|it| it.replace("cluster = \"main\"", "cluster = \"other\""));
+
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let fetch = [
+        "wal",
+        "fetch",
+        "--recovery",
+        "000000010000000000000002",
+        &fetched,
+    ];
+    let refused = world.run(&fetch).await;
+    refused.fails_with(255, "no bucket holds anything below `other/");
+}
