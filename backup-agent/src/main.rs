@@ -35,6 +35,15 @@ const STOPS_RECOVERY: u8 = 255;
 
 fn main() -> ExitCode {
     let recovery = is_recovery();
+    let ended = panic::catch_unwind(|| run(recovery));
+    match ended {
+        Ok(code) => code,
+        Err(_panic) if recovery => ExitCode::from(STOPS_RECOVERY),
+        Err(panicked) => panic::resume_unwind(panicked),
+    }
+}
+
+fn run(recovery: bool) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -56,23 +65,19 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         };
     }
-    match panic::catch_unwind(|| command::run(cli)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(failure)) => {
-            let failure = if recovery {
-                failure.stops_recovery()
-            } else {
-                failure
-            };
-            output::complain(&telemetry::chain(&failure), failure.hint());
-            if recovery && !matches!(failure, Failure::NotArchived { .. }) {
-                return stopped();
-            }
-            ExitCode::from(failure.exit_code())
-        }
-        Err(_panic) if recovery => stopped(),
-        Err(panicked) => panic::resume_unwind(panicked),
+    let Err(failure) = command::run(cli) else {
+        return ExitCode::SUCCESS;
+    };
+    let failure = if recovery {
+        failure.stops_recovery()
+    } else {
+        failure
+    };
+    output::complain(&telemetry::chain(&failure), failure.hint());
+    if recovery && !matches!(failure, Failure::NotArchived { .. }) {
+        return stopped();
     }
+    ExitCode::from(failure.exit_code())
 }
 
 /// Says whether this is the `restore_command` of a recovery, looked for where nothing can fail yet.

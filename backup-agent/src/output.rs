@@ -1,5 +1,7 @@
 //! What people and scripts see: data on standard output, narration on standard error.
 
+use std::io::{self, Write as _};
+
 use ha_core::backup::WallTime;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,9 +9,9 @@ use serde::Serialize;
 use crate::error::Failure;
 
 /// Prints one line of data.
-#[expect(clippy::print_stdout, reason = "this is where data is printed")]
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    // Whoever reads may have had enough (`| head`): what was done was done.
+    drop(writeln!(io::stdout(), "{text}"));
 }
 
 /// Prints data as JSON.
@@ -20,17 +22,17 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Says what is about to be done, or how far it is.
-#[expect(clippy::print_stderr, reason = "this is where narration is printed")]
 pub(crate) fn narrate(text: &str) {
-    eprintln!("{text}");
+    // There is nowhere to report that standard error cannot be written, as with a log on a full disk,
+    // and no reason to end with another code for it.
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// Says what went wrong, and what can be done.
-#[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 pub(crate) fn complain(error: &str, hint: Option<&str>) {
-    eprintln!("backup-agent: {error}");
+    narrate(&format!("backup-agent: {error}"));
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        narrate(&format!("hint: {hint}"));
     }
 }
 

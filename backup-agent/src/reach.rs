@@ -45,6 +45,8 @@ pub(crate) struct KnownReach {
     pub(crate) segments: Reach,
     /// What the last segments hold; none where nothing could be decrypted.
     pub(crate) end: Option<End>,
+    /// The last segments that are there and cannot be read, and why.
+    pub(crate) unreadable: Vec<String>,
     /// The buckets that did not say what they hold.
     pub(crate) silent: Vec<String>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct End {
     pub(crate) last_record: Option<Lsn>,
     /// When the last transaction committed or aborted, if one of the last segments says so.
     pub(crate) last_transaction: Option<WallTime>,
+    /// Whether every segment was looked through, back to the beginning of the backup.
+    pub(crate) is_complete: bool,
 }
 
 /// The same, as scripts see it.
@@ -141,6 +145,7 @@ impl Holdings {
             timeline: lineage.timeline(),
             segments: self.all.reach(lineage, backup.start_lsn),
             end: None,
+            unreadable: Vec::new(),
             silent: Vec::new(),
         }
     }
@@ -271,7 +276,9 @@ pub(crate) async fn known(
     known.silent = held.silent.into_iter().collect();
     if let Some(last) = known.segments.last {
         let first = backup.start_lsn.get() / size.bytes();
-        known.end = Some(end(archive, identity, &held.all, lineage, first, last).await?);
+        let (end, unreadable) = end(archive, identity, &held.all, lineage, first, last).await?;
+        known.end = Some(end);
+        known.unreadable = unreadable;
     }
     Ok(known)
 }
@@ -307,23 +314,33 @@ async fn end(
     lineage: &Lineage,
     first: u64,
     last: SegmentName,
-) -> Result<End, Failure> {
+) -> Result<(End, Vec<String>), Failure> {
     let size = held.segment_size();
     let mut end = End::default();
+    let mut unreadable = Vec::new();
     let mut name = Some(last);
     for _ in 0..=SEARCHED_SEGMENTS {
         let Some(segment) = name else {
+            end.is_complete = true;
             break;
         };
-        let file = archive.read_segment(identity, segment).await?;
-        let mut scanner = Scanner::new();
-        let read = wal_file::read_each(file.path(), |bytes| {
-            scanner.push(bytes, |record| {
-                end.last_transaction = end.last_transaction.max(record.transaction_end());
-            });
-        });
-        read.map_err(Failure::io("read", file.path()))?;
-        end.last_record = end.last_record.or(scanner.last_record());
+        match archive.read_segment(identity, segment).await {
+            Ok(file) => {
+                let mut scanner = Scanner::new();
+                let read = wal_file::read_each(file.path(), |bytes| {
+                    scanner.push(bytes, |record| {
+                        end.last_transaction = end.last_transaction.max(record.transaction_end());
+                    });
+                });
+                read.map_err(Failure::io("read", file.path()))?;
+                end.last_record = end.last_record.or(scanner.last_record());
+            }
+            // Recovery gets as far as the one before it, which may be far enough.
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })) => {
+                unreadable.push(format!("`{segment}` cannot be read: {}", chain(&why)));
+            }
+            Err(why) => return Err(why),
+        }
         if end.last_transaction.is_some() {
             break;
         }
@@ -332,7 +349,7 @@ async fn end(
             .filter(|it| *it >= first)
             .and_then(|number| lineage.segment(number, held));
     }
-    Ok(end)
+    Ok((end, unreadable))
 }
 
 impl KnownReach {
@@ -357,6 +374,9 @@ impl KnownReach {
                     "the target time {} is not before the last transaction in it, and recovery stops only when it sees a later one",
                     output::timestamp(*time),
                 ))),
+                None if end.is_complete => {
+                    Err(self.beyond("no transaction ended in it, and recovery to a time stops only when it sees one that ended later".to_owned()))
+                }
                 Some(_) | None => Ok(()),
             },
             Target::Lsn(lsn) => match end.last_record {
@@ -367,6 +387,9 @@ impl KnownReach {
             },
             Target::Latest if self.segments.gap.is_some() => Err(self.beyond(
                 "recovery would stop at the gap, and not at the end of the WAL".to_owned(),
+            )),
+            Target::Latest if !self.unreadable.is_empty() => Err(self.beyond(
+                "recovery would stop with an error, and not at the end of the WAL".to_owned(),
             )),
             Target::Latest | Target::Immediate | Target::Name(_) | Target::Xid(_) => Ok(()),
         }
@@ -407,6 +430,9 @@ impl fmt::Display for KnownReach {
         }
         if let Some(lsn) = end.last_record {
             write!(f, ", last record at {lsn}")?;
+        }
+        for text in &self.unreadable {
+            write!(f, "; {text}")?;
         }
         if let Some(gap) = self.segments.gap {
             write!(f, "; GAP: {}", GapText(gap))?;

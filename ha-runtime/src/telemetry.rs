@@ -32,7 +32,11 @@ pub enum LogFormat {
 /// When `level` is no filter.
 pub fn start(level: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
-    let to_stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A line that cannot be written, as with a log on a full disk, is lost. To report that on standard
+    // error too would end the program: `eprintln!` panics.
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let lines = match format {
         LogFormat::Logfmt => to_stderr
             .fmt_fields(Pairs)

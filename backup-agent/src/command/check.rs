@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ha_core::Timeline;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::chain;
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::error::Failure;
 use crate::layout::Layout;
 use crate::object_store::{Bucket, Created};
 use crate::output;
-use crate::reach::{GapText, Overview};
+use crate::reach::{self, GapText, Overview};
 use crate::wal_archive::WalArchive;
 
 #[derive(Serialize)]
@@ -178,7 +179,17 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
     }
     wrong.dedup();
     let gaps = Check::new("WAL without a gap", all_right(&wrong));
-    Ok(vec![unreadable, copies, gaps])
+    wrong.clear();
+    let known = archive.histories().await?;
+    let (written, _) = reach::written_timelines(buckets, archive.layout()).await?;
+    let lost = written
+        .iter()
+        .filter(|it| **it > Timeline::FIRST && !known.contains(it));
+    wrong.extend(lost.map(|it| {
+        format!("timeline {it} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
+    }));
+    let histories = Check::new("histories", all_right(&wrong));
+    Ok(vec![unreadable, copies, gaps, histories])
 }
 
 fn all_right(wrong: &[String]) -> Result<(), String> {

@@ -45,11 +45,10 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
 
 /// Says whether a line includes a file that a copy shares with the original.
 fn leads_elsewhere(line: &str) -> bool {
-    let is_elsewhere = |it: &&str| line.contains(*it);
     is_include(line)
         && ["'/", " /", "\t/", "=/", "../"]
             .iter()
-            .any(|it| is_elsewhere(it))
+            .any(|it| line.contains(it))
 }
 
 fn is_include(line: &str) -> bool {

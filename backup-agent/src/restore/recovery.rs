@@ -118,6 +118,7 @@ fn alone(version: u32) -> Vec<Setting> {
         ("synchronous_standby_names", String::new()),
         ("primary_conninfo", String::new()),
         ("external_pid_file", "postmaster.external.pid".to_owned()),
+        ("log_directory", "log".to_owned()),
     ];
     if version < 150_000 {
         settings.push(("stats_temp_directory", "pg_stat_tmp".to_owned()));

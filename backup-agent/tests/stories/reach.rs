@@ -163,6 +163,11 @@ async fn history_is_lost_then_its_timeline_is_not_passed_over() {
         fs::remove_file(history).unwrap();
     }
 
+    let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
+    assert!(
+        checked.out.contains("FAILED histories: timeline 2 has WAL"),
+        "{checked:?}"
+    );
     let directory = world.path("restored");
     world
         .run(&["restore", "--target-directory", &directory])
@@ -321,5 +326,48 @@ async fn history_is_junk_then_restores_go_past_it() {
         restored.sql("CHECKPOINT").await;
         assert_eq!(restored.sql(timeline).await, "8");
         restored.stop();
+    }
+}
+
+/// The last segment is damaged in both buckets: what ends before it can still be restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn last_segment_is_damaged_then_earlier_targets_are_restored() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE kept (g int)").await;
+    world.run(&["backup"]).await.ok();
+    server.sql("INSERT INTO kept VALUES (1)").await;
+    let within = server.sql("SELECT pg_current_wal_lsn()").await;
+    server.archive_all().await;
+    server.archive_all().await;
+    server.stop();
+    let last = segments(&world).pop().unwrap();
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let object = objects
+            .iter()
+            .find(|(key, _)| key.ends_with(&last))
+            .unwrap();
+        let mut bytes = fs::read(&object.1).unwrap();
+        let at = bytes.len() - 30;
+        bytes[at] ^= 1;
+        fs::write(&object.1, bytes).unwrap();
+    }
+
+    let directory = world.path("latest");
+    let latest = ["restore", "--target-directory", &directory];
+    world
+        .run(&latest)
+        .await
+        .fails_with(20, &format!("`{last}` cannot be read"));
+    for target in [
+        &["--target-immediate"][..],
+        &["--target-lsn", &within],
+        &["--standby"],
+    ] {
+        let directory = world.path(target[0]);
+        let mut args = vec!["restore", "--target-directory", &directory];
+        args.extend(target);
+        world.run(&args).await.ok();
     }
 }

@@ -215,3 +215,27 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
     let refused = world.run(&fetch).await;
     refused.fails_with(255, "no bucket holds anything below `other/");
 }
+
+/// The log of the copy is on a disk that is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_error_not_writable_then_recovery_stopped() {
+    let mut world = host().await;
+    world.near.stop().await;
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    for args in [
+        &[
+            "wal",
+            "fetch",
+            "--recovery",
+            "--retry-timeout-secs=0",
+            THIRD,
+            &fetched,
+        ][..],
+        &["wal", "fetch", "--recovery", "--no-such-flag"],
+    ] {
+        let mut command = world.command(args);
+        command.stderr(fs::File::options().write(true).open("/dev/full").unwrap());
+        let status = command.status().await.unwrap();
+        assert_eq!(status.code(), Some(255), "{args:?}");
+    }
+}
