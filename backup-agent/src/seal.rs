@@ -59,7 +59,7 @@ pub(crate) fn seal<C: serde::Serialize>(
     sealer.finish()
 }
 
-/// Opens what [`seal`] made for `key`: its clear part and its plaintext, which is at most `limit`
+/// Opens what a seal made for `key`: its clear part and its plaintext, which is at most `limit`
 /// bytes.
 pub(crate) fn open<C: DeserializeOwned>(
     identity: &Identity,
