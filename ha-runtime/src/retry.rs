@@ -105,16 +105,18 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let mut backoff = policy.backoff();
-    let mut spent = Duration::ZERO;
+    // Where the budget would end if no byte had been moved. Pauses are a little longer than asked for,
+    // so that it is compared with the clock, and not with their sum.
+    let mut end = Instant::now() + budget.timeout;
     loop {
         let began = Instant::now();
         let error = match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
+        end += began.elapsed().min(budget.transfer);
         let pause = backoff.next_pause();
-        spent += began.elapsed().saturating_sub(budget.transfer) + pause;
-        if classify(&error) == RetryClass::Permanent || spent >= budget.timeout {
+        if classify(&error) == RetryClass::Permanent || Instant::now() + pause >= end {
             return Err(error);
         }
         time::sleep(pause).await;

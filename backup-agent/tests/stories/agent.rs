@@ -107,6 +107,13 @@ impl World {
         fs::set_permissions(&self.config, Permissions::from_mode(0o644)).unwrap();
     }
 
+    /// Loses what the host remembers. A process in the background may be writing there: the directory is
+    /// renamed, because one that is emptied file by file may not be empty in the end.
+    pub(crate) fn forget(&self, name: &str) {
+        let lost = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
+        fs::rename(self.path(name), lost.join("lost")).unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.directory
             .path()

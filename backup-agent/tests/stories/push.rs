@@ -40,7 +40,7 @@ async fn second_partial_with_a_bucket_behind_then_same_slots() {
     world.far.stop().await;
     world.run(&["wal", "push", &path]).await.ok();
     world.far.come_back().await;
-    fs::remove_dir_all(world.path("state")).unwrap();
+    world.forget("state");
     let path = partial(&world, b"other");
     world.run(&["wal", "push", &path]).await.ok();
 
