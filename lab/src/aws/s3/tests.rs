@@ -1,0 +1,280 @@
+//! The store as a client of S3 sees it, whole and with each fault.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::primitives::ByteStream;
+use futures_util::future::join_all;
+
+use super::*;
+use crate::aws::s3_faults::FaultProfile;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
+    let place = place().await;
+    let mut etag = None;
+    for round in 0..20 {
+        let tries = (0..8).map(|writer| {
+            let body = format!("round {round}, writer {writer}");
+            let put = put(&place.client, &body);
+            match &etag {
+                None => put.if_none_match("*").send(),
+                Some(etag) => put.if_match(etag).send(),
+            }
+        });
+        let results = join_all(tries).await;
+
+        let won: Vec<_> = results.iter().filter_map(|it| it.as_ref().ok()).collect();
+        assert_eq!(won.len(), 1, "{results:?}");
+        for lost in results.iter().filter_map(|it| it.as_ref().err()) {
+            assert_eq!(lost.code(), Some("PreconditionFailed"));
+        }
+        let now = get(&place.client).send().await.unwrap();
+        assert_eq!(now.e_tag(), won[0].e_tag());
+        etag = won[0].e_tag().map(str::to_owned);
+    }
+    place.store.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
+    let place = place().await;
+    let bodies = ["one", "two"];
+    let mut etags = Vec::new();
+    for body in bodies {
+        let written = put(&place.client, body).send().await.unwrap();
+        etags.push(written.e_tag().unwrap().to_owned());
+    }
+
+    let write = async {
+        for round in 0..40 {
+            put(&place.client, bodies[round % 2]).send().await.unwrap();
+        }
+    };
+    let read = async {
+        for _ in 0..80 {
+            let seen = get(&place.client).send().await.unwrap();
+            let etag = seen.e_tag().unwrap().to_owned();
+            let body = seen.body.collect().await.unwrap().into_bytes();
+            let which = bodies.iter().position(|it| it.as_bytes() == body).unwrap();
+            assert_eq!(etag, etags[which]);
+        }
+    };
+    tokio::join!(write, read);
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn keeps_its_objects_while_it_is_away() {
+    let place = place().await;
+    put(&place.client, "here to stay").send().await.unwrap();
+
+    place.store.stop().await;
+    assert!(get(&place.client).send().await.is_err());
+
+    place.store.start().await.unwrap();
+    let seen = get(&place.client).send().await.unwrap();
+    let body = seen.body.collect().await.unwrap().into_bytes();
+    assert_eq!(&body[..], b"here to stay");
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn throttled_store_then_two_of_three_refused() {
+    let place = place().await;
+    place.store.behave(Service::Throttled);
+    let (mut refused, mut carried_out) = (0, 0);
+    for _request in 0..6 {
+        match once(put(&place.client, "x")).await {
+            Ok(_) => carried_out += 1,
+            Err(error) => {
+                assert_eq!(error.code(), Some("SlowDown"));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((refused, carried_out), (4, 2));
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn late_store_then_carried_out_before_its_answer() {
+    let place = place().await;
+    put(&place.client, "before").send().await.unwrap();
+    // Every second request is late: this one, and the one after the next.
+    place.store.behave(Service::Late(Duration::from_mins(10)));
+    let late = put(&place.client, "late");
+    let given_up = time::timeout(Duration::from_millis(500), late.send()).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+
+    place.store.behave(Service::Well);
+    let seen = get(&place.client).send().await.unwrap();
+    let body = seen.body.collect().await.unwrap().into_bytes();
+    assert_eq!(&body[..], b"late");
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn each_fault_then_what_a_client_sees_and_what_is_stored() {
+    for (fault, answered, stored) in [
+        (S3Fault::SlowDown, Some("SlowDown"), false),
+        (S3Fault::InternalError, Some("InternalError"), false),
+        (S3Fault::RequestTimeout, Some("RequestTimeout"), false),
+        (S3Fault::ExpiredToken, Some("ExpiredToken"), false),
+        (S3Fault::ClockSkew, Some("RequestTimeTooSkewed"), false),
+        (S3Fault::Refused, None, false),
+        (S3Fault::LostAnswer, None, true),
+    ] {
+        let (place, faults) = failing_place().await;
+        faults.fail(FaultProfile::always(fault), None);
+        let seen = once(put(&place.client, "x")).await.unwrap_err();
+        assert_eq!(seen.code(), answered, "{fault:?}");
+        faults.heal();
+        let there = get(&place.client).send().await.is_ok();
+        assert_eq!(there, stored, "{fault:?}");
+        place.store.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn cut_body_then_less_than_was_promised() {
+    let (place, faults) = failing_place().await;
+    put(&place.client, &"x".repeat(100_000))
+        .send()
+        .await
+        .unwrap();
+    faults.fail(FaultProfile::always(S3Fault::CutBody(40)), None);
+    let seen = get(&place.client).send().await.unwrap();
+    assert_eq!(seen.content_length(), Some(100_000));
+    assert!(seen.body.collect().await.is_err());
+
+    faults.fail(FaultProfile::always(S3Fault::SlowBody(1_000_000)), None);
+    let seen = get(&place.client).send().await.unwrap();
+    let body = seen.body.collect().await.unwrap().into_bytes();
+    assert_eq!(body.len(), 100_000);
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn stale_list_then_the_object_is_there_and_not_listed() {
+    let (place, faults) = failing_place().await;
+    put(&place.client, "x").send().await.unwrap();
+    let list = || place.client.list_objects_v2().bucket("bucket").send();
+    let stale = S3Fault::StaleList(Duration::from_mins(10));
+    faults.fail(FaultProfile::always(stale), None);
+    assert_eq!(list().await.unwrap().contents().len(), 0);
+    assert!(get(&place.client).send().await.is_ok());
+    faults.heal();
+    assert_eq!(list().await.unwrap().contents().len(), 1);
+    place.store.stop().await;
+}
+
+#[tokio::test]
+async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect() {
+    for (fault, stored) in [
+        (S3Fault::ErrorIn200, false),
+        (S3Fault::ErrorIn200AfterEffect, true),
+    ] {
+        let (place, faults) = failing_place().await;
+        let client = &place.client;
+        let begun = client
+            .create_multipart_upload()
+            .bucket("bucket")
+            .key("lease");
+        let begun = begun.send().await.unwrap();
+        let id = begun.upload_id().unwrap();
+        let part = client.upload_part().bucket("bucket").key("lease");
+        let part = part.upload_id(id).part_number(1);
+        let part = part
+            .body(ByteStream::from_static(b"x"))
+            .send()
+            .await
+            .unwrap();
+        let part = aws_sdk_s3::types::CompletedPart::builder()
+            .part_number(1)
+            .set_e_tag(part.e_tag)
+            .build();
+        let parts = aws_sdk_s3::types::CompletedMultipartUpload::builder()
+            .parts(part)
+            .build();
+        faults.fail(FaultProfile::always(fault), None);
+        let complete = client.complete_multipart_upload().bucket("bucket");
+        let complete = complete.key("lease").upload_id(id).multipart_upload(parts);
+        let retries_off = aws_sdk_s3::config::retry::RetryConfig::disabled();
+        let retries_off = aws_sdk_s3::config::Builder::default().retry_config(retries_off);
+        let seen = complete
+            .customize()
+            .config_override(retries_off)
+            .send()
+            .await;
+        assert_eq!(seen.unwrap_err().code(), Some("InternalError"), "{fault:?}");
+        faults.heal();
+        assert_eq!(get(client).send().await.is_ok(), stored, "{fault:?}");
+        place.store.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn refuses_another_labs_credentials() {
+    let place = place().await;
+    let stranger = Credentials::draw().s3(&"eu-north-1".parse().unwrap(), place.store.address);
+
+    assert!(get(&stranger).send().await.is_err());
+    place.store.stop().await;
+}
+
+struct Place {
+    store: Store,
+    client: Client,
+    _directory: tempfile::TempDir,
+}
+
+async fn once(
+    put: aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
+) -> Result<
+    aws_sdk_s3::operation::put_object::PutObjectOutput,
+    aws_sdk_s3::error::SdkError<aws_sdk_s3::operation::put_object::PutObjectError>,
+> {
+    let once = aws_sdk_s3::config::retry::RetryConfig::disabled();
+    let once = aws_sdk_s3::config::Builder::default().retry_config(once);
+    put.customize().config_override(once).send().await
+}
+
+async fn failing_place() -> (Place, Arc<FaultInjector>) {
+    let faults = Arc::new(FaultInjector::new(1));
+    let place = place_with(Some(Arc::clone(&faults))).await;
+    (place, faults)
+}
+
+async fn place() -> Place {
+    place_with(None).await
+}
+
+async fn place_with(faults: Option<Arc<FaultInjector>>) -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = Credentials::draw();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let mut store = Store::new(directory.path(), &["bucket"], address, &credentials).unwrap();
+    if let Some(faults) = faults {
+        store = store.with_faults(faults);
+    }
+    store.start().await.unwrap();
+    Place {
+        client: credentials.s3(&"eu-north-1".parse().unwrap(), address),
+        store,
+        _directory: directory,
+    }
+}
+
+fn put(
+    client: &Client,
+    body: &str,
+) -> aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder {
+    let body = ByteStream::from(body.as_bytes().to_vec());
+    client.put_object().bucket("bucket").key("lease").body(body)
+}
+
+fn get(client: &Client) -> aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder {
+    client.get_object().bucket("bucket").key("lease")
+}
