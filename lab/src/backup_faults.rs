@@ -18,7 +18,6 @@ mod writer;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
@@ -27,6 +26,7 @@ use self::history::History;
 use self::judge::Violation;
 use self::play::Player;
 use self::template::Templates;
+use crate::seeds::{self, Ended};
 use crate::voice::Voice;
 
 /// What is to be played.
@@ -40,70 +40,24 @@ pub struct Options {
     pub reports: PathBuf,
 }
 
-/// How a history ended.
-#[derive(Debug)]
-enum Ended {
-    Held,
-    Violated(Vec<Violation>),
-    /// The lab failed, so nothing is known of the programs.
-    Unknown(String),
-}
-
 /// Plays every history, tells how each ended, and returns whether everything held in all of them.
 ///
 /// # Errors
 ///
 /// When no server can be made, or nothing can be written to the directory for reports.
 pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
-    let began = Instant::now();
     let reports = &options.reports;
-    std::fs::create_dir_all(reports)
-        .with_context(|| format!("could not make `{}`", reports.display()))?;
-    if let (Some(first), Some(last)) = (options.seeds.first(), options.seeds.last()) {
-        let again = format!(
-            "`lab backup-faults --seed {first} --histories {}`",
-            options.seeds.len()
-        );
-        voice.say(format!("seeds {first} to {last}: {again} plays them again"));
-    }
+    seeds::make_reports(reports)?;
     let templates = Templates::make().await?;
-    let mut left: Vec<u64> = options.seeds.clone();
-    left.reverse();
-    let left = Mutex::new(left);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let workers = (0..options.beside).map(|_| async {
-        let mut ended = Vec::new();
-        while let Some(seed) = next() {
-            ended.push((seed, one(seed, &templates, reports, voice).await));
-        }
-        ended
-    });
-    let ended = futures_util::future::join_all(workers).await;
-    let mut failed: Vec<u64> = ended
-        .iter()
-        .flatten()
-        .filter(|(_, it)| !matches!(it, Ended::Held))
-        .map(|(seed, _)| *seed)
-        .collect();
-    failed.sort_unstable();
-    voice.say(format!(
-        "{} histories in {:.0} s; {}",
-        options.seeds.len(),
-        began.elapsed().as_secs_f64(),
-        if failed.is_empty() {
-            "everything held in each".to_owned()
-        } else {
-            format!(
-                "NOT in those of the seeds {failed:?}: what was seen is in `{}`",
-                reports.display()
-            )
-        }
-    ));
-    Ok(failed.is_empty())
+    let count = options.seeds.len();
+    let again = |first| format!("`lab backup-faults --seed {first} --histories {count}`");
+    let play = async |_, seed| one(seed, &templates, reports, voice).await;
+    let held = seeds::play_all(&options.seeds, options.beside, again, reports, voice, play);
+    Ok(held.await)
 }
 
 /// Plays one history, and tells how it ended.
-async fn one(seed: u64, templates: &Templates, reports: &Path, voice: &Voice) -> Ended {
+async fn one(seed: u64, templates: &Templates, reports: &Path, voice: &Voice) -> Ended<Violation> {
     let history = History::of(seed);
     let began = Instant::now();
     let template = templates.path(history.ballast);
@@ -127,7 +81,7 @@ async fn one(seed: u64, templates: &Templates, reports: &Path, voice: &Voice) ->
     ended
 }
 
-async fn play(mut player: Player, history: &History, reports: &Path) -> Ended {
+async fn play(mut player: Player, history: &History, reports: &Path) -> Ended<Violation> {
     let mut whole = all(&mut player, history).await;
     if let Err(error) = player.stop(true).await {
         whole = whole.and(Err(error));

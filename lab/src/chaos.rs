@@ -12,8 +12,6 @@ mod saved;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,6 +20,7 @@ use tokio::time::Instant;
 use self::check::Violation;
 use self::history::History;
 use self::play::Played;
+use crate::seeds::{self, Ended};
 use crate::topology::{Claim, Topology};
 use crate::voice::Voice;
 use crate::{Disks, Lab};
@@ -39,69 +38,26 @@ pub struct Options {
     pub reports: PathBuf,
 }
 
-/// How a history ended.
-#[derive(Debug)]
-enum Ended {
-    Held,
-    Violated(Vec<Violation>),
-    /// The lab failed, so nothing is known of the platform.
-    Unknown(String),
-}
-
 /// Plays every history, tells how each ended, and returns whether everything held in all of them.
 ///
 /// # Errors
 ///
 /// When nothing can be written to the directory for reports.
 pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
-    let began = Instant::now();
     let reports = &options.reports;
-    std::fs::create_dir_all(reports)
-        .with_context(|| format!("could not make `{}`", reports.display()))?;
-    if let (Some(first), Some(last)) = (options.seeds.first(), options.seeds.last()) {
-        let again = format!("`lab chaos --seed {first} --seeds {}`", options.seeds.len());
-        voice.say(format!("seeds {first} to {last}: {again} plays them again"));
-    }
-    let mut left: Vec<u64> = options.seeds.clone();
-    left.reverse();
-    let left = Mutex::new(left);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let workers = (0..options.labs).map(|worker| {
+    seeds::make_reports(reports)?;
+    let count = options.seeds.len();
+    let again = |first| format!("`lab chaos --seed {first} --seeds {count}`");
+    let play = async |worker, seed| {
         let number = options.number.map(|it| it + worker);
-        async move {
-            let mut ended = Vec::new();
-            while let Some(seed) = next() {
-                ended.push((seed, one(number, seed, reports, voice).await));
-            }
-            ended
-        }
-    });
-    let ended = futures_util::future::join_all(workers).await;
-    let mut failed: Vec<u64> = ended
-        .iter()
-        .flatten()
-        .filter(|(_, it)| !matches!(it, Ended::Held))
-        .map(|(seed, _)| *seed)
-        .collect();
-    failed.sort_unstable();
-    voice.say(format!(
-        "{} histories in {:.0} s; {}",
-        options.seeds.len(),
-        began.elapsed().as_secs_f64(),
-        if failed.is_empty() {
-            "everything held in each".to_owned()
-        } else {
-            format!(
-                "NOT in those of the seeds {failed:?}: what was seen is in `{}`",
-                reports.display()
-            )
-        }
-    ));
-    Ok(failed.is_empty())
+        one(number, seed, reports, voice).await
+    };
+    let held = seeds::play_all(&options.seeds, options.labs, again, reports, voice, play);
+    Ok(held.await)
 }
 
 /// Plays one history on a lab of its own, and tells how it ended.
-async fn one(number: Option<u8>, seed: u64, reports: &Path, voice: &Voice) -> Ended {
+async fn one(number: Option<u8>, seed: u64, reports: &Path, voice: &Voice) -> Ended<Violation> {
     let history = History::of(seed);
     let began = Instant::now();
     let ended = match on_a_lab(number, &history, reports).await {
@@ -125,7 +81,11 @@ async fn one(number: Option<u8>, seed: u64, reports: &Path, voice: &Voice) -> En
     ended
 }
 
-async fn on_a_lab(number: Option<u8>, history: &History, reports: &Path) -> anyhow::Result<Ended> {
+async fn on_a_lab(
+    number: Option<u8>,
+    history: &History,
+    reports: &Path,
+) -> anyhow::Result<Ended<Violation>> {
     let claim = match number {
         Some(number) => Claim::take(Topology::new(number, None)?)?,
         None => Claim::any()?,

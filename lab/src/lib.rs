@@ -21,6 +21,7 @@ pub mod program;
 pub mod programs;
 pub mod report;
 pub mod seeded_rng;
+mod seeds;
 pub mod settings;
 pub mod sql;
 pub mod stage;
