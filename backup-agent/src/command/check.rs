@@ -148,6 +148,13 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
     }
     let unreadable = Check::new("manifests", all_right(&wrong));
     wrong.clear();
+    // What a bucket that did not answer holds is not known, and a check that did not look is not passed.
+    wrong.extend(
+        catalog
+            .silent
+            .iter()
+            .map(|name| format!("bucket `{name}` did not list its backups")),
+    );
     if let Some(newest) = catalog.backups.last() {
         let answered = buckets.all().iter().map(Bucket::name);
         let answered = answered.filter(|it| !catalog.silent.iter().any(|silent| silent == it));

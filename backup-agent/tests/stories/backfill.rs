@@ -92,10 +92,11 @@ async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
     world.run(&["backup"]).await.ok();
     world.far.stop().await;
     world.run(&["backup"]).await.ok();
-    world.far.come_back().await;
+    // The copy is tried again and again in the background, and begins once the bucket is back.
     let slow = Fault::Delay(Duration::from_hours(1));
     world.far.faults.add("PUT", "/pack/", 1000, slow);
     world.far.faults.add("POST", "/pack/", 1000, slow);
+    world.far.come_back().await;
     let is_pack = |it: &String| it.contains("/pack/") && !it.starts_with("GET");
     wait_for("the copy of the backup", async || {
         // A bucket that was down a moment ago is not tried by a push for 15 s.
