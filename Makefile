@@ -11,9 +11,6 @@ BUILT := $(TARGET)/debug
 # Compose, as a plugin or by itself.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-# As production builds its programs; see docs/decisions/0050-a-short-command-prepares-only-what-it-uses.md.
-RELEASE := AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo build --release
-
 # What starts a run by itself may leave it out.
 export HOME ?= $(shell echo ~)
 export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -105,13 +102,13 @@ bench-api:      ## the api beside the same service in Go and Python, with goals;
 
 bench-failover: ## failovers beside Patroni's, and what an idle node costs; QUICK=1 for one of each
 	@./scripts/setup bench-failover
-	$(RELEASE) --workspace --bins
+	cargo build --release --workspace --bins
 	/usr/bin/python3 -m bench.failover $(if $(QUICK),--quick) --lab $(TARGET)/release/lab \
 		--programs $(TARGET)/release --report target/bench-failover
 
 bench-backup:   ## backups, restores and WAL beside pgBackRest's; QUICK=1 for a sample
 	@./scripts/setup bench-backup
-	$(RELEASE) --workspace --bin lab --bin backup-agent
+	cargo build --release --workspace --bin lab --bin backup-agent
 	/usr/bin/python3 -m bench.backup $(if $(QUICK),--quick) --lab $(TARGET)/release/lab \
 		--agent $(TARGET)/release/backup-agent --report target/bench-backup
 
