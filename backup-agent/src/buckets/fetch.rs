@@ -1,29 +1,24 @@
 //! Reading from whichever bucket answers: the nearest first, the next after a moment. Only the
 //! answer "there is no such object" of every bucket means that it is not there.
 
+mod candidate;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use ha_runtime::retry::{RetryBackoff, RetryClass};
+use ha_runtime::retry::RetryClass;
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::buckets::Buckets;
+use crate::buckets::fetch::candidate::{Candidate, HEDGE_SLOW_AFTER, Progress, State};
 use crate::error::Failure;
-use crate::object_store::{Bucket, ErrorKind, RETRY_POLICY, StoreError};
+use crate::object_store::{Bucket, ErrorKind, StoreError};
 use crate::seal::Damaged;
-
-/// How long the nearest bucket has to begin its answer before the next is asked as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(200);
-
-/// How many bytes a second an answer must bring, once it has had `HEDGE_SLOW_AFTER`, so that no other
-/// bucket is asked as well.
-const HEDGE_BYTES_PER_SEC: u64 = 256 << 10;
-const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the buckets that were asked are slow.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -72,37 +67,6 @@ pub(crate) struct Hurry {
     pub(crate) retry: Duration,
     /// How long a bucket that did not answer a moment ago has to begin its answer.
     pub(crate) avoided_answer: Duration,
-}
-
-/// How far one answer has come.
-#[derive(Debug, Default)]
-struct Progress {
-    begun: AtomicBool,
-    bytes: AtomicU64,
-}
-
-#[derive(Debug)]
-enum State {
-    NotAsked,
-    Asked {
-        since: Instant,
-        progress: Arc<Progress>,
-    },
-    Pausing {
-        until: Instant,
-    },
-    Absent,
-    Failed,
-}
-
-/// One bucket that may have the object.
-#[derive(Debug)]
-struct Candidate<'a> {
-    bucket: &'a Bucket,
-    avoided: bool,
-    backoff: RetryBackoff,
-    damaged: u32,
-    state: State,
 }
 
 /// Why one answer did not give the object.
@@ -160,13 +124,7 @@ impl Buckets {
         let mut candidates: Vec<_> = self
             .all
             .iter()
-            .map(|bucket| Candidate {
-                bucket,
-                avoided: self.health.is_avoided(bucket.name()),
-                backoff: RETRY_POLICY.backoff(),
-                damaged: 0,
-                state: State::NotAsked,
-            })
+            .map(|bucket| Candidate::new(bucket, self.health.is_avoided(bucket.name())))
             .collect();
         candidates.sort_by_key(|candidate| candidate.avoided);
         let mut search = Search {
@@ -385,24 +343,5 @@ impl<'a> Search<'a> {
             },
             None => Failure::Internal("a bucket was not asked"),
         }
-    }
-}
-
-impl Candidate<'_> {
-    fn is_absent(&self) -> bool {
-        matches!(self.state, State::Absent)
-    }
-
-    /// Says whether the bucket was asked and is not slow.
-    fn is_answering(&self, now: Instant) -> bool {
-        let State::Asked { since, progress } = &self.state else {
-            return false;
-        };
-        let elapsed = now.saturating_duration_since(*since);
-        if !progress.begun.load(Ordering::Relaxed) {
-            return elapsed < HEDGE_AFTER;
-        }
-        let bytes = progress.bytes.load(Ordering::Relaxed);
-        elapsed < HEDGE_SLOW_AFTER || bytes / elapsed.as_secs().max(1) >= HEDGE_BYTES_PER_SEC
     }
 }

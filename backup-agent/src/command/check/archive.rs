@@ -1,0 +1,254 @@
+//! What is stored for the cluster, looked at in each bucket. What a bucket that did not answer holds is
+//! not known, and a check that did not look is not passed.
+
+use std::collections::BTreeMap;
+
+use ha_core::Timeline;
+use ha_core::backup::manifest::Pack;
+use ha_core::backup::{BackupId, Manifest};
+use ha_runtime::telemetry::chain;
+
+use super::Check;
+use crate::backfill::{PackTally, pack_number};
+use crate::buckets::Buckets;
+use crate::catalog::{self, Catalog, Depth, Entry};
+use crate::config::Config;
+use crate::control_file;
+use crate::error::Failure;
+use crate::object_store::{Bucket, StoreError};
+use crate::reach::{self, GapText, Overview};
+use crate::seal::Identity;
+use crate::wal_archive::WalArchive;
+
+/// Checks backups that cannot be looked at, those that a bucket lacks in whole or in part, and gaps in
+/// the WAL that follows them.
+pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<Check> {
+    let looked = match control_file::system_id(&config.postgres.data_directory) {
+        Ok(system_id) => look(config, buckets, system_id).await,
+        Err(error) => Err(error),
+    };
+    match looked {
+        Ok(checks) => checks,
+        Err(error) => vec![Check::new("archive", Err(chain(&error)))],
+    }
+}
+
+async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<Check>, Failure> {
+    let archive = WalArchive::new(config, buckets, system_id);
+    let stored = Stored {
+        buckets,
+        catalog: catalog::list(buckets, archive.layout()).await?,
+        // One that cannot be read is named by a check of its own.
+        identity: config
+            .has_identity()
+            .then(|| config.identity().ok())
+            .flatten(),
+        archive,
+    };
+    let newest = stored.newest_manifest().await;
+    let manifests = stored.manifests(newest.as_ref());
+    let manifest = newest.and_then(Result::ok);
+    Ok(vec![
+        manifests,
+        stored.copies(),
+        stored.packs(manifest.as_ref()).await,
+        stored.gaps().await?,
+        stored.histories().await?,
+    ])
+}
+
+/// What is stored for the cluster.
+struct Stored<'a> {
+    buckets: &'a Buckets,
+    archive: WalArchive<'a>,
+    catalog: Catalog,
+    identity: Option<Identity>,
+}
+
+/// The packs that any bucket lists of one backup, with the longest that each is anywhere.
+type Listed = BTreeMap<u32, u64>;
+
+impl Stored<'_> {
+    /// Returns what is wrong because a bucket did not answer.
+    fn silent(&self) -> Vec<String> {
+        let names = self.catalog.silent.iter();
+        names
+            .map(|name| format!("bucket `{name}` did not list its backups"))
+            .collect()
+    }
+
+    /// Decrypts the newest manifest, where there are one and an identity.
+    async fn newest_manifest(&self) -> Option<Result<Manifest, Failure>> {
+        let newest = self.catalog.backups.last()?;
+        let identity = self.identity.as_ref()?;
+        let id = &newest.summary.id;
+        let layout = self.archive.layout();
+        Some(catalog::manifest(self.buckets, layout, identity, id, Depth::Files).await)
+    }
+
+    fn manifests(&self, newest: Option<&Result<Manifest, Failure>>) -> Check {
+        let mut wrong = self.silent();
+        wrong.extend(self.catalog.unreadable.iter().map(|it| {
+            let why = chain(&it.why);
+            format!("backup {} in bucket `{}`: {why}", it.id, it.bucket)
+        }));
+        if let (Some(Err(why)), Some(entry)) = (newest, self.catalog.backups.last()) {
+            wrong.push(format!("backup {}: {}", entry.summary.id, chain(why)));
+        }
+        Check::of("manifests", &wrong)
+    }
+
+    /// Checks that each bucket has the newest backup.
+    fn copies(&self) -> Check {
+        let mut wrong = self.silent();
+        let holds = |entry: &Entry, name: &str| entry.buckets.iter().any(|it| it == name);
+        if let Some(newest) = self.catalog.backups.last() {
+            let silent = &self.catalog.silent;
+            let names = self.buckets.all().iter().map(Bucket::name);
+            let answered = names.filter(|name| !silent.iter().any(|silent| silent == name));
+            for name in answered.filter(|name| !holds(newest, name)) {
+                let any = self.catalog.backups.iter().any(|entry| holds(entry, name));
+                wrong.push(if any {
+                    format!(
+                        "bucket `{name}` lacks the newest, {}: `backup-agent wal backfill` copies it",
+                        newest.summary.id
+                    )
+                } else {
+                    format!("bucket `{name}` has none: `backup-agent wal backfill --all` copies everything to it")
+                });
+            }
+        }
+        Check::of("backups in every bucket", &wrong)
+    }
+
+    /// Checks that each bucket with the newest backup has all of its packs; and, with its manifest, that
+    /// each pack is in any bucket.
+    async fn packs(&self, manifest: Option<&Manifest>) -> Check {
+        let mut wrong = self.silent();
+        if let Some(newest) = self.catalog.backups.last() {
+            let id = &newest.summary.id;
+            let mut listed = Listed::new();
+            for bucket in self.buckets.all() {
+                let mut tally = PackTally::new(newest.summary.stored_bytes);
+                let packs = self.list_packs(bucket, id, &mut listed, |number, bytes| {
+                    tally.add(number, bytes);
+                });
+                let name = bucket.name();
+                match packs.await {
+                    Err(error) => wrong.push(chain(&error)),
+                    Ok(()) if !newest.buckets.iter().any(|it| it == name) => {}
+                    Ok(()) => wrong.extend(tally.fault().map(|fault| {
+                        format!("bucket `{name}` {fault} of the newest, {id}: `backup-agent wal backfill` copies what another bucket has")
+                    })),
+                }
+            }
+            if let Some(manifest) = manifest {
+                wrong.extend(self.packs_of_none(manifest, id, listed).await);
+            }
+        }
+        wrong.dedup();
+        Check::of("packs of the newest backup", &wrong)
+    }
+
+    async fn list_packs(
+        &self,
+        bucket: &Bucket,
+        id: &BackupId,
+        listed: &mut Listed,
+        mut visit: impl FnMut(u32, u64),
+    ) -> Result<(), StoreError> {
+        let prefix = self.archive.layout().packs(id);
+        let each = bucket.list_each(&prefix, "", |object| {
+            if let Some(number) = pack_number(&object.key) {
+                visit(number, object.size);
+                let longest = listed.entry(number).or_insert(0);
+                *longest = object.size.max(*longest);
+            }
+        });
+        each.await
+    }
+
+    /// Returns which packs of a manifest are in no bucket, or whole in none.
+    async fn packs_of_none(
+        &self,
+        manifest: &Manifest,
+        id: &BackupId,
+        listed: Listed,
+    ) -> Vec<String> {
+        let mut by_backup: BTreeMap<&BackupId, Listed> = BTreeMap::from([(id, listed)]);
+        let mut wrong = Vec::new();
+        for pack in &manifest.packs {
+            if by_backup.contains_key(&pack.backup) {
+                continue;
+            }
+            let mut listed = Listed::new();
+            for bucket in self.buckets.all() {
+                let packs = self.list_packs(bucket, &pack.backup, &mut listed, |_, _| ());
+                wrong.extend(packs.await.err().map(|error| chain(&error)));
+            }
+            by_backup.insert(&pack.backup, listed);
+        }
+        // What is encrypted is longer than what it holds.
+        let is_there = |pack: &&Pack| {
+            let found = by_backup
+                .get(&pack.backup)
+                .and_then(|it| it.get(&pack.number));
+            found.is_some_and(|bytes| *bytes > pack.payload_bytes)
+        };
+        let mut missing = manifest.packs.iter().filter(|pack| !is_there(pack));
+        if let Some(first) = missing.next() {
+            let more = match missing.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            wrong.push(format!(
+                "pack {:08} of backup {}{more} is whole in no bucket, and the newest, {id}, needs it: take another backup",
+                first.number, first.backup
+            ));
+        }
+        wrong
+    }
+
+    async fn gaps(&self) -> Result<Check, Failure> {
+        let mut wrong = self.silent();
+        let summaries = self.catalog.summaries();
+        let overview = Overview::new(
+            &self.archive,
+            self.buckets,
+            self.identity.as_ref(),
+            &summaries,
+        )
+        .await?;
+        let silent = overview.iter().flat_map(Overview::silent);
+        wrong.extend(silent.map(|name| format!("bucket `{name}` did not list its WAL")));
+        for entry in &self.catalog.backups {
+            let gaps = overview
+                .iter()
+                .flat_map(|it| it.gaps(&entry.summary, &entry.buckets));
+            wrong.extend(gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap))));
+        }
+        wrong.dedup();
+        Ok(Check::of("WAL without a gap", &wrong))
+    }
+
+    async fn histories(&self) -> Result<Check, Failure> {
+        let layout = self.archive.layout();
+        let (written, silent) = reach::written_timelines(self.buckets, layout).await?;
+        let silent = silent.iter();
+        let mut wrong: Vec<_> = silent
+            .map(|name| format!("bucket `{name}` did not list its WAL"))
+            .collect();
+        match self.archive.histories_of_all().await {
+            Ok(known) => {
+                let lost = written
+                    .iter()
+                    .filter(|it| **it > Timeline::FIRST && !known.contains(it));
+                wrong.extend(lost.map(|it| {
+                    format!("timeline {it} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
+                }));
+            }
+            Err(error) => wrong.push(chain(&error)),
+        }
+        Ok(Check::of("histories", &wrong))
+    }
+}
