@@ -5,9 +5,14 @@
 //! as that takes: neither waits for a bucket that is slow, nor gives up on it.
 
 mod compare;
+mod packs;
 mod replicate;
+mod replicate_packs;
+mod sameness;
+mod side_by_side;
+mod wal_needs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,11 +24,12 @@ use futures_util::stream;
 use ha_runtime::retry::RetryPolicy;
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub(crate) use compare::{Scope, compare};
+pub(crate) use packs::{PackTally, pack_number};
 
-use crate::backfill::replicate::{Replicated, replicate};
+use crate::backfill::replicate::{MANIFEST, Replicated, Replication, replicate};
 use crate::bucket_health::NotedKind;
 use crate::buckets::Buckets;
 use crate::config::Config;
@@ -32,7 +38,8 @@ use crate::layout::Layout;
 use crate::object_store::Bucket;
 use crate::seal::Identity;
 
-/// How many objects are copied to one bucket at once: a far one takes a second for each.
+/// How many objects are copied to one bucket at once: a far one takes a second for each. Of backups, one
+/// is copied at a time, and so many of its packs.
 const AT_ONCE: usize = 4;
 
 /// How many notes are read at once.
@@ -58,30 +65,21 @@ pub(crate) struct BackfillStats {
 }
 
 /// What was copied to one bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BucketStats {
     /// How many objects were copied.
     pub(crate) copied: usize,
-    /// How many it still lacks.
+    /// How many it still lacks, and another try may bring.
     pub(crate) lacking: usize,
+    /// Those that it lacks until an operator has done something, by their keys; and why.
+    pub(crate) unresolved: BTreeMap<String, String>,
     /// How many are older than all that it holds, and were not looked at any further.
     pub(crate) older: usize,
     /// Whether it holds no backup, though another bucket does.
     pub(crate) has_no_backup: bool,
 }
 
-impl BackfillStats {
-    fn count(&mut self, bucket: &Bucket, replicated: Replicated) {
-        let stats = self.buckets.entry(bucket.name().to_owned()).or_default();
-        match replicated {
-            Replicated::Copied => stats.copied += 1,
-            Replicated::AlreadyThere | Replicated::Nowhere => {}
-            Replicated::Failed => stats.lacking += 1,
-        }
-    }
-}
-
-/// Copies `keys` to `bucket`, and records what was copied.
+/// Copies `keys` to `bucket`, and records what was copied and what was not.
 async fn fill(
     buckets: &Buckets,
     bucket: &Bucket,
@@ -89,22 +87,49 @@ async fn fill(
     identity: Option<&Identity>,
     stats: &mut BackfillStats,
 ) {
-    let copies = keys.into_iter().map(|key| async move {
+    let is_backup = |key: &String| key.ends_with(MANIFEST);
+    let (backups, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_backup);
+    let copy = |key: String| async move {
         let replicated = Box::pin(replicate(buckets, bucket, &key, identity)).await;
         (key, replicated)
-    });
-    let mut copies = stream::iter(copies).buffer_unordered(AT_ONCE);
+    };
+    let others = stream::iter(others.into_iter().map(copy)).buffer_unordered(AT_ONCE);
+    let backups = stream::iter(backups.into_iter().map(copy)).buffer_unordered(1);
+    let mut copies = Box::pin(others.chain(backups));
     while let Some((key, replicated)) = copies.next().await {
-        stats.count(bucket, replicated);
-        match replicated {
-            Replicated::Copied | Replicated::AlreadyThere => {
-                buckets.health().filled(bucket.name(), &key);
-            }
-            Replicated::Nowhere => {
-                warn!(bucket = bucket.name(), %key, "missing object is in no bucket, note dropped");
-                buckets.health().filled(bucket.name(), &key);
-            }
-            Replicated::Failed => {}
+        let of_bucket = stats.buckets.entry(bucket.name().to_owned()).or_default();
+        record(buckets, bucket, key, replicated, of_bucket);
+    }
+}
+
+fn record(
+    buckets: &Buckets,
+    bucket: &Bucket,
+    key: String,
+    replicated: Replication,
+    stats: &mut BucketStats,
+) {
+    let health = buckets.health();
+    let Replication { outcome, packs } = replicated;
+    stats.copied += packs;
+    match outcome {
+        Replicated::Copied => {
+            stats.copied += 1;
+            health.filled(bucket.name(), &key);
+        }
+        Replicated::AlreadyThere => health.filled(bucket.name(), &key),
+        Replicated::Nowhere => {
+            warn!(bucket = bucket.name(), %key, "missing object is in no bucket, note dropped");
+            health.filled(bucket.name(), &key);
+        }
+        Replicated::Failed => {
+            stats.lacking += 1;
+            health.lacks(bucket.name(), &key);
+        }
+        Replicated::Unresolved(why) => {
+            error!(bucket = bucket.name(), %key, why, "object not copied until an operator has looked");
+            health.lacks(bucket.name(), &key);
+            stats.unresolved.insert(key, why);
         }
     }
 }
@@ -114,7 +139,9 @@ pub(crate) async fn drain_once(buckets: &Buckets, identity: Option<&Identity>) -
     let mut stats = BackfillStats::default();
     for kind in [NotedKind::Wal, NotedKind::Backup] {
         for bucket in buckets.all() {
-            let keys = buckets.health().notes(bucket.name(), kind, usize::MAX);
+            let keys = buckets
+                .health()
+                .notes(bucket.name(), kind, usize::MAX, &BTreeSet::new());
             fill(buckets, bucket, keys, identity, &mut stats).await;
         }
     }
@@ -192,8 +219,11 @@ async fn drain_bucket(
     let mut backoff = ROUNDS.backoff();
     let mut progress_at = Instant::now();
     let mut batch = BATCH;
+    // What another try does not bring stays noted, and does not keep the others waiting.
+    let mut set_aside = BTreeSet::new();
     loop {
-        let keys = buckets.health().notes(bucket.name(), kind, batch);
+        let health = buckets.health();
+        let keys = health.notes(bucket.name(), kind, batch, &set_aside);
         // Without its lock it does not know of others, and of an archive that is gone.
         if !lock.exists() {
             return;
@@ -209,10 +239,12 @@ async fn drain_bucket(
         let asked = keys.len();
         let mut stats = BackfillStats::default();
         fill(buckets, bucket, keys, identity, &mut stats).await;
-        let failed: usize = stats.buckets.values().map(|stats| stats.lacking).sum();
+        let stats = stats.buckets.remove(bucket.name()).unwrap_or_default();
+        let moves = stats.lacking < asked || stats.copied > 0;
+        set_aside.extend(stats.unresolved.into_keys());
         // Each copy is read before it is refused: one is enough to see that a bucket takes nothing.
-        batch = if failed < asked { BATCH } else { 1 };
-        if failed < asked {
+        batch = if moves { BATCH } else { 1 };
+        if moves {
             progress_at = Instant::now();
             backoff = ROUNDS.backoff();
         } else if progress_at.elapsed() >= GIVE_UP_AFTER {

@@ -117,7 +117,7 @@ impl BucketHealth {
 
     /// Notes that the bucket answered.
     pub(crate) fn answered(&self, bucket: &str) {
-        remove(&self.down(bucket));
+        let _was_avoided = remove(&self.down(bucket));
     }
 
     /// Notes that the bucket lacks `key`.
@@ -136,6 +136,11 @@ impl BucketHealth {
         }
     }
 
+    /// Says whether it is noted that the bucket lacks `key`.
+    pub(crate) fn is_noted(&self, bucket: &str, key: &str) -> bool {
+        self.lacking(bucket).join(file_name(key)).exists()
+    }
+
     /// Says whether anything is noted that the bucket lacks.
     pub(crate) fn has_notes(&self, bucket: &str) -> bool {
         fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
@@ -143,19 +148,29 @@ impl BucketHealth {
 
     /// Says whether WAL is noted that the bucket lacks.
     pub(crate) fn has_wal_notes(&self, bucket: &str) -> bool {
-        !self.notes(bucket, NotedKind::Wal, 1).is_empty()
+        !self
+            .notes(bucket, NotedKind::Wal, 1, &BTreeSet::new())
+            .is_empty()
     }
 
-    /// Returns up to about `most` keys of a kind that the bucket lacks, in order.
-    pub(crate) fn notes(&self, bucket: &str, kind: NotedKind, most: usize) -> Vec<String> {
+    /// Returns up to about `most` keys of a kind that the bucket lacks, in order and without those of
+    /// `except`.
+    pub(crate) fn notes(
+        &self,
+        bucket: &str,
+        kind: NotedKind,
+        most: usize,
+        except: &BTreeSet<String>,
+    ) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.lacking(bucket)) else {
             return Vec::new();
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let names = names.filter(|name| NotedKind::of(name) == kind);
-        let mut keys: Vec<String> = names
+        let keys = names.map(|name| name.replace('+', "/"));
+        let mut keys: Vec<String> = keys
+            .filter(|key| !except.contains(key))
             .take(most)
-            .map(|name| name.replace('+', "/"))
             .collect();
         keys.sort();
         keys
@@ -163,10 +178,11 @@ impl BucketHealth {
 
     /// Removes the note that the bucket lacks `key`.
     pub(crate) fn filled(&self, bucket: &str, key: &str) {
-        remove(&self.lacking(bucket).join(file_name(key)));
+        // What a comparison finds was not noted before.
+        let was_noted = remove(&self.lacking(bucket).join(file_name(key)));
         let is_last = !self.has_notes(bucket);
         self.record(bucket, |record| {
-            record.lacking_files = record.lacking_files.saturating_sub(1);
+            record.lacking_files = record.lacking_files.saturating_sub(u64::from(was_noted));
             if is_last {
                 record.lacking_files = 0;
                 record.lacking_since = None;
@@ -286,11 +302,15 @@ fn file_name(key: &str) -> String {
     key.replace('/', "+")
 }
 
-fn remove(path: &Path) {
+/// Says whether there was one.
+fn remove(path: &Path) -> bool {
     match fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => debug!(path = %path.display(), %error, "note not removed"),
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => {
+            debug!(path = %path.display(), %error, "note not removed");
+            false
+        }
     }
 }
 
@@ -316,7 +336,7 @@ mod tests {
         health.stored("b", StoredKind::Wal);
         assert!(health.is_avoided("a") && !health.is_avoided("b"));
         assert_eq!(
-            health.notes("a", NotedKind::Wal, 9),
+            health.notes("a", NotedKind::Wal, 9, &BTreeSet::new()),
             ["main/1/wal/1", "main/1/wal/2"]
         );
         let report = health.report();

@@ -180,7 +180,7 @@ impl Failure {
                 "recover to a target before the gap, or restore a backup from after it; `backup-agent list` shows both",
             ),
             Self::Lacking(_) => Some(
-                "run `backup-agent check` to see which bucket answers, then the same command again",
+                "run `backup-agent check` to see which bucket answers, then the same command again; where two buckets hold something else under one key, remove the wrong one first",
             ),
             Self::NotThisFile { .. } => {
                 Some("PostgreSQL recycles log files; nothing was stored under this name")

@@ -73,9 +73,14 @@ impl Layout {
         format!("{}/backup/", self.prefix)
     }
 
+    /// Returns what precedes the numbers of a backup's packs.
+    pub(crate) fn packs(&self, backup: &BackupId) -> String {
+        format!("{}{backup}/pack/", self.backups())
+    }
+
     /// Returns the key of one pack of a backup.
     pub(crate) fn pack(&self, backup: &BackupId, number: u32) -> String {
-        format!("{}{backup}/pack/{number:08}", self.backups())
+        format!("{}{number:08}", self.packs(backup))
     }
 
     /// Returns the key of the object that makes a backup exist.

@@ -7,11 +7,13 @@ mod body;
 mod client;
 mod error;
 mod listing;
+mod start;
 mod upload;
 
 pub(crate) use body::{ObjectBody, ServiceChecksum};
 pub(crate) use error::{ErrorKind, StoreError};
 pub(crate) use listing::{ListedObject, Listing};
+pub(crate) use start::ObjectStart;
 pub(crate) use upload::{IMPATIENT, PART_BYTES, PATIENT, Upload};
 
 use std::error::Error;
@@ -30,7 +32,6 @@ use tokio::time;
 
 use crate::config::BucketConfig;
 use crate::object_store::client::client;
-use crate::seal::{Damaged, Header};
 
 /// Between two tries of one call. S3 asks for exponential backoff after a 503.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -41,10 +42,6 @@ pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
 /// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
 /// need at this rate, and an upload of which no byte moves is noticed sooner.
 const MIN_BYTES_PER_SEC: u64 = 64 << 10;
-
-/// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
-/// read in a second call.
-const HEADER_GUESS: u64 = 8 << 10;
 
 /// How long a call to a bucket may take, beside the time that its bytes need.
 #[derive(Clone, Copy, Debug)]
@@ -185,95 +182,6 @@ impl Bucket {
     pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
         self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
             .await
-    }
-
-    /// Reads the first `bytes` of the object, or all of it if it is shorter; and its length.
-    async fn read_start(&self, key: &str, bytes: u64) -> Result<(Bytes, u64), StoreError> {
-        const DOING: &str = "give the header of";
-        self.retried(bytes, || async {
-            let call = self.client().get_object().bucket(self.name()).key(key);
-            let call = call.range(format!("bytes=0-{}", bytes - 1));
-            let answer = self.answer(DOING, key, 0, call.send()).await?;
-            let range = answer.content_range.as_deref().unwrap_or_default();
-            let total = range.rsplit('/').next().and_then(|it| it.parse().ok());
-            let limit = self.call_limit(bytes);
-            let start = time::timeout(limit, answer.body.collect()).await;
-            let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
-            let start = start.map_err(|error| self.broken_off(key, error))?;
-            let start = start.into_bytes();
-            let length = u64::try_from(start.len()).unwrap_or(u64::MAX);
-            Ok((start, total.unwrap_or(length)))
-        })
-        .await
-    }
-
-    /// Reads the part of the object that needs no identity.
-    pub(crate) async fn header(&self, key: &str) -> Result<Header, StoreError> {
-        let mut wanted = HEADER_GUESS;
-        loop {
-            let (start, _) = self.read_start(key, wanted).await?;
-            match Header::read(&start) {
-                Ok(Some((header, _))) => return Ok(header),
-                Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
-                Ok(None) => {
-                    return Err(self.refused("give the header of", key, Damaged::Truncated));
-                }
-                Err(error) => return Err(self.refused("give the header of", key, error)),
-            }
-        }
-    }
-
-    /// Lists the objects whose keys begin with `prefix` and sort after `after`, in order.
-    pub(crate) fn listing(&self, prefix: &str, after: &str) -> Listing {
-        Listing::new(self, prefix, after)
-    }
-
-    /// Calls `visit` with each object whose key begins with `prefix` and sorts after `after`, in
-    /// order. One page of them is in memory at a time.
-    pub(crate) async fn list_each(
-        &self,
-        prefix: &str,
-        after: &str,
-        mut visit: impl FnMut(ListedObject),
-    ) -> Result<(), StoreError> {
-        let mut listing = self.listing(prefix, after);
-        while let Some(object) = listing.next().await? {
-            visit(object);
-        }
-        Ok(())
-    }
-
-    /// Returns the keys that begin with `prefix` and sort after `after`, in order.
-    pub(crate) async fn list(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
-        let mut keys = Vec::new();
-        self.list_each(prefix, after, |object| keys.push(object.key))
-            .await?;
-        Ok(keys)
-    }
-
-    /// Returns the names that follow `prefix` and are followed by `/`.
-    pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let mut names = Vec::new();
-        let mut token = None;
-        loop {
-            let page = self.retried(0, || {
-                let call = self.client().list_objects_v2().bucket(self.name());
-                let call = call.prefix(prefix).delimiter("/");
-                let call = call.set_continuation_token(token.clone());
-                self.answer("list", prefix, 0, call.send())
-            });
-            let page = page.await?;
-            let folders = page.common_prefixes.unwrap_or_default();
-            let paths = folders.into_iter().filter_map(|folder| folder.prefix);
-            names.extend(paths.filter_map(|path| {
-                let name = path.strip_prefix(prefix)?.strip_suffix('/')?;
-                Some(name.to_owned())
-            }));
-            token = page.next_continuation_token;
-            if token.is_none() {
-                return Ok(names);
-            }
-        }
     }
 
     /// Repeats `call`, which moves `bytes`, while the bucket is unavailable.

@@ -1,21 +1,36 @@
 //! What each bucket lacks, found by listing all of them side by side, a page at a time.
 //!
-//! Objects are in order: WAL by timeline and segment, backups by when they began. What a bucket lacks
-//! before the first that it has was expired there, and stays so; what it lacks after that, in between
-//! or at the end, is missing.
+//! What a bucket lacks of the WAL that its own backups need is missing; what lies before that was
+//! expired there, and stays so. So is a backup that is older than all that it has. A backup that it has
+//! is looked at as well: its packs are as long together as its manifest says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ha_core::Timeline;
-use ha_core::backup::BackupId;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use ha_core::backup::{BackupId, Summary};
 use ha_core::lsn::WalFileName;
+use ha_runtime::telemetry::chain;
+use tracing::warn;
 
+use crate::backfill::packs::tally;
+use crate::backfill::sameness::{Copy, Sameness, compare_copies};
+use crate::backfill::side_by_side::{Row, SideBySide};
+use crate::backfill::wal_needs::WalNeeds;
 use crate::backfill::{AT_ONCE, BackfillStats, BucketStats, fill};
 use crate::buckets::Buckets;
+use crate::catalog::{self, Catalog, Entry};
 use crate::error::Failure;
 use crate::layout::{Layout, wal_file_of};
-use crate::object_store::{Bucket, ListedObject, Listing, StoreError};
+use crate::object_store::{Bucket, ErrorKind, StoreError};
 use crate::seal::Identity;
+
+/// By how much the lengths of one file's encryptions may differ: each header has a stanza of random
+/// length, by which `age` keeps readers from counting on a length.
+const HEADERS_DIFFER_BYTES: u64 = 4 << 10;
+
+/// How many listings of packs are read at a time.
+const LISTINGS_AT_ONCE: usize = 8;
 
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,26 +41,58 @@ pub(crate) enum Scope {
     Everything,
 }
 
-/// One bucket's listing, and the object that it has come to.
-struct Cursor<'a> {
-    bucket: &'a Bucket,
-    listing: Listing,
-    current: Option<ListedObject>,
-    /// Set once the bucket has had an object of this kind.
-    has_begun: bool,
-}
-
-/// What is copied to each bucket together.
-struct Waiting<'a> {
+/// A comparison of all buckets under way.
+struct Comparison<'a> {
     buckets: &'a Buckets,
+    layout: &'a Layout,
     identity: Option<&'a Identity>,
-    keys: BTreeMap<usize, Vec<String>>,
+    scope: Scope,
+    /// What is copied to each bucket together.
+    waiting: BTreeMap<usize, Vec<String>>,
     stats: BackfillStats,
 }
 
-impl Waiting<'_> {
+/// Compares WAL, histories and backups in all buckets, and copies to each what it lacks. Every bucket
+/// has to answer: what the silent one has is not known.
+pub(crate) async fn compare(
+    buckets: &Buckets,
+    layout: &Layout,
+    identity: Option<&Identity>,
+    scope: Scope,
+) -> Result<BackfillStats, Failure> {
+    let mut comparison = Comparison {
+        buckets,
+        layout,
+        identity,
+        scope,
+        waiting: BTreeMap::new(),
+        stats: BackfillStats::default(),
+    };
+    for bucket in buckets.all() {
+        let stats = &mut comparison.stats.buckets;
+        stats.insert(bucket.name().to_owned(), BucketStats::default());
+    }
+    let catalog = catalog::list(buckets, layout).await?.refuse_silent()?;
+    let needs = comparison.compare_wal(&catalog).await?;
+    comparison.compare_histories(&needs).await?;
+    comparison.compare_backups(&catalog).await?;
+    for number in 0..buckets.all().len() {
+        comparison.copy(number).await;
+    }
+    Ok(comparison.stats)
+}
+
+fn unreachable(prefix: &str) -> impl FnOnce(StoreError) -> Failure {
+    move |last| Failure::Unreachable {
+        what: prefix.to_owned(),
+        answered: 0,
+        last: Box::new(last),
+    }
+}
+
+impl Comparison<'_> {
     async fn add(&mut self, number: usize, key: &str) {
-        let keys = self.keys.entry(number).or_default();
+        let keys = self.waiting.entry(number).or_default();
         keys.push(key.to_owned());
         if keys.len() >= 4 * AT_ONCE {
             self.copy(number).await;
@@ -58,160 +105,195 @@ impl Waiting<'_> {
     }
 
     async fn copy(&mut self, number: usize) {
-        let keys = self.keys.remove(&number).unwrap_or_default();
+        let keys = self.waiting.remove(&number).unwrap_or_default();
         if let Some(bucket) = self.buckets.all().get(number) {
             fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
         }
     }
-}
 
-/// Compares WAL, histories and backups in all buckets, and copies to each what it lacks. Every bucket
-/// has to answer: what the silent one has is not known.
-pub(crate) async fn compare(
-    buckets: &Buckets,
-    layout: &Layout,
-    identity: Option<&Identity>,
-    scope: Scope,
-) -> Result<BackfillStats, Failure> {
-    let mut waiting = Waiting {
-        buckets,
-        identity,
-        keys: BTreeMap::new(),
-        stats: BackfillStats::default(),
-    };
-    for bucket in buckets.all() {
-        let stats = &mut waiting.stats.buckets;
-        stats.insert(bucket.name().to_owned(), BucketStats::default());
-    }
-    let oldest = compare_wal(&mut waiting, layout, scope).await?;
-    compare_histories(&mut waiting, layout, &oldest, scope).await?;
-    compare_backups(&mut waiting, layout, scope).await?;
-    for number in 0..buckets.all().len() {
-        waiting.copy(number).await;
-    }
-    Ok(waiting.stats)
-}
-
-fn unreachable(prefix: &str) -> impl FnOnce(StoreError) -> Failure {
-    move |last| Failure::Unreachable {
-        what: prefix.to_owned(),
-        answered: 0,
-        last: Box::new(last),
-    }
-}
-
-/// Compares the WAL, and returns the oldest timeline of which each bucket holds any.
-async fn compare_wal(
-    waiting: &mut Waiting<'_>,
-    layout: &Layout,
-    scope: Scope,
-) -> Result<Vec<Option<Timeline>>, Failure> {
-    let prefix = layout.log();
-    let mut cursors = Vec::new();
-    for bucket in waiting.buckets.all() {
-        let mut listing = bucket.listing(&prefix, "");
-        let current = listing.next().await.map_err(unreachable(&prefix))?;
-        cursors.push(Cursor {
-            bucket,
-            listing,
-            current,
-            has_begun: false,
-        });
-    }
-    let timeline = |object: &ListedObject| wal_file_of(&object.key).map(WalFileName::timeline);
-    let oldest = cursors
-        .iter()
-        .map(|cursor| cursor.current.as_ref().and_then(timeline))
-        .collect();
-    let gaps = waiting.buckets.health().report().known_gaps;
-    loop {
-        let keys = cursors
-            .iter()
-            .filter_map(|it| Some(&it.current.as_ref()?.key));
-        let Some(key) = keys.min().cloned() else {
-            return Ok(oldest);
+    /// Compares the WAL, and returns what each bucket needs of it.
+    async fn compare_wal(&mut self, catalog: &Catalog) -> Result<Vec<WalNeeds>, Failure> {
+        let buckets = self.buckets.all();
+        let needs_of = |bucket: &Bucket| {
+            let entries = catalog.backups.iter();
+            let own = entries.filter(|entry| entry.buckets.iter().any(|it| it == bucket.name()));
+            WalNeeds::of(own.map(|entry| &entry.summary))
         };
-        for (number, cursor) in cursors.iter_mut().enumerate() {
-            if cursor.current.as_ref().is_some_and(|it| it.key == key) {
-                cursor.has_begun = true;
-                let next = cursor.listing.next().await;
-                cursor.current = next.map_err(unreachable(cursor.bucket.name()))?;
-            } else if cursor.has_begun || scope == Scope::Everything {
-                waiting.add(number, &key).await;
-            } else {
-                waiting.stats(number).older += 1;
+        let mut needs: Vec<_> = buckets.iter().map(needs_of).collect();
+        let prefix = self.layout.log();
+        let failed = |error| unreachable(&prefix)(error);
+        let mut listings = SideBySide::open(buckets, &prefix).await.map_err(failed)?;
+        let gaps = self.buckets.health().report().known_gaps;
+        while let Some(row) = listings.next().await.map_err(failed)? {
+            for (number, (needs, bytes)) in needs.iter_mut().zip(&row.bytes).enumerate() {
+                if bytes.is_some() {
+                    needs.held(&row.key);
+                } else if self.scope == Scope::Everything || needs.include(&row.key) {
+                    self.add(number, &row.key).await;
+                } else {
+                    self.stats(number).older += 1;
+                }
+            }
+            if lengths_differ(&row) {
+                self.compare_content(&row.key).await?;
+            }
+            let name = row.key.rsplit('/').next().unwrap_or_default();
+            if gaps.contains(name) {
+                self.buckets.health().close_gap(name);
             }
         }
-        let name = key.rsplit('/').next().unwrap_or_default();
-        if gaps.contains(name) {
-            waiting.buckets.health().close_gap(name);
-        }
+        Ok(needs)
     }
-}
 
-/// Compares the histories. A bucket that holds nothing of a timeline or of an older one needs no
-/// history of it.
-async fn compare_histories(
-    waiting: &mut Waiting<'_>,
-    layout: &Layout,
-    oldest: &[Option<Timeline>],
-    scope: Scope,
-) -> Result<(), Failure> {
-    let prefix = layout.histories();
-    let mut held = Vec::new();
-    for bucket in waiting.buckets.all() {
-        let listed = bucket.list(&prefix, "").await;
-        let keys: BTreeSet<String> = listed.map_err(unreachable(&prefix))?.into_iter().collect();
-        held.push(keys);
-    }
-    let all: BTreeSet<String> = held.iter().flatten().cloned().collect();
-    for (number, (keys, oldest)) in held.iter().zip(oldest).enumerate() {
-        for key in all.difference(keys) {
-            let timeline = wal_file_of(key).map(WalFileName::timeline);
-            let is_needed = oldest.is_some_and(|oldest| timeline >= Some(oldest));
-            if is_needed || scope == Scope::Everything {
-                waiting.add(number, key).await;
+    /// Compares what the buckets hold under one key, where the lengths say that it is not the same.
+    async fn compare_content(&mut self, key: &str) -> Result<(), Failure> {
+        let mut sound = Vec::new();
+        for (number, bucket) in self.buckets.all().iter().enumerate() {
+            match bucket.start(key).await {
+                Ok(start) => sound.push((number, bucket, start)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => match error.damage().map(|why| chain(why)) {
+                    Some(why) => {
+                        let text = format!(
+                            "`{}` holds something else under `{key}`: {why}",
+                            bucket.name()
+                        );
+                        self.unresolved(number, key, text);
+                    }
+                    None => return Err(unreachable(key)(error)),
+                },
             }
         }
+        let Some(((_, first, start), others)) = sound.split_first() else {
+            return Ok(());
+        };
+        let one = Copy {
+            bucket: first,
+            start,
+        };
+        for (number, bucket, start) in others {
+            let other = Copy { bucket, start };
+            let compared = compare_copies(key, one, other, self.identity).await;
+            // What two pushes encrypted differs in length now and then, and is no reason to say so.
+            if let Sameness::Different(why) = compared.map_err(unreachable(key))? {
+                let (here, there) = (bucket.name(), first.name());
+                let text =
+                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                self.unresolved(*number, key, text);
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Compares the backups by their manifests: one without is not complete.
-async fn compare_backups(
-    waiting: &mut Waiting<'_>,
-    layout: &Layout,
-    scope: Scope,
-) -> Result<(), Failure> {
-    let prefix = layout.backups();
-    let mut held = Vec::new();
-    for bucket in waiting.buckets.all() {
-        let names = bucket.folders(&prefix).await;
-        let mut complete: BTreeSet<BackupId> = BTreeSet::new();
-        for name in names.map_err(unreachable(&prefix))? {
-            let Ok(id) = name.parse() else {
+    fn unresolved(&mut self, number: usize, key: &str, why: String) {
+        if let Some(bucket) = self.buckets.all().get(number) {
+            self.buckets.health().lacks(bucket.name(), key);
+        }
+        self.stats(number).unresolved.insert(key.to_owned(), why);
+    }
+
+    /// Compares the histories. A bucket that holds nothing of a timeline or of an older one needs no
+    /// history of it.
+    async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Failure> {
+        let prefix = self.layout.histories();
+        let mut held = Vec::new();
+        for bucket in self.buckets.all() {
+            let listed = bucket.list(&prefix, "").await;
+            let keys: BTreeSet<String> =
+                listed.map_err(unreachable(&prefix))?.into_iter().collect();
+            held.push(keys);
+        }
+        let all: BTreeSet<String> = held.iter().flatten().cloned().collect();
+        for (number, (keys, needs)) in held.iter().zip(needs).enumerate() {
+            let oldest = needs.oldest_timeline();
+            for key in all.difference(keys) {
+                let timeline = wal_file_of(key).map(WalFileName::timeline);
+                let is_needed = oldest.is_some_and(|oldest| timeline >= Some(oldest));
+                if is_needed || self.scope == Scope::Everything {
+                    self.add(number, key).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the backups by their manifests, as one without is not complete, and those that a bucket
+    /// has with their packs.
+    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for (number, bucket) in self.buckets.all().iter().enumerate() {
+            let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket.name());
+            let own = || catalog.backups.iter().filter(is_here);
+            let oldest = own().next().map(|entry| &entry.summary.id);
+            self.stats(number).has_no_backup =
+                self.scope == Scope::Missing && oldest.is_none() && !catalog.backups.is_empty();
+            let others = catalog.backups.iter().filter(|entry| !is_here(entry));
+            let (missing, older): (Vec<_>, Vec<_>) =
+                others.map(|entry| &entry.summary.id).partition(|id| {
+                    self.scope == Scope::Everything || oldest.is_some_and(|oldest| *id > oldest)
+                });
+            self.stats(number).older += older.len();
+            let summaries = own().map(|entry| &entry.summary);
+            let cut_short = without_all_packs(bucket, self.layout, summaries).await?;
+            for id in missing.into_iter().chain(cut_short) {
+                self.add(number, &self.layout.manifest(id)).await;
+            }
+        }
+        self.add_unreadable(catalog)
+    }
+
+    /// Counts what lies under a manifest's key and is none.
+    fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for found in &catalog.unreadable {
+            let key = self.layout.manifest(&found.id);
+            let place = |it: &Bucket| it.name() == found.bucket;
+            let Some(number) = self.buckets.all().iter().position(place) else {
                 continue;
             };
-            let key = layout.manifest(&id);
-            let found = bucket.list(&key, "").await.map_err(unreachable(&prefix))?;
-            if found.contains(&key) {
-                complete.insert(id);
+            if let Failure::Unreachable { .. } = found.why {
+                return Err(Failure::SilentBucket {
+                    bucket: found.bucket.clone(),
+                });
             }
+            let text = format!(
+                "`{}` holds no manifest under `{key}`: {}",
+                found.bucket,
+                chain(&found.why)
+            );
+            self.unresolved(number, &key, text);
         }
-        held.push(complete);
+        Ok(())
     }
-    let all: BTreeSet<BackupId> = held.iter().flatten().cloned().collect();
-    for (number, complete) in held.iter().enumerate() {
-        let oldest = complete.first();
-        waiting.stats(number).has_no_backup =
-            scope == Scope::Missing && complete.is_empty() && !all.is_empty();
-        for id in all.difference(complete) {
-            if scope == Scope::Everything || oldest.is_some_and(|oldest| id > oldest) {
-                waiting.add(number, &layout.manifest(id)).await;
-            } else {
-                waiting.stats(number).older += 1;
-            }
+}
+
+/// Returns those of `backups` of which `bucket` lacks packs, or has one of another length.
+async fn without_all_packs<'a>(
+    bucket: &Bucket,
+    layout: &Layout,
+    backups: impl Iterator<Item = &'a Summary>,
+) -> Result<Vec<&'a BackupId>, Failure> {
+    let tallies = backups.map(|summary| async move {
+        let counted = tally(bucket, layout, summary).await;
+        (&summary.id, counted)
+    });
+    let mut tallies = stream::iter(tallies).buffered(LISTINGS_AT_ONCE);
+    let mut found = Vec::new();
+    while let Some((id, counted)) = tallies.next().await {
+        let counted = counted.map_err(unreachable(&layout.packs(id)))?;
+        if let Some(fault) = counted.fault() {
+            warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup are not as they were stored");
+            found.push(id);
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Says whether the objects of a row cannot be encryptions of one file.
+fn lengths_differ(row: &Row) -> bool {
+    let held = || row.bytes.iter().flatten();
+    let (shortest, longest) = (held().min(), held().max());
+    let differ = shortest
+        .zip(longest)
+        .map(|(shortest, longest)| longest - shortest);
+    // An empty object is no encryption of anything.
+    differ.is_some_and(|differ| differ > HEADERS_DIFFER_BYTES) || shortest == Some(&0)
 }

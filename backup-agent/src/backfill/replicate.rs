@@ -1,20 +1,23 @@
 //! Copying one object from one bucket to another, looked at on the way.
 
 use bytes::{Bytes, BytesMut};
+use ha_runtime::retry::RetryClass;
 use ha_runtime::telemetry::chain;
 use tracing::{info, warn};
 
+use crate::backfill::replicate_packs::replicate_packs;
+use crate::backfill::sameness::{Copy, Sameness, compare_copies};
 use crate::buckets::Buckets;
 use crate::object_store::{
-    Bucket, Created, ErrorKind, ObjectBody, PART_BYTES, PATIENT, StoreError, Upload,
+    Bucket, Created, ErrorKind, ObjectBody, ObjectStart, PART_BYTES, PATIENT, StoreError, Upload,
 };
 use crate::seal::{Damaged, Identity, Opener, Structure};
 
 /// The end of a manifest's key: the backup exists once it does, so its packs go first.
-const MANIFEST: &str = "/manifest";
+pub(super) const MANIFEST: &str = "/manifest";
 
 /// What became of a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Replicated {
     /// The object is new in the bucket.
     Copied,
@@ -22,8 +25,19 @@ pub(super) enum Replicated {
     AlreadyThere,
     /// No bucket has it.
     Nowhere,
-    /// It could not be read whole and sound from any bucket, or not be stored.
+    /// A bucket did not give or take it for now.
     Failed,
+    /// Another try ends the same way until an operator has done something; and why.
+    Unresolved(String),
+}
+
+/// The same of an object with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replication {
+    /// What became of it.
+    pub(super) outcome: Replicated,
+    /// How many packs were copied.
+    pub(super) packs: usize,
 }
 
 /// Why one copy failed.
@@ -33,96 +47,165 @@ enum NotCopied {
     Store(#[from] StoreError),
     #[error("it is damaged, and was not copied")]
     Damaged(#[from] Damaged),
+    #[error("it has {found} bytes, and {listed} were listed")]
+    Length { found: u64, listed: u64 },
 }
 
-/// Copies `key` to `bucket` from the first other bucket that gives it whole and sound; of a backup's
+/// One object, the bucket that lacks it, and those that may have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ObjectCopy<'a> {
+    pub(super) key: &'a str,
+    pub(super) target: &'a Bucket,
+    /// The first is asked first.
+    pub(super) sources: &'a [&'a Bucket],
+    /// Its length, if it is known.
+    pub(super) bytes: Option<u64>,
+}
+
+/// Copies `key` to `target` from the first other bucket that gives it whole and sound; of a backup's
 /// manifest, its packs first.
 pub(super) async fn replicate(
     buckets: &Buckets,
-    bucket: &Bucket,
+    target: &Bucket,
     key: &str,
     identity: Option<&Identity>,
-) -> Replicated {
-    if let Some(backup) = key.strip_suffix(MANIFEST)
-        && !replicate_packs(buckets, bucket, &format!("{backup}/pack/"), identity).await
-    {
-        return Replicated::Failed;
-    }
-    replicate_object(buckets, bucket, key, identity).await
-}
-
-/// Copies the packs that `bucket` lacks, and says whether it has all of them.
-async fn replicate_packs(
-    buckets: &Buckets,
-    bucket: &Bucket,
-    prefix: &str,
-    identity: Option<&Identity>,
-) -> bool {
-    let Ok(held) = bucket.list(prefix, "").await else {
-        return false;
+) -> Replication {
+    let others = buckets.all().iter();
+    let sources: Vec<_> = others.filter(|it| it.name() != target.name()).collect();
+    let copy = ObjectCopy {
+        key,
+        target,
+        sources: &sources,
+        bytes: None,
     };
-    let mut is_complete = false;
-    for source in others(buckets, bucket) {
-        let Ok(packs) = source.list(prefix, "").await else {
-            continue;
-        };
-        is_complete = !packs.is_empty();
-        for pack in packs {
-            // In order, so that a binary search finds it.
-            if held.binary_search(&pack).is_err() {
-                let replicated = replicate_object(buckets, bucket, &pack, identity).await;
-                let is_there = matches!(replicated, Replicated::Copied | Replicated::AlreadyThere);
-                is_complete &= is_there;
-            }
-        }
-        if is_complete {
-            return true;
+    let mut packs = 0;
+    if let Some(backup) = key.strip_suffix(MANIFEST) {
+        let copied = replicate_packs(&copy, &format!("{backup}/pack/"), identity).await;
+        packs = copied.packs;
+        if copied.outcome != Replicated::AlreadyThere {
+            return copied;
         }
     }
-    is_complete
+    let outcome = replicate_object(&copy, identity).await;
+    Replication { outcome, packs }
 }
 
-async fn replicate_object(
-    buckets: &Buckets,
-    bucket: &Bucket,
-    key: &str,
+/// Copies one object. What is in its place is compared: it is never overwritten, and counts only if it
+/// is the same.
+pub(super) async fn replicate_object(
+    copy: &ObjectCopy<'_>,
     identity: Option<&Identity>,
 ) -> Replicated {
-    let mut is_nowhere = true;
-    for source in others(buckets, bucket) {
-        match copy(source, bucket, key, identity).await {
+    let ObjectCopy { key, target, .. } = *copy;
+    match target.start(key).await {
+        Ok(start) => return compare_with_sources(copy, &start, identity).await,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return not_compared(copy, &error),
+    }
+    let mut damaged = None;
+    let mut has_failed = false;
+    for source in copy.sources {
+        match copy_from(source, copy, identity).await {
             Ok(Created::New) => {
-                info!(bucket = bucket.name(), from = source.name(), %key, "object copied");
+                info!(bucket = target.name(), from = source.name(), %key, "object copied");
                 return Replicated::Copied;
             }
-            // What was stored there meanwhile was compared with the file when it was, if it is one of
-            // ours; anything else stays there and stays lacking.
-            Ok(Created::AlreadyThere) => match bucket.header(key).await {
-                Ok(_) => return Replicated::AlreadyThere,
-                Err(error) => {
-                    is_nowhere = false;
-                    warn!(bucket = bucket.name(), %key, error = %chain(&error), "another object is in the place of a missing one");
-                }
-            },
+            // It was stored there meanwhile.
+            Ok(Created::AlreadyThere) => {
+                return match target.start(key).await {
+                    Ok(start) => compare_with_sources(copy, &start, identity).await,
+                    Err(error) => not_compared(copy, &error),
+                };
+            }
             Err(NotCopied::Store(error))
                 if error.kind() == ErrorKind::NotFound && error.bucket() == source.name() => {}
             Err(error) => {
-                is_nowhere = false;
-                warn!(bucket = bucket.name(), from = source.name(), %key, error = %chain(&error), "object not copied");
+                warn!(bucket = target.name(), from = source.name(), %key, error = %chain(&error), "object not copied");
+                match error {
+                    NotCopied::Store(_) => has_failed = true,
+                    NotCopied::Damaged(_) | NotCopied::Length { .. } => {
+                        let text = format!(
+                            "`{}` has a damaged `{key}`: {}",
+                            source.name(),
+                            chain(&error)
+                        );
+                        damaged.get_or_insert(text);
+                    }
+                }
             }
         }
     }
-    if is_nowhere {
-        Replicated::Nowhere
-    } else {
-        Replicated::Failed
+    match damaged {
+        _ if has_failed => Replicated::Failed,
+        Some(text) => Replicated::Unresolved(text),
+        None => Replicated::Nowhere,
     }
 }
 
-fn others<'a>(buckets: &'a Buckets, bucket: &Bucket) -> impl Iterator<Item = &'a Bucket> {
-    let name = bucket.name().to_owned();
-    let all = buckets.all().iter();
-    all.filter(move |other| other.name() != name)
+/// Returns what it means that the object in the target's place could not be looked at.
+fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> Replicated {
+    let ObjectCopy { key, target, .. } = *copy;
+    warn!(bucket = target.name(), %key, error = %chain(error), "object in its place not compared");
+    match error.damage() {
+        Some(why) => Replicated::Unresolved(format!(
+            "`{}` holds something else under `{key}`: {}",
+            target.name(),
+            chain(why)
+        )),
+        None if error.retry_class() == RetryClass::Transient => Replicated::Failed,
+        None => Replicated::Unresolved(chain(error)),
+    }
+}
+
+/// Compares what is in the target's place with what the other buckets have.
+async fn compare_with_sources(
+    copy: &ObjectCopy<'_>,
+    start: &ObjectStart,
+    identity: Option<&Identity>,
+) -> Replicated {
+    let ObjectCopy { key, target, .. } = *copy;
+    let mut outcome = Replicated::AlreadyThere;
+    for source in copy.sources {
+        let compared = match source.start(key).await {
+            Ok(of_source) => {
+                let there = Copy {
+                    bucket: target,
+                    start,
+                };
+                let other = Copy {
+                    bucket: source,
+                    start: &of_source,
+                };
+                compare_copies(key, there, other, identity).await
+            }
+            Err(error) => Err(error),
+        };
+        let (here, there) = (target.name(), source.name());
+        match compared {
+            Ok(Sameness::Same) => return Replicated::AlreadyThere,
+            Ok(Sameness::Different(why)) => {
+                let text =
+                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                outcome = Replicated::Unresolved(text);
+            }
+            Ok(Sameness::NotKnown) => {
+                let text = format!(
+                    "`{here}` holds `{key}` of another push than `{there}`, and only a host with an identity can compare them"
+                );
+                outcome = Replicated::Unresolved(text);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // The fault is the source's, and the target's object is a sound one.
+            Err(error) if error.damage().is_some() => {
+                warn!(bucket = there, %key, error = %chain(&error), "object to compare with is damaged");
+            }
+            Err(error) => {
+                warn!(bucket = there, %key, error = %chain(&error), "object not compared");
+                outcome = Replicated::Failed;
+            }
+        }
+    }
+    outcome
 }
 
 /// Looks at an object that passes: with an identity it is decrypted, without one its structure is
@@ -169,13 +252,17 @@ impl<'a> Inspection<'a> {
 
 /// Copies one object. Its last part, without which it does not exist, is sent once all of it was
 /// seen to be sound.
-async fn copy(
+async fn copy_from(
     source: &Bucket,
-    target: &Bucket,
-    key: &str,
+    copy: &ObjectCopy<'_>,
     identity: Option<&Identity>,
 ) -> Result<Created, NotCopied> {
+    let ObjectCopy { key, target, .. } = *copy;
     let mut body = source.open_verified(key).await?;
+    let found = body.total_bytes();
+    if let Some(listed) = copy.bytes.filter(|listed| *listed != found) {
+        return Err(NotCopied::Length { found, listed });
+    }
     let mut upload = Upload::new(target.clone(), key.to_owned(), PATIENT);
     let copied = send(&mut body, &mut upload, Inspection::new(identity, key)).await;
     match copied {

@@ -92,6 +92,10 @@ impl Buckets {
             if stored.iter().any(|holder| holder.name() == name) {
                 self.health
                     .stored(name, crate::bucket_health::StoredKind::Wal);
+                // An earlier push of the same file may have noted it.
+                if self.health.is_noted(name, file.key()) {
+                    self.health.filled(name, file.key());
+                }
             } else {
                 self.health.lacks(name, file.key());
             }

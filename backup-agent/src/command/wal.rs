@@ -1,5 +1,6 @@
 //! `backup-agent wal`: what PostgreSQL calls for each file of its WAL.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -134,26 +135,31 @@ fn report(
     let health = buckets.health().report();
     let mut failed = Vec::new();
     for (name, stats) in &compared.buckets {
-        let before = drained.buckets.get(name).copied().unwrap_or_default();
+        let before = drained.buckets.get(name).cloned().unwrap_or_default();
         let copied = before.copied + stats.copied;
-        let lacking = stats.lacking.max(before.lacking);
+        let mut unresolved = before.unresolved;
+        unresolved.extend(stats.unresolved.clone());
+        let lacking = stats.lacking.max(before.lacking) + unresolved.len();
         let since = health.buckets.get(name).and_then(|it| it.lacking_since);
         let since = since.map_or_else(String::new, |it| format!(" since {}", output::seconds(it)));
         let older = match stats.older {
             0 => String::new(),
             older => format!(
-                ", {older} older than all that it holds left out as expired (`--all` copies them)"
+                ", {older} from before what its backups need left out as expired (`--all` copies them)"
             ),
         };
         let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}{older}");
         output::line(&text);
+        for why in unresolved.values() {
+            output::line(&format!("{name}: {why}"));
+        }
         if stats.has_no_backup {
             failed.push(format!(
                 "`{name}` every backup, though another bucket has one: `wal backfill --all` copies everything to it"
             ));
         }
         if lacking > 0 {
-            failed.push(format!("`{name}` {lacking}{since}"));
+            failed.push(format!("`{name}` {lacking}{since}{}", named(&unresolved)));
         }
     }
     if !health.known_gaps.is_empty() {
@@ -165,4 +171,15 @@ fn report(
         return Ok(());
     }
     Err(Failure::Lacking(failed.join("; ")))
+}
+
+/// Returns the first of what is not resolved, for an error: standard output has all of it.
+fn named(unresolved: &BTreeMap<String, String>) -> String {
+    let Some(first) = unresolved.values().next() else {
+        return String::new();
+    };
+    match unresolved.len() - 1 {
+        0 => format!(" ({first})"),
+        more => format!(" ({first}; and {more} more)"),
+    }
 }

@@ -67,6 +67,11 @@ impl ObjectBody {
         })
     }
 
+    /// Returns the length of the object.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// Returns what comes next, or nothing at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
         loop {

@@ -69,6 +69,8 @@ pub(crate) enum ErrorKind {
     StaleCredentials,
     /// There is no such upload: it was completed, or removed.
     NoSuchUpload,
+    /// The object is there, and has none of the bytes that were asked for.
+    OutOfRange,
     /// Another call would end the same way.
     Refused,
 }
@@ -83,6 +85,7 @@ impl ErrorKind {
             (_, Some("NoSuchKey")) => Self::NotFound,
             (_, Some("NoSuchUpload")) => Self::NoSuchUpload,
             (_, Some("PreconditionFailed")) | (Some(412), _) => Self::AlreadyThere,
+            (_, Some("InvalidRange")) | (Some(416), _) => Self::OutOfRange,
             (_, Some("NotImplemented")) => Self::Refused,
             // 200 is an answer that could not be read; 409 says that another conditional write of
             // this key is under way. 404 without a code is no answer of S3: a bucket that does not
@@ -97,9 +100,11 @@ impl ErrorKind {
     pub(crate) fn retry_class(self) -> RetryClass {
         match self {
             Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,
-            Self::NotFound | Self::AlreadyThere | Self::NoSuchUpload | Self::Refused => {
-                RetryClass::Permanent
-            }
+            Self::NotFound
+            | Self::AlreadyThere
+            | Self::NoSuchUpload
+            | Self::OutOfRange
+            | Self::Refused => RetryClass::Permanent,
         }
     }
 }
@@ -190,6 +195,7 @@ mod tests {
             (Some(404), None, ErrorKind::Refused),
             (Some(404), Some("NoSuchUpload"), ErrorKind::NoSuchUpload),
             (Some(412), None, ErrorKind::AlreadyThere),
+            (Some(416), Some("InvalidRange"), ErrorKind::OutOfRange),
             (Some(403), Some("AccessDenied"), ErrorKind::Refused),
             (Some(301), Some("PermanentRedirect"), ErrorKind::Refused),
             (Some(501), Some("NotImplemented"), ErrorKind::Refused),

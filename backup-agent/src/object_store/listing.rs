@@ -96,3 +96,58 @@ impl Listing {
         Ok(())
     }
 }
+
+impl Bucket {
+    /// Lists the objects whose keys begin with `prefix` and sort after `after`, in order.
+    pub(crate) fn listing(&self, prefix: &str, after: &str) -> Listing {
+        Listing::new(self, prefix, after)
+    }
+
+    /// Calls `visit` with each object whose key begins with `prefix` and sorts after `after`, in
+    /// order. One page of them is in memory at a time.
+    pub(crate) async fn list_each(
+        &self,
+        prefix: &str,
+        after: &str,
+        mut visit: impl FnMut(ListedObject),
+    ) -> Result<(), StoreError> {
+        let mut listing = self.listing(prefix, after);
+        while let Some(object) = listing.next().await? {
+            visit(object);
+        }
+        Ok(())
+    }
+
+    /// Returns the keys that begin with `prefix` and sort after `after`, in order.
+    pub(crate) async fn list(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        self.list_each(prefix, after, |object| keys.push(object.key))
+            .await?;
+        Ok(keys)
+    }
+
+    /// Returns the names that follow `prefix` and are followed by `/`.
+    pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        let mut token = None;
+        loop {
+            let page = self.retried(0, || {
+                let call = self.client().list_objects_v2().bucket(self.name());
+                let call = call.prefix(prefix).delimiter("/");
+                let call = call.set_continuation_token(token.clone());
+                self.answer("list", prefix, 0, call.send())
+            });
+            let page = page.await?;
+            let folders = page.common_prefixes.unwrap_or_default();
+            let paths = folders.into_iter().filter_map(|folder| folder.prefix);
+            names.extend(paths.filter_map(|path| {
+                let name = path.strip_prefix(prefix)?.strip_suffix('/')?;
+                Some(name.to_owned())
+            }));
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+}

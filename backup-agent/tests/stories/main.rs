@@ -10,6 +10,7 @@
 
 mod agent;
 mod backfill;
+mod backfill_conflicts;
 mod backup;
 mod backup_damage;
 mod backup_limits;

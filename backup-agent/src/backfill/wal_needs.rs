@@ -1,0 +1,151 @@
+//! From where on a bucket needs WAL: what lies before that was expired there, and stays so.
+
+use ha_core::Timeline;
+use ha_core::backup::Summary;
+use ha_core::lsn::{SegmentName, WalFileName};
+
+/// The places from which on a bucket needs WAL.
+///
+/// Where the bucket has backups, these are their beginnings: replay from a backup reads the segments
+/// from its start on, on its timeline and on higher ones. Without a backup nothing says what is needed,
+/// and the segments that the bucket has stand for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct WalNeeds {
+    /// Of those of which one lies before the other on no higher timeline, only the first is here.
+    from: Vec<SegmentName>,
+    has_backups: bool,
+    oldest_timeline: Option<Timeline>,
+}
+
+impl WalNeeds {
+    /// Returns what a bucket with these backups needs.
+    pub(super) fn of<'a>(backups: impl IntoIterator<Item = &'a Summary>) -> Self {
+        let mut needs = Self::default();
+        for backup in backups {
+            // A summary with another size is not read.
+            if let Ok(size) = backup.segment_size() {
+                let first = SegmentName::containing(backup.timeline, backup.start_lsn, size);
+                needs.has_backups = true;
+                needs.begin_at(first);
+            }
+        }
+        needs
+    }
+
+    fn begin_at(&mut self, first: SegmentName) {
+        let oldest = self.oldest_timeline.get_or_insert(first.timeline);
+        *oldest = first.timeline.min(*oldest);
+        if !self.includes(first) {
+            self.from.retain(|other| !is_before(first, *other));
+            self.from.push(first);
+        }
+    }
+
+    /// Takes in that the bucket has this object.
+    pub(super) fn held(&mut self, key: &str) {
+        let Some(segment) = segment_of(key) else {
+            return;
+        };
+        if self.has_backups {
+            let oldest = self.oldest_timeline.get_or_insert(segment.timeline);
+            *oldest = segment.timeline.min(*oldest);
+        } else {
+            self.begin_at(segment);
+        }
+    }
+
+    /// Says whether the bucket needs this object.
+    pub(super) fn include(&self, key: &str) -> bool {
+        segment_of(key).is_some_and(|segment| self.includes(segment))
+    }
+
+    fn includes(&self, segment: SegmentName) -> bool {
+        self.from.iter().any(|first| is_before(*first, segment))
+    }
+
+    /// Returns the oldest timeline of which the bucket has or needs anything.
+    pub(super) fn oldest_timeline(&self) -> Option<Timeline> {
+        self.oldest_timeline
+    }
+}
+
+/// Says whether `segment` can be replayed after `first`, which is one of them.
+fn is_before(first: SegmentName, segment: SegmentName) -> bool {
+    let position = |it: SegmentName| (it.log, it.segment);
+    first.timeline <= segment.timeline && position(first) <= position(segment)
+}
+
+/// Returns the segment that `key` holds, or that its `.partial` or `.backup` file is of.
+fn segment_of(key: &str) -> Option<SegmentName> {
+    let name = key.rsplit('/').next()?.get(..24)?;
+    if let Ok(WalFileName::Segment(segment)) = name.parse() {
+        return Some(segment);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::Lsn;
+    use ha_core::backup::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn bucket_without_a_backup_then_needs_what_follows_what_it_has() {
+        let mut needs = WalNeeds::default();
+        assert!(!needs.include(&key(1, 3)));
+        needs.held(&key(1, 3));
+        needs.held(&key(1, 5));
+        assert!(!needs.include(&key(1, 2)));
+        assert!(needs.include(&key(1, 4)) && needs.include(&key(1, 9)));
+        assert!(needs.include(&format!("{}.partial", key(1, 6))));
+        assert!(needs.include(&key(2, 3)) && !needs.include(&key(2, 2)));
+        assert_eq!(needs.oldest_timeline(), Timeline::new(1));
+    }
+
+    /// Timeline 1 was written on after timeline 2 had branched off, and a rule by age has left only that
+    /// of it.
+    #[test]
+    fn younger_abandoned_branch_then_what_expired_stays_so() {
+        let mut needs = WalNeeds::of(&[backup(2, 12)]);
+        needs.held(&key(1, 11));
+        needs.held(&key(1, 15));
+        assert!(!needs.include(&key(2, 10)) && !needs.include(&key(2, 11)));
+        assert!(needs.include(&key(2, 12)) && needs.include(&key(2, 14)));
+        assert!(needs.include(&key(3, 13)) && !needs.include(&key(3, 11)));
+        assert!(!needs.include(&key(1, 14)));
+
+        let mut without = WalNeeds::default();
+        without.held(&key(1, 11));
+        without.held(&key(1, 12));
+        assert!(!without.include(&key(2, 10)));
+    }
+
+    #[test]
+    fn backup_older_than_all_wal_then_its_wal_is_needed() {
+        let mut needs = WalNeeds::of(&[backup(1, 9), backup(1, 4)]);
+        needs.held(&key(1, 8));
+        assert!(needs.include(&key(1, 4)) && !needs.include(&key(1, 3)));
+    }
+
+    fn key(timeline: u32, number: u32) -> String {
+        format!("main/1/wal/{timeline:08X}/{timeline:08X}00000000{number:08X}")
+    }
+
+    fn backup(timeline: u32, number: u64) -> Summary {
+        let lsn = Lsn::new((number << 24) + 40);
+        Summary {
+            id: "20261120T201500Z-5f3a9c01".parse().unwrap(),
+            timeline: Timeline::new(timeline).unwrap(),
+            start_lsn: lsn,
+            stop_lsn: lsn,
+            started_at: WallTime::from_micros(0),
+            stopped_at: WallTime::from_micros(0),
+            segment_bytes: 16 << 20,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            damaged_pages: 0,
+        }
+    }
+}
