@@ -154,7 +154,12 @@ impl Holdings {
     /// of each.
     fn gaps(&self, lineage: &Lineage, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
         if let Some(gap) = self.all.reach(lineage, backup.start_lsn).gap {
-            return vec![("every bucket".to_owned(), gap)];
+            let place = if self.silent.is_empty() {
+                "every bucket"
+            } else {
+                "every bucket that answered"
+            };
+            return vec![(place.to_owned(), gap)];
         }
         let own = self
             .buckets
@@ -199,6 +204,11 @@ impl Overview {
     pub(crate) fn reach(&self, backup: &Summary) -> Option<KnownReach> {
         let lineage = lineage_of(&self.lineages, backup)?;
         Some(self.held.reach(lineage, backup))
+    }
+
+    /// Returns the buckets that did not list their WAL: what only they hold looks like a gap.
+    pub(crate) fn silent(&self) -> &BTreeSet<String> {
+        &self.held.silent
     }
 
     /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in

@@ -1,25 +1,22 @@
 //! `backup-agent check`: everything that a backup, a push or a restore would stumble over.
 
+mod archive;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use ha_core::Timeline;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::base_backup::Session;
 use crate::buckets::{BRIEF, Buckets};
-use crate::catalog::{self, Depth};
 use crate::cli;
 use crate::config::Config;
-use crate::control_file;
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::object_store::{Bucket, Created};
 use crate::output;
-use crate::reach::{self, GapText, Overview};
-use crate::wal_archive::WalArchive;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,6 +42,14 @@ impl Check {
             why: outcome.err(),
         }
     }
+
+    /// Returns a check that is passed where nothing is wrong.
+    fn of(name: impl Into<String>, wrong: &[String]) -> Self {
+        if wrong.is_empty() {
+            return Self::new(name, Ok(()));
+        }
+        Self::new(name, Err(wrong.join("; ")))
+    }
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failure> {
@@ -63,7 +68,7 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
         let name = format!("conditional write in bucket {}", bucket.name());
         checks.push(Check::new(name, conditional_write(config, bucket).await));
     }
-    checks.extend(archive(config, &buckets).await);
+    checks.extend(archive::checks(config, &buckets).await);
     let notes = buckets.health().check();
     let name = format!("state directory {}", config.state_directory.display());
     checks.push(Check::new(name, notes.map_err(|it| it.to_string())));
@@ -102,108 +107,6 @@ async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), Strin
         "it overwrote an object in spite of `If-None-Match: *`: use a store that honours it"
             .to_owned(),
     )
-}
-
-/// Looks at what is stored for the cluster: backups that cannot be looked at, and gaps in the WAL that
-/// follows them.
-async fn archive(config: &Config, buckets: &Buckets) -> Vec<Check> {
-    let Ok(system_id) = control_file::system_id(&config.postgres.data_directory) else {
-        // Named by the check of the data directory.
-        return Vec::new();
-    };
-    match look(config, buckets, system_id).await {
-        Ok(checks) => checks,
-        Err(error) => vec![Check::new("archive", Err(chain(&error)))],
-    }
-}
-
-async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<Check>, Failure> {
-    let archive = WalArchive::new(config, buckets, system_id);
-    let catalog = catalog::list(buckets, archive.layout()).await?;
-    let identity = if config.has_identity() {
-        config.identity().ok()
-    } else {
-        None
-    };
-    let mut wrong: Vec<String> = catalog
-        .unreadable
-        .iter()
-        .map(|it| {
-            format!(
-                "backup {} in bucket `{}`: {}",
-                it.id,
-                it.bucket,
-                chain(&it.why)
-            )
-        })
-        .collect();
-    if let Some((newest, identity)) = catalog.backups.last().zip(identity.as_ref()) {
-        let id = &newest.summary.id;
-        let opened = catalog::manifest(buckets, archive.layout(), identity, id, Depth::Files).await;
-        wrong.extend(
-            opened
-                .err()
-                .map(|it| format!("backup {id}: {}", chain(&it))),
-        );
-    }
-    let unreadable = Check::new("manifests", all_right(&wrong));
-    wrong.clear();
-    // What a bucket that did not answer holds is not known, and a check that did not look is not passed.
-    wrong.extend(
-        catalog
-            .silent
-            .iter()
-            .map(|name| format!("bucket `{name}` did not list its backups")),
-    );
-    if let Some(newest) = catalog.backups.last() {
-        let answered = buckets.all().iter().map(Bucket::name);
-        let answered = answered.filter(|it| !catalog.silent.iter().any(|silent| silent == it));
-        for name in answered.filter(|it| !newest.buckets.iter().any(|holder| holder == it)) {
-            let any = catalog
-                .backups
-                .iter()
-                .any(|it| it.buckets.iter().any(|it| it == name));
-            wrong.push(if any {
-                format!(
-                    "bucket `{name}` lacks the newest, {}: `backup-agent wal backfill` copies it",
-                    newest.summary.id
-                )
-            } else {
-                format!("bucket `{name}` has none: `backup-agent wal backfill --all` copies everything to it")
-            });
-        }
-    }
-    let copies = Check::new("backups in every bucket", all_right(&wrong));
-    wrong.clear();
-    let summaries = catalog.summaries();
-    let overview = Overview::new(&archive, buckets, identity.as_ref(), &summaries).await?;
-    for entry in &catalog.backups {
-        let gaps = overview
-            .iter()
-            .flat_map(|it| it.gaps(&entry.summary, &entry.buckets));
-        let texts = gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap)));
-        wrong.extend(texts);
-    }
-    wrong.dedup();
-    let gaps = Check::new("WAL without a gap", all_right(&wrong));
-    wrong.clear();
-    let known = archive.histories().await?;
-    let (written, _) = reach::written_timelines(buckets, archive.layout()).await?;
-    let lost = written
-        .iter()
-        .filter(|it| **it > Timeline::FIRST && !known.contains(it));
-    wrong.extend(lost.map(|it| {
-        format!("timeline {it} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
-    }));
-    let histories = Check::new("histories", all_right(&wrong));
-    Ok(vec![unreadable, copies, gaps, histories])
-}
-
-fn all_right(wrong: &[String]) -> Result<(), String> {
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    Err(wrong.join("; "))
 }
 
 async fn server(config: &Config) -> Vec<Check> {

@@ -11,6 +11,7 @@
 mod agent;
 mod backfill;
 mod backfill_conflicts;
+mod backfill_packs;
 mod backup;
 mod backup_damage;
 mod backup_limits;
