@@ -198,7 +198,7 @@ impl Failure {
                 "set `cluster` and `[[buckets]]` as they were when the backup was made, and start PostgreSQL again: recovery goes on",
             ),
             Self::SilentBucket { .. } => Some(
-                "try again, or read from another bucket alone with `--from`: what only this one holds is then not restored",
+                "try again; `restore --from` reads from another bucket alone, without what only this one holds",
             ),
             Self::UnreadableBackup { .. } => Some(
                 "try again, or name the backup to restore with `--backup`; `backup-agent list` shows them",

@@ -1,5 +1,6 @@
 //! `backup-agent backup`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ha_core::backup::manifest::DamagedFile;
@@ -29,6 +30,16 @@ struct Made<'a> {
     accepted_and_undamaged: &'a [String],
     left_out: &'a [String],
     wal_gaps: &'a [String],
+    wal_not_compared: &'a [String],
+}
+
+/// What became of looking at the WAL of older backups.
+#[derive(Debug, Default)]
+struct OlderWal {
+    /// The gaps, in all buckets together.
+    gaps: Vec<String>,
+    /// What could not be looked at, and why.
+    not_compared: Vec<String>,
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failure> {
@@ -42,20 +53,25 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
     let made = base_backup::make(config, &buckets, &request, &tasks).await;
     tasks.stop(Duration::from_secs(1)).await;
     let made = made?;
-    let gaps = gaps_before(config, &buckets).await.unwrap_or_else(|it| {
-        warn!(error = %chain(&it), "WAL of older backups not compared");
-        Vec::new()
+    let older = older_wal(config, &buckets).await.unwrap_or_else(|it| {
+        let why = chain(&it);
+        warn!(error = why, "WAL of older backups not compared");
+        OlderWal {
+            not_compared: vec![why],
+            ..OlderWal::default()
+        }
     });
-    print(args, &made, &gaps)?;
-    if gaps.is_empty() {
+    print(args, &made, &older)?;
+    if older.gaps.is_empty() {
         return Ok(());
     }
-    Err(Failure::OlderWalGap(gaps.join("; ")))
+    Err(Failure::OlderWalGap(older.gaps.join("; ")))
 }
 
-/// Returns the gaps in the WAL that follows each backup: no later command would look for them every
-/// night. What one bucket lacks is not among them, as the backfill may be at it.
-async fn gaps_before(config: &Config, buckets: &Buckets) -> Result<Vec<String>, Failure> {
+/// Looks for gaps in the WAL that follows each backup: no later command would look for them every
+/// night. What one bucket lacks is not among them, as the backfill may be at it; what is missing while a
+/// bucket does not answer may be there.
+async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failure> {
     let system_id = control_file::system_id(&config.postgres.data_directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let catalog = catalog::list(buckets, archive.layout()).await?;
@@ -67,13 +83,27 @@ async fn gaps_before(config: &Config, buckets: &Buckets) -> Result<Vec<String>, 
         let found = overview.iter();
         found.flat_map(|it| it.gaps(&entry.summary, &[]))
     });
-    let mut texts: Vec<String> = gaps.map(|(_, gap)| GapText(gap).to_string()).collect();
-    texts.sort();
-    texts.dedup();
-    Ok(texts)
+    let texts = gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap)));
+    let texts: BTreeSet<String> = texts.collect();
+    let silent = catalog.silent.iter();
+    let silent: BTreeSet<&String> = silent
+        .chain(overview.iter().flat_map(Overview::silent))
+        .collect();
+    if silent.is_empty() {
+        return Ok(OlderWal {
+            gaps: texts.into_iter().collect(),
+            not_compared: Vec::new(),
+        });
+    }
+    let silent = silent.into_iter();
+    let silent = silent.map(|name| format!("bucket `{name}` did not answer"));
+    Ok(OlderWal {
+        gaps: Vec::new(),
+        not_compared: silent.chain(texts).collect(),
+    })
 }
 
-fn print(args: &cli::Backup, made: &base_backup::Made, gaps: &[String]) -> Result<(), Failure> {
+fn print(args: &cli::Backup, made: &base_backup::Made, older: &OlderWal) -> Result<(), Failure> {
     if args.json {
         return output::json(&Made {
             format: 1,
@@ -82,7 +112,8 @@ fn print(args: &cli::Backup, made: &base_backup::Made, gaps: &[String]) -> Resul
             damaged: &made.damaged,
             accepted_and_undamaged: &made.undamaged,
             left_out: &made.left_out,
-            wal_gaps: gaps,
+            wal_gaps: &older.gaps,
+            wal_not_compared: &older.not_compared,
         });
     }
     let summary = &made.summary;
@@ -111,6 +142,9 @@ fn print(args: &cli::Backup, made: &base_backup::Made, gaps: &[String]) -> Resul
     if !made.left_out.is_empty() {
         let left_out = made.left_out.join(" and ");
         output::line(&format!("NOT stored in {left_out}, which failed meanwhile"));
+    }
+    for text in &older.not_compared {
+        output::line(&format!("WAL of older backups NOT COMPARED: {text}"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `backup-agent list`. It needs no identity, and shows what was written beside the seal.
 
+use std::collections::BTreeSet;
+
 use ha_core::backup::Summary;
 use ha_runtime::telemetry::chain;
 use serde::Serialize;
@@ -22,7 +24,7 @@ struct Listed {
     system_id: String,
     backups: Vec<WithReach>,
     unreadable: Vec<Unreadable>,
-    silent_buckets: Vec<String>,
+    silent_buckets: BTreeSet<String>,
 }
 
 #[derive(Serialize)]
@@ -109,6 +111,9 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
         }
         backups.push((backup, reach));
     }
+    // What a bucket holds that did not list its WAL is not known either.
+    let of_wal = overview.iter().flat_map(Overview::silent).cloned();
+    let silent: BTreeSet<String> = catalog.silent.iter().cloned().chain(of_wal).collect();
     if args.json {
         return output::json(&Listed {
             format: 1,
@@ -122,10 +127,10 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
                 })
                 .collect(),
             unreadable: catalog.unreadable.iter().map(Unreadable::new).collect(),
-            silent_buckets: catalog.silent,
+            silent_buckets: silent,
         });
     }
-    print(&backups, &catalog);
+    print(&backups, &catalog, &silent);
     Ok(())
 }
 
@@ -146,7 +151,7 @@ async fn label(
     }
 }
 
-fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog) {
+fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog, silent: &BTreeSet<String>) {
     if backups.is_empty() {
         output::line("no backups");
     }
@@ -174,7 +179,7 @@ fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog) {
     for Unreadable { id, bucket, why } in catalog.unreadable.iter().map(Unreadable::new) {
         output::line(&format!("{id}  UNREADABLE in {bucket}: {why}"));
     }
-    for bucket in &catalog.silent {
+    for bucket in silent {
         output::line(&format!("bucket `{bucket}` DID NOT ANSWER"));
     }
 }

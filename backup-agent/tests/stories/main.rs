@@ -26,6 +26,7 @@ mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;
 mod retries;
+mod silent_bucket;
 mod store;
 mod timelines;
 mod wal;

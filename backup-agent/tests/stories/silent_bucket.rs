@@ -1,0 +1,76 @@
+//! What a bucket holds that does not answer is not known: no command passes it for looked at.
+
+use std::fs;
+
+use crate::agent::World;
+use crate::faults::Fault;
+use crate::postgres::Server;
+use crate::wal::object;
+
+/// What `check` looks at in each bucket.
+const STORED: [&str; 5] = [
+    "manifests",
+    "backups in every bucket",
+    "packs of the newest backup",
+    "WAL without a gap",
+    "histories",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_away_then_no_check_of_what_is_stored_passes() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    world.far.stop().await;
+
+    let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
+    for name in STORED {
+        let line = checked.out.lines().find(|line| line.contains(name));
+        let line = line.unwrap_or_else(|| panic!("no check of {name}: {checked:?}"));
+        assert!(
+            line.starts_with("FAILED") && line.contains("`far`"),
+            "{checked:?}"
+        );
+    }
+    server.stop();
+}
+
+/// A segment that only the silent bucket has is no gap, and is not passed over either.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_away_at_a_backup_then_older_wal_not_compared() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    let mut keys = world.near.keys();
+    keys.retain(|key| key.contains("/wal/") && !key.ends_with(".backup"));
+    let last = keys.pop().unwrap();
+    server.archive_all().await;
+    fs::remove_file(object(&world, &world.near.objects(), &last)).unwrap();
+    world.far.stop().await;
+
+    let made = world.run(&["backup", "--json"]).await.ok().json();
+    assert_eq!(made["wal-gaps"], serde_json::json!([]));
+    assert_eq!(made["wal-not-compared"][0], "bucket `far` did not answer");
+    let made = world.run(&["backup"]).await.ok();
+    let named = "WAL of older backups NOT COMPARED: bucket `far` did not answer";
+    assert!(made.out.contains(named), "{made:?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_not_listed_by_a_bucket_then_list_names_it() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    let refused = Fault::Error(403, "AccessDenied");
+    world.far.faults.add("GET", "%2Fwal%2F", 1000, refused);
+
+    let listed = world.run(&["list"]).await.ok();
+    let named = "bucket `far` DID NOT ANSWER";
+    assert!(listed.out.contains(named), "{listed:?}");
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    assert_eq!(listed["silent-buckets"], serde_json::json!(["far"]));
+}
