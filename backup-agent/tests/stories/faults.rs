@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use s3s::service::S3Service;
+use tokio::sync::Semaphore;
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,10 @@ pub(crate) enum Fault {
     SlowBody(u64),
     /// The answer begins so much later.
     Delay(Duration),
+    /// The request's body is read at about this many bytes a second.
+    SlowUpload(u64),
+    /// It is answered with this status and error code once the story has called [`Faults::release`].
+    HeldError(u16, &'static str),
 }
 
 /// To how many of the requests that match a fault happens.
@@ -42,10 +47,21 @@ struct Rule {
 }
 
 /// The faults of one service, and the requests that it was sent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Faults {
     rules: Arc<Mutex<Vec<Rule>>>,
     requests: Arc<Mutex<Vec<String>>>,
+    released: Arc<Semaphore>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            rules: Arc::default(),
+            requests: Arc::default(),
+            released: Arc::new(Semaphore::new(0)),
+        }
+    }
 }
 
 impl Faults {
@@ -58,6 +74,11 @@ impl Faults {
             left: times,
             fault,
         });
+    }
+
+    /// Lets one answer go that is held.
+    pub(crate) fn release(&self) {
+        self.released.add_permits(1);
     }
 
     /// Takes every rule away.
@@ -102,11 +123,20 @@ impl Faults {
                     .body(s3s::Body::from("<html>no such page</html>".to_owned()))
                     .unwrap());
             }
+            Some(Fault::HeldError(status, code)) => {
+                drop(request.into_body().collect().await);
+                self.released.acquire().await.unwrap().forget();
+                return Ok(error(status, code));
+            }
             Some(Fault::Delay(by)) => tokio::time::sleep(by).await,
             _ => {}
         }
+        let request = match fault {
+            Some(Fault::SlowUpload(rate)) => request.map(|body| slow(body, rate)),
+            _ => request.map(s3s::Body::from),
+        };
         let answer = service
-            .call(request.map(s3s::Body::from))
+            .call(request)
             .await
             .map_err(|_| std::io::Error::other("the service failed"))?;
         match fault {
@@ -118,6 +148,19 @@ impl Faults {
             _ => Ok(answer),
         }
     }
+}
+
+/// Reads a body at this many bytes a second.
+fn slow(body: Incoming, rate: u64) -> s3s::Body {
+    let frames = stream::unfold(body, move |mut body| async move {
+        let frame = body.frame().await?;
+        if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+            let micros = u64::try_from(data.len()).unwrap() * 1_000_000 / rate;
+            tokio::time::sleep(Duration::from_micros(micros)).await;
+        }
+        Some((frame, body))
+    });
+    s3s::Body::http_body_unsync(StreamBody::new(frames))
 }
 
 fn error(status: u16, code: &str) -> Response<s3s::Body> {

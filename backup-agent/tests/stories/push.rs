@@ -1,14 +1,17 @@
 //! Nothing wedges `archive_command`, and what a bucket missed gets there.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::agent::{World, give_to_postgres, wait_for};
 use crate::faults::Fault;
+use crate::retries::one_bucket;
 use crate::wal::{host, key, object, segment, segment_of};
 
 /// What every command may use.
@@ -173,6 +176,106 @@ async fn large_segment_then_parts_and_bounded_memory() {
     assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
     let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
     assert!(most < MEMORY_KIB, "{most} KiB");
+}
+
+/// No deadline counts while bytes move: 20 s were one, and each push began anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_slow_and_moving_then_one_request_takes_it() {
+    let world = one_bucket().await;
+    let path = segment_of(&world, 1, 1, 4 << 20);
+    let slow = Fault::SlowUpload(180 << 10);
+    world.near.faults.add("PUT", "/wal/", 1, slow);
+
+    let pushed = world.run(&["wal", "push", &path]).await.ok();
+    assert!(pushed.took > Duration::from_secs(21), "{pushed:?}");
+    assert_eq!(world.near.faults.take_requests().len(), 1);
+    assert_eq!(world.near.keys().len(), 1);
+}
+
+/// Notes are worth less than the archive: PostgreSQL keeps every segment that a push did not take.
+#[tokio::test(flavor = "multi_thread")]
+async fn state_directory_full_or_closed_then_push_succeeds() {
+    let mut world = host().await;
+    let state = PathBuf::from(world.path("state"));
+    fs::create_dir(&state).unwrap();
+    give_to_postgres(&state);
+    let metrics = state.join("metrics.prom");
+    world.configure(|settings| {
+        format!(
+            "{settings}[metrics]\ntextfile = \"{}\"\n",
+            metrics.display()
+        )
+    });
+    let mut number = 0;
+    let mut push = async |world: &World| {
+        number += 1;
+        let path = segment(world, 1, number, b"rows");
+        world.run(&["wal", "push", &path]).await.ok()
+    };
+    push(&world).await;
+    world.far.stop().await;
+
+    fs::set_permissions(&state, Permissions::from_mode(0o555)).unwrap();
+    close_to_postgres(&state);
+    let pushed = push(&world).await;
+    assert!(
+        pushed.said.contains("missing object not noted"),
+        "{pushed:?}"
+    );
+    give_to_postgres(&state);
+
+    let full = FullDisk::mount(&state);
+    let pushed = push(&world).await;
+    let is_noted = full.is_none();
+    assert_ne!(
+        pushed.said.contains("missing object not noted"),
+        is_noted,
+        "{pushed:?}"
+    );
+    drop(full);
+    world.far.come_back().await;
+    world.run(&["wal", "backfill"]).await.ok();
+    assert_eq!(world.near.keys(), world.far.keys());
+    assert_eq!(world.near.keys().len(), 3);
+}
+
+/// A file system without room, in which nothing can be made. There is none where mounting is not allowed.
+struct FullDisk<'a>(&'a Path);
+
+impl<'a> FullDisk<'a> {
+    fn mount(place: &'a Path) -> Option<Self> {
+        let options = "size=4k,nr_inodes=3,mode=0777";
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(place);
+        if !command.output().is_ok_and(|it| it.status.success()) {
+            return None;
+        }
+        let mounted = Self(place);
+        for name in ["some", "others"] {
+            fs::write(place.join(name), b"").unwrap();
+        }
+        let refused = fs::write(place.join("more"), b"").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::StorageFull);
+        Some(mounted)
+    }
+}
+
+impl Drop for FullDisk<'_> {
+    fn drop(&mut self) {
+        // A process in the background may look there for another moment.
+        let mut command = Command::new("umount");
+        let unmounted = command.arg("--lazy").arg(self.0).output();
+        assert!(unmounted.is_ok_and(|it| it.status.success()) || std::thread::panicking());
+    }
+}
+
+/// Gives a directory to root, where root runs the stories; nothing else keeps others from writing.
+fn close_to_postgres(path: &Path) {
+    if nix::unistd::geteuid().is_root() {
+        chown(path, Some(0), Some(0)).unwrap();
+    }
 }
 
 /// A stray segment from before all that is still archived makes no gap of what was expired.

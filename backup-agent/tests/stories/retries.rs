@@ -1,10 +1,12 @@
 //! One bad answer of S3 is tried again, whichever call it is the answer to.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
-use crate::agent::World;
+use crate::agent::{World, give_to_postgres, wait_for};
 use crate::faults::Fault;
+use crate::store::{ACCESS_KEY, SECRET_KEY};
 use crate::wal::{host, object, segment};
 
 const NAME: &str = "000000010000000000000003";
@@ -100,8 +102,58 @@ async fn bucket_or_service_unknown_then_not_an_absent_object() {
     }
 }
 
+/// The temporary credentials of a role end while a command runs, and others lie in their place by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_expired_then_renewed_ones_are_used() {
+    let world = one_bucket().await;
+    let path = segment(&world, 1, 3, b"three");
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let credentials = world.path("credentials");
+    let write = |key: &str, secret: &str| {
+        let text =
+            format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+        fs::write(&credentials, text).unwrap();
+        give_to_postgres(credentials.as_ref());
+    };
+    for (method, args) in [
+        ("PUT", &["wal", "push", &path][..]),
+        (
+            "GET",
+            &["wal", "fetch", "--retry-timeout-secs", "20", NAME, &fetched],
+        ),
+    ] {
+        // The service knows only the pair that is written later.
+        write("AKIDOFBEFORE", "no-longer-valid");
+        world
+            .near
+            .faults
+            .add(method, NAME, 1, Fault::HeldError(400, "ExpiredToken"));
+        let mut command = world.command(args);
+        command
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY")
+            .env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
+        let running = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for("the first request", async || {
+            let requests = world.near.faults.take_requests();
+            (!requests.is_empty()).then_some(())
+        })
+        .await;
+        write(ACCESS_KEY, SECRET_KEY);
+        world.near.faults.release();
+        let ended = running.wait_with_output().await.unwrap();
+        assert!(ended.status.success(), "{method}: {ended:?}");
+        assert_eq!(world.near.faults.take_requests().len(), 1, "{method}");
+    }
+    assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
+}
+
 /// A world whose only bucket is the near one.
-async fn one_bucket() -> World {
+pub(crate) async fn one_bucket() -> World {
     let world = host().await;
     world.configure(|settings| {
         let (first, rest) = settings.split_once("[[buckets]]\nname = \"far\"").unwrap();
