@@ -136,3 +136,26 @@ fn not_archived(
         missing: text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ha_core::lsn::SegmentSize;
+
+    use super::*;
+
+    #[test]
+    fn archive_timeout_then_awaited_twice_and_longer() {
+        let server = |archive_timeout_secs| Server {
+            version: 150_018,
+            segment_size: SegmentSize::DEFAULT,
+            checksums: true,
+            catalog_version: 202_209_061,
+            is_standby: true,
+            archive_timeout_secs,
+        };
+        for (timeout, waited) in [(0, 60), (60, 180), (300, 660)] {
+            assert_eq!(patience_secs(None, &server(timeout)), waited, "{timeout}");
+        }
+        assert_eq!(patience_secs(Some(5), &server(60)), 5, "as it was set");
+    }
+}

@@ -348,24 +348,4 @@ impl std::io::Write for Limited {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packs_then_planned_within_the_limit() {
-        let run = |packs, blobs| Run { packs, blobs };
-        let all = 0..u64::MAX;
-        assert_eq!(
-            runs(&[3, 0, 4, 25, 9, 1, 1], 10),
-            [
-                run(0..3, all.clone()),
-                run(3..4, 0..10),
-                run(3..4, 10..20),
-                run(3..4, 20..30),
-                run(4..6, all.clone()),
-                run(6..7, all),
-            ]
-        );
-        assert!(runs(&[], 10).is_empty());
-    }
-}
+mod tests;
