@@ -242,6 +242,27 @@ async fn linked_files_and_directories_then_copy_starts() {
     assert_eq!(restored.sql("SELECT count(*) FROM t").await, "1");
 }
 
+/// Neither a directory that cannot be listed nor one whose files cannot be looked at is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn directory_not_readable_then_refused() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    let mine = Path::new(&world.path("data")).join("mine");
+    fs::create_dir(&mine).unwrap();
+    owned(&mine);
+    fs::write(mine.join("file"), "mine").unwrap();
+    owned(&mine.join("file"));
+    for (mode, named) in [(0o000, "data/mine`"), (0o400, "data/mine/file`")] {
+        fs::set_permissions(&mine, Permissions::from_mode(mode)).unwrap();
+        let refused = world.run(&["backup"]).await;
+        let refused = refused.fails_with(30, named);
+        assert!(refused.said.contains("Permission denied"), "{refused:?}");
+    }
+    fs::set_permissions(&mine, Permissions::from_mode(0o700)).unwrap();
+    world.run(&["backup"]).await.ok();
+    server.stop();
+}
+
 /// Points the settings to another data directory and user.
 fn at(world: &World, directory: &str, user: &str) {
     let data = format!("data-directory = \"{}\"", world.path("data"));

@@ -59,6 +59,14 @@ async fn inherited_settings_then_outweighed() {
     assert!(said.out.contains("and then pauses"), "{said:?}");
     assert!(said.out.contains("does not archive"), "{said:?}");
     let copy = Server::start_standby(&world, Path::new(&directory), 5433).await;
+    let set = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
+               WHERE name IN ('archive_mode', 'synchronous_standby_names', 'primary_slot_name', \
+               'max_logical_replication_workers', 'recovery_min_apply_delay')";
+    assert_eq!(
+        copy.sql(set).await,
+        "archive_mode=off max_logical_replication_workers=0 primary_slot_name= \
+         recovery_min_apply_delay=0 synchronous_standby_names="
+    );
     let paused = "SELECT pg_get_wal_replay_pause_state()";
     wait_for("the pause at the target", async || {
         (copy.sql(paused).await == "paused").then_some(())
@@ -75,14 +83,6 @@ async fn inherited_settings_then_outweighed() {
     // It would wait for `nobody`, or for the primary's archive to take its WAL.
     copy.sql("INSERT INTO kept VALUES ('on the copy')").await;
     copy.sql("SELECT pg_switch_wal()").await;
-    let set = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
-               WHERE name IN ('archive_mode', 'synchronous_standby_names', 'primary_slot_name', \
-               'max_logical_replication_workers', 'recovery_min_apply_delay')";
-    assert_eq!(
-        copy.sql(set).await,
-        "archive_mode=off max_logical_replication_workers=0 primary_slot_name= \
-         recovery_min_apply_delay=0 synchronous_standby_names="
-    );
     copy.stop();
     let left: Vec<_> = fs::read_dir(&marks).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
