@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::agent::{World, give_to_postgres, wait_for};
+use crate::faults::Fault;
 use crate::postgres::Server;
 
 const MARKER: &str = "causeway_plaintext_marker";
@@ -304,6 +306,39 @@ async fn check_looks_at_everything_and_names_what_is_wrong() {
     let checked = world.run(&["check"]).await.fails_with(22, "2 of 17 checks");
     assert!(checked.out.contains("FAILED bucket far"), "{checked:?}");
     server.stop();
+}
+
+/// Of two writes of one key the second must be refused, and this store takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn store_overwrites_then_check_names_it() {
+    let world = crate::wal::host().await;
+    let faults = &world.near.faults;
+    faults.add("PUT", "write-check", 1, Fault::Delay(Duration::ZERO));
+    faults.add(
+        "PUT",
+        "write-check",
+        1,
+        Fault::Delay(Duration::from_secs(4)),
+    );
+    let written = async || {
+        let objects = world.near.objects();
+        let first = objects.iter().find(|(key, _)| key.ends_with("write-check"));
+        first.map(|(_, path)| path.clone())
+    };
+    let forget = async {
+        let path = wait_for("the first write", written).await;
+        fs::remove_file(path).unwrap();
+    };
+    let (checked, ()) = tokio::join!(world.run(&["check"]), forget);
+    let checked = checked.fails_with(22, "checks failed");
+    let named = "FAILED conditional write in bucket near: it overwrote";
+    assert!(checked.out.contains(named), "{checked:?}");
+    assert!(
+        checked
+            .out
+            .contains("ok     conditional write in bucket far"),
+        "{checked:?}"
+    );
 }
 
 fn flip(path: &Path, at: usize) {

@@ -3,11 +3,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::{Run, World, give_to_postgres};
 use crate::faults::Fault;
-use crate::wal::{host, object, segment};
+use crate::wal::{host, object, segment, segment_of};
 
 const THIRD: &str = "000000010000000000000003";
 
@@ -41,6 +42,36 @@ async fn only_holder_fails_once_then_fetched_every_time() {
             fetch(&world, THIRD, mode).await.ok();
         }
     }
+}
+
+/// What only the bucket has that was away when it was last asked is not taken for absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_away_a_moment_ago_then_asked_all_the_same() {
+    let mut world = pushed(&[3]).await;
+    fs::remove_file(object(&world, &world.far.objects(), THIRD)).unwrap();
+    for (mode, code) in [(None, 14), (Some("--recovery"), 255)] {
+        world.near.stop().await;
+        fetch(&world, THIRD, mode).await.fails_with(code, "`near`");
+        world.near.come_back().await;
+        assert!(Path::new(&world.path("state/down/near")).exists());
+        fetch(&world, THIRD, mode).await.ok();
+    }
+}
+
+/// Each answer brings half of what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn body_cut_again_and_again_then_read_to_its_end() {
+    let world = host().await;
+    let path = segment_of(&world, 1, 3, 16 << 20);
+    world.run(&["wal", "push", &path]).await.ok();
+    let far = &world.far.faults;
+    far.add("GET", THIRD, 1000, Fault::Error(503, "SlowDown"));
+    for mode in [None, Some("--recovery")] {
+        world.near.faults.add("GET", THIRD, 5, Fault::CutBody);
+        fetch(&world, THIRD, mode).await.ok();
+    }
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,86 @@
+//! What a restore begins from: nothing that a bucket did not show is taken for absent.
+
+use std::fs;
+use std::path::Path;
+
+use crate::agent::World;
+use crate::faults::Fault;
+use crate::postgres::Server;
+
+const FAILS: Fault = Fault::Error(503, "SlowDown");
+
+/// The bucket answers everything else: what it did not list may be newer than what the other has.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_fails_while_one_thing_is_listed_then_refused() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    server.stop();
+
+    let directory = world.path("restored");
+    let restore = ["restore", "--target-directory", &directory];
+    for listed in ["%2Fbackup%2F", "%2Fhistory%2F", "%2Fwal%2F"] {
+        world.near.faults.add("GET", listed, 1000, FAILS);
+        let refused = world.run(&restore).await;
+        assert_eq!(refused.code, Some(14), "{listed}: {refused:?}");
+        assert!(refused.said.contains("`near`"), "{listed}: {refused:?}");
+        assert!(!Path::new(&directory).exists(), "{listed}");
+        world.near.faults.clear();
+    }
+    world.run(&restore).await.ok();
+}
+
+/// An older backup is not what was asked for, as long as the newest may be readable later.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_is_not_reached_then_not_passed_over() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    let ids = ids(&world).await;
+    let newest = format!("{}/manifest", ids[1]);
+    for store in [&world.near, &world.far] {
+        store.faults.add("GET", &newest, 1000, FAILS);
+    }
+
+    let directory = world.path("restored");
+    let mut restore = vec!["restore", "--target-directory", &directory];
+    let refused = world.run(&restore).await;
+    refused.fails_with(14, &format!("backup `{}`", ids[1]));
+    assert!(!Path::new(&directory).exists());
+    restore.extend(["--backup", &ids[0]]);
+    world.run(&restore).await.ok();
+}
+
+/// Its header is sound, and what `list` shows of it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_is_damaged_inside_then_check_names_it() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    let ids = ids(&world).await;
+    for store in [&world.near, &world.far] {
+        let objects = store.objects();
+        let manifest = objects.iter().find(|(key, _)| key.ends_with("/manifest"));
+        let (_, path) = manifest.unwrap();
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() - 30;
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    let checked = world.run(&["check"]).await.fails_with(22, "1 of");
+    let named = format!("FAILED manifests: backup {}", ids[0]);
+    assert!(checked.out.contains(&named), "{checked:?}");
+    server.stop();
+}
+
+async fn ids(world: &World) -> Vec<String> {
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    let backups = listed["backups"].as_array().unwrap().iter();
+    backups
+        .map(|backup| backup["id"].as_str().unwrap().to_owned())
+        .collect()
+}
