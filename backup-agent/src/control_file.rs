@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ha_core::Lsn;
+use ha_core::lsn::SegmentSize;
 
 use crate::config::Config;
 use crate::error::Failure;
@@ -65,6 +66,28 @@ pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
     Ok(ControlFile::read(data_directory)?.system_id)
 }
 
+/// Returns the size of the segments of the cluster in `directory`, as its control file says it.
+///
+/// `xlog_seg_size` stands behind `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
+/// version (`ControlFileData` in `src/include/catalog/pg_control.h`), and `floatFormat` is always
+/// 1234567.0.
+pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Failure> {
+    let path = directory.join(CONTROL_FILE);
+    let bytes = fs::read(&path).map_err(Failure::io("read", &path))?;
+    let format = 1_234_567.0_f64.to_le_bytes();
+    let at = bytes
+        .windows(format.len())
+        .position(|window| window == format);
+    let size = at
+        .and_then(|at| bytes.get(at + 20..at + 24)?.try_into().ok())
+        .map(u32::from_le_bytes)
+        .and_then(|size| SegmentSize::new(u64::from(size)));
+    size.ok_or_else(|| Failure::DataDirectory {
+        path: directory.to_owned(),
+        why: "`global/pg_control` names no size of WAL segments".to_owned(),
+    })
+}
+
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes
         .get(at..)?
@@ -112,5 +135,20 @@ mod tests {
         let read = ControlFile::read(directory.path()).unwrap();
         assert_eq!(read.system_id, 7_312_345_678_901_234_567);
         assert_eq!(read.redo.to_string(), "16/B374D848");
+    }
+
+    #[test]
+    fn control_file_then_size_of_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("global")).unwrap();
+        let mut control = vec![0; 8192];
+        let path = directory.path().join("global/pg_control");
+        fs::write(&path, &control).unwrap();
+        assert!(segment_size(directory.path()).is_err());
+
+        control[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
+        control[228..232].copy_from_slice(&(64_u32 << 20).to_le_bytes());
+        fs::write(&path, &control).unwrap();
+        assert_eq!(segment_size(directory.path()).unwrap().bytes(), 64 << 20);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct KnownReach {
     pub(crate) segments: Reach,
     /// What the last segments hold; none where nothing could be decrypted.
     pub(crate) end: Option<End>,
+    /// The last segment of the branch that was left, where nothing of the timeline itself is held.
+    pub(crate) branch_left: Option<SegmentName>,
     /// The last segments that are there and cannot be read, and why.
     pub(crate) unreadable: Vec<String>,
     /// The buckets that did not say what they hold.
@@ -145,6 +147,7 @@ impl Holdings {
             timeline: lineage.timeline(),
             segments: self.all.reach(lineage, backup.start_lsn),
             end: None,
+            branch_left: self.all.branch_left(lineage),
             unreadable: Vec::new(),
             silent: Vec::new(),
         }
@@ -209,6 +212,14 @@ impl Overview {
     /// Returns the buckets that did not list their WAL: what only they hold looks like a gap.
     pub(crate) fn silent(&self) -> &BTreeSet<String> {
         &self.held.silent
+    }
+
+    /// Returns the newest timeline, if recovery towards it does not pass a backup: a restore begins with an
+    /// older one then.
+    pub(crate) fn newest_beside(&self, backup: &Summary) -> Option<Timeline> {
+        let newest = self.lineages.first()?;
+        let is_passed = newest.passes(backup.timeline, backup.stop_lsn);
+        (!is_passed && newest.timeline() > backup.timeline).then(|| newest.timeline())
     }
 
     /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in
@@ -337,13 +348,20 @@ async fn end(
         match archive.read_segment(identity, segment).await {
             Ok(file) => {
                 let mut scanner = Scanner::new();
+                let mut last_record = None;
+                // What follows in an ancestor's copy belongs to the branch that was left.
+                let left_at = lineage.left_at(segment.timeline);
                 let read = wal_file::read_each(file.path(), |bytes| {
                     scanner.push(bytes, |record| {
-                        end.last_transaction = end.last_transaction.max(record.transaction_end());
+                        if left_at.is_none_or(|left_at| record.start < left_at) {
+                            last_record = Some(record.start);
+                            let ended = record.transaction_end();
+                            end.last_transaction = end.last_transaction.max(ended);
+                        }
                     });
                 });
                 read.map_err(Failure::io("read", file.path()))?;
-                end.last_record = end.last_record.or(scanner.last_record());
+                end.last_record = end.last_record.or(last_record);
             }
             // Recovery gets as far as the one before it, which may be far enough.
             Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })) => {
@@ -369,6 +387,7 @@ impl KnownReach {
         &self,
         target: &Target,
         boundary: Boundary,
+        asked: Option<Timeline>,
     ) -> Result<(), Failure> {
         if let Some(bucket) = self.silent.first().cloned() {
             return Err(Failure::SilentBucket { bucket });
@@ -395,6 +414,15 @@ impl KnownReach {
                 }
                 Some(_) | None => Ok(()),
             },
+            Target::Latest | Target::Name(_) | Target::Xid(_)
+                if asked.is_none() && self.branch_left.is_some() =>
+            {
+                Err(self.beyond(format!(
+                    "two timelines go on from there, and which is meant is not known: `--target-timeline {}` ends where that one began, and `--target-timeline {}` follows the other",
+                    self.timeline,
+                    self.branch_left.map_or(self.timeline, |left| left.timeline)
+                )))
+            }
             Target::Latest if self.segments.gap.is_some() => Err(self.beyond(
                 "recovery would stop at the gap, and not at the end of the WAL".to_owned(),
             )),
@@ -440,6 +468,13 @@ impl fmt::Display for KnownReach {
         }
         if let Some(lsn) = end.last_record {
             write!(f, ", last record at {lsn}")?;
+        }
+        let ended_on = self.segments.last.map(|last| last.timeline);
+        if self.segments.gap.is_none() && ended_on.is_some_and(|it| it != self.timeline) {
+            write!(f, "; nothing of timeline {} is archived yet", self.timeline)?;
+        }
+        if let Some(left) = self.branch_left {
+            write!(f, ", and timeline {} goes on to `{left}`", left.timeline)?;
         }
         for text in &self.unreadable {
             write!(f, "; {text}")?;

@@ -81,7 +81,7 @@ pub(crate) async fn restore(
     let reach = reach::known(&archive, buckets, &identity, &lineage, &chosen).await?;
     output::narrate(&format!("backup {}: {reach}", chosen.id));
     if request.purpose != Purpose::Standby {
-        reach.refuse_unreachable(&request.target, request.boundary)?;
+        reach.refuse_unreachable(&request.target, request.boundary, request.timeline)?;
     }
     let is_resumed = begun.is_some();
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, is_resumed, "restore began");

@@ -1,6 +1,7 @@
 //! The archive of one cluster's log: what goes in, and what comes out.
 
 mod fetch;
+mod followed;
 mod sealed;
 
 pub(crate) use fetch::{FetchMode, FetchRequest};

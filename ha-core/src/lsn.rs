@@ -303,6 +303,10 @@ pub struct Ancestor {
 /// Reads a history file: one ancestor a line, oldest first, `#` begins a comment
 /// (`src/backend/access/transam/timeline.c`).
 ///
+/// A recovery towards timeline 2 that ended before 2 begins writes a history by which 1 was left at that
+/// fork, and 2 before it. The position belongs to the newest timeline that had begun
+/// (`tliOfPointInHistory`), so none is followed further than the ones after it.
+///
 /// # Errors
 ///
 /// [`Malformed`] for a line that names no timeline and position.
@@ -311,7 +315,13 @@ pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, Malformed> {
         .lines()
         .map(str::trim)
         .filter(|it| !it.is_empty() && !it.starts_with('#'));
-    written.map(ancestor).collect()
+    let mut ancestors: Vec<Ancestor> = written.map(ancestor).collect::<Result<_, _>>()?;
+    let mut left_at = Lsn::new(u64::MAX);
+    for ancestor in ancestors.iter_mut().rev() {
+        left_at = left_at.min(ancestor.left_at);
+        ancestor.left_at = left_at;
+    }
+    Ok(ancestors)
 }
 
 fn ancestor(line: &str) -> Result<Ancestor, Malformed> {
@@ -405,5 +415,12 @@ mod tests {
             }
         );
         assert!(parse_history("one 0/1").is_err());
+
+        let ended_before_its_fork = parse_history("1 0/50\n2 0/30\n3 0/40\n").unwrap();
+        let left: Vec<u64> = ended_before_its_fork
+            .iter()
+            .map(|ancestor| ancestor.left_at.get())
+            .collect();
+        assert_eq!(left, [0x30, 0x30, 0x40]);
     }
 }

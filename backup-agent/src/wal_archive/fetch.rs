@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ha_core::Timeline;
+use ha_core::backup::Share;
 use ha_core::backup::wal_end::{Absence, ArchivedBeside, absence};
-use ha_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName, parse_history};
+use ha_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
 use ha_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
 use tracing::{info, warn};
@@ -17,6 +18,7 @@ use crate::control_file;
 use crate::error::Failure;
 use crate::layout::wal_file_of;
 use crate::seal::{self, Identity, NotOpened, OpenedFile};
+use crate::wal_archive::followed::cut;
 use crate::wal_archive::{Clear, WalArchive};
 use crate::wal_file::{self, NotThisFile};
 
@@ -89,7 +91,18 @@ impl WalArchive<'_> {
         request: &FetchRequest,
         inspect: impl Fn(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let missing = match self.fetch_stored(identity, request, inspect).await {
+        let share = match request.name {
+            WalFileName::Segment(segment) => self.share(identity, request, segment).await?,
+            WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => {
+                Share::Whole
+            }
+        };
+        if share == Share::Nothing {
+            info!(file = %request.name, "segment of a branch that the followed timeline has left");
+            let name = self.layout.wal_file(request.name);
+            return Err(Failure::NotArchived { name });
+        }
+        let missing = match self.fetch_stored(identity, request, share, inspect).await {
             Err(why @ Failure::NotArchived { .. }) => why,
             // A region that is away takes its bucket along: one bucket that answers is enough to say
             // that a higher number is in use, and not enough to say that none is.
@@ -135,6 +148,7 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         request: &FetchRequest,
+        share: Share,
         inspect: impl Fn(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let key = self.layout.slot(request.name, request.slot);
@@ -152,6 +166,9 @@ impl WalArchive<'_> {
             .fetch_file(identity, request.name, &key, &request.path, effort)
             .await?;
         if let WalFileName::Segment(_) = request.name {
+            if let Share::UpTo(left_at) = share {
+                cut(&file, left_at).map_err(Failure::io("write", &request.path))?;
+            }
             inspect(file.path())?;
         }
         put_in_place(file, &request.path)
@@ -229,7 +246,7 @@ impl WalArchive<'_> {
             later_segment: later.is_some(),
             own_history: &own,
             other_histories: &others,
-            segment_size: segment_size(&directory)?,
+            segment_size: control_file::segment_size(&directory)?,
         };
         match absence(segment, &beside) {
             Absence::End => self.refuse_foreign_archive().await,
@@ -298,7 +315,7 @@ impl WalArchive<'_> {
         Ok(known)
     }
 
-    async fn ancestors(
+    pub(super) async fn ancestors(
         &self,
         identity: &Identity,
         timeline: Timeline,
@@ -372,29 +389,7 @@ impl ObjectSink for WalSink<'_> {
     }
 }
 
-/// Returns the size of the segments of the cluster in `directory`, as its control file says it.
-///
-/// `xlog_seg_size` stands behind `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
-/// version (`ControlFileData` in `src/include/catalog/pg_control.h`), and `floatFormat` is always
-/// 1234567.0.
-fn segment_size(directory: &Path) -> Result<SegmentSize, Failure> {
-    let path = directory.join("global/pg_control");
-    let bytes = std::fs::read(&path).map_err(Failure::io("read", &path))?;
-    let format = 1_234_567.0_f64.to_le_bytes();
-    let at = bytes
-        .windows(format.len())
-        .position(|window| window == format);
-    let size = at
-        .and_then(|at| bytes.get(at + 20..at + 24)?.try_into().ok())
-        .map(u32::from_le_bytes)
-        .and_then(|size| SegmentSize::new(u64::from(size)));
-    size.ok_or_else(|| Failure::DataDirectory {
-        path: directory.to_owned(),
-        why: "`global/pg_control` names no size of WAL segments".to_owned(),
-    })
-}
-
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -415,24 +410,4 @@ fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::io("write", path)(error);
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_file_then_size_of_segments() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("global")).unwrap();
-        let mut control = vec![0; 8192];
-        let path = directory.path().join("global/pg_control");
-        std::fs::write(&path, &control).unwrap();
-        assert!(segment_size(directory.path()).is_err());
-
-        control[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
-        control[228..232].copy_from_slice(&(64_u32 << 20).to_le_bytes());
-        std::fs::write(&path, &control).unwrap();
-        assert_eq!(segment_size(directory.path()).unwrap().bytes(), 64 << 20);
-    }
 }

@@ -303,7 +303,7 @@ async fn check_looks_at_everything_and_names_what_is_wrong() {
     world.run(&["check"]).await.ok();
 
     world.far.stop().await;
-    let checked = world.run(&["check"]).await.fails_with(22, "2 of 17 checks");
+    let checked = world.run(&["check"]).await.fails_with(22, "8 of 19 checks");
     assert!(checked.out.contains("FAILED bucket far"), "{checked:?}");
     server.stop();
 }

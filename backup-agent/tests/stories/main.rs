@@ -18,6 +18,7 @@ mod backup_damage;
 mod backup_limits;
 mod backup_source;
 mod faults;
+mod forks;
 mod gate;
 mod postgres;
 mod push;

@@ -32,8 +32,7 @@ impl Lineage {
         if timeline == self.timeline {
             return true;
         }
-        let left = self.ancestors.iter().find(|it| it.timeline == timeline);
-        left.is_some_and(|it| lsn <= it.left_at)
+        self.left_at(timeline).is_some_and(|it| lsn <= it)
     }
 
     /// Returns, for each ancestor, the positions between which its log belongs to this lineage.
@@ -43,6 +42,24 @@ impl Lineage {
         begins
             .zip(ends)
             .map(|(begin, ancestor)| (ancestor.timeline, begin, ancestor.left_at))
+    }
+
+    /// Returns the position at which `timeline`, an ancestor, was left.
+    pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
+        let ancestor = self.ancestors.iter().find(|it| it.timeline == timeline);
+        ancestor.map(|it| it.left_at)
+    }
+
+    /// Returns how much of `segment` replay towards this timeline may read. PostgreSQL itself reads all
+    /// that it is given: it passes over a timeline that begins after a segment, and not over one that was
+    /// left before it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).
+    pub fn share(&self, segment: SegmentName, size: SegmentSize) -> Share {
+        let start = segment.start(size);
+        match self.left_at(segment.timeline) {
+            Some(left_at) if left_at <= start => Share::Nothing,
+            Some(left_at) if left_at.get() - start.get() < size.bytes() => Share::UpTo(left_at),
+            Some(_) | None => Share::Whole,
+        }
     }
 
     /// Returns which of the segments with this number replay reads: that of the newest timeline which
@@ -56,7 +73,7 @@ impl Lineage {
         let parts = newest.chain(ancestors.map(|(it, begin, end)| (it, begin.get(), end.get())));
         let mut names = parts
             .filter(|(_, begin, end)| {
-                begin / size.bytes() <= number && number.saturating_mul(size.bytes()) <= *end
+                begin / size.bytes() <= number && number.saturating_mul(size.bytes()) < *end
             })
             .map(|(timeline, _, _)| SegmentName::numbered(timeline, number, size));
         names.find(|it| held.holds(*it))
@@ -73,6 +90,17 @@ impl Lineage {
             timeline == segment.timeline && begin < end && end <= left_at
         })
     }
+}
+
+/// How much of a segment replay towards a timeline may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// What comes before this position, at which its timeline was left.
+    UpTo(Lsn),
+    /// Nothing: its timeline was left before it begins.
+    Nothing,
 }
 
 /// Returns the segments that hold the log from `start` up to, and not including, `stop`.
@@ -121,6 +149,26 @@ mod tests {
         assert!(!lineage.is_whole_before_a_fork(segment(112), SIZE));
         let of_another = SegmentName::containing(timeline(2), Lsn::new(0), SIZE);
         assert!(!lineage.is_whole_before_a_fork(of_another, SIZE));
+    }
+
+    #[test]
+    fn ancestor_left_then_nothing_after_that_is_read() {
+        let share =
+            |of, number| lineage().share(SegmentName::numbered(timeline(of), number, SIZE), SIZE);
+        assert_eq!(share(1, 5), Share::Whole);
+        assert_eq!(share(1, 6), Share::UpTo(Lsn::new(100 << 20)));
+        assert_eq!(share(1, 7), Share::Nothing);
+        assert_eq!(share(3, 6), Share::Whole);
+        assert_eq!(share(2, 7), Share::Whole, "2 is not on the way");
+
+        let left = Ancestor {
+            timeline: timeline(1),
+            left_at: Lsn::new(96 << 20),
+        };
+        let at_a_boundary = Lineage::new(timeline(2), vec![left]);
+        let share =
+            |number| at_a_boundary.share(SegmentName::numbered(timeline(1), number, SIZE), SIZE);
+        assert_eq!((share(5), share(6)), (Share::Whole, Share::Nothing));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup::Lineage;
+use crate::backup::{Lineage, Share};
 use crate::lsn::{SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -114,7 +114,10 @@ impl HeldSegments {
             } else if let Some(parent) = parent.filter(|_| number == first) {
                 // The ancestor's own copy holds the WAL up to the fork, and replay ends there.
                 let copy = SegmentName::numbered(parent, number, self.size);
-                last = Some(copy).filter(|it| self.holds(*it)).or(last);
+                let has_share = lineage.share(copy, self.size) != Share::Nothing;
+                last = Some(copy)
+                    .filter(|it| has_share && self.holds(*it))
+                    .or(last);
             }
             if end != Some(number) {
                 let gap = self.gap(lineage, timeline, number);
@@ -123,6 +126,22 @@ impl HeldSegments {
             parent = Some(timeline);
         }
         Reach { last, gap: None }
+    }
+
+    /// Returns the last segment that an ancestor wrote past its fork, if nothing that branched off there is
+    /// held: which branch went on cannot be seen.
+    pub fn branch_left(&self, lineage: &Lineage) -> Option<SegmentName> {
+        for (timeline, first, end) in self.parts(lineage).into_iter().rev() {
+            let past = end.and_then(|end| self.first_from(timeline, end));
+            if past.is_some() {
+                let last = self.runs.get(&timeline)?.values().next_back()?;
+                return Some(SegmentName::numbered(timeline, *last, self.size));
+            }
+            if self.first_from(timeline, first).is_some() {
+                return None;
+            }
+        }
+        None
     }
 
     /// Returns the timelines of `lineage` with the number of the segment in which each begins, and of
@@ -226,6 +245,29 @@ mod tests {
         let never_archived = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
         let reach = never_archived.reach(&lineage, at(3));
         assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), None));
+    }
+
+    #[test]
+    fn fork_between_two_segments_then_the_ancestor_ends_before_it() {
+        let lineage = lineage(2, &[(1, 5, 0)]);
+        let held = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
+        let reach = held.reach(&lineage, at(3));
+        assert_eq!((reach.last, reach.gap), (Some(segment(1, 4)), None));
+    }
+
+    #[test]
+    fn branch_without_wal_and_ancestor_past_the_fork_then_its_last_segment() {
+        let two = lineage(2, &[(1, 5, 77)]);
+        let past = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
+        assert_eq!(past.branch_left(&two), Some(segment(1, 6)));
+        let three = lineage(3, &[(1, 5, 77), (2, 5, 99)]);
+        assert_eq!(past.branch_left(&three), Some(segment(1, 6)));
+
+        let switched = held(&[(1, 3), (1, 4)]);
+        assert_eq!(switched.branch_left(&two), None);
+        let went_on = held(&[(1, 4), (1, 5), (1, 6), (2, 5)]);
+        assert_eq!(went_on.branch_left(&two), None);
+        assert_eq!(went_on.branch_left(&three), Some(segment(2, 5)));
     }
 
     #[test]

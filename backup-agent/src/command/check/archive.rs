@@ -45,6 +45,9 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
             .flatten(),
         archive,
     };
+    let summaries = stored.catalog.summaries();
+    let identity = stored.identity.as_ref();
+    let overview = Overview::new(&stored.archive, buckets, identity, &summaries).await?;
     let newest = stored.newest_manifest().await;
     let manifests = stored.manifests(newest.as_ref());
     let manifest = newest.and_then(Result::ok);
@@ -52,7 +55,8 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
         manifests,
         stored.copies(),
         stored.packs(manifest.as_ref()).await,
-        stored.gaps().await?,
+        stored.branch(overview.as_ref()),
+        stored.gaps(overview.as_ref()),
         stored.histories().await?,
     ])
 }
@@ -209,26 +213,41 @@ impl Stored<'_> {
         wrong
     }
 
-    async fn gaps(&self) -> Result<Check, Failure> {
+    /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL is there.
+    fn branch(&self, overview: Option<&Overview>) -> Check {
         let mut wrong = self.silent();
-        let summaries = self.catalog.summaries();
-        let overview = Overview::new(
-            &self.archive,
-            self.buckets,
-            self.identity.as_ref(),
-            &summaries,
-        )
-        .await?;
-        let silent = overview.iter().flat_map(Overview::silent);
+        if let Some((overview, newest)) = overview.zip(self.catalog.backups.last()) {
+            let (id, timeline) = (&newest.summary.id, newest.summary.timeline);
+            if let Some(followed) = overview.newest_beside(&newest.summary) {
+                wrong.push(format!(
+                    "timeline {followed} left timeline {timeline} before {id}, so a restore begins with an older one: take another backup, or restore with `--target-timeline {timeline}`"
+                ));
+            }
+            let reach = overview.reach(&newest.summary);
+            if let Some((timeline, left)) =
+                reach.and_then(|it| Some((it.timeline, it.branch_left?)))
+            {
+                wrong.push(format!(
+                    "nothing of timeline {timeline} is archived, and timeline {} goes on to `{left}`: a restore has to name one until the new primary has archived a segment",
+                    left.timeline
+                ));
+            }
+        }
+        Check::of("newest backup on the newest timeline", &wrong)
+    }
+
+    fn gaps(&self, overview: Option<&Overview>) -> Check {
+        let mut wrong = self.silent();
+        let silent = overview.into_iter().flat_map(Overview::silent);
         wrong.extend(silent.map(|name| format!("bucket `{name}` did not list its WAL")));
         for entry in &self.catalog.backups {
             let gaps = overview
-                .iter()
+                .into_iter()
                 .flat_map(|it| it.gaps(&entry.summary, &entry.buckets));
             wrong.extend(gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap))));
         }
         wrong.dedup();
-        Ok(Check::of("WAL without a gap", &wrong))
+        Check::of("WAL without a gap", &wrong)
     }
 
     async fn histories(&self) -> Result<Check, Failure> {
