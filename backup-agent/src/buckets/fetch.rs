@@ -67,6 +67,8 @@ pub(crate) struct Hurry {
     pub(crate) retry: Duration,
     /// How long a bucket that did not answer a moment ago has to begin its answer.
     pub(crate) avoided_answer: Duration,
+    /// How long any other has for it once another has said that it has nothing.
+    pub(crate) first_answer: Duration,
 }
 
 /// Why one answer did not give the object.
@@ -203,10 +205,11 @@ impl<'a> Search<'a> {
                 let given = give(bucket, key, limit, begin(), progress);
                 running.push(async move { (number, given.await) });
             }
-            let look_at = self.next_look();
-            if running.is_empty() && look_at.is_none() {
+            self.give_up_silent();
+            if self.candidates.iter().all(Candidate::is_settled) {
                 return Ok(None);
             }
+            let look_at = self.next_look();
             let look_at = look_at.unwrap_or_else(|| Instant::now() + HEDGE_SLOW_AFTER);
             tokio::select! {
                 Some((number, given)) = running.next() => match given {
@@ -249,17 +252,41 @@ impl<'a> Search<'a> {
         asked
     }
 
-    /// Returns when it should be looked again which bucket to ask, if any is left.
+    /// Returns when it should be looked again which bucket to ask or to give up, if any is left.
     fn next_look(&self) -> Option<Instant> {
+        let limit = self.first_answer();
         let looks = self
             .candidates
             .iter()
             .filter_map(|candidate| match candidate.state {
                 State::NotAsked => Some(Instant::now() + LOOK_EVERY),
                 State::Pausing { until } => Some(until),
-                State::Asked { .. } | State::Absent | State::Failed => None,
+                State::Asked { .. } => Some(candidate.silent_since()? + limit?),
+                State::Absent | State::Failed => None,
             });
         looks.min()
+    }
+
+    /// Returns how long a bucket has to begin its answer, if that is limited.
+    fn first_answer(&self) -> Option<Duration> {
+        let hurry = self.effort.hurry?;
+        let is_absent = self.candidates.iter().any(Candidate::is_absent);
+        is_absent.then_some(hurry.first_answer)
+    }
+
+    /// Gives up those that have said nothing for too long, where the caller asks again.
+    fn give_up_silent(&mut self) {
+        let Some(limit) = self.first_answer() else {
+            return;
+        };
+        for candidate in &mut self.candidates {
+            let since = candidate.silent_since();
+            if since.is_some_and(|since| since.elapsed() >= limit) {
+                self.buckets.health.avoid(candidate.bucket.name());
+                self.last = Some(candidate.bucket.silent("give", self.key));
+                candidate.state = State::Failed;
+            }
+        }
     }
 
     fn answered(&self, number: usize) {
@@ -318,10 +345,8 @@ impl<'a> Search<'a> {
     /// Lets the next command begin with another bucket than one that was asked and is silent.
     fn note_silent(&self) {
         for candidate in &self.candidates {
-            if let State::Asked { since, progress } = &candidate.state
-                && !progress.begun.load(Ordering::Relaxed)
-                && since.elapsed() >= SILENT_AFTER
-            {
+            let since = candidate.silent_since();
+            if since.is_some_and(|since| since.elapsed() >= SILENT_AFTER) {
                 self.buckets.health.avoid(candidate.bucket.name());
             }
         }

@@ -6,6 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use ha_runtime::retry::RetryClass;
+use tokio::time;
 use tracing::warn;
 
 use crate::object_store::{Bucket, Created, ErrorKind, StoreError};
@@ -73,6 +74,7 @@ impl Upload {
     /// Stores the last part, after which the object exists.
     pub(crate) async fn finish(mut self, last: Bytes) -> Result<Created, StoreError> {
         if self.multipart.is_none() {
+            self.reach().await?;
             return self
                 .bucket
                 .create_retried(self.timeout, &self.key, &last)
@@ -111,8 +113,28 @@ impl Upload {
         }
     }
 
+    /// Waits until a bucket that has answered nothing yet answers a small call. An upload may take as
+    /// long as its bytes need, and one that is silent would get all of that time.
+    async fn reach(&self) -> Result<(), StoreError> {
+        let Self { bucket, key, .. } = self;
+        if bucket.is_reached() {
+            return Ok(());
+        }
+        let limit = self.timeout + bucket.limits().connect;
+        let asked = bucket.retried_for(self.timeout, 0, || async {
+            let open = time::timeout(limit, bucket.open_once(key)).await;
+            open.unwrap_or_else(|_elapsed| Err(bucket.silent("answer before", key)))
+        });
+        match asked.await {
+            // That there is no such object is an answer.
+            Err(error) if error.retry_class() == RetryClass::Transient => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn begin(&self, first: &Bytes) -> Result<Multipart, StoreError> {
         let Self { bucket, key, .. } = self;
+        self.reach().await?;
         let id = bucket.retried_for(self.timeout, 0, || async {
             let call = bucket.client().create_multipart_upload();
             let call = call.bucket(bucket.name()).key(key);

@@ -33,6 +33,7 @@ const LARGEST_HISTORY: u64 = 1 << 20;
 const HURRY: Hurry = Hurry {
     retry: Duration::from_secs(1),
     avoided_answer: Duration::from_secs(1),
+    first_answer: Duration::from_secs(3),
 };
 
 /// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that

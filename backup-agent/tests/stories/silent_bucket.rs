@@ -1,11 +1,12 @@
 //! What a bucket holds that does not answer is not known: no command passes it for looked at.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::agent::World;
 use crate::faults::Fault;
 use crate::postgres::Server;
-use crate::wal::object;
+use crate::wal::{host, object, segment};
 
 /// What `check` looks at in each bucket.
 const STORED: [&str; 5] = [
@@ -15,6 +16,13 @@ const STORED: [&str; 5] = [
     "WAL without a gap",
     "histories",
 ];
+
+/// How long a WAL command waits for an answer that nothing shortens.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// Twice what the answer to a first small call may take, and the work beside it. The bytes of this
+/// backup would get another 40 s.
+const FIRST_ANSWER_OF_AN_UPLOAD: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_away_then_no_check_of_what_is_stored_passes() {
@@ -73,4 +81,34 @@ async fn wal_not_listed_by_a_bucket_then_list_names_it() {
     assert!(listed.out.contains(named), "{listed:?}");
     let listed = world.run(&["list", "--json"]).await.ok().json();
     assert_eq!(listed["silent-buckets"], serde_json::json!(["far"]));
+}
+
+/// One that accepts connections and says nothing gets no time for bytes that it does not take.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_silent_at_a_backup_then_left_out_within_its_first_answer() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    server.archive_all().await;
+    world.far.fall_silent().await;
+    server.archive_all().await;
+
+    let made = world.run(&["backup"]).await.ok();
+    assert!(made.out.contains("NOT stored in far"), "{made:?}");
+    eprintln!("measured: {:?} with a silent bucket", made.took);
+    assert!(made.took < FIRST_ANSWER_OF_AN_UPLOAD, "{made:?}");
+    server.stop();
+}
+
+/// A standby asks again by itself, and its promotion asks for several files that are not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_silent_and_file_absent_then_fetch_ends_before_its_answer_would() {
+    let mut world = host().await;
+    let path = segment(&world, 1, 1, b"rows");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.near.fall_silent().await;
+
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let fetch = ["wal", "fetch", "000000010000000000000009", &fetched];
+    let absent = world.run(&fetch).await.fails_with(14, "only 1 answered");
+    assert!(absent.took < ANSWER, "{absent:?}");
 }

@@ -8,7 +8,7 @@ use crate::agent::{World, give_to_postgres, wait_for};
 
 const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
 const SEGMENT: u64 = 1 << 20;
-/// What a silent bucket may cost four fetches: the first waits 8 s for its answer, the others 1 s each.
+/// What a silent bucket may cost four fetches: the first waits 3 s for its answer, the others 1 s each.
 /// The rest is three times the work.
 const SILENT_BUCKET_COSTS: Duration = Duration::from_secs(15);
 

@@ -66,6 +66,25 @@ impl<'a> Candidate<'a> {
         matches!(self.state, State::Absent)
     }
 
+    /// Says whether nothing more comes of the bucket.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, State::Absent | State::Failed)
+    }
+
+    /// Returns since when the bucket has been asked without a beginning of its answer.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Asked { since, progress } if !progress.begun.load(Ordering::Relaxed) => {
+                Some(*since)
+            }
+            State::Asked { .. }
+            | State::NotAsked
+            | State::Pausing { .. }
+            | State::Absent
+            | State::Failed => None,
+        }
+    }
+
     /// Says whether the bucket was asked and is not slow.
     pub(super) fn is_answering(&self, now: Instant) -> bool {
         let State::Asked { since, progress } = &self.state else {
