@@ -266,6 +266,8 @@ impl Stored<'_> {
                     format!("timeline {it} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
                 }));
             }
+            // It speaks of an object that was looked for.
+            Err(Failure::Unreachable { last, .. }) => wrong.push(chain(&*last)),
             Err(error) => wrong.push(chain(&error)),
         }
         Ok(Check::of("histories", &wrong))
