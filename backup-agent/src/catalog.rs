@@ -66,6 +66,16 @@ impl Catalog {
         }
     }
 
+    /// Returns why no backup can be looked at, if there are any.
+    pub(crate) fn refuse_all_unreadable(mut self) -> Result<(), Failure> {
+        if !self.backups.is_empty() || self.unreadable.is_empty() {
+            return Ok(());
+        }
+        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(0);
+        let why = Box::new(why);
+        Err(Failure::UnreadableBackup { id, bucket, why })
+    }
+
     /// Refuses to choose among the backups while one that no bucket gives may be the right one: `asked`
     /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
     /// will not be there later either, and is only pointed out.
@@ -79,6 +89,8 @@ impl Catalog {
             .unreadable
             .iter()
             .position(|it| !is_known(&it.id) && is_in_the_way(it));
+        // Without any that can be looked at, it is not known that there is none.
+        let found = found.or((self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0));
         let Some(found) = found else {
             for it in &self.unreadable {
                 warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "a backup cannot be looked at");
@@ -181,16 +193,17 @@ async fn summary(
     let header = match bucket.header(&key).await {
         Ok(header) => header,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::Unavailable => {
+        Err(error) if error.damage().is_some() => {
+            let why = Damaged::Content(chain(&error));
+            return Err(Failure::damaged(&key)(why));
+        }
+        // What a bucket refuses to give may be sound, and the newest.
+        Err(error) => {
             return Err(Failure::Unreachable {
                 what: key,
                 answered: 0,
                 last: Box::new(error),
             });
-        }
-        Err(error) => {
-            let why = Damaged::Content(chain(&error));
-            return Err(Failure::damaged(&key)(why));
         }
     };
     let clear = header.clear::<Clear>().map_err(Failure::damaged(&key))?;

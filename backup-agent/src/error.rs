@@ -95,6 +95,8 @@ pub(crate) enum Failure {
     Manifest(#[from] LineError),
     #[error("`{}` is not empty", path.display())]
     NotEmpty { path: PathBuf },
+    #[error("`{}` holds a restore that is complete and was not started", path.display())]
+    Restored { path: PathBuf },
     #[error("the backup is made, and the WAL of older ones has a gap: {0}")]
     OlderWalGap(String),
     #[error("{failed} of {all} checks failed")]
@@ -144,7 +146,7 @@ impl Failure {
             Self::LogNotArchived { .. } | Self::Incomplete(_) => 19,
             Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => 20,
             Self::UnreadableBackup { why, .. } => why.exit_code(),
-            Self::NotEmpty { .. } => 21,
+            Self::NotEmpty { .. } | Self::Restored { .. } => 21,
             Self::ChecksFailed { .. } => 22,
             Self::Exists { .. } => 23,
             Self::Refused(_) | Self::NothingStored { .. } => 24,
@@ -214,6 +216,9 @@ impl Failure {
             ),
             Self::OlderWalGap(_) => Some(
                 "a restore from an older backup ends before the gap; keep the new one, and see `backup-agent list`",
+            ),
+            Self::Restored { .. } => Some(
+                "start PostgreSQL on it as it is, or remove it to restore again; only the removal of its mark, `backup-agent.restore`, was interrupted",
             ),
             Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
             Self::Exists { .. } => Some("choose another name: a lost identity opens nothing again"),

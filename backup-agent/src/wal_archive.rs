@@ -2,6 +2,7 @@
 
 mod fetch;
 mod followed;
+mod scratch;
 mod sealed;
 
 pub(crate) use fetch::{FetchMode, FetchRequest};

@@ -115,7 +115,7 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
     let of_wal = overview.iter().flat_map(Overview::silent).cloned();
     let silent: BTreeSet<String> = catalog.silent.iter().cloned().chain(of_wal).collect();
     if args.json {
-        return output::json(&Listed {
+        output::json(&Listed {
             format: 1,
             cluster: config.cluster.to_string(),
             system_id: system_id.to_string(),
@@ -128,10 +128,11 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
                 .collect(),
             unreadable: catalog.unreadable.iter().map(Unreadable::new).collect(),
             silent_buckets: silent,
-        });
+        })?;
+    } else {
+        print(&backups, &catalog, &silent);
     }
-    print(&backups, &catalog, &silent);
-    Ok(())
+    catalog.refuse_all_unreadable()
 }
 
 /// Returns the label of a backup. One manifest that cannot be decrypted does not hide the others.

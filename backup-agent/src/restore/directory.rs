@@ -193,7 +193,8 @@ impl Directory {
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
         let to = self.root.join(CONTROL_FILE);
         fs::rename(&from, &to).map_err(Failure::io("name", &to))?;
-        self.sync()?;
+        let named = to.parent().map_or(Ok(()), |it| File::open(it)?.sync_all());
+        named.map_err(Failure::io("make durable", &to))?;
         // From here on a server may run on it, and no restore goes on with it.
         for tablespace in &self.tablespaces {
             marker::remove(&tablespace.directory)?;

@@ -60,7 +60,8 @@ impl Marker {
     ///
     /// # Errors
     ///
-    /// [`Failure::NotEmpty`] if it holds something else, or can be started already.
+    /// [`Failure::NotEmpty`] if it holds something else, and [`Failure::Restored`] if the restore was
+    /// complete but for its mark.
     pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Failure> {
         if is_free(directory, &[])? {
             return Ok(None);
@@ -69,13 +70,13 @@ impl Marker {
         let not_empty = || Failure::NotEmpty {
             path: directory.to_owned(),
         };
-        if ["postmaster.pid", CONTROL_FILE]
-            .iter()
-            .any(|it| directory.join(it).exists())
-        {
-            return Err(not_empty());
-        }
+        let has = |name: &str| directory.join(name).exists();
+        let is_started = has("postmaster.pid") || !has("backup_label");
         match fs::read(&path) {
+            Ok(_) if has(CONTROL_FILE) && !is_started => Err(Failure::Restored {
+                path: directory.to_owned(),
+            }),
+            Ok(_) if has(CONTROL_FILE) || has("postmaster.pid") => Err(not_empty()),
             Ok(text) => match serde_json::from_slice::<Self>(&text) {
                 Ok(marker) if marker.format == FORMAT => Ok(Some(marker)),
                 // A run that ended before it had written its marker has written nothing else.
@@ -223,7 +224,18 @@ mod tests {
         // A server may run on what can be started.
         fs::create_dir(path("data/global")).unwrap();
         fs::write(path("data/global/pg_control"), "").unwrap();
-        assert!(Marker::find(&path("data")).is_err());
+        let refused = Marker::find(&path("data"));
+        assert!(
+            matches!(refused, Err(Failure::NotEmpty { .. })),
+            "{refused:?}"
+        );
+        // Before it has started, `backup_label` is there.
+        fs::write(path("data/backup_label"), "").unwrap();
+        let refused = Marker::find(&path("data"));
+        assert!(
+            matches!(refused, Err(Failure::Restored { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

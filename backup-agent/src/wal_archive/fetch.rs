@@ -19,6 +19,7 @@ use crate::error::Failure;
 use crate::layout::wal_file_of;
 use crate::seal::{self, Identity, NotOpened, OpenedFile};
 use crate::wal_archive::followed::cut;
+use crate::wal_archive::scratch::scratch_file;
 use crate::wal_archive::{Clear, WalArchive};
 use crate::wal_file::{self, NotThisFile};
 
@@ -201,7 +202,7 @@ impl WalArchive<'_> {
         effort: FetchEffort,
     ) -> Result<NamedTempFile, Failure> {
         let begin = || {
-            let file = NamedTempFile::new_in(directory_of(path));
+            let file = scratch_file(path);
             let opened = file.and_then(|file| OpenedFile::new(identity, key, file, LARGEST));
             Ok(WalSink {
                 key,
@@ -399,7 +400,7 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let failed = |error| Failure::io("write", path)(error);
-    let mut file = NamedTempFile::new_in(directory_of(path)).map_err(failed)?;
+    let mut file = scratch_file(path).map_err(failed)?;
     file.write_all(content).map_err(failed)?;
     put_in_place(file, path)
 }

@@ -41,17 +41,44 @@ async fn manifest_is_not_reached_then_not_passed_over() {
     server.stop();
     let ids = ids(&world).await;
     let newest = format!("{}/manifest", ids[1]);
-    for store in [&world.near, &world.far] {
-        store.faults.add("GET", &newest, 1000, FAILS);
-    }
-
     let directory = world.path("restored");
     let mut restore = vec!["restore", "--target-directory", &directory];
-    let refused = world.run(&restore).await;
-    refused.fails_with(14, &format!("backup `{}`", ids[1]));
-    assert!(!Path::new(&directory).exists());
+    for fault in [FAILS, Fault::Error(403, "AccessDenied")] {
+        for store in [&world.near, &world.far] {
+            store.faults.clear();
+            store.faults.add("GET", &newest, 1000, fault);
+        }
+        let refused = world.run(&restore).await;
+        refused.fails_with(14, &format!("backup `{}`", ids[1]));
+        assert!(!Path::new(&directory).exists());
+    }
     restore.extend(["--backup", &ids[0]]);
     world.run(&restore).await.ok();
+}
+
+/// A proxy that answers with a page of its own must not pass for an empty archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_manifest_can_be_read_then_not_said_to_be_empty() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    for store in [&world.near, &world.far] {
+        for (key, path) in store.objects() {
+            if key.ends_with("/manifest") {
+                fs::write(path, "<html>please log in</html>").unwrap();
+            }
+        }
+    }
+
+    let listed = world
+        .run(&["list"])
+        .await
+        .fails_with(17, "cannot be looked at");
+    assert!(listed.out.contains("UNREADABLE in near"), "{listed:?}");
+    let restore = ["restore", "--target-directory", &world.path("restored")];
+    let refused = world.run(&restore).await;
+    refused.fails_with(17, "cannot be looked at");
 }
 
 /// Its header is sound, and what `list` shows of it too.
