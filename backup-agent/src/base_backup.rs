@@ -16,6 +16,7 @@ mod page;
 mod read;
 mod server_directory;
 mod session;
+mod timeline;
 mod wal_wait;
 
 use std::path::Path;
@@ -36,7 +37,7 @@ use crate::base_backup::needed_files::Needed;
 use crate::base_backup::packer::Packer;
 use crate::base_backup::read::Reader;
 pub(crate) use crate::base_backup::session::{Checkpoint, Session};
-use crate::base_backup::session::{Server, Started, Stopped, promoted};
+use crate::base_backup::session::{Server, Started, Stopped};
 use crate::bucket_health::StoredKind;
 use crate::buckets::Buckets;
 use crate::config::Config;
@@ -103,6 +104,8 @@ pub(crate) async fn make(
     let session = Session::connect(&config.postgres.server, tasks).await?;
     session.verify_directory(directory).await?;
     let system_id = ControlFile::read(directory)?.system_id;
+    let server = session.describe().await?;
+    let started = session.start(&server, &request.label, request.checkpoint);
     let backup = Backup {
         config,
         buckets,
@@ -110,8 +113,8 @@ pub(crate) async fn make(
         layout: Layout::new(&config.cluster, system_id),
         system_id,
         id: new_id()?,
-        server: session.describe().await?,
-        started: session.start(&request.label, request.checkpoint).await?,
+        started: started.await?,
+        server,
     };
     info!(backup = %backup.id, lsn = %backup.started.lsn, "backup began");
     let control = ControlFile::read(directory)?;
@@ -126,10 +129,7 @@ pub(crate) async fn make(
     session
         .verify_started(directory, &copied.control, &backup.started)
         .await?;
-    let stopped = session.stop().await?;
-    if stopped.timeline != backup.started.timeline {
-        return Err(promoted());
-    }
+    let stopped = session.stop(&backup.server).await?;
     wal_wait::end_segment(config, &backup.server, tasks).await;
     backup.store(request, copied, stopped).await
 }
@@ -199,7 +199,7 @@ impl Backup<'_> {
         let damaged = copied.damage.files();
         let summary = Summary {
             id: self.id.clone(),
-            timeline: self.started.timeline,
+            timeline: stopped.timeline,
             start_lsn: self.started.lsn,
             stop_lsn: stopped.lsn,
             started_at: self.started.at,

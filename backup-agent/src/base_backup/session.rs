@@ -13,6 +13,7 @@ use ha_runtime::shutdown::Tasks;
 use tokio::time;
 use tokio_postgres::{Client, Row};
 
+use crate::base_backup::timeline::{self, Timelines};
 use crate::config::{Host, ServerAddress};
 use crate::error::Failure;
 
@@ -72,8 +73,6 @@ impl Server {
 pub(crate) struct Started {
     /// The position from which replay begins.
     pub(crate) lsn: Lsn,
-    /// The timeline.
-    pub(crate) timeline: Timeline,
     /// The server's clock.
     pub(crate) at: WallTime,
 }
@@ -82,9 +81,10 @@ pub(crate) struct Started {
 pub(crate) struct Stopped {
     /// The position at which it is consistent.
     pub(crate) lsn: Lsn,
-    /// The timeline at that moment.
+    /// The timeline that all of it is on.
     pub(crate) timeline: Timeline,
-    /// The server's clock.
+    /// The server's clock, or the end of the last transaction that it has replayed if that is later:
+    /// this host's clock may be behind its primary's.
     pub(crate) at: WallTime,
     /// The content of `backup_label`.
     pub(crate) backup_label: String,
@@ -188,7 +188,7 @@ impl Session {
             let answer = answer.and_then(|it| it.try_get::<_, bool>(0));
             match answer {
                 Ok(is_standby) if is_standby == server.is_standby => {}
-                Ok(_) => return promoted(),
+                Ok(_) => return timeline::promoted(),
                 Err(error) => return Failure::Postgres(error.into()),
             }
         }
@@ -197,11 +197,15 @@ impl Session {
     /// Begins a backup.
     pub(crate) async fn start(
         &self,
+        server: &Server,
         label: &str,
         checkpoint: Checkpoint,
     ) -> Result<Started, Failure> {
         let started = self.try_start(label, checkpoint).await;
-        started.map_err(Failure::Postgres)
+        let started = started.map_err(Failure::Postgres)?;
+        let timelines = self.timelines(server).await.map_err(Failure::Postgres)?;
+        timelines.only(timelines.of_checkpoint)?;
+        Ok(started)
     }
 
     async fn try_start(&self, label: &str, checkpoint: Checkpoint) -> anyhow::Result<Started> {
@@ -210,7 +214,7 @@ impl Session {
             .batch_execute("SET statement_timeout = 0; SET idle_session_timeout = 0")
             .await
             .or(self.client.batch_execute("SET statement_timeout = 0").await)?;
-        let now = self.now().await?;
+        let now = self.micros("clock_timestamp()").await?;
         let sql = if self.version >= RENAMED_IN {
             "SELECT pg_backup_start($1, fast => $2)::text"
         } else {
@@ -221,14 +225,22 @@ impl Session {
         let lsn: String = row.try_get(0)?;
         Ok(Started {
             lsn: lsn.parse()?,
-            timeline: self.timeline().await?,
             at: now,
         })
     }
 
     /// Ends the backup. Whether its log is archived is looked for in the archive itself.
-    pub(crate) async fn stop(&self) -> Result<Stopped, Failure> {
-        self.try_stop().await.map_err(Failure::Postgres)
+    pub(crate) async fn stop(&self, server: &Server) -> Result<Stopped, Failure> {
+        let stopped = self.try_stop().await;
+        // PostgreSQL refuses to end a backup after a promotion, and so it is told apart.
+        let timelines = self.timelines(server).await;
+        if let Ok(timelines) = &timelines {
+            timelines.refuse_promotion()?;
+        }
+        let mut stopped = stopped.map_err(Failure::Postgres)?;
+        let timelines = timelines.map_err(Failure::Postgres)?;
+        stopped.timeline = timelines.only(stopped.timeline.get())?;
+        Ok(stopped)
     }
 
     async fn try_stop(&self) -> anyhow::Result<Stopped> {
@@ -239,11 +251,13 @@ impl Session {
         };
         let row: Row = self.client.query_one(sql, &[]).await?;
         let lsn: String = row.try_get(0)?;
+        let backup_label: String = row.try_get(1)?;
+        let at = "greatest(clock_timestamp(), pg_last_xact_replay_timestamp())";
         Ok(Stopped {
             lsn: lsn.parse()?,
-            timeline: self.timeline().await?,
-            at: self.now().await?,
-            backup_label: row.try_get(1)?,
+            timeline: timeline::of_label(&backup_label)?,
+            at: self.micros(at).await?,
+            backup_label,
             tablespace_map: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
         })
     }
@@ -254,24 +268,24 @@ impl Session {
         ended.map(drop).map_err(|it| Failure::Postgres(it.into()))
     }
 
-    async fn timeline(&self) -> anyhow::Result<Timeline> {
-        let found = number(
-            &self.client,
-            "SELECT timeline_id::text FROM pg_control_checkpoint()",
-        );
-        Timeline::new(found.await?).context("the server names timeline 0")
+    async fn timelines(&self, server: &Server) -> anyhow::Result<Timelines> {
+        let sql = "SELECT pg_is_in_recovery(), c.timeline_id, r.min_recovery_end_timeline \
+                   FROM pg_control_checkpoint() c, pg_control_recovery() r";
+        let row = self.client.query_one(sql, &[]).await?;
+        Ok(Timelines {
+            was_standby: server.is_standby,
+            is_standby: row.try_get(0)?,
+            of_checkpoint: u32::try_from(row.try_get::<_, i32>(1)?)?,
+            of_consistency: u32::try_from(row.try_get::<_, i32>(2)?)?,
+        })
     }
 
-    async fn now(&self) -> anyhow::Result<WallTime> {
-        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-        let row = self.client.query_one(sql, &[]).await?;
+    /// Returns a time of the server's.
+    async fn micros(&self, time: &str) -> anyhow::Result<WallTime> {
+        let sql = format!("SELECT (extract(epoch FROM {time}) * 1000000)::bigint");
+        let row = self.client.query_one(&sql, &[]).await?;
         Ok(WallTime::from_micros(row.try_get(0)?))
     }
-}
-
-/// Returns the error that a promotion is: the two ends of the backup are on different timelines.
-pub(super) fn promoted() -> Failure {
-    Failure::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
 }
 
 async fn connect(server: &ServerAddress, tasks: &Tasks) -> anyhow::Result<Client> {

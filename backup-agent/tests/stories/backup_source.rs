@@ -270,14 +270,14 @@ fn at(world: &World, directory: &str, user: &str) {
     world.configure(|it| it.replace(&data, &there));
 }
 
-async fn copied(from: &str, to: &str) {
+pub(crate) async fn copied(from: &str, to: &str) {
     let copied = as_postgres("cp").args(["-a", from, to]).output().await;
     let copied = copied.unwrap();
     assert!(copied.status.success(), "{copied:?}");
 }
 
 /// A server from which can be streamed.
-async fn with_wal_senders(world: &World) -> Server {
+pub(crate) async fn with_wal_senders(world: &World) -> Server {
     let server = Server::create(world).await;
     let setting = "ALTER SYSTEM SET max_wal_senders = 4";
     server.sql(setting).await;
@@ -285,7 +285,7 @@ async fn with_wal_senders(world: &World) -> Server {
     Server::start(world, Path::new(&world.path("data")), 5432).await
 }
 
-async fn pg_basebackup(world: &World, args: &[&str]) {
+pub(crate) async fn pg_basebackup(world: &World, args: &[&str]) {
     let mut command = as_postgres(format!("{BIN}/pg_basebackup"));
     command.arg("-h").arg(world.directory.path());
     let made = command.args(["-U", "postgres"]).args(args).output().await;

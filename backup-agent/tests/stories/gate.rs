@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
@@ -76,6 +78,12 @@ impl Running {
                 return number(high) << 32 | number(low);
             }
         }
+    }
+
+    /// Freezes it, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it has not ended");
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
     }
 
     /// Waits until it ends, and returns its exit code and what it said since.

@@ -15,6 +15,7 @@ mod backfill_packs;
 mod backup;
 mod backup_copies;
 mod backup_damage;
+mod backup_failover;
 mod backup_limits;
 mod backup_source;
 mod faults;
