@@ -256,7 +256,7 @@ impl Failure {
 impl From<NoBackup> for Failure {
     fn from(why: NoBackup) -> Self {
         let earliest = match &why {
-            NoBackup::AllTooLate { time, .. } => Some(format!(
+            NoBackup::AllTooLate { time, .. } | NoBackup::TooLate { time, .. } => Some(format!(
                 " (possible from {})",
                 crate::output::timestamp(*time)
             )),
@@ -264,8 +264,7 @@ impl From<NoBackup> for Failure {
             | NoBackup::OtherHistory
             | NoBackup::Ambiguous { .. }
             | NoBackup::Unknown(_)
-            | NoBackup::NotOnTheWay { .. }
-            | NoBackup::TooLate { .. } => None,
+            | NoBackup::NotOnTheWay { .. } => None,
         };
         Self::NoBackup { why, earliest }
     }

@@ -3,6 +3,7 @@
 //!
 //! The control file gets its name last, so that a directory which is not complete cannot be started.
 
+mod choice;
 mod directory;
 mod download;
 mod fill;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ha_core::Timeline;
-use ha_core::backup::{Lineage, Summary, choose};
+use ha_core::backup::{Lineage, Summary};
 use ha_runtime::telemetry::chain;
 use tracing::{info, warn};
 
@@ -172,8 +173,8 @@ async fn choose_backup(
         }
         None => newest_lineage(archive, buckets, identity, request, at_least).await?,
     };
-    let chosen = choose(&backups, &lineage, &request.target, request.backup.as_ref())?;
-    Ok((chosen.clone(), lineage))
+    let chosen = choice::choose_in_time(archive, identity, &lineage, backups, request).await?;
+    Ok((chosen, lineage))
 }
 
 /// Returns the history of the newest timeline. A timeline that has WAL and no history is not passed over:

@@ -18,6 +18,7 @@ mod backup_damage;
 mod backup_failover;
 mod backup_limits;
 mod backup_source;
+mod clocks;
 mod faults;
 mod forks;
 mod gate;

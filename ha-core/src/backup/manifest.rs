@@ -57,7 +57,9 @@ pub struct Summary {
     pub stop_lsn: Lsn,
     /// When it began.
     pub started_at: WallTime,
-    /// When it ended: no target before this can be reached from it.
+    /// When it ended, by the clock of its server, or by the last transaction that a standby had replayed
+    /// if that is later: no target before this can be reached from it. Both clocks may be behind that of
+    /// the commits in it, so a restore to a time looks into its WAL too.
     pub stopped_at: WallTime,
     /// The size of a WAL segment in bytes: without it the names of segments do not tell which follow
     /// each other.

@@ -73,6 +73,8 @@ pub enum NoBackup {
         id: BackupId,
         /// The position at which it is consistent.
         lsn: Lsn,
+        /// The time at which it ended.
+        time: WallTime,
     },
 }
 
@@ -105,6 +107,7 @@ pub fn choose<'a>(
         return Err(NoBackup::TooLate {
             id: asked.clone(),
             lsn: found.stop_lsn,
+            time: found.stopped_at,
         });
     }
 

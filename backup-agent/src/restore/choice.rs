@@ -1,0 +1,187 @@
+//! The choice of a backup for a time. That at which a backup ended is read from its server's clock, and
+//! what it holds was committed by that of a primary: the WAL before its end says what is in it.
+
+use ha_core::Lsn;
+use ha_core::backup::{Lineage, Summary, Target, WallTime, choose};
+use ha_core::lsn::{SegmentName, SegmentSize};
+use ha_core::wal::Scanner;
+use tempfile::NamedTempFile;
+
+use crate::error::Failure;
+use crate::output;
+use crate::restore::{Boundary, RestoreRequest};
+use crate::seal::Identity;
+use crate::wal_archive::WalArchive;
+use crate::wal_file;
+
+/// In how many segments before the end of a backup the end of a transaction is looked for.
+const SEARCHED_SEGMENTS: usize = 120;
+
+/// Returns the backup that `request` is reached from. One that holds a transaction from after the target
+/// time is passed over, whatever its server's clock said.
+pub(super) async fn choose_in_time(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    lineage: &Lineage,
+    mut backups: Vec<Summary>,
+    request: &RestoreRequest,
+) -> Result<Summary, Failure> {
+    let target = last_included(&request.target, request.boundary);
+    loop {
+        let chosen = choose(&backups, lineage, &target, request.backup.as_ref())?.clone();
+        let Target::Time(time) = target else {
+            return Ok(chosen);
+        };
+        let last = last_transaction(archive, identity, lineage, &chosen).await?;
+        let Some(last) = last.filter(|it| *it > time) else {
+            return Ok(chosen);
+        };
+        output::narrate(&format!(
+            "backup {} is passed over: a transaction in it ended at {}, after the target, though its server's clock \
+             said {} when the backup ended",
+            chosen.id,
+            output::timestamp(last),
+            output::timestamp(chosen.stopped_at),
+        ));
+        for it in backups.iter_mut().filter(|it| it.id == chosen.id) {
+            it.stopped_at = last;
+        }
+    }
+}
+
+/// Returns the last time, which PostgreSQL counts in microseconds, of which recovery to `target` replays
+/// a transaction.
+fn last_included(target: &Target, boundary: Boundary) -> Target {
+    match (target, boundary) {
+        (Target::Time(time), Boundary::Exclusive) => {
+            Target::Time(WallTime::from_micros(time.as_micros().saturating_sub(1)))
+        }
+        (target, _) => target.clone(),
+    }
+}
+
+/// Returns when the last transaction before the end of `backup` committed or aborted, as the last
+/// segment says that has one. Nothing is known of WAL that was expired before the backup.
+async fn last_transaction(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    lineage: &Lineage,
+    backup: &Summary,
+) -> Result<Option<WallTime>, Failure> {
+    // Such a manifest is refused where its WAL is listed.
+    let Ok(size) = backup.segment_size() else {
+        return Ok(None);
+    };
+    let number = |lsn: Lsn| lsn.get() / size.bytes();
+    let first_needed = number(backup.start_lsn);
+    let last = number(Lsn::new(backup.stop_lsn.get().saturating_sub(1)));
+    let mut following = None;
+    for number in (0..=last).rev().take(SEARCHED_SEGMENTS) {
+        let file = read_first(archive, identity, &names(lineage, number, size)).await?;
+        if file.is_none() && number < first_needed {
+            break;
+        }
+        if let Some(file) = &file {
+            let end = backup.stop_lsn.get().min((number + 1) * size.bytes());
+            let time = last_in(file, following.as_ref(), Lsn::new(end))?;
+            if time.is_some() {
+                return Ok(time);
+            }
+        }
+        following = file;
+    }
+    Ok(None)
+}
+
+/// Returns the latest end of a transaction whose record begins in `file`, before `end`. It may go on in
+/// the segment that follows.
+fn last_in(
+    file: &NamedTempFile,
+    following: Option<&NamedTempFile>,
+    end: Lsn,
+) -> Result<Option<WallTime>, Failure> {
+    let mut scanner = Scanner::new();
+    let mut last = None;
+    for file in [Some(file), following].into_iter().flatten() {
+        let read = wal_file::read_each(file.path(), |bytes| {
+            scanner.push(bytes, |record| {
+                if record.start < end {
+                    last = last.max(record.transaction_end());
+                }
+            });
+        });
+        read.map_err(Failure::io("read", file.path()))?;
+    }
+    Ok(last)
+}
+
+/// Reads the first of these segments that the archive has and that can be read.
+async fn read_first(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    names: &[SegmentName],
+) -> Result<Option<NamedTempFile>, Failure> {
+    for name in names {
+        match archive.read_segment(identity, *name).await {
+            Ok(file) => return Ok(Some(file)),
+            // One that the backup needs stops its recovery, and the listing of its WAL names a gap.
+            Err(
+                Failure::NotArchived { .. } | Failure::Damaged { .. } | Failure::NotThisFile { .. },
+            ) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the segments of this number along `lineage`, the newest timeline first. Up to the fork, a copy
+/// of one says the same as the other.
+fn names(lineage: &Lineage, number: u64, size: SegmentSize) -> Vec<SegmentName> {
+    let mut parts: Vec<_> = lineage.stretches().collect();
+    let begun = parts.last().map_or(Lsn::new(0), |(_, _, left_at)| *left_at);
+    parts.push((lineage.timeline(), begun, Lsn::new(u64::MAX)));
+    let holds = |begin: Lsn, end: Lsn| {
+        begin.get() / size.bytes() <= number && number <= end.get() / size.bytes()
+    };
+    parts
+        .into_iter()
+        .rev()
+        .filter(|(_, begin, end)| holds(*begin, *end))
+        .map(|(timeline, _, _)| SegmentName::numbered(timeline, number, size))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::Timeline;
+    use ha_core::lsn::Ancestor;
+
+    use super::*;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    #[test]
+    fn exclusive_time_then_transactions_of_that_time_left_out() {
+        let time = |micros| Target::Time(WallTime::from_micros(micros));
+        assert_eq!(last_included(&time(7), Boundary::Exclusive), time(6));
+        assert_eq!(last_included(&time(7), Boundary::Inclusive), time(7));
+        let lsn = Target::Lsn(Lsn::new(7));
+        assert_eq!(last_included(&lsn, Boundary::Exclusive), lsn);
+    }
+
+    #[test]
+    fn segment_at_a_fork_then_both_timelines_have_it() {
+        let left = Ancestor {
+            timeline: Timeline::FIRST,
+            left_at: Lsn::new(5 * SIZE.bytes() + 77),
+        };
+        let lineage = Lineage::new(Timeline::new(2).unwrap(), vec![left]);
+        let shown = |number| -> Vec<u32> {
+            let names = names(&lineage, number, SIZE);
+            names.iter().map(|it| it.timeline.get()).collect()
+        };
+        assert_eq!(shown(4), [1]);
+        assert_eq!(shown(5), [2, 1]);
+        assert_eq!(shown(6), [2]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Clocks that do not agree: the one that a backup's end is read from, and the one of the commits.
+
+use std::path::Path;
+
+use crate::agent::{World, wait_for};
+use crate::backup_source::{pg_basebackup, with_wal_senders};
+use crate::postgres::Server;
+
+/// Lets what a backup reads as the server's clock be an hour behind that of the commits: a function of
+/// the same name is found first.
+const FALL_BEHIND: &str = "CREATE SCHEMA behind; \
+     CREATE FUNCTION behind.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
+     $$ SELECT pg_catalog.clock_timestamp() - interval '1 hour' $$; \
+     ALTER ROLE postgres SET search_path = behind, pg_catalog, public";
+
+const TIME: &str = "SELECT to_json(pg_catalog.clock_timestamp()) #>> '{}'";
+
+const ROWS: &str = "SELECT string_agg(n::text, ',' ORDER BY n) FROM t";
+
+/// The backup says that it ended an hour before the rows that are in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_ended_by_a_clock_behind_then_an_older_one_serves() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    server.sql("CREATE TABLE t (n int)").await;
+    let older = world.run(&["backup", "--json"]).await.ok().json();
+    server.sql("INSERT INTO t VALUES (1)").await;
+    let between = server.sql(TIME).await;
+    server.sql("INSERT INTO t VALUES (2)").await;
+    server.sql(FALL_BEHIND).await;
+    // What was committed is in segments before the one in which the backup begins.
+    server.archive_all().await;
+    server.sql("SELECT pg_switch_wal(); CHECKPOINT").await;
+    let newer = world.run(&["backup", "--json"]).await.ok().json();
+    let after = server.sql(TIME).await;
+    server.sql("INSERT INTO t VALUES (3)").await;
+    server.archive_all().await;
+
+    let named = world.path("named");
+    let newer = newer["backup"]["id"].as_str().unwrap();
+    let named = [
+        "restore",
+        "--target-directory",
+        &named,
+        "--backup",
+        newer,
+        "--target-time",
+        &between,
+    ];
+    let refused = world.run(&named).await.fails_with(20, "after the target");
+    assert!(refused.said.contains("its server's clock"), "{refused:?}");
+    for (time, backup, rows) in [
+        (&between, older["backup"]["id"].as_str().unwrap(), "1"),
+        (&after, newer, "1,2"),
+    ] {
+        let directory = world.path(rows);
+        let mut args = vec!["restore", "--json", "--target-directory", &directory];
+        args.extend(["--target-time", time]);
+        let restored = world.run(&args).await.ok().json();
+        assert_eq!(restored["backup"]["id"], backup);
+        let copy = Server::start_standby(&world, Path::new(&directory), 5433).await;
+        wait_for("the target", async || {
+            let sql = "SELECT pg_get_wal_replay_pause_state()";
+            (copy.sql(sql).await == "paused").then_some(())
+        })
+        .await;
+        assert_eq!(copy.sql(ROWS).await, rows);
+        copy.stop();
+    }
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_clock_behind_then_backup_ends_no_earlier_than_replay() {
+    let world = World::new().await;
+    let primary = with_wal_senders(&world).await;
+    primary.sql(FALL_BEHIND).await;
+    let directory = world.path("standby");
+    pg_basebackup(&world, &["-D", &directory, "-R", "-c", "fast"]).await;
+    let standby = Server::start_standby(&world, Path::new(&directory), 5433).await;
+    let before = primary.sql(TIME).await;
+    primary.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+    let replayed = "SELECT count(*) FROM pg_class WHERE relname = 't'";
+    wait_for("replay", async || {
+        (standby.sql(replayed).await == "1").then_some(())
+    })
+    .await;
+    let data = format!("data-directory = \"{}\"", world.path("data"));
+    let there = format!("data-directory = \"{directory}\"\nport = 5433");
+    let socket = world.directory.path().display();
+    world.configure(|it| {
+        let settings = it.replace(&data, &there);
+        format!("{settings}[postgres.primary]\nhost = \"{socket}\"\n")
+    });
+
+    let made = world.run(&["backup", "--json"]).await.ok().json();
+    let ended = made["backup"]["stopped-at"].as_str().unwrap();
+    let sql = format!("SELECT '{ended}'::timestamptz > '{before}'::timestamptz");
+    assert_eq!(primary.sql(&sql).await, "t", "{ended} and {before}");
+    standby.stop();
+    primary.stop();
+}
