@@ -107,7 +107,10 @@ impl Comparison<'_> {
     async fn copy(&mut self, number: usize) {
         let keys = self.waiting.remove(&number).unwrap_or_default();
         if let Some(bucket) = self.buckets.all().get(number) {
-            fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
+            let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
+            for key in lacking {
+                self.buckets.health().lacks(bucket.name(), &key);
+            }
         }
     }
 
@@ -145,7 +148,7 @@ impl Comparison<'_> {
         Ok(needs)
     }
 
-    /// Compares what the buckets hold under one key, where the lengths say that it is not the same.
+    /// Compares what the buckets hold under one key.
     async fn compare_content(&mut self, key: &str) -> Result<(), Failure> {
         let mut sound = Vec::new();
         for (number, bucket) in self.buckets.all().iter().enumerate() {
@@ -192,8 +195,8 @@ impl Comparison<'_> {
         self.stats(number).unresolved.insert(key.to_owned(), why);
     }
 
-    /// Compares the histories. A bucket that holds nothing of a timeline or of an older one needs no
-    /// history of it.
+    /// Compares the histories: a wrong one leads a restore astray, and there are few. A bucket that
+    /// holds nothing of a timeline or of an older one needs no history of it.
     async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Failure> {
         let prefix = self.layout.histories();
         let mut held = Vec::new();
@@ -223,18 +226,20 @@ impl Comparison<'_> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket.name());
             let own = || catalog.backups.iter().filter(is_here);
-            let oldest = own().next().map(|entry| &entry.summary.id);
+            let oldest = own().map(|entry| entry.summary.started_at).min();
             self.stats(number).has_no_backup =
                 self.scope == Scope::Missing && oldest.is_none() && !catalog.backups.is_empty();
             let others = catalog.backups.iter().filter(|entry| !is_here(entry));
             let (missing, older): (Vec<_>, Vec<_>) =
-                others.map(|entry| &entry.summary.id).partition(|id| {
-                    self.scope == Scope::Everything || oldest.is_some_and(|oldest| *id > oldest)
+                others.map(|entry| &entry.summary).partition(|summary| {
+                    self.scope == Scope::Everything
+                        || oldest.is_some_and(|oldest| summary.started_at > oldest)
                 });
             self.stats(number).older += older.len();
             let summaries = own().map(|entry| &entry.summary);
             let cut_short = without_all_packs(bucket, self.layout, summaries).await?;
-            for id in missing.into_iter().chain(cut_short) {
+            let missing = missing.into_iter().map(|summary| &summary.id);
+            for id in missing.chain(cut_short) {
                 self.add(number, &self.layout.manifest(id)).await;
             }
         }

@@ -84,6 +84,29 @@ async fn backup_missed_a_bucket_then_it_gets_there() {
         .ok();
 }
 
+/// The process that fills a bucket has begun with WAL when the backup is noted, and nothing is pushed
+/// afterwards that would start another.
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_noted_while_wal_is_copied_then_copied_as_well() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    // Only the notes count: no comparison finds what they missed.
+    let compared = fs::File::create(world.path("state/compare.lock")).unwrap();
+    compared.lock().unwrap();
+    world.far.stop().await;
+    world.run(&["backup"]).await.ok();
+    server.stop();
+    world.far.come_back().await;
+
+    wait_for("the backup in the far bucket", async || {
+        let keys = world.far.keys();
+        let manifests = keys.iter().filter(|key| key.ends_with("/manifest"));
+        (manifests.count() == 2).then_some(())
+    })
+    .await;
+}
+
 /// A backup of a terabyte takes hours to copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
