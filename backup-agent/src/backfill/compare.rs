@@ -217,6 +217,11 @@ impl Comparison<'_> {
                 }
             }
         }
+        for key in all {
+            if held.iter().filter(|keys| keys.contains(&key)).count() > 1 {
+                self.compare_content(&key).await?;
+            }
+        }
         Ok(())
     }
 
@@ -241,6 +246,12 @@ impl Comparison<'_> {
             let missing = missing.into_iter().map(|summary| &summary.id);
             for id in missing.chain(cut_short) {
                 self.add(number, &self.layout.manifest(id)).await;
+            }
+        }
+        for entry in &catalog.backups {
+            if entry.buckets.len() > 1 {
+                let key = self.layout.manifest(&entry.summary.id);
+                self.compare_content(&key).await?;
             }
         }
         self.add_unreadable(catalog)

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::agent::{World, wait_for};
+use crate::agent::{World, give_to_postgres, wait_for};
 use crate::postgres::Server;
 use crate::wal::{host, object, segment};
 
@@ -86,6 +86,31 @@ async fn object_of_another_length_without_a_note_then_named() {
     }
 }
 
+/// What the listing does not show: both have one length.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_history_in_one_bucket_then_named() {
+    let mut world = host().await;
+    let path = world.path("data/pg_wal/00000002.history");
+    let write = |lsn: &str| {
+        fs::write(&path, format!("1\t{lsn}\tno recovery target specified\n")).unwrap();
+        give_to_postgres(path.as_ref());
+    };
+    world.configure(without_near);
+    write("0/480000");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.configure(str::to_owned);
+    world.far.stop().await;
+    write("0/580000");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.forget("state");
+    world.far.come_back().await;
+
+    let refused = world.run(&["wal", "backfill"]).await;
+    let refused = refused.fails_with(27, "each holds other WAL");
+    let line = "far: 0 objects copied, 1 lacking";
+    assert!(refused.out.contains(line), "{refused:?}");
+}
+
 /// An object that no copy can replace does not keep those waiting that can be copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_in_the_way_then_others_are_copied_beside_it() {
@@ -147,11 +172,7 @@ async fn wal_of_a_buckets_own_backup_missing_then_copied() {
 /// A world in which the far bucket has a segment from a push of its own, and lacks it by the notes.
 async fn pushed_apart(near: &[u8], far: &[u8], has_identity: bool) -> World {
     let mut world = host().await;
-    world.configure(|settings| {
-        let (top, buckets) = settings.split_once("[[buckets]]\nname = \"near\"").unwrap();
-        let (_, far) = buckets.split_once("[[buckets]]").unwrap();
-        format!("{top}[[buckets]]{far}")
-    });
+    world.configure(without_near);
     let path = segment(&world, 1, 3, far);
     world.run(&["wal", "push", &path]).await.ok();
     let metrics = world.path("metrics.prom");
@@ -167,4 +188,10 @@ async fn pushed_apart(near: &[u8], far: &[u8], has_identity: bool) -> World {
     world.run(&["wal", "push", &path]).await.ok();
     world.far.come_back().await;
     world
+}
+
+fn without_near(settings: &str) -> String {
+    let (top, buckets) = settings.split_once("[[buckets]]\nname = \"near\"").unwrap();
+    let (_, far) = buckets.split_once("[[buckets]]").unwrap();
+    format!("{top}[[buckets]]{far}")
 }
