@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ha_core::backup::{BackupId, Target, WallTime};
+use ha_core::lsn::{SegmentName, WalFileName};
 use ha_core::{Lsn, Timeline};
 use ha_runtime::telemetry::LogFormat;
 use jiff::Timestamp;
@@ -109,6 +110,9 @@ pub(crate) struct WalFetch {
     /// The timeline that recovery follows: what other timelines hold does not matter to it
     #[arg(long, requires = "recovery", value_parser = timeline)]
     pub(crate) target_timeline: Option<Timeline>,
+    /// The last segment that `restore` saw: if one on the way to it is missing, recovery is stopped
+    #[arg(long, requires = "target_timeline", value_parser = segment)]
+    pub(crate) known_end: Option<SegmentName>,
     /// For how long to ask a bucket that fails again [default: 0; 300 with `--recovery`]
     #[arg(long)]
     pub(crate) retry_timeout_secs: Option<u64>,
@@ -241,6 +245,13 @@ fn time(text: &str) -> Result<WallTime, String> {
 fn timeline(text: &str) -> Result<Timeline, String> {
     let number = text.parse().ok().and_then(Timeline::new);
     number.ok_or_else(|| "a timeline is a number from 1".to_owned())
+}
+
+fn segment(text: &str) -> Result<SegmentName, String> {
+    match text.parse() {
+        Ok(WalFileName::Segment(segment)) => Ok(segment),
+        _ => Err("a segment is named by 24 hexadecimal digits".to_owned()),
+    }
 }
 
 fn mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {

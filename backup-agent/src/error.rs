@@ -42,6 +42,8 @@ pub(crate) enum Failure {
         #[source]
         last: Box<StoreError>,
     },
+    #[error("`{name}` is in no bucket any more: the restore saw the WAL complete to `{known_end}`")]
+    WalLost { name: String, known_end: String },
     #[error("`{name}` is in no bucket, and {later} is: there is a gap in the WAL")]
     WalGap { name: String, later: String },
     #[error("buckets lack objects that others have: {0}")]
@@ -151,7 +153,7 @@ impl Failure {
             Self::Exists { .. } => 23,
             Self::Refused(_) | Self::NothingStored { .. } => 24,
             Self::OlderWalGap(_) => 25,
-            Self::WalGap { .. } => 26,
+            Self::WalGap { .. } | Self::WalLost { .. } => 26,
             Self::Lacking(_) => 27,
             Self::Io { .. } => 30,
             Self::Internal(_) => 31,
@@ -177,6 +179,9 @@ impl Failure {
             }
             Self::Conflict { .. } => Some(
                 "another server, or a copy restored with `archive_mode` on, archives under this name and system identifier: stop one, or give it another `cluster`; nothing was overwritten",
+            ),
+            Self::WalLost { .. } => Some(
+                "make the buckets answer with what they had, or push the segment again, and start PostgreSQL again; without `--known-end` in `restore_command` recovery ends there",
             ),
             Self::WalGap { .. } => Some(
                 "recover to a target before the gap, or restore a backup from after it; `backup-agent list` shows both",

@@ -43,6 +43,8 @@ pub(crate) struct KnownReach {
     pub(crate) timeline: Timeline,
     /// The last segment, and the gap after it.
     pub(crate) segments: Reach,
+    /// The size of the segments.
+    pub(crate) segment_size: SegmentSize,
     /// What the last segments hold; none where nothing could be decrypted.
     pub(crate) end: Option<End>,
     /// The last segment of the branch that was left, where nothing of the timeline itself is held.
@@ -146,6 +148,7 @@ impl Holdings {
         KnownReach {
             timeline: lineage.timeline(),
             segments: self.all.reach(lineage, backup.start_lsn),
+            segment_size: self.all.segment_size(),
             end: None,
             branch_left: self.all.branch_left(lineage),
             unreadable: Vec::new(),
@@ -433,7 +436,8 @@ impl KnownReach {
         }
     }
 
-    fn beyond(&self, why: String) -> Failure {
+    /// Returns the refusal of a target that is not within reach.
+    pub(crate) fn beyond(&self, why: String) -> Failure {
         Failure::BeyondReach {
             why,
             reach: self.to_string(),

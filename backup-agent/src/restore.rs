@@ -8,6 +8,7 @@ mod directory;
 mod download;
 mod fill;
 mod marker;
+mod other_branches;
 mod own_conf;
 mod places;
 mod plan;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ha_core::Timeline;
-use ha_core::backup::{Lineage, Summary};
+use ha_core::backup::{Lineage, Summary, Target};
 use ha_runtime::telemetry::chain;
 use tracing::{info, warn};
 
@@ -35,6 +36,7 @@ use crate::restore::download::Downloads;
 use crate::restore::fill::Filling;
 use crate::restore::marker::{Held, Marker};
 use crate::restore::plan::Plan;
+use crate::restore::recovery::Destination;
 use crate::restore::tablespaces::Placed;
 use crate::seal::Identity;
 use crate::wal_archive::WalArchive;
@@ -83,6 +85,9 @@ pub(crate) async fn restore(
     output::narrate(&format!("backup {}: {reach}", chosen.id));
     if request.purpose != Purpose::Standby {
         reach.refuse_unreachable(&request.target, request.boundary, request.timeline)?;
+        if request.target == Target::Latest && request.timeline.is_some() {
+            other_branches::refuse_partial_end(&archive, &identity, &lineage, &reach).await?;
+        }
     }
     let is_resumed = begun.is_some();
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, is_resumed, "restore began");
@@ -101,7 +106,11 @@ pub(crate) async fn restore(
     filling.run(&plan, layout).await?;
 
     let (head, directory) = (plan.head(), filling.directory);
-    let settings = recovery::settings(config, request, timeline, head.server_version)?;
+    let destination = Destination {
+        timeline,
+        known_end: reach.segments.last,
+    };
+    let settings = recovery::settings(config, request, destination, head.server_version)?;
     directory.write_recovery(head, &settings, request.purpose)?;
     let notes = own_conf::settle(&request.directory)?;
     directory.complete()?;

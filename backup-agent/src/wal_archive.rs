@@ -2,6 +2,7 @@
 
 mod fetch;
 mod followed;
+mod gap;
 mod scratch;
 mod sealed;
 

@@ -73,6 +73,7 @@ async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
         path: args.path.clone(),
         mode,
         target_timeline: args.target_timeline,
+        known_end: args.known_end,
         retry_timeout,
     };
     let inspect = |file: &Path| guard_tablespaces(&data_directory, &args.name, file);

@@ -6,6 +6,7 @@
 
 use ha_core::Timeline;
 use ha_core::backup::Target;
+use ha_core::lsn::SegmentName;
 
 use crate::config::Config;
 use crate::error::{Failure, as_recovery_target};
@@ -21,15 +22,25 @@ const STANDBY_RETRY_SECS: u32 = 60;
 /// A setting, and what it has to be.
 type Setting = (&'static str, String);
 
+/// Where recovery goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination {
+    /// The timeline that it follows.
+    pub(crate) timeline: Timeline,
+    /// The last segment on the way that the buckets listed.
+    pub(crate) known_end: Option<SegmentName>,
+}
+
 /// Returns what is appended to `postgresql.auto.conf` of a server of `version` (such as 150018), so
-/// that recovery goes towards `timeline`.
+/// that recovery goes to `destination`.
 pub(crate) fn settings(
     config: &Config,
     request: &RestoreRequest,
-    timeline: Timeline,
+    destination: Destination,
     version: u32,
 ) -> Result<String, Failure> {
-    let restore_command = restore_command(config, request, timeline)?;
+    let timeline = destination.timeline;
+    let restore_command = restore_command(config, request, destination)?;
     let mut settings = vec![("restore_command", restore_command)];
     settings.push((
         "recovery_target_timeline",
@@ -142,14 +153,19 @@ fn not_archiving(version: u32) -> Vec<Setting> {
 fn restore_command(
     config: &Config,
     request: &RestoreRequest,
-    timeline: Timeline,
+    destination: Destination,
 ) -> Result<String, Failure> {
+    let Destination {
+        timeline,
+        known_end,
+    } = destination;
     let program =
         std::env::current_exe().map_err(Failure::io("find", "/proc/self/exe".as_ref()))?;
     let fetch = match request.purpose {
         Purpose::Recover(_) => {
+            let known_end = known_end.map_or_else(String::new, |it| format!(" --known-end {it}"));
             format!(
-                "wal fetch --recovery --target-timeline {timeline} \
+                "wal fetch --recovery --target-timeline {timeline}{known_end} \
                  --retry-timeout-secs {RECOVERY_RETRY_SECS}"
             )
         }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use ha_core::Timeline;
 use ha_core::backup::Share;
-use ha_core::backup::wal_end::{Absence, ArchivedBeside, absence};
 use ha_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
 use ha_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
 use tracing::{info, warn};
 
 use crate::buckets::{FetchEffort, Hurry, ObjectSink, SinkError};
-use crate::control_file;
 use crate::error::Failure;
 use crate::layout::wal_file_of;
+use crate::reach;
 use crate::seal::{self, Identity, NotOpened, OpenedFile};
 use crate::wal_archive::followed::cut;
 use crate::wal_archive::scratch::scratch_file;
@@ -36,6 +35,9 @@ const HURRY: Hurry = Hurry {
     avoided_answer: Duration::from_secs(1),
     first_answer: Duration::from_secs(3),
 };
+
+/// For how long the history of a timeline that is known to exist is asked for at least.
+const LISTED_HISTORY_RETRY: Duration = Duration::from_mins(1);
 
 /// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
 /// guard writes in its place when it promotes.
@@ -64,6 +66,8 @@ pub(crate) struct FetchRequest {
     pub(crate) mode: FetchMode,
     /// The timeline that recovery follows, if it is known.
     pub(crate) target_timeline: Option<Timeline>,
+    /// The last segment that `restore` saw along the timeline that recovery follows.
+    pub(crate) known_end: Option<SegmentName>,
     /// For how long a bucket that fails is asked again.
     pub(crate) retry_timeout: Duration,
 }
@@ -120,6 +124,11 @@ impl WalArchive<'_> {
                 warn!(file = %request.name, error = %chain(&why), "history cannot be read, a placeholder stands for it");
                 return write_whole(&request.path, PLACEHOLDER);
             }
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+                if request.mode == FetchMode::Standby =>
+            {
+                return Err(self.of_a_damaged_file(request.name, why).await?);
+            }
             fetched => return fetched,
         };
         match request.name {
@@ -128,6 +137,9 @@ impl WalArchive<'_> {
                     FetchMode::Standby => self.histories().await?,
                     FetchMode::Recovery => self.histories_of_all().await?,
                 };
+                if request.mode == FetchMode::Standby && known.contains(&timeline) {
+                    return self.fetch_listed_history(identity, request).await;
+                }
                 if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline)
                 {
                     return Err(missing);
@@ -136,14 +148,43 @@ impl WalArchive<'_> {
                 write_whole(&request.path, PLACEHOLDER)
             }
             WalFileName::Segment(segment) if request.mode == FetchMode::Recovery => {
-                self.refuse_gap(identity, segment, request.target_timeline)
-                    .await?;
+                self.refuse_gap(identity, request, segment).await?;
                 Err(missing)
             }
             WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
                 Err(missing)
             }
         }
+    }
+
+    /// Returns what a file that no bucket has whole means to a standby. A history without WAL of its timeline
+    /// is no more than an object that somebody put there.
+    async fn of_a_damaged_file(&self, name: WalFileName, why: Failure) -> Result<Failure, Failure> {
+        let WalFileName::History(timeline) = name else {
+            return Ok(why);
+        };
+        let (written, _) = reach::written_timelines(self.buckets, &self.layout).await?;
+        if written.contains(&timeline) {
+            return Ok(why.stops_recovery());
+        }
+        Ok(why)
+    }
+
+    /// Fetches a history that a bucket lists, for a standby. PostgreSQL would take any failure below 126 for
+    /// the absence of the timeline, and replay the branch that it left.
+    async fn fetch_listed_history(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+    ) -> Result<(), Failure> {
+        let key = self.layout.wal_file(request.name);
+        let effort = FetchEffort {
+            retry_timeout: request.retry_timeout.max(LISTED_HISTORY_RETRY),
+            hurry: None,
+        };
+        let file = self.fetch_file(identity, request.name, &key, &request.path, effort);
+        let file = file.await.map_err(Failure::stops_recovery)?;
+        put_in_place(file, &request.path)
     }
 
     async fn fetch_stored(
@@ -215,91 +256,6 @@ impl WalArchive<'_> {
         self.buckets.fetch_into(key, effort, begin).await
     }
 
-    /// Returns an error unless recovery towards `target` may end before `segment`, which every bucket
-    /// lacks.
-    async fn refuse_gap(
-        &self,
-        identity: &Identity,
-        segment: SegmentName,
-        target: Option<Timeline>,
-    ) -> Result<(), Failure> {
-        let later = self.later_segment(segment).await?;
-        let known = self.histories_of_all().await?;
-        let timeline = segment.timeline;
-        let own = if known.contains(&timeline) {
-            self.ancestors(identity, timeline).await?
-        } else {
-            Vec::new()
-        };
-        // The history of the timeline that is followed names every other one that matters.
-        let is_followed = |other: &Timeline| target.is_none_or(|target| *other == target);
-        let mut others = Vec::new();
-        for other in known
-            .into_iter()
-            .filter(|other| *other > timeline && is_followed(other))
-        {
-            others.push((other, self.ancestors(identity, other).await?));
-        }
-        if later.is_none() && others.is_empty() {
-            return self.refuse_foreign_archive().await;
-        }
-        let directory = control_file::data_directory(self.config);
-        let beside = ArchivedBeside {
-            later_segment: later.is_some(),
-            own_history: &own,
-            other_histories: &others,
-            segment_size: control_file::segment_size(&directory)?,
-        };
-        match absence(segment, &beside) {
-            Absence::End => self.refuse_foreign_archive().await,
-            Absence::Gap => Err(Failure::WalGap {
-                name: segment.to_string(),
-                later: later.map_or_else(
-                    || "the WAL of a timeline that branched off after it".to_owned(),
-                    |later| format!("`{later}`"),
-                ),
-            }),
-        }
-    }
-
-    /// An archive with nothing at all of this cluster is not where its WAL ends: the settings were changed,
-    /// or lead to another S3.
-    async fn refuse_foreign_archive(&self) -> Result<(), Failure> {
-        let prefix = self.layout.everything();
-        for bucket in self.buckets.all() {
-            let first = bucket.listing(&prefix, "").next().await;
-            let unreachable = |last| Failure::Unreachable {
-                what: prefix.clone(),
-                answered: 0,
-                last: Box::new(last),
-            };
-            if first.map_err(unreachable)?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(Failure::NothingStored { prefix })
-    }
-
-    /// Returns a later segment of the same timeline that a bucket lists. Every bucket has to answer.
-    async fn later_segment(&self, segment: SegmentName) -> Result<Option<SegmentName>, Failure> {
-        let prefix = self.layout.timeline(segment.timeline);
-        let after = self.layout.wal_file(WalFileName::Segment(segment));
-        for bucket in self.buckets.all() {
-            let mut listing = bucket.listing(&prefix, &after);
-            let unreachable = |last| Failure::Unreachable {
-                what: prefix.clone(),
-                answered: 0,
-                last: Box::new(last),
-            };
-            while let Some(object) = listing.next().await.map_err(unreachable)? {
-                if let Some(WalFileName::Segment(later)) = wal_file_of(&object.key) {
-                    return Ok(Some(later));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// Returns the timelines whose history is in any bucket, each of which has to answer.
     pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
         let prefix = self.layout.histories();
@@ -317,7 +273,8 @@ impl WalArchive<'_> {
         Ok(known)
     }
 
-    pub(super) async fn ancestors(
+    /// Reads which timelines another one grew from.
+    pub(crate) async fn ancestors(
         &self,
         identity: &Identity,
         timeline: Timeline,

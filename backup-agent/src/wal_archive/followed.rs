@@ -36,23 +36,33 @@ impl WalArchive<'_> {
         if request.mode == FetchMode::Standby && !is_server {
             return Ok(Share::Whole);
         }
-        let directory = directory_of(&request.path);
-        let lineage = match request.target_timeline {
-            Some(target) if target <= segment.timeline => return Ok(Share::Whole),
-            Some(target) => match local_history(directory, target) {
-                Some(lineage) => lineage,
-                None => Lineage::new(target, self.ancestors(identity, target).await?),
-            },
-            None => match newest_branch(directory, segment.timeline) {
-                Some(lineage) => lineage,
-                None => return Ok(Share::Whole),
-            },
-        };
-        if lineage.left_at(segment.timeline).is_none() {
+        let lineage = self.followed_lineage(identity, request, segment).await?;
+        let Some(lineage) = lineage.filter(|it| it.left_at(segment.timeline).is_some()) else {
             return Ok(Share::Whole);
-        }
+        };
         let data_directory = control_file::data_directory(self.config);
         Ok(lineage.share(segment, control_file::segment_size(&data_directory)?))
+    }
+
+    /// Returns the lineage of the timeline that the server follows, if it is known.
+    pub(super) async fn followed_lineage(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        segment: SegmentName,
+    ) -> Result<Option<Lineage>, Failure> {
+        let directory = directory_of(&request.path);
+        let Some(target) = request.target_timeline else {
+            return Ok(newest_branch(directory, segment.timeline));
+        };
+        if target == Timeline::FIRST {
+            return Ok(Some(Lineage::new(target, Vec::new())));
+        }
+        let lineage = match local_history(directory, target) {
+            Some(lineage) => lineage,
+            None => Lineage::new(target, self.ancestors(identity, target).await?),
+        };
+        Ok(Some(lineage))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::agent::{World, give_to_postgres, wait_for};
+use crate::faults::Fault;
 use crate::postgres::Server;
 
 const ROWS: &str = "SELECT string_agg(t || ' ' || n, ', ' ORDER BY t) FROM \
@@ -12,7 +13,7 @@ const ROWS: &str = "SELECT string_agg(t || ' ' || n, ', ' ORDER BY t) FROM \
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
-    let forked = Forked::new().await;
+    let forked = Forked::new(OldPrimary::WentOn).await;
     let world = &forked.world;
 
     let directory = world.path("latest");
@@ -69,7 +70,7 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_segment_not_archived_then_standby_waits_at_the_fork() {
-    let forked = Forked::new().await;
+    let forked = Forked::new(OldPrimary::WentOn).await;
     let world = &forked.world;
     let directory = world.path("standby");
     world
@@ -91,8 +92,76 @@ async fn first_segment_not_archived_then_standby_waits_at_the_fork() {
     forked.end();
 }
 
-/// Timeline 2 began within a segment that timeline 1 has completed with other rows, and its history is
-/// all that is archived of it.
+/// PostgreSQL takes a history that it does not get for one that is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn history_in_one_bucket_that_fails_then_standby_follows_it() {
+    let forked = Forked::new(OldPrimary::WentOn).await;
+    let world = &forked.world;
+    forked.new_primary.archive_all().await;
+    let objects = world.near.objects();
+    let history = objects.iter().find(|(key, _)| key.contains("/history/"));
+    std::fs::remove_file(&history.unwrap().1).unwrap();
+    let directory = world.path("standby");
+    world
+        .run(&["restore", "--standby", "--target-directory", &directory])
+        .await
+        .ok();
+
+    let fails = Fault::Error(503, "SlowDown");
+    world.far.faults.add("GET", "00000002.history", 12, fails);
+    let standby = Server::start_standby(world, Path::new(&directory), 5440).await;
+    wait_for("the rows of timeline 2", async || {
+        (standby.sql(ROWS).await == "common 12, on 2 7").then_some(())
+    })
+    .await;
+    standby.stop();
+    forked.end();
+}
+
+/// The segment in which a server is promoted is archived as `.partial`, which recovery does not ask for.
+#[tokio::test(flavor = "multi_thread")]
+async fn timeline_ends_in_a_partial_segment_then_its_end_named() {
+    let forked = Forked::new(OldPrimary::Ended).await;
+    let world = &forked.world;
+    forked.new_primary.archive_all().await;
+    let history = std::fs::read_to_string(world.path("standby-of-old/pg_wal/00000002.history"));
+    let history = history.unwrap();
+    let fork = history.split_whitespace().nth(1).unwrap();
+
+    let directory = world.path("end-of-1");
+    let restore = ["restore", "--target-directory", &directory];
+    let to_its_end = [&restore[..], &["--target-timeline=1"]].concat();
+    let advice = format!("`--target-timeline 2 --target-lsn {fork} --target-exclusive`");
+    let refused = world.run(&to_its_end).await;
+    refused.fails_with(20, &advice);
+    let advised = [
+        "--target-timeline=2",
+        "--target-lsn",
+        fork,
+        "--target-exclusive",
+    ];
+    let advised = [&restore[..], &advised].concat();
+    world.run(&advised).await.ok();
+    let copy = Server::start_standby(world, Path::new(&directory), 5440).await;
+    wait_for("the end of timeline 1", async || {
+        (copy.sql("SELECT pg_get_wal_replay_pause_state()").await == "paused").then_some(())
+    })
+    .await;
+    assert_eq!(copy.sql(ROWS).await, "common 12", "{}", copy.log());
+    copy.stop();
+    forked.end();
+}
+
+/// What the old primary did after the standby had its last record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OldPrimary {
+    /// It wrote other rows, and archived them.
+    WentOn,
+    /// It was lost.
+    Ended,
+}
+
+/// Timeline 2 began within a segment, and its history is all that is archived of it.
 struct Forked {
     world: World,
     new_primary: Server,
@@ -101,7 +170,7 @@ struct Forked {
 }
 
 impl Forked {
-    async fn new() -> Self {
+    async fn new(old_primary: OldPrimary) -> Self {
         let world = World::new().await;
         let server = Server::create(&world).await;
         server.sql("CREATE TABLE kept (t text)").await;
@@ -114,13 +183,16 @@ impl Forked {
         let copied = Command::new("cp").args(["-a", &data, &standby]).status();
         assert!(copied.unwrap().success());
 
-        let old = Server::start(&world, Path::new(&data), 5432).await;
-        insert(&old, "lost", 10).await;
-        let in_the_branch = old.sql("SELECT clock_timestamp()").await;
-        insert(&old, "lost", 10).await;
-        let branch_end = old.sql("SELECT pg_current_wal_lsn()").await;
-        old.archive_all().await;
-        old.stop();
+        let (mut in_the_branch, mut branch_end) = (String::new(), String::new());
+        if old_primary == OldPrimary::WentOn {
+            let old = Server::start(&world, Path::new(&data), 5432).await;
+            insert(&old, "lost", 10).await;
+            in_the_branch = old.sql("SELECT clock_timestamp()").await;
+            insert(&old, "lost", 10).await;
+            branch_end = old.sql("SELECT pg_current_wal_lsn()").await;
+            old.archive_all().await;
+            old.stop();
+        }
 
         let signal = format!("{standby}/standby.signal");
         std::fs::write(&signal, "").unwrap();

@@ -247,6 +247,37 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
     refused.fails_with(255, "no bucket holds anything below `other/");
 }
 
+/// The endpoint leads to a replica that is behind, or somebody has removed what `restore` saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn end_that_was_seen_is_gone_then_recovery_stopped() {
+    let world = host().await;
+    for number in 1..=2 {
+        let path = segment(&world, 1, number, b"rows");
+        world.run(&["wal", "push", &path]).await.ok();
+    }
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let fetch = async |known_end: &str, name: &str| {
+        let target = [
+            "--recovery",
+            "--target-timeline=1",
+            "--known-end",
+            known_end,
+        ];
+        let fetch = [&["wal", "fetch"], &target[..], &[name, &fetched]].concat();
+        world.run(&fetch).await
+    };
+    let name = |number: u32| format!("0000000100000000{number:08X}");
+
+    fetch(&name(2), &name(3))
+        .await
+        .fails_with(1, "is not in the archive");
+    for known_end in [3, 5] {
+        let refused = fetch(&name(known_end), &name(3)).await;
+        refused.fails_with(255, "is in no bucket any more");
+    }
+    fetch(&name(5), &name(2)).await.ok();
+}
+
 /// The log of the copy is on a disk that is full.
 #[tokio::test(flavor = "multi_thread")]
 async fn standard_error_not_writable_then_recovery_stopped() {

@@ -50,6 +50,16 @@ impl Lineage {
         ancestor.map(|it| it.left_at)
     }
 
+    /// Returns the position at which a timeline of this lineage begins.
+    pub fn begin(&self, timeline: Timeline) -> Option<Lsn> {
+        if timeline == self.timeline {
+            let parent = self.ancestors.last();
+            return Some(parent.map_or(Lsn::new(0), |it| it.left_at));
+        }
+        let mut stretches = self.stretches();
+        stretches.find_map(|(of, begin, _)| (of == timeline).then_some(begin))
+    }
+
     /// Returns how much of `segment` replay towards this timeline may read. PostgreSQL itself reads all
     /// that it is given: it passes over a timeline that begins after a segment, and not over one that was
     /// left before it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).

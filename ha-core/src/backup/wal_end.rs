@@ -1,5 +1,6 @@
 //! Whether a segment that no bucket holds is the end of the WAL, or a gap in it.
 
+use crate::backup::Lineage;
 use crate::lsn::{Ancestor, SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -55,6 +56,28 @@ pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     }
 }
 
+/// Says whether replay along `lineage` to the end of `last`, which was there once, reads `segment`.
+///
+/// A timeline has the segments from the one in which it began to the one before it was left. In that one
+/// the next timeline begins with a copy, and is asked for first.
+pub fn is_on_the_way(
+    segment: SegmentName,
+    last: SegmentName,
+    lineage: &Lineage,
+    size: SegmentSize,
+) -> bool {
+    if segment == last {
+        return true;
+    }
+    let number = |lsn: Lsn| lsn.get() / size.bytes();
+    let wanted = segment.number(size);
+    let begin = lineage.begin(segment.timeline).map(number);
+    let left = lineage.left_at(segment.timeline).map(number);
+    wanted < last.number(size)
+        && begin.is_some_and(|begin| begin <= wanted)
+        && left.is_none_or(|left| wanted < left)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +128,28 @@ mod tests {
         let own = [left(1, 0x0E10_0000)];
         assert_eq!(absent(2, 0x0D, &beside(true, &own, &[])), Absence::End);
         assert_eq!(absent(2, 0x0E, &beside(true, &own, &[])), Absence::Gap);
+    }
+
+    #[test]
+    fn segment_up_to_a_known_end_then_on_the_way() {
+        // 1 was left within 6, 2 within 9, and 3 is followed to 12.
+        let lineage = Lineage::new(
+            timeline(3),
+            vec![left(1, 0x0610_0000), left(2, 0x0910_0000)],
+        );
+        let name = |of, number| SegmentName::numbered(timeline(of), number, SIZE);
+        let wanted = |segment, last| is_on_the_way(segment, last, &lineage, SIZE);
+        for (of, numbers) in [(1, 0..6), (2, 6..9), (3, 9..13)] {
+            for number in 0..20 {
+                let expected = numbers.contains(&number);
+                let found = wanted(name(of, number), name(3, 12));
+                assert_eq!(found, expected, "{number} of {of}");
+            }
+        }
+        // Nothing of 2 was there, and replay ended in the copy of the segment in which it began.
+        assert!(wanted(name(1, 6), name(1, 6)));
+        assert!(!wanted(name(2, 6), name(1, 6)) && !wanted(name(1, 7), name(1, 6)));
+        assert!(!wanted(name(7, 6), name(3, 12)), "7 is not on the way");
     }
 
     fn beside<'a>(

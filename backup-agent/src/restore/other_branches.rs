@@ -1,0 +1,51 @@
+//! What a timeline lacks at its end, though one that branched off it has a copy.
+
+use ha_core::Lsn;
+use ha_core::backup::Lineage;
+use ha_runtime::telemetry::chain;
+use tracing::warn;
+
+use crate::error::Failure;
+use crate::reach::KnownReach;
+use crate::seal::Identity;
+use crate::wal_archive::WalArchive;
+
+/// Refuses to restore a timeline to its end where that end is not in a segment of its own. PostgreSQL
+/// archives the segment in which it is promoted as `.partial`, which recovery does not ask for, and begins
+/// the new timeline with a copy.
+pub(super) async fn refuse_partial_end(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    lineage: &Lineage,
+    reach: &KnownReach,
+) -> Result<(), Failure> {
+    let timeline = lineage.timeline();
+    let last = reach.segments.last.filter(|it| it.timeline == timeline);
+    let whole_until = match last {
+        Some(last) => last.start(reach.segment_size).get() + reach.segment_size.bytes(),
+        None => lineage.begin(timeline).map_or(0, Lsn::get),
+    };
+    let mut furthest = None;
+    for other in archive.histories_of_all().await? {
+        if other <= timeline {
+            continue;
+        }
+        match archive.ancestors(identity, other).await {
+            Ok(ancestors) => {
+                let branch = Lineage::new(other, ancestors);
+                let left_at = branch.left_at(timeline).map(|left_at| (left_at, other));
+                furthest = furthest.max(left_at);
+            }
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })) => {
+                warn!(timeline = %other, error = %chain(&why), "history cannot be read");
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    match furthest {
+        Some((left_at, child)) if left_at.get() > whole_until => Err(reach.beyond(format!(
+            "timeline {timeline} went on to {left_at}, and its last segment is archived in part: `--target-timeline {child} --target-lsn {left_at} --target-exclusive` restores all of it"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
