@@ -4,6 +4,7 @@
 //! bucket stores them. Between them are queues of a few places, so memory does not grow with the
 //! database, and a bucket that fails leaves the others to go on.
 
+mod archive_progress;
 mod copy;
 mod damage;
 mod directory_walk;
@@ -214,7 +215,7 @@ impl Backup<'_> {
             self.buckets,
             self.system_id,
             &summary,
-            &self.server,
+            (&self.server, self.session),
         )
         .await?;
         let manifest = Manifest {

@@ -10,6 +10,7 @@ use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
+use crate::base_backup::archive_progress::ArchiveProgress;
 use crate::base_backup::session::{Server, Session};
 use crate::buckets::Buckets;
 use crate::config::Config;
@@ -47,37 +48,37 @@ pub(crate) async fn end_segment(config: &Config, server: &Server, tasks: &Tasks)
 }
 
 /// Waits until every segment that the backup needs is in as many buckets as are required. The wait is
-/// over when nothing has come for as long as the server may leave a segment open, or as was set.
+/// over when nothing has come, of these or of those before them, for as long as the server may leave a
+/// segment open, or as was set.
 pub(crate) async fn wait(
     config: &Config,
     buckets: &Buckets,
     system_id: u64,
     summary: &Summary,
-    server: &Server,
+    (server, session): (&Server, &Session),
 ) -> Result<(), Failure> {
     let size = server.segment_size;
     let waited_secs = patience_secs(config.limits.archive_wait_secs, server);
     let archive = WalArchive::new(config, buckets, system_id);
     let range = || needed(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
-    let Some(first) = range().next() else {
+    let (Some(first), Some(last)) = (range().next(), range().last()) else {
         return Ok(());
     };
+    let mut progress = ArchiveProgress::new(&archive, session, size, (first, last));
     let mut until = Instant::now() + Duration::from_secs(waited_secs);
-    let mut fewest = usize::MAX;
     let mut pause = LOOK_FIRST;
     loop {
-        match archive.holders(first).await {
-            Ok(holders) => {
+        match progress.look().await {
+            Ok(look) => {
                 let enough = |segment: &_| {
-                    let holding = holders.iter().filter(|it| it.contains(segment));
+                    let holding = look.holders.iter().filter(|it| it.contains(segment));
                     holding.count() >= buckets.required()
                 };
                 let missing = gaps(range(), &range().filter(enough).collect());
                 if missing.is_empty() {
                     return Ok(());
                 }
-                if missing.len() < fewest {
-                    fewest = missing.len();
+                if look.has_come_nearer {
                     until = Instant::now() + Duration::from_secs(waited_secs);
                 }
                 if Instant::now() >= until {

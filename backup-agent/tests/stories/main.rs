@@ -17,6 +17,7 @@ mod backup_copies;
 mod backup_damage;
 mod backup_failover;
 mod backup_limits;
+mod backup_slow_archiver;
 mod backup_source;
 mod clocks;
 mod faults;
