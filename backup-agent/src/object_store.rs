@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod error;
 mod listing;
+mod rest;
 mod start;
 mod upload;
 

@@ -259,8 +259,9 @@ async fn copy_from(
 ) -> Result<Created, NotCopied> {
     let ObjectCopy { key, target, .. } = *copy;
     let mut body = source.open_verified(key).await?;
-    let found = body.total_bytes();
-    if let Some(listed) = copy.bytes.filter(|listed| *listed != found) {
+    if let (Some(found), Some(listed)) = (body.total_bytes(), copy.bytes)
+        && found != listed
+    {
         return Err(NotCopied::Length { found, listed });
     }
     let mut upload = Upload::new(target.clone(), key.to_owned(), PATIENT);

@@ -2,12 +2,13 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use ha_runtime::retry::{RetryBackoff, RetryClass};
 use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
+use crate::object_store::rest::{AnsweredRest, ObjectVersion};
 use crate::object_store::{Bucket, ErrorKind, RETRY_POLICY, StoreError};
 
 /// An object that is being read. A body that is cut, or that brings nothing for a while, is asked for
@@ -16,10 +17,15 @@ use crate::object_store::{Bucket, ErrorKind, RETRY_POLICY, StoreError};
 pub(crate) struct ObjectBody {
     bucket: Bucket,
     key: String,
-    etag: Option<String>,
-    total_bytes: u64,
+    version: ObjectVersion,
     received_bytes: u64,
     stream: ByteStream,
+    /// How many bytes of `stream` were received before: a service may know no `Range`.
+    repeated_bytes: u64,
+    /// Whether `stream` has ended as it should, and no answer said how long the object is.
+    end_is_unsure: bool,
+    /// Whether an answer was no rest of this version. The whole object has to be asked for again.
+    has_no_rest: bool,
     /// Set while nothing has come since the body was cut.
     retrying: Option<Retrying>,
 }
@@ -28,6 +34,16 @@ pub(crate) struct ObjectBody {
 struct Retrying {
     backoff: RetryBackoff,
     give_up_at: Instant,
+}
+
+/// What the end of an answer is.
+enum End {
+    /// The end of the object.
+    Object,
+    /// A part of the object is missing.
+    Cut,
+    /// The end of the object, perhaps.
+    Unsure,
 }
 
 /// Whether S3's own checksum of the object is compared as well.
@@ -56,20 +72,19 @@ impl ObjectBody {
         Ok(Self {
             bucket: bucket.clone(),
             key: key.to_owned(),
-            etag: answer.e_tag,
-            total_bytes: answer
-                .content_length
-                .and_then(|length| u64::try_from(length).ok())
-                .unwrap_or(0),
+            version: ObjectVersion::new(answer.e_tag.as_deref(), answer.content_length),
             received_bytes: 0,
             stream: answer.body,
+            repeated_bytes: 0,
+            end_is_unsure: false,
+            has_no_rest: false,
             retrying: None,
         })
     }
 
-    /// Returns the length of the object.
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.total_bytes
+    /// Returns the length of the object, if the service said it.
+    pub(crate) fn total_bytes(&self) -> Option<u64> {
+        self.version.total_bytes
     }
 
     /// Returns what comes next, or nothing at the end.
@@ -77,19 +92,53 @@ impl ObjectBody {
         loop {
             let stall = self.bucket.limits().answer;
             let cut = match time::timeout(stall, self.stream.next()).await {
-                Ok(Some(Ok(bytes))) => {
-                    self.received_bytes += u64::try_from(bytes.len()).unwrap_or(0);
-                    self.retrying = None;
-                    return Some(Ok(bytes));
-                }
-                Ok(None) if self.received_bytes >= self.total_bytes => return None,
-                Ok(None) => self.bucket.broken_off(&self.key, "it ended early"),
+                Ok(Some(Ok(bytes))) => match self.not_repeated(bytes) {
+                    Some(bytes) => return Some(Ok(bytes)),
+                    None => continue,
+                },
+                Ok(None) => match self.end() {
+                    End::Object => return None,
+                    End::Cut => self.bucket.broken_off(&self.key, "it ended early"),
+                    End::Unsure => match self.ask_for_rest().await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    },
+                },
                 Ok(Some(Err(error))) => self.bucket.broken_off(&self.key, error),
                 Err(_elapsed) => self.bucket.silent("go on with", &self.key),
             };
             if let Err(error) = self.resume(cut).await {
                 return Some(Err(error));
             }
+        }
+    }
+
+    /// Returns what is new of these bytes, if anything is.
+    fn not_repeated(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        let length = |it: &Bytes| u64::try_from(it.len()).unwrap_or(u64::MAX);
+        let repeated = self.repeated_bytes.min(length(&bytes));
+        self.repeated_bytes -= repeated;
+        bytes.advance(usize::try_from(repeated).unwrap_or(usize::MAX));
+        if bytes.is_empty() {
+            return None;
+        }
+        self.received_bytes += length(&bytes);
+        self.retrying = None;
+        self.end_is_unsure = false;
+        Some(bytes)
+    }
+
+    /// Says what the end of an answer is. Where no answer said how long the object is, it has ended once
+    /// another has nothing beyond what was received.
+    fn end(&mut self) -> End {
+        match self.version.total_bytes {
+            Some(total) if self.received_bytes >= total => End::Object,
+            None if self.repeated_bytes == 0 && self.end_is_unsure => End::Object,
+            None if self.repeated_bytes == 0 => {
+                self.end_is_unsure = true;
+                End::Unsure
+            }
+            Some(_) | None => End::Cut,
         }
     }
 
@@ -103,6 +152,7 @@ impl ObjectBody {
             });
             let pause = retrying.backoff.next_pause();
             if why.retry_class() == RetryClass::Permanent
+                || self.has_no_rest
                 || Instant::now() + pause >= retrying.give_up_at
             {
                 return Err(why);
@@ -110,29 +160,45 @@ impl ObjectBody {
             debug!(error = %chain(&why), from = self.received_bytes, "body asked for again");
             time::sleep(pause).await;
             match self.ask_for_rest().await {
-                Ok(stream) => {
-                    self.stream = stream;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }
         }
     }
 
-    async fn ask_for_rest(&self) -> Result<ByteStream, StoreError> {
+    async fn ask_for_rest(&mut self) -> Result<(), StoreError> {
         let (bucket, key) = (&self.bucket, &self.key);
         let call = bucket.client().get_object().bucket(bucket.name()).key(key);
         let call = call
-            .set_if_match(self.etag.clone())
+            .set_if_match(self.version.etag.clone())
             .range(format!("bytes={}-", self.received_bytes));
-        let answer = bucket.answer("go on with", key, 0, call.send()).await;
-        match answer {
-            Ok(answer) => Ok(answer.body),
+        let answer = match bucket.answer("go on with", key, 0, call.send()).await {
+            Ok(answer) => answer,
             // Nothing is overwritten, so that this is another's doing.
             Err(error) if error.kind() == ErrorKind::AlreadyThere => {
-                Err(bucket.refused("go on with", key, "it was replaced meanwhile"))
+                return Err(bucket.refused("go on with", key, "it was replaced meanwhile"));
             }
-            Err(error) => Err(error),
-        }
+            Err(error) if error.kind() == ErrorKind::OutOfRange && self.end_is_unsure => {
+                self.version.total_bytes = Some(self.received_bytes);
+                self.stream = ByteStream::default();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let answered = AnsweredRest {
+            etag: answer.e_tag.as_deref(),
+            content_range: answer.content_range.as_deref(),
+            content_length: answer.content_length,
+        };
+        let from = self.received_bytes;
+        let rest = self.version.rest(from, &answered);
+        let rest = rest.map_err(|why| {
+            self.has_no_rest = true;
+            bucket.broken_off(key, why)
+        })?;
+        self.version.total_bytes = rest.total_bytes;
+        self.repeated_bytes = rest.repeated_bytes;
+        self.stream = answer.body;
+        Ok(())
     }
 }

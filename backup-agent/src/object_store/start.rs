@@ -2,9 +2,11 @@
 
 use std::error::Error as _;
 
-use bytes::Bytes;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
+use bytes::{Bytes, BytesMut};
 use tokio::time;
 
+use crate::object_store::rest::{AnsweredRest, ObjectVersion};
 use crate::object_store::{Bucket, ErrorKind, StoreError};
 use crate::seal::{Damaged, Header};
 
@@ -43,15 +45,24 @@ impl Bucket {
                 }
                 Err(error) => return Err(error),
             };
-            let range = answer.content_range.as_deref().unwrap_or_default();
-            let total = range.rsplit('/').next().and_then(|it| it.parse().ok());
+            let version = ObjectVersion::new(answer.e_tag.as_deref(), None);
+            let answered = AnsweredRest {
+                etag: answer.e_tag.as_deref(),
+                content_range: answer.content_range.as_deref(),
+                content_length: answer.content_length,
+            };
+            let rest = version.rest(0, &answered);
+            let total = rest.map_err(|why| self.broken_off(key, why))?.total_bytes;
             let limit = self.call_limit(bytes);
-            let start = time::timeout(limit, answer.body.collect()).await;
+            let reads_all = total.is_none() || answer.content_range.is_some();
+            let start = time::timeout(limit, first_bytes(answer.body, bytes, reads_all)).await;
             let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
-            let start = start.map_err(|error| self.broken_off(key, error))?;
-            let start = start.into_bytes();
-            let length = u64::try_from(start.len()).unwrap_or(u64::MAX);
-            Ok((start, total.unwrap_or(length)))
+            let (start, length) = start.map_err(|error| self.broken_off(key, error))?;
+            let total = total.unwrap_or(length);
+            if length < bytes.min(total) {
+                return Err(self.broken_off(key, "it ended early"));
+            }
+            Ok((start, total))
         })
         .await
     }
@@ -82,6 +93,28 @@ impl Bucket {
     pub(crate) async fn header(&self, key: &str) -> Result<Header, StoreError> {
         self.start(key).await.map(|start| start.header)
     }
+}
+
+/// Returns the first `bytes` of a body and how many came. With `reads_all` the others are counted as
+/// well; a service that knows no `Range` sends all, and they are left to it.
+async fn first_bytes(
+    mut body: ByteStream,
+    bytes: u64,
+    reads_all: bool,
+) -> Result<(Bytes, u64), ByteStreamError> {
+    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut start = BytesMut::new();
+    let mut length = 0;
+    while reads_all || start.len() < wanted {
+        let Some(part) = body.next().await else {
+            break;
+        };
+        let part = part?;
+        length += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        let left = wanted.saturating_sub(start.len()).min(part.len());
+        start.extend_from_slice(&part.slice(..left));
+    }
+    Ok((start.freeze(), length))
 }
 
 impl StoreError {

@@ -12,6 +12,13 @@ use hyper::{Request, Response};
 use s3s::service::S3Service;
 use tokio::sync::Semaphore;
 
+/// The service, and the same without a look at signatures.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) signed: S3Service,
+    pub(crate) unsigned: S3Service,
+}
+
 /// What happens to a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
@@ -29,6 +36,10 @@ pub(crate) enum Fault {
     StalledBody,
     /// The answer's body comes at about this many bytes a second.
     SlowBody(u64),
+    /// The answer's body ends after its half as if that were all, and no header says how long it is.
+    ShortBody,
+    /// The answer is the whole object whatever part was asked for, and no header says how long it is.
+    IgnoredRange,
     /// The answer begins so much later.
     Delay(Duration),
     /// The request's body is read at about this many bytes a second.
@@ -105,7 +116,7 @@ impl Faults {
     /// Answers a request as `service` does, or as the fault of it does.
     pub(crate) async fn answer(
         self,
-        service: S3Service,
+        services: Services,
         request: Request<Incoming>,
     ) -> Result<Response<s3s::Body>, std::io::Error> {
         let method = request.method().to_string();
@@ -131,9 +142,19 @@ impl Faults {
             Some(Fault::Delay(by)) => tokio::time::sleep(by).await,
             _ => {}
         }
-        let request = match fault {
+        let mut request = match fault {
             Some(Fault::SlowUpload(rate)) => request.map(|body| slow(body, rate)),
             _ => request.map(s3s::Body::from),
+        };
+        let service = match fault {
+            Some(Fault::IgnoredRange) => {
+                // What is taken away was signed.
+                for name in ["authorization", "range", "if-match"] {
+                    request.headers_mut().remove(name);
+                }
+                services.unsigned
+            }
+            _ => services.signed,
         };
         let answer = service
             .call(request)
@@ -143,6 +164,8 @@ impl Faults {
             Some(Fault::LostAnswer) => Err(std::io::Error::other("the answer is lost")),
             Some(Fault::ErrorInside200(code)) => Ok(error(200, code)),
             Some(Fault::CutBody) => Ok(changed(answer, Change::Cut).await),
+            Some(Fault::ShortBody) => Ok(changed(answer, Change::Short).await),
+            Some(Fault::IgnoredRange) => Ok(changed(answer, Change::Chunked).await),
             Some(Fault::StalledBody) => Ok(changed(answer, Change::Stall).await),
             Some(Fault::SlowBody(rate)) => Ok(changed(answer, Change::Slow(rate)).await),
             _ => Ok(answer),
@@ -177,6 +200,8 @@ fn error(status: u16, code: &str) -> Response<s3s::Body> {
 #[derive(Clone, Copy)]
 enum Change {
     Cut,
+    Short,
+    Chunked,
     Stall,
     Slow(u64),
 }
@@ -195,12 +220,13 @@ async fn changed(answer: Response<s3s::Body>, change: Change) -> Response<s3s::B
                     let cut = std::io::Error::other("the body is cut");
                     return Some((Err(cut), PIECES));
                 }
+                Change::Short if number == PIECES / 2 => return None,
                 Change::Stall if number == PIECES / 2 => std::future::pending().await,
                 Change::Slow(rate) => {
                     let millis = u64::try_from(length / PIECES).unwrap() * 1000 / rate;
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                 }
-                Change::Cut | Change::Stall => {}
+                Change::Cut | Change::Short | Change::Chunked | Change::Stall => {}
             }
             if number == PIECES {
                 return None;
@@ -211,7 +237,11 @@ async fn changed(answer: Response<s3s::Body>, change: Change) -> Response<s3s::B
     });
     let body = s3s::Body::http_body_unsync(StreamBody::new(pieces));
     let mut answer = Response::from_parts(parts, body);
-    let length = length.to_string().parse().unwrap();
-    answer.headers_mut().insert("content-length", length);
+    if matches!(change, Change::Short | Change::Chunked) {
+        answer.headers_mut().remove("content-length");
+    } else {
+        let length = length.to_string().parse().unwrap();
+        answer.headers_mut().insert("content-length", length);
+    }
     answer
 }

@@ -7,9 +7,12 @@ use std::time::Duration;
 use crate::agent::{World, give_to_postgres, wait_for};
 use crate::faults::Fault;
 use crate::store::{ACCESS_KEY, SECRET_KEY};
-use crate::wal::{host, object, segment};
+use crate::wal::{host, object, segment, segment_of};
 
 const NAME: &str = "000000010000000000000003";
+
+/// The length of a body of which half is sent before the service sees that the rest does not follow.
+const NOT_BUFFERED: u64 = 4 << 20;
 
 /// What S3 and the ways to it answer now and then, and ask to be called again for.
 const TRANSIENT: &[Fault] = &[
@@ -63,14 +66,56 @@ async fn nothing_wrong_then_one_request_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn body_cut_stalled_or_slow_then_read_to_its_end() {
     let world = one_bucket().await;
-    let path = segment(&world, 1, 3, b"three");
+    let path = segment_of(&world, 1, 3, NOT_BUFFERED);
     world.run(&["wal", "push", &path]).await.ok();
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
-    for fault in [Fault::CutBody, Fault::StalledBody, Fault::SlowBody(1000)] {
+    for fault in [
+        Fault::CutBody,
+        Fault::StalledBody,
+        Fault::SlowBody(NOT_BUFFERED),
+    ] {
         world.near.faults.add("GET", NAME, 1, fault);
         let got = world.run(&["wal", "fetch", NAME, &fetched]).await;
         assert_eq!(got.code, Some(0), "{fault:?}: {got:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn range_or_length_unknown_then_read_to_its_end() {
+    let world = one_bucket().await;
+    let path = segment_of(&world, 1, 3, NOT_BUFFERED);
+    world.run(&["wal", "push", &path]).await.ok();
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let asked = |faults: &[Fault]| {
+        for fault in faults {
+            world.near.faults.add("GET", NAME, 1, *fault);
+        }
+        world.near.faults.take_requests();
+    };
+    for (faults, requests) in [
+        (&[Fault::CutBody, Fault::IgnoredRange][..], 2),
+        (&[Fault::ShortBody], 2),
+        (
+            &[Fault::ShortBody, Fault::IgnoredRange, Fault::IgnoredRange],
+            3,
+        ),
+        (&[Fault::IgnoredRange], 2),
+    ] {
+        asked(faults);
+        let got = world.run(&["wal", "fetch", NAME, &fetched]).await;
+        assert_eq!(got.code, Some(0), "{faults:?}: {got:?}");
+        assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
+        let sent = world.near.faults.take_requests();
+        assert_eq!(sent.len(), requests, "{faults:?}: {sent:?}");
+    }
+
+    // The header alone is asked for too.
+    asked(&[Fault::IgnoredRange]);
+    world.run(&["wal", "push", &path]).await.ok();
+    segment(&world, 1, 3, b"another");
+    asked(&[Fault::IgnoredRange]);
+    let refused = world.run(&["wal", "push", &path]).await;
+    refused.fails_with(15, "with other content");
 }
 
 #[tokio::test(flavor = "multi_thread")]

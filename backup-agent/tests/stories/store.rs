@@ -8,12 +8,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
-use crate::faults::Faults;
+use crate::faults::{Faults, Services};
 
 pub(crate) const ACCESS_KEY: &str = "AKIDLAB";
 pub(crate) const SECRET_KEY: &str = "secret-of-the-lab";
@@ -43,10 +43,15 @@ impl Store {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(&self.root).unwrap());
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let builder = || S3ServiceBuilder::new(FileSystem::new(&self.root).unwrap());
+        let mut signed = builder();
+        signed.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let services = Services {
+            signed: signed.build(),
+            unsigned: builder().build(),
+        };
         self.running
-            .spawn(accept(listener, builder.build(), self.faults.clone()));
+            .spawn(accept(listener, services, self.faults.clone()));
     }
 
     /// The region is lost: connections are refused.
@@ -103,12 +108,12 @@ impl Store {
     }
 }
 
-async fn accept(listener: TcpListener, service: S3Service, faults: Faults) {
+async fn accept(listener: TcpListener, services: Services, faults: Faults) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         socket.set_nodelay(true).unwrap();
-        let (service, faults) = (service.clone(), faults.clone());
-        let service = service_fn(move |request| faults.clone().answer(service.clone(), request));
+        let (services, faults) = (services.clone(), faults.clone());
+        let service = service_fn(move |request| faults.clone().answer(services.clone(), request));
         connections.spawn(async move {
             let http = Builder::new(TokioExecutor::new());
             // A client that goes away in the middle is part of the stories.

@@ -1,0 +1,156 @@
+//! An answer to the question for the rest of an object: whether it is of the same version, and where in
+//! it the rest begins. Not every service or proxy knows `Range`, `If-Match` or `Content-Length`.
+
+/// The version of an object that is being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ObjectVersion {
+    /// Its strong `ETag`.
+    pub(super) etag: Option<String>,
+    /// Its length: a chunked answer does not name it.
+    pub(super) total_bytes: Option<u64>,
+}
+
+/// What the headers of an answer say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnsweredRest<'a> {
+    /// `ETag`.
+    pub(super) etag: Option<&'a str>,
+    /// `Content-Range`. An answer without it begins with the first byte of the object.
+    pub(super) content_range: Option<&'a str>,
+    /// `Content-Length`.
+    pub(super) content_length: Option<i64>,
+}
+
+/// What the body of an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// How many of its bytes come before those that were asked for.
+    pub(super) repeated_bytes: u64,
+    /// The length of the object.
+    pub(super) total_bytes: Option<u64>,
+}
+
+impl ObjectVersion {
+    /// Returns the version that the headers of a whole answer name.
+    pub(super) fn new(etag: Option<&str>, content_length: Option<i64>) -> Self {
+        Self {
+            etag: etag.map(strong),
+            total_bytes: bytes(content_length),
+        }
+    }
+
+    /// Returns what an answer is that was asked for from byte `from` on, or why it is no rest of this
+    /// version: two versions of an object are never mixed.
+    pub(super) fn rest(&self, from: u64, answer: &AnsweredRest<'_>) -> Result<Rest, &'static str> {
+        if answer.etag.map(strong) != self.etag {
+            return Err("the rest is of another version");
+        }
+        let (first, total) = match answer.content_range {
+            None => (0, bytes(answer.content_length)),
+            Some(range) => parse(range).ok_or("the rest has a `Content-Range` that is none")?,
+        };
+        if total.is_some() && self.total_bytes.is_some() && total != self.total_bytes {
+            return Err("the rest is of an object of another length");
+        }
+        let repeated = from.checked_sub(first);
+        Ok(Rest {
+            repeated_bytes: repeated.ok_or("the rest begins later than where it was cut")?,
+            total_bytes: self.total_bytes.or(total),
+        })
+    }
+}
+
+/// Returns the `ETag` that S3 gave: a proxy that encodes a body makes it a weak one.
+fn strong(etag: &str) -> String {
+    etag.strip_prefix("W/").unwrap_or(etag).to_owned()
+}
+
+fn bytes(content_length: Option<i64>) -> Option<u64> {
+    u64::try_from(content_length?).ok()
+}
+
+/// Reads `bytes FIRST-LAST/TOTAL`, where the total may be `*`.
+fn parse(range: &str) -> Option<(u64, Option<u64>)> {
+    let (bounds, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = bounds.split_once('-')?;
+    let total = match total {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    Some((first.parse().ok()?, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_of_any_service_then_begins_where_it_says() {
+        let range = |it: &'static str| AnsweredRest {
+            etag: Some("\"a\""),
+            content_range: Some(it),
+            content_length: Some(40),
+        };
+        let whole = AnsweredRest {
+            etag: Some("W/\"a\""),
+            content_range: None,
+            content_length: Some(100),
+        };
+        let later = "the rest begins later than where it was cut";
+        let longer = "the rest is of an object of another length";
+        let none = "the rest has a `Content-Range` that is none";
+        for (answer, repeated) in [
+            (range("bytes 60-99/100"), Ok(0)),
+            (range("bytes 60-99/*"), Ok(0)),
+            (range("bytes 50-99/100"), Ok(10)),
+            (range("bytes 61-99/100"), Err(later)),
+            (range("bytes 60-109/110"), Err(longer)),
+            (range("60-99"), Err(none)),
+            (whole, Ok(60)),
+            (chunked(), Ok(60)),
+        ] {
+            let rest = version(Some(100)).rest(60, &answer);
+            let expected = repeated.map(|repeated_bytes| Rest {
+                repeated_bytes,
+                total_bytes: Some(100),
+            });
+            assert_eq!(rest, expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn length_unknown_then_the_rest_may_name_it() {
+        let named = AnsweredRest {
+            content_range: Some("bytes 60-99/100"),
+            ..chunked()
+        };
+        let total =
+            |answer: &AnsweredRest<'_>| version(None).rest(60, answer).map(|it| it.total_bytes);
+
+        assert_eq!(total(&named), Ok(Some(100)));
+        assert_eq!(total(&chunked()), Ok(None));
+    }
+
+    #[test]
+    fn another_etag_or_none_then_no_rest() {
+        for etag in [Some("\"b\""), None] {
+            let answer = AnsweredRest { etag, ..chunked() };
+            let rest = version(Some(100)).rest(60, &answer);
+            assert_eq!(rest, Err("the rest is of another version"), "{etag:?}");
+        }
+    }
+
+    fn version(total_bytes: Option<u64>) -> ObjectVersion {
+        ObjectVersion {
+            total_bytes,
+            ..ObjectVersion::new(Some("\"a\""), None)
+        }
+    }
+
+    fn chunked() -> AnsweredRest<'static> {
+        AnsweredRest {
+            etag: Some("\"a\""),
+            ..AnsweredRest::default()
+        }
+    }
+}
