@@ -53,6 +53,15 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// Returns the catalog of these backups.
+    pub(crate) fn of(mut backups: Vec<Entry>) -> Self {
+        backups.sort_by(|one, other| one.summary.age_order().cmp(&other.summary.age_order()));
+        Self {
+            backups,
+            ..Self::default()
+        }
+    }
+
     /// Returns what everybody may know of the backups.
     pub(crate) fn summaries(&self) -> Vec<Summary> {
         self.backups.iter().map(|it| it.summary.clone()).collect()
@@ -179,7 +188,7 @@ pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, 
             Err(why) => catalog.unreadable.push(Unreadable { id, bucket, why }),
         }
     }
-    catalog.backups = entries.into_values().collect();
+    catalog.backups = Catalog::of(entries.into_values().collect()).backups;
     Ok(catalog)
 }
 

@@ -231,20 +231,14 @@ impl Comparison<'_> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket.name());
             let own = || catalog.backups.iter().filter(is_here);
-            let oldest = own().map(|entry| entry.summary.started_at).min();
+            let has_none = own().next().is_none();
             self.stats(number).has_no_backup =
-                self.scope == Scope::Missing && oldest.is_none() && !catalog.backups.is_empty();
-            let others = catalog.backups.iter().filter(|entry| !is_here(entry));
-            let (missing, older): (Vec<_>, Vec<_>) =
-                others.map(|entry| &entry.summary).partition(|summary| {
-                    self.scope == Scope::Everything
-                        || oldest.is_some_and(|oldest| summary.started_at > oldest)
-                });
-            self.stats(number).older += older.len();
+                self.scope == Scope::Missing && has_none && !catalog.backups.is_empty();
+            let (missing, older) = lacking(catalog, bucket.name(), self.scope);
+            self.stats(number).older += older;
             let summaries = own().map(|entry| &entry.summary);
             let cut_short = without_all_packs(bucket, self.layout, summaries).await?;
-            let missing = missing.into_iter().map(|summary| &summary.id);
-            for id in missing.chain(cut_short) {
+            for id in missing.into_iter().chain(cut_short) {
                 self.add(number, &self.layout.manifest(id)).await;
             }
         }
@@ -281,6 +275,21 @@ impl Comparison<'_> {
     }
 }
 
+/// Returns the backups that a bucket lacks and should have, and how many more were expired there: those
+/// that are older than all that it has.
+fn lacking<'a>(catalog: &'a Catalog, bucket: &str, scope: Scope) -> (Vec<&'a BackupId>, usize) {
+    let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket);
+    let (own, others): (Vec<_>, Vec<_>) = catalog.backups.iter().partition(is_here);
+    let oldest = own.first().map(|entry| entry.summary.age_order());
+    let is_missing = |entry: &&Entry| {
+        scope == Scope::Everything
+            || oldest.is_some_and(|oldest| entry.summary.age_order() > oldest)
+    };
+    let (missing, older): (Vec<_>, Vec<_>) = others.into_iter().partition(is_missing);
+    let missing = missing.iter().map(|entry| &entry.summary.id);
+    (missing.collect(), older.len())
+}
+
 /// Returns those of `backups` of which `bucket` lacks packs, or has one of another length.
 async fn without_all_packs<'a>(
     bucket: &Bucket,
@@ -312,4 +321,57 @@ fn lengths_differ(row: &Row) -> bool {
         .map(|(shortest, longest)| longest - shortest);
     // An empty object is no encryption of anything.
     differ.is_some_and(|differ| differ > HEADERS_DIFFER_BYTES) || shortest == Some(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::backup::WallTime;
+    use ha_core::{Lsn, Timeline};
+
+    use super::*;
+
+    /// The clock was behind while the second was taken, and ahead while the first was.
+    #[test]
+    fn clock_was_wrong_then_missing_by_position() {
+        let catalog = Catalog::of(vec![
+            entry("20261118T000000Z-00000002", 1, 200, &["near"]),
+            entry("20261120T000000Z-00000001", 1, 100, &["near", "far"]),
+            entry("20261122T000000Z-00000000", 1, 50, &["near"]),
+            entry("20261117T000000Z-00000003", 2, 150, &["near"]),
+        ]);
+        let names = |found: &[&BackupId]| -> Vec<_> {
+            let last = found.iter().filter_map(|id| id.as_str().chars().last());
+            last.collect()
+        };
+
+        let (missing, older) = lacking(&catalog, "far", Scope::Missing);
+        assert_eq!((names(&missing), older), (vec!['2', '3'], 1));
+        let (missing, older) = lacking(&catalog, "far", Scope::Everything);
+        assert_eq!((names(&missing), older), (vec!['0', '2', '3'], 0));
+        let (missing, older) = lacking(&catalog, "none", Scope::Missing);
+        assert_eq!((names(&missing), older), (vec![], 4));
+        let newest = catalog.backups.last().map(|it| &it.summary.id);
+        assert_eq!(
+            newest.map(BackupId::as_str),
+            Some("20261117T000000Z-00000003")
+        );
+    }
+
+    fn entry(id: &str, timeline: u32, stop: u64, buckets: &[&str]) -> Entry {
+        Entry {
+            summary: Summary {
+                id: id.parse().unwrap(),
+                timeline: Timeline::new(timeline).unwrap(),
+                start_lsn: Lsn::new(stop - 1),
+                stop_lsn: Lsn::new(stop),
+                started_at: WallTime::from_micros(0),
+                stopped_at: WallTime::from_micros(0),
+                segment_bytes: 1 << 20,
+                raw_bytes: 0,
+                stored_bytes: 0,
+                damaged_pages: 0,
+            },
+            buckets: buckets.iter().map(|it| (*it).to_owned()).collect(),
+        }
+    }
 }

@@ -73,6 +73,12 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Returns what orders backups by age: where they ended. Their times and names are those of clocks,
+    /// which may have been wrong; they tell apart what ended at one position, as on an idle standby.
+    pub fn age_order(&self) -> (Timeline, Lsn, WallTime, &BackupId) {
+        (self.timeline, self.stop_lsn, self.started_at, &self.id)
+    }
+
     /// Returns the size of the cluster's WAL segments.
     ///
     /// # Errors
