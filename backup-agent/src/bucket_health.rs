@@ -136,6 +136,14 @@ impl BucketHealth {
         }
     }
 
+    /// Does the same, unless the state directory has gone: with it went the archive whose comparison, which
+    /// takes a while, has found this.
+    pub(crate) fn lacks_still(&self, bucket: &str, key: &str) {
+        if self.directory.is_dir() {
+            self.lacks(bucket, key);
+        }
+    }
+
     /// Says whether it is noted that the bucket lacks `key`.
     pub(crate) fn is_noted(&self, bucket: &str, key: &str) -> bool {
         self.lacking(bucket).join(file_name(key)).exists()

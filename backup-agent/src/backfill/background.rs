@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ha_runtime::retry::RetryPolicy;
@@ -33,6 +33,10 @@ const ROUNDS: RetryPolicy = RetryPolicy {
 /// How often a lane without notes looks for new ones while another is busy.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// After how long what another try did not bring is tried once more, while the process is at work for
+/// something else: an operator may have removed what was in the way.
+const SET_ASIDE_FOR: Duration = Duration::from_secs(30);
+
 /// For how long the draining process goes on without copying anything. The next push begins another.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
 
@@ -47,11 +51,20 @@ struct Lane<'a> {
     kind: NotedKind,
     identity: Option<&'a Identity>,
     lock: &'a Path,
-    /// How many lanes have something to do. A push starts no other process while this one runs, so that
-    /// each lane looks for new notes as long as another is busy.
-    busy: &'a AtomicUsize,
+    round: &'a Round,
     /// What another try does not bring: it stays noted, and does not keep the others waiting.
     set_aside: BTreeSet<String>,
+    set_aside_at: Instant,
+}
+
+/// What the lanes share. A push starts no other process while this one runs, so that each lane looks for
+/// new notes as long as any has something to do, and all end together.
+#[derive(Debug, Default)]
+struct Round {
+    /// How many lanes have something to do.
+    busy: AtomicUsize,
+    /// Set once none has.
+    is_over: AtomicBool,
 }
 
 /// How a lane ended.
@@ -108,7 +121,7 @@ async fn drain(
         let all = buckets.all().iter();
         all.flat_map(|bucket| kinds.map(|kind| (bucket, kind)))
     };
-    let busy = AtomicUsize::new(0);
+    let round = Round::default();
     let mut lanes: Vec<_> = each()
         .map(|(bucket, kind)| Lane {
             buckets,
@@ -116,12 +129,14 @@ async fn drain(
             kind,
             identity,
             lock: path,
-            busy: &busy,
+            round: &round,
             set_aside: BTreeSet::new(),
+            set_aside_at: Instant::now(),
         })
         .collect();
     while is_locked(lock).await {
-        busy.store(lanes.len(), Ordering::Relaxed);
+        round.busy.store(lanes.len(), Ordering::Relaxed);
+        round.is_over.store(false, Ordering::Relaxed);
         let ends = futures_util::future::join_all(lanes.iter_mut().map(Lane::drain)).await;
         lock.unlock()?;
         // A note that was made before the lock was released found a process at work, and started none.
@@ -156,10 +171,11 @@ impl Lane<'_> {
         let mut progress_at = Instant::now();
         let mut batch = BATCH;
         loop {
+            self.take_up_again();
             let keys = self.notes(batch);
             // Without its lock it does not know of others, and of an archive that is gone.
             if !self.lock.exists() {
-                self.busy.fetch_sub(1, Ordering::Relaxed);
+                self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return LaneEnd::GivenUp;
             }
             if keys.is_empty() {
@@ -174,7 +190,10 @@ impl Lane<'_> {
             fill(self.buckets, self.bucket, keys, self.identity, &mut stats).await;
             let stats = stats.buckets.remove(self.bucket.name()).unwrap_or_default();
             let moves = stats.lacking < asked || stats.copied > 0;
-            self.set_aside.extend(stats.unresolved.into_keys());
+            if !stats.unresolved.is_empty() {
+                self.set_aside_at = Instant::now();
+                self.set_aside.extend(stats.unresolved.into_keys());
+            }
             // Each copy is read before it is refused: one is enough to see that a bucket takes nothing.
             batch = if moves { BATCH } else { 1 };
             if moves {
@@ -185,7 +204,7 @@ impl Lane<'_> {
                     bucket = self.bucket.name(),
                     "bucket takes nothing; the next push tries again"
                 );
-                self.busy.fetch_sub(1, Ordering::Relaxed);
+                self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return LaneEnd::GivenUp;
             } else {
                 time::sleep(backoff.next_pause()).await;
@@ -193,15 +212,29 @@ impl Lane<'_> {
         }
     }
 
+    fn take_up_again(&mut self) {
+        if self.set_aside_at.elapsed() >= SET_ASIDE_FOR {
+            self.set_aside.clear();
+        }
+    }
+
     /// Waits for notes while another lane is busy, and says whether there are any.
-    async fn waits_for_another(&self) -> bool {
-        self.busy.fetch_sub(1, Ordering::Relaxed);
+    async fn waits_for_another(&mut self) -> bool {
+        self.round.busy.fetch_sub(1, Ordering::Relaxed);
         loop {
+            if self.round.is_over.load(Ordering::Relaxed) {
+                return false;
+            }
+            // Not while no other is busy: then the process ends, and the next one tries all of them.
+            if self.round.busy.load(Ordering::Relaxed) > 0 {
+                self.take_up_again();
+            }
             if !self.notes(1).is_empty() {
-                self.busy.fetch_add(1, Ordering::Relaxed);
+                self.round.busy.fetch_add(1, Ordering::Relaxed);
                 return true;
             }
-            if self.busy.load(Ordering::Relaxed) == 0 {
+            if self.round.busy.load(Ordering::Relaxed) == 0 {
+                self.round.is_over.store(true, Ordering::Relaxed);
                 return false;
             }
             time::sleep(LOOK_EVERY).await;

@@ -72,6 +72,9 @@ pub(crate) async fn compare(
         let stats = &mut comparison.stats.buckets;
         stats.insert(bucket.name().to_owned(), BucketStats::default());
     }
+    if let Err(error) = buckets.health().check() {
+        warn!(%error, "nothing can be noted in the state directory");
+    }
     let catalog = catalog::list(buckets, layout).await?.refuse_silent()?;
     let needs = comparison.compare_wal(&catalog).await?;
     comparison.compare_histories(&needs).await?;
@@ -109,7 +112,7 @@ impl Comparison<'_> {
         if let Some(bucket) = self.buckets.all().get(number) {
             let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
             for key in lacking {
-                self.buckets.health().lacks(bucket.name(), &key);
+                self.buckets.health().lacks_still(bucket.name(), &key);
             }
         }
     }
@@ -190,7 +193,7 @@ impl Comparison<'_> {
 
     fn unresolved(&mut self, number: usize, key: &str, why: String) {
         if let Some(bucket) = self.buckets.all().get(number) {
-            self.buckets.health().lacks(bucket.name(), key);
+            self.buckets.health().lacks_still(bucket.name(), key);
         }
         self.stats(number).unresolved.insert(key.to_owned(), why);
     }
