@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::agent::{World, wait_for};
+use crate::faults::Fault;
 use crate::gate::Running;
 use crate::postgres::Server;
 
@@ -18,13 +20,22 @@ const LIMIT_MIB: i64 = 128;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_then_backup_ends_though_the_buckets_are_silent() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let server = Server::create(&world).await;
-    world.near.fall_silent().await;
-    world.far.fall_silent().await;
+    let silent = Fault::Delay(Duration::from_hours(1));
+    for store in [&world.near, &world.far] {
+        store.faults.add("PUT", "/pack/", 1000, silent);
+    }
 
     let mut running = Running::start(&world);
     running.until_it_began().await;
+    // Before that it asks the server what it needs, and would end for want of an answer.
+    wait_for("a pack that is sent", async || {
+        let requests = world.near.faults.take_requests();
+        let is_sent = |it: &String| it.starts_with("PUT") && it.contains("/pack/");
+        requests.iter().any(is_sent).then_some(())
+    })
+    .await;
     let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                   WHERE application_name = 'backup-agent'";
     wait_for("the backup's session", async || {

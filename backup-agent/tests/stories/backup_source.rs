@@ -62,6 +62,12 @@ async fn directory_replaced_during_the_backup_then_refused() {
     let gate = Gate::close(&world).await;
 
     let (running, _) = gate.hold_backup(&world).await;
+    // Before that it compares the directory for the first time.
+    wait_for("the backup at the gate", async || {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        (server.sql(waiting).await == "1").then_some(())
+    })
+    .await;
     fs::remove_file(world.path("link")).unwrap();
     symlink(world.path("copy"), world.path("link")).unwrap();
     gate.open().await;

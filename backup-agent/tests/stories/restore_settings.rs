@@ -61,11 +61,13 @@ async fn inherited_settings_then_outweighed() {
     let copy = Server::start_standby(&world, Path::new(&directory), 5433).await;
     let set = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
                WHERE name IN ('archive_mode', 'synchronous_standby_names', 'primary_slot_name', \
-               'max_logical_replication_workers', 'recovery_min_apply_delay')";
+               'max_logical_replication_workers', 'recovery_min_apply_delay', \
+               'archive_cleanup_command', 'recovery_end_command')";
     assert_eq!(
         copy.sql(set).await,
-        "archive_mode=off max_logical_replication_workers=0 primary_slot_name= \
-         recovery_min_apply_delay=0 synchronous_standby_names="
+        "archive_cleanup_command= archive_mode=off max_logical_replication_workers=0 \
+         primary_slot_name= recovery_end_command= recovery_min_apply_delay=0 \
+         synchronous_standby_names="
     );
     let paused = "SELECT pg_get_wal_replay_pause_state()";
     wait_for("the pause at the target", async || {

@@ -70,6 +70,13 @@ async fn tablespace_without_a_place_then_refused() {
     let restore = ["restore", "--target-directory", &copy];
     let flag = format!("--tablespace-mapping '{side}=NEW'");
     world.run(&restore).await.fails_with(24, &flag);
+    let sound = format!("{side}={side}-new");
+    let of_nothing = format!("{side}/x={side}-other");
+    let mut args = restore.to_vec();
+    args.extend(["--tablespace-mapping", &sound]);
+    args.extend(["--tablespace-mapping", &of_nothing]);
+    let refused = world.run(&args).await;
+    refused.fails_with(24, "has no tablespace in");
     for (mapping, code, says) in [
         (format!("{side}/x={side}-new"), 24, "has no tablespace in"),
         (format!("{side}={side}"), 21, "is not empty"),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::{World, give_to_postgres, wait_for};
+use crate::faults::Fault;
+use crate::retries::one_bucket;
 
 const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
 const SEGMENT: u64 = 1 << 20;
@@ -201,6 +203,31 @@ async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
     let again = ["keygen", "--output", &world.path("identity.txt")];
     world.run(&again).await.fails_with(23, "exists");
     assert!(world.near.keys().is_empty());
+}
+
+/// S3 notices an error when it has begun to answer with 200, and has stored nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_errs_inside_200_or_loses_its_answer_then_stored() {
+    let world = one_bucket().await;
+    let failed = Fault::Error(200, "InternalError");
+    let fetched = world.path("data/pg_wal/RECOVERYXLOG");
+    let faults = [
+        ("PUT", "/wal/", failed),
+        ("PUT", "partNumber=2", failed),
+        ("POST", "uploadId=", failed),
+        ("POST", "uploadId=", Fault::LostAnswer),
+    ];
+    for (number, (method, part, fault)) in (1..).zip(faults) {
+        // More than is held in memory needs several parts.
+        let size = if part == "/wal/" { SEGMENT } else { 32 << 20 };
+        let path = segment_of(&world, 1, number, size);
+        world.near.faults.add(method, part, 1, fault);
+        world.run(&["wal", "push", &path]).await.ok();
+
+        let name = path.rsplit('/').next().unwrap();
+        world.run(&["wal", "fetch", name, &fetched]).await.ok();
+        assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
+    }
 }
 
 /// A host whose data directory has a control file and no server.
