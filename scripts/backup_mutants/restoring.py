@@ -1,0 +1,102 @@
+"""B2, B9, C and D: restores that one bad answer or object ends, and copies that do not do what was asked."""
+
+from backup_mutants import Change, Mutant, always, inside, without
+
+SOURCE = "backup-agent/src"
+RESTORE = f"{SOURCE}/restore"
+RECOVERY = f"{RESTORE}/recovery.rs"
+FILL = f"{RESTORE}/fill.rs"
+DOWNLOAD = f"{RESTORE}/download.rs"
+TABLESPACES = f"{RESTORE}/tablespaces.rs"
+CATALOG = f"{SOURCE}/catalog.rs"
+MANIFEST = "ha-core/src/backup/manifest"
+
+
+def inherited(name):
+    """A change that leaves a setting of the copy as it was restored."""
+    return Change(RECOVERY, f'        "{name}",\n', f'        if MUTANT {{ "recovery_target" }} else {{ "{name}" }},\n')
+
+
+MUTANTS = [
+    Mutant("restore-begins-anew", "B2", [
+        always(f"{RESTORE}/marker.rs", 'has(CONTROL_FILE) || has("postmaster.pid") =>'),
+    ], seeds=(1,), test="killed_then_only_missing_packs_fetched"),
+    Mutant("one-download-try", "B2", [
+        Change(DOWNLOAD, "if is_over || Instant::now()", "if MUTANT || is_over || Instant::now()"),
+    ], test="bad_answers_then_restored_without_a_second_run"),
+    Mutant("everything-fetched-again", "B2", [
+        without(FILL, "filling.is_resumed {"),
+    ], test="killed_then_only_missing_packs_fetched"),
+    Mutant("what-is-there-is-trusted", "B2", [
+        Change(FILL, "                && has_checksum(&place.blob, &bytes);", "                && (MUTANT || has_checksum(&place.blob, &bytes));"),
+    ], test="killed_then_only_missing_packs_fetched"),
+    Mutant("other-files-stay", "B2", [
+        inside(f"{RESTORE}/directory.rs", "    pub(super) fn remove_others(&self, plan: &Plan) -> Result<(), Failure> {", "return Ok(());"),
+    ], test="killed_then_only_missing_packs_fetched"),
+    Mutant("unreadable-manifest-hides-all", "B9", [
+        Change(CATALOG, "            Err(why) => catalog.unreadable.push(", "            Err(why) if MUTANT => return Err(why),\n            Err(why) => catalog.unreadable.push("),
+    ], test="manifest_is_unreadable_then_the_others_are_listed_and_restored"),
+    Mutant("unreached-manifest-passed-over", "B9", [
+        Change(CATALOG, "            None => matches!(it.why, Failure::Unreachable { .. }),", "            None => !MUTANT && matches!(it.why, Failure::Unreachable { .. }),"),
+    ], test="manifest_is_not_reached_then_not_passed_over"),
+    Mutant("unreached-manifest-is-none", "B9", [
+        Change(CATALOG, "            return Err(Failure::Unreachable {\n                what: key,", "            if MUTANT {\n                return Ok(None);\n            }\n            return Err(Failure::Unreachable {\n                what: key,"),
+    ], test="manifest_is_not_reached_then_not_passed_over"),
+    Mutant("manifest-unopened-by-check", "B9", [
+        Change(f"{SOURCE}/command/check/archive.rs", "= (newest, self.catalog.backups.last()) {", "= (newest.filter(|_| !MUTANT), self.catalog.backups.last()) {"),
+    ], test="manifest_is_damaged_inside_then_check_names_it"),
+    Mutant("action-without-target-ignored", "C", [
+        inside(f"{RESTORE}/request.rs", "fn target_action(target: &Target, asked: Option<TargetAction>) -> Result<TargetAction, Failure> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
+    ], test="options_that_would_be_ignored_then_refused"),
+    Mutant("exclusive-ignored", "C", [
+        inside(f"{RESTORE}/request.rs", "fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {", "return Ok(Boundary::Inclusive);"),
+    ], test="options_that_would_be_ignored_then_refused"),
+    Mutant("inclusive-inherited", "C", [
+        Change(RECOVERY, '    settings.push(("recovery_target_inclusive", "on".to_owned()));', '    if !MUTANT {\n        settings.push(("recovery_target_inclusive", "on".to_owned()));\n    }'),
+    ], test="inherited_settings_then_outweighed"),
+    Mutant("delay-inherited", "C", [
+        Change(RECOVERY, '    settings.push(("recovery_min_apply_delay", "0".to_owned()));', '    if !MUTANT {\n        settings.push(("recovery_min_apply_delay", "0".to_owned()));\n    }'),
+    ], test="inherited_settings_then_outweighed"),
+    Mutant("end-command-inherited", "C", [inherited("recovery_end_command")], test="inherited_settings_then_outweighed"),
+    Mutant("cleanup-command-inherited", "C", [inherited("archive_cleanup_command")], test="inherited_settings_then_outweighed"),
+    Mutant("earlier-target-inherited", "C", [inherited("recovery_target_time")], test="inherited_settings_then_outweighed"),
+    Mutant("synchronous-standbys-inherited", "C", [
+        Change(RECOVERY, '("synchronous_standby_names", String::new()),', '(if MUTANT { "primary_conninfo" } else { "synchronous_standby_names" }, String::new()),'),
+    ], test="inherited_settings_then_outweighed"),
+    Mutant("subscriptions-run", "C, subscriptions", [
+        Change(RECOVERY, '"max_logical_replication_workers", "0".to_owned()', '"max_logical_replication_workers", if MUTANT { "4" } else { "0" }.to_owned()'),
+    ], test="inherited_settings_then_outweighed"),
+    Mutant("mapping-of-nothing-ignored", "C", [
+        Change(TABLESPACES, "        if !all.iter().any(", "        if !MUTANT && !all.iter().any("),
+    ], test="tablespace_without_a_place_then_refused"),
+    Mutant("relative-mapping-accepted", "C", [
+        Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
+    ], test="options_that_would_be_ignored_then_refused"),
+    Mutant("other-lineage-chosen", "D, choose by lineage", [
+        without("ha-core/src/backup/restore.rs", "!lineage.passes(found.timeline, found.stop_lsn) {"),
+    ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
+    Mutant("shared-blob-written-once", "D, blobs by offset", [
+        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &Place| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
+    ], test="shared_blob_then_in_each_file"),
+    Mutant("shared-blob-planned-once", "D, blobs by offset", [
+        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.dedup_by_key(|it| it.blob.offset);"),
+    ], test="shared_blob_then_planned_for_each_file"),
+    Mutant("blob-left-out", "D, parts that are not written", [
+        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.pop();"),
+    ], test="bad_answers_then_restored_without_a_second_run"),
+    Mutant("silent-region-asked-for-each-pack", "D, silent region", [
+        inside(DOWNLOAD, "    fn avoid(&self, bucket: &str) {", "return;"),
+    ], test="first_region_fails_then_asked_for_few_packs"),
+    Mutant("forged-location-used", "D, forged location", [
+        Change(TABLESPACES, "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))", "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))\n        .or_else(|| MUTANT.then(|| was.to_owned()))"),
+    ], test="tablespace_without_a_place_then_refused"),
+    Mutant("forged-location-unlooked-at", "D, forged location", [
+        inside(f"{MANIFEST}/paths.rs", "fn is_location(location: &str) -> bool {", "return true;"),
+    ], test="tablespace_in_no_clean_place_then_unsound"),
+    Mutant("climbing-path-followed", "D, forged path", [
+        inside(f"{MANIFEST}.rs", "fn is_below(path: &str) -> bool {", "return true;"),
+    ], test="path_outside_or_blob_outside_then_unsound"),
+    Mutant("reserved-path-written", "D, forged path", [
+        inside(f"{MANIFEST}/paths.rs", "pub fn is_reserved(path: &str) -> bool {", "return false;"),
+    ], test="path_that_a_restore_must_not_write_then_unsound"),
+]
