@@ -12,7 +12,9 @@ use ha_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::bucket_health::BucketHealth;
-pub(crate) use crate::buckets::fetch::{FetchEffort, Hurry, ObjectSink, SinkError};
+pub(crate) use crate::buckets::fetch::{
+    FetchEffort, HEDGE_BYTES_PER_SEC, HEDGE_SLOW_AFTER, Hurry, ObjectSink, SinkError,
+};
 pub(crate) use crate::buckets::store::Occupied;
 use crate::config::Config;
 use crate::error::Failure;

@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod config;
 mod control_file;
+mod download;
 mod error;
 mod layout;
 mod metrics;

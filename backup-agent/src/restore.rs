@@ -5,7 +5,6 @@
 
 mod choice;
 mod directory;
-mod download;
 mod fill;
 mod marker;
 mod other_branches;
@@ -28,11 +27,11 @@ use tracing::{info, warn};
 use crate::buckets::Buckets;
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
+use crate::download::Downloads;
 use crate::error::Failure;
 use crate::output;
 use crate::reach::{self, KnownReach};
 use crate::restore::directory::Directory;
-use crate::restore::download::Downloads;
 use crate::restore::fill::Filling;
 use crate::restore::marker::{Held, Marker};
 use crate::restore::plan::Plan;

@@ -15,7 +15,8 @@ use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::buckets::Buckets;
-use crate::buckets::fetch::candidate::{Candidate, HEDGE_SLOW_AFTER, Progress, State};
+use crate::buckets::fetch::candidate::{Candidate, Progress, State};
+pub(crate) use crate::buckets::fetch::candidate::{HEDGE_BYTES_PER_SEC, HEDGE_SLOW_AFTER};
 use crate::error::Failure;
 use crate::object_store::{Bucket, ErrorKind, StoreError};
 use crate::seal::Damaged;

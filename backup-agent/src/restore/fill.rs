@@ -13,10 +13,10 @@ use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::download::{Broken, Downloads, Sink, Wanted};
 use crate::error::Failure;
 use crate::layout::Layout;
 use crate::restore::directory::Directory;
-use crate::restore::download::{Broken, Downloads, Sink, Wanted};
 use crate::restore::plan::{Place, Plan};
 use crate::seal::{Damaged, Header, decompress};
 

@@ -13,9 +13,9 @@ use ha_core::backup::{BackupId, Manifest};
 use ha_runtime::telemetry::chain;
 
 use crate::base_backup::Clear;
+use crate::download::{Broken, Downloads, Sink, Wanted};
 use crate::error::Failure;
 use crate::layout::Layout;
-use crate::restore::download::{Broken, Downloads, Sink, Wanted};
 use crate::seal::{Damaged, Header};
 
 /// The manifest of a hundred million files. What is larger was made to fill a disk.

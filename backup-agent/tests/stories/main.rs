@@ -33,6 +33,7 @@ mod restore_settings;
 mod restore_tablespaces;
 mod retries;
 mod silent_bucket;
+mod slow_bucket;
 mod store;
 mod timelines;
 mod wal;

@@ -14,8 +14,8 @@ const HEDGE_AFTER: Duration = Duration::from_millis(200);
 
 /// How many bytes a second an answer must bring, once it has had `HEDGE_SLOW_AFTER`, so that no other
 /// bucket is asked as well.
-const HEDGE_BYTES_PER_SEC: u64 = 256 << 10;
-pub(super) const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const HEDGE_BYTES_PER_SEC: u64 = 256 << 10;
+pub(crate) const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// How far one answer has come.
 #[derive(Debug, Default)]
