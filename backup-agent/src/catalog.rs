@@ -1,11 +1,10 @@
 //! Which backups there are, as the buckets say it.
 
 use std::collections::BTreeMap;
-use std::io::BufReader;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use ha_core::backup::manifest::ManifestReader;
-use ha_core::backup::manifest::lines::LineError;
+use ha_core::backup::manifest::lines::{LineError, ManifestLines};
 use ha_core::backup::{BackupId, Manifest, Summary};
 use ha_runtime::telemetry::chain;
 use tracing::warn;
@@ -13,10 +12,12 @@ use tracing::warn;
 use crate::base_backup::Clear;
 use crate::buckets::Buckets;
 use crate::config::Config;
+use crate::download::{Broken, Downloads, Wanted};
 use crate::error::Failure;
 use crate::layout::Layout;
+use crate::manifest_sink::{ManifestOutput, ManifestSink};
 use crate::object_store::{Bucket, ErrorKind};
-use crate::seal::{Damaged, Identity, Opener};
+use crate::seal::{Damaged, Identity};
 
 /// How many manifests are looked at at a time.
 const LOOKS_AT_ONCE: usize = 16;
@@ -234,36 +235,57 @@ pub(crate) enum Depth {
     Files,
 }
 
-/// Decrypts the manifest of a backup, and returns what stands before the files. They are not kept in
-/// memory.
+/// Decrypts the manifest of a backup, and returns what stands before the files. They are read as they come
+/// and not kept, and not read at all where only the head is wanted.
 pub(crate) async fn manifest(
     buckets: &Buckets,
     layout: &Layout,
-    identity: &Identity,
-    id: &BackupId,
+    identity: &Arc<Identity>,
+    summary: &Summary,
     depth: Depth,
 ) -> Result<Manifest, Failure> {
-    let key = layout.manifest(id);
-    let open = |sealed: &[u8]| {
-        let mut opener = Opener::new(identity, &key);
-        let mut compressed = Vec::new();
-        opener.push(sealed, &mut compressed)?;
-        let clear: Clear = opener.finish(&mut compressed)?.clear()?;
-        let content = zstd::stream::read::Decoder::new(compressed.as_slice());
-        let content = content.map_err(Damaged::Compression)?;
-        let of_content = |it: LineError| Damaged::Content(chain(&it));
-        let mut reader = ManifestReader::open(BufReader::new(content)).map_err(of_content)?;
-        let manifest = reader.head().clone();
-        if manifest.summary != clear.summary {
-            let text = "its clear part says something else than its encrypted part";
-            return Err(Damaged::Content(text.to_owned()));
+    let key = layout.manifest(&summary.id);
+    let mut sink = ManifestSink::new(Lines {
+        lines: ManifestLines::default(),
+        summary,
+        depth,
+    });
+    let downloads = Downloads::new(buckets, Arc::clone(identity), buckets.retry_timeout());
+    downloads.run(&key, &mut sink).await?;
+    let head = sink.output.lines.into_head();
+    head.ok_or(Failure::Internal("a manifest ended without its head"))
+}
+
+/// Checks a manifest as it comes.
+struct Lines<'a> {
+    lines: ManifestLines,
+    summary: &'a Summary,
+    depth: Depth,
+}
+
+impl ManifestOutput for Lines<'_> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.lines = ManifestLines::default();
+        Ok(())
+    }
+
+    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+        self.lines.push(content).map_err(|it| of_content(&it))?;
+        match self.lines.head() {
+            Some(head) if head.summary != *self.summary => {
+                let text = "its clear part says something else than its encrypted part";
+                Err(Damaged::Content(text.to_owned()).into())
+            }
+            Some(_) if self.depth == Depth::Head => Ok(Wanted::Nothing),
+            Some(_) | None => Ok(Wanted::More),
         }
-        if depth == Depth::Files {
-            reader
-                .try_for_each(|file| file.map(drop))
-                .map_err(of_content)?;
-        }
-        Ok(manifest)
-    };
-    buckets.fetch(&key, open).await
+    }
+
+    fn end(&mut self) -> Result<&Manifest, Broken> {
+        Ok(self.lines.finish().map_err(|it| of_content(&it))?)
+    }
+}
+
+fn of_content(error: &LineError) -> Damaged {
+    Damaged::Content(chain(error))
 }

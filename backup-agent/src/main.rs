@@ -12,6 +12,7 @@ mod control_file;
 mod download;
 mod error;
 mod layout;
+mod manifest_sink;
 mod metrics;
 mod object_store;
 mod output;

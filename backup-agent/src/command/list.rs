@@ -1,6 +1,7 @@
 //! `backup-agent list`. It needs no identity, and shows what was written beside the seal.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ha_core::backup::Summary;
 use ha_runtime::telemetry::chain;
@@ -96,12 +97,12 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
     let archive = WalArchive::new(config, &buckets, system_id);
     let catalog = catalog::list(&buckets, archive.layout()).await?;
     let identity = if config.has_identity() {
-        Some(config.identity()?)
+        Some(Arc::new(config.identity()?))
     } else {
         None
     };
     let summaries = catalog.summaries();
-    let overview = Overview::new(&archive, &buckets, identity.as_ref(), &summaries).await?;
+    let overview = Overview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
     let mut backups = Vec::new();
     for entry in &catalog.backups {
         let reach = overview.as_ref().and_then(|it| it.reach(&entry.summary));
@@ -139,11 +140,11 @@ pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure
 async fn label(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
-    identity: &Identity,
+    identity: &Arc<Identity>,
     entry: &Entry,
 ) -> String {
-    let id = &entry.summary.id;
-    match catalog::manifest(buckets, archive.layout(), identity, id, Depth::Head).await {
+    let summary = &entry.summary;
+    match catalog::manifest(buckets, archive.layout(), identity, summary, Depth::Head).await {
         Ok(manifest) => manifest.label,
         Err(why) => {
             output::complain(&chain(&why), why.hint());

@@ -12,14 +12,11 @@ use ha_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
 use ha_core::backup::{BackupId, Manifest};
 use ha_runtime::telemetry::chain;
 
-use crate::base_backup::Clear;
-use crate::download::{Broken, Downloads, Sink, Wanted};
+use crate::download::{Broken, Downloads, Wanted};
 use crate::error::Failure;
 use crate::layout::Layout;
-use crate::seal::{Damaged, Header};
-
-/// The manifest of a hundred million files. What is larger was made to fill a disk.
-const LARGEST_MANIFEST: u64 = 16 << 30;
+use crate::manifest_sink::{ManifestOutput, ManifestSink};
+use crate::seal::Damaged;
 
 /// How many blobs are planned at a time: about 100 bytes each, paths included. Each time the manifest
 /// is read again, which takes about a second for a million files.
@@ -77,19 +74,16 @@ impl Plan {
         let near = directory.ancestors().find(|it| it.is_dir());
         let near = near.unwrap_or(Path::new("/"));
         let spool = tempfile::tempfile_in(near).map_err(Failure::io("make a file in", near))?;
-        let mut sink = Spool {
+        let mut sink = ManifestSink::new(Spool {
             file: spool,
             near,
             system_id,
             backup,
-            decoder: None,
-            payload_bytes: 0,
-            most_bytes: 0,
             plan: None,
-        };
+        });
         downloads.run(&layout.manifest(backup), &mut sink).await?;
-        sink.plan
-            .ok_or(Failure::Internal("a manifest ended without its end"))
+        let plan = sink.output.plan;
+        plan.ok_or(Failure::Internal("a manifest ended without its end"))
     }
 
     fn read(spool: File) -> Result<Self, LineError> {
@@ -232,118 +226,38 @@ fn unreadable(error: LineError) -> Failure {
     }
 }
 
-/// Takes in a manifest, which is checked once all of it is there.
+/// Keeps a manifest in a file, which is checked once all of it is there.
 struct Spool<'a> {
     file: File,
     near: &'a Path,
     system_id: u64,
     backup: &'a BackupId,
-    decoder: Option<zstd::stream::write::Decoder<'static, Limited>>,
-    payload_bytes: u64,
-    /// How far the best try has come.
-    most_bytes: u64,
     plan: Option<Plan>,
 }
 
-impl Spool<'_> {
-    fn write(&mut self, payload: &mut Vec<u8>) -> Result<(), Broken> {
-        let Some(decoder) = &mut self.decoder else {
-            return Err(Failure::Internal("a manifest was not begun").into());
-        };
-        if let Err(error) = decoder.write_all(payload) {
-            if decoder.get_ref().is_full {
-                let limit = LARGEST_MANIFEST;
-                return Err(Damaged::TooLarge { limit }.into());
-            }
-            return Err(match decoder.get_mut().failed.take() {
-                Some(error) => Failure::io("write a file in", self.near)(error).into(),
-                None => Damaged::Compression(error).into(),
-            });
-        }
-        self.payload_bytes += u64::try_from(payload.len()).unwrap_or(0);
-        self.most_bytes = self.most_bytes.max(self.payload_bytes);
-        payload.clear();
-        Ok(())
-    }
-}
-
-impl Sink for Spool<'_> {
+impl ManifestOutput for Spool<'_> {
     fn begin(&mut self) -> Result<(), Failure> {
         let failed = |it| Failure::io("write a file in", self.near)(it);
         self.file.set_len(0).map_err(failed)?;
-        self.file.rewind().map_err(failed)?;
-        let file = self.file.try_clone().map_err(failed)?;
-        let limited = Limited {
-            file,
-            left: LARGEST_MANIFEST,
-            is_full: false,
-            failed: None,
-        };
-        let decoder = zstd::stream::write::Decoder::new(limited).map_err(failed)?;
-        self.decoder = Some(decoder);
-        self.payload_bytes = 0;
-        Ok(())
+        self.file.rewind().map_err(failed)
     }
 
-    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
-        self.write(payload)?;
+    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+        let written = self.file.write_all(content);
+        written.map_err(Failure::io("write a file in", self.near))?;
         Ok(Wanted::More)
     }
 
-    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken> {
-        self.write(payload)?;
-        if let Some(mut decoder) = self.decoder.take() {
-            decoder.flush().map_err(Damaged::Compression)?;
-        }
+    fn end(&mut self) -> Result<&Manifest, Broken> {
         let failed = Failure::io("write a file in", self.near);
         let file = self.file.try_clone().map_err(failed)?;
         let plan = Plan::read(file).map_err(|it| Damaged::Content(chain(&it)))?;
-        let clear: Clear = header.clear()?;
         let head = plan.head();
-        let wrong = if head.summary != clear.summary {
-            "its clear part says something else than its encrypted part"
-        } else if head.summary.id != *self.backup || head.system_id != self.system_id {
-            "it is of another backup or another cluster"
-        } else {
-            self.plan = Some(plan);
-            return Ok(());
-        };
-        Err(Damaged::Content(wrong.to_owned()).into())
-    }
-
-    fn progress(&self) -> u64 {
-        self.most_bytes
-    }
-}
-
-/// A file that grows so far and no farther, and remembers why a write failed.
-struct Limited {
-    file: File,
-    left: u64,
-    is_full: bool,
-    failed: Option<std::io::Error>,
-}
-
-impl std::io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let Some(left) = self.left.checked_sub(length) else {
-            self.is_full = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        };
-        self.left = left;
-        match self.file.write_all(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(error) => {
-                let kind = error.kind();
-                self.failed = Some(error);
-                Err(kind.into())
-            }
+        if head.summary.id != *self.backup || head.system_id != self.system_id {
+            let text = "it is of another backup or another cluster";
+            return Err(Damaged::Content(text.to_owned()).into());
         }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        Ok(self.plan.insert(plan).head())
     }
 }
 

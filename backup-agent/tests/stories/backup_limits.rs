@@ -1,12 +1,13 @@
 //! What a backup may use, and what ends it early.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::agent::{World, wait_for};
+use crate::agent::{World, as_postgres, wait_for};
 use crate::faults::Fault;
 use crate::gate::Running;
 use crate::postgres::Server;
@@ -17,6 +18,12 @@ const FILES: usize = 150_000;
 const NAMES_OF_ONE: usize = 50_000;
 
 const LIMIT_MIB: i64 = 128;
+
+/// Files whose names do not compress, the manifest that they make at least, and what a process may map that
+/// keeps none of it: the program alone maps about half of this.
+const LONG_NAMES: usize = 150_000;
+const LARGE_MANIFEST: u64 = 16 << 20;
+const READING_LIMIT_MIB: u64 = 48;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_then_backup_ends_though_the_buckets_are_silent() {
@@ -78,6 +85,57 @@ async fn many_files_then_memory_stays_within_the_limit() {
     assert!(peak_mib < LIMIT_MIB, "{peak_mib} MiB");
     let listed = world.run(&["list", "--json"]).await.ok().json();
     assert_eq!(listed["backups"].as_array().unwrap().len(), 1);
+    server.stop();
+}
+
+/// The limit is the kernel's, on what a process may map to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_manifest_then_list_and_check_stay_within_the_limit() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    let many = PathBuf::from(world.path("data")).join("many");
+    fs::create_dir(&many).unwrap();
+    let mut random = fs::File::open("/dev/urandom").unwrap();
+    let mut first = many.clone();
+    for number in 0..LONG_NAMES {
+        let mut name = [0; 240];
+        random.read_exact(&mut name).unwrap();
+        let name: String = name
+            .iter()
+            .map(|byte| char::from(b'a' + byte % 26))
+            .collect();
+        let path = many.join(name);
+        if number % NAMES_OF_ONE == 0 {
+            fs::write(&path, "small").unwrap();
+            first = path;
+        } else {
+            fs::hard_link(&first, path).unwrap();
+        }
+    }
+    world.run(&["backup"]).await.ok();
+    server.archive_all().await;
+    let objects = world.near.objects();
+    let (_, manifest) = objects
+        .iter()
+        .find(|it| it.0.ends_with("/manifest"))
+        .unwrap();
+    let bytes = fs::metadata(manifest).unwrap().len();
+    assert!(bytes > LARGE_MANIFEST, "{bytes}");
+
+    for args in [&["list"][..], &["check"]] {
+        let limited = format!("ulimit -d {}; exec \"$@\"", READING_LIMIT_MIB << 10);
+        let mut command = as_postgres("/bin/sh");
+        command.args(["-c", &limited, "sh"]).arg(&world.program);
+        command.arg("--config").arg(&world.config).args(args);
+        let ended = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let out = String::from_utf8_lossy(&ended.stdout);
+        assert!(
+            ended.status.success(),
+            "{args:?}: {}: {out}{said}",
+            ended.status
+        );
+    }
     server.stop();
 }
 

@@ -2,6 +2,7 @@
 //! not known, and a check that did not look is not passed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ha_core::Timeline;
 use ha_core::backup::manifest::Pack;
@@ -41,12 +42,12 @@ async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<
         // One that cannot be read is named by a check of its own.
         identity: config
             .has_identity()
-            .then(|| config.identity().ok())
+            .then(|| config.identity().ok().map(Arc::new))
             .flatten(),
         archive,
     };
     let summaries = stored.catalog.summaries();
-    let identity = stored.identity.as_ref();
+    let identity = stored.identity.as_deref();
     let overview = Overview::new(&stored.archive, buckets, identity, &summaries).await?;
     let newest = stored.newest_manifest().await;
     let manifests = stored.manifests(newest.as_ref());
@@ -66,7 +67,7 @@ struct Stored<'a> {
     buckets: &'a Buckets,
     archive: WalArchive<'a>,
     catalog: Catalog,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
 }
 
 /// The packs that any bucket lists of one backup, with the longest that each is anywhere.
@@ -85,9 +86,9 @@ impl Stored<'_> {
     async fn newest_manifest(&self) -> Option<Result<Manifest, Failure>> {
         let newest = self.catalog.backups.last()?;
         let identity = self.identity.as_ref()?;
-        let id = &newest.summary.id;
+        let summary = &newest.summary;
         let layout = self.archive.layout();
-        Some(catalog::manifest(self.buckets, layout, identity, id, Depth::Files).await)
+        Some(catalog::manifest(self.buckets, layout, identity, summary, Depth::Files).await)
     }
 
     fn manifests(&self, newest: Option<&Result<Manifest, Failure>>) -> Check {

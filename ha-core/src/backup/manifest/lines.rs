@@ -78,45 +78,30 @@ fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, LineEr
     Err(LineError::TooLong { line, limit })
 }
 
-/// Reads a manifest file by file. Everything it returns has been checked.
+/// A manifest that is being read, and how many of its files have been.
 #[derive(Debug)]
-pub struct ManifestReader<R> {
-    source: R,
+struct Checked {
     head: Manifest,
     files_read: u64,
-    line: Vec<u8>,
-    is_over: bool,
 }
 
-impl<R: BufRead> ManifestReader<R> {
-    /// Reads and checks everything but the files.
-    ///
-    /// # Errors
-    ///
-    /// [`LineError`]
-    pub fn open(mut source: R) -> Result<Self, LineError> {
-        let mut line = Vec::new();
-        let head: Option<Manifest> = parse(&mut source, &mut line, 1, MAX_HEAD_BYTES)?;
+impl Checked {
+    fn new(head: Option<Manifest>) -> Result<Self, LineError> {
         // An empty manifest is one that is cut off before its first line.
         let head = head.ok_or(LineError::Read(io::ErrorKind::UnexpectedEof.into()))?;
         head.check()?;
         Ok(Self {
-            source,
             head,
             files_read: 0,
-            line,
-            is_over: false,
         })
     }
 
-    /// Returns everything but the files.
-    pub fn head(&self) -> &Manifest {
-        &self.head
+    fn next_line(&self) -> u64 {
+        self.files_read + 2
     }
 
-    fn read_file(&mut self) -> Result<Option<File>, LineError> {
-        let number = self.files_read + 2;
-        let read: Option<File> = parse(&mut self.source, &mut self.line, number, MAX_FILE_BYTES)?;
+    /// Takes in the next file, or that there is none.
+    fn take(&mut self, read: Option<File>) -> Result<Option<File>, LineError> {
         let found = self.files_read + u64::from(read.is_some());
         let announced = self.head.files;
         let Some(file) = read.filter(|_| found <= announced) else {
@@ -131,6 +116,44 @@ impl<R: BufRead> ManifestReader<R> {
     }
 }
 
+/// Reads a manifest file by file. Everything it returns has been checked.
+#[derive(Debug)]
+pub struct ManifestReader<R> {
+    source: R,
+    checked: Checked,
+    line: Vec<u8>,
+    is_over: bool,
+}
+
+impl<R: BufRead> ManifestReader<R> {
+    /// Reads and checks everything but the files.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`]
+    pub fn open(mut source: R) -> Result<Self, LineError> {
+        let mut line = Vec::new();
+        let head = parse(&mut source, &mut line, 1, MAX_HEAD_BYTES)?;
+        Ok(Self {
+            source,
+            checked: Checked::new(head)?,
+            line,
+            is_over: false,
+        })
+    }
+
+    /// Returns everything but the files.
+    pub fn head(&self) -> &Manifest {
+        &self.checked.head
+    }
+
+    fn read_file(&mut self) -> Result<Option<File>, LineError> {
+        let number = self.checked.next_line();
+        let read = parse(&mut self.source, &mut self.line, number, MAX_FILE_BYTES)?;
+        self.checked.take(read)
+    }
+}
+
 /// The files, until the end or the first error.
 impl<R: BufRead> Iterator for ManifestReader<R> {
     type Item = Result<File, LineError>;
@@ -142,6 +165,82 @@ impl<R: BufRead> Iterator for ManifestReader<R> {
         let read = self.read_file().transpose();
         self.is_over = !matches!(read, Some(Ok(_)));
         read
+    }
+}
+
+/// Checks a manifest that arrives in pieces, and keeps everything but the files.
+#[derive(Debug, Default)]
+pub struct ManifestLines {
+    checked: Option<Checked>,
+    line: Vec<u8>,
+}
+
+impl ManifestLines {
+    /// Takes in what comes next.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`], with the first thing found.
+    pub fn push(&mut self, content: &[u8]) -> Result<(), LineError> {
+        for part in content.split_inclusive(|byte| *byte == b'\n') {
+            let (line, limit) = self.expected();
+            self.line.extend_from_slice(part);
+            let is_over = part.ends_with(b"\n");
+            let length = u64::try_from(self.line.len()).unwrap_or(u64::MAX);
+            if length > limit || (length == limit && !is_over) {
+                return Err(LineError::TooLong { line, limit });
+            }
+            if is_over {
+                self.take_line()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the end, and returns everything but the files.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`], if it is not the end of a manifest.
+    pub fn finish(&mut self) -> Result<&Manifest, LineError> {
+        if !self.line.is_empty() {
+            self.take_line()?;
+        }
+        match &mut self.checked {
+            None => Err(LineError::Read(io::ErrorKind::UnexpectedEof.into())),
+            Some(checked) => {
+                checked.take(None)?;
+                Ok(&checked.head)
+            }
+        }
+    }
+
+    /// Returns everything but the files, once that has come.
+    pub fn head(&self) -> Option<&Manifest> {
+        self.checked.as_ref().map(|it| &it.head)
+    }
+
+    /// Returns the same, for good.
+    pub fn into_head(self) -> Option<Manifest> {
+        self.checked.map(|it| it.head)
+    }
+
+    /// Returns the number of the line that is read, and its limit.
+    fn expected(&self) -> (u64, u64) {
+        match &self.checked {
+            None => (1, MAX_HEAD_BYTES),
+            Some(checked) => (checked.next_line(), MAX_FILE_BYTES),
+        }
+    }
+
+    fn take_line(&mut self) -> Result<(), LineError> {
+        let (number, _) = self.expected();
+        match &mut self.checked {
+            None => self.checked = Some(Checked::new(Some(parsed(&self.line, number)?))?),
+            Some(checked) => drop(checked.take(Some(parsed(&self.line, number)?))?),
+        }
+        self.line.clear();
+        Ok(())
     }
 }
 
@@ -160,9 +259,11 @@ fn parse<T: DeserializeOwned>(
     if buffer.last() != Some(&b'\n') && u64::try_from(buffer.len()).is_ok_and(|it| it >= limit) {
         return Err(LineError::TooLong { line, limit });
     }
-    let value =
-        serde_json::from_slice(buffer).map_err(|source| LineError::Malformed { line, source })?;
-    Ok(Some(value))
+    parsed(buffer, line).map(Some)
+}
+
+fn parsed<T: DeserializeOwned>(text: &[u8], line: u64) -> Result<T, LineError> {
+    serde_json::from_slice(text).map_err(|source| LineError::Malformed { line, source })
 }
 
 #[cfg(test)]
@@ -202,6 +303,40 @@ mod tests {
             Some(Err(LineError::Malformed { line: 2, .. }))
         ));
         assert!(ManifestReader::open(b"".as_slice()).is_err());
+    }
+
+    /// What arrives in pieces is judged as what is read.
+    #[test]
+    fn pieces_of_any_size_then_same_outcome() {
+        let mut cut = written(1, &["base/5/1259"]);
+        cut.truncate(cut.len() - 20);
+        for text in [
+            written(2, &["base/5/1259", "PG_VERSION"]),
+            written(2, &["a"]),
+            written(0, &["a"]),
+            written(1, &["../a"]),
+            cut,
+            Vec::new(),
+        ] {
+            let read = ManifestReader::open(text.as_slice());
+            let read = read.and_then(|mut it| it.try_for_each(|file| file.map(drop)));
+            for size in [1, 7, 1000, 1 << 20] {
+                let mut lines = ManifestLines::default();
+                let pushed = text.chunks(size).try_for_each(|it| lines.push(it));
+                let ended = pushed.and_then(|()| lines.finish().map(drop));
+                assert_eq!(format!("{ended:?}"), format!("{read:?}"), "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn endless_line_in_pieces_then_error() {
+        let mut lines = ManifestLines::default();
+        lines.push(&head_line(&manifest(10)).unwrap()).unwrap();
+        let piece = vec![b'x'; 1 << 20];
+        let pushed = (0..100).try_for_each(|_| lines.push(&piece));
+        assert!(matches!(pushed, Err(LineError::TooLong { line: 2, .. })));
+        assert!(lines.line.len() <= 17 << 20);
     }
 
     #[test]

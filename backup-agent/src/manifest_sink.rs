@@ -1,0 +1,114 @@
+//! A manifest as it comes: decompressed, handed on, and never held whole.
+
+use zstd::stream::raw::{Decoder, Operation as _};
+
+use ha_core::backup::Manifest;
+
+use crate::base_backup::Clear;
+use crate::download::{Broken, Sink, Wanted};
+use crate::error::Failure;
+use crate::seal::{Damaged, Header};
+
+/// The manifest of a hundred million files. What is larger was made to fill a disk.
+const LARGEST_MANIFEST: u64 = 16 << 30;
+
+/// How much is decompressed at once: a block of zstd.
+const BLOCK_BYTES: usize = 128 << 10;
+
+/// Where the lines of a manifest go.
+pub(crate) trait ManifestOutput: Send {
+    /// Prepares for the content from its first byte on.
+    fn begin(&mut self) -> Result<(), Failure>;
+
+    /// Takes in what comes next.
+    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken>;
+
+    /// Takes in the end, and returns what stands before the files.
+    fn end(&mut self) -> Result<&Manifest, Broken>;
+}
+
+/// Takes in the payload of a manifest.
+pub(crate) struct ManifestSink<O> {
+    /// Where its content goes.
+    pub(crate) output: O,
+    decoder: Option<Decoder<'static>>,
+    block: Vec<u8>,
+    content_bytes: u64,
+    payload_bytes: u64,
+    /// How far the best try has come.
+    most_bytes: u64,
+}
+
+impl<O: ManifestOutput> ManifestSink<O> {
+    /// Returns a sink that hands the content to `output`.
+    pub(crate) fn new(output: O) -> Self {
+        Self {
+            output,
+            decoder: None,
+            block: vec![0; BLOCK_BYTES],
+            content_bytes: 0,
+            payload_bytes: 0,
+            most_bytes: 0,
+        }
+    }
+
+    fn write(&mut self, payload: &[u8]) -> Result<Wanted, Broken> {
+        let Some(decoder) = &mut self.decoder else {
+            return Err(Failure::Internal("a manifest was not begun").into());
+        };
+        let mut rest = payload;
+        loop {
+            let status = decoder.run_on_buffers(rest, &mut self.block);
+            let status = status.map_err(Damaged::Compression)?;
+            rest = rest.get(status.bytes_read..).unwrap_or_default();
+            let content = self.block.get(..status.bytes_written).unwrap_or_default();
+            self.content_bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
+            if self.content_bytes > LARGEST_MANIFEST {
+                let limit = LARGEST_MANIFEST;
+                return Err(Damaged::TooLarge { limit }.into());
+            }
+            if self.output.write(content)? == Wanted::Nothing {
+                return Ok(Wanted::Nothing);
+            }
+            // A block that is full may not be all that could be written.
+            if rest.is_empty() && status.bytes_written < self.block.len() {
+                return Ok(Wanted::More);
+            }
+        }
+    }
+}
+
+impl<O: ManifestOutput> Sink for ManifestSink<O> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.output.begin()?;
+        let failed = |_| Failure::Internal("no decoder can be made");
+        self.decoder = Some(Decoder::new().map_err(failed)?);
+        self.content_bytes = 0;
+        self.payload_bytes = 0;
+        Ok(())
+    }
+
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+        let wanted = self.write(payload)?;
+        self.payload_bytes += u64::try_from(payload.len()).unwrap_or(0);
+        self.most_bytes = self.most_bytes.max(self.payload_bytes);
+        payload.clear();
+        Ok(wanted)
+    }
+
+    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken> {
+        if self.take(payload)? == Wanted::Nothing {
+            return Ok(());
+        }
+        let head = self.output.end()?;
+        if head.summary == header.clear::<Clear>()?.summary {
+            return Ok(());
+        }
+        let text = "its clear part says something else than its encrypted part";
+        Err(Damaged::Content(text.to_owned()).into())
+    }
+
+    fn progress(&self) -> u64 {
+        self.most_bytes
+    }
+}
