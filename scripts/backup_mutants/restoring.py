@@ -6,7 +6,7 @@ SOURCE = "backup-agent/src"
 RESTORE = f"{SOURCE}/restore"
 RECOVERY = f"{RESTORE}/recovery.rs"
 FILL = f"{RESTORE}/fill.rs"
-DOWNLOAD = f"{RESTORE}/download.rs"
+DOWNLOAD = f"{SOURCE}/download.rs"
 TABLESPACES = f"{RESTORE}/tablespaces.rs"
 CATALOG = f"{SOURCE}/catalog.rs"
 MANIFEST = "ha-core/src/backup/manifest"
@@ -85,8 +85,15 @@ MUTANTS = [
         inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.pop();"),
     ], test="bad_answers_then_restored_without_a_second_run"),
     Mutant("silent-region-asked-for-each-pack", "D, silent region", [
-        inside(DOWNLOAD, "    fn avoid(&self, bucket: &str) {", "return;"),
+        inside(DOWNLOAD, "    fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {", "return;"),
     ], test="first_region_fails_then_asked_for_few_packs"),
+    Mutant("slow-buckets-left-for-each-other", "attack 2, 14", [
+        Change(DOWNLOAD, "Some(_) | None => !tries.slow.contains(name),", "Some(_) | None => MUTANT || !tries.slow.contains(name),"),
+        Change(DOWNLOAD, "Some(it) if now < it.until => false,", "Some(it) if !MUTANT && now < it.until => false,"),
+    ], test="every_bucket_slow_then_faster_one_read_to_its_end"),
+    Mutant("crawling-bucket-followed", "attack 2, 14", [
+        Change(DOWNLOAD, "pace.look().filter(|it| is_left(*it))", "pace.look().filter(|it| !MUTANT && is_left(*it))"),
+    ], test="nearest_bucket_crawls_then_restored_from_the_next"),
     Mutant("forged-location-used", "D, forged location", [
         Change(TABLESPACES, "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))", "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))\n        .or_else(|| MUTANT.then(|| was.to_owned()))"),
     ], test="tablespace_without_a_place_then_refused"),
