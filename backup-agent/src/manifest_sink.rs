@@ -57,7 +57,9 @@ impl<O: ManifestOutput> ManifestSink<O> {
             return Err(Failure::Internal("a manifest was not begun").into());
         };
         let mut rest = payload;
-        loop {
+        let mut is_block_full = false;
+        // Parts of a chunk that is not whole bring nothing, and zstd fails after 16 calls with nothing.
+        while !rest.is_empty() || is_block_full {
             let status = decoder.run_on_buffers(rest, &mut self.block);
             let status = status.map_err(Damaged::Compression)?;
             rest = rest.get(status.bytes_read..).unwrap_or_default();
@@ -71,10 +73,9 @@ impl<O: ManifestOutput> ManifestSink<O> {
                 return Ok(Wanted::Nothing);
             }
             // A block that is full may not be all that could be written.
-            if rest.is_empty() && status.bytes_written < self.block.len() {
-                return Ok(Wanted::More);
-            }
+            is_block_full = status.bytes_written == self.block.len();
         }
+        Ok(Wanted::More)
     }
 }
 
@@ -110,5 +111,46 @@ impl<O: ManifestOutput> Sink for ManifestSink<O> {
 
     fn progress(&self) -> u64 {
         self.most_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Collected(Vec<u8>);
+
+    impl ManifestOutput for Collected {
+        fn begin(&mut self) -> Result<(), Failure> {
+            self.0.clear();
+            Ok(())
+        }
+
+        fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+            self.0.extend_from_slice(content);
+            Ok(Wanted::More)
+        }
+
+        fn end(&mut self) -> Result<&Manifest, Broken> {
+            Err(Failure::Internal("this test has no end").into())
+        }
+    }
+
+    /// A chunk of the object arrives in many parts, and all but the last bring nothing.
+    #[test]
+    fn parts_that_bring_nothing_then_content_as_it_was() {
+        let content = "many files, ".repeat(100_000).into_bytes();
+        let payload = zstd::bulk::compress(&content, 3).unwrap();
+        let mut sink = ManifestSink::new(Collected(Vec::new()));
+        for _ in 0..2 {
+            sink.begin().unwrap();
+            for part in payload.chunks(7) {
+                for _ in 0..100 {
+                    sink.take(&mut Vec::new()).unwrap();
+                }
+                assert_eq!(sink.take(&mut part.to_vec()).unwrap(), Wanted::More);
+            }
+            assert!(sink.output.0 == content);
+        }
     }
 }
