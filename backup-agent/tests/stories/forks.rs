@@ -108,7 +108,7 @@ async fn history_in_one_bucket_that_fails_then_standby_follows_it() {
         .ok();
 
     let fails = Fault::Error(503, "SlowDown");
-    world.far.faults.add("GET", "00000002.history", 12, fails);
+    world.far.faults.add("GET", "00000002.history", 8, fails);
     let standby = Server::start_standby(world, Path::new(&directory), 5440).await;
     wait_for("the rows of timeline 2", async || {
         (standby.sql(ROWS).await == "common 12, on 2 7").then_some(())
