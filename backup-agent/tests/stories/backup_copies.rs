@@ -1,10 +1,51 @@
-//! In which buckets a backup is: what was expired in one stays away from it.
+//! In which buckets a backup is: it is copied beside WAL, and what was expired in one stays away from it.
 
 use std::fs;
+use std::time::Duration;
 
-use crate::agent::World;
+use crate::agent::{World, wait_for};
+use crate::faults::Fault;
 use crate::postgres::Server;
 use crate::store::Store;
+
+/// The process that copies a backup for hours copies what is noted meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_missed_while_a_backup_is_copied_then_copied_beside_it() {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    world.far.stop().await;
+    world.run(&["backup"]).await.ok();
+    let slow = Fault::Delay(Duration::from_hours(1));
+    world.far.faults.add("PUT", "/pack/", 1000, slow);
+    world.far.come_back().await;
+    wait_for("the copy of the backup", async || {
+        // A bucket that was down a moment ago is not tried by a push for 15 s.
+        drop(fs::remove_file(world.path("state/down/far")));
+        server.archive_all().await;
+        let requests = world.far.faults.take_requests();
+        let is_pack = |line: &String| line.starts_with("PUT") && line.contains("/pack/");
+        requests.iter().any(is_pack).then_some(())
+    })
+    .await;
+    let wal = |store: &Store| -> Vec<String> {
+        let keys = store.keys().into_iter();
+        keys.filter(|key| key.contains("/wal/")).collect()
+    };
+    wait_for("what was noted before", async || {
+        (wal(&world.far) == wal(&world.near)).then_some(())
+    })
+    .await;
+
+    let refused = Fault::Error(403, "AccessDenied");
+    world.far.faults.add("PUT", "/wal/", 1, refused);
+    server.archive_all().await;
+    wait_for("the segment that the far bucket refused", async || {
+        (wal(&world.far) == wal(&world.near)).then_some(())
+    })
+    .await;
+    server.stop();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_expired_in_one_bucket_then_it_stays_away() {
