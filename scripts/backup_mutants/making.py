@@ -66,4 +66,10 @@ MUTANTS = [
         Change("backup-agent/src/base_backup/session.rs", "            if self.client.is_closed() {", "            if !MUTANT && self.client.is_closed() {"),
         Change("backup-agent/src/base_backup/session.rs", "            if asked_at.elapsed() < ASK_EVERY {", "            if MUTANT || asked_at.elapsed() < ASK_EVERY {"),
     ], test="lost_connection_then_backup_ends_though_the_buckets_are_silent"),
+    Mutant("failover-unnoticed", "decision 54", [
+        without(f"{BASE_BACKUP}/timeline.rs", "began != ended {"),
+    ], test="primary_fails_over_during_the_backup_then_refused"),
+    Mutant("archiver-progress-does-not-count", "decision 55", [
+        without(WAL_WAIT, "look.has_come_nearer {"),
+    ], test="slow_archiver"),
 ]

@@ -10,6 +10,7 @@ RESTORE = f"{SOURCE}/restore.rs"
 REACH = f"{SOURCE}/reach.rs"
 MAIN = f"{SOURCE}/main.rs"
 CHECK = f"{SOURCE}/command/check/archive.rs"
+FOLLOWED = f"{SOURCE}/wal_archive/followed.rs"
 
 GAP_IS_THE_END = Change(
     FETCH,
@@ -127,4 +128,22 @@ MUTANTS = [
     Mutant("record-across-segments-unguarded", "A8", [
         Change(f"{SOURCE}/restore/tablespace_guard.rs", "before.filter(|it| address.is_some()", "before.filter(|it| !MUTANT && address.is_some()"),
     ], test="record_across_two_segments_then_found"),
+    Mutant("ancestor-past-the-fork", "decision 56", [
+        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Share, Failure> {", "return Ok(Share::Whole);"),
+    ], test="first_segment_not_archived_then_restore_ends_at_the_fork"),
+    Mutant("ancestor-past-the-fork-for-a-standby", "decision 56", [
+        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Option<Lineage>, Failure> {", "return Ok(None);"),
+    ], test="first_segment_not_archived_then_standby_waits_at_the_fork"),
+    Mutant("branch-chosen-silently", "decision 56", [
+        without(REACH, "asked.is_none() && self.branch_left.is_some() =>"),
+    ], test="first_segment_not_archived_then_restore_ends_at_the_fork"),
+    Mutant("listed-history-given-up", "decision 56", [
+        without(FETCH, "request.mode == FetchMode::Standby && known.contains(&timeline) {"),
+    ], test="history_in_one_bucket_that_fails_then_standby_follows_it"),
+    Mutant("known-end-forgotten", "decision 56", [
+        without(GAP, "is_on_the_way(segment, end, &lineage, size)\n"),
+    ], test="end_that_was_seen_is_gone_then_recovery_stopped"),
+    Mutant("partial-end-passed", "decision 56", [
+        without(f"{SOURCE}/restore/other_branches.rs", "left_at.get() > whole_until =>"),
+    ], test="timeline_ends_in_a_partial_segment_then_its_end_named"),
 ]

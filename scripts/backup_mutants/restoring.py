@@ -106,4 +106,13 @@ MUTANTS = [
     Mutant("reserved-path-written", "D, forged path", [
         inside(f"{MANIFEST}/paths.rs", "pub fn is_reserved(path: &str) -> bool {", "return false;"),
     ], test="path_that_a_restore_must_not_write_then_unsound"),
+    Mutant("refused-manifest-is-damaged", "B9, a refusal", [
+        always(CATALOG, "error.damage().is_some() =>"),
+    ], test="manifest_is_not_reached_then_not_passed_over"),
+    Mutant("unreadable-archive-is-empty", "B9, a foreign answer", [
+        without(CATALOG, "self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0)"),
+    ], test="no_manifest_can_be_read_then_not_said_to_be_empty"),
+    Mutant("clocks-not-commits", "decision 54", [
+        Change(f"{RESTORE}/choice.rs", "last.filter(|it| *it > time)", "last.filter(|it| !MUTANT && *it > time)"),
+    ], test="backup_ended_by_a_clock_behind_then_an_older_one_serves"),
 ]

@@ -115,4 +115,7 @@ MUTANTS = [
     Mutant("overwriting-store-unchecked", "D, check tries no conditional write", [
         inside(CHECK, "async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {", "return Ok(());"),
     ], test="store_overwrites_then_check_names_it"),
+    Mutant("wal-waits-for-backups", "B4, WAL beside a backup", [
+        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(LOOK_EVERY).await;\n                continue;\n            }\n            if keys.is_empty() {"),
+    ], test="wal_missed_while_a_backup_is_copied_then_copied_beside_it"),
 ]
