@@ -52,7 +52,10 @@ fn take(path: &Path) -> io::Result<File> {
     if !is_still_there {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    file.set_len(0)?;
+    // Not of a new file: ext4 writes out at once what was cut to nothing (`auto_da_alloc`).
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
     Ok(file)
 }
 
