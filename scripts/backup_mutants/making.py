@@ -71,5 +71,5 @@ MUTANTS = [
     ], test="primary_fails_over_during_the_backup_then_refused"),
     Mutant("archiver-progress-does-not-count", "decision 55", [
         without(WAL_WAIT, "look.has_come_nearer {"),
-    ], test="slow_archiver"),
+    ], test="archiver_far_behind_then_backup_waits_while_it_archives"),
 ]
