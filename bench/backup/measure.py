@@ -30,6 +30,8 @@ def run(command: Sequence[str | Path], *, user: str | None, environment: dict[st
         directory: Path, watch_memory: bool = False) -> Cost:
     """Runs a command to its end, and returns what it cost. One that fails ends the benchmark."""
     with (directory / "output").open("w+") as output:
+        # What the commands before have left to be written is not this one's to write: `syncfs` would.
+        os.sync()
         began = time.monotonic()
         child = subprocess.Popen([str(it) for it in command], stdin=subprocess.DEVNULL, stdout=output,
                                  stderr=output, cwd=directory, env=environment, user=user, group=user,
