@@ -101,6 +101,17 @@ impl World {
         )
     }
 
+    /// Lets the settings name a standby in `directory`, on port 5433, and its primary.
+    pub(crate) fn configure_standby(&self, directory: &str) {
+        let data = format!("data-directory = \"{}\"", self.path("data"));
+        let there = format!("data-directory = \"{directory}\"\nport = 5433");
+        let socket = self.directory.path().display();
+        self.configure(|it| {
+            let settings = it.replace(&data, &there);
+            format!("{settings}[postgres.primary]\nhost = \"{socket}\"\n")
+        });
+    }
+
     /// Writes the settings, as `change` wants them.
     pub(crate) fn configure(&self, change: impl FnOnce(&str) -> String) {
         fs::write(&self.config, change(&self.settings)).unwrap();

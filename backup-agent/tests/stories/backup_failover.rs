@@ -90,13 +90,7 @@ async fn primary_and_standby() -> (World, Server, Server) {
     let standby = Server::start_standby(&world, Path::new(&directory), 5433).await;
     // The first connection reads every system catalog into a file.
     standby.sql("SELECT 1").await;
-    let data = format!("data-directory = \"{}\"", world.path("data"));
-    let there = format!("data-directory = \"{directory}\"\nport = 5433");
-    let socket = world.directory.path().display();
-    world.configure(|it| {
-        let settings = it.replace(&data, &there);
-        format!("{settings}[postgres.primary]\nhost = \"{socket}\"\n")
-    });
+    world.configure_standby(&directory);
     (world, primary, standby)
 }
 

@@ -85,13 +85,7 @@ async fn standby_clock_behind_then_backup_ends_no_earlier_than_replay() {
         (standby.sql(replayed).await == "1").then_some(())
     })
     .await;
-    let data = format!("data-directory = \"{}\"", world.path("data"));
-    let there = format!("data-directory = \"{directory}\"\nport = 5433");
-    let socket = world.directory.path().display();
-    world.configure(|it| {
-        let settings = it.replace(&data, &there);
-        format!("{settings}[postgres.primary]\nhost = \"{socket}\"\n")
-    });
+    world.configure_standby(&directory);
 
     let made = world.run(&["backup", "--json"]).await.ok().json();
     let ended = made["backup"]["stopped-at"].as_str().unwrap();
