@@ -1,10 +1,9 @@
 //! What a bucket missed is copied to it, and what was expired in it is not.
 
 use std::fs;
-use std::time::Duration;
 
 use crate::agent::{World, wait_for};
-use crate::faults::Fault;
+use crate::backup_copies::copying_for_hours;
 use crate::postgres::Server;
 use crate::store::Store;
 use crate::wal::{host, object, segment};
@@ -110,26 +109,7 @@ async fn backup_noted_while_wal_is_copied_then_copied_as_well() {
 /// A backup of a terabyte takes hours to copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
-    let mut world = World::new().await;
-    let server = Server::create(&world).await;
-    world.run(&["backup"]).await.ok();
-    world.far.stop().await;
-    world.run(&["backup"]).await.ok();
-    // The copy is tried again and again in the background, and begins once the bucket is back.
-    let slow = Fault::Delay(Duration::from_hours(1));
-    world.far.faults.add("PUT", "/pack/", 1000, slow);
-    world.far.faults.add("POST", "/pack/", 1000, slow);
-    world.far.come_back().await;
-    let is_pack = |it: &String| it.contains("/pack/") && !it.starts_with("GET");
-    wait_for("the copy of the backup", async || {
-        // A bucket that was down a moment ago is not tried by a push for 15 s.
-        drop(fs::remove_file(world.path("state/down/far")));
-        server.archive_all().await;
-        let requests = world.far.faults.take_requests();
-        requests.iter().any(is_pack).then_some(())
-    })
-    .await;
-
+    let (world, server) = copying_for_hours().await;
     server.archive_all().await;
     let of = |store: &Store| store.keys().into_iter().rfind(|key| key.contains("/wal/"));
     let newest = of(&world.near);

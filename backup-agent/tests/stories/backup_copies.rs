@@ -11,23 +11,7 @@ use crate::store::Store;
 /// The process that copies a backup for hours copies what is noted meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_missed_while_a_backup_is_copied_then_copied_beside_it() {
-    let mut world = World::new().await;
-    let server = Server::create(&world).await;
-    world.run(&["backup"]).await.ok();
-    world.far.stop().await;
-    world.run(&["backup"]).await.ok();
-    let slow = Fault::Delay(Duration::from_hours(1));
-    world.far.faults.add("PUT", "/pack/", 1000, slow);
-    world.far.come_back().await;
-    wait_for("the copy of the backup", async || {
-        // A bucket that was down a moment ago is not tried by a push for 15 s.
-        drop(fs::remove_file(world.path("state/down/far")));
-        server.archive_all().await;
-        let requests = world.far.faults.take_requests();
-        let is_pack = |line: &String| line.starts_with("PUT") && line.contains("/pack/");
-        requests.iter().any(is_pack).then_some(())
-    })
-    .await;
+    let (world, server) = copying_for_hours().await;
     let wal = |store: &Store| -> Vec<String> {
         let keys = store.keys().into_iter();
         keys.filter(|key| key.contains("/wal/")).collect()
@@ -70,4 +54,28 @@ async fn backup_expired_in_one_bucket_then_it_stays_away() {
 
     world.run(&["wal", "backfill", "--all"]).await.ok();
     assert_eq!(held(&world.far).len(), held(&world.near).len());
+}
+
+/// Returns a server whose second backup the far bucket has missed, and takes longer than any test to store.
+pub(crate) async fn copying_for_hours() -> (World, Server) {
+    let mut world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["backup"]).await.ok();
+    world.far.stop().await;
+    world.run(&["backup"]).await.ok();
+    // The copy is tried again and again in the background, and begins once the bucket is back.
+    let slow = Fault::Delay(Duration::from_hours(1));
+    world.far.faults.add("PUT", "/pack/", 1000, slow);
+    world.far.faults.add("POST", "/pack/", 1000, slow);
+    world.far.come_back().await;
+    let is_pack = |it: &String| it.contains("/pack/") && !it.starts_with("GET");
+    wait_for("the copy of the backup", async || {
+        // A bucket that was down a moment ago is not tried by a push for 15 s.
+        drop(fs::remove_file(world.path("state/down/far")));
+        server.archive_all().await;
+        let requests = world.far.faults.take_requests();
+        requests.iter().any(is_pack).then_some(())
+    })
+    .await;
+    (world, server)
 }
