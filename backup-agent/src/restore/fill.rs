@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::layout::Layout;
 use crate::restore::directory::Directory;
 use crate::restore::plan::{Place, Plan};
-use crate::seal::{Damaged, Header, decompress};
+use crate::seal::{Damaged, Header, PartDecompressor};
 
 /// Between two lines that say how far a restore is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -58,15 +58,19 @@ impl Filling {
             let tasks = batch.packs.into_iter().filter_map(|(number, places)| {
                 let pack = plan.head().packs.get(number)?;
                 let key = layout.pack(&pack.backup, pack.number);
-                let sink = PackSink {
+                let files = Files {
                     directory: Arc::clone(&self.directory),
                     paths: Arc::clone(&paths),
+                    open: None,
+                };
+                let sink = PackSink {
+                    files,
+                    decompressor: PartDecompressor::default(),
                     progress: Arc::clone(&progress),
                     payload_bytes: pack.payload_bytes,
                     left: places,
                     next: 0,
                     begin: 0,
-                    open: None,
                 };
                 Some(restore_pack(self.clone(), key, sink))
             });
@@ -110,10 +114,34 @@ async fn restore_pack(filling: Filling, key: String, mut sink: PackSink) -> Resu
     filling.downloads.run(&key, &mut sink).await
 }
 
-/// Takes in one pack.
-struct PackSink {
+/// The files that a batch of packs is written into.
+struct Files {
     directory: Arc<Directory>,
     paths: Arc<[Box<str>]>,
+    /// The one that was written last, by its number.
+    open: Option<(usize, File)>,
+}
+
+impl Files {
+    fn path(&self, number: usize) -> &str {
+        self.paths.get(number).map_or("", |path| path)
+    }
+
+    fn open(&mut self, number: usize) -> Result<&File, Failure> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
+            let path = self.directory.path(self.path(number));
+            let file = Directory::open(&path).map_err(Failure::io("open", &path))?;
+            self.open = Some((number, file));
+        }
+        let open = self.open.as_ref().map(|(_, file)| file);
+        open.ok_or(Failure::Internal("a file was not opened"))
+    }
+}
+
+/// Takes in one pack.
+struct PackSink {
+    files: Files,
+    decompressor: PartDecompressor,
     progress: Arc<Progress>,
     payload_bytes: u64,
     /// By offset in the payload. The first `next` are written.
@@ -121,8 +149,6 @@ struct PackSink {
     next: usize,
     /// What lies before this in the payload has been used and dropped.
     begin: u64,
-    /// The file that was written last, by its number.
-    open: Option<(usize, File)>,
 }
 
 impl PackSink {
@@ -131,7 +157,7 @@ impl PackSink {
         let places = std::mem::take(&mut self.left);
         for place in places {
             let mut bytes = vec![0; usize::try_from(place.blob.raw_bytes).unwrap_or(0)];
-            let file = self.file(place.file)?;
+            let file = self.files.open(place.file)?;
             // A file that is shorter does not have it; what cannot be read is written anew.
             let is_there = file.read_exact_at(&mut bytes, place.at).is_ok()
                 && has_checksum(&place.blob, &bytes);
@@ -144,26 +170,15 @@ impl PackSink {
         Ok(())
     }
 
-    fn file(&mut self, number: usize) -> Result<&File, Failure> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-            let path = self.paths.get(number).map_or("", |it| it);
-            let path = self.directory.path(path);
-            let file = Directory::open(&path).map_err(Failure::io("open", &path))?;
-            self.open = Some((number, file));
-        }
-        let open = self.open.as_ref().map(|(_, file)| file);
-        open.ok_or(Failure::Internal("a file was not opened"))
-    }
-
     fn write(&mut self, place: &Place, frame: &[u8]) -> Result<(), Broken> {
-        let path = self.paths.get(place.file).map_or("", |it| it).to_owned();
-        let bytes = decompress(frame, place.blob.raw_bytes)?;
-        if !has_checksum(&place.blob, &bytes) {
+        let bytes = self.decompressor.decompress(frame, place.blob.raw_bytes)?;
+        if !has_checksum(&place.blob, bytes) {
+            let path = self.files.path(place.file);
             let text = format!("a part of `{path}` has another checksum");
             return Err(Damaged::Content(text).into());
         }
-        let written = self.file(place.file)?.write_all_at(&bytes, place.at);
-        written.map_err(Failure::io("write", Path::new(&path)))?;
+        let written = self.files.open(place.file)?.write_all_at(bytes, place.at);
+        written.map_err(Failure::io("write", Path::new(self.files.path(place.file))))?;
         self.progress.add(place.blob.raw_bytes);
         Ok(())
     }
@@ -362,15 +377,19 @@ mod tests {
             };
             let mut left: Vec<_> = places.iter().map(place).collect();
             left.sort_by_key(|it| it.blob.offset);
-            PackSink {
+            let files = Files {
                 directory: Arc::new(Directory::of(self.root.path())),
                 paths: ["0", "1"].map(Into::into).to_vec().into(),
+                open: None,
+            };
+            PackSink {
+                files,
+                decompressor: PartDecompressor::default(),
                 progress: Arc::new(Progress::new(30)),
                 payload_bytes: self.payload.len().try_into().unwrap(),
                 left,
                 next: 0,
                 begin: 0,
-                open: None,
             }
         }
 
