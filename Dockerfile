@@ -25,8 +25,8 @@ RUN --mount=type=bind,from=registry,target=/registry \
     && cargo build --locked --profile image -p api \
     && install -D target/image/api /root/image/usr/local/bin/api
 WORKDIR /root/image
-# The loader is among what `ldd` lists; the kernel's own library has no path. OpenSSL finds an authority
-# by the hash that names its file, and reads no other.
+# The loader is among what `ldd` lists; the kernel's own library has no path. Authorities are read as one
+# file, and where that has gone, by the hash that names each one's.
 RUN ldd usr/local/bin/api | grep --only-matching '/[^ ]*' \
         | xargs cp --dereference --parents --target-directory=. \
     && cp --dereference --parents /etc/ssl/certs/*.0 /etc/ssl/certs/ca-certificates.crt . \

@@ -1,24 +1,27 @@
 //! Connecting to PostgreSQL: TLS as libpq names it, and a connection that its owner waits for.
 
+use std::collections::BTreeMap;
+use std::future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use openssl::error::ErrorStack;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
-use openssl::x509::X509;
-use openssl::x509::store::X509StoreBuilder;
-use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
+use native_tls::{Certificate, Protocol, TlsConnector};
+use postgres_native_tls::{TlsStream, set_postgresql_alpn};
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 use tokio_postgres::config::SslMode as Wire;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config};
 use tracing::debug;
 
 use crate::shutdown::Tasks;
 
 /// How far a server must prove who it is: libpq's `sslmode`, less `allow`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     /// No TLS. For a Unix socket, and nothing else that matters.
@@ -74,29 +77,26 @@ pub enum RootCert {
 }
 
 impl RootCert {
-    fn read(&self) -> Result<Vec<X509>, TlsError> {
-        let (pem, place) = match self {
-            Self::File(path) => {
-                let unreadable = |source| TlsError::Unreadable {
-                    path: path.clone(),
-                    source,
-                };
-                let pem = std::fs::read(path).map_err(unreadable)?;
-                (pem, format!("`{}`", path.display()))
-            }
-            Self::Text(text) => {
-                let place = "what is given as authorities, and names no file,";
-                (text.clone().into_bytes(), place.to_owned())
-            }
-        };
-        let certificates = match X509::stack_from_pem(&pem) {
-            Ok(certificates) => certificates,
-            Err(source) => return Err(TlsError::Malformed { place, source }),
-        };
-        if certificates.is_empty() {
-            return Err(TlsError::Empty { place });
+    fn read(&self) -> Result<Vec<u8>, TlsError> {
+        match self {
+            Self::File(path) => std::fs::read(path).map_err(|source| TlsError::Unreadable {
+                path: path.clone(),
+                source,
+            }),
+            Self::Text(text) => Ok(text.clone().into_bytes()),
         }
-        Ok(certificates)
+    }
+
+    fn parse(&self, pem: &[u8]) -> Result<Vec<Certificate>, TlsError> {
+        let place = match self {
+            Self::File(path) => format!("`{}`", path.display()),
+            Self::Text(_) => "what is given as authorities, and names no file,".to_owned(),
+        };
+        match Certificate::stack_from_pem(pem) {
+            Ok(certificates) if certificates.is_empty() => Err(TlsError::Empty { place }),
+            Ok(certificates) => Ok(certificates),
+            Err(source) => Err(TlsError::Malformed { place, source }),
+        }
     }
 }
 
@@ -123,49 +123,122 @@ pub enum TlsError {
         /// Where they should be.
         place: String,
         /// What OpenSSL says of it.
-        source: ErrorStack,
+        source: native_tls::Error,
     },
-    /// OpenSSL refuses the settings.
-    #[error("the TLS settings are not usable")]
-    Refused(#[from] ErrorStack),
 }
 
-/// Returns the connector that verifies as `mode` says, trusting the system's authorities or those in
-/// `root_cert`.
+/// TLS as an [`SslMode`] and its root certificates have it, for every connection of a program.
+///
+/// The connector is built once, at the first handshake: it reads the system's root certificates, which
+/// takes 25 ms, whether they are wanted or not.
+#[derive(Clone)]
+pub struct Tls(Arc<Trust>);
+
+struct Trust {
+    mode: SslMode,
+    roots: Vec<Certificate>,
+    connector: OnceLock<TlsConnector>,
+}
+
+/// One handshake, with the host of this name.
+#[derive(Debug)]
+pub struct Handshake {
+    tls: Tls,
+    host: String,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tls").field(&self.0.mode).finish()
+    }
+}
+
+impl Trust {
+    fn connector(&self) -> Result<TlsConnector, native_tls::Error> {
+        if let Some(connector) = self.connector.get() {
+            return Ok(connector.clone());
+        }
+        let is_verified = match self.mode {
+            SslMode::Disable | SslMode::Prefer => false,
+            SslMode::Require => !self.roots.is_empty(),
+            SslMode::VerifyCa | SslMode::VerifyFull => true,
+        };
+        let mut builder = TlsConnector::builder();
+        builder
+            .min_protocol_version(Some(Protocol::Tlsv12))
+            .disable_built_in_roots(!is_verified || !self.roots.is_empty())
+            .danger_accept_invalid_certs(!is_verified)
+            .danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
+        for root in &self.roots {
+            builder.add_root_certificate(root.clone());
+        }
+        set_postgresql_alpn(&mut builder);
+        let connector = builder.build()?;
+        Ok(self.connector.get_or_init(|| connector).clone())
+    }
+}
+
+impl<S> MakeTlsConnect<S> for Tls
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = TlsStream<S>;
+    type TlsConnect = Handshake;
+    type Error = native_tls::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, native_tls::Error> {
+        Ok(Handshake {
+            tls: self.clone(),
+            host: host.to_owned(),
+        })
+    }
+}
+
+impl<S> TlsConnect<S> for Handshake
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = TlsStream<S>;
+    type Error = native_tls::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<S>, native_tls::Error>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        match self.tls.0.connector() {
+            Ok(connector) => {
+                postgres_native_tls::TlsConnector::new(connector, &self.host).connect(stream)
+            }
+            Err(error) => Box::pin(future::ready(Err(error))),
+        }
+    }
+}
+
+/// Returns TLS that verifies as `mode` says, trusting the system's authorities or those in
+/// `root_cert`. Where both are as they were, so is what is returned, with the connector in it.
 ///
 /// # Errors
 ///
 /// [`TlsError`] when a file is missing, or there is no certificate.
-pub fn tls(mode: SslMode, root_cert: Option<&RootCert>) -> Result<MakeTlsConnector, TlsError> {
-    // Where the system keeps its authorities in a directory, none is read before it is looked for.
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    if let Some(root_cert) = root_cert {
-        let mut trusted = X509StoreBuilder::new()?;
-        for certificate in root_cert.read()? {
-            trusted.add_cert(certificate)?;
-        }
-        builder.set_cert_store(trusted.build());
-    }
-    let is_verified = match mode {
-        SslMode::Disable | SslMode::Prefer => false,
-        SslMode::Require => root_cert.is_some(),
-        SslMode::VerifyCa | SslMode::VerifyFull => true,
+pub fn tls(mode: SslMode, root_cert: Option<&RootCert>) -> Result<Tls, TlsError> {
+    static LAST: Mutex<BTreeMap<SslMode, (Vec<u8>, Tls)>> = Mutex::new(BTreeMap::new());
+    let pem = root_cert.map(RootCert::read).transpose()?;
+    let roots = match root_cert.zip(pem.as_ref()) {
+        Some((root_cert, pem)) => root_cert.parse(pem)?,
+        None => Vec::new(),
     };
-    builder.set_verify(if is_verified {
-        SslVerifyMode::PEER
-    } else {
-        SslVerifyMode::NONE
-    });
-    set_postgresql_alpn(&mut builder)?;
-    let mut connector = MakeTlsConnector::new(builder.build());
-    if mode != SslMode::VerifyFull {
-        connector.set_callback(|connection, _host| {
-            connection.set_verify_hostname(false);
-            Ok(())
-        });
+    let pem = pem.unwrap_or_default();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of_last, tls)) = last.get(&mode)
+        && *of_last == pem
+    {
+        return Ok(tls.clone());
     }
-    Ok(connector)
+    let tls = Tls(Arc::new(Trust {
+        mode,
+        roots,
+        connector: OnceLock::new(),
+    }));
+    last.insert(mode, (pem, tls.clone()));
+    Ok(tls)
 }
 
 /// A server that could not be connected to.
@@ -186,7 +259,7 @@ pub enum ConnectError {
 /// [`ConnectError`]; it holds no password, whatever `config` holds.
 pub async fn connect(
     config: &Config,
-    tls: MakeTlsConnector,
+    tls: Tls,
     patience: Duration,
     tasks: &Tasks,
 ) -> Result<Client, ConnectError> {

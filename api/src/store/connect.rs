@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ha_runtime::postgres::TlsError;
+use ha_runtime::postgres::{Tls, TlsError};
 use ha_runtime::shutdown::Tasks;
-use postgres_openssl::MakeTlsConnector;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
@@ -44,7 +43,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Connector {
     config: Config,
-    tls: MakeTlsConnector,
+    tls: Tls,
     connect_timeout: Duration,
     statement_timeout: Duration,
     lock_timeout: Duration,

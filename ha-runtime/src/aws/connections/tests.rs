@@ -3,33 +3,27 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use openssl::asn1::Asn1Time;
-use openssl::ec::{EcGroup, EcKey};
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod};
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509Name, X509NameBuilder};
+use native_tls::{Identity, TlsAcceptor};
+use tempfile::TempDir;
 
 use super::*;
 
 #[tokio::test]
 async fn only_the_ca_of_the_settings_is_believed() {
     let (ours, other) = (Ca::new("ours"), Ca::new("other"));
-    let directory = tempfile::tempdir().unwrap();
     let port = ours.serve();
     let connections = Connections::default();
 
-    let ca = read(&ours.write(directory.path())).unwrap();
+    let ca = read(&ours.path("ca.pem")).unwrap();
     let answered = ask(&connections, port, Some(&ca)).await;
     assert_eq!(answered.unwrap(), 404, "S3 answers over TLS");
 
-    let ca = read(&other.write(directory.path())).unwrap();
+    let ca = read(&other.path("ca.pem")).unwrap();
     let refused = ask(&connections, port, Some(&ca)).await.unwrap_err();
     assert!(refused.contains("UnknownIssuer"), "{refused}");
     // The host's certificates vouch for nobody here, or there are none.
@@ -41,8 +35,9 @@ async fn only_the_ca_of_the_settings_is_believed() {
 fn a_file_that_holds_no_certificate_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
-    let good = Ca::new("ours").certificate.to_pem().unwrap();
-    let key = Ca::new("ours").key.private_key_to_pem_pkcs8().unwrap();
+    let ca = Ca::new("ours");
+    let good = std::fs::read(ca.path("ca.pem")).unwrap();
+    let key = std::fs::read(ca.path("ca.key")).unwrap();
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
     for (text, says) in [
         (Vec::new(), "there is none"),
@@ -64,8 +59,7 @@ fn a_file_that_holds_no_certificate_is_refused() {
 
 #[test]
 fn who_trusts_the_same_shares_connections() {
-    let directory = tempfile::tempdir().unwrap();
-    let ca = read(&Ca::new("ours").write(directory.path())).unwrap();
+    let ca = read(&Ca::new("ours").path("ca.pem")).unwrap();
     let connections = Connections::default();
 
     for trusted in [None, Some(&ca), Some(&ca), None] {
@@ -103,38 +97,47 @@ async fn ask(
     }
 }
 
-/// A CA, and the certificate and key of `localhost` that it vouches for.
-struct Ca {
-    name: &'static str,
-    certificate: X509,
-    key: PKey<Private>,
-}
+/// What a certificate is for, as `openssl` reads it.
+const EXTENSIONS: &str = "[req]\ndistinguished_name=name\n[name]\n\
+    [ca]\nbasicConstraints=critical,CA:TRUE\n\
+    [leaf]\nbasicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost\n";
+
+/// A CA, and the certificate of `localhost` that it vouches for, each with its key.
+struct Ca(TempDir);
 
 impl Ca {
-    fn new(name: &'static str) -> Self {
-        let key = key();
-        let certificate = certificate(name, &key, None);
-        Self {
-            name,
-            certificate,
-            key,
-        }
+    fn new(name: &str) -> Self {
+        let ca = Self(tempfile::tempdir().unwrap());
+        std::fs::write(ca.path("extensions"), EXTENSIONS).unwrap();
+        ca.sign("ca", name, &[]);
+        ca.sign("leaf", "localhost", &["-CA", "ca.pem", "-CAkey", "ca.key"]);
+        ca
     }
 
-    fn write(&self, directory: &Path) -> PathBuf {
-        let path = directory.join(format!("{}.pem", self.name));
-        std::fs::write(&path, self.certificate.to_pem().unwrap()).unwrap();
-        path
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn sign(&self, kind: &str, name: &str, by: &[&str]) {
+        let made = Command::new("openssl")
+            .current_dir(&self.0)
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+            .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-config", "extensions", "-extensions", kind])
+            .args(["-subj", &format!("/CN={name}")])
+            .args(["-out", &format!("{kind}.pem")])
+            .args(["-keyout", &format!("{kind}.key")])
+            .args(by)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
     }
 
     /// Answers 404 over TLS, on a port of its own, until the test ends.
     fn serve(&self) -> u16 {
-        let leaf_key = key();
-        let leaf = certificate("localhost", &leaf_key, Some(self));
-        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
-        acceptor.set_private_key(&leaf_key).unwrap();
-        acceptor.set_certificate(&leaf).unwrap();
-        let acceptor = acceptor.build();
+        let [leaf, key] = ["leaf.pem", "leaf.key"].map(|it| std::fs::read(self.path(it)).unwrap());
+        let identity = Identity::from_pkcs8(&leaf, &key).unwrap();
+        let acceptor = TlsAcceptor::new(identity).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || {
@@ -150,45 +153,4 @@ impl Ca {
         });
         port
     }
-}
-
-fn key() -> PKey<Private> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
-}
-
-fn certificate(name: &str, key: &PKey<Private>, by: Option<&Ca>) -> X509 {
-    let mut builder = X509::builder().unwrap();
-    builder.set_version(2).unwrap();
-    builder.set_subject_name(&named(name)).unwrap();
-    builder
-        .set_issuer_name(&named(by.map_or(name, |it| it.name)))
-        .unwrap();
-    builder
-        .set_not_before(&Asn1Time::days_from_now(0).unwrap())
-        .unwrap();
-    builder
-        .set_not_after(&Asn1Time::days_from_now(1).unwrap())
-        .unwrap();
-    builder.set_pubkey(key).unwrap();
-    let mut constraints = BasicConstraints::new();
-    if by.is_none() {
-        constraints.ca();
-    }
-    builder
-        .append_extension(constraints.build().unwrap())
-        .unwrap();
-    let mut also = SubjectAlternativeName::new();
-    let also = also.dns(name).build(&builder.x509v3_context(None, None));
-    builder.append_extension(also.unwrap()).unwrap();
-    builder
-        .sign(by.map_or(key, |it| &it.key), MessageDigest::sha256())
-        .unwrap();
-    builder.build()
-}
-
-fn named(name: &str) -> X509Name {
-    let mut builder = X509NameBuilder::new().unwrap();
-    builder.append_entry_by_text("CN", name).unwrap();
-    builder.build()
 }
