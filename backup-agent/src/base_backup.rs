@@ -5,6 +5,7 @@
 //! database, and a bucket that fails leaves the others to go on.
 
 mod archive_progress;
+mod bounded_client;
 mod copy;
 mod damage;
 mod directory_walk;
@@ -102,7 +103,7 @@ pub(crate) async fn make(
     tasks: &Tasks,
 ) -> Result<Made, Failure> {
     let directory = &config.postgres.data_directory;
-    let session = Session::connect(&config.postgres.server, tasks).await?;
+    let session = Session::connect(&config.postgres.server, config.limits.server, tasks).await?;
     session.verify_directory(directory).await?;
     let system_id = ControlFile::read(directory)?.system_id;
     let server = session.describe().await?;

@@ -82,6 +82,8 @@ struct WrittenLimits {
     pack_mib: i64,
     archive_wait_secs: Option<i64>,
     retry_timeout_secs: i64,
+    statement_timeout_secs: i64,
+    checkpoint_timeout_secs: i64,
 }
 
 impl Default for WrittenLimits {
@@ -92,6 +94,8 @@ impl Default for WrittenLimits {
             pack_mib: 64,
             archive_wait_secs: None,
             retry_timeout_secs: 30,
+            statement_timeout_secs: 60,
+            checkpoint_timeout_secs: 1800,
         }
     }
 }
@@ -129,6 +133,16 @@ pub(crate) struct Config {
     pub(crate) metrics_textfile: Option<PathBuf>,
 }
 
+/// How long the server may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerTimeouts {
+    /// For a statement.
+    pub(crate) statement: Duration,
+    /// For the checkpoint with which a backup begins, beside `checkpoint_timeout` if it is spread, and
+    /// for its end.
+    pub(crate) checkpoint: Duration,
+}
+
 /// What may be used at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -143,6 +157,8 @@ pub(crate) struct Limits {
     pub(crate) archive_wait_secs: Option<u64>,
     /// For how long a call is repeated in a bucket that does not answer.
     pub(crate) retry_timeout: Duration,
+    /// How long the server may take for a statement.
+    pub(crate) server: ServerTimeouts,
 }
 
 impl Config {
@@ -209,14 +225,25 @@ impl WrittenLimits {
                 .archive_wait_secs
                 .map(|it| within("limits.archive-wait-secs", it, 1, 86_400))
                 .transpose()?,
-            retry_timeout: Duration::from_secs(within(
-                "limits.retry-timeout-secs",
-                self.retry_timeout_secs,
-                1,
-                3600,
-            )?),
+            retry_timeout: secs("limits.retry-timeout-secs", self.retry_timeout_secs, 3600)?,
+            server: ServerTimeouts {
+                statement: secs(
+                    "limits.statement-timeout-secs",
+                    self.statement_timeout_secs,
+                    3600,
+                )?,
+                checkpoint: secs(
+                    "limits.checkpoint-timeout-secs",
+                    self.checkpoint_timeout_secs,
+                    86_400,
+                )?,
+            },
         })
     }
+}
+
+fn secs(setting: &'static str, found: i64, most: i64) -> Result<Duration, Unusable> {
+    within(setting, found, 1, most).map(Duration::from_secs)
 }
 
 fn within<T: TryFrom<i64>>(

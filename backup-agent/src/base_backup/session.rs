@@ -11,10 +11,11 @@ use ha_runtime::postgres::{self, SslMode};
 use ha_runtime::secret::Secret;
 use ha_runtime::shutdown::Tasks;
 use tokio::time;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 
+use crate::base_backup::bounded_client::BoundedClient;
 use crate::base_backup::timeline::{self, Timelines};
-use crate::config::{Host, ServerAddress};
+use crate::config::{Host, ServerAddress, ServerTimeouts};
 use crate::error::Failure;
 
 /// A server on this host answers at once or not at all.
@@ -26,10 +27,11 @@ const RENAMED_IN: u32 = 150_000;
 /// How often it is looked whether the connection is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How often the server is asked meanwhile, and how long it has to answer: a host that is gone closes
-/// no connection.
+/// How often the server is asked meanwhile: a host that is gone closes no connection.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_mins(1);
+
+const STATEMENT_SETTING: &str = "limits.statement-timeout-secs";
+const CHECKPOINT_SETTING: &str = "limits.checkpoint-timeout-secs";
 
 /// How the checkpoint with which a backup begins is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +44,8 @@ pub(crate) enum Checkpoint {
 
 /// A connection to the server.
 pub(crate) struct Session {
-    client: Client,
+    client: BoundedClient,
+    timeouts: ServerTimeouts,
     version: u32,
 }
 
@@ -94,11 +97,20 @@ pub(crate) struct Stopped {
 
 impl Session {
     /// Connects.
-    pub(crate) async fn connect(server: &ServerAddress, tasks: &Tasks) -> Result<Self, Failure> {
+    pub(crate) async fn connect(
+        server: &ServerAddress,
+        timeouts: ServerTimeouts,
+        tasks: &Tasks,
+    ) -> Result<Self, Failure> {
         let client = connect(server, tasks).await.map_err(Failure::Postgres)?;
+        let client = BoundedClient::new(client, timeouts.statement, STATEMENT_SETTING);
         let version = number(&client, "SHOW server_version_num").await;
         let version = version.map_err(Failure::Postgres)?;
-        Ok(Self { client, version })
+        Ok(Self {
+            client,
+            timeouts,
+            version,
+        })
     }
 
     /// Returns `server_version_num`.
@@ -107,7 +119,7 @@ impl Session {
     }
 
     /// Returns the client.
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &BoundedClient {
         &self.client
     }
 
@@ -123,8 +135,8 @@ impl Session {
     pub(crate) async fn setting(&self, name: &str) -> Result<String, Failure> {
         let sql = "SELECT current_setting($1)";
         let row = self.client.query_one(sql, &[&name]).await;
-        let value = row.and_then(|it| it.try_get(0));
-        value.map_err(|it| Failure::Postgres(it.into()))
+        let value = row.and_then(|it| Ok(it.try_get(0)?));
+        value.map_err(Failure::Postgres)
     }
 
     /// Returns the file that the archiver failed to archive last, unless it has archived one since.
@@ -132,8 +144,8 @@ impl Session {
         let sql = "SELECT last_failed_wal FROM pg_stat_archiver \
                    WHERE last_failed_time > coalesce(last_archived_time, '-infinity')";
         let row = self.client.query_opt(sql, &[]).await;
-        let name = row.and_then(|it| it.map(|it| it.try_get(0)).transpose());
-        name.map_err(|it| Failure::Postgres(it.into()))
+        let name = row.and_then(|it| Ok(it.map(|it| it.try_get(0)).transpose()?));
+        name.map_err(Failure::Postgres)
     }
 
     /// Asks the server about itself.
@@ -181,15 +193,10 @@ impl Session {
             }
             asked_at = time::Instant::now();
             let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
-            let Ok(answer) = time::timeout(ANSWER_WITHIN, asked).await else {
-                let why = anyhow::anyhow!("it did not answer within {ANSWER_WITHIN:?}");
-                return Failure::Postgres(why);
-            };
-            let answer = answer.and_then(|it| it.try_get::<_, bool>(0));
-            match answer {
+            match asked.await.and_then(|it| Ok(it.try_get::<_, bool>(0)?)) {
                 Ok(is_standby) if is_standby == server.is_standby => {}
                 Ok(_) => return timeline::promoted(),
-                Err(error) => return Failure::Postgres(error.into()),
+                Err(error) => return Failure::Postgres(error),
             }
         }
     }
@@ -221,12 +228,24 @@ impl Session {
             "SELECT pg_start_backup($1, $2, false)::text"
         };
         let is_fast = checkpoint == Checkpoint::Fast;
-        let row = self.client.query_one(sql, &[&label, &is_fast]).await?;
+        let mut timeout = self.timeouts.checkpoint;
+        if !is_fast {
+            timeout += self.checkpoint_timeout().await?;
+        }
+        let client = self.client.within(timeout, CHECKPOINT_SETTING);
+        let row = client.query_one(sql, &[&label, &is_fast]).await?;
         let lsn: String = row.try_get(0)?;
         Ok(Started {
             lsn: lsn.parse()?,
             at: now,
         })
+    }
+
+    /// Returns for how long the server spreads a checkpoint at most.
+    async fn checkpoint_timeout(&self) -> anyhow::Result<Duration> {
+        let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'checkpoint_timeout'";
+        let seconds: i64 = self.client.query_one(sql, &[]).await?.try_get(0)?;
+        Ok(Duration::from_secs(u64::try_from(seconds)?))
     }
 
     /// Ends the backup. Whether its log is archived is looked for in the archive itself.
@@ -249,7 +268,10 @@ impl Session {
         } else {
             "SELECT lsn::text, labelfile, spcmapfile FROM pg_stop_backup(false, false)"
         };
-        let row: Row = self.client.query_one(sql, &[]).await?;
+        let client = self
+            .client
+            .within(self.timeouts.checkpoint, CHECKPOINT_SETTING);
+        let row = client.query_one(sql, &[]).await?;
         let lsn: String = row.try_get(0)?;
         let backup_label: String = row.try_get(1)?;
         let at = "greatest(clock_timestamp(), pg_last_xact_replay_timestamp())";
@@ -264,8 +286,8 @@ impl Session {
 
     /// Ends the segment that is being written, on a primary.
     pub(crate) async fn end_segment(&self) -> Result<(), Failure> {
-        let ended = self.client.execute("SELECT pg_switch_wal()", &[]).await;
-        ended.map(drop).map_err(|it| Failure::Postgres(it.into()))
+        let ended = self.client.query_one("SELECT pg_switch_wal()", &[]).await;
+        ended.map(drop).map_err(Failure::Postgres)
     }
 
     async fn timelines(&self, server: &Server) -> anyhow::Result<Timelines> {
@@ -315,7 +337,7 @@ async fn connect(server: &ServerAddress, tasks: &Tasks) -> anyhow::Result<Client
     Ok(postgres::connect(&settings, tls, PATIENCE, tasks).await?)
 }
 
-async fn number(client: &Client, sql: &str) -> anyhow::Result<u32> {
+async fn number(client: &BoundedClient, sql: &str) -> anyhow::Result<u32> {
     let row = client.query_one(sql, &[]).await?;
     let text: String = row.try_get(0)?;
     text.parse().context("the server's answer is not a number")

@@ -35,7 +35,7 @@ pub(crate) async fn end_segment(config: &Config, server: &Server, tasks: &Tasks)
     let (true, Some(primary)) = (server.is_standby, &config.postgres.primary) else {
         return;
     };
-    let switched = match Session::connect(primary, tasks).await {
+    let switched = match Session::connect(primary, config.limits.server, tasks).await {
         Ok(session) => session.end_segment().await,
         Err(error) => Err(error),
     };

@@ -111,7 +111,7 @@ async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), Strin
 
 async fn server(config: &Config) -> Vec<Check> {
     let tasks = Tasks::new();
-    let session = Session::connect(&config.postgres.server, &tasks).await;
+    let session = Session::connect(&config.postgres.server, config.limits.server, &tasks).await;
     let checks = match &session {
         Ok(session) => connected(config, session).await,
         Err(error) => vec![Check::new("PostgreSQL", Err(chain(error)))],

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::{World, as_postgres, wait_for};
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A running server. It is stopped when this is dropped.
 pub(crate) struct Server {
