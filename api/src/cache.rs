@@ -1,35 +1,42 @@
-//! The cache of the users: Redis keeps what the database said, for a while.
+//! The cache of the users: Redis keeps for a while what the database answered.
 //!
 //! It is optional at every moment. Whatever happens to Redis, the answer comes from the database, and
-//! is no older than what anybody was told of: see [`generation`] for when a value may be believed, and
-//! [`breaker`] for when Redis is left alone.
+//! is no older than any answer before it.
+//!
+//! A value carries a label, and counts only while that is the label of its key:
+//!
+//! - A stored user never changes, so the label of one is the *era*: the run of the server that is the
+//!   primary. Another primary may lack rows of the one before.
+//! - The label of the list is era and *generation*, a number in Redis that every write raises after its
+//!   commit. See [`client`] for what keeps a number from coming twice.
+//!
+//! A reader takes the label before it reads the database. So what it stores is at least as new as the
+//! label says, however late it is stored.
 
+mod backend;
 mod breaker;
-mod flights;
-mod generation;
+mod client;
 mod redis;
-mod server;
-mod sessions;
 #[cfg(test)]
 mod simulation;
+mod single_flight;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use ha_runtime::shutdown::Tasks;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{self, Instant};
 use tracing::error;
 
-use self::flights::Flights;
+use self::backend::CacheBackend;
+use self::client::CacheClient;
 use self::redis::Redis;
 pub use self::redis::Unusable;
-use self::server::Server;
-use self::sessions::{Found, Sessions};
+use self::single_flight::SingleFlight;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::Unavailable;
@@ -44,23 +51,20 @@ const SPREAD: f64 = 0.1;
 /// The longest value that is kept. What comes behind a longer one on the connection would wait for more
 /// of the time that Redis has to answer in, and a Redis that is well would be called broken.
 const LONGEST_ENTRY_BYTES: usize = 512 * 1024;
-/// How often Redis is asked whether it is there, so that readiness is known without requests.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often an invalidation that failed is tried again.
-const SETTLE_EVERY: Duration = Duration::from_millis(250);
 
 /// The cache, if there is one.
 #[derive(Debug)]
-pub(crate) struct Cache<S: Server = Redis> {
-    used: Option<Arc<Used<S>>>,
+pub(crate) struct Cache<B: CacheBackend = Redis> {
+    used: Option<Arc<Used<B>>>,
     metrics: Metrics,
     tasks: Tasks,
 }
 
 #[derive(Debug)]
-struct Used<S: Server> {
-    sessions: Sessions<S>,
-    flights: Flights<String>,
+struct Used<B: CacheBackend> {
+    client: CacheClient<B>,
+    reads: SingleFlight<String>,
+    era: watch::Receiver<String>,
     ttl: Duration,
 }
 
@@ -84,7 +88,16 @@ pub(crate) enum Source {
     Bypass,
 }
 
+/// A value as Redis holds it.
+#[derive(Debug, Deserialize, Serialize)]
+struct Entry<T> {
+    label: String,
+    value: T,
+}
+
 impl Source {
+    const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Bypass];
+
     /// Returns the header that says so.
     pub(crate) fn header(self) -> (HeaderName, HeaderValue) {
         let value = match self {
@@ -114,50 +127,50 @@ impl std::fmt::Display for Key {
 }
 
 impl Cache {
-    /// Starts using Redis, if there is one. `primaries` changes whenever a primary has been found:
-    /// the one before may have told us of rows that this one does not have.
+    /// Starts using Redis, if there is one, for the data of the current `era`.
     ///
     /// # Errors
     ///
     /// [`Unusable`] when the trusted authorities cannot be read.
     pub(crate) fn start(
         settings: &config::Cache,
-        primaries: watch::Receiver<u64>,
+        era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Result<Self, Unusable> {
         let redis = settings.redis.as_ref();
-        let server = redis
+        let backend = redis
             .map(|it| Redis::new(it, &settings.prefix))
             .transpose()?;
-        Ok(Self::with(server, settings.ttl, primaries, metrics, tasks))
+        Ok(Self::with(backend, settings.ttl, era, metrics, tasks))
     }
 }
 
-impl<S: Server> Cache<S> {
+impl<B: CacheBackend> Cache<B> {
     fn with(
-        server: Option<S>,
+        backend: Option<B>,
         ttl: Duration,
-        primaries: watch::Receiver<u64>,
+        era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
-        let used = server.map(|server| {
+        let used = backend.map(|backend| {
             Arc::new(Used {
-                sessions: Sessions::new(server, ttl.mul_f64(1.0 + SPREAD)),
-                flights: Flights::new(),
+                client: CacheClient::new(backend),
+                reads: SingleFlight::new(),
+                era,
                 ttl,
             })
         });
         if let Some(used) = used.clone() {
             tasks.start("cache", |stop| async move {
                 tokio::select! {
-                    never = used.look_after(primaries) => match never {},
+                    never = used.client.maintain() => match never {},
                     () = stop.cancelled() => {}
                 }
             });
         }
-        for source in [Source::Hit, Source::Miss, Source::Bypass] {
+        for source in Source::ALL {
             // A series that begins at zero can be alerted on.
             metrics.cache_requests.with_label_values(&[source.label()]);
         }
@@ -186,40 +199,47 @@ impl<S: Server> Cache<S> {
         T: Serialize + DeserializeOwned,
         Read: Future<Output = Result<T, Unavailable>>,
     {
-        let key = key.to_string();
-        let found = match self.look(&key).await {
-            Some((_, Found::Hit(value))) => {
-                self.count(Source::Hit);
-                return Ok((value, Source::Hit));
-            }
-            Some((used, Found::Miss(ticket))) => Some((used, ticket)),
+        let began = Instant::now();
+        let found = match &self.used {
+            Some(used) => used.look::<T>(key).await.map(|it| (used, it)),
             None => None,
         };
         // What waits for a database is large, and would be part of every future that holds it.
         let reading = Box::pin(read());
-        let Some((used, ticket)) = found else {
+        let Some((used, (label, hit))) = found else {
             return Ok((reading.await?, self.bypass()));
         };
+        if let Some(value) = hit {
+            self.count(Source::Hit);
+            return Ok((value, Source::Hit));
+        }
         self.count(Source::Miss);
 
+        // A request that came after a write has another label, and does not wait for a read that began
+        // before it.
+        let once = used.reads.join(&format!("{key} {label}"));
         let mut own = None;
-        let seat = used.flights.board(&key, ticket.generation);
-        let landing = seat.land(async {
+        let landing = once.get_or_try_init(async || {
             let value = reading.await?;
-            let entry = generation::entry(ticket.generation, &value).map_err(bug);
+            let entry = serde_json::to_string(&Entry {
+                label,
+                value: &value,
+            });
             own = Some(value);
-            entry
+            entry.map_err(bug)
         });
         let landed = time::timeout_at(deadline, landing).await;
         let entry = landed.map_err(|_elapsed| Unavailable::Away)??;
         let Some(value) = own else {
-            let value = generation::value(entry).map_err(bug)?;
-            return Ok((value, Source::Miss));
+            let entry: Entry<T> = serde_json::from_str(entry).map_err(bug)?;
+            return Ok((entry.value, Source::Miss));
         };
         if keeps(&value) && entry.len() <= LONGEST_ENTRY_BYTES {
             let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
-            let ttl = used.ttl.mul_f64(spread);
-            used.sessions.keep(ticket, &key, entry, ttl).await;
+            // From before the read, so that the value is gone in time however long that took.
+            if let Some(left) = used.ttl.mul_f64(spread).checked_sub(began.elapsed()) {
+                used.client.keep(&key.to_string(), entry, left).await;
+            }
         }
         Ok((value, Source::Miss))
     }
@@ -230,8 +250,8 @@ impl<S: Server> Cache<S> {
         Source::Bypass
     }
 
-    /// Carries out `write`, which changes users, and makes what is kept count no more. Once begun it
-    /// is finished, though its client leaves: what was committed has to be invalidated.
+    /// Carries out `write`, which adds users, and ends the validity of the list. Once begun it is
+    /// finished, though its client leaves: what was committed has to be invalidated.
     ///
     /// # Errors
     ///
@@ -252,7 +272,7 @@ impl<S: Server> Cache<S> {
         self.tasks.start("change of users", |_stop| async move {
             // A write that reports a failure may have been committed all the same.
             let written = write.await;
-            used.sessions.invalidate().await;
+            used.client.invalidate().await;
             // The client may have left.
             told.send(written).ok();
         });
@@ -263,20 +283,15 @@ impl<S: Server> Cache<S> {
     pub(crate) fn status(&self) -> &'static str {
         match &self.used {
             None => "off",
-            Some(used) if used.sessions.is_well() => "ok",
+            Some(used) if used.client.is_well() => "ok",
             Some(_) => "degraded",
         }
     }
 
     /// Brings the metrics that are only read now and then up to date.
     pub(crate) fn report(&self) {
-        let is_open = self.used.as_ref().is_some_and(|it| it.sessions.is_open());
+        let is_open = self.used.as_ref().is_some_and(|it| it.client.is_open());
         self.metrics.cache_breaker_open.set(is_open.into());
-    }
-
-    async fn look<T: DeserializeOwned>(&self, key: &str) -> Option<(&Used<S>, Found<T, S::Link>)> {
-        let used = self.used.as_deref()?;
-        Some((used, used.sessions.look(key).await?))
     }
 
     fn count(&self, source: Source) {
@@ -285,23 +300,21 @@ impl<S: Server> Cache<S> {
     }
 }
 
-impl<S: Server> Used<S> {
-    /// Asks Redis now and then, so that its state is known without requests; begins anew when there is
-    /// another primary; and makes good what could not be invalidated.
-    async fn look_after(&self, mut primaries: watch::Receiver<u64>) -> Infallible {
-        loop {
-            let pause = if self.sessions.settle().await {
-                SETTLE_EVERY
-            } else {
-                self.sessions.ask().await;
-                ASK_EVERY
-            };
-            tokio::select! {
-                () = time::sleep(pause) => {}
-                () = self.sessions.owing() => {}
-                Ok(()) = primaries.changed() => self.sessions.end(),
-            }
+impl<B: CacheBackend> Used<B> {
+    /// Returns the label under which `key` may be stored from now on, and the value that carries it.
+    async fn look<T: DeserializeOwned>(&self, key: Key) -> Option<(String, Option<T>)> {
+        let era = self.era.borrow().clone();
+        if era.is_empty() {
+            return None;
         }
+        let (generation, value) = self.client.look(&key.to_string()).await?;
+        let label = match key {
+            Key::User(_) => era,
+            Key::AllUsers => format!("{era} {generation}"),
+        };
+        let entry = value.and_then(|it| serde_json::from_slice::<Entry<T>>(&it).ok());
+        let value = entry.filter(|it| it.label == label).map(|it| it.value);
+        Some((label, value))
     }
 }
 

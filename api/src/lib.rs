@@ -167,7 +167,7 @@ pub async fn run(
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
     let traces = Traces::start(config.traces, &metrics, &tasks).map_err(Failure::CollectorTls)?;
-    let cache = Cache::start(&config.cache, store.primaries(), metrics.clone(), &tasks)?;
+    let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)?;
     let app = App(Arc::new(Shared {
         store: store.clone(),
         cache,

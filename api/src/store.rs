@@ -167,8 +167,9 @@ impl Store {
         }
     }
 
-    /// Returns what changes whenever a primary has been found, be it the one before or another.
-    pub fn primaries(&self) -> watch::Receiver<u64> {
+    /// Returns the era of the data, which changes when acknowledged rows may have been lost: with each
+    /// run of a server that becomes the primary. Empty until the first has been found.
+    pub fn era(&self) -> watch::Receiver<String> {
         self.primary.found()
     }
 

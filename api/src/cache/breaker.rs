@@ -1,7 +1,5 @@
-//! When Redis is asked, and when it is left alone.
-//!
-//! A rule without a clock and without a socket: it is told what happened and when, and answers
-//! whether the next request may ask.
+//! The circuit breaker: when Redis is asked, and when it is left alone. A rule without a clock and
+//! without a socket.
 
 use std::time::Duration;
 
@@ -9,130 +7,54 @@ use tokio::time::Instant;
 
 /// This many failures without a success between them open the breaker.
 const FAILURES_TO_OPEN: u32 = 5;
-/// How long it stays open before one request tries again.
+/// How long it stays open before one request probes.
 const OPEN_FOR: Duration = Duration::from_secs(5);
-/// One that tries and is never heard of again, because its client left, holds others up for this long.
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a probe holds the others up, if its client leaves and nothing is heard of it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Leave to ask Redis. Its outcome counts until the breaker opens, or starts anew: what was begun
-/// before that says nothing about the time after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Permit(u64);
-
-/// Keeps requests from waiting for a Redis that does not answer, and from reading what a write of
-/// this process should have invalidated.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Breaker {
-    state: State,
-    /// Which permits count.
-    era: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Closed {
-        failures: u32,
-    },
-    Open {
-        until: Instant,
-    },
-    /// One request tries.
-    Probing {
-        until: Instant,
-    },
-    /// An invalidation has failed. Until it has been made good, or all that it was about has expired,
-    /// nobody reads.
-    Owing {
-        until: Instant,
-    },
+    failures: u32,
+    /// Open, and when the next probe may be sent.
+    probe_at: Option<Instant>,
 }
 
 impl Breaker {
-    pub(super) fn new() -> Self {
-        Self {
-            state: State::Closed { failures: 0 },
-            era: 0,
-        }
-    }
-
-    /// Returns leave to ask Redis, if it is to be asked at `now`.
-    pub(super) fn permit(&mut self, now: Instant) -> Option<Permit> {
-        match self.state {
-            State::Closed { .. } => Some(Permit(self.era)),
-            State::Open { until } | State::Probing { until } | State::Owing { until } => {
-                if now < until {
-                    return None;
-                }
-                let until = now + PROBE_PATIENCE;
-                self.state = State::Probing { until };
-                Some(Permit(self.era))
+    /// Returns whether a request may be sent at `now`.
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        match self.probe_at {
+            None => true,
+            Some(at) if now < at => false,
+            Some(_reached) => {
+                self.probe_at = Some(now + PROBE_TIMEOUT);
+                true
             }
         }
     }
 
-    /// Returns leave to make good what is owed, if anything is at `now`.
-    pub(super) fn debt(&self, now: Instant) -> Option<Permit> {
-        match self.state {
-            State::Owing { until } if now < until => Some(Permit(self.era)),
-            State::Closed { .. }
-            | State::Open { .. }
-            | State::Probing { .. }
-            | State::Owing { .. } => None,
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.failures += 1;
+        if self.is_open() || self.failures >= FAILURES_TO_OPEN {
+            self.open(now);
         }
     }
 
-    /// Returns whether what `permit` allowed still counts.
-    pub(super) fn counts(&self, permit: Permit) -> bool {
-        permit.0 == self.era
-    }
-
-    /// Takes in that Redis answered.
-    pub(super) fn succeeded(&mut self, permit: Permit) {
-        if self.counts(permit) {
-            self.state = State::Closed { failures: 0 };
-        }
-    }
-
-    /// Takes in that Redis did not answer, or not usefully.
-    pub(super) fn failed(&mut self, permit: Permit, now: Instant) {
-        if !self.counts(permit) {
-            return;
-        }
-        match self.state {
-            State::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
-                let failures = failures + 1;
-                self.state = State::Closed { failures };
-            }
-            State::Closed { .. } | State::Open { .. } | State::Probing { .. } => {
-                let until = now + OPEN_FOR;
-                self.open(State::Open { until });
-            }
-            State::Owing { .. } => {}
-        }
-    }
-
-    /// Takes in that an invalidation failed, and that what it was about will have expired at `until`.
-    pub(super) fn owe(&mut self, until: Instant) {
-        self.open(State::Owing { until });
-    }
-
-    /// Makes what is under way count no more.
-    pub(super) fn begin_era(&mut self) {
-        self.era += 1;
-    }
-
-    fn open(&mut self, state: State) {
-        self.begin_era();
-        self.state = state;
+    pub(super) fn open(&mut self, now: Instant) {
+        self.failures = FAILURES_TO_OPEN;
+        self.probe_at = Some(now + OPEN_FOR);
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.state, State::Closed { .. })
+        self.probe_at.is_some()
     }
 
-    /// Returns whether the last answer was a good one.
+    /// Returns whether the last request succeeded.
     pub(super) fn is_well(&self) -> bool {
-        matches!(self.state, State::Closed { failures: 0 })
+        self.failures == 0
     }
 }
 
@@ -140,95 +62,36 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn opened_at(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new();
-        for _ in 0..FAILURES_TO_OPEN {
-            let permit = breaker.permit(now).unwrap();
-            breaker.failed(permit, now);
-        }
-        breaker
-    }
-
     #[test]
-    fn opens_after_five_failures_in_a_row() {
+    fn five_failures_in_a_row_then_open() {
         let now = Instant::now();
-        let mut breaker = Breaker::new();
-        let permit = breaker.permit(now).unwrap();
-        for _ in 0..4 {
-            breaker.failed(permit, now);
-        }
+        let mut breaker = Breaker::default();
+        (0..4).for_each(|_| breaker.failed(now));
         assert!(!breaker.is_open() && !breaker.is_well());
-        breaker.succeeded(permit);
-        assert!(breaker.is_well());
-        for _ in 0..4 {
-            breaker.failed(permit, now);
-        }
-        assert!(!breaker.is_open());
-        breaker.failed(permit, now);
-        assert!(breaker.is_open());
-        assert_eq!(breaker.permit(now), None);
+        breaker.succeeded();
+        (0..4).for_each(|_| breaker.failed(now));
+        assert!(breaker.allows(now));
+        breaker.failed(now);
+        assert!(breaker.is_open() && !breaker.allows(now));
     }
 
     #[test]
-    fn lets_one_try_after_five_seconds() {
+    fn open_for_five_seconds_then_one_probe() {
         let now = Instant::now();
-        let mut breaker = opened_at(now);
-        assert_eq!(breaker.permit(now + 4 * SECOND), None);
+        let mut breaker = Breaker::default();
+        breaker.open(now);
+        assert!(!breaker.allows(now + Duration::from_secs(4)));
 
-        let again = now + OPEN_FOR;
-        let probe = breaker.permit(again).unwrap();
-        assert_eq!(breaker.permit(again), None);
-        breaker.failed(probe, again);
-        assert_eq!(breaker.permit(again + 4 * SECOND), None);
+        let later = now + OPEN_FOR;
+        assert!(breaker.allows(later) && !breaker.allows(later));
+        breaker.failed(later);
+        assert!(!breaker.allows(later + Duration::from_secs(4)));
 
-        let again = again + OPEN_FOR;
-        let probe = breaker.permit(again).unwrap();
-        breaker.succeeded(probe);
-        assert!(breaker.is_well());
-    }
-
-    #[test]
-    fn does_not_wait_for_ever_for_the_one_that_tries() {
-        let now = Instant::now();
-        let mut breaker = opened_at(now);
-        let again = now + OPEN_FOR;
-        assert!(breaker.permit(again).is_some());
-        assert!(breaker.permit(again + PROBE_PATIENCE).is_some());
-    }
-
-    #[test]
-    fn what_began_before_it_opened_does_not_close_it() {
-        let now = Instant::now();
-        let mut breaker = Breaker::new();
-        let slow = breaker.permit(now).unwrap();
-        breaker.owe(now + 60 * SECOND);
-        breaker.succeeded(slow);
-        assert!(breaker.is_open());
-        breaker.failed(slow, now);
-        assert_eq!(breaker.permit(now + 30 * SECOND), None);
-    }
-
-    #[test]
-    fn a_debt_is_paid_or_expires() {
-        let now = Instant::now();
-        let mut breaker = Breaker::new();
-        breaker.owe(now + 60 * SECOND);
-        let first = breaker.debt(now).unwrap();
-        breaker.failed(first, now);
-        assert!(breaker.debt(now + SECOND).is_some());
-
-        // Another write fails while the first debt is being paid: that payment is not for it.
-        breaker.owe(now + 70 * SECOND);
-        breaker.succeeded(first);
-        assert!(breaker.is_open());
-        let second = breaker.debt(now).unwrap();
-        breaker.succeeded(second);
-        assert!(breaker.is_well());
-
-        breaker.owe(now + 60 * SECOND);
-        assert_eq!(breaker.debt(now + 60 * SECOND), None);
-        assert!(breaker.permit(now + 60 * SECOND).is_some());
+        let later = later + OPEN_FOR;
+        assert!(breaker.allows(later));
+        // The client of the probe left.
+        assert!(breaker.allows(later + PROBE_TIMEOUT));
+        breaker.succeeded();
+        assert!(breaker.allows(later) && breaker.is_well());
     }
 }

@@ -8,7 +8,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates};
 use tokio::time;
 
-use super::server::{Failure, Link, Seen, Server};
+use super::backend::{CacheBackend, CacheConnection, CacheError, Seen};
 use crate::config;
 
 /// The generation, under the prefix.
@@ -73,10 +73,10 @@ impl Redis {
     }
 }
 
-impl Server for Redis {
-    type Link = Connection;
+impl CacheBackend for Redis {
+    type Connection = Connection;
 
-    async fn connect(&self) -> Result<Connection, Failure> {
+    async fn connect(&self) -> Result<Connection, CacheError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(Some(self.timeout));
@@ -86,14 +86,14 @@ impl Server for Redis {
         // It is as large as it is rare.
         let connection = time::timeout(self.connect_timeout, Box::pin(connecting))
             .await
-            .map_err(|_elapsed| Failure::OutOfTime)??;
+            .map_err(|_elapsed| CacheError::Timeout)??;
         Ok(Connection {
             connection,
             prefix: self.prefix.clone(),
         })
     }
 
-    fn patience(&self) -> Duration {
+    fn connect_timeout(&self) -> Duration {
         self.connect_timeout + self.timeout
     }
 }
@@ -103,14 +103,14 @@ impl Connection {
         format!("{}{key}", self.prefix)
     }
 
-    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, CacheError> {
         let mut connection = self.connection.clone();
         Ok(command.query_async(&mut connection).await?)
     }
 }
 
-impl Link for Connection {
-    async fn look(&self, key: &str) -> Result<Seen, Failure> {
+impl CacheConnection for Connection {
+    async fn look(&self, key: &str) -> Result<Seen, CacheError> {
         let mut both = Cmd::new();
         both.arg("MGET")
             .arg(self.name(GENERATION))
@@ -119,7 +119,7 @@ impl Link for Connection {
         Ok(Seen { generation, value })
     }
 
-    async fn keep(&self, key: &str, value: &str, ttl: Duration) -> Result<(), Failure> {
+    async fn keep(&self, key: &str, value: &str, ttl: Duration) -> Result<(), CacheError> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut set = Cmd::new();
         set.arg("SET")
@@ -130,28 +130,28 @@ impl Link for Connection {
         self.run(&set).await
     }
 
-    async fn raise(&self, by: i64) -> Result<i64, Failure> {
-        let mut increment = Cmd::new();
+    async fn raise(&self, by: i64) -> Result<i64, CacheError> {
+        let (mut increment, mut connection) = (Cmd::new(), self.connection.clone());
         increment.arg("INCRBY").arg(self.name(GENERATION)).arg(by);
-        self.run(&increment).await
-    }
-
-    async fn restart(&self, generation: i64) -> Result<(), Failure> {
-        let mut set = Cmd::new();
-        set.arg("SET").arg(self.name(GENERATION)).arg(generation);
-        self.run(&set).await
+        match increment.query_async(&mut connection).await {
+            // What is there is no number, or none that can be raised.
+            Err(error) if error.code().is_some() => {
+                let mut set = Cmd::new();
+                set.arg("SET").arg(self.name(GENERATION)).arg(by);
+                self.run(&set).await.map(|()| by)
+            }
+            raised => Ok(raised?),
+        }
     }
 }
 
 /// What Redis says, and what the system says of the connection, holds no password.
-impl From<RedisError> for Failure {
+impl From<RedisError> for CacheError {
     fn from(error: RedisError) -> Self {
         if error.is_timeout() {
-            Self::OutOfTime
-        } else if error.code().is_some() {
-            Self::Refused(error.to_string())
+            Self::Timeout
         } else {
-            Self::Broken(error.to_string())
+            Self::Failed(error.to_string())
         }
     }
 }

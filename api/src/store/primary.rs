@@ -67,8 +67,8 @@ pub(super) enum View {
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
     view: Arc<watch::Sender<View>>,
-    /// The generation of the last primary that was found.
-    found: Arc<watch::Sender<u64>>,
+    /// The last primary that was found: what identifies this run of its server. Empty before the first.
+    found: Arc<watch::Sender<String>>,
     last_writable: Arc<Mutex<Instant>>,
     /// When the primary that is known came, or came back to its senses.
     came: Arc<Mutex<Instant>>,
@@ -87,7 +87,7 @@ impl Primary {
         let (view, _) = watch::channel(View::Searching { read_only: false });
         let primary = Self {
             view: Arc::new(view),
-            found: Arc::new(watch::Sender::new(0)),
+            found: Arc::new(watch::Sender::new(String::new())),
             last_writable: Arc::new(Mutex::new(Instant::now())),
             came: Arc::new(Mutex::new(Instant::now())),
             troubles: Arc::default(),
@@ -152,8 +152,8 @@ impl Primary {
         matches!(&*self.view.borrow(), View::Known(it) if it.generation == generation)
     }
 
-    /// Returns what changes whenever a primary has been found.
-    pub(super) fn found(&self) -> watch::Receiver<u64> {
+    /// Returns what identifies the run of the last primary that was found.
+    pub(super) fn found(&self) -> watch::Receiver<String> {
         self.found.subscribe()
     }
 
@@ -281,8 +281,11 @@ impl Keeper {
         *lock(&self.primary.last_writable) = Instant::now();
         *lock(&self.primary.came) = Instant::now();
         let silent = matches!(self.primary.view(), View::Suspected(_));
-        self.primary.view.send_replace(View::Known(known));
-        self.primary.found.send_replace(generation);
+        self.primary
+            .view
+            .send_replace(View::Known(Arc::clone(&known)));
+        // Afterwards, so that no row of the server before is cached as one of this server.
+        self.primary.found.send_replace(known.started_at.clone());
         // What waits on a server that answers may still be answered; what waits on one that does
         // not, or that has been replaced, is better repeated.
         if let Some(before) = before {

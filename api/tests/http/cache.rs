@@ -1,5 +1,6 @@
 //! The cache of the users, before a real Redis server which goes away, freezes and forgets.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,27 +169,34 @@ fn what_redis_lost_or_garbled_is_a_miss_and_then_a_hit() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     create(&program, "ann");
-    let damages: [&[&[&str]]; 8] = [
-        &[&["FLUSHALL"]],
-        &[&["DEL", "users:gen"]],
-        &[&["SET", "users:gen", "1"]],
-        &[&["SET", "users:gen", "many"]],
-        &[
-            &["SET", "users:gen", "9223372036854775807"],
-            &["INCR", "users:all"],
-        ],
-        &[&["DEL", "users:gen"], &["LPUSH", "users:gen", "1"]],
-        &[&["DEL", "user:1"], &["LPUSH", "user:1", "1"]],
-        &[&["SET", "user:1", "{\"generation\":"]],
+    let damages: [(&str, &[&[&str]]); 9] = [
+        ("/users", &[&["FLUSHALL"]]),
+        ("/users", &[&["DEL", "users:gen"]]),
+        ("/users", &[&["SET", "users:gen", "1"]]),
+        ("/users", &[&["SET", "users:gen", "many"]]),
+        (
+            "/users",
+            &[
+                &["SET", "users:gen", "9223372036854775807"],
+                &["INCR", "users:none"],
+            ],
+        ),
+        (
+            "/users",
+            &[&["DEL", "users:gen"], &["LPUSH", "users:gen", "1"]],
+        ),
+        ("/users/1", &[&["FLUSHALL"]]),
+        ("/users/1", &[&["DEL", "user:1"], &["LPUSH", "user:1", "1"]]),
+        ("/users/1", &[&["SET", "user:1", "{\"label\":"]]),
     ];
-    for damage in damages {
-        source(&program, "/users/1");
-        assert_eq!(source(&program, "/users/1"), "HIT", "before {damage:?}");
+    for (path, damage) in damages {
+        source(&program, path);
+        assert_eq!(source(&program, path), "HIT", "before {damage:?}");
         for command in damage {
             redis.run::<redis::Value>(command);
         }
-        assert_eq!(source(&program, "/users/1"), "MISS", "{damage:?}");
-        assert_eq!(source(&program, "/users/1"), "HIT", "{damage:?}");
+        assert_eq!(source(&program, path), "MISS", "{damage:?}");
+        assert_eq!(source(&program, path), "HIT", "{damage:?}");
     }
     assert_eq!(cache_status(&program), "ok");
 
@@ -309,22 +317,145 @@ fn an_invalidation_that_failed_is_made_good() {
 }
 
 #[test]
-fn a_primary_that_was_found_begins_a_new_generation() {
+fn writes_go_on_then_nine_of_ten_reads_are_hits() {
+    const USERS: usize = 500;
+    const WRITES: usize = 60;
+    let (server, redis) = (Server::primary(), Redis::start());
+    let program = before(&server, &redis, &PATIENT);
+    server.sql(
+        "INSERT INTO users (name, email)
+        SELECT 'x', n || '@example.com' FROM generate_series(1, 500) AS n",
+    );
+    let user = |id: usize| program.get(&format!("/users/{id}"));
+    for id in 1..=USERS {
+        assert_eq!(user(id).status, 200);
+    }
+
+    let is_over = AtomicBool::new(false);
+    let sources = thread::scope(|scope| {
+        let read = || {
+            let mut sources = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = user(rand::random_range(1..=USERS));
+                sources.push(answer.header("x-cache").to_owned());
+            }
+            sources
+        };
+        let readers: Vec<_> = (0..12).map(|_| scope.spawn(read)).collect();
+        let began = Instant::now();
+        for nth in 1..=WRITES {
+            create(&program, &format!("new{nth}"));
+            // Twenty a second: a load, and no wait for anything.
+            let next = Duration::from_millis(50) * u32::try_from(nth).unwrap();
+            thread::sleep(next.saturating_sub(began.elapsed()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let read = readers.into_iter().flat_map(|it| it.join().unwrap());
+        read.collect::<Vec<_>>()
+    });
+    let hits = sources.iter().filter(|it| *it == "HIT").count();
+    assert!(sources.len() > USERS, "{} reads", sources.len());
+    assert!(
+        hits * 10 >= sources.len() * 9,
+        "{hits} hits of {} reads",
+        sources.len()
+    );
+}
+
+#[test]
+fn backends_end_then_no_replica_loses_what_is_kept() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let here = before(&server, &redis, &PATIENT);
+    let there = before(&server, &redis, &PATIENT);
+    create(&here, "ann");
+    both_use_the_cache(&here, &there);
+    source(&here, "/users/1");
+
+    let backends = "FROM pg_stat_activity WHERE usename = 'api_service'";
+    server.sql(&format!(
+        "CREATE TABLE ended AS SELECT pid, pg_terminate_backend(pid) {backends}"
+    ));
+    eventually("both connect again", || {
+        let new = format!(
+            "SELECT count(DISTINCT client_port) >= 2 {backends} AND pid NOT IN (SELECT pid FROM ended)"
+        );
+        server.sql(&new) == "t"
+    });
+    for program in [&here, &there] {
+        assert_eq!(program.get("/beers").status, 200);
+        assert_eq!(source(program, "/users"), "HIT");
+        assert_eq!(source(program, "/users/1"), "HIT");
+    }
+}
+
+#[test]
+fn replica_starts_then_stored_users_are_still_hits() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let here = before(&server, &redis, &PATIENT);
+    create(&here, "ann");
+    assert_eq!(source(&here, "/users/1"), "MISS");
+    let there = before(&server, &redis, &PATIENT);
+    create(&there, "bob");
+    for program in [&here, &there] {
+        assert_eq!(source(program, "/users/1"), "HIT");
+    }
+}
+
+#[test]
+fn primary_restarts_then_users_and_list_are_read_anew() {
     let (mut server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
-    source(&program, "/users");
-    assert_eq!(source(&program, "/users"), "HIT");
-    let before: i64 = redis.run(&["GET", "users:gen"]);
+    create(&program, "ann");
+    for path in ["/users", "/users/1"] {
+        source(&program, path);
+        assert_eq!(source(&program, path), "HIT");
+    }
 
     server.kill();
-    assert_eq!(source(&program, "/users"), "HIT");
+    for path in ["/users", "/users/1"] {
+        assert_eq!(source(&program, path), "HIT");
+    }
     server.start();
-    eventually("the generation is raised", || {
-        redis.run::<i64>(&["GET", "users:gen"]) > before
+    server.sql("DELETE FROM users");
+    eventually("the list is read anew", || names(&program).is_empty());
+    assert_eq!(program.get("/users/1").status, 404);
+    assert_eq!(source(&program, "/users"), "HIT");
+}
+
+#[test]
+fn failover_loses_a_user_then_no_answer_has_it() {
+    let (mut old, redis) = (Server::primary(), Redis::start());
+    let mut new = Server::standby_of(&old);
+    let port = redis.address.port().to_string();
+    let settings = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let settings = [&settings[..], &PATIENT].concat();
+    let here = Program::before(&[&old, &new], &settings);
+    let there = Program::before(&[&old, &new], &settings);
+    create(&here, "ann");
+    eventually("the standby has the first", || {
+        new.sql("SELECT count(*) FROM users") == "1"
     });
-    eventually("the list is read anew", || {
-        source(&program, "/users") == "HIT"
-    });
+    new.stop();
+    create(&here, "bob");
+    both_use_the_cache(&here, &there);
+    source(&here, "/users/2");
+    assert_eq!(source(&there, "/users/2"), "HIT");
+
+    old.kill();
+    new.start();
+    new.promote();
+    for program in [&here, &there] {
+        eventually("the new primary is used", || {
+            program.get("/users/2").status == 404
+        });
+        assert_eq!(names(program), ["ann"]);
+    }
+    create(&there, "cid");
+    for program in [&here, &there] {
+        assert_eq!(names(program), ["ann", "cid"]);
+        assert_eq!(program.get("/users/2").status, 404);
+    }
+    assert_eq!(source(&there, "/users"), "HIT");
 }
 
 #[test]
