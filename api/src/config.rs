@@ -114,37 +114,30 @@ impl Config {
                  `info,api=debug`",
                 |text| is_log_filter(text).then(|| text.to_owned()),
             )?,
-            log_format: environment.parsed(
-                &["LOG_FORMAT"],
+            log_format: environment.choice(
+                "LOG_FORMAT",
                 LogFormat::Logfmt,
-                "`logfmt` or `json`",
-                |text| match text {
-                    "logfmt" => Some(LogFormat::Logfmt),
-                    "json" => Some(LogFormat::Json),
-                    _ => None,
-                },
+                &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)],
             )?,
             surfaces: surfaces::surfaces(&environment)?,
             hello: hello(&environment)?,
             members_keys: surfaces::members_keys(&environment)?,
-            list_max: surfaces::list_max(&environment)?,
-            validation_status: environment.parsed(
-                &["VALIDATION_STATUS"],
+            list_max: environment.number("LIST_MAX", 10_000, 1..=100_000, "number of rows")?,
+            validation_status: environment.choice(
+                "VALIDATION_STATUS",
                 StatusCode::BAD_REQUEST,
-                "`400` or `422`",
-                |text| match text {
-                    "400" => Some(StatusCode::BAD_REQUEST),
-                    "422" => Some(StatusCode::UNPROCESSABLE_ENTITY),
-                    _ => None,
-                },
+                &[
+                    ("400", StatusCode::BAD_REQUEST),
+                    ("422", StatusCode::UNPROCESSABLE_ENTITY),
+                ],
             )?,
             database: database::read(&environment)?,
             cache: cache::read(&environment)?,
-            request_timeout: environment.time("REQUEST_TIMEOUT", 8)?,
+            request_timeout: environment.time("REQUEST_TIMEOUT", Duration::from_secs(8))?,
             edge: edge::read(&environment)?,
             traces: traces::read(&environment)?,
-            shutdown_delay: environment.delay("SHUTDOWN_DELAY", 5)?,
-            shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", 20)?,
+            shutdown_delay: environment.delay("SHUTDOWN_DELAY", Duration::from_secs(5))?,
+            shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", Duration::from_secs(20))?,
             warnings: Vec::new(),
         };
         refuse_contradictions(&environment, &config)?;
@@ -172,47 +165,35 @@ fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(
     if let (Some(statement), Some(request)) = (statement, request)
         && config.database.statement_timeout > config.request_timeout
     {
-        return Err(Unusable::Contradiction {
-            first: statement.name,
-            second: request.name,
-            reason: "a statement may not take longer than the request that it is for; lower the \
-                     first or raise the second"
-                .to_owned(),
-        });
+        return Err(Unusable::contradiction(
+            &statement.name,
+            &request.name,
+            "a statement may not take longer than the request that it is for; lower the first or \
+             raise the second",
+        ));
     }
     if let Some(metrics) = config.metrics_listen
         && config.listen.contains(&metrics)
     {
-        return Err(Unusable::Contradiction {
-            first: "METRICS_LISTEN".to_owned(),
-            second: "LISTEN".to_owned(),
-            reason: format!("both are `{metrics}`; unset the first to serve `/metrics` there"),
-        });
+        let reason = format!("both are `{metrics}`; unset the first to serve `/metrics` there");
+        return Err(Unusable::contradiction("METRICS_LISTEN", "LISTEN", reason));
     }
     Ok(())
 }
 
 fn addresses(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
-    let port = environment.parsed(&["PORT"], 8080, "a port from 1 to 65535", |text| {
-        text.parse::<u16>().ok().filter(|it| *it != 0)
-    })?;
-    let Some(found) = environment.first(&["LISTEN"]) else {
+    let port = environment.number("PORT", 8080, 1..=u16::MAX, "port")?;
+    let addresses: Vec<SocketAddr> = environment.list(
+        "LISTEN",
+        Vec::new(),
+        "an address and a port, such as `0.0.0.0:8080`, or a list of them with commas",
+        |text| text.parse().ok(),
+    )?;
+    if addresses.is_empty() {
         return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port))]);
-    };
-    let addresses: Option<Vec<SocketAddr>> = found
-        .value
-        .split(',')
-        .map(|it| it.trim().parse().ok())
-        .collect();
-    let addresses = addresses.ok_or(Unusable::NotOne {
-        name: found.name,
-        value: found.value,
-        expected: "an address and a port, such as `0.0.0.0:8080`, or a list of them with commas",
-    })?;
-    if let Some(port_variable) = environment.first(&["PORT"])
-        && addresses.iter().all(|it| it.port() != port)
-    {
-        environment.warn_of("LISTEN", &port_variable.name);
+    }
+    if environment.first(&["PORT"]).is_some() && addresses.iter().all(|it| it.port() != port) {
+        environment.warn_of("LISTEN", "PORT");
     }
     Ok(addresses)
 }
@@ -238,35 +219,27 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
         "a date, such as `2025-02-28`",
         |text| parse_date(text).map(Some),
     )?;
-    let calendar = match fake_today {
-        Some(day) if test_clock.is_some_and(|it| it.value == "1") => Calendar::Fixed(day),
-        Some(_ignored) => {
-            environment.warn(
-                "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
-                    .to_owned(),
-            );
-            Calendar::Zone(zone)
-        }
-        None => Calendar::Zone(zone),
-    };
-    let case = if environment.flag("HELLO_CASE_INSENSITIVE")? {
-        Case::Insensitive
-    } else {
-        Case::Sensitive
-    };
+    let is_test = test_clock.is_some_and(|it| it.value == "1");
+    if fake_today.is_some() && !is_test {
+        environment.warn(
+            "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
+                .to_owned(),
+        );
+    }
+    let fixed = fake_today.filter(|_| is_test).map(Calendar::Fixed);
+    let is_insensitive = environment.flag("HELLO_CASE_INSENSITIVE")?;
     Ok(Hello {
-        calendar,
-        leap_day: environment.parsed(
-            &["HELLO_LEAP_DAY"],
+        calendar: fixed.unwrap_or(Calendar::Zone(zone)),
+        leap_day: environment.choice(
+            "HELLO_LEAP_DAY",
             LeapDay::February28,
-            "`feb28` or `mar1`",
-            |text| match text {
-                "feb28" => Some(LeapDay::February28),
-                "mar1" => Some(LeapDay::March1),
-                _ => None,
-            },
+            &[("feb28", LeapDay::February28), ("mar1", LeapDay::March1)],
         )?,
-        case,
+        case: if is_insensitive {
+            Case::Insensitive
+        } else {
+            Case::Sensitive
+        },
     })
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_runtime::secret::Secret;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::environment::{Environment, Unusable};
+use super::environment::{Environment, Found, Unusable};
 
 /// Everything about the cache.
 #[derive(Clone, Debug)]
@@ -31,160 +32,147 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
+/// What `REDIS_URL` says; what it leaves open is read from the other variables.
+#[derive(Default)]
+struct Written {
+    host: Option<String>,
+    port: Option<String>,
+    is_tls: bool,
+    login: RedisConnectionInfo,
+}
+
 pub(super) fn read(environment: &Environment) -> Result<Cache, Unusable> {
+    let prefix = environment.first(&["CACHE_PREFIX"]);
     Ok(Cache {
         redis: redis(environment)?,
-        ttl: environment.time("CACHE_TTL", 60)?,
-        prefix: environment
-            .first(&["CACHE_PREFIX"])
-            .map_or_else(String::new, |it| it.value),
+        ttl: environment.time("CACHE_TTL", Duration::from_mins(1))?,
+        prefix: prefix.map_or_else(String::new, |it| it.value),
     })
 }
 
 fn redis(environment: &Environment) -> Result<Option<Redis>, Unusable> {
     let wants_tls = environment.flag("REDIS_TLS")?;
-    let Some(place) = place(environment, wants_tls)? else {
+    let (url, written) = match environment.secret(&["REDIS_URL"])? {
+        Some(url) => {
+            let written = parse_url(&url.name, url.value.reveal())?;
+            (url.name, written)
+        }
+        None => (String::new(), Written::default()),
+    };
+    let either = |from_url, name| environment.either(&url, from_url, environment.first(&[name]));
+    // A wish for TLS is not dropped with a mere warning.
+    if wants_tls && written.host.is_some() && !written.is_tls {
+        return Err(Unusable::contradiction(
+            &url,
+            "REDIS_TLS",
+            "the one says `redis://`, which is without TLS; write `rediss://` there, or unset the \
+             other",
+        ));
+    }
+    let Some(Found { name, value: host }) = either(written.host, "REDIS_HOST") else {
         return Ok(None);
     };
-    let has_tls = matches!(place.addr(), ConnectionAddr::TcpTls { .. });
-    let root_cert = environment.first(&["REDIS_TLS_CA_FILE"]);
-    if let Some(of_no_use) = root_cert.as_ref().filter(|_| !has_tls) {
-        return Err(Unusable::Contradiction {
-            first: of_no_use.name.clone(),
-            second: "REDIS_TLS".to_owned(),
-            reason: "an authority is of use only with TLS; set the second to `true`, write \
-                     `rediss://` in `REDIS_URL`, or unset the first"
-                .to_owned(),
+    let port = either(written.port, "REDIS_PORT").map_or(Ok(6379), |it| {
+        let port = it.parse("a port from 1 to 65535", |text| {
+            text.parse().ok().filter(|it| *it != 0)
         });
-    }
-    let login = login(environment, place.redis_settings())?;
-    Ok(Some(Redis {
-        connection: place.set_redis_settings(login),
-        root_cert: root_cert.map(|it| PathBuf::from(it.value)),
-        connect_timeout: environment
-            .time_or("REDIS_CONNECT_TIMEOUT", Duration::from_millis(100))?,
-        timeout: environment.time_or("REDIS_TIMEOUT", Duration::from_millis(50))?,
-    }))
-}
-
-/// Returns what the URL says, or else where the variables say that the server is.
-fn place(environment: &Environment, wants_tls: bool) -> Result<Option<ConnectionInfo>, Unusable> {
-    let host = environment.first(&["REDIS_HOST"]);
-    if let Some(url) = environment.secret(&["REDIS_URL"])? {
-        let place = parse_url(&url.name, url.value.reveal())?;
-        if let ConnectionAddr::Tcp(name, port)
-        | ConnectionAddr::TcpTls {
-            host: name, port, ..
-        } = place.addr()
-        {
-            let same_port = |it: &str| it.parse() == Ok(*port);
-            if let Some(host) = host.filter(|it| it.value != *name) {
-                environment.warn_of(&url.name, &host.name);
-            }
-            if let Some(port) = environment
-                .first(&["REDIS_PORT"])
-                .filter(|it| !same_port(&it.value))
-            {
-                environment.warn_of(&url.name, &port.name);
-            }
-        }
-        // A wish for TLS is not dropped with a mere warning.
-        if wants_tls && matches!(place.addr(), ConnectionAddr::Tcp(..)) {
-            return Err(Unusable::Contradiction {
-                first: url.name,
-                second: "REDIS_TLS".to_owned(),
-                reason: "the one says `redis://`, which is without TLS; write `rediss://` there, \
-                         or unset the other"
-                    .to_owned(),
-            });
-        }
-        return Ok(Some(place));
-    }
-    let Some(host) = host else {
-        return Ok(None);
-    };
-    let expected = "a port from 1 to 65535";
-    let port = environment.parsed(&["REDIS_PORT"], 6379, expected, |text| {
-        text.parse().ok().filter(|it| *it != 0)
+        port.map(|it| it.value)
     })?;
-    let address = if wants_tls {
+    let is_tls = wants_tls || written.is_tls;
+    let root_cert = environment.first(&["REDIS_TLS_CA_FILE"]);
+    if let Some(of_no_use) = root_cert.as_ref().filter(|_| !is_tls) {
+        return Err(Unusable::contradiction(
+            &of_no_use.name,
+            "REDIS_TLS",
+            "an authority is of use only with TLS; set the second to `true`, write `rediss://` in \
+             `REDIS_URL`, or unset the first",
+        ));
+    }
+    let address = if is_tls {
         ConnectionAddr::TcpTls {
-            host: host.value,
+            host,
             port,
             insecure: false,
             tls_params: None,
         }
     } else {
-        ConnectionAddr::Tcp(host.value, port)
+        ConnectionAddr::Tcp(host, port)
     };
-    let unusable = |error: redis::RedisError| Unusable::Hidden {
-        name: host.name,
-        reason: error.to_string(),
-    };
-    address.into_connection_info().map(Some).map_err(unusable)
+    let address = address.into_connection_info();
+    let address = address.map_err(|error| hidden(&name, error.to_string()))?;
+    let login = login(environment, &url, written.login)?;
+    Ok(Some(Redis {
+        connection: address.set_redis_settings(login),
+        root_cert: root_cert.map(|it| PathBuf::from(it.value)),
+        connect_timeout: environment.time("REDIS_CONNECT_TIMEOUT", Duration::from_millis(100))?,
+        timeout: environment.time("REDIS_TIMEOUT", Duration::from_millis(50))?,
+    }))
 }
 
-fn parse_url(name: &str, url: &str) -> Result<ConnectionInfo, Unusable> {
-    let hidden = |reason: &str| Unusable::Hidden {
-        name: name.to_owned(),
-        reason: reason.to_owned(),
-    };
+fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     let form = "write it as `redis://user:password@host:port/0`, or `rediss://…` for TLS";
     // What the parser says may hold parts of the URL, and so of the password.
     let place = url
         .into_connection_info()
-        .map_err(|_shows_it| hidden(form))?;
-    match place.addr() {
-        ConnectionAddr::Tcp(..)
-        | ConnectionAddr::TcpTls {
-            insecure: false, ..
-        } => Ok(place),
-        ConnectionAddr::TcpTls { .. } => Err(hidden(
-            "it ends in `#insecure`, and a server is always verified; name its authority in \
-             `REDIS_TLS_CA_FILE`",
-        )),
-        ConnectionAddr::Unix(_) | _ => Err(hidden(form)),
-    }
+        .map_err(|_shows_it| hidden(name, form))?;
+    let (host, port, is_tls) = match place.addr() {
+        ConnectionAddr::Tcp(host, port) => (host, port, false),
+        ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            ..
+        } => (host, port, true),
+        ConnectionAddr::TcpTls { .. } => {
+            let reason = "it ends in `#insecure`, and a server is always verified; name its \
+                          authority in `REDIS_TLS_CA_FILE`";
+            return Err(hidden(name, reason));
+        }
+        ConnectionAddr::Unix(_) | _ => return Err(hidden(name, form)),
+    };
+    Ok(Written {
+        host: Some(host.clone()),
+        port: Some(port.to_string()),
+        is_tls,
+        login: place.redis_settings().clone(),
+    })
+}
+
+fn hidden(name: &str, reason: impl Into<String>) -> Unusable {
+    let (name, reason) = (name.to_owned(), reason.into());
+    Unusable::Hidden { name, reason }
 }
 
 /// Returns who we are; what the URL leaves open is read from the variables.
 fn login(
     environment: &Environment,
-    url: &RedisConnectionInfo,
+    url: &str,
+    login: RedisConnectionInfo,
 ) -> Result<RedisConnectionInfo, Unusable> {
     let password = environment.secret(&["REDIS_PASSWORD"])?;
-    let password = match (url.password(), &password) {
-        (Some(from_url), Some(variable)) if from_url != variable.value.reveal() => {
-            environment.warn_of("REDIS_URL", &variable.name);
-            Some(from_url)
-        }
-        (from_url, variable) => from_url.or(variable.as_ref().map(|it| it.value.reveal())),
-    };
+    let password = environment.either(url, login.password().map(Secret::new), password);
     let user = environment.first(&["REDIS_USER"]);
-    let user = url.username().or(user.as_ref().map(|it| it.value.as_str()));
-    let database = environment.parsed(
-        &["REDIS_DB"],
-        0,
-        "a number of a database, such as `0`",
-        |text| text.parse::<u16>().ok(),
-    )?;
+    let user = environment.either(url, login.username().map(str::to_owned), user);
+    let database =
+        environment.found(&["REDIS_DB"], "a number of a database, such as `0`", |it| {
+            it.parse::<u16>().ok().map(i64::from)
+        })?;
+    let database = environment.either(url, Some(login.db()).filter(|it| *it != 0), database);
 
-    let mut login = url.clone();
-    if url.db() == 0 {
-        login = login.set_db(database.into());
-    } else if database != 0 && url.db() != i64::from(database) {
-        environment.warn_of("REDIS_URL", "REDIS_DB");
-    }
+    let login = login.set_db(database.map_or(0, |it| it.value));
     match (user, password) {
-        (Some(user), Some(password)) => Ok(login.set_username(user).set_password(password)),
-        (None, Some(password)) => Ok(login.set_password(password)),
+        (Some(user), Some(password)) => {
+            let login = login.set_username(user.value);
+            Ok(login.set_password(password.value.reveal()))
+        }
+        (None, Some(password)) => Ok(login.set_password(password.value.reveal())),
         (None, None) => Ok(login),
         // Redis would be spoken to as its user `default`.
-        (Some(_), None) => Err(Unusable::Contradiction {
-            first: "REDIS_USER".to_owned(),
-            second: "REDIS_PASSWORD".to_owned(),
-            reason: "a user logs in with a password; set the second or unset the first".to_owned(),
-        }),
+        (Some(_), None) => Err(Unusable::contradiction(
+            "REDIS_USER",
+            "REDIS_PASSWORD",
+            "a user logs in with a password; set the second or unset the first",
+        )),
     }
 }
 

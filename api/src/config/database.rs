@@ -122,17 +122,17 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         None => Written::default(),
     };
     let servers = servers(environment, &url_name, url.hosts, url.ports)?;
-    let text = |from_url, names| either(environment, &url_name, from_url, environment.first(names));
+    let text = |from_url, names| environment.either(&url_name, from_url, environment.first(names));
     let user = text(url.user, USER).map_or_else(|| "postgres".to_owned(), |it| it.value);
     let name = text(url.name, NAME).map_or_else(|| user.clone(), |it| it.value);
     let password = environment.secret(PASSWORD)?;
-    let password = either(environment, &url_name, url.password, password);
+    let password = environment.either(&url_name, url.password, password);
     let tls = environment.found(
         TLS,
         "an sslmode: use disable, prefer, require, verify-ca or verify-full",
         |text| SslMode::from_str(text).ok(),
     )?;
-    let tls = either(environment, &url_name, url.tls, tls);
+    let tls = environment.either(&url_name, url.tls, tls);
     let root_cert = match url.root_cert {
         Some(path) => Some(RootCert::File(path)),
         None => environment.parsed(
@@ -142,7 +142,7 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
             |text| root_cert(text).map(Some),
         )?,
     };
-    let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", 2)?;
+    let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", Duration::from_secs(2))?;
     Ok(Database {
         servers,
         user,
@@ -151,20 +151,15 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
         tls: tls.map_or(SslMode::Prefer, |it| it.value),
         root_cert,
         connect_timeout: url.connect_timeout.unwrap_or(connect_timeout),
-        statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", 5)?,
-        startup_timeout: environment.time("DB_STARTUP_TIMEOUT", 30)?,
-        ready_grace: environment.delay("READY_DB_GRACE", 10)?,
-        pool_max: environment.parsed(
-            &["DB_POOL_MAX"],
-            16,
-            "a number of connections from 1 to 500",
-            |text| text.parse().ok().filter(|it| (1..=500).contains(it)),
-        )?,
-        shared_connections: environment.parsed(
-            &["DB_SHARED_CONNECTIONS"],
+        statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", Duration::from_secs(5))?,
+        startup_timeout: environment.time("DB_STARTUP_TIMEOUT", Duration::from_secs(30))?,
+        ready_grace: environment.delay("READY_DB_GRACE", Duration::from_secs(10))?,
+        pool_max: environment.number("DB_POOL_MAX", 16, 1..=500, "number of connections")?,
+        shared_connections: environment.number(
+            "DB_SHARED_CONNECTIONS",
             4,
-            "a number of connections from 1 to 64",
-            |text| text.parse().ok().filter(|it| (1..=64).contains(it)),
+            1..=64,
+            "number of connections",
         )?,
         migrate: environment.parsed(&["MIGRATE"], Migrate::AtStart, "`on` or `off`", |text| {
             match text.to_ascii_lowercase().as_str() {
@@ -174,20 +169,6 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
             }
         })?,
     })
-}
-
-/// Returns what the URL says, which outweighs the variable that has the same meaning.
-fn either<T: PartialEq>(
-    environment: &Environment,
-    url_name: &str,
-    from_url: Option<T>,
-    variable: Option<Found<T>>,
-) -> Option<Found<T>> {
-    let from_url = from_url.map(|value| Found {
-        name: url_name.to_owned(),
-        value,
-    });
-    environment.agreed(from_url.into_iter().chain(variable))
 }
 
 /// Pairs each host with its port: one port for all, or as many as there are hosts.
@@ -201,7 +182,7 @@ fn servers(
         name: it.name,
         value: split(&it.value).into_iter().map(str::to_owned).collect(),
     });
-    let hosts = either(environment, url_name, url_hosts, variable);
+    let hosts = environment.either(url_name, url_hosts, variable);
     let hosts = hosts.unwrap_or_else(|| Found {
         name: "PGHOST".to_owned(),
         value: vec!["localhost".to_owned()],
@@ -212,7 +193,7 @@ fn servers(
         name: it.name.clone(),
         value: ports(&it.value),
     });
-    let ports = either(environment, url_name, url_ports.map(Some), variable);
+    let ports = environment.either(url_name, url_ports.map(Some), variable);
     let (ports_name, ports) = ports.map_or_else(
         || ("PGPORT".to_owned(), Some(vec![5432])),
         |it| (it.name, it.value),
@@ -221,7 +202,7 @@ fn servers(
         return Err(Unusable::NotOne {
             name: ports_name,
             value: given.map(|it| it.value).unwrap_or_default(),
-            expected: "a port from 1 to 65535, or a list of them with commas",
+            expected: "a port from 1 to 65535, or a list of them with commas".to_owned(),
         });
     };
     let (hosts_name, hosts) = (hosts.name, hosts.value);

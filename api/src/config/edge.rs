@@ -25,11 +25,11 @@ pub struct Edge {
 
 pub(super) fn read(environment: &Environment) -> Result<Edge, Unusable> {
     Ok(Edge {
-        trusted_proxies: environment.parsed(
-            &["TRUSTED_PROXIES"],
+        trusted_proxies: environment.list(
+            "TRUSTED_PROXIES",
             Vec::new(),
             "a list of networks or addresses with commas, such as `10.0.0.0/16,fd00::/8`",
-            |text| text.split(',').map(|it| network(it.trim())).collect(),
+            network,
         )?,
         rate_limit: environment.parsed(
             &["RATE_LIMIT_RPS"],
@@ -40,17 +40,12 @@ pub(super) fn read(environment: &Environment) -> Result<Edge, Unusable> {
                 Some(Some(limit).filter(|it| *it != 0))
             },
         )?,
-        max_inflight: environment.parsed(
-            &["MAX_INFLIGHT"],
-            512,
-            "a number of requests from 1 to 100000",
-            |text| text.parse().ok().filter(|it| (1..=100_000).contains(it)),
-        )?,
-        max_connections: environment.parsed(
-            &["MAX_CONNECTIONS"],
+        max_inflight: environment.number("MAX_INFLIGHT", 512, 1..=100_000, "number of requests")?,
+        max_connections: environment.number(
+            "MAX_CONNECTIONS",
             MAX_CONNECTIONS,
-            "a number of connections from 1 to 1000000",
-            |text| text.parse().ok().filter(|it| (1..=1_000_000).contains(it)),
+            1..=1_000_000,
+            "number of connections",
         )?,
     })
 }

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ha_runtime::secret::{Secret, Unreadable};
@@ -19,7 +21,7 @@ pub enum Unusable {
         /// What it holds.
         value: String,
         /// What it may hold.
-        expected: &'static str,
+        expected: String,
     },
     /// The value is not usable and may hold a password, so it is not shown.
     #[error("`{name}` is not usable: {reason}")]
@@ -51,6 +53,16 @@ pub enum Unusable {
     },
 }
 
+impl Unusable {
+    pub(super) fn contradiction(first: &str, second: &str, reason: impl Into<String>) -> Self {
+        Self::Contradiction {
+            first: first.to_owned(),
+            second: second.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
 /// A value and the variable that held it.
 #[derive(Clone, Debug)]
 pub(super) struct Found<T> {
@@ -79,11 +91,9 @@ impl Environment {
     /// Returns the first of `names` that is set, and notes those that say otherwise.
     pub(super) fn first(&self, names: &[&str]) -> Option<Found<String>> {
         let set = names.iter().filter_map(|name| {
-            let value = self.variables.get(*name)?;
-            Some(Found {
-                name: (*name).to_owned(),
-                value: value.trim().to_owned(),
-            })
+            let value = self.variables.get(*name)?.trim().to_owned();
+            let name = (*name).to_owned();
+            Some(Found { name, value })
         });
         self.agreed(set)
     }
@@ -111,11 +121,20 @@ impl Environment {
         Ok(self.agreed(set))
     }
 
-    /// Returns the first of what is set, and notes those that say otherwise.
-    pub(super) fn agreed<T: PartialEq>(
+    /// Returns what the URL says, which outweighs the variable that has the same meaning.
+    pub(super) fn either<T: PartialEq>(
         &self,
-        set: impl IntoIterator<Item = Found<T>>,
+        url_name: &str,
+        from_url: Option<T>,
+        variable: Option<Found<T>>,
     ) -> Option<Found<T>> {
+        let name = url_name.to_owned();
+        let from_url = from_url.map(|value| Found { name, value });
+        self.agreed(from_url.into_iter().chain(variable))
+    }
+
+    /// Returns the first of what is set, and notes those that say otherwise.
+    fn agreed<T: PartialEq>(&self, set: impl IntoIterator<Item = Found<T>>) -> Option<Found<T>> {
         let mut set = set.into_iter();
         let used = set.next()?;
         for other in set.filter(|it| it.value != used.value) {
@@ -144,7 +163,7 @@ impl Environment {
         &self,
         names: &[&str],
         default: T,
-        expected: &'static str,
+        expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Unusable> {
         let found = self.found(names, expected, read)?;
@@ -155,20 +174,60 @@ impl Environment {
     pub(super) fn found<T>(
         &self,
         names: &[&str],
-        expected: &'static str,
+        expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<Found<T>>, Unusable> {
-        let Some(Found { name, value }) = self.first(names) else {
-            return Ok(None);
+        let found = self.first(names);
+        found.map(|it| it.parse(expected, read)).transpose()
+    }
+
+    /// Returns the option that is named, of a few.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        name: &str,
+        default: T,
+        options: &[(&str, T)],
+    ) -> Result<T, Unusable> {
+        let names: Vec<String> = options.iter().map(|it| format!("`{}`", it.0)).collect();
+        let expected = match names.as_slice() {
+            [before @ .., last] => format!("{} or {last}", before.join(", ")),
+            [] => String::new(),
         };
-        match read(&value) {
-            Some(value) => Ok(Some(Found { name, value })),
-            None => Err(Unusable::NotOne {
-                name,
-                value,
-                expected,
-            }),
-        }
+        self.parsed(&[name], default, &expected, |text| {
+            let option = options.iter().find(|it| it.0 == text);
+            option.map(|it| it.1)
+        })
+    }
+
+    /// Returns a number of something.
+    pub(super) fn number<T>(
+        &self,
+        name: &str,
+        default: T,
+        range: RangeInclusive<T>,
+        of: &str,
+    ) -> Result<T, Unusable>
+    where
+        T: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let (start, end) = (range.start(), range.end());
+        let expected = format!("a {of} from {start} to {end}");
+        self.parsed(&[name], default, &expected, |text| {
+            text.parse().ok().filter(|it| range.contains(it))
+        })
+    }
+
+    /// Returns a list that is written with commas.
+    pub(super) fn list<T, L: FromIterator<T>>(
+        &self,
+        name: &str,
+        default: L,
+        expected: &str,
+        read: impl FnMut(&str) -> Option<T>,
+    ) -> Result<L, Unusable> {
+        self.parsed(&[name], default, expected, |text| {
+            text.split(',').map(str::trim).map(read).collect()
+        })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, Unusable> {
@@ -181,43 +240,50 @@ impl Environment {
         })
     }
 
-    /// Reads a time that must not be zero.
-    pub(super) fn time(&self, name: &str, default_secs: u64) -> Result<Duration, Unusable> {
-        self.time_or(name, Duration::from_secs(default_secs))
-    }
-
-    /// Reads a time that must not be zero, and by default may be less than a second.
-    pub(super) fn time_or(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
+    /// Returns a time that must not be zero.
+    pub(super) fn time(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
         let expected = "a time above zero, such as `5`, `5s` or `500ms`";
         self.parsed(&[name], default, expected, |text| {
             duration(text).filter(|it| !it.is_zero())
         })
     }
 
-    /// Reads a time that may be zero.
-    pub(super) fn delay(&self, name: &str, default_secs: u64) -> Result<Duration, Unusable> {
+    /// Returns a time that may be zero.
+    pub(super) fn delay(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
         let expected = "a time, such as `0`, `5`, `5s` or `500ms`";
-        let default = Duration::from_secs(default_secs);
         self.parsed(&[name], default, expected, duration)
+    }
+}
+
+impl Found<String> {
+    /// Returns what `read` makes of it.
+    pub(super) fn parse<T>(
+        self,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Found<T>, Unusable> {
+        let Self { name, value } = self;
+        let expected = expected.to_owned();
+        match read(&value) {
+            Some(value) => Ok(Found { name, value }),
+            None => Err(Unusable::NotOne {
+                name,
+                value,
+                expected,
+            }),
+        }
     }
 }
 
 /// Reads seconds (`5`, `0.5`, `5s`), milliseconds (`500ms`) or minutes (`1m`), at most a day.
 fn duration(text: &str) -> Option<Duration> {
     const DAY: f64 = 86_400.0;
-    let scaled = |digits: &str, unit: f64| Some(digits.trim().parse::<f64>().ok()? * unit);
-    let seconds = if let Some(digits) = text.strip_suffix("ms") {
-        scaled(digits, 0.001)?
-    } else if let Some(digits) = text.strip_suffix('s') {
-        scaled(digits, 1.0)?
-    } else if let Some(digits) = text.strip_suffix('m') {
-        scaled(digits, 60.0)?
-    } else {
-        scaled(text, 1.0)?
-    };
-    (0.0..=DAY)
-        .contains(&seconds)
-        .then(|| Duration::from_secs_f64(seconds))
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+    let with_unit = |(suffix, unit)| Some((text.strip_suffix(suffix)?, unit));
+    let (digits, unit) = units.into_iter().find_map(with_unit)?;
+    let seconds = digits.trim().parse::<f64>().ok()? * unit;
+    let is_right = (0.0..=DAY).contains(&seconds);
+    is_right.then(|| Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]
@@ -237,18 +303,12 @@ mod tests {
 
     #[test]
     fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
-        let environment = Environment::new(
-            [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
-        let found = environment
-            .first(&["PGHOST", "DB_HOST", "POSTGRES_HOST"])
-            .unwrap();
+        let variables = [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")];
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(owned);
+        let found = environment.first(&variables.map(|it| it.0)).unwrap();
 
-        assert_eq!(
-            (found.name.as_str(), found.value.as_str()),
-            ("DB_HOST", "a")
-        );
+        assert_eq!((found.name, found.value), ("DB_HOST".into(), "a".into()));
         assert_eq!(
             environment.into_warnings(),
             ["`DB_HOST` is used; `POSTGRES_HOST` has another value and is ignored"]

@@ -61,44 +61,22 @@ impl Surface {
             Self::Beers => "beers",
         }
     }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.name() == name)
-    }
 }
 
 pub(super) fn surfaces(environment: &Environment) -> Result<BTreeSet<Surface>, Unusable> {
-    environment.parsed(
-        &["API_SURFACES"],
+    environment.list(
+        "API_SURFACES",
         Surface::ALL.into(),
         "a list of `hello`, `members`, `users` and `beers`, with commas",
-        |text| {
-            text.split(',')
-                .map(|it| Surface::named(it.trim()))
-                .collect()
-        },
+        |name| Surface::ALL.into_iter().find(|it| it.name() == name),
     )
 }
 
 pub(super) fn members_keys(environment: &Environment) -> Result<MembersKeys, Unusable> {
-    environment.parsed(
-        &["MEMBERS_KEYS"],
+    let all = [MembersKeys::Both, MembersKeys::Original, MembersKeys::Lower];
+    environment.choice(
+        "MEMBERS_KEYS",
         MembersKeys::Both,
-        "`both`, `original` or `lower`",
-        |text| match text {
-            "both" => Some(MembersKeys::Both),
-            "original" => Some(MembersKeys::Original),
-            "lower" => Some(MembersKeys::Lower),
-            _ => None,
-        },
-    )
-}
-
-pub(super) fn list_max(environment: &Environment) -> Result<usize, Unusable> {
-    environment.parsed(
-        &["LIST_MAX"],
-        10_000,
-        "a number of rows from 1 to 100000",
-        |text| text.parse().ok().filter(|it| (1..=100_000).contains(it)),
+        &all.map(|it| (it.name(), it)),
     )
 }
