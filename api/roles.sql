@@ -89,6 +89,13 @@ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
   AND relowner = (SELECT oid FROM pg_roles WHERE rolname = :'owner')
 \gexec
 
+-- Those of `serial` columns do, which tables of earlier services have.
+SELECT format('GRANT USAGE ON SEQUENCE %s TO %I', oid::regclass, :'service')
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
+  AND EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'a')
+\gexec
+
 -- The same for the tables of later migrations.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE ON TABLES TO :"service";

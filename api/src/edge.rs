@@ -141,6 +141,12 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// Says that a standby answered, which may lack the last writes.
+const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
+
+/// How the routes begin whose answers are rows.
+const OF_ROWS: [&str; 4] = ["/hello/", "/users", "/members", "/beers"];
+
 /// Handles one request from its head to its answer's head.
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight);
@@ -159,6 +165,16 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
     };
     if unread.is_left() {
         close_after(&mut response);
+    }
+    if let Some(age) = app.store.staleness()
+        && response.status().is_success()
+        && OF_ROWS
+            .iter()
+            .any(|it| exchange.route.template().starts_with(it))
+    {
+        let headers = response.headers_mut();
+        headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+        headers.insert(header::WARNING, STALE);
     }
     exchange.end(response)
 }

@@ -66,13 +66,14 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> Result<(), Failure>) -> 
 
 fn settings() -> anyhow::Result<Config> {
     let config = Config::from_environment(environment())?;
+    let level = format!("{},{}=info", config.log_level, api::store::ALWAYS_LOGGED);
     let unusable = |_error| {
         anyhow::anyhow!(
             "`LOG_LEVEL` is `{}`, which is not a level: use error, warn, info, debug or trace",
             config.log_level
         )
     };
-    telemetry::start(&config.log_level, config.log_format).map_err(unusable)?;
+    telemetry::start(&level, config.log_format).map_err(unusable)?;
     Ok(config)
 }
 

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub db_retries: IntCounterVec,
     /// How often another server was found to be the primary.
     pub db_failovers: IntCounter,
+    /// How often a second server was seen to accept writes.
+    pub db_split_brain: IntCounter,
     /// For how long servers answered, but none accepted writes.
     pub db_read_only_seconds: Counter,
     /// Writes of which nobody knows whether they were committed: the connection ended first.
@@ -116,6 +118,10 @@ impl Metrics {
                 "db_failovers_total",
                 "Times that another server was found to be the primary",
             )?,
+            db_split_brain: IntCounter::new(
+                "db_split_brain_total",
+                "Servers seen to accept writes beside the primary",
+            )?,
             db_read_only_seconds: Counter::new(
                 "db_read_only_seconds_total",
                 "Time in which servers answered and none accepted writes",
@@ -150,7 +156,7 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1.0);
-        let all: [Box<dyn prometheus::core::Collector>; 18] = [
+        let all: [Box<dyn prometheus::core::Collector>; 19] = [
             Box::new(build),
             Box::new(self.http_requests.clone()),
             Box::new(self.http_request_duration.clone()),
@@ -165,6 +171,7 @@ impl Metrics {
             Box::new(self.db_errors.clone()),
             Box::new(self.db_retries.clone()),
             Box::new(self.db_failovers.clone()),
+            Box::new(self.db_split_brain.clone()),
             Box::new(self.db_read_only_seconds.clone()),
             Box::new(self.db_commit_unknown.clone()),
             Box::new(self.cache_requests.clone()),

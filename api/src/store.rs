@@ -12,6 +12,7 @@ mod connect;
 mod failure;
 mod gather;
 mod hello;
+mod keeper;
 mod members;
 mod opened;
 mod pool;
@@ -48,6 +49,8 @@ use crate::config::Database;
 use crate::metrics::Metrics;
 use crate::trace;
 
+/// The target of what is logged at every level.
+pub const ALWAYS_LOGGED: &str = "always";
 /// The first pause before another try is drawn from nothing to this.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// No pause is longer than this. Whoever waits for a primary is woken sooner, when there is one.
@@ -104,12 +107,7 @@ impl Store {
     /// [`TlsError`] when the trusted authorities cannot be read.
     pub fn start(settings: Database, metrics: Metrics, tasks: &Tasks) -> Result<Self, TlsError> {
         let connector = Connector::new(&settings, tasks.clone())?;
-        let primary = Primary::start(
-            settings.servers.clone(),
-            connector.clone(),
-            metrics.clone(),
-            tasks,
-        );
+        let primary = Primary::start(&settings, connector.clone(), metrics.clone(), tasks);
         let (names, asked) = Gather::new();
         let (birthdays, given) = Gather::new();
         let store = Self {
@@ -148,7 +146,7 @@ impl Store {
         schema::prepare(&self.primary, &self.connector, settings.migrate, patience).await?;
         self.has_schema.send_replace(true);
         // Tools wait for exactly this message.
-        info!("SchemaUpToDate");
+        info!(target: ALWAYS_LOGGED, "SchemaUpToDate");
         Ok(())
     }
 
@@ -156,7 +154,8 @@ impl Store {
     pub fn state(&self) -> State {
         let (role, writable) = match self.primary.view() {
             View::Known(_) => ("primary", true),
-            View::Searching { read_only: true } => ("standby", false),
+            View::Reading(known) if known.answer.timeline.is_some() => ("primary", false),
+            View::Reading(_) | View::Searching { read_only: true } => ("standby", false),
             View::Suspected(_) | View::Searching { read_only: false } => ("unknown", false),
         };
         State {
@@ -170,7 +169,12 @@ impl Store {
     /// Returns the era of the data, which changes when acknowledged rows may have been lost: with each
     /// run of a server that becomes the primary. Empty until the first has been found.
     pub fn era(&self) -> watch::Receiver<String> {
-        self.primary.found()
+        self.primary.era()
+    }
+
+    /// Returns how old the rows can be that are read now, if they are a standby's.
+    pub(crate) fn staleness(&self) -> Option<Duration> {
+        self.primary.staleness()
     }
 
     /// Brings the metrics that are only read now and then up to date.
@@ -242,7 +246,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let opened = self.shared.lend(deadline).await?;
+        let opened = self.shared.lend(query.effect, deadline).await?;
         let failure = match self.answer(&opened, query, params, deadline).await {
             Ok(rows) => return Ok(rows),
             Err(failure) => failure,
@@ -265,7 +269,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let loan = self.pool.lend(deadline).await?;
+        let loan = self.pool.lend(query.effect, deadline).await?;
         let answer = self.answer(loan.opened(), query, params, deadline).await;
         if let Err(Failure::OutOfTime(_)) = answer {
             loan.leave(query.effect, self.settings.statement_timeout + ANSWER_GRACE);
@@ -309,7 +313,7 @@ impl Store {
             Err(_elapsed) if deadline < silent_at => Failure::OutOfTime(took),
             Err(_elapsed) => Failure::Unanswered(took),
         };
-        self.primary.heed(opened.generation, failure.meaning());
+        self.primary.heed(opened.generation, &failure);
         Err(failure)
     }
 
@@ -394,6 +398,9 @@ fn unavailable(failure: &Failure) -> Unavailable {
         | Failure::Unanswered(_)
         | Failure::OutOfTime(_)
         | Failure::Ended
+        | Failure::Replaced
+        | Failure::OtherSystem(..)
+        | Failure::OldTimeline(..)
         | Failure::Unreplicated
         | Failure::NoPrimary { read_only: false }
         | Failure::NoSchema => Unavailable::Away,

@@ -10,7 +10,7 @@ use ha_runtime::secret::Secret;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::Host;
 
-use super::environment::{Environment, Found, Unusable};
+use super::environment::{Environment, Found, Unusable, duration};
 
 const HOST: &[&str] = &["PGHOST", "DB_HOST", "POSTGRES_HOST", "APP_DB_HOST"];
 const PORT: &[&str] = &[
@@ -52,6 +52,12 @@ pub struct Server {
     pub port: u16,
 }
 
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// Who brings the schema up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrate {
@@ -88,6 +94,8 @@ pub struct Database {
     pub pool_max: usize,
     /// The connections that short reads share.
     pub shared_connections: usize,
+    /// How long there has to be no primary before a standby is read, if it may be at all.
+    pub reads_from_standby: Option<Duration>,
     /// Who brings the schema up to date.
     pub migrate: Migrate,
 }
@@ -118,7 +126,7 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
     let url = environment.secret(&["DATABASE_URL"])?;
     let url_name = url.as_ref().map(|it| it.name.clone()).unwrap_or_default();
     let url = match &url {
-        Some(found) => parse_url(&found.name, found.value.reveal())?,
+        Some(found) => parse_url(environment, &found.name, found.value.reveal())?,
         None => Written::default(),
     };
     let servers = servers(environment, &url_name, url.hosts, url.ports)?;
@@ -160,6 +168,15 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
             4,
             1..=64,
             "number of connections",
+        )?,
+        reads_from_standby: environment.parsed(
+            &["READS_FROM_STANDBY"],
+            None,
+            "`off`, or a time without a primary after which a standby is read, such as `2s`",
+            |text| match text {
+                "off" | "false" => Some(None),
+                _ => duration(text).map(Some),
+            },
         )?,
         migrate: environment.parsed(&["MIGRATE"], Migrate::AtStart, "`on` or `off`", |text| {
             match text.to_ascii_lowercase().as_str() {
@@ -239,7 +256,7 @@ fn split(list: &str) -> Vec<&str> {
 
 /// Reads a URL as libpq and `SQLAlchemy` write it. What `tokio_postgres` would refuse (verify-full, a
 /// root certificate, a driver's name in the scheme) is taken out first; the rest it reads itself.
-fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
+fn parse_url(environment: &Environment, name: &str, url: &str) -> Result<Written, Unusable> {
     let hidden = |reason: &str| Unusable::Hidden {
         name: name.to_owned(),
         reason: reason.to_owned(),
@@ -259,9 +276,12 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
         let text = percent_decode_str(value).decode_utf8_lossy();
         match key {
             "sslmode" | "ssl" => {
-                let mode =
-                    SslMode::from_str(&text).map_err(|unknown| hidden(&unknown.to_string()))?;
-                written.tls = Some(mode);
+                let mode = match &*text {
+                    "true" | "1" => Ok(SslMode::Require),
+                    "false" | "0" => Ok(SslMode::Disable),
+                    mode => SslMode::from_str(mode),
+                };
+                written.tls = Some(mode.map_err(|unknown| hidden(&unknown.to_string()))?);
             }
             "sslrootcert" => written.root_cert = Some(PathBuf::from(text.as_ref())),
             // The service asks each server itself whether it takes writes.
@@ -274,7 +294,12 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
             "channel_binding" | "options" | "hostaddr" => {
                 return Err(hidden(&format!("`{key}` does nothing here; take it out")));
             }
-            _ => passed_on.push(pair),
+            "user" | "password" | "dbname" | "host" | "port" | "connect_timeout" => {
+                passed_on.push(pair);
+            }
+            _ => environment.warn(format!(
+                "`{name}` sets `{key}`, which does nothing here and is ignored"
+            )),
         }
     }
     let plain = format!("postgresql://{place}?{}", passed_on.join("&"));

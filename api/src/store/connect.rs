@@ -5,11 +5,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ha_runtime::postgres::{Tls, TlsError};
 use ha_runtime::shutdown::Tasks;
+use ha_runtime::telemetry::chain;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
@@ -17,8 +18,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::failure;
 use super::queries::{Effect, Query};
 use crate::config::{Database, Server};
 
@@ -34,10 +36,34 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// The same while something is unacknowledged, instead of about 15 minutes.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A pooler that is busy gives some of so many statements to another session.
+const POOLED_ASKS: usize = 10;
+/// What a server is asked about itself.
+const ROLE: &str = include_str!("queries/role.sql");
 /// How long a connection may take to say goodbye when the program ends.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// A cancel request is worth this much waiting, and no more.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server that refuses a connection for good is asked again after this, and twice as long each time.
+const FIRST_REFUSED_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// What lasts for so long is worth a line of the log, and another every so often.
+const COMPLAIN_AFTER: Duration = Duration::from_secs(1);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// When the log is told of what does not end.
+#[derive(Debug)]
+pub(super) struct Complaint(Instant);
+
+/// What a server answered that would answer the next login the same.
+#[derive(Debug)]
+struct Refusal {
+    why: String,
+    pause: Duration,
+    until: Instant,
+    complaint: Complaint,
+}
 
 /// Opens connections.
 #[derive(Clone)]
@@ -47,32 +73,65 @@ pub(super) struct Connector {
     connect_timeout: Duration,
     statement_timeout: Duration,
     lock_timeout: Duration,
+    refusals: Arc<Mutex<BTreeMap<String, Refusal>>>,
     pub(super) tasks: Tasks,
 }
 
 /// Where a server was found: its name, for TLS, and what the name meant just then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    server: Server,
+    pub(super) server: Server,
     ip: Option<IpAddr>,
+}
+
+impl Address {
+    /// Returns whether both lead to one place, whatever it is called.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        let is_same_ip = self.ip.is_some() && self.ip == other.ip;
+        self == other || is_same_ip && self.server.port == other.server.port
+    }
+}
+
+impl Default for Complaint {
+    fn default() -> Self {
+        Self(Instant::now() + COMPLAIN_AFTER)
+    }
+}
+
+impl Complaint {
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = self.0 <= Instant::now();
+        if is_due {
+            self.0 = Instant::now() + COMPLAIN_EVERY;
+        }
+        is_due
+    }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.ip {
             Some(ip) => SocketAddr::new(ip, self.server.port).fmt(f),
-            None => write!(f, "{}:{}", self.server.host, self.server.port),
+            None => self.server.fmt(f),
         }
     }
 }
 
 /// What a server said about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
     /// Whether it accepts writes.
     pub(super) writable: bool,
     /// When its postmaster was started: another value is another run of the server.
     pub(super) started_at: String,
+    /// The process that answered.
+    pub(super) backend: String,
+    /// Its timeline, unless it is in recovery.
+    pub(super) timeline: Option<u32>,
+    /// Its system identifier, where this role may ask for it.
+    pub(super) system: Option<String>,
+    /// How long ago the last commit was made that a standby has.
+    pub(super) behind: Option<Duration>,
 }
 
 /// A connection that could not be opened.
@@ -82,8 +141,15 @@ pub(super) enum ConnectError {
     Unresolved(String, #[source] io::Error),
     #[error("PostgreSQL refused the connection")]
     Refused(#[from] tokio_postgres::Error),
+    #[error("PostgreSQL refused the connection a moment ago: {0}")]
+    RefusedLately(String),
     #[error("PostgreSQL did not answer within {0:?}")]
     OutOfTime(Duration),
+    #[error(
+        "another session answers than before: this is a pooler that keeps none, such as PgBouncer \
+         with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
+    )]
+    Pooled,
 }
 
 /// An open connection.
@@ -95,6 +161,7 @@ pub(super) struct Connection {
     warned: Arc<AtomicBool>,
     /// Whether what this server held when the connection was opened is known to be on its standby.
     settled: AtomicBool,
+    backend: String,
 }
 
 impl Connector {
@@ -120,6 +187,7 @@ impl Connector {
             connect_timeout: database.connect_timeout,
             statement_timeout: database.statement_timeout,
             lock_timeout: LOCK_TIMEOUT,
+            refusals: Arc::default(),
             tasks,
         })
     }
@@ -134,6 +202,7 @@ impl Connector {
 
     fn session(&self) -> String {
         include_str!("queries/session.sql")
+            .replace("{role}", ROLE)
             .replace("{statement}", &millis(self.statement_timeout))
             .replace("{lock}", &millis(self.lock_timeout))
             .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT))
@@ -162,11 +231,45 @@ impl Connector {
         address: &Address,
         ends: &CancellationToken,
     ) -> Result<(Connection, Answer), ConnectError> {
+        let place = address.to_string();
+        if let Some(refusal) = self.refusals().get(&place)
+            && Instant::now() < refusal.until
+        {
+            return Err(ConnectError::RefusedLately(refusal.why.clone()));
+        }
         let connecting = self.connect_patiently(address, ends);
         let out_of_time = |_elapsed| ConnectError::OutOfTime(self.connect_timeout);
-        time::timeout(self.connect_timeout, connecting)
-            .await
-            .map_err(out_of_time)?
+        let connected = time::timeout(self.connect_timeout, connecting).await;
+        let connected = connected.map_err(out_of_time)?;
+        match &connected {
+            Ok(_) => drop(self.refusals().remove(&place)),
+            Err(ConnectError::Refused(error)) if failure::is_permanent(error) => {
+                self.refused(&place, chain(error));
+            }
+            Err(_) => {}
+        }
+        connected
+    }
+
+    /// Leaves a server alone for a while that would refuse the next login like this one.
+    fn refused(&self, place: &str, why: String) {
+        let mut refusals = self.refusals();
+        let refusal = refusals.entry(place.to_owned()).or_insert_with(|| Refusal {
+            why: String::new(),
+            pause: FIRST_REFUSED_PAUSE / 2,
+            until: Instant::now(),
+            complaint: Complaint::default(),
+        });
+        refusal.pause = LONGEST_REFUSED_PAUSE.min(refusal.pause * 2);
+        refusal.until = Instant::now() + refusal.pause;
+        if refusal.complaint.is_due() {
+            warn!(address = place, error = why, "connections are refused");
+        }
+        refusal.why = why;
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<String, Refusal>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect_patiently(
@@ -198,8 +301,9 @@ impl Connector {
                 debug!(%error, "connection to PostgreSQL ended");
             }
         });
-        let connection = Connection {
+        let mut connection = Connection {
             client,
+            backend: String::new(),
             statements: Mutex::default(),
             opened_at: Instant::now(),
             ends,
@@ -207,7 +311,8 @@ impl Connector {
             settled: AtomicBool::new(false),
         };
         let rows = connection.client.simple_query(&self.session()).await?;
-        let answer = answer(&rows);
+        let answer = Answer::read(&rows);
+        connection.backend.clone_from(&answer.backend);
         // What a server warns of at the door, such as an older collation, is no commit's.
         connection.has_warned();
         Ok((connection, answer))
@@ -299,12 +404,24 @@ impl Connection {
     }
 
     /// Asks the server what it is.
-    pub(super) async fn ask(&self) -> Result<Answer, tokio_postgres::Error> {
-        let rows = self
-            .client
-            .simple_query(include_str!("queries/role.sql"))
-            .await?;
-        Ok(answer(&rows))
+    pub(super) async fn ask(&self) -> Result<Answer, ConnectError> {
+        let answer = Answer::read(&self.client.simple_query(ROLE).await?);
+        if answer.backend != self.backend {
+            return Err(ConnectError::Pooled);
+        }
+        Ok(answer)
+    }
+
+    /// Returns whether a pooler gives this connection the sessions of others.
+    pub(super) async fn has_other_sessions(&self) -> Result<bool, ConnectError> {
+        for _ in 0..POOLED_ASKS {
+            match self.ask().await {
+                Ok(_same) => {}
+                Err(ConnectError::Pooled) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the client, for what needs a transaction of its own.
@@ -351,17 +468,31 @@ where
     Ok(())
 }
 
-fn answer(rows: &[SimpleQueryMessage]) -> Answer {
-    let row = rows.iter().find_map(|it| {
-        if let SimpleQueryMessage::Row(row) = it {
-            return Some(row);
+impl Answer {
+    fn read(rows: &[SimpleQueryMessage]) -> Self {
+        let row = rows.iter().find_map(|message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                return Some(row);
+            }
+            None
+        });
+        let column = |index| -> Option<&str> { row?.try_get(index).ok().flatten() };
+        let text = |index| column(index).unwrap_or_default().to_owned();
+        // A clock that is ahead of the primary's makes no row newer than it is.
+        let seconds = column(5).map(|it| it.parse().unwrap_or(0));
+        Self {
+            writable: column(0) == Some("off"),
+            started_at: text(1),
+            backend: text(2),
+            timeline: column(3).and_then(|it| it.parse().ok()),
+            system: column(4).map(str::to_owned),
+            behind: seconds.map(Duration::from_secs),
         }
-        None
-    });
-    let column = |index| row.and_then(|it| it.try_get(index).ok().flatten());
-    Answer {
-        writable: column(0) == Some("off"),
-        started_at: column(1).unwrap_or_default().to_owned(),
+    }
+
+    /// Returns which history of which database the server is on.
+    pub(super) fn history(&self) -> (Option<&str>, Option<u32>) {
+        (self.system.as_deref(), self.timeline)
     }
 }
 

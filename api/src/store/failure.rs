@@ -1,5 +1,7 @@
 //! What went wrong with a statement, and so what to do: leave the server, try again, or tell.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
@@ -34,6 +36,18 @@ pub(super) enum Failure {
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]
     ReadOnly,
+    /// The address leads to another server than it did, or to the same in another role.
+    #[error("another server answers at this address by now")]
+    Replaced,
+    /// The server belongs to another database.
+    #[error("its system identifier is {0}, and the primary's was {1}: it is of another database")]
+    OtherSystem(String, String),
+    /// The server has a history that was left.
+    #[error(
+        "it is on timeline {0}, and timeline {1} has been seen: it was replaced; after a restore, \
+         restart this service"
+    )]
+    OldTimeline(u32, u32),
     /// No server accepts writes.
     #[error("no server accepts writes")]
     NoPrimary {
@@ -74,6 +88,7 @@ impl Failure {
             Self::Connect(error) => of_connecting(error),
             Self::Unanswered(_) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
+            Self::Replaced | Self::OtherSystem(..) | Self::OldTimeline(..) => Meaning::ServerLost,
             Self::Ended => Meaning::ConnectionSpent,
             Self::Unreadable(_) => Meaning::Bug,
             Self::OutOfTime(_)
@@ -88,11 +103,18 @@ impl Failure {
     pub(super) fn sqlstate_class(&self) -> &str {
         let code = match self {
             Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
+            Self::Connect(ConnectError::RefusedLately(_) | ConnectError::Pooled) => {
+                return "refused";
+            }
             Self::Connect(_) | Self::Unanswered(_) | Self::OutOfTime(_) => return "timeout",
             Self::Ended => return "io",
             Self::Unreadable(_) => return "decoding",
             Self::Unreplicated => return "01",
-            Self::NoPrimary { .. } | Self::ReadOnly => return "no_primary",
+            Self::NoPrimary { .. }
+            | Self::ReadOnly
+            | Self::Replaced
+            | Self::OtherSystem(..)
+            | Self::OldTimeline(..) => return "no_primary",
             Self::PoolExhausted => return "pool",
             Self::NoSchema => return "schema",
         };
@@ -107,6 +129,9 @@ impl Failure {
             Self::Connect(_)
             | Self::Unreadable(_)
             | Self::ReadOnly
+            | Self::Replaced
+            | Self::OtherSystem(..)
+            | Self::OldTimeline(..)
             | Self::NoPrimary { .. }
             | Self::PoolExhausted
             | Self::NoSchema => false,
@@ -158,6 +183,16 @@ fn of(error: &tokio_postgres::Error) -> Meaning {
     }
 }
 
+/// Returns whether a server that refused a connection would refuse the next one the same: a password, a
+/// line of `pg_hba.conf`, a database that is not there, a certificate.
+pub(super) fn is_permanent(error: &tokio_postgres::Error) -> bool {
+    let is_io = || error.source().is_some_and(<dyn Error>::is::<io::Error>);
+    match error.code() {
+        Some(_) => of(error) != Meaning::ServerLost,
+        None => !error.is_closed() && !is_io(),
+    }
+}
+
 fn is_fatal(error: &tokio_postgres::Error) -> bool {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     matches!(severity, Some(Severity::Fatal | Severity::Panic))
@@ -166,8 +201,9 @@ fn is_fatal(error: &tokio_postgres::Error) -> bool {
 fn of_connecting(error: &ConnectError) -> Meaning {
     match error {
         ConnectError::Refused(error) if of(error) == Meaning::ServerLost => Meaning::ServerLost,
+        ConnectError::Pooled => Meaning::ServerLost,
         // Refused at the door, as with a wrong password: it may be mended while we wait.
-        ConnectError::Refused(_) => Meaning::Passing,
+        ConnectError::Refused(_) | ConnectError::RefusedLately(_) => Meaning::Passing,
         ConnectError::Unresolved(..) | ConnectError::OutOfTime(_) => Meaning::ServerSilent,
     }
 }

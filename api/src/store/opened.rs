@@ -28,8 +28,11 @@ impl Opened {
         connector: &Connector,
         primary: &Primary,
     ) -> Result<Self, Failure> {
-        let failure = match connector.connect(&known.address, &known.ends).await {
-            Ok((connection, answer)) if answer.writable => {
+        let connected = connector.connect(&known.address, &known.ends).await;
+        let connected = connected.map_err(Failure::Connect);
+        let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
+        let failure = match checked {
+            Ok(connection) => {
                 let spread = rand::rng().random_range(0..=2 * LIFETIME_SPREAD_SECS);
                 return Ok(Self {
                     connection,
@@ -37,10 +40,9 @@ impl Opened {
                     lifetime: Duration::from_secs(LIFETIME_SECS - LIFETIME_SPREAD_SECS + spread),
                 });
             }
-            Ok(_standby) => Failure::ReadOnly,
-            Err(error) => Failure::Connect(error),
+            Err(failure) => failure,
         };
-        primary.heed(known.generation, failure.meaning());
+        primary.heed(known.generation, &failure);
         Err(failure)
     }
 

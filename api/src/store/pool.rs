@@ -64,11 +64,11 @@ impl Pool {
     }
 
     /// Lends a connection to the primary, waiting for one until `deadline`.
-    pub(super) async fn lend(&self, deadline: Instant) -> Result<Loan, Failure> {
+    pub(super) async fn lend(&self, effect: Effect, deadline: Instant) -> Result<Loan, Failure> {
         let shared = &self.shared;
         let began = Instant::now();
         let permit = self.permit(deadline).await?;
-        let known = shared.primary.known(deadline).await?;
+        let known = shared.primary.known(effect, deadline).await?;
         shared
             .metrics
             .db_pool_wait

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
-use tracing::{debug, info, warn};
+use tokio_postgres::error::{DbError, SqlState};
+use tracing::{info, warn};
 
-use super::connect::{ConnectError, Connector};
+use super::connect::{Complaint, ConnectError, Connector};
+use super::failure::Failure;
 use super::primary::Primary;
+use super::queries::Effect;
 use crate::config::Migrate;
 
 /// One step of the schema. Steps are forward only, and each works beside the release before it.
@@ -33,6 +36,8 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// The migration before which the tables of earlier services are taken over.
+const ADOPTING: i32 = 2;
 /// The key of the advisory lock under which one program at a time changes the schema: "causeway" in
 /// ASCII, as a number.
 const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
@@ -57,13 +62,8 @@ pub enum SchemaError {
         troubles: String,
     },
     /// The server refused a migration.
-    #[error("the schema could not be brought up to date within {waited:?}")]
-    Refused {
-        /// How long it was tried.
-        waited: Duration,
-        /// Why, at the last try.
-        source: tokio_postgres::Error,
-    },
+    #[error("the schema could not be brought up to date{}", hint(.0))]
+    Refused(#[from] tokio_postgres::Error),
     /// The server says that this role may not change the schema.
     #[error(
         "the schema is not up to date, and this role may not change it; run `api migrate` as the \
@@ -72,37 +72,38 @@ pub enum SchemaError {
     NotOwner(#[source] tokio_postgres::Error),
     /// The database cannot hold every text that a client may send.
     #[error(
-        "the database's encoding is {encoding}, which cannot hold every name: make a database with \
+        "the database's encoding is {0}, which cannot hold every name: make a database with \
          `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`, and move there what is in this one"
     )]
-    Encoding {
-        /// Its name, as PostgreSQL has it.
-        encoding: String,
-    },
+    Encoding(String),
     /// A migration that was applied is not the one that this program has.
     #[error(
-        "migration {version} in the database is not the one in this program; restore the file as it \
-         was applied, and write what should change as a new migration"
+        "migration {0} in the database is not the one in this program; restore the file as it was \
+         applied, and write what should change as a new migration"
     )]
-    Changed {
-        /// The number.
-        version: i32,
-    },
+    Changed(i32),
+    /// The tables are not there, and are somebody else's to make.
+    #[error("the tables are not there")]
+    Missing,
+    /// What is connected to keeps no session.
+    #[error("{0}")]
+    Pooled(String),
+}
+
+/// What to do about an error, where the server says so.
+fn hint(error: &tokio_postgres::Error) -> String {
+    let hint = error.as_db_error().and_then(DbError::hint);
+    hint.map(|it| format!("; {it}")).unwrap_or_default()
 }
 
 /// Why one try ended.
-#[derive(Debug, thiserror::Error)]
 enum Attempt {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Statement(#[from] tokio_postgres::Error),
-    #[error("the encoding is {0}")]
-    Encoding(String),
-    #[error("migration {0} is another one")]
-    Changed(i32),
-    #[error("the tables are not there")]
-    Missing,
+    /// There is no primary, or none that accepts writes.
+    Absent { read_only: bool },
+    /// The server could not be connected to.
+    Away(ConnectError),
+    /// The schema is not what it should be.
+    Failed(SchemaError),
 }
 
 /// Waits for the primary and brings its schema up to date, or waits until somebody else has.
@@ -115,73 +116,112 @@ pub(super) async fn prepare(
     patience: Duration,
 ) -> Result<(), SchemaError> {
     let mut deadline = Instant::now() + patience;
+    let mut complaint = Complaint::default();
     loop {
-        let known = match primary.known(deadline).await {
-            Ok(known) => known,
-            Err(super::failure::Failure::NoPrimary { read_only: true }) => {
-                warn!("the database accepts no writes yet; waiting until it does");
-                deadline = Instant::now() + patience;
-                continue;
-            }
-            Err(_away) => {
-                return Err(SchemaError::Unreachable {
-                    waited: patience,
-                    troubles: primary.troubles(),
-                });
-            }
+        let attempted = attempt(primary, connector, migrate, deadline).await;
+        let is_over = Instant::now() + PAUSE >= deadline;
+        let unreachable = |troubles| SchemaError::Unreachable {
+            waited: patience,
+            troubles,
         };
-        // A connection of its own, straight to the server: the lock belongs to its session.
-        let attempt = async {
-            let (mut connection, _answer) = connector.connect(&known.address, &known.ends).await?;
-            bring_up_to_date(connection.client(), migrate).await
-        };
-        match attempt.await {
+        let why = match attempted {
             Ok(()) => return Ok(()),
-            Err(Attempt::Encoding(encoding)) => return Err(SchemaError::Encoding { encoding }),
-            Err(Attempt::Changed(version)) => return Err(SchemaError::Changed { version }),
-            Err(Attempt::Missing) => {
-                debug!("waiting for somebody else to bring the schema up to date");
+            Err(Attempt::Absent { read_only: false }) => unreachable(primary.troubles()),
+            Err(Attempt::Away(error)) => unreachable(chain(&error)),
+            Err(Attempt::Failed(error)) if !error.may_pass() => return Err(error),
+            Err(Attempt::Absent { read_only: true } | Attempt::Failed(SchemaError::Missing)) => {
                 deadline = Instant::now() + patience;
+                SchemaError::Missing
             }
-            Err(Attempt::Statement(source)) if Instant::now() + PAUSE >= deadline => {
-                return Err(match source.code() {
-                    Some(&SqlState::INSUFFICIENT_PRIVILEGE) => SchemaError::NotOwner(source),
-                    _ => SchemaError::Refused {
-                        waited: patience,
-                        source,
-                    },
-                });
-            }
-            Err(Attempt::Connect(error)) if Instant::now() + PAUSE >= deadline => {
-                return Err(SchemaError::Unreachable {
-                    waited: patience,
-                    troubles: ha_runtime::telemetry::chain(&error),
-                });
-            }
-            Err(error @ (Attempt::Connect(_) | Attempt::Statement(_))) => {
-                warn!(
-                    error = ha_runtime::telemetry::chain(&error),
-                    "the schema is not up to date; trying again"
-                );
-            }
+            Err(Attempt::Failed(error)) => error,
+        };
+        if complaint.is_due() {
+            let error = chain(&why);
+            warn!(error, "the schema is not up to date; trying again");
+        }
+        if is_over && !matches!(why, SchemaError::Missing) {
+            return Err(why);
         }
         time::sleep(PAUSE).await;
     }
 }
 
+async fn attempt(
+    primary: &Primary,
+    connector: &Connector,
+    migrate: Migrate,
+    deadline: Instant,
+) -> Result<(), Attempt> {
+    let known = match primary.known(Effect::Reads, deadline).await {
+        Ok(known) => known,
+        Err(failure) => {
+            let read_only = matches!(failure, Failure::NoPrimary { read_only: true });
+            return Err(Attempt::Absent { read_only });
+        }
+    };
+    // A connection of its own, straight to the server: the lock belongs to its session.
+    let connected = connector.connect(&known.address, &known.ends).await;
+    let (mut connection, answer) = connected.map_err(Attempt::Away)?;
+    let is_shared =
+        (&answer.backend, &answer.started_at) == (&known.answer.backend, &known.answer.started_at);
+    if is_shared
+        || connection
+            .has_other_sessions()
+            .await
+            .map_err(Attempt::Away)?
+    {
+        // What was set at the connect is not left for whoever comes next.
+        connection.client().batch_execute("RESET ALL").await.ok();
+        return Err(Attempt::Failed(SchemaError::Pooled(
+            ConnectError::Pooled.to_string(),
+        )));
+    }
+    match bring_up_to_date(connection.client(), migrate).await {
+        Err(SchemaError::Refused(error)) => {
+            let is = |state: SqlState| error.code() == Some(&state);
+            Err(match () {
+                () if is(SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                    Attempt::Absent { read_only: true }
+                }
+                () if is(SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    Attempt::Failed(SchemaError::NotOwner(error))
+                }
+                () => Attempt::Failed(SchemaError::Refused(error)),
+            })
+        }
+        ended => ended.map_err(Attempt::Failed),
+    }
+}
+
+impl SchemaError {
+    /// Returns whether another try may end otherwise: the connection ended, a lock was waited for, the
+    /// tables are somebody else's to make. What the server says about the tables it says again.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Missing => true,
+            Self::Refused(error) => error.code().is_none_or(|it| {
+                let class = it.code().get(..2).unwrap_or_default();
+                ["08", "25", "40", "53", "55", "57", "58"].contains(&class)
+                    || *it == SqlState::UNIQUE_VIOLATION
+            }),
+            Self::NotOwner(_) | Self::Encoding(_) | Self::Changed(_) | Self::Pooled(_) => false,
+        }
+    }
+}
+
 /// Applies what is missing, or says that it is missing when that is somebody else's work. Where
 /// nothing is missing, nothing is locked, and a role that may only read the list of migrations will do.
-async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), Attempt> {
+async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), SchemaError> {
     let encoding = client.query_one("SHOW server_encoding", &[]).await?;
     let encoding: String = encoding.try_get(0)?;
     if !HOLDS_EVERY_TEXT.contains(&encoding.as_str()) {
-        return Err(Attempt::Encoding(encoding));
+        return Err(SchemaError::Encoding(encoding));
     }
     if missing(client).await?.is_empty() {
         return Ok(());
     }
     if migrate == Migrate::Off {
-        return Err(Attempt::Missing);
+        return Err(SchemaError::Missing);
     }
     client.batch_execute(SESSION).await?;
     let lock = include_str!("queries/schema_lock.sql");
@@ -191,7 +231,11 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), A
     // While the lock was waited for, another program may have done some of it.
     for (migration, checksum) in missing(client).await? {
         let transaction = client.transaction().await?;
-        transaction.batch_execute(migration.sql).await?;
+        if migration.version == ADOPTING {
+            let adopt = include_str!("queries/schema_adopt.sql");
+            transaction.batch_execute(adopt).await?;
+        }
+        transaction.batch_execute(&migration.text()).await?;
         let record = include_str!("queries/schema_record.sql");
         transaction
             .execute(record, &[&migration.version, &migration.name, &checksum])
@@ -206,8 +250,19 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), A
     Ok(())
 }
 
+impl Migration {
+    /// Returns what is run: tables of earlier services that were taken over are not made again.
+    fn text(&self) -> String {
+        let adopted = ["members", "users", "beers"].iter();
+        adopted.fold(self.sql.to_owned(), |sql, table| {
+            let make = |how| format!("CREATE TABLE {how}{table} (");
+            sql.replace(&make(""), &make("IF NOT EXISTS "))
+        })
+    }
+}
+
 /// Returns the migrations that are not applied, each with its checksum.
-async fn missing(client: &Client) -> Result<Vec<(&'static Migration, String)>, Attempt> {
+async fn missing(client: &Client) -> Result<Vec<(&'static Migration, String)>, SchemaError> {
     let applied = applied(client).await?;
     let texts: Vec<&str> = MIGRATIONS.iter().map(|it| it.sql).collect();
     let checksums = include_str!("queries/schema_checksums.sql");
@@ -218,7 +273,7 @@ async fn missing(client: &Client) -> Result<Vec<(&'static Migration, String)>, A
         match applied.get(&migration.version) {
             None => missing.push((migration, checksum)),
             Some(of_applied) if *of_applied == checksum => {}
-            Some(_another) => return Err(Attempt::Changed(migration.version)),
+            Some(_another) => return Err(SchemaError::Changed(migration.version)),
         }
     }
     warn_of_newer(&applied);

@@ -12,6 +12,7 @@ use super::connect::Connector;
 use super::failure::Failure;
 use super::opened::Opened;
 use super::primary::Primary;
+use super::queries::Effect;
 
 /// The connections, each opened when it is first needed.
 #[derive(Clone, Debug)]
@@ -40,13 +41,17 @@ impl SharedConnections {
     }
 
     /// Returns the connection whose turn it is, waiting for the primary until `deadline`.
-    pub(super) async fn lend(&self, deadline: Instant) -> Result<Arc<Opened>, Failure> {
+    pub(super) async fn lend(
+        &self,
+        effect: Effect,
+        deadline: Instant,
+    ) -> Result<Arc<Opened>, Failure> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let Some(slot) = self.slots.get(turn % self.slots.len().max(1)) else {
             return Err(Failure::PoolExhausted);
         };
         loop {
-            let known = self.primary.known(deadline).await?;
+            let known = self.primary.known(effect, deadline).await?;
             if let Some(opened) = slot.current(known.generation) {
                 return Ok(opened);
             }

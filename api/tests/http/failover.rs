@@ -191,8 +191,15 @@ fn a_primary_that_comes_back_as_a_standby_is_left() {
     let refused = program.put_date("Zoe", "1990-01-02");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["type"], "/problems/read-only");
+    // The old primary accepts writes, on a timeline that was left: they would be lost.
     primary.start();
-    assert_eq!(program.put_date("Zoe", "1990-01-03").status, 204);
+    assert_eq!(program.put_date("Zoe", "1990-01-03").status, 503);
+    standby.sql("ALTER SYSTEM RESET default_transaction_read_only");
+    standby.sql("SELECT pg_reload_conf()");
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-03").status == 204
+    });
+    assert!(stored(&standby).contains("Zoe|1990-01-03"));
 }
 
 #[test]

@@ -160,6 +160,11 @@ impl Server {
         eventually("PostgreSQL answers", || self.try_sql("SELECT 1").is_ok());
     }
 
+    /// Returns what the server has logged since its start.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
     /// Kills the postmaster; its children follow by themselves.
     pub(crate) fn kill(&mut self) {
         let mut postmaster = self.postmaster.take().expect("the server runs");
@@ -362,14 +367,14 @@ fn owner() -> Option<User> {
     })
 }
 
-fn as_owner(mut command: Command) -> Command {
+pub(crate) fn as_owner(mut command: Command) -> Command {
     if let Some(owner) = owner() {
         command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
     }
     command
 }
 
-fn chown(path: &Path) {
+pub(crate) fn chown(path: &Path) {
     if let Some(owner) = owner() {
         std::os::unix::fs::chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Bringing the schema up to date.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::postgres::{DATABASE, OWNER, SUPERUSER, Server, eventually, free_address};
 use crate::program::{Program, borrowed, way_to};
@@ -103,10 +104,15 @@ fn waits_for_a_server_that_accepts_no_writes() {
     let standby = Server::standby_of(&primary);
     let program = Program::start_before(&[&standby], &[("DB_STARTUP_TIMEOUT", "2")]);
 
-    // Each time after as long as it would wait for a server that is away.
+    // For longer than it would wait for a server that is away.
     eventually("it waits, and goes on waiting", || {
-        program.log().matches("accepts no writes yet").count() > 1
+        program.metric("db_read_only_seconds_total") > Some(4.0)
     });
+    let log = program.log();
+    assert!(
+        log.contains("level=warn msg=\"no server accepts writes\""),
+        "{log}"
+    );
     assert_eq!(program.get("/readyz").json()["database"]["role"], "standby");
     standby.promote();
     eventually("it goes on", || {
@@ -213,4 +219,137 @@ fn a_migration_waits_for_another_for_a_while_and_then_asks_anew() {
         held.join().unwrap().unwrap_err();
         assert_eq!(program.wait().code(), Some(0), "{}", program.log());
     });
+}
+
+/// Runs `api migrate` on a database that holds what an earlier service made there.
+fn migrate_earlier(server: &Server, made: &str) -> (Option<i32>, String) {
+    server.sql_as(OWNER, made).unwrap();
+    let way = way_to(&[server], OWNER);
+    let mut migration = Program::run(&["migrate"], &borrowed(&way));
+    (migration.wait().code(), migration.log())
+}
+
+#[test]
+fn tables_of_the_earlier_services_are_taken_over_with_their_rows() {
+    let server = Server::primary();
+    server.sql(&format!("CREATE SCHEMA hello AUTHORIZATION {OWNER}"));
+    // As 001's `sql/schema.sql`, gorm 1.21 and `SQLAlchemy` make them, and 003 its own.
+    let (code, log) = migrate_earlier(
+        &server,
+        "CREATE TABLE users (id serial PRIMARY KEY, name varchar(255) NOT NULL,
+                             email varchar(255) UNIQUE NOT NULL);
+         INSERT INTO users (name, email) VALUES ('Ann', 'ann@example.com'), ('Bob', 'bob@example.com');
+         CREATE TABLE members (created_at timestamptz, updated_at timestamptz, deleted_at timestamptz,
+                               id text PRIMARY KEY, name text, age bigint);
+         CREATE INDEX idx_members_deleted_at ON members (deleted_at);
+         INSERT INTO members VALUES
+             (now(), now(), NULL, '3f333df6-90a4-4fda-8dd3-9485d27cee36', 'Cem', 200),
+             (now(), now(), now(), '3f333df6-90a4-4fda-8dd3-9485d27cee37', 'Dan', 30);
+         CREATE TABLE beers (id serial PRIMARY KEY, name varchar NOT NULL, style varchar, abv varchar);
+         INSERT INTO beers (name, style, abv) VALUES ('Kirin Ichiban', 'Pale Lager', '5.0%'),
+                                                     ('Unknown', NULL, NULL);
+         CREATE TABLE hello.usernames (id serial, username text UNIQUE, dateofbirth date);
+         INSERT INTO hello.usernames (username, dateofbirth) VALUES ('Eve', '1990-06-15'), ('a b', NULL)",
+    );
+    assert_eq!(code, Some(0), "{log}");
+    server.make_roles();
+    let program = Program::before(&[&server], &[]);
+
+    let users = program.get("/users").body;
+    let ann = r#"[{"id":1,"name":"Ann","email":"ann@example.com"},"#;
+    assert!(users.starts_with(ann), "{users}");
+    assert_eq!(program.get("/users/2").json()["name"], "Bob");
+    let email = format!("{}@example.com", "x".repeat(300));
+    let made = program.post(
+        "/users",
+        &format!("{{\"name\":\"Fay\",\"email\":\"{email}\"}}"),
+    );
+    assert_eq!(
+        (made.status, &made.json()["id"]),
+        (200, &3.into()),
+        "{made:?}"
+    );
+    let taken = program.post("/users", r#"{"name":"Eve","email":"ann@example.com"}"#);
+    assert_eq!(taken.status, 409, "{taken:?}");
+
+    let members = program.get("/members").json();
+    assert_eq!(
+        members.as_array().unwrap().len(),
+        1,
+        "a deleted one is not listed"
+    );
+    assert_eq!(
+        (&members[0]["Name"], &members[0]["Age"]),
+        (&"Cem".into(), &200.into())
+    );
+    assert_eq!(members[0]["ID"], "3f333df6-90a4-4fda-8dd3-9485d27cee36");
+    assert_eq!(
+        program.post("/members", r#"{"name":"Gus","age":3}"#).status,
+        200
+    );
+
+    assert_eq!(program.request("POST", "/seed", &[], "").status, 200);
+    let beers = program.get("/beers").json();
+    assert_eq!(beers.as_array().unwrap().len(), 5, "{beers}");
+    assert_eq!(
+        (&beers[0]["id"], &beers[0]["abv"]),
+        (&1.into(), &5.0.into())
+    );
+    assert_eq!(program.get("/hello/Eve").status, 200);
+}
+
+#[test]
+fn a_table_that_cannot_be_taken_over_is_told_at_once_with_what_to_do() {
+    for (made, says, hint) in [
+        (
+            "CREATE TABLE users (username text, date_of_birth date)",
+            "holds the birthdays of an earlier service",
+            "ALTER TABLE users RENAME TO birthdays",
+        ),
+        (
+            "CREATE TABLE users (id uuid PRIMARY KEY, name text, email text)",
+            "the ids of `users` are uuid",
+            "INSERT INTO users",
+        ),
+        (
+            "CREATE TABLE members (id serial PRIMARY KEY, phone text)",
+            "the table `members` is of another program",
+            "ALTER TABLE members RENAME TO earlier_members",
+        ),
+        (
+            "CREATE TABLE beers (id serial, name text, style text, abv text); \
+             INSERT INTO beers (name, abv) VALUES ('Bock', 'strong')",
+            "a beer is as strong as `strong`",
+            "correct such values",
+        ),
+        (
+            "CREATE TABLE hello_users (id int)",
+            "relation \\\"hello_users\\\" already exists",
+            "",
+        ),
+    ] {
+        let server = Server::primary();
+        let began = Instant::now();
+        let (code, log) = migrate_earlier(&server, made);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains(says) && log.contains(hint), "{log}");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[test]
+fn that_the_schema_is_up_to_date_is_logged_at_every_level() {
+    let server = Server::primary();
+    for level in ["warn", "error", "off", "api=debug"] {
+        let program = Program::before(&[&server], &[("LOG_LEVEL", level)]);
+        let log = program.log();
+        assert!(
+            log.contains(" level=info msg=SchemaUpToDate\n"),
+            "{level}: {log}"
+        );
+    }
 }

@@ -9,4 +9,4 @@ WITH made AS (
     ON CONFLICT (name) WHERE seeded DO NOTHING
     RETURNING id, name, style, abv
 )
-SELECT id, name, style, abv::float8 FROM made ORDER BY id
+SELECT id::bigint, name, style, abv::float8 FROM made ORDER BY id

@@ -1,2 +1,2 @@
 -- user_get
-SELECT id, name, email FROM users WHERE id = $1::bigint
+SELECT id::bigint, name, email FROM users WHERE id = $1::bigint

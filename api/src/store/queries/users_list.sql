@@ -1,2 +1,2 @@
 -- users_list
-SELECT id, name, email FROM users WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint
+SELECT id::bigint, name, email FROM users WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint

@@ -1,0 +1,406 @@
+//! The task that asks the servers who of them is the primary.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use ha_runtime::telemetry::chain;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::connect::{Address, Answer, Complaint, ConnectError, Connection, Connector};
+use super::failure::Failure;
+use super::primary::{KNOWN_ABSENCE, Known, Primary, View, lock};
+use crate::config::{Database, Server};
+use crate::metrics::Metrics;
+
+/// How often a primary that is known is asked whether it still is one.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long its answer may take before others are asked too. A frozen server is suspected after at
+/// most `ASK_EVERY` and this.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the other servers are asked whether one of them takes writes as well.
+const RIVALS_EVERY: Duration = Duration::from_secs(5);
+/// How often a standby is asked whether it has been promoted: a promotion is seen after at most this.
+const STANDBY_POLL: Duration = Duration::from_millis(25);
+/// How long one standby's connection is asked before its name is resolved again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+/// The pause before a server that refused is tried again, and how much chance adds to it.
+const REFUSED_PAUSE: Duration = Duration::from_millis(40);
+/// How long the first server that takes writes waits for what the others say of themselves.
+const OTHERS_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often that is looked at, and how often the time without a primary is added to its metric.
+const OTHERS_POLL: Duration = Duration::from_millis(5);
+const COUNT_EVERY: Duration = Duration::from_millis(500);
+const FOREVER: Duration = Duration::from_hours(24);
+/// The task that asks.
+pub(super) struct Keeper {
+    servers: Vec<Server>,
+    reads_from_standby: Option<Duration>,
+    connector: Connector,
+    metrics: Metrics,
+    primary: Primary,
+    /// The primary before the one that is looked for.
+    before: Option<Arc<Known>>,
+    seen: Mutex<Seen>,
+    /// The runs of servers that were told of because they accept writes beside the primary.
+    rivals: Mutex<BTreeSet<String>>,
+}
+
+/// What is never gone back behind.
+#[derive(Debug, Default)]
+struct Seen {
+    generation: u64,
+    system: Option<String>,
+    timeline: Option<u32>,
+}
+
+/// A server that accepts writes, and the connection on which it said so.
+struct Found {
+    address: Address,
+    answer: Answer,
+    connection: Connection,
+    ends: CancellationToken,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        settings: &Database,
+        connector: Connector,
+        metrics: Metrics,
+        primary: Primary,
+    ) -> Self {
+        Self {
+            servers: settings.servers.clone(),
+            reads_from_standby: settings.reads_from_standby,
+            connector,
+            metrics,
+            primary,
+            before: None,
+            seen: Mutex::default(),
+            rivals: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Infallible {
+        let mut found = self.search().await;
+        loop {
+            self.publish(&found);
+            found = match self.watch(&found).await {
+                Some(found) => found,
+                None => self.search().await,
+            };
+        }
+    }
+
+    /// Returns what a server said, under a generation of its own.
+    fn known(&self, address: &Address, answer: &Answer, ends: CancellationToken) -> Arc<Known> {
+        let mut seen = lock(&self.seen);
+        seen.generation += 1;
+        Arc::new(Known {
+            generation: seen.generation,
+            address: address.clone(),
+            answer: answer.clone(),
+            answered_at: Instant::now(),
+            ends,
+        })
+    }
+
+    /// Makes what was found the primary.
+    fn publish(&mut self, found: &Found) {
+        let known = self.known(&found.address, &found.answer, found.ends.clone());
+        let answer = &found.answer;
+        lock(&self.seen).system.clone_from(&answer.system);
+        let before = self.before.replace(Arc::clone(&known));
+        let moved = before
+            .as_ref()
+            .is_some_and(|it| it.address != known.address);
+        if moved {
+            self.metrics.db_failovers.inc();
+        }
+        info!(address = %known.address, generation = known.generation,
+            timeline = answer.timeline, moved, "primary found");
+        lock(&self.primary.troubles).clear();
+        *lock(&self.primary.last_writable) = Instant::now();
+        *lock(&self.primary.came) = Instant::now();
+        let silent = matches!(self.primary.view(), View::Suspected(_));
+        self.primary.view.send_replace(View::Known(known));
+        // Afterwards, so that no row of the server before is cached as one of this server.
+        let (history, run) = (answer.history(), &answer.started_at);
+        self.primary.era.send_replace(format!("{history:?} {run}"));
+        // What waits on a server that answers may still be answered; what waits on one that does
+        // not, or that has been replaced, is better repeated.
+        if let Some(before) = before {
+            let same_run = !moved && before.answer.started_at == answer.started_at;
+            if silent || !same_run {
+                before.ends.cancel();
+            }
+        }
+    }
+
+    /// Asks the primary until it has to be left. Returns another if one was found on the way.
+    async fn watch(&self, found: &Found) -> Option<Found> {
+        let known = self.before.as_ref()?;
+        let generation = known.generation;
+        let mut view = self.primary.view.subscribe();
+        let mut rivals = std::pin::pin!(self.watch_rivals(known));
+        loop {
+            let now = view.borrow_and_update().clone();
+            match now {
+                View::Known(_) => {
+                    tokio::select! {
+                        () = time::sleep(ASK_EVERY) => {}
+                        _ = view.changed() => continue,
+                        newer = &mut rivals => return Some(newer),
+                    }
+                    match time::timeout(ASK_TIMEOUT, found.connection.ask()).await {
+                        Ok(answer) => self.judge(known, answer),
+                        Err(_elapsed) => {
+                            let silent = ConnectError::OutOfTime(ASK_TIMEOUT);
+                            self.primary.heed(generation, &Failure::Connect(silent));
+                        }
+                    }
+                }
+                View::Suspected(_) => {
+                    tokio::select! {
+                        answer = found.connection.ask() => self.judge(known, answer),
+                        other = self.search() => return Some(other),
+                        _ = view.changed() => {}
+                    }
+                }
+                View::Reading(_) | View::Searching { .. } => return None,
+            }
+        }
+    }
+
+    fn judge(&self, known: &Known, answer: Result<Answer, ConnectError>) {
+        let judged = answer.map_err(Failure::Connect);
+        match judged.and_then(|it| known.check(&it)) {
+            Ok(()) => self.primary.answered(known.generation),
+            Err(failure) => self.primary.heed(known.generation, &failure),
+        }
+    }
+
+    /// Asks the other servers now and then, until one is found that is newer than the primary.
+    async fn watch_rivals(&self, known: &Known) -> Found {
+        loop {
+            time::sleep(RIVALS_EVERY).await;
+            for server in &self.servers {
+                let addresses = self.connector.resolve(server).await.unwrap_or_default();
+                for address in addresses.iter().filter(|it| !it.is_at(&known.address)) {
+                    let ends = CancellationToken::new();
+                    let Ok((connection, answer)) = self.connector.connect(address, &ends).await
+                    else {
+                        continue;
+                    };
+                    if !self.is_rival((&known.address, &known.answer), (address, &answer)) {
+                        continue;
+                    }
+                    if answer.system == known.answer.system
+                        && answer.timeline > known.answer.timeline
+                    {
+                        return Found {
+                            address: address.clone(),
+                            answer,
+                            connection,
+                            ends,
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns whether a server accepts writes beside the primary, and tells of each that does.
+    fn is_rival(&self, primary: (&Address, &Answer), other: (&Address, &Answer)) -> bool {
+        let run = |it: &Answer| (it.started_at.clone(), it.timeline, it.system.clone());
+        let is_rival = other.1.writable && run(primary.1) != run(other.1);
+        if is_rival && lock(&self.rivals).insert(format!("{} {}", other.0, other.1.started_at)) {
+            self.metrics.db_split_brain.inc();
+            warn!(
+                primary = %primary.0,
+                other = %other.0,
+                timelines = ?(primary.1.timeline, other.1.timeline),
+                systems = ?(&primary.1.system, &other.1.system),
+                "two servers accept writes"
+            );
+        }
+        is_rival
+    }
+
+    /// Asks every server at once until one accepts writes, and chooses among those that do.
+    async fn search(&self) -> Found {
+        let mut servers: FuturesUnordered<_> =
+            self.servers.iter().map(|it| self.ask_server(it)).collect();
+        let mut complaint = Complaint::default();
+        let mut found: Vec<Found> = Vec::new();
+        let mut choose_at = None;
+        loop {
+            let began = Instant::now();
+            let patience = choose_at.map_or(COUNT_EVERY, |_| OTHERS_POLL);
+            if let Ok(Some(others)) = time::timeout(patience, servers.next()).await {
+                choose_at.get_or_insert(Instant::now() + OTHERS_TIMEOUT);
+                found.extend(others);
+            }
+            if choose_at.is_some_and(|it| it <= Instant::now() || self.is_settled(&found)) {
+                return self.choose(found);
+            }
+            let view = self.primary.view();
+            if matches!(view, View::Searching { read_only: true } | View::Reading(_)) {
+                let seconds = began.elapsed().as_secs_f64();
+                self.metrics.db_read_only_seconds.inc_by(seconds);
+            }
+            if complaint.is_due() {
+                warn!(
+                    servers = self.primary.troubles(),
+                    "no server accepts writes"
+                );
+            }
+        }
+    }
+
+    /// Returns whether a server has been promoted since there was a primary: no other will outdo it.
+    fn is_promoted(&self, found: &Found) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|it| found.answer.timeline > it.answer.timeline)
+    }
+
+    /// Returns whether nothing that a server may still say would change the choice.
+    fn is_settled(&self, found: &[Found]) -> bool {
+        let troubles = lock(&self.primary.troubles);
+        let has_answered = |server: &Server| {
+            troubles.contains_key(&server.to_string())
+                || found.iter().any(|it| it.address.server == *server)
+        };
+        found.iter().any(|it| self.is_promoted(it)) || self.servers.iter().all(has_answered)
+    }
+
+    /// Returns the server on the highest timeline, and of several the one that is named first.
+    fn choose(&self, mut found: Vec<Found>) -> Found {
+        let place = |it: &Found| self.servers.iter().position(|at| *at == it.address.server);
+        let first = found.iter().min_by_key(|it| place(it));
+        let system = first.and_then(|it| it.answer.system.clone());
+        let rank = |it: &Found| {
+            (
+                it.answer.system != system,
+                Reverse(it.answer.timeline),
+                place(it),
+            )
+        };
+        found.sort_by_key(rank);
+        let chosen = found.remove(0);
+        for other in &found {
+            let primary = (&chosen.address, &chosen.answer);
+            self.is_rival(primary, (&other.address, &other.answer));
+        }
+        chosen
+    }
+
+    /// Asks one server, under every address that its name has, until it accepts writes.
+    async fn ask_server(&self, server: &Server) -> Vec<Found> {
+        loop {
+            let addresses = match self.connector.resolve(server).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    self.note(server, &Failure::Connect(error));
+                    Vec::new()
+                }
+            };
+            let mut asked: FuturesUnordered<_> =
+                addresses.iter().map(|it| self.ask_address(it)).collect();
+            let mut all = Vec::new();
+            let mut answered_at = None;
+            loop {
+                let until = answered_at.map_or(Instant::now() + FOREVER, |it| it + OTHERS_TIMEOUT);
+                match time::timeout_at(until, asked.next()).await {
+                    Ok(Some(Ok(found))) => {
+                        answered_at.get_or_insert(Instant::now());
+                        let is_promoted = self.is_promoted(&found);
+                        all.push(found);
+                        if is_promoted {
+                            return all;
+                        }
+                    }
+                    Ok(Some(Err(why))) => self.note(server, &why),
+                    Ok(None) if all.is_empty() => break,
+                    Ok(None) | Err(_) => return all,
+                }
+            }
+            time::sleep(REFUSED_PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+        }
+    }
+
+    /// Asks the server at one address until it accepts writes, ends the connection, or has been
+    /// asked for as long as its name is believed.
+    async fn ask_address(&self, address: &Address) -> Result<Found, Failure> {
+        let ends = CancellationToken::new();
+        let (connection, mut answer) = self.connector.connect(address, &ends).await?;
+        let until = Instant::now() + RESOLVE_EVERY;
+        self.check_lineage(&answer)?;
+        if !answer.writable {
+            self.note(&address.server, &Failure::ReadOnly);
+        }
+        while !answer.writable {
+            self.primary
+                .some_server_answers(|| self.readable(address, &answer));
+            if Instant::now() >= until {
+                return Err(Failure::ReadOnly);
+            }
+            time::sleep(STANDBY_POLL).await;
+            let asked = time::timeout(ASK_TIMEOUT, connection.ask()).await;
+            answer = asked.map_err(|_elapsed| ConnectError::OutOfTime(ASK_TIMEOUT))??;
+            self.check_lineage(&answer)?;
+        }
+        Ok(Found {
+            address: address.clone(),
+            answer,
+            connection,
+            ends,
+        })
+    }
+
+    /// Refuses a server of another database, or of a history that has been left. At the start it only
+    /// loses the choice.
+    fn check_lineage(&self, answer: &Answer) -> Result<(), Failure> {
+        let mut seen = lock(&self.seen);
+        if let (Some(seen), Some(system)) = (&seen.system, &answer.system)
+            && seen != system
+        {
+            return Err(Failure::OtherSystem(system.clone(), seen.clone()));
+        }
+        if let (Some(seen), Some(timeline)) = (seen.timeline, answer.timeline)
+            && timeline < seen
+            && self.before.is_some()
+        {
+            return Err(Failure::OldTimeline(timeline, seen));
+        }
+        if answer.writable {
+            seen.timeline = seen.timeline.max(answer.timeline);
+        }
+        Ok(())
+    }
+
+    /// Returns a server that accepts no writes, if it may be read now: a primary that only refuses
+    /// writes has every row, and a standby is read where the operator wants it.
+    fn readable(&self, address: &Address, answer: &Answer) -> Option<Arc<Known>> {
+        let is_primary = answer.timeline.is_some();
+        let after = if is_primary {
+            KNOWN_ABSENCE
+        } else {
+            self.reads_from_standby?
+        };
+        let is_time = self.primary.away_for() >= after;
+        is_time.then(|| self.known(address, answer, CancellationToken::new()))
+    }
+
+    fn note(&self, server: &Server, why: &Failure) {
+        let text = chain(why);
+        debug!(%server, why = text, "not the primary");
+        lock(&self.primary.troubles).insert(server.to_string(), text);
+    }
+}

@@ -1,0 +1,272 @@
+//! Which server is the primary, where several say so or none does.
+
+use std::time::{Duration, Instant};
+
+use crate::postgres::{PASSWORD, SERVICE, Server, eventually};
+use crate::program::{Program, borrowed, way_to};
+
+/// Starts the program before these servers as they are, and waits until it is ready.
+fn start(servers: &[&Server]) -> Program {
+    let way = way_to(servers, SERVICE);
+    let mut settings = borrowed(&way);
+    settings.push(("MIGRATE", "off"));
+    let program = Program::start(&settings);
+    eventually("the program is ready", || {
+        program.get("/readyz").status == 200
+    });
+    program
+}
+
+fn stored(server: &Server, name: &str) -> String {
+    server.sql(&format!(
+        "SELECT date_of_birth FROM hello_users WHERE username = '{name}'"
+    ))
+}
+
+fn split_brains(program: &Program) -> Option<f64> {
+    program.metric("db_split_brain_total")
+}
+
+#[test]
+fn of_two_writable_servers_the_promoted_one_is_taken() {
+    let old = Server::primary();
+    drop(Program::before(&[&old], &[]));
+    let new = Server::standby_of(&old);
+    new.promote();
+    eventually("both accept writes", || {
+        new.sql("SELECT pg_is_in_recovery()") == "f"
+    });
+
+    for (round, servers) in [[&old, &new], [&new, &old]]
+        .iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let program = start(servers);
+        let day = format!("1990-01-0{}", round + 1);
+        assert_eq!(program.put_date("Zoe", &day).status, 204);
+        assert_eq!(
+            (stored(&new, "Zoe"), stored(&old, "Zoe")),
+            (day, String::new())
+        );
+        let log = program.log();
+        assert!(
+            log.contains("level=warn msg=\"two servers accept writes\""),
+            "{log}"
+        );
+        assert_eq!(split_brains(&program), Some(1.0));
+    }
+}
+
+#[test]
+fn an_old_primary_that_returns_is_seen_and_never_gone_back_to() {
+    let mut old = Server::primary();
+    let mut new = Server::standby_of(&old);
+    let program = Program::before(
+        &[&old, &new],
+        &[("REQUEST_TIMEOUT", "3"), ("DB_STATEMENT_TIMEOUT", "2")],
+    );
+    assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+    eventually("the standby has it", || stored(&new, "Zoe") == "1990-01-01");
+    old.stop();
+    new.promote();
+    eventually("the new primary takes writes", || {
+        program.put_date("Zoe", "1990-01-02").status == 204
+    });
+    assert_eq!(split_brains(&program), Some(0.0));
+
+    old.start();
+    eventually("the old one is seen", || {
+        split_brains(&program) == Some(1.0)
+    });
+    assert_eq!(program.put_date("Zoe", "1990-01-03").status, 204);
+    new.stop();
+    let refused = program.put_date("Zoe", "1990-01-04");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    eventually("the log says why", || {
+        let log = program.log();
+        log.contains("it is on timeline 1, and timeline 2 has been seen")
+            .then_some(())
+            .ok_or(log)
+    });
+    assert_eq!(
+        stored(&old, "Zoe"),
+        "1990-01-01",
+        "nothing was written there"
+    );
+    new.start();
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-05").status == 204
+    });
+}
+
+#[test]
+fn a_newer_primary_is_moved_to_while_the_old_one_answers() {
+    let old = Server::primary();
+    let new = Server::standby_of(&old);
+    let program = Program::before(&[&old, &new], &[]);
+    eventually("the standby has the tables", || {
+        new.sql("SELECT count(*) FROM schema_migrations") == "2"
+    });
+
+    new.promote();
+
+    eventually("writes go to the new one", || {
+        assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+        stored(&new, "Zoe") == "1990-01-01"
+    });
+    assert_eq!(split_brains(&program), Some(1.0));
+    assert_eq!(program.metric("db_failovers_total"), Some(1.0));
+}
+
+#[test]
+fn a_server_of_another_database_is_refused() {
+    let mut ours = Server::primary();
+    let other = Server::primary();
+    drop(Program::before(&[&other], &[]));
+    let program = Program::before(
+        &[&ours, &other],
+        &[("REQUEST_TIMEOUT", "3"), ("DB_STATEMENT_TIMEOUT", "2")],
+    );
+    assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+
+    ours.stop();
+
+    assert_eq!(program.put_date("Zoe", "1990-01-02").status, 503);
+    eventually("the log says why", || {
+        program.log().contains("it is of another database")
+    });
+    assert_eq!(stored(&other, "Zoe"), "");
+    ours.start();
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-02").status == 204
+    });
+}
+
+/// Makes a server accept writes or refuse them, as managed services do when a disk is full.
+fn set_read_only(server: &Server, setting: &str) {
+    server.sql(&format!(
+        "ALTER SYSTEM SET default_transaction_read_only = {setting}"
+    ));
+    server.sql("SELECT pg_reload_conf()");
+    eventually("the setting is in force", || {
+        server.sql("SHOW default_transaction_read_only") == setting
+    });
+}
+
+#[test]
+fn a_primary_that_refuses_writes_is_read() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+
+    set_read_only(&server, "on");
+    eventually("it is noticed", || {
+        program.get("/readyz").json()["database"]["writable"] == false
+    });
+    for path in ["/hello/Zoe", "/users", "/members", "/beers"] {
+        let began = Instant::now();
+        let read = program.get(path);
+        assert_eq!(read.status, 200, "{read:?}");
+        assert_eq!(read.header("warning"), "", "it has every row");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{path}: {:?}",
+            began.elapsed()
+        );
+    }
+    assert_eq!(program.get("/readyz").json()["database"]["role"], "primary");
+    let again = start(&[&server]);
+    assert_eq!(
+        again.get("/hello/Zoe").status,
+        200,
+        "one that starts reads as well"
+    );
+
+    set_read_only(&server, "off");
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-02").status == 204
+    });
+}
+
+#[test]
+fn a_standby_is_read_where_the_operator_wants_it_and_says_how_old_it_is() {
+    let mut primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let settings = [("READY_DB_GRACE", "1")];
+    let patient = Program::before(&[&primary, &standby], &settings);
+    let settings = [("READS_FROM_STANDBY", "0")];
+    let reader = Program::before(&[&primary, &standby], &settings);
+    assert_eq!(reader.put_date("Zoe", "1990-01-01").status, 204);
+    assert_eq!(reader.get("/hello/Zoe").header("age"), "");
+    eventually("the standby has it", || {
+        stored(&standby, "Zoe") == "1990-01-01"
+    });
+
+    primary.kill();
+
+    eventually("the standby is read", || {
+        reader.get("/hello/Zoe").status == 200
+    });
+    let read = reader.get("/hello/Zoe");
+    assert_eq!(read.header("warning"), "110 - \"Response is Stale\"");
+    assert!(read.header("age").parse::<u64>().is_ok(), "{read:?}");
+    eventually("it is known that no failover is under way", || {
+        patient.get("/readyz").status == 503
+    });
+    let began = Instant::now();
+    let refused = patient.get("/hello/Zoe");
+    assert_eq!(refused.json()["type"], "/problems/read-only", "{refused:?}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+
+    standby.promote();
+    eventually("writes go on", || {
+        reader.put_date("Zoe", "1990-01-02").status == 204
+    });
+    assert_eq!(reader.get("/hello/Zoe").header("age"), "");
+}
+
+#[test]
+fn a_refused_login_is_told_and_tried_less_and_less() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    server.sql("ALTER SYSTEM SET log_connections = on");
+    server.sql("SELECT pg_reload_conf()");
+
+    server.sql(&format!("ALTER ROLE {SERVICE} PASSWORD 'another'"));
+    server.sql(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{SERVICE}'"
+    ));
+
+    eventually("the log says why", || {
+        let log = program.log();
+        let warned =
+            |it: &str| it.contains("level=warn") && it.contains("password authentication failed");
+        log.lines().any(warned).then_some(()).ok_or(log)
+    });
+    assert!(program.log().contains("level=warn msg=\"primary is lost\""));
+    let refused = || {
+        server
+            .log()
+            .matches("password authentication failed")
+            .count()
+    };
+    let before = refused();
+    let began = Instant::now();
+    eventually("five more were refused", || refused() >= before + 5);
+    assert!(
+        began.elapsed() > Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+
+    server.sql(&format!("ALTER ROLE {SERVICE} PASSWORD '{PASSWORD}'"));
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-02").status == 204
+    });
+}
