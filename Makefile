@@ -70,7 +70,6 @@ inputs:         ## write the tables of docs/reference/infrastructure.md anew
 	scripts/inputs
 
 compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PROFILES=standby adds a standby
-	compose/secrets.sh .secrets
 	DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up --detach --build
 
 compose-down:   ## stop it; what is stored stays, unless VOLUMES=--volumes

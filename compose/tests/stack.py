@@ -26,13 +26,14 @@ class Stack(unittest.TestCase):
         cls.port = _free_port()
         secrets = tempfile.TemporaryDirectory()
         cls.addClassCleanup(secrets.cleanup)
-        subprocess.run([ROOT / "compose" / "secrets.sh", secrets.name], check=True)
         cls.secrets = Path(secrets.name)
         cls.environment = {
             "COMPOSE_PROJECT_NAME": cls.project,
             "COMPOSE_PROFILES": cls.profile,
             "API_IMAGE": world.IMAGE,
             "API_PORT": str(cls.port),
+            "USERS_PORT": str(_free_port()),
+            "BEERS_PORT": str(_free_port()),
             "POSTGRES_IMAGE": world.base_images["postgres"],
             "REDIS_IMAGE": world.base_images["redis"],
             "SECRETS": secrets.name,
@@ -109,7 +110,8 @@ class Default(Stack):
         )
         addresses = [it.strip() for line in published.splitlines() for it in line.split(",")]
         addresses = [it for it in addresses if "->" in it]
-        self.assertEqual(addresses, [f"127.0.0.1:{self.port}->8080/tcp"])
+        ports = [self.environment[it] for it in ("API_PORT", "USERS_PORT", "BEERS_PORT")]
+        self.assertEqual(sorted(addresses), sorted(f"127.0.0.1:{it}->8080/tcp" for it in ports))
 
     def test_5_no_secret_is_in_what_the_engine_shows_or_the_services_log(self):
         containers = self.compose("ps", "--quiet").split()

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Run by docker-compose.yml: makes the passwords that are not there yet, and gives each service those that
+# it needs. Containers read the files as users of their own, so they are open to whoever has the volume.
+set -eu
+
+cd /run/passwords
+for name in postgres replicator api_owner api_service redis; do
+    file=all/${name}_password
+    [ -s "$file" ] || head -c 24 /dev/urandom | base64 | tr '+/' '-_' > "$file"
+done
+cp all/api_owner_password owner
+cp all/api_service_password all/redis_password service
+chmod 755 owner service
+chmod 644 all/*_password owner/* service/*
