@@ -95,6 +95,14 @@ struct Entry<T> {
     value: T,
 }
 
+/// What a reader found.
+struct Looked<T> {
+    /// The label under which what is read from now on may be stored, unless `era` has changed by then.
+    label: String,
+    hit: Option<T>,
+    era: watch::Receiver<String>,
+}
+
 impl Source {
     const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Bypass];
 
@@ -206,7 +214,7 @@ impl<B: CacheBackend> Cache<B> {
         };
         // What waits for a database is large, and would be part of every future that holds it.
         let reading = Box::pin(read());
-        let Some((used, (label, hit))) = found else {
+        let Some((used, Looked { label, hit, era })) = found else {
             return Ok((reading.await?, self.bypass()));
         };
         if let Some(value) = hit {
@@ -234,7 +242,9 @@ impl<B: CacheBackend> Cache<B> {
             let entry: Entry<T> = serde_json::from_str(entry).map_err(bug)?;
             return Ok((entry.value, Source::Miss));
         };
-        if keeps(&value) && entry.len() <= LONGEST_ENTRY_BYTES {
+        // Between two eras rows may come from a standby, which lacks the last ones.
+        let is_of_era = era.has_changed().is_ok_and(|it| !it);
+        if is_of_era && keeps(&value) && entry.len() <= LONGEST_ENTRY_BYTES {
             let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
             // From before the read, so that the value is gone in time however long that took.
             if let Some(left) = used.ttl.mul_f64(spread).checked_sub(began.elapsed()) {
@@ -301,20 +311,19 @@ impl<B: CacheBackend> Cache<B> {
 }
 
 impl<B: CacheBackend> Used<B> {
-    /// Returns the label under which `key` may be stored from now on, and the value that carries it.
-    async fn look<T: DeserializeOwned>(&self, key: Key) -> Option<(String, Option<T>)> {
-        let era = self.era.borrow().clone();
-        if era.is_empty() {
+    async fn look<T: DeserializeOwned>(&self, key: Key) -> Option<Looked<T>> {
+        let mut era = self.era.clone();
+        let mut label = era.borrow_and_update().clone();
+        if label.is_empty() {
             return None;
         }
         let (generation, value) = self.client.look(&key.to_string()).await?;
-        let label = match key {
-            Key::User(_) => era,
-            Key::AllUsers => format!("{era} {generation}"),
-        };
+        if let Key::AllUsers = key {
+            label = format!("{label} {generation}");
+        }
         let entry = value.and_then(|it| serde_json::from_slice::<Entry<T>>(&it).ok());
-        let value = entry.filter(|it| it.label == label).map(|it| it.value);
-        Some((label, value))
+        let hit = entry.filter(|it| it.label == label).map(|it| it.value);
+        Some(Looked { label, hit, era })
     }
 }
 

@@ -77,6 +77,13 @@ struct Process {
 }
 
 impl Process {
+    fn new(model: &Model, tasks: &Tasks) -> Self {
+        let era = watch::Sender::new("0".to_owned());
+        let metrics = Metrics::new().unwrap();
+        let cache = Cache::with(Some(model.clone()), TTL, era.subscribe(), metrics, tasks);
+        Self { cache, era }
+    }
+
     fn era(&self) -> usize {
         self.era.borrow().parse().unwrap()
     }
@@ -96,6 +103,21 @@ enum Event {
 }
 
 impl Model {
+    fn new(trouble: u8, seed: u64, tasks: &Tasks) -> Self {
+        Self(Arc::new(Mutex::new(World {
+            rows: Vec::new(),
+            commits: BTreeMap::new(),
+            generation: None,
+            values: Values::new(),
+            run: 0,
+            frozen_until: Instant::now(),
+            snapshot: (None, Values::new()),
+            chance: StdRng::seed_from_u64(seed),
+            trouble,
+            tasks: tasks.clone(),
+        })))
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
@@ -309,24 +331,8 @@ fn run(history: &History) -> Vec<Source> {
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let tasks = Tasks::new();
-        let model = Model(Arc::new(Mutex::new(World {
-            rows: Vec::new(),
-            commits: BTreeMap::new(),
-            generation: None,
-            values: Values::new(),
-            run: 0,
-            frozen_until: Instant::now(),
-            snapshot: (None, Values::new()),
-            chance: StdRng::seed_from_u64(history.seed),
-            trouble: history.trouble,
-            tasks: tasks.clone(),
-        })));
-        let processes = [(); PROCESSES].map(|()| {
-            let era = watch::Sender::new("0".to_owned());
-            let metrics = Metrics::new().unwrap();
-            let cache = Cache::with(Some(model.clone()), TTL, era.subscribe(), metrics, &tasks);
-            Process { cache, era }
-        });
+        let model = Model::new(history.trouble, history.seed, &tasks);
+        let processes = [(); PROCESSES].map(|()| Process::new(&model, &tasks));
         let mut at = Instant::now();
         let happening = history
             .events
@@ -453,4 +459,27 @@ fn write_then_the_list_is_read_anew_and_a_user_is_not() {
     };
     let (hit, miss) = (Source::Hit, Source::Miss);
     assert_eq!(run(&history), [miss, miss, hit, miss, hit, hit]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn era_changes_during_a_read_then_nothing_is_kept() {
+    let tasks = Tasks::new();
+    let model = Model::new(0, 1, &tasks);
+    let process = Process::new(&model, &tasks);
+    let read = async |changes: bool| {
+        let rows = || async {
+            if changes {
+                // A standby was read meanwhile, and now the same primary is back.
+                process.era.send_replace(String::new());
+                process.era.send_replace("0".to_owned());
+            }
+            Ok(Ids::new())
+        };
+        let deadline = Instant::now() + DEADLINE;
+        let reading = process.cache.read(Key::AllUsers, deadline, rows, |_| true);
+        reading.await.unwrap().1
+    };
+    assert_eq!(read(true).await, Source::Miss);
+    assert_eq!(read(false).await, Source::Miss);
+    assert_eq!(read(false).await, Source::Hit);
 }
