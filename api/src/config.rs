@@ -93,7 +93,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Unusable`], which names the variable, and says why and what to write instead.
+    /// [`Unusable`] names the variable, and says why and what to write instead.
     pub fn from_environment(
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Unusable> {
@@ -176,7 +176,7 @@ fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(
         && config.listen.contains(&metrics)
     {
         let reason = format!("both are `{metrics}`; unset the first to serve `/metrics` there");
-        return Err(Unusable::contradiction("METRICS_LISTEN", "LISTEN", reason));
+        return Err(Unusable::contradiction("METRICS_LISTEN", "LISTEN", &reason));
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ fn redis(environment: &Environment) -> Result<Option<Redis>, Unusable> {
         ConnectionAddr::Tcp(host, port)
     };
     let address = address.into_connection_info();
-    let address = address.map_err(|error| hidden(&name, error.to_string()))?;
+    let address = address.map_err(|error| Unusable::hidden(&name, &error.to_string()))?;
     let login = login(environment, &url, written.login)?;
     Ok(Some(Redis {
         connection: address.set_redis_settings(login),
@@ -114,7 +114,7 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
     // What the parser says may hold parts of the URL, and so of the password.
     let place = url
         .into_connection_info()
-        .map_err(|_shows_it| hidden(name, form))?;
+        .map_err(|_shows_it| Unusable::hidden(name, form))?;
     let (host, port, is_tls) = match place.addr() {
         ConnectionAddr::Tcp(host, port) => (host, port, false),
         ConnectionAddr::TcpTls {
@@ -126,9 +126,9 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
         ConnectionAddr::TcpTls { .. } => {
             let reason = "it ends in `#insecure`, and a server is always verified; name its \
                           authority in `REDIS_TLS_CA_FILE`";
-            return Err(hidden(name, reason));
+            return Err(Unusable::hidden(name, reason));
         }
-        ConnectionAddr::Unix(_) | _ => return Err(hidden(name, form)),
+        ConnectionAddr::Unix(_) | _ => return Err(Unusable::hidden(name, form)),
     };
     Ok(Written {
         host: Some(host.clone()),
@@ -136,11 +136,6 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
         is_tls,
         login: place.redis_settings().clone(),
     })
-}
-
-fn hidden(name: &str, reason: impl Into<String>) -> Unusable {
-    let (name, reason) = (name.to_owned(), reason.into());
-    Unusable::Hidden { name, reason }
 }
 
 /// Returns who we are; what the URL leaves open is read from the variables.

@@ -216,23 +216,18 @@ fn servers(
         |it| (it.name, it.value),
     );
     let Some(ports) = ports else {
-        return Err(Unusable::NotOne {
-            name: ports_name,
-            value: given.map(|it| it.value).unwrap_or_default(),
-            expected: "a port from 1 to 65535, or a list of them with commas".to_owned(),
-        });
+        let given = given.map(|it| it.value).unwrap_or_default();
+        let expected = "a port from 1 to 65535, or a list of them with commas";
+        return Err(Unusable::not_one(&ports_name, &given, expected));
     };
     let (hosts_name, hosts) = (hosts.name, hosts.value);
     if ports.len() != 1 && ports.len() != hosts.len() {
-        return Err(Unusable::Contradiction {
-            first: hosts_name,
-            second: ports_name,
-            reason: format!(
-                "there are {} hosts and {} ports; give one port for all, or one for each",
-                hosts.len(),
-                ports.len()
-            ),
-        });
+        let reason = format!(
+            "there are {} hosts and {} ports; give one port for all, or one for each",
+            hosts.len(),
+            ports.len()
+        );
+        return Err(Unusable::contradiction(&hosts_name, &ports_name, &reason));
     }
     let paired = hosts.into_iter().zip(ports.iter().cycle());
     Ok(paired
@@ -257,10 +252,7 @@ fn split(list: &str) -> Vec<&str> {
 /// Reads a URL as libpq and `SQLAlchemy` write it. What `tokio_postgres` would refuse (verify-full, a
 /// root certificate, a driver's name in the scheme) is taken out first; the rest it reads itself.
 fn parse_url(environment: &Environment, name: &str, url: &str) -> Result<Written, Unusable> {
-    let hidden = |reason: &str| Unusable::Hidden {
-        name: name.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let hidden = |reason: &str| Unusable::hidden(name, reason);
     let form = "write it as `postgres://user:password@host:port/database`";
     let (scheme, rest) = url.split_once("://").ok_or_else(|| hidden(form))?;
     let protocol = scheme.split('+').next().unwrap_or_default();

@@ -8,58 +8,28 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ha_runtime::secret::{Secret, Unreadable};
+use ha_runtime::telemetry::chain;
 
-/// A setting that cannot be used. Nothing has been touched when this is returned.
+/// A setting that cannot be used: which, why, and what to write instead. Nothing has been touched when
+/// this is returned.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unusable {
-    /// The value is not one of the setting's.
-    #[error("`{name}` is `{value}`, which is not {expected}")]
-    NotOne {
-        /// The variable.
-        name: String,
-        /// What it holds.
-        value: String,
-        /// What it may hold.
-        expected: String,
-    },
-    /// The value is not usable and may hold a password, so it is not shown.
-    #[error("`{name}` is not usable: {reason}")]
-    Hidden {
-        /// The variable.
-        name: String,
-        /// Why, and what to write instead.
-        reason: String,
-    },
-    /// Two settings contradict each other.
-    #[error("`{first}` and `{second}` contradict each other: {reason}")]
-    Contradiction {
-        /// The one.
-        first: String,
-        /// The other.
-        second: String,
-        /// How, and what to change.
-        reason: String,
-    },
-    /// The file that a `_FILE` variable names holds no secret.
-    #[error(
-        "`{name}` names a file that is not usable; name one that this user can read, or unset it"
-    )]
-    SecretFile {
-        /// The variable.
-        name: String,
-        /// Why.
-        source: Unreadable,
-    },
-}
+#[error("{0}")]
+pub struct Unusable(String);
 
 impl Unusable {
-    pub(super) fn contradiction(first: &str, second: &str, reason: impl Into<String>) -> Self {
-        Self::Contradiction {
-            first: first.to_owned(),
-            second: second.to_owned(),
-            reason: reason.into(),
-        }
+    pub(super) fn not_one(name: &str, value: &str, expected: &str) -> Self {
+        Self(format!("`{name}` is `{value}`, which is not {expected}"))
+    }
+
+    /// The value may hold a password, so it is not shown.
+    pub(super) fn hidden(name: &str, reason: &str) -> Self {
+        Self(format!("`{name}` is not usable: {reason}"))
+    }
+
+    pub(super) fn contradiction(first: &str, second: &str, reason: &str) -> Self {
+        Self(format!(
+            "`{first}` and `{second}` contradict each other: {reason}"
+        ))
     }
 }
 
@@ -114,7 +84,13 @@ impl Environment {
                     Err(Unreadable::Empty { .. }) => self.warn(format!(
                         "the file that `{name}` names is blank, which is no value"
                     )),
-                    Err(source) => return Err(Unusable::SecretFile { name, source }),
+                    Err(error) => {
+                        return Err(Unusable(format!(
+                            "`{name}` names a file that is not usable; name one that this user can \
+                             read, or unset it: {}",
+                            chain(&error)
+                        )));
+                    }
                 }
             }
         }
@@ -263,14 +239,9 @@ impl Found<String> {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Found<T>, Unusable> {
         let Self { name, value } = self;
-        let expected = expected.to_owned();
         match read(&value) {
             Some(value) => Ok(Found { name, value }),
-            None => Err(Unusable::NotOne {
-                name,
-                value,
-                expected,
-            }),
+            None => Err(Unusable::not_one(&name, &value, expected)),
         }
     }
 }

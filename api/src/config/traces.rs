@@ -137,10 +137,8 @@ fn headers(environment: &Environment) -> Result<Vec<(HeaderName, HeaderValue)>, 
     };
     let headers = pairs(found.value.reveal())
         .and_then(|pairs| pairs.into_iter().map(header).collect::<Option<Vec<_>>>());
-    headers.ok_or_else(|| Unusable::Hidden {
-        name: found.name,
-        reason: "write headers as `name=value`, with commas between them".to_owned(),
-    })
+    let form = "write headers as `name=value`, with commas between them";
+    headers.ok_or_else(|| Unusable::hidden(&found.name, form))
 }
 
 /// Reads `key=value` pairs with commas, whose values may be percent-encoded.
