@@ -92,12 +92,15 @@ tidy:           ## the rules that no linter knows
 deny:           ## licences and advisories (needs cargo-deny, and its database from the network)
 	cargo deny check
 
-bench-api:      ## the api beside the same service in Go and Python, with goals; QUICK=1 for a sample
+bench-api: GO = GO111MODULE=off GOPATH=$(CURDIR)/target/bench-api/gopath/usr/share/gocode target/bench-api/go/bin/go
+bench-api:      ## the api beside services in Go and Python, with goals; QUICK=1 for a sample
 	@./scripts/setup bench
 	cargo build --release -p api
-	GO111MODULE=off GOPATH=/usr/share/gocode go build -o target/bench-api/hello-go ./bench/api/go
+	$(GO) build -o target/bench-api/hello-go ./bench/api/go
+	$(GO) build -o target/bench-api/openloop ./bench/api/go/openloop
 	python3 -m bench.api $(if $(QUICK),--quick) --api $(TARGET)/release/api \
-		--go target/bench-api/hello-go --venv target/bench-api/venv --report target/bench-api
+		--go target/bench-api/hello-go --openloop target/bench-api/openloop \
+		--versions target/bench-api/versions --venv target/bench-api/venv --report target/bench-api
 
 bench-failover: ## failovers beside Patroni's, and what an idle node costs; QUICK=1 for one of each
 	@./scripts/setup bench-failover

@@ -1,4 +1,4 @@
-"""Measures the api beside the same service in Go and in Python; see docs/reference/benchmarks.md.
+"""Measures the api beside services in Go and in Python; see docs/reference/benchmarks.md.
 
 `make bench-api` builds everything and runs this. It fails when a goal is missed; with `--quick` only
 when one is that holds on a busy machine too.
@@ -26,13 +26,13 @@ def main() -> int:
         arguments.rounds, arguments.seconds, 10)
     arguments.report.mkdir(parents=True, exist_ok=True)
     log = arguments.report / "services.log"
-    report = Report()
+    report = Report(versions=arguments.versions.read_text().split("\n")[:2])
     with Postgres() as postgres:
         measure_start(postgres, arguments.api, starts, log, report)
         with ExitStack() as stack:
             compared = [services.api(postgres, arguments.api),
-                        services.go(postgres, arguments.go, 16),
-                        services.go(postgres, arguments.go, 64),
+                        services.go_gathering(postgres, arguments.go),
+                        *[services.go(postgres, arguments.go, it) for it in (4, 8, 16, 64)],
                         services.fastapi(postgres, arguments.venv)]
             for service in compared:
                 services.create_database(postgres, service, with_schema=service.name != "api")
@@ -41,6 +41,8 @@ def main() -> int:
                 check_contract(service)
             for kind in load.LOADS:
                 compare(postgres, compared, kind, rounds, seconds, report)
+            for kind in ("get", "put"):
+                compare_at_half(postgres, compared, kind, rounds, seconds, arguments.openloop, report)
             for service in compared:
                 report.resident_mib[service.name] = service.resident_mib()
         measure_ceilings(postgres, compared[0].database, seconds, report)
@@ -56,10 +58,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.api", description=__doc__.splitlines()[0])
     parser.add_argument("--api", type=Path, required=True, help="the api, built with --release")
     parser.add_argument("--go", type=Path, required=True, help="the service in Go")
+    parser.add_argument("--openloop", type=Path, required=True, help="the load at a fixed rate")
+    parser.add_argument("--versions", type=Path, required=True, help="a file with Go's and pgx's")
     parser.add_argument("--venv", type=Path, required=True, help="where uvicorn is installed")
     parser.add_argument("--report", type=Path, required=True, help="the directory for the report")
-    parser.add_argument("--rounds", type=int, default=6, help="measurements of each load and service")
-    parser.add_argument("--seconds", type=int, default=4, help="the length of each")
+    parser.add_argument("--rounds", type=int, default=4, help="measurements of each load and service")
+    parser.add_argument("--seconds", type=int, default=2, help="the length of each")
     parser.add_argument("--quick", action="store_true", help="a short sample, without goals of speed")
     return parser.parse_args()
 
@@ -100,6 +104,21 @@ def compare(postgres: Postgres, compared: list[Service], kind: str, rounds: int,
             report.add(kind, service.name, sample)
             print(f"{load.LOADS[kind]}, round {index + 1} of {rounds}, {service.name}: "
                   f"{sample.rate:,.0f} per second, p99 {sample.p99_ms:.1f} ms", file=sys.stderr)
+
+
+def compare_at_half(postgres: Postgres, compared: list[Service], kind: str, rounds: int, seconds: int,
+                    openloop: Path, report: Report) -> None:
+    """Measures answers at a fixed rate: half of what the plain service in Go reaches, which is one load
+    for all, and half of what each reaches itself."""
+    best = report.better_go(kind)
+    shared = report.median(kind, best, "rate") / 2
+    rows = [(it, shared) for it in compared if it.name in ("api", "go gathering", best)]
+    rows += [(it, report.median(kind, it.name, "rate") / 2) for it, _ in rows if it.name != best]
+    for index in range(rounds):
+        for service, rate in rows if index % 2 == 0 else rows[::-1]:
+            load.fill(postgres, service.database)
+            sample = load.measure_at(postgres, service, kind, rate, seconds, openloop)
+            report.add(f"{kind} at {rate:.0f}", service.name, sample)
 
 
 def measure_ceilings(postgres: Postgres, database: str, seconds: int, report: Report) -> None:

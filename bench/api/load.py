@@ -1,10 +1,11 @@
-"""One measurement: wrk or pgbench against one service, and what that cost."""
+"""One measurement: wrk, openloop or pgbench against one service, and what that cost."""
 
 import json
 import os
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from .postgres import BIN, Postgres
 from .services import HERE, Service, cpu_seconds
@@ -34,11 +35,22 @@ def fill(postgres: Postgres, database: str) -> None:
 
 def measure(postgres: Postgres, service: Service, load: str, seconds: int) -> Sample:
     """Sends one load for so many seconds."""
+    return _measure(postgres, service, [
+        "wrk", "--threads", os.cpu_count(), "--connections", CONNECTIONS, "--duration", f"{seconds}s",
+        "--script", HERE / "load" / "hello.lua", f"http://127.0.0.1:{service.port}", load])
+
+
+def measure_at(postgres: Postgres, service: Service, load: str, rate: float, seconds: int,
+               openloop: Path) -> Sample:
+    """Sends one load at a fixed rate, however slow the answers are."""
+    return _measure(postgres, service, [
+        openloop, f"127.0.0.1:{service.port}", load, f"{rate:.0f}", seconds])
+
+
+def _measure(postgres: Postgres, service: Service, command: list) -> Sample:
     before = service.cpu_seconds(), cpu_seconds(postgres.process.pid)
-    wrk = ["wrk", "--threads", "1", "--connections", CONNECTIONS, "--duration", f"{seconds}s",
-           "--script", HERE / "load" / "hello.lua", f"http://127.0.0.1:{service.port}", load]
-    output = subprocess.run(list(map(str, wrk)), check=True, capture_output=True, text=True).stdout
-    seen = json.loads(output.splitlines()[-1])
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    seen = json.loads(done.stdout.splitlines()[-1])
     after = service.cpu_seconds(), cpu_seconds(postgres.process.pid)
     each = [(b - a) * 1e6 / max(1, seen["requests"]) for a, b in zip(before, after)]
     return Sample(rate=seen["requests"] / seen["seconds"], p50_ms=seen["p50_ms"],

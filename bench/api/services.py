@@ -115,9 +115,19 @@ def api(postgres: Postgres, binary: Path, name: str = "api") -> Service:
 
 def go(postgres: Postgres, binary: Path, connections: int) -> Service:
     """Returns the service in Go, with a pool of so many connections."""
-    name = f"go {connections}"
+    return _go(postgres, binary, f"go {connections}", connections, {})
+
+
+def go_gathering(postgres: Postgres, binary: Path) -> Service:
+    """Returns the service in Go that sends greetings together, as the api does: each of its workers has
+    a connection, and what asks whether it is ready has the rest of the pool."""
+    return _go(postgres, binary, "go gathering", 8, {"GATHER": "1"})
+
+
+def _go(postgres: Postgres, binary: Path, name: str, connections: int, more: dict) -> Service:
     url = postgres.url(name.replace(" ", "_"), pool_max_conns=connections)
-    return Service(name, postgres, [binary], {"LISTEN": "127.0.0.1:{port}", "DATABASE_URL": url})
+    environment = {"LISTEN": "127.0.0.1:{port}", "DATABASE_URL": url}
+    return Service(name, postgres, [binary], environment | more)
 
 
 def fastapi(postgres: Postgres, venv: Path) -> Service:

@@ -1,38 +1,44 @@
-// The hello service as one writes it in Go today: net/http, and pgx with its pool, which prepares
-// each statement once per connection. A peer for the benchmark, with the rules of the api.
+// The hello service as one writes it in Go today: net/http, and pgx with its pool. A peer for the
+// benchmark, with the rules of the api. With GATHER=1 it sends greetings as the api does; see gather.go.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v4"
-	"github.com/jackc/pgx/v4/pgxpool"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const (
-	read  = `SELECT date_of_birth FROM hello_users WHERE username = $1`
-	write = `INSERT INTO hello_users (username, date_of_birth) VALUES ($1, $2)
-		ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth, updated_at = now()`
-)
+var errUnknown = errors.New("nobody has this name")
 
-type service struct{ pool *pgxpool.Pool }
+// A store reads and writes dates of birth. A write has been committed when it returns.
+type store interface {
+	read(ctx context.Context, username string) (time.Time, error)
+	write(ctx context.Context, username string, born time.Time) error
+}
+
+type service struct{ store store }
 
 // main listens on $LISTEN, before the database $DATABASE_URL, whose pool_max_conns sizes the pool.
 func main() {
-	pool, err := pgxpool.Connect(context.Background(), os.Getenv("DATABASE_URL"))
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		log.Fatal(err)
 	}
+	var store store = plain{pool}
+	if os.Getenv("GATHER") == "1" {
+		store = startGather(ctx, pool)
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/hello/", service{pool})
+	mux.Handle("/hello/", service{store})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := pool.Ping(r.Context()); err != nil {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
@@ -60,9 +66,8 @@ func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s service) greet(w http.ResponseWriter, r *http.Request, username string) {
-	var born time.Time
-	err := s.pool.QueryRow(r.Context(), read, username).Scan(&born)
-	if errors.Is(err, pgx.ErrNoRows) {
+	born, err := s.store.read(r.Context(), username)
+	if errors.Is(err, errUnknown) {
 		http.Error(w, "User not found", http.StatusNotFound)
 		return
 	}
@@ -70,14 +75,16 @@ func (s service) greet(w http.ResponseWriter, r *http.Request, username string) 
 		http.Error(w, "database unavailable", http.StatusServiceUnavailable)
 		return
 	}
-	message := fmt.Sprintf("Hello, %s! ", username)
+	message := "Hello, " + username + "! "
 	if days := daysToBirthday(born, today()); days == 0 {
 		message += "Happy birthday!"
 	} else {
-		message += fmt.Sprintf("Your birthday is in %d day(s)", days)
+		message += "Your birthday is in " + strconv.Itoa(days) + " day(s)"
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]string{"message": message})
+	json.NewEncoder(w).Encode(struct {
+		Message string `json:"message"`
+	}{message})
 }
 
 func (s service) remember(w http.ResponseWriter, r *http.Request, username string) {
@@ -93,7 +100,7 @@ func (s service) remember(w http.ResponseWriter, r *http.Request, username strin
 		http.Error(w, "dateOfBirth must be a date before today", http.StatusBadRequest)
 		return
 	}
-	if _, err := s.pool.Exec(r.Context(), write, username, born); err != nil {
+	if err := s.store.write(r.Context(), username, born); err != nil {
 		http.Error(w, "database unavailable", http.StatusServiceUnavailable)
 		return
 	}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"log"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// As many as the api has: see STATEMENTS and MOST in api/src/store.
+const (
+	readers = 2
+	writers = 4
+	most    = 512
+)
+
+// The api's own statements: see api/src/store/queries.
+const (
+	readMany = `SELECT username, date_of_birth FROM hello_users WHERE username = ANY ($1::text[])`
+	// The third parameter, for tries whose outcome is unknown, is left out: this service tries once.
+	writeMany = `INSERT INTO hello_users (username, date_of_birth)
+		SELECT username, date_of_birth FROM unnest($1::text[], $2::date[]) AS given (username, date_of_birth)
+		WHERE NOT EXISTS (SELECT FROM hello_users AS stored
+			WHERE stored.username = given.username AND stored.date_of_birth = given.date_of_birth)
+		ORDER BY username COLLATE "C"
+		ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth, updated_at = now()`
+)
+
+// gather sends requests that come at the same time in one statement, as the api does: while one is on
+// its way, whatever comes meanwhile is gathered for the next.
+type gather struct{ reads, writes chan request }
+
+type request struct {
+	username string
+	born     time.Time
+	answer   chan answer
+}
+
+type answer struct {
+	born time.Time
+	err  error
+}
+
+func startGather(ctx context.Context, pool *pgxpool.Pool) gather {
+	g := gather{make(chan request, most), make(chan request, most)}
+	start := func(count int, queue chan request, run func(context.Context, *pgx.Conn, []request)) {
+		for i := 0; i < count; i++ {
+			connection, err := pool.Acquire(ctx)
+			if err != nil {
+				log.Fatal(err)
+			}
+			go work(ctx, connection.Conn(), queue, run)
+		}
+	}
+	start(readers, g.reads, runReads)
+	start(writers, g.writes, runWrites)
+	return g
+}
+
+func (g gather) read(ctx context.Context, username string) (time.Time, error) {
+	return submit(ctx, g.reads, request{username: username})
+}
+
+func (g gather) write(ctx context.Context, username string, born time.Time) error {
+	_, err := submit(ctx, g.writes, request{username: username, born: born})
+	return err
+}
+
+func submit(ctx context.Context, queue chan request, it request) (time.Time, error) {
+	it.answer = make(chan answer, 1)
+	select {
+	case queue <- it:
+	case <-ctx.Done():
+		return time.Time{}, ctx.Err()
+	}
+	select {
+	case found := <-it.answer:
+		return found.born, found.err
+	case <-ctx.Done():
+		return time.Time{}, ctx.Err()
+	}
+}
+
+func work(ctx context.Context, connection *pgx.Conn, queue chan request,
+	run func(context.Context, *pgx.Conn, []request)) {
+	batch := make([]request, 0, most)
+	for first := range queue {
+		batch = append(batch[:0], first)
+		for more := true; more && len(batch) < most; {
+			select {
+			case it := <-queue:
+				batch = append(batch, it)
+			default:
+				more = false
+			}
+		}
+		run(ctx, connection, batch)
+	}
+}
+
+func runReads(ctx context.Context, connection *pgx.Conn, batch []request) {
+	names := make([]string, len(batch))
+	for i, it := range batch {
+		names[i] = it.username
+	}
+	found := make(map[string]time.Time, len(batch))
+	var name string
+	var born time.Time
+	rows, err := connection.Query(ctx, readMany, names)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&name, &born}, func() error {
+			found[name] = born
+			return nil
+		})
+	}
+	for _, it := range batch {
+		born, known := found[it.username]
+		if err == nil && !known {
+			it.answer <- answer{err: errUnknown}
+		} else {
+			it.answer <- answer{born, err}
+		}
+	}
+}
+
+// runWrites keeps the last of those that have one name: a statement may not write a row twice.
+func runWrites(ctx context.Context, connection *pgx.Conn, batch []request) {
+	last := make(map[string]time.Time, len(batch))
+	for _, it := range batch {
+		last[it.username] = it.born
+	}
+	names, dates := make([]string, 0, len(last)), make([]time.Time, 0, len(last))
+	for name, born := range last {
+		names, dates = append(names, name), append(dates, born)
+	}
+	_, err := connection.Exec(ctx, writeMany, names, dates)
+	for _, it := range batch {
+		it.answer <- answer{err: err}
+	}
+}
