@@ -179,6 +179,7 @@ module "api_ecs" {
   deployment           = var.api.deployment
   health_check_path    = local.health_check_path
   waf                  = var.api.waf
+  connection_limit     = var.active ? var.api.connection_limit : var.api.waiting_connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn
   database             = local.database

@@ -172,18 +172,20 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the image, pinned; the size of a task; how many tasks wait (`tasks`), and how many there are while this region is `active`; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it."
+  description = "The API on ECS: the image, pinned; the size of a task; how many tasks wait (`tasks`), and how many there are while this region is `active`; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it. `connection_limit` is how many connections the servers leave to active tasks, and `waiting_connection_limit` to those that wait."
   type = object({
-    image               = string
-    architecture        = optional(string, "X86_64")
-    cpu                 = optional(number, 512)
-    memory              = optional(number, 1024)
-    tasks               = object({ min = number, max = number, desired = number })
-    active_tasks        = object({ min = number, max = number, desired = number })
-    deployment          = optional(string, "rolling")
-    waf                 = optional(bool, true)
-    settings            = optional(map(string), {})
-    deletion_protection = optional(bool, true)
+    image                    = string
+    architecture             = optional(string, "X86_64")
+    cpu                      = optional(number, 512)
+    memory                   = optional(number, 1024)
+    tasks                    = object({ min = number, max = number, desired = number })
+    active_tasks             = object({ min = number, max = number, desired = number })
+    deployment               = optional(string, "rolling")
+    waf                      = optional(bool, true)
+    connection_limit         = optional(number, 72)
+    waiting_connection_limit = optional(number, 24)
+    settings                 = optional(map(string), {})
+    deletion_protection      = optional(bool, true)
   })
   default = null
 }

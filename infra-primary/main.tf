@@ -182,6 +182,7 @@ module "api_ecs" {
   tasks                = var.api.tasks
   deployment           = var.api.deployment
   waf                  = var.api.waf
+  connection_limit     = var.api.connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn
   database             = local.database

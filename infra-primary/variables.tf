@@ -185,7 +185,7 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the image, pinned; the size and number of tasks; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it."
+  description = "The API on ECS: the image, pinned; the size and number of tasks; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it. How many connections the servers leave to these tasks is `connection_limit`: 72 of PostgreSQL's 97, and 24 for the tasks that wait in the other region."
   type = object({
     image               = string
     architecture        = optional(string, "X86_64")
@@ -194,6 +194,7 @@ variable "api" {
     tasks               = object({ min = number, max = number, desired = number })
     deployment          = optional(string, "rolling")
     waf                 = optional(bool, true)
+    connection_limit    = optional(number, 72)
     settings            = optional(map(string), {})
     deletion_protection = optional(bool, true)
   })

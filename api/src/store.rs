@@ -3,48 +3,46 @@
 //! A statement of a request is tried again until its budget is spent, wherever the primary is by
 //! then. That is safe because each of them may be repeated: see [`queries::Effect`].
 //!
-//! There are two lanes. Short reads share a few connections, since each waits for the server and not
-//! for a disk. Writes, and whatever takes long, have connections of their own. Greetings, which are
-//! most of the work, are gathered: those that come at the same time go in one statement.
+//! Short reads share a few connections, since each waits for the server and not for a disk. Each kind
+//! of what takes longer has connections of its own ([`queries::Lane`]). A read that has no answer soon is
+//! sent again on another. Greetings, which are most of the work, are batched: those that come at the
+//! same time go in one statement.
 
-mod beers;
+mod batcher;
 mod connect;
+mod ended_sessions;
 mod failure;
-mod gather;
 mod hello;
 mod keeper;
-mod members;
-mod opened;
 mod pool;
 mod primary;
 mod queries;
 mod requests;
+mod rows;
 mod schema;
-mod shared;
-mod users;
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{self, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::{debug, error, info};
 
+use self::batcher::Batcher;
 use self::connect::Connector;
+use self::ended_sessions::EndedSessions;
 use self::failure::{Failure, Meaning};
-use self::gather::Gather;
-use self::hello::{Birthday, Name};
-use self::opened::Opened;
-use self::pool::Pool;
+use self::hello::{Birthday, Name, ServerClock};
+use self::pool::{Pool, PrimaryConnection};
 use self::primary::{Primary, View};
 use self::queries::{Effect, Lane, Query};
 pub use self::requests::NotStored;
 pub use self::schema::SchemaError;
-use self::shared::SharedConnections;
 use crate::config::Database;
 use crate::metrics::Metrics;
 use crate::trace;
@@ -58,19 +56,29 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// The server ends a statement by itself after its own timeout; one that has not said so this much
 /// later is frozen or cut off.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
+/// A read that has no answer by now is sent again elsewhere: its backend may be frozen.
+const HEDGE_AFTER: Duration = Duration::from_millis(250);
+/// So many are at once. A server that is slow as a whole gets hardly more to do.
+const HEDGES: usize = 2;
 
 /// The data, wherever the primary is.
 #[derive(Clone, Debug)]
 pub struct Store {
     primary: Primary,
-    shared: SharedConnections,
-    pool: Pool,
+    shared: Arc<Pool>,
+    lists: Arc<Pool>,
+    creates: Arc<Pool>,
+    puts: Arc<Pool>,
+    hedges: Arc<Semaphore>,
     connector: Connector,
     metrics: Metrics,
     settings: Arc<Database>,
     has_schema: Arc<watch::Sender<bool>>,
-    names: Gather<Name>,
-    birthdays: Gather<Birthday>,
+    names: Batcher<Name>,
+    birthdays: Batcher<Birthday>,
+    clock: Arc<Mutex<Option<ServerClock>>>,
+    /// Until when an attempt of which nobody knows what became may still write a birthday.
+    unsettled_until: Arc<Mutex<Instant>>,
 }
 
 /// Why there is no answer from the database.
@@ -101,46 +109,50 @@ pub struct State {
 
 impl Store {
     /// Starts looking for the primary. Nothing is lent before [`Store::prepare_schema`] is done.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`] when the trusted authorities cannot be read.
-    pub fn start(settings: Database, metrics: Metrics, tasks: &Tasks) -> Result<Self, TlsError> {
+    pub(crate) fn start(
+        settings: Database,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> Result<Self, TlsError> {
         let connector = Connector::new(&settings, tasks.clone())?;
         let primary = Primary::start(&settings, connector.clone(), metrics.clone(), tasks);
-        let (names, asked) = Gather::new();
-        let (birthdays, given) = Gather::new();
+        let ended = EndedSessions::start(primary.clone(), tasks);
+        let pool = |size, shared, connector| {
+            let (primary, metrics) = (primary.clone(), metrics.clone());
+            Pool::new((size, shared), connector, primary, metrics, ended.clone())
+        };
+        let own = |size| pool(size, false, connector.clone());
+        let [lists, creates, puts] = match settings.pool_max {
+            // Too few for each kind to have its own.
+            few @ 0..3 => [&own(few); 3].map(Arc::clone),
+            all => {
+                let (lists, creates) = (1.max(all / 5), all / 2);
+                [lists, creates, all - lists - creates].map(own)
+            }
+        };
         let store = Self {
-            shared: SharedConnections::new(
-                settings.shared_connections,
-                connector.for_sharing(),
-                primary.clone(),
-            ),
-            pool: Pool::new(
-                settings.pool_max,
-                connector.clone(),
-                primary.clone(),
-                metrics.clone(),
-            ),
+            shared: pool(settings.shared_connections, true, connector.for_sharing()),
+            lists,
+            creates,
+            puts,
+            hedges: Arc::new(Semaphore::new(HEDGES)),
             primary,
             connector,
             metrics,
             settings: Arc::new(settings),
             has_schema: Arc::new(watch::Sender::new(false)),
-            names,
-            birthdays,
+            names: Batcher::new(),
+            birthdays: Batcher::new(),
+            clock: Arc::default(),
+            unsettled_until: Arc::new(Mutex::new(Instant::now())),
         };
-        gather::start(&asked, &store, tasks);
-        gather::start(&given, &store, tasks);
+        store.names.start(&store, tasks);
+        store.birthdays.start(&store, tasks);
         Ok(store)
     }
 
     /// Brings the schema up to date, or waits until somebody else has.
-    ///
-    /// # Errors
-    ///
-    /// [`SchemaError`] when the database stays away, refuses, or has another history.
-    pub async fn prepare_schema(&self) -> Result<(), SchemaError> {
+    pub(crate) async fn prepare_schema(&self) -> Result<(), SchemaError> {
         let settings = &self.settings;
         let patience = settings.startup_timeout;
         schema::prepare(&self.primary, &self.connector, settings.migrate, patience).await?;
@@ -151,7 +163,7 @@ impl Store {
     }
 
     /// Returns what is known about the database, without asking it.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         let (role, writable) = match self.primary.view() {
             View::Known(_) => ("primary", true),
             View::Reading(known) if known.answer.timeline.is_some() => ("primary", false),
@@ -168,7 +180,7 @@ impl Store {
 
     /// Returns the era of the data, which changes when acknowledged rows may have been lost: with each
     /// run of a server that becomes the primary. Empty until the first has been found.
-    pub fn era(&self) -> watch::Receiver<String> {
+    pub(crate) fn era(&self) -> watch::Receiver<String> {
         self.primary.era()
     }
 
@@ -178,17 +190,33 @@ impl Store {
     }
 
     /// Brings the metrics that are only read now and then up to date.
-    pub fn report(&self) {
-        self.pool.report();
-        let shared = i64::try_from(self.shared.open()).unwrap_or(i64::MAX);
-        let connections = &self.metrics.db_pool_connections;
-        connections.with_label_values(&["shared"]).set(shared);
+    pub(crate) fn report(&self) {
+        let (mut idle, mut lent) = (0, 0);
+        for pool in self.own_pools() {
+            let (open, others) = pool.count();
+            (idle, lent) = (idle + open, lent + others);
+        }
+        let (shared, _others) = self.shared.count();
+        for (state, count) in [("idle", idle), ("lent", lent), ("shared", shared)] {
+            let connections = self.metrics.db_pool_connections.with_label_values(&[state]);
+            connections.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
-    /// Closes the connections. Nothing is lent afterwards.
-    pub fn close(&self) {
+    /// Closes the connections, and opens no more.
+    pub(crate) fn close(&self) {
         self.shared.close();
-        self.pool.close();
+        self.own_pools().for_each(Pool::close);
+    }
+
+    fn own_pools(&self) -> impl Iterator<Item = &Pool> {
+        // The three are one where there are too few connections.
+        let is_one = Arc::ptr_eq(&self.lists, &self.puts);
+        let pools = [&self.lists, &self.creates, &self.puts];
+        pools
+            .into_iter()
+            .take(if is_one { 1 } else { 3 })
+            .map(|it| &**it)
     }
 
     /// Runs a statement until it has an answer or `deadline` has come.
@@ -198,20 +226,21 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Unavailable> {
-        let mut patience = Patience::new(query, deadline);
+        let mut budget = RetryBudget::new(query, deadline);
         loop {
             match self.attempt(query, params, deadline).await {
                 Ok(rows) => return Ok(rows),
-                Err(failure) => self.pause(&mut patience, &failure).await?,
+                Err(failure) => self.pause(&mut budget, &failure).await?,
             }
         }
     }
 
     /// Returns when it is time for another try, or what to tell the caller if there is to be none.
-    async fn pause(&self, patience: &mut Patience, failure: &Failure) -> Result<(), Unavailable> {
-        let reason = self.judge(patience.query, failure)?;
-        let pause = patience.next_pause();
-        if Instant::now() + pause >= patience.deadline {
+    async fn pause(&self, budget: &mut RetryBudget, failure: &Failure) -> Result<(), Unavailable> {
+        let reason = self.judge(budget.query, failure)?;
+        let pause = budget.longest_pause.mul_f64(rand::random_range(0.0..1.0));
+        budget.longest_pause = LONGEST_PAUSE.min(budget.longest_pause * 2);
+        if Instant::now() + pause >= budget.deadline {
             return Err(unavailable(failure));
         }
         self.metrics.db_retries.with_label_values(&[reason]).inc();
@@ -219,7 +248,7 @@ impl Store {
         Ok(())
     }
 
-    /// Runs a statement once.
+    /// Runs a statement once, and a read once more elsewhere if it has no answer soon.
     async fn attempt(
         &self,
         query: &'static Query,
@@ -228,9 +257,17 @@ impl Store {
     ) -> Result<Vec<Row>, Failure> {
         let mut span = trace::statement(query.name);
         self.wait_for_schema(deadline).await?;
-        let attempted = match query.lane {
-            Lane::Shared => self.attempt_shared(query, params, deadline).await,
-            Lane::Own => self.attempt_alone(query, params, deadline).await,
+        let pool = match query.lane {
+            Lane::Shared => &self.shared,
+            Lane::Lists => &self.lists,
+            Lane::Creates => &self.creates,
+            Lane::Birthdays => &self.puts,
+        };
+        let first = self.attempt_on(pool, query, params, deadline);
+        let attempted = if query.effect == Effect::Reads {
+            self.hedge(first, query, params, deadline).await
+        } else {
+            first.await
         };
         if let Err(failure) = &attempted {
             let class = failure.sqlstate_class();
@@ -240,46 +277,51 @@ impl Store {
         attempted
     }
 
-    async fn attempt_shared(
+    async fn hedge(
         &self,
+        first: impl Future<Output = Result<Vec<Row>, Failure>>,
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let opened = self.shared.lend(query.effect, deadline).await?;
-        let failure = match self.answer(&opened, query, params, deadline).await {
-            Ok(rows) => return Ok(rows),
-            Err(failure) => failure,
-        };
-        match failure.meaning() {
-            Meaning::ServerSilent => self.connector.abandon(&opened.connection, query.effect),
-            Meaning::ConnectionSpent => opened.connection.end(),
-            Meaning::Passing
-            | Meaning::Final
-            | Meaning::Bug
-            | Meaning::ServerLost
-            | Meaning::ServerReadOnly => {}
+        let mut first = pin!(first);
+        if let Ok(answered) = time::timeout(HEDGE_AFTER, &mut first).await {
+            return answered;
         }
-        Err(failure)
+        let second = Box::pin(async {
+            let _hedge = self.hedges.acquire().await;
+            self.metrics.db_retries.with_label_values(&["hedge"]).inc();
+            self.attempt_on(&self.lists, query, params, deadline).await
+        });
+        tokio::select! {
+            answered = &mut first => answered,
+            Ok(rows) = second => Ok(rows),
+        }
     }
 
-    async fn attempt_alone(
+    async fn attempt_on(
         &self,
+        pool: &Arc<Pool>,
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let loan = self.pool.lend(query.effect, deadline).await?;
-        let answer = self.answer(loan.opened(), query, params, deadline).await;
-        if let Err(Failure::OutOfTime(_)) = answer {
-            loan.leave(query.effect, self.settings.statement_timeout + ANSWER_GRACE);
-            return answer;
-        }
+        let connection = pool.acquire(query.effect, deadline).await?;
+        let answer = {
+            let mut answer = pin!(self.answer(&connection.opened, query, params, deadline));
+            if let Ok(answer) = time::timeout(HEDGE_AFTER, &mut answer).await {
+                answer
+            } else {
+                connection.suspect(self.settings.statement_timeout + ANSWER_GRACE);
+                answer.await
+            }
+        };
         match answer.as_ref().map_err(Failure::meaning) {
-            Ok(_) | Err(Meaning::Passing | Meaning::Final | Meaning::Bug) => loan.give_back(),
-            Err(Meaning::ServerSilent) => loan.abandon(query.effect),
+            Err(_) if matches!(answer, Err(Failure::OutOfTime(_))) => drop(connection),
+            Err(Meaning::ServerSilent) => drop(connection),
+            Ok(_) | Err(Meaning::Passing | Meaning::Final | Meaning::Bug) => connection.release(),
             Err(Meaning::ServerLost | Meaning::ServerReadOnly | Meaning::ConnectionSpent) => {
-                drop(loan);
+                connection.close();
             }
         }
         answer
@@ -288,7 +330,7 @@ impl Store {
     /// Returns what the server answers on this connection; if it should be left, it is.
     async fn answer(
         &self,
-        opened: &Opened,
+        opened: &PrimaryConnection,
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
@@ -319,11 +361,10 @@ impl Store {
 
     async fn wait_for_schema(&self, deadline: Instant) -> Result<(), Failure> {
         let mut has_schema = self.has_schema.subscribe();
-        let waiting = has_schema.wait_for(|it| *it);
-        match time::timeout_at(deadline, waiting).await {
-            Ok(Ok(_true)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Failure::NoSchema),
-        }
+        let waited = time::timeout_at(deadline, has_schema.wait_for(|it| *it)).await;
+        matches!(waited, Ok(Ok(_)))
+            .then_some(())
+            .ok_or(Failure::NoSchema)
     }
 
     /// Returns why a failure is worth another try, or what to tell the caller.
@@ -350,13 +391,13 @@ impl Store {
 
 /// How long one request goes on trying.
 #[derive(Debug)]
-struct Patience {
+struct RetryBudget {
     query: &'static Query,
     deadline: Instant,
     longest_pause: Duration,
 }
 
-impl Patience {
+impl RetryBudget {
     fn new(query: &'static Query, deadline: Instant) -> Self {
         Self {
             query,
@@ -364,13 +405,10 @@ impl Patience {
             longest_pause: FIRST_PAUSE,
         }
     }
+}
 
-    /// Returns a pause drawn from nothing to a ceiling, which doubles.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.longest_pause.mul_f64(rand::random_range(0.0..1.0));
-        self.longest_pause = LONGEST_PAUSE.min(self.longest_pause * 2);
-        pause
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads every row.
@@ -386,23 +424,12 @@ fn read_all<T>(
 }
 
 fn unavailable(failure: &Failure) -> Unavailable {
-    match failure {
-        Failure::ReadOnly | Failure::NoPrimary { read_only: true } => Unavailable::ReadOnly,
-        Failure::PoolExhausted => Unavailable::Busy,
-        Failure::Statement(_) if failure.meaning() == Meaning::ServerReadOnly => {
-            Unavailable::ReadOnly
-        }
-        Failure::Statement(_)
-        | Failure::Unreadable(_)
-        | Failure::Connect(_)
-        | Failure::Unanswered(_)
-        | Failure::OutOfTime(_)
-        | Failure::Ended
-        | Failure::Replaced
-        | Failure::OtherSystem(..)
-        | Failure::OldTimeline(..)
-        | Failure::Unreplicated
-        | Failure::NoPrimary { read_only: false }
-        | Failure::NoSchema => Unavailable::Away,
+    let is_read_only = matches!(failure, Failure::NoPrimary { read_only: true });
+    if is_read_only || failure.meaning() == Meaning::ServerReadOnly {
+        Unavailable::ReadOnly
+    } else if matches!(failure, Failure::PoolExhausted) {
+        Unavailable::Busy
+    } else {
+        Unavailable::Away
     }
 }

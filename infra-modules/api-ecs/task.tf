@@ -1,8 +1,16 @@
 # What runs: the service, and the migration before it. Both are the same image with different roles of the database.
 
 locals {
+  # A deployment has twice the tasks. One connection of each asks the primary; a fifth of the others is for short reads.
+  connections_of_a_task = floor(var.connection_limit / (2 * var.tasks.max))
+  shared_connections    = min(4, ceil((local.connections_of_a_task - 1) / 5))
+  pool = {
+    DB_SHARED_CONNECTIONS = tostring(local.shared_connections)
+    DB_POOL_MAX           = tostring(min(16, local.connections_of_a_task - 1 - local.shared_connections))
+  }
+
   settings = {
-    service = merge(local.database, local.cache, var.settings, {
+    service = merge(local.database, local.cache, local.pool, var.settings, {
       PGUSER           = var.database.user
       PORT             = tostring(local.port)
       MIGRATE          = "off"

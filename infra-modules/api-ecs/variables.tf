@@ -186,6 +186,22 @@ variable "settings" {
     condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
     error_message = "`settings` holds a variable that this module sets: use `database`, `redis` or `drain`."
   }
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : !contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], name)])
+    error_message = "`settings` holds a number of connections, which follows from `connection_limit` and `tasks.max`: change those."
+  }
+}
+
+variable "connection_limit" {
+  description = "How many connections the servers leave to these tasks: PostgreSQL's `max_connections` of 100, less 3 for superusers. It is divided among twice `tasks.max`, which a deployment may have."
+  type        = number
+  default     = 97
+
+  validation {
+    condition     = var.connection_limit >= 3 * 2 * var.tasks.max
+    error_message = "`connection_limit` is ${var.connection_limit}, and ${2 * var.tasks.max} tasks of a deployment need 3 each: lower `tasks.max`, or raise `max_connections` and this."
+  }
 }
 
 variable "health_check_path" {

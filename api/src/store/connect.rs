@@ -155,6 +155,7 @@ pub(super) enum ConnectError {
 /// An open connection.
 pub(super) struct Connection {
     client: Client,
+    session_name: String,
     statements: Mutex<BTreeMap<&'static str, Arc<OnceCell<Statement>>>>,
     opened_at: Instant,
     ends: CancellationToken,
@@ -170,7 +171,6 @@ impl Connector {
         config
             .user(&database.user)
             .dbname(&database.name)
-            .application_name(concat!("api/", env!("CARGO_PKG_VERSION")))
             .ssl_mode(database.tls.on_the_wire())
             .connect_timeout(database.connect_timeout)
             .keepalives(true)
@@ -282,6 +282,9 @@ impl Connector {
         if let Some(ip) = address.ip {
             config.hostaddr(ip);
         }
+        let number: u64 = rand::random();
+        let session_name = format!("api/{} {number:016x}", env!("CARGO_PKG_VERSION"));
+        config.application_name(&session_name);
         let (client, connection) = config.connect(self.tls.clone()).await?;
         let ends = ends.child_token();
         let ordered = ends.clone();
@@ -304,6 +307,7 @@ impl Connector {
         let mut connection = Connection {
             client,
             backend: String::new(),
+            session_name,
             statements: Mutex::default(),
             opened_at: Instant::now(),
             ends,
@@ -390,6 +394,11 @@ impl Connection {
         self.client.simple_query("").await?;
         self.has_warned();
         Ok(())
+    }
+
+    /// Returns what the server calls the session, and no other.
+    pub(super) fn session_name(&self) -> &str {
+        &self.session_name
     }
 
     /// Ends the connection, whatever is under way on it.

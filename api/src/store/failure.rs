@@ -121,6 +121,12 @@ impl Failure {
         code.and_then(|it| it.code().get(..2)).unwrap_or("io")
     }
 
+    /// Returns whether a lock was waited for in vain.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        let code = |it: &tokio_postgres::Error| it.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        matches!(self, Self::Statement(error) if code(error))
+    }
+
     /// Returns whether the outcome of the statement is unknown: it may have been committed.
     pub(super) fn is_unknown_outcome(&self) -> bool {
         match self {

@@ -64,7 +64,7 @@ struct Seen {
 struct Found {
     address: Address,
     answer: Answer,
-    connection: Connection,
+    connection: Arc<Connection>,
     ends: CancellationToken,
 }
 
@@ -99,7 +99,13 @@ impl Keeper {
     }
 
     /// Returns what a server said, under a generation of its own.
-    fn known(&self, address: &Address, answer: &Answer, ends: CancellationToken) -> Arc<Known> {
+    fn known(
+        &self,
+        address: &Address,
+        answer: &Answer,
+        ends: CancellationToken,
+        monitor: &Arc<Connection>,
+    ) -> Arc<Known> {
         let mut seen = lock(&self.seen);
         seen.generation += 1;
         Arc::new(Known {
@@ -108,12 +114,14 @@ impl Keeper {
             answer: answer.clone(),
             answered_at: Instant::now(),
             ends,
+            monitor: Arc::clone(monitor),
         })
     }
 
     /// Makes what was found the primary.
     fn publish(&mut self, found: &Found) {
-        let known = self.known(&found.address, &found.answer, found.ends.clone());
+        let ends = found.ends.clone();
+        let known = self.known(&found.address, &found.answer, ends, &found.connection);
         let answer = &found.answer;
         lock(&self.seen).system.clone_from(&answer.system);
         let before = self.before.replace(Arc::clone(&known));
@@ -207,7 +215,7 @@ impl Keeper {
                         return Found {
                             address: address.clone(),
                             answer,
-                            connection,
+                            connection: Arc::new(connection),
                             ends,
                         };
                     }
@@ -340,6 +348,7 @@ impl Keeper {
     async fn ask_address(&self, address: &Address) -> Result<Found, Failure> {
         let ends = CancellationToken::new();
         let (connection, mut answer) = self.connector.connect(address, &ends).await?;
+        let connection = Arc::new(connection);
         let until = Instant::now() + RESOLVE_EVERY;
         self.check_lineage(&answer)?;
         if !answer.writable {
@@ -347,7 +356,7 @@ impl Keeper {
         }
         while !answer.writable {
             self.primary
-                .some_server_answers(|| self.readable(address, &answer));
+                .some_server_answers(|| self.readable(address, &answer, &connection));
             if Instant::now() >= until {
                 return Err(Failure::ReadOnly);
             }
@@ -387,7 +396,12 @@ impl Keeper {
 
     /// Returns a server that accepts no writes, if it may be read now: a primary that only refuses
     /// writes has every row, and a standby is read where the operator wants it.
-    fn readable(&self, address: &Address, answer: &Answer) -> Option<Arc<Known>> {
+    fn readable(
+        &self,
+        address: &Address,
+        answer: &Answer,
+        monitor: &Arc<Connection>,
+    ) -> Option<Arc<Known>> {
         let is_primary = answer.timeline.is_some();
         let after = if is_primary {
             KNOWN_ABSENCE
@@ -395,7 +409,7 @@ impl Keeper {
             self.reads_from_standby?
         };
         let is_time = self.primary.away_for() >= after;
-        is_time.then(|| self.known(address, answer, CancellationToken::new()))
+        is_time.then(|| self.known(address, answer, CancellationToken::new(), monitor))
     }
 
     fn note(&self, server: &Server, why: &Failure) {

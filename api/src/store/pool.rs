@@ -1,215 +1,322 @@
-//! Connections to the primary, each lent to one statement at a time: for writes, and for whatever
-//! takes long. Those of a primary that was left are closed, and never lent.
+//! Connections to the primary, as many as the pool has places. One that is shared carries many
+//! statements, one behind the other; any other is acquired for one statement at a time.
+//!
+//! A connection keeps its place until the server has no backend of it any more: see
+//! [`super::ended_sessions`].
 
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use rand::RngExt as _;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
-use super::connect::{ConnectError, Connector};
+use super::connect::{ConnectError, Connection, Connector};
+use super::ended_sessions::EndedSessions;
 use super::failure::Failure;
-use super::opened::Opened;
 use super::primary::{Known, Primary};
 use super::queries::Effect;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
 /// would only make every answer late.
-const LOAN_TIMEOUT: Duration = Duration::from_secs(2);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection is used, give or take: backends that live for ever only grow. The spread keeps
+/// connections from ending together.
+const LIFETIME_SECS: u64 = 15 * 60;
+const LIFETIME_SPREAD_SECS: u64 = 3 * 60;
 
-/// The connections.
-#[derive(Clone, Debug)]
-pub(super) struct Pool {
-    shared: Arc<Shared>,
-}
-
+/// The connections for one kind of statement.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Pool {
+    shared: bool,
     connector: Connector,
     primary: Primary,
     metrics: Metrics,
-    permits: Arc<Semaphore>,
+    ended: EndedSessions,
+    /// One for each connection that the server may have a backend of.
+    places: Arc<Semaphore>,
     size: usize,
-    idle: Mutex<Vec<Opened>>,
+    /// One for each statement that may have a connection; in the order in which they came.
+    turns: Arc<Semaphore>,
+    /// Those that are shared, or that nothing is under way on.
+    open: Mutex<Vec<Arc<PrimaryConnection>>>,
+    changed: Notify,
+    next: AtomicUsize,
 }
 
-/// A connection that is lent. Dropped, it is closed, since something may still be under way on it;
-/// only [`Loan::give_back`] keeps it.
+/// An open connection to the primary of one generation.
 #[derive(Debug)]
-pub(super) struct Loan {
-    opened: Opened,
-    shared: Arc<Shared>,
-    permit: OwnedSemaphorePermit,
+pub(super) struct PrimaryConnection {
+    pub(super) connection: Connection,
+    pub(super) generation: u64,
+    lifetime: Duration,
+    is_silent: AtomicBool,
+    place: Option<OwnedSemaphorePermit>,
+    ended: EndedSessions,
+}
+
+/// A connection that a statement has acquired. Dropped, it is left to what is still under way on it;
+/// [`PooledConnection::release`] keeps it, and [`PooledConnection::close`] does not.
+#[derive(Debug)]
+pub(super) struct PooledConnection {
+    pub(super) opened: Arc<PrimaryConnection>,
+    pool: Arc<Pool>,
+    turn: Option<OwnedSemaphorePermit>,
+    effect: Effect,
+    is_done: bool,
 }
 
 impl Pool {
     pub(super) fn new(
-        size: usize,
+        (size, shared): (usize, bool),
         connector: Connector,
         primary: Primary,
         metrics: Metrics,
-    ) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                connector,
-                primary,
-                metrics,
-                permits: Arc::new(Semaphore::new(size)),
-                size,
-                idle: Mutex::default(),
-            }),
-        }
-    }
-
-    /// Lends a connection to the primary, waiting for one until `deadline`.
-    pub(super) async fn lend(&self, effect: Effect, deadline: Instant) -> Result<Loan, Failure> {
-        let shared = &self.shared;
-        let began = Instant::now();
-        let permit = self.permit(deadline).await?;
-        let known = shared.primary.known(effect, deadline).await?;
-        shared
-            .metrics
-            .db_pool_wait
-            .observe(began.elapsed().as_secs_f64());
-        match shared.take(known.generation) {
-            Some(opened) => Ok(Loan {
-                opened,
-                shared: Arc::clone(shared),
-                permit,
-            }),
-            None => self.open(known, permit, deadline).await,
-        }
-    }
-
-    /// Opens a connection and lends it. If it is open too late for this request, it is the next one's:
-    /// when many wait, each would otherwise open one in vain.
-    async fn open(
-        &self,
-        known: Arc<Known>,
-        permit: OwnedSemaphorePermit,
-        deadline: Instant,
-    ) -> Result<Loan, Failure> {
-        let began = Instant::now();
-        let shared = Arc::clone(&self.shared);
-        let (lender, borrower) = oneshot::channel();
-        let tasks = &self.shared.connector.tasks;
-        tasks.start("connect", |_stop| async move {
-            let opened = Opened::to(&known, &shared.connector, &shared.primary).await;
-            let loan = opened.map(|opened| Loan {
-                opened,
-                shared,
-                permit,
-            });
-            if let Err(Ok(unwanted)) = lender.send(loan) {
-                unwanted.give_back();
-            }
-        });
-        match time::timeout_at(deadline, borrower).await {
-            Ok(Ok(loan)) => loan,
-            Ok(Err(_)) | Err(_) => Err(ConnectError::OutOfTime(began.elapsed()).into()),
-        }
-    }
-
-    /// Waits for a free place: until `deadline`, and not for longer than [`LOAN_TIMEOUT`] of a time in
-    /// which the primary was well. While it is not, the places are held by those who wait for it; and
-    /// when it is back, all who have come meanwhile are waiting, and that is no sign of overload.
-    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        let primary = &self.shared.primary;
-        let began = Instant::now();
-        let give_up_at = || deadline.min(began.max(primary.well_since()) + LOAN_TIMEOUT);
-        let mut acquiring = Box::pin(Arc::clone(&self.shared.permits).acquire_owned());
-        loop {
-            match time::timeout_at(give_up_at(), &mut acquiring).await {
-                Ok(Ok(permit)) => return Ok(permit),
-                Ok(Err(_closed)) => return Err(Failure::PoolExhausted),
-                Err(_elapsed) if Instant::now() < give_up_at() => {}
-                Err(_elapsed) => return Err(primary.absence().unwrap_or(Failure::PoolExhausted)),
-            }
-        }
-    }
-
-    /// Writes how many connections there are to the metrics.
-    pub(super) fn report(&self) {
-        self.shared.report();
-    }
-
-    /// Closes the idle connections and lends no more.
-    pub(super) fn close(&self) {
-        self.shared.permits.close();
-        drop(mem::take(&mut *self.shared.idle()));
-    }
-}
-
-impl Shared {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the connection that was used last, and closes those that are of no more use.
-    fn take(&self, generation: u64) -> Option<Opened> {
-        let mut idle = self.idle();
-        if idle.last().is_some_and(|it| it.generation != generation) {
-            idle.retain(|it| it.generation == generation);
-        }
-        while let Some(opened) = idle.pop() {
-            if opened.is_of_use() {
-                return Some(opened);
-            }
-        }
-        None
-    }
-
-    fn report(&self) {
-        let connections = &self.metrics.db_pool_connections;
-        let idle = i64::try_from(self.idle().len()).unwrap_or(i64::MAX);
-        let lent = self.size.saturating_sub(self.permits.available_permits());
-        let lent = i64::try_from(lent).unwrap_or(i64::MAX);
-        connections.with_label_values(&["idle"]).set(idle);
-        connections.with_label_values(&["lent"]).set(lent);
-    }
-}
-
-impl Loan {
-    /// Returns the connection.
-    pub(super) fn opened(&self) -> &Opened {
-        &self.opened
-    }
-
-    /// Keeps the connection for the next request. Nothing is under way on it any more.
-    pub(super) fn give_back(self) {
-        let Self {
-            opened,
+        ended: EndedSessions,
+    ) -> Arc<Self> {
+        let turns = if shared { Semaphore::MAX_PERMITS } else { size };
+        Arc::new(Self {
             shared,
-            permit,
-        } = self;
-        if opened.is_of_use() {
-            shared.idle().push(opened);
-        }
-        // Whoever waits for a place finds the connection there.
-        drop(permit);
+            connector,
+            primary,
+            metrics,
+            ended,
+            places: Arc::new(Semaphore::new(size)),
+            size,
+            turns: Arc::new(Semaphore::new(turns)),
+            open: Mutex::default(),
+            changed: Notify::new(),
+            next: AtomicUsize::new(0),
+        })
     }
 
-    /// Leaves the connection to what is still under way on it. A write is let run, for `patience`,
-    /// and its connection is kept: were it closed, whoever comes next would have to open another.
-    pub(super) fn leave(self, effect: Effect, patience: Duration) {
-        if effect == Effect::Reads {
-            return self.abandon(effect);
+    /// Returns a connection to the primary, waiting for one until `deadline`.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        effect: Effect,
+        deadline: Instant,
+    ) -> Result<PooledConnection, Failure> {
+        let closed = |_closed| Failure::PoolExhausted;
+        let began = Instant::now();
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = self.soon(turn, began, deadline).await?.map_err(closed)?;
+        loop {
+            let known = self.primary.known(effect, deadline).await?;
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(opened) = self.pick(&known) {
+                if !self.shared {
+                    self.metrics
+                        .db_pool_wait
+                        .observe(began.elapsed().as_secs_f64());
+                }
+                return Ok(PooledConnection {
+                    opened,
+                    pool: Arc::clone(self),
+                    turn: Some(turn),
+                    effect,
+                    is_done: self.shared,
+                });
+            }
+            let place = async {
+                tokio::select! {
+                    place = Arc::clone(&self.places).acquire_owned() => Some(place),
+                    () = changed => None,
+                }
+            };
+            if let Some(place) = self.soon(place, began, deadline).await? {
+                let opening = self.open(known, place.map_err(closed)?);
+                match time::timeout_at(deadline, opening).await {
+                    Ok(Ok(opened)) => opened?,
+                    Ok(Err(_)) | Err(_) => {
+                        return Err(ConnectError::OutOfTime(began.elapsed()).into());
+                    }
+                }
+            }
         }
-        let tasks = self.shared.connector.tasks.clone();
-        tasks.start("late answer", |_stop| async move {
-            let settled = time::timeout(patience, self.opened.connection.settle()).await;
-            if let Ok(Ok(())) = settled {
-                self.give_back();
+    }
+
+    /// Waits until `deadline`, and not for longer than [`ACQUIRE_TIMEOUT`] of a time in which the
+    /// primary was well. While it is not, connections are held by those who wait for it; and when it is
+    /// back, all who have come meanwhile are waiting, and that is no sign of overload.
+    async fn soon<T>(
+        &self,
+        awaited: impl Future<Output = T>,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let give_up_at = || deadline.min(began.max(self.primary.well_since()) + ACQUIRE_TIMEOUT);
+        let mut awaited = pin!(awaited);
+        loop {
+            match time::timeout_at(give_up_at(), &mut awaited).await {
+                Ok(it) => return Ok(it),
+                Err(_elapsed) if Instant::now() < give_up_at() => {}
+                Err(_elapsed) => {
+                    return Err(self.primary.absence().unwrap_or(Failure::PoolExhausted));
+                }
+            }
+        }
+    }
+
+    /// Returns a connection to the primary that is known, if one is open: the one that was used last,
+    /// or the next of those that are shared, and those are opened one by one until every place is taken.
+    fn pick(self: &Arc<Self>, known: &Arc<Known>) -> Option<Arc<PrimaryConnection>> {
+        let mut open = self.opened();
+        open.retain(|it| it.generation == known.generation && it.is_of_use());
+        if !self.shared {
+            return open.pop();
+        }
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % open.len().max(1);
+        let in_turn = || open.iter().cycle().skip(next).take(open.len());
+        let answering = in_turn().find(|it| !it.is_silent.load(Ordering::Relaxed));
+        let picked = answering.or_else(|| in_turn().next()).cloned()?;
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            drop(self.open(Arc::clone(known), place));
+        }
+        Some(picked)
+    }
+
+    /// Opens a connection, which is there for whoever comes first: when many wait, each would otherwise
+    /// open one in vain.
+    fn open(
+        self: &Arc<Self>,
+        known: Arc<Known>,
+        place: OwnedSemaphorePermit,
+    ) -> oneshot::Receiver<Result<(), Failure>> {
+        let pool = Arc::clone(self);
+        let (sender, receiver) = oneshot::channel();
+        self.connector.tasks.start("connect", |_stop| async move {
+            let opened = pool.connect(&known, place).await;
+            // Whoever asked may have gone.
+            sender.send(opened.map(|it| pool.add(Arc::new(it)))).ok();
+        });
+        receiver
+    }
+
+    /// Connects to the primary that is known. If it is none, `primary` is told.
+    async fn connect(
+        &self,
+        known: &Known,
+        place: OwnedSemaphorePermit,
+    ) -> Result<PrimaryConnection, Failure> {
+        let connected = self.connector.connect(&known.address, &known.ends).await;
+        let connected = connected.map_err(Failure::Connect);
+        let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
+        let connection =
+            checked.inspect_err(|failure| self.primary.heed(known.generation, failure))?;
+        let spread = rand::rng().random_range(0..=2 * LIFETIME_SPREAD_SECS);
+        Ok(PrimaryConnection {
+            connection,
+            generation: known.generation,
+            lifetime: Duration::from_secs(LIFETIME_SECS - LIFETIME_SPREAD_SECS + spread),
+            is_silent: AtomicBool::new(false),
+            place: Some(place),
+            ended: self.ended.clone(),
+        })
+    }
+
+    fn add(&self, opened: Arc<PrimaryConnection>) {
+        if !self.places.is_closed() {
+            self.opened().push(opened);
+        }
+        if self.shared {
+            self.changed.notify_waiters();
+        } else {
+            self.changed.notify_one();
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Vec<Arc<PrimaryConnection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many connections are idle, or shared, and how many others there are.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let taken = self.size.saturating_sub(self.places.available_permits());
+        let open = self.opened().len();
+        (open, taken.saturating_sub(open))
+    }
+
+    /// Closes the connections, and opens no more.
+    pub(super) fn close(&self) {
+        self.places.close();
+        self.turns.close();
+        self.opened().clear();
+    }
+}
+
+impl PrimaryConnection {
+    /// Returns whether another statement may be sent on it.
+    fn is_of_use(&self) -> bool {
+        let connection = &self.connection;
+        !connection.is_closed() && !connection.was_ended() && connection.age() < self.lifetime
+    }
+}
+
+impl Drop for PrimaryConnection {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.ended.add(&self.connection, place);
+        }
+    }
+}
+
+impl PooledConnection {
+    /// Keeps the connection for the next statement. Nothing is under way on it any more.
+    pub(super) fn release(mut self) {
+        if !self.is_done {
+            self.is_done = true;
+            self.pool.add(Arc::clone(&self.opened));
+        }
+    }
+
+    /// Ends the connection.
+    pub(super) fn close(mut self) {
+        self.is_done = true;
+        self.opened.connection.end();
+    }
+
+    /// Sends nothing more on a shared connection until it has answered, if others do; ends it if it does
+    /// not answer in `time`.
+    pub(super) fn suspect(&self, time: Duration) {
+        if !self.pool.shared || self.opened.is_silent.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (opened, connector) = (Arc::clone(&self.opened), self.pool.connector.clone());
+        let tasks = connector.tasks.clone();
+        tasks.start("silent connection", |stop| async move {
+            let settled = time::timeout(time, opened.connection.settle());
+            match stop.run_until_cancelled(settled).await {
+                Some(Ok(_)) => opened.is_silent.store(false, Ordering::Relaxed),
+                Some(Err(_elapsed)) => connector.abandon(&opened.connection, Effect::Reads),
+                None => {}
             }
         });
     }
+}
 
-    /// Ends the connection, on which something is still under way.
-    pub(super) fn abandon(self, effect: Effect) {
-        self.shared
-            .connector
-            .abandon(&self.opened.connection, effect);
+impl Drop for PooledConnection {
+    /// Leaves the connection to what is still under way on it. A read is cancelled. A write is let run,
+    /// for as long as it takes, and its connection is kept.
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let connector = &self.pool.connector;
+        if self.effect == Effect::Reads {
+            return connector.abandon(&self.opened.connection, self.effect);
+        }
+        let (opened, pool) = (Arc::clone(&self.opened), Arc::clone(&self.pool));
+        let turn = self.turn.take();
+        connector.tasks.start("late answer", |stop| async move {
+            let settled = stop.run_until_cancelled(opened.connection.settle()).await;
+            if settled.is_some_and(|it| it.is_ok()) {
+                pool.add(opened);
+            }
+            drop(turn);
+        });
     }
 }

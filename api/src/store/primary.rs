@@ -16,7 +16,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connect::{Address, Answer, Connector};
+use super::connect::{Address, Answer, Connection, Connector};
 use super::failure::{Failure, Meaning};
 use super::keeper::Keeper;
 use super::queries::Effect;
@@ -39,6 +39,8 @@ pub(super) struct Known {
     pub(super) answered_at: Instant,
     /// Ends every connection of this generation.
     pub(super) ends: CancellationToken,
+    /// The connection on which it is asked whether it still is the primary.
+    pub(super) monitor: Arc<Connection>,
 }
 
 impl Known {
@@ -165,14 +167,6 @@ impl Primary {
         match self.absence() {
             None => *lock(&self.came),
             Some(_) => Instant::now(),
-        }
-    }
-
-    /// Returns whether the server of `generation` is still believed in.
-    pub(super) fn is_known(&self, generation: u64) -> bool {
-        match &*self.view.borrow() {
-            View::Known(known) | View::Reading(known) => known.generation == generation,
-            View::Suspected(_) | View::Searching { .. } => false,
         }
     }
 

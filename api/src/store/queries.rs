@@ -9,107 +9,55 @@ pub(super) struct Query {
     pub(super) sql: &'static str,
     /// Whether it changes anything, so that its outcome can be unknown.
     pub(super) effect: Effect,
-    /// Which kind of connection it is run on.
+    /// Which connections it is run on.
     pub(super) lane: Lane,
 }
 
-/// What a statement does to the data. Each may be repeated: a write here is absolute, or carries the
-/// key of its request.
+/// What a statement does to the data. Each may be repeated: a write here is absolute and does nothing
+/// once a newer one has been stored, or carries the key of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Reads,
     Writes,
 }
 
-/// Which kind of connection a statement is run on.
+/// Which connections a statement is run on. None can use up those of another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// One that other statements are on too. For reads of a row by its key, which hold nobody up.
+    /// Shared with other statements: reads of a row by its key, which are short.
     Shared,
-    /// One of its own.
-    Own,
+    /// For reads of many rows, and for reads that had no answer on a shared one.
+    Lists,
+    /// For what makes rows.
+    Creates,
+    /// For birthdays, many in one statement.
+    Birthdays,
 }
 
-pub(super) static HELLO_GET: Query = Query {
-    name: "hello_get",
-    sql: include_str!("queries/hello_get.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Shared,
-};
+macro_rules! queries {
+    ($($constant:ident $name:literal $effect:ident $lane:ident;)*) => {$(
+        pub(super) static $constant: Query = Query {
+            name: $name,
+            sql: include_str!(concat!("queries/", $name, ".sql")),
+            effect: Effect::$effect,
+            lane: Lane::$lane,
+        };
+    )*};
+}
 
-pub(super) static HELLO_GET_ANY_CASE: Query = Query {
-    name: "hello_get_any_case",
-    sql: include_str!("queries/hello_get_any_case.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Shared,
-};
-
-pub(super) static HELLO_PUT: Query = Query {
-    name: "hello_put",
-    sql: include_str!("queries/hello_put.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
-
-pub(super) static MEMBER_CREATE: Query = Query {
-    name: "member_create",
-    sql: include_str!("queries/member_create.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
-
-pub(super) static MEMBERS_LIST: Query = Query {
-    name: "members_list",
-    sql: include_str!("queries/members_list.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Own,
-};
-
-pub(super) static USER_CREATE: Query = Query {
-    name: "user_create",
-    sql: include_str!("queries/user_create.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
-
-pub(super) static USER_GET: Query = Query {
-    name: "user_get",
-    sql: include_str!("queries/user_get.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Shared,
-};
-
-pub(super) static USERS_LIST: Query = Query {
-    name: "users_list",
-    sql: include_str!("queries/users_list.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Own,
-};
-
-pub(super) static BEER_CREATE: Query = Query {
-    name: "beer_create",
-    sql: include_str!("queries/beer_create.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
-
-pub(super) static BEERS_LIST: Query = Query {
-    name: "beers_list",
-    sql: include_str!("queries/beers_list.sql"),
-    effect: Effect::Reads,
-    lane: Lane::Own,
-};
-
-pub(super) static BEERS_SEED: Query = Query {
-    name: "beers_seed",
-    sql: include_str!("queries/beers_seed.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
-
-pub(super) static REQUESTS_EXPIRE: Query = Query {
-    name: "requests_expire",
-    sql: include_str!("queries/requests_expire.sql"),
-    effect: Effect::Writes,
-    lane: Lane::Own,
-};
+queries! {
+    HELLO_GET "hello_get" Reads Shared;
+    HELLO_GET_ANY_CASE "hello_get_any_case" Reads Shared;
+    HELLO_PUT "hello_put" Writes Birthdays;
+    MEMBER_CREATE "member_create" Writes Creates;
+    MEMBERS_LIST "members_list" Reads Lists;
+    USER_CREATE "user_create" Writes Creates;
+    USER_GET "user_get" Reads Shared;
+    USERS_LIST "users_list" Reads Lists;
+    BEER_CREATE "beer_create" Writes Creates;
+    BEERS_LIST "beers_list" Reads Lists;
+    BEERS_SEED "beers_seed" Writes Creates;
+    REQUESTS_EXPIRE "requests_expire" Writes Creates;
+    SERVER_CLOCK "server_clock" Reads Shared;
+    SESSIONS_LEFT "sessions_left" Reads Shared;
+}

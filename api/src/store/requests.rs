@@ -31,7 +31,7 @@ const EXPIRY_PAUSE: Duration = Duration::from_mins(20);
 /// The first pause is shorter: a program that is started often would never come to it.
 const FIRST_EXPIRY_PAUSE: Duration = Duration::from_secs(5);
 /// So many are deleted at once: few enough that their locks are held for milliseconds.
-const EXPIRY_BATCH: usize = 1000;
+const EXPIRY_BATCH: i64 = 1000;
 /// The pause where there are more: four batches a second keep up with thousands of requests.
 const BATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How long that may take, tries included.
@@ -83,12 +83,14 @@ impl Store {
 
     /// Deletes answers that are older than a day, now and then, until told to stop.
     pub(crate) async fn expire_requests(self, stop: CancellationToken) {
-        let mut longest_pause = FIRST_EXPIRY_PAUSE;
         let expiring = async {
+            let mut longest_pause = FIRST_EXPIRY_PAUSE;
             loop {
                 time::sleep(longest_pause.mul_f64(rand::random_range(0.0..1.0))).await;
-                longest_pause = match self.expire_some().await {
-                    Ok(EXPIRY_BATCH) => BATCH_PAUSE,
+                let deadline = Instant::now() + EXPIRY_TIMEOUT;
+                let query = &queries::REQUESTS_EXPIRE;
+                longest_pause = match self.run(query, &[&EXPIRY_BATCH], deadline).await {
+                    Ok(expired) if i64::try_from(expired.len()) == Ok(EXPIRY_BATCH) => BATCH_PAUSE,
                     Ok(_all) => EXPIRY_PAUSE,
                     Err(why) => {
                         warn!(?why, "old answers could not be deleted; trying again later");
@@ -97,16 +99,6 @@ impl Store {
                 };
             }
         };
-        tokio::select! {
-            () = expiring => {}
-            () = stop.cancelled() => {}
-        }
-    }
-
-    async fn expire_some(&self) -> Result<usize, Unavailable> {
-        let most = i64::try_from(EXPIRY_BATCH).unwrap_or(i64::MAX);
-        let deadline = Instant::now() + EXPIRY_TIMEOUT;
-        let query = &queries::REQUESTS_EXPIRE;
-        Ok(self.run(query, &[&most], deadline).await?.len())
+        let _stopped: Option<()> = stop.run_until_cancelled(expiring).await;
     }
 }

@@ -242,8 +242,8 @@ fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
 #[test]
 fn a_crowd_whose_time_is_over_costs_neither_connections_nor_trust() {
     let server = Server::primary();
-    // Long enough for four connections to be opened.
-    let settings = [("DB_POOL_MAX", "4"), ("REQUEST_TIMEOUT", "4")];
+    // Long enough for four connections to be opened, which is how many are for what makes rows.
+    let settings = [("DB_POOL_MAX", "8"), ("REQUEST_TIMEOUT", "4")];
     let program = Program::before(&[&server], &settings);
     let make = |it: u32| program.post("/members", &format!(r#"{{"Name":"{}","Age":7}}"#, name(it)));
     let waiting = || server.waiting_commits(&["member_create", "after_first_write"]);

@@ -70,7 +70,7 @@ REFUSED = [
     ({"database": {"hosts": []}}, "name every server"),
     ({"database": {"ca": {"configMap": ""}}}, "exactly one of certificate and configMap"),
     ({"database": {"ca": {"certificate": PEM}}}, "exactly one of certificate and configMap"),
-    ({"database": {"connectionLimit": 200}}, "open up to 210 connections"),
+    ({"database": {"poolMax": 4}}, "open up to 112 connections"),
     ({"migration": {"user": "api_service"}}, "the service must not own the tables"),
     ({"database": {"password": {"secret": ""}}}, "database.password needs exactly one"),
     ({"migration": {"password": {"remote": "owner"}}}, "migration.password needs exactly one"),

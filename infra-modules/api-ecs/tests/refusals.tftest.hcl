@@ -253,3 +253,19 @@ run "a_check_that_asks_something_else" {
   }
   expect_failures = [var.health_check_path]
 }
+
+run "more_tasks_than_connections" {
+  command = plan
+  variables {
+    tasks = { min = 2, desired = 2, max = 17 }
+  }
+  expect_failures = [var.connection_limit]
+}
+
+run "connections_that_are_not_counted" {
+  command = plan
+  variables {
+    settings = { DB_POOL_MAX = "100" }
+  }
+  expect_failures = [var.settings]
+}

@@ -1,0 +1,274 @@
+//! Requests of one kind that come at the same time, in one statement: they share its way to the server
+//! and back, and, where they write, its commit.
+//!
+//! No request waits for company. While one statement is on its way, whatever comes in the meantime is
+//! batched for the next, so a single request is as quick as ever, and many are as many as fit.
+//!
+//! A row is written by one statement at a time: requests for a row that is being written wait for the
+//! end of that. If another session has locked a row, each row of its batch is written alone, and that
+//! one until it can be.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ha_runtime::shutdown::Tasks;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{self, Instant};
+
+use super::Store;
+use super::failure::Failure;
+use super::primary::Primary;
+use super::queries::Query;
+use crate::trace;
+
+/// The most requests in one statement: enough for every request that is worked on at once, by default,
+/// and still a small statement.
+const MOST: usize = 512;
+/// A request that has less time left is not sent with others that have more: a statement is only good
+/// for as long as all of its requests have.
+const LEAST_TIME: Duration = Duration::from_millis(250);
+/// The most rows that are written alone at once.
+const ALONE: usize = 2;
+/// The pause before a row that is locked is tried again, of which chance takes up to a half.
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What can be batched.
+pub(super) trait BatchItem: Send + Sync + 'static {
+    /// The statement.
+    const QUERY: &'static Query;
+
+    /// The most of them on their way at once, each for what has come meanwhile.
+    const STATEMENTS: usize;
+
+    /// What each of them is answered.
+    type Answer: std::fmt::Debug + Send + 'static;
+
+    /// Returns the row that it writes, if it does.
+    fn row(&self) -> Option<&str>;
+
+    /// Asks the server for all of them at once, and returns an answer for each, in their order. The
+    /// first request ends at `first_ends`, and the last at `deadline`.
+    fn run(
+        items: Vec<&Self>,
+        store: &Store,
+        first_ends: Instant,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, Failure>> + Send;
+}
+
+/// The place where requests are handed in.
+#[derive(Debug)]
+pub(super) struct Batcher<T: BatchItem>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T: BatchItem> {
+    // As many wait as there are requests, and no more: those are limited at the edge.
+    queue: mpsc::UnboundedSender<Waiting<T>>,
+    waiting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Waiting<T>>>,
+    busy: Mutex<Busy<T>>,
+    batches: AtomicU64,
+    alone: Semaphore,
+}
+
+/// The rows that are being written, each with the batch that does it and what waits for its end.
+type Busy<T> = BTreeMap<String, (u64, Vec<Waiting<T>>)>;
+
+/// One request, and who waits for its answer.
+#[derive(Debug)]
+struct Waiting<T: BatchItem> {
+    item: T,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<T::Answer, Arc<Failure>>>,
+}
+
+impl<T: BatchItem> Clone for Batcher<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: BatchItem> Batcher<T> {
+    pub(super) fn new() -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        Self(Arc::new(Shared {
+            queue,
+            waiting: tokio::sync::Mutex::new(waiting),
+            busy: Mutex::default(),
+            batches: AtomicU64::new(0),
+            alone: Semaphore::new(ALONE),
+        }))
+    }
+
+    /// Starts working on what is handed in.
+    pub(super) fn start(&self, store: &Store, tasks: &Tasks) {
+        for _ in 0..T::STATEMENTS {
+            let (batcher, store) = (self.clone(), store.clone());
+            tasks.start("batched requests", |stop| async move {
+                stop.run_until_cancelled(batcher.work(&store)).await;
+            });
+        }
+    }
+
+    /// Asks for `item` with whatever else is there. What it writes has been committed when this returns.
+    pub(super) async fn submit(
+        &self,
+        item: T,
+        deadline: Instant,
+        primary: &Primary,
+    ) -> Result<T::Answer, Arc<Failure>> {
+        let mut span = trace::statement(T::QUERY.name);
+        let began = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            item,
+            deadline,
+            answer,
+        };
+        let unanswered = || {
+            let absence = primary.absence();
+            Arc::new(absence.unwrap_or_else(|| Failure::OutOfTime(began.elapsed())))
+        };
+        self.0.queue.send(waiting).map_err(|_closed| unanswered())?;
+        let result = match time::timeout_at(deadline, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(unanswered()),
+        };
+        if let Err(failure) = &result {
+            span.failed(failure.sqlstate_class());
+        }
+        result
+    }
+
+    async fn work(&self, store: &Store) {
+        loop {
+            let mut waiting = Vec::new();
+            self.0
+                .waiting
+                .lock()
+                .await
+                .recv_many(&mut waiting, MOST)
+                .await;
+            let batch = self.claim(waiting);
+            if batch.is_empty() {
+                continue;
+            }
+            let result = run(&batch, store).await;
+            if matches!(&result, Err(failure) if failure.is_lock_timeout()) {
+                self.write_each_alone(batch, store);
+            } else {
+                self.finish(batch, result);
+            }
+        }
+    }
+
+    /// Makes a batch of those whose rows are not being written.
+    fn claim(&self, mut waiting: Vec<Waiting<T>>) -> Vec<Waiting<T>> {
+        let number = self.0.batches.fetch_add(1, Ordering::Relaxed);
+        keep_those_with_time(&mut waiting);
+        let mut busy = self.busy();
+        let mut batch = Vec::with_capacity(waiting.len());
+        for it in waiting {
+            let Some(row) = it.item.row() else {
+                batch.push(it);
+                continue;
+            };
+            match busy.get_mut(row) {
+                Some((by, behind)) if *by != number => behind.push(it),
+                Some(_) => batch.push(it),
+                None => {
+                    busy.insert(row.to_owned(), (number, Vec::new()));
+                    batch.push(it);
+                }
+            }
+        }
+        batch
+    }
+
+    /// Answers a batch, and lets go on what waits for its rows.
+    fn finish(&self, batch: Vec<Waiting<T>>, result: Result<Vec<T::Answer>, Failure>) {
+        let mut busy = self.busy();
+        let rows = batch.iter().filter_map(|it| it.item.row());
+        let behind = rows.filter_map(|it| busy.remove(it)).flat_map(|it| it.1);
+        for waiting in behind.collect::<Vec<_>>() {
+            // It cannot be closed: the other end is here too.
+            self.0.queue.send(waiting).ok();
+        }
+        drop(busy);
+        // Whoever has gone in the meantime needs no answer.
+        match result {
+            Ok(answers) => {
+                for (waiting, answer) in batch.into_iter().zip(answers) {
+                    waiting.answer.send(Ok(answer)).ok();
+                }
+            }
+            Err(failure) => {
+                let failure = Arc::new(failure);
+                for waiting in batch {
+                    waiting.answer.send(Err(Arc::clone(&failure))).ok();
+                }
+            }
+        }
+    }
+
+    fn write_each_alone(&self, batch: Vec<Waiting<T>>, store: &Store) {
+        let mut rows: BTreeMap<String, Vec<Waiting<T>>> = BTreeMap::new();
+        for it in batch {
+            let row = it.item.row().unwrap_or_default().to_owned();
+            rows.entry(row).or_default().push(it);
+        }
+        for (row, waiting) in rows {
+            let (batcher, theirs) = (self.clone(), store.clone());
+            let tasks = &store.connector.tasks;
+            tasks.start("locked row", |stop| async move {
+                let writing = batcher.write_alone(&row, waiting, &theirs);
+                stop.run_until_cancelled(writing).await;
+            });
+        }
+    }
+
+    /// Writes one row, with whatever comes for it, until it can be or no request has time left.
+    async fn write_alone(&self, row: &str, mut waiting: Vec<Waiting<T>>, store: &Store) {
+        loop {
+            let turn = self.0.alone.acquire().await;
+            {
+                let mut busy = self.busy();
+                waiting.extend(busy.get_mut(row).into_iter().flat_map(|it| it.1.drain(..)));
+                keep_those_with_time(&mut waiting);
+                if waiting.is_empty() {
+                    busy.remove(row);
+                    return;
+                }
+            }
+            let result = run(&waiting, store).await;
+            if !matches!(&result, Err(failure) if failure.is_lock_timeout()) {
+                return self.finish(waiting, result);
+            }
+            drop(turn);
+            time::sleep(LOCKED_PAUSE.mul_f64(rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Busy<T>> {
+        self.0.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run<T: BatchItem>(batch: &[Waiting<T>], store: &Store) -> Result<Vec<T::Answer>, Failure> {
+    let ends = || batch.iter().map(|it| it.deadline);
+    let now = Instant::now();
+    let (first_ends, deadline) = (ends().min().unwrap_or(now), ends().max().unwrap_or(now));
+    let items = batch.iter().map(|it| &it.item).collect();
+    T::run(items, store, first_ends, deadline).await
+}
+
+/// Leaves out what no request waits for any more, and what has little time left beside others. Those
+/// are told that their time is over.
+fn keep_those_with_time<T: BatchItem>(waiting: &mut Vec<Waiting<T>>) {
+    let now = Instant::now();
+    waiting.retain(|it| !it.answer.is_closed() && it.deadline > now);
+    if waiting.iter().any(|it| it.deadline > now + LEAST_TIME) {
+        waiting.retain(|it| it.deadline > now + LEAST_TIME);
+    }
+}

@@ -1,0 +1,99 @@
+//! Connections that have ended here, until their server has no backend of them any more: one that waits
+//! for a standby, is frozen, or is behind a network that lost the end, lives on. Their places in the
+//! pool are taken as long, so that a replica never has more backends than it was given connections.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{self, Instant};
+use tokio_postgres::types::ToSql;
+use tracing::debug;
+
+use super::connect::Connection;
+use super::primary::Primary;
+use super::queries::{self, Effect};
+
+/// How often the server is asked whether it still has a session.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// The same for one that ended so long ago, which the server is told to end.
+const ASK_SELDOM_EVERY: Duration = Duration::from_millis(500);
+const LONG_AGO: Duration = Duration::from_secs(1);
+/// How long its answer may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The place where connections that have ended are handed in.
+#[derive(Clone, Debug)]
+pub(super) struct EndedSessions(mpsc::UnboundedSender<Ended>);
+
+#[derive(Debug)]
+struct Ended {
+    session: String,
+    at: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl EndedSessions {
+    /// Starts asking the primary.
+    pub(super) fn start(primary: Primary, tasks: &ha_runtime::shutdown::Tasks) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tasks.start("ended sessions", |stop| async move {
+            stop.run_until_cancelled(watch(receiver, &primary)).await;
+        });
+        Self(sender)
+    }
+
+    /// Keeps a place until the server has ended the session.
+    pub(super) fn add(&self, connection: &Connection, place: OwnedSemaphorePermit) {
+        let ended = Ended {
+            session: connection.session_name().to_owned(),
+            at: Instant::now(),
+            _place: place,
+        };
+        // Where nobody keeps it any more, the program ends.
+        self.0.send(ended).ok();
+    }
+}
+
+async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) {
+    let mut sessions = Vec::new();
+    loop {
+        if sessions.is_empty() && receiver.recv_many(&mut sessions, usize::MAX).await == 0 {
+            return;
+        }
+        while let Ok(another) = receiver.try_recv() {
+            sessions.push(another);
+        }
+        let asked = time::timeout(ASK_TIMEOUT, left(&sessions, primary)).await;
+        if let Ok(Some(left)) = asked {
+            sessions.retain(|it| left.contains(&it.session));
+        }
+        let is_fresh = |it: &Ended| it.at.elapsed() < LONG_AGO;
+        time::sleep(match sessions.iter().any(is_fresh) {
+            true => ASK_EVERY,
+            false if sessions.is_empty() => Duration::ZERO,
+            false => ASK_SELDOM_EVERY,
+        })
+        .await;
+    }
+}
+
+/// Returns those that the primary still has. Another server than theirs has none of them.
+async fn left(sessions: &[Ended], primary: &Primary) -> Option<BTreeSet<String>> {
+    let deadline = Instant::now() + ASK_TIMEOUT;
+    let known = primary.known(Effect::Reads, deadline).await.ok()?;
+    let names = |of: &dyn Fn(&&Ended) -> bool| {
+        let these = sessions.iter().filter(of);
+        these.map(|it| it.session.as_str()).collect::<Vec<_>>()
+    };
+    let all = names(&|_| true);
+    let long_ago = names(&|it| it.at.elapsed() >= LONG_AGO);
+    let params: [&(dyn ToSql + Sync); 2] = [&all, &long_ago];
+    match known.monitor.run(&queries::SESSIONS_LEFT, &params).await {
+        Ok(rows) => rows.iter().map(|it| it.try_get(0).ok()).collect(),
+        Err(error) => {
+            debug!(%error, "could not ask for sessions that have ended");
+            None
+        }
+    }
+}

@@ -1,0 +1,2 @@
+-- server_clock
+SELECT clock_timestamp()

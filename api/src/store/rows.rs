@@ -1,0 +1,138 @@
+//! Members, users and beers in the database. Whatever is made is made once for the key of its request,
+//! and lists begin behind the row that the page before ended with.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::requests::NotStored;
+use super::{Store, Unavailable, queries, read_all};
+use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, StoredMember, User};
+
+/// The beginning of the year 1, in seconds since 1970. PostgreSQL has no room for the earliest times
+/// that can be written down here.
+const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
+type Read<T> = Result<T, tokio_postgres::Error>;
+
+impl Store {
+    /// Stores a member once for `key`; maybe also where the database was unavailable before it said so.
+    pub(crate) async fn create_member(
+        &self,
+        key: Uuid,
+        NewMember { name, age }: &NewMember,
+        deadline: Instant,
+    ) -> Result<Member, NotStored> {
+        let params: [&(dyn ToSql + Sync); 3] = [&key, name, age];
+        self.once(&queries::MEMBER_CREATE, &params, deadline).await
+    }
+
+    /// Returns at most `most` members that were not deleted, by time and id.
+    pub(crate) async fn members(
+        &self,
+        after: Option<(Timestamp, Uuid)>,
+        most: i64,
+        deadline: Instant,
+    ) -> Result<Vec<StoredMember>, Unavailable> {
+        let (created_at, id) = after.unzip();
+        let created_at = created_at.map(|it| it.max(EARLIEST));
+        let params: [&(dyn ToSql + Sync); 3] = [&created_at, &id, &most];
+        let rows = self.run(&queries::MEMBERS_LIST, &params, deadline).await?;
+        read_all(&rows, |row| {
+            Ok(StoredMember {
+                member: Member {
+                    id: row.try_get(0)?,
+                    name: row.try_get(1)?,
+                    age: row.try_get(2)?,
+                },
+                created_at: row.try_get(3)?,
+                updated_at: row.try_get(4)?,
+            })
+        })
+    }
+
+    /// Stores a user once for `key`.
+    pub(crate) async fn create_user(
+        &self,
+        key: Uuid,
+        NewUser { name, email }: &NewUser,
+        deadline: Instant,
+    ) -> Result<User, NotStored> {
+        let params: [&(dyn ToSql + Sync); 3] = [&key, name, email];
+        self.once(&queries::USER_CREATE, &params, deadline).await
+    }
+
+    /// Returns a user.
+    pub(crate) async fn user(
+        &self,
+        id: i64,
+        deadline: Instant,
+    ) -> Result<Option<User>, Unavailable> {
+        let rows = self.run(&queries::USER_GET, &[&id], deadline).await?;
+        Ok(read_all(&rows, user)?.pop())
+    }
+
+    /// Returns at most `most` users, by id.
+    pub(crate) async fn users(
+        &self,
+        after: i64,
+        most: i64,
+        deadline: Instant,
+    ) -> Result<Vec<User>, Unavailable> {
+        let params: [&(dyn ToSql + Sync); 2] = [&after, &most];
+        let rows = self.run(&queries::USERS_LIST, &params, deadline).await?;
+        read_all(&rows, user)
+    }
+
+    /// Stores a beer once for `key`.
+    pub(crate) async fn create_beer(
+        &self,
+        key: Uuid,
+        NewBeer { name, style, abv }: &NewBeer,
+        deadline: Instant,
+    ) -> Result<Beer, NotStored> {
+        let params: [&(dyn ToSql + Sync); 4] = [&key, name, style, abv];
+        self.once(&queries::BEER_CREATE, &params, deadline).await
+    }
+
+    /// Stores those of the beers to begin with of whose name there is none, and returns them.
+    pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, Unavailable> {
+        let names = SEED.map(|(name, _style, _abv)| name);
+        let styles = SEED.map(|(_name, style, _abv)| style);
+        let strengths = SEED.map(|(_name, _style, abv)| abv);
+        let params: [&(dyn ToSql + Sync); 3] = [&&names[..], &&styles[..], &&strengths[..]];
+        let rows = self.run(&queries::BEERS_SEED, &params, deadline).await?;
+        read_all(&rows, beer)
+    }
+
+    /// Returns at most `most` beers, by id.
+    pub(crate) async fn beers(
+        &self,
+        after: i64,
+        most: i64,
+        deadline: Instant,
+    ) -> Result<Vec<Beer>, Unavailable> {
+        let params: [&(dyn ToSql + Sync); 2] = [&after, &most];
+        let rows = self.run(&queries::BEERS_LIST, &params, deadline).await?;
+        read_all(&rows, beer)
+    }
+}
+
+fn user(row: &Row) -> Read<User> {
+    Ok(User {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        email: row.try_get(2)?,
+    })
+}
+
+fn beer(row: &Row) -> Read<Beer> {
+    Ok(Beer {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        style: row.try_get(2)?,
+        abv: row.try_get(3)?,
+    })
+}

@@ -1,0 +1,84 @@
+//! A TCP proxy between the program and its server, which cuts connections and holds bytes back.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+pub(crate) struct TcpProxy {
+    pub(crate) port: String,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether what clients send is kept here, also when they have gone.
+    holds: Mutex<bool>,
+    released: Condvar,
+    clients: Mutex<Vec<TcpStream>>,
+}
+
+impl TcpProxy {
+    pub(crate) fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let state = Arc::<State>::default();
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(server)) else {
+                    continue;
+                };
+                shared.carry(&client, &server);
+            }
+        });
+        Self { port, state }
+    }
+
+    /// Ends every connection of the clients. What they have sent still reaches the server.
+    pub(crate) fn cut(&self) {
+        for client in self.state.clients.lock().unwrap().drain(..) {
+            client.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Keeps what clients send from now on.
+    pub(crate) fn hold(&self) {
+        *self.state.holds.lock().unwrap() = true;
+    }
+
+    /// Passes on what was kept, and what comes.
+    pub(crate) fn release(&self) {
+        *self.state.holds.lock().unwrap() = false;
+        self.state.released.notify_all();
+    }
+}
+
+impl State {
+    fn carry(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        let clone = |it: &TcpStream| it.try_clone().unwrap();
+        self.clients.lock().unwrap().push(clone(client));
+        let (state, from, to) = (Arc::clone(self), clone(client), clone(server));
+        thread::spawn(move || {
+            copy(from, to, || {
+                let holds = state.holds.lock().unwrap();
+                drop(state.released.wait_while(holds, |it| *it).unwrap());
+            });
+        });
+        let (from, to) = (clone(server), clone(client));
+        thread::spawn(move || copy(from, to, || ()));
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut()) {
+    let mut bytes = [0; 16384];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        before();
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    to.shutdown(Shutdown::Write).ok();
+}

@@ -1,0 +1,379 @@
+//! What was acknowledged stays, whatever sleeps, ends or comes late; judged by what clients saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::postgres::{Server, eventually};
+use crate::program::Program;
+use crate::tcp_proxy::TcpProxy;
+
+/// A statement is given up soon, and a request not much later.
+const HASTY: [(&str, &str); 2] = [("DB_STATEMENT_TIMEOUT", "1s"), ("REQUEST_TIMEOUT", "4s")];
+
+/// Few dates, so that an unchanged one is written often.
+pub(crate) const DATES: [&str; 3] = ["1990-01-01", "1990-03-03", "1990-07-07"];
+
+/// Returns the day that the server has for a name.
+fn stored(server: &Server, name: &str) -> String {
+    let day = "SELECT date_of_birth FROM hello_users WHERE username";
+    server.sql(&format!("{day} = '{name}'"))
+}
+
+/// Returns the backend that has run this statement last.
+pub(crate) fn backend(server: &Server, statement: &str) -> Pid {
+    let last = format!(
+        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'api/%' \
+         AND query ~ '^-- ({statement}|after_first_write)' ORDER BY state_change DESC LIMIT 1"
+    );
+    let mut found = String::new();
+    eventually("a backend has run it", || {
+        found = server.sql(&last);
+        !found.is_empty()
+    });
+    Pid::from_raw(found.parse().unwrap())
+}
+
+/// Lets a backend go on, and waits until it has done what it was sent.
+fn thaw(server: &Server, backend: Pid) {
+    kill(backend, Signal::SIGCONT).unwrap();
+    eventually("the backend is idle, or has ended", || {
+        let state = format!("SELECT state FROM pg_stat_activity WHERE pid = {backend}");
+        let state = server.sql(&state);
+        let is_settled = state.is_empty() || (state == "idle" && !has_input(backend));
+        is_settled.then_some(()).ok_or(state)
+    });
+}
+
+/// Returns whether a process has not read all that was sent to it.
+fn has_input(process: Pid) -> bool {
+    let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .into_iter()
+        .flatten()
+        .filter_map(|it| std::fs::read_link(it.ok()?.path()).ok())
+        .filter_map(|it| {
+            Some(
+                it.to_str()?
+                    .strip_prefix("socket:[")?
+                    .trim_end_matches(']')
+                    .to_owned(),
+            )
+        })
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        sockets.contains(fields[9]) && !fields[4].ends_with(":00000000")
+    })
+}
+
+/// Sends a write whose client does not wait for the answer.
+fn put_and_leave(program: &Program, name: &str, date: &str) {
+    let in_flight = || program.metric("http_requests_in_flight").unwrap();
+    let before = in_flight();
+    let body = format!("{{\"dateOfBirth\":\"{date}\"}}");
+    let length = body.len();
+    let mut stream = program.connect();
+    write!(
+        stream,
+        "PUT /hello/{name} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    eventually("the write is under way", || in_flight() > before);
+}
+
+#[test]
+fn backend_thawed_then_newer_write_stays() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &HASTY);
+    assert_eq!(program.put_date("John", DATES[0]).status, 204);
+    let frozen = backend(&server, "hello_put");
+
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    assert_eq!(program.put_date("John", DATES[1]).status, 204);
+    assert_eq!(program.put_date("John", DATES[2]).status, 204);
+    thaw(&server, frozen);
+
+    assert_eq!(stored(&server, "John"), DATES[2]);
+}
+
+#[test]
+fn client_gone_and_backend_thawed_then_newer_write_stays() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &HASTY);
+    // What is newer is stored by another replica; or is what was there before, and so only a read.
+    let replica = Program::before(&[&server], &HASTY);
+
+    for (asked, date) in [(&replica, DATES[2]), (&program, DATES[0])] {
+        assert_eq!(program.put_date("John", DATES[0]).status, 204);
+        let frozen = backend(&server, "hello_put");
+        kill(frozen, Signal::SIGSTOP).unwrap();
+        put_and_leave(&program, "John", DATES[1]);
+        assert_eq!(asked.put_date("John", date).status, 204);
+        thaw(&server, frozen);
+        assert_eq!(stored(&server, "John"), date);
+    }
+}
+
+#[test]
+fn packets_late_then_newer_write_stays() {
+    let server = Server::primary();
+    let proxy = TcpProxy::to(server.address);
+    let behind = [&HASTY[..], &[("PGPORT", &proxy.port)]].concat();
+    let program = Program::before(&[&server], &behind);
+    let replica = Program::before(&[&server], &HASTY);
+
+    // Another date, and the one that was there before.
+    for date in [DATES[2], DATES[0]] {
+        assert_eq!(program.put_date("John", DATES[0]).status, 204);
+        let stale = backend(&server, "hello_put");
+        proxy.hold();
+        assert_eq!(program.put_date("John", DATES[1]).status, 503);
+        assert_eq!(replica.put_date("John", date).status, 204);
+        proxy.release();
+        thaw(&server, stale);
+        assert_eq!(stored(&server, "John"), date);
+        eventually("it is ready again", || program.get("/readyz").status == 200);
+    }
+}
+
+/// Returns the end of a greeting, which is the same for every name.
+fn days(greeting: &str) -> String {
+    greeting.rsplit('!').next().unwrap().to_owned()
+}
+
+/// Clients that write and read, each a name of its own, and what they saw.
+struct Clients<'a> {
+    program: &'a Program,
+    /// What is answered to a read of each date.
+    greetings: BTreeMap<&'a str, String>,
+    stop: AtomicBool,
+    acknowledged: AtomicU32,
+}
+
+impl<'a> Clients<'a> {
+    fn of(program: &'a Program) -> Self {
+        let greeting = |date| {
+            assert_eq!(program.put_date("Example", date).status, 204);
+            (date, days(&program.get("/hello/Example").body))
+        };
+        Self {
+            program,
+            greetings: DATES.map(greeting).into(),
+            stop: AtomicBool::new(false),
+            acknowledged: AtomicU32::new(0),
+        }
+    }
+
+    fn acknowledged(&self) -> u32 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Writes one name until told to stop. Whatever is read after a write that was acknowledged is
+    /// what was written, and what was refused before never comes back. Returns what may be there.
+    fn write(&self, name: &str) -> BTreeSet<&str> {
+        let mut possible = BTreeSet::from([""]);
+        for turn in 0.. {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            // Every date follows every other, itself included.
+            let date = DATES[(turn + turn / 3) % 3];
+            match self.program.put_date(name, date).status {
+                204 => {
+                    possible = BTreeSet::from([date]);
+                    self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                503 => {
+                    possible.insert(date);
+                    continue;
+                }
+                status => panic!("{status} for {name}"),
+            }
+            let read = self.program.get(&format!("/hello/{name}"));
+            assert!(
+                read.status == 503 || days(&read.body) == self.greetings[date],
+                "{name}: {date} was acknowledged, and then read: {read:?}"
+            );
+        }
+        possible
+    }
+
+    /// Stores members, each under a key until it is acknowledged, and returns their names.
+    fn make_members(&self, maker: u32) -> BTreeSet<String> {
+        let mut made = BTreeSet::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let (key, name) = (uuid::Uuid::new_v4(), format!("{maker}-{}", made.len()));
+            let (key, body) = (
+                key.to_string(),
+                format!("{{\"name\":\"{name}\",\"age\":1}}"),
+            );
+            let headers = [("Idempotency-Key", key.as_str())];
+            let send = || self.program.request("POST", "/members", &headers, &body);
+            while send().status != 200 {
+                if self.stop.load(Ordering::Relaxed) {
+                    return made;
+                }
+            }
+            made.insert(name);
+        }
+        made
+    }
+}
+
+/// Ends what others do, also when a test fails.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs clients beside `faults`, and for a while after them; then judges what the server has.
+fn judge_beside(program: &Program, server: &Server, faults: impl FnOnce()) {
+    let clients = &Clients::of(program);
+    let (possible, made) = thread::scope(|scope| {
+        let stop = Stop(&clients.stop);
+        let name = |it| format!("Writer{}", char::from(it));
+        let writers = (b'a'..=b'p').map(name);
+        let writers: Vec<_> = writers
+            .map(|it| scope.spawn(move || (clients.write(&it), it)))
+            .collect();
+        let makers = [0, 1, 2, 3].map(|it| scope.spawn(move || clients.make_members(it)));
+        eventually("writes run", || clients.acknowledged() > 100);
+        faults();
+        let before = clients.acknowledged();
+        eventually("writes run again", || clients.acknowledged() > before + 200);
+        drop(stop);
+        let possible: Vec<_> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+        let made: BTreeSet<_> = makers
+            .into_iter()
+            .flat_map(|it| it.join().unwrap())
+            .collect();
+        (possible, made)
+    });
+
+    for (possible, name) in possible {
+        let stored = stored(server, &name);
+        assert!(
+            possible.contains(&*stored),
+            "{name}: {stored} is none of {possible:?}"
+        );
+    }
+    let members = server.sql("SELECT name FROM members");
+    let once: BTreeSet<&str> = members.lines().collect();
+    assert_eq!(
+        members.lines().count(),
+        once.len(),
+        "a member is there twice"
+    );
+    let lost = made.iter().find(|it| !once.contains(it.as_str()));
+    assert_eq!(lost, None, "acknowledged, and not there");
+}
+
+#[test]
+fn server_frozen_and_thawed_then_acknowledged_writes_stay() {
+    let server = Server::primary();
+    let settings = [("DB_STATEMENT_TIMEOUT", "500ms"), ("REQUEST_TIMEOUT", "1s")];
+    let program = Program::before(&[&server], &settings);
+    let refused = "http_requests_total{method=\"PUT\",route=\"/hello/{username}\",status=\"503\"}";
+    let refused = || program.metric(refused).unwrap_or(0.0);
+
+    judge_beside(&program, &server, || {
+        for _round in 0..4 {
+            let before = refused();
+            server.freeze(Signal::SIGSTOP);
+            eventually("writes are refused", || refused() >= before + 16.0);
+            server.freeze(Signal::SIGCONT);
+            eventually("it is ready", || {
+                program.get("/readyz").json()["database"]["writable"] == true
+            });
+        }
+    });
+}
+
+#[test]
+fn backends_frozen_and_thawed_then_acknowledged_writes_stay() {
+    let server = Server::primary();
+    let settings = [("DB_STATEMENT_TIMEOUT", "500ms"), ("REQUEST_TIMEOUT", "2s")];
+    let program = Program::before(&[&server], &settings);
+
+    judge_beside(&program, &server, || {
+        for statement in ["hello_put", "member_create", "hello_get", "hello_put"] {
+            let frozen = backend(&server, statement);
+            let silent = program.metric("db_errors_total{sqlstate_class=\"timeout\"}");
+            kill(frozen, Signal::SIGSTOP).unwrap();
+            if statement != "hello_get" {
+                eventually("a statement is given up", || {
+                    program.metric("db_errors_total{sqlstate_class=\"timeout\"}") > silent
+                });
+            }
+            thaw(&server, frozen);
+        }
+    });
+}
+
+#[test]
+fn connections_cut_at_every_moment_then_acknowledged_writes_stay() {
+    let server = Server::primary();
+    let proxy = TcpProxy::to(server.address);
+    let program = Program::before(&[&server], &[("PGPORT", &proxy.port)]);
+
+    judge_beside(&program, &server, || {
+        for round in 0..30 {
+            let done = backend(&server, "hello_put");
+            // Once what was sent arrives late, and once at once.
+            if round % 2 == 0 {
+                proxy.hold();
+            }
+            proxy.cut();
+            proxy.release();
+            eventually("connections are open again", || {
+                let others = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE pid <> {done} \
+                     AND query ~ '^-- (hello_put|after_first_write)'"
+                );
+                server.sql(&others) != "0"
+            });
+        }
+    });
+}
+
+#[test]
+fn commits_hang_then_connections_stay_within_their_limit() {
+    let server = Server::primary();
+    let proxy = TcpProxy::to(server.address);
+    let limits = [("DB_POOL_MAX", "5"), ("DB_SHARED_CONNECTIONS", "2")];
+    let timeouts = [("DB_STATEMENT_TIMEOUT", "500ms"), ("REQUEST_TIMEOUT", "1s")];
+    let settings = [&limits[..], &timeouts, &[("PGPORT", &proxy.port)]].concat();
+    let program = Program::before(&[&server], &settings);
+    let open = || {
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'api/%'";
+        server.sql(open).parse::<u32>().unwrap()
+    };
+    let refused = "http_requests_total{method=\"PUT\",route=\"/hello/{username}\",status=\"503\"}";
+    let refused = || program.metric(refused).unwrap_or(0.0);
+
+    judge_beside(&program, &server, || {
+        server.commits_wait_for("nobody");
+        for round in 0..5 {
+            let before = refused();
+            eventually("writes are refused", || {
+                let open = open();
+                assert!(open <= 5 + 2 + 1, "{open} connections in round {round}");
+                refused() > before + 16.0
+            });
+            assert_eq!(program.get("/hello/Nobody").status, 404);
+            // A backend that waits for a standby does not notice that its client has gone.
+            if round == 2 {
+                proxy.cut();
+            }
+        }
+        server.commits_wait_for("");
+    });
+}
