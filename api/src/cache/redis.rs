@@ -1,11 +1,10 @@
 //! The server as it is in production: Redis.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates, cmd};
 use tokio::time;
 
 use super::backend::{CacheBackend, CacheConnection, CacheError, Seen};
@@ -14,21 +13,10 @@ use crate::config;
 /// The generation, under the prefix.
 const GENERATION: &str = "users:gen";
 
-/// A Redis server that cannot be used as it was described.
+/// A Redis server that cannot be used as it was described: its certificate authorities are not usable.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// The file of trusted authorities cannot be read.
-    #[error("could not read the certificate authorities in `{}`", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It holds no certificates, or what else the client does not accept.
-    #[error("the settings of Redis are not usable")]
-    Refused(#[source] RedisError),
-}
+#[error("`REDIS_TLS_CA_FILE` names no file of certificate authorities that this user can read")]
+pub struct Unusable(#[from] RedisError);
 
 /// How to reach it.
 #[derive(Debug)]
@@ -53,19 +41,16 @@ impl Redis {
         let client = match &settings.root_cert {
             None => Client::open(place),
             Some(path) => {
-                let unreadable = |source| Unusable::Unreadable {
-                    path: path.clone(),
-                    source,
-                };
+                let authorities = std::fs::read(path).map_err(RedisError::from)?;
                 let trusted = TlsCertificates {
                     client_tls: None,
-                    root_cert: Some(std::fs::read(path).map_err(unreadable)?),
+                    root_cert: Some(authorities),
                 };
                 Client::build_with_tls(place, trusted)
             }
         };
         Ok(Self {
-            client: client.map_err(Unusable::Refused)?,
+            client: client?,
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
             prefix: prefix.to_owned(),
@@ -103,42 +88,32 @@ impl Connection {
         format!("{}{key}", self.prefix)
     }
 
-    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, CacheError> {
-        let mut connection = self.connection.clone();
-        Ok(command.query_async(&mut connection).await?)
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        command.query_async(&mut self.connection.clone()).await
     }
 }
 
 impl CacheConnection for Connection {
     async fn look(&self, key: &str) -> Result<Seen, CacheError> {
-        let mut both = Cmd::new();
-        both.arg("MGET")
-            .arg(self.name(GENERATION))
-            .arg(self.name(key));
-        let (generation, value) = self.run(&both).await?;
+        let keys = [self.name(GENERATION), self.name(key)];
+        let (generation, value) = self.run(cmd("MGET").arg(&keys)).await?;
         Ok(Seen { generation, value })
     }
 
     async fn keep(&self, key: &str, value: &str, ttl: Duration) -> Result<(), CacheError> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut set = Cmd::new();
-        set.arg("SET")
-            .arg(self.name(key))
-            .arg(value)
-            .arg("PX")
-            .arg(millis);
-        self.run(&set).await
+        let mut set = cmd("SET");
+        set.arg(self.name(key)).arg(value).arg("PX").arg(millis);
+        Ok(self.run(&set).await?)
     }
 
     async fn raise(&self, by: i64) -> Result<i64, CacheError> {
-        let (mut increment, mut connection) = (Cmd::new(), self.connection.clone());
-        increment.arg("INCRBY").arg(self.name(GENERATION)).arg(by);
-        match increment.query_async(&mut connection).await {
+        let generation = self.name(GENERATION);
+        match self.run(cmd("INCRBY").arg(&generation).arg(by)).await {
             // What is there is no number, or none that can be raised.
             Err(error) if error.code().is_some() => {
-                let mut set = Cmd::new();
-                set.arg("SET").arg(self.name(GENERATION)).arg(by);
-                self.run(&set).await.map(|()| by)
+                let set: Result<(), _> = self.run(cmd("SET").arg(&generation).arg(by)).await;
+                Ok(set.map(|()| by)?)
             }
             raised => Ok(raised?),
         }

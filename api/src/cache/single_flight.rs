@@ -58,19 +58,4 @@ mod tests {
         drop((first, second));
         assert!(!flights.join("a").initialized());
     }
-
-    #[tokio::test]
-    async fn reader_fails_then_next_one_reads() {
-        let flights = SingleFlight::<u32>::new();
-        let (fails, waits) = (flights.join("a"), flights.join("a"));
-        let failing = async {
-            tokio::task::yield_now().await;
-            Err(())
-        };
-        let both = join(
-            fails.get_or_try_init(|| failing),
-            waits.get_or_try_init(|| async { Ok::<_, ()>(2) }),
-        );
-        assert_eq!(both.await, (Err(()), Ok(&2)));
-    }
 }
