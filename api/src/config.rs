@@ -97,55 +97,56 @@ impl Config {
     pub fn from_environment(
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Unusable> {
-        let environment = Environment::new(variables);
-        let config = Self {
-            listen: addresses(&environment)?,
-            metrics_listen: environment.parsed(
-                &["METRICS_LISTEN"],
-                None,
-                "an address and a port, such as `0.0.0.0:9090`",
-                |text| text.parse().ok().map(Some),
-            )?,
-            company: company::read(&environment),
-            log_level: environment.parsed(
-                &["LOG_LEVEL", "RUST_LOG"],
-                "info".to_owned(),
-                "a level: use error, warn, info, debug or trace, or a filter such as \
-                 `info,api=debug`",
-                |text| is_log_filter(text).then(|| text.to_owned()),
-            )?,
-            log_format: environment.choice(
-                "LOG_FORMAT",
-                LogFormat::Logfmt,
-                &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)],
-            )?,
-            surfaces: surfaces::surfaces(&environment)?,
-            hello: hello(&environment)?,
-            members_keys: surfaces::members_keys(&environment)?,
-            list_max: environment.number("LIST_MAX", 10_000, 1..=100_000, "number of rows")?,
-            validation_status: environment.choice(
-                "VALIDATION_STATUS",
-                StatusCode::BAD_REQUEST,
-                &[
-                    ("400", StatusCode::BAD_REQUEST),
-                    ("422", StatusCode::UNPROCESSABLE_ENTITY),
-                ],
-            )?,
-            database: database::read(&environment)?,
-            cache: cache::read(&environment)?,
-            request_timeout: environment.time("REQUEST_TIMEOUT", Duration::from_secs(8))?,
-            edge: edge::read(&environment)?,
-            traces: traces::read(&environment)?,
-            shutdown_delay: environment.delay("SHUTDOWN_DELAY", Duration::from_secs(5))?,
-            shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", Duration::from_secs(20))?,
-            warnings: Vec::new(),
-        };
-        refuse_contradictions(&environment, &config)?;
-        Ok(Self {
-            warnings: environment.into_warnings(),
-            ..config
-        })
+        read_from(Environment::new(variables))
     }
+}
+
+fn read_from(environment: Environment) -> Result<Config, Unusable> {
+    let config = Config {
+        listen: addresses(&environment)?,
+        metrics_listen: environment.parsed(
+            &["METRICS_LISTEN"],
+            None,
+            "an address and a port, such as `0.0.0.0:9090`",
+            |text| text.parse().ok().map(Some),
+        )?,
+        company: company::read(&environment),
+        log_level: environment.parsed(
+            &["LOG_LEVEL", "RUST_LOG"],
+            "info".to_owned(),
+            "a level: use error, warn, info, debug or trace, or a filter such as \
+                 `info,api=debug`",
+            |text| is_log_filter(text).then(|| text.to_owned()),
+        )?,
+        log_format: environment.choice(
+            "LOG_FORMAT",
+            LogFormat::Logfmt,
+            &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)],
+        )?,
+        surfaces: surfaces::surfaces(&environment)?,
+        hello: hello(&environment)?,
+        members_keys: surfaces::members_keys(&environment)?,
+        list_max: environment.number("LIST_MAX", 10_000, 1..=100_000, "number of rows")?,
+        validation_status: environment.choice(
+            "VALIDATION_STATUS",
+            StatusCode::BAD_REQUEST,
+            &[
+                ("400", StatusCode::BAD_REQUEST),
+                ("422", StatusCode::UNPROCESSABLE_ENTITY),
+            ],
+        )?,
+        database: database::read(&environment)?,
+        cache: cache::read(&environment)?,
+        request_timeout: environment.time("REQUEST_TIMEOUT", Duration::from_secs(8))?,
+        edge: edge::read(&environment)?,
+        traces: traces::read(&environment)?,
+        shutdown_delay: environment.delay("SHUTDOWN_DELAY", Duration::from_secs(5))?,
+        shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", Duration::from_secs(20))?,
+        warnings: Vec::new(),
+    };
+    refuse_contradictions(&environment, &config)?;
+    let warnings = environment.into_warnings();
+    Ok(Config { warnings, ..config })
 }
 
 /// Reads the addresses to serve on and nothing else, for whoever only asks a service that runs.
@@ -252,16 +253,13 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Unusable> {
-        let owned = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::from_environment(owned)
+        read_from(environment::from(variables))
     }
 
-    fn servers(variables: &[(&str, &str)]) -> Vec<(String, u16)> {
-        let config = read(variables).unwrap();
-        let servers = config.database.servers.into_iter();
-        servers.map(|it| (it.host, it.port)).collect()
+    fn servers(variables: &[(&str, &str)]) -> String {
+        let servers = read(variables).unwrap().database.servers;
+        let each: Vec<String> = servers.iter().map(Server::to_string).collect();
+        each.join(" ")
     }
 
     fn refusal(variables: &[(&str, &str)]) -> String {
@@ -273,11 +271,9 @@ mod tests {
         let config = read(&[]).unwrap();
 
         assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
-        assert_eq!(servers(&[]), [("localhost".to_owned(), 5432)]);
-        assert_eq!(
-            (config.database.user.as_str(), config.database.name.as_str()),
-            ("postgres", "postgres")
-        );
+        assert_eq!(servers(&[]), "localhost:5432");
+        assert_eq!(config.database.user, "postgres");
+        assert_eq!(config.database.name, "postgres");
         assert_eq!(config.database.tls, SslMode::Prefer);
         assert_eq!(config.company.name, "My Company");
         assert!(config.warnings.is_empty());
@@ -285,34 +281,27 @@ mod tests {
 
     #[test]
     fn each_host_has_its_port() {
-        let abc = [
-            ("a".to_owned(), 1),
-            ("b".to_owned(), 2),
-            ("c".to_owned(), 3),
-        ];
-        assert_eq!(servers(&[("PGHOST", "a, b,c"), ("PGPORT", "1,2,3")]), abc);
-        assert_eq!(
-            servers(&[("DATABASE_URL", "postgres://u@a:1,b:2,c:3/d")]),
-            abc
-        );
-        assert_eq!(
-            servers(&[("DB_HOST", "a,b"), ("DB_PORT", "7")]),
-            [("a".to_owned(), 7), ("b".to_owned(), 7)]
-        );
-        let without = ("DATABASE_URL", "postgres://u:p@a,[::1]/d");
-        assert_eq!(
-            servers(&[without, ("PGPORT", "7")]),
-            [("a".to_owned(), 7), ("::1".to_owned(), 7)]
-        );
-        assert_eq!(
-            servers(&[without]),
-            [("a".to_owned(), 5432), ("::1".to_owned(), 5432)]
-        );
-        let with = ("DATABASE_URL", "postgres://u:p@[::1]:8/d");
-        assert_eq!(
-            servers(&[with, ("DB_PORT", "tcp://10.0.0.1")]),
-            [("::1".to_owned(), 8)]
-        );
+        let url = |url| ("DATABASE_URL", url);
+        let without = url("postgres://u:p@a,[::1]/d");
+        for (variables, expected) in [
+            (
+                &[("PGHOST", "a, b,c"), ("PGPORT", "1,2,3")][..],
+                "a:1 b:2 c:3",
+            ),
+            (&[url("postgres://u@a:1,b:2,c:3/d")], "a:1 b:2 c:3"),
+            (&[("DB_HOST", "a,b"), ("DB_PORT", "7")], "a:7 b:7"),
+            (&[without, ("PGPORT", "7")], "a:7 ::1:7"),
+            (&[without], "a:5432 ::1:5432"),
+            (
+                &[
+                    url("postgres://u:p@[::1]:8/d"),
+                    ("DB_PORT", "tcp://10.0.0.1"),
+                ],
+                "::1:8",
+            ),
+        ] {
+            assert_eq!(servers(variables), expected);
+        }
     }
 
     #[test]
@@ -357,17 +346,8 @@ mod tests {
             .unwrap()
             .database;
 
-        assert_eq!(
-            database.servers,
-            [Server {
-                host: "db".to_owned(),
-                port: 6000
-            }]
-        );
-        assert_eq!(
-            (database.user.as_str(), database.name.as_str()),
-            ("u@x", "hello")
-        );
+        assert_eq!(database.servers[0].to_string(), "db:6000");
+        assert_eq!(database.user + "/" + &database.name, "u@x/hello");
         assert_eq!(database.password.unwrap().reveal(), "p/w");
         assert_eq!(database.tls, SslMode::VerifyFull);
         let file = RootCert::File(PathBuf::from("/etc/ca.pem"));
@@ -397,32 +377,12 @@ mod tests {
             "`API_SURFACES` is `users,birthdays`, which is not a list of `hello`, `members`, `users` \
              and `beers`, with commas"
         );
-        for name in [
-            "PORT",
-            "LISTEN",
-            "VALIDATION_STATUS",
-            "HELLO_LEAP_DAY",
-            "PGSSLMODE",
-            "PGSSLROOTCERT",
-            "MIGRATE",
-            "LOG_FORMAT",
-            "LOG_LEVEL",
-            "REQUEST_TIMEOUT",
-            "DB_POOL_MAX",
-            "READS_FROM_STANDBY",
-            "API_FAKE_TODAY",
-            "SHUTDOWN_DELAY",
-            "API_SURFACES",
-            "MEMBERS_KEYS",
-            "LIST_MAX",
-            "TRUSTED_PROXIES",
-            "RATE_LIMIT_RPS",
-            "MAX_INFLIGHT",
-            "MAX_CONNECTIONS",
-            "OTEL_TRACES_SAMPLER",
-            "OTEL_TRACES_SAMPLER_ARG",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-        ] {
+        let names = "PORT LISTEN VALIDATION_STATUS HELLO_LEAP_DAY PGSSLMODE PGSSLROOTCERT MIGRATE \
+                     LOG_FORMAT LOG_LEVEL REQUEST_TIMEOUT DB_POOL_MAX READS_FROM_STANDBY API_FAKE_TODAY \
+                     SHUTDOWN_DELAY API_SURFACES MEMBERS_KEYS LIST_MAX TRUSTED_PROXIES RATE_LIMIT_RPS \
+                     MAX_INFLIGHT MAX_CONNECTIONS OTEL_TRACES_SAMPLER OTEL_TRACES_SAMPLER_ARG \
+                     OTEL_EXPORTER_OTLP_ENDPOINT";
+        for name in names.split(' ') {
             assert!(refusal(&[(name, "nonsense")]).starts_with(&format!("`{name}` is `nonsense`")));
         }
     }

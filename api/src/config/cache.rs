@@ -173,102 +173,70 @@ fn login(
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::from;
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Cache, Unusable> {
-        let owned = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        super::read(&Environment::new(owned))
-    }
-
     fn server(variables: &[(&str, &str)]) -> ConnectionInfo {
-        read(variables).unwrap().redis.unwrap().connection
+        let cache = read(&from(variables)).unwrap();
+        cache.redis.unwrap().connection
     }
 
     fn refusal(variables: &[(&str, &str)]) -> String {
-        read(variables).unwrap_err().to_string()
+        read(&from(variables)).unwrap_err().to_string()
     }
 
     #[test]
-    fn is_off_without_a_host() {
-        let cache = read(&[
-            ("REDIS_PORT", "tcp://10.0.0.1:6379"),
-            ("REDIS_PASSWORD", "x"),
-        ])
-        .unwrap();
+    fn no_host_then_off() {
+        let docker = ("REDIS_PORT", "tcp://10.0.0.1:6379");
+        let cache = read(&from(&[docker, ("REDIS_PASSWORD", "x")])).unwrap();
         assert!(cache.redis.is_none());
         assert_eq!(cache.ttl, Duration::from_mins(1));
     }
 
     #[test]
     fn url_and_variables_say_the_same() {
-        let url = "rediss://cache-user:p%2Fw@cache:6400/2";
-        let variables = [
-            ("REDIS_HOST", "cache"),
-            ("REDIS_PORT", "6400"),
+        let all = [("REDIS_URL", "rediss://cache-user:p%2Fw@cache:6400/2")];
+        let part = [
+            ("REDIS_URL", "rediss://cache:6400"),
             ("REDIS_USER", "cache-user"),
             ("REDIS_PASSWORD", "p/w"),
-            ("REDIS_TLS", "true"),
             ("REDIS_DB", "2"),
         ];
-        for server in [server(&[("REDIS_URL", url)]), server(&variables)] {
-            let ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure,
-                ..
-            } = server.addr()
-            else {
-                panic!("without TLS: {server:?}");
-            };
-            assert_eq!((host.as_str(), *port, *insecure), ("cache", 6400, false));
+        let address = [
+            ("REDIS_HOST", "cache"),
+            ("REDIS_PORT", "6400"),
+            ("REDIS_TLS", "true"),
+        ];
+        let none = [&address, &part[1..]].concat();
+        for server in [server(&all), server(&part), server(&none)] {
+            assert_eq!(server.addr().to_string(), "cache:6400");
+            let verified =
+                matches!(server.addr(), ConnectionAddr::TcpTls { insecure, .. } if !insecure);
+            assert!(verified, "{server:?}");
             let login = server.redis_settings();
             assert_eq!(login.username(), Some("cache-user"));
-            assert_eq!(login.password(), Some("p/w"));
-            assert_eq!(login.db(), 2);
+            assert_eq!((login.password(), login.db()), (Some("p/w"), 2));
         }
     }
 
     #[test]
-    fn what_the_url_leaves_open_is_read_from_the_variables() {
-        let server = server(&[
-            ("REDIS_URL", "redis://cache"),
-            ("REDIS_PASSWORD", "hunter2"),
-            ("REDIS_DB", "3"),
-        ]);
-        assert_eq!(
-            server.addr(),
-            &ConnectionAddr::Tcp("cache".to_owned(), 6379)
-        );
-        assert_eq!(server.redis_settings().password(), Some("hunter2"));
-        assert_eq!(server.redis_settings().db(), 3);
-    }
-
-    #[test]
     fn a_url_outweighs_the_variables_and_says_so() {
-        let variables = [
+        let environment = from(&[
             ("REDIS_URL", "redis://10.0.0.1:6400/2"),
             ("REDIS_HOST", "10"),
             ("REDIS_PORT", "6401"),
             ("REDIS_DB", "3"),
-        ];
-        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let environment = Environment::new(owned);
-        super::read(&environment).unwrap();
-
-        let warned = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"];
-        assert_eq!(
-            environment.into_warnings(),
-            warned
-                .map(|it| format!("`REDIS_URL` is used; `{it}` has another value and is ignored"))
-        );
+        ]);
+        read(&environment).unwrap();
+        let ignored = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"]
+            .map(|it| format!("`REDIS_URL` is used; `{it}` has another value and is ignored"));
+        assert_eq!(environment.into_warnings(), ignored);
     }
 
     #[test]
     fn a_password_prints_neither_with_the_settings_nor_when_they_are_refused() {
-        let cache = read(&[("REDIS_URL", "redis://:hunter2@cache")]).unwrap();
-        assert!(!format!("{cache:?}").contains("hunter2"));
+        let server = server(&[("REDIS_URL", "redis://:hunter2@cache")]);
+        assert!(!format!("{server:?}").contains("hunter2"));
         for url in [
             "hunter2",
             "http://:hunter2@cache",
@@ -278,40 +246,33 @@ mod tests {
             "redis+unix:///hunter2",
         ] {
             let refusal = refusal(&[("REDIS_URL", url)]);
-            assert!(
-                refusal.starts_with("`REDIS_URL` is not usable"),
-                "{refusal}"
-            );
+            assert!(refusal.starts_with("`REDIS_URL` is not usable"));
             assert!(!refusal.contains("hunter2"), "{refusal}");
         }
     }
 
     #[test]
-    fn tls_is_not_dropped_in_silence() {
+    fn what_cannot_be_is_refused_with_what_to_write() {
         let plain = ("REDIS_URL", "redis://cache");
-        assert!(refusal(&[plain, ("REDIS_TLS", "true")]).contains("write `rediss://`"));
-        let authority = ("REDIS_TLS_CA_FILE", "/etc/ca.pem");
-        assert!(refusal(&[plain, authority]).contains("`REDIS_TLS_CA_FILE` and `REDIS_TLS`"));
-        assert!(
-            refusal(&[("REDIS_HOST", "cache"), ("REDIS_USER", "api")])
-                .contains("`REDIS_USER` and `REDIS_PASSWORD`")
-        );
-    }
-
-    #[test]
-    fn bad_values_are_refused_with_what_to_write() {
-        for (name, value) in [
-            ("REDIS_PORT", "0"),
-            ("REDIS_DB", "-1"),
-            ("REDIS_TLS", "perhaps"),
-            ("CACHE_TTL", "0"),
-            ("REDIS_TIMEOUT", "soon"),
+        let host = ("REDIS_HOST", "cache");
+        for (variables, expected) in [
+            ([plain, ("REDIS_TLS", "true")], "write `rediss://`"),
+            (
+                [plain, ("REDIS_TLS_CA_FILE", "/etc/ca.pem")],
+                "`REDIS_TLS_CA_FILE` and `REDIS_TLS`",
+            ),
+            (
+                [host, ("REDIS_USER", "api")],
+                "`REDIS_USER` and `REDIS_PASSWORD`",
+            ),
+            ([host, ("REDIS_PORT", "0")], "`REDIS_PORT` is `0`, which"),
+            ([host, ("REDIS_DB", "-1")], "`REDIS_DB` is `-1`, which"),
+            ([host, ("REDIS_TLS", "so")], "`REDIS_TLS` is `so`, which"),
+            ([host, ("CACHE_TTL", "0")], "`CACHE_TTL` is `0`, which"),
+            ([host, ("REDIS_TIMEOUT", "x")], "`REDIS_TIMEOUT` is `x`, "),
         ] {
-            let refusal = refusal(&[("REDIS_HOST", "cache"), (name, value)]);
-            assert!(
-                refusal.starts_with(&format!("`{name}` is `{value}`, which is not")),
-                "{refusal}"
-            );
+            let refusal = refusal(&variables);
+            assert!(refusal.contains(expected), "{refusal}");
         }
     }
 }

@@ -31,14 +31,12 @@ pub(super) fn read(environment: &Environment) -> Company {
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::from;
     use super::*;
 
     #[test]
     fn the_company_fits_into_a_header_whatever_its_name() {
-        let company = |name: &str| {
-            let variables = [("COMPANY_NAME".to_owned(), name.to_owned())];
-            read(&Environment::new(variables))
-        };
+        let company = |name| read(&from(&[("COMPANY_NAME", name)]));
         for (name, header) in [
             ("Smith & Sons", "Smith & Sons"),
             ("Bäcker\r\nX: y", "B%C3%A4cker%0D%0AX: y"),
