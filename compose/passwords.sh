@@ -10,5 +10,5 @@ for name in postgres replicator api_owner api_service redis; do
 done
 cp all/api_owner_password owner
 cp all/api_service_password all/redis_password service
-chmod 755 owner service
+chmod 755 all owner service
 chmod 644 all/*_password owner/* service/*

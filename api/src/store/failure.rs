@@ -36,18 +36,9 @@ pub(super) enum Failure {
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]
     ReadOnly,
-    /// The address leads to another server than it did, or to the same in another role.
-    #[error("another server answers at this address by now")]
-    Replaced,
-    /// The server belongs to another database.
-    #[error("its system identifier is {0}, and the primary's was {1}: it is of another database")]
-    OtherSystem(String, String),
-    /// The server has a history that was left.
-    #[error(
-        "it is on timeline {0}, and timeline {1} has been seen: it was replaced; after a restore, \
-         restart this service"
-    )]
-    OldTimeline(u32, u32),
+    /// The server is not the one that is looked for: of another database, or of a history that was left.
+    #[error("{0}")]
+    OtherServer(String),
     /// No server accepts writes.
     #[error("no server accepts writes")]
     NoPrimary {
@@ -88,7 +79,7 @@ impl Failure {
             Self::Connect(error) => of_connecting(error),
             Self::Unanswered(_) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
-            Self::Replaced | Self::OtherSystem(..) | Self::OldTimeline(..) => Meaning::ServerLost,
+            Self::OtherServer(_) => Meaning::ServerLost,
             Self::Ended => Meaning::ConnectionSpent,
             Self::Unreadable(_) => Meaning::Bug,
             Self::OutOfTime(_)
@@ -110,11 +101,7 @@ impl Failure {
             Self::Ended => return "io",
             Self::Unreadable(_) => return "decoding",
             Self::Unreplicated => return "01",
-            Self::NoPrimary { .. }
-            | Self::ReadOnly
-            | Self::Replaced
-            | Self::OtherSystem(..)
-            | Self::OldTimeline(..) => return "no_primary",
+            Self::NoPrimary { .. } | Self::ReadOnly | Self::OtherServer(_) => return "no_primary",
             Self::PoolExhausted => return "pool",
             Self::NoSchema => return "schema",
         };
@@ -129,19 +116,13 @@ impl Failure {
 
     /// Returns whether the outcome of the statement is unknown: it may have been committed.
     pub(super) fn is_unknown_outcome(&self) -> bool {
-        match self {
-            Self::Statement(error) => error.code().is_none(),
-            Self::Unanswered(_) | Self::OutOfTime(_) | Self::Ended | Self::Unreplicated => true,
-            Self::Connect(_)
-            | Self::Unreadable(_)
-            | Self::ReadOnly
-            | Self::Replaced
-            | Self::OtherSystem(..)
-            | Self::OldTimeline(..)
-            | Self::NoPrimary { .. }
-            | Self::PoolExhausted
-            | Self::NoSchema => false,
-        }
+        let Self::Statement(error) = self else {
+            return matches!(
+                self,
+                Self::Unanswered(_) | Self::OutOfTime(_) | Self::Ended | Self::Unreplicated
+            );
+        };
+        error.code().is_none()
     }
 }
 

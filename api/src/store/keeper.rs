@@ -380,13 +380,18 @@ impl Keeper {
         if let (Some(seen), Some(system)) = (&seen.system, &answer.system)
             && seen != system
         {
-            return Err(Failure::OtherSystem(system.clone(), seen.clone()));
+            return Err(Failure::OtherServer(format!(
+                "its system identifier is {system}, and the primary's {seen}: it is of another database"
+            )));
         }
         if let (Some(seen), Some(timeline)) = (seen.timeline, answer.timeline)
             && timeline < seen
             && self.before.is_some()
         {
-            return Err(Failure::OldTimeline(timeline, seen));
+            return Err(Failure::OtherServer(format!(
+                "it is on timeline {timeline}, and timeline {seen} has been seen: it was replaced; \
+                 after a restore, restart this service"
+            )));
         }
         if answer.writable {
             seen.timeline = seen.timeline.max(answer.timeline);

@@ -50,7 +50,8 @@ impl Known {
             return Err(Failure::ReadOnly);
         }
         if self.answer.history() != answer.history() {
-            return Err(Failure::Replaced);
+            let why = "another server answers at this address by now";
+            return Err(Failure::OtherServer(why.to_owned()));
         }
         Ok(())
     }
@@ -216,44 +217,44 @@ impl Primary {
     /// Gives up the server of `generation`: it is gone, or accepts no writes. If there is another
     /// by now, nothing happens.
     fn leave(&self, generation: u64, read_only: bool) -> bool {
-        self.view.send_if_modified(|view| match view {
-            View::Known(known) | View::Suspected(known) | View::Reading(known)
-                if known.generation == generation =>
-            {
-                *view = View::Searching { read_only };
-                true
-            }
-            View::Known(_) | View::Suspected(_) | View::Reading(_) | View::Searching { .. } => {
-                false
-            }
+        self.turn(generation, |_known, _is_suspected| {
+            Some(View::Searching { read_only })
         })
     }
 
-    /// Says that the primary of `generation` does not answer.
+    /// Says that the server of `generation` does not answer. One that is only read is left.
     fn suspect(&self, generation: u64) -> bool {
-        self.view.send_if_modified(|view| match view {
-            View::Known(known) if known.generation == generation => {
-                *view = View::Suspected(Arc::clone(known));
-                true
-            }
-            View::Known(_) | View::Suspected(_) | View::Reading(_) | View::Searching { .. } => {
-                false
+        self.turn(generation, |known, is_suspected| {
+            match known.answer.writable {
+                true if is_suspected => None,
+                true => Some(View::Suspected(known)),
+                false => Some(View::Searching { read_only: false }),
             }
         })
     }
 
     pub(super) fn answered(&self, generation: u64) {
         *lock(&self.last_writable) = Instant::now();
-        self.view.send_if_modified(|view| match view {
-            View::Suspected(known) if known.generation == generation => {
+        self.turn(generation, |known, is_suspected| {
+            is_suspected.then(|| {
                 *lock(&self.came) = Instant::now();
-                *view = View::Known(Arc::clone(known));
-                true
-            }
-            View::Known(_) | View::Suspected(_) | View::Reading(_) | View::Searching { .. } => {
-                false
-            }
+                View::Known(known)
+            })
         });
+    }
+
+    /// Changes what is known of the server of `generation`, if it is still the one.
+    fn turn(&self, generation: u64, next: impl FnOnce(Arc<Known>, bool) -> Option<View>) -> bool {
+        self.view.send_if_modified(|view| {
+            let (known, is_suspected) = match view {
+                View::Known(known) | View::Reading(known) => (known, false),
+                View::Suspected(known) => (known, true),
+                View::Searching { .. } => return false,
+            };
+            let is_it = known.generation == generation;
+            let next = is_it.then(|| next(Arc::clone(known), is_suspected));
+            next.flatten().map(|next| *view = next).is_some()
+        })
     }
 
     /// Says that a server answers, which accepts no writes, and may be read if it is `readable`.
