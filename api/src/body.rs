@@ -7,96 +7,90 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use crate::domain::Invalid;
 use crate::problem::{Kind, Problem};
 
-/// The longest body.
-const LONGEST_BYTES: usize = 64 * 1024;
-/// Of a body that is too long this much is read and thrown away, as long as the client sends without
-/// a pause, so that one that sends before it listens still hears why. One that sends more is cut off.
-const LONGEST_DISCARDED_BYTES: usize = 1024 * 1024;
-const PAUSE: Duration = Duration::from_millis(300);
+const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long a body may take to arrive.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the body as one JSON object. Nesting is limited by `serde_json`, to 128 levels.
+/// Reads the body as one JSON object, and what `read` makes of it. Nesting is limited by `serde_json`,
+/// to 128 levels. The object itself, which may take thirty times the memory of its text, is gone when
+/// this returns.
 ///
 /// # Errors
 ///
 /// A [`Problem`] for a body in another format, too long, too slow, or not JSON; and with the status
-/// `invalid` for JSON that is not an object.
-pub(crate) async fn json_object(
+/// `invalid` for JSON that is not an object, or that breaks a rule of `read`.
+pub(crate) async fn read_object<T>(
     request: Request,
     invalid: StatusCode,
-) -> Result<Map<String, Value>, Problem> {
+    read: impl FnOnce(&Map<String, Value>) -> Result<T, Vec<Invalid>>,
+) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
     check_type(&parts.headers)?;
     let announced = parts
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|it| it.to_str().ok()?.parse::<usize>().ok());
-    let is_too_long = announced.is_some_and(|it| it > LONGEST_BYTES);
-    let is_asking = parts.headers.contains_key(header::EXPECT);
-    if is_asking && is_too_long {
+    if announced.is_some_and(|it| it > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let bytes = read(body, is_too_long).await?;
-    let malformed = |_error| Problem::new(Kind::MalformedJson, "the body must be JSON");
-    let value: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
-    if let Value::Object(object) = value {
-        return Ok(object);
-    }
-    let message = "the body must be a JSON object";
-    let broken = Invalid::new("body", "not-an-object", message);
-    Err(Problem::invalid(invalid, &[broken]))
+    let receiving = time::timeout(BODY_TIMEOUT, receive(body));
+    let bytes = receiving.await.map_err(|_elapsed| too_slow())??;
+    let read = match serde_json::from_slice(&bytes).map_err(|it| malformed(&it))? {
+        Value::Object(object) => read(&object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            let message = "the body must be a JSON object";
+            Err(vec![Invalid::new("body", "not-an-object", message)])
+        }
+    };
+    read.map_err(|broken| Problem::invalid(invalid, &broken))
 }
 
-async fn read(mut body: Body, mut is_too_long: bool) -> Result<Vec<u8>, Problem> {
-    let deadline = Instant::now() + TIMEOUT;
+/// Copies each frame: a body of many small ones would keep the buffers of all of them.
+async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
-    let mut length = 0;
-    while length <= LONGEST_DISCARDED_BYTES {
-        let until = if is_too_long {
-            deadline.min(Instant::now() + PAUSE)
-        } else {
-            deadline
-        };
-        let data = match time::timeout_at(until, body.frame()).await {
-            Ok(None) => break,
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(_))) | Err(_) if is_too_long => break,
-            Ok(Some(Err(_cut_off))) => {
-                let detail = "the body ended too early";
-                return Err(Problem::new(Kind::MalformedJson, detail));
-            }
-            Err(_elapsed) => return Err(too_slow()),
-        };
-        length += data.len();
-        is_too_long |= length > LONGEST_BYTES;
-        if !is_too_long {
-            bytes.extend_from_slice(&data);
+    while let Some(frame) = body.frame().await {
+        let cut_off = |_error| Problem::new(Kind::MalformedJson, "the body ended too early");
+        let data = frame.map_err(cut_off)?.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > MAX_BODY_BYTES {
+            return Err(too_large());
         }
-    }
-    if is_too_long {
-        return Err(too_large());
+        bytes.extend_from_slice(&data);
     }
     Ok(bytes)
 }
 
+/// Says what cannot be read where JSON itself allows it; `serde_json` tells these apart in words only.
+fn malformed(error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let says = |words: &str| text.contains(words);
+    let detail = if says("number out of range") {
+        "the body has a number that is too large: numbers go up to about 1.8e308"
+    } else if says("surrogate") || says("hex escape") {
+        "the body has one half of a surrogate pair, such as \\ud83d alone, which is no character"
+    } else if says("recursion limit") {
+        "the body is nested too deep: 127 levels are read"
+    } else {
+        "the body must be JSON"
+    };
+    Problem::new(Kind::MalformedJson, detail)
+}
+
 fn too_slow() -> Problem {
-    Problem::new(
-        Kind::RequestTimeout,
-        format!("the body did not arrive within {} s", TIMEOUT.as_secs()),
-    )
+    let detail = format!(
+        "the body did not arrive within {} s",
+        BODY_TIMEOUT.as_secs()
+    );
+    Problem::new(Kind::RequestTimeout, detail)
 }
 
 fn too_large() -> Problem {
-    Problem::new(
-        Kind::PayloadTooLarge,
-        format!("the body must not be longer than {LONGEST_BYTES} bytes"),
-    )
+    let detail = format!("the body must not be longer than {MAX_BODY_BYTES} bytes");
+    Problem::new(Kind::PayloadTooLarge, detail)
 }
 
 /// Accepts what clients of the earlier services send: JSON by name, and what `curl -d` and others

@@ -40,7 +40,6 @@ use self::single_flight::SingleFlight;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::Unavailable;
-use crate::trace;
 
 /// Says whether an answer came from the cache.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -277,7 +276,6 @@ impl<B: CacheBackend> Cache<B> {
         let Some(used) = self.used.clone() else {
             return write.await;
         };
-        let write = trace::carried(write);
         let (told, outcome) = oneshot::channel();
         self.tasks.start("change of users", |_stop| async move {
             // A write that reports a failure may have been committed all the same.

@@ -6,7 +6,6 @@ mod database;
 mod edge;
 mod environment;
 mod surfaces;
-mod traces;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,7 +23,6 @@ pub use self::edge::Edge;
 use self::environment::Environment;
 pub use self::environment::Unusable;
 pub use self::surfaces::{MembersKeys, Surface};
-pub use self::traces::{Collector, Sampler, Traces};
 use crate::domain::{Calendar, LeapDay, parse_date};
 
 /// Everything that this program can be told.
@@ -58,8 +56,6 @@ pub struct Config {
     pub request_timeout: Duration,
     /// What is asked of every request.
     pub edge: Edge,
-    /// Whether spans are recorded, and who takes them.
-    pub traces: Traces,
     /// How long to go on serving after SIGTERM, until nobody sends requests here any more.
     pub shutdown_delay: Duration,
     /// How long to wait then for requests that are being answered.
@@ -139,7 +135,6 @@ fn read_from(environment: Environment) -> Result<Config, Unusable> {
         cache: cache::read(&environment)?,
         request_timeout: environment.time("REQUEST_TIMEOUT", Duration::from_secs(8))?,
         edge: edge::read(&environment)?,
-        traces: traces::read(&environment)?,
         shutdown_delay: environment.delay("SHUTDOWN_DELAY", Duration::from_secs(5))?,
         shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", Duration::from_secs(20))?,
         warnings: Vec::new(),
@@ -380,8 +375,7 @@ mod tests {
         let names = "PORT LISTEN VALIDATION_STATUS HELLO_LEAP_DAY PGSSLMODE PGSSLROOTCERT MIGRATE \
                      LOG_FORMAT LOG_LEVEL REQUEST_TIMEOUT DB_POOL_MAX READS_FROM_STANDBY API_FAKE_TODAY \
                      SHUTDOWN_DELAY API_SURFACES MEMBERS_KEYS LIST_MAX TRUSTED_PROXIES RATE_LIMIT_RPS \
-                     MAX_INFLIGHT MAX_CONNECTIONS OTEL_TRACES_SAMPLER OTEL_TRACES_SAMPLER_ARG \
-                     OTEL_EXPORTER_OTLP_ENDPOINT";
+                     MAX_INFLIGHT MAX_CONNECTIONS";
         for name in names.split(' ') {
             assert!(refusal(&[(name, "nonsense")]).starts_with(&format!("`{name}` is `nonsense`")));
         }

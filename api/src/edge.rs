@@ -2,20 +2,16 @@
 //! headers, metrics, a log line, and the body of a problem.
 
 mod client;
-mod long_answers;
+mod cross_site;
 mod rate_limit;
 mod request_id;
-mod series;
-mod span;
-mod unread;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -24,22 +20,18 @@ use prometheus::IntGauge;
 use tracing::{Level, debug, info, warn};
 
 use self::client::Client;
-use self::long_answers::{LongAnswers, NoRoom};
 use self::rate_limit::RateLimit;
 use self::request_id::REQUEST_ID;
-use self::series::Route;
-use self::unread::Unread;
 use crate::App;
 use crate::config;
 use crate::problem::{Kind, Problem};
-use crate::routes;
 use crate::trace::{Span, TRACEPARENT};
 
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
 const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
 
-/// What every answer says, unless it says something else itself.
-const STANDING: [(HeaderName, HeaderValue); 5] = [
+/// The headers of every answer, unless it has its own.
+const RESPONSE_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -59,16 +51,13 @@ const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// The most headers of a request, and their length together.
-const MOST_HEADERS: usize = 64;
-const LONGEST_HEADERS_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// The longest path and query. The longest that means anything here is about 300 bytes.
-const LONGEST_URI_BYTES: usize = 8 * 1024;
+const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// How much of long answers may be on its way at once: some eighty lists of 10,000 rows.
-const LONG_ANSWERS_BYTES: usize = 256 * 1024 * 1024;
-
-/// Paths that are answered however many requests there are: whoever asks decides by them whether
-/// there should be fewer.
+/// Paths that are answered however many requests there are: a balancer decides by them whether there
+/// should be fewer.
 const NEVER_REFUSED: [&str; 6] = [
     "/livez",
     "/healthz",
@@ -82,37 +71,25 @@ const NEVER_REFUSED: [&str; 6] = [
 /// cannot have more than its share of it.
 const HELLO_PROBE: &str = "/hello/health";
 
-/// What the edge knows between requests.
+/// The label of paths and methods that anybody may invent.
+const UNKNOWN_ROUTE: &str = "unknown";
+const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"];
+
+/// What the edge keeps between requests.
 #[derive(Debug)]
 pub(crate) struct Edge {
     trusted_proxies: Vec<IpNet>,
     rate_limit: Option<RateLimit>,
     max_inflight: i64,
-    long_answers: LongAnswers,
-    routes: Vec<Route>,
-    unknown: Route,
 }
 
 impl Edge {
     pub(crate) fn new(settings: config::Edge) -> Self {
-        let paths: BTreeSet<&str> = routes::TABLE.iter().map(|it| it.path).collect();
         Self {
             trusted_proxies: settings.trusted_proxies,
-            rate_limit: settings.rate_limit.map(RateLimit::new),
+            rate_limit: settings.rate_limit.and_then(RateLimit::new),
             max_inflight: i64::try_from(settings.max_inflight).unwrap_or(i64::MAX),
-            long_answers: LongAnswers::new(LONG_ANSWERS_BYTES),
-            routes: paths.into_iter().map(Route::new).collect(),
-            unknown: Route::new("unknown"),
         }
-    }
-
-    /// Returns the route of a request.
-    fn route(&self, request: &Request) -> &Route {
-        let Some(matched) = request.extensions().get::<MatchedPath>() else {
-            return &self.unknown;
-        };
-        let is_it = |it: &&Route| it.template() == matched.as_str();
-        self.routes.iter().find(is_it).unwrap_or(&self.unknown)
     }
 }
 
@@ -121,17 +98,17 @@ impl Edge {
 pub(crate) struct Arrival {
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
-    /// Whether it found no room but in the reserve, which is for probes.
+    /// Whether it is on a reserved connection, which is for probes.
     pub(crate) is_spare: bool,
 }
 
-/// One request that is being worked on, counted until it is dropped.
-struct Counted<'a>(&'a IntGauge);
+/// One request or connection in a gauge, until it is dropped.
+pub(crate) struct Counted<'a>(&'a IntGauge);
 
 impl<'a> Counted<'a> {
-    fn new(in_flight: &'a IntGauge) -> Self {
-        in_flight.inc();
-        Self(in_flight)
+    pub(crate) fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
     }
 }
 
@@ -151,26 +128,13 @@ const OF_ROWS: [&str; 4] = ["/hello/", "/users", "/members", "/beers"];
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight);
     let exchange = Exchange::begin(&app, &request);
-    if let Some(problem) = exchange.refuse(&request) {
-        return exchange.end(problem.into_response());
-    }
-    let (request, unread) = Unread::watch(request);
-    let response = match &exchange.span {
-        Some(span) => span.run(next.run(request)).await,
+    let mut response = match exchange.refuse(&request) {
+        Some(problem) => problem.into_response(),
         None => next.run(request).await,
     };
-    let mut response = match app.edge.long_answers.admit(response) {
-        Ok(response) => response,
-        Err(NoRoom) => overloaded().into_response(),
-    };
-    if unread.is_left() {
-        close_after(&mut response);
-    }
     if let Some(age) = app.store.staleness()
         && response.status().is_success()
-        && OF_ROWS
-            .iter()
-            .any(|it| exchange.route.template().starts_with(it))
+        && OF_ROWS.iter().any(|it| exchange.route().starts_with(it))
     {
         let headers = response.headers_mut();
         headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
@@ -183,15 +147,16 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
 struct Exchange<'a> {
     app: &'a App,
     began: Instant,
-    route: &'a Route,
+    route: Option<MatchedPath>,
     method: Method,
     uri: Uri,
+    has_body: bool,
     arrival: Arrival,
     client: Client,
     request_id: HeaderValue,
     /// Whether the caller gave an id, of the request or of its trace, and so can look for it.
     is_named: bool,
-    span: Option<Arc<Span>>,
+    span: Option<Span>,
 }
 
 impl<'a> Exchange<'a> {
@@ -206,21 +171,29 @@ impl<'a> Exchange<'a> {
         Self {
             app,
             began: Instant::now(),
-            route: app.edge.route(request),
+            route: request.extensions().get().cloned(),
             method: request.method().clone(),
             uri: request.uri().clone(),
+            has_body: !request.body().is_end_stream(),
             arrival,
             client: Client::behind(&app.edge.trusted_proxies, arrival.peer, headers),
             is_named: given.is_some() || headers.contains_key(TRACEPARENT),
             request_id: given.unwrap_or_else(request_id::new),
-            span: app.traces.begin(headers),
+            span: Span::continued(headers),
         }
+    }
+
+    /// Returns the route's template, as metrics name it.
+    fn route(&self) -> &str {
+        self.route
+            .as_ref()
+            .map_or(UNKNOWN_ROUTE, MatchedPath::as_str)
     }
 
     /// Returns why a request is not worked on at all.
     fn refuse(&self, request: &Request) -> Option<Problem> {
         let uri_length = self.uri.path().len() + self.uri.query().map_or(0, str::len);
-        if uri_length > LONGEST_URI_BYTES {
+        if uri_length > MAX_URI_BYTES {
             return Some(uri_too_long());
         }
         let headers = request.headers();
@@ -228,7 +201,7 @@ impl<'a> Exchange<'a> {
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
             .sum();
-        if headers.len() > MOST_HEADERS || length > LONGEST_HEADERS_BYTES {
+        if headers.len() > MAX_HEADERS || length > MAX_HEADER_BYTES {
             return Some(header_fields_too_large());
         }
         if has_wrong_host(request) {
@@ -237,11 +210,11 @@ impl<'a> Exchange<'a> {
                 "a request of HTTP/1.1 names its host, once",
             ));
         }
-        if NEVER_REFUSED.contains(&self.route.template()) {
+        if NEVER_REFUSED.contains(&self.route()) {
             return None;
         }
         if let Some(limit) = &self.app.edge.rate_limit
-            && let Err(wait) = limit.take(self.client.address, self.began)
+            && let Err(wait) = limit.take(self.client.address)
         {
             let detail = "this client asks more than it may; ask again a little later";
             return Some(Problem::new(Kind::RateLimited, detail).retry_after(wait));
@@ -250,33 +223,51 @@ impl<'a> Exchange<'a> {
             return None;
         }
         if self.arrival.is_spare {
-            return Some(no_room());
+            return Some(Problem::new(
+                Kind::Overloaded,
+                "there are too many connections; try again in a moment",
+            ));
         }
-        (self.app.metrics.http_requests_in_flight.get() > self.app.edge.max_inflight)
-            .then(overloaded)
+        if self.app.metrics.http_requests_in_flight.get() > self.app.edge.max_inflight {
+            return Some(Problem::new(
+                Kind::Overloaded,
+                "too many requests are being worked on; try again in a moment",
+            ));
+        }
+        cross_site::refuse(&self.method, headers)
     }
 
     /// Counts and logs the answer, and writes what every answer has.
     fn end(self, mut response: Response) -> Response {
         let problem = response.extensions_mut().remove::<Problem>();
         let id = self.request_id.to_str().unwrap_or_default();
-        let trace_id = self.span.as_ref().map(|it| it.trace_id.to_string());
+        let trace_id = self.span.as_ref().map(|it| it.trace_id.as_str());
         if let Some(problem) = &problem {
-            let document = problem.document(self.uri.path(), id, trace_id.as_deref());
+            let document = problem.document(self.uri.path(), id, trace_id);
             *response.body_mut() = Body::from(document);
             let json = HeaderValue::from_static("application/problem+json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
         }
         let status = response.status();
         let took = self.began.elapsed();
-        let metrics = &self.app.metrics;
-        self.route.count(metrics, &self.method, status, took);
-        self.log(status, took, problem.as_ref(), trace_id.as_deref());
-        if let Some(span) = &self.span {
-            span::end(span, &self, status);
-        }
-        self.write_headers(&mut response);
+        self.count(status, took);
+        self.log(status, took, problem.as_ref(), trace_id);
+        self.write_headers(&mut response, problem.is_some());
         response
+    }
+
+    fn count(&self, status: StatusCode, took: Duration) {
+        let known = METHODS.into_iter().find(|it| *it == self.method.as_str());
+        let (method, route) = (known.unwrap_or("other"), self.route());
+        let metrics = &self.app.metrics;
+        metrics
+            .http_requests
+            .with_label_values(&[method, route, status.as_str()])
+            .inc();
+        metrics
+            .http_request_duration
+            .with_label_values(&[method, route])
+            .observe(took.as_secs_f64());
     }
 
     fn log(
@@ -293,9 +284,9 @@ impl<'a> Exchange<'a> {
         let method = self.method.as_str();
         let (path, status, ms) = (self.uri.path(), status.as_u16(), took.as_millis());
         let client = self.client.address;
-        let problem = problem.map(|it| it.kind().name());
+        let problem = problem.map(|it| it.kind().describe().0);
         let id = self.request_id.to_str().unwrap_or_default();
-        let span_id = self.span.as_ref().map(|it| it.span_id.to_string());
+        let span_id = self.span.as_ref().map(|it| it.span_id.as_str());
         macro_rules! line {
             ($log:ident, $message:literal) => {
                 $log!(
@@ -316,7 +307,7 @@ impl<'a> Exchange<'a> {
         let was_shed =
             problem.is_some_and(|it| matches!(it.kind(), Kind::Overloaded | Kind::RateLimited));
         // A probe that hears no has not failed.
-        let is_probe = NEVER_REFUSED.contains(&self.route.template());
+        let is_probe = NEVER_REFUSED.contains(&self.route());
         match () {
             () if was_shed => Level::DEBUG,
             () if status.is_server_error() && !is_probe => Level::WARN,
@@ -325,18 +316,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn write_headers(self, response: &mut Response) {
-        let closes = self.app.draining.is_cancelled()
-            || self.arrival.is_spare
-            // What is left of the body would have to be read before another request.
-            || matches!(
-                response.status(),
-                StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
-            );
+    fn write_headers(self, response: &mut Response, is_problem: bool) {
+        // What may be left of a body would have to be read before another request.
+        let is_body_left = self.has_body && is_problem;
+        let closes = self.app.draining.is_cancelled() || self.arrival.is_spare || is_body_left;
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         let headers = response.headers_mut();
-        headers.reserve(STANDING.len() + 4);
-        for (name, value) in STANDING {
+        headers.reserve(RESPONSE_HEADERS.len() + 4);
+        for (name, value) in RESPONSE_HEADERS {
             headers.entry(name).or_insert(value);
         }
         headers.insert(COMPANY_NAME, self.app.company.header.clone());
@@ -353,50 +340,34 @@ impl<'a> Exchange<'a> {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
         if closes {
-            close_after(response);
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
 
-fn close_after(response: &mut Response) {
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
-}
-
-/// A request that names two hosts means one thing to a proxy and another to us (RFC 9112, 3.2).
+/// A request that names two hosts, or none that is one, may mean one thing to a proxy and another to us
+/// (RFC 9112, 3.2).
 fn has_wrong_host(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => request.version() == Version::HTTP_11,
-        (Some(_), None) => false,
+        (Some(host), None) => {
+            let is_host = |it: &[u8]| Authority::try_from(it).is_ok() && !it.contains(&b'@');
+            !host.is_empty() && !is_host(host.as_bytes())
+        }
         (Some(_), Some(_)) => true,
     }
 }
 
-/// Returns the answer to what never became a request.
-pub(crate) fn turn_away(app: &App, arrival: Arrival, why: Problem) -> Response {
-    // Nobody knows what it asked for, or whether it asked for anything.
-    let mut request = Request::new(Body::empty());
-    *request.method_mut() = Method::from_bytes(b"-").unwrap_or_default();
-    *request.uri_mut() = Uri::from_static("*");
-    request.extensions_mut().insert(arrival);
-    let mut response = Exchange::begin(app, &request).end(why.into_response());
-    close_after(&mut response);
-    response
-}
-
-/// What is said to a connection beyond those that there may be.
-pub(crate) fn no_room() -> Problem {
-    Problem::new(
-        Kind::Overloaded,
-        "there are too many connections; try again in a moment",
-    )
+pub(crate) fn slow_head() -> Problem {
+    let detail = "the head of the request did not arrive in time";
+    Problem::new(Kind::RequestTimeout, detail)
 }
 
 pub(crate) fn uri_too_long() -> Problem {
     Problem::new(
         Kind::UriTooLong,
-        format!("path and query must not be longer than {LONGEST_URI_BYTES} bytes"),
+        format!("path and query must not be longer than {MAX_URI_BYTES} bytes"),
     )
 }
 
@@ -404,15 +375,8 @@ pub(crate) fn header_fields_too_large() -> Problem {
     Problem::new(
         Kind::HeaderFieldsTooLarge,
         format!(
-            "there must not be more than {MOST_HEADERS} headers, nor more than \
-             {LONGEST_HEADERS_BYTES} bytes of them"
+            "there must not be more than {MAX_HEADERS} headers, nor more than {MAX_HEADER_BYTES} \
+             bytes of them"
         ),
-    )
-}
-
-fn overloaded() -> Problem {
-    Problem::new(
-        Kind::Overloaded,
-        "too many requests are being worked on; try again in a moment",
     )
 }

@@ -1,21 +1,21 @@
 //! Asking the service that runs here how it is: what a container runtime does every few seconds, from
 //! an image without a shell or `curl`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use axum::body::Body;
-use axum::http::uri::{InvalidUri, PathAndQuery, Scheme};
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
+use axum::http::uri::Scheme;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::time;
 
-use crate::config::{self, Unusable};
+use crate::config;
 
 /// How long the answer may take. Probes are answered from memory, and those who ask give up after a
 /// few seconds themselves.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,144 +27,58 @@ pub enum Probe {
     Ready,
 }
 
-/// Why the service is not as it should be.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unhealthy {
-    /// The settings do not say where it is.
-    #[error("the settings are not usable")]
-    Settings(#[from] Unusable),
-    /// Where it listens cannot be written as a URL.
-    #[error("no URL leads to where it listens")]
-    NoUrl(#[from] InvalidUri),
-    /// It cannot be asked there.
-    #[error("`{0}` cannot be asked; write it as `http://host:port`")]
-    Unusable(Uri),
-    /// It did not answer.
-    #[error("`{url}` could not be asked")]
-    Unreachable {
-        /// What was asked.
-        url: Uri,
-        /// Why.
-        source: hyper_util::client::legacy::Error,
-    },
-    /// It did not answer in time.
-    #[error("`{url}` did not answer within {PATIENCE:?}")]
-    OutOfTime {
-        /// What was asked.
-        url: Uri,
-    },
-    /// It answered that it is not.
-    #[error("`{url}` answered {status}")]
-    Refused {
-        /// What was asked.
-        url: Uri,
-        /// The answer.
-        status: StatusCode,
-    },
-}
-
 /// Asks the service at `url`, or else at each address on which the settings say that it listens. A
 /// path in `url` outweighs the one of `probe`.
 ///
 /// # Errors
 ///
-/// [`Unhealthy`] unless it answers soon, and with success.
+/// Unless it answers soon, and with success.
 pub async fn ask(
     url: Option<Uri>,
     probe: Probe,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<(), Unhealthy> {
-    let places = match url {
-        Some(url) => vec![url],
-        None => places(&config::listen(environment)?)?,
+) -> anyhow::Result<()> {
+    let path = match probe {
+        Probe::Alive => "/livez",
+        Probe::Ready => "/readyz",
     };
-    for place in places {
-        ask_at(place, probe).await?;
-    }
-    Ok(())
-}
-
-async fn ask_at(place: Uri, probe: Probe) -> Result<(), Unhealthy> {
-    let Some(url) = address(&place, probe) else {
-        return Err(Unhealthy::Unusable(place));
-    };
-    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let answer = match time::timeout(PATIENCE, client.get(url.clone())).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(source)) => return Err(Unhealthy::Unreachable { url, source }),
-        Err(_elapsed) => return Err(Unhealthy::OutOfTime { url }),
-    };
-    let status = answer.status();
-    if !status.is_success() {
-        return Err(Unhealthy::Refused { url, status });
-    }
-    Ok(())
-}
-
-/// Returns where a service that listens on `addresses` is reached from the same host.
-fn places(addresses: &[SocketAddr]) -> Result<Vec<Uri>, InvalidUri> {
-    let each = addresses.iter().map(|address| {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            one @ (IpAddr::V4(_) | IpAddr::V6(_)) => one,
+    if let Some(url) = url {
+        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
+        let text = url.to_string();
+        let text = if is_bare {
+            format!("{}{path}", text.trim_end_matches('/'))
+        } else {
+            text
         };
-        Uri::try_from(format!("http://{}", SocketAddr::new(ip, address.port())))
-    });
-    each.collect()
-}
-
-fn address(place: &Uri, probe: Probe) -> Option<Uri> {
-    if place.scheme() != Some(&Scheme::HTTP) {
-        return None;
+        return ask_at(text).await;
     }
-    let path = match (place.path(), probe) {
-        ("" | "/", Probe::Alive) => PathAndQuery::from_static("/livez"),
-        ("" | "/", Probe::Ready) => PathAndQuery::from_static("/readyz"),
-        _ => place.path_and_query()?.clone(),
-    };
-    Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(place.authority()?.clone())
-        .path_and_query(path)
-        .build()
-        .ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(place: &str, probe: Probe) -> Option<String> {
-        Some(address(&place.parse().unwrap(), probe)?.to_string())
-    }
-
-    #[test]
-    fn a_place_without_a_path_is_asked_what_the_probe_asks() {
-        let livez = Some("http://api:8080/livez".to_owned());
-        assert_eq!(asked("http://api:8080", Probe::Alive), livez);
-        assert_eq!(asked("http://api:8080/", Probe::Alive), livez);
-        let readyz = Some("http://api:8080/readyz".to_owned());
-        assert_eq!(asked("http://api:8080", Probe::Ready), readyz);
-        let health = Some("http://api:8080/health?x=1".to_owned());
-        assert_eq!(asked("http://api:8080/health?x=1", Probe::Ready), health);
-        for unusable in ["https://api:8080", "/livez", "api:8080"] {
-            assert_eq!(asked(unusable, Probe::Alive), None, "{unusable}");
+    for mut address in config::listen(environment).context("the settings are not usable")? {
+        if address.ip().is_unspecified() {
+            let is_v4 = address.is_ipv4();
+            address.set_ip(if is_v4 {
+                [127, 0, 0, 1].into()
+            } else {
+                LOOPBACK_V6.into()
+            });
         }
+        ask_at(format!("http://{address}{path}")).await?;
     }
+    Ok(())
+}
 
-    #[test]
-    fn every_address_is_reached_by_its_loopback() {
-        let listening = ["0.0.0.0:8080", "[::]:8000", "10.1.2.3:80"];
-        let places = places(&listening.map(|it| it.parse().unwrap())).unwrap();
-        assert_eq!(
-            places,
-            [
-                "http://127.0.0.1:8080",
-                "http://[::1]:8000",
-                "http://10.1.2.3:80"
-            ]
-        );
-    }
+const LOOPBACK_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::LOCALHOST;
+
+async fn ask_at(url: String) -> anyhow::Result<()> {
+    let target: Option<Uri> = url.parse().ok();
+    let target = target.filter(|it| it.scheme() == Some(&Scheme::HTTP));
+    let target = target
+        .with_context(|| format!("`{url}` cannot be asked; write it as `http://host:port`"))?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let answer = time::timeout(ANSWER_TIMEOUT, client.get(target))
+        .await
+        .with_context(|| format!("`{url}` did not answer within {ANSWER_TIMEOUT:?}"))?
+        .with_context(|| format!("`{url}` could not be asked"))?;
+    let status = answer.status();
+    ensure!(status.is_success(), "`{url}` answered {status}");
+    Ok(())
 }

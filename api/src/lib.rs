@@ -4,6 +4,7 @@
 //! A request passes [`edge`], which every request has in common, one of [`routes`], which reads it
 //! by the rules of [`domain`], and [`store`], which alone speaks SQL and knows where the primary is.
 
+mod answer_memory;
 mod body;
 mod edge;
 mod openapi;
@@ -36,15 +37,15 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::answer_memory::AnswerMemory;
 use crate::cache::Cache;
 use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
 use crate::routes::About;
-use crate::serve::{Places, Server};
+use crate::serve::{ConnectionLimit, Server};
 use crate::shutdown::{Haste, Signals};
 use crate::store::{SchemaError, Store};
-use crate::trace::Traces;
 
 /// How long connections to the database may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -67,9 +68,6 @@ pub enum Failure {
     /// The trusted authorities cannot be used.
     #[error("could not prepare TLS")]
     Tls(#[from] TlsError),
-    /// Connections to the collector of spans cannot be prepared.
-    #[error("could not prepare TLS for the collector")]
-    CollectorTls(#[source] native_tls::Error),
     /// The cache cannot be used as it is described.
     #[error("could not prepare the cache")]
     Cache(#[from] cache::Unusable),
@@ -112,7 +110,7 @@ pub(crate) struct Shared {
     request_timeout: Duration,
     ready_grace: Duration,
     edge: Edge,
-    traces: Traces,
+    answer_memory: AnswerMemory,
     about: About,
     draining: CancellationToken,
 }
@@ -163,10 +161,10 @@ pub async fn run(
     let about = About::new(&config)?;
     let metrics = Metrics::new()?;
     let ready_grace = config.database.ready_grace;
-    let most_connections = serve::room_for(config.edge.max_connections, config.database.pool_max);
+    let most_connections =
+        serve::max_connections(config.edge.max_connections, config.database.pool_max);
     let store = Store::start(config.database, metrics.clone(), &tasks)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
-    let traces = Traces::start(config.traces, &metrics, &tasks).map_err(Failure::CollectorTls)?;
     let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)?;
     let app = App(Arc::new(Shared {
         store: store.clone(),
@@ -181,13 +179,13 @@ pub async fn run(
         request_timeout: config.request_timeout,
         ready_grace,
         edge: Edge::new(config.edge),
-        traces,
+        answer_memory: AnswerMemory::new(),
         about,
         draining: CancellationToken::new(),
     }));
     let serving = Tasks::new();
-    let places = Places::new(most_connections, app.metrics.clone());
-    serve(&app, listeners, &places, &serving);
+    let limit = ConnectionLimit::new(most_connections, app.metrics.clone());
+    serve(&app, listeners, &limit, &serving);
 
     let preparing = async {
         store.prepare_schema().await?;
@@ -238,7 +236,7 @@ pub async fn migrate(
     Ok(())
 }
 
-fn serve(app: &App, listeners: Listeners, places: &Arc<Places>, serving: &Tasks) {
+fn serve(app: &App, listeners: Listeners, limit: &Arc<ConnectionLimit>, serving: &Tasks) {
     let router = routes::all(app, listeners.metrics.is_some());
     let service = listeners.service.into_iter().map(|it| (it, router.clone()));
     let metrics = listeners.metrics.map(|it| (it, routes::metrics(app)));
@@ -249,7 +247,7 @@ fn serve(app: &App, listeners: Listeners, places: &Arc<Places>, serving: &Tasks)
         let server = Server {
             app: app.clone(),
             router,
-            places: Arc::clone(places),
+            limit: Arc::clone(limit),
             tasks: serving.clone(),
         };
         serving.start("listener", |stop| server.accept(listener, stop));

@@ -89,7 +89,7 @@ async fn is_healthy(asked: Healthcheck) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     log_plainly();
-    error!(error = chain(&unhealthy), "not healthy");
+    error!(error = chain(unhealthy.as_ref()), "not healthy");
     ExitCode::FAILURE
 }
 

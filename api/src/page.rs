@@ -1,36 +1,31 @@
 //! What a browser is shown. A page holds all it needs, and its policy lets it load nothing else.
 
-mod docs;
-mod home;
-mod shape;
-
+use axum::body::Bytes;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::civil::Date;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-
-pub(crate) use self::docs::docs;
-pub(crate) use self::home::home;
-use crate::openapi;
 
 const STYLE: &str = include_str!("page/style.css");
 /// A page without one would make browsers ask for `/favicon.ico`.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
                     %3Cpath fill='%230b57c4' d='M0 5h2V3h4v2h2v2H0z'/%3E%3C/svg%3E";
+/// The members of a path that are operations.
+const METHODS: [&str; 4] = ["get", "head", "put", "post"];
 
 /// A page, with the policy that it is shown under.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    html: String,
+    html: Bytes,
     policy: HeaderValue,
 }
 
 impl Page {
-    /// Lays out a page. `script` runs when it has been read.
-    fn new(title: &str, body: &Markup, script: &str) -> Self {
+    /// Lays out a page.
+    fn new(title: &str, body: &Markup) -> Self {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
@@ -41,55 +36,114 @@ impl Page {
                     link rel="icon" href=(ICON);
                     style { (PreEscaped(STYLE)) }
                 }
-                body {
-                    (body)
-                    @if !script.is_empty() {
-                        script { (PreEscaped(script)) }
-                    }
-                }
+                body { (body) }
             }
         };
+        let style = STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
-            "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            source(STYLE),
-            if script.is_empty() {
-                "'none'".to_owned()
-            } else {
-                source(script)
-            },
+            "default-src 'none'; style-src 'sha256-{style}'; script-src 'none'; connect-src 'self'; \
+             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         );
         Self {
-            html: page.into_string(),
-            // Base 64 is ASCII, and so is the rest.
+            html: page.into_string().into(),
             policy: HeaderValue::try_from(policy)
-                .unwrap_or_else(|_never| HeaderValue::from_static("default-src 'none'")),
+                .unwrap_or(HeaderValue::from_static("default-src 'none'")),
         }
     }
-
-    /// Returns the page as it is on one day.
-    pub(crate) fn on(&self, today: Date) -> Self {
-        Self {
-            html: openapi::on(today, &self.html),
-            policy: self.policy.clone(),
-        }
-    }
-}
-
-/// Names what stands in a page, so that the browser trusts it and nothing that was slipped in.
-fn source(text: &str) -> String {
-    format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
         let headers = [
-            (
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("text/html; charset=utf-8"),
-            ),
+            (header::CONTENT_TYPE, html),
             (header::CONTENT_SECURITY_POLICY, self.policy),
         ];
         (headers, self.html).into_response()
     }
+}
+
+/// Returns the page at `/`, for a person who has found the service and wonders what it is.
+pub(crate) fn home(company: &str, surfaces: &[&str]) -> Page {
+    let body = html! {
+        main {
+            h1 { (company) }
+            p { "The API runs." }
+            ul {
+                li { a href="/docs" { "What it can do" } }
+                li { a href="/openapi.json" { "The same for programs" } }
+                li { a href="/info" { "How it is set" } }
+                li { a href="/readyz" { "How it is" } }
+                li { a href="/problems" { "What can go wrong" } }
+            }
+            p.quiet { "It serves " (surfaces.join(", ")) ". A program that asks for JSON here gets it." }
+        }
+    };
+    Page::new(company, &body)
+}
+
+/// Returns the page at `/docs`: the operations of an OpenAPI document. Schemas are left to the document
+/// itself, and to the many programs that show one.
+pub(crate) fn docs(document: &Value) -> Page {
+    let info = document.get("info").unwrap_or(&Value::Null);
+    let body = html! {
+        h1 { (string(info, "title")) }
+        p { "Version " (string(info, "version")) ", described for programs by "
+            a href="/openapi.json" { "openapi.json" } "; what can go wrong is under "
+            a href="/problems" { "problems" } "." }
+        @for paragraph in string(info, "description").split("\n\n") {
+            p { (prose(paragraph)) }
+        }
+        main {
+            @for (path, item) in members(document, "/paths") {
+                @for (method, operation) in members(item, "").filter(|it| METHODS.contains(&it.0.as_str())) {
+                    (section(document, path, method, operation))
+                }
+            }
+        }
+    };
+    Page::new(string(info, "title"), &body)
+}
+
+fn section(document: &Value, path: &str, method: &str, operation: &Value) -> Markup {
+    html! {
+        details id=(string(operation, "operationId")) {
+            summary {
+                b { (method.to_uppercase()) } " " code { (path) } " " (string(operation, "summary"))
+            }
+            p { (prose(string(operation, "description"))) }
+            ul {
+                @for (status, response) in members(operation, "/responses") {
+                    li { (status) ": " (prose(string(resolve(document, response), "description"))) }
+                }
+            }
+        }
+    }
+}
+
+/// Returns what the value refers to, or the value.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let target = value.get("$ref").and_then(Value::as_str);
+    let found = target.and_then(|it| document.pointer(it.trim_start_matches('#')));
+    found.unwrap_or(value)
+}
+
+/// Writes a description: what stands between backticks is code, and nothing else is special.
+fn prose(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 0 { (part) } @else { code { (part) } }
+        }
+    }
+}
+
+fn members<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    of.pointer(key)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+}
+
+fn string<'a>(of: &'a Value, key: &str) -> &'a str {
+    of.get(key).and_then(Value::as_str).unwrap_or("")
 }

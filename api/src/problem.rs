@@ -5,165 +5,63 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::Invalid;
 
-/// A kind of problem. Each has a page of its own under `/problems/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// What was sent is not a request of HTTP/1.1 or 1.0.
-    BadRequest,
-    /// The body is not JSON.
-    MalformedJson,
-    /// A value breaks a rule.
-    Validation,
-    /// There is nothing at this path.
-    NotFound,
-    /// The path does not have this method.
-    MethodNotAllowed,
-    /// The request did not arrive in time.
-    RequestTimeout,
-    /// Another user has the email address.
-    EmailTaken,
-    /// The key of the request belongs to a request that asked for something else.
-    KeyReused,
-    /// The body is too long.
-    PayloadTooLarge,
-    /// The path and query are too long.
-    UriTooLong,
-    /// The body is in a format that is not read here.
-    UnsupportedMediaType,
-    /// There are too many headers, or they are too long.
-    HeaderFieldsTooLarge,
-    /// One client asks too much.
-    RateLimited,
-    /// No database server answers.
-    DatabaseUnavailable,
-    /// Database servers answer, but none accepts writes.
-    ReadOnly,
-    /// Too many requests are being worked on.
-    Overloaded,
-    /// A mistake in this program.
-    Internal,
+/// Makes the kinds from their table: the kind, its name, its status and its title. Each has a page of
+/// its own under `/problems/`.
+macro_rules! kinds {
+    ($($kind:ident, $name:literal, $status:ident, $title:literal;)*) => {
+        /// A kind of problem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $title] $kind,)*
+        }
+
+        impl Kind {
+            /// Every kind, for the pages that describe them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Returns the kind's name, which metrics and logs use, its status and its title.
+            pub fn describe(self) -> (&'static str, StatusCode, &'static str) {
+                match self {
+                    $(Self::$kind => ($name, StatusCode::$status, $title),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    BadRequest, "bad-request", BAD_REQUEST, "The request cannot be read";
+    MalformedJson, "malformed-json", BAD_REQUEST, "The body is not JSON";
+    Validation, "validation", BAD_REQUEST, "A value breaks a rule";
+    CrossSite, "cross-site", FORBIDDEN, "The request comes from another site's page";
+    NotFound, "not-found", NOT_FOUND, "There is nothing here";
+    MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED,
+        "This path does not have this method";
+    RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time";
+    EmailTaken, "email-taken", CONFLICT, "Another user has this email address";
+    KeyReused, "idempotency-key-reused", CONFLICT, "The Idempotency-Key belongs to another request";
+    PayloadTooLarge, "payload-too-large", PAYLOAD_TOO_LARGE, "The body is too long";
+    UriTooLong, "uri-too-long", URI_TOO_LONG, "The path is too long";
+    UnsupportedMediaType, "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE,
+        "The body is in a format that is not read here";
+    HeaderFieldsTooLarge, "header-fields-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The headers are too many or too long";
+    RateLimited, "rate-limited", TOO_MANY_REQUESTS, "One client asks too much";
+    DatabaseUnavailable, "database-unavailable", SERVICE_UNAVAILABLE,
+        "The database does not answer";
+    ReadOnly, "read-only", SERVICE_UNAVAILABLE, "The database accepts no writes at the moment";
+    Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests are being worked on";
+    Internal, "internal", INTERNAL_SERVER_ERROR, "The service made a mistake";
 }
 
 impl Kind {
-    /// Every kind, for the pages that describe them.
-    pub const ALL: [Self; 17] = [
-        Self::BadRequest,
-        Self::MalformedJson,
-        Self::Validation,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::EmailTaken,
-        Self::KeyReused,
-        Self::PayloadTooLarge,
-        Self::UriTooLong,
-        Self::UnsupportedMediaType,
-        Self::HeaderFieldsTooLarge,
-        Self::RateLimited,
-        Self::DatabaseUnavailable,
-        Self::ReadOnly,
-        Self::Overloaded,
-        Self::Internal,
-    ];
-
-    /// Returns the path that names the kind, its status and its title.
-    pub fn describe(self) -> (&'static str, StatusCode, &'static str) {
-        match self {
-            Self::BadRequest => (
-                "/problems/bad-request",
-                StatusCode::BAD_REQUEST,
-                "The request cannot be read",
-            ),
-            Self::MalformedJson => (
-                "/problems/malformed-json",
-                StatusCode::BAD_REQUEST,
-                "The body is not JSON",
-            ),
-            Self::Validation => (
-                "/problems/validation",
-                StatusCode::BAD_REQUEST,
-                "A value breaks a rule",
-            ),
-            Self::NotFound => (
-                "/problems/not-found",
-                StatusCode::NOT_FOUND,
-                "There is nothing here",
-            ),
-            Self::MethodNotAllowed => (
-                "/problems/method-not-allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "This path does not have this method",
-            ),
-            Self::RequestTimeout => (
-                "/problems/request-timeout",
-                StatusCode::REQUEST_TIMEOUT,
-                "The request did not arrive in time",
-            ),
-            Self::EmailTaken => (
-                "/problems/email-taken",
-                StatusCode::CONFLICT,
-                "Another user has this email address",
-            ),
-            Self::KeyReused => (
-                "/problems/idempotency-key-reused",
-                StatusCode::CONFLICT,
-                "The Idempotency-Key belongs to another request",
-            ),
-            Self::PayloadTooLarge => (
-                "/problems/payload-too-large",
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The body is too long",
-            ),
-            Self::UriTooLong => (
-                "/problems/uri-too-long",
-                StatusCode::URI_TOO_LONG,
-                "The path is too long",
-            ),
-            Self::UnsupportedMediaType => (
-                "/problems/unsupported-media-type",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The body is in a format that is not read here",
-            ),
-            Self::HeaderFieldsTooLarge => (
-                "/problems/header-fields-too-large",
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "The headers are too many or too long",
-            ),
-            Self::RateLimited => (
-                "/problems/rate-limited",
-                StatusCode::TOO_MANY_REQUESTS,
-                "One client asks too much",
-            ),
-            Self::DatabaseUnavailable => (
-                "/problems/database-unavailable",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The database does not answer",
-            ),
-            Self::ReadOnly => (
-                "/problems/read-only",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The database accepts no writes at the moment",
-            ),
-            Self::Overloaded => (
-                "/problems/overloaded",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many requests are being worked on",
-            ),
-            Self::Internal => (
-                "/problems/internal",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "The service made a mistake",
-            ),
-        }
-    }
-
-    /// Returns the label that metrics and logs use.
-    pub fn name(self) -> &'static str {
-        let (path, _status, _title) = self.describe();
-        path.trim_start_matches("/problems/")
+    /// Returns the path of the page that describes it, which is its `type`.
+    pub fn path(self) -> String {
+        format!("/problems/{}", self.describe().0)
     }
 }
 
@@ -189,7 +87,7 @@ struct FieldError {
 /// The document as RFC 9457 has it, with our extensions.
 #[derive(Serialize)]
 struct Document<'a> {
-    r#type: &'static str,
+    r#type: String,
     title: &'static str,
     status: u16,
     detail: &'a str,
@@ -205,7 +103,7 @@ impl Problem {
     /// Returns a problem of this kind. `detail` tells the caller about this occurrence, and nothing
     /// about the inside of the service.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let (_path, status, _title) = kind.describe();
+        let (_name, status, _title) = kind.describe();
         Self {
             kind,
             status,
@@ -253,9 +151,9 @@ impl Problem {
         request_id: &str,
         trace_id: Option<&str>,
     ) -> Vec<u8> {
-        let (path, _status, title) = self.kind.describe();
+        let (_name, _status, title) = self.kind.describe();
         let document = Document {
-            r#type: path,
+            r#type: self.kind.path(),
             title,
             status: self.status.as_u16(),
             detail: &self.detail,
@@ -266,6 +164,18 @@ impl Problem {
         };
         // Strings and numbers always become JSON.
         serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// Returns the whole answer to what never became a request.
+    pub(crate) fn into_http(self) -> Vec<u8> {
+        let body = self.document("*", &Uuid::now_v7().to_string(), None);
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n",
+            self.status,
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
     }
 }
 

@@ -14,11 +14,13 @@ mod users;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::middleware;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::Method::{Get, Post, Put};
 pub(crate) use self::about::About;
 use crate::App;
 use crate::config::Surface;
@@ -60,43 +62,33 @@ const BEERS: Option<Surface> = Some(Surface::Beers);
 
 /// Every route.
 pub const TABLE: &[Route] = &[
-    get("/", ALWAYS, |it| on(it, root::get)),
-    post("/", MEMBERS, |it| on(it, members::create)),
-    get("/members", MEMBERS, |it| on(it, members::list)),
-    post("/members", MEMBERS, |it| on(it, members::create)),
-    get("/users", USERS, |it| on(it, users::list)),
-    post("/users", USERS, |it| on(it, users::create)),
-    get("/users/{id}", USERS, |it| on(it, users::get)),
-    get("/beers", BEERS, |it| on(it, beers::list)),
-    post("/beers", BEERS, |it| on(it, beers::create)),
-    post("/beers/seed", BEERS, |it| on(it, beers::seed)),
-    post("/seed", BEERS, |it| on(it, beers::seed)),
-    get("/hello/{username}", HELLO, |it| on(it, hello::get)),
-    put("/hello/{username}", HELLO, |it| on(it, hello::put)),
-    get("/openapi.json", ALWAYS, |it| on(it, about::document)),
-    get("/docs", ALWAYS, |it| on(it, about::docs)),
-    get("/info", ALWAYS, |it| on(it, about::info)),
-    get("/livez", ALWAYS, |it| on(it, health::live)),
-    get("/healthz", ALWAYS, |it| on(it, health::live)),
-    get("/-/health", ALWAYS, |it| on(it, health::live)),
-    get("/readyz", ALWAYS, |it| on(it, health::ready)),
-    get("/health", ALWAYS, |it| on(it, health::health)),
-    get(METRICS, ALWAYS, |it| on(it, health::metrics)),
-    get("/problems", ALWAYS, |it| on(it, problems::list)),
-    get("/problems/{kind}", ALWAYS, |it| on(it, problems::describe)),
+    route(Get, "/", ALWAYS, |it| on(it, root::get)),
+    route(Post, "/", MEMBERS, |it| on(it, members::create)),
+    route(Get, "/members", MEMBERS, |it| on(it, members::list)),
+    route(Post, "/members", MEMBERS, |it| on(it, members::create)),
+    route(Get, "/users", USERS, |it| on(it, users::list)),
+    route(Post, "/users", USERS, |it| on(it, users::create)),
+    route(Get, "/users/{id}", USERS, |it| on(it, users::get)),
+    route(Get, "/beers", BEERS, |it| on(it, beers::list)),
+    route(Post, "/beers", BEERS, |it| on(it, beers::create)),
+    route(Post, "/beers/seed", BEERS, |it| on(it, beers::seed)),
+    route(Post, "/seed", BEERS, |it| on(it, beers::seed)),
+    route(Get, "/hello/{username}", HELLO, |it| on(it, hello::get)),
+    route(Put, "/hello/{username}", HELLO, |it| on(it, hello::put)),
+    route(Get, "/openapi.json", ALWAYS, |it| on(it, about::document)),
+    route(Get, "/docs", ALWAYS, |it| on(it, about::docs)),
+    route(Get, "/info", ALWAYS, |it| on(it, about::info)),
+    route(Get, "/livez", ALWAYS, |it| on(it, health::live)),
+    route(Get, "/healthz", ALWAYS, |it| on(it, health::live)),
+    route(Get, "/-/health", ALWAYS, |it| on(it, health::live)),
+    route(Get, "/readyz", ALWAYS, |it| on(it, health::ready)),
+    route(Get, "/health", ALWAYS, |it| on(it, health::health)),
+    route(Get, METRICS, ALWAYS, |it| on(it, health::metrics)),
+    route(Get, "/problems", ALWAYS, |it| on(it, problems::list)),
+    route(Get, "/problems/{kind}", ALWAYS, |it| {
+        on(it, problems::describe)
+    }),
 ];
-
-const fn get(path: &'static str, surface: Option<Surface>, answer: Answer) -> Route {
-    route(Method::Get, path, surface, answer)
-}
-
-const fn post(path: &'static str, surface: Option<Surface>, answer: Answer) -> Route {
-    route(Method::Post, path, surface, answer)
-}
-
-const fn put(path: &'static str, surface: Option<Surface>, answer: Answer) -> Route {
-    route(Method::Put, path, surface, answer)
-}
 
 const fn route(
     method: Method,
@@ -114,9 +106,13 @@ const fn route(
 
 /// Returns everything that the service answers to.
 pub(crate) fn all(app: &App, metrics_elsewhere: bool) -> Router {
-    let is_on = |it: &Route| it.surface.is_none_or(|it| app.surfaces.contains(&it));
-    let is_here = |it: &Route| it.path != METRICS || !metrics_elsewhere;
-    router(app, |it| is_on(it) && is_here(it))
+    router(app, |it| {
+        is_on(app, it) && (it.path != METRICS || !metrics_elsewhere)
+    })
+}
+
+fn is_on(app: &App, route: &Route) -> bool {
+    route.surface.is_none_or(|it| app.surfaces.contains(&it))
 }
 
 /// Returns what is answered on the address for metrics alone.
@@ -140,6 +136,17 @@ fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
         .with_state(app.clone())
 }
 
+impl Route {
+    /// Returns whether a path, as it was sent, is one of this route's.
+    fn matches(&self, path: &str) -> bool {
+        let mut segments = self.path.split('/').zip(path.split('/'));
+        let are_same = segments.all(|(wanted, found)| {
+            wanted == found || (wanted.starts_with('{') && !found.is_empty())
+        });
+        are_same && self.path.matches('/').count() == path.matches('/').count()
+    }
+}
+
 impl Method {
     const fn filter(self) -> MethodFilter {
         match self {
@@ -150,19 +157,32 @@ impl Method {
     }
 }
 
-async fn not_found(State(_app): State<App>, _uri: Uri) -> Problem {
-    Problem::new(Kind::NotFound, "there is nothing at this path")
+/// Answers where there is nothing. `FastAPI`, on which two of the earlier services stood, leads from a
+/// path with a slash at its end to the one without.
+async fn not_found(State(app): State<App>, uri: Uri) -> Response {
+    if let Some(path) = uri.path().strip_suffix('/')
+        && !path.ends_with('/')
+        && TABLE.iter().any(|it| is_on(&app, it) && it.matches(path))
+    {
+        let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
+        return Redirect::temporary(&format!("{path}{query}")).into_response();
+    }
+    Problem::new(Kind::NotFound, "there is nothing at this path").into_response()
 }
 
-async fn method_not_allowed() -> Problem {
+/// Answers to a method that a path does not have. The router adds the header `Allow`.
+async fn method_not_allowed(method: axum::http::Method) -> Response {
+    if method == axum::http::Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     Problem::new(
         Kind::MethodNotAllowed,
         "this path does not have this method; the header `Allow` lists those that it has",
     )
+    .into_response()
 }
 
-fn panicked(_payload: Box<dyn std::any::Any + Send>) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
+fn panicked(_payload: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::new(
         Kind::Internal,

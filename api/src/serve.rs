@@ -1,10 +1,7 @@
-//! Connections from clients: accepted here, given a place, and ended in peace.
+//! Connections from clients: accepted, given a slot, served by hyper, and closed in order.
 
-mod descriptors;
-mod places;
-mod progress;
-mod refusal;
-mod wire;
+mod connection_limit;
+mod io_timeout;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,24 +14,32 @@ use ha_runtime::shutdown::Tasks;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
-pub(crate) use self::descriptors::room_for;
-use self::places::Place;
-pub(crate) use self::places::Places;
-use self::wire::{End, Wire};
+use self::connection_limit::ConnectionSlot;
+pub(crate) use self::connection_limit::{ConnectionLimit, max_connections};
+use self::io_timeout::{Activity, CutOff, TimedStream};
 use crate::App;
-use crate::edge::Arrival;
+use crate::edge::{self, Arrival};
 
-/// Above our own limits, so that a request slightly too large is answered as a request.
-const LONGEST_HEAD_BYTES: usize = 64 * 1024;
+/// The buffer of a request's head, and of answers. Above [`io_timeout`]'s limit, which is hit first.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// What the kernel keeps of an answer that its client does not read; it doubles this. So 2048 of
+/// them fit into half of a small container.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// The pause after a connection could not be accepted: most often file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
+/// How long a connection is read after the last answer: one that is closed with something unread on
+/// it is reset, and the answer may be lost with it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long a connection that is new when the program ends may take to ask.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The connections that the system accepts on its own while we are busy: what comes when a balancer
 /// opens all of its own at once. The system may allow fewer; more than there are wait for a second.
 const BACKLOG: u32 = 4096;
@@ -50,6 +55,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_reuseaddr(true)?;
+    SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -59,7 +65,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) router: Router,
-    pub(crate) places: Arc<Places>,
+    pub(crate) limit: Arc<ConnectionLimit>,
     /// Each connection is one of these, and ends once the request that is on it has been answered.
     pub(crate) tasks: Tasks,
 }
@@ -69,17 +75,17 @@ impl Server {
     pub(crate) async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepting = async {
-                self.places.calm().await;
-                listener.accept().await
+                let (stream, peer) = listener.accept().await?;
+                Ok::<_, io::Error>((stream, peer, self.limit.acquire().await))
             };
             let accepted = tokio::select! {
                 accepted = accepting => accepted,
                 () = stop.cancelled() => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer, slot)) => self.start(stream, peer, slot),
                 Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
+                    warn!(%error, "connection not accepted");
                     time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -90,105 +96,92 @@ impl Server {
         while let Ok((stream, peer)) = listener.accept() {
             let stream = stream.set_nonblocking(true).map(|()| stream);
             if let Ok(stream) = stream.and_then(TcpStream::from_std) {
-                self.welcome(stream, peer);
+                self.start(stream, peer, self.limit.acquire().await);
             }
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
-        let place = self.places.take();
-        let arrival = Arrival {
-            peer: peer.ip(),
-            is_spare: place.as_ref().is_none_or(|it| it.progress().is_spare),
-        };
-        let Some(place) = place else {
-            refusal::at_the_door(&self.app, &stream, arrival);
-            return;
-        };
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: ConnectionSlot) {
         let server = self.clone();
-        self.tasks.start("http connection", |stop| {
-            server.converse(stream, arrival, place, stop)
+        self.tasks.start("http connection", |stop| async move {
+            if let Err(error) = server.serve(stream, peer, slot, stop).await {
+                debug!(%error, "http connection ended");
+            }
         });
     }
 
-    async fn converse(
+    async fn serve(
         self,
         stream: TcpStream,
-        arrival: Arrival,
-        place: Place,
+        peer: SocketAddr,
+        slot: ConnectionSlot,
         stop: CancellationToken,
-    ) {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection ended before it began");
-            return;
-        }
-        let progress = place.progress();
-        let mut wire = TokioIo::new(Wire::new(stream, Arc::clone(progress)));
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let _open = edge::Counted::new(&self.app.metrics.http_connections);
+        let arrival = Arrival {
+            peer: peer.ip(),
+            is_spare: slot.is_reserved(),
+        };
+        let activity = Arc::new(Activity::default());
+        let stream = TimedStream::new(stream, Arc::clone(&activity), slot.limit());
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            progress.works();
+            let answering = activity.begin_request();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(arrival);
-            let answering = self.router.clone().call(request);
+            let answer = self.router.clone().call(request);
             async move {
-                let answer = answering.await;
-                progress.answers();
+                let answer = answer.await;
+                drop(answering);
                 answer
             }
         });
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
-            // Whoever has said everything may close that side, and is answered all the same.
+            // A client that has said everything may close its side, and is answered all the same.
             .half_close(true)
-            .max_buf_size(LONGEST_HEAD_BYTES)
-            .serve_connection(&mut wire, service);
+            .keep_alive(!slot.is_reserved())
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
         let told = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = progress.unwanted() => {}
+                () = slot.evicted() => {}
             }
         };
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = told => {
-                progress.close_soon();
-                (&mut connection).await
-            }
+        let mut ended = tokio::select! {
+            biased;
+            ended = &mut connection => Some(ended),
+            () = told => None,
         };
-        let rest = connection.into_parts().read_buf;
-        if let Err(error) = &ended {
-            debug!(%error, "http connection ended");
+        if ended.is_none() && stop.is_cancelled() && !activity.has_asked() {
+            let asking = time::timeout(LAST_REQUEST_TIMEOUT, &mut connection);
+            ended = asking.await.ok();
         }
-        self.part(wire.into_inner(), arrival, &ended, &rest).await;
+        if ended.is_none() {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            ended = Some((&mut connection).await);
+        }
+        let stream = connection.into_parts().io.into_inner();
+        close(stream, slot.is_reserved()).await?;
+        ended.unwrap_or(Ok(())).map_err(io::Error::other)
     }
+}
 
-    /// Says what is left to say on a connection, and closes it.
-    async fn part(
-        &self,
-        wire: Wire,
-        arrival: Arrival,
-        ended: &Result<(), hyper::Error>,
-        rest: &[u8],
-    ) {
-        let (end, why) = (wire.end(), refusal::of(&wire, ended, rest));
-        if wire.found_no_room() {
-            self.app.metrics.http_connections_refused.inc();
-        }
-        let in_haste = wire.is_in_haste();
-        let mut stream = wire.into_stream();
-        match (why, end) {
-            (Some(why), _) => refusal::send(&self.app, &mut stream, arrival, why).await,
-            (None, Some(End::ByClient)) => return,
-            (None, Some(End::Unread)) => {
-                // What the client does not read need not be kept for it.
-                stream.set_zero_linger().ok();
-                return;
-            }
-            (None, Some(End::Idle | End::SlowHead) | None) => {}
-        }
-        if in_haste {
-            refusal::hang_up(&stream);
-        } else {
-            refusal::hear_out(stream).await;
-        }
+/// Says why a connection was cut off, where that is worth saying, and closes it.
+async fn close(stream: TimedStream, is_reserved: bool) -> io::Result<()> {
+    let (mut stream, cut_off) = stream.into_parts();
+    if let Some(CutOff::UnreadAnswer) = cut_off {
+        return stream.set_zero_linger();
     }
+    let closing = async {
+        if let Some(CutOff::Head(problem)) = cut_off {
+            stream.write_all(&problem.into_http()).await?;
+        }
+        stream.shutdown().await?;
+        let mut unread = [0; 4096];
+        while !is_reserved && stream.read(&mut unread).await? > 0 {}
+        Ok(())
+    };
+    time::timeout(LINGER, closing).await.unwrap_or(Ok(()))
 }

@@ -14,6 +14,7 @@ mod ended_sessions;
 mod failure;
 mod hello;
 mod keeper;
+mod lists;
 mod pool;
 mod primary;
 mod queries;
@@ -38,6 +39,7 @@ use self::connect::Connector;
 use self::ended_sessions::EndedSessions;
 use self::failure::{Failure, Meaning};
 use self::hello::{Birthday, Name, ServerClock};
+pub(crate) use self::lists::{Listed, Rows};
 use self::pool::{Pool, PrimaryConnection};
 use self::primary::{Primary, View};
 use self::queries::{Effect, Lane, Query};
@@ -45,7 +47,6 @@ pub use self::requests::NotStored;
 pub use self::schema::SchemaError;
 use crate::config::Database;
 use crate::metrics::Metrics;
-use crate::trace;
 
 /// The target of what is logged at every level.
 pub const ALWAYS_LOGGED: &str = "always";
@@ -255,7 +256,6 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let mut span = trace::statement(query.name);
         self.wait_for_schema(deadline).await?;
         let pool = match query.lane {
             Lane::Shared => &self.shared,
@@ -272,7 +272,6 @@ impl Store {
         if let Err(failure) = &attempted {
             let class = failure.sqlstate_class();
             self.metrics.db_errors.with_label_values(&[class]).inc();
-            span.failed(class);
         }
         attempted
     }
@@ -417,10 +416,12 @@ fn read_all<T>(
     read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
 ) -> Result<Vec<T>, Unavailable> {
     let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
-    all.map_err(|error| {
-        error!(%error, "a row could not be read");
-        Unavailable::Bug
-    })
+    all.map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &tokio_postgres::Error) -> Unavailable {
+    error!(%error, "a row could not be read");
+    Unavailable::Bug
 }
 
 fn unavailable(failure: &Failure) -> Unavailable {

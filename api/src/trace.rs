@@ -1,289 +1,108 @@
-//! Which trace a request is a part of, and the spans that it leaves there.
-//!
-//! A request that arrives with a W3C trace context continues it. Where spans are exported, one that
-//! arrives without begins a trace. Where they are not, and nobody sent a context, nothing is done.
+//! The trace that a request is a part of, continued from the caller's `traceparent` (W3C Trace
+//! Context, level 2). Spans are not exported: they are in the log, and named in the answer.
 
-mod context;
-mod export;
-mod otlp;
+use axum::http::{HeaderMap, HeaderName};
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-use axum::http::HeaderMap;
-use ha_runtime::shutdown::Tasks;
+/// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
+const LENGTH: usize = 55;
+/// The flags that have a meaning: the caller records its part, and the trace's number is random.
+const KNOWN_FLAGS: u8 = 0b11;
 
-pub(crate) use self::context::TRACEPARENT;
-use self::context::{RANDOM, SAMPLED};
-use self::export::Exporter;
-pub(crate) use self::otlp::Attribute;
-use self::otlp::{Ended, Role};
-use crate::config::{self, Sampler};
-use crate::metrics::Metrics;
-
-tokio::task_local! {
-    /// The span of the request that this task works on, where it is recorded.
-    static CURRENT: Arc<Span>;
-}
-
-/// Whether and where spans are recorded.
-#[derive(Debug)]
-pub(crate) struct Traces {
-    exporter: Option<Exporter>,
-    sampler: Sampler,
-}
-
-/// The span of one request.
-#[derive(Debug)]
+/// One request as a part of its caller's trace.
+#[derive(Clone, Debug)]
 pub(crate) struct Span {
-    pub(crate) trace_id: TraceId,
-    pub(crate) span_id: SpanId,
-    parent: Option<SpanId>,
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
     flags: u8,
-    state: Option<String>,
-    began: Began,
-    /// Where it goes at its end, if it was chosen to be recorded.
-    exporter: Option<Exporter>,
-}
-
-/// The number of a trace, never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TraceId(u128);
-
-/// The number of a span, never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SpanId(u64);
-
-/// When a span began, on the clock that others have too and on the one that never leaps.
-#[derive(Clone, Copy, Debug)]
-struct Began {
-    wall: Duration,
-    at: Instant,
-}
-
-impl Traces {
-    /// Starts exporting where the settings say so.
-    ///
-    /// # Errors
-    ///
-    /// When TLS to the collector cannot be prepared.
-    pub(crate) fn start(
-        settings: config::Traces,
-        metrics: &Metrics,
-        tasks: &Tasks,
-    ) -> Result<Self, native_tls::Error> {
-        let sampler = settings.sampler;
-        let exporter = match settings.collector {
-            Some(collector) => Some(Exporter::start(collector, metrics.clone(), tasks)?),
-            None => None,
-        };
-        Ok(Self { exporter, sampler })
-    }
-
-    /// Returns the span of a request, if it is a part of a trace.
-    pub(crate) fn begin(&self, headers: &HeaderMap) -> Option<Arc<Span>> {
-        let parent = context::read(headers);
-        if parent.is_none() && self.exporter.is_none() {
-            return None;
-        }
-        let trace_id = parent.as_ref().map_or_else(
-            || TraceId(rand::random_range(1..=u128::MAX)),
-            |it| it.trace_id,
-        );
-        let is_sampled = match &self.exporter {
-            Some(_) => {
-                let asked = parent.as_ref().map(|it| it.flags & SAMPLED != 0);
-                is_sampled(self.sampler, asked, trace_id)
-            }
-            // Nothing is recorded here, so what was decided before stays true.
-            None => parent.as_ref().is_some_and(|it| it.flags & SAMPLED != 0),
-        };
-        let random = parent.as_ref().map_or(RANDOM, |it| it.flags & RANDOM);
-        Some(Arc::new(Span {
-            trace_id,
-            span_id: SpanId::draw(),
-            parent: parent.as_ref().map(|it| it.parent),
-            flags: random | if is_sampled { SAMPLED } else { 0 },
-            state: parent.and_then(|it| it.state),
-            began: Began::now(),
-            exporter: self.exporter.clone().filter(|_| is_sampled),
-        }))
-    }
-}
-
-fn is_sampled(sampler: Sampler, asked: Option<bool>, trace_id: TraceId) -> bool {
-    // The last digits are what every implementation draws at random, and 32 bits of them are fine
-    // enough for a ratio.
-    let drawn = u32::try_from(trace_id.0 & u128::from(u32::MAX)).unwrap_or(u32::MAX);
-    let by_ratio = |ratio| f64::from(drawn) < ratio * f64::from(u32::MAX) + ratio;
-    match sampler {
-        Sampler::Ratio(ratio) => by_ratio(ratio),
-        Sampler::ParentOrRatio(ratio) => asked.unwrap_or_else(|| by_ratio(ratio)),
-    }
 }
 
 impl Span {
-    /// Returns the context as the answer and the log show it.
+    /// Continues the caller's trace. A `traceparent` that is malformed, or sent twice, counts as none.
+    pub(crate) fn continued(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        let (line, None) = (lines.next()?, lines.next()) else {
+            return None;
+        };
+        let (known, rest) = line.to_str().ok()?.split_at_checked(LENGTH)?;
+        let parts: Vec<&str> = known.split('-').collect();
+        let [version, trace_id, parent, flags] = parts.as_slice() else {
+            return None;
+        };
+        // Later versions may add to what version 0 has, after another hyphen.
+        let is_readable = rest.is_empty() || (*version != "00" && rest.starts_with('-'));
+        let are_digits = is_hex(version, 2) && is_hex(flags, 2);
+        let are_ids = is_id(trace_id, 32) && is_id(parent, 16);
+        if *version == "ff" || !is_readable || !are_digits || !are_ids {
+            return None;
+        }
+        Some(Self {
+            trace_id: (*trace_id).to_owned(),
+            span_id: format!("{:016x}", rand::random_range(1..=u64::MAX)),
+            flags: u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS,
+        })
+    }
+
+    /// Returns the header that names this request's part of the trace.
     pub(crate) fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
-
-    /// Runs the work of the request, of which statements are parts.
-    pub(crate) async fn run<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
-        if self.exporter.is_none() {
-            return work.await;
-        }
-        CURRENT.scope(Arc::clone(self), work).await
-    }
-
-    /// Ends the span. `attributes` is asked only if it is recorded.
-    pub(crate) fn end(
-        &self,
-        name: String,
-        is_error: bool,
-        attributes: impl FnOnce() -> Vec<Attribute>,
-    ) {
-        let Some(exporter) = &self.exporter else {
-            return;
-        };
-        exporter.take(Ended {
-            trace_id: self.trace_id,
-            span_id: self.span_id,
-            parent: self.parent,
-            is_parent_remote: true,
-            state: self.state.clone(),
-            flags: self.flags,
-            name: name.into(),
-            role: Role::Server,
-            began: self.began.wall,
-            took: self.began.at.elapsed(),
-            attributes: attributes(),
-            is_error,
-        });
-    }
 }
 
-/// One statement of the request at hand. It ends when it is dropped.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Statement(Option<Running>);
-
-#[derive(Debug)]
-struct Running {
-    request: Arc<Span>,
-    name: &'static str,
-    began: Began,
-    error: Option<String>,
+/// Returns whether this is `length` hexadecimal digits, in lower case.
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length
+        && text
+            .bytes()
+            .all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Begins the span of a statement, if the request at hand is recorded.
-pub(crate) fn statement(name: &'static str) -> Statement {
-    let request = CURRENT.try_with(Arc::clone).ok();
-    Statement(request.map(|request| Running {
-        request,
-        name,
-        began: Began::now(),
-        error: None,
-    }))
-}
-
-/// Lets work be a part of the request at hand, whichever task carries it out.
-pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let request = CURRENT.try_with(Arc::clone).ok();
-    async move {
-        match request {
-            Some(request) => CURRENT.scope(request, work).await,
-            None => work.await,
-        }
-    }
-}
-
-impl Statement {
-    /// Says how the statement failed: the class of its SQLSTATE, or a word of ours.
-    pub(crate) fn failed(&mut self, class: &str) {
-        if let Some(running) = &mut self.0 {
-            running.error = Some(class.to_owned());
-        }
-    }
-}
-
-impl Drop for Statement {
-    fn drop(&mut self) {
-        let Some(running) = self.0.take() else {
-            return;
-        };
-        let request = running.request;
-        let Some(exporter) = &request.exporter else {
-            return;
-        };
-        let mut attributes = vec![
-            Attribute::text("db.system.name", "postgresql"),
-            Attribute::text("db.query.summary", running.name),
-        ];
-        let is_error = running.error.is_some();
-        attributes.extend(running.error.map(|it| Attribute::text("error.type", it)));
-        exporter.take(Ended {
-            trace_id: request.trace_id,
-            span_id: SpanId::draw(),
-            parent: Some(request.span_id),
-            is_parent_remote: false,
-            state: request.state.clone(),
-            flags: request.flags,
-            name: running.name.into(),
-            role: Role::Client,
-            began: running.began.wall,
-            took: running.began.at.elapsed(),
-            attributes,
-            is_error,
-        });
-    }
-}
-
-impl Began {
-    fn now() -> Self {
-        Self {
-            wall: ha_runtime::clock::wall(),
-            at: Instant::now(),
-        }
-    }
-}
-
-impl SpanId {
-    fn draw() -> Self {
-        Self(rand::random_range(1..=u64::MAX))
-    }
-}
-
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Display for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
+fn is_id(text: &str, length: usize) -> bool {
+    is_hex(text, length) && text.bytes().any(|it| it != b'0')
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
-    #[test]
-    fn a_sampler_follows_the_caller_or_the_number_of_the_trace() {
-        let low = TraceId(1 << 100);
-        let high = TraceId(u128::MAX);
-        for (ratio, of_low, of_high) in [(0.0, false, false), (0.5, true, false), (1.0, true, true)]
-        {
-            let sampler = Sampler::Ratio(ratio);
-            assert_eq!(is_sampled(sampler, Some(true), low), of_low);
-            assert_eq!(is_sampled(sampler, None, high), of_high);
-            let sampler = Sampler::ParentOrRatio(ratio);
-            assert!(is_sampled(sampler, Some(true), high));
-            assert!(!is_sampled(sampler, Some(false), low));
-            assert_eq!(is_sampled(sampler, None, high), of_high);
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn continued(lines: &[&str]) -> Option<Span> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(TRACEPARENT, HeaderValue::from_str(line).unwrap());
         }
+        Span::continued(&headers)
+    }
+
+    #[test]
+    fn well_formed_then_continued_with_a_span_of_its_own() {
+        let later = GOOD.replacen("00", "cc", 1);
+        for line in [GOOD, &later, &format!("{later}-what-the-future-brings")] {
+            let span = continued(&[line]).unwrap();
+            assert_eq!(span.trace_id, "0af7651916cd43dd8448eb211c80319c");
+            assert_ne!(span.span_id, "b7ad6b7169203331");
+            assert_eq!(span.flags, 1);
+        }
+        assert_eq!(continued(&[&GOOD.replace("-01", "-fe")]).unwrap().flags, 2);
+    }
+
+    #[test]
+    fn malformed_then_no_trace() {
+        for bad in [
+            "",
+            &GOOD.to_ascii_uppercase(),
+            &GOOD.replacen("00-", "000-", 1),
+            &GOOD.replace("b7ad6b7169203331", "0000000000000000"),
+            &GOOD.replace("-01", "-0x"),
+            &GOOD.replace("0af7", "+af7"),
+            &GOOD.replacen("00", "cc", 1).replace("-01", "-01.what"),
+        ] {
+            assert!(continued(&[bad]).is_none(), "{bad}");
+        }
+        assert!(continued(&[GOOD, GOOD]).is_none());
     }
 }

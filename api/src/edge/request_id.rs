@@ -19,10 +19,7 @@ pub(super) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Returns an id that sorts by time.
 pub(super) fn new() -> HeaderValue {
-    let now = ha_runtime::clock::wall().as_millis();
-    let now = u64::try_from(now).unwrap_or_default();
-    let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
     let mut buffer = Uuid::encode_buffer();
-    let id = id.hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(id).unwrap_or_else(|_never| HeaderValue::from_static("unknown"))
+    let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("unknown"))
 }

@@ -1,47 +1,25 @@
 //! `/openapi.json`, `/docs` and `/info`: what this instance is and what it can do.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use jiff::civil::Date;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::hello::today;
 use crate::App;
-use crate::config::{Case, Config, Surface};
+use crate::config::{Case, Config};
 use crate::domain::LeapDay;
 use crate::openapi;
 use crate::page::{self, Page};
 
-/// What the service says of itself. It follows from the settings, and so is written once; only what
-/// is true for a day is filled in later.
+/// What the service says of itself. It follows from the settings, and so is written once.
 #[derive(Debug)]
 pub(crate) struct About {
-    document: String,
+    document: Bytes,
     docs: Page,
     home: Page,
-}
-
-#[derive(Serialize)]
-pub(super) struct Info<'a> {
-    company: &'a str,
-    name: &'static str,
-    version: &'static str,
-    surfaces: Vec<&'static str>,
-    today: Date,
-    settings: Settings,
-}
-
-/// What a client may have to know of the settings. None of them is secret, nor tells of the inside.
-#[derive(Serialize)]
-struct Settings {
-    hello_case_insensitive: bool,
-    hello_leap_day: &'static str,
-    list_max: usize,
-    members_keys: &'static str,
-    validation_status: u16,
 }
 
 impl About {
@@ -51,10 +29,10 @@ impl About {
     ///
     /// When the source of the document is not JSON.
     pub(crate) fn new(config: &Config) -> Result<Self, serde_json::Error> {
-        let document: Value = openapi::document(config)?;
+        let document: Value = openapi::document(config, today(&config.hello))?;
         let surfaces: Vec<&str> = config.surfaces.iter().map(|it| it.name()).collect();
         Ok(Self {
-            document: serde_json::to_string(&document)?,
+            document: serde_json::to_vec(&document)?.into(),
             docs: page::docs(&document),
             home: page::home(&config.company.name, &surfaces),
         })
@@ -69,32 +47,32 @@ impl About {
 /// Returns the OpenAPI document.
 pub(super) async fn document(State(app): State<App>) -> impl IntoResponse {
     let json = (header::CONTENT_TYPE, "application/json");
-    ([json], openapi::on(today(&app.hello), &app.about.document))
+    ([json], app.about.document.clone())
 }
 
 /// Returns the same as a page.
 pub(super) async fn docs(State(app): State<App>) -> Page {
-    app.about.docs.on(today(&app.hello))
+    app.about.docs.clone()
 }
 
-/// Returns what this instance is.
-pub(super) async fn info(State(app): State<App>) -> impl IntoResponse {
-    Json(Info {
-        company: &app.company.name,
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        surfaces: app.surfaces.iter().copied().map(Surface::name).collect(),
-        today: today(&app.hello),
-        settings: Settings {
-            hello_case_insensitive: app.hello.case == Case::Insensitive,
-            hello_leap_day: match app.hello.leap_day {
+/// Returns what this instance is, and what a client may have to know of its settings. None of them is
+/// secret, nor tells of the inside.
+pub(super) async fn info(State(app): State<App>) -> Json<Value> {
+    Json(json!({
+        "company": app.company.name,
+        "name": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "surfaces": app.surfaces.iter().map(|it| it.name()).collect::<Vec<_>>(),
+        "today": today(&app.hello),
+        "settings": {
+            "hello_case_insensitive": app.hello.case == Case::Insensitive,
+            "hello_leap_day": match app.hello.leap_day {
                 LeapDay::February28 => "feb28",
                 LeapDay::March1 => "mar1",
             },
-            list_max: app.list_max,
-            members_keys: app.members_keys.name(),
-            validation_status: app.validation_status.as_u16(),
+            "list_max": app.list_max,
+            "members_keys": app.members_keys.name(),
+            "validation_status": app.validation_status.as_u16(),
         },
-    })
-    .into_response()
+    }))
 }

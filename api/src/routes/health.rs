@@ -4,80 +4,58 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use http_body_util::{BodyExt as _, Collected};
+use serde_json::{Value, json};
 
 use crate::App;
-
-#[derive(Serialize)]
-pub(super) struct Live {
-    status: &'static str,
-}
-
-#[derive(Serialize)]
-pub(super) struct Ready {
-    status: &'static str,
-    database: Database,
-    cache: &'static str,
-    draining: bool,
-}
-
-#[derive(Serialize)]
-struct Database {
-    role: &'static str,
-    writable: bool,
-    schema: &'static str,
-}
-
-#[derive(Serialize)]
-pub(super) struct Health {
-    status: &'static str,
-    database: &'static str,
-}
+use crate::problem::Problem;
 
 /// Says that the process answers. It asks nobody: a program is not restarted because of its
 /// database.
-pub(super) async fn live() -> Json<Live> {
-    Json(Live { status: "ok" })
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
 }
 
 /// Says whether requests should be sent here. A failover that is short enough changes nothing, since
 /// it would take every replica out of service at once.
-pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Ready>) {
+pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     let state = app.store.state();
     let is_ready = is_ready(&app);
-    let answer = Ready {
-        status: if is_ready { "ready" } else { "not-ready" },
-        database: Database {
-            role: state.role,
-            writable: state.writable,
-            schema: if state.has_schema {
-                "up-to-date"
-            } else {
-                "missing"
-            },
+    let answer = json!({
+        "status": if is_ready { "ready" } else { "not-ready" },
+        "database": {
+            "role": state.role,
+            "writable": state.writable,
+            "schema": if state.has_schema { "up-to-date" } else { "missing" },
         },
-        cache: app.cache.status(),
-        draining: app.draining.is_cancelled(),
-    };
+        "cache": app.cache.status(),
+        "draining": app.draining.is_cancelled(),
+    });
     (status(is_ready), Json(answer))
 }
 
 /// Says the same in the words of an earlier service.
-pub(super) async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
+pub(super) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) {
     let is_ready = is_ready(&app);
-    let writable = app.store.state().writable;
-    let answer = Health {
-        status: if is_ready { "healthy" } else { "unhealthy" },
-        database: if writable { "ok" } else { "unavailable" },
-    };
+    let answer = json!({
+        "status": if is_ready { "healthy" } else { "unhealthy" },
+        "database": if app.store.state().writable { "ok" } else { "unavailable" },
+    });
     (status(is_ready), Json(answer))
 }
 
 /// Returns every series.
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     app.store.report();
     app.cache.report();
-    ha_runtime::health::metrics(&app.metrics.registry)
+    let (head, body) = ha_runtime::health::metrics(&app.metrics.registry).into_parts();
+    let text = body
+        .collect()
+        .await
+        .map(Collected::to_bytes)
+        .unwrap_or_default();
+    let text = app.answer_memory.hold(text.into(), None)?;
+    Ok(Response::from_parts(head, text.into()))
 }
 
 fn is_ready(app: &App) -> bool {

@@ -9,11 +9,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use jiff::civil::Date;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::App;
-use crate::body::json_object;
+use crate::body::read_object;
 use crate::config::Hello;
 use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
 use crate::problem::{Kind, Problem};
@@ -69,16 +69,15 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let username = parse_username(username);
-    let body = json_object(request, app.validation_status).await?;
-    let deadline = Instant::now() + app.request_timeout;
-    let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
-    let (username, born) = match (username, born) {
-        (Ok(username), Ok(born)) => (username, born),
-        (username, born) => {
-            let broken: Vec<Invalid> = username.err().into_iter().chain(born.err()).collect();
-            return Err(Problem::invalid(app.validation_status, &broken));
+    let read = |body: &Map<String, Value>| {
+        let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
+        match (username, born) {
+            (Ok(username), Ok(born)) => Ok((username, born)),
+            (username, born) => Err(username.err().into_iter().chain(born.err()).collect()),
         }
     };
+    let (username, born) = read_object(request, app.validation_status, read).await?;
+    let deadline = Instant::now() + app.request_timeout;
     app.store
         .remember(&username, app.hello.case, born, deadline)
         .await

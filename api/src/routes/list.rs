@@ -1,24 +1,34 @@
 //! Lists, a page at a time: `?limit=`, and a cursor that the header `Link` leads on with.
 
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
 use axum::extract::Query;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use tokio::time::Instant;
+use tracing::warn;
+use url::form_urlencoded;
+
+use super::problems::unavailable;
+use crate::App;
 use crate::domain::Invalid;
+use crate::problem::Problem;
+use crate::store::{Listed, Rows};
+
+const JSON: (HeaderName, HeaderValue) = (
+    header::CONTENT_TYPE,
+    HeaderValue::from_static("application/json"),
+);
 
 /// The most rows that a client may ask for at once.
 const LIMIT_MAX: usize = 1000;
-
-/// What is encoded within a query: all but RFC 3986's unreserved characters.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The page that a client asks for, of a list whose rows are in the order of their keys `K`.
 #[derive(Debug)]
@@ -93,31 +103,145 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         i64::try_from(self.size).map_or(i64::MAX, |it| it.saturating_add(1))
     }
 
-    /// Leaves only the page's own rows, and returns the headers that lead to the next.
-    pub(super) fn cut<T>(&self, rows: &mut Vec<T>, key: impl Fn(&T) -> K) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if rows.len() <= self.size {
-            return headers;
-        }
-        rows.truncate(self.size);
-        if let Some(last) = rows.last()
-            && let Ok(link) = HeaderValue::try_from(self.link(&key(last)))
-        {
-            headers.insert(header::LINK, link);
-        }
-        headers
+    /// Returns the headers that lead to what is behind `last`.
+    fn headers(&self, last: Option<&K>) -> HeaderMap {
+        let link = last.and_then(|it| HeaderValue::try_from(self.link(it)).ok());
+        link.map(|it| (header::LINK, it)).into_iter().collect()
     }
 
     fn link(&self, last: &K) -> String {
-        let cursor = ("cursor".to_owned(), encode(self.list, last));
-        let parameters = self.others.iter().chain([&cursor]).map(|(name, value)| {
-            let name = utf8_percent_encode(name, ENCODED);
-            let value = utf8_percent_encode(value, ENCODED);
-            format!("{name}={value}")
-        });
-        let query: Vec<String> = parameters.collect();
-        format!("<{}?{}>; rel=\"next\"", self.path, query.join("&"))
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.others);
+        query.append_pair("cursor", &encode(self.list, last));
+        format!("<{}?{}>; rel=\"next\"", self.path, query.finish())
     }
+}
+
+/// Reads the first rows of a page and answers with it; see [`answer`].
+///
+/// # Errors
+///
+/// A [`Problem`] when the database, or the memory for long answers, is not to be had in time.
+pub(super) async fn read_and_answer<T, S>(
+    app: &App,
+    page: &Page<T::Key>,
+    show: fn(T, &App) -> S,
+) -> Result<Response, Problem>
+where
+    T: Listed,
+    S: Serialize + 'static,
+{
+    let deadline = Instant::now() + app.request_timeout;
+    let _turn = app.answer_memory.turn(deadline).await?;
+    let reading = app.store.page(page.after.as_ref(), page.most(), deadline);
+    let first = reading.await.map_err(unavailable)?;
+    answer(app, page, first, show, deadline).await
+}
+
+/// Answers with a list whose first rows are there. What is short is one answer; of what is long, each
+/// page is read when the client has taken the one before.
+///
+/// # Errors
+///
+/// A [`Problem`] when the database, or the memory for long answers, is not to be had in time.
+pub(super) async fn answer<T, S>(
+    app: &App,
+    page: &Page<T::Key>,
+    first: Rows<T>,
+    show: fn(T, &App) -> S,
+    deadline: Instant,
+) -> Result<Response, Problem>
+where
+    T: Listed,
+    S: Serialize + 'static,
+{
+    let (mut rows, is_last) = match first {
+        Rows::Last(rows) => (rows, true),
+        Rows::More { more } => (more, false),
+    };
+    let has_more = rows.len() > page.size;
+    rows.truncate(page.size);
+    let last = rows.last().map(T::key);
+    let (end, next) = if is_last || has_more {
+        (last.filter(|_| has_more), None)
+    } else {
+        let size = i64::try_from(page.size).unwrap_or(i64::MAX);
+        let finding = app.store.list_end::<T>(page.after.as_ref(), size, deadline);
+        (finding.await.map_err(unavailable)?, last)
+    };
+    let headers = page.headers(end.as_ref());
+    let closing = if next.is_none() { "]" } else { "" };
+    let json = encode_rows(rows, ("[", closing), |it| show(it, app));
+    let bytes = app.answer_memory.hold(json, None)?;
+    if next.is_none() {
+        return Ok((headers, [JSON], bytes).into_response());
+    }
+    let state = (app.clone(), next, Arc::new(end));
+    let rest = stream::try_unfold(state, move |(app, after, end)| async move {
+        let Some(after) = after else {
+            return Ok(None);
+        };
+        let read = next_page(&app, &after, end.as_ref().as_ref(), show).await;
+        let (bytes, next) = read.map_err(|why| {
+            warn!(problem = why.kind().describe().0, "list broken off");
+            Interrupted
+        })?;
+        Ok(Some((bytes, (app, next, end))))
+    });
+    let body = Body::from_stream(stream::once(async { Ok::<_, Interrupted>(bytes) }).chain(rest));
+    Ok((headers, [JSON], body).into_response())
+}
+
+/// Returns the rows behind `after` up to `end`, and where the next page begins.
+async fn next_page<T, S>(
+    app: &App,
+    after: &T::Key,
+    end: Option<&T::Key>,
+    show: fn(T, &App) -> S,
+) -> Result<(Bytes, Option<T::Key>), Problem>
+where
+    T: Listed,
+    S: Serialize,
+{
+    let deadline = Instant::now() + app.request_timeout;
+    let room = app.answer_memory.room(deadline).await?;
+    let _turn = app.answer_memory.turn(deadline).await?;
+    let reading = app.store.page::<T>(Some(after), i64::MAX, deadline);
+    let (mut rows, is_last) = match reading.await.map_err(unavailable)? {
+        Rows::Last(rows) => (rows, true),
+        Rows::More { more } => (more, false),
+    };
+    let found = rows.len();
+    rows.retain(|it| end.is_none_or(|end| it.key() <= *end));
+    let is_at_end = rows.len() < found || rows.last().is_some_and(|it| Some(&it.key()) == end);
+    let next = rows.last().map(T::key).filter(|_| !is_last && !is_at_end);
+    let opening = if rows.is_empty() { "" } else { "," };
+    let closing = if next.is_none() { "]" } else { "" };
+    let json = encode_rows(rows, (opening, closing), |it| show(it, app));
+    Ok((app.answer_memory.hold(json, Some(room))?, next))
+}
+
+/// An answer that cannot be finished: its connection ends without the end of its body.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the list could not be read")]
+struct Interrupted;
+
+/// Writes rows as a part of an array, which `opening` and `closing` complete.
+fn encode_rows<T, S: Serialize>(
+    rows: Vec<T>,
+    (opening, closing): (&str, &str),
+    show: impl Fn(T) -> S,
+) -> Vec<u8> {
+    let mut json = opening.as_bytes().to_vec();
+    for (index, row) in rows.into_iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        // Rows always become JSON, and memory takes all of it.
+        serde_json::to_writer(&mut json, &show(row)).ok();
+    }
+    json.extend_from_slice(closing.as_bytes());
+    json
 }
 
 fn limit(text: &str) -> Option<usize> {
@@ -142,64 +266,15 @@ fn decode<K: DeserializeOwned>(list: &str, cursor: &str) -> Option<K> {
 mod tests {
     use super::*;
 
-    fn read(uri: &str) -> Result<Page<i64>, Vec<&'static str>> {
-        Page::read("users", &uri.parse().unwrap(), 100)
-            .map_err(|broken| broken.iter().map(|it| it.field).collect())
-    }
-
     #[test]
     fn a_link_leads_on_and_keeps_the_other_parameters() {
-        let page = read("/users?limit=2&q=%3E%26%C3%A4&cursor=WyJ1c2VycyIsN10&flag").unwrap();
+        let uri = Uri::from_static("/users?limit=2&q=%3E%26%C3%A4&cursor=WyJ1c2VycyIsN10&flag");
+        let page = Page::<i64>::read("users", &uri, 100).unwrap();
         assert_eq!((page.after, page.most()), (Some(7), 3));
 
-        let mut rows = vec![8, 9, 10];
-        let headers = page.cut(&mut rows, |it| *it);
-        assert_eq!(rows, [8, 9]);
+        let headers = page.headers(Some(&9));
         let expected = "</users?limit=2&q=%3E%26%C3%A4&flag=&cursor=WyJ1c2VycyIsOV0>; rel=\"next\"";
         assert_eq!(headers["link"], expected);
-
-        let mut rows = vec![8, 9];
-        assert!(page.cut(&mut rows, |it| *it).is_empty());
-        assert_eq!(rows, [8, 9]);
-    }
-
-    #[test]
-    fn without_a_limit_there_is_one_all_the_same() {
-        let page = read("/users").unwrap();
-        assert_eq!((page.after, page.most()), (None, 101));
-    }
-
-    #[test]
-    fn what_is_no_limit_or_no_cursor_is_refused() {
-        for limit in [
-            "",
-            "0",
-            "-1",
-            "1001",
-            "1.5",
-            "ten",
-            "%2B5",
-            "1e2",
-            "٣",
-            "99999999999999999999",
-        ] {
-            assert_eq!(
-                read(&format!("/users?limit={limit}")).unwrap_err(),
-                ["limit"],
-                "{limit}"
-            );
-        }
-        let of_beers = encode("beers", &7);
-        for cursor in ["", "7", "WyJ1c2VycyIsN10=", "!!", of_beers.as_str()] {
-            assert_eq!(
-                read(&format!("/users?cursor={cursor}")).unwrap_err(),
-                ["cursor"],
-                "{cursor}"
-            );
-        }
-        assert_eq!(
-            read("/users?limit=0&cursor=x").unwrap_err(),
-            ["limit", "cursor"]
-        );
+        assert!(page.headers(None).is_empty());
     }
 }

@@ -2,17 +2,18 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::list::Page;
-use super::problems::{not_stored, unavailable};
+use super::list::{self, Page};
+use super::problems::not_stored;
 use super::request_key::request_key;
 use crate::App;
-use crate::body::json_object;
+use crate::body::read_object;
 use crate::config::MembersKeys;
 use crate::domain::{Member, NewMember, StoredMember};
 use crate::problem::Problem;
@@ -82,8 +83,7 @@ pub(super) async fn create(
 ) -> Result<Json<Created>, Problem> {
     let invalid = app.validation_status;
     let key = request_key(request.headers())?;
-    let body = json_object(request, invalid).await?;
-    let member = NewMember::read(&body).map_err(|it| Problem::invalid(invalid, &it))?;
+    let member = read_object(request, invalid, NewMember::read).await?;
     let deadline = Instant::now() + app.request_timeout;
     let stored = app.store.create_member(key, &member, deadline).await;
     let stored = stored.map_err(not_stored)?;
@@ -91,19 +91,10 @@ pub(super) async fn create(
 }
 
 /// Returns members in the order in which they were stored.
-pub(super) async fn list(
-    State(app): State<App>,
-    uri: Uri,
-) -> Result<(HeaderMap, Json<Vec<Listed>>), Problem> {
+pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read("members", &uri, app.list_max)
         .map_err(|it| Problem::invalid(app.validation_status, &it))?;
-    let deadline = Instant::now() + app.request_timeout;
-    let listing = app.store.members(page.after, page.most(), deadline);
-    let mut members = listing.await.map_err(unavailable)?;
-    let headers = page.cut(&mut members, |it| (it.created_at, it.member.id));
-    let listed = members.into_iter();
-    let listed = listed.map(|it| Listed::new(it, app.members_keys)).collect();
-    Ok((headers, Json(listed)))
+    list::read_and_answer(&app, &page, |it, app| Listed::new(it, app.members_keys)).await
 }
 
 impl Created {

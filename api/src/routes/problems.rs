@@ -5,21 +5,14 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::header;
 use axum::response::IntoResponse;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::problem::{Kind, Problem};
 use crate::store::{NotStored, Unavailable};
 
-#[derive(Serialize)]
-pub(super) struct Page {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-}
-
 /// Describes every kind of problem.
 pub(super) async fn list() -> impl IntoResponse {
-    let pages: Vec<Page> = Kind::ALL.into_iter().map(page).collect();
+    let pages: Vec<Value> = Kind::ALL.iter().copied().map(page).collect();
     ([(header::CACHE_CONTROL, "max-age=3600")], Json(pages))
 }
 
@@ -27,21 +20,16 @@ pub(super) async fn list() -> impl IntoResponse {
 pub(super) async fn describe(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    let known = Kind::ALL
-        .into_iter()
-        .find(|kind| name.as_ref().is_ok_and(|it| it.0 == kind.name()));
+    let mut kinds = Kind::ALL.iter().copied();
+    let known = kinds.find(|it| name.as_ref().is_ok_and(|name| name.0 == it.describe().0));
     let unknown = || Problem::new(Kind::NotFound, "there is no such kind of problem");
     let page = known.map(page).ok_or_else(unknown)?;
     Ok(([(header::CACHE_CONTROL, "max-age=3600")], Json(page)))
 }
 
-fn page(kind: Kind) -> Page {
-    let (path, status, title) = kind.describe();
-    Page {
-        r#type: path,
-        title,
-        status: status.as_u16(),
-    }
+fn page(kind: Kind) -> Value {
+    let (_name, status, title) = kind.describe();
+    json!({ "type": kind.path(), "title": title, "status": status.as_u16() })
 }
 
 /// Returns what a caller is told when the database has no answer.

@@ -4,18 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde_json::json;
 
 use super::accept::prefers_html;
 use super::members;
 use crate::App;
 use crate::config::Surface;
-
-#[derive(Serialize)]
-struct Running<'a> {
-    company: &'a str,
-    status: &'static str,
-}
 
 /// Returns a page to a browser, and to a program the members, or where they are not served, that the
 /// service runs.
@@ -26,8 +20,7 @@ pub(super) async fn get(State(app): State<App>, headers: HeaderMap, uri: Uri) ->
         members::list(State(app), uri).await.into_response()
     } else {
         let company = &app.company.name;
-        let status = "running";
-        Json(Running { company, status }).into_response()
+        Json(json!({ "company": company, "status": "running" })).into_response()
     };
     ([(header::VARY, "accept")], answer).into_response()
 }

@@ -7,14 +7,15 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::list::Page;
+use super::list::{self, Page};
 use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
 use crate::App;
-use crate::body::json_object;
+use crate::body::read_object;
 use crate::cache::Key;
 use crate::domain::{NewUser, User, parse_user_id};
 use crate::problem::{Kind, Problem};
+use crate::store::Rows;
 
 /// The status for values that break a rule, which the framework of the earlier service chose.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
@@ -25,8 +26,7 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Json<User>, Problem> {
     let key = request_key(request.headers())?;
-    let body = json_object(request, INVALID).await?;
-    let user = NewUser::read(&body).map_err(|it| Problem::invalid(INVALID, &it))?;
+    let user = read_object(request, INVALID, NewUser::read).await?;
     let deadline = Instant::now() + app.request_timeout;
     let store = app.store.clone();
     let storing = async move { store.create_user(key, &user, deadline).await };
@@ -38,19 +38,19 @@ pub(super) async fn create(
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let page =
         Page::read("users", &uri, app.list_max).map_err(|it| Problem::invalid(INVALID, &it))?;
+    if !page.is_whole() {
+        let answer = list::read_and_answer(&app, &page, |user: User, _app| user).await?;
+        return Ok(([app.cache.bypass().header()], answer).into_response());
+    }
     let deadline = Instant::now() + app.request_timeout;
-    let most = page.most();
-    let listing = || app.store.users(page.after.unwrap_or(0), most, deadline);
-    let (mut users, source) = if page.is_whole() {
-        // What does not fit into one answer is not the whole list, and is not kept as such.
-        let fits = |users: &Vec<User>| i64::try_from(users.len()).is_ok_and(|it| it < most);
-        let reading = app.cache.read(Key::AllUsers, deadline, listing, fits);
-        reading.await.map_err(unavailable)?
-    } else {
-        (listing().await.map_err(unavailable)?, app.cache.bypass())
-    };
-    let link = page.cut(&mut users, |it| it.id);
-    Ok(([source.header()], link, Json(users)).into_response())
+    let _turn = app.answer_memory.turn(deadline).await?;
+    let listing = || app.store.page::<User>(None, page.most(), deadline);
+    // What does not fit into one page is not kept: it would be memory without a limit.
+    let fits = |users: &Rows<User>| matches!(users, Rows::Last(_));
+    let reading = app.cache.read(Key::AllUsers, deadline, listing, fits);
+    let (first, source) = reading.await.map_err(unavailable)?;
+    let answer = list::answer(&app, &page, first, |user, _app| user, deadline).await?;
+    Ok(([source.header()], answer).into_response())
 }
 
 /// Returns one user.

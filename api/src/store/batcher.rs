@@ -21,7 +21,6 @@ use super::Store;
 use super::failure::Failure;
 use super::primary::Primary;
 use super::queries::Query;
-use crate::trace;
 
 /// The most requests in one statement: enough for every request that is worked on at once, by default,
 /// and still a small statement.
@@ -118,7 +117,6 @@ impl<T: BatchItem> Batcher<T> {
         deadline: Instant,
         primary: &Primary,
     ) -> Result<T::Answer, Arc<Failure>> {
-        let mut span = trace::statement(T::QUERY.name);
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -131,14 +129,10 @@ impl<T: BatchItem> Batcher<T> {
             Arc::new(absence.unwrap_or_else(|| Failure::OutOfTime(began.elapsed())))
         };
         self.0.queue.send(waiting).map_err(|_closed| unanswered())?;
-        let result = match time::timeout_at(deadline, answered).await {
+        match time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(unanswered()),
-        };
-        if let Err(failure) = &result {
-            span.failed(failure.sqlstate_class());
         }
-        result
     }
 
     async fn work(&self, store: &Store) {

@@ -2,7 +2,7 @@
 
 /// One statement.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// The name, as its metrics have it.
     pub(super) name: &'static str,
     /// The text.
@@ -51,11 +51,14 @@ queries! {
     HELLO_PUT "hello_put" Writes Birthdays;
     MEMBER_CREATE "member_create" Writes Creates;
     MEMBERS_LIST "members_list" Reads Lists;
+    MEMBERS_LIST_END "members_list_end" Reads Lists;
     USER_CREATE "user_create" Writes Creates;
     USER_GET "user_get" Reads Shared;
     USERS_LIST "users_list" Reads Lists;
+    USERS_LIST_END "users_list_end" Reads Lists;
     BEER_CREATE "beer_create" Writes Creates;
     BEERS_LIST "beers_list" Reads Lists;
+    BEERS_LIST_END "beers_list_end" Reads Lists;
     BEERS_SEED "beers_seed" Writes Creates;
     REQUESTS_EXPIRE "requests_expire" Writes Creates;
     SERVER_CLOCK "server_clock" Reads Shared;

@@ -1,5 +1,5 @@
 //! Members, users and beers in the database. Whatever is made is made once for the key of its request,
-//! and lists begin behind the row that the page before ended with.
+//! and lists are in the order of their keys.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -7,6 +7,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::lists::{Listed, listed_by_id};
+use super::queries::Query;
 use super::requests::NotStored;
 use super::{Store, Unavailable, queries, read_all};
 use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, StoredMember, User};
@@ -27,30 +29,6 @@ impl Store {
     ) -> Result<Member, NotStored> {
         let params: [&(dyn ToSql + Sync); 3] = [&key, name, age];
         self.once(&queries::MEMBER_CREATE, &params, deadline).await
-    }
-
-    /// Returns at most `most` members that were not deleted, by time and id.
-    pub(crate) async fn members(
-        &self,
-        after: Option<(Timestamp, Uuid)>,
-        most: i64,
-        deadline: Instant,
-    ) -> Result<Vec<StoredMember>, Unavailable> {
-        let (created_at, id) = after.unzip();
-        let created_at = created_at.map(|it| it.max(EARLIEST));
-        let params: [&(dyn ToSql + Sync); 3] = [&created_at, &id, &most];
-        let rows = self.run(&queries::MEMBERS_LIST, &params, deadline).await?;
-        read_all(&rows, |row| {
-            Ok(StoredMember {
-                member: Member {
-                    id: row.try_get(0)?,
-                    name: row.try_get(1)?,
-                    age: row.try_get(2)?,
-                },
-                created_at: row.try_get(3)?,
-                updated_at: row.try_get(4)?,
-            })
-        })
     }
 
     /// Stores a user once for `key`.
@@ -74,18 +52,6 @@ impl Store {
         Ok(read_all(&rows, user)?.pop())
     }
 
-    /// Returns at most `most` users, by id.
-    pub(crate) async fn users(
-        &self,
-        after: i64,
-        most: i64,
-        deadline: Instant,
-    ) -> Result<Vec<User>, Unavailable> {
-        let params: [&(dyn ToSql + Sync); 2] = [&after, &most];
-        let rows = self.run(&queries::USERS_LIST, &params, deadline).await?;
-        read_all(&rows, user)
-    }
-
     /// Stores a beer once for `key`.
     pub(crate) async fn create_beer(
         &self,
@@ -106,17 +72,46 @@ impl Store {
         let rows = self.run(&queries::BEERS_SEED, &params, deadline).await?;
         read_all(&rows, beer)
     }
+}
 
-    /// Returns at most `most` beers, by id.
-    pub(crate) async fn beers(
-        &self,
-        after: i64,
-        most: i64,
-        deadline: Instant,
-    ) -> Result<Vec<Beer>, Unavailable> {
-        let params: [&(dyn ToSql + Sync); 2] = [&after, &most];
-        let rows = self.run(&queries::BEERS_LIST, &params, deadline).await?;
-        read_all(&rows, beer)
+listed_by_id!(User, USERS_LIST, USERS_LIST_END, user);
+listed_by_id!(Beer, BEERS_LIST, BEERS_LIST_END, beer);
+
+impl Listed for StoredMember {
+    type Key = (Timestamp, Uuid);
+
+    fn page() -> &'static Query {
+        &queries::MEMBERS_LIST
+    }
+
+    fn end() -> &'static Query {
+        &queries::MEMBERS_LIST_END
+    }
+
+    fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>> {
+        let (created_at, id) = after.copied().unzip();
+        let created_at = created_at.map(|it: Timestamp| it.max(EARLIEST));
+        vec![Box::new(created_at), Box::new(id)]
+    }
+
+    fn read(row: &Row) -> Read<Self> {
+        Ok(Self {
+            member: Member {
+                id: row.try_get(0)?,
+                name: row.try_get(1)?,
+                age: row.try_get(2)?,
+            },
+            created_at: row.try_get(3)?,
+            updated_at: row.try_get(4)?,
+        })
+    }
+
+    fn read_key(row: &Row) -> Read<Self::Key> {
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+
+    fn key(&self) -> Self::Key {
+        (self.created_at, self.member.id)
     }
 }
 

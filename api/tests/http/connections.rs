@@ -3,15 +3,15 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::postgres::eventually;
-use crate::program::{Program, read_answer};
+use crate::program::Program;
 
 /// The places in reserve.
-const RESERVE: usize = 32;
+const RESERVE: usize = 64;
 
 fn ask(stream: &mut TcpStream, path: &str) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -55,11 +55,14 @@ fn beyond_the_limit_probes_are_answered_and_others_refused() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
     assert_eq!(refused.header("connection"), "close");
     assert_eq!(refused.json()["type"], "/problems/overloaded");
-    // Who says nothing hears the same, soon.
-    let refused = read_answer(&mut program.connect());
-    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
-    assert_eq!(refused.header("connection"), "close");
-    assert_eq!(refused.header("x-company-name"), "My Company");
+    // A client that says nothing is let go soon.
+    let began = Instant::now();
+    assert_eq!(program.connect().read(&mut [0]).unwrap(), 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
 
     // Who has a place keeps it.
     ask(&mut held[0], "/nowhere");
@@ -87,23 +90,27 @@ fn who_is_silent_for_long_makes_way() {
             stream.read(&mut [0]).is_ok_and(|it| it == 0)
         })
     });
-    assert!(program.metric("http_connections_displaced_total") >= Some(1.0));
 }
 
 #[test]
-fn all_of_the_reserve_at_work_is_refused_unheard() {
+fn full_reserve_then_the_oldest_is_evicted() {
     let program = Program::without_database(&[("MAX_CONNECTIONS", "1")]);
     let _first = hold(&program, 1);
-    let waiting: Vec<_> = (0..3 * RESERVE).map(|_| program.connect()).collect();
+    let silent: Vec<_> = (0..2 * RESERVE).map(|_| program.connect()).collect();
 
-    for mut stream in waiting {
-        let answer = read_answer(&mut stream);
-        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    for path in ["/livez", "/readyz", "/nowhere"] {
+        let began = Instant::now();
+        assert_ne!(program.get(path).header("x-request-id"), "");
+        assert!(
+            began.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            began.elapsed()
+        );
     }
-    eventually("all have been counted", || {
-        program.metric("http_connections_refused_total") >= Some(3.0 * 32.0)
-    });
-    assert_eq!(program.get("/livez").status, 200);
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    assert!(program.metric("http_connections_displaced_total") > Some(0.0));
 }
 
 /// Ten thousand who come and say nothing.
@@ -134,7 +141,7 @@ fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
             probe();
         }
     }
-    assert!(program.metric("http_connections").unwrap() <= 2048.0 + 32.0 + 64.0);
+    assert!(program.metric("http_connections").unwrap() <= 2048.0 + 64.0 + 64.0);
     let resident = program.resident_bytes();
     assert!(resident < 128 << 20, "{resident}");
     eprintln!("{many} connections, {resident} bytes resident");
@@ -162,5 +169,5 @@ fn fewer_files_mean_fewer_connections_and_a_warning() {
         log.contains("fewer connections fit than `MAX_CONNECTIONS`"),
         "{log}"
     );
-    assert!(!log.contains("could not be accepted"), "{log}");
+    assert!(!log.contains("connection not accepted"), "{log}");
 }

@@ -1,11 +1,14 @@
 //! Lists, a page at a time.
 
+use std::thread;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::postgres::Server;
 use crate::program::{Answer, Program};
+use crate::redis::Redis;
 
 const LISTS: [&str; 4] = ["/", "/members", "/users", "/beers"];
 
@@ -123,6 +126,55 @@ fn a_page_has_a_thousand_rows_at_most_and_a_list_ten_thousand() {
     }
     let page = program.get("/users?limit=1000");
     assert_eq!((rows(&page).len(), page.next().is_some()), (1000, true));
+}
+
+/// Pages end where their texts are too long as well, and none of that is to be seen.
+#[test]
+fn list_of_several_pages_then_whole_and_in_order() {
+    let server = Server::primary();
+    let redis = Redis::start();
+    let url = format!("redis://{}", redis.address);
+    let program = Program::before(&[&server], &[("REDIS_URL", &url), ("LIST_MAX", "2500")]);
+    for count in [1_000, 1, 1, 1_498] {
+        // The counts at which a page, a list and nothing more is full, and some between.
+        let last: u32 = server.sql("SELECT count(*) FROM beers").parse().unwrap();
+        let rows = format!("generate_series({}, {}) AS n", last + 1, last + count);
+        for insert in [
+            "members (name, age) SELECT repeat('\u{e4}', (n * 37) % 255) || n, 1",
+            "users (name, email) SELECT repeat('\u{1f600}', (n * 37) % 250) || n, n || '@b'",
+            "beers (name, style) SELECT n::text, repeat('x', (n * 91) % 255)",
+        ] {
+            server.sql(&format!("INSERT INTO {insert} FROM {rows}"));
+        }
+        let total = usize::try_from(last + count).unwrap();
+        for list in LISTS {
+            // At the same time, since those that ask together may share one read.
+            thread::scope(|scope| {
+                let asking: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| walk(&program, list)))
+                    .collect();
+                for it in asking {
+                    let (sizes, names) = it.join().unwrap();
+                    assert_eq!(sizes, [total], "{list}");
+                    let number = |it: &String| {
+                        let digits = it.trim_start_matches(|it: char| !it.is_ascii_digit());
+                        digits.parse::<usize>().unwrap()
+                    };
+                    let mut numbers: Vec<_> = names.iter().map(number).collect();
+                    // Members of one statement have one time, and are in the order of their ids.
+                    if list == "/" || list == "/members" {
+                        numbers.sort_unstable();
+                    }
+                    assert!(numbers.into_iter().eq(1..=total), "{list}");
+                }
+            });
+        }
+    }
+    server.sql("INSERT INTO users (name, email) VALUES ('2501', 'last')");
+    let (sizes, _names) = walk(&program, "/users");
+    assert_eq!(sizes, [2_500, 1]);
+    let (sizes, _names) = walk(&program, "/users?limit=700");
+    assert_eq!(sizes, [700, 700, 700, 401]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::postgres::Server;
 use crate::program::{Program, read_answer};
 
 #[test]
@@ -22,8 +23,90 @@ fn every_error_is_a_problem_that_says_where_and_which_request() {
     assert_eq!(wrong.header("allow"), "GET,HEAD,PUT");
     assert_eq!(wrong.json()["type"], "/problems/method-not-allowed");
 
-    for path in ["/hello/", "/hello", "/hello/a/b", "/hello/John/"] {
+    for path in ["/hello/", "/hello", "/hello/a/b", "/hello/a/b/"] {
         assert_eq!(program.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn page_of_another_site_then_nothing_is_stored() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let host = program.address.to_string();
+    let ours = format!("http://{host}");
+    let body = r#"{"name":"Ann","age":30,"email":"a@b","dateOfBirth":"1990-06-15"}"#;
+    let status = |method: &str, path: &str, sent: &[(&str, &str)]| {
+        let mut headers = vec![("Content-Type", "text/plain")];
+        headers.extend_from_slice(sent);
+        let lines = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let lines: String = lines.collect();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}");
+        let text = format!("{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        program.raw(text.as_bytes()).status
+    };
+
+    for (method, path) in [
+        ("POST", "/"),
+        ("POST", "/members"),
+        ("POST", "/users"),
+        ("POST", "/beers"),
+        ("POST", "/seed"),
+        ("PUT", "/hello/John"),
+    ] {
+        for sent in [
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Origin", "https://evil.example"),
+            ][..],
+            &[("Sec-Fetch-Site", "cross-site")],
+            &[("Origin", "https://evil.example")],
+            &[("Origin", "null")],
+        ] {
+            assert_eq!(status(method, path, sent), 403, "{method} {path} {sent:?}");
+        }
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM members"), "0");
+    let refused = program.request("POST", "/beers", &[("Sec-Fetch-Site", "cross-site")], body);
+    assert_eq!(refused.json()["type"], "/problems/cross-site");
+    for sent in [
+        &[][..],
+        &[("Sec-Fetch-Site", "same-origin"), ("Origin", ours.as_str())],
+        &[("Sec-Fetch-Site", "none")],
+        &[("Origin", ours.as_str())],
+    ] {
+        assert_eq!(status("POST", "/beers", sent), 201, "{sent:?}");
+    }
+    assert_eq!(
+        program
+            .request("GET", "/beers", &[("Sec-Fetch-Site", "cross-site")], "")
+            .status,
+        200
+    );
+}
+
+#[test]
+fn json_that_cannot_be_taken_then_said_by_name() {
+    let program = Program::without_database(&[]);
+    for (body, says) in [
+        (r#"{"name":"Ann","age":1e400}"#, "too large"),
+        (r#"{"name":"Ann","age":-1e999}"#, "too large"),
+        (r#"{"name":"\ud83d","age":1}"#, "surrogate"),
+        (r#"{"name":"\ude00","age":1}"#, "surrogate"),
+        (r#"{"name":"\ud83d\u0041","age":1}"#, "surrogate"),
+        (&"[".repeat(200), "too deep"),
+        (r#"{"name":"Ann""#, "must be JSON"),
+    ] {
+        let answer = program.post("/members", body);
+        assert_eq!(answer.status, 400, "{body}: {answer:?}");
+        let problem = answer.json();
+        assert_eq!(problem["type"], "/problems/malformed-json");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(says),
+            "{body}: {problem}"
+        );
     }
 }
 

@@ -300,9 +300,37 @@ pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
         let (name, value) = it.split_once(':').unwrap();
         (name.to_ascii_lowercase(), value.trim().to_owned())
     });
+    let headers: BTreeMap<_, _> = headers.collect();
+    let is_chunked = headers
+        .get("transfer-encoding")
+        .is_some_and(|it| it == "chunked");
     Answer {
         status: status.parse().unwrap(),
-        headers: headers.collect(),
-        body: body.to_owned(),
+        body: if is_chunked {
+            dechunked(body)
+        } else {
+            body.to_owned()
+        },
+        headers,
+    }
+}
+
+/// Puts the chunks of a body together. One that was broken off is no answer.
+fn dechunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (length, after) = rest.split_once("\r\n").expect("broken off before a chunk");
+        let length = usize::from_str_radix(length, 16).unwrap();
+        let chunk = after
+            .as_bytes()
+            .get(..length)
+            .expect("broken off within a chunk");
+        body.push_str(std::str::from_utf8(chunk).expect("pages end between characters"));
+        rest = after[length..]
+            .strip_prefix("\r\n")
+            .expect("a chunk ends with its line");
+        if length == 0 {
+            return body;
+        }
     }
 }

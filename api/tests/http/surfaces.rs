@@ -31,9 +31,7 @@ fn each_path_has_its_methods_and_no_other() {
         }
         let url = path.replace("{username}", "John").replace("{id}", "1");
         let url = url.replace("{kind}", "not-found");
-        for method in [
-            "OPTIONS", "DELETE", "PATCH", "TRACE", "BREW", "get", "POST", "PUT",
-        ] {
+        for method in ["DELETE", "PATCH", "TRACE", "BREW", "get", "POST", "PUT"] {
             if allowed.contains(method) {
                 continue;
             }
@@ -43,6 +41,14 @@ fn each_path_has_its_methods_and_no_other() {
             assert_eq!(says, allowed, "{method} {url}");
             assert_eq!(answer.json()["type"], "/problems/method-not-allowed");
         }
+        let options = program.request("OPTIONS", &url, &[], "");
+        assert_eq!(
+            (options.status, options.body.as_str()),
+            (204, ""),
+            "{url}: {options:?}"
+        );
+        let says: BTreeSet<&str> = options.header("allow").split(',').collect();
+        assert_eq!(says, allowed, "OPTIONS {url}");
         if has(Method::Get) {
             let (get, head) = (program.get(&url), program.request("HEAD", &url, &[], ""));
             assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{url}");
@@ -53,7 +59,7 @@ fn each_path_has_its_methods_and_no_other() {
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         for path in [
             "/nowhere",
-            "/users/",
+            "/users//",
             "/users/1/x",
             "//",
             "/seed/x",
@@ -63,6 +69,40 @@ fn each_path_has_its_methods_and_no_other() {
             assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
             assert_eq!(answer.json()["type"], "/problems/not-found");
         }
+    }
+}
+
+#[test]
+fn slash_at_the_end_then_led_to_the_path_without() {
+    let program = Program::without_database(&[("API_SURFACES", "users,hello,members")]);
+
+    for (path, leads_to) in [
+        ("/users/", "/users"),
+        (
+            "/users/?limit=2&cursor=a%20b",
+            "/users?limit=2&cursor=a%20b",
+        ),
+        ("/users/7/", "/users/7"),
+        ("/hello/John/", "/hello/John"),
+        ("/hello/J%2Fn/", "/hello/J%2Fn"),
+        ("/members/", "/members"),
+        ("/docs/", "/docs"),
+    ] {
+        for method in ["GET", "HEAD", "POST", "PUT"] {
+            let answer = program.request(method, path, &[], "");
+            assert_eq!(answer.status, 307, "{method} {path}: {answer:?}");
+            assert_eq!(answer.header("location"), leads_to);
+        }
+    }
+    for path in [
+        "/beers/",
+        "/hello/",
+        "//",
+        "//users/",
+        "//evil.example/",
+        "/users/7//",
+    ] {
+        assert_eq!(program.get(path).status, 404, "{path}");
     }
 }
 

@@ -1,31 +1,14 @@
-//! What is no request, or not all of one: told so like everybody else, and in time.
+//! Bytes that are no request, or not all of one.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::program::{Answer, Program, read_answer};
-
-fn check(answer: &Answer, status: u16, kind: &str) {
-    assert_eq!(answer.status, status, "{answer:?}");
-    assert_eq!(answer.header("content-type"), "application/problem+json");
-    assert_eq!(answer.header("connection"), "close");
-    assert_eq!(answer.header("x-company-name"), "My Company");
-    assert_eq!(answer.header("x-content-type-options"), "nosniff");
-    assert!(answer.header("date").ends_with(" GMT"), "{answer:?}");
-    assert_eq!(
-        answer.header("content-length"),
-        answer.body.len().to_string()
-    );
-    let problem = answer.json();
-    assert_eq!(problem["type"], format!("/problems/{kind}"));
-    assert_eq!(problem["status"], status);
-    assert_eq!(problem["request_id"], answer.header("x-request-id"));
-}
+use crate::program::{Program, read_answer};
 
 #[test]
-fn what_cannot_be_read_is_answered_with_a_problem() {
+fn bytes_that_are_no_request_then_400_and_the_end() {
     let program = Program::without_database(&[]);
     let post = "POST /members HTTP/1.1\r\nHost: a\r\n";
     for bad in [
@@ -42,14 +25,18 @@ fn what_cannot_be_read_is_answered_with_a_problem() {
         format!("{post}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{{}}"),
         format!("{post}Content-Length: 99999999999999999999\r\n\r\n"),
         format!("{post}Transfer-Encoding: gzip\r\n\r\n"),
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}".to_owned(),
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
     ] {
         let answer = program.raw(bad.as_bytes());
-        check(&answer, 400, "bad-request");
+        assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{bad:?}");
+        assert_eq!(answer.header("connection"), "close");
     }
-    let count = "http_requests_total{method=\"other\",route=\"unknown\",status=\"400\"}";
-    assert_eq!(program.metric(count), Some(15.0));
+    // A client of HTTP/2 would not understand an answer.
+    let mut preface = program.connect();
+    preface
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04")
+        .unwrap();
+    assert_eq!(preface.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
@@ -67,7 +54,7 @@ fn a_head_without_measure_is_told_which_part_is_too_long() {
         assert_eq!(answer.status, 431, "{length}");
         assert_eq!(answer.json()["type"], "/problems/header-fields-too-large");
     }
-    for count in [70, 90, 1_000] {
+    for count in [70, 90] {
         let many = "X-Many: 1\r\n".repeat(count);
         let head = format!("GET /livez {host}Connection: close\r\n{many}\r\n");
         let answer = program.raw(head.as_bytes());
@@ -80,13 +67,12 @@ fn a_second_request_that_cannot_be_read_takes_nothing_from_the_first() {
     let program = Program::without_database(&[]);
 
     let answer = program.raw(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n");
-    let (first, second) = answer.body.split_once("HTTP/1.1 400 Bad Request").unwrap();
+    let (first, _) = answer.body.split_once("HTTP/1.1 400 Bad Request").unwrap();
     assert_eq!((answer.status, first), (200, "{\"status\":\"ok\"}"));
-    assert!(second.contains("/problems/bad-request"), "{second}");
 }
 
 #[test]
-fn who_closes_its_side_within_a_head_is_told_and_after_it_is_answered() {
+fn side_closed_after_a_head_then_answered() {
     let program = Program::without_database(&[]);
     let say = |text: &str| {
         let mut stream = program.connect();
@@ -97,7 +83,7 @@ fn who_closes_its_side_within_a_head_is_told_and_after_it_is_answered() {
         String::from_utf8(bytes).unwrap()
     };
 
-    assert!(say("GET /livez HTTP/1.1\r\nHost").starts_with("HTTP/1.1 400"));
+    assert_eq!(say("GET /livez HTTP/1.1\r\nHost"), "");
     assert!(say("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 200"));
     assert_eq!(say(""), "");
 }

@@ -70,7 +70,7 @@ fn an_id_that_is_no_integer_is_refused_and_one_of_nobody_not_found() {
         assert_eq!(answer.status, 422, "{id}: {answer:?}");
         assert_eq!(answer.broken(), "id: not-an-integer");
     }
-    assert_eq!(program.get("/users/").status, 404);
+    assert_eq!(program.get("/users//").status, 404);
 }
 
 #[test]

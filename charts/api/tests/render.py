@@ -322,8 +322,7 @@ def knows_every_setting(check, chart):
         documented.add(re.findall(r"`([A-Z_]+)`", row)[0])
     documented |= {"RUST_LOG"}
     allowed = set(chart.schema["properties"]["settings"]["propertyNames"]["enum"])
-    secret = {"DATABASE_URL", "PGPASSWORD", "REDIS_URL", "REDIS_PASSWORD",
-              "OTEL_EXPORTER_OTLP_HEADERS"}
+    secret = {"DATABASE_URL", "PGPASSWORD", "REDIS_URL", "REDIS_PASSWORD"}
     # The port is the chart's own, and the cache of AWS has a certificate that every system trusts.
     elsewhere = {"PORT", "REDIS_TLS_CA_FILE"}
     own = set().union(*settings_of(render(chart, example("eks.yaml") | {"settings": {}})))

@@ -1,0 +1,138 @@
+//! Lists, read in pages: a page takes little memory and no connection for long, however long its list
+//! and its rows are.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::queries::Query;
+use super::{Store, Unavailable, read_all, unreadable};
+
+/// The most rows of a page: as many as a client may ask for, and the one that shows there are more.
+/// The statements end a page after 128 KiB of texts as well.
+const PAGE_ROWS: i64 = 1001;
+
+/// A row of a list, which is in the order of its keys.
+pub(crate) trait Listed: Sized + Send + 'static {
+    /// The key of a row.
+    type Key: Serialize + DeserializeOwned + Ord + Send + Sync + 'static;
+    /// Returns a page: the rows after `$1…` and at most as many as the last parameter, with the
+    /// number of rows before the texts were too long as the last column.
+    fn page() -> &'static Query;
+    /// Returns the keys of the row that is so many after `$1…`, and of the next.
+    fn end() -> &'static Query;
+    fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>>;
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error>;
+    fn read_key(row: &Row) -> Result<Self::Key, tokio_postgres::Error>;
+    fn key(&self) -> Self::Key;
+}
+
+/// Makes a list of rows in the order of their ids.
+macro_rules! listed_by_id {
+    ($row:ty, $page:ident, $end:ident, $read:ident) => {
+        impl $crate::store::Listed for $row {
+            type Key = i64;
+
+            fn page() -> &'static $crate::store::queries::Query {
+                &$crate::store::queries::$page
+            }
+
+            fn end() -> &'static $crate::store::queries::Query {
+                &$crate::store::queries::$end
+            }
+
+            fn parameters(after: Option<&i64>) -> Vec<Box<dyn ToSql + Sync + Send>> {
+                // The first id is 1.
+                vec![Box::new(after.copied().unwrap_or(0))]
+            }
+
+            fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+                $read(row)
+            }
+
+            fn read_key(row: &Row) -> Result<i64, tokio_postgres::Error> {
+                row.try_get(0)
+            }
+
+            fn key(&self) -> i64 {
+                self.id
+            }
+        }
+    };
+}
+pub(super) use listed_by_id;
+
+/// A part of a list. The cache has a whole one as a plain array.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Rows<T> {
+    /// There are none behind these.
+    Last(Vec<T>),
+    More {
+        more: Vec<T>,
+    },
+}
+
+impl Store {
+    /// Returns at most `most` rows from the first after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when there was no answer before `deadline`.
+    pub(crate) async fn page<T: Listed>(
+        &self,
+        after: Option<&T::Key>,
+        most: i64,
+        deadline: Instant,
+    ) -> Result<Rows<T>, Unavailable> {
+        let most = most.min(PAGE_ROWS);
+        let rows = self.list::<T>(T::page(), after, most, deadline).await?;
+        let counted = rows.first().map(|it| it.try_get::<_, i64>("found"));
+        let found = counted
+            .transpose()
+            .map_err(|error| unreadable(&error))?
+            .unwrap_or(0);
+        let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|it| it == found);
+        let rows = read_all(&rows, T::read)?;
+        Ok(if is_last {
+            Rows::Last(rows)
+        } else {
+            Rows::More { more: rows }
+        })
+    }
+
+    /// Returns the key of the row that is `size` after `after`, if there are more behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when there was no answer before `deadline`.
+    pub(crate) async fn list_end<T: Listed>(
+        &self,
+        after: Option<&T::Key>,
+        size: i64,
+        deadline: Instant,
+    ) -> Result<Option<T::Key>, Unavailable> {
+        let rows = self.list::<T>(T::end(), after, size, deadline).await?;
+        let keys = read_all(&rows, T::read_key)?;
+        let has_more = keys.len() > 1;
+        Ok(keys.into_iter().next().filter(|_| has_more))
+    }
+
+    async fn list<T: Listed>(
+        &self,
+        query: &'static Query,
+        after: Option<&T::Key>,
+        count: i64,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Unavailable> {
+        let mut parameters = T::parameters(after);
+        parameters.push(Box::new(count));
+        let parameters: Vec<&(dyn ToSql + Sync)> = parameters
+            .iter()
+            .map(|it| &**it as &(dyn ToSql + Sync))
+            .collect();
+        self.run(query, &parameters, deadline).await
+    }
+}
