@@ -227,21 +227,30 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Unavailable> {
-        let mut budget = RetryBudget::new(query, deadline);
+        let mut longest_pause = FIRST_PAUSE;
         loop {
             match self.attempt(query, params, deadline).await {
                 Ok(rows) => return Ok(rows),
-                Err(failure) => self.pause(&mut budget, &failure).await?,
+                Err(failure) => {
+                    let pause = self.pause(query, &failure, &mut longest_pause, deadline);
+                    pause.await?;
+                }
             }
         }
     }
 
     /// Returns when it is time for another try, or what to tell the caller if there is to be none.
-    async fn pause(&self, budget: &mut RetryBudget, failure: &Failure) -> Result<(), Unavailable> {
-        let reason = self.judge(budget.query, failure)?;
-        let pause = budget.longest_pause.mul_f64(rand::random_range(0.0..1.0));
-        budget.longest_pause = LONGEST_PAUSE.min(budget.longest_pause * 2);
-        if Instant::now() + pause >= budget.deadline {
+    async fn pause(
+        &self,
+        query: &Query,
+        failure: &Failure,
+        longest: &mut Duration,
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        let reason = self.judge(query, failure)?;
+        let pause = longest.mul_f64(rand::random_range(0.0..1.0));
+        *longest = LONGEST_PAUSE.min(*longest * 2);
+        if Instant::now() + pause >= deadline {
             return Err(unavailable(failure));
         }
         self.metrics.db_retries.with_label_values(&[reason]).inc();
@@ -384,24 +393,6 @@ impl Store {
                 error!(stmt = query.name, error = text, "statement is wrong");
                 Err(Unavailable::Bug)
             }
-        }
-    }
-}
-
-/// How long one request goes on trying.
-#[derive(Debug)]
-struct RetryBudget {
-    query: &'static Query,
-    deadline: Instant,
-    longest_pause: Duration,
-}
-
-impl RetryBudget {
-    fn new(query: &'static Query, deadline: Instant) -> Self {
-        Self {
-            query,
-            deadline,
-            longest_pause: FIRST_PAUSE,
         }
     }
 }

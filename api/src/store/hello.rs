@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use super::batcher::BatchItem;
 use super::failure::Failure;
 use super::queries::{self, Effect, Query};
-use super::{ANSWER_GRACE, RetryBudget, Store, Unavailable, lock, read_all};
+use super::{ANSWER_GRACE, FIRST_PAUSE, Store, Unavailable, lock, read_all};
 use crate::config::Case;
 use crate::domain::Username;
 
@@ -80,17 +80,15 @@ pub(super) struct ServerClock {
 
 impl ServerClock {
     fn new(generation: u64, shown: Timestamp, asked_at: Instant) -> Self {
-        let now = Instant::now();
-        let at_most = shown.as_microsecond();
-        let took = i64::try_from((now - asked_at).as_micros()).unwrap_or(i64::MAX);
-        Self {
+        let unknown = Self {
             generation,
             shown,
-            ahead: (at_most - took, at_most),
+            ahead: (i64::MIN / 2, i64::MAX / 2),
             start: asked_at,
-            read_at: now,
+            read_at: asked_at,
             was_set_back: false,
-        }
+        };
+        unknown.read(shown, asked_at)
     }
 
     fn since_start(&self, moment: Instant) -> i64 {
@@ -98,15 +96,18 @@ impl ServerClock {
         i64::try_from(since).unwrap_or(i64::MAX)
     }
 
-    /// Returns what it shows at `moment` at least, or the last time that there is.
+    /// Returns what it shows at `moment` at least.
     fn at_least(&self, moment: Instant) -> Timestamp {
-        let micros = self.ahead.0.saturating_add(self.since_start(moment));
-        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+        self.shows(self.ahead.0, moment)
     }
 
     /// Returns what it shows at `moment` at most.
     fn at_most(&self, moment: Instant) -> Timestamp {
-        let micros = self.ahead.1.saturating_add(self.since_start(moment));
+        self.shows(self.ahead.1, moment)
+    }
+
+    fn shows(&self, ahead: i64, moment: Instant) -> Timestamp {
+        let micros = ahead.saturating_add(self.since_start(moment));
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
     }
 
@@ -151,12 +152,15 @@ impl Store {
             let rows = self.run(query, &[&name.as_str()], deadline).await?;
             return Ok(read_all(&rows, |row| row.try_get(0))?.into_iter().next());
         }
-        let mut budget = RetryBudget::new(Name::QUERY, deadline);
+        let mut longest = FIRST_PAUSE;
         loop {
             let name = Name(username.clone());
             match self.names.submit(name, deadline, &self.primary).await {
                 Ok(found) => return Ok(found),
-                Err(failure) => self.pause(&mut budget, &failure).await?,
+                Err(failure) => {
+                    let query = Name::QUERY;
+                    self.pause(query, &failure, &mut longest, deadline).await?;
+                }
             }
         }
     }
@@ -181,7 +185,7 @@ impl Store {
             since: lock(&self.clock).map(|it| it.shown),
             rewrite: false,
         };
-        let mut budget = RetryBudget::new(Birthday::QUERY, deadline);
+        let mut longest = FIRST_PAUSE;
         loop {
             let submitted = self
                 .birthdays
@@ -191,7 +195,8 @@ impl Store {
                 Ok(Put::Refused { since }) => birthday.since = since,
                 Err(failure) => {
                     birthday.rewrite |= failure.is_unknown_outcome();
-                    self.pause(&mut budget, &failure).await?;
+                    let query = Birthday::QUERY;
+                    self.pause(query, &failure, &mut longest, deadline).await?;
                 }
             }
         }

@@ -91,9 +91,12 @@ impl Keeper {
         let mut found = self.search().await;
         loop {
             self.publish(&found);
-            found = match self.watch(&found).await {
-                Some(found) => found,
-                None => self.search().await,
+            found = if let Some(newer) = self.watch(&found).await {
+                newer
+            } else {
+                // It has a place for one connection, which is the next one's.
+                found.connection.end();
+                self.search().await
             };
         }
     }

@@ -13,7 +13,7 @@ WITH changed AS MATERIALIZED (
     SELECT username, date_of_birth, since
     FROM unnest($1::text[], $2::date[], $3::boolean[], $4::timestamptz[])
             AS given (username, date_of_birth, rewrite, since),
-        set_config('lock_timeout', '100ms', true)
+        set_config('lock_timeout', '250ms', true)
     WHERE rewrite OR NOT EXISTS (
         SELECT FROM hello_users AS stored
         WHERE stored.username = given.username AND stored.date_of_birth = given.date_of_birth
