@@ -130,15 +130,12 @@ impl Listeners {
     ///
     /// [`Failure::Listen`], with the address.
     pub fn bind(config: &Config) -> Result<Self, Failure> {
-        let mut service = Vec::new();
-        for address in &config.listen {
-            service.push(bind(*address)?);
-        }
-        let metrics = match config.metrics_listen {
-            Some(address) => Some(bind(address)?),
-            None => None,
-        };
-        Ok(Self { service, metrics })
+        let service: Result<Vec<_>, _> = config.listen.iter().copied().map(bind).collect();
+        let metrics = config.metrics_listen.map(bind).transpose()?;
+        Ok(Self {
+            service: service?,
+            metrics,
+        })
     }
 }
 

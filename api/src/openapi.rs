@@ -30,12 +30,16 @@ const SOURCE: &str = include_str!("../openapi.json");
 ///
 /// When the source is not JSON.
 pub(crate) fn document(config: &Config, today: Date) -> Result<Value, serde_json::Error> {
-    let source = SOURCE.replace("{a day before today}", &before(today));
+    let company = serde_json::to_string(&config.company.name)?;
+    let company = company
+        .strip_prefix('"')
+        .and_then(|it| it.strip_suffix('"'));
+    let source = SOURCE
+        .replace("{a day before today}", &before(today))
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{company}", company.unwrap_or("the service"));
     let source: Value = serde_json::from_str(&source)?;
     let mut document = chosen(source, &settings(config)).unwrap_or_default();
-    if let Some(info) = document.get_mut("info") {
-        name(info, &config.company.name);
-    }
     if let Some(types) = document.pointer_mut("/components/schemas/ProblemType") {
         types["enum"] = Kind::ALL.iter().map(|it| it.path()).collect();
     }
@@ -116,20 +120,6 @@ fn chosen(value: Value, settings: &BTreeSet<String>) -> Option<Value> {
     }
 }
 
-/// Writes the company and the version where they belong.
-fn name(value: &mut Value, company: &str) {
-    match value {
-        Value::String(text) => {
-            let version = env!("CARGO_PKG_VERSION");
-            *text = text
-                .replace("{version}", version)
-                .replace("{company}", company);
-        }
-        Value::Object(object) => object.values_mut().for_each(|it| name(it, company)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
-    }
-}
-
 /// Returns the components with this mark, and what it says, and takes it away.
 fn marked(document: &mut Value, kind: &str, mark: &str) -> Vec<(String, Value)> {
     let components = document["components"][kind].as_object_mut();
@@ -175,7 +165,6 @@ fn reference(kind: &str, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Surface;
     use crate::routes::{METRICS, Method, TABLE};
 
     fn of(settings: &[(&str, &str)]) -> Value {
@@ -187,20 +176,6 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()));
         Config::from_environment(owned).unwrap()
-    }
-
-    /// Every choice of surfaces but none.
-    fn choices() -> impl Iterator<Item = Vec<Surface>> {
-        let all = [
-            Surface::Hello,
-            Surface::Members,
-            Surface::Users,
-            Surface::Beers,
-        ];
-        (1..16).map(move |bits| {
-            let is_chosen = |index: &usize| bits & (1 << index) != 0;
-            (0..4).filter(is_chosen).map(|it| all[it]).collect()
-        })
     }
 
     fn described(document: &Value) -> BTreeSet<(String, String)> {
@@ -216,11 +191,10 @@ mod tests {
 
     #[test]
     fn what_is_served_is_described_and_nothing_else() {
-        for chosen in choices() {
+        let all = "hello,members,users,beers";
+        for names in ["hello", "members", "users", "beers", "hello,users", all] {
             for metrics_listen in [None, Some("127.0.0.1:9090")] {
-                let names: Vec<&str> = chosen.iter().map(|it| it.name()).collect();
-                let names = names.join(",");
-                let mut settings = vec![("API_SURFACES", names.as_str())];
+                let mut settings = vec![("API_SURFACES", names)];
                 settings.extend(metrics_listen.map(|it| ("METRICS_LISTEN", it)));
 
                 let mut described = described(&of(&settings));
@@ -230,7 +204,7 @@ mod tests {
                     assert!(described.contains(&(path, "get".into())));
                 }
                 let served = TABLE.iter().filter(|it| {
-                    let is_on = it.surface.is_none_or(|it| chosen.contains(&it));
+                    let is_on = it.surface.is_none_or(|it| names.contains(it.name()));
                     is_on && (it.path != METRICS || metrics_listen.is_none())
                 });
                 let served = served.map(|it| {

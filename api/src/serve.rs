@@ -30,9 +30,10 @@ use crate::edge::{self, Arrival};
 
 /// The buffer of a request's head, and of answers. Above [`io_timeout`]'s limit, which is hit first.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What the kernel keeps of an answer that its client does not read; it doubles this. So 2048 of
-/// them fit into half of a small container.
-const SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// What the kernel keeps of an answer beyond what the client's side has room for. So 2048 answers that
+/// nobody reads fit into half of a small container. A small send buffer would limit what is on its way
+/// as well, and wait for each delayed acknowledgement.
+const UNSENT_BYTES: u32 = 64 * 1024;
 /// The pause after a connection could not be accepted: most often file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection is read after the last answer: one that is closed with something unread on
@@ -55,7 +56,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_reuseaddr(true)?;
-    SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
