@@ -199,24 +199,33 @@ impl Keeper {
 
     /// Asks the other servers now and then, until one is found that is newer than the primary.
     async fn watch_rivals(&self, known: &Known) -> Found {
+        // A name may have several addresses of one server, which need no second connection.
+        let mut own = vec![known.address.clone()];
         loop {
             time::sleep(RIVALS_EVERY).await;
             for server in &self.servers {
                 let addresses = self.connector.resolve(server).await.unwrap_or_default();
-                for address in addresses.iter().filter(|it| !it.is_at(&known.address)) {
+                for address in addresses {
+                    if own.iter().any(|it| it.is_at(&address)) {
+                        continue;
+                    }
                     let ends = CancellationToken::new();
-                    let Ok((connection, answer)) = self.connector.connect(address, &ends).await
+                    let Ok((connection, answer)) = self.connector.connect(&address, &ends).await
                     else {
                         continue;
                     };
-                    if !self.is_rival((&known.address, &known.answer), (address, &answer)) {
+                    let primary = (&known.address, &known.answer);
+                    if !self.is_rival(primary, (&address, &answer)) {
+                        if answer.writable {
+                            own.push(address);
+                        }
                         continue;
                     }
                     if answer.system == known.answer.system
                         && answer.timeline > known.answer.timeline
                     {
                         return Found {
-                            address: address.clone(),
+                            address,
                             answer,
                             connection: Arc::new(connection),
                             ends,

@@ -82,8 +82,10 @@ pub enum SchemaError {
          applied, and write what should change as a new migration"
     )]
     Changed(i32),
-    /// The tables are not there, and are somebody else's to make.
-    #[error("the tables are not there")]
+    /// The tables are not there, and are made elsewhere or not before the database accepts writes.
+    #[error(
+        "the tables are not there, and are somebody else's to make, or no server accepts writes"
+    )]
     Missing,
     /// What is connected to keeps no session.
     #[error("{0}")]
@@ -94,16 +96,6 @@ pub enum SchemaError {
 fn hint(error: &tokio_postgres::Error) -> String {
     let hint = error.as_db_error().and_then(DbError::hint);
     hint.map(|it| format!("; {it}")).unwrap_or_default()
-}
-
-/// Why one try ended.
-enum Attempt {
-    /// There is no primary, or none that accepts writes.
-    Absent { read_only: bool },
-    /// The server could not be connected to.
-    Away(ConnectError),
-    /// The schema is not what it should be.
-    Failed(SchemaError),
 }
 
 /// Waits for the primary and brings its schema up to date, or waits until somebody else has.
@@ -118,29 +110,19 @@ pub(super) async fn prepare(
     let mut deadline = Instant::now() + patience;
     let mut complaint = Complaint::default();
     loop {
-        let attempted = attempt(primary, connector, migrate, deadline).await;
-        let is_over = Instant::now() + PAUSE >= deadline;
-        let unreachable = |troubles| SchemaError::Unreachable {
-            waited: patience,
-            troubles,
-        };
-        let why = match attempted {
+        let error = match attempt(primary, connector, migrate, patience, deadline).await {
             Ok(()) => return Ok(()),
-            Err(Attempt::Absent { read_only: false }) => unreachable(primary.troubles()),
-            Err(Attempt::Away(error)) => unreachable(chain(&error)),
-            Err(Attempt::Failed(error)) if !error.may_pass() => return Err(error),
-            Err(Attempt::Absent { read_only: true } | Attempt::Failed(SchemaError::Missing)) => {
-                deadline = Instant::now() + patience;
-                SchemaError::Missing
-            }
-            Err(Attempt::Failed(error)) => error,
+            Err(error) if !error.may_pass() => return Err(error),
+            Err(error) => error,
         };
         if complaint.is_due() {
-            let error = chain(&why);
+            let error = chain(&error);
             warn!(error, "the schema is not up to date; trying again");
         }
-        if is_over && !matches!(why, SchemaError::Missing) {
-            return Err(why);
+        if matches!(error, SchemaError::Missing) {
+            deadline = Instant::now() + patience;
+        } else if Instant::now() + PAUSE >= deadline {
+            return Err(error);
         }
         time::sleep(PAUSE).await;
     }
@@ -150,47 +132,39 @@ async fn attempt(
     primary: &Primary,
     connector: &Connector,
     migrate: Migrate,
+    waited: Duration,
     deadline: Instant,
-) -> Result<(), Attempt> {
+) -> Result<(), SchemaError> {
+    let unreachable = |troubles| SchemaError::Unreachable { waited, troubles };
+    let away = |error| unreachable(chain(&error));
     let known = match primary.known(Effect::Reads, deadline).await {
         Ok(known) => known,
-        Err(failure) => {
-            let read_only = matches!(failure, Failure::NoPrimary { read_only: true });
-            return Err(Attempt::Absent { read_only });
-        }
+        Err(Failure::NoPrimary { read_only: true }) => return Err(SchemaError::Missing),
+        Err(_away) => return Err(unreachable(primary.troubles())),
     };
     // A connection of its own, straight to the server: the lock belongs to its session.
     let connected = connector.connect(&known.address, &known.ends).await;
-    let (mut connection, answer) = connected.map_err(Attempt::Away)?;
+    let (mut connection, answer) = connected.map_err(away)?;
     let is_shared =
         (&answer.backend, &answer.started_at) == (&known.answer.backend, &known.answer.started_at);
-    if is_shared
-        || connection
-            .has_other_sessions()
-            .await
-            .map_err(Attempt::Away)?
-    {
+    if is_shared || connection.has_other_sessions().await.map_err(away)? {
         // What was set at the connect is not left for whoever comes next.
         connection.client().batch_execute("RESET ALL").await.ok();
-        return Err(Attempt::Failed(SchemaError::Pooled(
-            ConnectError::Pooled.to_string(),
-        )));
+        return Err(SchemaError::Pooled(ConnectError::Pooled.to_string()));
     }
     match bring_up_to_date(connection.client(), migrate).await {
-        Err(SchemaError::Refused(error)) => {
-            let is = |state: SqlState| error.code() == Some(&state);
-            Err(match () {
-                () if is(SqlState::READ_ONLY_SQL_TRANSACTION) => {
-                    Attempt::Absent { read_only: true }
-                }
-                () if is(SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    Attempt::Failed(SchemaError::NotOwner(error))
-                }
-                () => Attempt::Failed(SchemaError::Refused(error)),
-            })
+        Err(SchemaError::Refused(error)) if is(&error, &SqlState::READ_ONLY_SQL_TRANSACTION) => {
+            Err(SchemaError::Missing)
         }
-        ended => ended.map_err(Attempt::Failed),
+        Err(SchemaError::Refused(error)) if is(&error, &SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Err(SchemaError::NotOwner(error))
+        }
+        ended => ended,
     }
+}
+
+fn is(error: &tokio_postgres::Error, state: &SqlState) -> bool {
+    error.code() == Some(state)
 }
 
 impl SchemaError {
