@@ -98,6 +98,8 @@ struct Entry<T> {
 struct Looked<T> {
     /// The label under which what is read from now on may be stored, unless `era` has changed by then.
     label: String,
+    /// The number of the last write that was noted.
+    generation: i64,
     hit: Option<T>,
     era: watch::Receiver<String>,
 }
@@ -213,18 +215,24 @@ impl<B: CacheBackend> Cache<B> {
         };
         // What waits for a database is large, and would be part of every future that holds it.
         let reading = Box::pin(read());
-        let Some((used, Looked { label, hit, era })) = found else {
+        let Some((used, looked)) = found else {
             return Ok((reading.await?, self.bypass()));
         };
+        let Looked {
+            label,
+            generation,
+            hit,
+            era,
+        } = looked;
         if let Some(value) = hit {
             self.count(Source::Hit);
             return Ok((value, Source::Hit));
         }
         self.count(Source::Miss);
 
-        // A request that came after a write has another label, and does not wait for a read that began
-        // before it.
-        let once = used.reads.join(&format!("{key} {label}"));
+        // A request that came after a write does not wait for a read that began before it: it may have
+        // found nothing yet.
+        let once = used.reads.join(&format!("{key} {label} {generation}"));
         let mut own = None;
         let landing = once.get_or_try_init(async || {
             let value = reading.await?;
@@ -321,7 +329,12 @@ impl<B: CacheBackend> Used<B> {
         }
         let entry = value.and_then(|it| serde_json::from_slice::<Entry<T>>(&it).ok());
         let hit = entry.filter(|it| it.label == label).map(|it| it.value);
-        Some(Looked { label, hit, era })
+        Some(Looked {
+            label,
+            generation,
+            hit,
+            era,
+        })
     }
 }
 

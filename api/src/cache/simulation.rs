@@ -362,7 +362,9 @@ async fn happen(
             let patience = Duration::from_millis(patience);
             return time::timeout(patience, reading).await.ok();
         }
-        Event::Get { process, id } => return Some(get(model, &processes[process], id).await),
+        Event::Get { process, id } => {
+            return Some(get(model, &processes[process], process, id).await);
+        }
         Event::Write { process, patience } => {
             let writing = write(model, &processes[process].cache, process);
             let patience = Duration::from_millis(patience);
@@ -402,7 +404,8 @@ async fn list(model: &Model, process: &Process, nth: usize) -> Source {
     source
 }
 
-async fn get(model: &Model, process: &Process, id: u64) -> Source {
+async fn get(model: &Model, process: &Process, nth: usize, id: u64) -> Source {
+    let must = model.world().listed(nth).contains(&id);
     let lost = is_noticed(model.world().lost(id), process.era());
     let row = || async { Ok(model.rows().await.into_iter().find(|it| *it == id)) };
     let key = Key::User(i64::try_from(id).unwrap());
@@ -410,6 +413,8 @@ async fn get(model: &Model, process: &Process, id: u64) -> Source {
     let reading = process.cache.read(key, deadline, row, Option::is_some);
     let (row, source) = reading.await.unwrap();
     assert!(!lost || row.is_none(), "{source:?} of lost row {id}");
+    let is_there = row.is_some() || model.world().lost(id).is_some();
+    assert!(is_there || !must, "{source:?} in {nth} without row {id}");
     source
 }
 
