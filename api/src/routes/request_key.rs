@@ -1,6 +1,8 @@
 //! The key under which a request is carried out once.
 
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uuid::Uuid;
 
 use crate::domain::Invalid;
@@ -26,8 +28,7 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
         let broken = Invalid::new("Idempotency-Key", code, message);
         Err(Problem::invalid(StatusCode::BAD_REQUEST, &[broken]))
     };
-    let text = String::from_utf8_lossy(first.as_bytes());
-    let key = unquoted(text.trim());
+    let key = unquoted(text(first).trim());
     if given.next().is_some() {
         return broken("repeated", "Idempotency-Key must be sent once");
     }
@@ -45,6 +46,13 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
     }
 }
 
+/// Returns the text of a value, which is UTF-8, or Latin-1 as HTTP had it: two keys stay two.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    let bytes = value.as_bytes();
+    let latin_1 = || bytes.iter().copied().map(char::from).collect::<String>();
+    std::str::from_utf8(bytes).map_or_else(|_| latin_1().into(), Cow::from)
+}
+
 /// Takes the quotation marks away that the draft of the header has.
 fn unquoted(text: &str) -> String {
     let inner = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
@@ -56,19 +64,26 @@ fn unquoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn key(given: &[&str]) -> Option<Uuid> {
+        let given: Vec<_> = given.iter().map(|text| text.as_bytes()).collect();
+        key_of_bytes(&given)
+    }
+
+    fn key_of_bytes(given: &[&[u8]]) -> Option<Uuid> {
         let mut headers = HeaderMap::new();
-        for it in given {
-            headers.append(
-                IDEMPOTENCY_KEY,
-                HeaderValue::from_bytes(it.as_bytes()).unwrap(),
-            );
+        for bytes in given {
+            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).unwrap());
         }
         request_key(&headers).ok()
+    }
+
+    #[test]
+    fn keys_in_latin_1_then_each_its_own() {
+        let [acute, grave] = [b"cl\xe9", b"cl\xe8"].map(|it| key_of_bytes(&[it]).unwrap());
+        assert_ne!(acute, grave);
+        assert_eq!(key(&["cl\u{e9}"]), Some(acute));
     }
 
     #[test]
