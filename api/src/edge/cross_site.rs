@@ -27,11 +27,17 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     // Browsers from before 2023, and those that were asked over plain HTTP, name the origin alone.
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let is_ours = |origin: &[u8]| {
-        let host_of = |scheme: &[u8]| origin.strip_prefix(scheme);
-        let named = host_of(b"http://").or_else(|| host_of(b"https://"));
-        named
-            .zip(host)
-            .is_some_and(|(named, host)| named.eq_ignore_ascii_case(host))
+        // An origin leaves out its scheme's port, which a proxy may have added to the host.
+        let schemes: [(&[u8], &[u8]); 2] = [(b"http://", b":80"), (b"https://", b":443")];
+        schemes.iter().any(|(scheme, port)| {
+            let named = origin.strip_prefix(*scheme);
+            named.zip(host).is_some_and(|(named, host)| {
+                let without_port = host.strip_suffix(*port).unwrap_or(host);
+                [host, without_port]
+                    .iter()
+                    .any(|host| named.eq_ignore_ascii_case(host))
+            })
+        })
     };
     let mut origins = headers.get_all(header::ORIGIN).iter();
     !origins.all(|it| is_ours(it.as_bytes()))
@@ -48,6 +54,23 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         refuse(method, &headers).is_some()
+    }
+
+    #[test]
+    fn port_of_the_scheme_in_the_host_then_ours() {
+        for (host, origin, is_ours) in [
+            ("api.example:80", "http://api.example", true),
+            ("api.example:443", "https://api.example", true),
+            ("api.example:443", "http://api.example", false),
+            ("api.example:8080", "http://api.example", false),
+            ("api.example", "http://api.example.evil", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            let is_refused = refuse(&Method::POST, &headers).is_some();
+            assert_eq!(is_refused, !is_ours, "{host} {origin}");
+        }
     }
 
     #[test]
