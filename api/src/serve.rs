@@ -75,16 +75,13 @@ impl Server {
     /// Accepts connections until told to stop. Those that the system has accepted by then are served.
     pub(crate) async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {
-            let accepting = async {
-                let (stream, peer) = listener.accept().await?;
-                Ok::<_, io::Error>((stream, peer, self.limit.acquire().await))
-            };
             let accepted = tokio::select! {
-                accepted = accepting => accepted,
+                accepted = listener.accept() => accepted,
                 () = stop.cancelled() => break,
             };
             match accepted {
-                Ok((stream, peer, slot)) => self.start(stream, peer, slot),
+                // What has been accepted is served, also when the program ends meanwhile.
+                Ok((stream, peer)) => self.start(stream, peer, self.limit.acquire().await),
                 Err(error) => {
                     warn!(%error, "connection not accepted");
                     time::sleep(ACCEPT_PAUSE).await;
