@@ -162,7 +162,8 @@ impl Pool {
     }
 
     /// Returns a connection to the primary that is known, if one is open: the one that was used last,
-    /// or the next of those that are shared, and those are opened one by one until every place is taken.
+    /// or, of those that are shared, the next with the fewest statements under way: a backend that hangs
+    /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
     fn pick(self: &Arc<Self>, known: &Arc<Known>) -> Option<Arc<PrimaryConnection>> {
         let mut open = self.opened();
         open.retain(|it| it.generation == known.generation && it.is_of_use());
@@ -171,7 +172,9 @@ impl Pool {
         }
         let next = self.next.fetch_add(1, Ordering::Relaxed) % open.len().max(1);
         let in_turn = || open.iter().cycle().skip(next).take(open.len());
-        let answering = in_turn().find(|it| !it.is_silent.load(Ordering::Relaxed));
+        let answering = in_turn()
+            .filter(|it| !it.is_silent.load(Ordering::Relaxed))
+            .min_by_key(|it| Arc::strong_count(it));
         let picked = answering.or_else(|| in_turn().next()).cloned()?;
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             drop(self.open(Arc::clone(known), place));
