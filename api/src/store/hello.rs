@@ -1,6 +1,7 @@
 //! People and their birthdays.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -52,7 +53,9 @@ impl Birthday {
         let since = self.since;
         match stored {
             Some((date, at)) if Some(at) > since => {
-                let is_newer = !clock.was_set_back && at > clock.at_most(self.arrived);
+                // Where the clock was set back, what is stored may lie in its future.
+                let is_past = at <= clock.at_most(Instant::now());
+                let is_newer = !clock.was_set_back && is_past && at > clock.at_most(self.arrived);
                 // Another request has stored it meanwhile, as if a moment after this one.
                 if is_newer && !(self.rewrite && date == self.date_of_birth) {
                     return Put::Stored;
@@ -68,7 +71,8 @@ impl Birthday {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
     generation: u64,
-    /// What it showed last.
+    /// The latest that it, or a primary's before, has shown: a row that is written after a request is
+    /// never stored at an earlier time than this, whatever the clock.
     shown: Timestamp,
     /// How far it is ahead of the time since `start`, in microseconds: at least and at most.
     ahead: (i64, i64),
@@ -125,11 +129,7 @@ impl ServerClock {
         let both = (new.0.max(old.0), new.1.min(old.1));
         let was_set = both.0 > both.1;
         Self {
-            shown: if was_set {
-                shown
-            } else {
-                shown.max(self.shown)
-            },
+            shown: shown.max(self.shown),
             ahead: if was_set { new } else { both },
             read_at: now,
             was_set_back: was_set && new.1 < old.0,
@@ -182,14 +182,21 @@ impl Store {
             username,
             date_of_birth,
             arrived: Instant::now(),
-            since: lock(&self.clock).map(|it| it.shown),
+            since: None,
             rewrite: false,
         };
         let mut longest = FIRST_PAUSE;
         loop {
-            let submitted = self
-                .birthdays
-                .submit(birthday.clone(), deadline, &self.primary);
+            let submitted = async {
+                // One for all attempts: a later one must not replace what was stored since.
+                if birthday.since.is_none() {
+                    let clock = self.server_clock(deadline).await.map_err(Arc::new)?;
+                    birthday.since = Some(clock.shown);
+                }
+                let birthday = birthday.clone();
+                let submitted = self.birthdays.submit(birthday, deadline, &self.primary);
+                submitted.await
+            };
             match submitted.await {
                 Ok(Put::Stored) => return Ok(()),
                 Ok(Put::Refused { since }) => birthday.since = since,
@@ -218,8 +225,12 @@ impl Store {
         }
         let asked_at = Instant::now();
         let shown = self.read_server_clock(deadline).await?;
-        let clock = ServerClock::new(generation, shown, asked_at);
-        *lock(&self.clock) = Some(clock);
+        let mut clock = ServerClock::new(generation, shown, asked_at);
+        let mut known = lock(&self.clock);
+        if let Some(before) = *known {
+            clock.shown = clock.shown.max(before.shown);
+        }
+        *known = Some(clock);
         Ok(clock)
     }
 

@@ -6,7 +6,8 @@
 -- An attempt that was given up may start late. Nothing is written after $5, nor over a date that was
 -- stored after the one of $4, which is older than the request and is also when a new row was created.
 -- Both are asked once the row is locked, which it stays until the commit. A row that is not there yet
--- has no newer date.
+-- has no newer date. `updated_at` rises with each date of a row, and is after $4 whatever the clock,
+-- which may have been set back since.
 --
 -- Returns the names that were refused, each with what is stored, and then the clock.
 WITH changed AS MATERIALIZED (
@@ -20,13 +21,18 @@ WITH changed AS MATERIALIZED (
             AND stored.xmax = '0'
     )
 ), put AS (
-    INSERT INTO hello_users (username, date_of_birth, created_at)
-    SELECT username, date_of_birth, since FROM changed
+    INSERT INTO hello_users (username, date_of_birth, created_at, updated_at)
+    SELECT username, date_of_birth, since,
+        greatest(clock_timestamp(), since + interval '1 microsecond')
+    FROM changed
     WHERE clock_timestamp() < $5::timestamptz
     ORDER BY username COLLATE "C"
     ON CONFLICT (username) DO UPDATE SET
         date_of_birth = excluded.date_of_birth,
-        updated_at = greatest(clock_timestamp(), hello_users.updated_at + interval '1 microsecond')
+        updated_at = greatest(
+            clock_timestamp(), excluded.created_at + interval '1 microsecond',
+            hello_users.updated_at + interval '1 microsecond'
+        )
     WHERE hello_users.updated_at <= excluded.created_at AND clock_timestamp() < $5::timestamptz
     RETURNING username
 )
