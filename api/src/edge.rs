@@ -124,6 +124,18 @@ const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"
 /// How the routes begin whose answers are rows.
 const OF_ROWS: [&str; 4] = ["/hello/", "/users", "/members", "/beers"];
 
+/// Says whether an answer comes from rows: a list, an object, or that there is none.
+fn is_of_rows(route: &str, response: &Response) -> bool {
+    let status = response.status();
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_list_of_members = route == "/" && !is_page;
+    (status.is_success() || status == StatusCode::NOT_FOUND)
+        && (is_list_of_members || OF_ROWS.iter().any(|it| route.starts_with(it)))
+}
+
 /// Handles one request from its head to its answer's head.
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight);
@@ -133,8 +145,7 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
         None => next.run(request).await,
     };
     if let Some(age) = app.store.staleness()
-        && response.status().is_success()
-        && OF_ROWS.iter().any(|it| exchange.route().starts_with(it))
+        && is_of_rows(exchange.route(), &response)
     {
         let headers = response.headers_mut();
         headers.insert(header::AGE, HeaderValue::from(age.as_secs()));

@@ -19,6 +19,9 @@ use super::primary::{KNOWN_ABSENCE, Known, Primary, View, lock};
 use crate::config::{Database, Server};
 use crate::metrics::Metrics;
 
+/// How long no server of the database may have accepted writes before another one is taken for what it
+/// was upgraded to or restored as: longer than any failover, and shorter than either takes.
+const REPLACED_AFTER: Duration = Duration::from_secs(30);
 /// How often a primary that is known is asked whether it still is one.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long its answer may take before others are asked too. A frozen server is suspected after at
@@ -126,7 +129,15 @@ impl Keeper {
         let ends = found.ends.clone();
         let known = self.known(&found.address, &found.answer, ends, &found.connection);
         let answer = &found.answer;
-        lock(&self.seen).system.clone_from(&answer.system);
+        {
+            let mut seen = lock(&self.seen);
+            if seen.system.is_some() && answer.system.is_some() && seen.system != answer.system {
+                warn!(before = ?seen.system, now = ?answer.system, "the database was replaced by another");
+                seen.timeline = None;
+            }
+            seen.system.clone_from(&answer.system);
+            seen.timeline = seen.timeline.max(answer.timeline);
+        }
         let before = self.before.replace(Arc::clone(&known));
         let moved = before
             .as_ref()
@@ -304,7 +315,8 @@ impl Keeper {
     fn choose(&self, mut found: Vec<Found>) -> Found {
         let place = |it: &Found| self.servers.iter().position(|at| *at == it.address.server);
         let first = found.iter().min_by_key(|it| place(it));
-        let system = first.and_then(|it| it.answer.system.clone());
+        let seen = lock(&self.seen).system.clone();
+        let system = seen.or_else(|| first.and_then(|it| it.answer.system.clone()));
         let rank = |it: &Found| {
             (
                 it.answer.system != system,
@@ -392,8 +404,13 @@ impl Keeper {
         if let (Some(seen), Some(system)) = (&seen.system, &answer.system)
             && seen != system
         {
+            if self.primary.away_for() >= REPLACED_AFTER {
+                return Ok(());
+            }
             return Err(Failure::OtherServer(format!(
-                "its system identifier is {system}, and the primary's {seen}: it is of another database"
+                "its system identifier is {system}, and the primary's {seen}: it is of another database, \
+                 and taken for its successor after {} s without a primary",
+                REPLACED_AFTER.as_secs()
             )));
         }
         if let (Some(seen), Some(timeline)) = (seen.timeline, answer.timeline)
@@ -405,7 +422,8 @@ impl Keeper {
                  after a restore, restart this service"
             )));
         }
-        if answer.writable {
+        // Before the first choice, it may be of another database.
+        if answer.writable && self.before.is_some() {
             seen.timeline = seen.timeline.max(answer.timeline);
         }
         Ok(())

@@ -104,7 +104,7 @@ fn an_old_primary_that_returns_is_seen_and_never_gone_back_to() {
 #[test]
 fn a_newer_primary_is_moved_to_while_the_old_one_answers() {
     let old = Server::primary();
-    let new = Server::standby_of(&old);
+    let mut new = Server::standby_of(&old);
     let program = Program::before(&[&old, &new], &[]);
     eventually("the standby has the tables", || {
         new.sql("SELECT count(*) FROM schema_migrations") == "2"
@@ -118,6 +118,16 @@ fn a_newer_primary_is_moved_to_while_the_old_one_answers() {
     });
     assert_eq!(split_brains(&program), Some(1.0));
     assert_eq!(program.metric("db_failovers_total"), Some(1.0));
+
+    // The old one still accepts writes, and would lose them.
+    new.kill();
+    assert_eq!(program.put_date("Zoe", "1990-01-02").status, 503);
+    assert_ne!(stored(&old, "Zoe"), "1990-01-02");
+    new.start();
+    eventually("writes go on", || {
+        program.put_date("Zoe", "1990-01-03").status == 204
+    });
+    assert_eq!(stored(&new, "Zoe"), "1990-01-03");
 }
 
 #[test]
@@ -211,7 +221,16 @@ fn a_standby_is_read_where_the_operator_wants_it_and_says_how_old_it_is() {
     });
     let read = reader.get("/hello/Zoe");
     assert_eq!(read.header("warning"), "110 - \"Response is Stale\"");
-    assert!(read.header("age").parse::<u64>().is_ok(), "{read:?}");
+    // Also that there is no row, and the list that has no name in its path.
+    for path in ["/hello/Zoe", "/hello/Nobody", "/members", "/", "/users/1"] {
+        let read = reader.get(path);
+        assert_eq!(
+            read.header("warning"),
+            "110 - \"Response is Stale\"",
+            "{path}"
+        );
+        assert!(read.header("age").parse::<u64>().is_ok(), "{read:?}");
+    }
     eventually("it is known that no failover is under way", || {
         patient.get("/readyz").status == 503
     });
