@@ -26,6 +26,8 @@ use crate::metrics::Metrics;
 /// How long a request waits for a primary that has been away for longer than a failover takes. A
 /// primary that only refuses writes is read after as long.
 pub(super) const KNOWN_ABSENCE: Duration = Duration::from_secs(1);
+/// How many times the grace of `/readyz` a database has been away when no failover is under way.
+const FAILOVERS: u32 = 3;
 
 /// A server that accepts writes, or did when it was last asked; or one that may be read meanwhile.
 #[derive(Debug)]
@@ -110,7 +112,8 @@ impl Primary {
             last_writable: Arc::new(Mutex::new(Instant::now())),
             came: Arc::new(Mutex::new(Instant::now())),
             troubles: Arc::default(),
-            grace: settings.ready_grace,
+            // A lease runs out, and a promotion takes its time: requests wait for both.
+            grace: FAILOVERS * settings.ready_grace,
         };
         let keeper = Keeper::new(settings, connector, metrics, primary.clone());
         tasks.start("primary", |stop| async move {
