@@ -41,6 +41,7 @@ const OTHERS_TIMEOUT: Duration = Duration::from_millis(200);
 const OTHERS_POLL: Duration = Duration::from_millis(5);
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 const FOREVER: Duration = Duration::from_hours(24);
+
 /// The task that asks.
 pub(super) struct Keeper {
     servers: Vec<Server>,
