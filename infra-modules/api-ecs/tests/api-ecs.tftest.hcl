@@ -173,17 +173,19 @@ run "the_service_finds_its_database" {
     condition = {
       for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value
       } == {
-      PGHOST           = "eu-west-1a-1.causeway.internal,eu-west-1b-1.causeway.internal,eu-central-1a-1.causeway.internal"
-      PGPORT           = "5432"
-      PGDATABASE       = "causeway"
-      PGUSER           = "api_service"
-      PGSSLMODE        = "verify-full"
-      MIGRATE          = "off"
-      PORT             = "8080"
-      SHUTDOWN_DELAY   = "5s"
-      SHUTDOWN_TIMEOUT = "20s"
-      LOG_FORMAT       = "json"
-      TRUSTED_PROXIES  = "10.1.0.0/20"
+      PGHOST                = "eu-west-1a-1.causeway.internal,eu-west-1b-1.causeway.internal,eu-central-1a-1.causeway.internal"
+      PGPORT                = "5432"
+      PGDATABASE            = "causeway"
+      PGUSER                = "api_service"
+      PGSSLMODE             = "verify-full"
+      DB_POOL_MAX           = "5"
+      DB_SHARED_CONNECTIONS = "2"
+      MIGRATE               = "off"
+      PORT                  = "8080"
+      SHUTDOWN_DELAY        = "5s"
+      SHUTDOWN_TIMEOUT      = "20s"
+      LOG_FORMAT            = "json"
+      TRUSTED_PROXIES       = "10.1.0.0/20"
     }
     error_message = "the service must verify its servers, and leave the schema alone"
   }
@@ -191,6 +193,22 @@ run "the_service_finds_its_database" {
   assert {
     condition     = jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].command == ["migrate"]
     error_message = "the migration must migrate"
+  }
+}
+
+run "a_deployment_of_as_many_tasks_as_there_may_be_leaves_no_connection_over_the_limit" {
+  command = plan
+
+  variables {
+    tasks = { min = 2, desired = 2, max = 16 }
+  }
+
+  assert {
+    condition = 2 * var.tasks.max * (1 + sum([
+      for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : tonumber(it.value)
+      if contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], it.name)
+    ])) <= var.connection_limit
+    error_message = "twice as many tasks as there may be must fit the servers' limit"
   }
 }
 
