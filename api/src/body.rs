@@ -7,24 +7,30 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
+use tokio::sync::SemaphorePermit;
 use tokio::time;
 
+use crate::App;
 use crate::domain::Invalid;
 use crate::problem::{Kind, Problem};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// What is longer is read of as many requests at once as may be worked on. The bodies of all of them
+/// are a few hundred bytes.
+const SHORT_BODY_BYTES: usize = 4 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the body as one JSON object, and what `read` makes of it. Nesting is limited by `serde_json`,
 /// to 128 levels. The object itself, which may take thirty times the memory of its text, is gone when
-/// this returns.
+/// this returns. The request counts as one that is worked on once its body is there.
 ///
 /// # Errors
 ///
 /// A [`Problem`] for a body in another format, too long, too slow, or not JSON; and with the status
 /// `invalid` for JSON that is not an object, or that breaks a rule of `read`.
 pub(crate) async fn read_object<T>(
+    app: &App,
     request: Request,
     invalid: StatusCode,
     read: impl FnOnce(&Map<String, Value>) -> Result<T, Vec<Invalid>>,
@@ -38,8 +44,10 @@ pub(crate) async fn read_object<T>(
     if announced.is_some_and(|it| it > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let receiving = time::timeout(BODY_TIMEOUT, receive(body));
-    let bytes = receiving.await.map_err(|_elapsed| too_slow())??;
+    let receiving = app
+        .edge
+        .wait(app, time::timeout(BODY_TIMEOUT, receive(app, body)));
+    let (bytes, _long) = receiving.await?.map_err(|_elapsed| too_slow())??;
     let read = match serde_json::from_slice(&bytes).map_err(|it| malformed(&it))? {
         Value::Object(object) => read(&object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -51,17 +59,23 @@ pub(crate) async fn read_object<T>(
 }
 
 /// Copies each frame: a body of many small ones would keep the buffers of all of them.
-async fn receive(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
+async fn receive(
+    app: &App,
+    mut body: Body,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Problem> {
+    let (mut bytes, mut long) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         let cut_off = |_error| Problem::new(Kind::MalformedJson, "the body ended too early");
         let data = frame.map_err(cut_off)?.into_data().unwrap_or_default();
         if bytes.len() + data.len() > MAX_BODY_BYTES {
             return Err(too_large());
         }
+        if bytes.len() + data.len() > SHORT_BODY_BYTES && long.is_none() {
+            long = Some(app.edge.begin_long_body()?);
+        }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
+    Ok((bytes, long))
 }
 
 /// Says what cannot be read where JSON itself allows it; `serde_json` tells these apart in words only.

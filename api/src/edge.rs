@@ -17,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use prometheus::IntGauge;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Level, debug, info, warn};
 
 use self::client::Client;
@@ -81,6 +82,7 @@ pub(crate) struct Edge {
     trusted_proxies: Vec<IpNet>,
     rate_limit: Option<RateLimit>,
     max_inflight: i64,
+    long_bodies: Semaphore,
 }
 
 impl Edge {
@@ -89,8 +91,49 @@ impl Edge {
             trusted_proxies: settings.trusted_proxies,
             rate_limit: settings.rate_limit.and_then(RateLimit::new),
             max_inflight: i64::try_from(settings.max_inflight).unwrap_or(i64::MAX),
+            long_bodies: Semaphore::new(settings.max_inflight),
         }
     }
+
+    /// Waits for a request's body, during which it is not worked on.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Overloaded`] when there are too many requests by then.
+    pub(crate) async fn wait<T>(
+        &self,
+        app: &App,
+        body: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        let in_flight = &app.metrics.http_requests_in_flight;
+        let waiting = Counted::new(in_flight, -1);
+        let body = body.await;
+        drop(waiting);
+        self.check(in_flight)?;
+        Ok(body)
+    }
+
+    /// Takes one of the places for long bodies.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Overloaded`] when there is none.
+    pub(crate) fn begin_long_body(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.long_bodies
+            .try_acquire()
+            .map_err(|_taken| overloaded("too many requests are being worked on"))
+    }
+
+    fn check(&self, in_flight: &IntGauge) -> Result<(), Problem> {
+        if in_flight.get() > self.max_inflight {
+            return Err(overloaded("too many requests are being worked on"));
+        }
+        Ok(())
+    }
+}
+
+fn overloaded(what: &str) -> Problem {
+    Problem::new(Kind::Overloaded, format!("{what}; try again in a moment"))
 }
 
 /// How a request arrived.
@@ -102,19 +145,19 @@ pub(crate) struct Arrival {
     pub(crate) is_spare: bool,
 }
 
-/// One request or connection in a gauge, until it is dropped.
-pub(crate) struct Counted<'a>(&'a IntGauge);
+/// One request or connection in a gauge, more or less, until it is dropped.
+pub(crate) struct Counted<'a>(&'a IntGauge, i64);
 
 impl<'a> Counted<'a> {
-    pub(crate) fn new(gauge: &'a IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
+    pub(crate) fn new(gauge: &'a IntGauge, by: i64) -> Self {
+        gauge.add(by);
+        Self(gauge, by)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.sub(self.1);
     }
 }
 
@@ -138,7 +181,7 @@ fn is_of_rows(route: &str, response: &Response) -> bool {
 
 /// Handles one request from its head to its answer's head.
 pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
-    let _counted = Counted::new(&app.metrics.http_requests_in_flight);
+    let _counted = Counted::new(&app.metrics.http_requests_in_flight, 1);
     let exchange = Exchange::begin(&app, &request);
     let mut response = match exchange.refuse(&request) {
         Some(problem) => problem.into_response(),
@@ -234,18 +277,12 @@ impl<'a> Exchange<'a> {
             return None;
         }
         if self.arrival.is_spare {
-            return Some(Problem::new(
-                Kind::Overloaded,
-                "there are too many connections; try again in a moment",
-            ));
+            return Some(overloaded("there are too many connections"));
         }
-        if self.app.metrics.http_requests_in_flight.get() > self.app.edge.max_inflight {
-            return Some(Problem::new(
-                Kind::Overloaded,
-                "too many requests are being worked on; try again in a moment",
-            ));
-        }
-        cross_site::refuse(&self.method, headers)
+        let in_flight = &self.app.metrics.http_requests_in_flight;
+        let is_loaded = self.app.edge.check(in_flight);
+        let cross_site = || cross_site::refuse(&self.method, headers);
+        is_loaded.err().or_else(cross_site)
     }
 
     /// Counts and logs the answer, and writes what every answer has.

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use self::connection_limit::ConnectionSlot;
 pub(crate) use self::connection_limit::{ConnectionLimit, max_connections};
-use self::io_timeout::{Activity, CutOff, TimedStream};
+use self::io_timeout::{Activity, TimedStream};
 use crate::App;
 use crate::edge::{self, Arrival};
 
@@ -116,21 +116,23 @@ impl Server {
         stop: CancellationToken,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let _open = edge::Counted::new(&self.app.metrics.http_connections);
+        let _open = edge::Counted::new(&self.app.metrics.http_connections, 1);
         let arrival = Arrival {
             peer: peer.ip(),
             is_spare: slot.is_reserved(),
         };
         let activity = Arc::new(Activity::default());
-        let stream = TimedStream::new(stream, Arc::clone(&activity), slot.limit());
+        let limit = slot.limit();
+        let stream = TimedStream::new(stream, Arc::clone(&activity), limit, self.app.clone());
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            let answering = activity.begin_request();
+            activity.begin_request();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(arrival);
             let answer = self.router.clone().call(request);
+            let activity = &activity;
             async move {
                 let answer = answer.await;
-                drop(answering);
+                activity.end_request();
                 answer
             }
         });
@@ -160,26 +162,23 @@ impl Server {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             ended = Some((&mut connection).await);
         }
-        let stream = connection.into_parts().io.into_inner();
-        close(stream, slot.is_reserved()).await?;
-        ended.unwrap_or(Ok(())).map_err(io::Error::other)
-    }
-}
-
-/// Says why a connection was cut off, where that is worth saying, and closes it.
-async fn close(stream: TimedStream, is_reserved: bool) -> io::Result<()> {
-    let (mut stream, cut_off) = stream.into_parts();
-    if let Some(CutOff::UnreadAnswer) = cut_off {
-        return stream.set_zero_linger();
-    }
-    let closing = async {
-        if let Some(CutOff::Head(problem)) = cut_off {
-            stream.write_all(&problem.into_http()).await?;
+        let (mut stream, refusal) = connection.into_parts().io.into_inner().into_parts();
+        let ended = ended.unwrap_or(Ok(()));
+        let is_refused = |error: &hyper::Error| error.is_parse() || error.is_incomplete_message();
+        if refusal.is_none() && ended.as_ref().is_err_and(|it| !is_refused(it)) {
+            // An answer that ends with its connection must not look complete.
+            return stream.set_zero_linger();
         }
-        stream.shutdown().await?;
-        let mut unread = [0; 4096];
-        while !is_reserved && stream.read(&mut unread).await? > 0 {}
-        Ok(())
-    };
-    time::timeout(LINGER, closing).await.unwrap_or(Ok(()))
+        let closing = async {
+            if let Some(problem) = refusal {
+                stream.write_all(&problem.into_http()).await?;
+            }
+            stream.shutdown().await?;
+            let mut unread = [0; 4096];
+            while !slot.is_reserved() && stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        time::timeout(LINGER, closing).await.unwrap_or(Ok(()))?;
+        ended.map_err(io::Error::other)
+    }
 }

@@ -22,7 +22,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Beer>), Problem> {
     let invalid = app.validation_status;
     let key = request_key(request.headers())?;
-    let beer = read_object(request, invalid, NewBeer::read).await?;
+    let beer = read_object(&app, request, invalid, NewBeer::read).await?;
     let deadline = Instant::now() + app.request_timeout;
     let stored = app.store.create_beer(key, &beer, deadline).await;
     let stored = stored.map_err(not_stored)?;

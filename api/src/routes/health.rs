@@ -46,6 +46,7 @@ pub(super) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) 
 
 /// Returns every series.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let room = app.answer_memory.room_for_metrics()?;
     app.store.report();
     app.cache.report();
     let (head, body) = ha_runtime::health::metrics(&app.metrics.registry).into_parts();
@@ -54,7 +55,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
         .await
         .map(Collected::to_bytes)
         .unwrap_or_default();
-    let text = app.answer_memory.hold(text.into(), None)?;
+    let text = app.answer_memory.hold(text.into(), Some(room))?;
     Ok(Response::from_parts(head, text.into()))
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn put(
             (username, born) => Err(username.err().into_iter().chain(born.err()).collect()),
         }
     };
-    let (username, born) = read_object(request, app.validation_status, read).await?;
+    let (username, born) = read_object(&app, request, app.validation_status, read).await?;
     let deadline = Instant::now() + app.request_timeout;
     app.store
         .remember(&username, app.hello.case, born, deadline)

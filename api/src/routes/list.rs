@@ -1,7 +1,5 @@
 //! Lists, a page at a time: `?limit=`, and a cursor that the header `Link` leads on with.
 
-use std::sync::Arc;
-
 use axum::body::{Body, Bytes};
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
@@ -11,7 +9,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
 use tokio::time::Instant;
 use tracing::warn;
 use url::form_urlencoded;
@@ -155,12 +152,10 @@ where
     T: Listed,
     S: Serialize + 'static,
 {
-    let (mut rows, is_last) = match first {
-        Rows::Last(rows) => (rows, true),
-        Rows::More { more } => (more, false),
-    };
+    let (mut rows, is_last) = first.into_parts();
     let has_more = rows.len() > page.size;
     rows.truncate(page.size);
+    let left = page.size - rows.len();
     let last = rows.last().map(T::key);
     let (end, next) = if is_last || has_more {
         (last.filter(|_| has_more), None)
@@ -170,66 +165,83 @@ where
         (finding.await.map_err(unavailable)?, last)
     };
     let headers = page.headers(end.as_ref());
-    let closing = if next.is_none() { "]" } else { "" };
-    let json = encode_rows(rows, ("[", closing), |it| show(it, app));
+    let json = encode_rows(rows, "[", next.is_none(), |it| show(it, app));
     let bytes = app.answer_memory.hold(json, None)?;
     if next.is_none() {
         return Ok((headers, [JSON], bytes).into_response());
     }
-    let state = (app.clone(), next, Arc::new(end));
-    let rest = stream::try_unfold(state, move |(app, after, end)| async move {
-        let Some(after) = after else {
-            return Ok(None);
-        };
-        let read = next_page(&app, &after, end.as_ref().as_ref(), show).await;
-        let (bytes, next) = read.map_err(|why| {
-            warn!(problem = why.kind().describe().0, "list broken off");
-            Interrupted
-        })?;
-        Ok(Some((bytes, (app, next, end))))
+    let rest = Rest {
+        is_marked: app.store.staleness().is_some(),
+        app: app.clone(),
+        next,
+        end,
+        left,
+        show,
+    };
+    let rest = stream::try_unfold(rest, async |mut rest| {
+        let page = rest.next_page().await;
+        let page = page.inspect_err(|reason| warn!(reason, "list broken off"))?;
+        Ok(page.map(|page| (page, rest)))
     });
-    let body = Body::from_stream(stream::once(async { Ok::<_, Interrupted>(bytes) }).chain(rest));
+    let body = Body::from_stream(stream::once(async { Ok::<_, &str>(bytes) }).chain(rest));
     Ok((headers, [JSON], body).into_response())
 }
 
-/// Returns the rows behind `after` up to `end`, and where the next page begins.
-async fn next_page<T, S>(
-    app: &App,
-    after: &T::Key,
-    end: Option<&T::Key>,
+/// What a list has behind the pages that were sent. Its head has been sent as well, so whatever would
+/// belie that breaks the list off: its connection is reset, and the client knows that it has not all.
+struct Rest<T: Listed, S> {
+    app: App,
+    /// The key before the next page.
+    next: Option<T::Key>,
+    /// The key that the `Link` leads on from.
+    end: Option<T::Key>,
+    left: usize,
+    /// Whether the head says that the rows may be a standby's.
+    is_marked: bool,
     show: fn(T, &App) -> S,
-) -> Result<(Bytes, Option<T::Key>), Problem>
-where
-    T: Listed,
-    S: Serialize,
-{
-    let deadline = Instant::now() + app.request_timeout;
-    let room = app.answer_memory.room(deadline).await?;
-    let _turn = app.answer_memory.turn(deadline).await?;
-    let reading = app.store.page::<T>(Some(after), i64::MAX, deadline);
-    let (mut rows, is_last) = match reading.await.map_err(unavailable)? {
-        Rows::Last(rows) => (rows, true),
-        Rows::More { more } => (more, false),
-    };
-    let found = rows.len();
-    rows.retain(|it| end.is_none_or(|end| it.key() <= *end));
-    let is_at_end = rows.len() < found || rows.last().is_some_and(|it| Some(&it.key()) == end);
-    let next = rows.last().map(T::key).filter(|_| !is_last && !is_at_end);
-    let opening = if rows.is_empty() { "" } else { "," };
-    let closing = if next.is_none() { "]" } else { "" };
-    let json = encode_rows(rows, (opening, closing), |it| show(it, app));
-    Ok((app.answer_memory.hold(json, Some(room))?, next))
 }
 
-/// An answer that cannot be finished: its connection ends without the end of its body.
-#[derive(Debug, thiserror::Error)]
-#[error("the rest of the list could not be read")]
-struct Interrupted;
+impl<T: Listed, S: Serialize> Rest<T, S> {
+    async fn next_page(&mut self) -> Result<Option<Bytes>, &'static str> {
+        let Some(after) = self.next.take() else {
+            return Ok(None);
+        };
+        let name = |problem: Problem| problem.kind().describe().0;
+        let app = &self.app;
+        let deadline = Instant::now() + app.request_timeout;
+        let room = app.answer_memory.room(deadline).await.map_err(name)?;
+        let _turn = app.answer_memory.turn(deadline).await.map_err(name)?;
+        let reading = app.store.page::<T>(Some(&after), i64::MAX, deadline);
+        let read = reading.await.map_err(|it| name(unavailable(it)))?;
+        if app.store.staleness().is_some() && !self.is_marked {
+            return Err("the primary was lost, and a standby may lack rows");
+        }
+        let (mut rows, is_last) = read.into_parts();
+        let found = rows.len();
+        rows.retain(|it| self.end.as_ref().is_none_or(|end| it.key() <= *end));
+        let last = rows.last().map(T::key);
+        let is_at_end = rows.len() < found || (last.is_some() && last == self.end);
+        let Some(left) = self.left.checked_sub(rows.len()) else {
+            return Err("rows were stored meanwhile, and there is no link to the last of them");
+        };
+        self.left = left;
+        self.next = last.filter(|_| !is_last && !is_at_end);
+        let opening = if rows.is_empty() { "" } else { "," };
+        let json = encode_rows(rows, opening, self.next.is_none(), |it| {
+            (self.show)(it, app)
+        });
+        app.answer_memory
+            .hold(json, Some(room))
+            .map(Some)
+            .map_err(name)
+    }
+}
 
-/// Writes rows as a part of an array, which `opening` and `closing` complete.
+/// Writes rows as a part of an array.
 fn encode_rows<T, S: Serialize>(
     rows: Vec<T>,
-    (opening, closing): (&str, &str),
+    opening: &str,
+    is_last: bool,
     show: impl Fn(T) -> S,
 ) -> Vec<u8> {
     let mut json = opening.as_bytes().to_vec();
@@ -240,7 +252,9 @@ fn encode_rows<T, S: Serialize>(
         // Rows always become JSON, and memory takes all of it.
         serde_json::to_writer(&mut json, &show(row)).ok();
     }
-    json.extend_from_slice(closing.as_bytes());
+    if is_last {
+        json.push(b']');
+    }
     json
 }
 

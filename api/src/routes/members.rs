@@ -83,7 +83,7 @@ pub(super) async fn create(
 ) -> Result<Json<Created>, Problem> {
     let invalid = app.validation_status;
     let key = request_key(request.headers())?;
-    let member = read_object(request, invalid, NewMember::read).await?;
+    let member = read_object(&app, request, invalid, NewMember::read).await?;
     let deadline = Instant::now() + app.request_timeout;
     let stored = app.store.create_member(key, &member, deadline).await;
     let stored = stored.map_err(not_stored)?;

@@ -26,7 +26,7 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Json<User>, Problem> {
     let key = request_key(request.headers())?;
-    let user = read_object(request, INVALID, NewUser::read).await?;
+    let user = read_object(&app, request, INVALID, NewUser::read).await?;
     let deadline = Instant::now() + app.request_timeout;
     let store = app.store.clone();
     let storing = async move { store.create_user(key, &user, deadline).await };

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant, Sleep};
 
 use super::connection_limit::ConnectionLimit;
+use crate::App;
 use crate::edge;
 use crate::problem::Problem;
 
@@ -27,6 +28,8 @@ const IDLE_TIMEOUT_AT_LIMIT: Duration = Duration::from_secs(10);
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client may take to read what is there for it: a part of a list is some 200 kB.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same while the memory for long answers is taken, and how often that is looked at.
+const ANSWER_TIMEOUT_AT_LIMIT: Duration = Duration::from_secs(5);
 /// A head that is longer is refused before hyper refuses it: above the limits of the edge.
 const MAX_HEAD_BYTES: usize = 26 * 1024;
 
@@ -37,35 +40,20 @@ pub(super) struct Activity {
     is_answering: AtomicBool,
 }
 
-/// A request that its handler works on, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Answering(Arc<Activity>);
-
 impl Activity {
-    pub(super) fn begin_request(self: &Arc<Self>) -> Answering {
+    pub(super) fn begin_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.is_answering.store(true, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+    }
+
+    pub(super) fn end_request(&self) {
+        self.is_answering.store(false, Ordering::Relaxed);
     }
 
     /// Returns whether there has been a request.
     pub(super) fn has_asked(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > 0
     }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.is_answering.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Why a connection was cut off.
-#[derive(Debug)]
-pub(super) enum CutOff {
-    /// The head of a request was too long or too slow.
-    Head(Problem),
-    UnreadAnswer,
 }
 
 /// A client's stream.
@@ -75,6 +63,7 @@ pub(super) struct TimedStream {
     activity: Arc<Activity>,
     /// None on a reserved slot.
     limit: Option<Arc<ConnectionLimit>>,
+    app: App,
     sleep: Pin<Box<Sleep>>,
     /// The count of requests when the wait for the next one began.
     requests: u32,
@@ -83,7 +72,8 @@ pub(super) struct TimedStream {
     head_bytes: usize,
     has_line: bool,
     unread_since: Option<Instant>,
-    cut_off: Option<CutOff>,
+    /// Why the head of a request was not read to its end.
+    refusal: Option<Problem>,
 }
 
 impl TimedStream {
@@ -91,11 +81,13 @@ impl TimedStream {
         stream: TcpStream,
         activity: Arc<Activity>,
         limit: Option<Arc<ConnectionLimit>>,
+        app: App,
     ) -> Self {
         Self {
             stream,
             activity,
             limit,
+            app,
             sleep: Box::pin(time::sleep(IDLE_TIMEOUT_AT_LIMIT)),
             requests: 0,
             waits_since: None,
@@ -103,16 +95,16 @@ impl TimedStream {
             head_bytes: 0,
             has_line: false,
             unread_since: None,
-            cut_off: None,
+            refusal: None,
         }
     }
 
-    pub(super) fn into_parts(self) -> (TcpStream, Option<CutOff>) {
-        (self.stream, self.cut_off)
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Problem>) {
+        (self.stream, self.refusal)
     }
 
-    fn cut(&mut self, why: CutOff) -> io::Error {
-        self.cut_off = Some(why);
+    fn refuse(&mut self, why: Problem) -> io::Error {
+        self.refusal = Some(why);
         io::ErrorKind::TimedOut.into()
     }
 
@@ -160,7 +152,7 @@ impl TimedStream {
             if now < until {
                 ready!(self.poll_sleep(cx, until.min(now + IDLE_TIMEOUT_AT_LIMIT)));
             } else if self.head_since.is_some() {
-                return Poll::Ready(Err(self.cut(CutOff::Head(edge::slow_head()))));
+                return Poll::Ready(Err(self.refuse(edge::slow_head())));
             } else {
                 // As if the client had closed its side: hyper ends the connection.
                 return Poll::Ready(Ok(()));
@@ -169,11 +161,21 @@ impl TimedStream {
     }
 
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let until = *self.unread_since.get_or_insert_with(Instant::now) + ANSWER_TIMEOUT;
-        while Instant::now() < until {
-            ready!(self.poll_sleep(cx, until));
+        let since = *self.unread_since.get_or_insert_with(Instant::now);
+        loop {
+            let now = Instant::now();
+            let is_short = self.app.answer_memory.is_short();
+            let timeout = if is_short {
+                ANSWER_TIMEOUT_AT_LIMIT
+            } else {
+                ANSWER_TIMEOUT
+            };
+            let until = since + timeout;
+            if until <= now {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            ready!(self.poll_sleep(cx, until.min(now + ANSWER_TIMEOUT_AT_LIMIT)));
         }
-        Poll::Ready(Err(self.cut(CutOff::UnreadAnswer)))
     }
 }
 
@@ -195,7 +197,7 @@ impl AsyncRead for TimedStream {
             } else {
                 edge::uri_too_long()
             };
-            return Poll::Ready(Err(this.cut(CutOff::Head(problem))));
+            return Poll::Ready(Err(this.refuse(problem)));
         }
         let filled = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
@@ -242,7 +244,7 @@ impl AsyncWrite for TimedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cut_off.is_some() {
+        if self.refusal.is_some() {
             // There is something left to say.
             return Poll::Ready(Ok(()));
         }

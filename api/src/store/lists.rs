@@ -75,6 +75,16 @@ pub(crate) enum Rows<T> {
     },
 }
 
+impl<T> Rows<T> {
+    /// Returns the rows, and whether there are none behind them.
+    pub(crate) fn into_parts(self) -> (Vec<T>, bool) {
+        match self {
+            Self::Last(rows) => (rows, true),
+            Self::More { more } => (more, false),
+        }
+    }
+}
+
 impl Store {
     /// Returns at most `most` rows from the first after `after`.
     ///

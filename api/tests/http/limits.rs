@@ -1,6 +1,7 @@
 //! How much may be asked: of one client, and of all at once.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::postgres::{Server, eventually};
@@ -44,25 +45,41 @@ fn without_a_limit_nobody_is_refused() {
     }
 }
 
+/// Sends the head of a request, and waits until its body is waited for.
+fn announce_body(program: &Program) -> TcpStream {
+    let mut stream = program.connect();
+    stream
+        .write_all(
+            b"PUT /hello/John HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+              Content-Length: 40\r\nExpect: 100-continue\r\n\r\n",
+        )
+        .unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
 #[test]
 fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
-    let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
+    let settings = [("MAX_INFLIGHT", "2"), ("REQUEST_TIMEOUT", "10")];
+    let program = Program::without_database(&settings);
+    let mut late = announce_body(&program);
+    // Each waits for the database.
     let mut waiting: Vec<_> = (0..2).map(|_| program.connect()).collect();
     for stream in &mut waiting {
-        stream
-            .write_all(b"PUT /hello/John HTTP/1.1\r\nHost: a\r\n")
-            .unwrap();
-        stream
-            .write_all(b"Content-Length: 40\r\nExpect: 100-continue\r\n\r\n")
-            .unwrap();
-        let mut go_on = [0; 25];
-        stream.read_exact(&mut go_on).unwrap();
-        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        let request = b"GET /hello/John HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
     }
-    assert_eq!(program.metric("http_requests_in_flight"), Some(3.0));
+    eventually("both are worked on", || {
+        program.metric("http_requests_in_flight") == Some(3.0)
+    });
 
     let refused = program.get("/nowhere");
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.json()["type"], "/problems/overloaded");
+    late.write_all(&[b' '; 40]).unwrap();
+    let refused = read_answer(&mut late);
     assert_eq!(refused.json()["type"], "/problems/overloaded");
     assert_eq!(program.get("/livez").status, 200);
     assert_eq!(program.get("/hello/health").status, 200);
@@ -70,13 +87,43 @@ fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
     assert_eq!(program.get("/readyz").status, 503);
     assert_eq!(program.get("/readyz").json()["status"], "not-ready");
 
-    let mut finished = waiting.pop().unwrap();
-    finished.write_all(&[b' '; 40]).unwrap();
-    finished.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(read_answer(&mut finished).status, 400);
+    for mut stream in waiting {
+        let answer = read_answer(&mut stream);
+        assert_eq!(answer.json()["type"], "/problems/database-unavailable");
+    }
     eventually("there is room again", || {
         program.get("/nowhere").status == 404
     });
+}
+
+#[test]
+fn bodies_that_are_waited_for_then_others_are_answered() {
+    let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
+    let mut waiting: Vec<_> = (0..20).map(|_| announce_body(&program)).collect();
+
+    assert_eq!(program.get("/nowhere").status, 404);
+    assert_eq!(program.metric("http_requests_in_flight"), Some(1.0));
+    let long = " ".repeat(40_000);
+    assert_eq!(program.put("/hello/John", &long).status, 400);
+    for stream in &mut waiting {
+        stream.write_all(&[b' '; 40]).unwrap();
+        assert_eq!(read_answer(stream).status, 400);
+    }
+}
+
+#[test]
+fn more_long_bodies_than_requests_then_refused() {
+    let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
+    let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
+    let part = format!("{head}{}", " ".repeat(50_000));
+    let mut begun: Vec<_> = (0..3).map(|_| program.connect()).collect();
+    for stream in &mut begun {
+        stream.write_all(part.as_bytes()).unwrap();
+    }
+    eventually("a third is too much", || {
+        program.put("/hello/John", &" ".repeat(50_000)).status == 503
+    });
+    assert_eq!(program.put("/hello/John", "{}").status, 400);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Lists, a page at a time.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::postgres::Server;
+use crate::postgres::{Server, eventually};
 use crate::program::{Answer, Program};
 use crate::redis::Redis;
 
@@ -226,4 +228,86 @@ fn a_cursor_that_nobody_gave_leads_nowhere_bad() {
             "{time}"
         );
     }
+}
+
+/// Beers that take many pages, more than what lies between us and a client that does not read.
+const LONG: u32 = 3_000;
+
+fn fill_with_long(server: &Server, first: u32, last: u32) {
+    server.sql(&format!(
+        "INSERT INTO beers (name, style) SELECT repeat('\u{1f600}', 255), repeat('\u{1f600}', 255) \
+         FROM generate_series({first}, {last})"
+    ));
+}
+
+/// Asks for beers, and reads no further than to where the answer has begun.
+fn begin(program: &Program, version: &str) -> TcpStream {
+    let mut stream = program.connect();
+    let request = format!("GET /beers {version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(status[8..], *b" 200");
+    stream
+}
+
+/// Reads the rest, which must not look like all of it.
+fn assert_broken_off(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    assert!(end.is_err(), "{} bytes, and then an end", rest.len());
+}
+
+#[test]
+fn database_lost_within_a_list_then_reset() {
+    let mut server = Server::primary();
+    let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "1")]);
+    fill_with_long(&server, 1, LONG);
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let list = begin(&program, version);
+        server.kill();
+        assert_broken_off(list);
+        server.start();
+        eventually("lists are read again", || {
+            program.get("/beers?limit=1").status == 200
+        });
+    }
+}
+
+#[test]
+fn rows_stored_within_a_list_then_never_above_the_limit() {
+    let server = Server::primary();
+    let most = (LONG + 10).to_string();
+    let program = Program::before(&[&server], &[("LIST_MAX", &most)]);
+    fill_with_long(&server, 1, LONG);
+    let grown = begin(&program, "HTTP/1.1");
+    fill_with_long(&server, 1, 20);
+
+    assert_broken_off(grown);
+    let again = program.get("/beers");
+    assert_eq!(rows(&again).len(), LONG as usize + 10);
+    assert!(again.next().is_some());
+}
+
+#[test]
+fn list_of_the_primary_then_not_finished_by_a_standby() {
+    let mut primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let settings = [("READS_FROM_STANDBY", "0")];
+    let program = Program::before(&[&primary, &standby], &settings);
+    fill_with_long(&primary, 1, LONG);
+    eventually("the standby has all", || {
+        standby.sql("SELECT count(*) FROM beers") == LONG.to_string()
+    });
+
+    let list = begin(&program, "HTTP/1.1");
+    primary.kill();
+    eventually("the standby is read", || {
+        let answer = program.get("/beers?limit=1");
+        answer.headers.contains_key("warning")
+    });
+    assert_broken_off(list);
+    let all = program.get("/beers");
+    assert_eq!(rows(&all).len(), LONG as usize);
+    assert_ne!(all.header("warning"), "");
 }

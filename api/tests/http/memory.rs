@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::postgres::{Server, eventually};
 use crate::program::{Program, read_answer};
@@ -148,6 +149,28 @@ fn lists_that_nobody_reads_then_within_the_limit_and_others_are_served() {
             program.get("/members").status == 200
         });
     });
+}
+
+#[test]
+fn memory_taken_by_unread_lists_then_they_make_way() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    // One page, of whose 128 KiB JSON makes 1.5 MiB.
+    server.sql(
+        "INSERT INTO members (name, age) SELECT repeat(chr(1), 255), 1 FROM generate_series(1, 510)",
+    );
+    let mut unread = Vec::new();
+    eventually("they have the memory", || {
+        unread.push(ask(&program, "/members"));
+        program.get("/members").status == 503
+    });
+
+    let began = Instant::now();
+    assert_eq!(program.get("/metrics").status, 200);
+    eventually("they make way", || program.get("/members").status == 200);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    drop(unread);
 }
 
 /// What JSON takes in memory is thirty times its text, and a database that is away lets requests wait.
