@@ -3,7 +3,8 @@
 //! It is optional at every moment. Whatever happens to Redis, the answer comes from the database, and
 //! is no older than any answer before it.
 //!
-//! A value carries a label, and counts only while that is the label of its key:
+//! A value is the JSON of an answer. It carries a label, and counts only while that is the label of its
+//! key:
 //!
 //! - A stored user never changes, so the label of one is the *era*: the run of the server that is the
 //!   primary. Another primary may lack rows of the one before.
@@ -13,30 +14,26 @@
 //! A reader takes the label before it reads the database. So what it stores is at least as new as the
 //! label says, however late it is stored.
 
-mod backend;
-mod breaker;
 mod client;
 mod redis;
 #[cfg(test)]
 mod simulation;
-mod single_flight;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use ha_runtime::shutdown::Tasks;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use serde_json::value::RawValue;
+use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use tokio::time::{self, Instant};
 use tracing::error;
 
-use self::backend::CacheBackend;
 use self::client::CacheClient;
-use self::redis::Redis;
 pub use self::redis::Unusable;
-use self::single_flight::SingleFlight;
+use self::redis::{CacheBackend, Redis};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::Unavailable;
@@ -50,6 +47,8 @@ const SPREAD: f64 = 0.1;
 /// The longest value that is kept. What comes behind a longer one on the connection would wait for more
 /// of the time that Redis has to answer in, and a Redis that is well would be called broken.
 const LONGEST_ENTRY_BYTES: usize = 512 * 1024;
+/// The lists that are fetched at once. Each may be as long.
+const LISTS_AT_ONCE: usize = 8;
 
 /// The cache, if there is one.
 #[derive(Debug)]
@@ -62,7 +61,9 @@ pub(crate) struct Cache<B: CacheBackend = Redis> {
 #[derive(Debug)]
 struct Used<B: CacheBackend> {
     client: CacheClient<B>,
-    reads: SingleFlight<String>,
+    /// The reads of the database that are under way.
+    reads: Mutex<BTreeMap<String, Weak<OnceCell<Option<String>>>>>,
+    lists: Semaphore,
     era: watch::Receiver<String>,
     ttl: Duration,
 }
@@ -89,39 +90,33 @@ pub(crate) enum Source {
 
 /// A value as Redis holds it.
 #[derive(Debug, Deserialize, Serialize)]
-struct Entry<T> {
+struct Entry<'a> {
     label: String,
-    value: T,
+    #[serde(borrow)]
+    value: &'a RawValue,
 }
 
 /// What a reader found.
-struct Looked<T> {
+struct Looked {
     /// The label under which what is read from now on may be stored, unless `era` has changed by then.
     label: String,
     /// The number of the last write that was noted.
     generation: i64,
-    hit: Option<T>,
+    hit: Option<String>,
     era: watch::Receiver<String>,
 }
 
 impl Source {
-    const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Bypass];
-
     /// Returns the header that says so.
     pub(crate) fn header(self) -> (HeaderName, HeaderValue) {
-        let value = match self {
+        (X_CACHE, HeaderValue::from_static(self.name()))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
             Self::Hit => "HIT",
             Self::Miss => "MISS",
             Self::Bypass => "BYPASS",
-        };
-        (X_CACHE, HeaderValue::from_static(value))
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Bypass => "bypass",
         }
     }
 }
@@ -147,41 +142,38 @@ impl Cache {
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Result<Self, Unusable> {
-        let redis = settings.redis.as_ref();
-        let backend = redis
-            .map(|it| Redis::new(it, &settings.prefix))
-            .transpose()?;
-        Ok(Self::with(backend, settings.ttl, era, metrics, tasks))
+        let redis = settings.redis.as_ref().map(Redis::new).transpose()?;
+        let client = redis.map(|it| CacheClient::new(it, settings.prefix.clone()));
+        Ok(Self::with(client, settings.ttl, era, metrics, tasks))
     }
 }
 
 impl<B: CacheBackend> Cache<B> {
     fn with(
-        backend: Option<B>,
+        client: Option<CacheClient<B>>,
         ttl: Duration,
         era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
-        let used = backend.map(|backend| {
+        let used = client.map(|client| {
             Arc::new(Used {
-                client: CacheClient::new(backend),
-                reads: SingleFlight::new(),
+                client,
+                reads: Mutex::default(),
+                lists: Semaphore::new(LISTS_AT_ONCE),
                 era,
                 ttl,
             })
         });
         if let Some(used) = used.clone() {
             tasks.start("cache", |stop| async move {
-                tokio::select! {
-                    never = used.client.maintain() => match never {},
-                    () = stop.cancelled() => {}
-                }
+                stop.run_until_cancelled(used.client.maintain()).await;
+                used.client.close();
             });
         }
-        for source in Source::ALL {
+        for result in ["hit", "miss", "bypass"] {
             // A series that begins at zero can be alerted on.
-            metrics.cache_requests.with_label_values(&[source.label()]);
+            metrics.cache_requests.with_label_values(&[result]);
         }
         Self {
             used,
@@ -191,80 +183,55 @@ impl<B: CacheBackend> Cache<B> {
     }
 
     /// Returns what there is under `key`: from the cache, or else from `read`, which asks the
-    /// database. Requests for the same that come together ask it once. What `keeps` does not hold of
-    /// is not kept.
+    /// database. Requests for the same that come together ask it once. Where there is nothing, nothing
+    /// is kept.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] when there was no answer before `deadline`.
-    pub(crate) async fn read<T, Read>(
+    pub(crate) async fn read<Read>(
         &self,
         key: Key,
         deadline: Instant,
         read: impl FnOnce() -> Read,
-        keeps: impl FnOnce(&T) -> bool,
-    ) -> Result<(T, Source), Unavailable>
+    ) -> Result<(Option<String>, Source), Unavailable>
     where
-        T: Serialize + DeserializeOwned,
-        Read: Future<Output = Result<T, Unavailable>>,
+        Read: Future<Output = Result<Option<String>, Unavailable>>,
     {
         let began = Instant::now();
-        let found = match &self.used {
-            Some(used) => used.look::<T>(key).await.map(|it| (used, it)),
-            None => None,
-        };
         // What waits for a database is large, and would be part of every future that holds it.
         let reading = Box::pin(read());
-        let Some((used, looked)) = found else {
-            return Ok((reading.await?, self.bypass()));
+        let found = match &self.used {
+            Some(used) => used.look(key).await.map(|it| (used, it)),
+            None => None,
         };
-        let Looked {
-            label,
-            generation,
-            hit,
-            era,
-        } = looked;
-        if let Some(value) = hit {
-            self.count(Source::Hit);
-            return Ok((value, Source::Hit));
+        let Some((used, looked)) = found else {
+            return Ok((reading.await?, self.count(Source::Bypass)));
+        };
+        if let Some(value) = looked.hit {
+            return Ok((Some(value), self.count(Source::Hit)));
         }
-        self.count(Source::Miss);
+        let source = self.count(Source::Miss);
 
-        // A request that came after a write does not wait for a read that began before it: it may have
-        // found nothing yet.
-        let once = used.reads.join(&format!("{key} {label} {generation}"));
-        let mut own = None;
+        let once = used.join(key, &looked);
+        let mut is_first = false;
         let landing = once.get_or_try_init(async || {
-            let value = reading.await?;
-            let entry = serde_json::to_string(&Entry {
-                label,
-                value: &value,
-            });
-            own = Some(value);
-            entry.map_err(bug)
+            is_first = true;
+            reading.await
         });
         let landed = time::timeout_at(deadline, landing).await;
-        let entry = landed.map_err(|_elapsed| Unavailable::Away)??;
-        let Some(value) = own else {
-            let entry: Entry<T> = serde_json::from_str(entry).map_err(bug)?;
-            return Ok((entry.value, Source::Miss));
-        };
+        let value = landed.map_err(|_elapsed| Unavailable::Away)??.clone();
         // Between two eras rows may come from a standby, which lacks the last ones.
-        let is_of_era = era.has_changed().is_ok_and(|it| !it);
-        if is_of_era && keeps(&value) && entry.len() <= LONGEST_ENTRY_BYTES {
-            let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
-            // From before the read, so that the value is gone in time however long that took.
-            if let Some(left) = used.ttl.mul_f64(spread).checked_sub(began.elapsed()) {
-                used.client.keep(&key.to_string(), entry, left).await;
-            }
+        let is_of_era = looked.era.has_changed().is_ok_and(|it| !it);
+        if let Some(value) = value.as_ref().filter(|_| is_first && is_of_era) {
+            used.keep(key, looked.label, value, began).await?;
         }
-        Ok((value, Source::Miss))
+        Ok((value, source))
     }
 
     /// Notes that an answer did not ask the cache at all, and says so.
     pub(crate) fn bypass(&self) -> Source {
-        self.count(Source::Bypass);
-        Source::Bypass
+        self.count(Source::Bypass)
     }
 
     /// Carries out `write`, which adds users, and ends the validity of the list. Once begun it is
@@ -297,27 +264,33 @@ impl<B: CacheBackend> Cache<B> {
 
     /// Returns how the cache is: `ok`, `degraded` or `off`.
     pub(crate) fn status(&self) -> &'static str {
-        match &self.used {
+        match self.used.as_ref().map(|it| it.client.health()) {
             None => "off",
-            Some(used) if used.client.is_well() => "ok",
+            Some((true, true)) => "ok",
             Some(_) => "degraded",
         }
     }
 
     /// Brings the metrics that are only read now and then up to date.
     pub(crate) fn report(&self) {
-        let is_open = self.used.as_ref().is_some_and(|it| it.client.is_open());
+        let is_open = self.used.as_ref().is_some_and(|it| !it.client.health().0);
         self.metrics.cache_breaker_open.set(is_open.into());
     }
 
-    fn count(&self, source: Source) {
+    fn count(&self, source: Source) -> Source {
+        let result = source.name().to_ascii_lowercase();
         let requests = &self.metrics.cache_requests;
-        requests.with_label_values(&[source.label()]).inc();
+        requests.with_label_values(&[&result]).inc();
+        source
     }
 }
 
 impl<B: CacheBackend> Used<B> {
-    async fn look<T: DeserializeOwned>(&self, key: Key) -> Option<Looked<T>> {
+    async fn look(&self, key: Key) -> Option<Looked> {
+        let _turn = match key {
+            Key::User(_) => None,
+            Key::AllUsers => Some(self.lists.acquire().await.ok()?),
+        };
         let mut era = self.era.clone();
         let mut label = era.borrow_and_update().clone();
         if label.is_empty() {
@@ -327,15 +300,59 @@ impl<B: CacheBackend> Used<B> {
         if let Key::AllUsers = key {
             label = format!("{label} {generation}");
         }
-        let entry = value.and_then(|it| serde_json::from_slice::<Entry<T>>(&it).ok());
-        let hit = entry.filter(|it| it.label == label).map(|it| it.value);
+        let entry = serde_json::from_slice::<Entry<'_>>(value.as_deref().unwrap_or(&[])).ok();
+        let hit = entry.filter(|it| it.label == label);
         Some(Looked {
+            hit: hit.map(|it| it.value.get().to_owned()),
             label,
             generation,
-            hit,
             era,
         })
     }
+
+    /// Joins a read of the database, or begins one. The first that initializes the cell reads for all;
+    /// when it fails, or its client leaves, the next one reads. A request that came after a write does
+    /// not join a read that began before it: it may have found nothing yet.
+    fn join(&self, key: Key, looked: &Looked) -> Arc<OnceCell<Option<String>>> {
+        let read = format!("{key} {} {}", looked.label, looked.generation);
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        // At most as many as there are requests, so that looking at each is cheaper than a guard.
+        reads.retain(|_, it| it.strong_count() > 0);
+        if let Some(under_way) = reads.get(&read).and_then(Weak::upgrade) {
+            return under_way;
+        }
+        let cell = Arc::default();
+        reads.insert(read, Arc::downgrade(&cell));
+        cell
+    }
+
+    /// Stores a value that was read from the database after `began`, so that it is gone in time however
+    /// long that took.
+    async fn keep(
+        &self,
+        key: Key,
+        label: String,
+        value: &str,
+        began: Instant,
+    ) -> Result<(), Unavailable> {
+        let value = serde_json::from_str(value).map_err(bug)?;
+        let entry = encode(&Entry { label, value })?;
+        let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
+        let left = self.ttl.mul_f64(spread).checked_sub(began.elapsed());
+        if let Some(left) = left.filter(|_| entry.len() <= LONGEST_ENTRY_BYTES) {
+            self.client.keep(&key.to_string(), &entry, left).await;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what is kept, which is also what a client is shown.
+///
+/// # Errors
+///
+/// [`Unavailable::Bug`], which no row causes.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, Unavailable> {
+    serde_json::to_string(value).map_err(bug)
 }
 
 fn bug(error: impl std::fmt::Display) -> Unavailable {

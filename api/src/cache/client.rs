@@ -1,267 +1,267 @@
-//! The use of one server: one connection for all requests, which begins by raising the generation.
+//! The use of one server: a session is one connection for all requests, and begins by raising the
+//! generation.
 //!
 //! What the server held while nobody was connected is unknown: it may have been emptied, restored, or
-//! replaced by a replica that lacks the last writes. So a new connection first raises the generation
-//! by a random distance, to a number that no stored value carries. The same is due when the generation
-//! is missing or has gone back, and after an invalidation that failed: until it is done there is no
-//! connection, and so no answer from the cache.
+//! replaced by a replica that lacks the last writes. So a session first raises the generation by a random
+//! distance, to a number that no stored value carries. The same is due when the generation is missing or
+//! has gone back. An invalidation that failed ends the session, and so there is no answer from the cache
+//! until another has begun.
+//!
+//! One task begins the sessions. That makes it the circuit breaker: as soon as it could not begin one,
+//! requests do without until it has.
 
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{self, Instant};
+use redis::{Cmd, FromRedisValue, RedisResult, cmd};
+use tokio::sync::watch;
+use tokio::time;
 use tracing::{debug, info, warn};
 
-use super::backend::{CacheBackend, CacheConnection, CacheError};
-use super::breaker::Breaker;
+use super::redis::CacheBackend;
 
+/// The generation, under the prefix.
+const GENERATION: &str = "users:gen";
 /// Wide, so that a count that was lost and begins at zero meets a number of before with a chance of one
 /// in a million million; and there is room for four million of them below 2^63, where it begins anew.
 const DISTANCE: Range<i64> = (1 << 40)..(1 << 41);
+/// This many timeouts without an answer between them end a session. Any other failure ends it at once.
+const MAX_TIMEOUTS: u32 = 5;
+/// How often the task tries to begin a session, and so to make good an invalidation that failed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the server is asked whether it answers, so that readiness is known without requests.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often an invalidation that failed is tried again.
-const INVALIDATION_INTERVAL: Duration = Duration::from_millis(250);
 /// A key under which nothing is stored.
 const PROBE: &str = "users:none";
 
 #[derive(Debug)]
 pub(super) struct CacheClient<B: CacheBackend> {
     backend: B,
-    state: Mutex<State<B::Connection>>,
-    /// One request connects for all.
-    connecting: tokio::sync::Mutex<()>,
-    invalidation_failed: Notify,
+    prefix: String,
+    link: watch::Sender<Link<B>>,
+}
+
+/// Whether the server can be asked.
+#[derive(Debug)]
+enum Link<B: CacheBackend> {
+    /// A session begins, and requests wait for it.
+    Connecting,
+    Up(Arc<Session<B>>),
+    /// None could be begun, and requests do without.
+    Down,
 }
 
 #[derive(Debug)]
-struct State<C> {
-    breaker: Breaker,
-    connection: Option<C>,
-    /// Raised with each end of a connection: what began before it neither installs nor ends another.
-    epoch: u64,
-    /// The highest generation seen since the connection began.
-    floor: i64,
-    pending_invalidation: bool,
-}
-
-/// A connection, and what was known when it was handed out.
-struct Usable<C> {
-    connection: C,
-    epoch: u64,
-    floor: i64,
+struct Session<B: CacheBackend> {
+    connection: B::Connection,
+    /// The highest generation that was seen.
+    floor: AtomicI64,
+    /// Since the last answer.
+    timeouts: AtomicU32,
 }
 
 impl<B: CacheBackend> CacheClient<B> {
-    pub(super) fn new(backend: B) -> Self {
+    pub(super) fn new(backend: B, prefix: String) -> Self {
         Self {
             backend,
-            state: Mutex::new(State {
-                breaker: Breaker::default(),
-                connection: None,
-                epoch: 0,
-                floor: 0,
-                pending_invalidation: false,
-            }),
-            connecting: tokio::sync::Mutex::default(),
-            invalidation_failed: Notify::new(),
+            prefix,
+            link: watch::Sender::new(Link::Connecting),
         }
     }
 
     /// Returns the current generation and the value under `key`, or `None` when the server is of no
     /// use now.
     pub(super) async fn look(&self, key: &str) -> Option<(i64, Option<Vec<u8>>)> {
-        let usable = self.usable().await?;
-        let looked = self.try_look(&usable, key).await;
-        self.account(usable.epoch, looked)
+        let session = self.session().await?;
+        let looked = self.look_in(&session, key).await;
+        self.account(&session, looked)
     }
 
-    async fn try_look(
+    async fn look_in(
         &self,
-        usable: &Usable<B::Connection>,
+        session: &Session<B>,
         key: &str,
-    ) -> Result<(i64, Option<Vec<u8>>), CacheError> {
-        let seen = usable.connection.look(key).await?;
-        let text = seen.generation.as_deref().map(std::str::from_utf8);
-        let generation = text.and_then(|it| it.ok()?.parse().ok());
-        if let Some(generation) = generation.filter(|it| *it >= usable.floor) {
-            self.with_current(usable, |state| state.floor = state.floor.max(generation))?;
-            return Ok((generation, seen.value));
+    ) -> RedisResult<(i64, Option<Vec<u8>>)> {
+        // From before, as what others see meanwhile may be later than what comes back.
+        let floor = session.floor.load(Ordering::Relaxed);
+        let mut look = cmd("MGET");
+        look.arg(self.name(GENERATION)).arg(self.name(key));
+        // What is there may be anything.
+        let (generation, value): (Option<Vec<u8>>, _) = session.run(&look).await?;
+        let text = generation.and_then(|it| String::from_utf8(it).ok());
+        let generation = text.and_then(|it| it.parse().ok());
+        if let Some(generation) = generation.filter(|it| *it >= floor) {
+            session.floor.fetch_max(generation, Ordering::Relaxed);
+            return Ok((generation, value));
         }
         warn!("cache has lost its generation, and begins a new one");
-        let generation = usable.connection.raise(distance()).await?;
-        self.with_current(usable, |state| state.floor = generation)?;
-        Ok((generation, seen.value))
+        Ok((self.begin_generation(session).await?, value))
     }
 
+    /// Stores `value` for `ttl`.
     pub(super) async fn keep(&self, key: &str, value: &str, ttl: Duration) {
-        if let Some(usable) = self.usable().await {
-            let kept = usable.connection.keep(key, value, ttl).await;
-            self.account(usable.epoch, kept);
+        if let Some(session) = self.session().await {
+            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+            let mut keep = cmd("SET");
+            keep.arg(self.name(key)).arg(value).arg("PX").arg(millis);
+            let kept = session.run::<()>(&keep).await;
+            self.account(&session, kept);
         }
     }
 
     /// Ends the validity of every value that was stored for an earlier generation. If that fails, the
     /// cache is not read here until it has been made good.
     pub(super) async fn invalidate(&self) {
-        if let Some(usable) = self.usable().await {
-            let raised = self.try_raise(&usable).await;
-            if self.account(usable.epoch, raised).is_some() {
+        // A connection that has ended may be noticed only now.
+        for _attempt in 0..2 {
+            let Some(session) = self.session().await else {
                 return;
-            }
-        }
-        let mut state = self.state();
-        if !state.pending_invalidation {
-            warn!("cache could not be invalidated, and is not read until that has been made good");
-        }
-        state.pending_invalidation = true;
-        state.disconnect();
-        state.breaker.open(Instant::now());
-        drop(state);
-        self.invalidation_failed.notify_one();
-    }
-
-    async fn try_raise(&self, usable: &Usable<B::Connection>) -> Result<(), CacheError> {
-        let generation = usable.connection.raise(1).await?;
-        self.with_current(usable, |state| state.floor = state.floor.max(generation))
-    }
-
-    /// Makes good what could not be invalidated, and keeps track of whether the server answers.
-    pub(super) async fn maintain(&self) -> Infallible {
-        loop {
-            let pause = if self.state().pending_invalidation {
-                let connected = self.connect().await;
-                self.account(None, connected);
-                INVALIDATION_INTERVAL
-            } else {
-                self.look(PROBE).await;
-                PROBE_INTERVAL
             };
-            tokio::select! {
-                () = time::sleep(pause) => {}
-                () = self.invalidation_failed.notified() => {}
-            }
-        }
-    }
-
-    /// Returns whether the last operation succeeded.
-    pub(super) fn is_well(&self) -> bool {
-        let state = self.state();
-        state.breaker.is_well() && state.connection.is_some()
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        self.state().breaker.is_open()
-    }
-
-    /// Returns a connection, unless the breaker is open.
-    async fn usable(&self) -> Option<Usable<B::Connection>> {
-        if !self.state().breaker.allows(Instant::now()) {
-            return None;
-        }
-        match self.connect().await {
-            Ok(usable) => Some(usable),
-            Err(error) => self.account(None, Err(error)),
-        }
-    }
-
-    /// Returns the connection, which is opened if there is none.
-    async fn connect(&self) -> Result<Usable<B::Connection>, CacheError> {
-        if let Some(usable) = self.state().usable() {
-            return Ok(usable);
-        }
-        let Ok(_only) = self.connecting.try_lock() else {
-            let other = time::timeout(self.backend.connect_timeout(), self.connecting.lock());
-            other.await.ok();
-            // Where the other request failed, this one would fail too.
-            return self.state().usable().ok_or(CacheError::NotConnected);
-        };
-        let epoch = {
-            let state = self.state();
-            if let Some(usable) = state.usable() {
-                return Ok(usable);
-            }
-            state.epoch
-        };
-        let connection = self.backend.connect().await?;
-        let generation = connection.raise(distance()).await?;
-        let mut state = self.state();
-        if state.epoch != epoch {
-            return Err(CacheError::NotConnected);
-        }
-        state.connection = Some(connection);
-        state.floor = generation;
-        state.pending_invalidation = false;
-        debug!(generation, "connected to the cache");
-        state.usable().ok_or(CacheError::NotConnected)
-    }
-
-    /// Changes the state, unless the connection of `usable` has ended: another may lead to another
-    /// server, of which this one's answers say nothing.
-    fn with_current(
-        &self,
-        usable: &Usable<B::Connection>,
-        change: impl FnOnce(&mut State<B::Connection>),
-    ) -> Result<(), CacheError> {
-        let mut state = self.state();
-        if state.epoch != usable.epoch {
-            return Err(CacheError::NotConnected);
-        }
-        change(&mut state);
-        Ok(())
-    }
-
-    /// Draws the conclusion from connecting, or from an operation on the connection of an epoch.
-    fn account<T>(&self, epoch: impl Into<Option<u64>>, done: Result<T, CacheError>) -> Option<T> {
-        let mut state = self.state();
-        let was_open = state.breaker.is_open();
-        let error = match done {
-            Ok(done) => {
-                state.breaker.succeeded();
-                if was_open {
-                    info!("cache is used again");
+            match self.raise(&session, 1).await {
+                Ok(generation) => {
+                    session.floor.fetch_max(generation, Ordering::Relaxed);
+                    return;
                 }
-                return Some(done);
+                Err(error) => {
+                    warn!(%error, "cache could not be invalidated, and is not read until that has been made good");
+                    self.end(&session);
+                }
             }
-            Err(CacheError::NotConnected) => return None,
-            Err(error) => error,
-        };
-        state.breaker.failed(Instant::now());
-        let is_open = state.breaker.is_open();
-        if Some(state.epoch) == epoch.into() && (is_open || error != CacheError::Timeout) {
-            state.disconnect();
         }
-        if is_open && !was_open {
-            warn!(%error, "cache does not answer, and is not used for a while");
-        } else {
-            debug!(%error, "cache did not answer");
-        }
-        None
     }
 
-    fn state(&self) -> MutexGuard<'_, State<B::Connection>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Raises the generation to a number that no stored value carries.
+    async fn begin_generation(&self, session: &Session<B>) -> RedisResult<i64> {
+        let generation = self.raise(session, rand::random_range(DISTANCE)).await?;
+        session.floor.store(generation, Ordering::Relaxed);
+        Ok(generation)
+    }
+
+    /// Raises the generation. Where there is none, or one that cannot be raised, it becomes `by`.
+    async fn raise(&self, session: &Session<B>, by: i64) -> RedisResult<i64> {
+        let name = self.name(GENERATION);
+        match session.run(cmd("INCRBY").arg(&name).arg(by)).await {
+            // What is there is no number, or none that can be raised.
+            Err(error) if error.code().is_some() => {
+                let set: RedisResult<()> = session.run(cmd("SET").arg(&name).arg(by)).await;
+                set.map(|()| by)
+            }
+            raised => raised,
+        }
+    }
+
+    /// Begins sessions, and keeps track of whether the server answers.
+    pub(super) async fn maintain(&self) -> Infallible {
+        let mut is_used = true;
+        loop {
+            let session = match self.begin().await {
+                Ok(session) => session,
+                Err(error) => {
+                    self.close();
+                    if is_used {
+                        warn!(%error, "cache does not answer, and is not used for a while");
+                    } else {
+                        debug!(%error, "cache did not answer");
+                    }
+                    is_used = false;
+                    time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            };
+            if !is_used {
+                info!("cache is used again");
+            }
+            is_used = true;
+            let mut link = self.link.subscribe();
+            let mut ended = async || {
+                let ended = link.wait_for(|it| !matches!(it, Link::Up(_))).await;
+                drop(ended);
+            };
+            while time::timeout(PROBE_INTERVAL, ended()).await.is_err() {
+                let probed = self.look_in(&session, PROBE).await;
+                self.account(&session, probed);
+            }
+        }
+    }
+
+    async fn begin(&self) -> RedisResult<Arc<Session<B>>> {
+        let session = Arc::new(Session {
+            connection: self.backend.connect().await?,
+            floor: AtomicI64::default(),
+            timeouts: AtomicU32::default(),
+        });
+        // The generation is raised after every write that did without. One that comes later waits, and
+        // raises it again.
+        self.link.send_replace(Link::Connecting);
+        self.begin_generation(&session).await?;
+        self.link.send_replace(Link::Up(Arc::clone(&session)));
+        Ok(session)
+    }
+
+    /// Lets requests do without the server.
+    pub(super) fn close(&self) {
+        self.link.send_replace(Link::Down);
+    }
+
+    /// Returns whether the server can be asked, and whether it answered the last time.
+    pub(super) fn health(&self) -> (bool, bool) {
+        match &*self.link.borrow() {
+            Link::Up(session) => (true, session.timeouts.load(Ordering::Relaxed) == 0),
+            Link::Connecting | Link::Down => (false, false),
+        }
+    }
+
+    /// Returns the session, which may be about to begin.
+    async fn session(&self) -> Option<Arc<Session<B>>> {
+        let mut link = self.link.subscribe();
+        let decided = link.wait_for(|it| !matches!(it, Link::Connecting)).await;
+        match &*decided.ok()? {
+            Link::Up(session) => Some(Arc::clone(session)),
+            Link::Connecting | Link::Down => None,
+        }
+    }
+
+    /// Ends a session, if it has not ended. Another is begun at once.
+    fn end(&self, session: &Arc<Session<B>>) {
+        self.link.send_if_modified(|link| {
+            let is_current = matches!(link, Link::Up(it) if Arc::ptr_eq(it, session));
+            if is_current {
+                *link = Link::Connecting;
+            }
+            is_current
+        });
+    }
+
+    /// Draws the conclusion from an operation in a session.
+    fn account<T>(&self, session: &Arc<Session<B>>, done: RedisResult<T>) -> Option<T> {
+        match done {
+            Ok(done) => {
+                session.timeouts.store(0, Ordering::Relaxed);
+                Some(done)
+            }
+            Err(error) => {
+                // What Redis says, and what the system says of the connection, holds no password.
+                debug!(%error, "cache did not answer");
+                let timeouts = session.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
+                if !error.is_timeout() || timeouts >= MAX_TIMEOUTS {
+                    self.end(session);
+                }
+                None
+            }
+        }
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
     }
 }
 
-impl<C: Clone> State<C> {
-    fn usable(&self) -> Option<Usable<C>> {
-        Some(Usable {
-            connection: self.connection.clone()?,
-            epoch: self.epoch,
-            floor: self.floor,
-        })
+impl<B: CacheBackend> Session<B> {
+    /// Runs a command. The commands of many follow each other without waiting.
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        command.query_async(&mut self.connection.clone()).await
     }
-
-    fn disconnect(&mut self) {
-        self.connection = None;
-        self.epoch += 1;
-    }
-}
-
-fn distance() -> i64 {
-    rand::random_range(DISTANCE)
 }

@@ -33,7 +33,8 @@ pub(super) async fn create(
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read("beers", &uri, app.list_max)
         .map_err(|it| Problem::invalid(app.validation_status, &it))?;
-    list::read_and_answer(&app, &page, |beer: Beer, _app| beer).await
+    let deadline = Instant::now() + app.request_timeout;
+    list::read_and_answer(&app, &page, |beer: Beer, _app| beer, deadline).await
 }
 
 /// Stores the beers to begin with, as far as they are not there.

@@ -19,7 +19,7 @@ use crate::domain::Invalid;
 use crate::problem::Problem;
 use crate::store::{Listed, Rows};
 
-const JSON: (HeaderName, HeaderValue) = (
+pub(super) const JSON: (HeaderName, HeaderValue) = (
     header::CONTENT_TYPE,
     HeaderValue::from_static("application/json"),
 );
@@ -114,7 +114,8 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
     }
 }
 
-/// Reads the first rows of a page and answers with it; see [`answer`].
+/// Reads a page and answers with it. What is short is one answer; of what is long, each page is read
+/// when the client has taken the one before.
 ///
 /// # Errors
 ///
@@ -123,36 +124,15 @@ pub(super) async fn read_and_answer<T, S>(
     app: &App,
     page: &Page<T::Key>,
     show: fn(T, &App) -> S,
-) -> Result<Response, Problem>
-where
-    T: Listed,
-    S: Serialize + 'static,
-{
-    let deadline = Instant::now() + app.request_timeout;
-    let _turn = app.answer_memory.turn(deadline).await?;
-    let reading = app.store.page(page.after.as_ref(), page.most(), deadline);
-    let first = reading.await.map_err(unavailable)?;
-    answer(app, page, first, show, deadline).await
-}
-
-/// Answers with a list whose first rows are there. What is short is one answer; of what is long, each
-/// page is read when the client has taken the one before.
-///
-/// # Errors
-///
-/// A [`Problem`] when the database, or the memory for long answers, is not to be had in time.
-pub(super) async fn answer<T, S>(
-    app: &App,
-    page: &Page<T::Key>,
-    first: Rows<T>,
-    show: fn(T, &App) -> S,
     deadline: Instant,
 ) -> Result<Response, Problem>
 where
     T: Listed,
     S: Serialize + 'static,
 {
-    let (mut rows, is_last) = first.into_parts();
+    let _turn = app.answer_memory.turn(deadline).await?;
+    let reading = app.store.page(page.after.as_ref(), page.most(), deadline);
+    let Rows { mut rows, is_last } = reading.await.map_err(unavailable)?;
     let has_more = rows.len() > page.size;
     rows.truncate(page.size);
     let left = page.size - rows.len();
@@ -216,7 +196,7 @@ impl<T: Listed, S: Serialize> Rest<T, S> {
         if app.store.staleness().is_some() && !self.is_marked {
             return Err("the primary was lost, and a standby may lack rows");
         }
-        let (mut rows, is_last) = read.into_parts();
+        let Rows { mut rows, is_last } = read;
         let found = rows.len();
         rows.retain(|it| self.end.as_ref().is_none_or(|end| it.key() <= *end));
         let last = rows.last().map(T::key);

@@ -94,7 +94,9 @@ pub(super) async fn create(
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let page = Page::read("members", &uri, app.list_max)
         .map_err(|it| Problem::invalid(app.validation_status, &it))?;
-    list::read_and_answer(&app, &page, |it, app| Listed::new(it, app.members_keys)).await
+    let deadline = Instant::now() + app.request_timeout;
+    let show = |it, app: &App| Listed::new(it, app.members_keys);
+    list::read_and_answer(&app, &page, show, deadline).await
 }
 
 impl Created {

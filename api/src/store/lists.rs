@@ -1,8 +1,8 @@
 //! Lists, read in pages: a page takes little memory and no connection for long, however long its list
 //! and its rows are.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -64,25 +64,12 @@ macro_rules! listed_by_id {
 }
 pub(super) use listed_by_id;
 
-/// A part of a list. The cache has a whole one as a plain array.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Rows<T> {
-    /// There are none behind these.
-    Last(Vec<T>),
-    More {
-        more: Vec<T>,
-    },
-}
-
-impl<T> Rows<T> {
-    /// Returns the rows, and whether there are none behind them.
-    pub(crate) fn into_parts(self) -> (Vec<T>, bool) {
-        match self {
-            Self::Last(rows) => (rows, true),
-            Self::More { more } => (more, false),
-        }
-    }
+/// A part of a list.
+#[derive(Debug)]
+pub(crate) struct Rows<T> {
+    pub(crate) rows: Vec<T>,
+    /// Whether there are none behind these.
+    pub(crate) is_last: bool,
 }
 
 impl Store {
@@ -106,11 +93,7 @@ impl Store {
             .unwrap_or(0);
         let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|it| it == found);
         let rows = read_all(&rows, T::read)?;
-        Ok(if is_last {
-            Rows::Last(rows)
-        } else {
-            Rows::More { more: rows }
-        })
+        Ok(Rows { rows, is_last })
     }
 
     /// Returns the key of the row that is `size` after `after`, if there are more behind it.

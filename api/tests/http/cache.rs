@@ -539,7 +539,7 @@ fn many_who_miss_together_ask_the_database_once() {
     create(&program, "ann");
 
     thread::scope(|scope| {
-        let locked = Locked::users(&server, scope);
+        let locked = Locked::table("users", &server, scope);
         let readers: Vec<_> = (0..50)
             .map(|_| scope.spawn(|| program.get("/users/1")))
             .collect();
@@ -563,23 +563,54 @@ fn many_who_miss_together_ask_the_database_once() {
     );
 }
 
-/// The table of the users, locked against readers.
+#[test]
+fn table_locked_then_other_lists_and_a_cached_one_are_served() {
+    let (server, redis) = (Server::primary(), Redis::start());
+    let settings = [&PATIENT[..], &crate::postgres::PATIENT].concat();
+    let program = before(&server, &redis, &settings);
+    create(&program, "ann");
+    for (table, path, other, from) in [
+        ("users", "/users", "/beers", ""),
+        ("members", "/members", "/users", "HIT"),
+    ] {
+        thread::scope(|scope| {
+            let locked = Locked::table(table, &server, scope);
+            // More than there are turns to make a page.
+            let readers: Vec<_> = (0..20)
+                .map(|_| scope.spawn(|| program.get(path).status))
+                .collect();
+            let wait = || program.metric("http_requests_in_flight") == Some(21.0);
+            eventually("all of them wait", wait);
+            assert_eq!(source(&program, other), from, "{other}");
+            assert!(wait(), "{path} was answered");
+            locked.release();
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), 200);
+            }
+        });
+    }
+}
+
+/// A table, locked against readers.
 struct Locked<'a>(&'a Server);
 
 impl<'a> Locked<'a> {
-    fn users<'scope>(server: &'a Server, scope: &'scope thread::Scope<'scope, '_>) -> Self
+    fn table<'scope>(
+        table: &'a str,
+        server: &'a Server,
+        scope: &'scope thread::Scope<'scope, '_>,
+    ) -> Self
     where
         'a: 'scope,
     {
-        scope.spawn(|| {
-            server
-                .try_sql("BEGIN; LOCK TABLE users; SELECT pg_sleep(600)")
-                .unwrap_err();
+        scope.spawn(move || {
+            let lock = format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep(600)");
+            server.try_sql(&lock).unwrap_err();
         });
         eventually("the table is locked", || {
             let locks = "SELECT count(*) FROM pg_locks WHERE granted AND \
-                         mode = 'AccessExclusiveLock' AND relation = 'users'::regclass";
-            server.sql(locks) == "1"
+                         mode = 'AccessExclusiveLock' AND relation = ";
+            server.sql(&format!("{locks}'{table}'::regclass")) == "1"
         });
         Self(server)
     }
