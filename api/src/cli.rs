@@ -1,8 +1,7 @@
 //! The command line: what the program is asked to do. How it does it is said by the environment.
 
-use api::healthcheck::Probe;
 use axum::http::Uri;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// The HTTP service of the platform. Its settings are variables of the environment.
 #[derive(Debug, Parser)]
@@ -19,26 +18,12 @@ pub(crate) enum Command {
     /// Bring the schema up to date, as the role that owns it, and end
     Migrate,
     /// Ask the service that runs here whether it lives; exit code 0 says that it does, 1 that it does not
-    Healthcheck(Healthcheck),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Healthcheck {
-    /// Ask whether requests should be sent to it: whether it has its database, and is not stopping
-    #[arg(long)]
-    ready: bool,
-    /// Ask here, instead of where `LISTEN` or `PORT` say that the service is
-    #[arg(long, value_name = "http://HOST:PORT")]
-    pub(crate) url: Option<Uri>,
-}
-
-impl Healthcheck {
-    /// Returns what is to be asked.
-    pub(crate) fn probe(&self) -> Probe {
-        if self.ready {
-            Probe::Ready
-        } else {
-            Probe::Alive
-        }
-    }
+    Healthcheck {
+        /// Ask whether requests should be sent to it: whether it has its database, and is not stopping
+        #[arg(long)]
+        ready: bool,
+        /// Ask here, instead of where `LISTEN` or `PORT` say that the service is
+        #[arg(long, value_name = "http://HOST:PORT")]
+        url: Option<Uri>,
+    },
 }

@@ -6,6 +6,8 @@ mod field;
 mod member;
 mod user;
 
+use serde::Serialize;
+
 pub use self::beer::{Beer, NewBeer, SEED};
 pub use self::birthday::{
     Calendar, LeapDay, USERNAME_MAX, Username, days_to_birthday, greeting, parse_date,
@@ -15,8 +17,7 @@ pub use self::member::{Member, NewMember, StoredMember};
 pub use self::user::{NewUser, User, parse_user_id};
 
 /// A value that breaks a rule: which field, which rule, and the rule in words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Invalid {
     /// The field, as the caller names it.
     pub field: &'static str,

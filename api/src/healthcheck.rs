@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::body::Body;
 use axum::http::Uri;
-use axum::http::uri::Scheme;
+use axum::http::uri::{PathAndQuery, Scheme};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::time;
@@ -17,56 +17,33 @@ use crate::config;
 /// few seconds themselves.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Whether the process answers. A container that fails this one is replaced, which mends a
-    /// process that hangs and no database, so it does not look at the database.
-    Alive,
-    /// Whether requests should be sent to it.
-    Ready,
-}
-
-/// Asks the service at `url`, or else at each address on which the settings say that it listens. A
-/// path in `url` outweighs the one of `probe`.
+/// Asks the service at `url`, or else at each address on which the settings say that it listens: whether
+/// it is `ready`, or whether it lives. A path in `url` outweighs that.
 ///
 /// # Errors
 ///
 /// Unless it answers soon, and with success.
 pub async fn ask(
+    ready: bool,
     url: Option<Uri>,
-    probe: Probe,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<()> {
-    let path = match probe {
-        Probe::Alive => "/livez",
-        Probe::Ready => "/readyz",
-    };
-    if let Some(url) = url {
-        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
-        let text = url.to_string();
-        let text = if is_bare {
-            format!("{}{path}", text.trim_end_matches('/'))
-        } else {
-            text
-        };
-        return ask_at(text).await;
-    }
-    for mut address in config::listen(environment).context("the settings are not usable")? {
-        if address.ip().is_unspecified() {
-            let is_v4 = address.is_ipv4();
-            address.set_ip(if is_v4 {
-                [127, 0, 0, 1].into()
-            } else {
-                LOOPBACK_V6.into()
-            });
+    // A container whose process does not live is replaced, which mends a process that hangs and no
+    // database, so that probe does not look at it.
+    let path = if ready { "/readyz" } else { "/livez" };
+    let Some(url) = url else {
+        for address in config::listen(environment).context("the settings are not usable")? {
+            // To connect to `0.0.0.0` or `[::]` is to connect to this host.
+            ask_at(format!("http://{address}{path}")).await?;
         }
-        ask_at(format!("http://{address}{path}")).await?;
+        return Ok(());
+    };
+    let text = url.to_string();
+    match url.path_and_query().map(PathAndQuery::as_str) {
+        None | Some("/") => ask_at(format!("{}{path}", text.trim_end_matches('/'))).await,
+        Some(_path) => ask_at(text).await,
     }
-    Ok(())
 }
-
-const LOOPBACK_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::LOCALHOST;
 
 async fn ask_at(url: String) -> anyhow::Result<()> {
     let target: Option<Uri> = url.parse().ok();

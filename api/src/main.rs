@@ -9,12 +9,13 @@ use api::healthcheck;
 use api::shutdown::Signals;
 use api::store::SchemaError;
 use api::{Failure, Listeners};
+use axum::http::Uri;
 use clap::Parser as _;
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::{self, LogFormat, chain};
 use tracing::{error, warn};
 
-use crate::cli::{Cli, Command, Healthcheck};
+use crate::cli::{Cli, Command};
 
 /// The settings cannot be used; nothing was begun.
 const UNUSABLE_SETTINGS: u8 = 2;
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => with_settings(serve).await,
         Command::Migrate => with_settings(migrate).await,
-        Command::Healthcheck(asked) => is_healthy(asked).await,
+        Command::Healthcheck { ready, url } => is_healthy(ready, url).await,
     }
 }
 
@@ -83,9 +84,8 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Silent when all is well. Container runtimes know no other code than 0 and 1.
-async fn is_healthy(asked: Healthcheck) -> ExitCode {
-    let probe = asked.probe();
-    let Err(unhealthy) = healthcheck::ask(asked.url, probe, environment()).await else {
+async fn is_healthy(ready: bool, url: Option<Uri>) -> ExitCode {
+    let Err(unhealthy) = healthcheck::ask(ready, url, environment()).await else {
         return ExitCode::SUCCESS;
     };
     log_plainly();

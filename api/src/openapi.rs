@@ -165,7 +165,9 @@ fn reference(kind: &str, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::{METRICS, Method, TABLE};
+    use axum::routing::MethodFilter;
+
+    use crate::routes::{METRICS, TABLE};
 
     fn of(settings: &[(&str, &str)]) -> Value {
         document(&with(settings), jiff::civil::date(2026, 3, 1)).unwrap()
@@ -209,9 +211,9 @@ mod tests {
                 });
                 let served = served.map(|it| {
                     let method = match it.method {
-                        Method::Get => "get",
-                        Method::Post => "post",
-                        Method::Put => "put",
+                        MethodFilter::GET => "get",
+                        MethodFilter::POST => "post",
+                        _ => "put",
                     };
                     (it.path.to_owned(), method.to_owned())
                 });

@@ -71,17 +71,9 @@ pub struct Problem {
     kind: Kind,
     status: StatusCode,
     detail: String,
-    errors: Vec<FieldError>,
+    errors: Vec<Invalid>,
     /// After how many seconds it is worth asking again.
     retry_after: Option<u64>,
-}
-
-/// One field that breaks a rule.
-#[derive(Clone, Debug, Serialize)]
-struct FieldError {
-    field: &'static str,
-    code: &'static str,
-    message: String,
 }
 
 /// The document as RFC 9457 has it, with our extensions.
@@ -96,7 +88,7 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    errors: &'a [Invalid],
 }
 
 impl Problem {
@@ -117,14 +109,9 @@ impl Problem {
     /// with.
     pub fn invalid(status: StatusCode, broken: &[Invalid]) -> Self {
         let messages: Vec<&str> = broken.iter().map(|it| it.message.as_str()).collect();
-        let errors = broken.iter().map(|it| FieldError {
-            field: it.field,
-            code: it.code,
-            message: it.message.clone(),
-        });
         Self {
             status,
-            errors: errors.collect(),
+            errors: broken.to_vec(),
             ..Self::new(Kind::Validation, messages.join("; "))
         }
     }

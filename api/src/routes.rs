@@ -12,39 +12,30 @@ mod request_key;
 mod root;
 mod users;
 
+use std::collections::BTreeSet;
+
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, MethodRouter, any, on};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::Method::{Get, Post, Put};
 pub(crate) use self::about::About;
 use crate::App;
 use crate::config::Surface;
 use crate::problem::{Kind, Problem};
 
 /// One method of one path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Route {
     /// The method. Whatever answers GET answers HEAD.
-    pub method: Method,
+    pub method: MethodFilter,
     /// The path, as a template.
     pub path: &'static str,
     /// The service that it belongs to, and is switched off with.
     pub surface: Option<Surface>,
     answer: Answer,
-}
-
-/// A method that a route may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is HTTP's own")]
-pub enum Method {
-    Get,
-    Post,
-    Put,
 }
 
 /// Where metrics are, which may have an address of their own.
@@ -54,6 +45,9 @@ const OF_METRICS: [&str; 3] = ["/livez", "/readyz", METRICS];
 
 type Answer = fn(MethodFilter) -> MethodRouter<App>;
 
+const GET: MethodFilter = MethodFilter::GET;
+const POST: MethodFilter = MethodFilter::POST;
+const PUT: MethodFilter = MethodFilter::PUT;
 const ALWAYS: Option<Surface> = None;
 const HELLO: Option<Surface> = Some(Surface::Hello);
 const MEMBERS: Option<Surface> = Some(Surface::Members);
@@ -62,36 +56,36 @@ const BEERS: Option<Surface> = Some(Surface::Beers);
 
 /// Every route.
 pub const TABLE: &[Route] = &[
-    route(Get, "/", ALWAYS, |it| on(it, root::get)),
-    route(Post, "/", MEMBERS, |it| on(it, members::create)),
-    route(Get, "/members", MEMBERS, |it| on(it, members::list)),
-    route(Post, "/members", MEMBERS, |it| on(it, members::create)),
-    route(Get, "/users", USERS, |it| on(it, users::list)),
-    route(Post, "/users", USERS, |it| on(it, users::create)),
-    route(Get, "/users/{id}", USERS, |it| on(it, users::get)),
-    route(Get, "/beers", BEERS, |it| on(it, beers::list)),
-    route(Post, "/beers", BEERS, |it| on(it, beers::create)),
-    route(Post, "/beers/seed", BEERS, |it| on(it, beers::seed)),
-    route(Post, "/seed", BEERS, |it| on(it, beers::seed)),
-    route(Get, "/hello/{username}", HELLO, |it| on(it, hello::get)),
-    route(Put, "/hello/{username}", HELLO, |it| on(it, hello::put)),
-    route(Get, "/openapi.json", ALWAYS, |it| on(it, about::document)),
-    route(Get, "/docs", ALWAYS, |it| on(it, about::docs)),
-    route(Get, "/info", ALWAYS, |it| on(it, about::info)),
-    route(Get, "/livez", ALWAYS, |it| on(it, health::live)),
-    route(Get, "/healthz", ALWAYS, |it| on(it, health::live)),
-    route(Get, "/-/health", ALWAYS, |it| on(it, health::live)),
-    route(Get, "/readyz", ALWAYS, |it| on(it, health::ready)),
-    route(Get, "/health", ALWAYS, |it| on(it, health::health)),
-    route(Get, METRICS, ALWAYS, |it| on(it, health::metrics)),
-    route(Get, "/problems", ALWAYS, |it| on(it, problems::list)),
-    route(Get, "/problems/{kind}", ALWAYS, |it| {
+    route(GET, "/", ALWAYS, |it| on(it, root::get)),
+    route(POST, "/", MEMBERS, |it| on(it, members::create)),
+    route(GET, "/members", MEMBERS, |it| on(it, members::list)),
+    route(POST, "/members", MEMBERS, |it| on(it, members::create)),
+    route(GET, "/users", USERS, |it| on(it, users::list)),
+    route(POST, "/users", USERS, |it| on(it, users::create)),
+    route(GET, "/users/{id}", USERS, |it| on(it, users::get)),
+    route(GET, "/beers", BEERS, |it| on(it, beers::list)),
+    route(POST, "/beers", BEERS, |it| on(it, beers::create)),
+    route(POST, "/beers/seed", BEERS, |it| on(it, beers::seed)),
+    route(POST, "/seed", BEERS, |it| on(it, beers::seed)),
+    route(GET, "/hello/{username}", HELLO, |it| on(it, hello::get)),
+    route(PUT, "/hello/{username}", HELLO, |it| on(it, hello::put)),
+    route(GET, "/openapi.json", ALWAYS, |it| on(it, about::document)),
+    route(GET, "/docs", ALWAYS, |it| on(it, about::docs)),
+    route(GET, "/info", ALWAYS, |it| on(it, about::info)),
+    route(GET, "/livez", ALWAYS, |it| on(it, health::live)),
+    route(GET, "/healthz", ALWAYS, |it| on(it, health::live)),
+    route(GET, "/-/health", ALWAYS, |it| on(it, health::live)),
+    route(GET, "/readyz", ALWAYS, |it| on(it, health::ready)),
+    route(GET, "/health", ALWAYS, |it| on(it, health::health)),
+    route(GET, METRICS, ALWAYS, |it| on(it, health::metrics)),
+    route(GET, "/problems", ALWAYS, |it| on(it, problems::list)),
+    route(GET, "/problems/{kind}", ALWAYS, |it| {
         on(it, problems::describe)
     }),
 ];
 
 const fn route(
-    method: Method,
+    method: MethodFilter,
     path: &'static str,
     surface: Option<Surface>,
     answer: Answer,
@@ -122,8 +116,12 @@ pub(crate) fn metrics(app: &App) -> Router {
 
 fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
     let mut routes = Router::new();
+    let mut paths = BTreeSet::new();
     for route in TABLE.iter().filter(|it| is_served(it)) {
-        routes = routes.route(route.path, (route.answer)(route.method.filter()));
+        routes = routes.route(route.path, (route.answer)(route.method));
+        if route.path != "/" && paths.insert(route.path) {
+            routes = routes.route(&format!("{}/", route.path), any(without_slash));
+        }
     }
     routes
         .fallback(not_found)
@@ -136,43 +134,24 @@ fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
         .with_state(app.clone())
 }
 
-impl Route {
-    /// Returns whether a path, as it was sent, is one of this route's.
-    fn matches(&self, path: &str) -> bool {
-        let mut segments = self.path.split('/').zip(path.split('/'));
-        let are_same = segments.all(|(wanted, found)| {
-            wanted == found || (wanted.starts_with('{') && !found.is_empty())
-        });
-        are_same && self.path.matches('/').count() == path.matches('/').count()
+/// Leads from a path with a slash at its end to the one without, as `FastAPI` does, on which two of the
+/// earlier services stood.
+async fn without_slash(uri: Uri) -> Result<Redirect, Problem> {
+    let path = uri.path().trim_end_matches('/');
+    if uri.path().len() > path.len() + 1 {
+        return Err(not_found().await);
     }
+    let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
+    Ok(Redirect::temporary(&format!("{path}{query}")))
 }
 
-impl Method {
-    const fn filter(self) -> MethodFilter {
-        match self {
-            Self::Get => MethodFilter::GET,
-            Self::Post => MethodFilter::POST,
-            Self::Put => MethodFilter::PUT,
-        }
-    }
-}
-
-/// Answers where there is nothing. `FastAPI`, on which two of the earlier services stood, leads from a
-/// path with a slash at its end to the one without.
-async fn not_found(State(app): State<App>, uri: Uri) -> Response {
-    if let Some(path) = uri.path().strip_suffix('/')
-        && !path.ends_with('/')
-        && TABLE.iter().any(|it| is_on(&app, it) && it.matches(path))
-    {
-        let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
-        return Redirect::temporary(&format!("{path}{query}")).into_response();
-    }
-    Problem::new(Kind::NotFound, "there is nothing at this path").into_response()
+async fn not_found() -> Problem {
+    Problem::new(Kind::NotFound, "there is nothing at this path")
 }
 
 /// Answers to a method that a path does not have. The router adds the header `Allow`.
-async fn method_not_allowed(method: axum::http::Method) -> Response {
-    if method == axum::http::Method::OPTIONS {
+async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
     Problem::new(

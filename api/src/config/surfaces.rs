@@ -37,16 +37,6 @@ impl MembersKeys {
             Self::Lower => "lower",
         }
     }
-
-    /// Returns whether `Name` is among them.
-    pub fn are_original(self) -> bool {
-        self != Self::Lower
-    }
-
-    /// Returns whether `name` is among them.
-    pub fn are_lower(self) -> bool {
-        self != Self::Original
-    }
 }
 
 impl Surface {
