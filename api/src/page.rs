@@ -64,7 +64,7 @@ impl IntoResponse for Page {
 }
 
 /// Returns the page at `/`, for a person who has found the service and wonders what it is.
-pub(crate) fn home(company: &str, surfaces: &[&str]) -> Page {
+pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
     let body = html! {
         main {
             h1 { (company) }

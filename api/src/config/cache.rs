@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_runtime::secret::Secret;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
 use super::environment::{Environment, Found, Unusable};
@@ -32,16 +31,7 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
-/// What `REDIS_URL` says; what it leaves open is read from the other variables.
-#[derive(Default)]
-struct Written {
-    host: Option<String>,
-    port: Option<String>,
-    is_tls: bool,
-    login: RedisConnectionInfo,
-}
-
-pub(super) fn read(environment: &Environment) -> Result<Cache, Unusable> {
+pub(super) fn read(environment: &mut Environment) -> Result<Cache, Unusable> {
     let prefix = environment.first(&["CACHE_PREFIX"]);
     Ok(Cache {
         redis: redis(environment)?,
@@ -50,35 +40,31 @@ pub(super) fn read(environment: &Environment) -> Result<Cache, Unusable> {
     })
 }
 
-fn redis(environment: &Environment) -> Result<Option<Redis>, Unusable> {
-    let wants_tls = environment.flag("REDIS_TLS")?;
-    let (url, written) = match environment.secret(&["REDIS_URL"])? {
-        Some(url) => {
-            let written = parse_url(&url.name, url.value.reveal())?;
-            (url.name, written)
+fn redis(environment: &mut Environment) -> Result<Option<Redis>, Unusable> {
+    let mut is_tls = environment.flag("REDIS_TLS")?;
+    if let Some(Found {
+        name, value: url, ..
+    }) = environment.secret(&["REDIS_URL"])?
+    {
+        let url_is_tls = read_url(environment, &name, &url)?;
+        // A wish for TLS is not dropped with a mere warning.
+        if is_tls && !url_is_tls {
+            return Err(Unusable::contradiction(
+                &name,
+                "REDIS_TLS",
+                "the one says `redis://`, which is without TLS; write `rediss://` there, or unset \
+                 the other",
+            ));
         }
-        None => (String::new(), Written::default()),
-    };
-    let either = |from_url, name| environment.either(&url, from_url, environment.first(&[name]));
-    // A wish for TLS is not dropped with a mere warning.
-    if wants_tls && written.host.is_some() && !written.is_tls {
-        return Err(Unusable::contradiction(
-            &url,
-            "REDIS_TLS",
-            "the one says `redis://`, which is without TLS; write `rediss://` there, or unset the \
-             other",
-        ));
+        is_tls = url_is_tls;
     }
-    let Some(Found { name, value: host }) = either(written.host, "REDIS_HOST") else {
+    let Some(Found {
+        name, value: host, ..
+    }) = environment.first(&["REDIS_HOST"])
+    else {
         return Ok(None);
     };
-    let port = either(written.port, "REDIS_PORT").map_or(Ok(6379), |it| {
-        let port = it.parse("a port from 1 to 65535", |text| {
-            text.parse().ok().filter(|it| *it != 0)
-        });
-        port.map(|it| it.value)
-    })?;
-    let is_tls = wants_tls || written.is_tls;
+    let port = environment.number("REDIS_PORT", 6379, 1..=u16::MAX, "port")?;
     let root_cert = environment.first(&["REDIS_TLS_CA_FILE"]);
     if let Some(of_no_use) = root_cert.as_ref().filter(|_| !is_tls) {
         return Err(Unusable::contradiction(
@@ -100,16 +86,16 @@ fn redis(environment: &Environment) -> Result<Option<Redis>, Unusable> {
     };
     let address = address.into_connection_info();
     let address = address.map_err(|error| Unusable::hidden(&name, &error.to_string()))?;
-    let login = login(environment, &url, written.login)?;
     Ok(Some(Redis {
-        connection: address.set_redis_settings(login),
+        connection: address.set_redis_settings(login(environment)?),
         root_cert: root_cert.map(|it| PathBuf::from(it.value)),
         connect_timeout: environment.time("REDIS_CONNECT_TIMEOUT", Duration::from_millis(100))?,
         timeout: environment.time("REDIS_TIMEOUT", Duration::from_millis(50))?,
     }))
 }
 
-fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
+/// Notes what a URL says, which outweighs the variables, and returns whether it asks for TLS.
+fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool, Unusable> {
     let form = "write it as `redis://user:password@host:port/0`, or `rediss://…` for TLS";
     // What the parser says may hold parts of the URL, and so of the password.
     let place = url
@@ -130,45 +116,38 @@ fn parse_url(name: &str, url: &str) -> Result<Written, Unusable> {
         }
         ConnectionAddr::Unix(_) | _ => return Err(Unusable::hidden(name, form)),
     };
-    Ok(Written {
-        host: Some(host.clone()),
-        port: Some(port.to_string()),
-        is_tls,
-        login: place.redis_settings().clone(),
-    })
+    let login = place.redis_settings();
+    let (user, password) = (login.username(), login.password());
+    environment.outweigh(name, "REDIS_HOST", host);
+    environment.outweigh(name, "REDIS_PORT", &port.to_string());
+    environment.outweigh(name, "REDIS_USER", user.unwrap_or(""));
+    environment.outweigh(name, "REDIS_PASSWORD", password.unwrap_or(""));
+    if login.db() != 0 {
+        environment.outweigh(name, "REDIS_DB", &login.db().to_string());
+    }
+    Ok(is_tls)
 }
 
-/// Returns who we are; what the URL leaves open is read from the variables.
-fn login(
-    environment: &Environment,
-    url: &str,
-    login: RedisConnectionInfo,
-) -> Result<RedisConnectionInfo, Unusable> {
+/// Returns who we are.
+fn login(environment: &Environment) -> Result<RedisConnectionInfo, Unusable> {
+    let number = environment.number("REDIS_DB", 0, 0..=u16::MAX, "number of a database")?;
+    let mut login = RedisConnectionInfo::default().set_db(number.into());
     let password = environment.secret(&["REDIS_PASSWORD"])?;
-    let password = environment.either(url, login.password().map(Secret::new), password);
-    let user = environment.first(&["REDIS_USER"]);
-    let user = environment.either(url, login.username().map(str::to_owned), user);
-    let database =
-        environment.found(&["REDIS_DB"], "a number of a database, such as `0`", |it| {
-            it.parse::<u16>().ok().map(i64::from)
-        })?;
-    let database = environment.either(url, Some(login.db()).filter(|it| *it != 0), database);
-
-    let login = login.set_db(database.map_or(0, |it| it.value));
-    match (user, password) {
-        (Some(user), Some(password)) => {
-            let login = login.set_username(user.value);
-            Ok(login.set_password(password.value.reveal()))
-        }
-        (None, Some(password)) => Ok(login.set_password(password.value.reveal())),
-        (None, None) => Ok(login),
+    if let Some(user) = environment.first(&["REDIS_USER"]) {
         // Redis would be spoken to as its user `default`.
-        (Some(_), None) => Err(Unusable::contradiction(
-            "REDIS_USER",
-            "REDIS_PASSWORD",
-            "a user logs in with a password; set the second or unset the first",
-        )),
+        if password.is_none() {
+            return Err(Unusable::contradiction(
+                "REDIS_USER",
+                "REDIS_PASSWORD",
+                "a user logs in with a password; set the second or unset the first",
+            ));
+        }
+        login = login.set_username(user.value);
     }
+    Ok(match password {
+        Some(password) => login.set_password(password.value),
+        None => login,
+    })
 }
 
 #[cfg(test)]
@@ -177,18 +156,18 @@ mod tests {
     use super::*;
 
     fn server(variables: &[(&str, &str)]) -> ConnectionInfo {
-        let cache = read(&from(variables)).unwrap();
+        let cache = read(&mut from(variables)).unwrap();
         cache.redis.unwrap().connection
     }
 
     fn refusal(variables: &[(&str, &str)]) -> String {
-        read(&from(variables)).unwrap_err().to_string()
+        read(&mut from(variables)).unwrap_err().to_string()
     }
 
     #[test]
     fn no_host_then_off() {
         let docker = ("REDIS_PORT", "tcp://10.0.0.1:6379");
-        let cache = read(&from(&[docker, ("REDIS_PASSWORD", "x")])).unwrap();
+        let cache = read(&mut from(&[docker, ("REDIS_PASSWORD", "x")])).unwrap();
         assert!(cache.redis.is_none());
         assert_eq!(cache.ttl, Duration::from_mins(1));
     }
@@ -221,13 +200,13 @@ mod tests {
 
     #[test]
     fn a_url_outweighs_the_variables_and_says_so() {
-        let environment = from(&[
+        let mut environment = from(&[
             ("REDIS_URL", "redis://10.0.0.1:6400/2"),
             ("REDIS_HOST", "10"),
             ("REDIS_PORT", "6401"),
             ("REDIS_DB", "3"),
         ]);
-        read(&environment).unwrap();
+        read(&mut environment).unwrap();
         let ignored = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"]
             .map(|it| format!("`REDIS_URL` is used; `{it}` has another value and is ignored"));
         assert_eq!(environment.into_warnings(), ignored);

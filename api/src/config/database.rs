@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ha_runtime::postgres::{RootCert, SslMode};
 use ha_runtime::secret::Secret;
 use percent_encoding::percent_decode_str;
-use tokio_postgres::config::Host;
 
 use super::environment::{Environment, Found, Unusable, duration};
 
@@ -43,6 +42,19 @@ const NAME: &[&str] = &[
 ];
 const TLS: &[&str] = &["PGSSLMODE", "DB_SSLMODE"];
 
+/// What a URL may say, and the variable that says the same.
+const IN_URL: [(&str, &str); 9] = [
+    ("host", "PGHOST"),
+    ("port", "PGPORT"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
+    ("dbname", "PGDATABASE"),
+    ("sslmode", "PGSSLMODE"),
+    ("ssl", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("connect_timeout", "DB_CONNECT_TIMEOUT"),
+];
+
 /// One server that may be the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -59,11 +71,13 @@ impl std::fmt::Display for Server {
 }
 
 /// Who brings the schema up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Migrate {
     /// This program, at its start.
+    #[value(name = "on", aliases = ["true", "1", "yes"])]
     AtStart,
     /// Somebody else; this program waits for the tables.
+    #[value(aliases = ["false", "0", "no"])]
     Off,
 }
 
@@ -100,19 +114,6 @@ pub struct Database {
     pub migrate: Migrate,
 }
 
-/// What `DATABASE_URL` says; what it leaves open is read from the other variables.
-#[derive(Debug, Default)]
-struct Written {
-    hosts: Option<Vec<String>>,
-    ports: Option<Vec<u16>>,
-    user: Option<String>,
-    password: Option<Secret>,
-    name: Option<String>,
-    tls: Option<SslMode>,
-    root_cert: Option<PathBuf>,
-    connect_timeout: Option<Duration>,
-}
-
 /// Where a service is given variables and no files, as on ECS, they hold the certificates themselves.
 fn root_cert(text: &str) -> Option<RootCert> {
     if text.starts_with("-----BEGIN CERTIFICATE-----") {
@@ -122,43 +123,34 @@ fn root_cert(text: &str) -> Option<RootCert> {
     is_readable.then(|| RootCert::File(PathBuf::from(text)))
 }
 
-pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
-    let url = environment.secret(&["DATABASE_URL"])?;
-    let url_name = url.as_ref().map(|it| it.name.clone()).unwrap_or_default();
-    let url = match &url {
-        Some(found) => parse_url(environment, &found.name, found.value.reveal())?,
-        None => Written::default(),
-    };
-    let servers = servers(environment, &url_name, url.hosts, url.ports)?;
-    let text = |from_url, names| environment.either(&url_name, from_url, environment.first(names));
-    let user = text(url.user, USER).map_or_else(|| "postgres".to_owned(), |it| it.value);
-    let name = text(url.name, NAME).map_or_else(|| user.clone(), |it| it.value);
+pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> {
+    if let Some(Found {
+        name, value: url, ..
+    }) = environment.secret(&["DATABASE_URL"])?
+    {
+        read_url(environment, &name, &url)?;
+    }
+    let text = |names| environment.first(names).map(|it| it.value);
+    let user = text(USER).unwrap_or_else(|| "postgres".to_owned());
     let password = environment.secret(PASSWORD)?;
-    let password = environment.either(&url_name, url.password, password);
-    let tls = environment.found(
-        TLS,
-        "an sslmode: use disable, prefer, require, verify-ca or verify-full",
-        |text| SslMode::from_str(text).ok(),
-    )?;
-    let tls = environment.either(&url_name, url.tls, tls);
-    let root_cert = match url.root_cert {
-        Some(path) => Some(RootCert::File(path)),
-        None => environment.parsed(
+    Ok(Database {
+        servers: servers(environment)?,
+        password: password.map(|it| Secret::new(it.value)),
+        name: text(NAME).unwrap_or_else(|| user.clone()),
+        user,
+        tls: environment.parsed(
+            TLS,
+            SslMode::Prefer,
+            "an sslmode: use disable, prefer, require, verify-ca or verify-full",
+            |text| text.parse().ok(),
+        )?,
+        root_cert: environment.parsed(
             &["PGSSLROOTCERT"],
             None,
             "a file of certificate authorities that this user can read, nor such authorities in PEM format",
             |text| root_cert(text).map(Some),
         )?,
-    };
-    let connect_timeout = environment.time("DB_CONNECT_TIMEOUT", Duration::from_secs(2))?;
-    Ok(Database {
-        servers,
-        user,
-        password: password.map(|it| it.value),
-        name,
-        tls: tls.map_or(SslMode::Prefer, |it| it.value),
-        root_cert,
-        connect_timeout: url.connect_timeout.unwrap_or(connect_timeout),
+        connect_timeout: environment.time("DB_CONNECT_TIMEOUT", Duration::from_secs(2))?,
         statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", Duration::from_secs(5))?,
         startup_timeout: environment.time("DB_STARTUP_TIMEOUT", Duration::from_secs(30))?,
         ready_grace: environment.delay("READY_DB_GRACE", Duration::from_secs(10))?,
@@ -178,106 +170,100 @@ pub(super) fn read(environment: &Environment) -> Result<Database, Unusable> {
                 _ => duration(text).map(Some),
             },
         )?,
-        migrate: environment.parsed(&["MIGRATE"], Migrate::AtStart, "`on` or `off`", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "on" | "true" | "1" | "yes" => Some(Migrate::AtStart),
-                "off" | "false" | "0" | "no" => Some(Migrate::Off),
-                _ => None,
-            }
-        })?,
+        migrate: environment.choice("MIGRATE", Migrate::AtStart)?,
     })
 }
 
 /// Pairs each host with its port: one port for all, or as many as there are hosts.
-fn servers(
-    environment: &Environment,
-    url_name: &str,
-    url_hosts: Option<Vec<String>>,
-    url_ports: Option<Vec<u16>>,
-) -> Result<Vec<Server>, Unusable> {
-    let variable = environment.first(HOST).map(|it| Found {
-        name: it.name,
-        value: split(&it.value).into_iter().map(str::to_owned).collect(),
-    });
-    let hosts = environment.either(url_name, url_hosts, variable);
-    let hosts = hosts.unwrap_or_else(|| Found {
-        name: "PGHOST".to_owned(),
-        value: vec!["localhost".to_owned()],
-    });
-
-    let given = environment.first(PORT);
-    let variable = given.as_ref().map(|it| Found {
-        name: it.name.clone(),
-        value: ports(&it.value),
-    });
-    let ports = environment.either(url_name, url_ports.map(Some), variable);
-    let (ports_name, ports) = ports.map_or_else(
-        || ("PGPORT".to_owned(), Some(vec![5432])),
-        |it| (it.name, it.value),
-    );
-    let Some(ports) = ports else {
-        let given = given.map(|it| it.value).unwrap_or_default();
-        let expected = "a port from 1 to 65535, or a list of them with commas";
-        return Err(Unusable::not_one(&ports_name, &given, expected));
+fn servers(environment: &Environment) -> Result<Vec<Server>, Unusable> {
+    let given = |names: &[&str], default| {
+        let default = || Found::new(names.first().unwrap_or(&""), default);
+        environment.first(names).unwrap_or_else(default)
     };
-    let (hosts_name, hosts) = (hosts.name, hosts.value);
-    if ports.len() != 1 && ports.len() != hosts.len() {
+    let (hosts, ports) = (given(HOST, "localhost"), given(PORT, "5432"));
+    let port = |it: &str| it.parse().ok().filter(|port| *port != 0);
+    let numbers: Option<Vec<u16>> = split(&ports.value).map(port).collect();
+    let expected = "a port from 1 to 65535, or a list of them with commas";
+    let numbers = numbers.ok_or_else(|| ports.not_one(expected))?;
+    let names: Vec<&str> = split(&hosts.value).collect();
+    if numbers.len() != 1 && numbers.len() != names.len() {
         let reason = format!(
             "there are {} hosts and {} ports; give one port for all, or one for each",
-            hosts.len(),
-            ports.len()
+            names.len(),
+            numbers.len()
         );
-        return Err(Unusable::contradiction(&hosts_name, &ports_name, &reason));
+        return Err(Unusable::contradiction(&hosts.name, &ports.name, &reason));
     }
-    let paired = hosts.into_iter().zip(ports.iter().cycle());
-    Ok(paired
-        .map(|(host, port)| Server { host, port: *port })
-        .collect())
+    let paired = names.into_iter().zip(numbers.into_iter().cycle());
+    let server = |(host, port): (&str, u16)| Server {
+        host: host.to_owned(),
+        port,
+    };
+    Ok(paired.map(server).collect())
 }
 
-fn ports(list: &str) -> Option<Vec<u16>> {
-    split(list)
-        .into_iter()
-        .map(|it| it.parse().ok().filter(|port| *port != 0))
-        .collect()
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|it| !it.is_empty())
 }
 
-fn split(list: &str) -> Vec<&str> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|it| !it.is_empty())
-        .collect()
-}
-
-/// Reads a URL as libpq and `SQLAlchemy` write it. What `tokio_postgres` would refuse (verify-full, a
-/// root certificate, a driver's name in the scheme) is taken out first; the rest it reads itself.
-fn parse_url(environment: &Environment, name: &str, url: &str) -> Result<Written, Unusable> {
+/// Reads a URL as libpq and `SQLAlchemy` write it: several hosts, and a driver's name in the scheme. What
+/// it says outweighs the variable of the same meaning.
+fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<(), Unusable> {
     let hidden = |reason: &str| Unusable::hidden(name, reason);
-    let form = "write it as `postgres://user:password@host:port/database`";
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| hidden(form))?;
-    let protocol = scheme.split('+').next().unwrap_or_default();
+    let form = || hidden("write it as `postgres://user:password@host:port/database`");
+    let (scheme, rest) = url.trim().split_once("://").ok_or_else(form)?;
+    let protocol = scheme.split('+').next().unwrap_or(scheme);
     if !matches!(protocol, "postgres" | "postgresql") {
-        return Err(hidden(form));
+        return Err(form());
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (login, place) = place.split_once('@').unwrap_or(("", place));
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+    // Whatever stands before the `@` of a host is the end of a password, and would be logged.
+    if hosts.contains('@') {
+        return Err(hidden("write an `@` in a user or a password as `%40`"));
+    }
+    // The colons of an address in version 6 stand within brackets.
+    let each = hosts.split(',').map(|it| match it.rsplit_once(']') {
+        Some((address, port)) => (
+            address.trim_start_matches('['),
+            port.trim_start_matches(':'),
+        ),
+        None => it.split_once(':').unwrap_or((it, "")),
+    });
+    let (hosts, ports): (Vec<&str>, Vec<&str>) = each.unzip();
+    let has_ports = ports.iter().any(|it| !it.is_empty());
+    let port = |it: &&str| if it.is_empty() { "5432" } else { *it }.to_owned();
+    let ports: Vec<String> = ports.iter().filter(|_| has_ports).map(port).collect();
+    let (hosts, ports) = (hosts.join(","), ports.join(","));
+    let address = [
+        ("host", &*hosts),
+        ("port", &*ports),
+        ("user", user),
+        ("password", password),
+    ];
 
-    let mut written = Written::default();
-    let mut passed_on = Vec::new();
-    for pair in query.split('&').filter(|it| !it.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let text = percent_decode_str(value).decode_utf8_lossy();
+    let pairs = query.split('&').filter(|it| !it.is_empty());
+    let pairs = pairs.map(|it| it.split_once('=').unwrap_or((it, "")));
+    for (key, value) in address
+        .into_iter()
+        .chain([("dbname", database)])
+        .chain(pairs)
+    {
+        let value = percent_decode_str(value)
+            .decode_utf8()
+            .map_err(|_not_utf8| form())?;
+        let value = match (key, &*value) {
+            ("sslmode" | "ssl", "true" | "1") => "require",
+            ("sslmode" | "ssl", "false" | "0") => "disable",
+            // In libpq that is no limit.
+            ("connect_timeout", "0") => "",
+            (_, value) => value,
+        };
         match key {
-            "sslmode" | "ssl" => {
-                let mode = match &*text {
-                    "true" | "1" => Ok(SslMode::Require),
-                    "false" | "0" => Ok(SslMode::Disable),
-                    mode => SslMode::from_str(mode),
-                };
-                written.tls = Some(mode.map_err(|unknown| hidden(&unknown.to_string()))?);
-            }
-            "sslrootcert" => written.root_cert = Some(PathBuf::from(text.as_ref())),
             // The service asks each server itself whether it takes writes.
-            "target_session_attrs" if text != "read-write" && text != "any" => {
+            "target_session_attrs" if value != "read-write" && value != "any" => {
                 return Err(hidden(
                     "`target_session_attrs` must be `read-write`: this service writes",
                 ));
@@ -286,60 +272,17 @@ fn parse_url(environment: &Environment, name: &str, url: &str) -> Result<Written
             "channel_binding" | "options" | "hostaddr" => {
                 return Err(hidden(&format!("`{key}` does nothing here; take it out")));
             }
-            "user" | "password" | "dbname" | "host" | "port" | "connect_timeout" => {
-                passed_on.push(pair);
+            // It would be logged, and is the end of a password.
+            _ if key.contains('@') => {
+                return Err(hidden("write a `?` in a user or a password as `%3F`"));
             }
-            _ => environment.warn(format!(
-                "`{name}` sets `{key}`, which does nothing here and is ignored"
-            )),
+            _ => match IN_URL.iter().find(|it| it.0 == key) {
+                Some((_key, variable)) => environment.outweigh(name, variable, value),
+                None => environment.warn(format!(
+                    "`{name}` sets `{key}`, which does nothing here and is ignored"
+                )),
+            },
         }
     }
-    let plain = format!("postgresql://{place}?{}", passed_on.join("&"));
-    // The error of the parser may hold parts of the URL, and so of the password.
-    let config = tokio_postgres::Config::from_str(&plain).map_err(|_shows_it| hidden(form))?;
-
-    let hosts: Vec<String> = config.get_hosts().iter().map(host).collect();
-    // Whatever stands before the `@` of a host is the end of a password, and would be logged.
-    if hosts.iter().any(|it| it.contains('@')) {
-        return Err(hidden("write an `@` in a user or a password as `%40`"));
-    }
-    // Where the URL names no port the parser puts one of its own for each host.
-    let defaults = if names_port(place) {
-        0
-    } else {
-        hosts_of(place).count()
-    };
-    let ports: Vec<u16> = config.get_ports().iter().skip(defaults).copied().collect();
-    written.hosts = (!hosts.is_empty()).then_some(hosts);
-    written.ports = (!ports.is_empty()).then_some(ports);
-    written.user = config.get_user().map(str::to_owned);
-    written.name = config
-        .get_dbname()
-        .filter(|it| !it.is_empty())
-        .map(str::to_owned);
-    if let Some(password) = config.get_password() {
-        let text = std::str::from_utf8(password).map_err(|_not_utf8| hidden(form))?;
-        written.password = Some(Secret::new(text));
-    }
-    written.connect_timeout = config.get_connect_timeout().copied();
-    Ok(written)
-}
-
-fn hosts_of(place: &str) -> impl Iterator<Item = &str> {
-    let authority = place.split('/').next().unwrap_or_default();
-    let hosts = authority.rsplit_once('@').map_or(authority, |(_, it)| it);
-    hosts.split(',').filter(|_| !hosts.is_empty())
-}
-
-fn names_port(place: &str) -> bool {
-    // The colons of an address in version 6 stand within brackets.
-    let after_address = |it: &str| it.rsplit_once(']').map_or(it, |(_, it)| it).contains(':');
-    hosts_of(place).any(after_address)
-}
-
-fn host(host: &Host) -> String {
-    match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    }
+    Ok(())
 }

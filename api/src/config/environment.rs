@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ha_runtime::secret::{Secret, Unreadable};
 use ha_runtime::telemetry::chain;
 
@@ -17,10 +18,6 @@ use ha_runtime::telemetry::chain;
 pub struct Unusable(String);
 
 impl Unusable {
-    pub(super) fn not_one(name: &str, value: &str, expected: &str) -> Self {
-        Self(format!("`{name}` is `{value}`, which is not {expected}"))
-    }
-
     /// The value may hold a password, so it is not shown.
     pub(super) fn hidden(name: &str, reason: &str) -> Self {
         Self(format!("`{name}` is not usable: {reason}"))
@@ -33,17 +30,21 @@ impl Unusable {
     }
 }
 
-/// A value and the variable that held it.
-#[derive(Clone, Debug)]
-pub(super) struct Found<T> {
+/// A value and where it stands.
+#[derive(Clone)]
+pub(super) struct Found {
+    /// The variable.
     pub(super) name: String,
-    pub(super) value: T,
+    pub(super) value: String,
+    /// Whether the variable is a URL, of which this is a part.
+    of_url: bool,
 }
 
 /// The variables of a process, and which of them disagree.
-#[derive(Debug)]
 pub(super) struct Environment {
     variables: BTreeMap<String, String>,
+    /// What URLs say, by the variable that they outweigh.
+    urls: BTreeMap<&'static str, Found>,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -54,33 +55,39 @@ impl Environment {
             .filter(|(_, value)| !value.trim().is_empty());
         Self {
             variables: set.collect(),
+            urls: BTreeMap::new(),
             warnings: RefCell::default(),
         }
     }
 
+    /// Notes that the URL in `name` gives `variable`, the first of its names, this value, if it is one.
+    pub(super) fn outweigh(&mut self, name: &str, variable: &'static str, value: &str) {
+        if !value.is_empty() {
+            let (found, of_url) = (Found::new(name, value), true);
+            self.urls.insert(variable, Found { of_url, ..found });
+        }
+    }
+
     /// Returns the first of `names` that is set, and notes those that say otherwise.
-    pub(super) fn first(&self, names: &[&str]) -> Option<Found<String>> {
+    pub(super) fn first(&self, names: &[&str]) -> Option<Found> {
         let set = names.iter().filter_map(|name| {
-            let value = self.variables.get(*name)?.trim().to_owned();
-            let name = (*name).to_owned();
-            Some(Found { name, value })
+            let value = self.variables.get(*name)?.trim();
+            Some(Found::new(name, value))
         });
-        self.agreed(set)
+        self.agreed(names, set)
     }
 
     /// Returns the first secret of `names`, each of which may also name a file, as `<NAME>_FILE`.
-    pub(super) fn secret(&self, names: &[&str]) -> Result<Option<Found<Secret>>, Unusable> {
+    pub(super) fn secret(&self, names: &[&str]) -> Result<Option<Found>, Unusable> {
         let mut set = Vec::new();
         for name in names {
             if let Some(value) = self.variables.get(*name) {
-                let name = (*name).to_owned();
-                let value = Secret::new(value.as_str());
-                set.push(Found { name, value });
+                set.push(Found::new(name, value));
             }
             let name = format!("{name}_FILE");
             if let Some(path) = self.variables.get(&name) {
-                match Secret::from_file(&PathBuf::from(path.trim())) {
-                    Ok(value) => set.push(Found { name, value }),
+                match Secret::from_file(Path::new(path.trim())) {
+                    Ok(value) => set.push(Found::new(&name, value.reveal())),
                     Err(Unreadable::Empty { .. }) => self.warn(format!(
                         "the file that `{name}` names is blank, which is no value"
                     )),
@@ -94,24 +101,13 @@ impl Environment {
                 }
             }
         }
-        Ok(self.agreed(set))
+        Ok(self.agreed(names, set))
     }
 
-    /// Returns what the URL says, which outweighs the variable that has the same meaning.
-    pub(super) fn either<T: PartialEq>(
-        &self,
-        url_name: &str,
-        from_url: Option<T>,
-        variable: Option<Found<T>>,
-    ) -> Option<Found<T>> {
-        let name = url_name.to_owned();
-        let from_url = from_url.map(|value| Found { name, value });
-        self.agreed(from_url.into_iter().chain(variable))
-    }
-
-    /// Returns the first of what is set, and notes those that say otherwise.
-    fn agreed<T: PartialEq>(&self, set: impl IntoIterator<Item = Found<T>>) -> Option<Found<T>> {
-        let mut set = set.into_iter();
+    /// Returns what a URL says, or else the first of what is set, and notes those that say otherwise.
+    fn agreed(&self, names: &[&str], set: impl IntoIterator<Item = Found>) -> Option<Found> {
+        let of_url = names.first().and_then(|it| self.urls.get(it)).cloned();
+        let mut set = of_url.into_iter().chain(set);
         let used = set.next()?;
         for other in set.filter(|it| it.value != used.value) {
             self.warn_of(&used.name, &other.name);
@@ -142,37 +138,21 @@ impl Environment {
         expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Unusable> {
-        let found = self.found(names, expected, read)?;
-        Ok(found.map_or(default, |it| it.value))
-    }
-
-    /// Returns what `read` makes of a setting, if it is set.
-    pub(super) fn found<T>(
-        &self,
-        names: &[&str],
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<Found<T>>, Unusable> {
-        let found = self.first(names);
-        found.map(|it| it.parse(expected, read)).transpose()
+        self.first(names).map_or(Ok(default), |found| {
+            read(&found.value).ok_or_else(|| found.not_one(expected))
+        })
     }
 
     /// Returns the option that is named, of a few.
-    pub(super) fn choice<T: Copy>(
-        &self,
-        name: &str,
-        default: T,
-        options: &[(&str, T)],
-    ) -> Result<T, Unusable> {
-        let names: Vec<String> = options.iter().map(|it| format!("`{}`", it.0)).collect();
+    pub(super) fn choice<T: ValueEnum>(&self, name: &str, default: T) -> Result<T, Unusable> {
+        let options = T::value_variants().iter();
+        let names: Vec<String> = options.map(|it| format!("`{}`", option_name(it))).collect();
         let expected = match names.as_slice() {
             [before @ .., last] => format!("{} or {last}", before.join(", ")),
             [] => String::new(),
         };
-        self.parsed(&[name], default, &expected, |text| {
-            let option = options.iter().find(|it| it.0 == text);
-            option.map(|it| it.1)
-        })
+        let read = |text: &str| T::from_str(text, true).ok();
+        self.parsed(&[name], default, &expected, read)
     }
 
     /// Returns a number of something.
@@ -231,19 +211,29 @@ impl Environment {
     }
 }
 
-impl Found<String> {
-    /// Returns what `read` makes of it.
-    pub(super) fn parse<T>(
-        self,
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Found<T>, Unusable> {
-        let Self { name, value } = self;
-        match read(&value) {
-            Some(value) => Ok(Found { name, value }),
-            None => Err(Unusable::not_one(&name, &value, expected)),
+impl Found {
+    pub(super) fn new(name: &str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            of_url: false,
         }
     }
+
+    /// Says that this is not what was expected. What stands in a URL may hold a part of a password.
+    pub(super) fn not_one(&self, expected: &str) -> Unusable {
+        let Self { name, value, .. } = self;
+        if self.of_url {
+            return Unusable::hidden(name, &format!("a part of it is not {expected}"));
+        }
+        Unusable(format!("`{name}` is `{value}`, which is not {expected}"))
+    }
+}
+
+/// Returns the name by which an option is chosen.
+pub fn option_name<T: ValueEnum>(option: &T) -> String {
+    let named = option.to_possible_value();
+    named.map_or_else(String::new, |it| it.get_name().to_owned())
 }
 
 /// Reads seconds (`5`, `0.5`, `5s`), milliseconds (`500ms`) or minutes (`1m`), at most a day.

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use super::hello::today;
 use crate::App;
-use crate::config::{Case, Config};
-use crate::domain::LeapDay;
+use crate::config::{Case, Config, option_name};
 use crate::openapi;
 use crate::page::{self, Page};
 
@@ -30,7 +29,7 @@ impl About {
     /// When the source of the document is not JSON.
     pub(crate) fn new(config: &Config) -> Result<Self, serde_json::Error> {
         let document: Value = openapi::document(config, today(&config.hello))?;
-        let surfaces: Vec<&str> = config.surfaces.iter().map(|it| it.name()).collect();
+        let surfaces: Vec<String> = config.surfaces.iter().map(option_name).collect();
         Ok(Self {
             document: serde_json::to_vec(&document)?.into(),
             docs: page::docs(&document),
@@ -62,16 +61,13 @@ pub(super) async fn info(State(app): State<App>) -> Json<Value> {
         "company": app.company.name,
         "name": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
-        "surfaces": app.surfaces.iter().map(|it| it.name()).collect::<Vec<_>>(),
+        "surfaces": app.surfaces.iter().map(option_name).collect::<Vec<_>>(),
         "today": today(&app.hello),
         "settings": {
             "hello_case_insensitive": app.hello.case == Case::Insensitive,
-            "hello_leap_day": match app.hello.leap_day {
-                LeapDay::February28 => "feb28",
-                LeapDay::March1 => "mar1",
-            },
+            "hello_leap_day": option_name(&app.hello.leap_day),
             "list_max": app.list_max,
-            "members_keys": app.members_keys.name(),
+            "members_keys": option_name(&app.members_keys),
             "validation_status": app.validation_status.as_u16(),
         },
     }))

@@ -1,7 +1,12 @@
 //! What the service says of itself: `/openapi.json`, `/docs`, `/info` and the page at `/`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+
+use api::config::{Surface, option_name};
+use api::routes::{Route, TABLE};
+use axum::routing::MethodFilter;
 
 use crate::program::{Answer, Program};
 use crate::python;
@@ -20,6 +25,39 @@ fn only<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     found
 }
 
+/// Returns the operations of the document. Whatever answers GET answers HEAD.
+fn described(document: &Answer) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (path, item) in document.json()["paths"].as_object().unwrap() {
+        for (method, filter) in [
+            ("get", MethodFilter::GET),
+            ("post", MethodFilter::POST),
+            ("put", MethodFilter::PUT),
+        ] {
+            if item.get(method).is_some() {
+                found.insert(format!("{filter:?} {path}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_kind_of_problem_is_one_that_the_document_has() {
+    let program = Program::without_database(&[]);
+    let responses = program.get("/openapi.json").json()["components"]["responses"].to_string();
+    for kind in program.get("/problems").json().as_array().unwrap() {
+        // No operation answers that a method is none.
+        let path = kind["type"].as_str().unwrap();
+        let is_described = responses.contains(&format!("\"{path}\""));
+        assert_eq!(
+            is_described,
+            path != "/problems/method-not-allowed",
+            "{path}"
+        );
+    }
+}
+
 #[test]
 fn the_document_is_one_of_openapi_whatever_the_settings() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,6 +69,7 @@ fn the_document_is_one_of_openapi_whatever_the_settings() {
         &[
             ("API_SURFACES", "users,beers"),
             ("COMPANY_NAME", "\"\\\n{}"),
+            ("METRICS_LISTEN", "127.0.0.1:0"),
         ],
     ]
     .into_iter()
@@ -40,6 +79,16 @@ fn the_document_is_one_of_openapi_whatever_the_settings() {
         let answer = program.get("/openapi.json");
         assert_eq!(answer.header("content-type"), "application/json");
         assert_eq!(answer.json()["openapi"], "3.1.1");
+        assert!(!answer.body.contains("\"x-"), "a mark is left");
+        let surfaces = settings.iter().find(|it| it.0 == "API_SURFACES");
+        let has_metrics = settings.iter().all(|it| it.0 != "METRICS_LISTEN");
+        let is_served = |it: &&Route| {
+            let is_on = |of: Surface| surfaces.is_none_or(|it| it.1.contains(&option_name(&of)));
+            it.surface.is_none_or(is_on) && (it.path != "/metrics" || has_metrics)
+        };
+        let served = TABLE.iter().filter(is_served);
+        let served = served.map(|it| format!("{:?} {}", it.method, it.path));
+        assert_eq!(described(&answer), served.collect(), "{settings:?}");
         let file = dir.path().join(format!("{index}.json"));
         fs::write(&file, &answer.body).unwrap();
         files.push(file);
@@ -169,6 +218,16 @@ fn a_browser_gets_a_page_at_the_root_and_a_program_never() {
     let without = only_users();
 
     for program in [&with_members, &without] {
+        for accept in [
+            BROWSER,
+            "Text/HTML; charset=utf-8",
+            "text/html, */*",
+            "application/json;q=0.8, text/html;level=1; q=0.9",
+        ] {
+            let page = get(program, "/", accept);
+            let kind = page.header("content-type");
+            assert_eq!(kind, "text/html; charset=utf-8", "{accept}");
+        }
         let page = get(program, "/", BROWSER);
         assert_eq!((page.status, page.header("vary")), (200, "accept"));
         for link in ["/docs", "/openapi.json", "/info"] {
@@ -180,8 +239,15 @@ fn a_browser_gets_a_page_at_the_root_and_a_program_never() {
     }
     for accept in [
         "*/*",
+        "",
+        "text/*",
         "application/json",
+        "application/json, text/plain, */*",
+        "text/html, application/json",
         "text/html;q=0.5,application/json",
+        "text/html;q=0.5, application/*;q=0.6",
+        "text/html;q=0",
+        "text/htmlx",
     ] {
         // The members, for which a database would be needed.
         let list = get(&with_members, "/", accept);
