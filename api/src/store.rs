@@ -35,6 +35,7 @@ use tokio_postgres::types::ToSql;
 use tracing::{debug, error, info};
 
 use self::batcher::Batcher;
+pub(crate) use self::batcher::LEAST_TIME;
 use self::connect::Connector;
 use self::ended_sessions::EndedSessions;
 use self::failure::{Failure, Meaning};

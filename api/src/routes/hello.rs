@@ -18,11 +18,13 @@ use crate::config::Hello;
 use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
 use crate::problem::{Kind, Problem};
 use crate::routes::problems::unavailable;
+use crate::store::LEAST_TIME;
 
 /// One service's liveness probe is a greeting of this name. A person may have it all the same.
 const PROBE: &str = "health";
-/// A liveness probe must not wait for a database.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+/// A liveness probe must not wait for a database; but with less than [`LEAST_TIME`] left it would not be
+/// asked for beside others.
+const PROBE_TIMEOUT: Duration = LEAST_TIME.saturating_mul(2);
 
 #[derive(Serialize)]
 struct Greeting {

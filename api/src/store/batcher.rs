@@ -27,7 +27,7 @@ use super::queries::Query;
 const MOST: usize = 512;
 /// A request that has less time left is not sent with others that have more: a statement is only good
 /// for as long as all of its requests have.
-const LEAST_TIME: Duration = Duration::from_millis(250);
+pub(crate) const LEAST_TIME: Duration = Duration::from_millis(250);
 /// The most rows that are written alone at once.
 const ALONE: usize = 2;
 /// The pause before a row that is locked is tried again, of which chance takes up to a half.

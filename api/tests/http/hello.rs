@@ -1,5 +1,8 @@
 //! `/hello/{username}`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crate::postgres::Server;
 use crate::program::Program;
 
@@ -83,6 +86,30 @@ fn a_probe_is_answered_and_a_person_of_that_name_greeted() {
 }
 
 #[test]
+fn probe_beside_other_requests_then_the_person_is_greeted() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &TODAY);
+    assert_eq!(program.put_date("health", "2000-06-15").status, 204);
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    program.get("/hello/Nobody");
+                }
+            });
+        }
+        let probes: Vec<_> = (0..100)
+            .map(|_| program.get("/hello/health").body)
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        let unknown = probes.iter().filter(|it| *it == "OK").count();
+        assert_eq!(unknown, 0, "of 100 probes");
+    });
+}
+
+#[test]
 fn spellings_are_one_person_where_that_is_wanted() {
     let server = Server::primary();
     let sensitive = Program::before(&[&server], &TODAY);
@@ -146,8 +173,15 @@ fn refuses_what_breaks_a_rule() {
     assert_eq!(code(&"a".repeat(101), fine), "too-long");
     for text in [
         "2025-02-29",
+        "1900-02-29",
         "0000-01-01",
+        "1990-13-01",
+        "1990-00-10",
         "1990-6-15",
+        "1990/06/15",
+        " 1990-06-15",
+        "19900615",
+        "٢٠٢٥-01-01",
         "1990-06-15T00:00:00Z",
         "+990-06-15",
         "",
@@ -156,6 +190,11 @@ fn refuses_what_breaks_a_rule() {
     }
     for text in ["2025-06-15", "2025-06-16", "9999-12-31"] {
         assert_eq!(code("John", &date(text)), "not-in-the-past", "{text}");
+    }
+    // These break no rule, and so need the database.
+    for text in ["0001-01-01", "2000-02-29", "2025-06-14"] {
+        let longest = "a".repeat(100);
+        assert_eq!(program.put_date(&longest, text).status, 503, "{text}");
     }
     assert_eq!(code("John", "{}"), "required");
     assert_eq!(code("John", "{\"dateOfBirth\":null}"), "not-a-string");
