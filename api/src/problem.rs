@@ -44,6 +44,7 @@ kinds! {
     RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time";
     EmailTaken, "email-taken", CONFLICT, "Another user has this email address";
     KeyReused, "idempotency-key-reused", CONFLICT, "The Idempotency-Key belongs to another request";
+    Constraint, "constraint", CONFLICT, "The table has a rule that does not allow these values";
     PayloadTooLarge, "payload-too-large", PAYLOAD_TOO_LARGE, "The body is too long";
     UriTooLong, "uri-too-long", URI_TOO_LONG, "The path is too long";
     UnsupportedMediaType, "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE,

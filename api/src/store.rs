@@ -84,7 +84,7 @@ pub struct Store {
 }
 
 /// Why there is no answer from the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// No server answers, or none in time.
     Away,
@@ -92,6 +92,8 @@ pub enum Unavailable {
     ReadOnly,
     /// Every connection is in use, and has been for too long.
     Busy,
+    /// The table has this rule, which the values break.
+    Constraint(String),
     /// A mistake in this program; the log has it.
     Bug,
 }
@@ -383,6 +385,9 @@ impl Store {
         }
         let text = ha_runtime::telemetry::chain(failure);
         debug!(stmt = query.name, error = text, "statement failed");
+        if let Some(name) = failure.constraint() {
+            return Err(Unavailable::Constraint(name.to_owned()));
+        }
         match failure.meaning() {
             Meaning::ServerLost => Ok("server-lost"),
             Meaning::ServerReadOnly => Ok("read-only"),

@@ -47,6 +47,10 @@ pub(super) fn unavailable(why: Unavailable) -> Problem {
             Kind::Overloaded,
             "every connection to the database is in use; try again in a moment",
         ),
+        Unavailable::Constraint(name) => Problem::new(
+            Kind::Constraint,
+            format!("the table's own rule `{name}` does not allow these values"),
+        ),
         Unavailable::Bug => Problem::new(
             Kind::Internal,
             "the service made a mistake; it has been noted",

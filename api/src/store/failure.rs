@@ -114,6 +114,17 @@ impl Failure {
         matches!(self, Self::Statement(error) if code(error))
     }
 
+    /// Returns the rule of a table that the values break, or the column that may not be without one:
+    /// tables of earlier services, and those that an operator has changed, have rules of their own.
+    pub(super) fn constraint(&self) -> Option<&str> {
+        let Self::Statement(error) = self else {
+            return None;
+        };
+        let error = error.as_db_error()?;
+        let name = error.constraint().or(error.column())?;
+        (error.code().code().starts_with("23") && name != KEY_CONSTRAINT).then_some(name)
+    }
+
     /// Returns whether the outcome of the statement is unknown: it may have been committed.
     pub(super) fn is_unknown_outcome(&self) -> bool {
         let Self::Statement(error) = self else {

@@ -38,7 +38,7 @@ const BATCH_PAUSE: Duration = Duration::from_millis(500);
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a request made no row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotStored {
     /// Another row has the value that must be unique.
     Taken,

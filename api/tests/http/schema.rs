@@ -299,6 +299,44 @@ fn tables_of_the_earlier_services_are_taken_over_with_their_rows() {
 }
 
 #[test]
+fn tables_own_rule_broken_then_a_conflict_that_names_it() {
+    let server = Server::primary();
+    let (code, log) = migrate_earlier(
+        &server,
+        "CREATE TABLE users (id serial PRIMARY KEY, name varchar UNIQUE, email varchar UNIQUE);
+         CREATE TABLE beers (id serial PRIMARY KEY, name varchar NOT NULL, style varchar, abv varchar,
+                             CONSTRAINT mild CHECK (name <> 'Bock'), CHECK (name <> 'Yebisu'))",
+    );
+    assert_eq!(code, Some(0), "{log}");
+    server.sql("ALTER TABLE beers ALTER style SET NOT NULL");
+    server.make_roles();
+    let program = Program::before(&[&server], &[]);
+
+    let ann = r#"{"name":"Ann","email":"ann@example.com"}"#;
+    assert_eq!(program.post("/users", ann).status, 200);
+    for (path, body, rule) in [
+        (
+            "/users",
+            r#"{"name":"Ann","email":"a@b"}"#,
+            "users_name_key",
+        ),
+        ("/beers", r#"{"name":"Bock","style":"x"}"#, "mild"),
+        ("/beers", r#"{"name":"Pils"}"#, "style"),
+        ("/seed", "", "beers_name_check"),
+    ] {
+        for _again in 0..2 {
+            let refused = program.post(path, body);
+            assert_eq!(refused.status, 409, "{path}: {refused:?}");
+            let problem = refused.json();
+            assert_eq!(problem["type"], "/problems/constraint");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(&format!("`{rule}`")), "{detail}");
+        }
+    }
+    assert!(!program.log().contains("statement is wrong"));
+}
+
+#[test]
 fn a_table_that_cannot_be_taken_over_is_told_at_once_with_what_to_do() {
     for (made, says, hint) in [
         (
@@ -321,6 +359,13 @@ fn a_table_that_cannot_be_taken_over_is_told_at_once_with_what_to_do() {
              INSERT INTO beers (name, abv) VALUES ('Bock', 'strong')",
             "a beer is as strong as `strong`",
             "correct such values",
+        ),
+        (
+            "CREATE TABLE members (created_at timestamptz, updated_at timestamptz, \
+                                   deleted_at timestamptz, id text, name text, age bigint); \
+             INSERT INTO members VALUES (now(), now(), NULL, gen_random_uuid(), repeat('x', 65537), 1)",
+            "a value of `name` in `members` is longer than 64 KiB: `xxxx",
+            "shorten such values",
         ),
         (
             "CREATE TABLE hello_users (id int)",

@@ -6,6 +6,7 @@ DECLARE
     this record;
     columns text[];
     extra text;
+    longest text;
     item text;
 BEGIN
     FOR this IN
@@ -37,6 +38,19 @@ BEGIN
             RAISE EXCEPTION 'the table `%` needs values that this program does not have: %', this.name, extra
             USING HINT = 'give these columns a default, or drop their NOT NULL';
         END IF;
+
+        -- A page of a list holds 128 KiB of texts, and one more.
+        FOR item IN
+            SELECT attname FROM pg_attribute
+            WHERE attrelid = this.relation AND attname = ANY ('{name,email,style}')
+        LOOP
+            EXECUTE format('SELECT left(%2$I::text, 40) FROM %1$s WHERE octet_length(%2$I::text) > 65536 '
+                'LIMIT 1', this.relation, item) INTO longest;
+            IF longest IS NOT NULL THEN
+                RAISE EXCEPTION 'a value of `%` in `%` is longer than 64 KiB: `%...`', item, this.name, longest
+                USING HINT = 'shorten such values, and start again';
+            END IF;
+        END LOOP;
 
         -- What is limited in length, or may be NULL, is not here.
         FOR item IN
