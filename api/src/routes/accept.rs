@@ -24,34 +24,3 @@ pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
         (Some(html), None) => html > 0.0 && html >= others().unwrap_or(0.0),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn html_named_and_preferred_then_a_page() {
-        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        for (accept, is_page) in [
-            (browser, true),
-            ("Text/HTML; charset=utf-8", true),
-            ("text/html, */*", true),
-            ("application/json;q=0.8, text/html;level=1; q=0.9", true),
-            ("*/*", false),
-            ("", false),
-            ("text/*", false),
-            ("application/json, text/plain, */*", false),
-            ("text/html, application/json", false),
-            ("text/html;q=0.5, application/*;q=0.6", false),
-            ("text/html;q=0", false),
-            ("text/htmlx", false),
-        ] {
-            let headers = [(header::ACCEPT, accept.parse().unwrap())];
-            assert_eq!(
-                prefers_html(&headers.into_iter().collect()),
-                is_page,
-                "{accept}"
-            );
-        }
-    }
-}

@@ -66,41 +66,13 @@ fn unquoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn key(given: &[&str]) -> Option<Uuid> {
-        let given: Vec<_> = given.iter().map(|text| text.as_bytes()).collect();
-        key_of_bytes(&given)
-    }
-
-    fn key_of_bytes(given: &[&[u8]]) -> Option<Uuid> {
-        let mut headers = HeaderMap::new();
-        for bytes in given {
-            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).unwrap());
-        }
-        request_key(&headers).ok()
-    }
-
     #[test]
     fn keys_in_latin_1_then_each_its_own() {
-        let [acute, grave] = [b"cl\xe9", b"cl\xe8"].map(|it| key_of_bytes(&[it]).unwrap());
-        assert_ne!(acute, grave);
-        assert_eq!(key(&["cl\u{e9}"]), Some(acute));
-    }
-
-    #[test]
-    fn uuid_then_itself_and_any_other_text_then_hashed() {
-        let uuid = Uuid::from_u128(0x7d3c_1a52_0f5e_4c8e_9d2b_5a4f_0e6b_1c3d);
-        let quoted = format!("\"{uuid}\"");
-        for given in [
-            &quoted,
-            &uuid.to_string().to_uppercase(),
-            &uuid.simple().to_string(),
-        ] {
-            assert_eq!(key(&[given]), Some(uuid), "{given}");
-        }
-        // What was stored under a key has to be found again by later versions.
-        let stored = key(&["order-123"]).unwrap().to_string();
-        assert_eq!(stored, "093fbeae-e098-5a3f-bfb9-f9d6b06ac667");
-        assert_eq!(key(&["\"order-123\""]), key(&["order-123"]));
-        assert_ne!(key(&[]), key(&[]));
+        let key = |bytes: &[u8]| {
+            let given = [(IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).unwrap())];
+            request_key(&given.into_iter().collect()).unwrap()
+        };
+        assert_ne!(key(b"cl\xe9"), key(b"cl\xe8"));
+        assert_eq!(key("cl\u{e9}".as_bytes()), key(b"cl\xe9"));
     }
 }

@@ -94,13 +94,15 @@ fn refuses_what_breaks_a_rule() {
     assert_eq!(broken("{}"), "name: required");
     let all = broken(r#"{"name":"","style":1,"abv":"strong"}"#);
     assert_eq!(all, "name: blank, style: not-a-string, abv: not-a-number");
-    for abv in ["-0.1", "100.1", "\"101%\"", "1e9"] {
+    for abv in ["-0.1", "100.01", "\"100.01%\"", "\"-1\"", "1e300"] {
         assert_eq!(
             broken(&format!("{{\"name\":\"a\",\"abv\":{abv}}}")),
             "abv: out-of-range"
         );
     }
-    for abv in ["true", "[5]", "\"\"", "\"5,0\""] {
+    let texts = "% strong NaN inf 5e0 5,0 .5 5. 5%% ٥ +5".split(' ');
+    let texts = texts.chain([""]).map(|it| format!("\"{it}\""));
+    for abv in texts.chain(["true", "[5]", "{}"].map(str::to_owned)) {
         assert_eq!(
             broken(&format!("{{\"name\":\"a\",\"abv\":{abv}}}")),
             "abv: not-a-number"
@@ -113,6 +115,11 @@ fn refuses_what_breaks_a_rule() {
         "name: nul, style: nul"
     );
     assert_eq!(broken("\"beer\""), "body: not-an-object");
+    // These break no rule, and so need the database.
+    for abv in ["0", "100", "5e0", "\" 5.0 % \""] {
+        let body = format!("{{\"name\":\"a\",\"abv\":{abv}}}");
+        assert_eq!(program.post("/beers", &body).status, 503, "{abv}");
+    }
 
     let program = Program::without_database(&[("VALIDATION_STATUS", "422")]);
     assert_eq!(program.post("/beers", "{}").status, 422);

@@ -29,7 +29,9 @@ fn stores_members_and_lists_them_in_the_order_of_their_coming() {
         "{ann:?}"
     );
     assert_eq!(keys(&ann.body), ["Name", "Age", "ID", "id", "name", "age"]);
-    let bob = program.post("/members", r#"{"AGE":0,"NaMe":"Bob","unknown":[1]}"#);
+    // Of several spellings, the one with the most lower case counts.
+    let bob = r#"{"AGE":0,"NAME":"Cyd","NaMe":"Dan","Name":"Bob","unknown":[1]}"#;
+    let bob = program.post("/members", bob);
     assert_eq!(bob.status, 200, "{bob:?}");
 
     let list = program.get("/");
@@ -129,8 +131,17 @@ fn refuses_what_breaks_a_rule() {
         broken(r#"{"name":7,"age":true}"#),
         "name: not-a-string, age: not-an-integer"
     );
-    assert_eq!(broken(r#"{"name":"a","age":25.5}"#), "age: not-an-integer");
-    assert_eq!(broken(r#"{"name":"a","age":"25"}"#), "age: not-an-integer");
+    let aged = |age: &str| format!("{{\"name\":\"a\",\"age\":{age}}}");
+    for age in ["25.5", "149.999", "1e-1", "\"25\"", "null", "[25]", "{}"] {
+        assert_eq!(broken(&aged(age)), "age: not-an-integer", "{age}");
+    }
+    for age in ["-1", "2147483648", "-9223372036854775809e0", "150.0e1"] {
+        assert_eq!(broken(&aged(age)), "age: out-of-range", "{age}");
+    }
+    // These break no rule, and so need the database.
+    for age in ["0", "150", "25.0", "1e1", "-0.0"] {
+        assert_eq!(program.post("/", &aged(age)).status, 503, "{age}");
+    }
     assert_eq!(
         broken(r#"{"Name":"a\u0000b","Age":-1}"#),
         "name: nul, age: out-of-range"
