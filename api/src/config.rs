@@ -124,21 +124,21 @@ fn read_from(mut environment: Environment) -> Result<Config, Unusable> {
     let config = Config {
         listen: addresses(&environment)?,
         metrics_listen: environment.parsed(
-            &["METRICS_LISTEN"],
+            "METRICS_LISTEN",
             None,
             "an address and a port, such as `0.0.0.0:9090`",
             |text| text.parse().ok().map(Some),
         )?,
         company: company::read(&environment),
         log_level: environment.parsed(
-            &["LOG_LEVEL", "RUST_LOG"],
+            "LOG_LEVEL RUST_LOG",
             "info".to_owned(),
             "a level: use error, warn, info, debug or trace, or a filter such as \
                  `info,api=debug`",
             |text| is_log_filter(text).then(|| text.to_owned()),
         )?,
         log_format: environment.parsed(
-            &["LOG_FORMAT"],
+            "LOG_FORMAT",
             LogFormat::Logfmt,
             "`logfmt` or `json`",
             |text| match text {
@@ -157,7 +157,7 @@ fn read_from(mut environment: Environment) -> Result<Config, Unusable> {
         members_keys: environment.choice("MEMBERS_KEYS", MembersKeys::Both)?,
         list_max: environment.number("LIST_MAX", 10_000, 1..=100_000, "number of rows")?,
         validation_status: environment.parsed(
-            &["VALIDATION_STATUS"],
+            "VALIDATION_STATUS",
             StatusCode::BAD_REQUEST,
             "`400` or `422`",
             |text| {
@@ -190,8 +190,8 @@ pub fn listen(
 }
 
 fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(), Unusable> {
-    let statement = environment.first(&["DB_STATEMENT_TIMEOUT"]);
-    let request = environment.first(&["REQUEST_TIMEOUT"]);
+    let statement = environment.first("DB_STATEMENT_TIMEOUT");
+    let request = environment.first("REQUEST_TIMEOUT");
     if let (Some(statement), Some(request)) = (statement, request)
         && config.database.statement_timeout > config.request_timeout
     {
@@ -222,7 +222,7 @@ fn addresses(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
     if addresses.is_empty() {
         return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port))]);
     }
-    if environment.first(&["PORT"]).is_some() && addresses.iter().all(|it| it.port() != port) {
+    if environment.first("PORT").is_some() && addresses.iter().all(|it| it.port() != port) {
         environment.warn_of("LISTEN", "PORT");
     }
     Ok(addresses)
@@ -237,14 +237,14 @@ fn is_log_filter(text: &str) -> bool {
 
 fn hello(environment: &Environment) -> Result<Hello, Unusable> {
     let zone = environment.parsed(
-        &["HELLO_TZ"],
+        "HELLO_TZ",
         TimeZone::UTC,
         "a time zone that this host knows, such as `Europe/Berlin`",
         |text| TimeZone::get(text).ok(),
     )?;
-    let test_clock = environment.first(&["API_TEST_CLOCK"]);
+    let test_clock = environment.first("API_TEST_CLOCK");
     let fake_today = environment.parsed(
-        &["API_FAKE_TODAY"],
+        "API_FAKE_TODAY",
         None,
         "a date, such as `2025-02-28`",
         |text| parse_date(text).map(Some),

@@ -32,7 +32,7 @@ pub struct Redis {
 }
 
 pub(super) fn read(environment: &mut Environment) -> Result<Cache, Unusable> {
-    let prefix = environment.first(&["CACHE_PREFIX"]);
+    let prefix = environment.first("CACHE_PREFIX");
     Ok(Cache {
         redis: redis(environment)?,
         ttl: environment.time("CACHE_TTL", Duration::from_mins(1))?,
@@ -44,7 +44,7 @@ fn redis(environment: &mut Environment) -> Result<Option<Redis>, Unusable> {
     let mut is_tls = environment.flag("REDIS_TLS")?;
     if let Some(Found {
         name, value: url, ..
-    }) = environment.secret(&["REDIS_URL"])?
+    }) = environment.secret("REDIS_URL")?
     {
         let url_is_tls = read_url(environment, &name, &url)?;
         // A wish for TLS is not dropped with a mere warning.
@@ -60,12 +60,12 @@ fn redis(environment: &mut Environment) -> Result<Option<Redis>, Unusable> {
     }
     let Some(Found {
         name, value: host, ..
-    }) = environment.first(&["REDIS_HOST"])
+    }) = environment.first("REDIS_HOST")
     else {
         return Ok(None);
     };
     let port = environment.number("REDIS_PORT", 6379, 1..=u16::MAX, "port")?;
-    let root_cert = environment.first(&["REDIS_TLS_CA_FILE"]);
+    let root_cert = environment.first("REDIS_TLS_CA_FILE");
     if let Some(of_no_use) = root_cert.as_ref().filter(|_| !is_tls) {
         return Err(Unusable::contradiction(
             &of_no_use.name,
@@ -132,8 +132,8 @@ fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool
 fn login(environment: &Environment) -> Result<RedisConnectionInfo, Unusable> {
     let number = environment.number("REDIS_DB", 0, 0..=u16::MAX, "number of a database")?;
     let mut login = RedisConnectionInfo::default().set_db(number.into());
-    let password = environment.secret(&["REDIS_PASSWORD"])?;
-    if let Some(user) = environment.first(&["REDIS_USER"]) {
+    let password = environment.secret("REDIS_PASSWORD")?;
+    if let Some(user) = environment.first("REDIS_USER") {
         // Redis would be spoken to as its user `default`.
         if password.is_none() {
             return Err(Unusable::contradiction(
@@ -196,20 +196,6 @@ mod tests {
             assert_eq!(login.username(), Some("cache-user"));
             assert_eq!((login.password(), login.db()), (Some("p/w"), 2));
         }
-    }
-
-    #[test]
-    fn a_url_outweighs_the_variables_and_says_so() {
-        let mut environment = from(&[
-            ("REDIS_URL", "redis://10.0.0.1:6400/2"),
-            ("REDIS_HOST", "10"),
-            ("REDIS_PORT", "6401"),
-            ("REDIS_DB", "3"),
-        ]);
-        read(&mut environment).unwrap();
-        let ignored = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB"]
-            .map(|it| format!("`REDIS_URL` is used; `{it}` has another value and is ignored"));
-        assert_eq!(environment.into_warnings(), ignored);
     }
 
     #[test]

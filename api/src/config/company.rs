@@ -20,7 +20,7 @@ pub(super) fn read(environment: &Environment) -> Company {
     // person reads the name.
     const ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'+').add(b'<').add(b'>').add(b'"');
     let name = environment
-        .first(&["COMPANY_NAME"])
+        .first("COMPANY_NAME")
         .map_or_else(|| "My Company".to_owned(), |it| it.value);
     let encoded = utf8_percent_encode(&name, ENCODED).to_string();
     // What is percent-encoded is ASCII, and so a header value whatever the name was.

@@ -11,36 +11,12 @@ use percent_encoding::percent_decode_str;
 
 use super::environment::{Environment, Found, Unusable, duration};
 
-const HOST: &[&str] = &["PGHOST", "DB_HOST", "POSTGRES_HOST", "APP_DB_HOST"];
-const PORT: &[&str] = &[
-    "PGPORT",
-    "DB_PORT",
-    "PSQL_PORT",
-    "POSTGRES_PORT",
-    "APP_DB_PORT",
-];
-const USER: &[&str] = &[
-    "PGUSER",
-    "DB_USER",
-    "PSQL_USER",
-    "POSTGRES_USER",
-    "APP_DB_USER",
-];
-const PASSWORD: &[&str] = &[
-    "PGPASSWORD",
-    "DB_PASSWORD",
-    "PSQL_PASS",
-    "POSTGRES_PASSWORD",
-    "APP_DB_PASSWORD",
-];
-const NAME: &[&str] = &[
-    "PGDATABASE",
-    "DB_NAME",
-    "PSQL_DBNAME",
-    "POSTGRES_DB",
-    "APP_DB_NAME",
-];
-const TLS: &[&str] = &["PGSSLMODE", "DB_SSLMODE"];
+const HOST: &str = "PGHOST DB_HOST POSTGRES_HOST APP_DB_HOST";
+const PORT: &str = "PGPORT DB_PORT PSQL_PORT POSTGRES_PORT APP_DB_PORT";
+const USER: &str = "PGUSER DB_USER PSQL_USER POSTGRES_USER APP_DB_USER";
+const PASSWORD: &str = "PGPASSWORD DB_PASSWORD PSQL_PASS POSTGRES_PASSWORD APP_DB_PASSWORD";
+const NAME: &str = "PGDATABASE DB_NAME PSQL_DBNAME POSTGRES_DB APP_DB_NAME";
+const TLS: &str = "PGSSLMODE DB_SSLMODE";
 
 /// What a URL may say, and the variable that says the same.
 const IN_URL: [(&str, &str); 9] = [
@@ -126,7 +102,7 @@ fn root_cert(text: &str) -> Option<RootCert> {
 pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> {
     if let Some(Found {
         name, value: url, ..
-    }) = environment.secret(&["DATABASE_URL"])?
+    }) = environment.secret("DATABASE_URL")?
     {
         read_url(environment, &name, &url)?;
     }
@@ -145,7 +121,7 @@ pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> 
             |text| text.parse().ok(),
         )?,
         root_cert: environment.parsed(
-            &["PGSSLROOTCERT"],
+            "PGSSLROOTCERT",
             None,
             "a file of certificate authorities that this user can read, nor such authorities in PEM format",
             |text| root_cert(text).map(Some),
@@ -162,7 +138,7 @@ pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> 
             "number of connections",
         )?,
         reads_from_standby: environment.parsed(
-            &["READS_FROM_STANDBY"],
+            "READS_FROM_STANDBY",
             None,
             "`off`, or a time without a primary after which a standby is read, such as `2s`",
             |text| match text {
@@ -176,11 +152,10 @@ pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> 
 
 /// Pairs each host with its port: one port for all, or as many as there are hosts.
 fn servers(environment: &Environment) -> Result<Vec<Server>, Unusable> {
-    let given = |names: &[&str], default| {
-        let default = || Found::new(names.first().unwrap_or(&""), default);
-        environment.first(names).unwrap_or_else(default)
-    };
-    let (hosts, ports) = (given(HOST, "localhost"), given(PORT, "5432"));
+    let hosts = environment.first(HOST);
+    let hosts = hosts.unwrap_or_else(|| Found::new("PGHOST", "localhost"));
+    let ports = environment.first(PORT);
+    let ports = ports.unwrap_or_else(|| Found::new("PGPORT", "5432"));
     let port = |it: &str| it.parse().ok().filter(|port| *port != 0);
     let numbers: Option<Vec<u16>> = split(&ports.value).map(port).collect();
     let expected = "a port from 1 to 65535, or a list of them with commas";

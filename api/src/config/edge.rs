@@ -32,7 +32,7 @@ pub(super) fn read(environment: &Environment) -> Result<Edge, Unusable> {
             network,
         )?,
         rate_limit: environment.parsed(
-            &["RATE_LIMIT_RPS"],
+            "RATE_LIMIT_RPS",
             None,
             "a number of requests from 1 to 1000000, or `0` for no limit",
             |text| {

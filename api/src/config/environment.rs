@@ -68,20 +68,20 @@ impl Environment {
         }
     }
 
-    /// Returns the first of `names` that is set, and notes those that say otherwise.
-    pub(super) fn first(&self, names: &[&str]) -> Option<Found> {
-        let set = names.iter().filter_map(|name| {
-            let value = self.variables.get(*name)?.trim();
+    /// Returns the first of `names`, which have spaces between them, that is set, and notes those that say otherwise.
+    pub(super) fn first(&self, names: &str) -> Option<Found> {
+        let set = names.split(' ').filter_map(|name| {
+            let value = self.variables.get(name)?.trim();
             Some(Found::new(name, value))
         });
         self.agreed(names, set)
     }
 
     /// Returns the first secret of `names`, each of which may also name a file, as `<NAME>_FILE`.
-    pub(super) fn secret(&self, names: &[&str]) -> Result<Option<Found>, Unusable> {
+    pub(super) fn secret(&self, names: &str) -> Result<Option<Found>, Unusable> {
         let mut set = Vec::new();
-        for name in names {
-            if let Some(value) = self.variables.get(*name) {
+        for name in names.split(' ') {
+            if let Some(value) = self.variables.get(name) {
                 set.push(Found::new(name, value));
             }
             let name = format!("{name}_FILE");
@@ -105,8 +105,12 @@ impl Environment {
     }
 
     /// Returns what a URL says, or else the first of what is set, and notes those that say otherwise.
-    fn agreed(&self, names: &[&str], set: impl IntoIterator<Item = Found>) -> Option<Found> {
-        let of_url = names.first().and_then(|it| self.urls.get(it)).cloned();
+    fn agreed(&self, names: &str, set: impl IntoIterator<Item = Found>) -> Option<Found> {
+        let of_url = names
+            .split(' ')
+            .next()
+            .and_then(|it| self.urls.get(it))
+            .cloned();
         let mut set = of_url.into_iter().chain(set);
         let used = set.next()?;
         for other in set.filter(|it| it.value != used.value) {
@@ -133,7 +137,7 @@ impl Environment {
     /// Returns what `read` makes of a setting, or `default` when it is not set.
     pub(super) fn parsed<T>(
         &self,
-        names: &[&str],
+        names: &str,
         default: T,
         expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
@@ -152,7 +156,7 @@ impl Environment {
             [] => String::new(),
         };
         let read = |text: &str| T::from_str(text, true).ok();
-        self.parsed(&[name], default, &expected, read)
+        self.parsed(name, default, &expected, read)
     }
 
     /// Returns a number of something.
@@ -168,7 +172,7 @@ impl Environment {
     {
         let (start, end) = (range.start(), range.end());
         let expected = format!("a {of} from {start} to {end}");
-        self.parsed(&[name], default, &expected, |text| {
+        self.parsed(name, default, &expected, |text| {
             text.parse().ok().filter(|it| range.contains(it))
         })
     }
@@ -181,13 +185,13 @@ impl Environment {
         expected: &str,
         read: impl FnMut(&str) -> Option<T>,
     ) -> Result<L, Unusable> {
-        self.parsed(&[name], default, expected, |text| {
+        self.parsed(name, default, expected, |text| {
             text.split(',').map(str::trim).map(read).collect()
         })
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, Unusable> {
-        self.parsed(&[name], false, "`true` or `false`", |text| {
+        self.parsed(name, false, "`true` or `false`", |text| {
             match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Some(true),
                 "0" | "false" | "no" | "off" => Some(false),
@@ -199,7 +203,7 @@ impl Environment {
     /// Returns a time that must not be zero.
     pub(super) fn time(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
         let expected = "a time above zero, such as `5`, `5s` or `500ms`";
-        self.parsed(&[name], default, expected, |text| {
+        self.parsed(name, default, expected, |text| {
             duration(text).filter(|it| !it.is_zero())
         })
     }
@@ -207,7 +211,7 @@ impl Environment {
     /// Returns a time that may be zero.
     pub(super) fn delay(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
         let expected = "a time, such as `0`, `5`, `5s` or `500ms`";
-        self.parsed(&[name], default, expected, duration)
+        self.parsed(name, default, expected, duration)
     }
 }
 
@@ -272,7 +276,7 @@ mod tests {
     fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
         let variables = [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")];
         let environment = from(&variables);
-        let found = environment.first(&variables.map(|it| it.0)).unwrap();
+        let found = environment.first("PGHOST DB_HOST POSTGRES_HOST").unwrap();
 
         assert_eq!((found.name, found.value), ("DB_HOST".into(), "a".into()));
         let ignored = "`DB_HOST` is used; `POSTGRES_HOST` has another value and is ignored";
