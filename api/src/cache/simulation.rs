@@ -49,6 +49,8 @@ struct World {
     /// The run of the server.
     run: u64,
     frozen_until: Instant,
+    /// How long the answer takes that tells of a raised generation.
+    raised_after: Duration,
     chance: StdRng,
     /// The percentage of commands that fail.
     trouble: u8,
@@ -184,6 +186,7 @@ impl Model {
             snapshot: Values::new(),
             run: 0,
             frozen_until: Instant::now(),
+            raised_after: Duration::ZERO,
             chance: StdRng::seed_from_u64(seed),
             trouble,
             tasks: Tasks::new(),
@@ -251,6 +254,10 @@ impl Model {
         let Some(late) = late else {
             let answer = self.take_effect(command)?;
             self.pause_or(5, 40).await;
+            let raised_after = self.world().raised_after;
+            if let Value::Int(_) = answer {
+                time::sleep(raised_after).await;
+            }
             return Ok(answer);
         };
         let is_lost = self.world().chance.random_range(0..3) == 0;
@@ -439,4 +446,24 @@ async fn era_changes_during_a_read_then_nothing_is_kept() {
     assert_eq!(read(true).await, Source::Miss);
     assert_eq!(read(false).await, Source::Miss);
     assert_eq!(read(false).await, Source::Hit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn write_while_a_session_begins_then_it_is_seen() {
+    let millis = Duration::from_millis;
+    let model = Model::new(0, 1);
+    let there = Process::new(&model);
+    read(&model, &there, 0, None).await;
+
+    // The first session that is tried here fails. For the second, the generation is raised long before
+    // the answer says so.
+    let thaw = Instant::now() + millis(300);
+    model.world().frozen_until = thaw;
+    model.world().raised_after = millis(200);
+    let here = Process::new(&model);
+    time::sleep_until(thaw + millis(100)).await;
+    read(&model, &there, 0, None).await;
+    write(&model, &here, 1).await;
+    time::sleep_until(thaw + millis(600)).await;
+    read(&model, &here, 1, None).await;
 }
