@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 
 use crate::problem::{Kind, Problem};
@@ -20,6 +20,8 @@ const SHORT_BYTES: usize = 16 * 1024;
 /// The pages that are made at once, each of which is in memory three times for a moment: as rows, as
 /// values and as JSON. It is half of the connections that there are by default, too.
 const PAGES_AT_ONCE: usize = 8;
+/// The same of one list, whose table may be locked: the others have the rest.
+pub(crate) const PAGES_OF_ONE_LIST: usize = 6;
 
 /// The memory that is left.
 #[derive(Debug)]
@@ -56,13 +58,20 @@ impl AnswerMemory {
             || self.metrics.available_permits() < METRICS_TEXT_KIB as usize
     }
 
-    /// Waits until another page may be made. It is made while the turn is held.
+    /// Waits until another page may be made, also of this list. It is made while the turn is held.
     ///
     /// # Errors
     ///
     /// [`Kind::Overloaded`] at `deadline`.
-    pub(crate) async fn turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Problem> {
-        let turn = time::timeout_at(deadline, self.turns.acquire()).await;
+    pub(crate) async fn turn(
+        &self,
+        of_list: &'static Semaphore,
+        deadline: Instant,
+    ) -> Result<[SemaphorePermit<'_>; 2], Problem> {
+        let turn = async {
+            Ok::<_, AcquireError>([of_list.acquire().await?, self.turns.acquire().await?])
+        };
+        let turn = time::timeout_at(deadline, turn).await;
         turn.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 

@@ -23,12 +23,13 @@ mod rows;
 mod schema;
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::{self, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -41,7 +42,7 @@ use self::ended_sessions::EndedSessions;
 use self::failure::{Failure, Meaning};
 use self::hello::{Birthday, Name, ServerClock};
 pub(crate) use self::lists::{Listed, Rows};
-use self::pool::{Pool, PrimaryConnection};
+use self::pool::{Pool, PooledConnection, PrimaryConnection};
 use self::primary::{Primary, View};
 use self::queries::{Effect, Lane, Query};
 pub use self::requests::NotStored;
@@ -60,8 +61,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// A read that has no answer by now is sent again elsewhere: its backend may be frozen.
 const HEDGE_AFTER: Duration = Duration::from_millis(250);
-/// So many are at once. A server that is slow as a whole gets hardly more to do.
-const HEDGES: usize = 2;
 
 /// The data, wherever the primary is.
 #[derive(Clone, Debug)]
@@ -71,7 +70,6 @@ pub struct Store {
     lists: Arc<Pool>,
     creates: Arc<Pool>,
     puts: Arc<Pool>,
-    hedges: Arc<Semaphore>,
     connector: Connector,
     metrics: Metrics,
     settings: Arc<Database>,
@@ -131,15 +129,15 @@ impl Store {
             few @ 0..3 => [&own(few); 3].map(Arc::clone),
             all => {
                 let (lists, creates) = (1.max(all / 5), all / 2);
-                [lists, creates, all - lists - creates].map(own)
+                let reads = pool(lists, false, connector.for_reads());
+                [reads, own(creates), own(all - lists - creates)]
             }
         };
         let store = Self {
-            shared: pool(settings.shared_connections, true, connector.for_sharing()),
+            shared: pool(settings.shared_connections, true, connector.for_reads()),
             lists,
             creates,
             puts,
-            hedges: Arc::new(Semaphore::new(HEDGES)),
             primary,
             connector,
             metrics,
@@ -300,13 +298,19 @@ impl Store {
             return answered;
         }
         let second = Box::pin(async {
-            let _hedge = self.hedges.acquire().await;
-            self.metrics.db_retries.with_label_values(&["hedge"]).inc();
-            self.attempt_on(&self.lists, query, params, deadline).await
+            let _hedge = query.hedges.acquire().await;
+            loop {
+                self.metrics.db_retries.with_label_values(&["hedge"]).inc();
+                let attempted = self.attempt_on(&self.lists, query, params, deadline).await;
+                if let Ok(rows) = attempted {
+                    break rows;
+                }
+                time::sleep(HEDGE_AFTER).await;
+            }
         });
         tokio::select! {
             answered = &mut first => answered,
-            Ok(rows) = second => Ok(rows),
+            rows = second => Ok(rows),
         }
     }
 
@@ -317,7 +321,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
-        let connection = pool.acquire(query.effect, deadline).await?;
+        let (connection, _lock_turn) = acquire(pool, query, deadline).await?;
         let answer = {
             let mut answer = pin!(self.answer(&connection.opened, query, params, deadline));
             if let Ok(answer) = time::timeout(HEDGE_AFTER, &mut answer).await {
@@ -327,6 +331,10 @@ impl Store {
                 answer.await
             }
         };
+        let is_locked = answer.as_ref().is_err_and(Failure::is_lock_timeout);
+        // A batch has rows of its own that are locked, and the others are written beside them.
+        let is_locked = is_locked && query.lane != Lane::Birthdays;
+        query.is_locked.store(is_locked, Ordering::Relaxed);
         match answer.as_ref().map_err(Failure::meaning) {
             Err(_) if matches!(answer, Err(Failure::OutOfTime(_))) => drop(connection),
             Err(Meaning::ServerSilent) => drop(connection),
@@ -400,6 +408,24 @@ impl Store {
                 Err(Unavailable::Bug)
             }
         }
+    }
+}
+
+/// Acquires a connection; alone, if the statement waited for a lock last.
+async fn acquire(
+    pool: &Arc<Pool>,
+    query: &'static Query,
+    deadline: Instant,
+) -> Result<(PooledConnection, Option<SemaphorePermit<'static>>), Failure> {
+    let mut turn = None;
+    loop {
+        let connection = pool.acquire(query.effect, deadline).await?;
+        if turn.is_some() || !query.is_locked.load(Ordering::Relaxed) {
+            return Ok((connection, turn));
+        }
+        connection.release();
+        let waited = time::timeout_at(deadline, query.lock_turn.acquire()).await;
+        turn = waited.map_err(|_elapsed| Failure::PoolExhausted)?.ok();
     }
 }
 

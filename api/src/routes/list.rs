@@ -130,7 +130,7 @@ where
     T: Listed,
     S: Serialize + 'static,
 {
-    let _turn = app.answer_memory.turn(deadline).await?;
+    let _turn = app.answer_memory.turn(T::turns(), deadline).await?;
     let reading = app.store.page(page.after.as_ref(), page.most(), deadline);
     let Rows { mut rows, is_last } = reading.await.map_err(unavailable)?;
     let has_more = rows.len() > page.size;
@@ -190,7 +190,7 @@ impl<T: Listed, S: Serialize> Rest<T, S> {
         let app = &self.app;
         let deadline = Instant::now() + app.request_timeout;
         let room = app.answer_memory.room(deadline).await.map_err(name)?;
-        let _turn = app.answer_memory.turn(deadline).await.map_err(name)?;
+        let _turn = app.answer_memory.turn(T::turns(), deadline).await.map_err(name)?;
         let reading = app.store.page::<T>(Some(&after), i64::MAX, deadline);
         let read = reading.await.map_err(|it| name(unavailable(it)))?;
         if app.store.staleness().is_some() && !self.is_marked {

@@ -15,7 +15,7 @@ use crate::body::read_object;
 use crate::cache::{Key, encode};
 use crate::domain::{NewUser, User, parse_user_id};
 use crate::problem::{Kind, Problem};
-use crate::store::Unavailable;
+use crate::store::{Listed as _, Unavailable};
 
 /// The status for values that break a rule, which the framework of the earlier service chose.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
@@ -41,7 +41,7 @@ pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, P
     let deadline = Instant::now() + app.request_timeout;
     // Only who asks the database takes a turn: one that waits for a table stops nobody else.
     let listing = async || {
-        let turn = app.answer_memory.turn(deadline).await;
+        let turn = app.answer_memory.turn(User::turns(), deadline).await;
         let _turn = turn.map_err(|_too_many| Unavailable::Busy)?;
         let reading = app.store.page::<User>(None, page.most(), deadline);
         let users = reading.await?;

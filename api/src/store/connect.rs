@@ -26,8 +26,8 @@ use crate::config::{Database, Server};
 
 /// A lock is waited for no longer than a client would wait for the statement behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same on a connection that statements share, where others wait behind it: it is tried again.
-const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+/// The same for reads, which others wait behind: they are tried again.
+const READ_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Nothing here holds a transaction open on purpose.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host that vanished is noticed in 5 + 3 * 2 = 11 s on an idle connection, instead of in hours.
@@ -192,10 +192,10 @@ impl Connector {
         })
     }
 
-    /// Returns one for connections that statements share.
-    pub(super) fn for_sharing(&self) -> Self {
+    /// Returns one for connections of reads.
+    pub(super) fn for_reads(&self) -> Self {
         Self {
-            lock_timeout: SHARED_LOCK_TIMEOUT,
+            lock_timeout: READ_LOCK_TIMEOUT,
             ..self.clone()
         }
     }

@@ -58,23 +58,20 @@ impl EndedSessions {
 async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) {
     let mut sessions = Vec::new();
     loop {
-        if sessions.is_empty() && receiver.recv_many(&mut sessions, usize::MAX).await == 0 {
+        let ages = sessions.iter().map(|it: &Ended| it.at.elapsed());
+        let pause = match ages.min() {
+            None => Duration::MAX,
+            Some(age) if age < LONG_AGO => ASK_EVERY,
+            Some(_) => ASK_SELDOM_EVERY,
+        };
+        let more = receiver.recv_many(&mut sessions, usize::MAX);
+        if time::timeout(pause, more).await == Ok(0) {
             return;
-        }
-        while let Ok(another) = receiver.try_recv() {
-            sessions.push(another);
         }
         let asked = time::timeout(ASK_TIMEOUT, left(&sessions, primary)).await;
         if let Ok(Some(left)) = asked {
             sessions.retain(|it| left.contains(&it.session));
         }
-        let is_fresh = |it: &Ended| it.at.elapsed() < LONG_AGO;
-        time::sleep(match sessions.iter().any(is_fresh) {
-            true => ASK_EVERY,
-            false if sessions.is_empty() => Duration::ZERO,
-            false => ASK_SELDOM_EVERY,
-        })
-        .await;
     }
 }
 

@@ -444,8 +444,14 @@ impl Keeper {
         } else {
             self.reads_from_standby?
         };
-        let is_time = self.primary.away_for() >= after;
-        is_time.then(|| self.known(address, answer, CancellationToken::new(), monitor))
+        let away_for = self.primary.away_for();
+        // What a standby does not say of its rows is as long ago as the primary, at least.
+        let behind = answer.behind.or(Some(away_for));
+        let answer = Answer {
+            behind,
+            ..answer.clone()
+        };
+        (away_for >= after).then(|| self.known(address, &answer, CancellationToken::new(), monitor))
     }
 
     fn note(&self, server: &Server, why: &Failure) {

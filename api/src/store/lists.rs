@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -23,6 +24,10 @@ pub(crate) trait Listed: Sized + Send + 'static {
     fn page() -> &'static Query;
     /// Returns the keys of the row that is so many after `$1…`, and of the next.
     fn end() -> &'static Query;
+    /// Returns the turns of those who read a page.
+    fn turns() -> &'static Semaphore {
+        &Self::page().pages
+    }
     fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>>;
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error>;
     fn read_key(row: &Row) -> Result<Self::Key, tokio_postgres::Error>;

@@ -105,29 +105,32 @@ impl Pool {
         let turn = self.soon(turn, began, deadline).await?.map_err(closed)?;
         loop {
             let known = self.primary.known(effect, deadline).await?;
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if let Some(opened) = self.pick(&known) {
-                if !self.shared {
-                    self.metrics
-                        .db_pool_wait
-                        .observe(began.elapsed().as_secs_f64());
+            // Until there is a place, and no longer: what opens a connection keeps no wake-up from others.
+            let place = {
+                let mut changed = pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if let Some(opened) = self.pick(&known) {
+                    if !self.shared {
+                        let waited = began.elapsed().as_secs_f64();
+                        self.metrics.db_pool_wait.observe(waited);
+                    }
+                    return Ok(PooledConnection {
+                        opened,
+                        pool: Arc::clone(self),
+                        turn: Some(turn),
+                        effect,
+                        is_done: self.shared,
+                    });
                 }
-                return Ok(PooledConnection {
-                    opened,
-                    pool: Arc::clone(self),
-                    turn: Some(turn),
-                    effect,
-                    is_done: self.shared,
-                });
-            }
-            let place = async {
-                tokio::select! {
-                    place = Arc::clone(&self.places).acquire_owned() => Some(place),
-                    () = changed => None,
-                }
+                let place = async {
+                    tokio::select! {
+                        place = Arc::clone(&self.places).acquire_owned() => Some(place),
+                        () = changed => None,
+                    }
+                };
+                self.soon(place, began, deadline).await?
             };
-            if let Some(place) = self.soon(place, began, deadline).await? {
+            if let Some(place) = place {
                 let opening = self.open(known, place.map_err(closed)?);
                 match time::timeout_at(deadline, opening).await {
                     Ok(Ok(opened)) => opened?,

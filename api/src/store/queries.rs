@@ -1,5 +1,14 @@
 //! The statements, each under a name that also shows in `pg_stat_activity` and in the metrics.
 
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::Semaphore;
+
+use crate::answer_memory::PAGES_OF_ONE_LIST;
+
+/// A read is sent again so often at once. A server that is slow as a whole gets hardly more to do.
+const HEDGES: usize = 2;
+
 /// One statement.
 #[derive(Debug)]
 pub(crate) struct Query {
@@ -11,6 +20,13 @@ pub(crate) struct Query {
     pub(super) effect: Effect,
     /// Which connections it is run on.
     pub(super) lane: Lane,
+    /// Whether it last waited for a lock in vain. One request at a time waits for it then, so that a
+    /// table that is locked takes one connection, and leaves the others to other tables.
+    pub(super) is_locked: AtomicBool,
+    pub(super) lock_turn: Semaphore,
+    pub(super) hedges: Semaphore,
+    /// For the pages of a list that are made at once.
+    pub(super) pages: Semaphore,
 }
 
 /// What a statement does to the data. Each may be repeated: a write here is absolute and does nothing
@@ -41,6 +57,10 @@ macro_rules! queries {
             sql: include_str!(concat!("queries/", $name, ".sql")),
             effect: Effect::$effect,
             lane: Lane::$lane,
+            is_locked: AtomicBool::new(false),
+            lock_turn: Semaphore::const_new(1),
+            hedges: Semaphore::const_new(HEDGES),
+            pages: Semaphore::const_new(PAGES_OF_ONE_LIST),
         };
     )*};
 }

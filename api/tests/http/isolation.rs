@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -115,4 +116,163 @@ fn one_kind_waits_then_others_are_served() {
     });
     // One that was refused may have been stored since.
     assert!([200, 409].contains(&program.post("/users", user).status));
+}
+
+/// A table that is locked until this is dropped.
+struct Unlock<'a>(&'a Server);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        let asleep = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        self.0
+            .sql(&format!("SELECT pg_terminate_backend(pid) {asleep}"));
+    }
+}
+
+/// Locks a table while `meanwhile` runs.
+fn while_locked(server: &Server, table: &str, meanwhile: impl FnOnce(Unlock<'_>)) {
+    let lock = format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep(600)");
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    thread::scope(|scope| {
+        let locked = scope.spawn(|| server.try_sql(&lock));
+        eventually("the table is locked", || server.sql(asleep) == "1");
+        meanwhile(Unlock(server));
+        locked.join().unwrap().unwrap_err();
+    });
+}
+
+/// Has many ask for what is in a locked table, and others for what is elsewhere.
+fn ask_beside_a_lock(table: &str, path: &str) {
+    let server = Server::primary();
+    let settings = [
+        ("DB_POOL_MAX", "3"),
+        ("DB_SHARED_CONNECTIONS", "2"),
+        ("REQUEST_TIMEOUT", "2s"),
+    ];
+    let program = Program::before(&[&server], &settings);
+    assert_eq!(program.put_date("John", DATES[0]).status, 204);
+    let stop = AtomicBool::new(false);
+
+    while_locked(&server, table, |_locked| {
+        thread::scope(|scope| {
+            let (stop, program) = (&stop, &program);
+            let ending = Stop(stop);
+            for _ in 0..60 {
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        assert_eq!(program.get(path).status, 503);
+                    }
+                });
+            }
+            eventually("one waits for the lock", || {
+                server.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0"
+            });
+            for round in 0..20 {
+                for other in ["/hello/John", "/beers"] {
+                    let answer = program.get(other);
+                    assert_eq!(answer.status, 200, "{other}: {answer:?}");
+                }
+                assert_eq!(program.put_date("John", DATES[round % 3]).status, 204);
+            }
+            drop(ending);
+        });
+    });
+    assert_ne!(program.get(path).status, 503);
+}
+
+#[test]
+fn members_locked_then_what_is_elsewhere_is_answered() {
+    ask_beside_a_lock("members", "/members");
+}
+
+#[test]
+fn users_locked_then_what_is_elsewhere_is_answered() {
+    ask_beside_a_lock("users", "/users/1");
+}
+
+#[test]
+fn read_sent_again_fails_then_it_is_sent_once_more() {
+    let server = Server::primary();
+    let settings = [&PATIENT[..], &[("DB_SHARED_CONNECTIONS", "1")]].concat();
+    let program = Program::before(&[&server], &settings);
+    assert_eq!(program.put_date("John", DATES[0]).status, 204);
+    assert_eq!(program.get("/hello/John").status, 200);
+    let frozen = backend(&server, "hello_get");
+
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    while_locked(&server, "hello_users", |locked| {
+        thread::scope(|scope| {
+            let greeted = scope.spawn(|| program.get("/hello/John").status);
+            eventually("it is sent again, and once more", || {
+                program.metric("db_retries_total{reason=\"hedge\"}") >= Some(2.0)
+            });
+            drop(locked);
+            assert_eq!(greeted.join().unwrap(), 200);
+        });
+    });
+    kill(frozen, Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn one_backend_stays_then_another_is_replaced_at_once() {
+    const ROUNDS: usize = 8;
+    let server = Server::primary();
+    let settings = [
+        ("DB_POOL_MAX", "3"),
+        ("DB_STATEMENT_TIMEOUT", "500ms"),
+        ("REQUEST_TIMEOUT", "3s"),
+    ];
+    let program = Program::before(&[&server], &settings);
+    assert_eq!(program.get("/members").status, 200);
+    let frozen = backend(&server, "members_list");
+    kill(frozen, Signal::SIGSTOP).unwrap();
+    assert_eq!(program.get("/members").status, 503);
+
+    let mut took = Duration::ZERO;
+    for round in 0..ROUNDS {
+        assert_eq!(program.put_date("John", DATES[round % 3]).status, 204);
+        let backend = backend(&server, "hello_put");
+        server.sql(&format!("SELECT pg_terminate_backend({backend}, 60000)"));
+        let began = Instant::now();
+        assert_eq!(program.put_date("John", DATES[(round + 1) % 3]).status, 204);
+        took += began.elapsed();
+    }
+    kill(frozen, Signal::SIGCONT).unwrap();
+    // Whoever asks for what stays only now and then has each wait for half a second.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn session_left_then_it_is_ended_unless_it_has_written() {
+    let server = Server::primary();
+    drop(Program::before(&[&server], &[]));
+    let sessions = [
+        (
+            "wrote",
+            "BEGIN; INSERT INTO members (name, age) VALUES ('Ann', 1)",
+        ),
+        ("read", "BEGIN; SELECT FROM members"),
+    ];
+    let ask = include_str!("../../src/store/queries/sessions_left.sql");
+    let ask = ask.replace("$1::text[]", "'{wrote,read,gone}'::text[]");
+    let ask = ask.replace("$2::text[]", "'{wrote,read,gone}'::text[]");
+    let asleep = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+
+    thread::scope(|scope| {
+        for (name, sql) in sessions {
+            let sql = format!("SET application_name = {name}; {sql}; SELECT pg_sleep(600)");
+            let server = &server;
+            scope.spawn(move || server.try_sql(&sql).unwrap_err());
+        }
+        eventually("both are there", || {
+            server.sql(&format!("SELECT count(*) {asleep}")) == "2"
+        });
+        let left = server.sql(&ask);
+        assert_eq!(left.lines().count(), 2, "{left}");
+        assert!(left.contains("read|t"), "{left}");
+        eventually("what only read has ended", || {
+            server.sql(&format!("SELECT application_name {asleep}")) == "wrote"
+        });
+        server.sql(&format!("SELECT pg_terminate_backend(pid) {asleep}"));
+    });
 }

@@ -246,6 +246,43 @@ fn a_standby_is_read_where_the_operator_wants_it_and_says_how_old_it_is() {
 }
 
 #[test]
+fn standby_restarted_without_its_primary_then_age_is_an_upper_bound() {
+    let mut primary = Server::primary();
+    let mut standby = Server::standby_of(&primary);
+    let settings = [("READS_FROM_STANDBY", "0"), ("REQUEST_TIMEOUT", "3")];
+    let program = Program::before(&[&primary, &standby], &settings);
+    assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
+    primary.forbid_expiry();
+    let written = primary.sql("CHECKPOINT; SELECT pg_current_wal_lsn()");
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+    eventually("the standby has it", || standby.sql(&replayed) == "t");
+    standby.sql("CHECKPOINT");
+
+    let last_written = Instant::now();
+    standby.stop();
+    primary.kill();
+    assert_eq!(program.get("/hello/Zoe").status, 503);
+    standby.start();
+    let replayed = standby.sql("SELECT pg_last_xact_replay_timestamp() IS NULL");
+    assert_eq!(replayed, "t", "no commit since its start");
+
+    // One that starts now does not know since when there is no primary.
+    let way = way_to(&[&primary, &standby], SERVICE);
+    let mut settings = borrowed(&way);
+    settings.extend([("READS_FROM_STANDBY", "0"), ("MIGRATE", "off")]);
+    let newcomer = Program::start(&settings);
+    for reader in [&program, &newcomer] {
+        eventually("the standby is read", || {
+            reader.get("/hello/Zoe").status == 200
+        });
+        let at_least = last_written.elapsed().as_secs();
+        let read = reader.get("/hello/Zoe");
+        let age = read.header("age").parse::<u64>().unwrap();
+        assert!(age >= at_least, "{age} < {at_least}");
+    }
+}
+
+#[test]
 fn a_refused_login_is_told_and_tried_less_and_less() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
