@@ -1,27 +1,23 @@
-//! One connection to one address: TLS, timeouts, what the server is, and an end that can be ordered.
+//! Where a server is, and how a connection to it is opened: TLS, timeouts, and what it is.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ha_runtime::postgres::{Tls, TlsError};
 use ha_runtime::shutdown::Tasks;
 use ha_runtime::telemetry::chain;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::failure;
-use super::queries::{Effect, Query};
+use super::connection::{Answer, Connection, ROLE, talk};
+use super::failure::{self, Failure};
+use super::lock;
 use crate::config::{Database, Server};
 
 /// A lock is waited for no longer than a client would wait for the statement behind it.
@@ -36,10 +32,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// The same while something is unacknowledged, instead of about 15 minutes.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A pooler that is busy gives some of so many statements to another session.
-const POOLED_ASKS: usize = 10;
-/// What a server is asked about itself.
-const ROLE: &str = include_str!("queries/role.sql");
 /// How long a connection may take to say goodbye when the program ends.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// A cancel request is worth this much waiting, and no more.
@@ -66,7 +58,7 @@ struct Refusal {
 }
 
 /// Opens connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Connector {
     config: Config,
     tls: Tls,
@@ -117,54 +109,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// What a server said about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// Whether it accepts writes.
-    pub(super) writable: bool,
-    /// When its postmaster was started: another value is another run of the server.
-    pub(super) started_at: String,
-    /// The process that answered.
-    pub(super) backend: String,
-    /// Its timeline, unless it is in recovery.
-    pub(super) timeline: Option<u32>,
-    /// Its system identifier, where this role may ask for it.
-    pub(super) system: Option<String>,
-    /// How long ago the last commit was made that a standby has.
-    pub(super) behind: Option<Duration>,
-}
-
-/// A connection that could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    #[error("could not resolve `{0}`")]
-    Unresolved(String, #[source] io::Error),
-    #[error("PostgreSQL refused the connection")]
-    Refused(#[from] tokio_postgres::Error),
-    #[error("PostgreSQL refused the connection a moment ago: {0}")]
-    RefusedLately(String),
-    #[error("PostgreSQL did not answer within {0:?}")]
-    OutOfTime(Duration),
-    #[error(
-        "another session answers than before: this is a pooler that keeps none, such as PgBouncer \
-         with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
-    )]
-    Pooled,
-}
-
-/// An open connection.
-pub(super) struct Connection {
-    client: Client,
-    session_name: String,
-    statements: Mutex<BTreeMap<&'static str, Arc<OnceCell<Statement>>>>,
-    opened_at: Instant,
-    ends: CancellationToken,
-    warned: Arc<AtomicBool>,
-    /// Whether what this server held when the connection was opened is known to be on its standby.
-    settled: AtomicBool,
-    backend: String,
-}
-
 impl Connector {
     pub(super) fn new(database: &Database, tasks: Tasks) -> Result<Self, TlsError> {
         let mut config = Config::new();
@@ -201,6 +145,7 @@ impl Connector {
     }
 
     fn session(&self) -> String {
+        let millis = |time: Duration| time.as_millis().to_string();
         include_str!("queries/session.sql")
             .replace("{role}", ROLE)
             .replace("{statement}", &millis(self.statement_timeout))
@@ -209,7 +154,7 @@ impl Connector {
     }
 
     /// Returns what the server's name means now.
-    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, ConnectError> {
+    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, Failure> {
         let found = |ip| Address {
             server: server.clone(),
             ip,
@@ -219,8 +164,8 @@ impl Connector {
         }
         let name = (server.host.as_str(), server.port);
         let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
-        let unresolved = |source| ConnectError::Unresolved(server.host.clone(), source);
-        let out_of_time = |_elapsed| ConnectError::OutOfTime(self.connect_timeout);
+        let unresolved = |source| Failure::Unresolved(server.host.clone(), source);
+        let out_of_time = |_elapsed| Failure::Silent(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
         Ok(addresses.map(|it| found(Some(it.ip()))).collect())
     }
@@ -230,20 +175,20 @@ impl Connector {
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), ConnectError> {
+    ) -> Result<(Connection, Answer), Failure> {
         let place = address.to_string();
-        if let Some(refusal) = self.refusals().get(&place)
+        if let Some(refusal) = lock(&self.refusals).get(&place)
             && Instant::now() < refusal.until
         {
-            return Err(ConnectError::RefusedLately(refusal.why.clone()));
+            return Err(Failure::RefusedLately(refusal.why.clone()));
         }
         let connecting = self.connect_patiently(address, ends);
-        let out_of_time = |_elapsed| ConnectError::OutOfTime(self.connect_timeout);
+        let out_of_time = |_elapsed| Failure::Silent(self.connect_timeout);
         let connected = time::timeout(self.connect_timeout, connecting).await;
         let connected = connected.map_err(out_of_time)?;
         match &connected {
-            Ok(_) => drop(self.refusals().remove(&place)),
-            Err(ConnectError::Refused(error)) if failure::is_permanent(error) => {
+            Ok(_) => drop(lock(&self.refusals).remove(&place)),
+            Err(Failure::Refused(error)) if failure::is_permanent(error) => {
                 self.refused(&place, chain(error));
             }
             Err(_) => {}
@@ -253,7 +198,7 @@ impl Connector {
 
     /// Leaves a server alone for a while that would refuse the next login like this one.
     fn refused(&self, place: &str, why: String) {
-        let mut refusals = self.refusals();
+        let mut refusals = lock(&self.refusals);
         let refusal = refusals.entry(place.to_owned()).or_insert_with(|| Refusal {
             why: String::new(),
             pause: FIRST_REFUSED_PAUSE / 2,
@@ -268,15 +213,11 @@ impl Connector {
         refusal.why = why;
     }
 
-    fn refusals(&self) -> MutexGuard<'_, BTreeMap<String, Refusal>> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn connect_patiently(
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), ConnectError> {
+    ) -> Result<(Connection, Answer), Failure> {
         let mut config = self.config.clone();
         config.host(&address.server.host).port(address.server.port);
         if let Some(ip) = address.ip {
@@ -291,7 +232,7 @@ impl Connector {
         let warned = Arc::new(AtomicBool::new(false));
         let connection = talk(connection, Arc::clone(&warned));
         self.tasks.start("postgres connection", |stop| async move {
-            let mut connection = std::pin::pin!(connection);
+            let mut connection = pin!(connection);
             // Dropping the connection fails whatever still waits on it, at once.
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -304,9 +245,12 @@ impl Connector {
                 debug!(%error, "connection to PostgreSQL ended");
             }
         });
-        let mut connection = Connection {
+        let answer = Answer::read(&client.simple_query(&self.session()).await?);
+        // What a server warns of at the door, such as an older collation, is no commit's.
+        warned.store(false, Ordering::Relaxed);
+        let connection = Connection {
             client,
-            backend: String::new(),
+            backend: answer.backend.clone(),
             session_name,
             statements: Mutex::default(),
             opened_at: Instant::now(),
@@ -314,25 +258,16 @@ impl Connector {
             warned,
             settled: AtomicBool::new(false),
         };
-        let rows = connection.client.simple_query(&self.session()).await?;
-        let answer = Answer::read(&rows);
-        connection.backend.clone_from(&answer.backend);
-        // What a server warns of at the door, such as an older collation, is no commit's.
-        connection.has_warned();
         Ok((connection, answer))
     }
 
-    /// Ends a connection whose statement nobody waits for any more, and asks the server to stop
-    /// working on it if it only reads.
+    /// Ends a connection whose read nobody waits for any more, and asks the server to stop working on
+    /// it.
     ///
     /// A write is never cancelled: one that waits for a synchronous standby would be committed
-    /// without it, and the next try would find its row and call it stored. The server ends any other
-    /// by its own timeout.
-    pub(super) fn abandon(&self, connection: &Connection, effect: Effect) {
+    /// without it, and the next try would find its row and call it stored.
+    pub(super) fn abandon(&self, connection: &Connection) {
         connection.end();
-        if effect == Effect::Writes {
-            return;
-        }
         let cancel = connection.client.cancel_token();
         let tls = self.tls.clone();
         self.tasks.start("postgres cancel", |_stop| async move {
@@ -343,168 +278,4 @@ impl Connector {
             }
         });
     }
-}
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").finish_non_exhaustive()
-    }
-}
-
-impl Connection {
-    /// Runs a statement, prepared at its first use, and returns its rows once the server has said
-    /// that it is ready again: an error at the commit comes before that, and is returned.
-    ///
-    /// The first write on a connection is followed by a commit that waits for all which the server
-    /// held before: see `queries/after_first_write.sql`.
-    pub(super) async fn run(
-        &self,
-        query: &Query,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let statement = {
-            let mut statements = self
-                .statements
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(statements.entry(query.name).or_default())
-        };
-        let prepare = || self.client.prepare(query.sql);
-        let statement = statement.get_or_try_init(prepare).await?;
-        let rows = self.client.query(statement, params).await?;
-        // A commit that the server has warned of is not answered with a success anyway.
-        let is_warned = || self.warned.load(Ordering::Relaxed);
-        let is_settled = || self.settled.load(Ordering::Relaxed);
-        if query.effect == Effect::Writes && !is_settled() && !is_warned() {
-            let after = include_str!("queries/after_first_write.sql");
-            self.client.simple_query(after).await?;
-            self.settled.store(!is_warned(), Ordering::Relaxed);
-        }
-        Ok(rows)
-    }
-
-    /// Returns whether the server has warned since this was last asked. It warns of one thing here: a
-    /// commit that was told not to wait for its standby any more, and is answered with a success.
-    pub(super) fn has_warned(&self) -> bool {
-        self.warned.swap(false, Ordering::Relaxed)
-    }
-
-    /// Returns when whatever was sent before has been answered.
-    pub(super) async fn settle(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.simple_query("").await?;
-        self.has_warned();
-        Ok(())
-    }
-
-    /// Returns what the server calls the session, and no other.
-    pub(super) fn session_name(&self) -> &str {
-        &self.session_name
-    }
-
-    /// Ends the connection, whatever is under way on it.
-    pub(super) fn end(&self) {
-        self.ends.cancel();
-    }
-
-    /// Returns whether this program has ended the connection: an error on it says nothing about the
-    /// server then.
-    pub(super) fn was_ended(&self) -> bool {
-        self.ends.is_cancelled()
-    }
-
-    /// Asks the server what it is.
-    pub(super) async fn ask(&self) -> Result<Answer, ConnectError> {
-        let answer = Answer::read(&self.client.simple_query(ROLE).await?);
-        if answer.backend != self.backend {
-            return Err(ConnectError::Pooled);
-        }
-        Ok(answer)
-    }
-
-    /// Returns whether a pooler gives this connection the sessions of others.
-    pub(super) async fn has_other_sessions(&self) -> Result<bool, ConnectError> {
-        for _ in 0..POOLED_ASKS {
-            match self.ask().await {
-                Ok(_same) => {}
-                Err(ConnectError::Pooled) => return Ok(true),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Returns the client, for what needs a transaction of its own.
-    pub(super) fn client(&mut self) -> &mut Client {
-        &mut self.client
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
-    pub(super) fn age(&self) -> Duration {
-        self.opened_at.elapsed()
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
-    }
-}
-
-/// Carries what is said on a connection, until it ends.
-async fn talk<S, T>(
-    mut connection: tokio_postgres::Connection<S, T>,
-    warned: Arc<AtomicBool>,
-) -> Result<(), tokio_postgres::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-        if let AsyncMessage::Notice(notice) = message? {
-            debug!(
-                severity = notice.severity(),
-                message = notice.message(),
-                "PostgreSQL noted"
-            );
-            if *notice.code() == SqlState::WARNING {
-                warned.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Answer {
-    fn read(rows: &[SimpleQueryMessage]) -> Self {
-        let row = rows.iter().find_map(|message| {
-            if let SimpleQueryMessage::Row(row) = message {
-                return Some(row);
-            }
-            None
-        });
-        let column = |index| -> Option<&str> { row?.try_get(index).ok().flatten() };
-        let text = |index| column(index).unwrap_or_default().to_owned();
-        // A clock that is ahead of the primary's makes no row newer than it is.
-        let seconds = column(5).map(|it| it.parse().unwrap_or(0));
-        Self {
-            writable: column(0) == Some("off"),
-            started_at: text(1),
-            backend: text(2),
-            timeline: column(3).and_then(|it| it.parse().ok()),
-            system: column(4).map(str::to_owned),
-            behind: seconds.map(Duration::from_secs),
-        }
-    }
-
-    /// Returns which history of which database the server is on.
-    pub(super) fn history(&self) -> (Option<&str>, Option<u32>) {
-        (self.system.as_deref(), self.timeline)
-    }
-}
-
-fn millis(time: Duration) -> String {
-    time.as_millis().to_string()
 }

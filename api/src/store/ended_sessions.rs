@@ -1,6 +1,7 @@
 //! Connections that have ended here, until their server has no backend of them any more: one that waits
-//! for a standby, is frozen, or is behind a network that lost the end, lives on. Their places in the
-//! pool are taken as long, so that a replica never has more backends than it was given connections.
+//! for a standby, is frozen, or is behind a network that lost the end, lives on. Their places at that
+//! server are taken as long, also while another is used, so that a replica never has more backends at
+//! one than it was given connections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use tokio::time::{self, Instant};
 use tokio_postgres::types::ToSql;
 use tracing::debug;
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::primary::Primary;
 use super::queries::{self, Effect};
+use crate::config::Server;
 
 /// How often the server is asked whether it still has a session.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -29,6 +31,7 @@ pub(super) struct EndedSessions(mpsc::UnboundedSender<Ended>);
 #[derive(Debug)]
 struct Ended {
     session: String,
+    server: Server,
     at: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -44,9 +47,15 @@ impl EndedSessions {
     }
 
     /// Keeps a place until the server has ended the session.
-    pub(super) fn add(&self, connection: &Connection, place: OwnedSemaphorePermit) {
+    pub(super) fn add(
+        &self,
+        connection: &Connection,
+        server: &Server,
+        place: OwnedSemaphorePermit,
+    ) {
         let ended = Ended {
-            session: connection.session_name().to_owned(),
+            session: connection.session_name.clone(),
+            server: server.clone(),
             at: Instant::now(),
             _place: place,
         };
@@ -69,25 +78,33 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) 
             return;
         }
         let asked = time::timeout(ASK_TIMEOUT, left(&sessions, primary)).await;
-        if let Ok(Some(left)) = asked {
-            sessions.retain(|it| left.contains(&it.session));
+        if let Ok(Some((server, left))) = asked {
+            sessions.retain(|it| it.server != server || left.contains(&it.session));
         }
     }
 }
 
-/// Returns those that the primary still has. Another server than theirs has none of them.
-async fn left(sessions: &[Ended], primary: &Primary) -> Option<BTreeSet<String>> {
+/// Returns the server that is used, and those that it still has.
+async fn left(sessions: &[Ended], primary: &Primary) -> Option<(Server, BTreeSet<String>)> {
     let deadline = Instant::now() + ASK_TIMEOUT;
     let known = primary.known(Effect::Reads, deadline).await.ok()?;
+    let server = &known.address.server;
     let names = |of: &dyn Fn(&&Ended) -> bool| {
-        let these = sessions.iter().filter(of);
-        these.map(|it| it.session.as_str()).collect::<Vec<_>>()
+        let these = sessions.iter().filter(|it| it.server == *server);
+        let these = these.filter(of).map(|it| it.session.as_str());
+        these.collect::<Vec<_>>()
     };
     let all = names(&|_| true);
     let long_ago = names(&|it| it.at.elapsed() >= LONG_AGO);
+    if all.is_empty() {
+        return None;
+    }
     let params: [&(dyn ToSql + Sync); 2] = [&all, &long_ago];
     match known.monitor.run(&queries::SESSIONS_LEFT, &params).await {
-        Ok(rows) => rows.iter().map(|it| it.try_get(0).ok()).collect(),
+        Ok(rows) => {
+            let left = rows.iter().map(|it| it.try_get(0).ok());
+            Some((server.clone(), left.collect::<Option<_>>()?))
+        }
         Err(error) => {
             debug!(%error, "could not ask for sessions that have ended");
             None

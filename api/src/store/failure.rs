@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::connect::ConnectError;
 use super::requests::KEY_CONSTRAINT;
 
 /// Why a statement has no result.
@@ -18,9 +17,20 @@ pub(super) enum Failure {
     /// What the server sent is not what was asked for.
     #[error("the answer could not be read")]
     Unreadable(#[source] tokio_postgres::Error),
-    /// A connection was asked for, and the server refused it or did not answer.
-    #[error("could not connect to PostgreSQL")]
-    Connect(#[from] ConnectError),
+    #[error("could not resolve `{0}`")]
+    Unresolved(String, #[source] io::Error),
+    #[error("PostgreSQL refused the connection")]
+    Refused(#[from] tokio_postgres::Error),
+    #[error("PostgreSQL refused the connection a moment ago: {0}")]
+    RefusedLately(String),
+    /// The server did not say in time what it is.
+    #[error("PostgreSQL did not answer within {0:?}")]
+    Silent(Duration),
+    #[error(
+        "another session answers than before: this is a pooler that keeps none, such as PgBouncer \
+         with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
+    )]
+    Pooled,
     /// The server has not answered, and should have: it ends a statement by itself before this.
     #[error("the statement had no answer within {0:?}")]
     Unanswered(Duration),
@@ -76,10 +86,12 @@ impl Failure {
     pub(super) fn meaning(&self) -> Meaning {
         match self {
             Self::Statement(error) => of(error),
-            Self::Connect(error) => of_connecting(error),
-            Self::Unanswered(_) => Meaning::ServerSilent,
+            Self::Refused(error) if of(error) == Meaning::ServerLost => Meaning::ServerLost,
+            // Refused at the door, as with a wrong password: it may be mended while we wait.
+            Self::Refused(_) | Self::RefusedLately(_) => Meaning::Passing,
+            Self::Unanswered(_) | Self::Silent(_) | Self::Unresolved(..) => Meaning::ServerSilent,
             Self::ReadOnly => Meaning::ServerReadOnly,
-            Self::OtherServer(_) => Meaning::ServerLost,
+            Self::OtherServer(_) | Self::Pooled => Meaning::ServerLost,
             Self::Ended => Meaning::ConnectionSpent,
             Self::Unreadable(_) => Meaning::Bug,
             Self::OutOfTime(_)
@@ -93,11 +105,11 @@ impl Failure {
     /// Returns the class of the SQLSTATE, the first two characters, or a word where there is none.
     pub(super) fn sqlstate_class(&self) -> &str {
         let code = match self {
-            Self::Statement(error) | Self::Connect(ConnectError::Refused(error)) => error.code(),
-            Self::Connect(ConnectError::RefusedLately(_) | ConnectError::Pooled) => {
-                return "refused";
+            Self::Statement(error) | Self::Refused(error) => error.code(),
+            Self::RefusedLately(_) | Self::Pooled => return "refused",
+            Self::Unresolved(..) | Self::Silent(_) | Self::Unanswered(_) | Self::OutOfTime(_) => {
+                return "timeout";
             }
-            Self::Connect(_) | Self::Unanswered(_) | Self::OutOfTime(_) => return "timeout",
             Self::Ended => return "io",
             Self::Unreadable(_) => return "decoding",
             Self::Unreplicated => return "01",
@@ -194,14 +206,4 @@ pub(super) fn is_permanent(error: &tokio_postgres::Error) -> bool {
 fn is_fatal(error: &tokio_postgres::Error) -> bool {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     matches!(severity, Some(Severity::Fatal | Severity::Panic))
-}
-
-fn of_connecting(error: &ConnectError) -> Meaning {
-    match error {
-        ConnectError::Refused(error) if of(error) == Meaning::ServerLost => Meaning::ServerLost,
-        ConnectError::Pooled => Meaning::ServerLost,
-        // Refused at the door, as with a wrong password: it may be mended while we wait.
-        ConnectError::Refused(_) | ConnectError::RefusedLately(_) => Meaning::Passing,
-        ConnectError::Unresolved(..) | ConnectError::OutOfTime(_) => Meaning::ServerSilent,
-    }
 }

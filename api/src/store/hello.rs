@@ -8,10 +8,11 @@ use jiff::civil::Date;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
+use super::attempts::{ANSWER_GRACE, FIRST_PAUSE};
 use super::batcher::BatchItem;
 use super::failure::Failure;
 use super::queries::{self, Effect, Query};
-use super::{ANSWER_GRACE, FIRST_PAUSE, Store, Unavailable, lock, read_all};
+use super::{Store, Unavailable, lock, read_all};
 use crate::config::Case;
 use crate::domain::Username;
 

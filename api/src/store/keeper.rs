@@ -13,9 +13,11 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::connect::{Address, Answer, Complaint, ConnectError, Connection, Connector};
+use super::connect::{Address, Complaint, Connector};
+use super::connection::{Answer, Connection};
 use super::failure::Failure;
-use super::primary::{KNOWN_ABSENCE, Known, Primary, View, lock};
+use super::lock;
+use super::primary::{KNOWN_ABSENCE, Known, Primary, View};
 use crate::config::{Database, Server};
 use crate::metrics::Metrics;
 
@@ -64,14 +66,6 @@ struct Seen {
     timeline: Option<u32>,
 }
 
-/// A server that accepts writes, and the connection on which it said so.
-struct Found {
-    address: Address,
-    answer: Answer,
-    connection: Arc<Connection>,
-    ends: CancellationToken,
-}
-
 impl Keeper {
     pub(super) fn new(
         settings: &Database,
@@ -99,7 +93,7 @@ impl Keeper {
                 newer
             } else {
                 // It has a place for one connection, which is the next one's.
-                found.connection.end();
+                found.monitor.end();
                 self.search().await
             };
         }
@@ -109,16 +103,16 @@ impl Keeper {
     fn known(
         &self,
         address: &Address,
-        answer: &Answer,
-        ends: CancellationToken,
+        answer: Answer,
         monitor: &Arc<Connection>,
+        ends: CancellationToken,
     ) -> Arc<Known> {
         let mut seen = lock(&self.seen);
         seen.generation += 1;
         Arc::new(Known {
             generation: seen.generation,
             address: address.clone(),
-            answer: answer.clone(),
+            answer,
             answered_at: Instant::now(),
             ends,
             monitor: Arc::clone(monitor),
@@ -126,10 +120,8 @@ impl Keeper {
     }
 
     /// Makes what was found the primary.
-    fn publish(&mut self, found: &Found) {
-        let ends = found.ends.clone();
-        let known = self.known(&found.address, &found.answer, ends, &found.connection);
-        let answer = &found.answer;
+    fn publish(&mut self, known: &Arc<Known>) {
+        let answer = &known.answer;
         {
             let mut seen = lock(&self.seen);
             if seen.system.is_some() && answer.system.is_some() && seen.system != answer.system {
@@ -139,7 +131,7 @@ impl Keeper {
             seen.system.clone_from(&answer.system);
             seen.timeline = seen.timeline.max(answer.timeline);
         }
-        let before = self.before.replace(Arc::clone(&known));
+        let before = self.before.replace(Arc::clone(known));
         let moved = before
             .as_ref()
             .is_some_and(|it| it.address != known.address);
@@ -152,7 +144,9 @@ impl Keeper {
         *lock(&self.primary.last_writable) = Instant::now();
         *lock(&self.primary.came) = Instant::now();
         let silent = matches!(self.primary.view(), View::Suspected(_));
-        self.primary.view.send_replace(View::Known(known));
+        self.primary
+            .view
+            .send_replace(View::Known(Arc::clone(known)));
         // Afterwards, so that no row of the server before is cached as one of this server.
         let (history, run) = (answer.history(), &answer.started_at);
         self.primary.era.send_replace(format!("{history:?} {run}"));
@@ -167,9 +161,7 @@ impl Keeper {
     }
 
     /// Asks the primary until it has to be left. Returns another if one was found on the way.
-    async fn watch(&self, found: &Found) -> Option<Found> {
-        let known = self.before.as_ref()?;
-        let generation = known.generation;
+    async fn watch(&self, known: &Known) -> Option<Arc<Known>> {
         let mut view = self.primary.view.subscribe();
         let mut rivals = std::pin::pin!(self.watch_rivals(known));
         loop {
@@ -181,17 +173,12 @@ impl Keeper {
                         _ = view.changed() => continue,
                         newer = &mut rivals => return Some(newer),
                     }
-                    match time::timeout(ASK_TIMEOUT, found.connection.ask()).await {
-                        Ok(answer) => self.judge(known, answer),
-                        Err(_elapsed) => {
-                            let silent = ConnectError::OutOfTime(ASK_TIMEOUT);
-                            self.primary.heed(generation, &Failure::Connect(silent));
-                        }
-                    }
+                    let asked = time::timeout(ASK_TIMEOUT, known.monitor.ask()).await;
+                    self.judge(known, asked.unwrap_or(Err(Failure::Silent(ASK_TIMEOUT))));
                 }
                 View::Suspected(_) => {
                     tokio::select! {
-                        answer = found.connection.ask() => self.judge(known, answer),
+                        answer = known.monitor.ask() => self.judge(known, answer),
                         other = self.search() => return Some(other),
                         _ = view.changed() => {}
                     }
@@ -201,16 +188,15 @@ impl Keeper {
         }
     }
 
-    fn judge(&self, known: &Known, answer: Result<Answer, ConnectError>) {
-        let judged = answer.map_err(Failure::Connect);
-        match judged.and_then(|it| known.check(&it)) {
+    fn judge(&self, known: &Known, answer: Result<Answer, Failure>) {
+        match answer.and_then(|it| known.check(&it)) {
             Ok(()) => self.primary.answered(known.generation),
             Err(failure) => self.primary.heed(known.generation, &failure),
         }
     }
 
     /// Asks the other servers now and then, until one is found that is newer than the primary.
-    async fn watch_rivals(&self, known: &Known) -> Found {
+    async fn watch_rivals(&self, known: &Known) -> Arc<Known> {
         // A name may have several addresses of one server, which need no second connection.
         let mut own = vec![known.address.clone()];
         loop {
@@ -226,22 +212,15 @@ impl Keeper {
                     else {
                         continue;
                     };
-                    let primary = (&known.address, &known.answer);
-                    if !self.is_rival(primary, (&address, &answer)) {
-                        if answer.writable {
+                    let other = self.known(&address, answer, &Arc::new(connection), ends);
+                    if !self.is_rival(known, &other) {
+                        if other.answer.writable {
                             own.push(address);
                         }
-                        continue;
-                    }
-                    if answer.system == known.answer.system
-                        && answer.timeline > known.answer.timeline
+                    } else if other.answer.system == known.answer.system
+                        && other.answer.timeline > known.answer.timeline
                     {
-                        return Found {
-                            address,
-                            answer,
-                            connection: Arc::new(connection),
-                            ends,
-                        };
+                        return other;
                     }
                 }
             }
@@ -249,16 +228,16 @@ impl Keeper {
     }
 
     /// Returns whether a server accepts writes beside the primary, and tells of each that does.
-    fn is_rival(&self, primary: (&Address, &Answer), other: (&Address, &Answer)) -> bool {
-        let run = |it: &Answer| (it.started_at.clone(), it.timeline, it.system.clone());
-        let is_rival = other.1.writable && run(primary.1) != run(other.1);
-        if is_rival && lock(&self.rivals).insert(format!("{} {}", other.0, other.1.started_at)) {
+    fn is_rival(&self, primary: &Known, other: &Known) -> bool {
+        let is_rival = other.answer.writable && primary.run() != other.run();
+        let name = format!("{} {}", other.address, other.answer.started_at);
+        if is_rival && lock(&self.rivals).insert(name) {
             self.metrics.db_split_brain.inc();
             warn!(
-                primary = %primary.0,
-                other = %other.0,
-                timelines = ?(primary.1.timeline, other.1.timeline),
-                systems = ?(&primary.1.system, &other.1.system),
+                primary = %primary.address,
+                other = %other.address,
+                timelines = ?(primary.answer.timeline, other.answer.timeline),
+                systems = ?(&primary.answer.system, &other.answer.system),
                 "two servers accept writes"
             );
         }
@@ -266,11 +245,11 @@ impl Keeper {
     }
 
     /// Asks every server at once until one accepts writes, and chooses among those that do.
-    async fn search(&self) -> Found {
+    async fn search(&self) -> Arc<Known> {
         let mut servers: FuturesUnordered<_> =
             self.servers.iter().map(|it| self.ask_server(it)).collect();
         let mut complaint = Complaint::default();
-        let mut found: Vec<Found> = Vec::new();
+        let mut found = Vec::new();
         let mut choose_at = None;
         loop {
             let began = Instant::now();
@@ -297,13 +276,13 @@ impl Keeper {
     }
 
     /// Returns whether a server has been promoted since there was a primary: no other will outdo it.
-    fn is_promoted(&self, found: &Found) -> bool {
+    fn is_promoted(&self, found: &Known) -> bool {
         let before = self.before.as_ref();
         before.is_some_and(|it| found.answer.timeline > it.answer.timeline)
     }
 
     /// Returns whether nothing that a server may still say would change the choice.
-    fn is_settled(&self, found: &[Found]) -> bool {
+    fn is_settled(&self, found: &[Arc<Known>]) -> bool {
         let troubles = lock(&self.primary.troubles);
         let has_answered = |server: &Server| {
             troubles.contains_key(&server.to_string())
@@ -313,12 +292,12 @@ impl Keeper {
     }
 
     /// Returns the server on the highest timeline, and of several the one that is named first.
-    fn choose(&self, mut found: Vec<Found>) -> Found {
-        let place = |it: &Found| self.servers.iter().position(|at| *at == it.address.server);
+    fn choose(&self, mut found: Vec<Arc<Known>>) -> Arc<Known> {
+        let place = |it: &Known| self.servers.iter().position(|at| *at == it.address.server);
         let first = found.iter().min_by_key(|it| place(it));
         let seen = lock(&self.seen).system.clone();
         let system = seen.or_else(|| first.and_then(|it| it.answer.system.clone()));
-        let rank = |it: &Found| {
+        let rank = |it: &Arc<Known>| {
             (
                 it.answer.system != system,
                 Reverse(it.answer.timeline),
@@ -328,19 +307,18 @@ impl Keeper {
         found.sort_by_key(rank);
         let chosen = found.remove(0);
         for other in &found {
-            let primary = (&chosen.address, &chosen.answer);
-            self.is_rival(primary, (&other.address, &other.answer));
+            self.is_rival(&chosen, other);
         }
         chosen
     }
 
     /// Asks one server, under every address that its name has, until it accepts writes.
-    async fn ask_server(&self, server: &Server) -> Vec<Found> {
+    async fn ask_server(&self, server: &Server) -> Vec<Arc<Known>> {
         loop {
             let addresses = match self.connector.resolve(server).await {
                 Ok(addresses) => addresses,
                 Err(error) => {
-                    self.note(server, &Failure::Connect(error));
+                    self.note(server, &error);
                     Vec::new()
                 }
             };
@@ -370,7 +348,7 @@ impl Keeper {
 
     /// Asks the server at one address until it accepts writes, ends the connection, or has been
     /// asked for as long as its name is believed.
-    async fn ask_address(&self, address: &Address) -> Result<Found, Failure> {
+    async fn ask_address(&self, address: &Address) -> Result<Arc<Known>, Failure> {
         let ends = CancellationToken::new();
         let (connection, mut answer) = self.connector.connect(address, &ends).await?;
         let connection = Arc::new(connection);
@@ -387,15 +365,10 @@ impl Keeper {
             }
             time::sleep(STANDBY_POLL).await;
             let asked = time::timeout(ASK_TIMEOUT, connection.ask()).await;
-            answer = asked.map_err(|_elapsed| ConnectError::OutOfTime(ASK_TIMEOUT))??;
+            answer = asked.map_err(|_elapsed| Failure::Silent(ASK_TIMEOUT))??;
             self.check_lineage(&answer)?;
         }
-        Ok(Found {
-            address: address.clone(),
-            answer,
-            connection,
-            ends,
-        })
+        Ok(self.known(address, answer, &connection, ends))
     }
 
     /// Refuses a server of another database, or of a history that has been left. At the start it only
@@ -451,7 +424,7 @@ impl Keeper {
             behind,
             ..answer.clone()
         };
-        (away_for >= after).then(|| self.known(address, &answer, CancellationToken::new(), monitor))
+        (away_for >= after).then(|| self.known(address, answer, monitor, CancellationToken::new()))
     }
 
     fn note(&self, server: &Server, why: &Failure) {

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::queries::Query;
-use super::{Store, Unavailable, read_all, unreadable};
+use super::{Store, Unavailable, read_all};
 
 /// The most rows of a page: as many as a client may ask for, and the one that shows there are more.
 /// The statements end a page after 128 KiB of texts as well.
@@ -19,14 +19,14 @@ const PAGE_ROWS: i64 = 1001;
 pub(crate) trait Listed: Sized + Send + 'static {
     /// The key of a row.
     type Key: Serialize + DeserializeOwned + Ord + Send + Sync + 'static;
-    /// Returns a page: the rows after `$1…` and at most as many as the last parameter, with the
-    /// number of rows before the texts were too long as the last column.
-    fn page() -> &'static Query;
-    /// Returns the keys of the row that is so many after `$1…`, and of the next.
-    fn end() -> &'static Query;
+    /// A page: the rows after `$1…` and at most as many as the last parameter, with the number of
+    /// rows before the texts were too long as the last column.
+    const PAGE: &'static Query;
+    /// The keys of the row that is so many after `$1…`, and of the next.
+    const END: &'static Query;
     /// Returns the turns of those who read a page.
     fn turns() -> &'static Semaphore {
-        &Self::page().pages
+        &Self::PAGE.pages
     }
     fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>>;
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error>;
@@ -37,16 +37,10 @@ pub(crate) trait Listed: Sized + Send + 'static {
 /// Makes a list of rows in the order of their ids.
 macro_rules! listed_by_id {
     ($row:ty, $page:ident, $end:ident, $read:ident) => {
-        impl $crate::store::Listed for $row {
+        impl Listed for $row {
             type Key = i64;
-
-            fn page() -> &'static $crate::store::queries::Query {
-                &$crate::store::queries::$page
-            }
-
-            fn end() -> &'static $crate::store::queries::Query {
-                &$crate::store::queries::$end
-            }
+            const PAGE: &'static Query = &queries::$page;
+            const END: &'static Query = &queries::$end;
 
             fn parameters(after: Option<&i64>) -> Vec<Box<dyn ToSql + Sync + Send>> {
                 // The first id is 1.
@@ -90,12 +84,9 @@ impl Store {
         deadline: Instant,
     ) -> Result<Rows<T>, Unavailable> {
         let most = most.min(PAGE_ROWS);
-        let rows = self.list::<T>(T::page(), after, most, deadline).await?;
-        let counted = rows.first().map(|it| it.try_get::<_, i64>("found"));
-        let found = counted
-            .transpose()
-            .map_err(|error| unreadable(&error))?
-            .unwrap_or(0);
+        let rows = self.list::<T>(T::PAGE, after, most, deadline).await?;
+        let found = read_all(&rows, |it| it.try_get::<_, i64>("found"))?;
+        let found = found.first().copied().unwrap_or(0);
         let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|it| it == found);
         let rows = read_all(&rows, T::read)?;
         Ok(Rows { rows, is_last })
@@ -112,7 +103,7 @@ impl Store {
         size: i64,
         deadline: Instant,
     ) -> Result<Option<T::Key>, Unavailable> {
-        let rows = self.list::<T>(T::end(), after, size, deadline).await?;
+        let rows = self.list::<T>(T::END, after, size, deadline).await?;
         let keys = read_all(&rows, T::read_key)?;
         let has_more = keys.len() > 1;
         Ok(keys.into_iter().next().filter(|_| has_more))

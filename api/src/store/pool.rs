@@ -4,20 +4,24 @@
 //! A connection keeps its place until the server has no backend of it any more: see
 //! [`super::ended_sessions`].
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
-use super::connect::{ConnectError, Connection, Connector};
+use super::connect::Connector;
+use super::connection::Connection;
 use super::ended_sessions::EndedSessions;
 use super::failure::Failure;
+use super::lock;
 use super::primary::{Known, Primary};
 use super::queries::Effect;
+use crate::config::Server;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
@@ -36,8 +40,8 @@ pub(super) struct Pool {
     primary: Primary,
     metrics: Metrics,
     ended: EndedSessions,
-    /// One for each connection that the server may have a backend of.
-    places: Arc<Semaphore>,
+    /// One for each connection that a server may have a backend of.
+    places: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     size: usize,
     /// One for each statement that may have a connection; in the order in which they came.
     turns: Arc<Semaphore>,
@@ -52,6 +56,7 @@ pub(super) struct Pool {
 pub(super) struct PrimaryConnection {
     pub(super) connection: Connection,
     pub(super) generation: u64,
+    server: Server,
     lifetime: Duration,
     is_silent: AtomicBool,
     place: Option<OwnedSemaphorePermit>,
@@ -84,7 +89,7 @@ impl Pool {
             primary,
             metrics,
             ended,
-            places: Arc::new(Semaphore::new(size)),
+            places: Mutex::default(),
             size,
             turns: Arc::new(Semaphore::new(turns)),
             open: Mutex::default(),
@@ -124,7 +129,7 @@ impl Pool {
                 }
                 let place = async {
                     tokio::select! {
-                        place = Arc::clone(&self.places).acquire_owned() => Some(place),
+                        place = self.places(&known).acquire_owned() => Some(place),
                         () = changed => None,
                     }
                 };
@@ -135,7 +140,7 @@ impl Pool {
                 match time::timeout_at(deadline, opening).await {
                     Ok(Ok(opened)) => opened?,
                     Ok(Err(_)) | Err(_) => {
-                        return Err(ConnectError::OutOfTime(began.elapsed()).into());
+                        return Err(Failure::Silent(began.elapsed()));
                     }
                 }
             }
@@ -168,7 +173,7 @@ impl Pool {
     /// or, of those that are shared, the next with the fewest statements under way: a backend that hangs
     /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
     fn pick(self: &Arc<Self>, known: &Arc<Known>) -> Option<Arc<PrimaryConnection>> {
-        let mut open = self.opened();
+        let mut open = lock(&self.open);
         open.retain(|it| it.generation == known.generation && it.is_of_use());
         if !self.shared {
             return open.pop();
@@ -179,10 +184,18 @@ impl Pool {
             .filter(|it| !it.is_silent.load(Ordering::Relaxed))
             .min_by_key(|it| Arc::strong_count(it));
         let picked = answering.or_else(|| in_turn().next()).cloned()?;
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        if open.len() < self.size
+            && let Ok(place) = self.places(known).try_acquire_owned()
+        {
             drop(self.open(Arc::clone(known), place));
         }
         Some(picked)
+    }
+
+    fn places(&self, known: &Known) -> Arc<Semaphore> {
+        let mut places = lock(&self.places);
+        let of_server = places.entry(known.address.server.to_string());
+        Arc::clone(of_server.or_insert_with(|| Arc::new(Semaphore::new(self.size))))
     }
 
     /// Opens a connection, which is there for whoever comes first: when many wait, each would otherwise
@@ -209,7 +222,6 @@ impl Pool {
         place: OwnedSemaphorePermit,
     ) -> Result<PrimaryConnection, Failure> {
         let connected = self.connector.connect(&known.address, &known.ends).await;
-        let connected = connected.map_err(Failure::Connect);
         let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
         let connection =
             checked.inspect_err(|failure| self.primary.heed(known.generation, failure))?;
@@ -217,6 +229,7 @@ impl Pool {
         Ok(PrimaryConnection {
             connection,
             generation: known.generation,
+            server: known.address.server.clone(),
             lifetime: Duration::from_secs(LIFETIME_SECS - LIFETIME_SPREAD_SECS + spread),
             is_silent: AtomicBool::new(false),
             place: Some(place),
@@ -225,8 +238,8 @@ impl Pool {
     }
 
     fn add(&self, opened: Arc<PrimaryConnection>) {
-        if !self.places.is_closed() {
-            self.opened().push(opened);
+        if !self.turns.is_closed() {
+            lock(&self.open).push(opened);
         }
         if self.shared {
             self.changed.notify_waiters();
@@ -235,22 +248,20 @@ impl Pool {
         }
     }
 
-    fn opened(&self) -> MutexGuard<'_, Vec<Arc<PrimaryConnection>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns how many connections are idle, or shared, and how many others there are.
     pub(super) fn count(&self) -> (usize, usize) {
-        let taken = self.size.saturating_sub(self.places.available_permits());
-        let open = self.opened().len();
+        let places = lock(&self.places);
+        let taken = places.values().map(|it| self.size - it.available_permits());
+        let taken: usize = taken.sum();
+        let open = lock(&self.open).len();
         (open, taken.saturating_sub(open))
     }
 
     /// Closes the connections, and opens no more.
     pub(super) fn close(&self) {
-        self.places.close();
+        lock(&self.places).values().for_each(|it| it.close());
         self.turns.close();
-        self.opened().clear();
+        lock(&self.open).clear();
     }
 }
 
@@ -258,14 +269,16 @@ impl PrimaryConnection {
     /// Returns whether another statement may be sent on it.
     fn is_of_use(&self) -> bool {
         let connection = &self.connection;
-        !connection.is_closed() && !connection.was_ended() && connection.age() < self.lifetime
+        !connection.is_closed()
+            && !connection.was_ended()
+            && connection.opened_at.elapsed() < self.lifetime
     }
 }
 
 impl Drop for PrimaryConnection {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.ended.add(&self.connection, place);
+            self.ended.add(&self.connection, &self.server, place);
         }
     }
 }
@@ -297,7 +310,7 @@ impl PooledConnection {
             let settled = time::timeout(time, opened.connection.settle());
             match stop.run_until_cancelled(settled).await {
                 Some(Ok(_)) => opened.is_silent.store(false, Ordering::Relaxed),
-                Some(Err(_elapsed)) => connector.abandon(&opened.connection, Effect::Reads),
+                Some(Err(_elapsed)) => connector.abandon(&opened.connection),
                 None => {}
             }
         });
@@ -313,7 +326,7 @@ impl Drop for PooledConnection {
         }
         let connector = &self.pool.connector;
         if self.effect == Effect::Reads {
-            return connector.abandon(&self.opened.connection, self.effect);
+            return connector.abandon(&self.opened.connection);
         }
         let (opened, pool) = (Arc::clone(&self.opened), Arc::clone(&self.pool));
         let turn = self.turn.take();

@@ -6,7 +6,7 @@
 //! by it. A lower timeline than one that was seen, and another database, are never gone to.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ha_runtime::shutdown::Tasks;
@@ -16,9 +16,11 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connect::{Address, Answer, Connection, Connector};
+use super::connect::{Address, Connector};
+use super::connection::{Answer, Connection};
 use super::failure::{Failure, Meaning};
 use super::keeper::Keeper;
+use super::lock;
 use super::queries::Effect;
 use crate::config::Database;
 use crate::metrics::Metrics;
@@ -56,6 +58,11 @@ impl Known {
             return Err(Failure::OtherServer(why.to_owned()));
         }
         Ok(())
+    }
+
+    /// Returns which run of which server it is.
+    pub(super) fn run(&self) -> (&str, (Option<&str>, Option<u32>)) {
+        (&self.answer.started_at, self.answer.history())
     }
 
     /// Returns how old what it shows can be, if it is a standby.
@@ -276,8 +283,4 @@ impl Primary {
             View::Known(_) | View::Suspected(_) | View::Reading(_) => false,
         });
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -79,14 +79,8 @@ listed_by_id!(Beer, BEERS_LIST, BEERS_LIST_END, beer);
 
 impl Listed for StoredMember {
     type Key = (Timestamp, Uuid);
-
-    fn page() -> &'static Query {
-        &queries::MEMBERS_LIST
-    }
-
-    fn end() -> &'static Query {
-        &queries::MEMBERS_LIST_END
-    }
+    const PAGE: &'static Query = &queries::MEMBERS_LIST;
+    const END: &'static Query = &queries::MEMBERS_LIST_END;
 
     fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>> {
         let (created_at, id) = after.copied().unzip();

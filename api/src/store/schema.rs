@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ha_runtime::telemetry::chain;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{self, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tracing::{info, warn};
 
-use super::connect::{Complaint, ConnectError, Connector};
+use super::connect::{Complaint, Connector};
 use super::failure::Failure;
 use super::primary::Primary;
 use super::queries::Effect;
@@ -147,12 +148,20 @@ async fn attempt(
     let (mut connection, answer) = connected.map_err(away)?;
     let is_shared =
         (&answer.backend, &answer.started_at) == (&known.answer.backend, &known.answer.started_at);
-    if is_shared || connection.has_other_sessions().await.map_err(away)? {
-        // What was set at the connect is not left for whoever comes next.
-        connection.client().batch_execute("RESET ALL").await.ok();
-        return Err(SchemaError::Pooled(ConnectError::Pooled.to_string()));
+    let checked = if is_shared {
+        Err(Failure::Pooled)
+    } else {
+        connection.check_session().await
+    };
+    match checked {
+        Err(error @ Failure::Pooled) => {
+            // What was set at the connect is not left for whoever comes next.
+            connection.client.batch_execute("RESET ALL").await.ok();
+            return Err(SchemaError::Pooled(error.to_string()));
+        }
+        checked => checked.map_err(away)?,
     }
-    match bring_up_to_date(connection.client(), migrate).await {
+    match bring_up_to_date(&mut connection.client, migrate).await {
         Err(SchemaError::Refused(error)) if is(&error, &SqlState::READ_ONLY_SQL_TRANSACTION) => {
             Err(SchemaError::Missing)
         }
@@ -203,7 +212,7 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
     let table = include_str!("queries/schema_table.sql");
     client.batch_execute(table).await?;
     // While the lock was waited for, another program may have done some of it.
-    for (migration, checksum) in missing(client).await? {
+    for migration in missing(client).await? {
         let transaction = client.transaction().await?;
         if migration.version == ADOPTING {
             let adopt = include_str!("queries/schema_adopt.sql");
@@ -212,7 +221,10 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
         transaction.batch_execute(&migration.text()).await?;
         let record = include_str!("queries/schema_record.sql");
         transaction
-            .execute(record, &[&migration.version, &migration.name, &checksum])
+            .execute(
+                record,
+                &[&migration.version, &migration.name, &migration.checksum()],
+            )
             .await?;
         transaction.commit().await?;
         info!(
@@ -225,6 +237,12 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
 }
 
 impl Migration {
+    fn checksum(&self) -> String {
+        let digest = Sha256::digest(self.sql);
+        let add = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        digest.iter().fold(String::new(), add)
+    }
+
     /// Returns what is run: tables of earlier services that were taken over are not made again.
     fn text(&self) -> String {
         let adopted = ["members", "users", "beers"].iter();
@@ -235,23 +253,27 @@ impl Migration {
     }
 }
 
-/// Returns the migrations that are not applied, each with its checksum.
-async fn missing(client: &Client) -> Result<Vec<(&'static Migration, String)>, SchemaError> {
+/// Returns the migrations that are not applied.
+async fn missing(client: &Client) -> Result<Vec<&'static Migration>, SchemaError> {
     let applied = applied(client).await?;
-    let texts: Vec<&str> = MIGRATIONS.iter().map(|it| it.sql).collect();
-    let checksums = include_str!("queries/schema_checksums.sql");
-    let rows = client.query(checksums, &[&texts]).await?;
-    let mut missing = Vec::new();
-    for (migration, row) in MIGRATIONS.iter().zip(&rows) {
-        let checksum: String = row.try_get(0)?;
-        match applied.get(&migration.version) {
-            None => missing.push((migration, checksum)),
-            Some(of_applied) if *of_applied == checksum => {}
-            Some(_another) => return Err(SchemaError::Changed(migration.version)),
-        }
+    let changed = |it: &&Migration| {
+        applied
+            .get(&it.version)
+            .is_some_and(|at| *at != it.checksum())
+    };
+    if let Some(changed) = MIGRATIONS.iter().find(changed) {
+        return Err(SchemaError::Changed(changed.version));
     }
-    warn_of_newer(&applied);
-    Ok(missing)
+    let ours = MIGRATIONS.iter().map(|it| it.version).max();
+    let newest = applied.keys().max().copied();
+    if newest > ours {
+        warn!(
+            newest,
+            ours, "the schema is newer than this program, which works beside it"
+        );
+    }
+    let is_missing = |it: &&Migration| !applied.contains_key(&it.version);
+    Ok(MIGRATIONS.iter().filter(is_missing).collect())
 }
 
 /// Returns the number and the checksum of each migration that is applied.
@@ -266,17 +288,6 @@ async fn applied(client: &Client) -> Result<BTreeMap<i32, String>, tokio_postgre
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
-}
-
-fn warn_of_newer(applied: &BTreeMap<i32, String>) {
-    let ours = MIGRATIONS.iter().map(|it| it.version).max();
-    let newest = applied.keys().max().copied();
-    if newest > ours {
-        warn!(
-            newest,
-            ours, "the schema is newer than this program, which works beside it"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -377,3 +377,43 @@ fn commits_hang_then_connections_stay_within_their_limit() {
         server.commits_wait_for("");
     });
 }
+
+#[test]
+fn primary_back_after_its_standby_then_connections_stay_within_their_limit() {
+    let primary = Server::primary();
+    let standby = Server::standby_of(&primary);
+    let proxy = TcpProxy::to(primary.address);
+    let ports = format!("{},{}", proxy.port, standby.address.port());
+    let settings = [
+        ("DB_POOL_MAX", "3"),
+        ("DB_SHARED_CONNECTIONS", "1"),
+        ("DB_CONNECT_TIMEOUT", "500ms"),
+        ("DB_STATEMENT_TIMEOUT", "500ms"),
+        ("REQUEST_TIMEOUT", "1s"),
+        ("READS_FROM_STANDBY", "0"),
+        ("PGPORT", &ports),
+    ];
+    let program = Program::before(&[&primary, &standby], &settings);
+    primary.commits_wait_for("nobody");
+
+    for round in 0..4 {
+        // Each waits for a standby, and does not notice that its client has gone.
+        assert_eq!(program.put_date("John", DATES[round % 3]).status, 503);
+        let member = format!(r#"{{"name":"Ann","age":{round}}}"#);
+        assert_eq!(program.post("/members", &member).status, 503);
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'api/%'";
+        let open = primary.sql(open).parse::<u32>().unwrap();
+        assert!(open <= 3 + 1 + 1, "{open} connections in round {round}");
+
+        proxy.hold();
+        proxy.cut();
+        eventually("the standby is read", || {
+            program.get("/users/1").headers.contains_key("warning")
+        });
+        assert_eq!(program.get("/members").status, 200);
+        proxy.release();
+        eventually("the primary is back", || {
+            program.get("/readyz").json()["database"]["writable"] == true
+        });
+    }
+}
