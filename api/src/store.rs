@@ -171,7 +171,7 @@ impl Store {
     /// Returns the era of the data, which changes when acknowledged rows may have been lost: with each
     /// run of a server that becomes the primary. Empty until the first has been found.
     pub(crate) fn era(&self) -> watch::Receiver<String> {
-        self.primary.era()
+        self.primary.era.subscribe()
     }
 
     /// Returns how old the rows can be that are read now, if they are a standby's.

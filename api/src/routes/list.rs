@@ -190,7 +190,11 @@ impl<T: Listed, S: Serialize> Rest<T, S> {
         let app = &self.app;
         let deadline = Instant::now() + app.request_timeout;
         let room = app.answer_memory.room(deadline).await.map_err(name)?;
-        let _turn = app.answer_memory.turn(T::turns(), deadline).await.map_err(name)?;
+        let _turn = app
+            .answer_memory
+            .turn(T::turns(), deadline)
+            .await
+            .map_err(name)?;
         let reading = app.store.page::<T>(Some(&after), i64::MAX, deadline);
         let read = reading.await.map_err(|it| name(unavailable(it)))?;
         if app.store.staleness().is_some() && !self.is_marked {

@@ -54,7 +54,26 @@ impl Store {
         longest: &mut Duration,
         deadline: Instant,
     ) -> Result<(), Unavailable> {
-        let reason = self.judge(query, failure)?;
+        if query.effect == Effect::Writes && failure.is_unknown_outcome() {
+            self.metrics.db_commit_unknown.inc();
+        }
+        let text = ha_runtime::telemetry::chain(failure);
+        debug!(stmt = query.name, error = text, "statement failed");
+        if let Some(name) = failure.constraint() {
+            return Err(Unavailable::Constraint(name.to_owned()));
+        }
+        let reason = match failure.meaning() {
+            Meaning::ServerLost => "server-lost",
+            Meaning::ServerReadOnly => "read-only",
+            Meaning::ServerSilent => "server-silent",
+            Meaning::ConnectionSpent => "connection-spent",
+            Meaning::Passing => "passing",
+            Meaning::Final => return Err(unavailable(failure)),
+            Meaning::Bug => {
+                error!(stmt = query.name, error = text, "statement is wrong");
+                return Err(Unavailable::Bug);
+            }
+        };
         let pause = longest.mul_f64(rand::random_range(0.0..1.0));
         *longest = LONGEST_PAUSE.min(*longest * 2);
         if Instant::now() + pause >= deadline {
@@ -138,8 +157,8 @@ impl Store {
             }
         };
         let is_locked = answer.as_ref().is_err_and(Failure::is_lock_timeout);
-        // A batch has rows of its own that are locked, and the others are written beside them.
-        let is_locked = is_locked && query.lane != Lane::Birthdays;
+        // Where a write waits it may be for one row, which is nothing to the others.
+        let is_locked = is_locked && query.effect == Effect::Reads;
         query.is_locked.store(is_locked, Ordering::Relaxed);
         match answer.as_ref().map_err(Failure::meaning) {
             Err(_) if matches!(answer, Err(Failure::OutOfTime(_))) => drop(connection),
@@ -190,30 +209,6 @@ impl Store {
         matches!(waited, Ok(Ok(_)))
             .then_some(())
             .ok_or(Failure::NoSchema)
-    }
-
-    /// Returns why a failure is worth another try, or what to tell the caller.
-    fn judge(&self, query: &Query, failure: &Failure) -> Result<&'static str, Unavailable> {
-        if query.effect == Effect::Writes && failure.is_unknown_outcome() {
-            self.metrics.db_commit_unknown.inc();
-        }
-        let text = ha_runtime::telemetry::chain(failure);
-        debug!(stmt = query.name, error = text, "statement failed");
-        if let Some(name) = failure.constraint() {
-            return Err(Unavailable::Constraint(name.to_owned()));
-        }
-        match failure.meaning() {
-            Meaning::ServerLost => Ok("server-lost"),
-            Meaning::ServerReadOnly => Ok("read-only"),
-            Meaning::ServerSilent => Ok("server-silent"),
-            Meaning::ConnectionSpent => Ok("connection-spent"),
-            Meaning::Passing => Ok("passing"),
-            Meaning::Final => Err(unavailable(failure)),
-            Meaning::Bug => {
-                error!(stmt = query.name, error = text, "statement is wrong");
-                Err(Unavailable::Bug)
-            }
-        }
     }
 }
 

@@ -144,20 +144,17 @@ impl Primary {
         }
         let mut view = self.view.subscribe();
         let began = Instant::now();
-        let mut read_only = false;
         loop {
             match &*view.borrow_and_update() {
                 View::Known(known) => return Ok(Arc::clone(known)),
                 View::Reading(known) if effect == Effect::Reads => return Ok(Arc::clone(known)),
-                View::Suspected(_) => {}
-                View::Reading(_) => read_only = true,
-                View::Searching { read_only: seen } => read_only = *seen,
+                View::Suspected(_) | View::Reading(_) | View::Searching { .. } => {}
             }
             let failover_over = *lock(&self.last_writable) + self.grace;
             let give_up_at = deadline.min(failover_over.max(began + KNOWN_ABSENCE));
-            match time::timeout_at(give_up_at, view.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(Failure::NoPrimary { read_only }),
+            let changed = time::timeout_at(give_up_at, view.changed()).await;
+            if let (Err(_elapsed), Some(absence)) = (changed, self.absence()) {
+                return Err(absence);
             }
         }
     }
@@ -179,11 +176,6 @@ impl Primary {
             None => *lock(&self.came),
             Some(_) => Instant::now(),
         }
-    }
-
-    /// Returns what identifies the history and the run of the last primary.
-    pub(super) fn era(&self) -> watch::Receiver<String> {
-        self.era.subscribe()
     }
 
     /// Returns what is known now.
@@ -211,36 +203,27 @@ impl Primary {
         each.collect::<Vec<_>>().join("; ")
     }
 
-    /// Draws the conclusion from a failure on a connection of `generation`.
+    /// Draws the conclusion from a failure on a connection of `generation`: its server is gone, accepts
+    /// no writes, or does not answer. If there is another by now, nothing happens.
     pub(super) fn heed(&self, generation: u64, failure: &Failure) {
-        let left = match failure.meaning() {
-            Meaning::ServerLost => self.leave(generation, false),
-            Meaning::ServerReadOnly => self.leave(generation, true),
-            Meaning::ServerSilent => self.suspect(generation),
-            Meaning::ConnectionSpent | Meaning::Passing | Meaning::Final | Meaning::Bug => false,
-        };
+        let meaning = failure.meaning();
+        let left = self.turn(generation, |known, is_suspected| match meaning {
+            Meaning::ServerLost => Some(View::Searching { read_only: false }),
+            Meaning::ServerReadOnly => Some(View::Searching { read_only: true }),
+            // One that is only read is left.
+            Meaning::ServerSilent if !known.answer.writable => {
+                Some(View::Searching { read_only: false })
+            }
+            Meaning::ServerSilent if !is_suspected => Some(View::Suspected(known)),
+            Meaning::ServerSilent
+            | Meaning::ConnectionSpent
+            | Meaning::Passing
+            | Meaning::Final
+            | Meaning::Bug => None,
+        });
         if left {
             warn!(generation, error = chain(failure), "primary is lost");
         }
-    }
-
-    /// Gives up the server of `generation`: it is gone, or accepts no writes. If there is another
-    /// by now, nothing happens.
-    fn leave(&self, generation: u64, read_only: bool) -> bool {
-        self.turn(generation, |_known, _is_suspected| {
-            Some(View::Searching { read_only })
-        })
-    }
-
-    /// Says that the server of `generation` does not answer. One that is only read is left.
-    fn suspect(&self, generation: u64) -> bool {
-        self.turn(generation, |known, is_suspected| {
-            match known.answer.writable {
-                true if is_suspected => None,
-                true => Some(View::Suspected(known)),
-                false => Some(View::Searching { read_only: false }),
-            }
-        })
     }
 
     pub(super) fn answered(&self, generation: u64) {
