@@ -12,6 +12,7 @@ use tokio::time;
 
 use crate::App;
 use crate::domain::Invalid;
+use crate::edge;
 use crate::problem::{Kind, Problem};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -44,10 +45,10 @@ pub(crate) async fn read_object<T>(
     if announced.is_some_and(|it| it > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let receiving = app
-        .edge
-        .wait(app, time::timeout(BODY_TIMEOUT, receive(app, body)));
-    let (bytes, _long) = receiving.await?.map_err(|_elapsed| too_slow())??;
+    let receiving = time::timeout(BODY_TIMEOUT, receive(app, body));
+    let (bytes, _long) = edge::wait_for_body(app, receiving)
+        .await?
+        .map_err(|_elapsed| too_slow())??;
     let read = match serde_json::from_slice(&bytes).map_err(|it| malformed(&it))? {
         Value::Object(object) => read(&object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -71,7 +72,8 @@ async fn receive(
             return Err(too_large());
         }
         if bytes.len() + data.len() > SHORT_BODY_BYTES && long.is_none() {
-            long = Some(app.edge.begin_long_body()?);
+            let taken = |_error| edge::overloaded("too many long bodies are on their way");
+            long = Some(app.edge.long_bodies.try_acquire().map_err(taken)?);
         }
         bytes.extend_from_slice(&data);
     }

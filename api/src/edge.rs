@@ -6,18 +6,20 @@ mod cross_site;
 mod rate_limit;
 mod request_id;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::{BodyExt as _, Collected};
 use ipnet::IpNet;
 use prometheus::IntGauge;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tracing::{Level, debug, info, warn};
 
 use self::client::Client;
@@ -29,27 +31,27 @@ use crate::problem::{Kind, Problem};
 use crate::trace::{Span, TRACEPARENT};
 
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
-const REFERRER_POLICY: HeaderName = HeaderName::from_static("referrer-policy");
+
+const fn fixed(value: &'static str) -> HeaderValue {
+    HeaderValue::from_static(value)
+}
 
 /// The headers of every answer, unless it has its own.
 const RESPONSE_HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    ),
-    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff")),
+    (header::REFERRER_POLICY, fixed("no-referrer")),
+    (header::X_FRAME_OPTIONS, fixed("DENY")),
     (
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        fixed("default-src 'none'; frame-ancestors 'none'"),
     ),
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::CACHE_CONTROL, fixed("no-store")),
 ];
 /// A year, as is usual; subdomains are their owners' to decide about.
-const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+const HSTS: HeaderValue = fixed("max-age=31536000");
 
 /// When to ask again after a 503 that names no time itself.
-const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
+const RETRY_SOON: HeaderValue = fixed("1");
 
 /// The most headers of a request, and their length together.
 const MAX_HEADERS: usize = 64;
@@ -82,7 +84,8 @@ pub(crate) struct Edge {
     trusted_proxies: Vec<IpNet>,
     rate_limit: Option<RateLimit>,
     max_inflight: i64,
-    long_bodies: Semaphore,
+    /// The places of requests whose bodies take memory while they arrive.
+    pub(crate) long_bodies: Semaphore,
 }
 
 impl Edge {
@@ -94,45 +97,31 @@ impl Edge {
             long_bodies: Semaphore::new(settings.max_inflight),
         }
     }
-
-    /// Waits for a request's body, during which it is not worked on.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] when there are too many requests by then.
-    pub(crate) async fn wait<T>(
-        &self,
-        app: &App,
-        body: impl Future<Output = T>,
-    ) -> Result<T, Problem> {
-        let in_flight = &app.metrics.http_requests_in_flight;
-        let waiting = Counted::new(in_flight, -1);
-        let body = body.await;
-        drop(waiting);
-        self.check(in_flight)?;
-        Ok(body)
-    }
-
-    /// Takes one of the places for long bodies.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] when there is none.
-    pub(crate) fn begin_long_body(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.long_bodies
-            .try_acquire()
-            .map_err(|_taken| overloaded("too many requests are being worked on"))
-    }
-
-    fn check(&self, in_flight: &IntGauge) -> Result<(), Problem> {
-        if in_flight.get() > self.max_inflight {
-            return Err(overloaded("too many requests are being worked on"));
-        }
-        Ok(())
-    }
 }
 
-fn overloaded(what: &str) -> Problem {
+/// Waits for the body of a request, which meanwhile is not one that is worked on.
+///
+/// # Errors
+///
+/// [`Kind::Overloaded`] when there are too many requests by then.
+pub(crate) async fn wait_for_body<T>(
+    app: &App,
+    body: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    let waiting = Counted::new(&app.metrics.http_requests_in_flight, -1);
+    let body = body.await;
+    drop(waiting);
+    check_load(app).map(|()| body)
+}
+
+fn check_load(app: &App) -> Result<(), Problem> {
+    if app.metrics.http_requests_in_flight.get() > app.edge.max_inflight {
+        return Err(overloaded("too many requests are being worked on"));
+    }
+    Ok(())
+}
+
+pub(crate) fn overloaded(what: &str) -> Problem {
     Problem::new(Kind::Overloaded, format!("{what}; try again in a moment"))
 }
 
@@ -162,7 +151,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Says that a standby answered, which may lack the last writes.
-const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
+const STALE: HeaderValue = fixed("110 - \"Response is Stale\"");
 
 /// How the routes begin whose answers are rows.
 const OF_ROWS: [&str; 4] = ["/hello/", "/users", "/members", "/beers"];
@@ -180,12 +169,17 @@ fn is_of_rows(route: &str, response: &Response) -> bool {
 }
 
 /// Handles one request from its head to its answer's head.
-pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn handle(
+    State(app): State<App>,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+    next: Next,
+) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight, 1);
-    let exchange = Exchange::begin(&app, &request);
-    let mut response = match exchange.refuse(&request) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+    let exchange = Exchange::begin(&app, arrival, &request);
+    let mut response = match exchange.check(&request) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => next.run(request).await,
     };
     if let Some(age) = app.store.staleness()
         && is_of_rows(exchange.route(), &response)
@@ -195,6 +189,27 @@ pub(crate) async fn handle(State(app): State<App>, request: Request, next: Next)
         headers.insert(header::WARNING, STALE);
     }
     exchange.end(response)
+}
+
+/// Returns the whole answer to what never became a request, counted and logged like any other.
+pub(crate) async fn refuse_early(app: &App, arrival: Arrival, problem: Problem) -> Vec<u8> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = Uri::from_static("*");
+    *request.method_mut() = Method::from_bytes(b"-").unwrap_or_default();
+    let exchange = Exchange {
+        // Something is left that would have to be read.
+        has_body: true,
+        ..Exchange::begin(app, arrival, &request)
+    };
+    let (head, body) = exchange.end(problem.into_response()).into_parts();
+    let body = body.collect().await.map(Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+    [&bytes[..], &body].concat()
 }
 
 /// One request, and what its answer needs to know of it.
@@ -214,13 +229,8 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn begin(app: &'a App, request: &Request) -> Self {
+    fn begin(app: &'a App, arrival: Arrival, request: &Request) -> Self {
         let headers = request.headers();
-        let nowhere = Arrival {
-            peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            is_spare: false,
-        };
-        let arrival = *request.extensions().get().unwrap_or(&nowhere);
         let given = request_id::given(headers);
         Self {
             app,
@@ -244,45 +254,26 @@ impl<'a> Exchange<'a> {
             .map_or(UNKNOWN_ROUTE, MatchedPath::as_str)
     }
 
-    /// Returns why a request is not worked on at all.
-    fn refuse(&self, request: &Request) -> Option<Problem> {
-        let uri_length = self.uri.path().len() + self.uri.query().map_or(0, str::len);
-        if uri_length > MAX_URI_BYTES {
-            return Some(uri_too_long());
-        }
-        let headers = request.headers();
-        let length: usize = headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-            .sum();
-        if headers.len() > MAX_HEADERS || length > MAX_HEADER_BYTES {
-            return Some(header_fields_too_large());
-        }
-        if has_wrong_host(request) {
-            return Some(Problem::new(
-                Kind::BadRequest,
-                "a request of HTTP/1.1 names its host, once",
-            ));
-        }
+    /// Checks whether a request is worked on at all.
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        check_length(request)?;
+        check_host(request)?;
         if NEVER_REFUSED.contains(&self.route()) {
-            return None;
+            return Ok(());
         }
-        if let Some(limit) = &self.app.edge.rate_limit
-            && let Err(wait) = limit.take(self.client.address)
-        {
+        if let Some(limit) = &self.app.edge.rate_limit {
             let detail = "this client asks more than it may; ask again a little later";
-            return Some(Problem::new(Kind::RateLimited, detail).retry_after(wait));
+            let limited = |wait| Problem::new(Kind::RateLimited, detail).retry_after(wait);
+            limit.take(self.client.address).map_err(limited)?;
         }
         if self.uri.path() == HELLO_PROBE && self.method.is_safe() {
-            return None;
+            return Ok(());
         }
         if self.arrival.is_spare {
-            return Some(overloaded("there are too many connections"));
+            return Err(overloaded("there are too many connections"));
         }
-        let in_flight = &self.app.metrics.http_requests_in_flight;
-        let is_loaded = self.app.edge.check(in_flight);
-        let cross_site = || cross_site::refuse(&self.method, headers);
-        is_loaded.err().or_else(cross_site)
+        check_load(self.app)?;
+        cross_site::check(&self.method, request.headers())
     }
 
     /// Counts and logs the answer, and writes what every answer has.
@@ -293,7 +284,7 @@ impl<'a> Exchange<'a> {
         if let Some(problem) = &problem {
             let document = problem.document(self.uri.path(), id, trace_id);
             *response.body_mut() = Body::from(document);
-            let json = HeaderValue::from_static("application/problem+json");
+            let json = fixed("application/problem+json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
         }
         let status = response.status();
@@ -388,23 +379,41 @@ impl<'a> Exchange<'a> {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
         if closes {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(header::CONNECTION, fixed("close"));
         }
     }
 }
 
+fn check_length(request: &Request) -> Result<(), Problem> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI_BYTES {
+        return Err(uri_too_long());
+    }
+    let lengths = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if headers.len() > MAX_HEADERS || lengths.sum::<usize>() > MAX_HEADER_BYTES {
+        return Err(header_fields_too_large());
+    }
+    Ok(())
+}
+
 /// A request that names two hosts, or none that is one, may mean one thing to a proxy and another to us
 /// (RFC 9112, 3.2).
-fn has_wrong_host(request: &Request) -> bool {
+fn check_host(request: &Request) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => request.version() == Version::HTTP_11,
+    let is_right = match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() != Version::HTTP_11,
         (Some(host), None) => {
             let is_host = |it: &[u8]| Authority::try_from(it).is_ok() && !it.contains(&b'@');
-            !host.is_empty() && !is_host(host.as_bytes())
+            host.is_empty() || is_host(host.as_bytes())
         }
-        (Some(_), Some(_)) => true,
-    }
+        (Some(_), Some(_)) => false,
+    };
+    let detail = "a request of HTTP/1.1 names its host, once";
+    is_right
+        .then_some(())
+        .ok_or_else(|| Problem::new(Kind::BadRequest, detail))
 }
 
 pub(crate) fn slow_head() -> Problem {

@@ -10,6 +10,7 @@ mod edge;
 mod openapi;
 mod page;
 mod serve;
+mod shutdown;
 mod trace;
 
 pub mod cache;
@@ -19,18 +20,14 @@ pub mod healthcheck;
 pub mod metrics;
 pub mod problem;
 pub mod routes;
-pub mod shutdown;
 pub mod store;
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use axum::http::StatusCode;
-use ha_runtime::postgres::TlsError;
 use ha_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio::time;
@@ -45,56 +42,15 @@ use crate::metrics::Metrics;
 use crate::routes::About;
 use crate::serve::{ConnectionLimit, Server};
 use crate::shutdown::{Haste, Signals};
-use crate::store::{SchemaError, Store};
+use crate::store::Store;
 
 /// How long connections to the database may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// Why the program could not start, or had to end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// An address cannot be listened on.
-    #[error("could not listen on `{address}`; is another program there, or may this user not?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The handlers of signals cannot be installed.
-    #[error("could not listen for signals")]
-    Signals(#[source] io::Error),
-    /// The trusted authorities cannot be used.
-    #[error("could not prepare TLS")]
-    Tls(#[from] TlsError),
-    /// The cache cannot be used as it is described.
-    #[error("could not prepare the cache")]
-    Cache(#[from] cache::Unusable),
-    /// The schema could not be brought up to date.
-    #[error("could not prepare the database")]
-    Schema(#[from] SchemaError),
-    /// A signal came before the schema was up to date. What had begun is rolled back.
-    #[error("asked to stop before the schema was up to date")]
-    Interrupted,
-    /// Two series have one name.
-    #[error("could not prepare the metrics")]
-    Metrics(#[from] prometheus::Error),
-    /// The description of the service is not JSON.
-    #[error("could not describe the service")]
-    Description(#[from] serde_json::Error),
-}
-
-/// The sockets on which the service is reached.
-#[derive(Debug)]
-pub struct Listeners {
-    service: Vec<TcpListener>,
-    metrics: Option<TcpListener>,
-}
+const NO_SCHEMA: &str = "could not prepare the database";
+const NO_TLS: &str = "could not prepare TLS";
 
 /// What every handler has at hand.
-#[derive(Clone, Debug)]
-pub(crate) struct App(Arc<Shared>);
+pub(crate) type App = Arc<Shared>;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -115,55 +71,27 @@ pub(crate) struct Shared {
     draining: CancellationToken,
 }
 
-impl Deref for App {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
-
-impl Listeners {
-    /// Binds every address, or none.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Listen`], with the address.
-    pub fn bind(config: &Config) -> Result<Self, Failure> {
-        let service: Result<Vec<_>, _> = config.listen.iter().copied().map(bind).collect();
-        let metrics = config.metrics_listen.map(bind).transpose()?;
-        Ok(Self {
-            service: service?,
-            metrics,
-        })
-    }
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed = |source| Failure::Listen { address, source };
-    serve::listen(address).map_err(failed)
-}
-
 /// Serves until a signal asks to stop, and then finishes what is under way.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the service cannot do its work: above all when the database stays away at start.
-pub async fn run(
-    config: Config,
-    listeners: Listeners,
-    mut signals: Signals,
-    tasks: Tasks,
-) -> Result<(), Failure> {
-    let about = About::new(&config)?;
-    let metrics = Metrics::new()?;
+/// Why the service cannot do its work: above all a [`store::SchemaError`], when the database stays
+/// away at start.
+pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
+    let mut signals = Signals::install()?;
+    let service = config.listen.iter().copied().map(serve::listen);
+    let service = service.collect::<anyhow::Result<Vec<_>>>()?;
+    let metrics_only = config.metrics_listen.map(serve::listen).transpose()?;
+    let about = About::new(&config).context("could not describe the service")?;
+    let metrics = Metrics::new().context("could not prepare the metrics")?;
     let ready_grace = config.database.ready_grace;
     let most_connections =
         serve::max_connections(config.edge.max_connections, config.database.pool_max);
-    let store = Store::start(config.database, metrics.clone(), &tasks)?;
+    let store = Store::start(config.database, metrics.clone(), &tasks).context(NO_TLS)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
-    let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)?;
-    let app = App(Arc::new(Shared {
+    let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)
+        .context("could not prepare the cache")?;
+    let app = Arc::new(Shared {
         store: store.clone(),
         cache,
         metrics,
@@ -179,14 +107,14 @@ pub async fn run(
         answer_memory: AnswerMemory::new(),
         about,
         draining: CancellationToken::new(),
-    }));
+    });
     let serving = Tasks::new();
     let limit = ConnectionLimit::new(most_connections, app.metrics.clone());
-    serve(&app, listeners, &limit, &serving);
+    serve(&app, service, metrics_only, &limit, &serving);
 
     let preparing = async {
-        store.prepare_schema().await?;
-        std::future::pending::<Result<(), Failure>>().await
+        store.prepare_schema().await.context(NO_SCHEMA)?;
+        std::future::pending::<anyhow::Result<()>>().await
     };
     let haste = tokio::select! {
         failed = preparing => return failed,
@@ -213,31 +141,35 @@ pub async fn run(
 ///
 /// # Errors
 ///
-/// [`Failure`] when it is not up to date afterwards.
-pub async fn migrate(
-    database: Database,
-    mut signals: Signals,
-    tasks: Tasks,
-) -> Result<(), Failure> {
+/// Why it is not up to date afterwards.
+pub async fn migrate(database: Database, tasks: Tasks) -> anyhow::Result<()> {
+    let mut signals = Signals::install()?;
     let database = Database {
         migrate: Migrate::AtStart,
         ..database
     };
-    let store = Store::start(database, Metrics::new()?, &tasks)?;
+    let store = Store::start(database, Metrics::new()?, &tasks).context(NO_TLS)?;
     tokio::select! {
-        prepared = store.prepare_schema() => prepared?,
-        _haste = signals.next() => return Err(Failure::Interrupted),
+        prepared = store.prepare_schema() => prepared.context(NO_SCHEMA)?,
+        // What had begun is rolled back.
+        _haste = signals.next() => bail!("asked to stop before the schema was up to date"),
     }
     store.close();
     tasks.stop(GOODBYE).await;
     Ok(())
 }
 
-fn serve(app: &App, listeners: Listeners, limit: &Arc<ConnectionLimit>, serving: &Tasks) {
-    let router = routes::all(app, listeners.metrics.is_some());
-    let service = listeners.service.into_iter().map(|it| (it, router.clone()));
-    let metrics = listeners.metrics.map(|it| (it, routes::metrics(app)));
-    for (listener, router) in service.chain(metrics) {
+fn serve(
+    app: &App,
+    service: Vec<TcpListener>,
+    metrics_only: Option<TcpListener>,
+    limit: &Arc<ConnectionLimit>,
+    serving: &Tasks,
+) {
+    let router = routes::all(app, metrics_only.is_some());
+    let service = service.into_iter().map(|it| (it, router.clone()));
+    let metrics_only = metrics_only.map(|it| (it, routes::metrics(app)));
+    for (listener, router) in service.chain(metrics_only) {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }

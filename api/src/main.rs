@@ -6,9 +6,7 @@ use std::process::ExitCode;
 
 use api::config::Config;
 use api::healthcheck;
-use api::shutdown::Signals;
 use api::store::SchemaError;
-use api::{Failure, Listeners};
 use axum::http::Uri;
 use clap::Parser as _;
 use ha_runtime::shutdown::Tasks;
@@ -23,24 +21,15 @@ const UNUSABLE_SETTINGS: u8 = 2;
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => with_settings(serve).await,
-        Command::Migrate => with_settings(migrate).await,
+        Command::Serve => with_settings(async |it| api::run(it, Tasks::new()).await).await,
+        Command::Migrate => {
+            with_settings(async |it| api::migrate(it.database, Tasks::new()).await).await
+        }
         Command::Healthcheck { ready, url } => is_healthy(ready, url).await,
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let signals = Signals::install().map_err(Failure::Signals)?;
-    let listeners = Listeners::bind(&config)?;
-    api::run(config, listeners, signals, Tasks::new()).await
-}
-
-async fn migrate(config: Config) -> Result<(), Failure> {
-    let signals = Signals::install().map_err(Failure::Signals)?;
-    api::migrate(config.database, signals, Tasks::new()).await
-}
-
-async fn with_settings(act: impl AsyncFnOnce(Config) -> Result<(), Failure>) -> ExitCode {
+async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
     let config = match settings() {
         Ok(config) => config,
         Err(error) => {
@@ -55,9 +44,9 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> Result<(), Failure>) -> 
     let Err(failure) = act(config).await else {
         return ExitCode::SUCCESS;
     };
-    let why = chain(&failure);
+    let why = format!("{failure:#}");
     // Tools wait for exactly the first of these messages.
-    if let Failure::Schema(SchemaError::Unreachable { .. }) = failure {
+    if let Some(SchemaError::Unreachable { .. }) = failure.downcast_ref() {
         error!(error = why, "FailedToConnectToDatabase");
     } else {
         error!(error = why, "could not start");

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::domain::Invalid;
 
@@ -152,18 +151,6 @@ impl Problem {
         };
         // Strings and numbers always become JSON.
         serde_json::to_vec(&document).unwrap_or_default()
-    }
-
-    /// Returns the whole answer to what never became a request.
-    pub(crate) fn into_http(self) -> Vec<u8> {
-        let body = self.document("*", &Uuid::now_v7().to_string(), None);
-        let head = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n",
-            self.status,
-            body.len()
-        );
-        [head.into_bytes(), body].concat()
     }
 }
 

@@ -15,7 +15,7 @@ mod users;
 use std::collections::BTreeSet;
 
 use axum::Router;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
@@ -124,7 +124,7 @@ fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
         }
     }
     routes
-        .fallback(not_found)
+        .fallback(elsewhere)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(
@@ -139,13 +139,22 @@ fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
 async fn without_slash(uri: Uri) -> Result<Redirect, Problem> {
     let path = uri.path().trim_end_matches('/');
     if uri.path().len() > path.len() + 1 {
-        return Err(not_found().await);
+        return Err(not_found());
     }
     let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
     Ok(Redirect::temporary(&format!("{path}{query}")))
 }
 
-async fn not_found() -> Problem {
+/// Answers where there is nothing, and to `OPTIONS *`, which asks about the whole of the service.
+async fn elsewhere(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        let allow = [(header::ALLOW, "GET,HEAD,POST,PUT")];
+        return (StatusCode::NO_CONTENT, allow).into_response();
+    }
+    not_found().into_response()
+}
+
+fn not_found() -> Problem {
     Problem::new(Kind::NotFound, "there is nothing at this path")
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use ha_runtime::shutdown::Tasks;
@@ -46,19 +47,20 @@ const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 4096;
 
 /// Listens on one address.
-///
-/// # Errors
-///
-/// When the address is taken, or not ours to take.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| {
+        format!("could not listen on `{address}`; is another program there, or may this user not?")
+    })
 }
 
 /// Accepts connections on one address.
@@ -158,27 +160,43 @@ impl Server {
             let asking = time::timeout(LAST_REQUEST_TIMEOUT, &mut connection);
             ended = asking.await.ok();
         }
-        if ended.is_none() {
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
-            ended = Some((&mut connection).await);
-        }
-        let (mut stream, refusal) = connection.into_parts().io.into_inner().into_parts();
-        let ended = ended.unwrap_or(Ok(()));
-        let is_refused = |error: &hyper::Error| error.is_parse() || error.is_incomplete_message();
-        if refusal.is_none() && ended.as_ref().is_err_and(|it| !is_refused(it)) {
-            // An answer that ends with its connection must not look complete.
-            return stream.set_zero_linger();
-        }
-        let closing = async {
-            if let Some(problem) = refusal {
-                stream.write_all(&problem.into_http()).await?;
-            }
-            stream.shutdown().await?;
-            let mut unread = [0; 4096];
-            while !slot.is_reserved() && stream.read(&mut unread).await? > 0 {}
-            io::Result::Ok(())
+            (&mut connection).await
         };
-        time::timeout(LINGER, closing).await.unwrap_or(Ok(()))?;
+        let (stream, refusal) = connection.into_parts().io.into_inner().into_parts();
+        let refusal = match refusal {
+            Some(problem) => Some(edge::refuse_early(&self.app, arrival, problem).await),
+            None => None,
+        };
+        close(stream, refusal, &ended, slot.is_reserved()).await?;
         ended.map_err(io::Error::other)
     }
+}
+
+/// Closes a connection, after a last answer to what never became a request.
+async fn close(
+    mut stream: TcpStream,
+    refusal: Option<Vec<u8>>,
+    ended: &hyper::Result<()>,
+    is_reserved: bool,
+) -> io::Result<()> {
+    let is_unreadable = |it: &hyper::Error| it.is_parse() || it.is_incomplete_message();
+    if refusal.is_none() && ended.as_ref().is_err_and(|it| !is_unreadable(it)) {
+        // An answer that was broken off must not look complete, as it would where its end is the
+        // connection's.
+        return stream.set_zero_linger();
+    }
+    let closing = async {
+        if let Some(answer) = refusal {
+            stream.write_all(&answer).await?;
+        }
+        stream.shutdown().await?;
+        let mut unread = [0; 4096];
+        while !is_reserved && stream.read(&mut unread).await? > 0 {}
+        Ok(())
+    };
+    time::timeout(LINGER, closing).await.unwrap_or(Ok(()))
 }

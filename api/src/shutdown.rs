@@ -1,20 +1,18 @@
 //! The signals that ask the program to stop. As PID 1 in a container it gets none by default.
 
-use std::io;
-
+use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 /// SIGTERM and SIGINT.
-#[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 /// How soon the program is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
+#[derive(PartialEq, Eq)]
+pub(crate) enum Haste {
     /// When what is under way has been finished.
     Orderly,
     /// Now.
@@ -22,29 +20,21 @@ pub enum Haste {
 }
 
 impl Signals {
-    /// Installs the handlers.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("could not listen for signals");
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
         })
     }
 
     /// Waits for the next signal: SIGTERM asks for an orderly end, SIGINT for one at once.
-    pub async fn next(&mut self) -> Haste {
-        tokio::select! {
-            _ = self.terminate.recv() => {
-                info!(signal = "SIGTERM", "asked to stop");
-                Haste::Orderly
-            }
-            _ = self.interrupt.recv() => {
-                info!(signal = "SIGINT", "asked to stop");
-                Haste::AtOnce
-            }
-        }
+    pub(crate) async fn next(&mut self) -> Haste {
+        let (signal, haste) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", Haste::Orderly),
+            _ = self.interrupt.recv() => ("SIGINT", Haste::AtOnce),
+        };
+        info!(signal, "asked to stop");
+        haste
     }
 }

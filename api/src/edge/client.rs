@@ -22,15 +22,13 @@ impl Client {
     /// written is believed of a proxy in `trusted` alone.
     pub(crate) fn behind(trusted: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> Self {
         let is_trusted = |it: &IpAddr| trusted.iter().any(|net| net.contains(it));
-        let peer = peer.to_canonical();
-        if !is_trusted(&peer) {
-            return Self {
-                address: peer,
-                is_https: false,
-            };
+        let address = peer.to_canonical();
+        if !is_trusted(&address) {
+            let is_https = false;
+            return Self { address, is_https };
         }
         Self {
-            address: forwarded_for(headers, peer, is_trusted),
+            address: forwarded_for(headers, address, is_trusted),
             is_https: forwarded_proto(headers).is_some_and(|it| it.eq_ignore_ascii_case(b"https")),
         }
     }
@@ -44,16 +42,10 @@ fn forwarded_for(
     peer: IpAddr,
     is_trusted: impl Fn(&IpAddr) -> bool,
 ) -> IpAddr {
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+    let entries = lines.flat_map(|line| line.as_bytes().rsplit(|it| *it == b','));
     let mut client = peer;
-    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
-    let entries = lines
-        .iter()
-        .rev()
-        .flat_map(|line| line.as_bytes().rsplit(|it| *it == b','));
-    for entry in entries {
-        let Some(address) = parse(entry) else {
-            break;
-        };
+    for address in entries.map_while(parse) {
         client = address;
         if !is_trusted(&address) {
             break;

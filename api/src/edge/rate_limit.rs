@@ -59,28 +59,12 @@ fn household(client: IpAddr) -> Ipv6Addr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn network_of_one_host_then_one_client() {
-        let limit = RateLimit::new(1).unwrap();
-        let take = |client| limit.take(address(client));
-
-        assert!(take("2001:db8::1").is_ok());
-        let wait = take("2001:db8::2").unwrap_err();
-        assert!(wait <= Duration::from_secs(1), "{wait:?}");
-        assert!(take("2001:db8:0:1::1").is_ok());
-        assert!(take("192.0.2.1").is_ok());
-        assert!(take("::ffff:192.0.2.1").is_err());
-    }
-
     #[test]
     fn many_addresses_then_debtors_are_kept_and_others_forgotten() {
         let limit = RateLimit::new(1_000_000).unwrap();
         let slow = RateLimit::new(1).unwrap();
-        slow.take(address("192.0.2.1")).unwrap();
+        let debtor = IpAddr::from([192, 0, 2, 1]);
+        slow.take(debtor).unwrap();
         for it in 0..FORGET_EVERY * 4 {
             let client = IpAddr::from(it.to_be_bytes());
             limit.take(client).unwrap();
@@ -88,6 +72,6 @@ mod tests {
         }
         let kept = limit.limiter.len();
         assert!(kept <= FORGET_EVERY as usize * 2, "{kept}");
-        assert!(slow.take(address("192.0.2.1")).is_err());
+        assert!(slow.take(debtor).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The number of connections, and what happens above it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -20,6 +21,8 @@ pub(crate) struct ConnectionLimit {
     reserved: Arc<Semaphore>,
     /// Woken in the order in which they came.
     evictions: Notify,
+    /// The new connections for which there is no slot.
+    waiting: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -37,6 +40,7 @@ impl ConnectionLimit {
             slots: Arc::new(Semaphore::new(max)),
             reserved: Arc::new(Semaphore::new(RESERVED_SLOTS)),
             evictions: Notify::new(),
+            waiting: AtomicUsize::new(0),
             metrics,
         })
     }
@@ -53,11 +57,13 @@ impl ConnectionLimit {
             return slot(Some(permit), false);
         }
         self.metrics.http_connections_refused.inc();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.reserved.available_permits() == 0 {
             self.metrics.http_connections_displaced.inc();
             self.evictions.notify_one();
         }
         let permit = Arc::clone(&self.reserved).acquire_owned().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         slot(permit.ok(), true)
     }
 
@@ -82,7 +88,13 @@ impl ConnectionSlot {
         if !self.is_reserved {
             std::future::pending::<()>().await;
         }
-        self.limit.evictions.notified().await;
+        loop {
+            self.limit.evictions.notified().await;
+            // The slot of one that was ending may have been enough.
+            if self.limit.waiting.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -106,4 +118,22 @@ pub(crate) fn max_connections(wanted: usize, to_database: usize) -> usize {
         );
     }
     room.min(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn eviction_that_was_not_needed_then_nobody_is_evicted() {
+        let limit = ConnectionLimit::new(0, Metrics::new().unwrap());
+        let mut slots = Vec::new();
+        for _ in 0..RESERVED_SLOTS {
+            slots.push(limit.acquire().await);
+        }
+        let (probe, ()) = tokio::join!(limit.acquire(), async { drop(slots.pop()) });
+        assert!(probe.evicted().now_or_never().is_none());
+    }
 }

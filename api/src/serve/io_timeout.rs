@@ -33,6 +33,9 @@ const ANSWER_TIMEOUT_AT_LIMIT: Duration = Duration::from_secs(5);
 /// A head that is longer is refused before hyper refuses it: above the limits of the edge.
 const MAX_HEAD_BYTES: usize = 26 * 1024;
 
+/// The most that is read at once: hyper's buffer grows with what fills it, up to 128 KiB, and stays.
+const READ_BYTES: usize = 8 * 1024;
+
 /// What a connection does, as its service sees it.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -106,6 +109,22 @@ impl TimedStream {
     fn refuse(&mut self, why: Problem) -> io::Error {
         self.refusal = Some(why);
         io::ErrorKind::TimedOut.into()
+    }
+
+    fn poll_read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = Pin::new(&mut self.stream);
+        if buffer.remaining() <= READ_BYTES {
+            return stream.poll_read(cx, buffer);
+        }
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(READ_BYTES));
+        ready!(stream.poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
     }
 
     /// Forgets the head that was read last once it has become a request.
@@ -188,7 +207,7 @@ impl AsyncRead for TimedStream {
         let this = &mut *self;
         if this.activity.is_answering.load(Ordering::Relaxed) {
             // What is read is a body, which has a time of its own.
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            return this.poll_read_some(cx, buffer);
         }
         this.begin_wait();
         if this.head_bytes >= MAX_HEAD_BYTES {
@@ -200,7 +219,7 @@ impl AsyncRead for TimedStream {
             return Poll::Ready(Err(this.refuse(problem)));
         }
         let filled = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+        match this.poll_read_some(cx, buffer) {
             Poll::Ready(read) => {
                 this.note_head(buffer.filled().get(filled..).unwrap_or(&[]));
                 Poll::Ready(read)
@@ -212,14 +231,11 @@ impl AsyncRead for TimedStream {
 
 impl AsyncWrite for TimedStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            Poll::Ready(written) => Poll::Ready(written),
-            Poll::Pending => self.poll_unread(cx),
-        }
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(

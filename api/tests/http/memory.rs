@@ -229,3 +229,26 @@ fn many_heads_that_do_not_end_then_within_the_limit() {
         }
     });
 }
+
+/// Connections that have been sent much at once, on which nothing happens any more.
+#[test]
+fn many_idle_connections_after_full_buffers_then_within_the_limit() {
+    let mut program = Program::without_database(&[]);
+    let head = "GET /livez HTTP/1.1\r\nHost: a\r\nX: ";
+    let requests = format!("{head}{}\r\n\r\n", "x".repeat(7_000)).repeat(30);
+
+    within_the_limit(&mut program, |program| {
+        let idle: Vec<_> = (0..1_900)
+            .map(|_| {
+                let mut stream = program.connect();
+                stream.write_all(requests.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        eventually("all are answered", || {
+            let answered = "http_requests_total{method=\"GET\",route=\"/livez\",status=\"200\"}";
+            program.metric(answered) >= Some(1_900.0 * 30.0)
+        });
+        drop(idle);
+    });
+}

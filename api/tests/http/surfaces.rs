@@ -57,6 +57,9 @@ fn each_path_has_its_methods_and_no_other() {
             assert_eq!(head.header("content-type"), content_type, "{url}");
         }
     }
+    let whole = program.raw(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!((whole.status, whole.body.as_str()), (204, ""), "{whole:?}");
+    assert_eq!(whole.header("allow"), "GET,HEAD,POST,PUT");
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         for path in [
             "/nowhere",

@@ -125,6 +125,8 @@ fn nobody_is_waited_for_byte_by_byte() {
         assert_eq!(answer.status, 408, "{answer:?}");
         assert_eq!(answer.header("connection"), "close");
         assert_eq!(answer.json()["type"], "/problems/request-timeout");
+        assert_eq!(answer.header("x-company-name"), "My Company");
+        assert_eq!(answer.json()["request_id"], answer.header("x-request-id"));
         dripping.join().unwrap();
     }
 }
