@@ -9,12 +9,10 @@ mod request_id;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use axum::Extension;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Collected};
 use ipnet::IpNet;
@@ -28,6 +26,7 @@ use self::request_id::REQUEST_ID;
 use crate::App;
 use crate::config;
 use crate::problem::{Kind, Problem};
+use crate::routes::Routes;
 use crate::trace::{Span, TRACEPARENT};
 
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
@@ -168,21 +167,23 @@ fn is_of_rows(route: &str, response: &Response) -> bool {
         && (is_list_of_members || OF_ROWS.iter().any(|it| route.starts_with(it)))
 }
 
-/// Handles one request from its head to its answer's head.
+/// Handles one request from its head to its answer's head. It is around the router and not one of its
+/// layers, which cost several allocations each.
 pub(crate) async fn handle(
-    State(app): State<App>,
-    Extension(arrival): Extension<Arrival>,
+    app: &App,
+    routes: &Routes,
+    arrival: Arrival,
     request: Request,
-    next: Next,
 ) -> Response {
     let _counted = Counted::new(&app.metrics.http_requests_in_flight, 1);
-    let exchange = Exchange::begin(&app, arrival, &request);
+    let route = routes.template(request.uri().path());
+    let exchange = Exchange::begin(app, route, arrival, &request);
     let mut response = match exchange.check(&request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => next.run(request).await,
+        Ok(()) => routes.answer(request).await,
     };
     if let Some(age) = app.store.staleness()
-        && is_of_rows(exchange.route(), &response)
+        && is_of_rows(exchange.route, &response)
     {
         let headers = response.headers_mut();
         headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
@@ -199,7 +200,7 @@ pub(crate) async fn refuse_early(app: &App, arrival: Arrival, problem: Problem) 
     let exchange = Exchange {
         // Something is left that would have to be read.
         has_body: true,
-        ..Exchange::begin(app, arrival, &request)
+        ..Exchange::begin(app, None, arrival, &request)
     };
     let (head, body) = exchange.end(problem.into_response()).into_parts();
     let body = body.collect().await.map(Collected::to_bytes);
@@ -208,15 +209,15 @@ pub(crate) async fn refuse_early(app: &App, arrival: Arrival, problem: Problem) 
     for (name, value) in &head.headers {
         bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
-    [&bytes[..], &body].concat()
+    [&bytes[..], b"\r\n", &body].concat()
 }
 
 /// One request, and what its answer needs to know of it.
 struct Exchange<'a> {
     app: &'a App,
     began: Instant,
-    route: Option<MatchedPath>,
+    /// The route's template, as metrics name it.
+    route: &'static str,
     method: Method,
     uri: Uri,
     has_body: bool,
@@ -229,13 +230,18 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn begin(app: &'a App, arrival: Arrival, request: &Request) -> Self {
+    fn begin(
+        app: &'a App,
+        route: Option<&'static str>,
+        arrival: Arrival,
+        request: &Request,
+    ) -> Self {
         let headers = request.headers();
         let given = request_id::given(headers);
         Self {
             app,
             began: Instant::now(),
-            route: request.extensions().get().cloned(),
+            route: route.unwrap_or(UNKNOWN_ROUTE),
             method: request.method().clone(),
             uri: request.uri().clone(),
             has_body: !request.body().is_end_stream(),
@@ -247,18 +253,11 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Returns the route's template, as metrics name it.
-    fn route(&self) -> &str {
-        self.route
-            .as_ref()
-            .map_or(UNKNOWN_ROUTE, MatchedPath::as_str)
-    }
-
     /// Checks whether a request is worked on at all.
     fn check(&self, request: &Request) -> Result<(), Problem> {
         check_length(request)?;
         check_host(request)?;
-        if NEVER_REFUSED.contains(&self.route()) {
+        if NEVER_REFUSED.contains(&self.route) {
             return Ok(());
         }
         if let Some(limit) = &self.app.edge.rate_limit {
@@ -283,9 +282,12 @@ impl<'a> Exchange<'a> {
         let trace_id = self.span.as_ref().map(|it| it.trace_id.as_str());
         if let Some(problem) = &problem {
             let document = problem.document(self.uri.path(), id, trace_id);
-            *response.body_mut() = Body::from(document);
+            let headers = response.headers_mut();
+            // The router has written the length of nothing; and hyper writes none in an answer to HEAD.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
             let json = fixed("application/problem+json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            headers.insert(header::CONTENT_TYPE, json);
+            *response.body_mut() = Body::from(document);
         }
         let status = response.status();
         let took = self.began.elapsed();
@@ -297,7 +299,7 @@ impl<'a> Exchange<'a> {
 
     fn count(&self, status: StatusCode, took: Duration) {
         let known = METHODS.into_iter().find(|it| *it == self.method.as_str());
-        let (method, route) = (known.unwrap_or("other"), self.route());
+        let (method, route) = (known.unwrap_or("other"), self.route);
         let metrics = &self.app.metrics;
         metrics
             .http_requests
@@ -346,7 +348,7 @@ impl<'a> Exchange<'a> {
         let was_shed =
             problem.is_some_and(|it| matches!(it.kind(), Kind::Overloaded | Kind::RateLimited));
         // A probe that hears no has not failed.
-        let is_probe = NEVER_REFUSED.contains(&self.route());
+        let is_probe = NEVER_REFUSED.contains(&self.route);
         match () {
             () if was_shed => Level::DEBUG,
             () if status.is_server_error() && !is_probe => Level::WARN,

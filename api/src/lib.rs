@@ -166,16 +166,16 @@ fn serve(
     limit: &Arc<ConnectionLimit>,
     serving: &Tasks,
 ) {
-    let router = routes::all(app, metrics_only.is_some());
-    let service = service.into_iter().map(|it| (it, router.clone()));
+    let routes = routes::all(app, metrics_only.is_some());
+    let service = service.into_iter().map(|it| (it, routes.clone()));
     let metrics_only = metrics_only.map(|it| (it, routes::metrics(app)));
-    for (listener, router) in service.chain(metrics_only) {
+    for (listener, routes) in service.chain(metrics_only) {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }
         let server = Server {
             app: app.clone(),
-            router,
+            routes,
             limit: Arc::clone(limit),
             tasks: serving.clone(),
         };

@@ -12,14 +12,16 @@ mod request_key;
 mod root;
 mod users;
 
-use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt as _;
+use tower::Service as _;
 
 pub(crate) use self::about::About;
 use crate::App;
@@ -98,9 +100,17 @@ const fn route(
     }
 }
 
+/// What one address answers.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    router: Router,
+    /// The same paths, for metrics: the router does not say which it found.
+    templates: Arc<matchit::Router<&'static str>>,
+}
+
 /// Returns everything that the service answers to.
-pub(crate) fn all(app: &App, metrics_elsewhere: bool) -> Router {
-    router(app, |it| {
+pub(crate) fn all(app: &App, metrics_elsewhere: bool) -> Routes {
+    Routes::new(app, |it| {
         is_on(app, it) && (it.path != METRICS || !metrics_elsewhere)
     })
 }
@@ -110,28 +120,43 @@ fn is_on(app: &App, route: &Route) -> bool {
 }
 
 /// Returns what is answered on the address for metrics alone.
-pub(crate) fn metrics(app: &App) -> Router {
-    router(app, |it| OF_METRICS.contains(&it.path))
+pub(crate) fn metrics(app: &App) -> Routes {
+    Routes::new(app, |it| OF_METRICS.contains(&it.path))
 }
 
-fn router(app: &App, is_served: impl Fn(&Route) -> bool) -> Router {
-    let mut routes = Router::new();
-    let mut paths = BTreeSet::new();
-    for route in TABLE.iter().filter(|it| is_served(it)) {
-        routes = routes.route(route.path, (route.answer)(route.method));
-        if route.path != "/" && paths.insert(route.path) {
-            routes = routes.route(&format!("{}/", route.path), any(without_slash));
+impl Routes {
+    fn new(app: &App, is_served: impl Fn(&Route) -> bool) -> Self {
+        let mut router = Router::new();
+        let mut templates = matchit::Router::new();
+        for route in TABLE.iter().filter(|it| is_served(it)) {
+            router = router.route(route.path, (route.answer)(route.method));
+            // A path that has two methods is there twice.
+            if templates.insert(route.path, route.path).is_ok() && route.path != "/" {
+                router = router.route(&format!("{}/", route.path), any(without_slash));
+            }
+        }
+        Self {
+            router: router
+                .fallback(elsewhere)
+                .method_not_allowed_fallback(method_not_allowed)
+                .with_state(app.clone()),
+            templates: Arc::new(templates),
         }
     }
-    routes
-        .fallback(elsewhere)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            crate::edge::handle,
-        ))
-        .with_state(app.clone())
+
+    /// Returns the template of a path's route.
+    pub(crate) fn template(&self, path: &str) -> Option<&'static str> {
+        Some(*self.templates.at(path).ok()?.value)
+    }
+
+    /// Answers a request, also where its handler panics.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let answering = async { self.router.clone().call(request).await };
+        match AssertUnwindSafe(answering).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Err(_payload) => panicked(),
+        }
+    }
 }
 
 /// Leads from a path with a slash at its end to the one without, as `FastAPI` does, on which two of the
@@ -170,7 +195,7 @@ async fn method_not_allowed(method: Method) -> Response {
     .into_response()
 }
 
-fn panicked(_payload: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked() -> Response {
     tracing::error!("a handler panicked");
     Problem::new(
         Kind::Internal,

@@ -3,13 +3,13 @@
 mod connection_limit;
 mod io_timeout;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
 use axum::body::Body;
 use ha_runtime::shutdown::Tasks;
 use hyper::body::Incoming;
@@ -20,7 +20,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 use tracing::{debug, warn};
 
 use self::connection_limit::ConnectionSlot;
@@ -28,6 +27,7 @@ pub(crate) use self::connection_limit::{ConnectionLimit, max_connections};
 use self::io_timeout::{Activity, TimedStream};
 use crate::App;
 use crate::edge::{self, Arrival};
+use crate::routes::Routes;
 
 /// The buffer of a request's head, and of answers. Above [`io_timeout`]'s limit, which is hit first.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -67,7 +67,7 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) app: App,
-    pub(crate) router: Router,
+    pub(crate) routes: Routes,
     pub(crate) limit: Arc<ConnectionLimit>,
     /// Each connection is one of these, and ends once the request that is on it has been answered.
     pub(crate) tasks: Tasks,
@@ -128,14 +128,12 @@ impl Server {
         let stream = TimedStream::new(stream, Arc::clone(&activity), limit, self.app.clone());
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
             activity.begin_request();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(arrival);
-            let answer = self.router.clone().call(request);
+            let answer = edge::handle(&self.app, &self.routes, arrival, request.map(Body::new));
             let activity = &activity;
             async move {
                 let answer = answer.await;
                 activity.end_request();
-                answer
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut connection = http1::Builder::new()
