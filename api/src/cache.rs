@@ -49,6 +49,8 @@ const SPREAD: f64 = 0.1;
 const LONGEST_ENTRY_BYTES: usize = 512 * 1024;
 /// The lists that are fetched at once. Each may be as long.
 const LISTS_AT_ONCE: usize = 8;
+/// The longest wait for one of those places. The database has its own for lists.
+const LIST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The cache, if there is one.
 #[derive(Debug)]
@@ -289,7 +291,10 @@ impl<B: CacheBackend> Used<B> {
     async fn look(&self, key: Key) -> Option<Looked> {
         let _turn = match key {
             Key::User(_) => None,
-            Key::AllUsers => Some(self.lists.acquire().await.ok()?),
+            Key::AllUsers => {
+                let turn = time::timeout(LIST_TIMEOUT, self.lists.acquire());
+                Some(turn.await.ok()?.ok()?)
+            }
         };
         let mut era = self.era.clone();
         let mut label = era.borrow_and_update().clone();

@@ -107,7 +107,11 @@ impl<B: CacheBackend> CacheClient<B> {
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
             let mut keep = cmd("SET");
             keep.arg(self.name(key)).arg(value).arg("PX").arg(millis);
-            let kept = session.run::<()>(&keep).await;
+            let kept = match session.run::<()>(&keep).await {
+                // A server that is full answers, and others' values may still fit.
+                Err(error) if error.code() == Some("OOM") => Ok(()),
+                kept => kept,
+            };
             self.account(&session, kept);
         }
     }
@@ -175,6 +179,7 @@ impl<B: CacheBackend> CacheClient<B> {
                 info!("cache is used again");
             }
             is_used = true;
+            let began = time::Instant::now();
             let mut link = self.link.subscribe();
             let mut ended = async || {
                 let ended = link.wait_for(|it| !matches!(it, Link::Up(_))).await;
@@ -183,6 +188,11 @@ impl<B: CacheBackend> CacheClient<B> {
             while time::timeout(PROBE_INTERVAL, ended()).await.is_err() {
                 let probed = self.look_in(&session, PROBE).await;
                 self.account(&session, probed);
+            }
+            // One that begins and cannot be used is no better than one that does not begin.
+            if began.elapsed() < RETRY_INTERVAL {
+                self.close();
+                time::sleep(RETRY_INTERVAL).await;
             }
         }
     }

@@ -144,12 +144,16 @@ impl Keeper {
         *lock(&self.primary.last_writable) = Instant::now();
         *lock(&self.primary.came) = Instant::now();
         let silent = matches!(self.primary.view(), View::Suspected(_));
+        let era = format!("{:?} {}", answer.history(), answer.started_at);
+        if *self.primary.era.borrow() != era {
+            // From here on no row of the server before is an answer.
+            self.primary.era.send_replace(String::new());
+        }
         self.primary
             .view
             .send_replace(View::Known(Arc::clone(known)));
         // Afterwards, so that no row of the server before is cached as one of this server.
-        let (history, run) = (answer.history(), &answer.started_at);
-        self.primary.era.send_replace(format!("{history:?} {run}"));
+        self.primary.era.send_replace(era);
         // What waits on a server that answers may still be answered; what waits on one that does
         // not, or that has been replaced, is better repeated.
         if let Some(before) = before {

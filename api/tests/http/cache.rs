@@ -478,6 +478,36 @@ fn logs_in_as_a_user_and_does_without_when_refused() {
     }
 }
 
+#[test]
+fn sessions_that_cannot_be_used_then_few_are_begun() {
+    let (server, redis) = (Server::primary(), Redis::guarded("battery"));
+    let login = [("REDIS_USER", "api"), ("REDIS_PASSWORD", "battery")];
+    let program = before(&server, &redis, &[&login[..], &PATIENT].concat());
+    eventually("the cache is used", || source(&program, "/users") == "HIT");
+
+    let connections = || -> u32 {
+        let stats: String = redis.run(&["INFO", "stats"]);
+        let count = stats
+            .lines()
+            .find_map(|it| it.strip_prefix("total_connections_received:"));
+        count.unwrap().parse().unwrap()
+    };
+    redis.run::<()>(&["ACL", "SETUSER", "api", "-mget"]);
+    let (before, since) = (connections(), Instant::now());
+    for _ in 0..100 {
+        assert_eq!(source(&program, "/users"), "BYPASS");
+    }
+    let sessions = connections() - before;
+    let quarters = u32::try_from(since.elapsed().as_millis() / 250).unwrap();
+    assert!(
+        sessions <= quarters + 3,
+        "{sessions} in {quarters} quarters of a second"
+    );
+
+    redis.run::<()>(&["ACL", "SETUSER", "api", "+mget"]);
+    eventually("the cache is used", || source(&program, "/users") == "HIT");
+}
+
 /// Asserts that a program goes on without its cache, and says why.
 fn does_without(program: &Program, why: &str) {
     assert_eq!(source(program, "/users"), "BYPASS");
