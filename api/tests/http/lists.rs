@@ -7,6 +7,7 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::postgres::{Server, eventually};
 use crate::program::{Answer, Program};
@@ -230,8 +231,11 @@ fn a_cursor_that_nobody_gave_leads_nowhere_bad() {
     }
 }
 
-/// Beers that take many pages, more than what lies between us and a client that does not read.
+/// Beers that take many pages, more than the kernel keeps for a client that does not read: 4 MiB of the
+/// sender by default, and [`KEPT`] here.
 const LONG: u32 = 3_000;
+/// How many bytes the client's side keeps.
+const KEPT: usize = 64 * 1024;
 
 fn fill_with_long(server: &Server, first: u32, last: u32) {
     server.sql(&format!(
@@ -243,6 +247,7 @@ fn fill_with_long(server: &Server, first: u32, last: u32) {
 /// Asks for beers, and reads no further than to where the answer has begun.
 fn begin(program: &Program, version: &str) -> TcpStream {
     let mut stream = program.connect();
+    SockRef::from(&stream).set_recv_buffer_size(KEPT).unwrap();
     let request = format!("GET /beers {version}\r\nHost: a\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut status = [0; 12];
