@@ -5,8 +5,8 @@
 //! batched for the next, so a single request is as quick as ever, and many are as many as fit.
 //!
 //! A row is written by one statement at a time: requests for a row that is being written wait for the
-//! end of that. If another session has locked a row, each row of its batch is written alone, and that
-//! one until it can be.
+//! end of that. If another session has locked a row, or a row breaks a rule of the table, each row of its
+//! batch is written alone, and a locked one until it can be.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -149,7 +149,10 @@ impl<T: BatchItem> Batcher<T> {
                 continue;
             }
             let result = run(&batch, store).await;
-            if matches!(&result, Err(failure) if failure.is_lock_timeout()) {
+            // What one row is refused for says nothing about the others.
+            let is_of_one =
+                |it: &Failure| it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some();
+            if matches!(&result, Err(failure) if is_of_one(failure)) {
                 self.write_each_alone(batch, store);
             } else {
                 self.finish(batch, result);

@@ -131,6 +131,7 @@ impl Pool {
                     tokio::select! {
                         place = self.places(&known).acquire_owned() => Some(place),
                         () = changed => None,
+                        () = self.primary.left(known.generation) => None,
                     }
                 };
                 self.soon(place, began, deadline).await?
@@ -250,10 +251,11 @@ impl Pool {
 
     /// Returns how many connections are idle, or shared, and how many others there are.
     pub(super) fn count(&self) -> (usize, usize) {
+        // One after the other: `pick` takes the lock of the places while it has the other one.
+        let open = lock(&self.open).len();
         let places = lock(&self.places);
         let taken = places.values().map(|it| self.size - it.available_permits());
         let taken: usize = taken.sum();
-        let open = lock(&self.open).len();
         (open, taken.saturating_sub(open))
     }
 

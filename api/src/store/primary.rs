@@ -178,6 +178,16 @@ impl Primary {
         }
     }
 
+    /// Returns once the server of `generation` is not the one to ask.
+    pub(super) async fn left(&self, generation: u64) {
+        let is_left = |view: &View| match view {
+            View::Known(it) | View::Reading(it) => it.generation != generation,
+            View::Suspected(_) | View::Searching { .. } => true,
+        };
+        // It cannot be closed: the other end is here too.
+        self.view.subscribe().wait_for(is_left).await.ok();
+    }
+
     /// Returns what is known now.
     pub(super) fn view(&self) -> View {
         self.view.borrow().clone()

@@ -63,12 +63,13 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<T, NotStored> {
-        let mut rows = self.run(query, params, deadline).await?;
-        if rows.is_empty() {
+        let rows = match self.run(query, params, deadline).await {
             // The row that has the value may be this request's own: an earlier try of it, committed
             // after this one had looked for the key. A second look sees it.
-            rows = self.run(query, params, deadline).await?;
-        }
+            Err(Unavailable::Constraint(_)) => self.run(query, params, deadline).await?,
+            Ok(rows) if rows.is_empty() => self.run(query, params, deadline).await?,
+            ran => ran?,
+        };
         // What answers another request has another shape.
         let read = |row: &Row| {
             let is_same: bool = row.try_get(0)?;

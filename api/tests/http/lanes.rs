@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
 
-use crate::postgres::{PATIENT, Server, eventually};
+use crate::postgres::{PATIENT, SERVICE, Server, eventually};
 use crate::program::Program;
 
 /// Makes every commit wait for a standby that does not exist, of those that requests make.
@@ -35,6 +35,30 @@ fn wait_for_a_write(server: &Server) -> String {
 fn name(number: u32) -> String {
     let letter = |it: u32| char::from(b'a' + u8::try_from(it % 26).unwrap());
     ['N', letter(number / 26), letter(number)].iter().collect()
+}
+
+#[test]
+fn metrics_read_beside_requests_then_all_are_answered() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "8")]);
+    assert_eq!(program.put_date("John", "1990-01-01").status, 204);
+    // Places that stay free are tried by each request.
+    server.sql(&format!("ALTER ROLE {SERVICE} CONNECTION LIMIT 0"));
+    server.sql(
+        "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity
+        WHERE query LIKE '%hello_get%' AND pid <> pg_backend_pid() OFFSET 1) AS others",
+    );
+
+    thread::scope(|scope| {
+        for path in ["/hello/John", "/metrics"].into_iter().cycle().take(8) {
+            let program = &program;
+            scope.spawn(move || {
+                for _ in 0..300 {
+                    assert_eq!(program.get(path).status, 200, "{path}");
+                }
+            });
+        }
+    });
 }
 
 #[test]

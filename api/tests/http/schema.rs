@@ -1,5 +1,6 @@
 //! Bringing the schema up to date.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -304,7 +305,7 @@ fn tables_own_rule_broken_then_a_conflict_that_names_it() {
     let (code, log) = migrate_earlier(
         &server,
         "CREATE TABLE users (id serial PRIMARY KEY, name varchar UNIQUE, email varchar UNIQUE);
-         CREATE TABLE beers (id serial PRIMARY KEY, name varchar NOT NULL, style varchar, abv varchar,
+         CREATE TABLE beers (id serial PRIMARY KEY, name varchar NOT NULL UNIQUE, style varchar, abv varchar,
                              CONSTRAINT mild CHECK (name <> 'Bock'), CHECK (name <> 'Yebisu'))",
     );
     assert_eq!(code, Some(0), "{log}");
@@ -333,7 +334,53 @@ fn tables_own_rule_broken_then_a_conflict_that_names_it() {
             assert!(detail.contains(&format!("`{rule}`")), "{detail}");
         }
     }
+    // Two requests with one key are one, though the second finds the first one's name.
+    for n in 0..20 {
+        let key = format!("key-{n}");
+        let body = format!(r#"{{"name":"Ale {n}","style":"x"}}"#);
+        let create = || {
+            let headers = [("Idempotency-Key", key.as_str())];
+            program.request("POST", "/beers", &headers, &body)
+        };
+        let (one, other) = thread::scope(|scope| {
+            let other = scope.spawn(create);
+            (create(), other.join().unwrap())
+        });
+        assert_eq!((one.status, &one.body), (201, &other.body), "{other:?}");
+    }
     assert!(!program.log().contains("statement is wrong"));
+}
+
+#[test]
+fn birthday_that_breaks_a_rule_then_others_are_stored() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    server
+        .sql("ALTER TABLE hello_users ADD CONSTRAINT recent CHECK (date_of_birth > '1900-01-01')");
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for name in ["Methuselah", "Noah"] {
+            let (program, stop) = (&program, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let refused = program.put_date(name, "1850-01-01");
+                    assert_eq!(refused.status, 409, "{refused:?}");
+                }
+            });
+        }
+        let others = ["Ada", "Bob", "Cy", "Dan", "Eve", "Flo"].map(|name| {
+            let program = &program;
+            scope.spawn(move || {
+                let puts = (0..50).map(|n| format!("19{:02}-06-16", 10 + n));
+                puts.map(|date| program.put_date(name, &date).status)
+                    .all(|status| status == 204)
+            })
+        });
+        let stored = others.map(|it| it.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(stored, [true; 6]);
+    });
 }
 
 #[test]
