@@ -111,6 +111,9 @@ impl Executor<'_> {
                 return Ok(None);
             };
             let record = &lease.record;
+            if is_behind(status, plan) {
+                return Ok(None);
+            }
             if record.epoch != plan.planned {
                 bail!(
                     "the lease is at epoch {}, and {} was planned: plan again",
@@ -166,6 +169,10 @@ impl Executor<'_> {
 
     async fn take_lease(&self, plan: &Plan, node: &NodeId, epoch: Epoch) -> anyhow::Result<String> {
         let target = self.node(node)?;
+        // One that cannot read the store refuses the order, and says why.
+        let what = format!("`{node}` to read the lease again");
+        let current = |status: &NodeStatus| Ok((!is_behind(status, plan)).then(String::new));
+        self.wait(node, FENCE_SLACK, &what, current).await.ok();
         let silent = |error| NotTaken(format!("its agent does not answer: {error:#}"));
         let status = self.agents.status(target).await.map_err(silent)?;
         if !is_taken(&status, plan) {
@@ -343,6 +350,13 @@ impl Executor<'_> {
             time::sleep(ASK_EVERY).await;
         }
     }
+}
+
+/// Says whether the target has not read the lease again since it was as planned: it may have been cut off from
+/// the store until a moment ago.
+fn is_behind(status: &NodeStatus, plan: &Plan) -> bool {
+    let lease = status.lease.as_ref();
+    lease.is_some_and(|it| it.record.epoch < plan.planned)
 }
 
 /// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
