@@ -202,6 +202,16 @@ fn many_bodies_of_many_values_then_within_the_limit() {
     });
 }
 
+/// Opens connections, and sends the same on each.
+fn connections(program: &Program, count: usize, text: &str) -> Vec<TcpStream> {
+    let connected = |_| {
+        let mut stream = program.connect();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    (0..count).map(connected).collect()
+}
+
 /// Heads that never end, each as long as it may be, on every connection that there may be.
 #[test]
 fn many_heads_that_do_not_end_then_within_the_limit() {
@@ -212,13 +222,7 @@ fn many_heads_that_do_not_end_then_within_the_limit() {
     );
 
     within_the_limit(&mut program, |program| {
-        let unfinished: Vec<_> = (0..2_000)
-            .map(|_| {
-                let mut stream = program.connect();
-                stream.write_all(head.as_bytes()).unwrap();
-                stream
-            })
-            .collect();
+        let unfinished = connections(program, 2_000, &head);
         assert_eq!(program.get("/livez").status, 200);
         // Each is told after its ten seconds.
         for mut stream in unfinished {
@@ -238,13 +242,7 @@ fn many_idle_connections_after_full_buffers_then_within_the_limit() {
     let requests = format!("{head}{}\r\n\r\n", "x".repeat(7_000)).repeat(30);
 
     within_the_limit(&mut program, |program| {
-        let idle: Vec<_> = (0..1_900)
-            .map(|_| {
-                let mut stream = program.connect();
-                stream.write_all(requests.as_bytes()).unwrap();
-                stream
-            })
-            .collect();
+        let idle = connections(program, 1_900, &requests);
         eventually("all are answered", || {
             let answered = "http_requests_total{method=\"GET\",route=\"/livez\",status=\"200\"}";
             program.metric(answered) >= Some(1_900.0 * 30.0)
