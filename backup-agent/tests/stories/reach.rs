@@ -198,10 +198,8 @@ async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
     let ids = ids(&world.run(&["list", "--json"]).await.ok().json());
     for store in [&world.near, &world.far] {
         let objects = store.objects();
-        let newest = objects
-            .iter()
-            .rev()
-            .find(|(key, _)| key.ends_with("/manifest"));
+        let mut objects = objects.iter();
+        let newest = objects.find(|(key, _)| key.ends_with(&format!("{}/manifest", ids[1])));
         fs::write(&newest.unwrap().1, "no manifest").unwrap();
     }
 
