@@ -21,7 +21,7 @@ RUN --mount=type=bind,from=registry,target=/registry \
     --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cp -R --update --preserve=timestamps /registry/. /usr/local/cargo/registry \
-    && cargo clean --locked --profile image -p api -p ha-runtime -p ha-core \
+    && cargo clean --locked --profile image -p api -p causeway-runtime -p causeway-core \
     && cargo build --locked --profile image -p api \
     && install -D target/image/api /root/image/usr/local/bin/api
 WORKDIR /root/image

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};

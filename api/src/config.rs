@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use causeway_runtime::telemetry::LogFormat;
 use clap::ValueEnum;
-use ha_runtime::telemetry::LogFormat;
 use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
 

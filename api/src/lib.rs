@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::http::StatusCode;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio::time;
 use tokio_util::sync::CancellationToken;

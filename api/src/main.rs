@@ -8,9 +8,9 @@ use api::config::Config;
 use api::healthcheck;
 use api::store::SchemaError;
 use axum::http::Uri;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::{self, LogFormat, chain};
 use clap::Parser as _;
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::{self, LogFormat, chain};
 use tracing::{error, warn};
 
 use crate::cli::{Cli, Command};

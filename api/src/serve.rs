@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;

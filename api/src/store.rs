@@ -27,8 +27,8 @@ mod schema;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ha_runtime::postgres::TlsError;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::postgres::TlsError;
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::Row;

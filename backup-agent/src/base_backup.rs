@@ -24,9 +24,9 @@ mod wal_wait;
 use std::path::Path;
 
 use aws_lc_rs::rand;
-use ha_core::backup::manifest::{self, DamagedFile};
-use ha_core::backup::{BackupId, Manifest, Summary};
-use ha_runtime::shutdown::Tasks;
+use causeway_core::backup::manifest::{self, DamagedFile};
+use causeway_core::backup::{BackupId, Manifest, Summary};
+use causeway_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::info;

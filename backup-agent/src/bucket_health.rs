@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_core::lsn::SegmentName;
-use ha_runtime::clock;
+use causeway_core::lsn::SegmentName;
+use causeway_runtime::clock;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, warn};

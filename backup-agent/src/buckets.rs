@@ -6,9 +6,9 @@ mod store;
 
 use std::time::Duration;
 
-use ha_runtime::aws::Connections;
-use ha_runtime::retry::RetryClass;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::aws::Connections;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::bucket_health::BucketHealth;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use causeway_core::backup::manifest::lines::{LineError, ManifestLines};
+use causeway_core::backup::{BackupId, Manifest, Summary};
+use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
-use ha_core::backup::manifest::lines::{LineError, ManifestLines};
-use ha_core::backup::{BackupId, Manifest, Summary};
-use ha_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::base_backup::Clear;

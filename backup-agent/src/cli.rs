@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use causeway_core::backup::{BackupId, Target, WallTime};
+use causeway_core::lsn::{SegmentName, WalFileName};
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::telemetry::LogFormat;
 use clap::{Args, Parser, Subcommand};
-use ha_core::backup::{BackupId, Target, WallTime};
-use ha_core::lsn::{SegmentName, WalFileName};
-use ha_core::{Lsn, Timeline};
-use ha_runtime::telemetry::LogFormat;
 use jiff::Timestamp;
 
 use crate::base_backup::Checkpoint;

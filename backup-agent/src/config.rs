@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
@@ -22,11 +22,11 @@ use crate::seal::{Identity, Recipients, Unsealable, holds_private_key};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error(transparent)]
-    File(#[from] ha_runtime::config::Unusable),
+    File(#[from] causeway_runtime::config::Unusable),
     #[error(transparent)]
     Recipients(#[from] Unsealable),
     #[error("`cluster` cannot be used")]
-    Cluster(#[source] ha_core::node::InvalidName),
+    Cluster(#[source] causeway_core::node::InvalidName),
     #[error("there is no `[[buckets]]`: name at least one")]
     NoBucket,
     #[error("`{0}` is not the name of an S3 bucket")]
@@ -169,7 +169,7 @@ impl Config {
         if fs::read_to_string(path).is_ok_and(|it| holds_private_key(&it)) {
             return Err(Unsealable::PrivateKey.into());
         }
-        let written: Written = ha_runtime::config::read(path)?;
+        let written: Written = causeway_runtime::config::read(path)?;
         written.meant(path)
     }
 
@@ -309,7 +309,7 @@ mod tests {
             let text = example().replace(find, replace);
             assert_ne!(text, example(), "`{find}` is in the example");
             let refused = read(&text).unwrap_err();
-            let said = ha_runtime::telemetry::chain(&refused);
+            let said = causeway_runtime::telemetry::chain(&refused);
             assert!(said.contains(says), "{said}");
         }
     }

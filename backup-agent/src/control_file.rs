@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ha_core::Lsn;
-use ha_core::lsn::SegmentSize;
+use causeway_core::Lsn;
+use causeway_core::lsn::SegmentSize;
 
 use crate::config::Config;
 use crate::error::Failure;

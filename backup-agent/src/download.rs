@@ -10,8 +10,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ha_runtime::retry::RetryClass;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
 

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ha_core::Timeline;
-use ha_core::backup::manifest::lines::LineError;
-use ha_core::backup::{BackupId, NoBackup, WallTime};
+use causeway_core::Timeline;
+use causeway_core::backup::manifest::lines::LineError;
+use causeway_core::backup::{BackupId, NoBackup, WallTime};
 
 use crate::object_store::StoreError;
 use crate::seal::{Damaged, Unsealable};

@@ -1,9 +1,9 @@
 //! Where things are in a bucket. Keys name the cluster, timelines, log files and backups, and
 //! nothing that a backup holds; `FORMAT.md` lists them.
 
-use ha_core::backup::BackupId;
-use ha_core::lsn::WalFileName;
-use ha_core::{NodeId, Timeline};
+use causeway_core::backup::BackupId;
+use causeway_core::lsn::WalFileName;
+use causeway_core::{NodeId, Timeline};
 
 /// The keys of one PostgreSQL cluster: two that share a name but not a system identifier never meet.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,8 +25,8 @@ mod wal_file;
 use std::panic;
 use std::process::ExitCode;
 
+use causeway_runtime::telemetry;
 use clap::Parser as _;
-use ha_runtime::telemetry;
 
 use crate::cli::Cli;
 use crate::error::Failure;

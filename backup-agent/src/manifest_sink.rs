@@ -2,7 +2,7 @@
 
 use zstd::stream::raw::{Decoder, Operation as _};
 
-use ha_core::backup::Manifest;
+use causeway_core::backup::Manifest;
 
 use crate::base_backup::Clear;
 use crate::download::{Broken, Sink, Wanted};

@@ -27,8 +27,8 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use ha_runtime::aws::{Connections, Service};
-use ha_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
+use causeway_runtime::aws::{Connections, Service};
+use causeway_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
 use tokio::time;
 
 use crate::config::BucketConfig;

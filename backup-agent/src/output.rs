@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use ha_core::backup::WallTime;
+use causeway_core::backup::WallTime;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use ha_core::backup::{Gap, HeldSegments, Lineage, Reach, Summary, Target, WallTime};
-use ha_core::lsn::{SegmentName, SegmentSize, WalFileName};
-use ha_core::wal::Scanner;
-use ha_core::{Lsn, Timeline};
-use ha_runtime::telemetry::chain;
+use causeway_core::backup::{Gap, HeldSegments, Lineage, Reach, Summary, Target, WallTime};
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use causeway_core::wal::Scanner;
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::buckets::Buckets;

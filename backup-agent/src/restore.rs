@@ -19,9 +19,9 @@ mod tablespaces;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ha_core::Timeline;
-use ha_core::backup::{Lineage, Summary, Target};
-use ha_runtime::telemetry::chain;
+use causeway_core::Timeline;
+use causeway_core::backup::{Lineage, Summary, Target};
+use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
 use crate::buckets::Buckets;

@@ -12,10 +12,10 @@ pub(crate) use sealed::SealedWalFile;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ha_core::Timeline;
-use ha_core::backup::Lineage;
-use ha_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
-use ha_runtime::telemetry::chain;
+use causeway_core::Timeline;
+use causeway_core::backup::Lineage;
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
+use causeway_runtime::telemetry::chain;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 

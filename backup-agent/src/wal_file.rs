@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ha_core::lsn::{Malformed, SegmentName, SegmentSize, WalFileName, parse_history};
-use ha_core::{Lsn, Timeline};
+use causeway_core::lsn::{Malformed, SegmentName, SegmentSize, WalFileName, parse_history};
+use causeway_core::{Lsn, Timeline};
 
 use crate::error::Failure;
 

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use causeway_core::failover::consent::Consent;
+use causeway_core::{NodeId, Timeline};
 use clap::{Parser, Subcommand};
-use ha_core::failover::consent::Consent;
-use ha_core::{NodeId, Timeline};
 
 use crate::config::DEFAULT_PATH;
 

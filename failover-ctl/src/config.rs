@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_core::agent;
-use ha_core::failover::decision::Policy;
-use ha_core::lease::{StoreId, Timing, TimingError};
-use ha_core::{NodeId, Region};
-use ha_runtime::config::Unusable;
-use ha_runtime::postgres::SslMode;
-use ha_runtime::secret::Unreadable;
+use causeway_core::agent;
+use causeway_core::failover::decision::Policy;
+use causeway_core::lease::{StoreId, Timing, TimingError};
+use causeway_core::{NodeId, Region};
+use causeway_runtime::config::Unusable;
+use causeway_runtime::postgres::SslMode;
+use causeway_runtime::secret::Unreadable;
 use serde::Deserialize;
 
 use self::check::Written;
@@ -342,7 +342,7 @@ impl Settings {
     ///
     /// [`Wrong`], which names the setting, the reason and the remedy.
     pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
-        Self::check(ha_runtime::config::read::<Written>(path)?)
+        Self::check(causeway_runtime::config::read::<Written>(path)?)
     }
 
     /// Returns the node with this name.

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ha_core::failover::observation::Directory;
-use ha_core::lease::SystemId;
-use ha_core::lsn::WalFileName;
-use ha_core::{Lsn, Timeline};
+use causeway_core::failover::observation::Directory;
+use causeway_core::lease::SystemId;
+use causeway_core::lsn::WalFileName;
+use causeway_core::{Lsn, Timeline};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 

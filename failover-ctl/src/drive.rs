@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
-use ha_core::failover::observation::PeerView;
-use ha_core::lease::Nonce;
-use ha_core::{Epoch, Moment, Timeline};
-use ha_runtime::clock;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
+use causeway_core::failover::observation::PeerView;
+use causeway_core::lease::Nonce;
+use causeway_core::{Epoch, Moment, Timeline};
+use causeway_runtime::clock;
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -163,7 +163,7 @@ impl Driver {
         if let NotDone::TimelineTaken(timeline) = why {
             self.taken_timeline = Some(*timeline);
         }
-        let text = ha_runtime::telemetry::chain(why);
+        let text = causeway_runtime::telemetry::chain(why);
         if self.refusal.as_ref().is_none_or(|(_, last)| *last != text) {
             warn!(why = text, "guard rejected a command");
         }

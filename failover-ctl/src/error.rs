@@ -1,7 +1,7 @@
 //! Every way in which a command can fail that a person or a script may want to tell apart.
 
-use ha_core::Epoch;
-use ha_core::failover::consent::Missing;
+use causeway_core::Epoch;
+use causeway_core::failover::consent::Missing;
 
 use crate::config::Wrong;
 use crate::world::lease_store::StoreError;
@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     /// The lease is another database's.
     #[error("this is not the cluster that the lease is of")]
-    Foreign(#[source] ha_core::lease::Foreign),
+    Foreign(#[source] causeway_core::lease::Foreign),
     /// `init` was run twice.
     #[error("the cluster `{0}` has a lease already, or had one")]
     LeaseExists(String),

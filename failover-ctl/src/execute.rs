@@ -8,14 +8,14 @@ use std::cell::OnceCell;
 use std::pin::pin;
 use std::time::Duration;
 
-use ha_core::NodeId;
-use ha_core::failover::loss::Limit;
-use ha_core::failover::plan::{Fence, Plan, Step};
-use ha_core::failover::progress::{Standing, remaining, standing};
-use ha_core::failover::promotion::Request;
-use ha_core::failover::statement::{Occasion, Statement};
-use ha_runtime::retry::{self, RetryClass, RetryPolicy};
-use ha_runtime::telemetry::chain;
+use causeway_core::NodeId;
+use causeway_core::failover::loss::Limit;
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Standing, remaining, standing};
+use causeway_core::failover::promotion::Request;
+use causeway_core::failover::statement::{Occasion, Statement};
+use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 
 use self::steps::NotTaken;

@@ -14,10 +14,10 @@ pub(crate) use self::saved::unexamined;
 mod settings;
 mod tools;
 
-use ha_core::NodeId;
-use ha_core::failover::observation::Directory;
-use ha_core::lease::SystemId;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::NodeId;
+use causeway_core::failover::observation::Directory;
+use causeway_core::lease::SystemId;
+use causeway_runtime::shutdown::Tasks;
 
 pub(crate) use self::examine::{Examined, Need};
 pub(crate) use self::files::write_private;

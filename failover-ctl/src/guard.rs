@@ -1,7 +1,7 @@
 //! Guard: the process that alone starts, promotes and ends PostgreSQL.
 //!
 //! One thread, no network, no allocation worth speaking of: it must go on when everything else on the
-//! host has stopped. What it decides is in `ha_core::guard`; here are its eyes and hands.
+//! host has stopped. What it decides is in `causeway_core::guard`; here are its eyes and hands.
 
 pub(crate) mod child;
 pub(crate) mod conf;

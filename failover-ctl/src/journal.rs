@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::Epoch;
-use ha_core::failover::loss::Limit;
-use ha_core::failover::plan::Plan;
-use ha_core::failover::progress::{Entry, Standing, standing};
-use ha_core::failover::statement::Statement;
-use ha_core::lease::{Condition, ETag, LeaseRecord};
+use causeway_core::Epoch;
+use causeway_core::failover::loss::Limit;
+use causeway_core::failover::plan::Plan;
+use causeway_core::failover::progress::{Entry, Standing, standing};
+use causeway_core::failover::statement::Statement;
+use causeway_core::lease::{Condition, ETag, LeaseRecord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{self, Instant};

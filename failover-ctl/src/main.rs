@@ -34,8 +34,8 @@ mod world;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use causeway_runtime::telemetry::{self, LogFormat};
 use clap::Parser as _;
-use ha_runtime::telemetry::{self, LogFormat};
 
 use crate::cli::{Cli, Command, Plan};
 use crate::config::Settings;

@@ -1,7 +1,7 @@
 //! Every series that the agent exports, named once.
 
-use ha_core::guard::Server;
-use ha_core::problem::ProblemKind;
+use causeway_core::guard::Server;
+use causeway_core::problem::ProblemKind;
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::status::{NodeStatus, Role};

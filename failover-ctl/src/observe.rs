@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ha_core::NodeId;
-use ha_core::failover::loss::{self, Loss};
-use ha_core::lease::{LeaseRecord, LeaseState};
+use causeway_core::NodeId;
+use causeway_core::failover::loss::{self, Loss};
+use causeway_core::lease::{LeaseRecord, LeaseState};
 use serde::Serialize;
 
 use crate::config::{NodeSettings, Settings};

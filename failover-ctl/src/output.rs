@@ -19,7 +19,7 @@ pub(crate) fn say(text: &str) {
 
 /// Reports a failure, its causes, and what can be done about it.
 pub(crate) fn failure(failure: &Failure) {
-    eprintln!("error: {}", ha_runtime::telemetry::chain(failure));
+    eprintln!("error: {}", causeway_runtime::telemetry::chain(failure));
     if let Some(hint) = failure.hint() {
         eprintln!("hint: {hint}");
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ha_core::Moment;
-use ha_core::problem::{Problem, ProblemKind};
+use causeway_core::Moment;
+use causeway_core::problem::{Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 

@@ -1,11 +1,11 @@
 //! What a node says of itself: the answer to `GET /status`, and a row of `failover-ctl status`.
 
-use ha_core::failover::decision::Decision;
-use ha_core::failover::observation::{Directory, Progress};
-use ha_core::guard::Server;
-use ha_core::lease::{LeaseRecord, StoreId, SystemId};
-use ha_core::lsn::Ancestor;
-use ha_core::{Epoch, Lsn, NodeId, Region, Timeline};
+use causeway_core::failover::decision::Decision;
+use causeway_core::failover::observation::{Directory, Progress};
+use causeway_core::guard::Server;
+use causeway_core::lease::{LeaseRecord, StoreId, SystemId};
+use causeway_core::lsn::Ancestor;
+use causeway_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
 use crate::drive::Rejoined;

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use causeway_core::NodeId;
+use causeway_core::failover::promotion::{
+    self, Candidate, Part, Refusal, Request, Survey, Witness,
+};
+use causeway_core::failover::statement::{Occasion, Statement, Version};
+use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
-use ha_core::NodeId;
-use ha_core::failover::promotion::{self, Candidate, Part, Refusal, Request, Survey, Witness};
-use ha_core::failover::statement::{Occasion, Statement, Version};
-use ha_core::lease::LeaseRecord;
 use tokio::time::{self, Instant};
 
 use crate::config::{NodeSettings, Settings};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use ha_core::lease::SystemId;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::lease::SystemId;
+use causeway_runtime::shutdown::Tasks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;

@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use ha_core::Timeline;
-use ha_core::lsn::{Ancestor, WalFileName, parse_history};
+use causeway_core::Timeline;
+use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
 
 /// The whole text of a placeholder.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";

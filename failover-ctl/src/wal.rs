@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use ha_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName};
-use ha_core::{Lsn, Timeline};
+use causeway_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName};
+use causeway_core::{Lsn, Timeline};
 
 use self::records::Records;
 

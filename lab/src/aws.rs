@@ -11,8 +11,8 @@ pub mod s3_faults;
 use std::net::SocketAddr;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials as Provider, Region as SdkRegion};
-use ha_core::Region;
-use ha_runtime::secret::Secret;
+use causeway_core::Region;
+use causeway_runtime::secret::Secret;
 
 /// The access key with which every program of one lab signs.
 #[derive(Clone, Debug)]

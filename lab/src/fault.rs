@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use causeway_core::{NodeId, Region};
 use clap::{Args, Subcommand};
-use ha_core::{NodeId, Region};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ha_core::{NodeId, Region};
-use ha_runtime::shutdown::Tasks;
+use causeway_core::{NodeId, Region};
+use causeway_runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 
 use crate::link::{Condition, Link};

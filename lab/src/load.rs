@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::RETRY_AFTER;
 use hyper_util::client::legacy::Client as HttpClient;

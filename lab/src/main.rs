@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::{self, LogFormat};
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
-use ha_runtime::secret::Secret;
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::{self, LogFormat};
 use lab::chaos::history::History;
 use lab::control::{self, Order};
 use lab::fault::Fault;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

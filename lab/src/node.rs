@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::client::legacy::Client;

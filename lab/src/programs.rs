@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_core::Region;
+use causeway_core::Region;
 
 use crate::aws::Credentials;
 use crate::postgres::restrict;

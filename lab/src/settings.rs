@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ha_core::Region;
-use ha_runtime::secret::Secret;
+use causeway_core::Region;
+use causeway_runtime::secret::Secret;
 use serde::Serialize;
 
 use crate::aws::route53::{TTL_SECS, Zones};

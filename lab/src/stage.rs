@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::NodeId;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::NodeId;
+use causeway_runtime::shutdown::Tasks;
 use serde::Deserialize;
 use tokio_postgres::Client;
 

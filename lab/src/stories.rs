@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use causeway_core::NodeId;
 use clap::ValueEnum;
-use ha_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, On};

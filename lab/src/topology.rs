@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use ha_core::{NodeId, Region};
+use causeway_core::{NodeId, Region};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Where PostgreSQL listens on its node.

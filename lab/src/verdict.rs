@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Door;

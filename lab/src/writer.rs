@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use causeway_core::NodeId;
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
 use futures_util::future::select_ok;
-use ha_core::NodeId;
-use ha_runtime::secret::Secret;
-use ha_runtime::shutdown::Tasks;
 use http_body_util::Full;
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -364,7 +364,7 @@ impl Sampler {
 /// Returns a number from which clients may count that no earlier ones of this lab have reached: the
 /// second in which they start, times more rows than they write in one.
 fn first_row() -> u64 {
-    ha_runtime::clock::wall().as_secs() << 20
+    causeway_runtime::clock::wall().as_secs() << 20
 }
 
 fn pace(every: Duration) -> time::Interval {

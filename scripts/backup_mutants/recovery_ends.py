@@ -82,7 +82,7 @@ MUTANTS = [
     ], seeds=(16,), test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-is-the-end", "A5", [GAP_IS_THE_END], test="end_of_archive_then_one_and_gap_then_recovery_stopped"),
     Mutant("branch-is-no-gap", "A5, gap before a fork", [
-        Change("ha-core/src/backup/wal_end.rs", "beside.later_segment || branched_later", "beside.later_segment || branched_later && !MUTANT"),
+        Change("causeway-core/src/backup/wal_end.rs", "beside.later_segment || branched_later", "beside.later_segment || branched_later && !MUTANT"),
     ], test="timeline_branched_off_later_then_recovery_stopped"),
     Mutant("gap-not-listed", "A5", [
         Change(REACH, "            segments: self.all.reach(lineage, backup.start_lsn),", "            segments: {\n                let mut segments = self.all.reach(lineage, backup.start_lsn);\n                if MUTANT {\n                    segments.gap = None;\n                }\n                segments\n            },"),

@@ -9,7 +9,7 @@ FILL = f"{RESTORE}/fill.rs"
 DOWNLOAD = f"{SOURCE}/download.rs"
 TABLESPACES = f"{RESTORE}/tablespaces.rs"
 CATALOG = f"{SOURCE}/catalog.rs"
-MANIFEST = "ha-core/src/backup/manifest"
+MANIFEST = "causeway-core/src/backup/manifest"
 
 
 def inherited(name):
@@ -73,7 +73,7 @@ MUTANTS = [
         Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
     ], test="options_that_would_be_ignored_then_refused"),
     Mutant("other-lineage-chosen", "D, choose by lineage", [
-        without("ha-core/src/backup/restore.rs", "!lineage.passes(found.timeline, found.stop_lsn) {"),
+        without("causeway-core/src/backup/restore.rs", "!lineage.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
         Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &Place| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),

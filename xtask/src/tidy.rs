@@ -11,12 +11,12 @@ use anyhow::{Context as _, ensure};
 /// The crates, lowest first. A crate uses what stands before it, and `lab` and `xtask` start programs
 /// instead of using them.
 const LAYERS: [(&str, &[&str]); 7] = [
-    ("ha-core", &[]),
-    ("ha-runtime", &["ha-core"]),
-    ("api", &["ha-core", "ha-runtime"]),
-    ("failover-ctl", &["ha-core", "ha-runtime"]),
-    ("backup-agent", &["ha-core", "ha-runtime"]),
-    ("lab", &["ha-core", "ha-runtime"]),
+    ("causeway-core", &[]),
+    ("causeway-runtime", &["causeway-core"]),
+    ("api", &["causeway-core", "causeway-runtime"]),
+    ("failover-ctl", &["causeway-core", "causeway-runtime"]),
+    ("backup-agent", &["causeway-core", "causeway-runtime"]),
+    ("lab", &["causeway-core", "causeway-runtime"]),
     ("xtask", &[]),
 ];
 

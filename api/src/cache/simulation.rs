@@ -7,9 +7,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use causeway_runtime::shutdown::Tasks;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use ha_runtime::shutdown::Tasks;
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

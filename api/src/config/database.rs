@@ -4,9 +4,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_runtime::postgres::{RootCert, SslMode};
+use causeway_runtime::secret::Secret;
 use clap::ValueEnum;
-use ha_runtime::postgres::{RootCert, SslMode};
-use ha_runtime::secret::Secret;
 use percent_encoding::percent_decode_str;
 
 use super::environment::{Environment, Found, Unusable, duration};

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use causeway_runtime::secret::{Secret, Unreadable};
+use causeway_runtime::telemetry::chain;
 use clap::ValueEnum;
-use ha_runtime::secret::{Secret, Unreadable};
-use ha_runtime::telemetry::chain;
 
 /// A setting that cannot be used: which, why, and what to write instead. Nothing has been touched when
 /// this is returned.

@@ -1,6 +1,6 @@
 //! Settings as people write them, and what they are told when a setting cannot be right.
 
-use ha_runtime::postgres::{RootCert, SslMode};
+use causeway_runtime::postgres::{RootCert, SslMode};
 
 use super::*;
 

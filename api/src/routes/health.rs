@@ -49,7 +49,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     let room = app.answer_memory.room_for_metrics()?;
     app.store.report();
     app.cache.report();
-    let (head, body) = ha_runtime::health::metrics(&app.metrics.registry).into_parts();
+    let (head, body) = causeway_runtime::health::metrics(&app.metrics.registry).into_parts();
     let text = body
         .collect()
         .await

@@ -125,5 +125,5 @@ fn date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
 
 /// The one function that says which day it is, for what is stored and for what is read.
 pub(super) fn today(hello: &Hello) -> Date {
-    hello.calendar.day_at(ha_runtime::clock::wall())
+    hello.calendar.day_at(causeway_runtime::clock::wall())
 }

@@ -57,7 +57,7 @@ impl Store {
         if query.effect == Effect::Writes && failure.is_unknown_outcome() {
             self.metrics.db_commit_unknown.inc();
         }
-        let text = ha_runtime::telemetry::chain(failure);
+        let text = causeway_runtime::telemetry::chain(failure);
         debug!(stmt = query.name, error = text, "statement failed");
         if let Some(name) = failure.constraint() {
             return Err(Unavailable::Constraint(name.to_owned()));

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
 

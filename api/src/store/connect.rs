@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ha_runtime::postgres::{Tls, TlsError};
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::postgres::{Tls, TlsError};
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl Connector {
         }
         Ok(Self {
             config,
-            tls: ha_runtime::postgres::tls(database.tls, database.root_cert.as_ref())?,
+            tls: causeway_runtime::postgres::tls(database.tls, database.root_cert.as_ref())?,
             connect_timeout: database.connect_timeout,
             statement_timeout: database.statement_timeout,
             lock_timeout: LOCK_TIMEOUT,

@@ -38,7 +38,7 @@ struct Ended {
 
 impl EndedSessions {
     /// Starts asking the primary.
-    pub(super) fn start(primary: Primary, tasks: &ha_runtime::shutdown::Tasks) -> Self {
+    pub(super) fn start(primary: Primary, tasks: &causeway_runtime::shutdown::Tasks) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         tasks.start("ended sessions", |stop| async move {
             stop.run_until_cancelled(watch(receiver, &primary)).await;

@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};

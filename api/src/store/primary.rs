@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ha_runtime::telemetry::chain;
+use causeway_runtime::telemetry::chain;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{self, Instant};
 use tokio_postgres::Client;

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ha_runtime::retry::RetryPolicy;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::retry::RetryPolicy;
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, info, warn};
 

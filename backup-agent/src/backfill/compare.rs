@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use causeway_core::backup::{BackupId, Summary};
+use causeway_core::lsn::WalFileName;
+use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use ha_core::backup::{BackupId, Summary};
-use ha_core::lsn::WalFileName;
-use ha_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::backfill::packs::tally;
@@ -328,8 +328,8 @@ fn lengths_differ(row: &Row) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::backup::WallTime;
-    use ha_core::{Lsn, Timeline};
+    use causeway_core::backup::WallTime;
+    use causeway_core::{Lsn, Timeline};
 
     use super::*;
 

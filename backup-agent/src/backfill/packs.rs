@@ -1,7 +1,7 @@
 //! The packs of one backup, as a bucket lists them, compared with the length that the backup says all of
 //! them have together. It stands in the clear part of the manifest, so that no identity is needed.
 
-use ha_core::backup::Summary;
+use causeway_core::backup::Summary;
 
 use crate::layout::Layout;
 use crate::object_store::{Bucket, StoreError};

@@ -1,8 +1,8 @@
 //! Copying one object from one bucket to another, looked at on the way.
 
 use bytes::{Bytes, BytesMut};
-use ha_runtime::retry::RetryClass;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
 use crate::backfill::replicate_packs::replicate_packs;

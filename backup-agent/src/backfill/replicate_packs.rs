@@ -3,11 +3,11 @@
 
 use std::iter;
 
+use causeway_core::backup::Summary;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use ha_core::backup::Summary;
-use ha_runtime::retry::RetryClass;
-use ha_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::backfill::AT_ONCE;

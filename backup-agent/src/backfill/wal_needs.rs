@@ -1,8 +1,8 @@
 //! From where on a bucket needs WAL: what lies before that was expired there, and stays so.
 
-use ha_core::Timeline;
-use ha_core::backup::Summary;
-use ha_core::lsn::{SegmentName, WalFileName};
+use causeway_core::Timeline;
+use causeway_core::backup::Summary;
+use causeway_core::lsn::{SegmentName, WalFileName};
 
 /// The places from which on a bucket needs WAL.
 ///
@@ -86,8 +86,8 @@ fn segment_of(key: &str) -> Option<SegmentName> {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::Lsn;
-    use ha_core::backup::WallTime;
+    use causeway_core::Lsn;
+    use causeway_core::backup::WallTime;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::lsn::{SegmentName, SegmentSize, WalFileName};
-use ha_runtime::telemetry::chain;
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use causeway_runtime::telemetry::chain;
 use tokio::time;
 use tracing::debug;
 

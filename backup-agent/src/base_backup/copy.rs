@@ -6,7 +6,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc as blocking};
 
-use ha_core::backup::manifest::{Blob, File};
+use causeway_core::backup::manifest::{Blob, File};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinSet;
 use tracing::error;

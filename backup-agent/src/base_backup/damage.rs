@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use ha_core::Lsn;
-use ha_core::backup::manifest::DamagedFile;
+use causeway_core::Lsn;
+use causeway_core::backup::manifest::DamagedFile;
 
 use crate::base_backup::directory_walk::PlannedFile;
 use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 
-use ha_core::backup::manifest::Tablespace;
+use causeway_core::backup::manifest::Tablespace;
 use tracing::{info, warn};
 
 use crate::base_backup::file_names::{

@@ -1,7 +1,7 @@
 //! What the name of a file in a data directory says: relations and their forks, and what
 //! `pg_basebackup` leaves out (`src/backend/backup/basebackup.c` of PostgreSQL 13 to 18).
 
-use ha_core::backup::manifest::paths::is_reserved;
+use causeway_core::backup::manifest::paths::is_reserved;
 
 use crate::base_backup::page::PAGES_PER_FILE;
 

@@ -6,10 +6,10 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ha_core::backup::Manifest;
-use ha_core::backup::manifest::lines::LineError;
-use ha_core::backup::manifest::paths::PathCheck;
-use ha_core::backup::manifest::{File, ManifestReader, lines};
+use causeway_core::backup::Manifest;
+use causeway_core::backup::manifest::lines::LineError;
+use causeway_core::backup::manifest::paths::PathCheck;
+use causeway_core::backup::manifest::{File, ManifestReader, lines};
 
 use crate::base_backup::Clear;
 use crate::base_backup::lanes::Lanes;
@@ -157,7 +157,7 @@ async fn send(
 
 #[cfg(test)]
 mod tests {
-    use ha_core::backup::manifest::{Blob, Digest};
+    use causeway_core::backup::manifest::{Blob, Digest};
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! The packer: blobs in, sealed parts out, each part to every bucket.
 
 use bytes::Bytes;
-use ha_core::backup::BackupId;
-use ha_core::backup::manifest::{Blob, Pack};
+use causeway_core::backup::BackupId;
+use causeway_core::backup::manifest::{Blob, Pack};
 
 use crate::base_backup::lanes::Lanes;
 use crate::base_backup::read::BlobRead;

@@ -1,6 +1,6 @@
 //! Pages and their checksums, as PostgreSQL computes them (`src/include/storage/checksum_impl.h`).
 
-use ha_core::Lsn;
+use causeway_core::Lsn;
 
 /// The length of a page (`BLCKSZ`).
 pub(crate) const PAGE_BYTES: usize = 8192;

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use ha_core::Lsn;
-use ha_core::backup::manifest::Digest;
+use causeway_core::Lsn;
+use causeway_core::backup::manifest::Digest;
 use tokio::sync::mpsc::Sender;
 use zstd::bulk::Compressor;
 
@@ -23,7 +23,7 @@ use crate::error::Failure;
 /// How much of a file one blob holds ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
 /// a terabyte's is some 40 MB; a few blobs per reader are in memory.
 ///
-/// [`MAX_BLOB_BYTES`]: ha_core::backup::manifest::MAX_BLOB_BYTES
+/// [`MAX_BLOB_BYTES`]: causeway_core::backup::manifest::MAX_BLOB_BYTES
 const BLOB_BYTES: usize = 4 << 20;
 
 /// How many suspects a reader keeps before they are read again.

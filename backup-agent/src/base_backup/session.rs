@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use causeway_core::backup::WallTime;
+use causeway_core::lsn::SegmentSize;
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::postgres::{self, SslMode};
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
 use clap::ValueEnum;
-use ha_core::backup::WallTime;
-use ha_core::lsn::SegmentSize;
-use ha_core::{Lsn, Timeline};
-use ha_runtime::postgres::{self, SslMode};
-use ha_runtime::secret::Secret;
-use ha_runtime::shutdown::Tasks;
 use tokio::time;
 use tokio_postgres::Client;
 

@@ -2,7 +2,7 @@
 //! standby goes on to another when its primary fails over.
 
 use anyhow::Context as _;
-use ha_core::Timeline;
+use causeway_core::Timeline;
 
 use crate::error::Failure;
 

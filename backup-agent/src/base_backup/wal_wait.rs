@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ha_core::backup::Summary;
-use ha_core::backup::chain::{gaps, needed};
-use ha_core::lsn::SegmentName;
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_core::backup::Summary;
+use causeway_core::backup::chain::{gaps, needed};
+use causeway_core::lsn::SegmentName;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
@@ -140,7 +140,7 @@ fn not_archived(
 
 #[cfg(test)]
 mod tests {
-    use ha_core::lsn::SegmentSize;
+    use causeway_core::lsn::SegmentSize;
 
     use super::*;
 

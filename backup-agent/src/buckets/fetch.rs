@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use ha_runtime::retry::RetryClass;
-use ha_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 

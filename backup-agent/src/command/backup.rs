@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ha_core::backup::manifest::DamagedFile;
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_core::backup::manifest::DamagedFile;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 use tracing::warn;
 

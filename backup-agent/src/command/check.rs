@@ -5,8 +5,8 @@ mod archive;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::base_backup::Session;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ha_core::backup::Summary;
-use ha_runtime::telemetry::chain;
+use causeway_core::backup::Summary;
+use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
 use crate::buckets::{BRIEF, Buckets};

@@ -1,6 +1,6 @@
 //! `backup-agent restore`.
 
-use ha_core::backup::Target;
+use causeway_core::backup::Target;
 use serde::Serialize;
 use tracing::warn;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use ha_core::lsn::WalFileName;
+use causeway_core::lsn::WalFileName;
 use tracing::info;
 
 use crate::backfill::{self, BackfillStats, Scope};

@@ -1,6 +1,6 @@
 //! `[[buckets]]`: where everything is stored.
 
-use ha_runtime::aws::{CaCertificates, Service};
+use causeway_runtime::aws::{CaCertificates, Service};
 use serde::Deserialize;
 
 use crate::config::Unusable;

@@ -3,8 +3,8 @@
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Buf as _, Bytes};
-use ha_runtime::retry::{RetryBackoff, RetryClass};
-use ha_runtime::telemetry::chain;
+use causeway_runtime::retry::{RetryBackoff, RetryClass};
+use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::debug;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
-use ha_runtime::aws::{self, Connections, Patience, Retries, Service};
+use causeway_runtime::aws::{self, Connections, Patience, Retries, Service};
 
 use crate::object_store::CallLimits;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use ha_runtime::retry::RetryClass;
+use causeway_runtime::retry::RetryClass;
 
 /// Codes that ask for the same call again, under whatever status they come: 400, 403, 409, 503, or
 /// 200, where S3 notices the error after it has begun to answer

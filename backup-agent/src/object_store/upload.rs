@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use ha_runtime::retry::RetryClass;
+use causeway_runtime::retry::RetryClass;
 use tokio::time;
 use tracing::warn;
 

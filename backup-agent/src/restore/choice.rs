@@ -1,10 +1,10 @@
 //! The choice of a backup for a time. That at which a backup ended is read from its server's clock, and
 //! what it holds was committed by that of a primary: the WAL before its end says what is in it.
 
-use ha_core::Lsn;
-use ha_core::backup::{Lineage, Summary, Target, WallTime, choose};
-use ha_core::lsn::{SegmentName, SegmentSize};
-use ha_core::wal::Scanner;
+use causeway_core::Lsn;
+use causeway_core::backup::{Lineage, Summary, Target, WallTime, choose};
+use causeway_core::lsn::{SegmentName, SegmentSize};
+use causeway_core::wal::Scanner;
 use tempfile::NamedTempFile;
 
 use crate::error::Failure;
@@ -153,8 +153,8 @@ fn names(lineage: &Lineage, number: u64, size: SegmentSize) -> Vec<SegmentName> 
 
 #[cfg(test)]
 mod tests {
-    use ha_core::Timeline;
-    use ha_core::lsn::Ancestor;
+    use causeway_core::Timeline;
+    use causeway_core::lsn::Ancestor;
 
     use super::*;
 

@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use ha_core::backup::Manifest;
-use ha_core::backup::manifest;
-use ha_core::backup::manifest::paths::{CONTROL_FILE, MARKER, UNFINISHED_CONTROL_FILE};
+use causeway_core::backup::Manifest;
+use causeway_core::backup::manifest;
+use causeway_core::backup::manifest::paths::{CONTROL_FILE, MARKER, UNFINISHED_CONTROL_FILE};
 use tracing::warn;
 
 use crate::error::Failure;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use ha_core::backup::manifest::Blob;
+use causeway_core::backup::manifest::Blob;
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
@@ -273,7 +273,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::backup::manifest::Digest;
+    use causeway_core::backup::manifest::Digest;
 
     use super::*;
 

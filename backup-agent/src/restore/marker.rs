@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ha_core::backup::BackupId;
-use ha_core::backup::manifest::paths::{CONTROL_FILE, MARKER};
+use causeway_core::backup::BackupId;
+use causeway_core::backup::manifest::paths::{CONTROL_FILE, MARKER};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

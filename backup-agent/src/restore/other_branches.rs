@@ -1,8 +1,8 @@
 //! What a timeline lacks at its end, though one that branched off it has a copy.
 
-use ha_core::Lsn;
-use ha_core::backup::Lineage;
-use ha_runtime::telemetry::chain;
+use causeway_core::Lsn;
+use causeway_core::backup::Lineage;
+use causeway_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::error::Failure;

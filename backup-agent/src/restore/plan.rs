@@ -6,11 +6,11 @@ use std::io::{BufReader, Seek as _, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
-use ha_core::backup::manifest::lines::LineError;
-use ha_core::backup::manifest::paths::{KnownPaths, PathCheck};
-use ha_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
-use ha_core::backup::{BackupId, Manifest};
-use ha_runtime::telemetry::chain;
+use causeway_core::backup::manifest::lines::LineError;
+use causeway_core::backup::manifest::paths::{KnownPaths, PathCheck};
+use causeway_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
+use causeway_core::backup::{BackupId, Manifest};
+use causeway_runtime::telemetry::chain;
 
 use crate::download::{Broken, Downloads, Wanted};
 use crate::error::Failure;

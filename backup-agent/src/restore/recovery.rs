@@ -4,9 +4,9 @@
 //! which the last line about a setting counts. So whatever the restored settings say, in that file or
 //! another, what is named here is in force.
 
-use ha_core::Timeline;
-use ha_core::backup::Target;
-use ha_core::lsn::SegmentName;
+use causeway_core::Timeline;
+use causeway_core::backup::Target;
+use causeway_core::lsn::SegmentName;
 
 use crate::config::Config;
 use crate::error::{Failure, as_recovery_target};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_core::Timeline;
+use causeway_core::backup::{BackupId, Target};
 use clap::ValueEnum;
-use ha_core::Timeline;
-use ha_core::backup::{BackupId, Target};
 
 use crate::cli;
 use crate::error::Failure;
@@ -161,7 +161,7 @@ fn check_name(target: &Target) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::Lsn;
+    use causeway_core::Lsn;
 
     use super::*;
 

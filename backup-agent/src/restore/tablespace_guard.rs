@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use ha_core::Lsn;
-use ha_core::wal::{Record, Scanner};
+use causeway_core::Lsn;
+use causeway_core::wal::{Record, Scanner};
 use tracing::warn;
 
 use crate::error::Failure;

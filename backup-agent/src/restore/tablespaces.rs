@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ha_core::backup::Manifest;
-use ha_core::backup::manifest::Tablespace;
+use causeway_core::backup::Manifest;
+use causeway_core::backup::manifest::Tablespace;
 
 use crate::error::Failure;
 use crate::restore::RestoreRequest;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519;
-use ha_runtime::secret::{Secret, Unreadable};
+use causeway_runtime::secret::{Secret, Unreadable};
 
 use crate::seal::Damaged;
 

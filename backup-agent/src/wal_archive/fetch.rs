@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_core::Timeline;
-use ha_core::backup::Share;
-use ha_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
-use ha_runtime::telemetry::chain;
+use causeway_core::Timeline;
+use causeway_core::backup::Share;
+use causeway_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
+use causeway_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
 use tracing::{info, warn};
 

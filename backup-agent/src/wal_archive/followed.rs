@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ha_core::backup::{Lineage, Share};
-use ha_core::lsn::{SegmentName, WalFileName, parse_history};
-use ha_core::{Lsn, Timeline};
+use causeway_core::backup::{Lineage, Share};
+use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
+use causeway_core::{Lsn, Timeline};
 use tempfile::NamedTempFile;
 
 use crate::control_file;

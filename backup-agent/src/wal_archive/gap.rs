@@ -1,8 +1,8 @@
 //! Whether the WAL ends before a segment that no bucket holds, or lacks it.
 
-use ha_core::Timeline;
-use ha_core::backup::wal_end::{Absence, ArchivedBeside, absence, is_on_the_way};
-use ha_core::lsn::{SegmentName, WalFileName};
+use causeway_core::Timeline;
+use causeway_core::backup::wal_end::{Absence, ArchivedBeside, absence, is_on_the_way};
+use causeway_core::lsn::{SegmentName, WalFileName};
 
 use crate::control_file;
 use crate::error::Failure;

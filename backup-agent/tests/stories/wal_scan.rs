@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ha_core::wal::Scanner;
+use causeway_core::wal::Scanner;
 
 use crate::agent::{World, as_postgres, give_to_postgres};
 use crate::postgres::Server;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ha_core::failover::plan::{Fence, Plan, Step};
-use ha_core::failover::progress::{Entry, Standing, standing};
-use ha_runtime::telemetry::chain;
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Entry, Standing, standing};
+use causeway_runtime::telemetry::chain;
 use tokio::time;
 
 use crate::cli::Abandon;

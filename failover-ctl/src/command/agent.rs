@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::agent::{Agent, Identity, ReadAnswer};
-use ha_runtime::clock;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::agent::{Agent, Identity, ReadAnswer};
+use causeway_runtime::clock;
+use causeway_runtime::shutdown::Tasks;
 use nix::sys::prctl;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};

@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use ha_core::failover::consent::Missing;
-use ha_core::failover::loss::{Limit, Loss};
-use ha_core::failover::plan::{Fence, Plan};
+use causeway_core::failover::consent::Missing;
+use causeway_core::failover::loss::{Limit, Loss};
+use causeway_core::failover::plan::{Fence, Plan};
 
 use crate::cli::Accepts;
 use crate::error::Failure;
@@ -115,8 +115,8 @@ fn words(plan: &Plan, accepts: &Accepts) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use ha_core::Epoch;
-    use ha_core::failover::plan::Step;
+    use causeway_core::Epoch;
+    use causeway_core::failover::plan::Step;
 
     use super::*;
 

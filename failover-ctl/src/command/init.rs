@@ -1,7 +1,7 @@
 //! `failover-ctl init`: creates a cluster's first lease, once.
 
-use ha_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
-use ha_core::{Epoch, NodeId, Timeline};
+use causeway_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use causeway_core::{Epoch, NodeId, Timeline};
 
 use crate::config::{HostSettings, Settings, Wrong};
 use crate::data_directory::{self, Control};

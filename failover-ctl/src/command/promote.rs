@@ -1,9 +1,9 @@
 //! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
-use ha_core::failover::plan::{Fence, Plan, Step};
-use ha_core::failover::progress::{Standing, standing};
-use ha_core::failover::promotion::{Candidate, Request};
-use ha_core::failover::statement::Occasion;
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::failover::promotion::{Candidate, Request};
+use causeway_core::failover::statement::Occasion;
 
 use super::consent;
 use crate::cli::Promote;
@@ -158,7 +158,7 @@ fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> 
 /// Checks that the old primary's instance can be stopped, and is not the target's own.
 fn can_stop(
     settings: &Settings,
-    from: &ha_core::NodeId,
+    from: &causeway_core::NodeId,
     target: &NodeSettings,
 ) -> Result<(), Failure> {
     let not = |why: &str| {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use ha_core::failover::replacement::{
+use causeway_core::failover::replacement::{
     self, Asserted, Evidence, NodeFacts, Replacement, StoreFacts,
 };
-use ha_core::guard::Server;
-use ha_core::lease::{Condition, LeaseRecord, LeaseState, Nonces, StoreId};
-use ha_core::{Epoch, Lsn, Timeline};
-use ha_runtime::clock;
+use causeway_core::guard::Server;
+use causeway_core::lease::{Condition, LeaseRecord, LeaseState, Nonces, StoreId};
+use causeway_core::{Epoch, Lsn, Timeline};
+use causeway_runtime::clock;
 use tokio::time;
 
 use super::init::database_of;
@@ -205,7 +205,7 @@ fn found_here(settings: &Settings, host: &HostSettings, own: &HighestSeen) -> No
 async fn facts_of(settings: &Settings, store: &StoreId) -> Result<StoreFacts, Failure> {
     match LeaseStore::open_at(settings, store).await.lease().await {
         Ok(Some(record)) if record.cluster != settings.cluster => {
-            Err(Failure::Foreign(ha_core::lease::Foreign::Cluster {
+            Err(Failure::Foreign(causeway_core::lease::Foreign::Cluster {
                 found: record.cluster,
                 expected: settings.cluster.clone(),
             }))

@@ -1,9 +1,9 @@
 //! `failover-ctl resume`: continues what was cut off, in the world as it is now.
 
-use ha_core::failover::plan::Plan;
-use ha_core::failover::progress::{Standing, standing};
-use ha_core::failover::promotion::Request;
-use ha_core::failover::statement::Occasion;
+use causeway_core::failover::plan::Plan;
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::failover::promotion::Request;
+use causeway_core::failover::statement::Occasion;
 
 use super::consent;
 use super::promote::finish;

@@ -1,6 +1,6 @@
 //! `failover-ctl status`: who is primary, under which epoch, until when, how far behind the rest are.
 
-use ha_core::lease::LeaseRecord;
+use causeway_core::lease::LeaseRecord;
 use serde::Serialize;
 
 use crate::config::Settings;

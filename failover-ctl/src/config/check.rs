@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_core::lease::Timing;
-use ha_core::{NodeId, Region};
+use causeway_core::lease::Timing;
+use causeway_core::{NodeId, Region};
 use serde::Deserialize;
 
 use super::{

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ha_core::agent::Look;
-use ha_core::failover::observation::ServerView;
-use ha_core::lease::Ancestry;
-use ha_core::{Moment, Timeline};
+use causeway_core::agent::Look;
+use causeway_core::failover::observation::ServerView;
+use causeway_core::lease::Ancestry;
+use causeway_core::{Moment, Timeline};
 
 use super::Driver;
 use crate::timeline_history;

@@ -8,9 +8,9 @@ mod work;
 
 use std::time::Duration;
 
-use ha_core::Moment;
-use ha_core::agent::Duty;
-use ha_core::failover::observation::{Directory, ServerView};
+use causeway_core::Moment;
+use causeway_core::agent::Duty;
+use causeway_core::failover::observation::{Directory, ServerView};
 use nix::sys::signal::{Signal, kill};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -245,7 +245,7 @@ impl Driver {
             Ok(outcome) => self.take_outcome(outcome),
             Err(trouble) => {
                 warn!(
-                    error = ha_runtime::telemetry::chain(&trouble),
+                    error = causeway_runtime::telemetry::chain(&trouble),
                     "following is tried again"
                 );
                 self.following.failed(now, trouble, AGAIN);

@@ -71,7 +71,7 @@ pub(super) fn write(state: &Path, highest: &HighestSeen, durable: bool) -> anyho
 
 #[cfg(test)]
 mod tests {
-    use ha_core::Epoch;
+    use causeway_core::Epoch;
 
     use super::*;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ha_core::Moment;
-use ha_core::agent::{Commits, Look, PrimaryView, ServerHealth};
-use ha_core::failover::observation::{Directory, ServerView};
-use ha_core::guard::Server;
+use causeway_core::Moment;
+use causeway_core::agent::{Commits, Look, PrimaryView, ServerHealth};
+use causeway_core::failover::observation::{Directory, ServerView};
+use causeway_core::guard::Server;
 
 use super::Driver;
 use crate::guard::wire::Report;
@@ -135,7 +135,7 @@ impl Seen<'_> {
             None => ServerHealth::Silent,
             Some(Answer::NotYet | Answer::Following(_)) => ServerHealth::Recovering,
             Some(Answer::NoConnectionLeft) => {
-                ServerHealth::Unproven(ha_core::agent::WriteFailure::NoConnectionLeft)
+                ServerHealth::Unproven(causeway_core::agent::WriteFailure::NoConnectionLeft)
             }
             Some(Answer::Refused(failure)) => ServerHealth::Unproven(failure),
             Some(Answer::Writing(_)) if self.is_proven() => ServerHealth::Writes,
@@ -143,7 +143,9 @@ impl Seen<'_> {
                 Some((at, failure)) if self.is_fresh(at, SILENT_AFTER) => {
                     ServerHealth::Unproven(failure)
                 }
-                Some(_) | None => ServerHealth::Unproven(ha_core::agent::WriteFailure::Stalled),
+                Some(_) | None => {
+                    ServerHealth::Unproven(causeway_core::agent::WriteFailure::Stalled)
+                }
             },
         }
     }

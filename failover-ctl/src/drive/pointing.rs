@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ha_core::agent::Look;
-use ha_core::problem::{Problem, ProblemKind};
-use ha_core::{Epoch, Moment};
-use ha_runtime::shutdown::Tasks;
-use ha_runtime::telemetry::chain;
+use causeway_core::agent::Look;
+use causeway_core::problem::{Problem, ProblemKind};
+use causeway_core::{Epoch, Moment};
+use causeway_runtime::shutdown::Tasks;
+use causeway_runtime::telemetry::chain;
 use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;

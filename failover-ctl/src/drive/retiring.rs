@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ha_core::agent::Event;
-use ha_core::lease::{Condition, LeaseState, Nonces, StoreId};
+use causeway_core::agent::Event;
+use causeway_core::lease::{Condition, LeaseState, Nonces, StoreId};
 use tokio::time;
 use tracing::{debug, info};
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ha_core::Moment;
-use ha_core::agent::Look;
-use ha_core::failover::decision::{Decision, Hold};
-use ha_core::failover::observation::ServerView;
-use ha_core::lease::LeaseState;
-use ha_core::problem::{Problem, ProblemKind};
+use causeway_core::Moment;
+use causeway_core::agent::Look;
+use causeway_core::failover::decision::{Decision, Hold};
+use causeway_core::failover::observation::ServerView;
+use causeway_core::lease::LeaseState;
+use causeway_core::problem::{Problem, ProblemKind};
 use tracing::{error, info};
 
 use super::{Driver, Shown};

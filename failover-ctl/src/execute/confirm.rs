@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_core::failover::plan::Plan;
-use ha_runtime::postgres::{self, RootCert};
-use ha_runtime::secret::Secret;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::failover::plan::Plan;
+use causeway_runtime::postgres::{self, RootCert};
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
 use tokio::time;
 
 use super::Executor;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_core::NodeId;
-use ha_core::failover::plan::{Fence, Plan, Step};
-use ha_core::failover::progress::{Standing, standing};
-use ha_core::{Epoch, lease::LeaseState};
-use ha_runtime::aws::Service;
+use causeway_core::NodeId;
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::{Epoch, lease::LeaseState};
+use causeway_runtime::aws::Service;
 use tokio::time::{self, Instant};
 
 use super::Executor;

@@ -8,8 +8,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use ha_core::Timeline;
-use ha_core::lsn::{Ancestor, SegmentName};
+use causeway_core::Timeline;
+use causeway_core::lsn::{Ancestor, SegmentName};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 

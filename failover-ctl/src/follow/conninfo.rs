@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use ha_runtime::postgres::SslMode;
-use ha_runtime::secret::Secret;
+use causeway_runtime::postgres::SslMode;
+use causeway_runtime::secret::Secret;
 
 use super::Follower;
 use super::files::write_private;

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::failover::observation::Progress;
-use ha_core::lsn::{Ancestor, SegmentName, WalFileName};
-use ha_core::rejoin::{self, Diverged, Way};
-use ha_core::{Lsn, Timeline};
+use causeway_core::failover::observation::Progress;
+use causeway_core::lsn::{Ancestor, SegmentName, WalFileName};
+use causeway_core::rejoin::{self, Diverged, Way};
+use causeway_core::{Lsn, Timeline};
 use tokio::process::Command;
 use tokio::time;
 

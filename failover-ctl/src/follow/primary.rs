@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_core::lease::SystemId;
-use ha_core::lsn::{Ancestor, WalFileName, parse_history};
-use ha_core::{Lsn, Timeline};
-use ha_runtime::postgres::{self, RootCert};
-use ha_runtime::secret::Secret;
+use causeway_core::lease::SystemId;
+use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::postgres::{self, RootCert};
+use causeway_runtime::secret::Secret;
 use tokio::time;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -114,7 +114,7 @@ impl Primary {
         let row = match answer.context("the primary did not answer in time")? {
             Ok(row) => row,
             Err(error) if error.as_db_error().is_some() => {
-                let why = ha_runtime::telemetry::chain(&error);
+                let why = causeway_runtime::telemetry::chain(&error);
                 return Ok(Path::Hidden(format!("`{file}` could not be read: {why}")));
             }
             Err(error) => return Err(error.into()),

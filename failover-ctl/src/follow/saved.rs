@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use ha_core::lsn::Ancestor;
-use ha_core::{Lsn, NodeId, Timeline};
+use causeway_core::lsn::Ancestor;
+use causeway_core::{Lsn, NodeId, Timeline};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use ha_core::failover::observation::Directory;
-use ha_core::rejoin::Diverged;
+use causeway_core::failover::observation::Directory;
+use causeway_core::rejoin::Diverged;
 
 use super::{Need, Trouble};
 use crate::data_directory;
@@ -464,11 +464,11 @@ async fn primary_of_another_database_then_directory_kept() {
     let a = nodes.primary("a");
     let b = nodes.node("b");
     let mut follower = b.follower(&a);
-    follower.system_id = ha_core::lease::SystemId(7);
+    follower.system_id = causeway_core::lease::SystemId(7);
 
     let refused = follower.prepare(Directory::Empty, true).await.unwrap_err();
 
-    let said = ha_runtime::telemetry::chain(&refused);
+    let said = causeway_runtime::telemetry::chain(&refused);
     assert!(matches!(refused, Trouble::PrimarySilent(_)), "{said}");
     assert!(said.contains("serves another database"), "{said}");
     assert!(!b.data().join("PG_VERSION").exists());

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use ha_core::agent::Commits;
+use causeway_core::agent::Commits;
 
 use crate::auto_conf;
 use crate::config::HostSettings;

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_core::Moment;
-use ha_core::agent::Commits;
-use ha_core::failover::observation::Directory;
-use ha_core::guard::{Act, Guard, Server};
-use ha_runtime::clock;
+use causeway_core::Moment;
+use causeway_core::agent::Commits;
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard::{Act, Guard, Server};
+use causeway_runtime::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::signal::{SigSet, Signal, kill};

@@ -1,11 +1,11 @@
 //! What agent and guard say to each other: one JSON object a datagram, so that neither can be made to
 //! wait by the other, however it was stopped.
 
-use ha_core::agent::Commits;
-use ha_core::failover::observation::Directory;
-use ha_core::guard::{Deadline, Refusal, Server};
-use ha_core::lease::SystemId;
-use ha_core::{Epoch, Moment, Timeline};
+use causeway_core::agent::Commits;
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard::{Deadline, Refusal, Server};
+use causeway_core::lease::SystemId;
+use causeway_core::{Epoch, Moment, Timeline};
 use serde::{Deserialize, Serialize};
 
 /// The longest message: a report is below 1 KiB.

@@ -1,7 +1,7 @@
 //! What is made of the nodes' answers.
 
-use ha_core::lease::{FORMAT, Holder, Nonces, Position, SystemId};
-use ha_core::{Epoch, Lsn, Timeline};
+use causeway_core::lease::{FORMAT, Holder, Nonces, Position, SystemId};
+use causeway_core::{Epoch, Lsn, Timeline};
 use serde_json::json;
 
 use super::*;

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use ha_core::lsn::{SegmentName, SegmentSize, WalFileName};
-use ha_core::{Lsn, Timeline};
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use causeway_core::{Lsn, Timeline};
 
 use super::page;
 

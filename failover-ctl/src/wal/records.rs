@@ -7,8 +7,8 @@
 
 use std::io;
 
-use ha_core::Lsn;
-use ha_core::lsn::SegmentSize;
+use causeway_core::Lsn;
+use causeway_core::lsn::SegmentSize;
 
 use super::page::Page;
 

@@ -1,7 +1,7 @@
 //! The WAL of real servers, compared with what they say of it.
 
-use ha_core::lsn::{Ancestor, WalFileName};
-use ha_core::{Lsn, Timeline};
+use causeway_core::lsn::{Ancestor, WalFileName};
+use causeway_core::{Lsn, Timeline};
 
 use super::WalDirectory;
 use crate::data_directory;

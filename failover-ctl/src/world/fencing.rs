@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceStateName, Reservation};
-use ha_runtime::aws::{self, Patience, Retries, Service};
+use causeway_runtime::aws::{self, Patience, Retries, Service};
 use tokio::time::{self, Instant};
 
 /// How long one call may take.

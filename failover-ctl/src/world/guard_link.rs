@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ha_core::Moment;
-use ha_core::guard::Deadline;
-use ha_runtime::clock;
+use causeway_core::Moment;
+use causeway_core::guard::Deadline;
+use causeway_runtime::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use ha_core::agent::{ReadAnswer, WriteAnswer};
-use ha_core::lease::{Condition, ETag, LeaseRecord, StoreId, Unreadable};
-use ha_runtime::aws::{self, Patience, Retries, Service};
+use causeway_core::agent::{ReadAnswer, WriteAnswer};
+use causeway_core::lease::{Condition, ETag, LeaseRecord, StoreId, Unreadable};
+use causeway_runtime::aws::{self, Patience, Retries, Service};
 
 use crate::config::Settings;
 

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aws_lc_rs::hmac;
-use ha_core::{Epoch, NodeId, Timeline};
-use ha_runtime::secret::Secret;
+use causeway_core::{Epoch, NodeId, Timeline};
+use causeway_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Wrong;

@@ -9,12 +9,12 @@ mod questions;
 
 use std::time::Duration;
 
-use ha_core::agent::{PrimaryView, WriteFailure};
-use ha_core::failover::observation::Progress;
-use ha_core::{Moment, Timeline};
-use ha_runtime::clock;
-use ha_runtime::postgres::{self, ConnectError, SslMode};
-use ha_runtime::shutdown::Tasks;
+use causeway_core::agent::{PrimaryView, WriteFailure};
+use causeway_core::failover::observation::Progress;
+use causeway_core::{Moment, Timeline};
+use causeway_runtime::clock;
+use causeway_runtime::postgres::{self, ConnectError, SslMode};
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
 use tokio::time;
 use tokio_postgres::{Client, Config};

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ha_core::{Lsn, Moment};
-use ha_runtime::clock;
+use causeway_core::{Lsn, Moment};
+use causeway_runtime::clock;
 
 /// Over how long the highest rate is kept.
 const RATE_WINDOW: Duration = Duration::from_mins(1);

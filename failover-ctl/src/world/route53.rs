@@ -13,9 +13,9 @@ use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_route53::types::{
     Change, ChangeAction, ChangeBatch, ChangeStatus, ResourceRecord, ResourceRecordSet, RrType,
 };
-use ha_core::Epoch;
-use ha_runtime::aws::{self, Patience, Retries, Service};
-use ha_runtime::retry::{self, RetryClass, RetryPolicy};
+use causeway_core::Epoch;
+use causeway_runtime::aws::{self, Patience, Retries, Service};
+use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
 use crate::config::{DnsSettings, NodeSettings, Settings};

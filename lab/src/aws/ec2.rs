@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use ha_core::Region;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::Region;
+use causeway_runtime::shutdown::Tasks;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper_util::client::legacy::Client;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_runtime::secret::Secret;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use aws_sdk_route53::types::{
     Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType,
 };
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 
 use super::Credentials;
 use crate::process::{Process, Restart};

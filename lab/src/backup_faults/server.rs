@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::time;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde::Serialize;
 
 use super::observed::{Claim, CommandSeen, NodeSeen, Observed, Round, ServerSeen};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde_json::Value;
 
 use super::history::Order;

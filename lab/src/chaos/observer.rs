@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use causeway_core::Lsn;
+use causeway_runtime::shutdown::Tasks;
 use futures_util::future::join_all;
-use ha_core::Lsn;
-use ha_runtime::shutdown::Tasks;
 use serde_json::Value;
 use tokio::time;
 use tokio_util::sync::CancellationToken;

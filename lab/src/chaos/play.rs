@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha_core::NodeId;
-use ha_runtime::clock;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::NodeId;
+use causeway_runtime::clock;
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
 use tokio::time;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 
 use super::clone::Clone;

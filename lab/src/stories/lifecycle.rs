@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use serde_json::Value;
 
 use super::LONG;
@@ -368,7 +368,7 @@ async fn refused(
     }
 }
 
-async fn restart_agents(stage: &Stage<'_>, but: &[&ha_core::NodeId]) -> anyhow::Result<()> {
+async fn restart_agents(stage: &Stage<'_>, but: &[&causeway_core::NodeId]) -> anyhow::Result<()> {
     for node in stage.lab.nodes() {
         if !but.contains(&&node.place.node) {
             let restarted = Fault::AgentRestarted(On::node(&node.place.node));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 
 use super::{LONG, primary, region_lost, zone_lost};
 use crate::load::Load;

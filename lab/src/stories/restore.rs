@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use tokio_postgres::{Client, NoTls};
 
@@ -158,7 +158,7 @@ async fn archived(primary: &Client, stage: &Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn other_region(stage: &Stage<'_>, place: &Place) -> ha_core::Region {
+fn other_region(stage: &Stage<'_>, place: &Place) -> causeway_core::Region {
     let topology = stage.lab.topology();
     if place.region == topology.primary {
         return topology.dr.clone();
@@ -170,7 +170,7 @@ async fn restore(
     stage: &Stage<'_>,
     place: &Place,
     target: &Path,
-    from: &ha_core::Region,
+    from: &causeway_core::Region,
     moment: Timestamp,
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(target)?;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::chown;
 
 use anyhow::{Context as _, bail, ensure};
-use ha_runtime::shutdown::Tasks;
+use causeway_runtime::shutdown::Tasks;
 use nix::unistd::Uid;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};

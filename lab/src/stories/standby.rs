@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ha_core::NodeId;
+use causeway_core::NodeId;
 use serde_json::Value;
 
 use super::{LONG, primary};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ha_runtime::retry::RetryBackoff;
+use causeway_runtime::retry::RetryBackoff;
 use tokio::time::Instant;
 
 use crate::object_store::{Bucket, RETRY_POLICY};

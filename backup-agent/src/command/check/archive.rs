@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ha_core::Timeline;
-use ha_core::backup::manifest::Pack;
-use ha_core::backup::{BackupId, Manifest};
-use ha_runtime::telemetry::chain;
+use causeway_core::Timeline;
+use causeway_core::backup::manifest::Pack;
+use causeway_core::backup::{BackupId, Manifest};
+use causeway_runtime::telemetry::chain;
 
 use super::Check;
 use crate::backfill::{PackTally, pack_number};

@@ -1,8 +1,8 @@
 //! Manifests as a backup stores them, planned for a restore.
 
-use ha_core::backup::Summary;
-use ha_core::backup::manifest::{Digest, Pack, WallTime, lines};
-use ha_core::{Lsn, Timeline};
+use causeway_core::backup::Summary;
+use causeway_core::backup::manifest::{Digest, Pack, WallTime, lines};
+use causeway_core::{Lsn, Timeline};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! A command to come back: accepted only where it changes something, and told how it ended.
 
-use ha_core::agent::Duty;
-use ha_core::failover::observation::ServerView;
+use causeway_core::agent::Duty;
+use causeway_core::failover::observation::ServerView;
 use serde::{Deserialize, Serialize};
 
 use super::super::Driver;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ha_core::Moment;
-use ha_core::problem::{Problem, ProblemKind};
+use causeway_core::Moment;
+use causeway_core::problem::{Problem, ProblemKind};
 
 use super::Following;
 use crate::follow::{Need, Trouble};
@@ -40,13 +40,13 @@ impl Following {
             Some(trouble @ Trouble::NotSaved(_)) => {
                 add(
                     ProblemKind::DivergedWalNotSaved,
-                    ha_runtime::telemetry::chain(trouble),
+                    causeway_runtime::telemetry::chain(trouble),
                 );
             }
             Some(trouble @ Trouble::Rebuild(_)) => {
                 add(
                     ProblemKind::RejoinFailed,
-                    ha_runtime::telemetry::chain(trouble),
+                    causeway_runtime::telemetry::chain(trouble),
                 );
             }
             Some(Trouble::PrimarySilent(_) | Trouble::Here(_)) | None => {}
@@ -79,7 +79,7 @@ impl Following {
             (_, _, Some(busy)) => busy.to_owned(),
             (Some(Need::Rewind(_)), _, _) => "it has diverged".to_owned(),
             (Some(Need::Copy(_)), _, _) => "WAL that it needs is removed".to_owned(),
-            (_, Some(trouble), _) => ha_runtime::telemetry::chain(trouble),
+            (_, Some(trouble), _) => causeway_runtime::telemetry::chain(trouble),
             _ if self.failed_starts > 1 => {
                 format!(
                     "PostgreSQL ended {} times before it could follow",
@@ -97,7 +97,7 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::failover::observation::{Directory, ServerView};
+    use causeway_core::failover::observation::{Directory, ServerView};
 
     use super::*;
 
@@ -123,10 +123,10 @@ mod tests {
     fn walreceiver_fails_again_and_again_then_not_streaming() {
         let mut following = Following::default();
         following.follows(&"a".parse().unwrap());
-        let progress = ha_core::failover::observation::Progress {
-            timeline: ha_core::Timeline::FIRST,
-            received: ha_core::Lsn::new(1),
-            replayed: ha_core::Lsn::new(1),
+        let progress = causeway_core::failover::observation::Progress {
+            timeline: causeway_core::Timeline::FIRST,
+            received: causeway_core::Lsn::new(1),
+            replayed: causeway_core::Lsn::new(1),
         };
         // Each time it calls itself streaming for a moment.
         for second in 1..13 {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ha_core::failover::observation::ServerView;
-use ha_core::{Lsn, Moment, NodeId};
+use causeway_core::failover::observation::ServerView;
+use causeway_core::{Lsn, Moment, NodeId};
 use tokio::sync::oneshot;
 
 use super::ordered::{Asked, Rejoined};
@@ -277,7 +277,7 @@ impl Following {
     /// Takes in that a step failed.
     pub(super) fn failed(&mut self, now: Moment, trouble: Trouble, again: Duration) {
         if let Some(asked) = &mut self.asked {
-            asked.failure = Some(ha_runtime::telemetry::chain(&trouble));
+            asked.failure = Some(causeway_runtime::telemetry::chain(&trouble));
         }
         self.trouble = Some(trouble);
         self.retry_at = Some(now + again);

@@ -1,6 +1,6 @@
 //! What runs in the background so that this node follows: one thing at a time.
 
-use ha_core::failover::observation::Directory;
+use causeway_core::failover::observation::Directory;
 use tokio::sync::oneshot;
 
 use super::super::Driver;

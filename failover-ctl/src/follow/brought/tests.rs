@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use ha_core::Lsn;
-use ha_core::failover::observation::Directory;
-use ha_core::lsn::WalFileName;
+use causeway_core::Lsn;
+use causeway_core::failover::observation::Directory;
+use causeway_core::lsn::WalFileName;
 
 use super::super::Need;
 use super::super::saved::Save;
@@ -24,7 +24,7 @@ fn second() -> Timeline {
 /// Returns the history of a primary on timeline 2.
 fn history(primary: &TestNode) -> [Ancestor; 1] {
     let text = fs::read_to_string(primary.data().join("pg_wal/00000002.history")).unwrap();
-    ha_core::lsn::parse_history(&text)
+    causeway_core::lsn::parse_history(&text)
         .unwrap()
         .try_into()
         .unwrap()
@@ -213,7 +213,7 @@ fn brought_file_has_changed_then_it_is_this_nodes() {
     let name = WalFileName::Segment(SegmentName::containing(
         first(),
         Lsn::new(0),
-        ha_core::lsn::SegmentSize::DEFAULT,
+        causeway_core::lsn::SegmentSize::DEFAULT,
     ));
     let path = root.path().join(name.to_string());
     fs::write(&path, "as it came").unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha_core::Moment;
-use ha_core::agent::WriteFailure;
-use ha_runtime::clock;
-use ha_runtime::postgres::ConnectError;
-use ha_runtime::shutdown::Tasks;
+use causeway_core::Moment;
+use causeway_core::agent::WriteFailure;
+use causeway_runtime::clock;
+use causeway_runtime::postgres::ConnectError;
+use causeway_runtime::shutdown::Tasks;
 use tokio::time;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, Row};
@@ -137,7 +137,7 @@ impl Line {
         };
         let Some((code, error)) = refusal else {
             debug!(
-                error = ha_runtime::telemetry::chain(error),
+                error = causeway_runtime::telemetry::chain(error),
                 "the server was not asked"
             );
             return Asked::Failed;
@@ -152,7 +152,7 @@ impl Line {
             SqlState::TOO_MANY_CONNECTIONS => return Asked::NoConnectionLeft,
             _ => {}
         }
-        let said = ha_runtime::telemetry::chain(error);
+        let said = causeway_runtime::telemetry::chain(error);
         if self.refused.as_ref() != Some(&said) {
             warn!(error = said, "PostgreSQL refuses what the agent asks");
             self.refused = Some(said);

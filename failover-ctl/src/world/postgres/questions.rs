@@ -1,10 +1,10 @@
 //! What is asked of this host's own server, and how its answers are read.
 
-use ha_core::agent::PrimaryView;
-use ha_core::failover::observation::Progress;
-use ha_core::lease::{Position, SystemId};
-use ha_core::{Lsn, Moment, Timeline};
-use ha_runtime::clock;
+use causeway_core::agent::PrimaryView;
+use causeway_core::failover::observation::Progress;
+use causeway_core::lease::{Position, SystemId};
+use causeway_core::{Lsn, Moment, Timeline};
+use causeway_runtime::clock;
 use tokio_postgres::{Error, Row};
 
 use super::super::rates::Sample;

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use ha_core::Moment;
-use ha_core::agent::{Event, WriteFailure};
-use ha_core::failover::observation::Directory;
+use causeway_core::Moment;
+use causeway_core::agent::{Event, WriteFailure};
+use causeway_core::failover::observation::Directory;
 
 use crate::chance::{Chance, MILLI, Micros, SECOND};
 use crate::cloning::{CLONE, Snapshot};

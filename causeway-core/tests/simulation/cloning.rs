@@ -1,6 +1,6 @@
 //! A second host with a node's name and an older copy of its disk, made from an image or a snapshot.
 
-use ha_core::Epoch;
+use causeway_core::Epoch;
 
 use crate::cluster::Cluster;
 use crate::mistakes::Mistake;
@@ -76,7 +76,7 @@ impl Cluster {
     }
 
     /// Returns the host at the address of a node: the one that writes, should there be two.
-    pub(crate) fn host_of(&self, node: &ha_core::NodeId) -> Option<usize> {
+    pub(crate) fn host_of(&self, node: &causeway_core::NodeId) -> Option<usize> {
         let named = |index: &usize| self.hosts[*index].node == *node && self.hosts[*index].powered;
         let mut found = (0..self.hosts.len()).filter(named);
         let first = found.next()?;

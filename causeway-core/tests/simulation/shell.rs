@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ha_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, ReadAnswer, Write};
-use ha_core::failover::observation::{Directory, ServerView};
-use ha_core::guard::{Deadline, Refusal};
-use ha_core::lease::{Condition, ETag, LeaseState};
-use ha_core::{Moment, Timeline};
+use causeway_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, ReadAnswer, Write};
+use causeway_core::failover::observation::{Directory, ServerView};
+use causeway_core::guard::{Deadline, Refusal};
+use causeway_core::lease::{Condition, ETag, LeaseState};
+use causeway_core::{Moment, Timeline};
 
 use crate::chance::{MILLI, SECOND};
 use crate::cluster::{Cluster, Told, What};
@@ -47,7 +47,7 @@ impl Cluster {
         self.log(|it| format!("{} agent starts", it.hosts[host].node));
     }
 
-    fn members(&self) -> Vec<ha_core::NodeId> {
+    fn members(&self) -> Vec<causeway_core::NodeId> {
         let originals = &self.hosts[..crate::cloning::CLONE];
         originals.iter().map(|it| it.node.clone()).collect()
     }

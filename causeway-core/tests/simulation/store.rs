@@ -1,8 +1,8 @@
 //! The store: one object, strongly consistent, changed only under a condition.
 
-use ha_core::agent::ReadAnswer;
-use ha_core::lease::{Condition, ETag, FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
-use ha_core::{Epoch, NodeId, Timeline};
+use causeway_core::agent::ReadAnswer;
+use causeway_core::lease::{Condition, ETag, FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use causeway_core::{Epoch, NodeId, Timeline};
 
 use crate::server::SYSTEM;
 

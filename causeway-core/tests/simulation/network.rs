@@ -1,9 +1,9 @@
 //! What lies between the nodes and the store, and between node and node.
 
-use ha_core::agent::{Event, ReadAnswer, Write, WriteAnswer};
-use ha_core::failover::observation::PeerView;
-use ha_core::lease::LeaseRecord;
-use ha_core::{Epoch, Moment};
+use causeway_core::agent::{Event, ReadAnswer, Write, WriteAnswer};
+use causeway_core::failover::observation::PeerView;
+use causeway_core::lease::LeaseRecord;
+use causeway_core::{Epoch, Moment};
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, Told, What};

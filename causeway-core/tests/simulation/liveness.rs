@@ -1,10 +1,10 @@
 //! That what should come, comes: one node serves, nobody holds the lease without serving, and a problem
 //! that stands is reported.
 
-use ha_core::Epoch;
-use ha_core::agent::{Reason, WriteFailure};
-use ha_core::failover::loss;
-use ha_core::lease::{LeaseRecord, LeaseState};
+use causeway_core::Epoch;
+use causeway_core::agent::{Reason, WriteFailure};
+use causeway_core::failover::loss;
+use causeway_core::lease::{LeaseRecord, LeaseState};
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::Cluster;
@@ -220,7 +220,11 @@ impl Cluster {
 
     fn check_holder(&mut self, host: usize) {
         let it = &self.hosts[host];
-        if !it.agent.as_ref().is_some_and(ha_core::agent::Agent::holds) {
+        if !it
+            .agent
+            .as_ref()
+            .is_some_and(causeway_core::agent::Agent::holds)
+        {
             return;
         }
         let settings = &it.settings;

@@ -1,7 +1,7 @@
 //! What ends what: freezes and crashes, their end, and what an operator does once all is over.
 
-use ha_core::agent::Fenced;
-use ha_core::problem::ProblemKind;
+use causeway_core::agent::Fenced;
+use causeway_core::problem::ProblemKind;
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, What};

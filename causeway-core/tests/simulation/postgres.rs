@@ -1,9 +1,9 @@
 //! What PostgreSQL does with its time: it starts, replays, is promoted and ends.
 
-use ha_core::Timeline;
-use ha_core::agent::{Commits, WriteFailure};
-use ha_core::failover::observation::Directory;
-use ha_core::guard;
+use causeway_core::Timeline;
+use causeway_core::agent::{Commits, WriteFailure};
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard;
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, What};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ha_core::lease::{Holder, LeaseRecord};
-use ha_core::{Epoch, NodeId, Timeline};
+use causeway_core::lease::{Holder, LeaseRecord};
+use causeway_core::{Epoch, NodeId, Timeline};
 
 use crate::chance::{Micros, SECOND};
 use crate::cluster::seconds;

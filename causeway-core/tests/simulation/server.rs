@@ -1,10 +1,10 @@
 //! PostgreSQL as far as it matters here: what it may do, what its directory is and what WAL it has.
 
-use ha_core::agent::{Commits, PrimaryView, ServerHealth, WriteFailure};
-use ha_core::failover::observation::{Directory, Progress, ServerView};
-use ha_core::guard;
-use ha_core::lease::{Position, SystemId};
-use ha_core::{Lsn, Timeline};
+use causeway_core::agent::{Commits, PrimaryView, ServerHealth, WriteFailure};
+use causeway_core::failover::observation::{Directory, Progress, ServerView};
+use causeway_core::guard;
+use causeway_core::lease::{Position, SystemId};
+use causeway_core::{Lsn, Timeline};
 
 use crate::chance::{MILLI, Micros};
 use crate::wal::{Histories, Log};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ha_core::{Lsn, Timeline};
+use causeway_core::{Lsn, Timeline};
 
 /// WAL: which timelines it went through, where each began, and where it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ha_core::agent::{Agent, Identity, Look, Settings};
-use ha_core::failover::decision::Policy;
-use ha_core::failover::observation::Directory;
-use ha_core::guard::{Deadline, Guard};
-use ha_core::lease::Timing;
-use ha_core::{Epoch, Moment, NodeId, Timeline};
+use causeway_core::agent::{Agent, Identity, Look, Settings};
+use causeway_core::failover::decision::Policy;
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard::{Deadline, Guard};
+use causeway_core::lease::Timing;
+use causeway_core::{Epoch, Moment, NodeId, Timeline};
 
 use crate::chance::{Chance, Micros, SECOND};
 use crate::cluster::What;

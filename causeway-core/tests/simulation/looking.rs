@@ -1,8 +1,8 @@
 //! How an agent sees its server and its guard.
 
-use ha_core::agent::{Commits, Event, Look, ServerHealth, WriteFailure};
-use ha_core::failover::observation::{Directory, ServerView};
-use ha_core::guard::Guard;
+use causeway_core::agent::{Commits, Event, Look, ServerHealth, WriteFailure};
+use causeway_core::failover::observation::{Directory, ServerView};
+use causeway_core::guard::Guard;
 
 use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::{Cluster, Told, What};
@@ -50,7 +50,7 @@ impl Cluster {
         let server = it.server.seen_by_agent();
         let record = (it.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
         let position = record.and_then(|(record, _)| record.position);
-        let holds = |it: &ha_core::lease::Position, log: &crate::wal::Log| {
+        let holds = |it: &causeway_core::lease::Position, log: &crate::wal::Log| {
             log.reaches(it.timeline, it.flush_lsn)
         };
         Look {

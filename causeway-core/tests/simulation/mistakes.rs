@@ -1,7 +1,7 @@
 //! What would happen if it were done wrong. Each mistake is made in the world around the agent and
 //! its guard, never in them, and has to be caught: a property that no mistake can violate says nothing.
 
-use ha_core::agent::Settings;
+use causeway_core::agent::Settings;
 
 use crate::cluster::Cluster;
 use crate::faults::Fault;

@@ -1,9 +1,9 @@
 //! The process around a guard, what it does to PostgreSQL, and the supervisor that watches it.
 
-use ha_core::Moment;
-use ha_core::agent::{Commits, GuardOrder};
-use ha_core::failover::observation::Directory;
-use ha_core::guard::{self, Act, Deadline, Guard, Refusal};
+use causeway_core::Moment;
+use causeway_core::agent::{Commits, GuardOrder};
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard::{self, Act, Deadline, Guard, Refusal};
 
 use crate::chance::{MILLI, Micros};
 use crate::cluster::{Cluster, What};

@@ -1,7 +1,7 @@
 //! What can go wrong, and how often: each history draws its own mixture, so that some faults come
 //! alone and often, and others together.
 
-use ha_core::agent::{Fenced, WriteFailure};
+use causeway_core::agent::{Fenced, WriteFailure};
 
 use crate::chance::{Chance, MILLI, Micros, SECOND};
 use crate::cloning::CLONE;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_core::Moment;
+use causeway_core::Moment;
 use nix::time::{ClockId, clock_gettime};
 
 /// Returns this moment, as `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC_RAW` show it.
