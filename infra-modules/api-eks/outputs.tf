@@ -34,17 +34,17 @@ output "chart_values" {
       name     = var.database.name
       user     = var.database.user
       ca       = { certificate = var.database.ca_certificate_pem == null ? "" : var.database.ca_certificate_pem }
-      password = { remote = var.database.password_secret_arn }
+      password = { remoteRef = var.database.password_secret_arn }
     }
     migration = {
       enabled  = var.migration.enabled
       user     = var.migration.user
-      password = { remote = var.migration.password_secret_arn }
+      password = { remoteRef = var.migration.password_secret_arn }
     }
     redis = {
       host     = var.redis == null ? "" : var.redis.host
       port     = var.redis == null ? 6379 : var.redis.port
-      password = { remote = var.redis == null ? "" : var.redis.auth_secret_arn }
+      password = { remoteRef = var.redis == null ? "" : var.redis.auth_secret_arn }
     }
     externalSecrets = { store = { kind = "ClusterSecretStore", name = "aws-secrets-manager" } }
     networkPolicy = {

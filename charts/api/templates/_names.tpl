@@ -1,10 +1,10 @@
-{{/* What things are called, and by what they find each other. */}}
+{{/* Names, labels and selectors. */}}
 
 {{- define "api.name" -}}
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* By what pods are selected: never to be changed, and never more than this. */}}
+{{/* Selector of the pods. Immutable in a Deployment, so never changed. */}}
 {{- define "api.selector" -}}
 app.kubernetes.io/name: api
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -17,7 +17,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: migration
 {{- end -}}
 
-{{/* What every object says of its origin, beside a selector. */}}
+{{/* Labels of every object beside its selector. */}}
 {{- define "api.origin" -}}
 app.kubernetes.io/part-of: causeway
 app.kubernetes.io/managed-by: {{ .Release.Service }}

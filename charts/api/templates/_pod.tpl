@@ -1,4 +1,4 @@
-{{/* What the service and the migration have in common: how little they may do, and how they reach PostgreSQL. */}}
+{{/* Shared by the API and the migration: security contexts and access to PostgreSQL. */}}
 
 {{- define "api.pod.security" -}}
 runAsNonRoot: true
@@ -16,7 +16,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Takes the role's name and the root context. */}}
+{{/* Arguments: the role's name and the root context. */}}
 {{- define "api.database.settings" -}}
 PGHOST: {{ join "," .root.Values.database.hosts | quote }}
 PGPORT: {{ .root.Values.database.port | quote }}
@@ -24,21 +24,21 @@ PGDATABASE: {{ .root.Values.database.name | quote }}
 PGUSER: {{ .user | quote }}
 PGPASSWORD_FILE: /run/secrets/database/password
 PGSSLMODE: {{ .root.Values.database.sslmode | quote }}
-PGSSLROOTCERT: /run/authority/ca.pem
+PGSSLROOTCERT: /run/ca/ca.pem
 {{- end -}}
 
-{{/* Takes what holds the password and the authority. Files, so that nothing secret is in the environment. */}}
+{{/* Arguments: the Secret of the password and the ConfigMap of the CA certificates. Files keep secrets out of the environment. */}}
 {{- define "api.database.volumes" -}}
 - name: database
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .existingSecret }}
     defaultMode: 0440
     items:
       - key: password
         path: password
-- name: authority
+- name: ca
   configMap:
-    name: {{ .authority }}
+    name: {{ .ca }}
     items:
       - key: ca.pem
         path: ca.pem
@@ -48,12 +48,12 @@ PGSSLROOTCERT: /run/authority/ca.pem
 - name: database
   mountPath: /run/secrets/database
   readOnly: true
-- name: authority
-  mountPath: /run/authority
+- name: ca
+  mountPath: /run/ca
   readOnly: true
 {{- end -}}
 
-{{/* Takes an external secret's name, the key in the store, and the root context. */}}
+{{/* Arguments: the ExternalSecret's name, the key in the store, and the root context. */}}
 {{- define "api.externalSecret.spec" -}}
 refreshInterval: {{ .root.Values.externalSecrets.refreshInterval }}
 secretStoreRef:
@@ -65,10 +65,10 @@ target:
 data:
   - secretKey: password
     remoteRef:
-      key: {{ .remote | quote }}
+      key: {{ .remoteRef | quote }}
 {{- end -}}
 
-{{/* DNS and PostgreSQL: all that a migration reaches, and the beginning of what the service does. */}}
+{{/* DNS and PostgreSQL: all the egress of a migration, and part of the API's. */}}
 {{- define "api.database.egress" -}}
 - to:
     {{- toYaml .Values.networkPolicy.dns | nindent 4 }}

@@ -1,10 +1,10 @@
-"""Lints the chart, renders it as Helm does, and says what does not hold.
+"""Lints the chart, renders it as Helm does, and checks its invariants.
 
     python3 -m venv venv && venv/bin/pip install -r charts/api/tests/requirements.txt
     venv/bin/python charts/api/tests/render.py
 
-No cluster is asked. Kubernetes's own kinds are held against its published schemas, strictly; of the
-kinds that others define, what they cannot do without is checked here.
+Uses no cluster. Built-in kinds are validated strictly against the published Kubernetes schemas; of custom
+kinds, the fields that their controllers require are checked here.
 """
 
 import copy
@@ -19,11 +19,11 @@ import yaml
 CHART = Path(__file__).resolve().parent.parent
 SETTINGS = CHART.parent.parent / "docs/reference/settings-api.md"
 
-# The oldest release that Chart.yaml admits, and the newest whose schemas are at hand.
+# The oldest release that Chart.yaml admits, and the newest with published schemas.
 KUBERNETES = ("1.27", kubernetes_validate.latest_version())
 
-# Kinds of others, and the fields without which their controllers refuse or ignore an object.
-FOREIGN = {
+# Custom kinds, and the fields without which their controllers reject or ignore an object.
+REQUIRED_FIELDS = {
     "ExternalSecret": ["spec.secretStoreRef.name", "spec.secretStoreRef.kind", "spec.target.name",
                        "spec.refreshInterval", "spec.data.0.secretKey", "spec.data.0.remoteRef.key"],
     "HTTPRoute": ["spec.parentRefs.0.name", "spec.parentRefs.0.sectionName", "spec.hostnames.0",
@@ -31,66 +31,72 @@ FOREIGN = {
     "ServiceMonitor": ["spec.selector.matchLabels", "spec.endpoints.0.port", "spec.endpoints.0.path"],
 }
 
-GATEWAY = {"expose": {"by": "gateway", "gateway": {"name": "public", "namespace": "gateways"}}}
-FIXED = {"autoscaling": {"enabled": False}, "replicas": 4, "migration": {"enabled": False}}
-WAITING = {"readiness": {"path": "/livez"}, "migration": {"enabled": False}}
+GATEWAY = {"ingress": {"enabled": False},
+           "httpRoute": {"enabled": True, "hostnames": ["api.example.com"],
+                         "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}]}}
+FIXED = {"autoscaling": {"enabled": False}, "replicaCount": 4, "migration": {"enabled": False}}
+STANDBY_REGION = {"readiness": {"path": "/livez"}, "migration": {"enabled": False}}
 IRSA = {"serviceAccount": {"roleArn": "arn:aws:iam::123456789012:role/causeway-api"},
         "networkPolicy": {"https": True}}
 
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+HOSTS = [{"host": "a.b", "paths": [{"path": "/", "pathType": "Prefix"}]}]
 PEER = [{"podSelector": {"matchLabels": {"app": "balancer"}}}]
 
-# On top of examples/minimal.yaml: what is wrong, and what has to be said of it.
-REFUSED = [
-    # By the schema.
+# Changes to examples/minimal.yaml, and the expected error.
+REJECTED = [
+    # By values.schema.json.
     ({"image": {"tag": "latest"}}, "'/image/tag': value must be 'a release, such as 1.4.0"),
     ({"image": {"digest": "sha256:abc"}}, "'/image/digest'"),
     ({"image": {"tga": "1.4.0"}}, "additional properties 'tga' not allowed"),
-    ({"relpicas": 4}, "additional properties 'relpicas' not allowed"),
-    ({"replicas": 1}, "'/replicas': minimum: got 1, want 2"),
+    ({"replicas": 4}, "additional properties 'replicas' not allowed"),
+    ({"replicaCount": 1}, "'/replicaCount': minimum: got 1, want 2"),
     ({"database": {"port": "5432"}}, "'/database/port': got string, want integer"),
     ({"database": {"port": 70000}}, "'/database/port': maximum: got 70,000, want 65,535"),
     ({"database": {"sslmode": "require"}}, "value must be one of 'verify-full', 'verify-ca'"),
     ({"database": {"password": {"value": "hunter2"}}}, "additional properties 'value' not allowed"),
-    ({"settings": {"PGPASSWORD": "hunter2"}}, "invalid propertyName 'PGPASSWORD'"),
-    ({"settings": {"DATABASE_URL": "postgres://a:b@c/d"}}, "invalid propertyName 'DATABASE_URL'"),
-    ({"settings": {"MIGRATE": "on"}}, "invalid propertyName 'MIGRATE'"),
-    ({"settings": {"LIST_MAX": 100}}, "'/settings/LIST_MAX': got number, want string"),
+    ({"extraEnv": {"PGPASSWORD": "hunter2"}}, "invalid propertyName 'PGPASSWORD'"),
+    ({"extraEnv": {"DATABASE_URL": "postgres://a:b@c/d"}}, "invalid propertyName 'DATABASE_URL'"),
+    ({"extraEnv": {"MIGRATE": "on"}}, "invalid propertyName 'MIGRATE'"),
+    ({"extraEnv": {"LIST_MAX": 100}}, "'/extraEnv/LIST_MAX': got number, want string"),
     ({"readiness": {"path": "/healthz"}}, "'/readiness/path': value must be one of '/readyz', '/livez'"),
-    ({"expose": {"by": "nodeport"}}, "value must be one of 'none', 'ingress', 'gateway'"),
+    ({"httpRoute": {"parentRefs": [{"name": "public"}]}}, "missing property 'sectionName'"),
+    ({"ingress": {"hosts": ["api.example.com"]}}, "got string, want object"),
     ({"networkPolicy": {"databaseCidrs": ["10.20.64.0"]}}, "'/networkPolicy/databaseCidrs/0'"),
     ({"networkPolicy": {"egress": [{}]}}, "missing properties 'to', 'ports'"),
     ({"serviceAccount": {"roleArn": "causeway-api"}}, "'/serviceAccount/roleArn'"),
-    # By the rules; each has a case.
-    ({"image": {"repository": ""}}, "name where the image lies"),
-    ({"image": {"tag": ""}}, "name a release, such as image.tag=1.4.0"),
-    ({"autoscaling": {"min": 12}}, "raise max or lower min"),
-    ({"autoscaling": {"min": 2}, "disruption": {"maxUnavailable": 2}}, "have more pods or lower it"),
-    ({"shutdown": {"delaySeconds": 15}}, "raise graceSeconds to 35"),
-    ({"database": {"hosts": []}}, "name every server"),
+    # By templates/validation.yaml; each of its lines has a case.
+    ({"image": {"repository": ""}}, "image without tag"),
+    ({"image": {"tag": ""}}, "set a release, such as image.tag=1.4.0"),
+    ({"autoscaling": {"minReplicas": 12}}, "raise maxReplicas or lower minReplicas"),
+    ({"autoscaling": {"minReplicas": 2}, "podDisruptionBudget": {"maxUnavailable": 2}}, "add pods or lower it"),
+    ({"shutdown": {"delaySeconds": 15}}, "raise it to 35"),
+    ({"database": {"hosts": []}}, "set it to every server"),
     ({"database": {"ca": {"configMap": ""}}}, "exactly one of certificate and configMap"),
     ({"database": {"ca": {"certificate": PEM}}}, "exactly one of certificate and configMap"),
-    ({"database": {"poolMax": 4}}, "open up to 112 connections"),
-    ({"migration": {"user": "api_service"}}, "the service must not own the tables"),
-    ({"database": {"password": {"secret": ""}}}, "database.password needs exactly one"),
-    ({"migration": {"password": {"remote": "owner"}}}, "migration.password needs exactly one"),
-    ({"redis": {"host": "cache", "password": {"secret": "a", "remote": "b"}}}, "give one of them"),
-    ({"redis": {"password": {"secret": "cache"}}}, "name the server, or leave out the password"),
-    ({"database": {"password": {"secret": "", "remote": "a"}}}, "name the store that holds it"),
-    ({"expose": {"by": "gateway"}}, "name the host for which requests come"),
-    ({"expose": {"by": "ingress", "host": "a.b"}}, "name a certificate in ACM"),
-    ({"expose": {"by": "gateway", "host": "a.b"}}, "name the Gateway that takes the route"),
-    ({"networkPolicy": {"databaseCidrs": []}}, "name the data subnets of both regions"),
-    ({"redis": {"host": "cache"}}, "name the subnets of the cache"),
-    ({"networkPolicy": {"databaseCidrs": ["0.0.0.0/0"]}}, "which is everything: name subnets"),
-    ({"expose": {"by": "gateway", "host": "a.b", "gateway": {"name": "public"}}}, "nobody could reach"),
-    ({"metrics": {"serviceMonitor": {"enabled": True}}}, "Prometheus could not reach the metrics"),
-    ({"metrics": {"port": 8080}}, "take another, such as 9090"),
+    ({"database": {"poolMax": 4}}, "can open 112 connections"),
+    ({"migration": {"user": "api_service"}}, "the API must not own its tables"),
+    ({"database": {"password": {"existingSecret": ""}}}, "database.password needs exactly one"),
+    ({"migration": {"password": {"remoteRef": "owner"}}}, "migration.password needs exactly one"),
+    ({"redis": {"host": "cache", "password": {"existingSecret": "a", "remoteRef": "b"}}}, "set one of them"),
+    ({"redis": {"password": {"existingSecret": "cache"}}}, "set the host, or remove the password"),
+    ({"database": {"password": {"existingSecret": "", "remoteRef": "a"}}}, "set the name of its store"),
+    ({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}}, "are both true: enable one"),
+    ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
+    ({"ingress": {"enabled": True, "hosts": HOSTS}}, "a certificate in ACM"),
+    ({"httpRoute": {"enabled": True}}, "httpRoute.hostnames is empty"),
+    ({"httpRoute": {"enabled": True, "hostnames": ["a.b"]}}, "name the Gateway that the route is attached to"),
+    ({"networkPolicy": {"databaseCidrs": []}}, "the data subnets of both regions"),
+    ({"redis": {"host": "cache"}}, "the subnets of the cache"),
+    ({"networkPolicy": {"databaseCidrs": ["0.0.0.0/0"]}}, "which is every address: set subnets"),
+    (GATEWAY, "no client reaches the API"),
+    ({"metrics": {"serviceMonitor": {"enabled": True}}}, "Prometheus cannot scrape"),
+    ({"metrics": {"port": 8080}}, "set another, such as 9090"),
 ]
 
 
 class Count:
-    """What was looked at, and what did not hold."""
+    """Counts checks and collects failures."""
 
     def __init__(self):
         self.looked_at = 0
@@ -107,7 +113,7 @@ def example(name):
 
 
 def over(values, changes):
-    """Puts changes over values as Helm does: maps are merged, everything else is replaced."""
+    """Merges changes into values as Helm does: maps are merged, everything else is replaced."""
     merged = copy.deepcopy(values)
     for key, value in changes.items():
         below = merged.get(key)
@@ -117,7 +123,7 @@ def over(values, changes):
 
 
 def at(node, path):
-    """Returns what lies at a path such as `spec.data.0.key`, or None."""
+    """Returns the value at a path such as `spec.data.0.key`, or None."""
     for step in path.split("."):
         try:
             node = node[int(step)] if isinstance(node, list) else node.get(step)
@@ -134,8 +140,8 @@ def render(chart, values):
 
 def valid(check, where, manifest):
     kind = manifest["kind"]
-    if kind in FOREIGN:
-        for path in FOREIGN[kind]:
+    if kind in REQUIRED_FIELDS:
+        for path in REQUIRED_FIELDS[kind]:
             check.that(at(manifest, path), f"{where}: {kind} has no {path}")
         return
     for version in KUBERNETES:
@@ -156,7 +162,7 @@ def pods(manifests):
 
 
 def confined(check, where, owner):
-    """No root, nothing writable, no rights, nothing secret in the environment."""
+    """Runs without root, a writable file system, permissions, or secrets in the environment."""
     spec = owner["spec"]["template"]["spec"]
     where = f"{where}: {owner['kind']}"
     for path, wanted in {
@@ -168,9 +174,9 @@ def confined(check, where, owner):
     }.items():
         check.that(at(spec, path) == wanted, f"{where}: {path} is not {wanted}")
     for shared in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "initContainers"):
-        check.that(shared not in spec, f"{where}: it has {shared}")
+        check.that(shared not in spec, f"{where}: sets {shared}")
     kinds = {key for volume in spec["volumes"] for key in volume} - {"name"}
-    check.that(kinds <= {"configMap", "secret"}, f"{where}: it has volumes of {kinds}")
+    check.that(kinds <= {"configMap", "secret"}, f"{where}: has volumes of kind {kinds}")
     for container in spec["containers"]:
         confinement = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
         check.that(container["securityContext"] == confinement, f"{where}: securityContext is not {confinement}")
@@ -181,13 +187,13 @@ def confined(check, where, owner):
         mounted = {it["name"] for it in container["volumeMounts"]}
         check.that(mounted == {it["name"] for it in spec["volumes"]}, f"{where}: volumes and mounts differ")
         for variable in container.get("env", []):
-            check.that("valueFrom" not in variable, f"{where}: {variable['name']} is taken from elsewhere")
+            check.that("valueFrom" not in variable, f"{where}: {variable['name']} has valueFrom")
         check.that(all("secretRef" not in it for it in container.get("envFrom", [])),
                    f"{where}: a Secret is in the environment")
 
 
 def settings_of(manifests):
-    """Returns the environment of the service, and of the migration where there is one."""
+    """Returns the environment of the API, and of the migration if enabled."""
     plain = [it for it in of_kind(manifests, "ConfigMap") if "LISTEN" in it["data"]]
     environments = [it["data"] for it in plain]
     for job in of_kind(manifests, "Job"):
@@ -197,7 +203,7 @@ def settings_of(manifests):
 
 
 def holds(check, where, manifests, readiness):
-    """What has to hold of every rendering; `readiness` is the path that says whether requests may be sent."""
+    """Checks the invariants of every rendering; `readiness` is the expected path of the readiness probe."""
     deployment, = of_kind(manifests, "Deployment")
     spec = deployment["spec"]
     pod = spec["template"]["spec"]
@@ -212,21 +218,21 @@ def holds(check, where, manifests, readiness):
         for name in environment:
             secret = re.search(r"PASS|SECRET|_URL$|HEADERS", name) and not name.endswith("_FILE")
             check.that(not secret, f"{where}: {name} is in plain environment")
-        check.that(environment["PGSSLMODE"].startswith("verify-"), f"{where}: the server is not verified")
-    check.that(settings_of(manifests)[0]["MIGRATE"] == "off", f"{where}: the service migrates")
+        check.that(environment["PGSSLMODE"].startswith("verify-"), f"{where}: the server certificate is not verified")
+    check.that(settings_of(manifests)[0]["MIGRATE"] == "off", f"{where}: the API runs migrations")
 
     for probe, path in {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": readiness}.items():
-        check.that(at(container, f"{probe}.httpGet.path") == path, f"{where}: {probe} does not ask {path}")
+        check.that(at(container, f"{probe}.httpGet.path") == path, f"{where}: {probe} does not request {path}")
     for ingress in of_kind(manifests, "Ingress"):
         asked = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/healthcheck-path"]
-        check.that(asked == readiness, f"{where}: the load balancer asks {asked}, and the probe {readiness}")
+        check.that(asked == readiness, f"{where}: the load balancer requests {asked}, the probe {readiness}")
         annotations = {key.rpartition("/")[2]: value for key, value in ingress["metadata"]["annotations"].items()}
         check.that('"HTTPS":443' in annotations["listen-ports"] and annotations["ssl-redirect"] == "443",
-                   f"{where}: the load balancer answers without TLS")
-        check.that(annotations["ssl-policy"].startswith("ELBSecurityPolicy-TLS13-1-2"), f"{where}: the load balancer takes old TLS")
+                   f"{where}: the load balancer serves HTTP")
+        check.that(annotations["ssl-policy"].startswith("ELBSecurityPolicy-TLS13-1-2"), f"{where}: the load balancer accepts TLS below 1.2")
     check.that(pod["terminationGracePeriodSeconds"] >= seconds["SHUTDOWN_DELAY"] + seconds["SHUTDOWN_TIMEOUT"],
-               f"{where}: it is killed before it has drained")
-    check.that(at(spec, "strategy.rollingUpdate.maxUnavailable") == 0, f"{where}: an upgrade takes pods away")
+               f"{where}: SIGKILL comes before the shutdown ends")
+    check.that(at(spec, "strategy.rollingUpdate.maxUnavailable") == 0, f"{where}: an upgrade reduces the number of pods")
     zones = [it for it in pod["topologySpreadConstraints"] if it["topologyKey"] == "topology.kubernetes.io/zone"]
     check.that(len(zones) == 1, f"{where}: pods are not spread over zones")
 
@@ -237,24 +243,24 @@ def holds(check, where, manifests, readiness):
     check.that(all(not selected.items() <= it.items() for it in migrations), f"{where}: migrations are selected as pods")
     service, = of_kind(manifests, "Service")
     check.that(service["spec"]["selector"] == selected, f"{where}: the Service selects other pods")
-    check.that(service["spec"]["type"] == "ClusterIP", f"{where}: the Service is reached without the load balancer")
+    check.that(service["spec"]["type"] == "ClusterIP", f"{where}: the Service is not a ClusterIP")
     ports = {it["name"] for it in container["ports"]}
-    check.that({it["targetPort"] for it in service["spec"]["ports"]} <= ports, f"{where}: the Service names no port")
+    check.that({it["targetPort"] for it in service["spec"]["ports"]} <= ports, f"{where}: a targetPort has no container port")
     for monitor in of_kind(manifests, "ServiceMonitor"):
         found = monitor["spec"]["selector"]["matchLabels"]
-        check.that(found.items() <= service["metadata"]["labels"].items(), f"{where}: the ServiceMonitor finds nothing")
+        check.that(found.items() <= service["metadata"]["labels"].items(), f"{where}: the ServiceMonitor selects no Service")
     for route in of_kind(manifests, "Ingress") + of_kind(manifests, "HTTPRoute"):
-        check.that(f"'name': '{service['metadata']['name']}'" in str(route["spec"]), f"{where}: a route leads elsewhere")
+        check.that(f"'name': '{service['metadata']['name']}'" in str(route["spec"]), f"{where}: a route has another backend")
 
     # Disruptions.
     scaler = of_kind(manifests, "HorizontalPodAutoscaler")
     least = scaler[0]["spec"]["minReplicas"] if scaler else spec["replicas"]
-    check.that(bool(scaler) != ("replicas" in spec), f"{where}: the Deployment and the autoscaler both count pods")
+    check.that(bool(scaler) != ("replicas" in spec), f"{where}: the Deployment and the autoscaler both set the number of pods")
     budget, = of_kind(manifests, "PodDisruptionBudget")
-    check.that(budget["spec"]["maxUnavailable"] < least, f"{where}: a drain may take every pod")
-    check.that(budget["spec"]["selector"]["matchLabels"] == selected, f"{where}: the budget is of other pods")
+    check.that(budget["spec"]["maxUnavailable"] < least, f"{where}: a node drain may evict every pod")
+    check.that(budget["spec"]["selector"]["matchLabels"] == selected, f"{where}: the budget selects other pods")
 
-    # Networks: each pod has a policy in both directions, and no rule is open.
+    # Network policies: one per pod in both directions, without an open rule.
     policies = of_kind(manifests, "NetworkPolicy")
     for owned in [labels, *migrations]:
         own = [it for it in policies if it["spec"]["podSelector"]["matchLabels"].items() <= owned.items()]
@@ -262,16 +268,16 @@ def holds(check, where, manifests, readiness):
                    f"{where}: not every pod has one policy in both directions")
     for policy in policies:
         for rule in policy["spec"].get("ingress", []):
-            check.that(rule.get("from") and rule.get("ports"), f"{where}: {policy['metadata']['name']} lets everybody in")
+            check.that(rule.get("from") and rule.get("ports"), f"{where}: {policy['metadata']['name']} admits every peer")
         peers = [peer for rule in policy["spec"].get("ingress", []) + policy["spec"]["egress"]
                  for peer in rule.get("from", []) + rule.get("to", [])]
         check.that(all(peer and not at(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0") for peer in peers),
-                   f"{where}: {policy['metadata']['name']} names everybody")
+                   f"{where}: {policy['metadata']['name']} contains every address")
         anywhere = [it for it in policy["spec"]["egress"] if not it.get("to")]
         check.that(all([p["port"] for p in it["ports"]] == [443] for it in anywhere),
-                   f"{where}: {policy['metadata']['name']} lets out more than 443 to everywhere")
+                   f"{where}: {policy['metadata']['name']} allows ports other than 443 to every address")
 
-    # What runs before a release needs nothing of it.
+    # Hooks that run before a release must not need its objects.
     before = [it for it in manifests if "helm.sh/hook" in it["metadata"].get("annotations", {})]
     made_before = {(it["kind"], it["metadata"]["name"]) for it in before}
     made_later = {(it["kind"], it["metadata"]["name"]) for it in manifests if it not in before}
@@ -280,56 +286,56 @@ def holds(check, where, manifests, readiness):
     for job in of_kind(manifests, "Job"):
         hook = at(job, "metadata.annotations").get("helm.sh/hook")
         check.that(hook == "pre-install,pre-upgrade", f"{where}: the migration does not run before the release")
-        check.that(at(job, "spec.template.spec.serviceAccountName") is None, f"{where}: the migration needs a later account")
+        check.that(at(job, "spec.template.spec.serviceAccountName") is None, f"{where}: the migration needs an account that is created later")
         for volume in job["spec"]["template"]["spec"]["volumes"]:
             secret = at(volume, "secret.secretName")
-            check.that(secret not in later, f"{where}: the migration waits for the later Secret {secret}")
+            check.that(secret not in later, f"{where}: the migration needs a Secret that is created later: {secret}")
             needed = ("ConfigMap", at(volume, "configMap.name"))
             check.that(needed in made_before or needed not in made_later,
-                       f"{where}: the migration waits for the later ConfigMap {needed[1]}")
+                       f"{where}: the migration needs a ConfigMap that is created later: {needed[1]}")
 
 
-def refuses(check, chart):
-    """Each case is refused with its sentence, and each rule has a case."""
+def contradictions_rejected(check, chart):
+    """Each case is rejected with its message, and each validation has a case."""
     minimal = example("minimal.yaml")
-    lines = (CHART / "templates/rules.yaml").read_text().splitlines()
+    lines = (CHART / "templates/validation.yaml").read_text().splitlines()
     rules = {number for number, line in enumerate(lines, 1) if "{{- fail " in line}
     tried = set()
-    for changes, sentence in REFUSED:
+    for changes, sentence in REJECTED:
         try:
             chart.render(over(minimal, changes), name="shop")
             said = "nothing"
         except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
             said = str(error)
-        check.that(sentence in said, f"{changes}: it should say «{sentence}», and says {said}")
-        tried |= {int(it) for it in re.findall(r"rules\.yaml:(\d+)", said)}
+        check.that(sentence in said, f"{changes}: expected «{sentence}», got {said}")
+        tried |= {int(it) for it in re.findall(r"validation\.yaml:(\d+)", said)}
     for rule in sorted(rules - tried):
-        check.that(False, f"no case for the rule {lines[rule - 1]}")
+        check.that(False, f"no case for {lines[rule - 1]}")
 
 
-def refuses_what_it_does_not_know(check, schema, path=""):
-    """A name that is mistyped is refused wherever there is one."""
+def unknown_names_rejected(check, schema, path=""):
+    """The schema rejects unknown names at every level."""
     if "properties" in schema:
-        check.that(schema.get("additionalProperties") is False, f"the schema takes any name in {path or '/'}")
+        check.that(schema.get("additionalProperties") is False, f"the schema admits any name in {path or '/'}")
     for name, inner in schema.get("properties", {}).items():
-        refuses_what_it_does_not_know(check, inner, f"{path}/{name}")
+        unknown_names_rejected(check, inner, f"{path}/{name}")
 
 
-def knows_every_setting(check, chart):
-    """Every variable of the reference can be set, is set by the chart, or is kept out on purpose."""
+def every_setting_covered(check, chart):
+    """Every variable of the reference is in extraEnv's schema, set by the chart, or excluded on purpose."""
     documented = set()
     for row in re.findall(r"^\| (`[A-Z][A-Z_`, ]+`) \|", SETTINGS.read_text(), re.MULTILINE):
         documented.add(re.findall(r"`([A-Z_]+)`", row)[0])
     documented |= {"RUST_LOG"}
-    allowed = set(chart.schema["properties"]["settings"]["propertyNames"]["enum"])
+    allowed = set(chart.schema["properties"]["extraEnv"]["propertyNames"]["enum"])
     secret = {"DATABASE_URL", "PGPASSWORD", "REDIS_URL", "REDIS_PASSWORD"}
-    # The port is the chart's own, and the cache of AWS has a certificate that every system trusts.
+    # The chart sets LISTEN instead of PORT; ElastiCache has a certificate of a public CA.
     elsewhere = {"PORT", "REDIS_TLS_CA_FILE"}
-    own = set().union(*settings_of(render(chart, example("eks.yaml") | {"settings": {}})))
+    own = set().union(*settings_of(render(chart, example("eks.yaml") | {"extraEnv": {}})))
     own = {it.removesuffix("_FILE") for it in own} - secret
     check.that(documented == allowed | own | secret | elsewhere,
-               f"settings that the reference or the schema lacks: {documented ^ (allowed | own | secret | elsewhere)}")
-    check.that(not allowed & (own | secret), f"settings that could be set twice: {allowed & (own | secret)}")
+               f"settings missing from the reference or the schema: {documented ^ (allowed | own | secret | elsewhere)}")
+    check.that(not allowed & (own | secret), f"settings that can be set twice: {allowed & (own | secret)}")
 
 
 def main():
@@ -338,16 +344,16 @@ def main():
     eks = example("eks.yaml")
     renderings = {path.name: example(path.name) for path in sorted((CHART / "examples").glob("*.yaml"))}
     renderings |= {
-        "eks.yaml by a gateway": over(eks, GATEWAY),
+        "eks.yaml with a gateway": over(eks, GATEWAY),
         "eks.yaml without autoscaling and migration": over(eks, FIXED),
-        "eks.yaml with a role": over(eks, IRSA),
-        "eks.yaml in a region that waits": over(eks, WAITING),
+        "eks.yaml with an IRSA role": over(eks, IRSA),
+        "eks.yaml in a standby region": over(eks, STANDBY_REGION),
     }
     with helm_python.Chart.load(CHART) as chart:
         for name, values in renderings.items():
             report = helm_python.lint(CHART, values, strict=True)
             told = [it for it in report["messages"] if it["severity"] > 1] + report["errors"]
-            check.that(not told, f"{name}: lint says {told}")
+            check.that(not told, f"{name}: lint: {told}")
             rendered = render(chart, values)
             manifests += len(rendered)
             names = [(it["kind"], it["metadata"]["name"]) for it in rendered]
@@ -355,14 +361,14 @@ def main():
             for manifest in rendered:
                 valid(check, name, manifest)
             holds(check, name, rendered, values.get("readiness", {}).get("path", "/readyz"))
-        refuses(check, chart)
-        refuses_what_it_does_not_know(check, chart.schema)
-        knows_every_setting(check, chart)
+        contradictions_rejected(check, chart)
+        unknown_names_rejected(check, chart.schema)
+        every_setting_covered(check, chart)
 
     for it in check.wrong:
         print(f"chart: {it}", file=sys.stderr)
-    print(f"chart: {len(renderings)} renderings, {manifests} manifests, {len(REFUSED)} refusals: "
-          f"{check.looked_at - len(check.wrong)} of {check.looked_at} checks hold")
+    print(f"chart: {len(renderings)} renderings, {manifests} manifests, {len(REJECTED)} rejections: "
+          f"{check.looked_at - len(check.wrong)} of {check.looked_at} checks passed")
     return 1 if check.wrong else 0
 
 

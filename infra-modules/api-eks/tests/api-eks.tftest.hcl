@@ -132,12 +132,12 @@ run "the_chart_is_told_where_everything_is" {
   }
 
   assert {
-    condition     = output.chart_values.database.password.remote == var.database.password_secret_arn && output.chart_values.networkPolicy.databaseCidrs == tolist(["10.1.128.0/20"])
+    condition     = output.chart_values.database.password.remoteRef == var.database.password_secret_arn && output.chart_values.networkPolicy.databaseCidrs == tolist(["10.1.128.0/20"])
     error_message = "the chart must find the database"
   }
 
   assert {
-    condition     = output.chart_values.redis.host == "cache.example" && output.chart_values.redis.password.remote == var.redis.auth_secret_arn
+    condition     = output.chart_values.redis.host == "cache.example" && output.chart_values.redis.password.remoteRef == var.redis.auth_secret_arn
     error_message = "the chart must find the cache"
   }
 
