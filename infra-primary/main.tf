@@ -72,12 +72,12 @@ module "secrets" {
   replica     = { region = var.regions.dr, kms_key_arn = module.kms_replica.arn }
   generation  = var.secrets_generation
   secrets = {
-    api-owner   = { description = "Password of the role api_owner, which changes the schema" }
-    api-service = { description = "Password of the role api_service, which the API uses" }
-    monitoring  = { description = "Password of the role monitoring, which the exporter uses" }
-    orders-key  = { description = "Key by which failover-ctl signs its orders to agents", kind = "key", length = 64 }
-    replicator  = { description = "Password of the role replicator, by which standbys follow" }
-    rewinder    = { description = "Password of the role rewinder, by which pg_rewind reads" }
+    api-owner           = { description = "Password of the role api_owner, which changes the schema" }
+    api-service         = { description = "Password of the role api_service, which the API uses" }
+    command-signing-key = { description = "Key with which failover-ctl signs its commands to agents", kind = "key", length = 64 }
+    monitoring          = { description = "Password of the role monitoring, which the exporter uses" }
+    replicator          = { description = "Password of the role replicator, by which standbys follow" }
+    rewinder            = { description = "Password of the role rewinder, by which pg_rewind reads" }
   }
 }
 

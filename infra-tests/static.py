@@ -47,7 +47,7 @@ LIFECYCLES = {
     "infra-modules/api-eks": {"aws_eks_node_group.this": "ignore_changes = [scaling_config[0].desired_size]"},
     "infra-modules/certificate": {"aws_acm_certificate.this": "create_before_destroy = true"},
     "infra-modules/dns": {
-        "aws_route53_record.epoch": "ignore_changes = [records, ttl]", "aws_route53_record.owned": "ignore_changes = [records, ttl, type]",
+        "aws_route53_record.epoch": "ignore_changes = [records, ttl]", "aws_route53_record.failover": "ignore_changes = [records, ttl, type]",
         "aws_route53_zone.private": "ignore_changes = [vpc]",
     },
     "infra-modules/drill-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},

@@ -18,11 +18,11 @@ output "names" {
   value       = local.names
 }
 
-output "owned_record_names" {
+output "failover_record_names" {
   description = "Names that failover-ctl may change in the private and in the public zone, with their epochs, for the nodes' policies."
   value = {
     for zone, labels in { private = ["writer", "reader"], public = ["api"] } : zone => flatten([
-      for key in labels : [local.owned[key].name, "_epoch.${local.owned[key].name}"] if contains(keys(local.owned), key)
+      for key in labels : [local.failover_records[key].name, "_epoch.${local.failover_records[key].name}"] if contains(keys(local.failover_records), key)
     ])
   }
 }

@@ -146,7 +146,7 @@ run "no_api_while_infra_dr_has_one" {
   override_data {
     target = data.aws_ssm_parameters_by_path.dr
     values = {
-      names = ["/causeway-test/dr/facts"]
+      names = ["/causeway-test/dr/shared-values"]
       values = [
         "{\"data_cidrs\":[\"10.2.128.0/20\"],\"nodes\":{},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[],\"api_target\":\"api-eu-central-1.example.com\"}",
       ]

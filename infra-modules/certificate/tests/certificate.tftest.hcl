@@ -47,7 +47,7 @@ run "another_roots_name_is_proved_by_its_record" {
   }
 
   assert {
-    condition     = keys(aws_route53_record.proof) == ["api-auto.example.com"] && output.proved_names == ["api-auto.example.com"]
+    condition     = keys(aws_route53_record.proof) == ["api-auto.example.com"] && output.validated_names == ["api-auto.example.com"]
     error_message = "a record is written by the root that owns the name, and by no other"
   }
 

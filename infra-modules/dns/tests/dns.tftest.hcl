@@ -25,8 +25,8 @@ run "records_have_the_shape_that_failover_ctl_writes" {
 
   assert {
     condition = (
-      aws_route53_record.owned["writer"].name == "db-writer.causeway.internal" && aws_route53_record.owned["writer"].type == "CNAME" &&
-      aws_route53_record.owned["writer"].records == toset(["pg-1.eu-west-1.causeway.internal"]) && aws_route53_record.owned["writer"].ttl == 5
+      aws_route53_record.failover["writer"].name == "db-writer.causeway.internal" && aws_route53_record.failover["writer"].type == "CNAME" &&
+      aws_route53_record.failover["writer"].records == toset(["pg-1.eu-west-1.causeway.internal"]) && aws_route53_record.failover["writer"].ttl == 5
     )
     error_message = "The writer record must be a CNAME to the node's name."
   }
@@ -39,17 +39,17 @@ run "records_have_the_shape_that_failover_ctl_writes" {
   }
   assert {
     condition = (
-      aws_route53_record.owned["api"].name == "api.example.com" && aws_route53_record.owned["api"].type == "CNAME" &&
-      aws_route53_record.owned["api"].zone_id == aws_route53_zone.public[0].zone_id && aws_route53_record.epoch["api"].name == "_epoch.api.example.com"
+      aws_route53_record.failover["api"].name == "api.example.com" && aws_route53_record.failover["api"].type == "CNAME" &&
+      aws_route53_record.failover["api"].zone_id == aws_route53_zone.public[0].zone_id && aws_route53_record.epoch["api"].name == "_epoch.api.example.com"
     )
     error_message = "The API's record must be a CNAME in the public zone, with its epoch."
   }
   assert {
-    condition     = aws_route53_record.owned["reader"].type == "A" && aws_route53_record.owned["reader"].records == toset(["10.1.144.11"])
+    condition     = aws_route53_record.failover["reader"].type == "A" && aws_route53_record.failover["reader"].records == toset(["10.1.144.11"])
     error_message = "The reader record must hold the addresses."
   }
   assert {
-    condition = output.owned_record_names == {
+    condition = output.failover_record_names == {
       private = ["db-writer.causeway.internal", "_epoch.db-writer.causeway.internal", "db-reader.causeway.internal", "_epoch.db-reader.causeway.internal"]
       public  = ["api.example.com", "_epoch.api.example.com"]
     }
@@ -70,10 +70,10 @@ run "records_are_left_alone_once_they_are_made" {
 
   assert {
     condition = (
-      aws_route53_record.owned["writer"].type == "CNAME" && aws_route53_record.owned["writer"].ttl == 5 &&
-      aws_route53_record.owned["writer"].records == toset(["pg-1.eu-west-1.causeway.internal"]) &&
-      aws_route53_record.owned["reader"].records == toset(["10.1.144.11"]) &&
-      aws_route53_record.owned["api"].records == toset(["api-1.eu-west-1.elb.amazonaws.com"])
+      aws_route53_record.failover["writer"].type == "CNAME" && aws_route53_record.failover["writer"].ttl == 5 &&
+      aws_route53_record.failover["writer"].records == toset(["pg-1.eu-west-1.causeway.internal"]) &&
+      aws_route53_record.failover["reader"].records == toset(["10.1.144.11"]) &&
+      aws_route53_record.failover["api"].records == toset(["api-1.eu-west-1.elb.amazonaws.com"])
     )
     error_message = "A record that failover-ctl owns may not be changed once it is made."
   }
@@ -121,7 +121,7 @@ run "writer_by_address_in_a_zone_that_is_there" {
     error_message = "A public zone that is there must be looked up, and not made."
   }
   assert {
-    condition     = keys(aws_route53_record.owned) == ["writer"] && length(module.api) == 0
+    condition     = keys(aws_route53_record.failover) == ["writer"] && length(module.api) == 0
     error_message = "Without readers and API there is the writer record alone."
   }
 }

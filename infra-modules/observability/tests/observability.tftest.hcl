@@ -93,16 +93,16 @@ run "the_topic_is_closed" {
   }
 }
 
-run "announcements_are_sent_and_kept" {
+run "health_events_are_sent_and_kept" {
   command = plan
 
   assert {
-    condition     = length(aws_cloudwatch_event_rule.announcement) == 2 && jsondecode(aws_cloudwatch_event_rule.announcement["stopped"].event_pattern).detail.instance-id == ["i-0123456789abcdef0", "i-0123456789abcdef1"]
+    condition     = length(aws_cloudwatch_event_rule.health) == 2 && jsondecode(aws_cloudwatch_event_rule.health["stopped"].event_pattern).detail.instance-id == ["i-0123456789abcdef0", "i-0123456789abcdef1"]
     error_message = "a node that stops must be told, and only of these nodes"
   }
 
   assert {
-    condition     = aws_cloudwatch_log_group.announcements.retention_in_days == 365 && aws_cloudwatch_log_group.announcements.kms_key_id == var.kms_key_arn
+    condition     = aws_cloudwatch_log_group.health_events.retention_in_days == 365 && aws_cloudwatch_log_group.health_events.kms_key_id == var.kms_key_arn
     error_message = "the log must be encrypted, and not be kept for ever"
   }
 }
@@ -139,7 +139,7 @@ run "a_region_without_budget_and_load_balancer" {
   }
 
   assert {
-    condition     = length(aws_budgets_budget.this) == 0 && length(aws_cloudwatch_metric_alarm.unanswered) == 0 && length(aws_cloudwatch_event_rule.announcement) == 1
+    condition     = length(aws_budgets_budget.this) == 0 && length(aws_cloudwatch_metric_alarm.unanswered) == 0 && length(aws_cloudwatch_event_rule.health) == 1
     error_message = "what is not there must not be watched"
   }
 }

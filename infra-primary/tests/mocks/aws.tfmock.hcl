@@ -20,7 +20,7 @@ mock_data "aws_ssm_parameter" {
 }
 mock_data "aws_ssm_parameters_by_path" {
   defaults = {
-    names = ["/causeway-test/dr/facts"]
+    names = ["/causeway-test/dr/shared-values"]
     values = [
       "{\"data_cidrs\":[\"10.2.128.0/20\"],\"nodes\":{},\"backup\":{\"bucket\":\"causeway-dr\",\"arn\":\"arn:aws:s3:::causeway-dr\",\"kms_key_arn\":\"arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000\"},\"replication\":[],\"api_target\":null}",
     ]

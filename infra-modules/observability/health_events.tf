@@ -2,14 +2,14 @@
 
 data "aws_region" "this" {}
 
-resource "aws_cloudwatch_log_group" "announcements" {
+resource "aws_cloudwatch_log_group" "health_events" {
   name              = "/aws/events/${var.name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.kms_key_arn
 }
 
 locals {
-  announcements = merge(
+  health_events = merge(
     { health = { description = "Maintenance, retirement and outages", pattern = { source = ["aws.health"] } } },
     length(var.instances) == 0 ? {} : {
       stopped = {
@@ -24,8 +24,8 @@ locals {
   )
 }
 
-resource "aws_cloudwatch_event_rule" "announcement" {
-  for_each = local.announcements
+resource "aws_cloudwatch_event_rule" "health" {
+  for_each = local.health_events
 
   name          = "${var.name}-${each.key}"
   description   = each.value.description
@@ -33,29 +33,29 @@ resource "aws_cloudwatch_event_rule" "announcement" {
 }
 
 resource "aws_cloudwatch_event_target" "topic" {
-  for_each = local.announcements
+  for_each = local.health_events
 
-  rule = aws_cloudwatch_event_rule.announcement[each.key].name
+  rule = aws_cloudwatch_event_rule.health[each.key].name
   arn  = aws_sns_topic.alarms.arn
 }
 
 resource "aws_cloudwatch_event_target" "log" {
-  for_each = local.announcements
+  for_each = local.health_events
 
-  rule = aws_cloudwatch_event_rule.announcement[each.key].name
-  arn  = aws_cloudwatch_log_group.announcements.arn
+  rule = aws_cloudwatch_event_rule.health[each.key].name
+  arn  = aws_cloudwatch_log_group.health_events.arn
 }
 
-resource "aws_cloudwatch_log_resource_policy" "announcements" {
-  policy_name     = "${var.name}-announcements"
-  policy_document = data.aws_iam_policy_document.announcements.json
+resource "aws_cloudwatch_log_resource_policy" "health_events" {
+  policy_name     = "${var.name}-health-events"
+  policy_document = data.aws_iam_policy_document.health_events.json
 }
 
-data "aws_iam_policy_document" "announcements" {
+data "aws_iam_policy_document" "health_events" {
   statement {
-    sid       = "WriteAnnouncements"
+    sid       = "WriteHealthEvents"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["${aws_cloudwatch_log_group.announcements.arn}:*"]
+    resources = ["${aws_cloudwatch_log_group.health_events.arn}:*"]
     principals {
       type        = "Service"
       identifiers = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]

@@ -7,15 +7,15 @@ data "aws_ssm_parameters_by_path" "primary" {
 
   lifecycle {
     postcondition {
-      condition     = contains(self.names, "/${local.name}/primary/facts")
-      error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/facts in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
+      condition     = contains(self.names, "/${local.name}/primary/shared-values")
+      error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/shared-values in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
     }
 
     # Nobody else writes these records, and the apply would wait for them for 75 minutes.
     postcondition {
       condition = (
-        var.api_platform == "none" || !contains(self.names, "/${local.name}/primary/facts") ||
-        try(length(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/facts"]).proved_names) > 0, false)
+        var.api_platform == "none" || !contains(self.names, "/${local.name}/primary/shared-values") ||
+        try(length(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/shared-values"]).validated_names) > 0, false)
       )
       error_message = "api_platform is `${var.api_platform}`, and infra-primary has no API: the records that prove the names of this one's certificate come with its own. Set api_platform in infra-primary and apply that first, or set it to none here."
     }
@@ -23,18 +23,18 @@ data "aws_ssm_parameters_by_path" "primary" {
 }
 
 locals {
-  primary = jsondecode(zipmap(data.aws_ssm_parameters_by_path.primary.names, nonsensitive(data.aws_ssm_parameters_by_path.primary.values))["/${local.name}/primary/facts"])
+  primary = jsondecode(zipmap(data.aws_ssm_parameters_by_path.primary.names, nonsensitive(data.aws_ssm_parameters_by_path.primary.values))["/${local.name}/primary/shared-values"])
 
   nodes = merge({ for name, node in module.postgres.nodes : name => merge(node, { region = local.region }) }, local.primary.nodes)
 }
 
-module "facts" {
+module "shared_values" {
   source    = "../infra-modules/parameters"
   providers = { aws = aws.lease }
 
   path = "/${local.name}/dr"
   values = {
-    facts = {
+    shared-values = {
       description = "What infra-primary has to know of the DR region"
       value = jsonencode({
         data_cidrs       = module.network.data_cidrs

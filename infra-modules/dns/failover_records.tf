@@ -12,7 +12,7 @@ locals {
     api_auto = "api-auto.${var.public_zone_name}"
   }
 
-  owned = merge(
+  failover_records = merge(
     {
       writer = {
         zone_id = aws_route53_zone.private.zone_id
@@ -41,8 +41,8 @@ locals {
   )
 }
 
-resource "aws_route53_record" "owned" {
-  for_each = local.owned
+resource "aws_route53_record" "failover" {
+  for_each = local.failover_records
 
   zone_id = each.value.zone_id
   name    = each.value.name
@@ -56,7 +56,7 @@ resource "aws_route53_record" "owned" {
 }
 
 resource "aws_route53_record" "epoch" {
-  for_each = local.owned
+  for_each = local.failover_records
 
   zone_id = each.value.zone_id
   name    = "_epoch.${each.value.name}"

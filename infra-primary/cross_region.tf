@@ -7,7 +7,7 @@ data "aws_ssm_parameters_by_path" "dr" {
 
   lifecycle {
     postcondition {
-      condition     = var.api_platform != "none" || try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/dr/facts"]).api_target, null) == null
+      condition     = var.api_platform != "none" || try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/dr/shared-values"]).api_target, null) == null
       error_message = "api_platform is `none`, and infra-dr has an API: records of this root prove its certificate, which could not be renewed without them. Set api_platform to none in infra-dr, and apply that first."
     }
   }
@@ -17,7 +17,7 @@ locals {
   dr_parameters = zipmap(data.aws_ssm_parameters_by_path.dr.names, nonsensitive(data.aws_ssm_parameters_by_path.dr.values))
   dr = merge(
     { data_cidrs = [], reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
-    jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/facts", "{}")),
+    jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/shared-values", "{}")),
   )
 
   nodes = merge({ for name, node in module.postgres.nodes : name => merge(node, { region = local.region }) }, local.dr.nodes)
@@ -25,18 +25,18 @@ locals {
 
 check "dr" {
   assert {
-    condition     = contains(keys(local.dr_parameters), "/${local.name}/dr/facts")
+    condition     = contains(keys(local.dr_parameters), "/${local.name}/dr/shared-values")
     error_message = "infra-dr has not been applied for ${local.name}: this region does not know its nodes, its bucket and its networks. Run `scripts/deploy/infra plan` and `apply` with `--root infra-dr --environment ${var.environment}`, and then both once more with `--root infra-primary`."
   }
 }
 
-module "facts" {
+module "shared_values" {
   source    = "../infra-modules/parameters"
   providers = { aws = aws.lease }
 
   path = "/${local.name}/primary"
   values = {
-    facts = {
+    shared-values = {
       description = "What infra-dr has to know of the primary region"
       value = jsonencode({
         vpc_id          = module.network.vpc_id
@@ -51,7 +51,7 @@ module "facts" {
         private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
         public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
         names           = module.dns.names
-        proved_names    = flatten(module.certificate[*].proved_names)
+        validated_names = flatten(module.certificate[*].validated_names)
         api_target      = local.has_load_balancer ? local.regional_name : null
       })
     }
