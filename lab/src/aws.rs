@@ -1,12 +1,11 @@
 //! AWS on loopback: S3 in this process, Route 53 and EC2 by moto, and a resolver beside them.
 
-pub mod dns;
 pub mod ec2;
 pub mod plain_s3;
 pub mod route53;
 pub mod s3;
-pub mod s3_answers;
 pub mod s3_faults;
+pub mod s3_responses;
 
 use std::net::SocketAddr;
 

@@ -1,19 +1,19 @@
 //! `lab backup-faults`: histories of backups, promotions, kills and failing buckets, each on a server
 //! of its own, and restores that are compared with every row that the writer knows.
 
-mod branch;
+mod bucket_contents;
+pub mod bucket_outage;
+pub mod checker;
 mod commands;
-mod contents;
 mod damage;
-pub mod history;
-pub mod judge;
-mod play;
+mod postgres_server;
 mod promotion;
-mod recover;
-mod server;
-mod site;
+mod restore;
+mod runner;
+mod sandbox;
+pub mod schedule;
 mod template;
-pub mod weather;
+mod timeline_model;
 mod writer;
 
 use std::fmt::Write as _;
@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use self::history::History;
-use self::judge::Violation;
-use self::play::Player;
+use self::checker::Violation;
+use self::runner::Player;
+use self::schedule::History;
 use self::template::Templates;
-use crate::seeds::{self, Ended};
-use crate::voice::Voice;
+use crate::progress::Voice;
+use crate::seeded_runs::{self, Ended};
 
 /// What is to be played.
 #[derive(Clone, Debug)]
@@ -47,12 +47,12 @@ pub struct Options {
 /// When no server can be made, or nothing can be written to the directory for reports.
 pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
     let reports = &options.reports;
-    seeds::make_reports(reports)?;
+    seeded_runs::make_reports(reports)?;
     let templates = Templates::make().await?;
     let count = options.seeds.len();
     let again = |first| format!("`lab backup-faults --seed {first} --histories {count}`");
     let play = async |_, seed| one(seed, &templates, reports, voice).await;
-    let held = seeds::play_all(&options.seeds, options.beside, again, reports, voice, play);
+    let held = seeded_runs::play_all(&options.seeds, options.beside, again, reports, voice, play);
     Ok(held.await)
 }
 

@@ -1,13 +1,13 @@
 //! `lab chaos`: histories of random faults, each on a platform of its own, judged by what was seen.
 
-pub mod check;
-mod command;
-pub mod history;
-mod logs;
-pub mod observed;
+mod agent_log;
+pub mod checker;
+pub mod observations;
 mod observer;
-mod play;
-mod saved;
+mod operator_command;
+mod runner;
+mod saved_wal;
+pub mod schedule;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use self::check::Violation;
-use self::history::History;
-use self::play::Played;
-use crate::seeds::{self, Ended};
-use crate::topology::{Claim, Topology};
-use crate::voice::Voice;
+use self::checker::Violation;
+use self::runner::Played;
+use self::schedule::History;
+use crate::cluster::topology::{Claim, Topology};
+use crate::progress::Voice;
+use crate::seeded_runs::{self, Ended};
 use crate::{Disks, Lab};
 
 /// What is to be played, and where.
@@ -45,14 +45,14 @@ pub struct Options {
 /// When nothing can be written to the directory for reports.
 pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
     let reports = &options.reports;
-    seeds::make_reports(reports)?;
+    seeded_runs::make_reports(reports)?;
     let count = options.seeds.len();
     let again = |first| format!("`lab chaos --seed {first} --seeds {count}`");
     let play = async |worker, seed| {
         let number = options.number.map(|it| it + worker);
         one(number, seed, reports, voice).await
     };
-    let held = seeds::play_all(&options.seeds, options.labs, again, reports, voice, play);
+    let held = seeded_runs::play_all(&options.seeds, options.labs, again, reports, voice, play);
     Ok(held.await)
 }
 
@@ -98,11 +98,11 @@ async fn on_a_lab(
     };
     let silent = Voice::new(|_| {});
     let lab = Arc::new(Lab::start_on(disks, claim, &silent).await?);
-    let played = play::play(&lab, history).await;
+    let played = runner::play(&lab, history).await;
     let kept = reports.join(history.seed.to_string());
     let ended = match played {
         Ok(played) => {
-            let violations = check::check(&played.observed);
+            let violations = checker::check(&played.observed);
             keep(&lab, history, &played, &violations, &kept)?;
             if violations.is_empty() {
                 Ok(Ended::Held)
@@ -147,7 +147,7 @@ fn keep(
             writeln!(text, "{from:6.1} s to {to:6.1} s  {node}")?;
         }
     }
-    let (lost, stated) = (played.observed.rows_lost, check::stated(&played.observed));
+    let (lost, stated) = (played.observed.rows_lost, checker::stated(&played.observed));
     let unsaved = played.observed.rows_unsaved;
     writeln!(
         text,
@@ -175,9 +175,9 @@ fn keep(
 }
 
 /// Returns when a node accepted writes, without the pauses of a moment.
-fn writable(at: &[Duration]) -> Vec<crate::verdict::Span> {
-    let mut spans: Vec<crate::verdict::Span> = Vec::new();
-    for span in crate::verdict::writable(at) {
+fn writable(at: &[Duration]) -> Vec<crate::workload::checker::Span> {
+    let mut spans: Vec<crate::workload::checker::Span> = Vec::new();
+    for span in crate::workload::checker::writable(at) {
         match spans.last_mut() {
             Some(last) if span.from.saturating_sub(last.to) < Duration::from_secs(1) => {
                 last.to = span.to;

@@ -14,9 +14,9 @@ use tracing::debug;
 
 use crate::Lab;
 use crate::fault::Fault;
-use crate::stage::Stage;
-use crate::stories::Story;
-use crate::voice::Voice;
+use crate::progress::Voice;
+use crate::scenarios::Story;
+use crate::scenarios::scenario_run::Stage;
 
 /// What a running lab is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::Lab;
+use crate::cluster::topology::Claim;
+use crate::progress::Voice;
 use crate::report::Report;
-use crate::stage::Stage;
-use crate::stories;
-use crate::topology::Claim;
-use crate::verdict::Verdict;
-use crate::voice::Voice;
+use crate::scenarios;
+use crate::scenarios::scenario_run::Stage;
+use crate::workload::checker::Verdict;
 
 /// For how long the agent is frozen: twice the lease's term.
 const FROZEN_FOR: Duration = Duration::from_secs(20);
@@ -75,19 +75,19 @@ async fn play(stage: &mut Stage<'_>, verdicts: &mut Vec<Verdict>) -> anyhow::Res
     let voice = stage.voice.clone();
     let chapter = |title: &str| voice.say(format!("\n── {title}"));
     chapter("Before anything breaks: a base backup, sealed for a key that no database host has");
-    stories::base_backup(stage).await?;
+    scenarios::base_backup(stage).await?;
 
     chapter("1. A zone is lost: the primary's host is gone. The other zone takes over by itself.");
-    verdicts.push(stories::zone_lost(stage).await?);
+    verdicts.push(scenarios::zone_lost(stage).await?);
     chapter(
         "2. The primary's agent freezes. Its guard ends PostgreSQL before another node may take over.",
     );
-    verdicts.push(stories::agent_frozen(stage, FROZEN_FOR).await?);
+    verdicts.push(scenarios::agent_frozen(stage, FROZEN_FOR).await?);
     chapter("3. A whole region is lost. Somebody decides to promote the other one.");
-    verdicts.push(stories::region_lost(stage).await?);
+    verdicts.push(scenarios::region_lost(stage).await?);
     chapter("4. The lost region comes back. Its nodes follow, and never accept a write.");
-    verdicts.push(stories::old_region_rejoined(stage).await?);
+    verdicts.push(scenarios::old_region_rejoined(stage).await?);
     chapter("5. A table is dropped by mistake. A copy of the database is restored to just before.");
-    verdicts.push(stories::restored_to_a_moment(stage).await?);
+    verdicts.push(scenarios::restored_to_a_moment(stage).await?);
     Ok(())
 }

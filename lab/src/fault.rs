@@ -1,11 +1,11 @@
 //! Faults of the platform, by the name that `lab break` and a chaos history give them.
 
+mod active_faults;
 mod clone;
 mod config;
 mod disk;
 mod heal;
 mod replay;
-mod standing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use clap::{Args, Subcommand};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::active_faults::Standing;
 pub(crate) use self::disk::{attach_disks, detach_disks, disks_are_possible};
-pub(crate) use self::standing::Standing;
 use crate::Lab;
 use crate::aws::s3::Service;
-use crate::link::Condition;
-use crate::links::Path;
-use crate::node::Node;
-use crate::postgres::bin_directory;
-use crate::process::{Process, Restart, signal_inside};
-use crate::program::{Program, RunAs};
+use crate::cluster::node::Node;
+use crate::cluster::postgres::bin_directory;
+use crate::cluster::process::{Process, Restart, signal_inside};
+use crate::cluster::program::{Program, RunAs};
+use crate::network::proxies::Path;
+use crate::network::proxy::Condition;
 
 /// How late each piece arrives on a slow path: twice as long as an idle round trip to another continent,
 /// and several of them make a request.

@@ -17,12 +17,12 @@ use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
-use lab::chaos::history::History;
+use lab::chaos::schedule::History;
+use lab::cluster::topology::{Claim, Topology};
 use lab::control::{self, Order};
 use lab::fault::Fault;
-use lab::stories::Story;
-use lab::topology::{Claim, Topology};
-use lab::voice::Voice;
+use lab::progress::Voice;
+use lab::scenarios::Story;
 use lab::wait;
 use lab::{Disks, Lab};
 use tokio::signal::unix::{SignalKind, signal};
@@ -227,7 +227,7 @@ async fn look_for_backup_faults(asked: &BackupFaults, aloud: &Voice) -> anyhow::
     let first = asked.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let seeds = (0..asked.histories).map(|it| first.wrapping_add(it));
     if asked.show {
-        for history in seeds.map(lab::backup_faults::history::History::of) {
+        for history in seeds.map(lab::backup_faults::schedule::History::of) {
             println!("{history}");
         }
         return Ok(ExitCode::SUCCESS);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{Door, Held, Mark};
-use crate::topology::Topology;
-use crate::verdict::{Span, Verdict, per_second, writable};
+use crate::cluster::topology::Topology;
+use crate::workload::checker::{Span, Verdict, per_second, writable};
+use crate::workload::history::{Door, Held, Mark};
 
 /// A whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ impl Report {
             let rows = held.acknowledged.iter().filter(|it| it.door == door);
             per_second(&rows.map(|it| it.at).collect::<Vec<_>>(), span)
         };
-        let lane = |place: &crate::topology::Place| Lane {
+        let lane = |place: &crate::cluster::topology::Place| Lane {
             node: place.node.to_string(),
             zone: place.zone.clone(),
             writable: writable(held.accepted.get(&place.node).map_or(&[], Vec::as_slice)),
@@ -226,8 +226,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::memory::Acknowledged as Row;
-    use crate::verdict::{Measured, Promise, judge};
+    use crate::workload::checker::{Measured, Promise, judge};
+    use crate::workload::history::Acknowledged as Row;
 
     #[test]
     fn the_json_has_the_fields_that_are_promised() {

@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time;
 
-use crate::node::Node;
+use crate::cluster::node::Node;
 
 /// How often it is looked whether an instance was stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -12,13 +12,13 @@ use aws_sdk_route53::types::{
 use causeway_runtime::shutdown::Tasks;
 
 use super::Credentials;
-use crate::process::{Process, Restart};
-use crate::program::{Program, RunAs};
-use crate::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
+use crate::cluster::process::{Process, Restart};
+use crate::cluster::program::{Program, RunAs};
+use crate::cluster::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
 use crate::wait;
 
 /// What moto lacks of Route 53, in moto's language.
-const RULES: &str = include_str!("moto_as_route53.py");
+const RULES: &str = include_str!("moto_server.py");
 
 /// How long moto may take to answer first: it loads for half a second on an idle machine.
 const READY_WITHIN: Duration = Duration::from_mins(3);
@@ -227,7 +227,7 @@ async fn create_zone(client: &aws_sdk_route53::Client, reference: &str) -> anyho
 }
 
 fn moto(topology: &Topology) -> anyhow::Result<Program> {
-    let rules = topology.directory().join("moto_as_route53.py");
+    let rules = topology.directory().join("moto_server.py");
     std::fs::write(&rules, RULES)
         .with_context(|| format!("could not write `{}`", rules.display()))?;
     let address = topology.moto();
@@ -280,7 +280,7 @@ pub(crate) fn python_of_moto() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Claim;
+    use crate::cluster::topology::Claim;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn changes_a_record_only_for_whoever_knows_its_value() {

@@ -30,8 +30,8 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use super::Credentials;
-use super::s3_answers::{self, ConnectionEnds, refusal, slow_down};
 use super::s3_faults::{FaultInjector, RequestKind, S3Fault};
+use super::s3_responses::{self, ConnectionEnds, refusal, slow_down};
 
 /// How long a stop waits for requests under way; they are short, and their clients are gone.
 const GRACE: Duration = Duration::from_secs(2);
@@ -220,7 +220,7 @@ async fn answer(
         let path = parts.uri.path().to_owned();
         match fault {
             Some(S3Fault::SlowBody(rate)) => {
-                time::sleep(s3_answers::transfer(bytes.len(), rate)).await;
+                time::sleep(s3_responses::transfer(bytes.len(), rate)).await;
             }
             Some(S3Fault::LateWrite(by)) => time::sleep(by).await,
             _ => {}
@@ -295,8 +295,8 @@ impl Objects {
                 time::sleep(by).await;
                 Ok(answer)
             }
-            Some(S3Fault::CutBody(percent)) => Ok(s3_answers::cut(answer, percent).await),
-            Some(S3Fault::SlowBody(rate)) => Ok(s3_answers::slow(answer, rate).await),
+            Some(S3Fault::CutBody(percent)) => Ok(s3_responses::cut(answer, percent).await),
+            Some(S3Fault::SlowBody(rate)) => Ok(s3_responses::slow(answer, rate).await),
             Some(S3Fault::StaleList(age)) => {
                 let bucket = path.split('/').nth(1).unwrap_or_default();
                 let (new, old) = self
@@ -304,7 +304,7 @@ impl Objects {
                     .as_ref()
                     .map(|it| it.by_age(age))
                     .unwrap_or_default();
-                Ok(s3_answers::stale(answer, bucket, &new, &old).await)
+                Ok(s3_responses::stale(answer, bucket, &new, &old).await)
             }
             Some(_) | None => Ok(answer),
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
-use super::branch::Backup;
-use super::contents::Contents;
-use super::history::Which;
-use super::judge::{Property, Violation};
-use super::play::{LONGEST, PATIENCE, Player};
-use super::site::Run;
+use super::bucket_contents::Contents;
+use super::checker::{Property, Violation};
+use super::runner::{LONGEST, PATIENCE, Player};
+use super::sandbox::Run;
+use super::schedule::Which;
+use super::timeline_model::Backup;
 
 /// The exit code of a backup whose WAL was not archived in time.
 const WAL_NOT_ARCHIVED: i32 = 19;
@@ -84,8 +84,8 @@ impl Player {
         }
         let backup = Backup {
             timeline: u32::try_from(field("timeline")?.as_u64().unwrap_or(0))?,
-            start: super::branch::parse_lsn(&text("start-lsn")?)?,
-            stop: super::branch::parse_lsn(&text("stop-lsn")?)?,
+            start: super::timeline_model::parse_lsn(&text("start-lsn")?)?,
+            stop: super::timeline_model::parse_lsn(&text("stop-lsn")?)?,
             rows: self.branch()?.rows.len(),
             keys: keys.into_iter().collect(),
             id,
@@ -136,7 +136,7 @@ impl Player {
 
 /// Says whether each bucket must have what this key is of after a backfill.
 fn is_expected(key: &str, backups: &[Backup], oldest: u64) -> bool {
-    if let Some((_, segment)) = super::contents::segment_of(key) {
+    if let Some((_, segment)) = super::bucket_contents::segment_of(key) {
         return segment >= oldest >> 20;
     }
     let reported = backups.iter().any(|it| key.contains(&it.id));

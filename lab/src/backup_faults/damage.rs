@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::contents::{Contents, is_a};
-use super::history::{Object, Which};
-use super::play::Player;
+use super::bucket_contents::{Contents, is_a};
+use super::runner::Player;
+use super::schedule::{Object, Which};
 
 impl Player {
     pub(super) fn lose(&mut self, which: Which) -> anyhow::Result<()> {

@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::play::Player;
-use super::server::Server;
-use super::site;
-use crate::postgres::give_to_postgres;
+use super::postgres_server::Server;
+use super::runner::Player;
+use super::sandbox;
+use crate::cluster::postgres::give_to_postgres;
 
 /// What stands in the place of a timeline's history that was reserved and never written, as the agent
 /// of `failover-ctl` leaves it.
@@ -57,7 +57,7 @@ impl Player {
     pub(super) async fn promote_twice(&mut self) -> anyhow::Result<()> {
         self.stop(false).await?;
         let (data, copy) = (self.site.data(), self.site.directory.join("copy"));
-        site::copy(&data, &copy).await?;
+        sandbox::copy(&data, &copy).await?;
         let before = (self.timeline, self.branch()?.clone());
         self.server = Some(Server::start(&self.site, &data, &[]).await?);
         self.compare().await?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::site::LAB_WITHIN;
-use crate::postgres::{bin_directory, give_to_postgres, write};
-use crate::program::{Program, RunAs};
+use super::sandbox::LAB_WITHIN;
+use crate::cluster::postgres::{bin_directory, give_to_postgres, write};
+use crate::cluster::program::{Program, RunAs};
 
 /// As small as PostgreSQL can be, with segments of 1 MB, and the time of each commit on record.
 const SETTINGS: &str = "
@@ -72,7 +72,7 @@ impl Templates {
         give_to_postgres(&directory)?;
         let templates = Self { directory };
         create(&templates.path(false), STATEMENTS).await?;
-        super::site::copy(&templates.path(false), &templates.path(true)).await?;
+        super::sandbox::copy(&templates.path(false), &templates.path(true)).await?;
         single_user(&templates.path(true), BALLAST).await?;
         Ok(templates)
     }

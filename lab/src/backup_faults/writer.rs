@@ -2,9 +2,9 @@
 
 use anyhow::bail;
 
-use super::branch::{Commit, Point, Row, parse_lsn};
-use super::judge::Property;
-use super::play::Player;
+use super::checker::Property;
+use super::runner::Player;
+use super::timeline_model::{Commit, Point, Row, parse_lsn};
 
 impl Player {
     /// Commits rows, one in a transaction.

@@ -10,10 +10,10 @@ use serde_json::Value;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::observed::{AgentSeen, NodeSeen, Observed, Round, ServerSeen, Stated, StatusSeen};
+use super::observations::{AgentSeen, NodeSeen, Observed, Round, ServerSeen, Stated, StatusSeen};
 use crate::Lab;
-use crate::memory::{Door, Memory};
-use crate::node::Node;
+use crate::cluster::node::Node;
+use crate::workload::history::{Door, Memory};
 
 /// How often every node is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
@@ -190,7 +190,7 @@ fn alerts(metrics: &str) -> Vec<String> {
 }
 
 async fn server(node: &Node) -> Option<ServerSeen> {
-    let row = crate::sql::row(&node.place, QUESTION, PATIENCE)
+    let row = crate::cluster::sql::row(&node.place, QUESTION, PATIENCE)
         .await
         .ok()??;
     let position: Lsn = row.get(2)?.parse().ok()?;

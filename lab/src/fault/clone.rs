@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
 use crate::Lab;
-use crate::node::Node;
-use crate::process::{inside, is_stopped, signal_all};
-use crate::{postgres, settings};
+use crate::cluster::node::Node;
+use crate::cluster::process::{inside, is_stopped, signal_all};
+use crate::cluster::{postgres, settings};
 
 /// A second host.
 #[derive(Debug)]

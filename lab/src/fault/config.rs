@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::Lab;
-use crate::node::Node;
+use crate::cluster::node::Node;
 use crate::wait;
 
 /// How long another program may take to get the port: the postmaster is killed, and guard is quick.
@@ -33,7 +33,7 @@ fn edit(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()
     let path = node.place.settings().join("postgresql.conf");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("could not read `{}`", path.display()))?;
-    crate::postgres::write(&path, &change(text))
+    crate::cluster::postgres::write(&path, &change(text))
 }
 
 /// Kills the postmaster, if there is one.

@@ -10,9 +10,9 @@ use tokio::process::Command;
 use tokio::time;
 
 use crate::Lab;
-use crate::link::Condition;
-use crate::node::Node;
-use crate::topology::Topology;
+use crate::cluster::node::Node;
+use crate::cluster::topology::Topology;
+use crate::network::proxy::Condition;
 use crate::wait;
 
 /// How large each disk is: a database of 40 MB, the WAL of minutes, and room that a save asks for.
@@ -84,7 +84,7 @@ impl Lab {
                 loop {
                     // Segments that were recycled hide for minutes that there is no room for a new one.
                     let switch = "select pg_switch_wal()::text";
-                    crate::sql::local(&place, switch).await.ok();
+                    crate::cluster::sql::local(&place, switch).await.ok();
                     fill(&ballast).await.ok();
                     time::sleep(Duration::from_secs(1)).await;
                 }

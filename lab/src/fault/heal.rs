@@ -4,9 +4,9 @@ use nix::sys::signal::Signal;
 
 use super::disk;
 use crate::Lab;
-use crate::link::Condition;
-use crate::node::Node;
-use crate::process::signal_inside;
+use crate::cluster::node::Node;
+use crate::cluster::process::signal_inside;
+use crate::network::proxy::Condition;
 
 impl Lab {
     /// Puts everything right that a fault made wrong: paths carry again, what is frozen goes on,
@@ -33,7 +33,7 @@ impl Lab {
                 .start_instance(&place.region, &place.instance)
                 .await?;
             disk::heal(node).await?;
-            crate::postgres::write_settings(self.topology(), place)?;
+            crate::cluster::postgres::write_settings(self.topology(), place)?;
             signal_inside(&place.data(), Signal::SIGCONT)?;
             for process in [&node.agent, &node.guard] {
                 if process.pid().is_some() {

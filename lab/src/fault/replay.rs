@@ -7,9 +7,9 @@ use nix::sys::signal::Signal;
 use tokio::time;
 
 use crate::Lab;
-use crate::link::Condition;
-use crate::node::Node;
-use crate::process::{inside, signal_all};
+use crate::cluster::node::Node;
+use crate::cluster::process::{inside, signal_all};
+use crate::network::proxy::Condition;
 use crate::wait;
 
 /// How long the startup process goes on, and stands still, in each round: 3.5 % of the time.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{Report, escape};
-use crate::memory::Mark;
+use crate::workload::history::Mark;
 
 /// The drawing's size, in its own units; a browser scales it.
 const WIDTH: f64 = 1200.0;

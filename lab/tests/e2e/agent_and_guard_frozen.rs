@@ -8,7 +8,7 @@ use crate::{kept, on_a_stage};
 async fn supervisor_ends_postgresql_before_another_writes() {
     let frozen_for = Duration::from_secs(45);
     let verdict =
-        on_a_stage(async |stage| lab::stories::agent_and_guard_frozen(stage, frozen_for).await);
+        on_a_stage(async |stage| lab::scenarios::agent_and_guard_frozen(stage, frozen_for).await);
     let verdict = verdict.await;
     kept(&verdict);
     assert_eq!(verdict.rows_lost, 0);

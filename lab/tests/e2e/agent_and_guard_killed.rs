@@ -13,9 +13,13 @@ async fn postgresql_ends_with_them_and_comes_back() {
             .break_with(&Fault::AgentAndGuardKilled(On::node(&primary)))
             .await?;
         let after = at + std::time::Duration::from_secs(2);
-        stage.acknowledged_since(after, lab::stories::LONG).await?;
+        stage
+            .acknowledged_since(after, lab::scenarios::LONG)
+            .await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::bounds::taken_over()).await
+        stage
+            .end(&begun, lab::scenarios::bounds::taken_over())
+            .await
     });
     kept(&verdict.await);
 }

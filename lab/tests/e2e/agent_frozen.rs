@@ -6,8 +6,9 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_writes_beside_the_new_primary() {
-    let verdict =
-        on_a_stage(async |stage| lab::stories::agent_frozen(stage, Duration::from_secs(45)).await);
+    let verdict = on_a_stage(async |stage| {
+        lab::scenarios::agent_frozen(stage, Duration::from_secs(45)).await
+    });
     let verdict = verdict.await;
     kept(&verdict);
     assert_eq!(verdict.rows_lost, 0);

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_notices() {
-    kept(&on_a_stage(lab::stories::agent_restarted).await);
+    kept(&on_a_stage(lab::scenarios::agent_restarted).await);
 }

@@ -1,18 +1,18 @@
 //! The API serves 200 requests a second while what it writes to is lost: no client hears anything wrong.
 
-use lab::load::judgement::Judgement;
-use lab::verdict::Verdict;
+use lab::workload::api_checker::Judgement;
+use lab::workload::checker::Verdict;
 
 use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_primary_costs_no_wrong_answer() {
-    judged(on_a_stage(lab::stories::primary_lost_under_load).await);
+    judged(on_a_stage(lab::scenarios::primary_lost_under_load).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_region_costs_no_wrong_answer() {
-    judged(on_a_stage(lab::stories::region_lost_under_load).await);
+    judged(on_a_stage(lab::scenarios::region_lost_under_load).await);
 }
 
 /// Checks what the clients of the API heard, and then the story itself.

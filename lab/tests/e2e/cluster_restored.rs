@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restored_cluster_accepts_writes_and_is_followed() {
-    kept(&on_a_stage(lab::stories::cluster_restored).await);
+    kept(&on_a_stage(lab::scenarios::cluster_restored).await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resume_asks_again_and_the_loss_is_stated_again() {
-    kept(&on_a_stage(lab::stories::consent_not_inherited).await);
+    kept(&on_a_stage(lab::scenarios::consent_not_inherited).await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lease_renewed_and_standbys_copied() {
-    kept(&on_a_stage(lab::stories::database_upgraded).await);
+    kept(&on_a_stage(lab::scenarios::database_upgraded).await);
 }

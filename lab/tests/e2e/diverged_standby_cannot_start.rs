@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standby_ahead_of_new_primary_then_saved_and_rewound() {
-    kept(&on_a_stage(lab::stories::diverged_standby_cannot_start).await);
+    kept(&on_a_stage(lab::scenarios::diverged_standby_cannot_start).await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_kept_until_rows_are_saved() {
-    kept(&on_a_stage(lab::stories::diverged_wal_not_saved).await);
+    kept(&on_a_stage(lab::scenarios::diverged_wal_not_saved).await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guard_and_postgresql_come_back() {
-    kept(&on_a_stage(lab::stories::guard_killed).await);
+    kept(&on_a_stage(lab::scenarios::guard_killed).await);
 }

@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, ensure};
 use lab::fault::{Fault, In};
-use lab::stories::LONG;
-use lab::stories::bounds::commanded;
-use lab::verdict::Promise;
+use lab::scenarios::LONG;
+use lab::scenarios::bounds::commanded;
+use lab::workload::checker::Promise;
 use serde_json::Value;
 
 use crate::{kept, on_a_stage};

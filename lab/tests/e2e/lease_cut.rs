@@ -14,13 +14,17 @@ async fn the_primary_stops_before_another_takes_over() {
         let at = stage
             .break_with(&Fault::LeaseCut(On::node(&primary)))
             .await?;
-        stage.taken_over_from(&primary, lab::stories::LONG).await?;
         stage
-            .acknowledged_since(at + Duration::from_secs(9), lab::stories::LONG)
+            .taken_over_from(&primary, lab::scenarios::LONG)
+            .await?;
+        stage
+            .acknowledged_since(at + Duration::from_secs(9), lab::scenarios::LONG)
             .await?;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::bounds::taken_over()).await
+        stage
+            .end(&begun, lab::scenarios::bounds::taken_over())
+            .await
     });
     kept(&verdict.await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn left_region_then_taken_back_by_command_only() {
-    kept(&on_a_stage(lab::stories::left_region_by_command_only).await);
+    kept(&on_a_stage(lab::scenarios::left_region_by_command_only).await);
 }

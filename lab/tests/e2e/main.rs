@@ -36,10 +36,10 @@ mod standby_away_too_long;
 mod two_writers_are_seen;
 
 use lab::Lab;
-use lab::stage::Stage;
-use lab::topology::Claim;
-use lab::verdict::Verdict;
-use lab::voice::Voice;
+use lab::cluster::topology::Claim;
+use lab::progress::Voice;
+use lab::scenarios::scenario_run::Stage;
+use lab::workload::checker::Verdict;
 
 /// Plays a story on a platform of its own, and ends the platform whatever came of it.
 async fn on_a_stage<T>(story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result<T>) -> T {

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_differ_then_named_and_followed_once_the_same() {
-    kept(&on_a_stage(lab::stories::lists_of_nodes_differ).await);
+    kept(&on_a_stage(lab::scenarios::lists_of_nodes_differ).await);
 }

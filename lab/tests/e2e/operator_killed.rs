@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use lab::fault::{Fault, In};
-use lab::stage::Stage;
-use lab::stories::LONG;
-use lab::stories::bounds::{bound, commanded};
-use lab::verdict::Promise;
+use lab::scenarios::LONG;
+use lab::scenarios::bounds::{bound, commanded};
+use lab::scenarios::scenario_run::Stage;
 use lab::wait;
+use lab::workload::checker::Promise;
 use serde_json::Value;
 
 use crate::{kept, on_a_stage};

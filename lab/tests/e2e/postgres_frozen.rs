@@ -15,12 +15,12 @@ async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
             .break_with(&Fault::PostgresFrozen(On::node(&primary)))
             .await?;
         let rows_lost = stage.loss_at_risk().await?;
-        stage.acknowledged_since(at, lab::stories::LONG).await?;
+        stage.acknowledged_since(at, lab::scenarios::LONG).await?;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        let promise = lab::verdict::Promise {
+        let promise = lab::workload::checker::Promise {
             rows_lost,
-            ..lab::stories::bounds::released()
+            ..lab::scenarios::bounds::released()
         };
         stage.end(&begun, promise).await
     });

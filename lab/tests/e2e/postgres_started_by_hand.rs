@@ -23,7 +23,9 @@ async fn it_never_accepts_a_write() {
         stage
             .break_with(&Fault::AgentFrozen(On::node(&primary)))
             .await?;
-        stage.taken_over_from(&primary, lab::stories::LONG).await?;
+        stage
+            .taken_over_from(&primary, lab::scenarios::LONG)
+            .await?;
         let at = stage.memory().now();
         stage
             .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
@@ -31,7 +33,9 @@ async fn it_never_accepts_a_write() {
         stage.reach(at + Duration::from_secs(3)).await;
         stage.lab.heal().await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::bounds::taken_over()).await
+        stage
+            .end(&begun, lab::scenarios::bounds::taken_over())
+            .await
     });
     kept(&verdict.await);
 }

@@ -4,5 +4,5 @@ use crate::{kept, on_a_stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standby_past_wal_keep_size_then_copied() {
-    kept(&on_a_stage(lab::stories::standby_away_too_long).await);
+    kept(&on_a_stage(lab::scenarios::standby_away_too_long).await);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lab::fault::{Fault, On};
-use lab::memory::Door;
+use lab::workload::history::Door;
 
 use crate::on_a_stage;
 
@@ -17,17 +17,21 @@ async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
         stage.break_with(&Fault::SupervisorAsleep(on())).await?;
         let at = stage.break_with(&Fault::AgentAndGuardFrozen(on())).await?;
         stage
-            .second_writer_beside(&primary, lab::stories::LONG)
+            .second_writer_beside(&primary, lab::scenarios::LONG)
             .await?;
         // Both go on for long enough that each has written between two writes of the other.
         stage
             .reach(stage.memory().now() + Duration::from_secs(2))
             .await;
         stage.lab.heal().await?;
-        stage.taken_over_from(&primary, lab::stories::LONG).await?;
-        stage.acknowledged_since(at, lab::stories::LONG).await?;
+        stage
+            .taken_over_from(&primary, lab::scenarios::LONG)
+            .await?;
+        stage.acknowledged_since(at, lab::scenarios::LONG).await?;
         stage.everybody_follows().await?;
-        stage.end(&begun, lab::stories::bounds::taken_over()).await
+        stage
+            .end(&begun, lab::scenarios::bounds::taken_over())
+            .await
     })
     .await;
 

@@ -1,0 +1,165 @@
+//! What the buckets hold, looked up on their disks, and what can be asked of a restore from it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::sandbox::{Bucket, Site};
+use super::schedule::{Object, Which};
+use super::timeline_model::{Backup, Branch, Branches, Lsn, parse_segment};
+
+/// The objects of some buckets, by their key without the cluster's part.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// In any of them.
+    listed: BTreeSet<String>,
+    /// Undamaged in any of them.
+    whole: BTreeSet<String>,
+}
+
+/// What a restore from these buckets can be held to.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    /// The newest timeline that is there.
+    pub(super) branch: &'a Branch,
+    /// Up to where the WAL reaches.
+    pub(super) reach: Lsn,
+    /// How many rows must come back.
+    pub(super) demanded: usize,
+    /// The oldest usable backup.
+    pub(super) first: Option<&'a Backup>,
+    /// Why it may fail; none if it must succeed.
+    pub(super) excuse: Option<String>,
+}
+
+impl Bucket {
+    /// Returns the key of every object without the cluster's part, and its file.
+    pub(super) fn keys(&self) -> Vec<(String, std::path::PathBuf)> {
+        let mut found = Vec::new();
+        files(&self.objects, &mut found);
+        let mut keys: Vec<_> = found
+            .into_iter()
+            .filter_map(|path| {
+                let key = path.strip_prefix(&self.objects).ok()?.to_str()?;
+                // The cluster's name, and the system identifier.
+                let key = key.splitn(3, '/').nth(2)?.to_owned();
+                Some((key, path))
+            })
+            .collect();
+        keys.sort();
+        keys
+    }
+}
+
+impl Contents {
+    /// Looks at some buckets, of which some objects are damaged.
+    pub(super) fn of(site: &Site, read: &[Which], damaged: &BTreeSet<(Which, String)>) -> Self {
+        let mut contents = Self::default();
+        for which in read {
+            for (key, _) in site.bucket(*which).keys() {
+                if !damaged.contains(&(*which, key.clone())) {
+                    contents.whole.insert(key.clone());
+                }
+                contents.listed.insert(key);
+            }
+        }
+        contents
+    }
+
+    /// Says whether an undamaged object of this key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.whole.contains(key)
+    }
+
+    /// Returns every key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.listed.iter()
+    }
+
+    fn segments(of: &BTreeSet<String>) -> Vec<(u32, u64)> {
+        of.iter().filter_map(|it| segment_of(it)).collect()
+    }
+
+    /// Returns what a restore can be held to; none if nothing that was written is there.
+    pub(super) fn view<'a>(
+        &self,
+        branches: &'a Branches,
+        backups: &'a [Backup],
+        confirmed: Option<(u32, usize)>,
+    ) -> Option<View<'a>> {
+        let listed = Self::segments(&self.listed);
+        let histories = self.listed.iter().filter_map(|it| history_of(it));
+        let with_history = histories.max().unwrap_or(1);
+        // A segment shows that there is a timeline even where its history lacks.
+        let newest = listed.iter().map(|it| it.0).fold(with_history, u32::max);
+        let branch = branches.get(&newest)?;
+        let usable: Vec<&Backup> = backups
+            .iter()
+            .filter(|it| branch.has(it) && it.keys.iter().all(|key| self.has(key)))
+            .collect();
+        let stop = usable.iter().map(|it| it.stop).max().unwrap_or(0);
+        let reach = branch.reach(&listed).unwrap_or(0).max(stop);
+        let mut demanded = branch.rows_until(reach);
+        if let Some((timeline, rows)) = confirmed
+            && timeline == newest
+        {
+            demanded = demanded.max(rows);
+        }
+        let whole = Self::segments(&self.whole);
+        let first = usable.iter().min_by_key(|it| it.rows);
+        let excuse = match first {
+            None => Some("no backup of this timeline is whole".to_owned()),
+            Some(_) if with_history < newest => Some(format!("timeline {newest} has no history")),
+            Some(first) => self.damage().or_else(|| {
+                let lacking = branch.gap(first.start, &whole);
+                let end = (branch.reach(&whole) != branch.reach(&listed))
+                    .then(|| "the last segment is damaged".to_owned());
+                lacking.map(|it| format!("segment {it} lacks")).or(end)
+            }),
+        };
+        Some(View {
+            branch,
+            reach,
+            demanded,
+            first: first.copied(),
+            excuse,
+        })
+    }
+
+    /// Returns an object that is damaged wherever it is.
+    fn damage(&self) -> Option<String> {
+        let damaged = self.listed.difference(&self.whole).next()?;
+        Some(format!("`{damaged}` is damaged"))
+    }
+}
+
+/// Returns the segment that a key is of.
+pub(super) fn segment_of(key: &str) -> Option<(u32, u64)> {
+    let name = key.strip_prefix("wal/")?.split_once('/')?.1;
+    parse_segment(name)
+}
+
+fn history_of(key: &str) -> Option<u32> {
+    let name = key.strip_prefix("history/")?.strip_suffix(".history")?;
+    u32::from_str_radix(name, 16).ok()
+}
+
+/// Says whether a key is of an object of this kind.
+pub(super) fn is_a(object: Object, key: &str) -> bool {
+    match object {
+        Object::Segment => segment_of(key).is_some(),
+        Object::Pack => key.contains("/pack/"),
+        Object::Manifest => key.ends_with("/manifest"),
+        Object::TimelineHistory => history_of(key).is_some(),
+    }
+}
+
+fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}

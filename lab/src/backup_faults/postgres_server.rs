@@ -1,0 +1,213 @@
+//! A PostgreSQL server of a history: started, asked, stopped and killed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_runtime::shutdown::Tasks;
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::time;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::runner::PATIENCE;
+use super::sandbox::{LAB_WITHIN, Site};
+use crate::cluster::process::{inside, tell};
+use crate::wait;
+
+/// How long a fast shutdown may take: it waits for what is being archived.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a statement may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A server that was started. It is killed with this value.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    pid: i32,
+    data: PathBuf,
+    sockets: PathBuf,
+    port: u16,
+    client: Option<Client>,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// Starts a server on a directory. It may not answer yet.
+    pub(super) fn spawn(
+        site: &Site,
+        data: &Path,
+        port: u16,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let sockets = site.sockets();
+        let mut arguments: Vec<String> = vec![
+            "-D".to_owned(),
+            data.display().to_string(),
+            "-k".to_owned(),
+            sockets.display().to_string(),
+            "-p".to_owned(),
+            port.to_string(),
+        ];
+        for (name, value) in settings {
+            arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
+        }
+        let name = data.file_name().unwrap_or_default().to_string_lossy();
+        let program = site.postgres(arguments, &format!("{name}.log"))?;
+        let child = program
+            .command()?
+            .spawn()
+            .context("could not start PostgreSQL")?;
+        let pid = i32::try_from(child.id().context("PostgreSQL has no pid")?)?;
+        Ok(Self {
+            child,
+            pid,
+            data: data.to_owned(),
+            sockets,
+            port,
+            client: None,
+            tasks: Tasks::new(),
+        })
+    }
+
+    /// Starts a server, and waits until it answers.
+    pub(super) async fn start(
+        site: &Site,
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut server = Self::spawn(site, data, 5432, settings)?;
+        let began = time::Instant::now();
+        let deadline = began + LAB_WITHIN;
+        while server.client().await.is_err() {
+            if let Some(status) = server.exit()? {
+                bail!("PostgreSQL ended ({status}) as it started");
+            }
+            if time::Instant::now() > deadline {
+                bail!("PostgreSQL does not answer");
+            }
+            if began.elapsed() > PATIENCE {
+                site.heal();
+            }
+            time::sleep(Duration::from_millis(25)).await;
+        }
+        Ok(server)
+    }
+
+    /// Returns how a server ended.
+    pub(super) fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Returns a connection, the one that there is if it still works.
+    pub(super) async fn client(&mut self) -> anyhow::Result<&Client> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            let mut settings = tokio_postgres::Config::new();
+            settings
+                .host_path(&self.sockets)
+                .port(self.port)
+                .user("postgres")
+                .dbname("postgres");
+            let (client, connection) = settings.connect(NoTls).await?;
+            self.tasks.start("connection", |stop| async move {
+                if let Some(Err(error)) = stop.run_until_cancelled(connection).await {
+                    tracing::debug!(%error, "connection ended");
+                }
+            });
+            self.client = Some(client);
+        }
+        self.client.as_ref().context("there is no connection")
+    }
+
+    /// Runs a statement, and returns the rows that it gave, all as text.
+    pub(super) async fn rows(&mut self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
+        let client = self.client().await?;
+        let answer = time::timeout(ANSWER_WITHIN, client.simple_query(sql)).await;
+        let answer = answer.with_context(|| format!("`{sql}` did not end"))??;
+        let rows = answer.into_iter().filter_map(|it| match it {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|column| row.get(column).map(str::to_owned))
+                    .collect(),
+            ),
+            SimpleQueryMessage::CommandComplete(_) | _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Runs a statement, and returns its first value.
+    pub(super) async fn value(&mut self, sql: &str) -> anyhow::Result<String> {
+        let rows = self.rows(sql).await?;
+        let first = rows.into_iter().next().and_then(|it| it.into_iter().next());
+        first
+            .flatten()
+            .with_context(|| format!("`{sql}` gave nothing"))
+    }
+
+    /// Promotes a standby, and waits until it writes.
+    pub(super) async fn promote(&mut self, site: &Site) -> anyhow::Result<()> {
+        self.rows("SELECT pg_promote(false)").await?;
+        let began = time::Instant::now();
+        let deadline = began + LAB_WITHIN;
+        while self.value("SELECT pg_is_in_recovery()").await? != "f" {
+            if began.elapsed() > PATIENCE {
+                site.heal();
+            }
+            if time::Instant::now() > deadline {
+                bail!("the promotion did not end");
+            }
+            time::sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
+    }
+
+    /// Stops it in good order; kills it if that takes too long.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        self.client = None;
+        tell(self.pid, Signal::SIGINT);
+        if time::timeout(STOPPED_WITHIN, self.child.wait())
+            .await
+            .is_ok()
+        {
+            return self.gone().await;
+        }
+        self.kill().await
+    }
+
+    /// Kills it with everything that it started, as the end of its host would.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        tell(self.pid, Signal::SIGKILL);
+        self.child.wait().await?;
+        self.gone().await
+    }
+
+    async fn gone(&self) -> anyhow::Result<()> {
+        wait::until("PostgreSQL's processes to end", LAB_WITHIN, || async {
+            let left = inside(&self.data).map_err(|it| it.to_string())?;
+            for pid in &left {
+                tell(*pid, Signal::SIGKILL);
+            }
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        })
+        .await?;
+        self.tasks.stop(Duration::from_secs(1)).await;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.id().is_some() {
+            tell(self.pid, Signal::SIGKILL);
+        }
+        for pid in inside(&self.data).unwrap_or_default() {
+            tell(pid, Signal::SIGKILL);
+        }
+    }
+}

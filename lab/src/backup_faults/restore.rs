@@ -1,0 +1,279 @@
+//! Restores, and lets PostgreSQL recover what was restored.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use super::bucket_contents::{Contents, View};
+use super::bucket_outage::Weather;
+use super::checker::{Expected, Found, Property, judge};
+use super::postgres_server::Server;
+use super::runner::{LONGEST, PATIENCE, Player};
+use super::schedule::{Restore, Target, Which};
+use super::timeline_model::{self, Branch, Point};
+
+/// The port of restored servers.
+const PORT: u16 = 5433;
+
+/// To where a restore goes, and what must come back.
+struct Goal {
+    arguments: Vec<String>,
+    expected: Expected,
+}
+
+/// How recovery ended.
+#[derive(Debug)]
+enum Recovery {
+    /// The server can be read.
+    Done(Found),
+    /// PostgreSQL ended.
+    Stopped,
+    /// It goes on and on.
+    Endless,
+}
+
+impl Player {
+    /// Restores, and judges what came back.
+    pub(super) async fn restore(&mut self, number: usize, order: &Restore) -> anyhow::Result<()> {
+        self.tell(order.to_string());
+        let both = [Which::Near, Which::Far];
+        let read: Vec<Which> = both
+            .into_iter()
+            .filter(|it| order.from.is_none_or(|from| from == *it))
+            .collect();
+        let contents = Contents::of(&self.site, &read, &self.damaged);
+        // What was reported to be archived may lie in the other bucket.
+        let confirmed = self
+            .confirmed
+            .filter(|_| order.from.is_none() && !self.lost && self.damaged.is_empty());
+        let (branches, backups) = (self.branches.clone(), self.backups.clone());
+        let Some(view) = contents.view(&branches, &backups, confirmed) else {
+            self.tell("nothing that was written is there");
+            return Ok(());
+        };
+        let goal = goal(order, &view);
+        let text = format!(
+            "timeline {}, WAL to {}, {} rows; {:?}; {}",
+            view.branch.timeline,
+            timeline_model::lsn(view.reach),
+            view.demanded,
+            goal.expected,
+            view.excuse.as_deref().unwrap_or("it must succeed")
+        );
+        self.tell(text);
+        self.fail(&order.while_filled);
+        let excuse = view.excuse.clone();
+        let directory = self.site.directory.join(format!("restored-{number}"));
+        if !self
+            .fill(&directory, order, &goal, excuse.as_deref())
+            .await?
+        {
+            self.site.heal();
+            return Ok(());
+        }
+        self.fail(&order.while_recovering);
+        let found = self.recover(&directory, excuse.as_deref()).await;
+        self.site.heal();
+        if let Some(found) = found? {
+            self.tell(format!("{} rows came back", found.rows.len()));
+            if let Some(wrong) = judge(view.branch, goal.expected, &found) {
+                self.violated(Property::RowsAreExact, wrong);
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, weather: &[(Which, Weather)]) {
+        for (which, weather) in weather {
+            let faults = &self.site.bucket(*which).faults;
+            faults.fail(weather.profile.clone(), weather.lasts);
+        }
+    }
+
+    /// Fills the directory. Says whether that succeeded.
+    async fn fill(
+        &mut self,
+        directory: &Path,
+        order: &Restore,
+        goal: &Goal,
+        excuse: Option<&str>,
+    ) -> anyhow::Result<bool> {
+        let shown = directory.display().to_string();
+        let mut arguments = vec!["restore".to_owned(), "--target-directory".to_owned(), shown];
+        arguments.extend(goal.arguments.iter().cloned());
+        if let Some(from) = order.from {
+            arguments.extend(["--from".to_owned(), from.to_string()]);
+        }
+        if !matches!(goal.expected, Expected::AtLeast(_)) {
+            let action = if order.pauses { "pause" } else { "promote" };
+            arguments.extend(["--target-action".to_owned(), action.to_owned()]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut kill = order.killed_after;
+        for attempt in 0..4 {
+            let (run, failed) = self.run(&arguments, kill.take()).await?;
+            match run.code {
+                Some(0) => return Ok(true),
+                // The control file gets its name last: it was killed with nothing left to do.
+                None if directory.join("global/pg_control").exists() => return Ok(true),
+                // It was killed, and is run again.
+                None => continue,
+                Some(_) => {}
+            }
+            if run.said.trim().is_empty() {
+                let seen = format!("`restore` failed and said `{}`", run.said.trim());
+                self.violated(Property::FailureSaysWhy, seen);
+            }
+            if attempt < 2 && (failed || self.site.fails()) {
+                self.tell("nothing fails any more, and it is run again");
+                self.site.heal();
+                continue;
+            }
+            if excuse.is_none() {
+                let last = run.said.lines().find(|it| it.starts_with("backup-agent:"));
+                let seen = format!("{:?}: {}", run.code, last.unwrap_or_default());
+                self.violated(Property::RestoreSucceeds, seen);
+            }
+            return Ok(false);
+        }
+        Ok(false)
+    }
+
+    /// Starts PostgreSQL, again if it stopped while something failed, and returns what it has.
+    async fn recover(
+        &mut self,
+        directory: &Path,
+        excuse: Option<&str>,
+    ) -> anyhow::Result<Option<Found>> {
+        for attempt in 0..3 {
+            let before = self.site.faults();
+            let mut server = Server::spawn(&self.site, directory, PORT, &[])?;
+            let ended = self.recovery(&mut server).await;
+            server.kill().await?;
+            let failed = self.site.faults() > before || self.site.fails();
+            match ended? {
+                Recovery::Done(found) => return Ok(Some(found)),
+                Recovery::Stopped if attempt < 2 && failed => {
+                    self.tell(
+                        "PostgreSQL stopped; nothing fails any more, and it is started again",
+                    );
+                    self.site.heal();
+                }
+                Recovery::Stopped => {
+                    let why = self.why(directory);
+                    self.tell(format!("PostgreSQL stopped: {why}"));
+                    if why.is_empty() {
+                        self.violated(Property::FailureSaysWhy, "PostgreSQL stopped");
+                    }
+                    if excuse.is_none() {
+                        self.violated(Property::RestoreSucceeds, why);
+                    }
+                    return Ok(None);
+                }
+                Recovery::Endless => {
+                    let seen = format!("recovery did not end within {LONGEST:?}");
+                    self.violated(Property::CommandEnds, seen);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn recovery(&mut self, server: &mut Server) -> anyhow::Result<Recovery> {
+        let began = Instant::now();
+        let state = "SELECT pg_is_in_recovery()::text, \
+                     CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
+        while began.elapsed() < LONGEST {
+            if server.exit()?.is_some() {
+                return Ok(Recovery::Stopped);
+            }
+            if began.elapsed() > PATIENCE {
+                self.site.heal();
+            }
+            // It does not answer before it is consistent.
+            let answer = server.rows(state).await.unwrap_or_default();
+            let answer: Vec<_> = answer.into_iter().flatten().flatten().collect();
+            let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
+            if matches!(answer.as_slice(), ["false"] | ["true", "paused"]) {
+                return Ok(Recovery::Done(read(server).await?));
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(Recovery::Endless)
+    }
+
+    /// Returns why PostgreSQL stopped, as its log has it.
+    fn why(&self, directory: &Path) -> String {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let path = self.site.directory.join(format!("log/{name}.log"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let says = |it: &&str| {
+            let says = ["FATAL", "PANIC", "error"]
+                .iter()
+                .any(|word| it.contains(word));
+            // What clients are told meanwhile is no reason.
+            says && !it.contains("the database system is")
+        };
+        let lines: Vec<&str> = text.lines().filter(says).collect();
+        lines.last().copied().unwrap_or_default().to_owned()
+    }
+}
+
+async fn read(server: &mut Server) -> anyhow::Result<Found> {
+    let rows = server.rows("SELECT n FROM ledger ORDER BY n").await?;
+    let rows = rows.into_iter().flatten().flatten();
+    Ok(Found {
+        rows: rows.filter_map(|it| it.parse().ok()).collect(),
+        counter: server.value("SELECT n FROM counter").await?.parse()?,
+    })
+}
+
+/// Returns what is asked of `restore`: the end of the WAL where no moment can be asked for.
+fn goal(order: &Restore, view: &View<'_>) -> Goal {
+    let end = Goal {
+        arguments: Vec::new(),
+        expected: Expected::AtLeast(view.demanded),
+    };
+    let Some(first) = view.first else {
+        return end;
+    };
+    let exactly = |rows: usize, arguments: &[&str]| Goal {
+        arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+        expected: Expected::Exactly(rows),
+    };
+    let branch: &Branch = view.branch;
+    if order.target == Target::Name {
+        let possible = |it: &&Point| it.lsn > first.stop && it.lsn + 1_024 < view.reach;
+        let points: Vec<_> = branch.points.iter().filter(possible).collect();
+        // A name does not say before which backup it is.
+        return pick(&points, order.pick).map_or(end, |it| {
+            exactly(it.rows, &["--target-name", &it.name, "--backup", &first.id])
+        });
+    }
+    // Recovery to a time or a position goes on until it sees a later commit or record.
+    let last = view.demanded.saturating_sub(1);
+    let rows = branch.rows.iter().enumerate();
+    let moments: Vec<_> = rows
+        .filter(|(at, _)| *at >= first.rows && *at < last)
+        .filter_map(|(at, row)| Some((at + 1, row.commit.as_ref()?)))
+        .collect();
+    let Some((rows, commit)) = pick(&moments, order.pick) else {
+        return end;
+    };
+    match order.target {
+        Target::End | Target::Name => end,
+        Target::Time => exactly(*rows, &["--target-time", &commit.time]),
+        Target::Lsn => exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)]),
+        Target::Xid => {
+            let xid = commit.xid.to_string();
+            exactly(*rows, &["--target-xid", &xid, "--backup", &first.id])
+        }
+    }
+}
+
+fn pick<T>(of: &[T], number: u64) -> Option<&T> {
+    let place = number % (of.len().max(1) as u64);
+    of.get(usize::try_from(place).unwrap_or(0))
+}

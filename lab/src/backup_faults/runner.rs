@@ -1,0 +1,223 @@
+//! Plays the steps of a history on a server and two buckets.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::{self, Instant};
+
+use super::checker::{Property, Violation};
+use super::postgres_server::Server;
+use super::sandbox::Site;
+use super::schedule::{History, Step, Which};
+use super::timeline_model::{Backup, Branch, Branches};
+
+/// How long a command may take before its faults are healed, so that a history ends.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take in all: the longest wait of `backup-agent` itself is a minute.
+pub(super) const LONGEST: Duration = Duration::from_mins(2);
+
+/// How long it may take until everything is archived: after [`PATIENCE`] nothing fails, and no bucket is
+/// left out for longer than 15 s.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(45);
+
+/// A history that is being played.
+#[derive(Debug)]
+pub(super) struct Player {
+    pub(super) site: Site,
+    pub(super) server: Option<Server>,
+    pub(super) branches: Branches,
+    pub(super) timeline: u32,
+    pub(super) next_row: i64,
+    pub(super) backups: Vec<Backup>,
+    /// Objects that were damaged by the history.
+    pub(super) damaged: BTreeSet<(Which, String)>,
+    /// Whether a bucket lost something for good.
+    pub(super) lost: bool,
+    /// Whether a process that archives was killed, or failed: PostgreSQL then waits for up to a minute.
+    pub(super) archiver_waits: bool,
+    /// On this timeline so many rows were reported to be archived.
+    pub(super) confirmed: Option<(u32, usize)>,
+    pub(super) violations: Vec<Violation>,
+    /// What happened.
+    pub(super) told: Vec<String>,
+    pub(super) began: Instant,
+    pub(super) required: usize,
+}
+
+impl Player {
+    /// Starts the server of a history.
+    pub(super) async fn begin(history: &History, template: PathBuf) -> anyhow::Result<Self> {
+        let site = Site::new(history, &template).await?;
+        let server = Server::start(&site, &site.data(), &[]).await?;
+        let first = Branch {
+            timeline: 1,
+            ..Branch::default()
+        };
+        Ok(Self {
+            site,
+            server: Some(server),
+            branches: Branches::from([(1, first)]),
+            timeline: 1,
+            next_row: 1,
+            backups: Vec::new(),
+            damaged: BTreeSet::new(),
+            lost: false,
+            archiver_waits: false,
+            confirmed: None,
+            violations: Vec::new(),
+            told: Vec::new(),
+            began: Instant::now(),
+            required: usize::from(history.required_buckets),
+        })
+    }
+
+    pub(super) fn tell(&mut self, what: impl AsRef<str>) {
+        let at = self.began.elapsed().as_secs_f64();
+        self.told.push(format!("{at:6.1} s  {}", what.as_ref()));
+    }
+
+    pub(super) fn violated(&mut self, property: Property, seen: impl Into<String>) {
+        let seen = seen.into();
+        self.tell(format!("VIOLATION {property:?}: {seen}"));
+        self.violations.push(Violation { property, seen });
+    }
+
+    pub(super) fn server(&mut self) -> anyhow::Result<&mut Server> {
+        self.server.as_mut().context("no server runs")
+    }
+
+    pub(super) fn branch(&mut self) -> anyhow::Result<&mut Branch> {
+        let timeline = self.timeline;
+        self.branches
+            .get_mut(&timeline)
+            .context("no branch is written on")
+    }
+
+    /// Does one thing.
+    pub(super) async fn step(&mut self, step: &Step) -> anyhow::Result<()> {
+        self.tell(step.to_string());
+        match step {
+            Step::Write { rows, bytes } => self.write(*rows, *bytes).await,
+            Step::RollBack => self.roll_back().await,
+            Step::RestorePoint => self.restore_point().await,
+            Step::Switch => self.switch().await.map(drop),
+            Step::ArchiveAll => self.archive_all().await,
+            Step::Backup { killed_after } => self.backup(*killed_after).await,
+            Step::Promote { reserved, killed } => {
+                self.stop(*killed).await?;
+                self.promote(*reserved, &[]).await
+            }
+            Step::PromoteTwice => self.promote_twice().await,
+            Step::KillPostgres => self.kill_postgres().await,
+            Step::KillPush { after } => self.kill_push(*after).await,
+            Step::Fail(which, weather) => {
+                let faults = &self.site.bucket(*which).faults;
+                faults.fail(weather.profile.clone(), weather.lasts);
+                self.archiver_waits = true;
+                Ok(())
+            }
+            Step::Heal => {
+                self.site.heal();
+                Ok(())
+            }
+            Step::Backfill => self.backfill().await,
+            Step::Lose(which) => self.lose(*which),
+            Step::Damage {
+                which,
+                deleted,
+                of,
+                pick,
+            } => self.damage(*which, *deleted, *of, *pick),
+        }
+    }
+
+    /// Ends the segment.
+    async fn switch(&mut self) -> anyhow::Result<()> {
+        // Without a record there is nothing to end.
+        let sql = "SELECT pg_create_restore_point('tick'), pg_switch_wal()";
+        self.server()?.rows(sql).await.map(drop)
+    }
+
+    pub(super) async fn archive_all(&mut self) -> anyhow::Result<()> {
+        self.switch().await?;
+        let rows = self.branch()?.rows.len();
+        let began = Instant::now();
+        let status = self.site.data().join("pg_wal/archive_status");
+        let waits = || -> anyhow::Result<Vec<String>> {
+            let names = fs::read_dir(&status)?.flatten();
+            let names = names.filter_map(|it| it.file_name().into_string().ok());
+            Ok(names
+                .filter(|it| it.strip_suffix(".ready").is_some())
+                .collect())
+        };
+        let mut nudged = Instant::now();
+        while !waits()?.is_empty() {
+            if began.elapsed() > PATIENCE {
+                self.site.heal();
+            }
+            if began.elapsed() > ARCHIVED_WITHIN {
+                let left = waits()?.join(", ");
+                let last = "SELECT last_failed_wal FROM pg_stat_archiver";
+                let last = self.server()?.value(last).await.unwrap_or_default();
+                let seen =
+                    format!("nothing fails, and {left} are not archived; {last} failed last");
+                self.violated(Property::ArchiveGoesOn, seen);
+                return Ok(());
+            }
+            // After three failures PostgreSQL waits for a minute, unless it is woken.
+            if nudged.elapsed() > Duration::from_millis(500) {
+                nudged = Instant::now();
+                self.server()?.rows("SELECT pg_reload_conf()").await?;
+            }
+            time::sleep(Duration::from_millis(25)).await;
+        }
+        self.archiver_waits = false;
+        self.confirmed = Some((self.timeline, rows));
+        Ok(())
+    }
+
+    pub(super) async fn stop(&mut self, killed: bool) -> anyhow::Result<()> {
+        match self.server.take() {
+            Some(server) if killed => server.kill().await,
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn kill_postgres(&mut self) -> anyhow::Result<()> {
+        let write = self.write(1, 200);
+        // Whether this row is committed is not known until the server is back.
+        if let Ok(written) = time::timeout(Duration::from_millis(3), write).await {
+            written?;
+        }
+        self.stop(true).await?;
+        self.server = Some(Server::start(&self.site, &self.site.data(), &[]).await?);
+        self.compare().await
+    }
+
+    async fn kill_push(&mut self, after: Duration) -> anyhow::Result<()> {
+        self.switch().await?;
+        let until = Instant::now() + after;
+        let data = self.site.data();
+        while Instant::now() < until {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        for pid in crate::cluster::process::inside(&data)? {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut arguments = line.split('\0');
+            let own = self.site.agent(&[]).executable;
+            if arguments
+                .next()
+                .is_some_and(|it| own == it.as_ref() as &std::path::Path)
+            {
+                crate::cluster::process::tell(pid, nix::sys::signal::Signal::SIGKILL);
+                self.archiver_waits = true;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Where a history is played: a directory with a server's files, two buckets, and `backup-agent` as an
+//! installation has it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+use tokio::time::{self, Instant};
+
+use super::schedule::{History, Which};
+use crate::aws::Credentials;
+use crate::aws::s3::Store;
+use crate::aws::s3_faults::FaultInjector;
+use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
+use crate::cluster::process::tell;
+use crate::cluster::program::{Program, RunAs};
+
+/// The first part of every key.
+const CLUSTER: &str = "lab";
+
+/// Where the stores listen; their addresses are the history's own.
+const STORE_PORT: u16 = 9000;
+
+/// How long what the lab itself needs may take.
+pub(super) const LAB_WITHIN: Duration = Duration::from_secs(90);
+
+/// A bucket, its objects on disk, and what injects its faults.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) which: Which,
+    pub(super) store: Store,
+    pub(super) faults: Arc<FaultInjector>,
+    /// Where its objects are: below this, by their key.
+    pub(super) objects: PathBuf,
+}
+
+/// The place of one history. Its directory is removed with it, unless it is kept.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) directory: PathBuf,
+    pub(super) buckets: [Bucket; 2],
+    /// What `backup-agent` finds in its environment, whoever starts it.
+    environment: BTreeMap<String, String>,
+    keep: bool,
+}
+
+/// How a run of `backup-agent` ended.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Its exit code; none if it was killed.
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) said: String,
+}
+
+impl Site {
+    /// Prepares the place of a history, with a server's files as the template has them.
+    pub(super) async fn new(history: &History, template: &Path) -> anyhow::Result<Self> {
+        let seed = history.seed;
+        let directory = PathBuf::from(format!(
+            "/tmp/causeway-backup-faults-{}-{seed}",
+            std::process::id()
+        ));
+        for name in ["", "sockets", "state", "log"] {
+            let path = directory.join(name);
+            std::fs::create_dir_all(&path)
+                .with_context(|| format!("could not make `{}`", path.display()))?;
+            give_to_postgres(&path)?;
+            restrict(&path, 0o755)?;
+        }
+        let credentials = Credentials::draw();
+        let bucket = |which: Which, last: u8| -> anyhow::Result<Bucket> {
+            let root = directory.join("s3").join(which.to_string());
+            let name = which.to_string();
+            // Each history has addresses of its own, so that none gets an answer of another's bucket.
+            let [a, b] = rand::random::<[u8; 2]>();
+            let address = ([127, 78 + (a & 31), b, last], STORE_PORT).into();
+            let faults = Arc::new(FaultInjector::new(seed.wrapping_mul(2) + u64::from(last)));
+            let store = Store::new(&root, &[&name], address, &credentials)?;
+            Ok(Bucket {
+                which,
+                store: store.with_faults(Arc::clone(&faults)),
+                faults,
+                objects: root.join(name),
+            })
+        };
+        let buckets = [bucket(Which::Near, 1)?, bucket(Which::Far, 2)?];
+        for bucket in &buckets {
+            bucket.store.start().await?;
+        }
+        let site = Self {
+            directory,
+            buckets,
+            environment: environment(&credentials),
+            keep: false,
+        };
+        site.install()?;
+        site.configure(history).await?;
+        copy(template, &site.data()).await?;
+        site.write_server_settings()?;
+        Ok(site)
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        let built = crate::cluster::programs::built()?.join("backup-agent");
+        let program = self.program();
+        if std::fs::hard_link(&built, &program).is_err() {
+            std::fs::copy(&built, &program)
+                .with_context(|| format!("could not copy `{}`", built.display()))?;
+        }
+        restrict(&program, 0o755)
+    }
+
+    async fn configure(&self, history: &History) -> anyhow::Result<()> {
+        let identity = self.directory.join("identity").display().to_string();
+        let keygen = self.agent(&["keygen", "--output", &identity]);
+        let recipient = keygen.run(None, LAB_WITHIN).await?;
+        let buckets = self.buckets.iter().map(|it| {
+            let (name, address) = (it.which, it.store.address());
+            format!(
+                "[[buckets]]\nname = \"{name}\"\nregion = \"eu-{name}-1\"\nendpoint = \"http://{address}\"\n"
+            )
+        });
+        let text = format!(
+            "cluster = \"{CLUSTER}\"\nrecipients = [\"{}\"]\nidentity-file = \"{identity}\"\n\
+             state-directory = \"{}\"\nrequired-buckets = {}\n{}[postgres]\n\
+             bin-directory = \"{}\"\ndata-directory = \"{}\"\nsocket-directory = \"{}\"\n\
+             [limits]\npack-mib = 16\narchive-wait-secs = 20\n",
+            recipient.trim(),
+            self.directory.join("state").display(),
+            history.required_buckets,
+            buckets.collect::<String>(),
+            bin_directory()?.display(),
+            self.data().display(),
+            self.sockets().display(),
+        );
+        write(&self.config(), &text)
+    }
+
+    /// Appends what only this place's server has: where it archives.
+    fn write_server_settings(&self) -> anyhow::Result<()> {
+        let agent = format!(
+            "{} --config {}",
+            self.program().display(),
+            self.config().display()
+        );
+        let path = self.data().join("postgresql.conf");
+        let text = std::fs::read_to_string(&path)?;
+        let own = format!(
+            "archive_mode = on\narchive_command = '{agent} wal push %p'\n\
+             restore_command = '{agent} wal fetch %f %p'\n"
+        );
+        write(&path, &(text + &own))
+    }
+
+    /// Keeps the directory.
+    pub(super) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub(super) fn sockets(&self) -> PathBuf {
+        self.directory.join("sockets")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.join("backup-agent.toml")
+    }
+
+    fn program(&self) -> PathBuf {
+        self.directory.join("backup-agent")
+    }
+
+    pub(super) fn bucket(&self, which: Which) -> &Bucket {
+        let [near, far] = &self.buckets;
+        match which {
+            Which::Near => near,
+            Which::Far => far,
+        }
+    }
+
+    /// Returns how many requests met a fault so far.
+    pub(super) fn faults(&self) -> u64 {
+        self.buckets.iter().map(|it| it.faults.faults()).sum()
+    }
+
+    /// Says whether a bucket fails now.
+    pub(super) fn fails(&self) -> bool {
+        self.buckets.iter().any(|it| it.faults.fails())
+    }
+
+    /// Ends every fault.
+    pub(super) fn heal(&self) {
+        for bucket in &self.buckets {
+            bucket.faults.heal();
+        }
+    }
+
+    /// Returns `backup-agent` with these arguments.
+    pub(super) fn agent(&self, arguments: &[&str]) -> Program {
+        let config = self.config().display().to_string();
+        let arguments = ["--config", &config]
+            .into_iter()
+            .chain(arguments.iter().copied());
+        Program {
+            name: "backup-agent".to_owned(),
+            executable: self.program(),
+            arguments: arguments.map(Into::into).collect(),
+            environment: self.environment.clone(),
+            run_as: RunAs::Postgres,
+            stdin: None,
+            log: self.directory.join("log/agent.log"),
+        }
+    }
+
+    /// Returns one of PostgreSQL's programs, which may start `backup-agent`.
+    pub(super) fn postgres(&self, arguments: Vec<String>, log: &str) -> anyhow::Result<Program> {
+        Ok(Program {
+            name: "postgres".to_owned(),
+            executable: bin_directory()?.join("postgres"),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: self.environment.clone(),
+            run_as: RunAs::Postgres,
+            stdin: None,
+            log: self.directory.join("log").join(log),
+        })
+    }
+
+    /// Runs `backup-agent`, and kills it after a while if that is given. After `patience` every fault
+    /// is healed; none if it does not end then either.
+    pub(super) async fn run(
+        &self,
+        arguments: &[&str],
+        killed_after: Option<Duration>,
+        patience: Duration,
+        longest: Duration,
+    ) -> anyhow::Result<Option<Run>> {
+        let mut command = self.agent(arguments).command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().context("could not start `backup-agent`")?;
+        let pid = i32::try_from(child.id().context("`backup-agent` has no pid")?)?;
+        let began = Instant::now();
+        let mut output = std::pin::pin!(child.wait_with_output());
+        let first = killed_after.unwrap_or(patience).min(patience);
+        let ended = match time::timeout(first, &mut output).await {
+            Ok(ended) => Some(ended?),
+            Err(_) if killed_after.is_some() => {
+                tell(pid, Signal::SIGKILL);
+                Some(output.await?)
+            }
+            Err(_) => {
+                self.heal();
+                let rest = longest.saturating_sub(began.elapsed());
+                if let Ok(ended) = time::timeout(rest, &mut output).await {
+                    Some(ended?)
+                } else {
+                    tell(pid, Signal::SIGKILL);
+                    None
+                }
+            }
+        };
+        Ok(ended.map(|it| Run {
+            code: it.status.code(),
+            out: String::from_utf8_lossy(&it.stdout).into_owned(),
+            said: String::from_utf8_lossy(&it.stderr).into_owned(),
+        }))
+    }
+
+    /// Ends every `backup-agent` of this place, also those that go on in the background.
+    fn end_agents(&self) {
+        let program = self.program();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let runs = std::fs::read_link(entry.path().join("exe"));
+            let pid = entry.file_name().to_string_lossy().parse();
+            if let (Ok(runs), Ok(pid)) = (runs, pid)
+                && runs == program
+            {
+                tell(pid, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// Ends the stores, and what still asks them.
+    pub(super) async fn stop(&self) {
+        self.end_agents();
+        for bucket in &self.buckets {
+            bucket.store.stop().await;
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.end_agents();
+        if !self.keep
+            && let Err(error) = std::fs::remove_dir_all(&self.directory)
+        {
+            tracing::warn!(%error, directory = %self.directory.display(), "not removed");
+        }
+    }
+}
+
+/// Returns the credentials of the stores, and the settings of `backup-agent` that the lab was started
+/// with, such as `BACKUP_AGENT_LOG`.
+fn environment(credentials: &Credentials) -> BTreeMap<String, String> {
+    let own = std::env::vars().filter(|(name, _)| name.starts_with("BACKUP_AGENT_"));
+    own.chain(credentials.environment()).collect()
+}
+
+/// Copies a directory with everything in it.
+pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg("--reflink=auto").arg(from).arg(to);
+    let output = copy.output().await?;
+    if !output.status.success() {
+        bail!("`{}` was not copied: {output:?}", from.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,477 @@
+//! Histories: what a server and its backups go through, and what is restored afterwards, as a seed
+//! decides.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::bucket_outage::{self, Weather};
+use crate::seeded_rng::SeededRng;
+
+/// A history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The seed that it comes from.
+    pub seed: u64,
+    /// In how many of the two buckets a thing must be.
+    pub required_buckets: u8,
+    /// Whether the server has a table that makes its packs larger than one part of an upload.
+    pub ballast: bool,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// What is restored then, in order.
+    pub restores: Vec<Restore>,
+}
+
+/// One of the two buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which {
+    /// The first in the settings.
+    Near,
+    /// The second.
+    Far,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many transactions commit; each writes so many bytes.
+    Write {
+        /// How many.
+        rows: u64,
+        /// How much each.
+        bytes: u64,
+    },
+    /// A transaction writes a row and is rolled back.
+    RollBack,
+    /// `pg_create_restore_point`.
+    RestorePoint,
+    /// The segment ends, and nobody waits for its archiving.
+    Switch,
+    /// The segment ends, and everything is archived before anything else happens.
+    ArchiveAll,
+    /// A base backup, which is killed after a while if that is given.
+    Backup {
+        /// After how long.
+        killed_after: Option<Duration>,
+    },
+    /// The server is stopped, or killed, starts as a standby of the archive, and is promoted.
+    Promote {
+        /// How many timeline numbers are reserved before, and never written.
+        reserved: u32,
+        /// Whether it was killed.
+        killed: bool,
+    },
+    /// Two servers are promoted out of one segment: first this one, then an older copy of it.
+    PromoteTwice,
+    /// PostgreSQL is killed, and started again.
+    KillPostgres,
+    /// A segment ends, and each process that archives is killed after a while.
+    KillPush {
+        /// After how long.
+        after: Duration,
+    },
+    /// A bucket fails.
+    Fail(Which, Weather),
+    /// Nothing fails any more.
+    Heal,
+    /// Each bucket is given what the other has.
+    Backfill,
+    /// A bucket loses everything.
+    Lose(Which),
+    /// An object is damaged or deleted.
+    Damage {
+        /// Where; in both buckets if nothing is said.
+        which: Option<Which>,
+        /// Whether it is deleted, and not damaged.
+        deleted: bool,
+        /// What kind of object.
+        of: Object,
+        /// Which of them.
+        pick: u64,
+    },
+}
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A WAL segment.
+    Segment,
+    /// A pack of a base backup.
+    Pack,
+    /// A manifest.
+    Manifest,
+    /// A timeline history.
+    TimelineHistory,
+}
+
+/// To where a restore goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The end of the WAL.
+    End,
+    /// The time of a commit.
+    Time,
+    /// The position after a commit.
+    Lsn,
+    /// A transaction.
+    Xid,
+    /// A restore point.
+    Name,
+}
+
+/// A restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restore {
+    /// To where.
+    pub target: Target,
+    /// To which of the moments that are possible.
+    pub pick: u64,
+    /// From one bucket alone.
+    pub from: Option<Which>,
+    /// How the buckets fail while the directory is filled.
+    pub while_filled: Vec<(Which, Weather)>,
+    /// How the buckets fail while PostgreSQL recovers.
+    pub while_recovering: Vec<(Which, Weather)>,
+    /// After how long `restore` is killed, and run again.
+    pub killed_after: Option<Duration>,
+    /// Whether it is paused at the target, and not promoted.
+    pub pauses: bool,
+}
+
+const STEPS: &[(Kind, u64)] = &[
+    (Kind::Write, 6),
+    (Kind::RollBack, 1),
+    (Kind::RestorePoint, 1),
+    (Kind::Switch, 3),
+    (Kind::ArchiveAll, 2),
+    (Kind::Backup, 2),
+    (Kind::Promote, 3),
+    (Kind::PromoteTwice, 1),
+    (Kind::KillPostgres, 1),
+    (Kind::KillPush, 2),
+    (Kind::Fail, 6),
+    (Kind::Heal, 1),
+    (Kind::Backfill, 1),
+    (Kind::Lose, 1),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Write,
+    RollBack,
+    RestorePoint,
+    Switch,
+    ArchiveAll,
+    Backup,
+    Promote,
+    PromoteTwice,
+    KillPostgres,
+    KillPush,
+    Fail,
+    Heal,
+    Backfill,
+    Lose,
+}
+
+impl History {
+    /// Returns the history of a seed: the same for the same seed, always.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = SeededRng::new(seed);
+        let required_buckets = if rng.percent(25) { 2 } else { 1 };
+        let ballast = rng.percent(20);
+        let calm = rng.percent(10);
+        let mut steps = vec![
+            Step::Write {
+                rows: 3,
+                bytes: 200,
+            },
+            Step::Backup { killed_after: None },
+            Step::Write {
+                rows: 3,
+                bytes: 200,
+            },
+        ];
+        for _step in 0..4 + rng.below(6) {
+            let step = step(&mut rng, calm);
+            let writes = matches!(
+                step,
+                Step::Promote { .. } | Step::PromoteTwice | Step::Fail(..)
+            );
+            steps.push(step);
+            if writes {
+                steps.push(write(&mut rng));
+                steps.push(Step::Switch);
+            }
+        }
+        steps.push(write(&mut rng));
+        if rng.percent(80) {
+            steps.push(Step::Heal);
+        }
+        steps.push(Step::ArchiveAll);
+        if rng.percent(25) {
+            steps.push(Step::Backfill);
+        }
+        if !calm && rng.percent(30) {
+            steps.push(damage(&mut rng));
+        }
+        let restores = 1 + rng.below(2);
+        let restores = (0..restores).map(|_| restore(&mut rng, calm)).collect();
+        Self {
+            seed,
+            required_buckets,
+            ballast,
+            steps,
+            restores,
+        }
+    }
+}
+
+fn step(rng: &mut SeededRng, calm: bool) -> Step {
+    let mut kind = rng.weighted(STEPS).unwrap_or(Kind::Write);
+    if calm && matches!(kind, Kind::Fail | Kind::Lose) {
+        kind = Kind::Write;
+    }
+    match kind {
+        Kind::Write => write(rng),
+        Kind::RollBack => Step::RollBack,
+        Kind::RestorePoint => Step::RestorePoint,
+        Kind::Switch => Step::Switch,
+        Kind::ArchiveAll => Step::ArchiveAll,
+        Kind::Backup => Step::Backup {
+            killed_after: rng.percent(40).then(|| rng.between(50, 1_500)),
+        },
+        Kind::Promote => Step::Promote {
+            reserved: u32::try_from(rng.below(3)).unwrap_or(0),
+            killed: rng.percent(50),
+        },
+        Kind::PromoteTwice => Step::PromoteTwice,
+        Kind::KillPostgres => Step::KillPostgres,
+        Kind::KillPush => Step::KillPush {
+            after: rng.between(20, 500),
+        },
+        Kind::Fail => Step::Fail(which(rng), bucket_outage::draw(rng)),
+        Kind::Heal => Step::Heal,
+        Kind::Backfill => Step::Backfill,
+        Kind::Lose => Step::Lose(which(rng)),
+    }
+}
+
+fn write(rng: &mut SeededRng) -> Step {
+    if rng.percent(25) {
+        return Step::Write {
+            rows: 2 + rng.below(4),
+            bytes: 300_000,
+        };
+    }
+    Step::Write {
+        rows: 1 + rng.below(6),
+        bytes: 200,
+    }
+}
+
+fn which(rng: &mut SeededRng) -> Which {
+    if rng.percent(50) {
+        Which::Near
+    } else {
+        Which::Far
+    }
+}
+
+fn damage(rng: &mut SeededRng) -> Step {
+    let of = [
+        (Object::Segment, 6),
+        (Object::Pack, 1),
+        (Object::Manifest, 1),
+        (Object::TimelineHistory, 1),
+    ];
+    Step::Damage {
+        which: rng.percent(50).then(|| which(rng)),
+        deleted: rng.percent(50),
+        of: rng.weighted(&of).unwrap_or(Object::Segment),
+        pick: rng.bits(),
+    }
+}
+
+fn restore(rng: &mut SeededRng, calm: bool) -> Restore {
+    let targets = [
+        (Target::End, 5),
+        (Target::Time, 2),
+        (Target::Lsn, 2),
+        (Target::Xid, 1),
+        (Target::Name, 1),
+    ];
+    let weather = |rng: &mut SeededRng| {
+        let mut weather = Vec::new();
+        for which in [Which::Near, Which::Far] {
+            if !calm && rng.percent(30) {
+                weather.push((which, bucket_outage::draw(rng)));
+            }
+        }
+        weather
+    };
+    Restore {
+        target: rng.weighted(&targets).unwrap_or(Target::End),
+        pick: rng.bits(),
+        from: rng.percent(30).then(|| which(rng)),
+        while_filled: weather(rng),
+        while_recovering: weather(rng),
+        killed_after: rng.percent(20).then(|| rng.between(20, 900)),
+        pauses: rng.percent(30),
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Near => "near",
+            Self::Far => "far",
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { rows, bytes } => write!(f, "write {rows} rows of {bytes} bytes"),
+            Self::RollBack => f.write_str("roll a row back"),
+            Self::RestorePoint => f.write_str("create a restore point"),
+            Self::Switch => f.write_str("end the segment"),
+            Self::ArchiveAll => f.write_str("end the segment, and archive everything"),
+            Self::Backup { killed_after: None } => f.write_str("base backup"),
+            Self::Backup {
+                killed_after: Some(after),
+            } => {
+                write!(f, "base backup, killed after {after:?}")
+            }
+            Self::Promote { reserved, killed } => write!(
+                f,
+                "{} the server, and promote it past {reserved} reserved timelines",
+                if *killed { "kill" } else { "stop" }
+            ),
+            Self::PromoteTwice => f.write_str("promote two servers out of one segment"),
+            Self::KillPostgres => f.write_str("kill PostgreSQL, and start it again"),
+            Self::KillPush { after } => {
+                write!(f, "end the segment, and kill the archiving after {after:?}")
+            }
+            Self::Fail(which, weather) => write!(f, "{which} fails: {weather}"),
+            Self::Heal => f.write_str("heal"),
+            Self::Backfill => f.write_str("backfill"),
+            Self::Lose(which) => write!(f, "{which} loses everything"),
+            Self::Damage {
+                which,
+                deleted,
+                of,
+                pick,
+            } => {
+                let what = if *deleted { "delete" } else { "damage" };
+                let place = which.map_or("both".to_owned(), |it| it.to_string());
+                write!(f, "{what} a {of:?} in {place} ({pick:x})")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Restore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "restore to {:?} ({:x})", self.target, self.pick)?;
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(after) = self.killed_after {
+            write!(f, ", killed after {after:?} and run again")?;
+        }
+        if self.pauses {
+            f.write_str(", pausing")?;
+        }
+        for (which, weather) in &self.while_filled {
+            write!(f, "; {which} fails: {weather}")?;
+        }
+        for (which, weather) in &self.while_recovering {
+            write!(f, "; while PostgreSQL recovers {which} fails: {weather}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ballast = if self.ballast { ", with ballast" } else { "" };
+        let Self {
+            seed,
+            required_buckets,
+            ..
+        } = self;
+        write!(
+            f,
+            "seed {seed}: {required_buckets} of 2 buckets required{ballast}"
+        )?;
+        for step in &self.steps {
+            write!(f, "\n  {step}")?;
+        }
+        for restore in &self.restores {
+            write!(f, "\n  {restore}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn same_seed_then_same_history() {
+        for seed in 0..200 {
+            assert_eq!(History::of(seed), History::of(seed));
+        }
+        let distinct: BTreeSet<_> = (0..200).map(|it| History::of(it).to_string()).collect();
+        assert_eq!(distinct.len(), 200);
+    }
+
+    #[test]
+    fn many_seeds_then_every_step_and_every_target() {
+        let histories: Vec<String> = (0..400).map(|it| History::of(it).to_string()).collect();
+        let all = histories.join("\n");
+        for told in [
+            "roll a row back",
+            "create a restore point",
+            "base backup, killed",
+            "kill the server, and promote it past 2 reserved",
+            "promote two servers out of one segment",
+            "kill PostgreSQL",
+            "kill the archiving",
+            "near loses everything",
+            "backfill",
+            "damage a Segment in both",
+            "delete a Segment in far",
+            "restore to End",
+            "restore to Time",
+            "restore to Lsn",
+            "restore to Xid",
+            "restore to Name",
+            "from near",
+            "and run again",
+            "pausing",
+            "SlowDown",
+            "InternalError",
+            "RequestTimeout",
+            "ExpiredToken",
+            "ClockSkew",
+            "LateAnswer",
+            "LateWrite",
+            "SlowBody",
+            "CutBody",
+            "LostAnswer",
+            "ErrorIn200 ",
+            "ErrorIn200AfterEffect",
+            "StaleList",
+            "Refused",
+            "Silent",
+            "requests a second",
+        ] {
+            assert!(all.contains(told), "no history has `{told}`");
+        }
+    }
+}

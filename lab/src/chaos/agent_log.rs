@@ -1,0 +1,65 @@
+//! Reads from an agent's log when a problem stood.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::workload::checker::Span;
+
+/// Returns when a problem stood, by a clock that was zero when the wall clock showed `zero`.
+pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<Span> {
+    let mut found = Vec::new();
+    let mut standing: BTreeMap<&str, Duration> = BTreeMap::new();
+    for line in log.lines() {
+        let Some(at) = moment(line, zero) else {
+            continue;
+        };
+        let problem = field(line, "problem");
+        if line.contains("msg=\"problem found\"") {
+            standing.entry(problem.unwrap_or_default()).or_insert(at);
+        } else if line.contains("msg=\"problem ended\"") {
+            let from = standing.remove(problem.unwrap_or_default());
+            found.extend(from.map(|from| Span { from, to: at }));
+        } else if line.contains("msg=\"agent started\"") {
+            // What the one before it saw stands no more than it does.
+            let before = std::mem::take(&mut standing).into_values();
+            found.extend(before.map(|from| Span { from, to: at }));
+        }
+    }
+    found.extend(standing.into_values().map(|from| Span { from, to: end }));
+    found
+}
+
+fn moment(line: &str, zero: Duration) -> Option<Duration> {
+    let at: Timestamp = field(line, "ts")?.parse().ok()?;
+    let since_epoch = Duration::try_from(at.as_duration()).ok()?;
+    Some(since_epoch.saturating_sub(zero))
+}
+
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let mut words = line.split(' ');
+    words.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_then_stands_until_it_ended_or_the_agent_did() {
+        let log = "\
+ts=1970-01-01T00:01:40.500Z level=warn msg=\"problem found\" problem=no-holder detail=\"x y\"\n\
+ts=1970-01-01T00:01:50.000Z level=info msg=\"problem ended\" problem=no-holder stood_secs=9\n\
+LOG:  a line of another program\n\
+ts=1970-01-01T00:02:00.000Z level=warn msg=\"problem found\" problem=diverged\n\
+ts=1970-01-01T00:02:10.000Z level=info msg=\"agent started\" node=a\n\
+ts=1970-01-01T00:02:20.000Z level=warn msg=\"problem found\" problem=diverged\n";
+        let spans = problems(log, Duration::from_secs(90), Duration::from_secs(70));
+        let secs: Vec<_> = spans
+            .iter()
+            .map(|it| (it.from.as_secs_f64(), it.to.as_secs_f64()))
+            .collect();
+        assert_eq!(secs, [(10.5, 20.0), (30.0, 40.0), (50.0, 70.0)]);
+    }
+}

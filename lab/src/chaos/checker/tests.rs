@@ -1,0 +1,301 @@
+//! Planted violations: each property fails when it should, and only then.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::chaos::observations::{AgentSeen, Stated, StatusSeen};
+use crate::workload::checker::Span;
+
+const HEALED: u64 = 60;
+
+#[test]
+fn history_in_which_everything_holds_then_no_violation() {
+    assert_eq!(check(&history()), []);
+}
+
+#[test]
+fn two_writers_then_found_also_on_a_second_host() {
+    for other in ["b", "a-clone"] {
+        let mut history = history();
+        history
+            .accepted
+            .insert(node(other), vec![Duration::from_millis(20_050)]);
+        assert!(
+            properties(&history).contains(&Property::OneWriter),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn more_rows_lost_than_stated_then_found() {
+    let mut history = history();
+    history.rows_lost = Some(12);
+    assert_eq!(properties(&history), []);
+    history.rows_lost = Some(13);
+    assert_eq!(properties(&history), [Property::LossIsStated]);
+}
+
+#[test]
+fn lost_row_that_nobody_saved_then_found() {
+    let mut history = history();
+    (history.rows_lost, history.rows_unsaved) = (Some(2), 1);
+    assert_eq!(properties(&history), [Property::LossIsSaved]);
+}
+
+#[test]
+fn loss_stated_only_after_the_takeover_then_found() {
+    let mut history = history();
+    history.rows_lost = Some(1);
+    history.stated = vec![stated(45, 1_000)];
+    assert_eq!(properties(&history), [Property::LossIsStated]);
+}
+
+#[test]
+fn loss_without_a_takeover_then_found() {
+    let mut history = history();
+    history.rows_lost = Some(1);
+    history.accepted = BTreeMap::from([(node("a"), tenths(0, 2_000))]);
+    assert!(properties(&history).contains(&Property::LossIsStated));
+}
+
+#[test]
+fn no_node_writable_after_healing_then_found() {
+    let mut history = history();
+    for at in history.accepted.values_mut() {
+        at.retain(|it| *it < secs(HEALED - 10));
+    }
+    assert!(properties(&history).contains(&Property::WholeAfterHealing));
+}
+
+#[test]
+fn api_that_finds_no_primary_then_not_whole() {
+    let mut history = history();
+    history.through_api = tenths(0, 500);
+    assert_eq!(properties(&history), [Property::WholeAfterHealing]);
+}
+
+#[test]
+fn node_that_follows_too_late_or_never_then_found() {
+    for (until, expected) in [(HEALED + 110, 0), (HEALED + 130, 1), (u64::MAX, 1)] {
+        let mut history = history();
+        for round in &mut history.rounds {
+            if (HEALED..until).contains(&round.at.as_secs()) {
+                let seen = round.nodes.get_mut(&node("c")).unwrap();
+                seen.server.as_mut().unwrap().receives = false;
+                name(seen);
+            }
+        }
+        said(&mut history, "c");
+        let found = properties(&history);
+        let found = found
+            .iter()
+            .filter(|it| **it == Property::WholeAfterHealing);
+        assert_eq!(found.count(), expected, "{until}");
+    }
+}
+
+#[test]
+fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
+    let history = history();
+    let pair = |change: fn(&mut ServerSeen)| {
+        let mut two = history.rounds[150].clone();
+        let seen = two.nodes.get_mut(&node("c")).unwrap();
+        change(seen.server.as_mut().unwrap());
+        not_whole(&history, &history.rounds[149], &two)
+    };
+    assert_eq!(pair(|_| {}), None);
+    assert!(
+        pair(|it| it.timeline = 1)
+            .unwrap()
+            .contains("does not follow")
+    );
+    assert!(
+        pair(|it| it.position -= 2_000)
+            .unwrap()
+            .contains("does not replay")
+    );
+    assert!(pair(|it| it.in_recovery = false).is_some());
+}
+
+#[test]
+fn node_out_of_service_and_no_reason_named_then_each_place_is_found() {
+    // Node c does not stream for 50 s before healing, and says why in all places but one.
+    for missing in ["metric", "log", "status", ""] {
+        let mut history = history();
+        for round in &mut history.rounds {
+            if (5..55).contains(&round.at.as_secs()) {
+                let seen = round.nodes.get_mut(&node("c")).unwrap();
+                seen.server.as_mut().unwrap().receives = false;
+                if missing != "metric" {
+                    name(seen);
+                }
+            }
+        }
+        said(&mut history, "c");
+        match missing {
+            "log" => history.logged.clear(),
+            "status" => history.statuses.clear(),
+            _ => {}
+        }
+        let expected: &[Property] = match missing {
+            "metric" => &[Property::MetricNamesReason],
+            "log" => &[Property::LogNamesReason],
+            "status" => &[Property::StatusNamesReason],
+            _ => &[],
+        };
+        assert_eq!(properties(&history), expected, "{missing}");
+    }
+}
+
+#[test]
+fn agent_that_does_not_answer_then_that_is_the_reason() {
+    let mut history = history();
+    for round in &mut history.rounds {
+        if (5..55).contains(&round.at.as_secs()) {
+            *round.nodes.get_mut(&node("c")).unwrap() = NodeSeen::default();
+        }
+    }
+    history.statuses = vec![StatusSeen {
+        at: secs(10),
+        reasons: BTreeMap::from([(node("c"), vec!["no answer".to_owned()])]),
+        ..StatusSeen::default()
+    }];
+    assert_eq!(properties(&history), []);
+    history.statuses.clear();
+    assert_eq!(properties(&history), [Property::StatusNamesReason]);
+}
+
+#[test]
+fn out_of_service_for_a_moment_then_no_reason_is_asked_for() {
+    let mut history = history();
+    for round in &mut history.rounds {
+        if (2..12).contains(&round.at.as_secs()) {
+            let seen = round.nodes.get_mut(&node("c")).unwrap();
+            seen.server = None;
+        }
+    }
+    assert_eq!(properties(&history), []);
+}
+
+#[test]
+fn command_that_reports_what_is_not_so_then_found() {
+    let left = |it: &[&str]| Claim::NothingOpen {
+        left: it.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    for (claim, code, expected) in [
+        (Claim::Primary(node("b")), Some(0), None),
+        (
+            Claim::Primary(node("c")),
+            Some(0),
+            Some(Property::ReportIsTrue),
+        ),
+        (Claim::Primary(node("c")), Some(22), None),
+        (Claim::Primary(node("b")), None, Some(Property::CommandEnds)),
+        (Claim::Streams(node("c")), Some(0), None),
+        (
+            Claim::Streams(node("b")),
+            Some(0),
+            Some(Property::ReportIsTrue),
+        ),
+        (Claim::Streams(node("b")), Some(30), None),
+        (left(&[]), Some(0), None),
+        (left(&["operation"]), Some(0), Some(Property::ReportIsTrue)),
+        (Claim::Nothing, Some(0), None),
+    ] {
+        let mut history = history();
+        history.commands.push(CommandSeen {
+            typed: "command".to_owned(),
+            claim: claim.clone(),
+            from: secs(50),
+            to: secs(52),
+            code,
+            printed: String::new(),
+        });
+        let expected: Vec<_> = expected.into_iter().collect();
+        assert_eq!(properties(&history), expected, "{claim:?} {code:?}");
+    }
+}
+
+/// Node a writes until 30 s, node b takes over at 40 s, and the others follow.
+fn history() -> Observed {
+    let rounds = (0..200).map(|at| {
+        let (primary, timeline) = if at < 40 { ("a", 1) } else { ("b", 2) };
+        let seen = |name: &str| {
+            let server = ServerSeen {
+                in_recovery: name != primary,
+                timeline,
+                position: 1_000_000 + 1_000 * at,
+                receives: name != primary,
+            };
+            let agent = AgentSeen {
+                role: "standby".to_owned(),
+                ..AgentSeen::default()
+            };
+            let seen = NodeSeen {
+                agent: Some(agent),
+                server: Some(server),
+            };
+            (node(name), seen)
+        };
+        Round {
+            at: secs(at),
+            nodes: ["a", "b", "c"].map(seen).into(),
+        }
+    });
+    Observed {
+        rounds: rounds.collect(),
+        accepted: BTreeMap::from([(node("a"), tenths(0, 300)), (node("b"), tenths(400, 2_000))]),
+        through_api: tenths(0, 300)
+            .into_iter()
+            .chain(tenths(420, 2_000))
+            .collect(),
+        stated: vec![stated(1, 5), stated(20, 12), stated(45, 1_000)],
+        rows_lost: Some(0),
+        healed_at: secs(HEALED),
+        ended_at: secs(200),
+        ..Observed::default()
+    }
+}
+
+/// Has an agent name a problem.
+fn name(seen: &mut NodeSeen) {
+    let agent = seen.agent.as_mut().unwrap();
+    agent.alerts = vec!["not-streaming".to_owned()];
+}
+
+/// Has log and status name a problem of a node all the time.
+fn said(history: &mut Observed, name: &str) {
+    let always = Span {
+        from: secs(0),
+        to: secs(200),
+    };
+    history.logged.insert(node(name), vec![always]);
+    history.statuses = vec![StatusSeen {
+        at: secs(1),
+        reasons: BTreeMap::from([(node(name), vec!["not-streaming".to_owned()])]),
+        ..StatusSeen::default()
+    }];
+}
+
+fn properties(history: &Observed) -> Vec<Property> {
+    check(history).into_iter().map(|it| it.property).collect()
+}
+
+fn stated(at: u64, rows: u64) -> Stated {
+    Stated { at: secs(at), rows }
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn tenths(from: u64, to: u64) -> Vec<Duration> {
+    (from..to)
+        .map(|it| Duration::from_millis(100 * it))
+        .collect()
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}

@@ -1,0 +1,164 @@
+//! The commands that an operator gives during a history, and what each claims.
+
+use std::time::Duration;
+
+use causeway_core::NodeId;
+use serde_json::Value;
+
+use super::observations::{Claim, CommandSeen, Stated};
+use super::observer::Observer;
+use super::schedule::Order;
+use crate::Lab;
+use crate::workload::history::Memory;
+
+/// How long a command may take. Each has limits of its own, and the longest is that of `rejoin` here.
+const ENDS_WITHIN: Duration = Duration::from_mins(2);
+
+/// When the operator's process is killed: in the midst of a promotion.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(2);
+
+/// How a shell shows that SIGKILL ended a program.
+const KILLED: i32 = 137;
+
+/// How long `rejoin` is told to wait.
+const REJOIN_SECS: &str = "60";
+
+/// Gives a command, waits for its end, and remembers what it reported.
+pub(super) async fn give(
+    lab: &Lab,
+    memory: &Memory,
+    observer: &Observer,
+    order: Order,
+    node: &NodeId,
+) {
+    let typed = typed(order, node);
+    let arguments: Vec<&str> = typed.iter().map(String::as_str).collect();
+    let program = lab.programs().failover_ctl(&arguments);
+    let from = memory.now();
+    memory.mark(format!("`failover-ctl {}`", typed.join(" ")));
+    let cut_off = order == Order::PromoteCutOff;
+    let patience = if cut_off { CUT_OFF_AFTER } else { ENDS_WITHIN };
+    let outcome = program.outcome(patience).await;
+    let to = memory.now();
+    let (code, printed, stdout) = match outcome {
+        Ok(it) => (it.code, format!("{}{}", it.stdout, it.stderr), it.stdout),
+        // That is no report, and nobody waits for another.
+        Err(_) if cut_off => (Some(KILLED), "cut off".to_owned(), String::new()),
+        Err(error) => (None, format!("{error:#}"), String::new()),
+    };
+    memory.mark(format!("`failover-ctl {}`: {code:?}", typed.join(" ")));
+    let answer: Value = serde_json::from_str(&stdout).unwrap_or_default();
+    let claim = match (order, code) {
+        (Order::Promote | Order::PromoteStopping | Order::PromoteCutOff, _) => {
+            Claim::Primary(node.clone())
+        }
+        (Order::Rejoin | Order::Rebuild, _) => Claim::Streams(node.clone()),
+        (Order::Resume, _) => resumed(&answer),
+        (Order::Abandon, Some(0)) => Claim::NothingOpen {
+            left: unfinished(lab).await,
+        },
+        (Order::Status | Order::PlanPromote | Order::Abandon, _) => Claim::Nothing,
+    };
+    let mut seen = observer.seen();
+    // A promotion is stated before it begins; a plan that is only shown speaks of the moment of its answer.
+    let at = if order == Order::PlanPromote {
+        to
+    } else {
+        from
+    };
+    if let Some(rows) = rows_stated(&answer) {
+        seen.stated.push(Stated { at, rows });
+        seen.stated.sort_by_key(|it| it.at);
+    }
+    seen.commands.push(CommandSeen {
+        typed: typed.join(" "),
+        claim,
+        from,
+        to,
+        code,
+        printed,
+    });
+}
+
+fn typed(order: Order, node: &NodeId) -> Vec<String> {
+    let node = node.as_str();
+    let promote = ["promote", "--to", node];
+    let accepted = ["--yes", "--accept-loss", "1GiB", "--json"];
+    let rejoin = ["rejoin", "--node", node, "--timeout-secs", REJOIN_SECS];
+    let typed: Vec<&str> = match order {
+        Order::Status => vec!["status"],
+        Order::PlanPromote => vec!["plan", "promote", "--to", node, "--json"],
+        Order::Promote | Order::PromoteCutOff => [&promote[..], &accepted].concat(),
+        Order::PromoteStopping => [&promote[..], &["--stop-instance"], &accepted].concat(),
+        // What was accepted for the command that was cut off is not accepted for this one.
+        Order::Resume => [&["resume"][..], &accepted].concat(),
+        Order::Abandon => vec!["abandon"],
+        Order::Rejoin => rejoin.to_vec(),
+        Order::Rebuild => [&rejoin[..], &["--rebuild"]].concat(),
+    };
+    typed.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns what `resume` claims: that the target of the operation is primary, if that came of it.
+fn resumed(journal: &Value) -> Claim {
+    let text = |path| journal.pointer(path).and_then(Value::as_str);
+    let target = text("/plan/to").and_then(|it| it.parse().ok());
+    match (text("/outcome/outcome"), target) {
+        (Some("promoted"), Some(node)) => Claim::Primary(node),
+        _ => Claim::Nothing,
+    }
+}
+
+/// Returns the most rows that a plan, or the journal of one, states.
+fn rows_stated(answer: &Value) -> Option<u64> {
+    match answer {
+        Value::Object(of) => of
+            .iter()
+            .filter_map(|(name, it)| {
+                if name == "rows_at_most" {
+                    it.as_u64()
+                } else {
+                    rows_stated(it)
+                }
+            })
+            .max(),
+        Value::Array(of) => of.iter().filter_map(rows_stated).max(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Returns the operations that `failover-ctl history` shows as unfinished.
+async fn unfinished(lab: &Lab) -> Vec<String> {
+    let history = lab.programs().failover_ctl(&["history", "--json"]);
+    let Ok(history) = history.run(None, ENDS_WITHIN).await else {
+        return Vec::new();
+    };
+    let history: Value = serde_json::from_str(&history).unwrap_or_default();
+    let operations = history.as_array().into_iter().flatten();
+    let open = operations.filter(|it| it.get("ended_at").is_none_or(Value::is_null));
+    open.map(|it| it.get("id").unwrap_or(&Value::Null).to_string())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn resumed_operation_then_its_target_if_it_was_promoted() {
+        let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "promoted"}});
+        assert_eq!(resumed(&journal), Claim::Primary("c".parse().unwrap()));
+        let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "overtaken", "epoch": 3}});
+        assert_eq!(resumed(&journal), Claim::Nothing);
+    }
+
+    #[test]
+    fn plan_or_journal_then_the_most_that_it_states() {
+        let journal =
+            json!({"plan": {"loss": {"rows_at_most": 7}}, "entries": [{"rows_at_most": 9}]});
+        assert_eq!(rows_stated(&journal), Some(9));
+        assert_eq!(rows_stated(&json!({"error": "none"})), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Looks for rows that were lost in the WAL that was saved of diverged nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::workload::history::Door;
+use crate::workload::writers::username;
+
+/// PostgreSQL's size of a page of WAL, and of the headers of a page and of the first one of a file.
+const PAGE: usize = 8192;
+const HEADER: usize = 24;
+const FIRST_HEADER: usize = 40;
+
+/// The rows that were acknowledged and are on the primary no more, by the door that they came through.
+pub(super) type Lost = BTreeMap<Door, BTreeSet<u64>>;
+
+/// Returns the lost rows that no file below these directories holds.
+pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &Lost) -> Lost {
+    let mut left = lost.clone();
+    for directory in directories {
+        search(directory.as_ref(), &mut left);
+    }
+    left
+}
+
+/// Returns how many rows these are.
+pub(super) fn count(lost: &Lost) -> usize {
+    lost.values().map(BTreeSet::len).sum()
+}
+
+fn search(directory: &Path, left: &mut Lost) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if count(left) == 0 {
+            return;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            search(&path, left);
+        } else if let Ok(file) = std::fs::read(&path) {
+            let log = without_headers(&file);
+            if let Some(rows) = left.get_mut(&Door::Sql) {
+                remove_by_number(&log, rows);
+            }
+            if let Some(rows) = left.get_mut(&Door::Api) {
+                remove_by_name(&log, rows);
+            }
+        }
+    }
+}
+
+/// Returns what the records of a file of WAL hold, without the headers of pages that they run across.
+fn without_headers(file: &[u8]) -> Vec<u8> {
+    let pages = file.chunks(PAGE).enumerate();
+    let bodies = pages
+        .filter_map(|(number, page)| page.get(if number == 0 { FIRST_HEADER } else { HEADER }..));
+    bodies.flatten().copied().collect()
+}
+
+/// A row of the ledger begins with its number, in the machine's order of bytes.
+fn remove_by_number(log: &[u8], rows: &mut BTreeSet<u64>) {
+    let (Some(first), Some(last)) = (rows.first().copied(), rows.last().copied()) else {
+        return;
+    };
+    for bytes in log.windows(8) {
+        let Ok(bytes) = <[u8; 8]>::try_from(bytes) else {
+            continue;
+        };
+        let number = u64::from_ne_bytes(bytes);
+        if (first..=last).contains(&number) {
+            rows.remove(&number);
+        }
+    }
+}
+
+/// A row of the API has a name of letters.
+fn remove_by_name(log: &[u8], rows: &mut BTreeSet<u64>) {
+    let names: BTreeMap<String, u64> = rows.iter().map(|it| (username(*it), *it)).collect();
+    for (at, bytes) in log.windows(3).enumerate() {
+        if bytes != b"Row" {
+            continue;
+        }
+        let name = log.get(at..).unwrap_or_default().iter();
+        let name: Vec<u8> = name
+            .copied()
+            .take_while(u8::is_ascii_alphabetic)
+            .take(64)
+            .collect();
+        let row = names.get(String::from_utf8_lossy(&name).as_ref());
+        if let Some(row) = row {
+            rows.remove(row);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: u64 = 1_795_940_406_707;
+
+    #[test]
+    fn saved_rows_then_found_also_across_a_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let save = directory.path().join("save");
+        std::fs::create_dir(&save).unwrap();
+        let (whole, split, absent) = (FIRST, FIRST + 1, FIRST + 2);
+        let mut file = vec![0; 3 * PAGE];
+        file[5_000..5_008].copy_from_slice(&whole.to_ne_bytes());
+        let bytes = split.to_ne_bytes();
+        file[PAGE - 3..PAGE].copy_from_slice(&bytes[..3]);
+        file[PAGE + HEADER..PAGE + HEADER + 5].copy_from_slice(&bytes[3..]);
+        let name = username(77);
+        file[9_000..9_000 + name.len()].copy_from_slice(name.as_bytes());
+        std::fs::write(save.join("000000010000000000000001"), file).unwrap();
+
+        let lost = Lost::from([
+            (Door::Sql, BTreeSet::from([whole, split, absent])),
+            (Door::Api, BTreeSet::from([77, 78])),
+        ]);
+        let left = unsaved(&[directory.path()], &lost);
+        assert_eq!(left[&Door::Sql], BTreeSet::from([absent]));
+        assert_eq!(left[&Door::Api], BTreeSet::from([78]));
+        assert_eq!(count(&left), 2);
+    }
+}

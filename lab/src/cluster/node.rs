@@ -1,0 +1,189 @@
+//! One database node: its guard, its agent and whatever runs in its data directory.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_runtime::shutdown::Tasks;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time;
+
+use crate::cluster::process::{Process, Restart, kill_inside, signal_inside};
+use crate::cluster::programs::Programs;
+use crate::cluster::topology::Place;
+use crate::cluster::watchdog::Watched;
+
+/// How long an agent may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A database node.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// Its agent.
+    pub agent: Process,
+    /// Its guard.
+    pub guard: Process,
+}
+
+impl Node {
+    /// Takes a node's programs under supervision. They are not started yet.
+    pub fn new(place: &Place, programs: &Programs, tasks: &Tasks) -> Self {
+        Self {
+            place: place.clone(),
+            agent: Process::new(programs.agent(place), Restart::Always, tasks),
+            guard: Process::watched(programs.guard(place), watched(place), tasks),
+        }
+    }
+
+    /// Starts guard and the agent, as systemd does when the host has booted.
+    pub fn start(&self) {
+        self.guard.start();
+        self.agent.start();
+    }
+
+    /// Stops agent, guard and PostgreSQL where they are.
+    ///
+    /// # Errors
+    ///
+    /// When agent or guard does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.guard.signal(Signal::SIGSTOP)?;
+        self.agent.signal(Signal::SIGSTOP)?;
+        signal_inside(&self.place.data(), Signal::SIGSTOP)?;
+        Ok(())
+    }
+
+    /// Ends everything on the node at once, as when the host is gone. It stays so until the node is
+    /// started again.
+    ///
+    /// # Errors
+    ///
+    /// When something is still there after seconds.
+    pub async fn lose(&self) -> anyhow::Result<()> {
+        let data = self.place.data();
+        // PostgreSQL first: without its postmaster and with its backends gone, nothing answers a
+        // client any more, whatever guard or the agent still say.
+        let (server, agent, guard) =
+            tokio::join!(kill_inside(&data), self.agent.kill(), self.guard.kill());
+        server.and(agent).and(guard)?;
+        // Guard may have started a server between the sweep and its own end.
+        kill_inside(&data).await?;
+        // What systemd keeps in a RuntimeDirectory is gone after a boot.
+        empty(&self.place.guard())
+    }
+
+    /// Returns the postmaster's process.
+    ///
+    /// # Errors
+    ///
+    /// When none is running.
+    pub fn postmaster(&self) -> anyhow::Result<i32> {
+        let path = self.place.data().join("postmaster.pid");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("no PostgreSQL runs on `{}`", self.place.node))?;
+        let first = text.lines().next().unwrap_or_default();
+        first
+            .parse()
+            .with_context(|| format!("`{}` begins with no process", path.display()))
+    }
+
+    /// Kills the postmaster, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When none is running.
+    pub fn kill_postmaster(&self) -> anyhow::Result<()> {
+        let pid = self.postmaster()?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL)
+            .with_context(|| format!("could not kill the postmaster (pid {pid})"))
+    }
+
+    /// Runs a statement on the node's own server as the superuser, and returns its first value.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer in time, or refuses.
+    pub async fn local_query(&self, statement: &str) -> anyhow::Result<Option<String>> {
+        crate::cluster::sql::local(&self.place, statement).await
+    }
+
+    /// Returns what the agent says of itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
+        Ok(serde_json::from_slice(&self.get("/status").await?)?)
+    }
+
+    /// Returns what the agent answers to a path.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer in time, or not with success.
+    pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+        let address = self.place.agent();
+        let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
+        let ask = async {
+            let answer = client.request(request).await?;
+            if !answer.status().is_success() {
+                bail!("the agent answered {}", answer.status());
+            }
+            Ok(answer.into_body().collect().await?.to_bytes())
+        };
+        time::timeout(PATIENCE, ask)
+            .await
+            .context("the agent did not answer")?
+    }
+
+    /// Says whether the node receives the log from its primary, as its agent says.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, with what the agent says instead.
+    pub async fn streams(&self) -> Result<(), String> {
+        let node = &self.place.node;
+        match self.status().await {
+            Ok(status) => {
+                let field = |name: &str| status.get(name).cloned().unwrap_or_default();
+                if field("streaming") == true {
+                    return Ok(());
+                }
+                let (role, following) = (field("role"), field("following"));
+                Err(format!("`{node}` is {role}, following: {following}"))
+            }
+            Err(error) => Err(format!(
+                "`{node}`: {error:#}; agent {}, guard {}; the agent's log ends: {}",
+                self.agent.state(),
+                self.guard.state(),
+                self.agent.last_words()
+            )),
+        }
+    }
+}
+
+/// Returns how guard is watched: as by its unit, which sets the limit of a guard whose server cannot
+/// write. Guard announces shorter ones itself.
+fn watched(place: &Place) -> Watched {
+    Watched {
+        socket: place.notify_socket(),
+        limit: Duration::from_secs(30),
+        data: place.data(),
+    }
+}
+
+fn empty(directory: &std::path::Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        std::fs::remove_file(&path)
+            .with_context(|| format!("could not remove `{}`", path.display()))?;
+    }
+    Ok(())
+}

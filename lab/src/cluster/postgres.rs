@@ -1,0 +1,294 @@
+//! The first node's database, and the settings that every node's PostgreSQL runs with.
+//!
+//! The lab starts no server of the platform: guard does. The first database is furnished in
+//! single-user mode, and the standbys are cloned by their own agents.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::unistd::User;
+
+use crate::cluster::program::{Program, RunAs, postgres_user};
+use crate::cluster::settings::Secrets;
+use crate::cluster::topology::{Place, Topology};
+
+/// How long initdb and its like may take on a machine that is busy: they take two seconds on one
+/// that is idle.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Returns where PostgreSQL's programs are: those of the release that the tests run against by
+/// default, or of another that this machine has, or what `CAUSEWAY_PG_BIN` names.
+///
+/// # Errors
+///
+/// When there are none.
+pub fn bin_directory() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("CAUSEWAY_PG_BIN") {
+        return Ok(PathBuf::from(named));
+    }
+    let debian = |version: u32| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"));
+    let here = |it: &PathBuf| it.join("initdb").exists();
+    match [15, 16, 17, 18].map(debian).into_iter().find(here) {
+        Some(found) => Ok(found),
+        None => bail!(
+            "there is no PostgreSQL in `/usr/lib/postgresql`: run `make` once, or name the directory \
+             of `initdb` in `CAUSEWAY_PG_BIN`"
+        ),
+    }
+}
+
+/// Makes the directories of a node and writes PostgreSQL's settings, as an installation does.
+///
+/// # Errors
+///
+/// When they cannot be made.
+pub fn install(topology: &Topology, place: &Place) -> anyhow::Result<()> {
+    for directory in [
+        place.directory.clone(),
+        place.settings(),
+        place.sockets(),
+        place.guard(),
+        place.state(),
+        place.data(),
+    ] {
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("could not make `{}`", directory.display()))?;
+        give_to_postgres(&directory)?;
+    }
+    restrict(&place.data(), 0o700)?;
+    write_settings(topology, place)?;
+    let settings = place.settings();
+    write(&settings.join("pg_hba.conf"), CLIENT_AUTHENTICATION)?;
+    write(&settings.join("pg_ident.conf"), &user_map()?)
+}
+
+/// Writes `postgresql.conf`.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_settings(topology: &Topology, place: &Place) -> anyhow::Result<()> {
+    let path = place.settings().join("postgresql.conf");
+    write(&path, &configuration(topology, place))
+}
+
+/// Makes the platform's first database on a node: the cluster, its roles, and the database `app`
+/// with the tables that the lab's own clients write to.
+///
+/// # Errors
+///
+/// When initdb or a statement fails.
+pub async fn create(topology: &Topology, place: &Place, secrets: &Secrets) -> anyhow::Result<()> {
+    let bin = bin_directory()?;
+    let data = place.data();
+    let program = |name: &str, arguments: Vec<String>| Program {
+        name: format!("{name} of {}", place.node),
+        executable: bin.join(name),
+        arguments: arguments.into_iter().map(Into::into).collect(),
+        environment: BTreeMap::new(),
+        run_as: RunAs::Postgres,
+        stdin: None,
+        log: topology.logs().join(format!("initdb-{}.log", place.node)),
+    };
+    let data = data.display().to_string();
+    let initdb = [
+        "--pgdata",
+        &data,
+        "--username=postgres",
+        "--data-checksums",
+        "--auth=scram-sha-256",
+        "--auth-local=peer",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+    ];
+    let initdb = initdb.map(str::to_owned).to_vec();
+    let initdb = program("initdb", initdb);
+    // initdb asks for a superuser password only with scram for local connections, which are by peer.
+    initdb.run(None, PATIENCE).await?;
+
+    for (database, statements) in [("postgres", roles(secrets)), ("app", TABLES.to_owned())] {
+        let arguments = ["--single", "-D", &data, "-j", database];
+        let single_user = program("postgres", arguments.map(str::to_owned).to_vec());
+        let output = single_user.run(Some(&statements), PATIENCE).await?;
+        if output.contains("ERROR") {
+            bail!("the first database could not be furnished: {output}");
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file or directory to the user that PostgreSQL runs as.
+///
+/// # Errors
+///
+/// When that is not allowed.
+pub fn give_to_postgres(path: &Path) -> anyhow::Result<()> {
+    if let Some(user) = postgres_user()? {
+        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .with_context(|| format!("could not give `{}` to `postgres`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Sets the permissions of a file or directory.
+///
+/// # Errors
+///
+/// When that is not allowed.
+pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .with_context(|| format!("could not set the permissions of `{}`", path.display()))
+}
+
+/// Writes a settings file that PostgreSQL's user can read.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("could not write `{}`", path.display()))?;
+    give_to_postgres(path)
+}
+
+/// Everybody proves who they are: over the network with a password, and by the socket as the
+/// operating system knows them.
+const CLIENT_AUTHENTICATION: &str = "\
+# Written by the lab, read by PostgreSQL.
+local  all          postgres                peer  map=lab
+local  all          all                     scram-sha-256
+host   replication  replicator  127.0.0.0/8 scram-sha-256
+host   all          all         127.0.0.0/8 scram-sha-256
+";
+
+/// Returns who may be the superuser: the user that PostgreSQL runs as, and the lab's own.
+fn user_map() -> anyhow::Result<String> {
+    let oneself = User::from_uid(nix::unistd::Uid::effective())?
+        .context("the user who runs the lab has no name")?;
+    let mut lines = vec!["# Written by the lab, read by PostgreSQL.".to_owned()];
+    let users = postgres_user()?.into_iter().chain([oneself]);
+    lines.extend(users.map(|it| format!("lab  {}  postgres", it.name)));
+    Ok(lines.join("\n") + "\n")
+}
+
+fn configuration(topology: &Topology, place: &Place) -> String {
+    let settings = place.settings();
+    let archive = format!(
+        "{} --config {} wal push \"%p\"",
+        topology.programs().join("backup-agent").display(),
+        settings.join("backup-agent.toml").display(),
+    );
+    format!(
+        "\
+# Written by the lab, read by PostgreSQL on node {node}.
+listen_addresses = '{address}'
+port = {port}
+unix_socket_directories = '{sockets}'
+hba_file = '{hba}'
+ident_file = '{ident}'
+max_connections = 100
+shared_buffers = 64MB
+password_encryption = scram-sha-256
+
+fsync = on
+# After a crash one call per file system makes sure of its files, instead of one per file: with some
+# thousand small files that is seconds.
+recovery_init_sync_method = syncfs
+wal_level = replica
+wal_log_hints = on
+hot_standby = on
+max_wal_senders = 10
+wal_keep_size = 512MB
+# A dead peer is noticed within five seconds, and how far a standby is within one.
+wal_sender_timeout = 5s
+wal_receiver_timeout = 5s
+wal_receiver_status_interval = 1s
+wal_retrieve_retry_interval = 500ms
+tcp_keepalives_idle = 5
+tcp_keepalives_interval = 2
+tcp_keepalives_count = 3
+tcp_user_timeout = 10s
+
+archive_mode = on
+archive_command = '{archive}'
+archive_timeout = 60
+
+log_line_prefix = '%m [%p] %q%u@%d '
+log_checkpoints = off
+timezone = 'UTC'
+
+# Without guard there is no such file, and without it PostgreSQL does not start.
+include '{guard}'
+",
+        node = place.node,
+        address = place.postgres().ip(),
+        port = place.postgres().port(),
+        sockets = place.sockets().display(),
+        hba = settings.join("pg_hba.conf").display(),
+        ident = settings.join("pg_ident.conf").display(),
+        guard = place.guard().join("guard.conf").display(),
+    )
+}
+
+/// Returns the roles: who may replicate, rewind and use the application's database. `pg_rewind`
+/// needs four functions and no more (PostgreSQL's documentation of `pg_rewind`, Notes).
+fn roles(secrets: &Secrets) -> String {
+    let statements = [
+        format!(
+            "create role replicator login replication password '{}'",
+            secrets.replicator.reveal()
+        ),
+        format!(
+            "create role rewinder login password '{}'",
+            secrets.rewinder.reveal()
+        ),
+        // So that a rewind need not wait for the new primary's first checkpoint.
+        "grant pg_checkpoint to rewinder".to_owned(),
+        "grant execute on function pg_ls_dir(text, boolean, boolean) to rewinder".to_owned(),
+        "grant execute on function pg_stat_file(text, boolean) to rewinder".to_owned(),
+        "grant execute on function pg_read_binary_file(text) to rewinder".to_owned(),
+        "grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) to rewinder"
+            .to_owned(),
+        format!("create role app login password '{}'", secrets.app.reveal()),
+        "create database app owner app".to_owned(),
+    ];
+    single_user(&statements)
+}
+
+const TABLES: &str = "\
+create table ledger (n bigint primary key, at timestamptz not null default now());
+
+create table lab_probe (node text primary key, n bigint not null) with (fillfactor = 20);
+
+alter table ledger owner to app;
+
+alter table lab_probe owner to app;
+
+";
+
+/// Returns statements as single-user mode reads them with `-j`: each ends with a semicolon, a line
+/// end and an empty line.
+fn single_user(statements: &[String]) -> String {
+    let mut text = statements.join(";\n\n");
+    text.push_str(";\n\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postgresql_cannot_start_without_guard() {
+        let topology = Topology::new(7, None).unwrap();
+        let text = configuration(&topology, &topology.nodes[0]);
+
+        assert_eq!(
+            text.lines().last(),
+            Some("include '/tmp/causeway-lab-7/node-a/guard/guard.conf'")
+        );
+    }
+}

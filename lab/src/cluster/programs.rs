@@ -1,0 +1,199 @@
+//! The platform's programs as this lab runs them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_core::Region;
+
+use crate::aws::Credentials;
+use crate::cluster::postgres::restrict;
+use crate::cluster::program::{Program, RunAs};
+use crate::cluster::settings;
+use crate::cluster::topology::{Place, Topology};
+
+/// The programs that production runs.
+const NAMES: [&str; 3] = ["api", "backup-agent", "failover-ctl"];
+
+/// The programs, and the credentials that they are given.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    topology: Topology,
+    credentials: Credentials,
+}
+
+impl Programs {
+    /// Brings the programs to where the user `postgres` may run them, and where a build that goes on
+    /// meanwhile does not replace them.
+    ///
+    /// # Errors
+    ///
+    /// When one has not been built.
+    pub fn install(topology: &Topology, credentials: &Credentials) -> anyhow::Result<Self> {
+        let to = topology.programs();
+        std::fs::create_dir_all(&to)?;
+        restrict(&to, 0o755)?;
+        let from = built()?;
+        for name in NAMES {
+            let (from, to) = (from.join(name), to.join(name));
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to)
+                    .with_context(|| format!("could not copy `{}`", from.display()))?;
+            }
+            restrict(&to, 0o755)?;
+        }
+        Ok(Self {
+            topology: topology.clone(),
+            credentials: credentials.clone(),
+        })
+    }
+
+    /// Returns a node's agent.
+    pub fn agent(&self, place: &Place) -> Program {
+        // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
+        Program {
+            stdin: Some(settings::orders_key(&self.topology)),
+            ..self.on_node(place, &["agent", "--key-from-stdin"])
+        }
+    }
+
+    /// Returns a node's guard.
+    pub fn guard(&self, place: &Place) -> Program {
+        self.on_node(place, &["guard"])
+    }
+
+    /// Returns `failover-ctl` on a node's host.
+    pub fn failover_ctl_on(&self, place: &Place, arguments: &[&str]) -> Program {
+        let name = format!("failover-ctl-{}", place.node);
+        let settings = settings::failover_ctl(place);
+        self.by_person(&name, &settings, arguments)
+    }
+
+    /// Returns `failover-ctl` as an operator runs it, from outside of both regions.
+    pub fn failover_ctl(&self, arguments: &[&str]) -> Program {
+        let settings = settings::operator(&self.topology);
+        self.by_person("operator", &settings, arguments)
+    }
+
+    /// Returns `backup-agent` on a node's host.
+    pub fn backup_agent_on(&self, place: &Place, arguments: &[&str]) -> Program {
+        self.backup_agent(&settings::backup_agent(place), arguments)
+    }
+
+    /// Returns `backup-agent` with these settings.
+    pub fn backup_agent(&self, settings: &Path, arguments: &[&str]) -> Program {
+        self.program("backup-agent", "backup-agent", Some(settings), arguments)
+    }
+
+    /// Makes a key pair for backups, and returns the public key.
+    ///
+    /// # Errors
+    ///
+    /// When the file of the private key is there already, or cannot be written.
+    pub async fn make_backup_keys(&self, identity: &Path) -> anyhow::Result<String> {
+        let output = identity.display().to_string();
+        let keygen = ["keygen", "--output", &output];
+        let keygen = self.program("keygen", "backup-agent", None, &keygen);
+        let recipient = keygen.run(None, Duration::from_mins(3)).await?;
+        Ok(recipient.trim().to_owned())
+    }
+
+    /// Returns the API of a region.
+    pub fn api(&self, region: &Region) -> Program {
+        let topology = &self.topology;
+        let hosts: Vec<_> = topology
+            .nodes
+            .iter()
+            .map(|it| it.postgres().ip().to_string())
+            .collect();
+        let password = topology.secrets().join("app.password");
+        let variables = [
+            ("LISTEN", topology.api(region).to_string()),
+            ("PGHOST", hosts.join(",")),
+            (
+                "PGPORT",
+                crate::cluster::topology::POSTGRES_PORT.to_string(),
+            ),
+            ("PGUSER", "app".to_owned()),
+            ("PGPASSWORD_FILE", password.display().to_string()),
+            ("PGDATABASE", "app".to_owned()),
+            ("PGSSLMODE", "disable".to_owned()),
+            ("DB_STARTUP_TIMEOUT", "120".to_owned()),
+            // Whoever comes while there is no primary waits for it: 200 a second, for 8 s each.
+            ("MAX_INFLIGHT", "4096".to_owned()),
+        ];
+        let mut program = self.program(&format!("api-{region}"), "api", None, &[]);
+        program.environment = variables
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
+        program
+    }
+
+    fn on_node(&self, place: &Place, arguments: &[&str]) -> Program {
+        let command = arguments.first().copied().unwrap_or_default();
+        let name = format!("{command}-{}", place.label());
+        let settings = settings::failover_ctl(place);
+        self.program(&name, "failover-ctl", Some(&settings), arguments)
+    }
+
+    /// Returns a command of a person, who may read the key that signs orders.
+    fn by_person(&self, name: &str, settings: &Path, arguments: &[&str]) -> Program {
+        Program {
+            run_as: RunAs::Oneself,
+            ..self.program(name, "failover-ctl", Some(settings), arguments)
+        }
+    }
+
+    fn program(
+        &self,
+        name: &str,
+        executable: &str,
+        settings: Option<&Path>,
+        arguments: &[&str],
+    ) -> Program {
+        let mut all: Vec<OsString> = Vec::new();
+        if let Some(settings) = settings {
+            all.extend(["--config".into(), settings.into()]);
+        }
+        all.extend(arguments.iter().map(Into::into));
+        Program {
+            name: name.to_owned(),
+            executable: self.topology.programs().join(executable),
+            arguments: all,
+            environment: self.environment(),
+            run_as: RunAs::Postgres,
+            stdin: None,
+            log: self.topology.logs().join(format!("{name}.log")),
+        }
+    }
+
+    /// Returns the variables that each program is given: the credentials of this lab's AWS.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let mut variables: BTreeMap<_, _> = self.credentials.environment().into_iter().collect();
+        if let Ok(filter) = std::env::var("CAUSEWAY_LAB_LOG") {
+            variables.insert("RUST_LOG".to_owned(), filter);
+        }
+        variables
+    }
+}
+
+/// Returns the directory that the programs were built into: this program's own, or for a test the
+/// one above it, unless `CAUSEWAY_BIN` names another.
+pub(crate) fn built() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("CAUSEWAY_BIN") {
+        return Ok(PathBuf::from(named));
+    }
+    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let is_there = |it: &&Path| NAMES.iter().all(|name| it.join(name).exists());
+    match own.ancestors().skip(1).take(2).find(is_there) {
+        Some(found) => Ok(found.to_owned()),
+        None => bail!(
+            "`{}` are not beside `{}`: run `cargo build --workspace`, or name their directory in \
+             `CAUSEWAY_BIN`",
+            NAMES.join("`, `"),
+            own.display()
+        ),
+    }
+}

@@ -1,0 +1,423 @@
+//! The settings files of the platform's programs, as an installation would write them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use causeway_core::Region;
+use causeway_runtime::secret::Secret;
+use serde::Serialize;
+
+use crate::aws::route53::{TTL_SECS, Zones};
+use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
+use crate::cluster::topology::{
+    API_NAME, LEASE_BUCKET, POSTGRES_PORT, Place, Topology, WRITER_NAME, backup_bucket,
+};
+
+/// The name of the cluster.
+pub const CLUSTER: &str = "lab";
+
+/// The passwords and keys of one lab.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// The password of the role that standbys stream as.
+    pub replicator: Secret,
+    /// The password of the role that `pg_rewind` reads as.
+    pub rewinder: Secret,
+    /// The password of the application.
+    pub app: Secret,
+    /// The key by which orders to agents are signed.
+    pub orders: Secret,
+}
+
+/// Who can read a backup: the public key that every host has, and the file of the private key that
+/// only those have who restore.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    /// The public key.
+    pub recipient: String,
+    /// The private key's file.
+    pub identity: PathBuf,
+}
+
+impl Secrets {
+    /// Draws new secrets.
+    pub fn draw() -> Self {
+        let draw = || {
+            let (one, other) = rand::random::<(u128, u128)>();
+            Secret::new(format!("{one:032x}{other:032x}"))
+        };
+        Self {
+            replicator: draw(),
+            rewinder: draw(),
+            app: draw(),
+            orders: draw(),
+        }
+    }
+
+    /// Writes each secret to its own file: the key that signs orders for whoever started the lab, and the
+    /// others for PostgreSQL's user.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn write(&self, topology: &Topology) -> anyhow::Result<()> {
+        let key = orders_key(topology);
+        std::fs::write(&key, self.orders.reveal())?;
+        restrict(&key, 0o600)?;
+        let directory = &topology.secrets();
+        std::fs::create_dir_all(directory)?;
+        give_to_postgres(directory)?;
+        restrict(directory, 0o700)?;
+        for (name, secret) in [
+            ("replicator.password", &self.replicator),
+            ("rewinder.password", &self.rewinder),
+            ("app.password", &self.app),
+        ] {
+            let path = directory.join(name);
+            write(&path, secret.reveal())?;
+            restrict(&path, 0o600)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
+pub fn orders_key(topology: &Topology) -> PathBuf {
+    topology.directory().join("orders.key")
+}
+
+/// Returns the file of an operator's `failover-ctl` settings.
+pub fn operator(topology: &Topology) -> PathBuf {
+    topology.directory().join("operator.toml")
+}
+
+/// Returns the file of `failover-ctl`'s settings on a node.
+pub fn failover_ctl(place: &Place) -> PathBuf {
+    place.settings().join("failover-ctl.toml")
+}
+
+/// Returns the file of `backup-agent`'s settings on a node.
+pub fn backup_agent(place: &Place) -> PathBuf {
+    place.settings().join("backup-agent.toml")
+}
+
+/// Writes the settings of every program on every node, and those of an operator.
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyhow::Result<()> {
+    for place in &topology.nodes {
+        write_node(topology, place, zones, readers)?;
+    }
+    let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
+    write(&operator(topology), &text)
+}
+
+/// Writes the settings of every program on one node.
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub fn write_node(
+    topology: &Topology,
+    place: &Place,
+    zones: &Zones,
+    readers: &Readers,
+) -> anyhow::Result<()> {
+    write(&place.host_id(), &place.instance)?;
+    let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
+    write(&failover_ctl(place), &text)?;
+    let identity = can_read(topology, place).then_some(readers.identity.as_path());
+    let text = BackupAgent::on_node(topology, place, readers, identity)?;
+    write(&backup_agent(place), &toml::to_string(&text)?)
+}
+
+/// Returns the settings of somebody who restores: those of a node, and the key that opens backups.
+///
+/// # Errors
+///
+/// When they cannot be rendered.
+pub fn for_restore(
+    topology: &Topology,
+    place: &Place,
+    readers: &Readers,
+) -> anyhow::Result<String> {
+    let identity = Some(readers.identity.as_path());
+    let settings = BackupAgent::on_node(topology, place, readers, identity)?;
+    Ok(toml::to_string(&settings)?)
+}
+
+/// Says whether a host holds the key that opens backups: the DR region's, which may have to catch
+/// up from the archive when nothing else is left.
+fn can_read(topology: &Topology, place: &Place) -> bool {
+    place.region == topology.dr
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FailoverCtl {
+    cluster: String,
+    node: Option<String>,
+    primary_region: String,
+    orders_key_file: PathBuf,
+    nodes: Vec<NodeEntry>,
+    lease: Lease,
+    dns: Dns,
+    ec2: Ec2,
+    confirm: Confirm,
+    postgres: Option<Postgres>,
+    guard: Option<Guard>,
+    agent: Option<Agent>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct NodeEntry {
+    name: String,
+    region: String,
+    zone: String,
+    address: String,
+    port: u16,
+    agent: String,
+    instance_id: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Lease {
+    bucket: String,
+    region: String,
+    endpoint: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Postgres {
+    bin_directory: PathBuf,
+    config_file: PathBuf,
+    data_directory: PathBuf,
+    socket_directory: PathBuf,
+    port: u16,
+    replication_user: String,
+    replication_password_file: PathBuf,
+    rewind_user: String,
+    rewind_password_file: PathBuf,
+    sslmode: String,
+    restore_command: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Guard {
+    runtime_directory: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Agent {
+    state_directory: PathBuf,
+    listen: String,
+    host_id_file: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Dns {
+    zone_id: String,
+    region: String,
+    endpoint: String,
+    resolver: String,
+    writer: String,
+    ttl_secs: u32,
+    api: ApiRecord,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Ec2 {
+    endpoint: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ApiRecord {
+    name: String,
+    zone_id: String,
+    targets: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Confirm {
+    user: String,
+    password_file: PathBuf,
+    database: String,
+    sslmode: String,
+}
+
+impl FailoverCtl {
+    fn on_node(topology: &Topology, place: &Place, zones: &Zones) -> anyhow::Result<Self> {
+        let nodes = topology.nodes.iter().map(|it| NodeEntry {
+            address: place.postgres_of(it).ip().to_string(),
+            agent: place.agent_of(it).to_string(),
+            ..NodeEntry::of(it)
+        });
+        let secrets = topology.secrets();
+        let restore = format!(
+            "{} --config {} wal fetch %f \"%p\"",
+            topology.programs().join("backup-agent").display(),
+            backup_agent(place).display()
+        );
+        Ok(Self {
+            node: Some(place.node.to_string()),
+            nodes: nodes.collect(),
+            lease: Lease::at(topology, &place.lease_store().to_string()),
+            postgres: Some(Postgres {
+                bin_directory: bin_directory()?,
+                config_file: place.settings().join("postgresql.conf"),
+                data_directory: place.data(),
+                socket_directory: place.sockets(),
+                port: POSTGRES_PORT,
+                replication_user: "replicator".to_owned(),
+                replication_password_file: secrets.join("replicator.password"),
+                rewind_user: "rewinder".to_owned(),
+                rewind_password_file: secrets.join("rewinder.password"),
+                sslmode: "disable".to_owned(),
+                restore_command: can_read(topology, place).then_some(restore),
+            }),
+            guard: Some(Guard {
+                runtime_directory: place.guard(),
+            }),
+            agent: Some(Agent {
+                state_directory: place.state(),
+                listen: place.agent().to_string(),
+                host_id_file: place.host_id(),
+            }),
+            ..Self::for_operator(topology, zones)
+        })
+    }
+
+    fn for_operator(topology: &Topology, zones: &Zones) -> Self {
+        let target = |region: &Region| (region.to_string(), topology.api(region).ip().to_string());
+        let secrets = topology.secrets();
+        Self {
+            cluster: CLUSTER.to_owned(),
+            node: None,
+            primary_region: topology.primary.to_string(),
+            orders_key_file: orders_key(topology),
+            nodes: topology.nodes.iter().map(NodeEntry::of).collect(),
+            lease: Lease::at(topology, &topology.store(&topology.third).to_string()),
+            dns: Dns {
+                zone_id: zones.private.clone(),
+                region: "us-east-1".to_owned(),
+                endpoint: format!("http://{}", topology.moto()),
+                resolver: topology.dns().to_string(),
+                writer: WRITER_NAME.to_owned(),
+                ttl_secs: TTL_SECS,
+                api: ApiRecord {
+                    name: API_NAME.to_owned(),
+                    zone_id: zones.public.clone(),
+                    targets: topology.api_regions().iter().map(target).collect(),
+                },
+            },
+            ec2: Ec2 {
+                endpoint: format!("http://{}", topology.moto()),
+            },
+            confirm: Confirm {
+                user: "app".to_owned(),
+                password_file: secrets.join("app.password"),
+                database: "app".to_owned(),
+                sslmode: "disable".to_owned(),
+            },
+            postgres: None,
+            guard: None,
+            agent: None,
+        }
+    }
+}
+
+impl NodeEntry {
+    fn of(place: &Place) -> Self {
+        Self {
+            name: place.node.to_string(),
+            region: place.region.to_string(),
+            zone: place.zone.clone(),
+            address: place.postgres().ip().to_string(),
+            port: POSTGRES_PORT,
+            agent: place.agent().to_string(),
+            instance_id: place.instance.clone(),
+        }
+    }
+}
+
+impl Lease {
+    fn at(topology: &Topology, endpoint: &str) -> Self {
+        Self {
+            bucket: LEASE_BUCKET.to_owned(),
+            region: topology.third.to_string(),
+            endpoint: format!("http://{endpoint}"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct BackupAgent {
+    cluster: String,
+    recipients: Vec<String>,
+    identity_file: Option<PathBuf>,
+    state_directory: PathBuf,
+    required_buckets: u32,
+    buckets: Vec<Bucket>,
+    postgres: BackedUp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Bucket {
+    name: String,
+    region: String,
+    endpoint: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct BackedUp {
+    bin_directory: PathBuf,
+    data_directory: PathBuf,
+    socket_directory: PathBuf,
+    port: u16,
+}
+
+impl BackupAgent {
+    fn on_node(
+        topology: &Topology,
+        place: &Place,
+        readers: &Readers,
+        identity: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let bucket = |region: &Region| Bucket {
+            name: backup_bucket(region),
+            region: region.to_string(),
+            endpoint: format!("http://{}", place.backup_store(topology, region)),
+        };
+        // The nearest bucket is written first and read first.
+        let mut nearest_first = topology.api_regions();
+        nearest_first.sort_by_key(|it| *it != place.region);
+        Ok(Self {
+            cluster: CLUSTER.to_owned(),
+            recipients: vec![readers.recipient.clone()],
+            identity_file: identity.map(Path::to_owned),
+            state_directory: place.directory.join("backup"),
+            required_buckets: 1,
+            buckets: nearest_first.iter().map(bucket).collect(),
+            postgres: BackedUp {
+                bin_directory: bin_directory()?,
+                data_directory: place.data(),
+                socket_directory: place.sockets(),
+                port: POSTGRES_PORT,
+            },
+        })
+    }
+}

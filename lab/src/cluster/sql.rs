@@ -1,0 +1,59 @@
+//! Questions to a node's own server, by its socket and as the superuser.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time;
+use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::cluster::topology::{POSTGRES_PORT, Place};
+
+/// How long a server may take to answer: a checkpoint on a busy machine is the longest.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a statement, and returns the first value of its first row.
+///
+/// # Errors
+///
+/// When the server does not answer in time, or refuses.
+pub async fn local(place: &Place, statement: &str) -> anyhow::Result<Option<String>> {
+    let row = row(place, statement, PATIENCE).await?;
+    Ok(row.and_then(|it| it.get(0).map(str::to_owned)))
+}
+
+/// Runs a statement, and returns its first row.
+///
+/// # Errors
+///
+/// When the server does not answer in time, or refuses.
+pub async fn row(
+    place: &Place,
+    statement: &str,
+    patience: Duration,
+) -> anyhow::Result<Option<SimpleQueryRow>> {
+    let mut settings = tokio_postgres::Config::new();
+    settings
+        .host_path(place.sockets())
+        .port(POSTGRES_PORT)
+        .user("postgres")
+        .dbname("postgres")
+        .application_name("lab");
+    let ask = async {
+        let (client, connection) = settings.connect(NoTls).await?;
+        let answer = client.simple_query(statement);
+        // The connection ends with this answer, however the server is.
+        tokio::select! {
+            answer = answer => Ok(answer?),
+            ended = connection => {
+                ended?;
+                anyhow::bail!("the server ended the connection")
+            }
+        }
+    };
+    let answer = time::timeout(patience, ask).await;
+    let answer = answer.with_context(|| format!("`{}` did not answer", place.node))??;
+    Ok(answer.into_iter().find_map(|it| match it {
+        SimpleQueryMessage::Row(row) => Some(row),
+        SimpleQueryMessage::CommandComplete(_) | _ => None,
+    }))
+}

@@ -1,0 +1,185 @@
+//! The supervisor's half of `sd_notify(3)`: how long a program may be silent, as it announces itself.
+//!
+//! This is what systemd does for a unit with `WatchdogSec`, `WatchdogSignal=SIGKILL` and
+//! `KillMode=control-group`. What a control group is to systemd is here every descendant of the program,
+//! and every process whose working directory is the data directory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::net::UnixDatagram;
+use tokio::time::{self, Instant};
+use tracing::{debug, warn};
+
+use crate::cluster::postgres::give_to_postgres;
+use crate::cluster::process::{descendants, inside, tell};
+
+/// A program that tells its supervisor how long it may be silent.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Where it sends its messages (`NOTIFY_SOCKET`).
+    pub socket: PathBuf,
+    /// How long it may be silent until it says otherwise (`WatchdogSec`).
+    pub limit: Duration,
+    /// The directory whose processes end with it.
+    pub data: PathBuf,
+}
+
+impl Watched {
+    /// Returns the variables that systemd gives to such a program.
+    pub fn environment(&self) -> [(String, String); 2] {
+        [
+            (
+                "NOTIFY_SOCKET".to_owned(),
+                self.socket.display().to_string(),
+            ),
+            (
+                "WATCHDOG_USEC".to_owned(),
+                self.limit.as_micros().to_string(),
+            ),
+        ]
+    }
+}
+
+/// The time that is left to one process.
+#[derive(Debug)]
+pub(crate) struct Watchdog<'a> {
+    watched: &'a Watched,
+    socket: UnixDatagram,
+    limit: Duration,
+    deadline: Instant,
+}
+
+impl<'a> Watchdog<'a> {
+    /// Listens for the messages of a process that is about to be started.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made.
+    pub(crate) fn listen(watched: &'a Watched) -> anyhow::Result<Self> {
+        let path = &watched.socket;
+        // A new socket has no messages of an earlier process.
+        match std::fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("could not remove an earlier socket"),
+        }
+        let socket = UnixDatagram::bind(path)
+            .with_context(|| format!("could not listen on `{}`", path.display()))?;
+        give_to_postgres(path)?;
+        Ok(Self {
+            watched,
+            socket,
+            limit: watched.limit,
+            deadline: Instant::now() + watched.limit,
+        })
+    }
+
+    /// Returns once the process has been silent for longer than it may.
+    pub(crate) async fn expired(&mut self) {
+        let mut buffer = [0; 512];
+        loop {
+            let received = self.socket.recv(&mut buffer);
+            match time::timeout_at(self.deadline, received).await {
+                Ok(Ok(length)) => {
+                    let message = buffer.get(..length).unwrap_or_default();
+                    self.hear(&String::from_utf8_lossy(message));
+                }
+                Ok(Err(error)) => {
+                    debug!(%error, "message to the supervisor lost");
+                    time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(_elapsed) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &str) {
+        let limit = message
+            .lines()
+            .find_map(|it| it.strip_prefix("WATCHDOG_USEC="));
+        if let Some(limit) = limit.and_then(|it| it.parse().ok()) {
+            self.limit = Duration::from_micros(limit);
+            self.deadline = Instant::now() + self.limit;
+        }
+        if message.lines().any(|it| it == "WATCHDOG=1") {
+            self.deadline = Instant::now() + self.limit;
+        }
+    }
+
+    /// Ends the process and everything that belongs to it, frozen or not.
+    pub(crate) fn end_all(&self, pid: i32) {
+        // Found before their parent is gone: then they are somebody else's children.
+        let mut all = descendants(pid).unwrap_or_default();
+        tell(pid, Signal::SIGKILL);
+        all.extend(inside(&self.watched.data).unwrap_or_default());
+        for pid in &all {
+            tell(*pid, Signal::SIGKILL);
+        }
+        warn!(
+            pid,
+            limit_secs = self.limit.as_secs_f64(),
+            others = all.len(),
+            "watchdog expired"
+        );
+    }
+}
+
+/// Says whether anything of a program is left that ended with its watchdog.
+pub(crate) fn anything_left(data: &Path) -> bool {
+    inside(data).is_ok_and(|it| !it.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram as Sender;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn announced_limit_then_counted_from_its_message() {
+        let directory = tempfile::tempdir().unwrap();
+        let watched = watched(directory.path(), Duration::from_mins(10));
+        let mut watchdog = Watchdog::listen(&watched).unwrap();
+        let sender = Sender::unbound().unwrap();
+        let send = |message: &str| {
+            let sent = sender.send_to(message.as_bytes(), &watched.socket);
+            assert_eq!(sent.unwrap(), message.len());
+        };
+
+        let before = Instant::now();
+        send("READY=1");
+        send("WATCHDOG=1\nWATCHDOG_USEC=300000");
+        send("WATCHDOG=1");
+        watchdog.expired().await;
+
+        assert!(before.elapsed() >= Duration::from_millis(300));
+        assert!(before.elapsed() < Duration::from_mins(1));
+    }
+
+    #[tokio::test]
+    async fn messages_of_an_earlier_process_are_not_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let watched = watched(directory.path(), Duration::from_millis(200));
+        let first = Watchdog::listen(&watched).unwrap();
+        let sender = Sender::unbound().unwrap();
+        sender
+            .send_to(b"WATCHDOG_USEC=600000000", &watched.socket)
+            .unwrap();
+        drop(first);
+
+        let mut second = Watchdog::listen(&watched).unwrap();
+        let expired = time::timeout(Duration::from_mins(1), second.expired());
+        assert!(expired.await.is_ok());
+    }
+
+    fn watched(directory: &Path, limit: Duration) -> Watched {
+        Watched {
+            socket: directory.join("notify"),
+            limit,
+            data: directory.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What stands of the faults that are more than a signal, until it is healed.
+
+use std::time::Duration;
+
+use causeway_runtime::shutdown::Tasks;
+use tokio::net::TcpListener;
+
+use super::clone::Clone;
+use crate::cluster::process::Process;
+
+/// What a lab has to put away when it is healed.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Servers that nobody supervises.
+    pub(crate) by_hand: Vec<Process>,
+    /// Ports that are taken.
+    pub(crate) ports: Vec<TcpListener>,
+    /// Whatever does harm again and again.
+    pub(crate) harm: Tasks,
+    /// Second hosts.
+    pub(crate) clones: Vec<Clone>,
+}
+
+impl Standing {
+    /// Ends all of it.
+    ///
+    /// # Errors
+    ///
+    /// When a process is still there after seconds.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
+        std::mem::take(&mut self.harm)
+            .stop(Duration::from_secs(5))
+            .await;
+        self.ports.clear();
+        for process in self.by_hand.drain(..) {
+            process.kill().await?;
+        }
+        for clone in self.clones.drain(..) {
+            clone.end().await?;
+        }
+        Ok(())
+    }
+}

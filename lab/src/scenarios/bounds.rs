@@ -1,0 +1,82 @@
+//! Bounds on the time without writes that hold on a machine of any speed.
+//!
+//! A bound is the sum of the protocol's own timers, which take as long on every machine, and of the
+//! machine's work, with room for a slower one. Seconds that say how fast Causeway is are measured and
+//! printed, and `make bench-failover` holds them beside Patroni's in the same run.
+
+use std::time::Duration;
+
+use crate::workload::checker::Promise;
+
+/// Factor by which a machine may be slower than the quiet one (2 cores) on which work was measured.
+const SLOWER: u32 = 3;
+
+/// Lease duration (10 s) and a candidate's poll interval (0.5 s): `lease.term-secs` and
+/// `lease.poll-every-secs` of the lab's settings.
+const LEASE: Duration = Duration::from_millis(10_500);
+
+/// Timers between a new primary and its first write: a client that waits for a silent host looks
+/// elsewhere after 2 s, and a resolver's copy of a record is 0.5 s old.
+const CLIENTS: Duration = Duration::from_millis(2_500);
+
+/// For how long a proven write counts (3 s), `policy.hang-after-secs` (15 s), and 1.5 s from the soft to the
+/// hard deadline of guard.
+const HANG: Duration = Duration::from_millis(19_500);
+
+/// Returns the promise that no row is lost, and that writes are interrupted no longer than the
+/// protocol's timers and three times the work of a quiet machine.
+pub const fn bound(timers: Duration, work: Duration) -> Promise {
+    Promise {
+        without_writes: timers.saturating_add(work.saturating_mul(SLOWER)),
+        rows_lost: 0,
+    }
+}
+
+/// Bound where PostgreSQL goes on serving: no timer runs, and no commit takes a second.
+pub const fn uninterrupted() -> Promise {
+    bound(Duration::ZERO, Duration::from_secs(1))
+}
+
+/// Bound where PostgreSQL ends and starts again on the same node: crash recovery and a reconnect.
+pub const fn restarted() -> Promise {
+    bound(CLIENTS, Duration::from_secs(1))
+}
+
+/// Bound where another node waits for the lease to expire, promotes, and clients find it.
+pub const fn taken_over() -> Promise {
+    bound(LEASE.saturating_add(CLIENTS), Duration::from_secs(1))
+}
+
+/// Bound where a server that hangs is killed and the lease released before it expires.
+pub const fn released() -> Promise {
+    bound(HANG.saturating_add(CLIENTS), Duration::from_secs(1))
+}
+
+/// Bound where an operator's command promotes a node: the lease expires, and two commands run one
+/// after the other, each with timeouts of 2 s on nodes that do not answer.
+pub const fn commanded() -> Promise {
+    let commands = Duration::from_secs(8);
+    let timers = LEASE.saturating_add(CLIENTS).saturating_add(commands);
+    bound(timers, Duration::from_secs(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slower_machine_then_room_for_work_and_none_for_timers() {
+        let promise = bound(Duration::from_secs(10), Duration::from_secs(2));
+
+        assert_eq!(promise.without_writes, Duration::from_secs(16));
+        assert_eq!(promise.rows_lost, 0);
+    }
+
+    #[test]
+    fn lease_expiry_then_bound_is_above_its_timers_and_below_two_leases() {
+        let bound = taken_over().without_writes;
+
+        assert!(bound > LEASE + CLIENTS, "{bound:?}");
+        assert!(bound < 2 * LEASE, "{bound:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! Operators: what they run, what they are told, and one who cannot reach a node.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use causeway_core::NodeId;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::time;
+
+use super::LONG;
+use crate::aws::route53::python_of_moto;
+use crate::cluster::program::{Program, RunAs};
+use crate::cluster::settings;
+use crate::scenarios::scenario_run::Stage;
+use crate::wait;
+
+/// A terminal for a program that asks only where there is one: its exit code is passed on.
+const TERMINAL: &str =
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+
+/// What a command came to.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Said {
+    /// Checks the exit code, and that standard error says something.
+    pub(super) fn refused(&self, code: i32, says: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.code == Some(code) && self.err.contains(says),
+            "expected exit code {code} and `{says}`: {self:?}"
+        );
+        Ok(())
+    }
+
+    /// Returns the JSON of a command that succeeded.
+    pub(super) fn json(&self) -> anyhow::Result<Value> {
+        ensure!(self.code == Some(0), "the command failed: {self:?}");
+        Ok(serde_json::from_str(&self.out)?)
+    }
+}
+
+/// Runs a command to its end, whatever that is.
+pub(super) async fn run(program: Program) -> anyhow::Result<Said> {
+    let mut command = program.command()?;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let output = time::timeout(LONG, child.wait_with_output())
+        .await
+        .with_context(|| format!("{:?} did not end", program.arguments))??;
+    Ok(Said {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Runs `failover-ctl` as an operator does.
+pub(super) async fn failover_ctl(stage: &Stage<'_>, arguments: &[&str]) -> anyhow::Result<Said> {
+    stage.say(&format!(
+        "an operator runs `failover-ctl {}`",
+        arguments.join(" ")
+    ));
+    run(stage.lab.programs().failover_ctl(arguments)).await
+}
+
+/// Returns `failover-ctl` of an operator who does not reach a node's agent.
+pub(super) fn blind(
+    stage: &Stage<'_>,
+    node: &NodeId,
+    arguments: &[&str],
+) -> anyhow::Result<Program> {
+    let topology = stage.lab.topology();
+    let sighted = settings::operator(topology);
+    let agent = topology.place(node)?.agent();
+    let text = std::fs::read_to_string(&sighted)?;
+    // Nothing listens at the address's discard port.
+    let elsewhere = format!("{}:9", agent.ip());
+    let text = text.replace(&agent.to_string(), &elsewhere);
+    let path = sighted.with_file_name("blind-operator.toml");
+    std::fs::write(&path, text)?;
+    let mut program = stage.lab.programs().failover_ctl(arguments);
+    let config = program.arguments.get_mut(1);
+    *config.context("`failover-ctl` without settings")? = path.into();
+    Ok(program)
+}
+
+/// An operator who was shown a plan, and thinks.
+#[derive(Debug)]
+pub(super) struct Asked {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    said: String,
+}
+
+/// Runs a program on a terminal until it asks.
+pub(super) async fn until_asked(program: Program) -> anyhow::Result<Asked> {
+    let mut arguments = vec!["-c".into(), TERMINAL.into(), program.executable.into()];
+    arguments.extend(program.arguments);
+    let on_terminal = Program {
+        executable: python_of_moto()?,
+        arguments,
+        run_as: RunAs::Oneself,
+        ..program
+    };
+    let mut command = on_terminal.command()?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().context("no input")?;
+    let stdout = child.stdout.take().context("no output")?;
+    let mut asked = Asked {
+        child,
+        stdin,
+        stdout: BufReader::new(stdout),
+        said: String::new(),
+    };
+    let asking = async {
+        while !asked.said.contains("(yes/no)") {
+            let read = asked.stdout.read_line(&mut asked.said).await?;
+            ensure!(read > 0, "it ended without a question: {}", asked.said);
+        }
+        anyhow::Ok(())
+    };
+    time::timeout(LONG, asking).await.context("no question")??;
+    Ok(asked)
+}
+
+impl Asked {
+    /// Answers, and returns what came of it.
+    pub(super) async fn answer(mut self, answer: &str) -> anyhow::Result<Said> {
+        self.stdin.write_all(answer.as_bytes()).await?;
+        self.stdin.write_all(b"\n").await?;
+        let ending = async {
+            self.stdout.read_to_string(&mut self.said).await?;
+            self.child.wait().await
+        };
+        let status = time::timeout(LONG, ending).await.context("no end")??;
+        Ok(Said {
+            code: status.code(),
+            out: String::new(),
+            err: self.said,
+        })
+    }
+}
+
+/// Starts a command, and kills it once so many steps of its plan are begun: as if the operator's machine
+/// were gone.
+pub(super) async fn killed_after(
+    stage: &Stage<'_>,
+    program: Program,
+    steps: usize,
+) -> anyhow::Result<()> {
+    let before = history(stage).await?.len();
+    let mut child = program.command()?.spawn()?;
+    wait::until("the operation to get that far", LONG, || async {
+        let history = history(stage).await.map_err(|it| format!("{it:#}"))?;
+        let begun = history.get(before..).and_then(<[Value]>::last);
+        let entries = begun
+            .and_then(|it| it.pointer("/entries"))
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
+        if entries < steps {
+            return Err(format!("{entries} steps are begun"));
+        }
+        Ok(())
+    })
+    .await?;
+    child.kill().await?;
+    stage.say(&format!("the operator's process is killed in step {steps}"));
+    Ok(())
+}
+
+/// Returns every operation, oldest first.
+pub(super) async fn history(stage: &Stage<'_>) -> anyhow::Result<Vec<Value>> {
+    let history = ["history", "--json"];
+    let history = stage.lab.programs().failover_ctl(&history);
+    Ok(serde_json::from_str(&history.run(None, LONG).await?)?)
+}
+
+/// Returns the last operation.
+pub(super) async fn last_operation(stage: &Stage<'_>) -> anyhow::Result<Value> {
+    let last = history(stage).await?.pop();
+    last.context("there was no operation")
+}
+
+/// Returns a text in a JSON value.
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Returns the rows that the statement which counts says may be lost.
+pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
+    let statements = journal.pointer("/statements").and_then(Value::as_array);
+    let last = statements.and_then(|it| it.last());
+    last.filter(|it| text(it, "/after") == "catch-up")
+        .and_then(|it| it.pointer("/loss/rows_at_most"))
+        .and_then(Value::as_u64)
+        .with_context(|| format!("no loss is stated after catch-up: {journal}"))
+}
+
+/// Returns the epoch of the lease, as a node says.
+pub(super) async fn epoch(stage: &Stage<'_>, node: &NodeId) -> anyhow::Result<u64> {
+    let status = stage.lab.node(node)?.status().await?;
+    let epoch = status
+        .pointer("/lease/record/epoch")
+        .and_then(Value::as_u64);
+    epoch.with_context(|| format!("`{node}` says no epoch: {status}"))
+}
+
+/// How long an operator thinks at least: rows are written meanwhile.
+pub(super) const THINKS: Duration = Duration::from_secs(3);

@@ -1,0 +1,86 @@
+//! What may be read through PostgreSQL: not the key that commands nodes.
+
+use std::os::unix::fs::chown;
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_runtime::shutdown::Tasks;
+use nix::unistd::Uid;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+
+use super::lifecycle::{no_problem, problem};
+use super::primary;
+use super::restore::superuser;
+use crate::cluster::postgres::give_to_postgres;
+use crate::cluster::settings::orders_key;
+use crate::scenarios::scenario_run::Stage;
+
+/// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
+/// orders is not among them, nor is the memory of the agent that has read it. Where the file is made readable,
+/// the agent says so.
+///
+/// # Errors
+///
+/// When the key can be read, or nobody says that it could be.
+pub async fn key_kept_from_postgres(stage: &Stage<'_>) -> anyhow::Result<()> {
+    const EXPOSED: &str = "command-key-exposed";
+
+    if !Uid::effective().is_root() {
+        stage.say("PostgreSQL runs as the lab's own user, so no file can be kept from it");
+        return Ok(());
+    }
+    let node = stage.lab.node(&primary(stage).await?)?;
+    let key = orders_key(stage.lab.topology());
+    no_problem(node, EXPOSED).await?;
+    let tasks = Tasks::new();
+    let rewinder = rewinder(stage, &tasks).await?;
+    let (sockets, port) = (node.place.sockets(), node.place.postgres().port());
+    let reader = superuser(&sockets, port, "postgres", &tasks).await?;
+    let own = stage.lab.topology().secrets().join("rewinder.password");
+    let own = own.display().to_string();
+    let found = read(&reader, &own).await;
+    ensure!(found.is_ok(), "the role reads nothing at all: {found:?}");
+    let agent = node.agent.pid().context("the agent does not run")?;
+    let mut kept = vec![key.display().to_string()];
+    kept.extend(["environ", "mem", "fd/0"].map(|it| format!("/proc/{agent}/{it}")));
+    for path in &kept {
+        for client in [&rewinder, &reader] {
+            match read(client, path).await {
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+                other => bail!("`{path}` was not kept from PostgreSQL: {other:?}"),
+            }
+        }
+    }
+    tasks.stop(std::time::Duration::from_secs(2)).await;
+    stage.say("the key that signs orders cannot be read through PostgreSQL");
+
+    give_to_postgres(&key)?;
+    problem(node, EXPOSED).await?;
+    chown(&key, Some(0), Some(0))?;
+    no_problem(node, EXPOSED).await?;
+    stage.say("where it can be, the agent says so");
+    Ok(())
+}
+
+async fn read(client: &Client, path: &str) -> Result<i32, tokio_postgres::Error> {
+    let question = "select length(pg_read_binary_file($1, 0, 16, false))";
+    Ok(client.query_one(question, &[&path]).await?.get(0))
+}
+
+async fn rewinder(stage: &Stage<'_>, tasks: &Tasks) -> anyhow::Result<Client> {
+    let topology = stage.lab.topology();
+    let place = topology.place(&primary(stage).await?)?;
+    let password = std::fs::read_to_string(topology.secrets().join("rewinder.password"))?;
+    let mut settings = tokio_postgres::Config::new();
+    settings
+        .host(place.postgres().ip().to_string())
+        .port(place.postgres().port())
+        .user("rewinder")
+        .password(password.trim())
+        .dbname("postgres");
+    let (client, connection) = settings.connect(NoTls).await?;
+    tasks.start("rewinder", |stop| async move {
+        let _ended = stop.run_until_cancelled(connection).await;
+    });
+    Ok(client)
+}

@@ -1,0 +1,77 @@
+//! Histories that are played from their seeds, several at a time.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+use crate::progress::Voice;
+
+/// How a history ended.
+#[derive(Debug)]
+pub(crate) enum Ended<V> {
+    /// Everything that was promised held.
+    Held,
+    /// These promises did not.
+    Violated(Vec<V>),
+    /// The lab failed, so nothing is known of what it was to judge.
+    Unknown(String),
+}
+
+/// Plays every seed with `play`, which is told which of the `workers` it is, and returns whether
+/// everything held in each. `again` plays them once more, and `reports` is where what was seen is kept.
+pub(crate) async fn play_all<V>(
+    seeds: &[u64],
+    workers: u8,
+    again: impl Fn(u64) -> String,
+    reports: &Path,
+    voice: &Voice,
+    play: impl AsyncFn(u8, u64) -> Ended<V>,
+) -> bool {
+    let began = Instant::now();
+    if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
+        let again = again(*first);
+        voice.say(format!("seeds {first} to {last}: {again} plays them again"));
+    }
+    let mut left: Vec<u64> = seeds.to_vec();
+    left.reverse();
+    let left = Mutex::new(left);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let (play, next) = (&play, &next);
+    let workers = (0..workers).map(|worker| async move {
+        let mut ended = Vec::new();
+        while let Some(seed) = next() {
+            ended.push((seed, play(worker, seed).await));
+        }
+        ended
+    });
+    let ended = futures_util::future::join_all(workers).await;
+    let mut failed: Vec<u64> = ended
+        .iter()
+        .flatten()
+        .filter(|(_, it)| !matches!(it, Ended::Held))
+        .map(|(seed, _)| *seed)
+        .collect();
+    failed.sort_unstable();
+    voice.say(format!(
+        "{} histories in {:.0} s; {}",
+        seeds.len(),
+        began.elapsed().as_secs_f64(),
+        if failed.is_empty() {
+            "everything held in each".to_owned()
+        } else {
+            format!(
+                "NOT in those of the seeds {failed:?}: what was seen is in `{}`",
+                reports.display()
+            )
+        }
+    ));
+    failed.is_empty()
+}
+
+/// Makes the directory for reports.
+pub(crate) fn make_reports(reports: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(reports)
+        .with_context(|| format!("could not make `{}`", reports.display()))
+}

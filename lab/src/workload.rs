@@ -1,0 +1,8 @@
+//! Clients that write all the time, the history of acknowledged writes, and the checkers that read it.
+
+pub mod api_checker;
+pub mod api_load;
+pub mod api_request;
+pub mod checker;
+pub mod history;
+pub mod writers;

@@ -1,0 +1,349 @@
+//! What the answers under load say: which were wrong, which were refused without need, what was
+//! stored twice, and what is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::api_load::{Answer, Outcome};
+use super::api_request::{Request, age, email, name};
+use crate::workload::writers::{date_of_birth, username};
+
+/// The API tries for 8 s (`REQUEST_TIMEOUT`). A request that it refuses sooner than this, and not for
+/// want of room, was given up without need.
+const BUDGET: Duration = Duration::from_millis(7_500);
+
+/// How long the API may take to find a new primary, from when that accepts writes: the time for which
+/// it tries. How much sooner it does depends on the machine, and is printed.
+const FOUND_WITHIN: Duration = Duration::from_secs(8);
+
+/// The refusal that says how busy the machine is, and nothing about the database.
+const OVERLOADED: &str = "/problems/overloaded";
+
+/// What the load has come to.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// How many requests were sent.
+    pub sent: usize,
+    /// How many were answered as expected.
+    pub right: usize,
+    /// How many were told to try again later.
+    pub told_to_retry: usize,
+    /// How many of those were refused for want of room.
+    pub overloaded: usize,
+    /// How many had no answer: the instance they were sent to was gone.
+    pub unanswered: usize,
+    /// How many acknowledged rows are not there.
+    pub lost: usize,
+    /// How long the API took to have a write acknowledged, once the new primary accepted them and
+    /// the clients had found the instance that can reach it.
+    pub found_after: Option<Duration>,
+    /// What did not hold, one sentence each.
+    pub broken: Vec<String>,
+}
+
+/// What is promised, and against what it is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    /// Whether an instance of the API goes down with what is broken.
+    pub an_instance_is_lost: bool,
+    /// When the new primary first accepted a write, if there was a new one.
+    pub writable_again: Option<Duration>,
+}
+
+/// What the load has left in the database: how often each row is there.
+#[derive(Debug, Default)]
+pub struct Stored(BTreeMap<String, usize>);
+
+impl Stored {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn read(primary: &Client) -> Result<Self, tokio_postgres::Error> {
+        let all = "select 'birthday ' || username || ' ' || date_of_birth from hello_users
+            union all select 'member ' || name || ' ' || age from members
+            union all select 'user ' || name || ' ' || email from users
+            union all select 'beer ' || name || ' ' || abv from beers";
+        let mut stored = Self::default();
+        for row in primary.query(all, &[]).await? {
+            *stored.0.entry(row.try_get(0)?).or_default() += 1;
+        }
+        Ok(stored)
+    }
+
+    fn has(&self, row: &str) -> bool {
+        self.0.contains_key(row)
+    }
+}
+
+impl Outcome {
+    /// Returns whether the answer was the one that was hoped for.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.status() == Some(self.request.expected())
+    }
+
+    /// Returns the user that was stored, and its id.
+    pub(crate) fn user(&self) -> Option<(u64, i64)> {
+        match (&self.request, &self.answer) {
+            (Request::PostUser(number), Ok(answer)) => {
+                Some((*number, answer.body.get("id")?.as_i64()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the birthday that was stored.
+    pub(crate) fn birthday(&self) -> Option<u64> {
+        match self.request {
+            Request::PutBirthday(number) => Some(number),
+            Request::GetBirthday(_)
+            | Request::PostMember(_)
+            | Request::PostUser(_)
+            | Request::GetUser(..)
+            | Request::PostBeer(_) => None,
+        }
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|it| it.status)
+    }
+}
+
+impl Request {
+    /// Returns the row that this request writes, or reads, as [`Stored`] has it.
+    fn row(&self) -> String {
+        match self {
+            Self::PutBirthday(number) | Self::GetBirthday(number) => {
+                format!("birthday {} {}", username(*number), date_of_birth(*number))
+            }
+            Self::PostMember(number) => format!("member {} {}", name(*number), age(*number)),
+            Self::PostUser(number) | Self::GetUser(number, _) => {
+                format!("user {} {}", name(*number), email(*number))
+            }
+            Self::PostBeer(number) => format!("beer {} 5.00", name(*number)),
+        }
+    }
+
+    fn writes(&self) -> bool {
+        !matches!(self, Self::GetBirthday(_) | Self::GetUser(..))
+    }
+
+    /// Returns whether a body says what this request wrote, or what it reads.
+    fn is_answered_by(&self, answer: &Answer) -> bool {
+        let text = |name: &str| answer.body.get(name).and_then(|it| it.as_str());
+        match self {
+            Self::PutBirthday(_) => true,
+            Self::GetBirthday(number) => {
+                let greeting = format!("Hello, {}! ", username(*number));
+                text("message").is_some_and(|it| it.starts_with(&greeting))
+            }
+            Self::PostMember(number) => {
+                text("Name") == Some(&name(*number))
+                    && answer.body.get("Age").and_then(serde_json::Value::as_u64)
+                        == Some(age(*number))
+            }
+            Self::PostUser(number) | Self::GetUser(number, _) => {
+                text("name") == Some(&name(*number)) && text("email") == Some(&email(*number))
+            }
+            Self::PostBeer(number) => text("name") == Some(&name(*number)),
+        }
+    }
+}
+
+/// Judges what became of every request, by what is stored at the end.
+pub fn judge(outcomes: &[Outcome], stored: &Stored, promise: Promise) -> Judgement {
+    let lost: BTreeSet<String> = outcomes
+        .iter()
+        .filter(|it| it.request.writes() && it.is_acknowledged())
+        .map(|it| it.request.row())
+        .filter(|it| !stored.has(it))
+        .collect();
+    let mut judgement = Judgement {
+        sent: outcomes.len(),
+        lost: lost.len(),
+        ..Judgement::default()
+    };
+    for outcome in outcomes {
+        judgement.hear(outcome, &lost, promise);
+    }
+    for (row, times) in &stored.0 {
+        if *times > 1 {
+            judgement
+                .broken
+                .push(format!("`{row}` is stored {times} times"));
+        }
+    }
+    if let Some(writable) = promise.writable_again {
+        judgement.judge_return(outcomes, writable);
+    }
+    judgement
+}
+
+impl Judgement {
+    fn hear(&mut self, outcome: &Outcome, lost: &BTreeSet<String>, promise: Promise) {
+        let request = &outcome.request;
+        let took = outcome.ended.saturating_sub(outcome.sent);
+        let wrong = match &outcome.answer {
+            Ok(answer) if answer.status == request.expected() => {
+                self.right += 1;
+                let is_right = request.is_answered_by(answer);
+                (!is_right).then(|| format!("answered with {}", answer.body))
+            }
+            Ok(answer) if answer.status == 503 => {
+                let is_overload = answer.body.get("type").is_some_and(|it| it == OVERLOADED);
+                self.told_to_retry += 1;
+                self.overloaded += usize::from(is_overload);
+                if !answer.says_when_to_retry {
+                    Some("refused without a word on when to try again".to_owned())
+                } else if took < BUDGET && !is_overload {
+                    Some(format!("refused after {took:.1?}: {}", answer.body))
+                } else {
+                    None
+                }
+            }
+            // A row that was lost is nowhere to be read, and its id may be another's.
+            Ok(_) if lost.contains(&request.row()) => None,
+            Ok(answer) => Some(format!("answered {}: {}", answer.status, answer.body)),
+            Err(why) => {
+                self.unanswered += 1;
+                (!promise.an_instance_is_lost).then(|| format!("not answered: {why}"))
+            }
+        };
+        if let Some(wrong) = wrong
+            && !lost.contains(&request.row())
+        {
+            self.broken.push(format!("{request:?} was {wrong}"));
+        }
+    }
+
+    /// Judges how soon the API went on writing, once there was a primary to write to. An instance that
+    /// the name pointed to only later is judged from when it was first asked.
+    fn judge_return(&mut self, outcomes: &[Outcome], writable: Duration) {
+        let acknowledged = outcomes
+            .iter()
+            .filter(|it| it.request.writes() && it.is_acknowledged() && it.ended >= writable);
+        self.found_after = acknowledged.min_by_key(|it| it.ended).map(|first| {
+            let of_it = outcomes.iter().filter(|it| it.instance == first.instance);
+            let asked = of_it.map(|it| it.sent).min().unwrap_or_default();
+            first.ended.saturating_sub(writable.max(asked))
+        });
+        if self.found_after.is_none_or(|it| it > FOUND_WITHIN) {
+            self.broken.push(format!(
+                "the API wrote again {:?} after the new primary accepted writes, and \
+                 {FOUND_WITHIN:?} were promised",
+                self.found_after
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const STEADY: Promise = Promise {
+        an_instance_is_lost: false,
+        writable_again: None,
+    };
+
+    #[test]
+    fn right_answers_whose_rows_are_there_break_nothing() {
+        let outcomes = [
+            answered(Request::PostUser(7), 0, 200, user(7)),
+            answered(Request::GetUser(7, 1), 0, 200, user(7)),
+            answered(Request::PutBirthday(8), 0, 204, Value::Null),
+        ];
+        let judgement = judge(&outcomes, &stored_of(&outcomes), STEADY);
+
+        assert_eq!((judgement.right, judgement.lost), (3, 0));
+        assert_eq!(judgement.broken, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_must_not_be_is_seen() {
+        let member = json!({ "Name": "load 1", "Age": 2 });
+        let wrong = [
+            answered(Request::PostMember(1), 0, 200, member),
+            answered(Request::GetUser(7, 1), 0, 200, user(8)),
+            answered(Request::GetUser(7, 1), 0, 404, Value::Null),
+            answered(Request::PostBeer(1), 0, 500, Value::Null),
+            answered(Request::PostBeer(2), 100, 503, Value::Null),
+            Outcome {
+                answer: Err("reset".to_owned()),
+                ..answered(Request::PostBeer(3), 0, 0, Value::Null)
+            },
+        ];
+        for outcome in wrong {
+            let stored = stored_of(std::slice::from_ref(&outcome));
+            let judgement = judge(std::slice::from_ref(&outcome), &stored, STEADY);
+            assert_eq!(judgement.broken.len(), 1, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_stored_twice_and_a_row_lost_are_seen() {
+        let outcomes = [
+            answered(Request::PostUser(7), 0, 200, user(7)),
+            answered(Request::PostBeer(9), 0, 201, json!({ "name": "load 9" })),
+        ];
+        let mut stored = stored_of(&outcomes[1..]);
+        stored.0.insert("beer load 9 5.00".to_owned(), 2);
+        let judgement = judge(&outcomes, &stored, STEADY);
+
+        assert_eq!(judgement.lost, 1);
+        assert_eq!(judgement.broken, ["`beer load 9 5.00` is stored 2 times"]);
+    }
+
+    #[test]
+    fn a_refusal_after_the_budget_is_honest_and_a_late_return_is_not() {
+        let refused = answered(Request::PostBeer(2), 8_000, 503, Value::Null);
+        let written = answered(Request::PutBirthday(8), 9_000, 204, Value::Null);
+        let outcomes = [refused, written];
+        let since = |millis| Promise {
+            writable_again: Some(Duration::from_millis(millis)),
+            ..STEADY
+        };
+
+        let stored = stored_of(&outcomes);
+        assert!(judge(&outcomes, &stored, since(1_100)).broken.is_empty());
+        assert_eq!(judge(&outcomes, &stored, since(900)).broken.len(), 1);
+    }
+
+    #[test]
+    fn no_room_then_refused_at_any_time_and_counted() {
+        let overloaded = json!({ "type": OVERLOADED });
+        let outcome = answered(Request::PostBeer(2), 100, 503, overloaded);
+        let stored = stored_of(std::slice::from_ref(&outcome));
+
+        let judgement = judge(std::slice::from_ref(&outcome), &stored, STEADY);
+        assert_eq!((judgement.told_to_retry, judgement.overloaded), (1, 1));
+        assert_eq!(judgement.broken, Vec::<String>::new());
+    }
+
+    fn answered(request: Request, took_millis: u64, status: u16, body: Value) -> Outcome {
+        Outcome {
+            request,
+            instance: None,
+            sent: Duration::ZERO,
+            ended: Duration::from_millis(took_millis),
+            answer: Ok(Answer {
+                status,
+                says_when_to_retry: true,
+                body,
+            }),
+        }
+    }
+
+    fn user(number: u64) -> Value {
+        json!({ "id": 1, "name": name(number), "email": email(number) })
+    }
+
+    fn stored_of(outcomes: &[Outcome]) -> Stored {
+        Stored(outcomes.iter().map(|it| (it.request.row(), 1)).collect())
+    }
+}

@@ -1,0 +1,181 @@
+//! Load on the API: every kind of request at a steady rate, whatever becomes of those before, and a
+//! memory of each answer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use causeway_runtime::shutdown::Tasks;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::RETRY_AFTER;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio::time::{self, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::topology::{API_NAME, API_PORT};
+use crate::network::dns_name::Name;
+use crate::wait;
+use crate::workload::api_request::{Request, Requests};
+use crate::workload::history::Memory;
+
+/// One request each 5 ms is 200 a second at most.
+const PACE: Duration = Duration::from_millis(5);
+
+/// How long an answer is waited for: three times as long as the API itself tries (8 s), so that what
+/// it says is heard on a slow machine too.
+const PATIENCE: Duration = Duration::from_secs(24);
+
+/// How long requests that are under way when the load ends may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was asked.
+    pub request: Request,
+    /// Which instance of the API was asked, if its name was found.
+    pub instance: Option<IpAddr>,
+    /// When it was sent.
+    pub sent: Duration,
+    /// When its answer was there, or was given up.
+    pub ended: Duration,
+    /// The answer; or why there is none.
+    pub answer: Result<Answer, String>,
+}
+
+/// What the API answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Whether it says when to try again.
+    pub says_when_to_retry: bool,
+    /// The body, where it is JSON.
+    pub body: Value,
+}
+
+/// Load that is going on.
+#[derive(Debug)]
+pub struct Load {
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    sending: Tasks,
+    under_way: Tasks,
+}
+
+#[derive(Clone)]
+struct Sender {
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+    name: Name,
+    memory: Memory,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    under_way: Tasks,
+}
+
+impl Load {
+    /// Starts sending to the API's name, as `resolver` knows it.
+    pub fn start(resolver: SocketAddr, memory: &Memory) -> Self {
+        let load = Self {
+            outcomes: Arc::default(),
+            sending: Tasks::new(),
+            under_way: Tasks::new(),
+        };
+        let sender = Sender {
+            http: HttpClient::builder(TokioExecutor::new()).build_http(),
+            name: Name::new(resolver, API_NAME),
+            memory: memory.clone(),
+            outcomes: Arc::clone(&load.outcomes),
+            under_way: load.under_way.clone(),
+        };
+        load.sending
+            .start("load", |stop| sender.send_steadily(stop));
+        load
+    }
+
+    /// Waits until `many` requests that were sent since `since` were answered as expected.
+    ///
+    /// # Errors
+    ///
+    /// When that takes longer than `patience`.
+    pub async fn answered(
+        &self,
+        many: usize,
+        since: Duration,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        wait::until("the API to answer", patience, || async {
+            let outcomes = hold(&self.outcomes);
+            let right = |it: &&Outcome| it.sent >= since && it.is_acknowledged();
+            match outcomes.iter().filter(right).count() {
+                right if right >= many => Ok(()),
+                right => Err(format!("{right} of {many} right answers")),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Stops sending, waits for the last answers, and returns what became of each request.
+    pub async fn end(self) -> Vec<Outcome> {
+        self.sending.stop(Duration::from_secs(1)).await;
+        self.under_way.stop(LAST_ANSWERS).await;
+        hold(&self.outcomes).clone()
+    }
+}
+
+impl Sender {
+    async fn send_steadily(self, stop: CancellationToken) {
+        let mut pace = time::interval(PACE);
+        // What a busy machine is late with is not sent all at once.
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut requests = Requests::default();
+        while stop.run_until_cancelled(pace.tick()).await.is_some() {
+            let request = requests.next(&hold(&self.outcomes));
+            let sender = self.clone();
+            self.under_way
+                .start("request", |_stop| sender.send(request));
+        }
+    }
+
+    async fn send(self, request: Request) {
+        let sent = self.memory.now();
+        let (instance, answer) = match self.name.address().await {
+            Ok(instance) => (Some(instance), self.ask(instance, &request).await),
+            Err(error) => (None, Err(error)),
+        };
+        let ended = self.memory.now();
+        hold(&self.outcomes).push(Outcome {
+            request,
+            instance,
+            sent,
+            ended,
+            answer: answer.map_err(|error| format!("{error:#}")),
+        });
+    }
+
+    async fn ask(&self, instance: IpAddr, request: &Request) -> anyhow::Result<Answer> {
+        let request = request.to_http(SocketAddr::new(instance, API_PORT))?;
+        let asking = async {
+            let answer = self.http.request(request).await?;
+            let status = answer.status().as_u16();
+            let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
+            let body = answer.into_body().collect().await?.to_bytes();
+            anyhow::Ok(Answer {
+                status,
+                says_when_to_retry,
+                body: serde_json::from_slice(&body).unwrap_or_default(),
+            })
+        };
+        let answered = time::timeout(PATIENCE, asking).await;
+        answered.with_context(|| format!("no answer within {PATIENCE:?}"))?
+    }
+}
+
+fn hold(outcomes: &Mutex<Vec<Outcome>>) -> MutexGuard<'_, Vec<Outcome>> {
+    // What is held is only ever added to, so it is whole even if somebody panicked with it.
+    outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+}

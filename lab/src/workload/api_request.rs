@@ -1,0 +1,145 @@
+//! The requests of the load, in turn: each surface of the API is written to and read from.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Method;
+use serde_json::json;
+
+use super::api_load::Outcome;
+use crate::workload::writers::{date_of_birth, username};
+
+/// What the people of the load are counted from, so that they are others than the writers'.
+const FIRST: u64 = 1 << 50;
+
+/// One request. Its number tells everything that it writes, and no other writes the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Stores a birthday.
+    PutBirthday(u64),
+    /// Reads one that was acknowledged.
+    GetBirthday(u64),
+    /// Stores a member.
+    PostMember(u64),
+    /// Stores a user.
+    PostUser(u64),
+    /// Reads one that was acknowledged under this id.
+    GetUser(u64, i64),
+    /// Stores a beer.
+    PostBeer(u64),
+}
+
+/// Makes up requests.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    made: u64,
+}
+
+impl Requests {
+    /// Returns the next request. What is read is among what `outcomes` says was acknowledged.
+    pub(crate) fn next(&mut self, outcomes: &[Outcome]) -> Request {
+        self.made += 1;
+        let number = FIRST + self.made;
+        // Spread over all that is known by a multiplication that has no pattern.
+        let any = usize::try_from(self.made.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).unwrap_or(0);
+        let (before, after) = outcomes.split_at(any % outcomes.len().max(1));
+        let known = after.iter().chain(before);
+        let mut known = known.filter(|it| it.is_acknowledged());
+        match self.made % 6 {
+            0 => Request::PostMember(number),
+            1 => Request::PostUser(number),
+            2 => Request::PostBeer(number),
+            3 => known
+                .find_map(Outcome::user)
+                .map_or(Request::PostUser(number), |(number, id)| {
+                    Request::GetUser(number, id)
+                }),
+            4 => known
+                .find_map(Outcome::birthday)
+                .map_or(Request::PutBirthday(number), Request::GetBirthday),
+            _ => Request::PutBirthday(number),
+        }
+    }
+}
+
+impl Request {
+    /// Returns the request as it is sent to the API at `api`.
+    pub(crate) fn to_http(&self, api: SocketAddr) -> anyhow::Result<hyper::Request<Full<Bytes>>> {
+        let (method, path, body) = match self {
+            Self::PutBirthday(number) => (
+                Method::PUT,
+                format!("/hello/{}", username(*number)),
+                Some(json!({ "dateOfBirth": date_of_birth(*number).to_string() })),
+            ),
+            Self::GetBirthday(number) => {
+                (Method::GET, format!("/hello/{}", username(*number)), None)
+            }
+            Self::PostMember(number) => (
+                Method::POST,
+                "/members".to_owned(),
+                Some(json!({ "name": name(*number), "age": age(*number) })),
+            ),
+            Self::PostUser(number) => (
+                Method::POST,
+                "/users".to_owned(),
+                Some(json!({ "name": name(*number), "email": email(*number) })),
+            ),
+            Self::GetUser(_number, id) => (Method::GET, format!("/users/{id}"), None),
+            Self::PostBeer(number) => (
+                Method::POST,
+                "/beers".to_owned(),
+                Some(json!({ "name": name(*number), "style": "Lager", "abv": "5.0%" })),
+            ),
+        };
+        let body = body.map_or_else(Full::default, |it| Full::from(it.to_string()));
+        Ok(hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://{api}{path}"))
+            .header("content-type", "application/json")
+            .body(body)?)
+    }
+
+    /// Returns the status of a right answer.
+    pub fn expected(&self) -> u16 {
+        match self {
+            Self::PutBirthday(_) => 204,
+            Self::PostBeer(_) => 201,
+            Self::GetBirthday(_) | Self::PostMember(_) | Self::PostUser(_) | Self::GetUser(..) => {
+                200
+            }
+        }
+    }
+}
+
+/// Returns the name that a member, a user or a beer of this number has.
+pub(crate) fn name(number: u64) -> String {
+    format!("load {number}")
+}
+
+/// Returns the age of a member.
+pub(crate) fn age(number: u64) -> u64 {
+    number % 100
+}
+
+/// Returns the email of a user.
+pub(crate) fn email(number: u64) -> String {
+    format!("load-{number}@example.test")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_surface_is_written_to_before_anything_is_known() {
+        let mut requests = Requests::default();
+        let made: Vec<Request> = (0..6).map(|_| requests.next(&[])).collect();
+        let statuses: Vec<u16> = made.iter().map(Request::expected).collect();
+
+        assert_eq!(statuses, [200, 201, 200, 204, 204, 200]);
+        for request in &made {
+            request.to_http("127.0.0.1:1".parse().unwrap()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! What the clients' memory says: rows lost, two writers at once, time without service.
+//!
+//! Nothing here looks at the platform. A node was writable when it acknowledged a write, and at no
+//! other time, whatever it or its agent says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use causeway_core::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::workload::history::Door;
+
+/// A stretch of time, counted from the start of the lab's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Its beginning.
+    #[serde(with = "crate::workload::history::seconds")]
+    pub from: Duration,
+    /// Its end.
+    #[serde(with = "crate::workload::history::seconds")]
+    pub to: Duration,
+}
+
+/// How far apart two acknowledgements of one node may be and still belong to one stretch of being
+/// writable: four rounds of the sampler (75 ms). A node cannot lose its lease, see another take it
+/// and win it back in less.
+pub const JOINED_WITHIN: Duration = Duration::from_millis(300);
+
+/// What one acknowledgement in the middle of another node's stretch counts for: one sample of the
+/// promise "no two writable nodes in any 100 ms".
+const ONE_SAMPLE: Duration = Duration::from_millis(100);
+
+/// What one story cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The story's name.
+    pub name: String,
+    /// Whether everything held that the story promises.
+    pub passed: bool,
+    /// What did not hold, one sentence each.
+    pub broken: Vec<String>,
+    /// The longest time in which no client was acknowledged a write.
+    pub seconds_without_writes: f64,
+    /// The same for those who write through one door only.
+    pub seconds_without_writes_through: BTreeMap<Door, f64>,
+    /// How many rows were acknowledged during the story.
+    pub rows_acknowledged: usize,
+    /// How many acknowledged rows are not on the primary at the end.
+    pub rows_lost: usize,
+    /// What was stated before the loss was accepted; nothing where none was to be expected.
+    pub rows_lost_stated_at_most: u64,
+    /// How long more than one node acknowledged writes.
+    pub two_writers_seconds: f64,
+    /// When the story ran.
+    pub span: Span,
+}
+
+/// The server that serves at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Its node.
+    pub node: NodeId,
+    /// When its postmaster was started, as it says itself.
+    pub started: String,
+}
+
+/// What a story promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The longest time without writes.
+    pub without_writes: Duration,
+    /// How many rows may be lost at most, as it was stated before they were.
+    pub rows_lost: u64,
+}
+
+/// What was measured during a story.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// When the story ran.
+    pub span: Span,
+    /// When each acknowledged write was acknowledged, in order, and through which door.
+    pub acknowledged: Vec<(Duration, Door)>,
+    /// When each node acknowledged a write, in order.
+    pub accepted: BTreeMap<NodeId, Vec<Duration>>,
+    /// How many acknowledged rows are not on the primary.
+    pub rows_lost: usize,
+}
+
+impl Verdict {
+    /// Requires that one server served from the first of two moments to the second: what did not stop
+    /// was not interrupted, however slow the machine was meanwhile.
+    pub fn require_same_server(&mut self, before: &Serving, after: &Serving) {
+        if before != after {
+            self.broken.push(format!(
+                "node {}, started {}, served at the end, and node {}, started {}, at the beginning",
+                after.node, after.started, before.node, before.started
+            ));
+            self.passed = false;
+        }
+    }
+}
+
+/// Judges a story by what was measured.
+pub fn judge(name: &str, promise: Promise, measured: &Measured) -> Verdict {
+    let moments = |through: Option<Door>| {
+        let rows = measured.acknowledged.iter();
+        rows.filter(|(_, door)| through.is_none_or(|it| it == *door))
+            .map(|(at, _)| *at)
+            .collect::<Vec<_>>()
+    };
+    let without_writes = longest_gap(&moments(None), measured.span);
+    let through = [Door::Api, Door::Sql].map(|door| {
+        let gap = longest_gap(&moments(Some(door)), measured.span);
+        (door, to_millis(gap))
+    });
+    let two_writers = two_writers(&measured.accepted);
+    let mut broken = Vec::new();
+    if without_writes > promise.without_writes {
+        broken.push(format!(
+            "no write was acknowledged for {without_writes:.1?}, and {:?} were promised",
+            promise.without_writes
+        ));
+    }
+    if measured.rows_lost as u64 > promise.rows_lost {
+        broken.push(format!(
+            "{} acknowledged rows are lost, and at most {} were stated",
+            measured.rows_lost, promise.rows_lost
+        ));
+    }
+    if !two_writers.is_zero() {
+        broken.push(format!(
+            "two nodes acknowledged writes for {two_writers:.1?}"
+        ));
+    }
+    if measured.acknowledged.is_empty() {
+        broken.push("no write was acknowledged at all".to_owned());
+    }
+    Verdict {
+        name: name.to_owned(),
+        passed: broken.is_empty(),
+        broken,
+        seconds_without_writes: to_millis(without_writes),
+        seconds_without_writes_through: BTreeMap::from(through),
+        rows_acknowledged: measured.acknowledged.len(),
+        rows_lost: measured.rows_lost,
+        rows_lost_stated_at_most: promise.rows_lost,
+        two_writers_seconds: to_millis(two_writers),
+        span: measured.span,
+    }
+}
+
+/// Returns the longest time within `span` without one of `moments`, which are in order.
+pub fn longest_gap(moments: &[Duration], span: Span) -> Duration {
+    let inside = moments
+        .iter()
+        .copied()
+        .filter(|it| span.from < *it && *it < span.to);
+    let mut last = span.from;
+    let mut longest = Duration::ZERO;
+    for moment in inside.chain([span.to]) {
+        longest = longest.max(moment.saturating_sub(last));
+        last = moment;
+    }
+    longest
+}
+
+/// Returns when a node was writable: from one acknowledgement to the next, while they follow one
+/// another closely.
+pub fn writable(acknowledgements: &[Duration]) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for at in acknowledgements.iter().copied() {
+        match spans.last_mut() {
+            Some(last) if at.saturating_sub(last.to) <= JOINED_WITHIN => last.to = at,
+            _ => spans.push(Span { from: at, to: at }),
+        }
+    }
+    spans
+}
+
+/// Returns for how long more than one node was writable.
+pub fn two_writers(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Duration {
+    let nodes: Vec<_> = accepted.values().map(|it| writable(it)).collect();
+    let mut together = Duration::ZERO;
+    for (index, one) in nodes.iter().enumerate() {
+        for other in nodes.iter().skip(index + 1) {
+            together += overlap(one, other);
+        }
+    }
+    together
+}
+
+/// Returns the rows that were acknowledged and are not there.
+pub fn lost(acknowledged: &BTreeSet<u64>, present: &BTreeSet<u64>) -> BTreeSet<u64> {
+    acknowledged.difference(present).copied().collect()
+}
+
+/// Returns how many of `moments` fall into each second of `span`.
+pub fn per_second(moments: &[Duration], span: Span) -> Vec<u32> {
+    let seconds = usize::try_from(span.to.saturating_sub(span.from).as_secs()).unwrap_or(0) + 1;
+    let mut counts = vec![0; seconds];
+    for moment in moments {
+        let second = moment.checked_sub(span.from).map(|it| it.as_secs());
+        let second = second.and_then(|it| usize::try_from(it).ok());
+        if let Some(count) = second.and_then(|it| counts.get_mut(it)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+fn overlap(one: &[Span], other: &[Span]) -> Duration {
+    let mut total = Duration::ZERO;
+    for a in one {
+        for b in other {
+            let (from, to) = (a.from.max(b.from), a.to.min(b.to));
+            if from <= to {
+                total += to.saturating_sub(from).max(ONE_SAMPLE);
+            }
+        }
+    }
+    total
+}
+
+fn to_millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_counts_the_ends_of_the_story_too() {
+        let moments = [millis(500), millis(600), millis(2_600), millis(2_700)];
+
+        assert_eq!(longest_gap(&moments, span(0, 3_000)), secs(2));
+        assert_eq!(longest_gap(&moments, span(0, 9_000)), millis(6_300));
+        assert_eq!(longest_gap(&[], span(1_000, 4_000)), secs(3));
+    }
+
+    #[test]
+    fn a_node_is_writable_between_acknowledgements_that_follow_one_another() {
+        let spans = writable(&[0, 75, 150, 5_000, 5_100].map(millis));
+
+        assert_eq!(spans, [span(0, 150), span(5_000, 5_100)]);
+    }
+
+    #[test]
+    fn a_change_of_primary_is_not_two_writers() {
+        let accepted = accepted(&[
+            ("a", &[0, 75, 150, 225]),
+            ("b", &[9_000, 9_075]),
+            ("c", &[]),
+        ]);
+
+        assert_eq!(two_writers(&accepted), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_acknowledgement_between_two_of_another_node_is_two_writers() {
+        let accepted = accepted(&[("a", &[0, 75, 150, 225]), ("b", &[100])]);
+
+        assert_eq!(two_writers(&accepted), millis(100));
+    }
+
+    #[test]
+    fn counts_for_how_long_two_nodes_were_writable() {
+        let a: Vec<u64> = (0..40).map(|it| it * 75).collect();
+        let b: Vec<u64> = (20..60).map(|it| it * 75).collect();
+
+        assert_eq!(
+            two_writers(&accepted(&[("a", &a), ("b", &b)])),
+            millis(1_425)
+        );
+    }
+
+    #[test]
+    fn a_row_is_lost_when_it_was_acknowledged_and_is_not_there() {
+        let acknowledged = BTreeSet::from([1, 2, 3]);
+        let present = BTreeSet::from([1, 3, 4]);
+
+        assert_eq!(lost(&acknowledged, &present), BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn a_story_passes_when_it_keeps_its_promise_to_the_letter() {
+        let measured = measured();
+        let promise = Promise {
+            without_writes: secs(2),
+            rows_lost: 3,
+        };
+
+        let verdict = judge("zone_lost", promise, &measured);
+        assert!(verdict.passed, "{verdict:?}");
+        assert!((verdict.seconds_without_writes - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn each_broken_promise_is_named() {
+        let mut measured = measured();
+        measured.accepted = accepted(&[("a", &[0, 100, 200]), ("b", &[150])]);
+        let promise = Promise {
+            without_writes: secs(1),
+            rows_lost: 2,
+        };
+
+        let verdict = judge("zone_lost", promise, &measured);
+        assert!(!verdict.passed);
+        assert_eq!(
+            verdict.broken,
+            [
+                "no write was acknowledged for 2.0s, and 1s were promised",
+                "3 acknowledged rows are lost, and at most 2 were stated",
+                "two nodes acknowledged writes for 100.0ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn counts_acknowledgements_by_the_second() {
+        let moments = [0, 10, 999, 1_000, 2_500].map(millis);
+
+        assert_eq!(per_second(&moments, span(0, 2_600)), [3, 1, 1]);
+    }
+
+    #[test]
+    fn another_server_then_broken() {
+        let serving = |node: &str, started: &str| Serving {
+            node: node.parse().unwrap(),
+            started: started.to_owned(),
+        };
+        let begun = serving("a", "09:00");
+        for (after, broken) in [
+            (begun.clone(), 0),
+            (serving("b", "09:00"), 1),
+            (serving("a", "09:01"), 1),
+        ] {
+            let promise = Promise {
+                without_writes: secs(2),
+                rows_lost: 3,
+            };
+            let mut verdict = judge("agent_restarted", promise, &measured());
+            verdict.require_same_server(&begun, &after);
+            assert_eq!(verdict.broken.len(), broken, "{after:?}");
+            assert_eq!(verdict.passed, broken == 0, "{after:?}");
+        }
+    }
+
+    fn measured() -> Measured {
+        Measured {
+            span: span(0, 3_000),
+            acknowledged: [500, 1_000, 3_000]
+                .map(|it| (millis(it), Door::Sql))
+                .to_vec(),
+            accepted: accepted(&[("a", &[500, 1_000]), ("b", &[3_000])]),
+            rows_lost: 3,
+        }
+    }
+
+    fn accepted(of: &[(&str, &[u64])]) -> BTreeMap<NodeId, Vec<Duration>> {
+        let moments = |it: &[u64]| it.iter().copied().map(millis).collect();
+        of.iter()
+            .map(|(node, at)| (node.parse().unwrap(), moments(at)))
+            .collect()
+    }
+
+    fn span(from: u64, to: u64) -> Span {
+        Span {
+            from: millis(from),
+            to: millis(to),
+        }
+    }
+
+    const fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+}
