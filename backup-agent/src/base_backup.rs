@@ -4,22 +4,22 @@
 //! bucket stores them. Between them are queues of a few places, so memory does not grow with the
 //! database, and a bucket that fails leaves the others to go on.
 
-mod archive_progress;
-mod bounded_client;
-mod copy;
-mod damage;
-mod directory_walk;
-mod file_names;
-mod file_spool;
-mod lanes;
-mod needed_files;
-mod packer;
-mod page;
-mod read;
-mod server_directory;
-mod session;
-mod timeline;
-mod wal_wait;
+pub(crate) mod archive_progress;
+pub(crate) mod bounded_client;
+pub(crate) mod bucket_writers;
+pub(crate) mod copy;
+pub(crate) mod damage;
+pub(crate) mod directory_walk;
+pub(crate) mod file_names;
+pub(crate) mod file_spool;
+pub(crate) mod needed_files;
+pub(crate) mod packer;
+pub(crate) mod page;
+pub(crate) mod read;
+pub(crate) mod server_directory;
+pub(crate) mod session;
+pub(crate) mod timeline;
+pub(crate) mod wal_wait;
 
 use std::path::Path;
 
@@ -31,21 +31,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use crate::backfill;
+use crate::archive::backfill::background::{compare_in_background, start_in_background};
+use crate::base_backup::bucket_writers::Lanes;
 use crate::base_backup::copy::{Copied, Source, copy};
 use crate::base_backup::directory_walk::Scope;
-use crate::base_backup::lanes::Lanes;
 use crate::base_backup::needed_files::Needed;
 use crate::base_backup::packer::Packer;
 use crate::base_backup::read::Reader;
-pub(crate) use crate::base_backup::session::{Checkpoint, Session};
+use crate::base_backup::session::{Checkpoint, Session};
 use crate::base_backup::session::{Server, Started, Stopped};
-use crate::bucket_health::StoredKind;
-use crate::buckets::Buckets;
 use crate::config::Config;
 use crate::control_file::ControlFile;
 use crate::error::Failure;
-use crate::layout::Layout;
+use crate::storage::bucket_health::StoredKind;
+use crate::storage::buckets::Buckets;
+use crate::storage::object_keys::Layout;
 
 /// What can be read of a manifest without an identity.
 #[derive(Debug, Serialize, Deserialize)]
@@ -264,7 +264,7 @@ impl Backup<'_> {
                 health.lacks(bucket.name(), &self.layout.manifest(id));
             }
         }
-        backfill::start_in_background(self.config, self.buckets);
-        backfill::compare_in_background(self.config, self.buckets, self.system_id);
+        start_in_background(self.config, self.buckets);
+        compare_in_background(self.config, self.buckets, self.system_id);
     }
 }

@@ -9,8 +9,8 @@ use causeway_runtime::telemetry::LogFormat;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-use crate::base_backup::Checkpoint;
-use crate::restore::{Archiving, TargetAction};
+use crate::base_backup::session::Checkpoint;
+use crate::restore::request::{Archiving, TargetAction};
 
 /// Encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
 #[derive(Debug, Parser)]

@@ -1,10 +1,10 @@
 //! The settings: one file, refused whole if anything in it cannot be right.
 
-mod buckets;
-mod postgres;
+pub(crate) mod buckets;
+pub(crate) mod postgres;
 
-pub(crate) use buckets::BucketConfig;
-pub(crate) use postgres::{Host, PostgresConfig, ServerAddress};
+use crate::config::buckets::BucketConfig;
+use crate::config::postgres::PostgresConfig;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
 use crate::config::postgres::WrittenPostgres;
-use crate::seal::{Identity, Recipients, Unsealable, holds_private_key};
+use crate::encryption::keys::{Identity, Recipients, Unsealable, holds_private_key};
 
 /// Settings that cannot be used. Nothing has been touched when this is returned.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +267,7 @@ fn within<T: TryFrom<i64>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::generate;
+    use crate::encryption::keys::generate;
 
     #[test]
     fn accepts_what_is_written_in_the_documentation() {

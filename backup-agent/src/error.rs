@@ -7,9 +7,10 @@ use causeway_core::Timeline;
 use causeway_core::backup::manifest::lines::LineError;
 use causeway_core::backup::{BackupId, NoBackup, WallTime};
 
-use crate::object_store::StoreError;
-use crate::seal::{Damaged, Unsealable};
-use crate::wal_file::NotThisFile;
+use crate::archive::wal_file::NotThisFile;
+use crate::encryption::Damaged;
+use crate::encryption::keys::Unsealable;
+use crate::storage::store_error::StoreError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

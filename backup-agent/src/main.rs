@@ -1,26 +1,17 @@
 //! `backup-agent`: encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
 
-mod backfill;
+mod archive;
 mod base_backup;
-mod bucket_health;
-mod buckets;
-mod catalog;
 mod cli;
 mod command;
 mod config;
 mod control_file;
-mod download;
+mod encryption;
 mod error;
-mod layout;
-mod manifest_sink;
 mod metrics;
-mod object_store;
 mod output;
-mod reach;
 mod restore;
-mod seal;
-mod wal_archive;
-mod wal_file;
+mod storage;
 
 use std::panic;
 use std::process::ExitCode;

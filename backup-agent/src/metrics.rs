@@ -5,7 +5,7 @@ use std::io;
 
 use prometheus::{GaugeVec, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::bucket_health::{BucketRecord, HealthReport};
+use crate::storage::bucket_health::{BucketRecord, HealthReport};
 
 /// What one series shows of a bucket.
 type Shown = fn(&BucketRecord) -> f64;

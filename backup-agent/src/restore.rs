@@ -3,18 +3,18 @@
 //!
 //! The control file gets its name last, so that a directory which is not complete cannot be started.
 
-mod choice;
-mod directory;
-mod fill;
-mod marker;
-mod other_branches;
-mod own_conf;
-mod places;
-mod plan;
-mod recovery;
-mod request;
-mod tablespace_guard;
-mod tablespaces;
+pub(crate) mod choice;
+pub(crate) mod directory;
+pub(crate) mod fill;
+pub(crate) mod marker;
+pub(crate) mod other_branches;
+pub(crate) mod own_conf;
+pub(crate) mod places;
+pub(crate) mod plan;
+pub(crate) mod recovery;
+pub(crate) mod request;
+pub(crate) mod tablespace_guard;
+pub(crate) mod tablespaces;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,24 +24,25 @@ use causeway_core::backup::{Lineage, Summary, Target};
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
-use crate::buckets::Buckets;
-use crate::catalog::{self, Catalog};
+use crate::archive::reach;
+use crate::archive::reach::KnownReach;
+use crate::archive::wal_archive::WalArchive;
 use crate::config::Config;
-use crate::download::Downloads;
+use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::output;
-use crate::reach::{self, KnownReach};
 use crate::restore::directory::Directory;
 use crate::restore::fill::Filling;
 use crate::restore::marker::{Held, Marker};
 use crate::restore::plan::Plan;
 use crate::restore::recovery::Destination;
 use crate::restore::tablespaces::Placed;
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
+use crate::storage::buckets::Buckets;
+use crate::storage::catalog;
+use crate::storage::catalog::Catalog;
+use crate::storage::download::Downloads;
 
-pub(crate) use request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
-pub(crate) use tablespace_guard::TablespaceGuard;
+use crate::restore::request::{Purpose, RestoreRequest};
 
 /// What was restored.
 #[derive(Clone, Debug)]

@@ -3,14 +3,14 @@
 from backup_mutants import Change, Mutant, always, inside, without
 
 SOURCE = "backup-agent/src"
-FETCH = f"{SOURCE}/wal_archive/fetch.rs"
-GAP = f"{SOURCE}/wal_archive/gap.rs"
-SEARCH = f"{SOURCE}/buckets/fetch.rs"
+FETCH = f"{SOURCE}/archive/fetch.rs"
+GAP = f"{SOURCE}/archive/gap.rs"
+SEARCH = f"{SOURCE}/storage/fetch.rs"
 RESTORE = f"{SOURCE}/restore.rs"
-REACH = f"{SOURCE}/reach.rs"
+REACH = f"{SOURCE}/archive/reach.rs"
 MAIN = f"{SOURCE}/main.rs"
 CHECK = f"{SOURCE}/command/check/archive.rs"
-FOLLOWED = f"{SOURCE}/wal_archive/followed.rs"
+FOLLOWED = f"{SOURCE}/archive/followed.rs"
 
 GAP_IS_THE_END = Change(
     FETCH,
@@ -114,7 +114,7 @@ MUTANTS = [
         Change(RESTORE, "silent.pop()", "silent.pop().filter(|_| !MUTANT)"),
     ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
     Mutant("silent-while-backups-are-listed", "A5, silent bucket", [
-        Change(f"{SOURCE}/catalog.rs", "        match self.silent.pop() {", "        match self.silent.pop().filter(|_| !MUTANT) {"),
+        Change(f"{SOURCE}/storage/catalog.rs", "        match self.silent.pop() {", "        match self.silent.pop().filter(|_| !MUTANT) {"),
     ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
     Mutant("silent-passes-for-looked-at", "A5, silent bucket", [
         inside(CHECK, "    fn silent(&self) -> Vec<String> {", "return Vec::new();"),

@@ -6,9 +6,9 @@ SOURCE = "backup-agent/src"
 RESTORE = f"{SOURCE}/restore"
 RECOVERY = f"{RESTORE}/recovery.rs"
 FILL = f"{RESTORE}/fill.rs"
-DOWNLOAD = f"{SOURCE}/download.rs"
+DOWNLOAD = f"{SOURCE}/storage/download.rs"
 TABLESPACES = f"{RESTORE}/tablespaces.rs"
-CATALOG = f"{SOURCE}/catalog.rs"
+CATALOG = f"{SOURCE}/storage/catalog.rs"
 MANIFEST = "causeway-core/src/backup/manifest"
 
 

@@ -3,16 +3,16 @@
 from backup_mutants import Change, Mutant, always, inside, without
 
 SOURCE = "backup-agent/src"
-STORE = f"{SOURCE}/buckets/store.rs"
-OBJECT_STORE = f"{SOURCE}/object_store.rs"
-ERROR = f"{SOURCE}/object_store/error.rs"
-UPLOAD = f"{SOURCE}/object_store/upload.rs"
-WAL_ARCHIVE = f"{SOURCE}/wal_archive.rs"
-BACKGROUND = f"{SOURCE}/backfill/background.rs"
-COMPARE = f"{SOURCE}/backfill/compare.rs"
-REPLICATE = f"{SOURCE}/backfill/replicate.rs"
+STORE = f"{SOURCE}/archive/store.rs"
+OBJECT_STORE = f"{SOURCE}/storage/bucket.rs"
+ERROR = f"{SOURCE}/storage/store_error.rs"
+UPLOAD = f"{SOURCE}/storage/multipart_upload.rs"
+WAL_ARCHIVE = f"{SOURCE}/archive/wal_archive.rs"
+BACKGROUND = f"{SOURCE}/archive/backfill/background.rs"
+COMPARE = f"{SOURCE}/archive/backfill/compare.rs"
+REPLICATE = f"{SOURCE}/archive/backfill/replicate.rs"
 BASE_BACKUP = f"{SOURCE}/base_backup.rs"
-HEALTH = f"{SOURCE}/bucket_health.rs"
+HEALTH = f"{SOURCE}/storage/bucket_health.rs"
 CHECK = f"{SOURCE}/command/check.rs"
 CHECK_ARCHIVE = f"{SOURCE}/command/check/archive.rs"
 WAL_COMMAND = f"{SOURCE}/command/wal.rs"
@@ -52,11 +52,11 @@ MUTANTS = [
         Change(OBJECT_STORE, "        self.retried_for(self.limits().retry, bytes, call).await", "        let timeout = if MUTANT && bytes == 0 { Duration::ZERO } else { self.limits().retry };\n        self.retried_for(timeout, bytes, call).await"),
     ], test="listing_fails_once_then_it_is_listed_again"),
     Mutant("body-begun-anew", "B2, B3: body that is cut", [
-        Change(f"{SOURCE}/object_store/body.rs", "            if why.retry_class() == RetryClass::Permanent\n", "            if MUTANT || why.retry_class() == RetryClass::Permanent\n"),
+        Change(f"{SOURCE}/storage/object_body.rs", "            if why.retry_class() == RetryClass::Permanent\n", "            if MUTANT || why.retry_class() == RetryClass::Permanent\n"),
     ], test="body_cut_again_and_again_then_read_to_its_end"),
     Mutant("missed-backup-not-noted", "B4", [
         Change(BASE_BACKUP, "                health.lacks(bucket.name(), &self.layout.manifest(id));", "                if !MUTANT {\n                    health.lacks(bucket.name(), &self.layout.manifest(id));\n                }"),
-        Change(BASE_BACKUP, "        backfill::compare_in_background(self.config, self.buckets, self.system_id);", "        if !MUTANT {\n            backfill::compare_in_background(self.config, self.buckets, self.system_id);\n        }"),
+        Change(BASE_BACKUP, "        compare_in_background(self.config, self.buckets, self.system_id);", "        if !MUTANT {\n            compare_in_background(self.config, self.buckets, self.system_id);\n        }"),
     ], test="backup_missed_a_bucket_then_it_gets_there"),
     Mutant("only-wal-is-compared", "B4", [
         inside(COMPARE, "    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Failure> {", "return Ok(());"),
@@ -74,7 +74,7 @@ MUTANTS = [
         inside(BACKGROUND, "pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {", "return;"),
     ], test="far_bucket_slow_and_not_dead_then_it_gets_every_segment"),
     Mutant("missing-segment-not-noted", "B5", [
-        Change(STORE, "                self.health.lacks(name, file.key());", "                if !MUTANT {\n                    self.health.lacks(name, file.key());\n                }"),
+        Change(STORE, "                self.health().lacks(name, file.key());", "                if !MUTANT {\n                    self.health().lacks(name, file.key());\n                }"),
     ], test="far_bucket_slow_and_not_dead_then_it_gets_every_segment"),
     Mutant("lacking-without-a-metric", "B5", [
         Change(HEALTH, "                record.lacking_since.get_or_insert_with(now);", "                if !MUTANT {\n                    record.lacking_since.get_or_insert_with(now);\n                }"),

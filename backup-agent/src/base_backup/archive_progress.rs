@@ -9,9 +9,9 @@ use causeway_runtime::telemetry::chain;
 use tokio::time;
 use tracing::debug;
 
+use crate::archive::wal_archive::WalArchive;
 use crate::base_backup::session::Session;
 use crate::error::Failure;
-use crate::wal_archive::WalArchive;
 
 /// How many segments before the first the newest that the archive has is looked for; then this many
 /// times further back.

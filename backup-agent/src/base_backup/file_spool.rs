@@ -12,12 +12,13 @@ use causeway_core::backup::manifest::paths::PathCheck;
 use causeway_core::backup::manifest::{File, ManifestReader, lines};
 
 use crate::base_backup::Clear;
-use crate::base_backup::lanes::Lanes;
+use crate::base_backup::bucket_writers::Lanes;
 use crate::config::Config;
+use crate::encryption::stream::Sealer;
 use crate::error::Failure;
-use crate::layout::Layout;
-use crate::object_store::{Bucket, PART_BYTES};
-use crate::seal::Sealer;
+use crate::storage::bucket::Bucket;
+use crate::storage::multipart_upload::PART_BYTES;
+use crate::storage::object_keys::Layout;
 
 /// How much of the spool is compressed at a time.
 const READ_BYTES: usize = 256 << 10;

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use causeway_core::backup::BackupId;
 use causeway_core::backup::manifest::{Blob, Pack};
 
-use crate::base_backup::lanes::Lanes;
+use crate::base_backup::bucket_writers::Lanes;
 use crate::base_backup::read::BlobRead;
 use crate::config::Config;
+use crate::encryption::stream::Sealer;
 use crate::error::Failure;
-use crate::layout::Layout;
-use crate::object_store::{Bucket, PART_BYTES};
-use crate::seal::Sealer;
+use crate::storage::bucket::Bucket;
+use crate::storage::multipart_upload::PART_BYTES;
+use crate::storage::object_keys::Layout;
 
 /// Puts blobs into packs.
 pub(crate) struct Packer<'a> {

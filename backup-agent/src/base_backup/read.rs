@@ -16,7 +16,8 @@ use causeway_core::backup::manifest::Digest;
 use tokio::sync::mpsc::Sender;
 use zstd::bulk::Compressor;
 
-use crate::base_backup::damage::{self, Damage, Suspect};
+use crate::base_backup::damage;
+use crate::base_backup::damage::{Damage, Suspect};
 use crate::base_backup::directory_walk::PlannedFile;
 use crate::error::Failure;
 

@@ -14,8 +14,10 @@ use tokio::time;
 use tokio_postgres::Client;
 
 use crate::base_backup::bounded_client::BoundedClient;
-use crate::base_backup::timeline::{self, Timelines};
-use crate::config::{Host, ServerAddress, ServerTimeouts};
+use crate::base_backup::timeline;
+use crate::base_backup::timeline::Timelines;
+use crate::config::ServerTimeouts;
+use crate::config::postgres::{Host, ServerAddress};
 use crate::error::Failure;
 
 /// A server on this host answers at once or not at all.

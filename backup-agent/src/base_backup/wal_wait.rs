@@ -10,13 +10,13 @@ use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
+use crate::archive::wal_archive::WalArchive;
 use crate::base_backup::archive_progress::ArchiveProgress;
 use crate::base_backup::session::{Server, Session};
-use crate::buckets::Buckets;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::object_store::ErrorKind;
-use crate::wal_archive::WalArchive;
+use crate::storage::buckets::Buckets;
+use crate::storage::store_error::ErrorKind;
 
 /// Between two looks at the archive: short at first, as the last segment takes a moment, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(250);

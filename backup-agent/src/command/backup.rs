@@ -9,16 +9,17 @@ use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::base_backup::{self, Request};
-use crate::buckets::{Buckets, LONG};
-use crate::catalog;
+use crate::archive::reach::{GapText, Overview};
+use crate::archive::wal_archive::WalArchive;
+use crate::base_backup;
+use crate::base_backup::Request;
 use crate::cli;
 use crate::config::Config;
 use crate::control_file;
 use crate::error::Failure;
 use crate::output;
-use crate::reach::{GapText, Overview};
-use crate::wal_archive::WalArchive;
+use crate::storage::buckets::{Buckets, LONG};
+use crate::storage::catalog;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]

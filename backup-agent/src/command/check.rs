@@ -9,14 +9,14 @@ use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
-use crate::base_backup::Session;
-use crate::buckets::{BRIEF, Buckets};
+use crate::base_backup::session::Session;
 use crate::cli;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::layout::Layout;
-use crate::object_store::{Bucket, Created};
 use crate::output;
+use crate::storage::bucket::{Bucket, Created};
+use crate::storage::buckets::{BRIEF, Buckets};
+use crate::storage::object_keys::Layout;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]

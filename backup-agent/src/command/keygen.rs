@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::cli;
+use crate::encryption::keys::generate;
 use crate::error::Failure;
 use crate::output;
-use crate::seal::generate;
 
 pub(super) fn run(args: &cli::Keygen) -> Result<(), Failure> {
     let pair = generate();

@@ -7,15 +7,17 @@ use causeway_core::backup::Summary;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
-use crate::buckets::{BRIEF, Buckets};
-use crate::catalog::{self, Catalog, Depth, Entry};
+use crate::archive::reach;
+use crate::archive::reach::{KnownReach, Overview};
+use crate::archive::wal_archive::WalArchive;
 use crate::cli;
 use crate::config::Config;
+use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::output;
-use crate::reach::{self, KnownReach, Overview};
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
+use crate::storage::buckets::{BRIEF, Buckets};
+use crate::storage::catalog;
+use crate::storage::catalog::{Catalog, Depth, Entry};
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]

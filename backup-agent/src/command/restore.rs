@@ -4,13 +4,14 @@ use causeway_core::backup::Target;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::buckets::{Buckets, LONG};
-use crate::catalog;
 use crate::cli;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::output;
-use crate::restore::{self, Archiving, Purpose, RestoreRequest, TargetAction};
+use crate::restore;
+use crate::restore::request::{Archiving, Purpose, RestoreRequest, TargetAction};
+use crate::storage::buckets::{Buckets, LONG};
+use crate::storage::catalog;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -23,7 +24,7 @@ struct Restored {
     when_recovered: &'static str,
     archiving: bool,
     notes: Vec<String>,
-    reach: crate::reach::Shown,
+    reach: crate::archive::reach::Shown,
 }
 
 pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {

@@ -7,19 +7,23 @@ use std::time::Duration;
 use causeway_core::lsn::WalFileName;
 use tracing::info;
 
-use crate::backfill::{self, BackfillStats, Scope};
-use crate::buckets::{BRIEF, Buckets, LONG};
-use crate::catalog;
+use crate::archive::backfill::BackfillStats;
+use crate::archive::backfill::compare::{Scope, compare};
+use crate::archive::backfill::{self, background};
+use crate::archive::fetch::{FetchMode, FetchRequest};
+use crate::archive::wal_archive::WalArchive;
+use crate::archive::wal_file;
+use crate::archive::wal_file::NotThisFile;
 use crate::cli::{Wal, WalBackfill, WalFetch};
 use crate::config::Config;
 use crate::control_file;
 use crate::error::Failure;
-use crate::layout::Layout;
-use crate::object_store::CallLimits;
 use crate::output;
-use crate::restore::TablespaceGuard;
-use crate::wal_archive::{FetchMode, FetchRequest, WalArchive};
-use crate::wal_file::{self, NotThisFile};
+use crate::restore::tablespace_guard::TablespaceGuard;
+use crate::storage::bucket::CallLimits;
+use crate::storage::buckets::{BRIEF, Buckets, LONG};
+use crate::storage::catalog;
+use crate::storage::object_keys::Layout;
 
 /// For how long a recovery waits for buckets that fail, before it is stopped.
 const RECOVERY_RETRY_SECS: u64 = 300;
@@ -40,7 +44,7 @@ async fn push(config: &Config, path: &Path) -> Result<(), Failure> {
     let buckets = Buckets::new(config, BRIEF).await;
     let archive = WalArchive::new(config, &buckets, system_id);
     let pushed = archive.push(path).await;
-    backfill::start_in_background(config, &buckets);
+    background::start_in_background(config, &buckets);
     pushed
 }
 
@@ -112,7 +116,7 @@ fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Failure> {
 async fn backfill(config: &Config, args: &WalBackfill) -> Result<(), Failure> {
     let buckets = Buckets::new(config, LONG).await;
     if args.background {
-        return backfill::run_in_background(config, &buckets, args.system_id).await;
+        return background::run_in_background(config, &buckets, args.system_id).await;
     }
     let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
     let layout = Layout::new(&config.cluster, system_id);
@@ -123,7 +127,7 @@ async fn backfill(config: &Config, args: &WalBackfill) -> Result<(), Failure> {
     };
     let identity = config.identity().ok();
     let drained = backfill::drain_once(&buckets, identity.as_ref()).await;
-    let compared = backfill::compare(&buckets, &layout, identity.as_ref(), scope).await?;
+    let compared = compare(&buckets, &layout, identity.as_ref(), scope).await?;
     report(&buckets, &drained, &compared)
 }
 

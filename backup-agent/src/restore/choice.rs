@@ -7,12 +7,12 @@ use causeway_core::lsn::{SegmentName, SegmentSize};
 use causeway_core::wal::Scanner;
 use tempfile::NamedTempFile;
 
+use crate::archive::wal_archive::WalArchive;
+use crate::archive::wal_file;
+use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::output;
-use crate::restore::{Boundary, RestoreRequest};
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
-use crate::wal_file;
+use crate::restore::request::{Boundary, RestoreRequest};
 
 /// In how many segments before the end of a backup the end of a transaction is looked for.
 const SEARCHED_SEGMENTS: usize = 120;

@@ -11,9 +11,9 @@ use causeway_core::backup::manifest::paths::{CONTROL_FILE, MARKER, UNFINISHED_CO
 use tracing::warn;
 
 use crate::error::Failure;
-use crate::restore::Purpose;
 use crate::restore::marker;
 use crate::restore::plan::Plan;
+use crate::restore::request::Purpose;
 use crate::restore::tablespaces::Placed;
 
 /// A directory with every directory and link of a backup, and modes as PostgreSQL wants them.

@@ -13,12 +13,13 @@ use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::download::{Broken, Downloads, Sink, Wanted};
+use crate::encryption::header::Header;
+use crate::encryption::{Damaged, PartDecompressor};
 use crate::error::Failure;
-use crate::layout::Layout;
 use crate::restore::directory::Directory;
 use crate::restore::plan::{Place, Plan};
-use crate::seal::{Damaged, Header, PartDecompressor};
+use crate::storage::download::{Broken, Downloads, Sink, Wanted};
+use crate::storage::object_keys::Layout;
 
 /// Between two lines that say how far a restore is.
 const TELL_EVERY: Duration = Duration::from_secs(10);

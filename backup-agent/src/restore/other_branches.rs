@@ -5,10 +5,10 @@ use causeway_core::backup::Lineage;
 use causeway_runtime::telemetry::chain;
 use tracing::warn;
 
+use crate::archive::reach::KnownReach;
+use crate::archive::wal_archive::WalArchive;
+use crate::encryption::keys::Identity;
 use crate::error::Failure;
-use crate::reach::KnownReach;
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
 
 /// Refuses to restore a timeline to its end where that end is not in a segment of its own. PostgreSQL
 /// archives the segment in which it is promoted as `.partial`, which recovery does not ask for, and begins

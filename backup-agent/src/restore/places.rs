@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::Failure;
-use crate::restore::RestoreRequest;
+use crate::restore::request::RestoreRequest;
 
 /// Returns the absolute form of a path, without `.` and without following its last part.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {

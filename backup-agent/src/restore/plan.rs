@@ -12,11 +12,11 @@ use causeway_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
 use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
-use crate::download::{Broken, Downloads, Wanted};
+use crate::encryption::Damaged;
 use crate::error::Failure;
-use crate::layout::Layout;
-use crate::manifest_sink::{ManifestOutput, ManifestSink};
-use crate::seal::Damaged;
+use crate::storage::download::{Broken, Downloads, Wanted};
+use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
+use crate::storage::object_keys::Layout;
 
 /// How many blobs are planned at a time: about 100 bytes each, paths included. Each time the manifest
 /// is read again, which takes about a second for a million files.

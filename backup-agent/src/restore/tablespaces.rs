@@ -9,8 +9,8 @@ use causeway_core::backup::Manifest;
 use causeway_core::backup::manifest::Tablespace;
 
 use crate::error::Failure;
-use crate::restore::RestoreRequest;
 use crate::restore::places;
+use crate::restore::request::RestoreRequest;
 
 /// A tablespace and the directory that it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq)]

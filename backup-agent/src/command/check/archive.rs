@@ -10,16 +10,19 @@ use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
 use super::Check;
-use crate::backfill::{PackTally, pack_number};
-use crate::buckets::Buckets;
-use crate::catalog::{self, Catalog, Depth, Entry};
+use crate::archive::backfill::pack_tally::{PackTally, pack_number};
+use crate::archive::reach;
+use crate::archive::reach::{GapText, Overview};
+use crate::archive::wal_archive::WalArchive;
 use crate::config::Config;
 use crate::control_file;
+use crate::encryption::keys::Identity;
 use crate::error::Failure;
-use crate::object_store::{Bucket, StoreError};
-use crate::reach::{self, GapText, Overview};
-use crate::seal::Identity;
-use crate::wal_archive::WalArchive;
+use crate::storage::bucket::Bucket;
+use crate::storage::buckets::Buckets;
+use crate::storage::catalog;
+use crate::storage::catalog::{Catalog, Depth, Entry};
+use crate::storage::store_error::StoreError;
 
 /// Checks backups that cannot be looked at, those that a bucket lacks in whole or in part, and gaps in
 /// the WAL that follows them.

@@ -1,0 +1,382 @@
+//! What each bucket lacks, found by listing all of them side by side, a page at a time.
+//!
+//! What a bucket lacks of the WAL that its own backups need is missing; what lies before that was
+//! expired there, and stays so. So is a backup that is older than all that it has. A backup that it has
+//! is looked at as well: its packs are as long together as its manifest says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_core::backup::{BackupId, Summary};
+use causeway_core::lsn::WalFileName;
+use causeway_runtime::telemetry::chain;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tracing::warn;
+
+use crate::archive::backfill::pack_tally::tally;
+use crate::archive::backfill::sameness::{Copy, Sameness, compare_copies};
+use crate::archive::backfill::side_by_side::{Row, SideBySide};
+use crate::archive::backfill::wal_needs::WalNeeds;
+use crate::archive::backfill::{AT_ONCE, BackfillStats, BucketStats, fill};
+use crate::encryption::keys::Identity;
+use crate::error::Failure;
+use crate::storage::bucket::Bucket;
+use crate::storage::buckets::Buckets;
+use crate::storage::catalog;
+use crate::storage::catalog::{Catalog, Entry};
+use crate::storage::object_keys::{Layout, wal_file_of};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// By how much the lengths of one file's encryptions may differ: each header has a stanza of random
+/// length, by which `age` keeps readers from counting on a length.
+const HEADERS_DIFFER_BYTES: u64 = 4 << 10;
+
+/// How many listings of packs are read at a time.
+const LISTINGS_AT_ONCE: usize = 8;
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// What is missing; what was expired in a bucket stays so.
+    Missing,
+    /// Everything that any bucket has: for a bucket that is new.
+    Everything,
+}
+
+/// A comparison of all buckets under way.
+struct Comparison<'a> {
+    buckets: &'a Buckets,
+    layout: &'a Layout,
+    identity: Option<&'a Identity>,
+    scope: Scope,
+    /// What is copied to each bucket together.
+    waiting: BTreeMap<usize, Vec<String>>,
+    stats: BackfillStats,
+}
+
+/// Compares WAL, histories and backups in all buckets, and copies to each what it lacks. Every bucket
+/// has to answer: what the silent one has is not known.
+pub(crate) async fn compare(
+    buckets: &Buckets,
+    layout: &Layout,
+    identity: Option<&Identity>,
+    scope: Scope,
+) -> Result<BackfillStats, Failure> {
+    let mut comparison = Comparison {
+        buckets,
+        layout,
+        identity,
+        scope,
+        waiting: BTreeMap::new(),
+        stats: BackfillStats::default(),
+    };
+    for bucket in buckets.all() {
+        let stats = &mut comparison.stats.buckets;
+        stats.insert(bucket.name().to_owned(), BucketStats::default());
+    }
+    if let Err(error) = buckets.health().check() {
+        warn!(%error, "nothing can be noted in the state directory");
+    }
+    let catalog = catalog::list(buckets, layout).await?.refuse_silent()?;
+    let needs = comparison.compare_wal(&catalog).await?;
+    comparison.compare_histories(&needs).await?;
+    comparison.compare_backups(&catalog).await?;
+    for number in 0..buckets.all().len() {
+        comparison.copy(number).await;
+    }
+    Ok(comparison.stats)
+}
+
+fn unreachable(prefix: &str) -> impl FnOnce(StoreError) -> Failure {
+    move |last| Failure::Unreachable {
+        what: prefix.to_owned(),
+        answered: 0,
+        last: Box::new(last),
+    }
+}
+
+impl Comparison<'_> {
+    async fn add(&mut self, number: usize, key: &str) {
+        let keys = self.waiting.entry(number).or_default();
+        keys.push(key.to_owned());
+        if keys.len() >= 4 * AT_ONCE {
+            self.copy(number).await;
+        }
+    }
+
+    fn stats(&mut self, number: usize) -> &mut BucketStats {
+        let name = self.buckets.all().get(number).map_or("", Bucket::name);
+        self.stats.buckets.entry(name.to_owned()).or_default()
+    }
+
+    async fn copy(&mut self, number: usize) {
+        let keys = self.waiting.remove(&number).unwrap_or_default();
+        if let Some(bucket) = self.buckets.all().get(number) {
+            let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
+            for key in lacking {
+                self.buckets.health().lacks_still(bucket.name(), &key);
+            }
+        }
+    }
+
+    /// Compares the WAL, and returns what each bucket needs of it.
+    async fn compare_wal(&mut self, catalog: &Catalog) -> Result<Vec<WalNeeds>, Failure> {
+        let buckets = self.buckets.all();
+        let needs_of = |bucket: &Bucket| {
+            let entries = catalog.backups.iter();
+            let own = entries.filter(|entry| entry.buckets.iter().any(|it| it == bucket.name()));
+            WalNeeds::of(own.map(|entry| &entry.summary))
+        };
+        let mut needs: Vec<_> = buckets.iter().map(needs_of).collect();
+        let prefix = self.layout.log();
+        let failed = |error| unreachable(&prefix)(error);
+        let mut listings = SideBySide::open(buckets, &prefix).await.map_err(failed)?;
+        let gaps = self.buckets.health().report().known_gaps;
+        while let Some(row) = listings.next().await.map_err(failed)? {
+            for (number, (needs, bytes)) in needs.iter_mut().zip(&row.bytes).enumerate() {
+                if bytes.is_some() {
+                    needs.held(&row.key);
+                } else if self.scope == Scope::Everything || needs.include(&row.key) {
+                    self.add(number, &row.key).await;
+                } else {
+                    self.stats(number).older += 1;
+                }
+            }
+            if lengths_differ(&row) {
+                self.compare_content(&row.key).await?;
+            }
+            let name = row.key.rsplit('/').next().unwrap_or_default();
+            if gaps.contains(name) {
+                self.buckets.health().close_gap(name);
+            }
+        }
+        Ok(needs)
+    }
+
+    /// Compares what the buckets hold under one key.
+    async fn compare_content(&mut self, key: &str) -> Result<(), Failure> {
+        let mut sound = Vec::new();
+        for (number, bucket) in self.buckets.all().iter().enumerate() {
+            match bucket.start(key).await {
+                Ok(start) => sound.push((number, bucket, start)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => match error.damage().map(|why| chain(why)) {
+                    Some(why) => {
+                        let text = format!(
+                            "`{}` holds something else under `{key}`: {why}",
+                            bucket.name()
+                        );
+                        self.unresolved(number, key, text);
+                    }
+                    None => return Err(unreachable(key)(error)),
+                },
+            }
+        }
+        let Some(((_, first, start), others)) = sound.split_first() else {
+            return Ok(());
+        };
+        let one = Copy {
+            bucket: first,
+            start,
+        };
+        for (number, bucket, start) in others {
+            let other = Copy { bucket, start };
+            let compared = compare_copies(key, one, other, self.identity).await;
+            // What two pushes encrypted differs in length now and then, and is no reason to say so.
+            if let Sameness::Different(why) = compared.map_err(unreachable(key))? {
+                let (here, there) = (bucket.name(), first.name());
+                let text =
+                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                self.unresolved(*number, key, text);
+            }
+        }
+        Ok(())
+    }
+
+    fn unresolved(&mut self, number: usize, key: &str, why: String) {
+        if let Some(bucket) = self.buckets.all().get(number) {
+            self.buckets.health().lacks_still(bucket.name(), key);
+        }
+        self.stats(number).unresolved.insert(key.to_owned(), why);
+    }
+
+    /// Compares the histories: a wrong one leads a restore astray, and there are few. A bucket that
+    /// holds nothing of a timeline or of an older one needs no history of it.
+    async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Failure> {
+        let prefix = self.layout.histories();
+        let mut held = Vec::new();
+        for bucket in self.buckets.all() {
+            let listed = bucket.list(&prefix, "").await;
+            let keys: BTreeSet<String> =
+                listed.map_err(unreachable(&prefix))?.into_iter().collect();
+            held.push(keys);
+        }
+        let all: BTreeSet<String> = held.iter().flatten().cloned().collect();
+        for (number, (keys, needs)) in held.iter().zip(needs).enumerate() {
+            let oldest = needs.oldest_timeline();
+            for key in all.difference(keys) {
+                let timeline = wal_file_of(key).map(WalFileName::timeline);
+                let is_needed = oldest.is_some_and(|oldest| timeline >= Some(oldest));
+                if is_needed || self.scope == Scope::Everything {
+                    self.add(number, key).await;
+                }
+            }
+        }
+        for key in all {
+            if held.iter().filter(|keys| keys.contains(&key)).count() > 1 {
+                self.compare_content(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the backups by their manifests, as one without is not complete, and those that a bucket
+    /// has with their packs.
+    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for (number, bucket) in self.buckets.all().iter().enumerate() {
+            let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket.name());
+            let own = || catalog.backups.iter().filter(is_here);
+            let has_none = own().next().is_none();
+            self.stats(number).has_no_backup =
+                self.scope == Scope::Missing && has_none && !catalog.backups.is_empty();
+            let (missing, older) = lacking(catalog, bucket.name(), self.scope);
+            self.stats(number).older += older;
+            let summaries = own().map(|entry| &entry.summary);
+            let cut_short = without_all_packs(bucket, self.layout, summaries).await?;
+            for id in missing.into_iter().chain(cut_short) {
+                self.add(number, &self.layout.manifest(id)).await;
+            }
+        }
+        for entry in &catalog.backups {
+            if entry.buckets.len() > 1 {
+                let key = self.layout.manifest(&entry.summary.id);
+                self.compare_content(&key).await?;
+            }
+        }
+        self.add_unreadable(catalog)
+    }
+
+    /// Counts what lies under a manifest's key and is none.
+    fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        for found in &catalog.unreadable {
+            let key = self.layout.manifest(&found.id);
+            let place = |it: &Bucket| it.name() == found.bucket;
+            let Some(number) = self.buckets.all().iter().position(place) else {
+                continue;
+            };
+            if let Failure::Unreachable { .. } = found.why {
+                return Err(Failure::SilentBucket {
+                    bucket: found.bucket.clone(),
+                });
+            }
+            let text = format!(
+                "`{}` holds no manifest under `{key}`: {}",
+                found.bucket,
+                chain(&found.why)
+            );
+            self.unresolved(number, &key, text);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the backups that a bucket lacks and should have, and how many more were expired there: those
+/// that are older than all that it has.
+fn lacking<'a>(catalog: &'a Catalog, bucket: &str, scope: Scope) -> (Vec<&'a BackupId>, usize) {
+    let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket);
+    let (own, others): (Vec<_>, Vec<_>) = catalog.backups.iter().partition(is_here);
+    let oldest = own.first().map(|entry| entry.summary.age_order());
+    let is_missing = |entry: &&Entry| {
+        scope == Scope::Everything
+            || oldest.is_some_and(|oldest| entry.summary.age_order() > oldest)
+    };
+    let (missing, older): (Vec<_>, Vec<_>) = others.into_iter().partition(is_missing);
+    let missing = missing.iter().map(|entry| &entry.summary.id);
+    (missing.collect(), older.len())
+}
+
+/// Returns those of `backups` of which `bucket` lacks packs, or has one of another length.
+async fn without_all_packs<'a>(
+    bucket: &Bucket,
+    layout: &Layout,
+    backups: impl Iterator<Item = &'a Summary>,
+) -> Result<Vec<&'a BackupId>, Failure> {
+    let tallies = backups.map(|summary| async move {
+        let counted = tally(bucket, layout, summary).await;
+        (&summary.id, counted)
+    });
+    let mut tallies = stream::iter(tallies).buffered(LISTINGS_AT_ONCE);
+    let mut found = Vec::new();
+    while let Some((id, counted)) = tallies.next().await {
+        let counted = counted.map_err(unreachable(&layout.packs(id)))?;
+        if let Some(fault) = counted.fault() {
+            warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup are not as they were stored");
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// Says whether the objects of a row cannot be encryptions of one file.
+fn lengths_differ(row: &Row) -> bool {
+    let held = || row.bytes.iter().flatten();
+    let (shortest, longest) = (held().min(), held().max());
+    let differ = shortest
+        .zip(longest)
+        .map(|(shortest, longest)| longest - shortest);
+    // An empty object is no encryption of anything.
+    differ.is_some_and(|differ| differ > HEADERS_DIFFER_BYTES) || shortest == Some(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_core::backup::WallTime;
+    use causeway_core::{Lsn, Timeline};
+
+    use super::*;
+
+    /// The clock was behind while the second was taken, and ahead while the first was.
+    #[test]
+    fn clock_was_wrong_then_missing_by_position() {
+        let catalog = Catalog::of(vec![
+            entry("20261118T000000Z-00000002", 1, 200, &["near"]),
+            entry("20261120T000000Z-00000001", 1, 100, &["near", "far"]),
+            entry("20261122T000000Z-00000000", 1, 50, &["near"]),
+            entry("20261117T000000Z-00000003", 2, 150, &["near"]),
+        ]);
+        let names = |found: &[&BackupId]| -> Vec<_> {
+            let last = found.iter().filter_map(|id| id.as_str().chars().last());
+            last.collect()
+        };
+
+        let (missing, older) = lacking(&catalog, "far", Scope::Missing);
+        assert_eq!((names(&missing), older), (vec!['2', '3'], 1));
+        let (missing, older) = lacking(&catalog, "far", Scope::Everything);
+        assert_eq!((names(&missing), older), (vec!['0', '2', '3'], 0));
+        let (missing, older) = lacking(&catalog, "none", Scope::Missing);
+        assert_eq!((names(&missing), older), (vec![], 4));
+        let newest = catalog.backups.last().map(|it| &it.summary.id);
+        assert_eq!(
+            newest.map(BackupId::as_str),
+            Some("20261117T000000Z-00000003")
+        );
+    }
+
+    fn entry(id: &str, timeline: u32, stop: u64, buckets: &[&str]) -> Entry {
+        Entry {
+            summary: Summary {
+                id: id.parse().unwrap(),
+                timeline: Timeline::new(timeline).unwrap(),
+                start_lsn: Lsn::new(stop - 1),
+                stop_lsn: Lsn::new(stop),
+                started_at: WallTime::from_micros(0),
+                stopped_at: WallTime::from_micros(0),
+                segment_bytes: 1 << 20,
+                raw_bytes: 0,
+                stored_bytes: 0,
+                damaged_pages: 0,
+            },
+            buckets: buckets.iter().map(|it| (*it).to_owned()).collect(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Copying the packs that a bucket lacks of a backup. A pack that is there cannot be replaced, so that
+//! one is copied only once it is known which bucket's packs are the right ones.
+
+use std::iter;
+
+use causeway_core::backup::Summary;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tracing::warn;
+
+use crate::archive::backfill::AT_ONCE;
+use crate::archive::backfill::pack_tally::{PackTally, pack_number};
+use crate::archive::backfill::replicate::{ObjectCopy, Replicated, Replication, replicate_object};
+use crate::archive::backfill::side_by_side::{Row, SideBySide};
+use crate::base_backup::Clear;
+use crate::encryption::keys::Identity;
+use crate::storage::bucket::Bucket;
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// What is to be copied of a backup.
+struct Plan<'a> {
+    /// The buckets that list packs.
+    sources: Vec<&'a Bucket>,
+    /// The packs that the target lacks: where in `sources` each is, and the key with its lengths.
+    lacking: Vec<(usize, Row)>,
+    /// What is wrong and no copy mends.
+    fault: Option<String>,
+}
+
+/// Copies the packs that the target lacks of the backup whose manifest `copy` is. The outcome is
+/// [`Replicated::AlreadyThere`] once it has all of them.
+pub(super) async fn replicate_packs(
+    copy: &ObjectCopy<'_>,
+    prefix: &str,
+    identity: Option<&Identity>,
+) -> Replication {
+    let ended = |outcome| Replication { outcome, packs: 0 };
+    let plan = match summary(copy).await {
+        Ok(Some(summary)) => plan(copy, prefix, summary.stored_bytes).await,
+        Ok(None) => return ended(Replicated::Nowhere),
+        Err(error) => Err(error),
+    };
+    let Plan {
+        sources,
+        lacking,
+        fault,
+    } = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            warn!(bucket = copy.target.name(), %prefix, error = %chain(&error), "packs not compared");
+            return ended(match error.retry_class() {
+                RetryClass::Transient => Replicated::Failed,
+                RetryClass::Permanent => Replicated::Unresolved(chain(&error)),
+            });
+        }
+    };
+    let sources = &sources;
+    let copies = lacking.iter().map(|(source, row)| async move {
+        let first = sources.get(*source).copied();
+        let others = sources
+            .iter()
+            .copied()
+            .filter(|other| first.is_some_and(|first| first.name() != other.name()));
+        let pack = ObjectCopy {
+            key: &row.key,
+            target: copy.target,
+            sources: &first.into_iter().chain(others).collect::<Vec<_>>(),
+            bytes: row.bytes.get(source + 1).copied().flatten(),
+        };
+        Box::pin(replicate_object(&pack, identity)).await
+    });
+    let mut copies = stream::iter(copies).buffer_unordered(AT_ONCE);
+    let mut packs = 0;
+    let mut outcome = fault.map_or(Replicated::AlreadyThere, Replicated::Unresolved);
+    while let Some(replicated) = copies.next().await {
+        match replicated {
+            Replicated::Copied => packs += 1,
+            // It was listed a moment ago.
+            Replicated::Nowhere | Replicated::Failed => outcome = Replicated::Failed,
+            Replicated::Unresolved(why) if outcome == Replicated::AlreadyThere => {
+                outcome = Replicated::Unresolved(why);
+            }
+            Replicated::AlreadyThere | Replicated::Unresolved(_) => {}
+        }
+    }
+    Replication { outcome, packs }
+}
+
+/// Returns what the manifest says in the clear, as the first bucket that has it gives it.
+async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<Summary>, StoreError> {
+    let mut last = None;
+    for bucket in iter::once(&copy.target).chain(copy.sources) {
+        match bucket.header(copy.key).await {
+            Ok(header) => {
+                if let Ok(Clear { summary }) = header.clear() {
+                    return Ok(Some(summary));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => last = Some(error),
+        }
+    }
+    last.map_or(Ok(None), Err)
+}
+
+/// Compares the packs of all buckets.
+async fn plan<'a>(
+    copy: &ObjectCopy<'a>,
+    prefix: &str,
+    stored_bytes: u64,
+) -> Result<Plan<'a>, StoreError> {
+    let mut sources = copy.sources.to_vec();
+    let mut listings = loop {
+        let asked = iter::once(copy.target).chain(sources.iter().copied());
+        match SideBySide::open(asked, prefix).await {
+            Ok(listings) => break listings,
+            Err(error) if error.bucket() == copy.target.name() => return Err(error),
+            Err(error) => {
+                warn!(bucket = error.bucket(), error = %chain(&error), "packs compared without a bucket");
+                sources.retain(|source| source.name() != error.bucket());
+            }
+        }
+    };
+    let mut tallies = vec![PackTally::new(stored_bytes); sources.len() + 1];
+    let mut together = PackTally::new(stored_bytes);
+    let mut lacking = Vec::new();
+    let mut differing = None;
+    while let Some(row) = listings.next().await? {
+        let Some(number) = pack_number(&row.key) else {
+            continue;
+        };
+        for (tally, bytes) in tallies.iter_mut().zip(&row.bytes) {
+            if let Some(bytes) = bytes {
+                tally.add(number, *bytes);
+            }
+        }
+        let mut held = row.bytes.iter().flatten();
+        let Some(first) = held.next() else {
+            continue;
+        };
+        together.add(number, *first);
+        if held.any(|bytes| bytes != first) {
+            differing.get_or_insert_with(|| differ(copy.target, &sources, &row));
+        }
+        if row.bytes.first().is_some_and(Option::is_none) {
+            lacking.push(row);
+        }
+    }
+    let is_whole = |tally: &PackTally| tally.is_complete();
+    let whole = tallies.iter().position(is_whole);
+    let (lacking, fault) = match whole {
+        Some(0) => (Vec::new(), None),
+        Some(whole) => (from(lacking, Some(whole)), differing),
+        None if together.is_complete() => (from(lacking, None), None),
+        None => {
+            let fault = together
+                .fault()
+                .map(|fault| format!("all buckets together: {fault}"));
+            let texts = differing.into_iter().chain(fault).collect::<Vec<_>>();
+            let text = format!(
+                "no bucket has every pack below `{prefix}`: {}",
+                texts.join("; ")
+            );
+            (Vec::new(), Some(text))
+        }
+    };
+    Ok(Plan {
+        sources,
+        lacking,
+        fault,
+    })
+}
+
+/// Returns where in the sources each pack is: in the bucket that has all of them, or in the first that
+/// has it. The target is the first of a row.
+fn from(lacking: Vec<Row>, whole: Option<usize>) -> Vec<(usize, Row)> {
+    let placed = lacking.into_iter().filter_map(|row| {
+        let place = match whole {
+            // What that one does not have is no pack of the backup.
+            Some(place) => row.bytes.get(place)?.map(|_| place),
+            None => row.bytes.iter().position(Option::is_some),
+        };
+        Some((place?.checked_sub(1)?, row))
+    });
+    placed.collect()
+}
+
+fn differ(target: &Bucket, sources: &[&Bucket], row: &Row) -> String {
+    let buckets = iter::once(target).chain(sources.iter().copied());
+    let held = buckets
+        .zip(&row.bytes)
+        .filter_map(|(bucket, bytes)| Some(format!("{} bytes in `{}`", (*bytes)?, bucket.name())));
+    let held: Vec<_> = held.collect();
+    format!(
+        "`{}` has {}: remove the wrong one",
+        row.key,
+        held.join(", ")
+    )
+}

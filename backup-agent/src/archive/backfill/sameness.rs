@@ -1,0 +1,137 @@
+//! Whether two buckets hold the same under one key. Nothing is overwritten, so that what lies under a
+//! key is there for good: it counts as a copy only where it is one.
+
+use std::io::{self, Write};
+
+use aws_lc_rs::digest::{self, Digest, SHA256};
+
+use crate::archive::wal_archive::Clear;
+use crate::encryption::Damaged;
+use crate::encryption::keys::Identity;
+use crate::encryption::stream::Opener;
+use crate::storage::bucket::Bucket;
+use crate::storage::object_start::ObjectStart;
+use crate::storage::store_error::StoreError;
+
+/// What two objects under one key are to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sameness {
+    /// Both hold the same.
+    Same,
+    /// They do not; and why.
+    Different(String),
+    /// Both are WAL, encrypted by different pushes: only an identity shows whether it is the same.
+    NotKnown,
+}
+
+/// One copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copy<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) start: &'a ObjectStart,
+}
+
+/// Compares two copies of `key`: by their headers, and where these differ, by what they hold.
+pub(super) async fn compare_copies(
+    key: &str,
+    one: Copy<'_>,
+    other: Copy<'_>,
+    identity: Option<&Identity>,
+) -> Result<Sameness, StoreError> {
+    let lengths = [one, other].map(|copy| {
+        let name = copy.bucket.name();
+        format!("{} bytes in `{name}`", copy.start.object_bytes)
+    });
+    if one.start.header_bytes == other.start.header_bytes {
+        if one.start.object_bytes == other.start.object_bytes {
+            return Ok(Sameness::Same);
+        }
+        let text = format!("one is cut off: {}", lengths.join(", "));
+        return Ok(Sameness::Different(text));
+    }
+    // Of a backup, each object is encrypted once.
+    let fingerprint = |copy: Copy<'_>| copy.start.header.clear::<Clear>().ok();
+    let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
+        return Ok(Sameness::Different("they are not one object".to_owned()));
+    };
+    // A large file is encrypted anew for each bucket, with one fingerprint.
+    if first.fingerprint == second.fingerprint {
+        return Ok(Sameness::Same);
+    }
+    let Some(identity) = identity else {
+        return Ok(Sameness::NotKnown);
+    };
+    let first = content(one.bucket, key, identity).await?;
+    let second = content(other.bucket, key, identity).await?;
+    Ok(match (first, second) {
+        (Ok(first), Ok(second)) if first.as_ref() == second.as_ref() => Sameness::Same,
+        (Ok(_), Ok(_)) => Sameness::Different("each holds other WAL".to_owned()),
+        (first, second) => {
+            let texts = [(one, first.err()), (other, second.err())];
+            let texts = texts.into_iter().filter_map(|(copy, why)| {
+                Some(format!(
+                    "that of `{}` cannot be opened: {}",
+                    copy.bucket.name(),
+                    why?
+                ))
+            });
+            Sameness::Different(texts.collect::<Vec<_>>().join(", "))
+        }
+    })
+}
+
+/// No WAL file is larger.
+const LARGEST: u64 = 1 << 30;
+
+/// Returns the digest of what an object holds.
+async fn content(
+    bucket: &Bucket,
+    key: &str,
+    identity: &Identity,
+) -> Result<Result<Digest, Damaged>, StoreError> {
+    let mut body = bucket.open_verified(key).await?;
+    let mut opener = Opener::new(identity, key);
+    let mut payload = Vec::new();
+    let digest = DigestWriter {
+        context: digest::Context::new(&SHA256),
+        left: LARGEST,
+    };
+    let mut decoder = match zstd::stream::write::Decoder::new(digest) {
+        Ok(decoder) => decoder,
+        Err(error) => return Ok(Err(Damaged::Compression(error))),
+    };
+    while let Some(bytes) = body.next().await {
+        if let Err(why) = opener.push(&bytes?, &mut payload) {
+            return Ok(Err(why));
+        }
+        if let Err(error) = decoder.write_all(&std::mem::take(&mut payload)) {
+            return Ok(Err(Damaged::Compression(error)));
+        }
+    }
+    if let Err(why) = opener.finish(&mut payload) {
+        return Ok(Err(why));
+    }
+    if let Err(error) = decoder.write_all(&payload).and_then(|()| decoder.flush()) {
+        return Ok(Err(Damaged::Compression(error)));
+    }
+    Ok(Ok(decoder.into_inner().context.finish()))
+}
+
+struct DigestWriter {
+    context: digest::Context,
+    left: u64,
+}
+
+impl Write for DigestWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let left = self.left.checked_sub(length);
+        self.left = left.ok_or_else(|| io::Error::other("it is larger than any WAL file"))?;
+        self.context.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! A WAL file, ready to be stored in each bucket, in memory that does not grow with it.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::archive::wal_archive::Clear;
+use crate::archive::wal_file::WalFile;
+use crate::config::Config;
+use crate::encryption::fingerprint::Fingerprint;
+use crate::encryption::payload::{SealedPart, SealedStream};
+use crate::error::Failure;
+
+/// What is held in memory and shared by all buckets: a segment of 16 MiB that does not compress. A
+/// larger object is made anew for each bucket, part by part.
+const WHOLE_BYTES: usize = 20 << 20;
+
+/// A WAL file under the key that it is stored under.
+pub(crate) struct SealedWalFile<'a> {
+    config: &'a Config,
+    file: &'a WalFile,
+    key: String,
+    clear: Clear,
+    whole: Option<Bytes>,
+}
+
+impl<'a> SealedWalFile<'a> {
+    /// Compresses and encrypts `file` for `key`.
+    pub(crate) fn new(config: &'a Config, file: &'a WalFile, key: &str) -> Result<Self, Failure> {
+        let failed = |error| Failure::io("encrypt", Path::new(key))(error);
+        let content = file.content().map_err(failed)?;
+        let fingerprint = Fingerprint::of_reader(key, content).map_err(failed)?;
+        let mut sealed = Self {
+            config,
+            file,
+            key: key.to_owned(),
+            clear: Clear { fingerprint },
+            whole: None,
+        };
+        let first = sealed.stream().and_then(|mut it| it.next_part(WHOLE_BYTES));
+        if let SealedPart::Last(whole) = first.map_err(failed)? {
+            sealed.whole = Some(whole);
+        }
+        Ok(sealed)
+    }
+
+    /// Returns its key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the whole object, if it is small enough to be held.
+    pub(crate) fn whole(&self) -> Option<&Bytes> {
+        self.whole.as_ref()
+    }
+
+    /// Begins the object anew.
+    pub(crate) fn stream(&self) -> io::Result<SealedStream> {
+        SealedStream::new(
+            self.file.content()?,
+            self.file.bytes,
+            &self.config.recipients,
+            &self.key,
+            &self.clear,
+            self.config.limits.zstd_level,
+        )
+    }
+
+    /// Says whether the object with this fingerprint holds the file.
+    pub(crate) fn is(&self, fingerprint: &Fingerprint) -> io::Result<bool> {
+        fingerprint.matches(&self.key, self.file.content()?)
+    }
+
+    /// Returns the failure that an error of reading the file is.
+    pub(crate) fn failed(&self, error: io::Error) -> Failure {
+        Failure::io("read", Path::new(&self.file.name.to_string()))(error)
+    }
+}

@@ -1,0 +1,375 @@
+//! What comes out of the archive: a WAL file, the end of the WAL, or a reason to stop.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_core::Timeline;
+use causeway_core::backup::Share;
+use causeway_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
+use causeway_runtime::telemetry::chain;
+use tempfile::NamedTempFile;
+use tracing::{info, warn};
+
+use crate::archive::followed::cut;
+use crate::archive::reach;
+use crate::archive::scratch_file::scratch_file;
+use crate::archive::wal_archive::{Clear, WalArchive};
+use crate::archive::wal_file;
+use crate::archive::wal_file::NotThisFile;
+use crate::encryption;
+use crate::encryption::keys::Identity;
+use crate::encryption::payload::{NotOpened, OpenedFile};
+use crate::error::Failure;
+use crate::storage::fetch::{FetchEffort, Hurry, ObjectSink, SinkError};
+use crate::storage::object_keys::wal_file_of;
+
+/// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
+const LARGEST: u64 = 1 << 30;
+
+/// No history is near this.
+const LARGEST_HISTORY: u64 = 1 << 20;
+
+/// How a standby's fetch hurries, which asks for four files or so at a promotion. A single bad answer
+/// of the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
+const HURRY: Hurry = Hurry {
+    retry: Duration::from_secs(1),
+    avoided_answer: Duration::from_secs(1),
+    first_answer: Duration::from_secs(3),
+};
+
+/// For how long the history of a timeline that is known to exist is asked for at least.
+const LISTED_HISTORY_RETRY: Duration = Duration::from_mins(1);
+
+/// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
+/// guard writes in its place when it promotes.
+const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
+
+/// For whom a file is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchMode {
+    /// For a standby, which asks again: an absent file is reported as soon as it is likely.
+    Standby,
+    /// For a recovery that ends where a file is absent: it is so only if every bucket says it, and
+    /// none lists anything later.
+    Recovery,
+}
+
+/// What is fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchRequest {
+    /// Which file.
+    pub(crate) name: WalFileName,
+    /// Which of several of this name.
+    pub(crate) slot: u32,
+    /// Where it is put.
+    pub(crate) path: PathBuf,
+    /// For whom.
+    pub(crate) mode: FetchMode,
+    /// The timeline that recovery follows, if it is known.
+    pub(crate) target_timeline: Option<Timeline>,
+    /// The last segment that `restore` saw along the timeline that recovery follows.
+    pub(crate) known_end: Option<SegmentName>,
+    /// For how long a bucket that fails is asked again.
+    pub(crate) retry_timeout: Duration,
+}
+
+impl FetchRequest {
+    /// Says whether this is the history of a timeline that is not the one that recovery follows.
+    fn only_number_counts(&self) -> bool {
+        match (self.name, self.target_timeline) {
+            (WalFileName::History(timeline), Some(target)) => timeline != target,
+            _ => false,
+        }
+    }
+}
+
+impl WalArchive<'_> {
+    /// Puts a file of the WAL in place, whole. A history that no bucket has, of a number below the
+    /// newest that one lists, was reserved and never written, and a placeholder is put in place.
+    ///
+    /// PostgreSQL looks for `latest` by asking for one number after the other and stops at the first
+    /// that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). Without the
+    /// placeholder it would end recovery there, before the newest timeline, and report success.
+    ///
+    /// A segment gets its place only once `inspect` has allowed it.
+    pub(crate) async fn fetch(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        inspect: impl Fn(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let share = match request.name {
+            WalFileName::Segment(segment) => self.share(identity, request, segment).await?,
+            WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => {
+                Share::Whole
+            }
+        };
+        if share == Share::Nothing {
+            info!(file = %request.name, "segment of a branch that the followed timeline has left");
+            let name = self.layout.wal_file(request.name);
+            return Err(Failure::NotArchived { name });
+        }
+        let missing = match self.fetch_stored(identity, request, share, inspect).await {
+            Err(why @ Failure::NotArchived { .. }) => why,
+            // A region that is away takes its bucket along: one bucket that answers is enough to say
+            // that a higher number is in use, and not enough to say that none is.
+            Err(why @ Failure::Unreachable { answered: 1.., .. })
+                if request.mode == FetchMode::Standby =>
+            {
+                why
+            }
+            // Of a timeline that recovery does not follow, only the number counts: it is taken.
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+                if request.only_number_counts() =>
+            {
+                warn!(file = %request.name, error = %chain(&why), "history cannot be read, a placeholder stands for it");
+                return write_whole(&request.path, PLACEHOLDER);
+            }
+            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+                if request.mode == FetchMode::Standby =>
+            {
+                return Err(self.of_a_damaged_file(request.name, why).await?);
+            }
+            fetched => return fetched,
+        };
+        match request.name {
+            WalFileName::History(timeline) => {
+                let known = match request.mode {
+                    FetchMode::Standby => self.histories().await?,
+                    FetchMode::Recovery => self.histories_of_all().await?,
+                };
+                if request.mode == FetchMode::Standby && known.contains(&timeline) {
+                    return self.fetch_listed_history(identity, request).await;
+                }
+                if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline)
+                {
+                    return Err(missing);
+                }
+                info!(%timeline, "timeline was reserved and never written, a placeholder stands for it");
+                write_whole(&request.path, PLACEHOLDER)
+            }
+            WalFileName::Segment(segment) if request.mode == FetchMode::Recovery => {
+                self.refuse_gap(identity, request, segment).await?;
+                Err(missing)
+            }
+            WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
+                Err(missing)
+            }
+        }
+    }
+
+    /// Returns what a file that no bucket has whole means to a standby. A history without WAL of its timeline
+    /// is no more than an object that somebody put there.
+    async fn of_a_damaged_file(&self, name: WalFileName, why: Failure) -> Result<Failure, Failure> {
+        let WalFileName::History(timeline) = name else {
+            return Ok(why);
+        };
+        let (written, _) = reach::written_timelines(self.buckets, &self.layout).await?;
+        if written.contains(&timeline) {
+            return Ok(why.stops_recovery());
+        }
+        Ok(why)
+    }
+
+    /// Fetches a history that a bucket lists, for a standby. PostgreSQL would take any failure below 126 for
+    /// the absence of the timeline, and replay the branch that it left.
+    async fn fetch_listed_history(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+    ) -> Result<(), Failure> {
+        let key = self.layout.wal_file(request.name);
+        let effort = FetchEffort {
+            retry_timeout: request.retry_timeout.max(LISTED_HISTORY_RETRY),
+            hurry: None,
+        };
+        let file = self.fetch_file(identity, request.name, &key, &request.path, effort);
+        let file = file.await.map_err(Failure::stops_recovery)?;
+        put_in_place(file, &request.path)
+    }
+
+    async fn fetch_stored(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        share: Share,
+        inspect: impl Fn(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let key = self.layout.slot(request.name, request.slot);
+        let effort = match request.mode {
+            FetchMode::Recovery => FetchEffort {
+                retry_timeout: request.retry_timeout,
+                hurry: None,
+            },
+            FetchMode::Standby => FetchEffort {
+                retry_timeout: request.retry_timeout.max(HURRY.retry),
+                hurry: Some(HURRY),
+            },
+        };
+        let file = self
+            .fetch_file(identity, request.name, &key, &request.path, effort)
+            .await?;
+        if let WalFileName::Segment(_) = request.name {
+            if let Share::UpTo(left_at) = share {
+                cut(&file, left_at).map_err(Failure::io("write", &request.path))?;
+            }
+            inspect(file.path())?;
+        }
+        put_in_place(file, &request.path)
+    }
+
+    /// Reads a segment into a file without a name of its own, to look into it.
+    pub(crate) async fn read_segment(
+        &self,
+        identity: &Identity,
+        segment: SegmentName,
+    ) -> Result<NamedTempFile, Failure> {
+        let name = WalFileName::Segment(segment);
+        let effort = FetchEffort {
+            retry_timeout: self.buckets.retry_timeout(),
+            hurry: None,
+        };
+        let path = std::env::temp_dir().join(name.to_string());
+        let key = self.layout.wal_file(name);
+        self.fetch_file(identity, name, &key, &path, effort).await
+    }
+
+    /// Reads a file beside `path`, where it may be put.
+    async fn fetch_file(
+        &self,
+        identity: &Identity,
+        name: WalFileName,
+        key: &str,
+        path: &Path,
+        effort: FetchEffort,
+    ) -> Result<NamedTempFile, Failure> {
+        let begin = || {
+            let file = scratch_file(path);
+            let opened = file.and_then(|file| OpenedFile::new(identity, key, file, LARGEST));
+            Ok(WalSink {
+                key,
+                name,
+                system_id: self.system_id,
+                path,
+                opened: opened.map_err(Failure::io("write", path))?,
+            })
+        };
+        self.buckets.fetch_into(key, effort, begin).await
+    }
+
+    /// Returns the timelines whose history is in any bucket, each of which has to answer.
+    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
+        let prefix = self.layout.histories();
+        let mut known = BTreeSet::new();
+        for bucket in self.buckets.all() {
+            let listed = bucket.list_each(&prefix, "", |object| {
+                known.extend(wal_file_of(&object.key).map(WalFileName::timeline));
+            });
+            listed.await.map_err(|last| Failure::Unreachable {
+                what: prefix.clone(),
+                answered: 0,
+                last: Box::new(last),
+            })?;
+        }
+        Ok(known)
+    }
+
+    /// Reads which timelines another one grew from.
+    pub(crate) async fn ancestors(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<Ancestor>, Failure> {
+        let content = self.read_history(identity, timeline).await?;
+        let ancestors = parse_history(&String::from_utf8_lossy(&content));
+        ancestors.map_err(|why| Failure::NotThisFile {
+            name: WalFileName::History(timeline).to_string(),
+            why: NotThisFile::NoHistory(why),
+        })
+    }
+
+    /// Reads the history of a timeline.
+    pub(crate) async fn read_history(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<u8>, Failure> {
+        let key = self.layout.wal_file(WalFileName::History(timeline));
+        let open = |sealed: &[u8]| {
+            let opened = encryption::open::<Clear>(identity, &key, sealed, LARGEST_HISTORY);
+            opened.map(|(_, content)| content)
+        };
+        self.buckets.fetch(&key, open).await
+    }
+}
+
+/// A file of the WAL that is being read from one bucket.
+struct WalSink<'a> {
+    key: &'a str,
+    name: WalFileName,
+    system_id: u64,
+    path: &'a Path,
+    opened: OpenedFile<'a>,
+}
+
+impl WalSink<'_> {
+    fn not_opened(key: &str, path: &Path, why: NotOpened) -> SinkError {
+        match why {
+            NotOpened::Damaged(why) => SinkError::Object(Failure::damaged(key)(why)),
+            NotOpened::Write(error) => SinkError::Local(Failure::io("write", path)(error)),
+        }
+    }
+}
+
+impl ObjectSink for WalSink<'_> {
+    type Output = NamedTempFile;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        let written = self.opened.write(bytes);
+        written.map_err(|why| Self::not_opened(self.key, self.path, why))
+    }
+
+    fn finish(self) -> Result<NamedTempFile, SinkError> {
+        let file = self.opened.finish();
+        let file = file.map_err(|why| Self::not_opened(self.key, self.path, why))?;
+        let read = wal_file::read_start(file.path(), self.name);
+        let failed = |error| SinkError::Local(Failure::io("read", file.path())(error));
+        let (start, bytes) = read.map_err(failed)?;
+        // The seal says that the archive gave back what was put in; the header, that it was right
+        // to put it there. A segment at a fork begins with its ancestor's page, and was checked
+        // against the history when it went in.
+        let at_a_fork = |_| None;
+        match wal_file::check(self.name, &start, bytes, self.system_id, at_a_fork) {
+            Ok(()) | Err(NotThisFile::OtherTimeline { .. }) => Ok(file),
+            Err(why) => Err(SinkError::Object(Failure::NotThisFile {
+                name: self.name.to_string(),
+                why,
+            })),
+        }
+    }
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let failed = |error| Failure::io("write", path)(error);
+    let mut file = scratch_file(path).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    put_in_place(file, path)
+}
+
+/// Gives a file its name at once. PostgreSQL makes it durable before it counts on it
+/// (`durable_rename` in `KeepFileRestoredFromArchive`, `src/backend/access/transam/xlogarchive.c`), and
+/// `pg_rewind` does before it ends; what a crash leaves under the name that it asks for is removed.
+fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::io("write", path)(error);
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}

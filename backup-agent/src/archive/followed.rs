@@ -1,0 +1,148 @@
+//! How much of an ancestor's segment belongs to the timeline that a server follows.
+//!
+//! A primary that fails over with a standby behind it has archived WAL past the fork. Until the new
+//! timeline's own copy of the fork's segment is archived, PostgreSQL asks for the ancestor's, and would
+//! replay transactions that the new timeline never had.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use causeway_core::backup::{Lineage, Share};
+use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
+use causeway_core::{Lsn, Timeline};
+use tempfile::NamedTempFile;
+
+use crate::archive::fetch::{FetchMode, FetchRequest, directory_of};
+use crate::archive::wal_archive::WalArchive;
+use crate::control_file;
+use crate::encryption::keys::Identity;
+use crate::error::Failure;
+
+/// Under which name a server has segments put in place (`RestoreArchivedFile` in
+/// `src/backend/access/transam/xlogarchive.c`). `pg_rewind` reads a segment under its own name, and the
+/// branch that was left is what it wants.
+const SERVER_FILE: &str = "RECOVERYXLOG";
+
+impl WalArchive<'_> {
+    /// Returns how much of `segment` the server that asks for it may replay.
+    pub(super) async fn share(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        segment: SegmentName,
+    ) -> Result<Share, Failure> {
+        let is_server = request.path.ends_with(SERVER_FILE);
+        if request.mode == FetchMode::Standby && !is_server {
+            return Ok(Share::Whole);
+        }
+        let lineage = self.followed_lineage(identity, request, segment).await?;
+        let Some(lineage) = lineage.filter(|it| it.left_at(segment.timeline).is_some()) else {
+            return Ok(Share::Whole);
+        };
+        let data_directory = control_file::data_directory(self.config);
+        Ok(lineage.share(segment, control_file::segment_size(&data_directory)?))
+    }
+
+    /// Returns the lineage of the timeline that the server follows, if it is known.
+    pub(super) async fn followed_lineage(
+        &self,
+        identity: &Identity,
+        request: &FetchRequest,
+        segment: SegmentName,
+    ) -> Result<Option<Lineage>, Failure> {
+        let directory = directory_of(&request.path);
+        let Some(target) = request.target_timeline else {
+            return Ok(newest_branch(directory, segment.timeline));
+        };
+        if target == Timeline::FIRST {
+            return Ok(Some(Lineage::new(target, Vec::new())));
+        }
+        let lineage = match local_history(directory, target) {
+            Some(lineage) => lineage,
+            None => Lineage::new(target, self.ancestors(identity, target).await?),
+        };
+        Ok(Some(lineage))
+    }
+}
+
+/// Returns the lineage of a timeline whose history PostgreSQL has kept in `pg_wal`, as it does of the one
+/// that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
+fn local_history(directory: &Path, timeline: Timeline) -> Option<Lineage> {
+    let name = WalFileName::History(timeline).to_string();
+    let text = fs::read_to_string(directory.join(name)).ok()?;
+    let ancestors = parse_history(&text).ok()?;
+    (!ancestors.is_empty()).then(|| Lineage::new(timeline, ancestors))
+}
+
+/// Returns the lineage of the newest timeline in `pg_wal` that follows from `timeline`.
+fn newest_branch(directory: &Path, timeline: Timeline) -> Option<Lineage> {
+    let entries = fs::read_dir(directory).ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut newer: Vec<Timeline> = names
+        .filter_map(|name| match name.parse() {
+            Ok(WalFileName::History(newer)) if newer > timeline => Some(newer),
+            _ => None,
+        })
+        .collect();
+    newer.sort_unstable();
+    let mut lineages = newer
+        .into_iter()
+        .rev()
+        .filter_map(|newer| local_history(directory, newer));
+    lineages.find(|lineage| lineage.left_at(timeline).is_some())
+}
+
+/// Leaves zeros, which end the WAL, in a segment from `left_at` on.
+pub(super) fn cut(file: &NamedTempFile, left_at: Lsn) -> io::Result<()> {
+    let bytes = file.as_file().metadata()?.len();
+    let kept = left_at.get() % bytes;
+    file.as_file().set_len(kept)?;
+    file.as_file().set_len(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories_in_pg_wal_then_the_newest_branch_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let pg_wal = directory.path();
+        let one = Timeline::FIRST;
+        assert!(newest_branch(pg_wal, one).is_none());
+
+        let write = |name: &str, text: &str| fs::write(pg_wal.join(name), text).unwrap();
+        write(
+            "00000002.history",
+            "1\t0/500000\tno recovery target specified\n",
+        );
+        write(
+            "00000003.history",
+            "1\t0/600000\tno recovery target specified\n",
+        );
+        write(
+            "00000004.history",
+            "# Reserved by failover-ctl: this timeline was never written.\n",
+        );
+        write("00000005.history", "this is no history\n");
+        let found = newest_branch(pg_wal, one).unwrap();
+        assert_eq!(found.timeline().get(), 3);
+        assert_eq!(found.left_at(one), Some(Lsn::new(0x60_0000)));
+        let two = Timeline::new(2).unwrap();
+        assert!(newest_branch(pg_wal, two).is_none());
+    }
+
+    #[test]
+    fn segment_cut_then_zeros_from_the_fork_on() {
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), vec![7; 1 << 20]).unwrap();
+
+        cut(&file, Lsn::new(0xB0_0320)).unwrap();
+
+        let content = fs::read(file.path()).unwrap();
+        assert_eq!(content.len(), 1 << 20);
+        assert!(content[..0x320].iter().all(|byte| *byte == 7));
+        assert!(content[0x320..].iter().all(|byte| *byte == 0));
+    }
+}

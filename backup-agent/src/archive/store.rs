@@ -1,0 +1,254 @@
+//! Storing one WAL file in every bucket, without waiting for those that are slow or down.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use serde::Deserialize;
+use tokio::time::{self, Instant};
+
+use crate::archive::encrypted_wal_file::SealedWalFile;
+use crate::encryption::fingerprint::Fingerprint;
+use crate::encryption::payload::SealedPart;
+use crate::error::Failure;
+use crate::storage::bucket::{Bucket, Created};
+use crate::storage::buckets::Buckets;
+use crate::storage::multipart_upload::{PART_BYTES, Upload};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// For how long a call that fails is tried again before PostgreSQL is told to come back. What moves
+/// bytes may take as long as they need.
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a bucket has to say whether it holds a file of which there may be several.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How one bucket took an object.
+enum Kept {
+    Stored,
+    Conflict,
+    Failed(StoreError),
+    Local(Failure),
+}
+
+/// What a bucket has under a key, compared with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupied {
+    /// It has nothing.
+    Free,
+    /// It has this file.
+    Same,
+    /// It has something else.
+    Other,
+    /// It did not say.
+    Unknown,
+}
+
+/// The attempts of one push.
+struct Storing<'a> {
+    buckets: &'a Buckets,
+    file: &'a SealedWalFile<'a>,
+    stored: Vec<&'a Bucket>,
+    last: Option<StoreError>,
+}
+
+impl Buckets {
+    /// Stores `file`, and returns once it is in as many buckets as are required and the others have
+    /// had a little longer. What a bucket lacks then is noted.
+    ///
+    /// An object that is there already must hold the same content; it is never overwritten.
+    pub(crate) async fn store(&self, file: &SealedWalFile<'_>) -> Result<(), Failure> {
+        // What lags behind is filled by another process: this one need not wait for it at each file.
+        let is_filled = self.health().is_backfill_running();
+        let (later, first): (Vec<_>, Vec<_>) = self.all().iter().partition(|bucket| {
+            let name = bucket.name();
+            self.health().is_avoided(name) || is_filled && self.health().has_wal_notes(name)
+        });
+        let mut storing = Storing {
+            buckets: self,
+            file,
+            stored: Vec::new(),
+            last: None,
+        };
+        let rounds = if self.required() == self.all().len() {
+            vec![self.all().iter().collect()]
+        } else {
+            vec![first, later]
+        };
+        for round in rounds {
+            if storing.stored.len() < self.required() {
+                storing.store_in(&round).await?;
+            }
+        }
+        let Storing { stored, last, .. } = storing;
+        if stored.len() < self.required() {
+            return Err(Failure::TooFewBuckets {
+                what: file.key().to_owned(),
+                stored: stored.len(),
+                required: self.required(),
+                last: last.map(Box::new),
+            });
+        }
+        for bucket in self.all() {
+            let name = bucket.name();
+            if stored.iter().any(|holder| holder.name() == name) {
+                self.health()
+                    .stored(name, crate::storage::bucket_health::StoredKind::Wal);
+                // An earlier push of the same file may have noted it.
+                if self.health().is_noted(name, file.key()) {
+                    self.health().filled(name, file.key());
+                }
+            } else {
+                self.health().lacks(name, file.key());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what each bucket has under the key of `file`.
+    pub(crate) async fn compare(
+        &self,
+        key: &str,
+        is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,
+    ) -> Vec<Occupied> {
+        let is_same = &is_same;
+        let looks = self.all().iter().map(|bucket| async move {
+            let held = time::timeout(LOOK_TIMEOUT, holds(bucket, key, is_same)).await;
+            match held.unwrap_or_else(|_| Err(Kept::Failed(bucket.silent("show", key)))) {
+                Ok(true) => Occupied::Same,
+                Ok(false) => Occupied::Other,
+                Err(Kept::Failed(error)) if error.kind() == ErrorKind::NotFound => Occupied::Free,
+                Err(_) => Occupied::Unknown,
+            }
+        });
+        join_all(looks).await
+    }
+}
+
+impl<'a> Storing<'a> {
+    async fn store_in(&mut self, round: &[&'a Bucket]) -> Result<(), Failure> {
+        let began = Instant::now();
+        let (buckets, file) = (self.buckets, self.file);
+        let mut unanswered: Vec<&Bucket> = round.to_vec();
+        let mut attempts: FuturesUnordered<_> = round
+            .iter()
+            .map(|bucket| async { (*bucket, keep(bucket, file).await) })
+            .collect();
+        let mut until: Option<Instant> = None;
+        loop {
+            let next = match until {
+                Some(until) => time::timeout_at(until, attempts.next())
+                    .await
+                    .ok()
+                    .flatten(),
+                None => attempts.next().await,
+            };
+            let Some((bucket, kept)) = next else {
+                break;
+            };
+            unanswered.retain(|other| other.name() != bucket.name());
+            match kept {
+                Kept::Stored => {
+                    buckets.health().answered(bucket.name());
+                    self.stored.push(bucket);
+                }
+                Kept::Conflict => {
+                    return Err(Failure::Conflict {
+                        bucket: bucket.name().to_owned(),
+                        key: file.key().to_owned(),
+                    });
+                }
+                Kept::Local(error) => return Err(error),
+                Kept::Failed(error) => {
+                    buckets.gone(bucket, &error);
+                    self.last = Some(error);
+                }
+            }
+            if self.stored.len() >= buckets.required() {
+                until.get_or_insert(Instant::now() + grace(began.elapsed()));
+            }
+        }
+        // Slow is not down: what it lacks is noted, and brought by another process.
+        if let Some(bucket) = unanswered.first() {
+            self.last = Some(bucket.silent("take", file.key()));
+        }
+        Ok(())
+    }
+}
+
+/// How much longer the other buckets have once enough hold a file: long enough for a healthy one
+/// that is farther away, short enough that PostgreSQL does not wait for a dead one.
+fn grace(took: Duration) -> Duration {
+    (3 * took).clamp(Duration::from_secs(1), Duration::from_secs(5))
+}
+
+async fn keep(bucket: &Bucket, file: &SealedWalFile<'_>) -> Kept {
+    let created = match file.whole() {
+        Some(sealed) => bucket
+            .create_retried(STORE_TIMEOUT, file.key(), sealed)
+            .await
+            .map_err(Kept::Failed),
+        None => Box::pin(upload(bucket, file)).await,
+    };
+    match created {
+        Ok(Created::New) => Kept::Stored,
+        // After a lost answer this is our own object, and at any time it can be another's.
+        Ok(Created::AlreadyThere) => match holds(bucket, file.key(), |it| file.is(it)).await {
+            Ok(true) => Kept::Stored,
+            Ok(false) => Kept::Conflict,
+            Err(kept) => kept,
+        },
+        Err(kept) => kept,
+    }
+}
+
+/// Stores a file that is too large for one call, encrypted anew for each bucket: they need not keep
+/// pace with each other, and memory holds a part of each.
+async fn upload(bucket: &Bucket, file: &SealedWalFile<'_>) -> Result<Created, Kept> {
+    // A gigabyte is not sent to find out that it is there.
+    match holds(bucket, file.key(), |it| file.is(it)).await {
+        Ok(true) => return Ok(Created::New),
+        Ok(false) => return Ok(Created::AlreadyThere),
+        Err(Kept::Failed(error)) if error.kind() == ErrorKind::NotFound => {}
+        Err(kept) => return Err(kept),
+    }
+    let local = |error| Kept::Local(file.failed(error));
+    let mut stream = file.stream().map_err(local)?;
+    let mut upload = Upload::new(bucket.clone(), file.key().to_owned(), STORE_TIMEOUT);
+    loop {
+        let sent = match stream.next_part(PART_BYTES) {
+            Ok(SealedPart::Middle(part)) => upload.part(part).await.map_err(Kept::Failed),
+            Ok(SealedPart::Last(part)) => {
+                return upload.finish(part).await.map_err(Kept::Failed);
+            }
+            Err(error) => Err(local(error)),
+        };
+        if let Err(kept) = sent {
+            upload.abandon().await;
+            return Err(kept);
+        }
+    }
+}
+
+/// Says whether the object that `bucket` has under `key` holds a content, without opening it.
+async fn holds(
+    bucket: &Bucket,
+    key: &str,
+    is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,
+) -> Result<bool, Kept> {
+    #[derive(Deserialize)]
+    struct Clear {
+        fingerprint: Fingerprint,
+    }
+    let header = match bucket.header(key).await {
+        Ok(header) => header,
+        // It is not one of ours, and nothing of ours can take its place: damage in this bucket.
+        Err(error) => return Err(Kept::Failed(error)),
+    };
+    let Ok(clear) = header.clear::<Clear>() else {
+        return Ok(false);
+    };
+    let failed = |error| Kept::Local(Failure::io("read", key.as_ref())(error));
+    is_same(&clear.fingerprint).map_err(failed)
+}

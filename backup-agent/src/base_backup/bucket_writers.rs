@@ -1,0 +1,185 @@
+//! A lane for each bucket: what is sealed once is stored in all of them, each at its own pace within
+//! a few parts, and a lane that fails leaves the others to go on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use causeway_runtime::telemetry::chain;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::warn;
+
+use crate::error::Failure;
+use crate::storage::bucket::{Bucket, Created};
+use crate::storage::multipart_upload::{IMPATIENT, PATIENT, Upload};
+use crate::storage::store_error::StoreError;
+
+/// How many parts one lane may be behind. Parts are shared, so this bounds what all lanes together
+/// keep in memory.
+const BEHIND: usize = 2;
+
+/// For how long a backup that has failed removes what it has stored.
+const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+enum Order {
+    Begin(String),
+    Part(Bytes),
+    Last(Bytes),
+}
+
+struct Lane {
+    bucket: Bucket,
+    orders: Sender<Order>,
+}
+
+/// What became of a lane: the bucket, and the error if it does not hold everything.
+type Ended = (Bucket, Result<(), StoreError>);
+
+/// One lane for each bucket.
+pub(crate) struct Lanes {
+    open: Vec<Lane>,
+    running: JoinSet<Ended>,
+    required: usize,
+    last: Option<Box<StoreError>>,
+}
+
+impl Lanes {
+    /// Starts a lane for each of `buckets`, of which `required` must stay.
+    pub(crate) fn start(buckets: &[Bucket], required: usize) -> Self {
+        let mut running = JoinSet::new();
+        let open = buckets
+            .iter()
+            .map(|bucket| {
+                let (orders, received) = mpsc::channel(BEHIND);
+                running.spawn(run(bucket.clone(), received));
+                Lane {
+                    bucket: bucket.clone(),
+                    orders,
+                }
+            })
+            .collect();
+        Self {
+            open,
+            running,
+            required,
+            last: None,
+        }
+    }
+
+    /// Begins an object in every bucket.
+    pub(crate) async fn begin(&mut self, key: String) -> Result<(), Failure> {
+        self.send(Order::Begin(key)).await
+    }
+
+    /// Stores a part of it that is not the last.
+    pub(crate) async fn part(&mut self, part: Bytes) -> Result<(), Failure> {
+        self.send(Order::Part(part)).await
+    }
+
+    /// Stores the last part.
+    pub(crate) async fn last(&mut self, part: Bytes) -> Result<(), Failure> {
+        self.send(Order::Last(part)).await
+    }
+
+    async fn send(&mut self, order: Order) -> Result<(), Failure> {
+        let mut staying = Vec::new();
+        for lane in std::mem::take(&mut self.open) {
+            if lane.orders.send(order.clone()).await.is_ok() {
+                staying.push(lane);
+            }
+        }
+        self.open = staying;
+        while let Some(ended) = self.running.try_join_next() {
+            if let Ok((bucket, Err(error))) = ended {
+                self.note(&bucket, error);
+            }
+        }
+        self.enough(self.open.len())
+    }
+
+    fn note(&mut self, bucket: &Bucket, error: StoreError) {
+        warn!(bucket = bucket.name(), error = %chain(&error), "the backup goes on without a bucket");
+        self.last = Some(Box::new(error));
+    }
+
+    fn enough(&mut self, buckets: usize) -> Result<(), Failure> {
+        if buckets >= self.required {
+            return Ok(());
+        }
+        Err(Failure::TooFewBuckets {
+            what: "the backup".to_owned(),
+            stored: buckets,
+            required: self.required,
+            last: self.last.take(),
+        })
+    }
+
+    /// Waits until every lane has stored what it was given, and returns the buckets that have all.
+    pub(crate) async fn finish(mut self) -> Result<Vec<Bucket>, Failure> {
+        let in_order: Vec<Bucket> = self.open.drain(..).map(|it| it.bucket).collect();
+        let mut holders = Vec::new();
+        while let Some(ended) = self.running.join_next().await {
+            match ended {
+                Ok((bucket, Ok(()))) => holders.push(bucket),
+                Ok((bucket, Err(error))) => self.note(&bucket, error),
+                Err(_) => return Err(Failure::Internal("a lane panicked")),
+            }
+        }
+        self.enough(holders.len())?;
+        let holds = |it: &Bucket| holders.iter().any(|holder| holder.name() == it.name());
+        Ok(in_order.into_iter().filter(holds).collect())
+    }
+
+    /// Closes every lane, and gives each a moment to remove the parts that it had stored: one whose
+    /// bucket is silent leaves them to the bucket's lifecycle rule.
+    pub(crate) async fn abandon(mut self) {
+        self.open.clear();
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        if time::timeout(ABANDONED_WITHIN, ended).await.is_err() {
+            warn!("parts of abandoned uploads are left to the lifecycle rule");
+        }
+    }
+}
+
+async fn run(bucket: Bucket, mut orders: Receiver<Order>) -> Ended {
+    let mut upload: Option<Upload> = None;
+    let mut patience = IMPATIENT;
+    while let Some(order) = orders.recv().await {
+        let done = match (order, upload.take()) {
+            (Order::Begin(key), _) => {
+                upload = Some(Upload::new(bucket.clone(), key, patience));
+                Ok(())
+            }
+            (Order::Part(part), Some(mut begun)) => {
+                let sent = begun.part(part).await;
+                if sent.is_ok() {
+                    patience = PATIENT;
+                    upload = Some(begun);
+                } else {
+                    begun.abandon().await;
+                }
+                sent
+            }
+            // An object of this name is this very one, stored before its answer was lost: the name
+            // of a backup is drawn anew for each.
+            (Order::Last(part), Some(begun)) => match begun.finish(part).await {
+                Ok(Created::New | Created::AlreadyThere) => {
+                    patience = PATIENT;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            (Order::Part(_) | Order::Last(_), None) => Ok(()),
+        };
+        if let Err(error) = done {
+            return (bucket, Err(error));
+        }
+    }
+    // The queue was closed in the middle of an object: the backup was given up.
+    if let Some(begun) = upload {
+        begun.abandon().await;
+    }
+    (bucket, Ok(()))
+}

@@ -1,0 +1,108 @@
+//! The part of an object that can be read without an identity.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::encryption::Damaged;
+
+/// The first bytes of every object.
+pub(crate) const MAGIC: &[u8; 8] = b"CAUSEWAY";
+
+/// The version of the format that this code writes, and the only one it reads.
+const FORMAT: u64 = 1;
+
+/// A header is a few hundred bytes for each recipient. More than this is no header of ours, and is
+/// not allocated because somebody's bytes ask for it.
+pub(crate) const HEADER_LIMIT: usize = 64 << 10;
+
+/// What stands before the chunks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Header {
+    format: u64,
+    cipher: String,
+    compression: String,
+    /// How many bytes of the compressed payload each chunk but the last holds.
+    pub(crate) chunk_bytes: usize,
+    /// The data key as an age file, in base64.
+    data_key: String,
+    /// What the writer lets everybody read.
+    clear: serde_json::Value,
+}
+
+impl Header {
+    /// Returns the header of a new object.
+    pub(crate) fn new(
+        chunk_bytes: usize,
+        wrapped_key: &[u8],
+        clear: &impl Serialize,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            format: FORMAT,
+            cipher: "AES-256-GCM".to_owned(),
+            compression: "zstd".to_owned(),
+            chunk_bytes,
+            data_key: BASE64_STANDARD.encode(wrapped_key),
+            clear: serde_json::to_value(clear)?,
+        })
+    }
+
+    /// Returns the bytes that an object with this header begins with.
+    pub(crate) fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
+        let text = serde_json::to_vec(self)?;
+        let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
+        Ok([MAGIC.as_slice(), &length.to_be_bytes(), &text].concat())
+    }
+
+    /// Reads a header from the beginning of an object: it and its length, or `None` if there are not
+    /// enough bytes yet.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Damaged> {
+        let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.len()));
+        if !MAGIC.starts_with(magic) {
+            return Err(Damaged::NotSealed);
+        }
+        let Some((length, rest)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if length > HEADER_LIMIT {
+            return Err(Damaged::NotSealed);
+        }
+        let Some(text) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let header = Self::parse(text)?;
+        Ok(Some((header, MAGIC.len() + 4 + length)))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, Damaged> {
+        let value: serde_json::Value =
+            serde_json::from_slice(text).map_err(|_| Damaged::NotSealed)?;
+        let format = value.get("format").and_then(serde_json::Value::as_u64);
+        match format {
+            Some(FORMAT) => {}
+            Some(later) => return Err(Damaged::TooNew(later)),
+            None => return Err(Damaged::NotSealed),
+        }
+        let header: Self = serde_json::from_value(value).map_err(|_| Damaged::NotSealed)?;
+        if !(1..=16 << 20).contains(&header.chunk_bytes) {
+            return Err(Damaged::NotSealed);
+        }
+        Ok(header)
+    }
+
+    /// Returns the data key as it was wrapped.
+    pub(crate) fn wrapped_key(&self) -> Result<Vec<u8>, Damaged> {
+        BASE64_STANDARD
+            .decode(&self.data_key)
+            .map_err(|_| Damaged::DataKey)
+    }
+
+    /// Returns what the writer let everybody read. Nobody has vouched for it until the object is
+    /// opened.
+    pub(crate) fn clear<C: DeserializeOwned>(&self) -> Result<C, Damaged> {
+        serde_json::from_value(self.clear.clone()).map_err(|it| Damaged::Content(it.to_string()))
+    }
+}

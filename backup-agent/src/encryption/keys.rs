@@ -1,0 +1,146 @@
+//! Recipients, who can open what is sealed, and identities, with which they do.
+
+use std::fmt;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use age::secrecy::ExposeSecret as _;
+use age::x25519;
+use causeway_runtime::secret::{Secret, Unreadable};
+
+use crate::encryption::Damaged;
+
+/// The length of a data key: AES-256.
+pub(crate) const DATA_KEY_BYTES: usize = 32;
+
+/// The public keys for which everything is sealed. A host that writes needs nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipients(Vec<x25519::Recipient>);
+
+/// The private keys of whoever reads. Never printed.
+pub(crate) struct Identity(Vec<x25519::Identity>);
+
+/// Keys that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsealable {
+    #[error("`recipients` is empty: what is sealed for nobody can never be read")]
+    NoRecipient,
+    #[error(
+        "a private key (`AGE-SECRET-KEY-…`) stands where a public one must: put `age1…` in `recipients`, and regard the private key as disclosed"
+    )]
+    PrivateKey,
+    #[error("recipient {place} is not an age X25519 public key (`age1…`)")]
+    NotARecipient { place: usize },
+    #[error("no `identity-file` is set")]
+    NoIdentity,
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error("`{}` holds no age identity (`AGE-SECRET-KEY-…`)", path.display())]
+    NotAnIdentity { path: PathBuf },
+}
+
+/// Says whether `text` holds a private key, so that it can be refused before anything prints it.
+pub(crate) fn holds_private_key(text: &str) -> bool {
+    text.to_ascii_uppercase().contains("AGE-SECRET-KEY-")
+}
+
+impl Recipients {
+    /// Reads public keys. A private key is refused, and never repeated.
+    pub(crate) fn parse(written: &[String]) -> Result<Self, Unsealable> {
+        if written.is_empty() {
+            return Err(Unsealable::NoRecipient);
+        }
+        if written.iter().any(|it| holds_private_key(it)) {
+            return Err(Unsealable::PrivateKey);
+        }
+        let keys = written.iter().enumerate().map(|(place, text)| {
+            let not_one = |_| Unsealable::NotARecipient { place: place + 1 };
+            text.trim().parse().map_err(not_one)
+        });
+        keys.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Wraps a data key so that each recipient can unwrap it.
+    pub(crate) fn wrap(&self, data_key: &[u8; DATA_KEY_BYTES]) -> std::io::Result<Vec<u8>> {
+        let recipients = self.0.iter().map(|it| it as &dyn age::Recipient);
+        let encryptor =
+            age::Encryptor::with_recipients(recipients).map_err(std::io::Error::other)?;
+        let mut wrapped = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut wrapped)?;
+        writer.write_all(data_key)?;
+        writer.finish()?;
+        Ok(wrapped)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+impl Identity {
+    /// Reads an age identity file: one private key a line, `#` begins a comment.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, Unsealable> {
+        let text = Secret::from_file(path)?;
+        let not_one = || Unsealable::NotAnIdentity {
+            path: path.to_owned(),
+        };
+        let lines = text.reveal().lines().map(str::trim);
+        let keys = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
+        let keys: Vec<x25519::Identity> = keys
+            .map(|it| it.parse().map_err(|_| not_one()))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err(not_one());
+        }
+        Ok(Self(keys))
+    }
+
+    /// Unwraps a data key.
+    pub(crate) fn unwrap(&self, wrapped: &[u8]) -> Result<[u8; DATA_KEY_BYTES], Damaged> {
+        let decryptor = age::Decryptor::new(wrapped).map_err(|_| Damaged::DataKey)?;
+        let identities = self.0.iter().map(|it| it as &dyn age::Identity);
+        let opened = decryptor.decrypt(identities);
+        let mut reader = opened.map_err(|error| {
+            if matches!(error, age::DecryptError::NoMatchingKeys) {
+                return Damaged::NotForUs;
+            }
+            Damaged::DataKey
+        })?;
+        let mut data_key = [0; DATA_KEY_BYTES];
+        reader
+            .read_exact(&mut data_key)
+            .map_err(|_| Damaged::DataKey)?;
+        // The age file must end here, which is also when its last chunk has been verified.
+        match reader.read(&mut [0]) {
+            Ok(0) => Ok(data_key),
+            _ => Err(Damaged::DataKey),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(key: x25519::Identity) -> Self {
+        Self(vec![key])
+    }
+}
+
+/// A new key pair: the text of the identity file, and the recipient to put into settings.
+pub(crate) struct KeyPair {
+    /// The identity file.
+    pub(crate) identity_file: Secret,
+    /// The public key.
+    pub(crate) recipient: String,
+}
+
+/// Draws a new key pair.
+pub(crate) fn generate() -> KeyPair {
+    let identity = x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let private = identity.to_string();
+    let text = format!("# public key: {recipient}\n{}\n", private.expose_secret());
+    KeyPair {
+        identity_file: Secret::new(text),
+        recipient,
+    }
+}

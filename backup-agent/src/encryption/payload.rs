@@ -1,0 +1,200 @@
+//! A file on its way into an object or out of it, in memory that does not grow with it.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use crate::encryption::Damaged;
+use crate::encryption::keys::{Identity, Recipients};
+use crate::encryption::stream::{Opener, Sealer};
+
+/// How much is read of a file at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// A part of an encrypted object.
+#[derive(Debug)]
+pub(crate) enum SealedPart {
+    /// More follows.
+    Middle(Bytes),
+    /// It is the last.
+    Last(Bytes),
+}
+
+/// The object that a file becomes, part by part.
+pub(crate) struct SealedStream {
+    file: File,
+    encoder: Option<zstd::stream::write::Encoder<'static, SealerWriter>>,
+    buffer: Vec<u8>,
+}
+
+struct SealerWriter(Sealer);
+
+impl Write for SealerWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SealedStream {
+    /// Begins to compress and encrypt `file`, which has `bytes`, from its start.
+    pub(crate) fn new<C: Serialize>(
+        mut file: File,
+        bytes: u64,
+        recipients: &Recipients,
+        key: &str,
+        clear: &C,
+        zstd_level: i32,
+    ) -> io::Result<Self> {
+        file.rewind()?;
+        let sealer = SealerWriter(Sealer::new(recipients, key, clear)?);
+        let mut encoder = zstd::stream::write::Encoder::new(sealer, zstd_level)?;
+        encoder.set_pledged_src_size(Some(bytes))?;
+        Ok(Self {
+            file,
+            encoder: Some(encoder),
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    /// Returns at least `at_least` bytes of the object, or the rest of it.
+    pub(crate) fn next_part(&mut self, at_least: usize) -> io::Result<SealedPart> {
+        let ended = || io::Error::other("the object has ended");
+        loop {
+            let encoder = self.encoder.as_mut().ok_or_else(ended)?;
+            if encoder.get_ref().0.sealed_bytes() >= at_least {
+                let part = encoder.get_mut().0.take();
+                return Ok(SealedPart::Middle(part.into()));
+            }
+            let read = self.file.read(&mut self.buffer)?;
+            let Some(bytes) = self.buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                let encoder = self.encoder.take().ok_or_else(ended)?;
+                let last = encoder.finish()?.0.finish()?;
+                return Ok(SealedPart::Last(last.into()));
+            };
+            encoder.write_all(bytes)?;
+        }
+    }
+}
+
+/// Where the content of an object is written while it is read: a file that has its name only once
+/// it is whole.
+pub(crate) struct OpenedFile<'a> {
+    opener: Opener<'a>,
+    payload: Vec<u8>,
+    decoder: FileDecoder,
+}
+
+/// Why an object did not become a file.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// The object is damaged.
+    Damaged(Damaged),
+    /// The file could not be written.
+    Write(io::Error),
+}
+
+impl<'a> OpenedFile<'a> {
+    /// Begins to write the content of the object `key`, at most `limit` bytes, into `file`.
+    pub(crate) fn new(
+        identity: &'a Identity,
+        key: &'a str,
+        file: NamedTempFile,
+        limit: u64,
+    ) -> io::Result<Self> {
+        let file = LimitedFile {
+            file,
+            limit,
+            left: limit,
+            failed: None,
+        };
+        Ok(Self {
+            opener: Opener::new(identity, key),
+            payload: Vec::new(),
+            decoder: zstd::stream::write::Decoder::new(file)?,
+        })
+    }
+
+    /// Takes in more of the object.
+    pub(crate) fn write(&mut self, sealed: &[u8]) -> Result<(), NotOpened> {
+        let pushed = self.opener.push(sealed, &mut self.payload);
+        pushed.map_err(NotOpened::Damaged)?;
+        decompress(&mut self.decoder, &mut self.payload)
+    }
+
+    /// Takes in the end of the object, and returns the file, which is whole.
+    pub(crate) fn finish(self) -> Result<NamedTempFile, NotOpened> {
+        let Self {
+            opener,
+            mut payload,
+            mut decoder,
+        } = self;
+        let header = opener.finish(&mut payload).map_err(NotOpened::Damaged)?;
+        drop(header);
+        decompress(&mut decoder, &mut payload)?;
+        match decoder.flush() {
+            Ok(()) => Ok(decoder.into_inner().file),
+            Err(error) => Err(why(&mut decoder, error)),
+        }
+    }
+}
+
+type FileDecoder = zstd::stream::write::Decoder<'static, LimitedFile>;
+
+fn decompress(decoder: &mut FileDecoder, payload: &mut Vec<u8>) -> Result<(), NotOpened> {
+    let written = decoder.write_all(payload);
+    payload.clear();
+    written.map_err(|error| why(decoder, error))
+}
+
+fn why(decoder: &mut FileDecoder, error: io::Error) -> NotOpened {
+    match decoder.get_mut().failed.take() {
+        Some(LimitedError::Write(error)) => NotOpened::Write(error),
+        Some(LimitedError::TooLarge(limit)) => NotOpened::Damaged(Damaged::TooLarge { limit }),
+        None => NotOpened::Damaged(Damaged::Compression(error)),
+    }
+}
+
+struct LimitedFile {
+    file: NamedTempFile,
+    limit: u64,
+    left: u64,
+    failed: Option<LimitedError>,
+}
+
+enum LimitedError {
+    Write(io::Error),
+    TooLarge(u64),
+}
+
+impl Write for LimitedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let Some(left) = self.left.checked_sub(length) else {
+            self.failed = Some(LimitedError::TooLarge(self.limit));
+            return Err(io::Error::other("it is too large"));
+        };
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.left = left;
+                Ok(bytes.len())
+            }
+            Err(error) => {
+                let told = io::Error::from(error.kind());
+                self.failed = Some(LimitedError::Write(error));
+                Err(told)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

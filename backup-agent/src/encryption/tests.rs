@@ -1,0 +1,219 @@
+//! Sealing and opening, and what must not open.
+
+use age::x25519;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::encryption::fingerprint::Fingerprint;
+use crate::encryption::keys::{Unsealable, generate};
+
+const KEY: &str = "main/7312345678901234567/wal/00000001/000000010000000000000001";
+const LIMIT: u64 = 1 << 30;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn opens_as_it_was_sealed(
+        payload in payload(),
+        cuts in prop::collection::vec(1_usize..400_000, 0..6),
+    ) {
+        let (recipients, identity) = pair();
+        let mut sealer = Sealer::new(&recipients, KEY, &json!({"a": 1})).unwrap();
+        let mut sealed = Vec::new();
+        for part in parts(&payload, &cuts) {
+            sealer.write(part).unwrap();
+            sealed.extend(sealer.take());
+        }
+        sealed.extend(sealer.finish().unwrap());
+
+        let mut opener = Opener::new(&identity, KEY);
+        let mut opened = Vec::new();
+        for part in parts(&sealed, &cuts) {
+            opener.push(part, &mut opened).unwrap();
+        }
+        let header = opener.finish(&mut opened).unwrap();
+
+        prop_assert!(opened == payload);
+        prop_assert_eq!(header.clear::<serde_json::Value>().unwrap(), json!({"a": 1}));
+    }
+
+    /// Whichever bit is changed, in the header or behind it, the object does not open.
+    #[test]
+    fn no_bit_can_be_changed(payload in payload(), place: prop::sample::Index, bit in 0_u32..8) {
+        let (recipients, identity) = pair();
+        let mut sealed = sealed(&recipients, &payload);
+        let place = place.index(sealed.len());
+        sealed[place] ^= 1 << bit;
+
+        prop_assert!(opened(&identity, KEY, &sealed).is_err(), "byte {place}");
+    }
+
+    /// Wherever it is cut off, even between two chunks, the object does not open.
+    #[test]
+    fn no_end_can_be_cut_off(payload in payload(), at: prop::sample::Index) {
+        let (recipients, identity) = pair();
+        let sealed = sealed(&recipients, &payload);
+
+        prop_assert!(opened(&identity, KEY, &sealed[..at.index(sealed.len())]).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let (_, identity) = pair();
+        let forged = [b"CAUSEWAY\0\0\0\x10".as_slice(), &bytes].concat();
+
+        prop_assert!(opened(&identity, KEY, &bytes).is_err());
+        prop_assert!(opened(&identity, KEY, &forged).is_err());
+    }
+}
+
+#[test]
+fn says_when_chunks_are_missing_from_the_end() {
+    let (recipients, identity) = pair();
+    let sealed = sealed(&recipients, &vec![7; 3 * stream::CHUNK_BYTES]);
+    let one_chunk_less = &sealed[..sealed.len() - stream::CHUNK_BYTES - 16];
+
+    let refused = opened(&identity, KEY, one_chunk_less).unwrap_err();
+
+    assert!(matches!(refused, Damaged::Truncated), "{refused}");
+}
+
+#[test]
+fn an_object_opens_only_under_its_own_key() {
+    let (recipients, identity) = pair();
+    let sealed = sealed(&recipients, b"segment 1");
+    let of_another = KEY.replace("0001/", "0002/");
+
+    let refused = opened(&identity, &of_another, &sealed).unwrap_err();
+
+    assert!(
+        matches!(refused, Damaged::Altered { chunk: 0 }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn chunks_cannot_change_places() {
+    let (recipients, identity) = pair();
+    let mut sealed = sealed(&recipients, &vec![7; 4 * stream::CHUNK_BYTES]);
+    let chunk = stream::CHUNK_BYTES + 16;
+    let first = sealed.len() - 4 * chunk;
+    let (a, b) = sealed[first..].split_at_mut(chunk);
+    a.swap_with_slice(&mut b[..chunk]);
+
+    assert!(opened(&identity, KEY, &sealed).is_err());
+}
+
+#[test]
+fn each_recipient_can_open_and_nobody_else() {
+    let keys = [x25519::Identity::generate(), x25519::Identity::generate()];
+    let written: Vec<_> = keys.iter().map(|it| it.to_public().to_string()).collect();
+    let recipients = Recipients::parse(&written).unwrap();
+    let sealed = seal(&recipients, KEY, &json!({}), b"log", 1).unwrap();
+
+    for key in keys {
+        let (_, plain): (serde_json::Value, _) =
+            open(&Identity::of(key), KEY, &sealed, LIMIT).unwrap();
+        assert_eq!(plain, b"log");
+    }
+    let stranger = Identity::of(x25519::Identity::generate());
+    let refused = open::<serde_json::Value>(&stranger, KEY, &sealed, LIMIT).unwrap_err();
+    assert!(matches!(refused, Damaged::NotForUs), "{refused}");
+}
+
+#[test]
+fn does_not_decompress_without_end() {
+    let (recipients, identity) = pair();
+    let sealed = seal(&recipients, KEY, &json!({}), &vec![0; 1 << 20], 1).unwrap();
+
+    let refused = open::<serde_json::Value>(&identity, KEY, &sealed, 1 << 10).unwrap_err();
+
+    assert!(
+        matches!(refused, Damaged::TooLarge { limit: 1024 }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_private_key_is_no_recipient_and_is_not_repeated() {
+    let pair = generate();
+    let private = pair
+        .identity_file
+        .reveal()
+        .lines()
+        .last()
+        .unwrap()
+        .to_owned();
+
+    for written in [
+        private.clone(),
+        private.to_lowercase(),
+        format!(" {private}"),
+    ] {
+        let refused = Recipients::parse(&[pair.recipient.clone(), written]).unwrap_err();
+        assert!(matches!(refused, Unsealable::PrivateKey));
+        assert!(!refused.to_string().contains(&private[20..]));
+    }
+}
+
+#[test]
+fn a_fingerprint_confirms_one_content_under_one_key() {
+    let fingerprint = Fingerprint::of_reader(KEY, b"log".as_slice()).unwrap();
+
+    assert!(fingerprint.matches(KEY, b"log".as_slice()).unwrap());
+    assert!(!fingerprint.matches(KEY, b"lag".as_slice()).unwrap());
+    assert!(!fingerprint.matches("another", b"log".as_slice()).unwrap());
+    assert_ne!(
+        fingerprint,
+        Fingerprint::of_reader(KEY, b"log".as_slice()).unwrap()
+    );
+}
+
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let chunk = stream::CHUNK_BYTES;
+    let lengths = prop_oneof![
+        Just(0_usize),
+        1..100_usize,
+        chunk - 1..chunk + 2,
+        2 * chunk..2 * chunk + 2,
+        0..3 * chunk,
+    ];
+    (lengths, any::<u8>()).prop_map(|(length, seed)| {
+        let bytes = (0..length).map(|it| seed.wrapping_add(it.to_le_bytes()[0]));
+        bytes.collect()
+    })
+}
+
+fn parts<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut rest = bytes;
+    let mut parts = Vec::new();
+    for cut in cuts {
+        let (part, later) = rest.split_at(rest.len().min(*cut));
+        parts.push(part);
+        rest = later;
+    }
+    parts.push(rest);
+    parts
+}
+
+fn pair() -> (Recipients, Identity) {
+    let key = x25519::Identity::generate();
+    let recipients = Recipients::parse(&[key.to_public().to_string()]).unwrap();
+    (recipients, Identity::of(key))
+}
+
+fn sealed(recipients: &Recipients, payload: &[u8]) -> Vec<u8> {
+    let mut sealer = Sealer::new(recipients, KEY, &json!({})).unwrap();
+    sealer.write(payload).unwrap();
+    sealer.finish().unwrap()
+}
+
+fn opened(identity: &Identity, key: &str, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
+    let mut payload = Vec::new();
+    let mut opener = Opener::new(identity, key);
+    opener.push(sealed, &mut payload)?;
+    opener.finish(&mut payload)?;
+    Ok(payload)
+}

@@ -1,0 +1,307 @@
+//! One bucket: what is asked of S3, and nothing that S3 cannot promise. Nothing is ever overwritten.
+//!
+//! Every call is tried within a budget that follows the bytes that it moves. No deadline counts while
+//! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
+
+use crate::storage::object_body::{ObjectBody, ServiceChecksum};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use causeway_runtime::aws::{Connections, Service};
+use causeway_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
+use tokio::time;
+
+use crate::config::buckets::BucketConfig;
+use crate::storage::client::client;
+
+/// Between two tries of one call. S3 asks for exponential backoff after a 503.
+pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(100),
+    max_backoff: Duration::from_secs(5),
+};
+
+/// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
+/// need at this rate, and an upload of which no byte moves is noticed sooner.
+const MIN_BYTES_PER_SEC: u64 = 64 << 10;
+
+/// How long a call to a bucket may take, beside the time that its bytes need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    /// Until a connection stands.
+    pub(crate) connect: Duration,
+    /// Until an answer comes, or its next bytes do.
+    pub(crate) answer: Duration,
+    /// For how long a call that fails is tried again.
+    pub(crate) retry: Duration,
+}
+
+/// One bucket, in one region.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) service: Service,
+    pub(super) connections: Connections,
+    pub(super) limits: CallLimits,
+    pub(super) client: RwLock<Client>,
+    /// Whether the last call was given up, after all of its tries.
+    pub(super) given_up: AtomicBool,
+    /// Set once the service has answered anything.
+    pub(super) reached: AtomicBool,
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// The object is new.
+    New,
+    /// There is one under this key: ours after a lost answer, or another's.
+    AlreadyThere,
+}
+
+impl Bucket {
+    /// Returns a client of the bucket. Nothing is sent yet.
+    pub(crate) async fn new(
+        config: &BucketConfig,
+        connections: &Connections,
+        limits: CallLimits,
+    ) -> Self {
+        let client = client(&config.service, connections, limits).await;
+        Self {
+            shared: Arc::new(Shared {
+                name: config.name.clone(),
+                service: config.service.clone(),
+                connections: connections.clone(),
+                limits,
+                client: RwLock::new(client),
+                given_up: AtomicBool::new(false),
+                reached: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Returns the bucket's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Says whether `name` is this bucket's or its region's.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.name() == name || self.shared.service.region == name
+    }
+
+    /// Returns how long a call may take.
+    pub(crate) fn limits(&self) -> CallLimits {
+        self.shared.limits
+    }
+
+    /// Says whether the service has answered this process anything, an error or not.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.shared.reached.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let client = self.shared.client.read();
+        client.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fetches credentials anew: the SDK keeps those that it has until the time at which they say that
+    /// they end, and the service has just said that they have ended.
+    pub(super) async fn renew_credentials(&self) {
+        let Shared {
+            service,
+            connections,
+            limits,
+            ..
+        } = &*self.shared;
+        let client = client(service, connections, *limits).await;
+        let current = self.shared.client.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// Creates the object, unless there is one under this key.
+    pub(crate) async fn create(&self, key: &str, body: &Bytes) -> Result<Created, StoreError> {
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let call = self.client().put_object().bucket(self.name()).key(key);
+        let call = call.if_none_match("*").body(ByteStream::from(body.clone()));
+        let mut call = call.customize();
+        // Through TLS, a signature without a hash of the body: the checksum that S3 compares is signed.
+        if self.shared.service.has_tls() {
+            call = call.disable_payload_signing();
+        }
+        match self.answer("create", key, length, call.send()).await {
+            Ok(answer) if answer.e_tag.is_some() => Ok(Created::New),
+            // An error inside of a 200: what is stored has an ETag.
+            Ok(_) => Err(self.unavailable("create", key, "its answer has no ETag")),
+            Err(error) if error.kind() == ErrorKind::AlreadyThere => Ok(Created::AlreadyThere),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does the same, and repeats it while the bucket is unavailable.
+    pub(crate) async fn create_retried(
+        &self,
+        timeout: Duration,
+        key: &str,
+        body: &Bytes,
+    ) -> Result<Created, StoreError> {
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        self.retried_for(timeout, length, || self.create(key, body))
+            .await
+    }
+
+    /// Begins to read the object; asked once.
+    pub(crate) async fn open_once(&self, key: &str) -> Result<ObjectBody, StoreError> {
+        ObjectBody::open(self, key, ServiceChecksum::Ignored).await
+    }
+
+    /// Begins to read the object, which S3's own checksum vouches for.
+    pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
+        self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
+            .await
+    }
+
+    /// Repeats `call`, which moves `bytes`, while the bucket is unavailable.
+    pub(super) async fn retried<T, F, Fut>(&self, bytes: u64, call: F) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        self.retried_for(self.limits().retry, bytes, call).await
+    }
+
+    pub(super) async fn retried_for<T, F, Fut>(
+        &self,
+        timeout: Duration,
+        bytes: u64,
+        call: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        // A command makes several calls in a row. Only the first of them waits for a bucket that is away;
+        // the others look whether it has come back.
+        let timeout = if self.is_given_up() {
+            Duration::ZERO
+        } else {
+            timeout
+        };
+        let budget = RetryBudget {
+            timeout,
+            transfer: transfer_time(bytes),
+        };
+        let done = retry::within(budget, RETRY_POLICY, StoreError::retry_class, call).await;
+        let is_away = |it: &StoreError| it.retry_class() == RetryClass::Transient;
+        let given_up = done.as_ref().is_err_and(is_away);
+        self.shared.given_up.store(given_up, Ordering::Relaxed);
+        done
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.shared.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Returns the answer to a call that moves `bytes`, for as long as they need and an answer may
+    /// take. The SDK's futures are large: they are boxed once, here.
+    pub(super) fn answer<T, E>(
+        &self,
+        doing: &'static str,
+        key: &str,
+        bytes: u64,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> impl Future<Output = Result<T, StoreError>>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let call = Box::pin(call);
+        async move {
+            let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
+                return Err(self.silent(doing, key));
+            };
+            let is_answer = |it: &SdkError<E, HttpResponse>| it.raw_response().is_some();
+            if answer.as_ref().err().is_none_or(is_answer) {
+                self.shared.reached.store(true, Ordering::Relaxed);
+            }
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let kind = StoreError::kind_of(&error);
+            if kind == ErrorKind::StaleCredentials {
+                Box::pin(self.renew_credentials()).await;
+            }
+            Err(StoreError {
+                kind,
+                ..self.refused(doing, key, error)
+            })
+        }
+    }
+
+    pub(super) fn call_limit(&self, bytes: u64) -> Duration {
+        let CallLimits {
+            connect, answer, ..
+        } = self.limits();
+        let answer = if self.is_given_up() { connect } else { answer };
+        answer + transfer_time(bytes)
+    }
+
+    /// Returns the error that a body which ended early is.
+    pub(crate) fn broken_off(
+        &self,
+        key: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> StoreError {
+        self.unavailable("give all of", key, source)
+    }
+
+    /// Returns the error that a call which took too long is.
+    pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
+        self.unavailable(doing, key, "it did not answer in time")
+    }
+
+    pub(super) fn unavailable(
+        &self,
+        doing: &'static str,
+        key: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> StoreError {
+        StoreError {
+            kind: ErrorKind::Unavailable,
+            ..self.refused(doing, key, source)
+        }
+    }
+
+    pub(super) fn refused(
+        &self,
+        doing: &'static str,
+        key: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> StoreError {
+        StoreError {
+            bucket: self.name().to_owned(),
+            key: key.to_owned(),
+            doing,
+            kind: ErrorKind::Refused,
+            source: source.into(),
+        }
+    }
+}
+
+/// Returns how long `bytes` may take.
+fn transfer_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SEC)
+}

@@ -1,0 +1,102 @@
+//! All buckets together: when a thing is stored, and where it is found when a region is away.
+
+use std::time::Duration;
+
+use causeway_runtime::aws::Connections;
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
+use tracing::warn;
+
+use crate::config::Config;
+use crate::error::Failure;
+use crate::storage::bucket::{Bucket, CallLimits};
+use crate::storage::bucket_health::BucketHealth;
+use crate::storage::store_error::StoreError;
+
+/// What the WAL commands can wait for: a promotion waits on several of them in a row, and no
+/// connection inside of Europe takes longer than a tenth of this.
+pub(crate) const BRIEF: CallLimits = CallLimits {
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(8),
+    retry: Duration::from_secs(20),
+};
+
+/// What a backup or a restore can wait for.
+pub(crate) const LONG: CallLimits = CallLimits {
+    connect: Duration::from_secs(3),
+    answer: Duration::from_secs(20),
+    retry: Duration::from_hours(1),
+};
+
+/// The buckets, nearest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Buckets {
+    pub(super) all: Vec<Bucket>,
+    pub(super) required: usize,
+    pub(super) limits: CallLimits,
+    pub(super) health: BucketHealth,
+}
+
+impl Buckets {
+    /// Returns clients of every bucket in the settings.
+    pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
+        let connections = Connections::default();
+        let limits = CallLimits {
+            retry: limits.retry.min(config.limits.retry_timeout),
+            ..limits
+        };
+        let mut all = Vec::new();
+        for bucket in &config.buckets {
+            all.push(Bucket::new(bucket, &connections, limits).await);
+        }
+        let names = config.buckets.iter().map(|bucket| bucket.name.clone());
+        let metrics = config.metrics_textfile.as_deref();
+        Self {
+            all,
+            required: config.required_buckets,
+            limits,
+            health: BucketHealth::new(&config.state_directory, metrics, names.collect()),
+        }
+    }
+
+    /// Keeps only the buckets that `from` names, by their own name or their region's.
+    pub(crate) fn only(mut self, from: Option<&str>) -> Result<Self, Failure> {
+        let Some(from) = from else {
+            return Ok(self);
+        };
+        self.all.retain(|it| it.is_called(from));
+        if self.all.is_empty() {
+            let text = format!("`{from}` is neither a bucket nor a region in the settings");
+            return Err(Failure::Refused(text));
+        }
+        Ok(self)
+    }
+
+    /// Returns the buckets, nearest first.
+    pub(crate) fn all(&self) -> &[Bucket] {
+        &self.all
+    }
+
+    /// Returns in how many buckets a thing must be.
+    pub(crate) fn required(&self) -> usize {
+        self.required
+    }
+
+    /// Returns for how long a call that fails is tried again.
+    pub(crate) fn retry_timeout(&self) -> Duration {
+        self.limits.retry
+    }
+
+    /// Returns what this host has seen of the buckets: what each lacks and since when, and when it
+    /// last stored what.
+    pub(crate) fn health(&self) -> &BucketHealth {
+        &self.health
+    }
+
+    pub(crate) fn gone(&self, bucket: &Bucket, error: &StoreError) {
+        warn!(bucket = bucket.name(), error = %chain(error), "bucket left out");
+        if error.retry_class() == RetryClass::Transient {
+            self.health.avoid(bucket.name());
+        }
+    }
+}

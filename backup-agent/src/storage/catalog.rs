@@ -1,0 +1,293 @@
+//! Which backups there are, as the buckets say it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use causeway_core::backup::manifest::lines::{LineError, ManifestLines};
+use causeway_core::backup::{BackupId, Manifest, Summary};
+use causeway_runtime::telemetry::chain;
+use futures_util::StreamExt as _;
+use tracing::warn;
+
+use crate::base_backup::Clear;
+use crate::config::Config;
+use crate::encryption::Damaged;
+use crate::encryption::keys::Identity;
+use crate::error::Failure;
+use crate::storage::bucket::Bucket;
+use crate::storage::buckets::Buckets;
+use crate::storage::download::{Broken, Downloads, Wanted};
+use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
+use crate::storage::object_keys::Layout;
+use crate::storage::store_error::ErrorKind;
+
+/// How many manifests are looked at at a time.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// A backup, and the buckets that hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// What its manifest lets everybody read.
+    pub(crate) summary: Summary,
+    /// The names of the buckets.
+    pub(crate) buckets: Vec<String>,
+}
+
+/// A backup whose manifest a bucket lists and does not give.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// The backup.
+    pub(crate) id: BackupId,
+    /// The name of the bucket.
+    pub(crate) bucket: String,
+    /// Why.
+    pub(crate) why: Failure,
+}
+
+/// Every backup that the buckets list.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    /// Those of which at least one bucket gives the manifest, the oldest first.
+    pub(crate) backups: Vec<Entry>,
+    /// The copies that cannot be looked at.
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// The buckets that did not answer.
+    pub(crate) silent: Vec<String>,
+}
+
+impl Catalog {
+    /// Returns the catalog of these backups.
+    pub(crate) fn of(mut backups: Vec<Entry>) -> Self {
+        backups.sort_by(|one, other| one.summary.age_order().cmp(&other.summary.age_order()));
+        Self {
+            backups,
+            ..Self::default()
+        }
+    }
+
+    /// Returns what everybody may know of the backups.
+    pub(crate) fn summaries(&self) -> Vec<Summary> {
+        self.backups.iter().map(|it| it.summary.clone()).collect()
+    }
+
+    /// Refuses to do without a bucket that does not answer: what only it holds may be newer.
+    pub(crate) fn refuse_silent(mut self) -> Result<Self, Failure> {
+        match self.silent.pop() {
+            Some(bucket) => Err(Failure::SilentBucket { bucket }),
+            None => Ok(self),
+        }
+    }
+
+    /// Returns why no backup can be looked at, if there are any.
+    pub(crate) fn refuse_all_unreadable(mut self) -> Result<(), Failure> {
+        if !self.backups.is_empty() || self.unreadable.is_empty() {
+            return Ok(());
+        }
+        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(0);
+        let why = Box::new(why);
+        Err(Failure::UnreadableBackup { id, bucket, why })
+    }
+
+    /// Refuses to choose among the backups while one that no bucket gives may be the right one: `asked`
+    /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
+    /// will not be there later either, and is only pointed out.
+    pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Failure> {
+        let is_known = |id: &BackupId| self.backups.iter().any(|it| it.summary.id == *id);
+        let is_in_the_way = |it: &Unreadable| match asked {
+            Some(asked) => it.id == *asked,
+            None => matches!(it.why, Failure::Unreachable { .. }),
+        };
+        let found = self
+            .unreadable
+            .iter()
+            .position(|it| !is_known(&it.id) && is_in_the_way(it));
+        // Without any that can be looked at, it is not known that there is none.
+        let found = found.or((self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0));
+        let Some(found) = found else {
+            for it in &self.unreadable {
+                warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "a backup cannot be looked at");
+            }
+            return Ok(self);
+        };
+        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(found);
+        let why = Box::new(why);
+        Err(Failure::UnreadableBackup { id, bucket, why })
+    }
+}
+
+/// Returns the identifier of the only PostgreSQL cluster stored under the cluster's name, or `asked`.
+pub(crate) async fn system_id(
+    config: &Config,
+    buckets: &Buckets,
+    asked: Option<u64>,
+) -> Result<u64, Failure> {
+    if let Some(asked) = asked {
+        return Ok(asked);
+    }
+    let prefix = Layout::clusters(&config.cluster);
+    let lists = buckets.folders(&prefix).await?;
+    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().find(|it| !answered(it));
+    let silent = silent.map(|it| it.name().to_owned());
+    let names = lists.into_iter().flat_map(|(_, names)| names);
+    let mut found: Vec<u64> = names.filter_map(|it| it.parse().ok()).collect();
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [only] => Ok(*only),
+        [] if silent.is_some() => Err(Failure::SilentBucket {
+            bucket: silent.unwrap_or_default(),
+        }),
+        [] => Err(Failure::Refused(format!(
+            "nothing is stored for cluster `{}`",
+            config.cluster
+        ))),
+        several => Err(Failure::Refused(format!(
+            "{} PostgreSQL clusters are stored as `{}`: choose one with `--system-id`: {}",
+            several.len(),
+            config.cluster,
+            several
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))),
+    }
+}
+
+/// Looks at every backup in every bucket that answers.
+pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, Failure> {
+    let lists = buckets.folders(&layout.backups()).await?;
+    let answered = |it: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().filter(|it| !answered(it));
+    let mut catalog = Catalog {
+        silent: silent.map(|it| it.name().to_owned()).collect(),
+        ..Catalog::default()
+    };
+    let manifests = lists.iter().flat_map(|(bucket, names)| {
+        let ids = names.iter().filter_map(|it| it.parse::<BackupId>().ok());
+        ids.map(|id| (*bucket, id))
+    });
+    let mut looks = futures_util::stream::iter(manifests)
+        .map(|(bucket, id)| async move {
+            let found = summary(bucket, layout, &id).await;
+            (bucket, id, found)
+        })
+        .buffered(LOOKS_AT_ONCE);
+    let mut entries: BTreeMap<BackupId, Entry> = BTreeMap::new();
+    while let Some((bucket, id, found)) = looks.next().await {
+        let bucket = bucket.name().to_owned();
+        match found {
+            Ok(Some(summary)) => entries
+                .entry(id)
+                .or_insert_with(|| Entry {
+                    summary,
+                    buckets: Vec::new(),
+                })
+                .buckets
+                .push(bucket),
+            // Without a manifest it was cut short, and is no backup.
+            Ok(None) => {}
+            Err(why) => catalog.unreadable.push(Unreadable { id, bucket, why }),
+        }
+    }
+    catalog.backups = Catalog::of(entries.into_values().collect()).backups;
+    Ok(catalog)
+}
+
+/// Returns the summary of a backup, or nothing if it has no manifest.
+async fn summary(
+    bucket: &Bucket,
+    layout: &Layout,
+    id: &BackupId,
+) -> Result<Option<Summary>, Failure> {
+    let key = layout.manifest(id);
+    let header = match bucket.header(&key).await {
+        Ok(header) => header,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.damage().is_some() => {
+            let why = Damaged::Content(chain(&error));
+            return Err(Failure::damaged(&key)(why));
+        }
+        // What a bucket refuses to give may be sound, and the newest.
+        Err(error) => {
+            return Err(Failure::Unreachable {
+                what: key,
+                answered: 0,
+                last: Box::new(error),
+            });
+        }
+    };
+    let clear = header.clear::<Clear>().map_err(Failure::damaged(&key))?;
+    if clear.summary.id != *id {
+        let why = Damaged::Content(format!("it is of backup `{}`", clear.summary.id));
+        return Err(Failure::damaged(&key)(why));
+    }
+    let unsound = |it| Failure::damaged(&key)(Damaged::Content(chain(&it)));
+    clear.summary.segment_size().map_err(unsound)?;
+    Ok(Some(clear.summary))
+}
+
+/// How much of a manifest is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What stands before the files.
+    Head,
+    /// The line of each file too.
+    Files,
+}
+
+/// Decrypts the manifest of a backup, and returns what stands before the files. They are read as they come
+/// and not kept, and not read at all where only the head is wanted.
+pub(crate) async fn manifest(
+    buckets: &Buckets,
+    layout: &Layout,
+    identity: &Arc<Identity>,
+    summary: &Summary,
+    depth: Depth,
+) -> Result<Manifest, Failure> {
+    let key = layout.manifest(&summary.id);
+    let mut sink = ManifestSink::new(Lines {
+        lines: ManifestLines::default(),
+        summary,
+        depth,
+    });
+    let downloads = Downloads::new(buckets, Arc::clone(identity), buckets.retry_timeout());
+    downloads.run(&key, &mut sink).await?;
+    let head = sink.output.lines.into_head();
+    head.ok_or(Failure::Internal("a manifest ended without its head"))
+}
+
+/// Checks a manifest as it comes.
+struct Lines<'a> {
+    lines: ManifestLines,
+    summary: &'a Summary,
+    depth: Depth,
+}
+
+impl ManifestOutput for Lines<'_> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.lines = ManifestLines::default();
+        Ok(())
+    }
+
+    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+        self.lines.push(content).map_err(|it| of_content(&it))?;
+        match self.lines.head() {
+            Some(head) if head.summary != *self.summary => {
+                let text = "its clear part says something else than its encrypted part";
+                Err(Damaged::Content(text.to_owned()).into())
+            }
+            Some(_) if self.depth == Depth::Head => Ok(Wanted::Nothing),
+            Some(_) | None => Ok(Wanted::More),
+        }
+    }
+
+    fn end(&mut self) -> Result<&Manifest, Broken> {
+        Ok(self.lines.finish().map_err(|it| of_content(&it))?)
+    }
+}
+
+fn of_content(error: &LineError) -> Damaged {
+    Damaged::Content(chain(error))
+}

@@ -1,0 +1,136 @@
+//! Listing in every bucket at once, without waiting long for one that is down.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{self, Instant};
+
+use crate::error::Failure;
+use crate::storage::bucket::Bucket;
+use crate::storage::buckets::Buckets;
+use crate::storage::store_error::StoreError;
+
+/// How much longer a bucket has that has not said anything yet, once another has listed.
+const UNREACHED_FOR: Duration = Duration::from_secs(5);
+
+/// The same for one that did not answer a moment ago.
+const AVOIDED_FOR: Duration = Duration::from_secs(1);
+
+/// The same for one that answers, with errors for now: what it holds may decide.
+const REACHED_FOR: Duration = Duration::from_secs(30);
+
+impl Buckets {
+    /// Lists in every bucket, and returns those that answered with what they hold, nearest first, or
+    /// the last error if none did.
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<Vec<(&Bucket, Vec<String>)>, Failure> {
+        let list = |bucket: &Bucket| {
+            let bucket = bucket.clone();
+            async move { bucket.list(prefix, after).await }
+        };
+        self.answers(prefix, list).await
+    }
+
+    /// Does the same for the names that follow `prefix` and are followed by `/`.
+    pub(crate) async fn folders(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(&Bucket, Vec<String>)>, Failure> {
+        let folders = |bucket: &Bucket| {
+            let bucket = bucket.clone();
+            async move { bucket.folders(prefix).await }
+        };
+        self.answers(prefix, folders).await
+    }
+
+    async fn answers<'a, T, Fut>(
+        &'a self,
+        what: &str,
+        ask: impl Fn(&'a Bucket) -> Fut,
+    ) -> Result<Vec<(&'a Bucket, T)>, Failure>
+    where
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let mut asked: FuturesUnordered<_> = self
+            .all()
+            .iter()
+            .enumerate()
+            .map(|(number, bucket)| {
+                let answer = ask(bucket);
+                async move { (number, answer.await) }
+            })
+            .collect();
+        let mut silent: Vec<usize> = (0..self.all().len()).collect();
+        let mut answers = Vec::new();
+        let mut last = None;
+        let mut first_at: Option<Instant> = None;
+        while !asked.is_empty() {
+            let next = match first_at {
+                None => asked.next().await,
+                Some(at) => {
+                    let until = at + self.longest(&silent);
+                    match time::timeout_at(until, asked.next()).await {
+                        Ok(next) => next,
+                        // One may have said something meanwhile, and has longer then.
+                        Err(_elapsed) if at + self.longest(&silent) > Instant::now() => continue,
+                        Err(_elapsed) => break,
+                    }
+                }
+            };
+            let Some((number, answer)) = next else {
+                break;
+            };
+            silent.retain(|other| *other != number);
+            let Some(bucket) = self.all().get(number) else {
+                continue;
+            };
+            match answer {
+                Ok(answer) => {
+                    self.health().answered(bucket.name());
+                    first_at.get_or_insert_with(Instant::now);
+                    answers.push((number, bucket, answer));
+                }
+                Err(error) => {
+                    self.gone(bucket, &error);
+                    last = Some(error);
+                }
+            }
+        }
+        for bucket in silent.iter().filter_map(|number| self.all().get(*number)) {
+            self.gone(bucket, &bucket.silent("list", what));
+        }
+        match last {
+            Some(last) if answers.is_empty() => Err(Failure::Unreachable {
+                what: what.to_owned(),
+                answered: 0,
+                last: Box::new(last),
+            }),
+            _ => {
+                answers.sort_by_key(|(number, ..)| *number);
+                let answers = answers.into_iter();
+                Ok(answers
+                    .map(|(_, bucket, answer)| (bucket, answer))
+                    .collect())
+            }
+        }
+    }
+
+    /// Returns how much longer those that have not listed yet are waited for.
+    fn longest(&self, silent: &[usize]) -> Duration {
+        let silent = silent.iter().filter_map(|number| self.all().get(*number));
+        let limits = silent.map(|bucket| {
+            if bucket.is_reached() {
+                REACHED_FOR
+            } else if self.health().is_avoided(bucket.name()) {
+                AVOIDED_FOR
+            } else {
+                UNREACHED_FOR
+            }
+        });
+        limits.max().unwrap_or(Duration::ZERO)
+    }
+}

@@ -1,0 +1,154 @@
+//! What a bucket holds, page by page: an archive of years has more keys than memory should hold.
+
+use std::collections::VecDeque;
+
+use crate::storage::bucket::Bucket;
+use crate::storage::store_error::StoreError;
+
+/// One object, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedObject {
+    /// Its key.
+    pub(crate) key: String,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// When it was stored, in seconds since 1970; for a multipart upload, when that began.
+    pub(crate) last_modified: i64,
+}
+
+/// A listing that is being read, in the order of the keys.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    bucket: Bucket,
+    prefix: String,
+    after: String,
+    page: VecDeque<ListedObject>,
+    next: NextPage,
+}
+
+#[derive(Debug)]
+enum NextPage {
+    First,
+    Token(String),
+    None,
+}
+
+impl Listing {
+    /// Begins with the first key that starts with `prefix` and sorts after `after`.
+    pub(super) fn new(bucket: &Bucket, prefix: &str, after: &str) -> Self {
+        Self {
+            bucket: bucket.clone(),
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            page: VecDeque::new(),
+            next: NextPage::First,
+        }
+    }
+
+    /// Returns the next object, or nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<ListedObject>, StoreError> {
+        loop {
+            if let Some(object) = self.page.pop_front() {
+                return Ok(Some(object));
+            }
+            let token = match &self.next {
+                NextPage::None => return Ok(None),
+                NextPage::First => None,
+                NextPage::Token(token) => Some(token.clone()),
+            };
+            self.read_page(token).await?;
+        }
+    }
+
+    async fn read_page(&mut self, token: Option<String>) -> Result<(), StoreError> {
+        let Self {
+            bucket,
+            prefix,
+            after,
+            ..
+        } = &*self;
+        let page = bucket
+            .retried(0, || {
+                let call = bucket.client().list_objects_v2().bucket(bucket.name());
+                let call = call.prefix(prefix).set_continuation_token(token.clone());
+                let call = call.set_start_after((!after.is_empty()).then(|| after.clone()));
+                bucket.answer("list", prefix, 0, call.send())
+            })
+            .await?;
+        let contents = page.contents.unwrap_or_default();
+        self.page = contents
+            .into_iter()
+            .filter_map(|object| {
+                Some(ListedObject {
+                    key: object.key?,
+                    size: u64::try_from(object.size.unwrap_or(0)).unwrap_or(0),
+                    last_modified: object.last_modified.map_or(0, |time| time.secs()),
+                })
+            })
+            .collect();
+        self.next = match page.next_continuation_token {
+            Some(token) => NextPage::Token(token),
+            None if page.is_truncated == Some(true) => {
+                let why = "it has more, and does not say where to go on";
+                return Err(self.bucket.refused("list", &self.prefix, why));
+            }
+            None => NextPage::None,
+        };
+        Ok(())
+    }
+}
+
+impl Bucket {
+    /// Lists the objects whose keys begin with `prefix` and sort after `after`, in order.
+    pub(crate) fn listing(&self, prefix: &str, after: &str) -> Listing {
+        Listing::new(self, prefix, after)
+    }
+
+    /// Calls `visit` with each object whose key begins with `prefix` and sorts after `after`, in
+    /// order. One page of them is in memory at a time.
+    pub(crate) async fn list_each(
+        &self,
+        prefix: &str,
+        after: &str,
+        mut visit: impl FnMut(ListedObject),
+    ) -> Result<(), StoreError> {
+        let mut listing = self.listing(prefix, after);
+        while let Some(object) = listing.next().await? {
+            visit(object);
+        }
+        Ok(())
+    }
+
+    /// Returns the keys that begin with `prefix` and sort after `after`, in order.
+    pub(crate) async fn list(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        self.list_each(prefix, after, |object| keys.push(object.key))
+            .await?;
+        Ok(keys)
+    }
+
+    /// Returns the names that follow `prefix` and are followed by `/`.
+    pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        let mut token = None;
+        loop {
+            let page = self.retried(0, || {
+                let call = self.client().list_objects_v2().bucket(self.name());
+                let call = call.prefix(prefix).delimiter("/");
+                let call = call.set_continuation_token(token.clone());
+                self.answer("list", prefix, 0, call.send())
+            });
+            let page = page.await?;
+            let folders = page.common_prefixes.unwrap_or_default();
+            let paths = folders.into_iter().filter_map(|folder| folder.prefix);
+            names.extend(paths.filter_map(|path| {
+                let name = path.strip_prefix(prefix)?.strip_suffix('/')?;
+                Some(name.to_owned())
+            }));
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A manifest as it comes: decompressed, handed on, and never held whole.
+
+use zstd::stream::raw::{Decoder, Operation as _};
+
+use causeway_core::backup::Manifest;
+
+use crate::base_backup::Clear;
+use crate::encryption::Damaged;
+use crate::encryption::header::Header;
+use crate::error::Failure;
+use crate::storage::download::{Broken, Sink, Wanted};
+
+/// The manifest of a hundred million files. What is larger was made to fill a disk.
+const LARGEST_MANIFEST: u64 = 16 << 30;
+
+/// How much is decompressed at once: a block of zstd.
+const BLOCK_BYTES: usize = 128 << 10;
+
+/// Where the lines of a manifest go.
+pub(crate) trait ManifestOutput: Send {
+    /// Prepares for the content from its first byte on.
+    fn begin(&mut self) -> Result<(), Failure>;
+
+    /// Takes in what comes next.
+    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken>;
+
+    /// Takes in the end, and returns what stands before the files.
+    fn end(&mut self) -> Result<&Manifest, Broken>;
+}
+
+/// Takes in the payload of a manifest.
+pub(crate) struct ManifestSink<O> {
+    /// Where its content goes.
+    pub(crate) output: O,
+    decoder: Option<Decoder<'static>>,
+    block: Vec<u8>,
+    content_bytes: u64,
+    payload_bytes: u64,
+    /// How far the best try has come.
+    most_bytes: u64,
+}
+
+impl<O: ManifestOutput> ManifestSink<O> {
+    /// Returns a sink that hands the content to `output`.
+    pub(crate) fn new(output: O) -> Self {
+        Self {
+            output,
+            decoder: None,
+            block: vec![0; BLOCK_BYTES],
+            content_bytes: 0,
+            payload_bytes: 0,
+            most_bytes: 0,
+        }
+    }
+
+    fn write(&mut self, payload: &[u8]) -> Result<Wanted, Broken> {
+        let Some(decoder) = &mut self.decoder else {
+            return Err(Failure::Internal("a manifest was not begun").into());
+        };
+        let mut rest = payload;
+        let mut is_block_full = false;
+        // Parts of a chunk that is not whole bring nothing, and zstd fails after 16 calls with nothing.
+        while !rest.is_empty() || is_block_full {
+            let status = decoder.run_on_buffers(rest, &mut self.block);
+            let status = status.map_err(Damaged::Compression)?;
+            rest = rest.get(status.bytes_read..).unwrap_or_default();
+            let content = self.block.get(..status.bytes_written).unwrap_or_default();
+            self.content_bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
+            if self.content_bytes > LARGEST_MANIFEST {
+                let limit = LARGEST_MANIFEST;
+                return Err(Damaged::TooLarge { limit }.into());
+            }
+            if self.output.write(content)? == Wanted::Nothing {
+                return Ok(Wanted::Nothing);
+            }
+            // A block that is full may not be all that could be written.
+            is_block_full = status.bytes_written == self.block.len();
+        }
+        Ok(Wanted::More)
+    }
+}
+
+impl<O: ManifestOutput> Sink for ManifestSink<O> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.output.begin()?;
+        let failed = |_| Failure::Internal("no decoder can be made");
+        self.decoder = Some(Decoder::new().map_err(failed)?);
+        self.content_bytes = 0;
+        self.payload_bytes = 0;
+        Ok(())
+    }
+
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+        let wanted = self.write(payload)?;
+        self.payload_bytes += u64::try_from(payload.len()).unwrap_or(0);
+        self.most_bytes = self.most_bytes.max(self.payload_bytes);
+        payload.clear();
+        Ok(wanted)
+    }
+
+    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken> {
+        if self.take(payload)? == Wanted::Nothing {
+            return Ok(());
+        }
+        let head = self.output.end()?;
+        if head.summary == header.clear::<Clear>()?.summary {
+            return Ok(());
+        }
+        let text = "its clear part says something else than its encrypted part";
+        Err(Damaged::Content(text.to_owned()).into())
+    }
+
+    fn progress(&self) -> u64 {
+        self.most_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Collected(Vec<u8>);
+
+    impl ManifestOutput for Collected {
+        fn begin(&mut self) -> Result<(), Failure> {
+            self.0.clear();
+            Ok(())
+        }
+
+        fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+            self.0.extend_from_slice(content);
+            Ok(Wanted::More)
+        }
+
+        fn end(&mut self) -> Result<&Manifest, Broken> {
+            Err(Failure::Internal("this test has no end").into())
+        }
+    }
+
+    /// A chunk of the object arrives in many parts, and all but the last bring nothing.
+    #[test]
+    fn parts_that_bring_nothing_then_content_as_it_was() {
+        let content = "many files, ".repeat(100_000).into_bytes();
+        let payload = zstd::bulk::compress(&content, 3).unwrap();
+        let mut sink = ManifestSink::new(Collected(Vec::new()));
+        for _ in 0..2 {
+            sink.begin().unwrap();
+            for part in payload.chunks(7) {
+                for _ in 0..100 {
+                    sink.take(&mut Vec::new()).unwrap();
+                }
+                assert_eq!(sink.take(&mut part.to_vec()).unwrap(), Wanted::More);
+            }
+            assert!(sink.output.0 == content);
+        }
+    }
+}

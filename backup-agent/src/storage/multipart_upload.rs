@@ -1,0 +1,218 @@
+//! A large object, stored part by part while it is still being made.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use causeway_runtime::retry::RetryClass;
+use tokio::time;
+use tracing::warn;
+
+use crate::storage::bucket::{Bucket, Created};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// How large a part is. S3 takes 10,000 parts of at least 5 MiB, so an object may reach 80 GiB; two
+/// buckets hold a few of them in memory at a time.
+pub(crate) const PART_BYTES: usize = 8 << 20;
+
+/// For how long a call is tried in a bucket that has answered before. A backup can wait longer than
+/// PostgreSQL's archiver.
+pub(crate) const PATIENT: Duration = Duration::from_mins(2);
+
+/// For how long it is tried in one that has not: a region that is down when a backup begins is likely
+/// to stay so, and the other buckets wait meanwhile.
+pub(crate) const IMPATIENT: Duration = Duration::from_secs(5);
+
+/// How much of an object's start is kept, to find it again: its header has a data key that no other
+/// object has.
+const START_BYTES: usize = 4 << 10;
+
+/// One object on its way into one bucket. A small one is stored by a single call.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    bucket: Bucket,
+    key: String,
+    timeout: Duration,
+    multipart: Option<Multipart>,
+}
+
+#[derive(Debug)]
+struct Multipart {
+    id: String,
+    parts: Vec<CompletedPart>,
+    start: Bytes,
+    bytes: u64,
+}
+
+impl Upload {
+    /// Begins to store the object `key`, trying each call again for as long as `timeout`.
+    pub(crate) fn new(bucket: Bucket, key: String, timeout: Duration) -> Self {
+        Self {
+            bucket,
+            key,
+            timeout,
+            multipart: None,
+        }
+    }
+
+    /// Stores one part that is not the last.
+    pub(crate) async fn part(&mut self, body: Bytes) -> Result<(), StoreError> {
+        let mut multipart = match self.multipart.take() {
+            Some(begun) => begun,
+            None => self.begin(&body).await?,
+        };
+        let number = i32::try_from(multipart.parts.len() + 1).unwrap_or(i32::MAX);
+        let sent = self.send(&multipart.id, number, &body).await;
+        if let Ok(part) = &sent {
+            multipart.parts.push(part.clone());
+            multipart.bytes += u64::try_from(body.len()).unwrap_or(0);
+        }
+        self.multipart = Some(multipart);
+        sent.map(drop)
+    }
+
+    /// Stores the last part, after which the object exists.
+    pub(crate) async fn finish(mut self, last: Bytes) -> Result<Created, StoreError> {
+        if self.multipart.is_none() {
+            self.reach().await?;
+            return self
+                .bucket
+                .create_retried(self.timeout, &self.key, &last)
+                .await;
+        }
+        let finished = match self.part(last).await {
+            Ok(()) => self.complete().await,
+            Err(error) => Err(error),
+        };
+        if !matches!(finished, Ok(Created::New)) {
+            self.abandon().await;
+        }
+        finished
+    }
+
+    /// Removes the parts stored so far. What a killed process leaves is removed by the bucket's
+    /// lifecycle rule for incomplete uploads.
+    pub(crate) async fn abandon(self) {
+        let Some(multipart) = &self.multipart else {
+            return;
+        };
+        let Self { bucket, key, .. } = &self;
+        let aborted = bucket.retried_for(self.timeout, 0, || {
+            let call = bucket.client().abort_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let call = call.upload_id(&multipart.id);
+            bucket.answer("remove the parts of", key, 0, call.send())
+        });
+        match aborted.await {
+            Ok(_) => {}
+            // An earlier try did it, and its answer was lost.
+            Err(error) if error.kind() == ErrorKind::NoSuchUpload => {}
+            Err(_) => {
+                warn!(bucket = %bucket.name(), %key, "parts of an abandoned upload are left to the lifecycle rule");
+            }
+        }
+    }
+
+    /// Waits until a bucket that has answered nothing yet answers a small call. An upload may take as
+    /// long as its bytes need, and one that is silent would get all of that time.
+    async fn reach(&self) -> Result<(), StoreError> {
+        let Self { bucket, key, .. } = self;
+        if bucket.is_reached() {
+            return Ok(());
+        }
+        let limit = self.timeout + bucket.limits().connect;
+        let asked = bucket.retried_for(self.timeout, 0, || async {
+            let open = time::timeout(limit, bucket.open_once(key)).await;
+            open.unwrap_or_else(|_elapsed| Err(bucket.silent("answer before", key)))
+        });
+        match asked.await {
+            // That there is no such object is an answer.
+            Err(error) if error.retry_class() == RetryClass::Transient => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn begin(&self, first: &Bytes) -> Result<Multipart, StoreError> {
+        let Self { bucket, key, .. } = self;
+        self.reach().await?;
+        let id = bucket.retried_for(self.timeout, 0, || async {
+            let call = bucket.client().create_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let answer = bucket.answer("begin", key, 0, call.send()).await?;
+            let no_id = || bucket.unavailable("begin", key, "it gave no upload id");
+            answer.upload_id.ok_or_else(no_id)
+        });
+        Ok(Multipart {
+            id: id.await?,
+            parts: Vec::new(),
+            start: first.slice(..first.len().min(START_BYTES)),
+            bytes: 0,
+        })
+    }
+
+    async fn send(&self, id: &str, number: i32, body: &Bytes) -> Result<CompletedPart, StoreError> {
+        const DOING: &str = "take a part of";
+        let Self { bucket, key, .. } = self;
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let sent = bucket.retried_for(self.timeout, length, || async {
+            let call = bucket.client().upload_part().bucket(bucket.name()).key(key);
+            let call = call.upload_id(id).part_number(number);
+            let mut call = call.body(ByteStream::from(body.clone())).customize();
+            if bucket.shared.service.has_tls() {
+                call = call.disable_payload_signing();
+            }
+            let sent = bucket.answer(DOING, key, length, call.send()).await?;
+            // An error inside of a 200: what is stored has an ETag.
+            if sent.e_tag.is_none() {
+                return Err(bucket.unavailable(DOING, key, "its answer has no ETag"));
+            }
+            Ok(sent)
+        });
+        let sent = sent.await?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(sent.e_tag)
+            .set_checksum_crc32(sent.checksum_crc32)
+            .build())
+    }
+
+    async fn complete(&self) -> Result<Created, StoreError> {
+        let Self { bucket, key, .. } = self;
+        let Some(multipart) = &self.multipart else {
+            return Err(bucket.refused("complete", key, "it was not begun"));
+        };
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(multipart.parts.clone()))
+            .build();
+        // S3 puts the parts together before it answers, which takes minutes for the largest objects.
+        let completed = bucket.retried_for(self.timeout, multipart.bytes, || {
+            let call = bucket.client().complete_multipart_upload();
+            let call = call.bucket(bucket.name()).key(key);
+            let call = call.upload_id(&multipart.id).if_none_match("*");
+            let call = call.multipart_upload(parts.clone());
+            bucket.answer("complete", key, multipart.bytes, call.send())
+        });
+        let Err(error) = completed.await else {
+            return Ok(Created::New);
+        };
+        if error.retry_class() == RetryClass::Transient {
+            return Err(error);
+        }
+        // The answer to an earlier try may have been lost: then the upload is gone, which services
+        // say in several ways, and the object is there.
+        match self.is_stored(multipart).await {
+            Ok(true) => Ok(Created::New),
+            Ok(false) => Ok(Created::AlreadyThere),
+            Err(absent) if absent.kind() == ErrorKind::NotFound => Err(error),
+            Err(unread) => Err(unread),
+        }
+    }
+
+    /// Says whether the object that is there is the one that was uploaded.
+    async fn is_stored(&self, multipart: &Multipart) -> Result<bool, StoreError> {
+        let length = u64::try_from(multipart.start.len()).unwrap_or(u64::MAX);
+        let (start, total) = self.bucket.read_start(&self.key, length).await?;
+        Ok(start == multipart.start && total == multipart.bytes)
+    }
+}

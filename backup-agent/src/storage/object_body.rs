@@ -1,0 +1,205 @@
+//! The content of one object, read as a stream that goes on where it was cut.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumMode;
+use bytes::{Buf as _, Bytes};
+use causeway_runtime::retry::{RetryBackoff, RetryClass};
+use causeway_runtime::telemetry::chain;
+use tokio::time::{self, Instant};
+use tracing::debug;
+
+use crate::storage::bucket::{Bucket, RETRY_POLICY};
+use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// An object that is being read. A body that is cut, or that brings nothing for a while, is asked for
+/// again from the byte that was reached: a segment of a gigabyte need not begin anew.
+#[derive(Debug)]
+pub(crate) struct ObjectBody {
+    bucket: Bucket,
+    key: String,
+    version: ObjectVersion,
+    received_bytes: u64,
+    stream: ByteStream,
+    /// How many bytes of `stream` were received before: a service may know no `Range`.
+    repeated_bytes: u64,
+    /// Whether `stream` has ended as it should, and no answer said how long the object is.
+    end_is_unsure: bool,
+    /// Whether an answer was no rest of this version. The whole object has to be asked for again.
+    has_no_rest: bool,
+    /// Set while nothing has come since the body was cut.
+    retrying: Option<Retrying>,
+}
+
+#[derive(Debug)]
+struct Retrying {
+    backoff: RetryBackoff,
+    give_up_at: Instant,
+}
+
+/// What the end of an answer is.
+enum End {
+    /// The end of the object.
+    Object,
+    /// A part of the object is missing.
+    Cut,
+    /// The end of the object, perhaps.
+    Unsure,
+}
+
+/// Whether S3's own checksum of the object is compared as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceChecksum {
+    /// It is: the reader cannot decrypt.
+    Verified,
+    /// It is not: what is read is authenticated, and said to be damaged where it is, which a failed
+    /// checksum would present as a call to repeat.
+    Ignored,
+}
+
+impl ObjectBody {
+    /// Asks for the object once.
+    pub(super) async fn open(
+        bucket: &Bucket,
+        key: &str,
+        checksum: ServiceChecksum,
+    ) -> Result<Self, StoreError> {
+        let call = bucket.client().get_object().bucket(bucket.name()).key(key);
+        let call = call.set_checksum_mode(match checksum {
+            ServiceChecksum::Verified => Some(ChecksumMode::Enabled),
+            ServiceChecksum::Ignored => None,
+        });
+        let answer = bucket.answer("give", key, 0, call.send()).await?;
+        Ok(Self {
+            bucket: bucket.clone(),
+            key: key.to_owned(),
+            version: ObjectVersion::new(answer.e_tag.as_deref(), answer.content_length),
+            received_bytes: 0,
+            stream: answer.body,
+            repeated_bytes: 0,
+            end_is_unsure: false,
+            has_no_rest: false,
+            retrying: None,
+        })
+    }
+
+    /// Returns the length of the object, if the service said it.
+    pub(crate) fn total_bytes(&self) -> Option<u64> {
+        self.version.total_bytes
+    }
+
+    /// Returns what comes next, or nothing at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
+        loop {
+            let stall = self.bucket.limits().answer;
+            let cut = match time::timeout(stall, self.stream.next()).await {
+                Ok(Some(Ok(bytes))) => match self.not_repeated(bytes) {
+                    Some(bytes) => return Some(Ok(bytes)),
+                    None => continue,
+                },
+                Ok(None) => match self.end() {
+                    End::Object => return None,
+                    End::Cut => self.bucket.broken_off(&self.key, "it ended early"),
+                    End::Unsure => match self.ask_for_rest().await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    },
+                },
+                Ok(Some(Err(error))) => self.bucket.broken_off(&self.key, error),
+                Err(_elapsed) => self.bucket.silent("go on with", &self.key),
+            };
+            if let Err(error) = self.resume(cut).await {
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Returns what is new of these bytes, if anything is.
+    fn not_repeated(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        let length = |it: &Bytes| u64::try_from(it.len()).unwrap_or(u64::MAX);
+        let repeated = self.repeated_bytes.min(length(&bytes));
+        self.repeated_bytes -= repeated;
+        bytes.advance(usize::try_from(repeated).unwrap_or(usize::MAX));
+        if bytes.is_empty() {
+            return None;
+        }
+        self.received_bytes += length(&bytes);
+        self.retrying = None;
+        self.end_is_unsure = false;
+        Some(bytes)
+    }
+
+    /// Says what the end of an answer is. Where no answer said how long the object is, it has ended once
+    /// another has nothing beyond what was received.
+    fn end(&mut self) -> End {
+        match self.version.total_bytes {
+            Some(total) if self.received_bytes >= total => End::Object,
+            None if self.repeated_bytes == 0 && self.end_is_unsure => End::Object,
+            None if self.repeated_bytes == 0 => {
+                self.end_is_unsure = true;
+                End::Unsure
+            }
+            Some(_) | None => End::Cut,
+        }
+    }
+
+    /// Asks for the rest, until it comes or the budget is spent.
+    async fn resume(&mut self, mut why: StoreError) -> Result<(), StoreError> {
+        loop {
+            let timeout = self.bucket.limits().retry;
+            let retrying = self.retrying.get_or_insert_with(|| Retrying {
+                backoff: RETRY_POLICY.backoff(),
+                give_up_at: Instant::now() + timeout,
+            });
+            let pause = retrying.backoff.next_pause();
+            if why.retry_class() == RetryClass::Permanent
+                || self.has_no_rest
+                || Instant::now() + pause >= retrying.give_up_at
+            {
+                return Err(why);
+            }
+            debug!(error = %chain(&why), from = self.received_bytes, "body asked for again");
+            time::sleep(pause).await;
+            match self.ask_for_rest().await {
+                Ok(()) => return Ok(()),
+                Err(error) => why = error,
+            }
+        }
+    }
+
+    async fn ask_for_rest(&mut self) -> Result<(), StoreError> {
+        let (bucket, key) = (&self.bucket, &self.key);
+        let call = bucket.client().get_object().bucket(bucket.name()).key(key);
+        let call = call
+            .set_if_match(self.version.etag.clone())
+            .range(format!("bytes={}-", self.received_bytes));
+        let answer = match bucket.answer("go on with", key, 0, call.send()).await {
+            Ok(answer) => answer,
+            // Nothing is overwritten, so that this is another's doing.
+            Err(error) if error.kind() == ErrorKind::AlreadyThere => {
+                return Err(bucket.refused("go on with", key, "it was replaced meanwhile"));
+            }
+            Err(error) if error.kind() == ErrorKind::OutOfRange && self.end_is_unsure => {
+                self.version.total_bytes = Some(self.received_bytes);
+                self.stream = ByteStream::default();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let answered = AnsweredRest {
+            etag: answer.e_tag.as_deref(),
+            content_range: answer.content_range.as_deref(),
+            content_length: answer.content_length,
+        };
+        let from = self.received_bytes;
+        let rest = self.version.rest(from, &answered);
+        let rest = rest.map_err(|why| {
+            self.has_no_rest = true;
+            bucket.broken_off(key, why)
+        })?;
+        self.version.total_bytes = rest.total_bytes;
+        self.repeated_bytes = rest.repeated_bytes;
+        self.stream = answer.body;
+        Ok(())
+    }
+}

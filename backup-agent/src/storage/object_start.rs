@@ -1,0 +1,127 @@
+//! The beginning of an object: what can be read of it without an identity, and without the rest.
+
+use std::error::Error as _;
+
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
+use bytes::{Bytes, BytesMut};
+use tokio::time;
+
+use crate::encryption::Damaged;
+use crate::encryption::header::Header;
+use crate::storage::bucket::Bucket;
+use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
+/// read in a second call.
+const HEADER_GUESS: u64 = 8 << 10;
+
+/// What an object begins with, and how long it is.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectStart {
+    /// The header.
+    pub(crate) header: Header,
+    /// The bytes of the header. They hold a data key that no other object has, so that two objects which
+    /// begin with the same ones are one object.
+    pub(crate) header_bytes: Bytes,
+    /// The length of the object.
+    pub(crate) object_bytes: u64,
+}
+
+impl Bucket {
+    /// Reads the first `bytes` of the object, or all of it if it is shorter; and its length.
+    pub(super) async fn read_start(
+        &self,
+        key: &str,
+        bytes: u64,
+    ) -> Result<(Bytes, u64), StoreError> {
+        const DOING: &str = "give the header of";
+        self.retried(bytes, || async {
+            let call = self.client().get_object().bucket(self.name()).key(key);
+            let call = call.range(format!("bytes=0-{}", bytes - 1));
+            let answer = match self.answer(DOING, key, 0, call.send()).await {
+                Ok(answer) => answer,
+                // An empty object has no first byte.
+                Err(error) if error.kind() == ErrorKind::OutOfRange => {
+                    return Ok((Bytes::new(), 0));
+                }
+                Err(error) => return Err(error),
+            };
+            let version = ObjectVersion::new(answer.e_tag.as_deref(), None);
+            let answered = AnsweredRest {
+                etag: answer.e_tag.as_deref(),
+                content_range: answer.content_range.as_deref(),
+                content_length: answer.content_length,
+            };
+            let rest = version.rest(0, &answered);
+            let total = rest.map_err(|why| self.broken_off(key, why))?.total_bytes;
+            let limit = self.call_limit(bytes);
+            let reads_all = total.is_none() || answer.content_range.is_some();
+            let start = time::timeout(limit, first_bytes(answer.body, bytes, reads_all)).await;
+            let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
+            let (start, length) = start.map_err(|error| self.broken_off(key, error))?;
+            let total = total.unwrap_or(length);
+            if length < bytes.min(total) {
+                return Err(self.broken_off(key, "it ended early"));
+            }
+            Ok((start, total))
+        })
+        .await
+    }
+
+    /// Reads the part of the object that needs no identity.
+    pub(crate) async fn start(&self, key: &str) -> Result<ObjectStart, StoreError> {
+        let mut wanted = HEADER_GUESS;
+        loop {
+            let (start, object_bytes) = self.read_start(key, wanted).await?;
+            match Header::read(&start) {
+                Ok(Some((header, length))) => {
+                    return Ok(ObjectStart {
+                        header,
+                        header_bytes: start.slice(..length),
+                        object_bytes,
+                    });
+                }
+                Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
+                Ok(None) => {
+                    return Err(self.refused("give the header of", key, Damaged::Truncated));
+                }
+                Err(error) => return Err(self.refused("give the header of", key, error)),
+            }
+        }
+    }
+
+    /// Reads the header of the object.
+    pub(crate) async fn header(&self, key: &str) -> Result<Header, StoreError> {
+        self.start(key).await.map(|start| start.header)
+    }
+}
+
+/// Returns the first `bytes` of a body and how many came. With `reads_all` the others are counted as
+/// well; a service that knows no `Range` sends all, and they are left to it.
+async fn first_bytes(
+    mut body: ByteStream,
+    bytes: u64,
+    reads_all: bool,
+) -> Result<(Bytes, u64), ByteStreamError> {
+    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut start = BytesMut::new();
+    let mut length = 0;
+    while reads_all || start.len() < wanted {
+        let Some(part) = body.next().await else {
+            break;
+        };
+        let part = part?;
+        length += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        let left = wanted.saturating_sub(start.len()).min(part.len());
+        start.extend_from_slice(&part.slice(..left));
+    }
+    Ok((start.freeze(), length))
+}
+
+impl StoreError {
+    /// Returns how the object is damaged, if the bucket gave it and that is the error.
+    pub(crate) fn damage(&self) -> Option<&Damaged> {
+        self.source()?.downcast_ref()
+    }
+}
