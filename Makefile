@@ -17,10 +17,13 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help setup build demo test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy deny test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+tools: setup
+	@./scripts/setup check
 
 setup:          ## install what a fresh Debian 12 lacks; a moment when nothing is missing
 	@./scripts/setup
@@ -75,7 +78,7 @@ compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PR
 compose-down:   ## stop it; what is stored stays, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: setup fmt lint doc tidy  ## what a machine can see without running anything
+check: tools fmt lint doc tidy typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
 
 fmt:            ## formatting
 	cargo fmt --all --check
@@ -89,8 +92,15 @@ doc:            ## documentation builds, and its links resolve
 tidy:           ## the rules that no linter knows
 	cargo run --quiet -p xtask -- tidy
 
-deny:           ## licences and advisories (needs cargo-deny, and its database from the network)
-	cargo deny check
+typos:          ## spelling
+	$(CAUSEWAY_VENV)/bin/typos
+
+deny:           ## licences, banned crates and sources of dependencies, without the network
+	cargo deny --offline --log-level error check bans licenses sources
+
+advisories:     ## known vulnerabilities of dependencies, from a database that is downloaded
+	@./scripts/setup check
+	cargo deny check advisories
 
 bench-api: GO = GO111MODULE=off GOPATH=$(CURDIR)/target/bench-api/gopath/usr/share/gocode target/bench-api/go/bin/go
 bench-api:      ## the api beside services in Go and Python, with goals; QUICK=1 for a sample

@@ -15,7 +15,7 @@ ACTING = {"APPLY_ROLE", "DEPLOY_ROLE", "DRILL_ROLE", "OPERATE_ROLE"}
 WRITES = {("release.yml", "image", "attestations"), ("release.yml", "publish", "attestations"), ("release.yml", "publish", "contents"), ("drift.yml", "report", "issues")}
 # What has to be there, as it is written.
 STEPS = {
-    "pull-request.yml": ["target: [check, test, test-infra, deny]", 'run: make "$TARGET"\n'],
+    "pull-request.yml": ["target: [check, test, test-infra, advisories]", 'run: make "$TARGET"\n'],
     "infrastructure.yml": ['infra plan --root "$ROOT"'],
     "infrastructure-apply.yml": ['infra apply --root "$ROOT" --environment "$ENVIRONMENT" --plan approved/tfplan\n'],
     "drift.yml": ["schedule:", 'infra drift --root "$ROOT"'],

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_directory_of_the_original_then_the_copys_own() {
+    fn data_directory_of_the_original_then_that_of_the_copy() {
         let root = tempfile::tempdir().unwrap();
         assert!(settle(root.path()).unwrap().is_empty());
         let path = root.path().join("postgresql.conf");

@@ -9,7 +9,7 @@ use crate::lsn::Ancestor;
 proptest! {
     /// However far anybody is, another node's lease in force is left alone.
     #[test]
-    fn never_takes_over_while_anothers_lease_is_in_force(
+    fn never_takes_over_while_another_node_holds_the_lease(
         age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
     ) {
         let mut seen = observation(age, received);
