@@ -268,6 +268,3 @@ fn hello(environment: &Environment) -> Result<Hello, Unusable> {
         },
     })
 }
-
-#[cfg(test)]
-mod tests;

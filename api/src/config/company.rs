@@ -28,23 +28,3 @@ pub(super) fn read(environment: &Environment) -> Company {
         .unwrap_or_else(|_never| HeaderValue::from_static("My Company"));
     Company { name, header }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::environment::from;
-    use super::*;
-
-    #[test]
-    fn the_company_fits_into_a_header_whatever_its_name() {
-        let company = |name| read(&from(&[("COMPANY_NAME", name)]));
-        for (name, header) in [
-            ("Smith & Sons", "Smith & Sons"),
-            ("Bäcker\r\nX: y", "B%C3%A4cker%0D%0AX: y"),
-            ("<b>1 + 1</b>", "%3Cb%3E1 %2B 1%3C/b%3E"),
-            (" ", "My Company"),
-        ] {
-            assert_eq!(company(name).header, header, "{name:?}");
-        }
-        assert_eq!(company("Bäcker").name, "Bäcker");
-    }
-}

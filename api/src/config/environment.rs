@@ -250,36 +250,3 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     let is_right = (0.0..=DAY).contains(&seconds);
     is_right.then(|| Duration::from_secs_f64(seconds))
 }
-
-/// Returns the environment with these variables.
-#[cfg(test)]
-pub(super) fn from(variables: &[(&str, &str)]) -> Environment {
-    let each = variables.iter();
-    Environment::new(each.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_times_as_people_write_them() {
-        for (text, millis) in [("5", 5000), ("0.5", 500), ("250ms", 250), ("1m", 60_000)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)));
-        }
-        for bad in ["", "-1", "five", "NaN", "inf", "1h", "999999"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
-        let variables = [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")];
-        let environment = from(&variables);
-        let found = environment.first("PGHOST DB_HOST POSTGRES_HOST").unwrap();
-
-        assert_eq!((found.name, found.value), ("DB_HOST".into(), "a".into()));
-        let ignored = "`DB_HOST` is used; `POSTGRES_HOST` has another value and is ignored";
-        assert_eq!(environment.into_warnings(), [ignored]);
-    }
-}

@@ -88,6 +88,55 @@ fn page_of_another_site_then_nothing_is_stored() {
 }
 
 #[test]
+fn origin_without_its_default_port_then_compared_with_the_host() {
+    let program = Program::without_database(&[]);
+    let is_refused = |host: &str, sent: &[(&str, &str)]| {
+        let lines = sent
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let lines: String = lines.collect();
+        let head = format!("PUT /hello/1 HTTP/1.1\r\nHost: {host}\r\n{lines}");
+        let text = format!("{head}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+        match program.raw(text.as_bytes()).status {
+            403 => true,
+            400 => false,
+            status => panic!("{host} {sent:?} {status}"),
+        }
+    };
+
+    let ours = ("Origin", "http://api.example:8080");
+    for sent in [
+        &[("Sec-Fetch-Site", "cross-site"), ours][..],
+        &[
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Sec-Fetch-Site", "cross-site"),
+        ],
+        &[("Sec-Fetch-Site", "")],
+        &[ours, ("Origin", "null")],
+        &[("Origin", "")],
+    ] {
+        assert!(is_refused("api.example:8080", sent), "{sent:?}");
+    }
+    let same_site = [
+        ("Sec-Fetch-Site", "same-site"),
+        ("Origin", "https://www.example"),
+    ];
+    assert!(!is_refused("api.example:8080", &same_site));
+    for (host, origin, is_ours) in [
+        ("api.example:8080", "https://API.example:8080", true),
+        ("api.example:80", "http://api.example", true),
+        ("api.example:443", "https://api.example", true),
+        ("api.example:443", "http://api.example", false),
+        ("api.example:8080", "http://api.example", false),
+        ("api.example:8080", "http://api.example:8081", false),
+        ("api.example", "http://api.example.evil", false),
+    ] {
+        let is_refused = is_refused(host, &[("Origin", origin)]);
+        assert_eq!(is_refused, !is_ours, "{host} {origin}");
+    }
+}
+
+#[test]
 fn json_that_cannot_be_taken_then_said_by_name() {
     let program = Program::without_database(&[]);
     for (body, says) in [

@@ -3,7 +3,7 @@
 use crate::postgres::eventually;
 use crate::program::Program;
 
-const TRUSTING: (&str, &str) = ("TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1");
+const TRUSTING: (&str, &str) = ("TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8, 127.0.0.1");
 
 fn forwarded(program: &Program, proto: &str) -> String {
     let answer = program.request("GET", "/livez", &[("X-Forwarded-Proto", proto)], "");
@@ -17,27 +17,58 @@ fn browsers_are_told_to_stay_with_tls_where_a_trusted_proxy_speaks_it() {
     let alone = Program::without_database(&[]);
 
     assert_eq!(forwarded(&trusting, "https"), "max-age=31536000");
-    assert_eq!(forwarded(&trusting, "http"), "");
+    assert_eq!(forwarded(&trusting, "http, HTTPS"), "max-age=31536000");
+    for proto in ["http", "https, http", "wss"] {
+        assert_eq!(forwarded(&trusting, proto), "", "{proto}");
+    }
     assert_eq!(forwarded(&wary, "https"), "");
     assert_eq!(forwarded(&alone, "https"), "");
 }
 
 #[test]
-fn the_client_is_whom_a_trusted_proxy_names() {
+fn the_client_is_the_rightmost_that_is_no_trusted_proxy() {
     let settings = [("LOG_LEVEL", "api=debug")];
     let trusting = Program::without_database(&[TRUSTING, settings[0]]);
     let alone = Program::without_database(&settings);
+    let client = |program: &Program, case: usize, forwarded: &[&str]| {
+        let path = format!("/nowhere/{case}");
+        let lines: Vec<_> = forwarded
+            .iter()
+            .map(|it| ("X-Forwarded-For", *it))
+            .collect();
+        assert_eq!(program.request("GET", &path, &lines, "").status, 404);
+        let log = program.log();
+        let line = log
+            .lines()
+            .find(|it| it.contains(&format!("path={path} ")))
+            .unwrap();
+        let client = line.split(' ').find_map(|it| it.strip_prefix("client="));
+        client.unwrap().to_owned()
+    };
 
-    for program in [&trusting, &alone] {
-        let names = [("X-Forwarded-For", "203.0.113.9, 198.51.100.7, 10.0.0.2")];
-        assert_eq!(program.request("GET", "/nowhere", &names, "").status, 404);
+    let cases = [
+        (&["198.51.100.7"][..], "198.51.100.7"),
+        (&["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
+        (&["198.51.100.7, 10.0.0.2,10.9.9.9"], "198.51.100.7"),
+        (&["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
+        (&["10.0.0.7, 10.0.0.2"], "10.0.0.7"),
+        (&[], "127.0.0.1"),
+        // What is no address ends the chain.
+        (&["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
+        (&["198.51.100.7,"], "127.0.0.1"),
+        (&["198.51.100.7:4711"], "198.51.100.7"),
+        (&["[2001:db8::1]:443"], "2001:db8::1"),
+        (&["2001:db8::1, fd00::2"], "2001:db8::1"),
+        (&["::ffff:198.51.100.7"], "198.51.100.7"),
+    ];
+    for (case, (forwarded, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(
+            client(&trusting, case, forwarded),
+            expected,
+            "{forwarded:?}"
+        );
+        assert_eq!(client(&alone, case, forwarded), "127.0.0.1");
     }
-    assert!(
-        trusting.log().contains("client=198.51.100.7"),
-        "{}",
-        trusting.log()
-    );
-    assert!(alone.log().contains("client=127.0.0.1"), "{}", alone.log());
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Settings as people write them, and what they are told when a setting cannot be right.
 
-use causeway_runtime::postgres::{RootCert, SslMode};
+use std::time::Duration;
 
-use super::*;
+use api::config::{Config, Server, Unusable};
+use api::domain::Calendar;
+use causeway_runtime::postgres::{RootCert, SslMode};
+use redis::{ConnectionAddr, ConnectionInfo};
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Unusable> {
-    read_from(environment::from(variables))
+    let each = variables.iter();
+    Config::from_environment(each.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
 
 fn servers(variables: &[(&str, &str)]) -> String {
@@ -204,4 +208,121 @@ fn a_fake_day_needs_the_test_clock() {
         assert!(matches!(real.hello.calendar, Calendar::Zone(_)), "{clock}");
         assert_eq!(real.warnings.len(), 1);
     }
+}
+
+#[test]
+fn reads_times_as_people_write_them() {
+    let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|it| it.shutdown_delay);
+    for (text, millis) in [("5", 5000), ("0.5", 500), ("250ms", 250), ("1m", 60_000)] {
+        assert_eq!(time(text).unwrap(), Duration::from_millis(millis));
+    }
+    for bad in ["-1", "five", "NaN", "inf", "1h", "999999"] {
+        assert!(time(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
+    let variables = [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")];
+    let config = read(&variables).unwrap();
+
+    assert_eq!(config.database.servers[0].host, "a");
+    let ignored = "`DB_HOST` is used; `POSTGRES_HOST` has another value and is ignored";
+    assert_eq!(config.warnings, [ignored]);
+}
+
+fn redis(variables: &[(&str, &str)]) -> ConnectionInfo {
+    let cache = read(variables).unwrap().cache;
+    cache.redis.unwrap().connection
+}
+
+#[test]
+fn no_redis_host_then_no_cache() {
+    let docker = ("REDIS_PORT", "tcp://10.0.0.1:6379");
+    let cache = read(&[docker, ("REDIS_PASSWORD", "x")]).unwrap().cache;
+    assert!(cache.redis.is_none());
+    assert_eq!(cache.ttl, Duration::from_mins(1));
+}
+
+#[test]
+fn redis_url_and_variables_say_the_same() {
+    let all = [("REDIS_URL", "rediss://cache-user:p%2Fw@cache:6400/2")];
+    let part = [
+        ("REDIS_URL", "rediss://cache:6400"),
+        ("REDIS_USER", "cache-user"),
+        ("REDIS_PASSWORD", "p/w"),
+        ("REDIS_DB", "2"),
+    ];
+    let address = [
+        ("REDIS_HOST", "cache"),
+        ("REDIS_PORT", "6400"),
+        ("REDIS_TLS", "true"),
+    ];
+    let none = [&address, &part[1..]].concat();
+    for server in [redis(&all), redis(&part), redis(&none)] {
+        assert_eq!(server.addr().to_string(), "cache:6400");
+        let verified =
+            matches!(server.addr(), ConnectionAddr::TcpTls { insecure, .. } if !insecure);
+        assert!(verified, "{server:?}");
+        let login = server.redis_settings();
+        assert_eq!(login.username(), Some("cache-user"));
+        assert_eq!((login.password(), login.db()), (Some("p/w"), 2));
+    }
+}
+
+#[test]
+fn a_redis_password_prints_neither_with_the_settings_nor_when_they_are_refused() {
+    let server = redis(&[("REDIS_URL", "redis://:hunter2@cache")]);
+    assert!(!format!("{server:?}").contains("hunter2"));
+    for url in [
+        "hunter2",
+        "http://:hunter2@cache",
+        "redis://:hunter2@cache:port",
+        "redis://:hunter2@cache/first",
+        "rediss://:hunter2@cache#insecure",
+        "redis+unix:///hunter2",
+    ] {
+        let refusal = refusal(&[("REDIS_URL", url)]);
+        assert!(refusal.starts_with("`REDIS_URL` is not usable"));
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_redis_that_cannot_be_is_refused_with_what_to_write() {
+    let plain = ("REDIS_URL", "redis://cache");
+    let host = ("REDIS_HOST", "cache");
+    for (variables, expected) in [
+        ([plain, ("REDIS_TLS", "true")], "write `rediss://`"),
+        (
+            [plain, ("REDIS_TLS_CA_FILE", "/etc/ca.pem")],
+            "`REDIS_TLS_CA_FILE` and `REDIS_TLS`",
+        ),
+        (
+            [host, ("REDIS_USER", "api")],
+            "`REDIS_USER` and `REDIS_PASSWORD`",
+        ),
+        ([host, ("REDIS_PORT", "0")], "`REDIS_PORT` is `0`, which"),
+        ([host, ("REDIS_DB", "-1")], "`REDIS_DB` is `-1`, which"),
+        ([host, ("REDIS_TLS", "so")], "`REDIS_TLS` is `so`, which"),
+        ([host, ("CACHE_TTL", "0")], "`CACHE_TTL` is `0`, which"),
+        ([host, ("REDIS_TIMEOUT", "x")], "`REDIS_TIMEOUT` is `x`, "),
+    ] {
+        let refusal = refusal(&variables);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn the_company_fits_into_a_header_whatever_its_name() {
+    let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().company;
+    for (name, header) in [
+        ("Smith & Sons", "Smith & Sons"),
+        ("Bäcker\r\nX: y", "B%C3%A4cker%0D%0AX: y"),
+        ("<b>1 + 1</b>", "%3Cb%3E1 %2B 1%3C/b%3E"),
+        (" ", "My Company"),
+    ] {
+        assert_eq!(company(name).header, header, "{name:?}");
+    }
+    assert_eq!(company("Bäcker").name, "Bäcker");
 }

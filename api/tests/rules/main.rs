@@ -1,0 +1,9 @@
+//! Settings and rules of the service, without a server.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends where it is"
+)]
+
+mod birthday;
+mod settings;
