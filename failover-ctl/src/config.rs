@@ -1,6 +1,6 @@
 //! Settings: what a person writes, and what it means once it has been checked.
 
-mod check;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use causeway_runtime::postgres::SslMode;
 use causeway_runtime::secret::Unreadable;
 use serde::Deserialize;
 
-use self::check::Written;
+use crate::config::validation::Written;
 
 /// Where the settings are unless `--config` says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";

@@ -1,6 +1,11 @@
 //! What a data directory says of itself, without a server: `global/pg_control`, signal files, and the
 //! processes that work in it.
 
+pub(crate) mod auto_conf;
+pub(crate) mod replay_progress;
+pub(crate) mod timeline_history;
+pub(crate) mod wal;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};

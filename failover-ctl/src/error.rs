@@ -3,8 +3,8 @@
 use causeway_core::Epoch;
 use causeway_core::failover::consent::Missing;
 
+use crate::clients::lease_store::StoreError;
 use crate::config::Wrong;
-use crate::world::lease_store::StoreError;
 
 /// A command that did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 //! host has stopped. What it decides is in `causeway_core::guard`; here are its eyes and hands.
 
 pub(crate) mod child;
-pub(crate) mod conf;
-mod leftovers;
-pub(crate) mod run;
-pub(crate) mod wire;
+mod config_file;
+mod lock_files;
+mod notify;
+pub(crate) mod supervisor;

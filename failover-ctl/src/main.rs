@@ -1,35 +1,21 @@
 //! `failover-ctl`: keeps exactly one node of a PostgreSQL cluster writable.
 
-mod auto_conf;
+mod agent;
 mod cli;
-mod command;
+mod clients;
 mod config;
 mod data_directory;
-mod drive;
+mod datagram_socket;
+mod durable_file;
 mod error;
-mod execute;
-mod follow;
 mod guard;
-mod host_id;
-mod http;
-mod journal;
-mod key_exposure;
-mod metrics;
-mod notify;
-mod observe;
-mod only_one;
+mod operator;
 mod output;
-mod problems;
-mod recovery;
-mod socket;
-mod status;
-mod survey;
+mod process_lock;
+mod protocol;
 #[cfg(test)]
 mod test_server;
-mod timeline_history;
 mod tool_exec;
-mod wal;
-mod world;
 
 use std::process::ExitCode;
 
@@ -84,7 +70,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     telemetry::start(level, LogFormat::Logfmt).context("`--log` is not a filter")?;
     let settings = Settings::read(&cli.config)?;
     if matches!(cli.command, Command::Guard) {
-        guard::run::run(settings.this_host()?)?;
+        guard::supervisor::run(settings.this_host()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,20 +80,20 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         match cli.command {
             Command::Agent { key_from_stdin } => {
-                Box::pin(command::agent::run(settings, key_from_stdin)).await
+                Box::pin(agent::daemon::run(settings, key_from_stdin)).await
             }
-            Command::Init { holder } => command::init::run(&settings, &holder).await,
-            Command::ReplaceLease(asked) => command::replace_lease::run(&settings, &asked).await,
+            Command::Init { holder } => operator::init::run(&settings, &holder).await,
+            Command::ReplaceLease(asked) => operator::replace_lease::run(&settings, &asked).await,
             Command::Plan(Plan::ReplaceLease(asked)) => {
-                command::replace_lease::plan(&settings, &asked).await
+                operator::replace_lease::plan(&settings, &asked).await
             }
-            Command::Status { json } => command::status::run(&settings, json).await,
-            Command::Plan(Plan::Promote(asked)) => command::promote::plan(&settings, &asked).await,
-            Command::Promote(asked) => command::promote::run(&settings, &asked).await,
-            Command::Resume(asked) => command::resume::run(&settings, &asked).await,
-            Command::Abandon(asked) => command::abandon::run(&settings, &asked).await,
-            Command::History { json } => command::history::run(&settings, json).await,
-            Command::Rejoin(asked) => command::rejoin::run(&settings, &asked).await,
+            Command::Status { json } => operator::status::run(&settings, json).await,
+            Command::Plan(Plan::Promote(asked)) => operator::promote::plan(&settings, &asked).await,
+            Command::Promote(asked) => operator::promote::run(&settings, &asked).await,
+            Command::Resume(asked) => operator::resume::run(&settings, &asked).await,
+            Command::Abandon(asked) => operator::abandon::run(&settings, &asked).await,
+            Command::History { json } => operator::history::run(&settings, json).await,
+            Command::Rejoin(asked) => operator::rejoin::run(&settings, &asked).await,
             Command::Guard | Command::GuardExec { .. } | Command::ToolExec { .. } => Ok(()),
         }
     })?;

@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::agent::standby_setup::Follower;
 use crate::config::{AgentSettings, GuardSettings, HostSettings, NodeSettings, PostgresSettings};
-use crate::follow::Follower;
 
 /// What guard writes for a number that was reserved.
 const RESERVED: &str = "# Reserved by failover-ctl: this timeline was never written.\n";

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::agent::{World, give_to_postgres, wait_for};
 use crate::postgres::Server;
 
-/// What the agent writes for a number that was reserved and never used (`failover-ctl/src/timeline_history.rs`).
+/// What the agent writes for a number that was reserved and never used (`failover-ctl/src/data_directory/timeline_history.rs`).
 const RESERVED: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
 #[tokio::test(flavor = "multi_thread")]

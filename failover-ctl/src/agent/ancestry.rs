@@ -1,0 +1,59 @@
+//! Where the timeline of this node's server comes from, read from its history file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use causeway_core::agent::Look;
+use causeway_core::failover::observation::ServerView;
+use causeway_core::lease::Ancestry;
+use causeway_core::{Moment, Timeline};
+
+use crate::data_directory::timeline_history;
+
+/// How often a history that cannot be read is tried again: a standby that has switched to a timeline by
+/// streaming writes its file a moment later.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The history of one timeline, read once.
+#[derive(Debug, Default)]
+pub(super) struct AncestryFile {
+    read: Option<Ancestry>,
+    tried_at: Option<Moment>,
+}
+
+impl AncestryFile {
+    /// Returns where the timeline comes from that the server is on; none while that is not known.
+    pub(super) fn read(&mut self, data: &Path, now: Moment, look: &Look) -> Option<Ancestry> {
+        let timeline = timeline(look)?;
+        if let Some(read) = self.read.as_ref()
+            && read.timeline == timeline
+        {
+            return Some(read.clone());
+        }
+        let tried = self.tried_at;
+        if tried.is_some_and(|it| now.longest_since(it) < AGAIN) {
+            return None;
+        }
+        self.read = timeline_history::read(data, timeline)
+            .ok()
+            .map(|ancestors| Ancestry {
+                timeline,
+                ancestors,
+            });
+        self.tried_at = self.read.is_none().then_some(now);
+        self.read.clone()
+    }
+}
+
+fn timeline(look: &Look) -> Option<Timeline> {
+    if let Some(primary) = look.primary {
+        return Some(primary.position.timeline);
+    }
+    match look.server {
+        ServerView::Following(progress) => Some(progress.timeline),
+        ServerView::Unguarded
+        | ServerView::Ended(_)
+        | ServerView::Silent
+        | ServerView::MayWrite => None,
+    }
+}

@@ -1,0 +1,201 @@
+//! `failover-ctl agent`: runs the agent until told to stop.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use causeway_core::agent::{Agent, Identity, ReadAnswer};
+use causeway_runtime::clock;
+use causeway_runtime::shutdown::Tasks;
+use nix::sys::prctl;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::agent::event_loop::{Connections, Driver};
+use crate::agent::highest_record;
+use crate::agent::host_id;
+use crate::agent::http::{self, Front};
+use crate::agent::http_server::{Limits, serve};
+use crate::agent::metrics::Metrics;
+use crate::agent::status_snapshot::Shown;
+use crate::clients::guard_client::GuardLink;
+use crate::clients::lease_store::{LeaseStore, StoreError};
+use crate::clients::postgres::{self, PostgresState};
+use crate::config::{HostSettings, Settings, Wrong};
+use crate::data_directory;
+use crate::error::Failure;
+use crate::process_lock;
+use crate::protocol::signed_command::OrdersKey;
+
+/// How long tasks may take to end. None of them holds anything that PostgreSQL or its clients need.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the agent. Everything that can be wrong is found before anything is changed.
+pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Failure> {
+    // PostgreSQL runs as the same user, and whoever reads files through it must not read this memory.
+    prctl::set_dumpable(false).context("could not close `/proc/self` to others")?;
+    let host = settings.this_host()?.clone();
+    let node = host.node.clone();
+    let key = if key_from_stdin {
+        OrdersKey::from_stdin()?
+    } else {
+        OrdersKey::read(&settings.orders_key_file)?
+    };
+    check_data_directory(&host)?;
+    let state = &host.agent.state_directory;
+    fs::create_dir_all(state).with_context(|| format!("could not make `{}`", state.display()))?;
+    let _only_one = process_lock::lock(&state.join("agent.lock"), "agent")?;
+    let highest = highest_record::read(state)?;
+    let listen = host.agent.listen.unwrap_or(node.agent);
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| in_use(listen, &error))?;
+    let guard = GuardLink::open(&host).with_context(|| {
+        let directory = host.guard.runtime_directory.display();
+        format!("could not listen in `{directory}`: start guard first, which makes it")
+    })?;
+    let store = LeaseStore::open(&settings).await;
+    check_store(&settings, &host, &store).await?;
+
+    let identity = Identity {
+        cluster: settings.cluster.clone(),
+        node: node.name.clone(),
+        host_id: host_id::read(host.agent.host_id_file.as_deref())?,
+        boot_id: clock::boot_id().context("could not read the boot id")?,
+        members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+    };
+    let trusted = (highest.epoch, highest.sequence);
+    let core = Agent::new(identity, settings.for_agent(&node), trusted, rand::random());
+
+    let tasks = Tasks::new();
+    let registry =
+        http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
+    let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
+    let evicted = metrics.evicted.clone();
+    let (said, says) = watch::channel(PostgresState::default());
+    let (show, shown) = watch::channel(Shown::default());
+    let (ordered, orders) = mpsc::channel(8);
+    let with = Connections {
+        store,
+        guard,
+        said: says,
+        orders,
+        shown: show,
+        metrics,
+        tasks: tasks.clone(),
+    };
+    let settings = Arc::new(settings);
+    let (driver, happens) = Driver::new(core, highest, settings, host.clone(), with);
+
+    let for_watch = tasks.clone();
+    tasks.start("watch", |stop| {
+        postgres::watch(host.postgres.clone(), said, for_watch, stop)
+    });
+    tasks.start("drive", |stop| driver.run(happens, stop));
+    let front = Front {
+        shown,
+        orders: ordered,
+        key,
+    };
+    let routes = http::routes(front, registry);
+    let connections = tasks.clone();
+    tasks.start("http", |stop| async move {
+        serve(
+            listener,
+            routes,
+            Limits::default(),
+            evicted,
+            connections,
+            stop,
+        )
+        .await;
+    });
+    info!(node = %node.name, %listen, version = env!("CARGO_PKG_VERSION"), "agent started");
+    tasks
+        .run_until_signalled(GRACE)
+        .await
+        .context("could not handle signals")?;
+    info!("agent stopped; guard keeps PostgreSQL until its deadline");
+    Ok(())
+}
+
+/// Checks that the bucket can keep a lease, and that the lease in it is this database's. A store that
+/// does not answer now is no reason to stay down: the deadline is guard's.
+async fn check_store(
+    settings: &Settings,
+    host: &HostSettings,
+    store: &LeaseStore,
+) -> Result<(), Failure> {
+    match store.probe(host.node.name.as_str()).await {
+        Ok(()) => {}
+        Err(error @ StoreError::NotConditional(_)) => return Err(error.into()),
+        Err(error) => warn!(%error, "the lease bucket could not be tried"),
+    }
+    let control = data_directory::control(&host.postgres.data_directory).ok();
+    match store.read_lease().await {
+        ReadAnswer::Found(_, record) => {
+            let system_id = control.map(|it| it.system_id);
+            record
+                .belongs_to(&settings.cluster, system_id)
+                .map_err(Failure::Foreign)
+        }
+        ReadAnswer::Unusable(why) => Err(StoreError::from(why).into()),
+        ReadAnswer::Missing | ReadAnswer::Failed => Ok(()),
+    }
+}
+
+/// Checks that the data directory, if it is one, is of the release whose programs are set.
+fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
+    let data = &host.postgres.data_directory;
+    let version = fs::read_to_string(data.join("PG_VERSION"));
+    let entries = fs::read_dir(data).map_or(0, Iterator::count);
+    match version {
+        Ok(version) => {
+            let program = host.program("postgres");
+            let said = std::process::Command::new(&program)
+                .arg("--version")
+                .output()
+                .with_context(|| {
+                    format!(
+                        "could not run `{}`: check `postgres.bin-directory`",
+                        program.display()
+                    )
+                })?;
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let major = format!(" {}", version.trim());
+            let matches = said
+                .split(['.', '\n', '\r'])
+                .next()
+                .is_some_and(|it| it.ends_with(&major));
+            if !matches {
+                let why = format!(
+                    "is PostgreSQL {}, and the data directory is of release {}",
+                    said.trim(),
+                    version.trim()
+                );
+                return Err(Wrong::setting("postgres.bin-directory", why).into());
+            }
+            Ok(())
+        }
+        Err(_) if entries == 0 || host.rewinding_marker().exists() => Ok(()),
+        Err(_) => {
+            let why = format!(
+                "is `{}`, which holds files and is not a data directory: name the right one, or an empty one to be \
+                 filled",
+                data.display()
+            );
+            Err(Wrong::setting("postgres.data-directory", why).into())
+        }
+    }
+}
+
+fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Failure {
+    Wrong::setting(
+        "agent.listen",
+        format!("is {listen}, which cannot be listened on ({error}): is another agent running?"),
+    )
+    .into()
+}

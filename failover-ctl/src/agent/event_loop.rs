@@ -1,0 +1,395 @@
+//! The loop around the agent: what happened goes in, what to do comes out and is done.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
+use causeway_core::failover::observation::PeerView;
+use causeway_core::lease::Nonce;
+use causeway_core::{Epoch, Moment, Timeline};
+use causeway_runtime::clock;
+use causeway_runtime::shutdown::Tasks;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::agent::ancestry::AncestryFile;
+use crate::agent::dns_records::{Pointing, RecordMove};
+use crate::agent::highest_record;
+use crate::agent::metrics::Metrics;
+use crate::agent::problem_log::ProblemLog;
+use crate::agent::standby::state::Following;
+use crate::agent::status_snapshot::Shown;
+use crate::clients::agents::{Agents, StatusError};
+use crate::clients::guard_client::GuardLink;
+use crate::clients::lease_store::LeaseStore;
+use crate::clients::postgres::{Answer, PostgresState};
+use crate::clients::route53::Records;
+use crate::config::{HostSettings, Settings};
+use crate::data_directory::timeline_history;
+use crate::protocol::guard::{NotDone, Order as GuardWire, Report};
+use crate::protocol::node_status::{HighestSeen, Mismatch};
+use crate::protocol::signed_command::{Order, What};
+
+/// How often the loop turns when nothing happens.
+const TURN: Duration = Duration::from_millis(100);
+
+/// An order, and where its answer goes.
+pub(crate) type Asked = (Order, oneshot::Sender<Result<(), String>>);
+
+/// What the loop is connected to.
+pub(crate) struct Connections {
+    pub(crate) store: LeaseStore,
+    pub(crate) guard: GuardLink,
+    pub(crate) said: watch::Receiver<PostgresState>,
+    pub(crate) orders: mpsc::Receiver<Asked>,
+    pub(crate) shown: watch::Sender<Shown>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: Tasks,
+}
+
+/// One node's agent at work.
+pub(crate) struct Driver {
+    pub(super) core: Agent,
+    pub(super) settings: Arc<Settings>,
+    pub(super) host: HostSettings,
+    pub(super) with: Connections,
+    pub(super) happened: mpsc::Sender<Event>,
+    pub(super) following: Following,
+    pub(super) problems: ProblemLog,
+    /// Answers to questions put to peers that were another's, when they were last asked.
+    pub(super) mismatches: watch::Sender<Vec<Mismatch>>,
+    /// Whether PostgreSQL can read the key that signs commands, and when that was looked at.
+    pub(super) exposure: Option<(Moment, Option<String>)>,
+    /// A timeline that guard found in use when it was last told to promote.
+    pub(super) taken_timeline: Option<Timeline>,
+    /// What guard last refused, and when.
+    pub(super) refusal: Option<(Moment, String)>,
+    /// The epoch in which the histories of older timelines were last completed.
+    pub(super) completed: Option<Epoch>,
+    /// The highest record that was ever believed, as it is kept on disk.
+    pub(super) highest: HighestSeen,
+    /// Why the newest could not be kept.
+    pub(super) not_kept: Option<String>,
+    pub(super) last_said: String,
+    /// The numbers of the orders that were given in this epoch.
+    pub(super) orders: BTreeSet<String>,
+    pub(super) orders_of: Epoch,
+    pub(super) pointing: Pointing,
+    pub(super) ancestry: AncestryFile,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        core: Agent,
+        highest: HighestSeen,
+        settings: Arc<Settings>,
+        host: HostSettings,
+        with: Connections,
+    ) -> (Self, mpsc::Receiver<Event>) {
+        let (happened, happens) = mpsc::channel(64);
+        let following = Following::new(&host.agent.state_directory);
+        let driver = Self {
+            core,
+            settings,
+            host,
+            with,
+            happened,
+            problems: ProblemLog::default(),
+            mismatches: watch::Sender::default(),
+            exposure: None,
+            taken_timeline: None,
+            refusal: None,
+            completed: None,
+            following,
+            highest,
+            not_kept: None,
+            last_said: String::new(),
+            orders: BTreeSet::new(),
+            orders_of: Epoch::default(),
+            pointing: Pointing::default(),
+            ancestry: AncestryFile::default(),
+        };
+        (driver, happens)
+    }
+
+    /// Runs until told to stop. PostgreSQL goes on without the agent, until guard's deadline.
+    pub(crate) async fn run(mut self, mut happens: mpsc::Receiver<Event>, stop: CancellationToken) {
+        self.ask_peers();
+        self.retire_old_lease();
+        let mut turn = time::interval(TURN);
+        turn.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(event) = happens.recv() => self.take_in(event),
+                heard = self.with.guard.hear() => match heard {
+                    Ok(report) => self.hear_guard(&report),
+                    Err(error) => warn!(%error, "guard could not be heard"),
+                },
+                Some((order, answer)) = self.with.orders.recv() => {
+                    let result = self.obey(&order);
+                    answer.send(result).ok();
+                }
+                _ = turn.tick() => self.turn(),
+            }
+        }
+    }
+
+    /// Records what guard refused. Each refusal is logged when it is another than the one before.
+    fn hear_guard(&mut self, report: &Report) {
+        let Some(why) = &report.refused else {
+            return;
+        };
+        if let NotDone::TimelineTaken(timeline) = why {
+            self.taken_timeline = Some(*timeline);
+        }
+        let text = causeway_runtime::telemetry::chain(why);
+        if self.refusal.as_ref().is_none_or(|(_, last)| *last != text) {
+            warn!(why = text, "guard rejected a command");
+        }
+        self.refusal = Some((clock::now(), text));
+    }
+
+    /// Completes the histories of older timelines once this node is open, so that every older standby can
+    /// be served.
+    fn complete_histories(&mut self, now: Moment, look: &Look) {
+        let Some(primary) = look.primary.filter(|_| self.core.is_primary(now)) else {
+            return;
+        };
+        let epoch = self.core.lease(now).map(|(record, _)| record.epoch);
+        if self.completed == epoch {
+            return;
+        }
+        self.completed = epoch;
+        self.taken_timeline = None;
+        let data = &self.host.postgres.data_directory;
+        if let Err(error) = timeline_history::complete(data, primary.position.timeline) {
+            error!(%error, "the histories of older timelines could not be completed");
+        }
+    }
+
+    /// Moves the DNS records to this node once it accepts writes.
+    fn point_records(&mut self, now: Moment, look: &Look) {
+        if look.primary.is_none() || !self.core.is_primary(now) {
+            return;
+        }
+        let Some(epoch) = self.core.lease(now).map(|(record, _)| record.epoch) else {
+            return;
+        };
+        let Some(dns) = self.settings.dns.clone() else {
+            return;
+        };
+        if self.pointing.has_begun(epoch) {
+            return;
+        }
+        let records = RecordMove {
+            wanted: Records::wanted(&self.settings, &self.host.node),
+            dns,
+            epoch,
+            shown: self.with.shown.subscribe(),
+        };
+        self.pointing.start(now, records, &self.with.tasks);
+    }
+
+    fn turn(&mut self) {
+        let now = clock::now();
+        self.with.guard.end_if_silent();
+        let mut look = self.look(now);
+        look.ancestry = self
+            .ancestry
+            .read(&self.host.postgres.data_directory, now, &look);
+        self.take_in(Event::Looked(Box::new(look.clone())));
+        self.follow(now, look.server);
+        let order = self.guard_order();
+        self.with.guard.send(self.core.deadline(), order);
+        self.point_records(now, &look);
+        self.complete_histories(now, &look);
+        self.show(now, &look);
+    }
+
+    /// Hands an event to the core, and carries out what it answers.
+    fn take_in(&mut self, event: Event) {
+        let held = self.core.holds();
+        let confirmed = self.core.deadline();
+        let actions = self.core.handle(clock::now(), event);
+        for action in actions {
+            self.act(action);
+        }
+        if self.core.holds() != held {
+            let epoch = self.core.lease(clock::now()).map(|(it, _)| it.epoch.get());
+            info!(epoch, holds = self.core.holds(), "the lease changed hands");
+        }
+        // A renewal is worth nothing before guard knows of it.
+        if self.core.deadline() != confirmed {
+            let order = self.guard_order();
+            self.with.guard.send(self.core.deadline(), order);
+        }
+        self.tell_decision();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Read => self.read(),
+            Action::Write(write) => self.write(*write),
+            Action::Remember(epoch, sequence) => self.remember(epoch, sequence),
+            Action::Alarm(alarm) => {
+                self.with.metrics.alarms.inc();
+                error!(error = &alarm as &dyn std::error::Error, "alarm");
+            }
+        }
+    }
+
+    fn read(&self) {
+        let (store, happened) = (self.with.store.clone(), self.happened.clone());
+        self.with.tasks.start("read lease", |_stop| async move {
+            let asked_at = clock::now();
+            let answer = store.read_lease().await;
+            happened.send(Event::Read { asked_at, answer }).await.ok();
+        });
+    }
+
+    fn write(&self, write: Write) {
+        let (store, happened) = (self.with.store.clone(), self.happened.clone());
+        self.with.tasks.start("write lease", |_stop| async move {
+            let nonce: Nonce = write.record.nonce.clone();
+            let answer = store.write_lease(&write.record, &write.condition).await;
+            happened.send(Event::Wrote { nonce, answer }).await.ok();
+        });
+    }
+
+    /// Keeps the highest record on disk, durably when the epoch is new: within one, the sequence only
+    /// serves to notice a store that went back.
+    fn remember(&mut self, epoch: Epoch, sequence: u64) {
+        let reserved = self.core.lease(clock::now());
+        let reserved = reserved.map(|(record, _)| record.highest_timeline);
+        let highest = HighestSeen {
+            epoch,
+            sequence,
+            timeline: self.highest.timeline.max(reserved),
+            store: Some(self.settings.lease.store_id()),
+        };
+        let durable = epoch != self.highest.epoch || highest.store != self.highest.store;
+        let written = highest_record::write(&self.host.agent.state_directory, &highest, durable);
+        self.not_kept = written.err().map(|it| format!("{it:#}"));
+        match &self.not_kept {
+            None => self.highest = highest,
+            Some(error) => error!(error, "the highest record could not be kept"),
+        }
+    }
+
+    /// Returns the order for guard, after what has to be done before it.
+    fn guard_order(&self) -> Option<GuardWire> {
+        let order = match self.core.guard_order()? {
+            GuardOrder::StartPrimary(epoch, commits) => GuardWire::StartPrimary(epoch, commits),
+            GuardOrder::Acknowledge(epoch) => GuardWire::Acknowledge(epoch),
+            GuardOrder::StartStandby => GuardWire::StartStandby,
+            GuardOrder::End(drain) => {
+                GuardWire::End(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX))
+            }
+            GuardOrder::Promote(epoch, reserved) => {
+                let Some((_, Answer::Following(standby))) = self.with.said.borrow().answer else {
+                    return None;
+                };
+                GuardWire::Promote {
+                    epoch,
+                    own: standby.progress.timeline,
+                    reserved,
+                }
+            }
+        };
+        Some(order)
+    }
+
+    pub(super) fn tell_guard(&self, order: GuardWire) {
+        self.with.guard.send(self.core.deadline(), Some(order));
+    }
+
+    fn obey(&mut self, order: &Order) -> Result<(), String> {
+        if order.cluster != self.settings.cluster || order.node != self.host.node.name {
+            return Err("the order is for another node".to_owned());
+        }
+        let now = clock::now();
+        let current = self.core.lease(now).map(|(it, _)| it.epoch);
+        if current != Some(order.planned) {
+            return Err(format!(
+                "the order was planned at epoch {} and the lease is at {}: plan again",
+                order.planned,
+                current.unwrap_or_default()
+            ));
+        }
+        if self.orders_of != order.planned {
+            self.orders_of = order.planned;
+            self.orders.clear();
+        }
+        if !self.orders.insert(order.id.clone()) {
+            return Err("the order was given before".to_owned());
+        }
+        match order.what {
+            What::Take { vouched, timeline } => {
+                let fenced = if vouched {
+                    Fenced::Vouched
+                } else {
+                    Fenced::LeaseOver
+                };
+                let actions = self
+                    .core
+                    .take(now, order.planned, fenced, timeline)
+                    .map_err(|it| it.to_string())?;
+                for action in actions {
+                    self.act(action);
+                }
+            }
+            What::Release => self
+                .core
+                .release(order.planned)
+                .map_err(|it| it.to_string())?,
+            What::Rejoin { rebuild } => {
+                if self.core.holds() {
+                    return Err("this node holds the lease".to_owned());
+                }
+                self.order_rejoin(&order.id, rebuild)?;
+            }
+        }
+        info!(what = ?order.what, planned = %order.planned, "order accepted");
+        Ok(())
+    }
+
+    /// Asks the other nodes once a second how far they are.
+    fn ask_peers(&self) {
+        let (settings, happened) = (Arc::clone(&self.settings), self.happened.clone());
+        let own = self.host.node.name.clone();
+        let mismatches = self.mismatches.clone();
+        self.with.tasks.start("peers", |stop| async move {
+            let agents = Agents::new(&settings);
+            let mut every = time::interval(Duration::from_secs(1));
+            every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => {}
+                }
+                let (mut peers, mut wrong) = (Vec::new(), Vec::new());
+                for status in agents.statuses(&settings).await {
+                    match status {
+                        Ok(it) if it.node == own => {}
+                        Ok(it) => peers.push(PeerView {
+                            node: it.node,
+                            automatic: it.automatic,
+                            system_id: it.system_id,
+                            highest: it.highest.epoch,
+                            progress: it.progress,
+                        }),
+                        Err(StatusError::Mismatch(mismatch)) => wrong.push(mismatch),
+                        Err(StatusError::Silent(_)) => {}
+                    }
+                }
+                mismatches.send_replace(wrong);
+                happened.send(Event::Heard(peers)).await.ok();
+            }
+        });
+    }
+}

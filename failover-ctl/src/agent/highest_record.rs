@@ -1,0 +1,107 @@
+//! The highest record that this node ever believed, kept on disk: a store that shows an older one went back.
+//!
+//! Two files. `highest.json` is written when the epoch is new, and is durable before anything goes on.
+//! `highest-in-epoch.json` follows every renewal, and no one waits for the disk: a power loss may leave it
+//! empty, and then it says nothing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::Context as _;
+use tracing::warn;
+
+use crate::durable_file::write_private;
+use crate::protocol::node_status::HighestSeen;
+
+const DURABLE: &str = "highest.json";
+const IN_EPOCH: &str = "highest-in-epoch.json";
+
+/// Reads the highest record from the state directory; nothing was believed yet if there is none. A file that
+/// is not whole says nothing: the store's own record is read before anything is taken.
+///
+/// # Errors
+///
+/// When a file is there and cannot be read.
+pub(crate) fn read(state: &Path) -> anyhow::Result<HighestSeen> {
+    let [durable, lately] = [DURABLE, IN_EPOCH].map(|it| read_one(&state.join(it)));
+    let (durable, lately) = (durable?.unwrap_or_default(), lately?.unwrap_or_default());
+    let timeline = durable.timeline.max(lately.timeline);
+    let order = |it: &HighestSeen| (it.epoch, it.sequence);
+    let highest = if order(&lately) > order(&durable) {
+        lately
+    } else {
+        durable
+    };
+    Ok(HighestSeen {
+        timeline,
+        ..highest
+    })
+}
+
+fn read_one(path: &Path) -> anyhow::Result<Option<HighestSeen>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.with_context(|| format!("could not read `{}`", path.display()))?,
+    };
+    match serde_json::from_str(&text) {
+        Ok(highest) => Ok(Some(highest)),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "file is not whole, and says nothing");
+            Ok(None)
+        }
+    }
+}
+
+/// Keeps the highest record; when this returns, a `durable` one outlives a power loss.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(super) fn write(state: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
+    let text = serde_json::to_string(highest)?;
+    if durable {
+        return write_private(&state.join(DURABLE), &text);
+    }
+    let path = state.join(IN_EPOCH);
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, text)?;
+    fs::rename(&temporary, &path).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_core::Epoch;
+
+    use super::*;
+
+    fn seen(epoch: u64, sequence: u64) -> HighestSeen {
+        HighestSeen {
+            epoch: Epoch::new(epoch),
+            sequence,
+            ..HighestSeen::default()
+        }
+    }
+
+    #[test]
+    fn both_files_whole_then_the_higher_one() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(read(state.path()).unwrap(), HighestSeen::default());
+        write(state.path(), &seen(3, 7), true).unwrap();
+        write(state.path(), &seen(3, 9), false).unwrap();
+        assert_eq!(read(state.path()).unwrap(), seen(3, 9));
+        write(state.path(), &seen(4, 10), true).unwrap();
+        assert_eq!(read(state.path()).unwrap(), seen(4, 10));
+    }
+
+    /// Write and rename without fsync leave that after a power loss.
+    #[test]
+    fn one_file_empty_then_the_other_counts() {
+        let state = tempfile::tempdir().unwrap();
+        write(state.path(), &seen(3, 7), true).unwrap();
+        fs::write(state.path().join(IN_EPOCH), "").unwrap();
+        assert_eq!(read(state.path()).unwrap(), seen(3, 7));
+        fs::write(state.path().join(DURABLE), "").unwrap();
+        assert_eq!(read(state.path()).unwrap(), HighestSeen::default());
+    }
+}

@@ -1,0 +1,69 @@
+//! The holder of a lease that was made while the old store did not answer retires the old record once it does.
+
+use std::time::Duration;
+
+use causeway_core::agent::Event;
+use causeway_core::lease::{Condition, LeaseState, Nonces, StoreId};
+use tokio::time;
+use tracing::{debug, info};
+
+use crate::agent::event_loop::Driver;
+use crate::clients::lease_store::{LeaseStore, StoreError};
+
+/// How often the old store is tried: well within the lease duration for which a candidate would watch what
+/// stands there.
+const EVERY: Duration = Duration::from_secs(2);
+
+impl Driver {
+    /// Starts what retires the old record while this node holds the lease.
+    pub(super) fn retire_old_lease(&self) {
+        let (settings, happened) = (std::sync::Arc::clone(&self.settings), self.happened.clone());
+        let shown = self.with.shown.subscribe();
+        self.with
+            .tasks
+            .start("retire old lease", |stop| async move {
+                let mut every = time::interval(EVERY);
+                every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+                let mut nonces = Nonces::new(rand::random());
+                let target = settings.lease.store_id();
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = every.tick() => {}
+                    }
+                    let status = shown.borrow().status.clone();
+                    let held = status.filter(|it| it.forecast.is_none());
+                    let Some(record) = held.and_then(|it| it.lease.clone()).map(|it| it.record)
+                    else {
+                        continue;
+                    };
+                    let Some(old) = record.unretired.filter(|it| !it.is_same(&target)) else {
+                        continue;
+                    };
+                    let store = LeaseStore::open_at(&settings, &old).await;
+                    match retire(&store, &target, &mut nonces).await {
+                        Ok(()) => {
+                            info!(store = %old, "old lease retired");
+                            happened.send(Event::OldLeaseRetired(old)).await.ok();
+                        }
+                        Err(error) => debug!(%error, store = %old, "old lease not retired yet"),
+                    }
+                }
+            });
+    }
+}
+
+async fn retire(
+    store: &LeaseStore,
+    target: &StoreId,
+    nonces: &mut Nonces,
+) -> Result<(), StoreError> {
+    let Some((etag, there)) = store.version().await? else {
+        return Ok(());
+    };
+    if there.state == LeaseState::Retired {
+        return Ok(());
+    }
+    let retired = there.retired(target, nonces.draw());
+    store.replace_lease(&retired, &Condition::Match(etag)).await
+}

@@ -1,0 +1,89 @@
+//! The problems that stand on this node: logged when they begin and end, and since when each stands.
+
+use std::collections::BTreeMap;
+
+use causeway_core::Moment;
+use causeway_core::problem::{Problem, ProblemKind};
+use tracing::{info, warn};
+
+use crate::protocol::node_status::ProblemStatus;
+
+/// The problems that stood at the last turn, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct ProblemLog {
+    standing: BTreeMap<ProblemKind, (Moment, String)>,
+}
+
+impl ProblemLog {
+    /// Records the whole list of one turn. Each kind that is new is logged, and each that is gone; a
+    /// detail that changes is not, since it may hold a number that changes every turn.
+    pub(crate) fn update(&mut self, now: Moment, found: Vec<Problem>) {
+        let mut standing = BTreeMap::new();
+        for Problem { kind, detail } in found {
+            let since = match self.standing.remove(&kind) {
+                Some((since, _)) => since,
+                None if standing.contains_key(&kind) => continue,
+                None => {
+                    warn!(problem = kind.name(), detail, "problem found");
+                    now
+                }
+            };
+            standing.insert(kind, (since, detail));
+        }
+        for (kind, (since, _)) in &self.standing {
+            let stood_secs = now.shortest_since(*since).as_secs_f64();
+            info!(problem = kind.name(), stood_secs, "problem ended");
+        }
+        self.standing = standing;
+    }
+
+    /// Returns what stands, for `/status`.
+    pub(crate) fn status(&self, now: Moment) -> Vec<ProblemStatus> {
+        self.standing
+            .iter()
+            .map(|(kind, (since, detail))| ProblemStatus {
+                problem: *kind,
+                detail: detail.clone(),
+                since_secs: now.shortest_since(*since).as_secs_f64(),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::at(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn problem_that_stays_then_keeps_its_beginning() {
+        let mut log = ProblemLog::default();
+        let problem = |detail: &str| vec![Problem::new(ProblemKind::GuardSilent, detail)];
+
+        log.update(at(10), problem("for 1 s"));
+        log.update(at(14), problem("for 5 s"));
+
+        let status = log.status(at(15));
+        assert_eq!(status.len(), 1, "{status:?}");
+        assert_eq!(status[0].detail, "for 5 s");
+        assert!((status[0].since_secs - 5.0).abs() < 0.01, "{status:?}");
+    }
+
+    #[test]
+    fn problem_that_ended_then_begins_anew() {
+        let mut log = ProblemLog::default();
+        let problem = || vec![Problem::new(ProblemKind::NotWriting, "no proof")];
+
+        log.update(at(10), problem());
+        log.update(at(11), Vec::new());
+        assert_eq!(log.status(at(11)), []);
+        log.update(at(20), problem());
+
+        assert!(log.status(at(21))[0].since_secs < 1.5);
+    }
+}

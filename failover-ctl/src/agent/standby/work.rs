@@ -1,0 +1,92 @@
+//! What runs in the background so that this node follows: one thing at a time.
+
+use causeway_core::failover::observation::Directory;
+use tokio::sync::oneshot;
+
+use crate::agent::event_loop::Driver;
+use crate::agent::standby_setup::comparison::Examined;
+use crate::agent::standby_setup::replication_settings::drop_overrides;
+use crate::agent::standby_setup::{Follower, Trouble};
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The directory can be started as a standby.
+    Prepared {
+        /// Whether it was copied because a command asked for that.
+        rebuilt: bool,
+    },
+    /// Settings are written, and the directory was examined if the primary answered.
+    Settled(Result<Examined, Trouble>),
+    /// A server that runs was examined; whether what it left behind was looked for too.
+    Examined(Examined, bool),
+    /// Settings were raised, if any was too low: the server has to be started again under them.
+    Raised(bool),
+}
+
+impl Driver {
+    pub(super) fn prepare(&mut self, follower: Follower, directory: Directory, rebuild: bool) {
+        self.begin("rewinding or copying the data directory", async move {
+            follower.prepare(directory, rebuild).await?;
+            Ok(Outcome::Prepared { rebuilt: rebuild })
+        });
+    }
+
+    /// Examines a directory before it is started: WAL that the primary does not have would be left
+    /// behind unseen where PostgreSQL finds the new timeline's history first.
+    pub(super) fn examine_before_start(&mut self, follower: Follower) {
+        let data = self.host.postgres.data_directory.clone();
+        self.begin("comparing with the primary's history", async move {
+            let examined = match follower.examine_whole().await {
+                Err(trouble @ Trouble::NotSaved(_)) => return Err(trouble),
+                examined => examined,
+            };
+            drop_overrides(&data).map_err(|it| Trouble::Here(it.into()))?;
+            follower.settle_and_raise().await.map_err(Trouble::Here)?;
+            Ok(Outcome::Settled(examined))
+        });
+        self.following.settled_for = None;
+    }
+
+    pub(super) fn examine(&mut self, follower: Follower, stuck: bool) {
+        self.begin("comparing with the primary's history", async move {
+            let examined = follower.examine(stuck).await?;
+            Ok(Outcome::Examined(examined, false))
+        });
+        // It is no work on the node, and would hide that there is none.
+        self.following.busy = None;
+    }
+
+    /// Examines a server that was started while the primary could not be asked.
+    pub(super) fn examine_started(&mut self, follower: Follower) {
+        self.begin("comparing with the primary's history", async move {
+            let examined = follower.examine_whole().await?;
+            Ok(Outcome::Examined(examined, true))
+        });
+        self.following.busy = None;
+    }
+
+    /// Looks for a setting that is too low for the primary's WAL, which pauses replay.
+    pub(super) fn raise(&mut self, follower: Follower) {
+        self.begin("comparing settings with the primary's", async move {
+            let raised = follower.settle_and_raise().await.map_err(Trouble::Here)?;
+            Ok(Outcome::Raised(!raised.is_empty()))
+        });
+        self.following.busy = None;
+    }
+
+    fn begin<F>(&mut self, what: &'static str, work: F)
+    where
+        F: Future<Output = Result<Outcome, Trouble>> + Send + 'static,
+    {
+        let (done, is_done) = oneshot::channel();
+        self.following.busy = Some(what);
+        self.following.done = Some(is_done);
+        self.with.tasks.start("follow", |stop| async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                result = work => { done.send(result).ok(); }
+            }
+        });
+    }
+}

@@ -1,0 +1,333 @@
+//! Compares this node's WAL with the primary's history, from the directory alone: the server may run, be
+//! ended, end at every start, or be up and say nothing.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use causeway_core::failover::observation::Progress;
+use causeway_core::lsn::{Ancestor, SegmentName, WalFileName};
+use causeway_core::rejoin::{self, Diverged, Way};
+use causeway_core::{Lsn, Timeline};
+use tokio::process::Command;
+use tokio::time;
+
+use super::{Follower, Trouble};
+use crate::agent::standby_setup::primary::{Path, Primary};
+use crate::agent::standby_setup::tools::output;
+use crate::data_directory;
+use crate::data_directory::wal::WalDirectory;
+
+/// How long the archive may take to give one segment, or to say that it has none.
+const ARCHIVE: Duration = Duration::from_mins(2);
+
+/// How long a connection as a standby's may take.
+const PROBE: Duration = Duration::from_secs(8);
+
+/// What following takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: the directory can be started, or the server goes on.
+    Ready,
+    /// What this node has too much of must be rewound.
+    Rewind(Diverged),
+    /// The primary has removed WAL that this node has not, and the archive does not have it.
+    Copy(String),
+}
+
+/// What an examination found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Examined {
+    pub(crate) need: Need,
+    /// Why a standby that could follow does not stream, as far as that can be known.
+    pub(crate) why: Option<String>,
+}
+
+/// How far this node's WAL goes, from the directory.
+#[derive(Clone, Debug)]
+struct Found {
+    /// The newest timeline with records, and where they end.
+    end: Option<(Timeline, Lsn)>,
+    /// Positions that the data files have seen.
+    reached: Vec<(Timeline, Lsn)>,
+    /// The oldest of the primary's ancestors that has records here past its fork.
+    past: Option<(Ancestor, Lsn)>,
+    segment: Option<SegmentName>,
+}
+
+impl Follower {
+    /// Says what this node needs in order to follow. With `stuck`, also looks for the reason why a server
+    /// that runs does not stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] when the primary, or the directory, cannot be examined.
+    pub(crate) async fn examine(&self, stuck: bool) -> Result<Examined, Trouble> {
+        let (primary, path, found) = self.compare().await?;
+        let Some((newest, ancestors)) = path.known() else {
+            return Err(hidden(&path));
+        };
+        if let Some(diverged) = diverged(&found, newest, ancestors) {
+            return Ok(Examined {
+                need: Need::Rewind(diverged),
+                why: None,
+            });
+        }
+        if !stuck {
+            let need = Need::Ready;
+            return Ok(Examined { need, why: None });
+        }
+        self.why_stuck(&primary, &found, ancestors).await
+    }
+
+    /// Does the same for a directory that is about to follow, or does already, without having been
+    /// examined. WAL that lies past the fork and is in no data page would keep nothing from following,
+    /// and would be left behind unseen: it is saved.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::examine`], and when it could not be saved.
+    pub(crate) async fn examine_whole(&self) -> Result<Examined, Trouble> {
+        let (_, path, found) = self.compare().await?;
+        let Some((newest, ancestors)) = path.known() else {
+            return Err(hidden(&path));
+        };
+        let need = if let Some(diverged) = diverged(&found, newest, ancestors) {
+            Need::Rewind(diverged)
+        } else {
+            self.save_beyond(&path).await?;
+            Need::Ready
+        };
+        Ok(Examined { need, why: None })
+    }
+
+    async fn compare(&self) -> Result<(Primary, Path, Found), Trouble> {
+        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
+        let path = primary.path().await.map_err(Trouble::PrimarySilent)?;
+        let data = self.host.postgres.data_directory.clone();
+        let known = path.known().map_or(Vec::new(), |it| it.1.to_vec());
+        let found = tokio::task::spawn_blocking(move || find(&data, &known)).await;
+        let found = found.map_err(anyhow::Error::from).and_then(|it| it);
+        Ok((primary, path, found.map_err(Trouble::Here)?))
+    }
+
+    async fn why_stuck(
+        &self,
+        primary: &Primary,
+        found: &Found,
+        ancestors: &[Ancestor],
+    ) -> Result<Examined, Trouble> {
+        let ready = |why| Examined {
+            need: Need::Ready,
+            why,
+        };
+        if let Err(why) = self.try_replication().await {
+            return Ok(ready(Some(format!("{why:#}"))));
+        }
+        let (Some(segment), Some((_, end))) = (found.segment, found.end) else {
+            return Ok(ready(None));
+        };
+        if primary.flushed <= end {
+            return Ok(ready(None)); // There is nothing that it could receive.
+        }
+        let names = candidates(segment, primary.timeline, ancestors);
+        let has = primary.has_one_of(&names).await;
+        if has.map_err(Trouble::PrimarySilent)? {
+            return Ok(ready(None));
+        }
+        match self.archive_has(&names).await {
+            Ok(true) => return Ok(ready(Some("it replays from the archive".to_owned()))),
+            // A bucket that does not answer now is no reason for a copy of everything.
+            Err(why) => return Ok(ready(Some(format!("{why:#}")))),
+            Ok(false) => {}
+        }
+        Ok(Examined {
+            need: Need::Copy(format!(
+                "segment {segment} is removed on `{}`, and not in an archive that this node reads",
+                self.primary.name
+            )),
+            why: None,
+        })
+    }
+
+    /// Connects as the standby's walreceiver does: with libpq, as the replication role, for replication.
+    /// The command that is sent then names a slot that nobody has, and changes nothing.
+    async fn try_replication(&self) -> anyhow::Result<()> {
+        const SLOT: &str = "causeway_no_such_slot";
+        self.write_password_file()?;
+        let conninfo = self.conninfo(&self.host.postgres.replication_user, None)?;
+        let mut command = self.tool("pg_receivewal");
+        command.args(["--no-password", "--drop-slot", "--slot", SLOT, "--dbname"]);
+        command.arg(conninfo);
+        let asking = time::timeout(PROBE, output(&mut command, "pg_receivewal"));
+        let output = asking.await.context("a replication connection hangs")??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The program names the command that the server refused: it got as far as that.
+        if said.contains("DROP_REPLICATION_SLOT") {
+            return Ok(());
+        }
+        let last = said.lines().rev().find(|it| !it.trim().is_empty());
+        let last = last.unwrap_or("it says nothing").trim();
+        anyhow::bail!(
+            "a replication connection to `{}` fails: {last}",
+            self.primary.name
+        )
+    }
+
+    /// Says whether the archive that this node reads has one of these segments.
+    async fn archive_has(&self, names: &[String]) -> anyhow::Result<bool> {
+        let Some(restore) = &self.host.postgres.restore_command else {
+            return Ok(false);
+        };
+        let to = self.host.agent.state_directory.join("archive-probe");
+        for name in names {
+            let text = substituted(restore, name, &to.to_string_lossy());
+            let mut command = Command::new("sh");
+            command
+                .arg("-c")
+                .arg(text)
+                .stdin(Stdio::null())
+                .kill_on_drop(true);
+            command.current_dir(&self.host.postgres.data_directory);
+            let ended = time::timeout(ARCHIVE, command.output()).await;
+            let output = ended.context("`restore-command` did not end in time")??;
+            std::fs::remove_file(&to).ok();
+            match output.status.code() {
+                Some(0) => return Ok(true),
+                // What `cp` and `backup-agent wal fetch` answer for a file that is not there.
+                Some(1) => {}
+                _ => anyhow::bail!(
+                    "`restore-command` ended with {} for `{name}`: {}",
+                    output.status,
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ),
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn hidden(path: &Path) -> Trouble {
+    let why = match path {
+        Path::Known(..) => "the primary's history is not known",
+        Path::Hidden(why) => why,
+    };
+    Trouble::PrimarySilent(anyhow::anyhow!(
+        "{why}: grant `rewind-user` what the documentation of pg_rewind lists"
+    ))
+}
+
+/// Looks at the directory.
+fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<Found> {
+    let wal = WalDirectory::of(data).context("could not read this node's WAL")?;
+    let end = wal.end().context("could not read this node's WAL")?;
+    let control = data_directory::control(data).context("could not read the control file")?;
+    let mut past = None;
+    if let Some((timeline, to)) = end {
+        let left = ancestors.iter().find(|it| it.timeline == timeline);
+        if let Some(left) = left.filter(|it| wal.goes_past(timeline, it.left_at).unwrap_or(true)) {
+            past = Some((*left, to));
+        }
+    }
+    let checkpoint = control.timeline.zip(Some(control.checkpoint));
+    Ok(Found {
+        end,
+        reached: control.must_reach.into_iter().chain(checkpoint).collect(),
+        past,
+        segment: end
+            .map(|(timeline, to)| SegmentName::containing(timeline, to, wal.segment_size())),
+    })
+}
+
+/// Says where this node parted from the primary, if it did.
+fn diverged(found: &Found, newest: Timeline, ancestors: &[Ancestor]) -> Option<Diverged> {
+    let past = found.past.map(|(left, came_to)| Diverged::Past {
+        timeline: left.timeline,
+        left_at: left.left_at,
+        came_to: came_to.max(left.left_at),
+    });
+    if past.is_some() {
+        return past;
+    }
+    // Where the records end within a primary's ancestor was decided above, from the records themselves.
+    let end = found
+        .end
+        .filter(|(timeline, _)| !ancestors.iter().any(|it| it.timeline == *timeline));
+    let positions = end.into_iter().chain(found.reached.iter().copied());
+    positions
+        .map(|(timeline, received)| Progress {
+            timeline,
+            received,
+            replayed: received,
+        })
+        .find_map(|own| match rejoin::way(own, newest, ancestors) {
+            Way::Follow => None,
+            Way::Rewind(diverged) => Some(diverged),
+        })
+}
+
+/// Returns the names under which the primary may keep the segment: that of its own timeline, or of one
+/// that came later, which begins with a copy of what went before.
+fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) -> Vec<String> {
+    let later = ancestors.iter().map(|it| it.timeline).chain([newest]);
+    let later = later.filter(|it| *it >= segment.timeline);
+    later
+        .map(|timeline| {
+            WalFileName::Segment(SegmentName {
+                timeline,
+                ..segment
+            })
+            .to_string()
+        })
+        .collect()
+}
+
+/// Puts a file's name and place into `restore_command` as PostgreSQL does (`BuildRestoreCommand`).
+fn substituted(command: &str, name: &str, path: &str) -> String {
+    let mut text = String::new();
+    let mut letters = command.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            text.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('f') => text.push_str(name),
+            Some('p') => text.push_str(path),
+            // The oldest segment that a restart would need: nothing is cleaned up for a look.
+            Some('r') => text.push_str("000000010000000000000000"),
+            Some('%') | None => text.push('%'),
+            Some(other) => text.extend(['%', other]),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restore_command_then_filled_as_postgresql_does() {
+        let text = substituted("get %f '%p' 100%% %x", "0001", "/to");
+        assert_eq!(text, "get 0001 '/to' 100% %x");
+    }
+
+    #[test]
+    fn segment_of_older_timeline_then_looked_for_on_later_ones() {
+        let segment = SegmentName {
+            timeline: Timeline::FIRST,
+            log: 0,
+            segment: 5,
+        };
+        let left_at = Lsn::new(1);
+        let at = |number| Timeline::new(number).unwrap();
+        let ancestors = [1, 3].map(|it| Ancestor {
+            timeline: at(it),
+            left_at,
+        });
+        let names = candidates(segment, at(4), &ancestors);
+        let names: Vec<&str> = names.iter().map(|it| &it[..8]).collect();
+        assert_eq!(names, ["00000001", "00000003", "00000004"]);
+    }
+}

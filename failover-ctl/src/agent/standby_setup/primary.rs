@@ -1,0 +1,189 @@
+//! What is asked of the primary before this node's directory is touched.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_core::lease::SystemId;
+use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::postgres::{self, RootCert};
+use causeway_runtime::secret::Secret;
+use tokio::time;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+use crate::agent::standby_setup::Follower;
+
+/// How long another server may take to answer a small question.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the primary may take to write the checkpoint that shows its new timeline, without which
+/// `pg_rewind` says that there is nothing to do. Its own agent asks for one as soon as it is open.
+const CHECKPOINT: Duration = Duration::from_mins(5);
+
+/// How often it is asked whether that checkpoint is there.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The primary, connected to as the role that `pg_rewind` uses.
+pub(super) struct Primary {
+    client: Client,
+    /// The timeline that it writes on.
+    pub(super) timeline: Timeline,
+    /// Up to where it has flushed it.
+    pub(super) flushed: Lsn,
+}
+
+/// The primary's path through the timelines.
+#[derive(Clone, Debug)]
+pub(super) enum Path {
+    /// It writes on this timeline, which grew from these.
+    Known(Timeline, Vec<Ancestor>),
+    /// It answers, and does not let the history be read.
+    Hidden(String),
+}
+
+impl Path {
+    pub(super) fn known(&self) -> Option<(Timeline, &[Ancestor])> {
+        match self {
+            Self::Known(timeline, ancestors) => Some((*timeline, ancestors)),
+            Self::Hidden(_) => None,
+        }
+    }
+}
+
+impl Follower {
+    /// Connects to the primary, which must accept writes.
+    pub(super) async fn ask_primary(&self) -> anyhow::Result<Primary> {
+        let name = &self.primary.name;
+        let client = self.connect().await;
+        let client = client.with_context(|| format!("could not ask the primary, `{name}`"))?;
+        let asking = time::timeout(PATIENCE, client.query_one(POSITION, &[]));
+        let row = asking
+            .await
+            .context("the primary did not answer in time")??;
+        let (Some(timeline), Some(flushed)) = (row.try_get(0)?, row.try_get(1)?) else {
+            bail!("`{name}` is still in recovery: it is not the primary yet");
+        };
+        let system_id: i64 = row.try_get(2)?;
+        let found = SystemId(system_id.cast_unsigned());
+        if found != self.system_id {
+            bail!(
+                "`{name}` serves another database: its system identifier is {found}, and the lease is of {}",
+                self.system_id
+            );
+        }
+        let (timeline, flushed): (i32, String) = (timeline, flushed);
+        let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
+        Ok(Primary {
+            client,
+            timeline: timeline.context("the primary names no timeline")?,
+            flushed: flushed.parse()?,
+        })
+    }
+
+    async fn connect(&self) -> anyhow::Result<Client> {
+        let postgres = &self.host.postgres;
+        let password = Secret::from_file(&postgres.rewind_password_file)?;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&self.primary.address)
+            .port(self.primary.port)
+            .user(&postgres.rewind_user)
+            .password(password.reveal())
+            .dbname(&postgres.database)
+            .application_name("failover-ctl rejoin")
+            .ssl_mode(postgres.sslmode.on_the_wire());
+        let root_cert = postgres.root_certificate.clone().map(RootCert::File);
+        let tls = postgres::tls(postgres.sslmode, root_cert.as_ref())?;
+        Ok(postgres::connect(&config, tls, PATIENCE, &self.tasks).await?)
+    }
+}
+
+impl Primary {
+    /// Returns the primary's path. It fails while the primary does not answer; that it refuses is an
+    /// answer.
+    pub(super) async fn path(&self) -> anyhow::Result<Path> {
+        if self.timeline == Timeline::FIRST {
+            return Ok(Path::Known(self.timeline, Vec::new()));
+        }
+        let file = format!("pg_wal/{}", WalFileName::History(self.timeline));
+        // The function is one that `pg_rewind` needs as well, unlike `pg_read_file`.
+        let answer = self.ask("select pg_read_binary_file($1)", &[&file]).await;
+        let row = match answer.context("the primary did not answer in time")? {
+            Ok(row) => row,
+            Err(error) if error.as_db_error().is_some() => {
+                let why = causeway_runtime::telemetry::chain(&error);
+                return Ok(Path::Hidden(format!("`{file}` could not be read: {why}")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let text: Vec<u8> = row.try_get(0)?;
+        let ancestors = parse_history(&String::from_utf8_lossy(&text))?;
+        Ok(Path::Known(self.timeline, ancestors))
+    }
+
+    async fn ask(
+        &self,
+        question: &str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<Result<Row, tokio_postgres::Error>, time::error::Elapsed> {
+        time::timeout(PATIENCE, self.client.query_one(question, with)).await
+    }
+
+    /// Says whether the primary still has one of these files in `pg_wal`.
+    pub(super) async fn has_one_of(&self, names: &[String]) -> anyhow::Result<bool> {
+        let row = self.ask(HAS, &[&names]).await;
+        Ok(row
+            .context("the primary did not answer in time")??
+            .try_get(0)?)
+    }
+
+    /// Waits until the primary's control file shows the timeline that it writes on.
+    pub(super) async fn checkpointed(&self) -> anyhow::Result<()> {
+        let waiting = async {
+            while !self.is_checkpointed().await? {
+                // Only a superuser may, or since release 15 a member of `pg_checkpoint`; without, the
+                // checkpoint that the primary's own agent asked for is waited for.
+                self.client.batch_execute("checkpoint").await.ok();
+                time::sleep(AGAIN).await;
+            }
+            anyhow::Ok(())
+        };
+        time::timeout(CHECKPOINT, waiting)
+            .await
+            .context("the primary's first checkpoint on its timeline took too long")?
+    }
+
+    async fn is_checkpointed(&self) -> anyhow::Result<bool> {
+        let row = self.client.query_one(CHECKPOINTED, &[]).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Returns where the primary keeps its tablespaces, by their number.
+    pub(super) async fn tablespaces(&self) -> anyhow::Result<BTreeMap<u32, PathBuf>> {
+        let mut tablespaces = BTreeMap::new();
+        for row in self.client.query(TABLESPACES, &[]).await? {
+            let place: String = row.try_get(1)?;
+            tablespaces.insert(row.try_get(0)?, PathBuf::from(place));
+        }
+        Ok(tablespaces)
+    }
+}
+
+const POSITION: &str = "
+select case when not r.in_recovery
+            then ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
+       case when not r.in_recovery then pg_current_wal_flush_lsn() end::text,
+       (pg_control_system()).system_identifier
+  from (select pg_is_in_recovery() as in_recovery) r";
+
+const CHECKPOINTED: &str = "select ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \
+                            = (pg_control_checkpoint()).timeline_id";
+
+const HAS: &str = "select coalesce(bool_or((pg_stat_file('pg_wal/' || name, true)).size is not null), false) \
+                   from unnest($1::text[]) name";
+
+const TABLESPACES: &str = "select oid, pg_tablespace_location(oid) from pg_tablespace \
+                           where pg_tablespace_location(oid) <> ''";

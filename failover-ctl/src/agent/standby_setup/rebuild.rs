@@ -1,0 +1,217 @@
+//! Rewinds or copies a data directory whose server has ended. The marker stands while that is under way,
+//! and says what is being done: a directory that it stands for is never started.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::{Follower, Trouble};
+use crate::agent::standby_setup::copied_wal;
+use crate::agent::standby_setup::diverged_wal::Save;
+use crate::agent::standby_setup::layout::Layout;
+use crate::agent::standby_setup::primary::{Path, Primary};
+use crate::agent::standby_setup::tools::run;
+use crate::agent::standby_setup::wal_presence;
+use crate::data_directory;
+use crate::data_directory::timeline_history;
+use crate::durable_file::{sync_parent, write_private};
+
+/// What the marker says. It is empty if an earlier release wrote it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Marker {
+    #[serde(default)]
+    layout: Layout,
+}
+
+impl Follower {
+    /// Rewinds a directory to where the primary's history left it, or copies the primary where that
+    /// fails. What only this node has is saved before either.
+    pub(crate) async fn rewind(&self) -> Result<(), Trouble> {
+        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
+        let path = self.save_diverged(&primary).await?;
+        if let Path::Hidden(why) = path {
+            warn!(why, "pg_rewind could not read the history either");
+            return self.copy("the primary's history is hidden").await;
+        }
+        let waited = primary.checkpointed().await;
+        waited.map_err(Trouble::PrimarySilent)?;
+        match self.run_pg_rewind().await {
+            Ok(()) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                warn!(error, "pg_rewind failed, the data directory is copied");
+                self.copy("pg_rewind failed").await?;
+            }
+        }
+        self.tidy(path).await;
+        Ok(())
+    }
+
+    /// Copies the whole primary into the emptied directory. What only this node has is saved before.
+    pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), Trouble> {
+        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
+        let path = self.save_diverged(&primary).await?;
+        self.copy(why).await?;
+        self.tidy(path).await;
+        Ok(())
+    }
+
+    /// Takes WAL out of `pg_wal` that the primary's history left and a save holds, and remembers what the
+    /// rewind or the copy brought: all that this node itself had was saved just before, and no server has
+    /// accepted a write since. That it fails costs room and another save, and keeps nothing from following.
+    async fn tidy(&self, path: Path) {
+        let data = self.host.postgres.data_directory.clone();
+        let state = self.host.agent.state_directory.clone();
+        let tidying = move || {
+            let Some(primary) = path.known() else {
+                return Ok(()); // What belongs to its history is not known.
+            };
+            copied_wal::tidy(&data, &state, primary)
+        };
+        let tidied = tokio::task::spawn_blocking(tidying).await;
+        if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|it| it) {
+            let error = format!("{error:#}");
+            warn!(
+                error,
+                "WAL that the primary's history left stays in `pg_wal`"
+            );
+        }
+    }
+
+    /// Saves what the primary does not have, or proves that there is nothing, and returns the primary's
+    /// path. Nothing is changed in the directory before this has succeeded.
+    async fn save_diverged(&self, primary: &Primary) -> Result<Path, Trouble> {
+        self.end_leftovers().await.map_err(Trouble::NotSaved)?;
+        let (data, marker) = (
+            &self.host.postgres.data_directory,
+            self.host.rewinding_marker(),
+        );
+        // What an attempt that was cut off has left was saved before the marker was put.
+        if !marker.exists() {
+            wal_presence::check(data).map_err(Trouble::NotSaved)?;
+        }
+        let path = primary.path().await.map_err(Trouble::PrimarySilent)?;
+        self.save_beyond(&path).await?;
+        Ok(path)
+    }
+
+    /// Saves what lies past `path` in this node's WAL.
+    pub(super) async fn save_beyond(&self, path: &Path) -> Result<(), Trouble> {
+        let (host, source, path) = (self.host.clone(), self.primary.name.clone(), path.clone());
+        let saving = move || {
+            Save {
+                data: &host.postgres.data_directory,
+                state: &host.agent.state_directory,
+                node: &host.node.name,
+                source: &source,
+                primary: path.known(),
+            }
+            .make()
+        };
+        let saved = tokio::task::spawn_blocking(saving).await;
+        let saved = saved.map_err(anyhow::Error::from).and_then(|it| it);
+        saved.map_err(Trouble::NotSaved)?;
+        Ok(())
+    }
+
+    async fn run_pg_rewind(&self) -> anyhow::Result<()> {
+        let host = &self.host;
+        let postgres = &host.postgres;
+        let data = &postgres.data_directory;
+        self.write_password_file()?;
+        let source = self.conninfo(&postgres.rewind_user, Some(&postgres.database))?;
+        self.mark(Layout::of(data)?)?;
+        // A single-user server, by which pg_rewind recovers a directory that was not shut down,
+        // refuses standby mode.
+        data_directory::remove_standby_signal(data)?;
+        let mut command = self.tool("pg_rewind");
+        command.arg("--target-pgdata").arg(data);
+        command.arg("--source-server").arg(source);
+        if data_directory::release(data).is_some_and(|it| it >= 15) {
+            let mut config = OsString::from("--config-file=");
+            config.push(&postgres.config_file);
+            command.arg(config);
+        } else {
+            // Releases before 15 read the directory's own file, and have no such option.
+            data_directory::include_config(data, &postgres.config_file)?;
+        }
+        if postgres.restore_command.is_some() {
+            command.arg("--restore-target-wal");
+        }
+        info!(source = %self.primary.name, "pg_rewind begins");
+        run(command, "pg_rewind").await?;
+        self.finish()
+    }
+
+    async fn copy(&self, why: &'static str) -> Result<(), Trouble> {
+        self.copy_primary(why).await.map_err(Trouble::Rebuild)
+    }
+
+    async fn copy_primary(&self, why: &'static str) -> anyhow::Result<()> {
+        // Nothing is emptied while there is nobody to copy.
+        let tablespaces = self.ask_primary().await?.tablespaces().await?;
+        let host = &self.host;
+        let data = &host.postgres.data_directory;
+        self.write_password_file()?;
+        let source = self.conninfo(&host.postgres.replication_user, None)?;
+        let layout = Layout::of(data)?.and(self.marked().layout);
+        let mapped = layout.mapped(&tablespaces);
+        layout.check(data, &mapped)?;
+        self.mark(layout.clone())?;
+        info!(why, source = %self.primary.name, "the data directory is built anew");
+        let (emptying, directory) = (layout.clone(), data.clone());
+        tokio::task::spawn_blocking(move || emptying.empty(&directory)).await??;
+
+        let mut command = self.tool("pg_basebackup");
+        command
+            .arg("--pgdata")
+            .arg(data)
+            .arg("--dbname")
+            .arg(source);
+        command.args(["--wal-method=stream", "--checkpoint=fast", "--no-password"]);
+        if let Some(wal) = &layout.wal {
+            command.arg("--waldir").arg(wal);
+        }
+        for (there, here) in mapped.values().filter(|(there, here)| there != here) {
+            let escaped = |it: &std::path::Path| it.to_string_lossy().replace('=', r"\=");
+            command.arg(format!(
+                "--tablespace-mapping={}={}",
+                escaped(there),
+                escaped(here)
+            ));
+        }
+        run(command, "pg_basebackup").await?;
+        // A clone has the newest history alone, and could serve no standby that was away for longer.
+        if let Some(own) = data_directory::control(data)?.timeline {
+            timeline_history::complete(data, own)?;
+        }
+        self.finish()
+    }
+
+    fn mark(&self, layout: Layout) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&Marker { layout })?;
+        write_private(&self.host.rewinding_marker(), &text)
+    }
+
+    fn marked(&self) -> Marker {
+        let text = fs::read_to_string(self.host.rewinding_marker()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Makes the directory one that is started as a standby.
+    fn finish(&self) -> anyhow::Result<()> {
+        let marker = self.host.rewinding_marker();
+        data_directory::put_standby_signal(&self.host.postgres.data_directory)?;
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context("could not remove the marker");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        Ok(sync_parent(&marker)?)
+    }
+}

@@ -1,0 +1,188 @@
+//! Replication's settings, which the agent writes and PostgreSQL reads through guard's file.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use tracing::info;
+
+use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::tools::output;
+use crate::data_directory::auto_conf;
+use crate::data_directory::{self, REQUIRED};
+use crate::durable_file::write_private;
+
+/// A setting with which PostgreSQL would not replay what the primary writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TooLow {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What this node's own configuration says.
+    pub(crate) here: u32,
+    /// What the WAL was written with.
+    pub(crate) required: u32,
+}
+
+impl Follower {
+    /// Makes replication's settings name the primary. What was raised stays raised. Returns whether they
+    /// were changed.
+    pub(crate) fn settle(&self) -> anyhow::Result<bool> {
+        let written = fs::read_to_string(self.host.replication_conf()).unwrap_or_default();
+        let is_raised = |line: &&str| {
+            REQUIRED
+                .iter()
+                .any(|it| line.starts_with(&format!("{it} = ")))
+        };
+        let raised: Vec<String> = written
+            .lines()
+            .filter(is_raised)
+            .map(str::to_owned)
+            .collect();
+        self.write_settings(&raised)
+    }
+
+    /// Does the same, and raises what is below what this directory's WAL was written with: with less a
+    /// standby refuses to start, or pauses replay. Returns what was raised now.
+    pub(crate) async fn settle_and_raise(&self) -> anyhow::Result<Vec<TooLow>> {
+        let (kept, too_low) = self.too_low().await?;
+        for it in &too_low {
+            info!(
+                setting = it.name,
+                here = it.here,
+                required = it.required,
+                "setting raised to what the primary's WAL needs"
+            );
+        }
+        let raised = too_low.iter().map(|it| (it.name, it.required)).chain(kept);
+        let raised: Vec<String> = raised
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        self.write_settings(&raised)?;
+        Ok(too_low)
+    }
+
+    fn write_settings(&self, raised: &[String]) -> anyhow::Result<bool> {
+        let host = &self.host;
+        self.write_password_file()?;
+        // `latest` is what a standby follows every later primary by. Whatever it finds on the way there
+        // must not end the search: guard removes placeholders that nothing is above, and the archive
+        // answers for numbers that were never written.
+        let mut text = format!(
+            "# Written by the agent of `{}`, read by PostgreSQL through guard's file.\n\
+             primary_conninfo = '{}'\nrecovery_target_timeline = 'latest'\nhot_standby = on\n",
+            host.node.name,
+            quoted(&self.conninfo(&host.postgres.replication_user, None)?),
+        );
+        if let Some(command) = &host.postgres.restore_command {
+            text.extend(["restore_command = '", &quoted(command), "'\n"]);
+        }
+        for line in raised {
+            text.extend([line, "\n"]);
+        }
+        let path = host.replication_conf();
+        if fs::read_to_string(&path).is_ok_and(|it| it == text) {
+            return Ok(false);
+        }
+        write_private(&path, &text)?;
+        info!(primary = %self.primary.name, "replication follows");
+        Ok(true)
+    }
+
+    /// Returns what was raised before and is enough, and what is below what this directory's WAL was
+    /// written with.
+    async fn too_low(&self) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<TooLow>)> {
+        let (mut kept, mut too_low) = (Vec::new(), Vec::new());
+        let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
+            return Ok((kept, too_low));
+        };
+        let written = fs::read_to_string(self.host.replication_conf()).unwrap_or_default();
+        for (name, required) in REQUIRED.into_iter().zip(control.required) {
+            // PostgreSQL shows the result of its own files and of this one.
+            let here = self.configured(name).await?;
+            let was_raised = written
+                .lines()
+                .any(|it| it.starts_with(&format!("{name} = ")));
+            if here < required {
+                too_low.push(TooLow {
+                    name,
+                    here,
+                    required,
+                });
+            } else if was_raised {
+                kept.push((name, required));
+            }
+        }
+        Ok((kept, too_low))
+    }
+
+    /// Returns a setting as a server that is started now would have it.
+    async fn configured(&self, name: &'static str) -> anyhow::Result<u32> {
+        let postgres = &self.host.postgres;
+        let mut command = self.tool("postgres");
+        command
+            .arg("-C")
+            .arg(name)
+            .arg("-D")
+            .arg(&postgres.data_directory);
+        command
+            .arg("-c")
+            .arg(format!("config_file={}", postgres.config_file.display()));
+        let output = output(&mut command, "postgres -C").await?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("PostgreSQL's settings cannot be read: {}", said.trim());
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.trim()
+            .parse()
+            .with_context(|| format!("`{name}` is `{}`", said.trim()))
+    }
+}
+
+/// Removes from `postgresql.auto.conf` what would outweigh the agent's settings: where to recover to, and
+/// whom to follow. A restore leaves the first there, `ALTER SYSTEM` the second.
+///
+/// A directory that has still to recover to its target, or is a clone, keeps what it was given.
+pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
+    if ["recovery.signal", "backup_label"]
+        .iter()
+        .any(|it| data.join(it).exists())
+    {
+        return Ok(());
+    }
+    auto_conf::remove(data, |name| {
+        ["primary_conninfo", "hot_standby"].contains(&name) || name.starts_with("recovery_target")
+    })
+}
+
+fn quoted(text: &str) -> String {
+    text.replace('\'', "''")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restored_settings_then_recovery_target_dropped_and_rest_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("postgresql.auto.conf");
+        let text = "# x\nwork_mem = '8MB'\nrestore_command = 'cp'\nrecovery_target_timeline = '3'\n\
+                    recovery_target = ''\nhot_standby = 'off'\nprimary_conninfo = 'host=old'\n";
+        fs::write(&path, text).unwrap();
+
+        fs::write(data.path().join("recovery.signal"), "").unwrap();
+        drop_overrides(data.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            text,
+            "it has still to recover"
+        );
+
+        fs::remove_file(data.path().join("recovery.signal")).unwrap();
+        drop_overrides(data.path()).unwrap();
+        let kept = "# x\nwork_mem = '8MB'\nrestore_command = 'cp'\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+    }
+}

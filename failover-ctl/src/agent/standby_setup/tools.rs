@@ -1,0 +1,95 @@
+//! PostgreSQL's own programs, which change this node's directory: they do not outlive the agent.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::process::Command;
+use tokio::time;
+use tracing::{info, warn};
+
+use crate::agent::standby_setup::Follower;
+use crate::data_directory;
+
+/// How long processes that work in the data directory are waited for once they were killed.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Follower {
+    /// Returns a program's command. A program in between ends it, and all that it has started, when the
+    /// agent is gone: `pg_rewind` starts a server, and `pg_basebackup` a second process.
+    pub(super) fn tool(&self, name: &str) -> Command {
+        let mut command = bound(&self.host.program(name));
+        let workplace = self.workplace();
+        // A program that cannot be run says why.
+        std::fs::create_dir_all(&workplace).ok();
+        command
+            // The working directory is how the next agent finds leftovers. It is not the data directory,
+            // where a guard that starts ends whatever it finds.
+            .current_dir(workplace)
+            .stdin(Stdio::null())
+            .env("PGCONNECT_TIMEOUT", "5")
+            .env("LC_ALL", "C")
+            // What ends it, ends all of it: see `tool_exec`. A SIGKILL would end only the program in between.
+            .kill_on_drop(false);
+        command
+    }
+
+    /// Returns the directory in which such programs, and nothing else, are run.
+    fn workplace(&self) -> PathBuf {
+        self.host.agent.state_directory.join("tools")
+    }
+
+    /// Ends what an earlier agent, or somebody else, left at work in the data directory. No server of
+    /// guard's runs there when this is called.
+    pub(super) async fn end_leftovers(&self) -> anyhow::Result<()> {
+        let data = &self.host.postgres.data_directory;
+        let workplace = &self.workplace();
+        let sweeping = async {
+            loop {
+                let found = data_directory::sweep(data)? + data_directory::sweep(workplace)?;
+                if found == 0 {
+                    return anyhow::Ok(());
+                }
+                warn!(found, "leftover processes in the data directory ended");
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let swept = time::timeout(SWEEP, sweeping).await;
+        swept.context("processes that work in the data directory could not be ended")?
+    }
+}
+
+/// Runs a program, and fails with what it said if it did not end well.
+pub(super) async fn run(mut command: Command, name: &'static str) -> anyhow::Result<()> {
+    let output = output(&mut command, name).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        info!(program = name, said = said.trim(), "ended well");
+        return Ok(());
+    }
+    bail!("`{name}` ended with {}: {}", output.status, said.trim())
+}
+
+/// Runs a program and returns what it said.
+pub(super) async fn output(command: &mut Command, name: &'static str) -> anyhow::Result<Output> {
+    let output = command.output().await;
+    output.with_context(|| format!("could not run `{name}`"))
+}
+
+#[cfg(not(test))]
+fn bound(program: &Path) -> Command {
+    // `/proc/self/exe` is this very program, also after an upgrade has replaced its file.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("tool-exec")
+        .arg(std::process::id().to_string())
+        .arg(program);
+    command
+}
+
+/// The program of a unit test is the test itself.
+#[cfg(test)]
+fn bound(program: &Path) -> Command {
+    crate::test_server::as_postgres(program).into()
+}

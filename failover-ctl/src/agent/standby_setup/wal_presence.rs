@@ -1,0 +1,45 @@
+//! Whether this directory's WAL is there to be looked at: an unmounted volume must not pass for the proof that
+//! nothing diverged.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::data_directory;
+use crate::data_directory::wal::position;
+
+/// Checks that `pg_wal` is there and holds the WAL that every server's directory holds, that of its last
+/// checkpoint.
+///
+/// # Errors
+///
+/// When it does not, with what a person can do. A directory without a server passes.
+pub(super) fn check(data: &Path) -> anyhow::Result<()> {
+    let log = data.join("pg_wal");
+    let is_a_server = data.join("PG_VERSION").exists() || data.join("global").exists();
+    if !log.exists() {
+        let is_linked = fs::symlink_metadata(&log).is_ok();
+        if is_a_server || is_linked {
+            bail!(
+                "`{}` is not there: mount its volume, or empty the data directory once you know that its WAL is not \
+                 needed",
+                log.display()
+            );
+        }
+        return Ok(());
+    }
+    // Without a control file the WAL alone has to say what there is.
+    let Ok(control) = data_directory::control(data) else {
+        return Ok(());
+    };
+    if !position::holds(&log, control.checkpoint)? {
+        bail!(
+            "`{}` lacks the WAL of the last checkpoint, at {}: mount its volume or put the files back, or empty the \
+             data directory once you know that its WAL is not needed",
+            log.display(),
+            control.checkpoint
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! What the loop tells: decisions in the log, status over HTTP, metrics.
+
+use std::sync::Arc;
+
+use causeway_core::Moment;
+use causeway_core::agent::Look;
+use causeway_core::failover::decision::{Decision, Hold};
+use causeway_core::failover::observation::ServerView;
+use causeway_core::lease::LeaseState;
+use causeway_core::problem::{Problem, ProblemKind};
+use tracing::{error, info};
+
+use crate::agent::event_loop::Driver;
+use crate::agent::key_exposure;
+use crate::agent::status_snapshot::Shown;
+use crate::clients::postgres::{Answer, Hindrance};
+use crate::protocol::node_status::{
+    Forecast, GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written,
+};
+
+/// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
+const REFUSAL_STANDS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How often the permissions of the key are looked at.
+const KEY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Driver {
+    /// Logs a decision once, when it is another than the one before.
+    pub(super) fn tell_decision(&mut self) {
+        let (said, is_escalation) = match self.core.decision() {
+            Some(Decision::Hold(Hold::LeaseInForce(_))) => {
+                ("the lease is in force".to_owned(), false)
+            }
+            Some(Decision::Hold(Hold::StandsBack(_))) => {
+                ("this node stands back".to_owned(), false)
+            }
+            Some(Decision::Hold(why)) => (why.to_string(), false),
+            Some(Decision::Escalate(why)) => (why.to_string(), true),
+            Some(Decision::TakeOver(taken)) => (
+                format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
+                false,
+            ),
+            None => return,
+        };
+        if said == self.last_said {
+            return;
+        }
+        if is_escalation {
+            self.with.metrics.alarms.inc();
+            error!(reason = said, "a person is needed");
+        } else {
+            info!(reason = said, "decided");
+        }
+        self.last_said = said;
+    }
+
+    pub(super) fn show(&mut self, now: Moment, look: &Look) {
+        self.look_at_key(now);
+        let problems = self.find_problems(now);
+        self.problems.update(now, problems);
+        let status = self.status(now, look);
+        self.with.metrics.show(&status);
+        let primary_until = self
+            .core
+            .deadline()
+            .filter(|_| self.core.is_primary(now) && look.primary.is_some())
+            .map(|it| it.soft);
+        let is_standby = matches!(look.server, ServerView::Following(_)) && status.streaming;
+        let status = Some(Arc::new(status));
+        self.with.shown.send_replace(Shown {
+            status,
+            primary_until,
+            is_standby,
+        });
+    }
+
+    /// Looks now and then whether PostgreSQL can read the key that signs commands.
+    fn look_at_key(&mut self, now: Moment) {
+        let due = |(at, _): &(Moment, Option<String>)| now.longest_since(*at) >= KEY_EVERY;
+        if self.exposure.as_ref().is_none_or(due) {
+            let data = &self.host.postgres.data_directory;
+            let found = key_exposure::exposed(&self.settings.orders_key_file, data);
+            self.exposure = Some((now, found));
+        }
+    }
+
+    /// Returns everything that keeps this node from doing its part.
+    fn find_problems(&self, now: Moment) -> Vec<Problem> {
+        let mut found = self.core.problems(now);
+        found.extend(self.following.problems(now));
+        if let Some(why) = &self.not_kept {
+            found.push(Problem::new(ProblemKind::StateNotKept, why.clone()));
+        }
+        found.extend(self.hindrance(now));
+        if let Some((_, Some(detail))) = &self.exposure {
+            found.push(Problem::new(ProblemKind::CommandKeyExposed, detail));
+        }
+        let mismatches = self.mismatches.borrow();
+        let details: Vec<_> = mismatches.iter().map(ToString::to_string).collect();
+        if !details.is_empty() {
+            found.push(Problem::new(ProblemKind::PeerMismatch, details.join("; ")));
+        }
+        if self.core.is_primary(now) {
+            found.extend(self.pointing.problem(now));
+        }
+        if let Some((at, why)) = &self.refusal
+            && now.longest_since(*at) < REFUSAL_STANDS
+        {
+            for problem in &mut found {
+                if matches!(
+                    problem.kind,
+                    ProblemKind::CannotStart | ProblemKind::NotPromotable | ProblemKind::NotWriting
+                ) {
+                    problem.detail.extend(["; guard: ", why]);
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns what keeps clients of this primary from writing, although it can write.
+    fn hindrance(&self, now: Moment) -> Option<Problem> {
+        let hindrance = self.with.said.borrow().hindrance;
+        match hindrance.filter(|_| self.core.is_primary(now))? {
+            Hindrance::ReadOnlyDefault => Some(Problem::new(
+                ProblemKind::ReadOnlyDefault,
+                "`default_transaction_read_only` is on, so clients cannot write: reset it and reload",
+            )),
+            Hindrance::ConnectionsExhausted => Some(Problem::new(
+                ProblemKind::ConnectionsExhausted,
+                "clients have taken every connection: find them in `pg_stat_activity`, or raise `max_connections`",
+            )),
+        }
+    }
+
+    fn status(&self, now: Moment, look: &Look) -> NodeStatus {
+        let report = self.with.guard.report(now);
+        let said = *self.with.said.borrow();
+        let standby = match said.answer {
+            Some((_, Answer::Following(standby)))
+                if matches!(look.server, ServerView::Following(_)) =>
+            {
+                Some(standby)
+            }
+            Some(_) | None => None,
+        };
+        let role = match look.server {
+            _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
+            _ if self.core.holds() => Role::Promoting,
+            ServerView::Following(_) => Role::Standby,
+            ServerView::Unguarded
+            | ServerView::Ended(_)
+            | ServerView::Silent
+            | ServerView::MayWrite => Role::Stopped,
+        };
+        let armed = report.and_then(|it| it.armed);
+        let term = self.settings.timing.term;
+        let stood = self.core.confirmed_standing();
+        let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
+            record: record.clone(),
+            age_secs: age.as_secs_f64(),
+            stood_secs: stood.as_secs_f64(),
+            over: !self.core.holds() && (record.state == LeaseState::Released || stood >= term),
+        });
+        NodeStatus {
+            format: 1,
+            cluster: self.settings.cluster.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.host.node.name.clone(),
+            region: self.host.node.region.clone(),
+            zone: self.host.node.zone.clone(),
+            host_id: self.core.host_id().to_owned(),
+            role,
+            automatic: self.settings.is_automatic(&self.host.node),
+            system_id: report.and_then(|it| it.system_id),
+            directory: report.map(|it| it.directory),
+            server: report.map(|it| it.server),
+            progress: standby.map(|it| it.progress),
+            ancestors: look
+                .ancestry
+                .as_ref()
+                .filter(|it| standby.is_some_and(|own| own.progress.timeline == it.timeline))
+                .map(|it| it.ancestors.clone()),
+            streaming: standby.is_some() && self.following.streams(),
+            replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
+            written: look.primary.map(|it| Written {
+                timeline: it.position.timeline,
+                flush_lsn: it.position.flush_lsn,
+                last_commit_at_micros: it.position.last_commit_at_micros,
+            }),
+            lease,
+            guard: GuardSeen {
+                answers: report.is_some(),
+                epoch: armed.map(|it| it.epoch),
+                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.soft).as_secs_f64()),
+            },
+            decision: if self.core.holds() {
+                None
+            } else {
+                Some(self.last_said.clone())
+            },
+            forecast: self.core.forecast(now).map(Forecast::from),
+            lease_store: Some(self.settings.lease.store_id()),
+            following: self.following.busy.map(str::to_owned),
+            problems: self.problems.status(now),
+            highest: HighestSeen {
+                epoch: self.core.highest().0,
+                sequence: self.core.highest().1,
+                ..self.highest.clone()
+            },
+            unproven_secs: self.core.unproven(now).map(|it| it.as_secs_f64()),
+            rejoin: self.following.rejoin_status(),
+        }
+    }
+}

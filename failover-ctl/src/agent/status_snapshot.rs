@@ -1,0 +1,16 @@
+//! What the agent shows to whoever asks over HTTP.
+
+use std::sync::Arc;
+
+use causeway_core::Moment;
+
+use crate::protocol::node_status::NodeStatus;
+
+/// What the agent shows to whoever asks over HTTP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) status: Option<Arc<NodeStatus>>,
+    /// Until when this node is the primary, as far as is known now.
+    pub(crate) primary_until: Option<Moment>,
+    pub(crate) is_standby: bool,
+}

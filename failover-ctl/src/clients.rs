@@ -1,0 +1,10 @@
+//! Everything outside of the process, each thing behind its own door.
+
+pub(crate) mod agents;
+pub(crate) mod dns_resolver;
+pub(crate) mod ec2;
+pub(crate) mod guard_client;
+pub(crate) mod lease_store;
+pub(crate) mod postgres;
+pub(crate) mod route53;
+mod write_rates;

@@ -1,0 +1,157 @@
+//! The agent's end of the line to guard.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use causeway_core::Moment;
+use causeway_core::guard::Deadline;
+use causeway_runtime::clock;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixDatagram;
+use tracing::{debug, error, warn};
+
+use crate::config::HostSettings;
+use crate::datagram_socket::Socket;
+use crate::protocol::guard::{LONGEST, Order, Report, Request};
+
+/// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// After how many unanswered requests, ten a second, a silent guard is killed: whatever keeps it, it
+/// no longer keeps watch. PostgreSQL dies with it, which is why this is longer than a loaded host
+/// takes to run a process. Requests are counted and not seconds: an agent that was itself frozen
+/// finds an old answer, and has not asked since.
+const GIVE_UP: u32 = 50;
+
+/// A socket of the agent's, and what guard said last.
+#[derive(Debug)]
+pub(crate) struct GuardLink {
+    socket: UnixDatagram,
+    /// What `socket` is a second handle of.
+    bound: Socket,
+    own: PathBuf,
+    guard: PathBuf,
+    last: Option<(Moment, Report)>,
+    unanswered: AtomicU32,
+    sent: AtomicU64,
+    /// The number of the last request that held an order: what was seen before it says nothing of now.
+    ordered: AtomicU64,
+    killed: Option<u32>,
+}
+
+impl GuardLink {
+    /// Binds the agent's socket.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime directory is not there: guard makes it, and comes first.
+    pub(crate) fn open(host: &HostSettings) -> io::Result<Self> {
+        let own = host.guard.runtime_directory.join("agent.sock");
+        let (bound, socket) = listen(&own)?;
+        Ok(Self {
+            socket,
+            bound,
+            own,
+            guard: host.guard_socket(),
+            last: None,
+            unanswered: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
+            ordered: AtomicU64::new(0),
+            killed: None,
+        })
+    }
+
+    /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
+    pub(crate) fn send(&self, feed: Option<Deadline>, order: Option<Order>) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        if order.is_some() {
+            self.ordered.store(number, Ordering::Relaxed);
+        }
+        match serde_json::to_vec(&Request {
+            number,
+            feed,
+            order,
+        }) {
+            Ok(message) => {
+                if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
+                    debug!(%error, "guard could not be told");
+                }
+            }
+            Err(error) => error!(%error, "a request to guard could not be written"),
+        }
+    }
+
+    /// Waits for the next report. Dropping the future loses nothing.
+    pub(crate) async fn hear(&mut self) -> io::Result<Report> {
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let length = self.socket.recv(&mut buffer).await?;
+            let message = buffer.get(..length).unwrap_or_default();
+            match serde_json::from_slice::<Report>(message) {
+                Ok(report) => {
+                    self.unanswered.store(0, Ordering::Relaxed);
+                    self.last = Some((clock::now(), report.clone()));
+                    return Ok(report);
+                }
+                Err(error) => error!(%error, "guard's report could not be read"),
+            }
+        }
+    }
+
+    /// Returns what guard said last, if it is not silent.
+    pub(crate) fn report(&self, now: Moment) -> Option<&Report> {
+        let (at, report) = self.last.as_ref()?;
+        let current = report.answers >= self.ordered.load(Ordering::Relaxed);
+        (current && now.longest_since(*at) < SILENCE).then_some(report)
+    }
+
+    /// Believes nothing that guard has seen up to now: something has changed that its answer to the
+    /// next request will show.
+    pub(crate) fn forget(&self) {
+        self.ordered
+            .store(self.sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Listens anew where somebody has removed the socket: guard answers into it, and is not silent.
+    fn listen_again(&mut self) {
+        if self.bound.is_there() {
+            return;
+        }
+        match listen(&self.own) {
+            Ok((bound, socket)) => {
+                warn!(path = %self.own.display(), "the socket was removed, and is made again");
+                (self.bound, self.socket) = (bound, socket);
+                self.unanswered.store(0, Ordering::Relaxed);
+            }
+            Err(error) => debug!(%error, "the socket cannot be made again"),
+        }
+    }
+
+    /// Ends a guard that has been silent for too long; systemd starts another.
+    pub(crate) fn end_if_silent(&mut self) {
+        self.listen_again();
+        let Some((_, report)) = &self.last else {
+            return;
+        };
+        let process = report.guard_process;
+        if self.unanswered.load(Ordering::Relaxed) < GIVE_UP || self.killed == Some(process) {
+            return;
+        }
+        error!(process, "guard is silent, and is killed");
+        if let Ok(process) = i32::try_from(process) {
+            kill(Pid::from_raw(process), Signal::SIGKILL).ok();
+        }
+        self.killed = Some(process);
+    }
+}
+
+fn listen(path: &Path) -> io::Result<(Socket, UnixDatagram)> {
+    let bound = Socket::bind(path)?;
+    let socket = bound.as_ref().try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok((bound, UnixDatagram::from_std(socket)?))
+}

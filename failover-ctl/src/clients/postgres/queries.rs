@@ -1,0 +1,151 @@
+//! What is asked of this host's own server, and how its answers are read.
+
+use causeway_core::agent::PrimaryView;
+use causeway_core::failover::observation::Progress;
+use causeway_core::lease::{Position, SystemId};
+use causeway_core::{Lsn, Moment, Timeline};
+use causeway_runtime::clock;
+use tokio_postgres::{Error, Row};
+
+use super::{Answer, Hindrance, Known, Standby};
+use crate::clients::write_rates::Sample;
+use crate::data_directory::wal::position;
+use crate::protocol::guard::NO_STANDBY;
+
+/// Everything that is asked of a server in one question. Functions that raise an error in the other
+/// role stand behind a CASE.
+pub(super) const LOOK: &str = "
+select r.in_recovery,
+       case when r.in_recovery then pg_last_wal_receive_lsn() end::text as received,
+       case when r.in_recovery then pg_last_wal_replay_lsn() end::text as replayed,
+       case when r.in_recovery then pg_is_wal_replay_paused() else false end as replay_paused,
+       (select received_tli from pg_stat_wal_receiver where status = 'streaming') as receiving_timeline,
+       greatest((select min_recovery_end_timeline from pg_control_recovery()),
+                (select timeline_id from pg_control_checkpoint())) as recovered_timeline,
+       (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::bigint as replayed_commit_at,
+       case when not r.in_recovery then pg_current_wal_flush_lsn() end::text as flushed,
+       case when not r.in_recovery
+            then ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int
+            else 0 end as written_timeline,
+       (select system_identifier from pg_control_system()) as system_id,
+       (select coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint
+          from pg_stat_database) as changed_rows,
+       (select coalesce(sum(numbackends), 0)::bigint from pg_stat_database) as backends,
+       current_setting('max_connections')::bigint
+         - current_setting('superuser_reserved_connections')::bigint as client_connections,
+       current_setting('default_transaction_read_only') = 'on' as read_only_default,
+       current_setting('synchronous_standby_names') as synchronous_standbys,
+       case when r.in_recovery then 0
+            else pg_snapshot_xmax(pg_current_snapshot())::text::bigint end as next_xid,
+       pg_size_bytes(current_setting('wal_segment_size')) as segment_bytes
+  from (select pg_is_in_recovery() as in_recovery) r";
+
+/// Writes a transaction of one WAL message and waits until it is flushed here. A server whose disk is
+/// full, read-only or stalled answers questions, and fails this. No table is needed, so no lock can hold
+/// it up; and it takes a transaction id, so a server that has none left fails it. Its commit is also the
+/// heartbeat by which a standby shows how many seconds it is behind.
+pub(super) const PROVE: &str =
+    "select pg_logical_emit_message(true, 'causeway', 'heartbeat')::text";
+
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
+/// `ALTER SYSTEM` outweighs every file, guard's too. It cannot be run in one transaction with another
+/// statement.
+pub(super) const HOLD_BACK: [&str; 2] = [
+    "alter system reset synchronous_standby_names",
+    "select pg_reload_conf()",
+];
+
+impl Known {
+    /// Reads the answer to [`LOOK`].
+    ///
+    /// # Errors
+    ///
+    /// When a column is not what it should be.
+    pub(super) fn read(&mut self, row: &Row) -> Result<Answer, Error> {
+        if row.try_get::<_, bool>("in_recovery")? {
+            self.hindrance = None;
+            return Ok(Answer::Following(self.standby(row)?));
+        }
+        Ok(Answer::Writing(self.primary(clock::now(), row)?))
+    }
+
+    fn standby(&mut self, row: &Row) -> Result<Standby, Error> {
+        let received: Option<Lsn> = lsn(row, "received")?;
+        let replayed: Lsn = lsn(row, "replayed")?.unwrap_or(Lsn::new(0));
+        let received = received.unwrap_or(replayed).max(replayed);
+        let receiving: Option<i32> = row.try_get("receiving_timeline")?;
+        let recovered: i32 = row.try_get("recovered_timeline")?;
+        // The WAL itself says on which timeline it is; the control file says so at the next restartpoint,
+        // and the receiver while it runs. A directory that cannot be read says nothing.
+        let in_wal = position::timeline_at(&self.data.join("pg_wal"), received).unwrap_or(None);
+        let known = [
+            timeline(recovered),
+            receiving.and_then(timeline),
+            in_wal,
+            self.timeline,
+        ];
+        let timeline = known.into_iter().flatten().max().unwrap_or(Timeline::FIRST);
+        self.timeline = Some(timeline);
+        self.checkpointed = None;
+        Ok(Standby {
+            progress: Progress {
+                timeline,
+                received,
+                replayed,
+            },
+            streaming: receiving.is_some(),
+            replay_paused: row.try_get("replay_paused")?,
+            holds_back: row.try_get::<_, &str>("synchronous_standbys")? == NO_STANDBY,
+            replayed_commit_at_micros: micros(row, "replayed_commit_at")?,
+        })
+    }
+
+    fn primary(&mut self, now: Moment, row: &Row) -> Result<PrimaryView, Error> {
+        self.timeline = None;
+        let flush_lsn = lsn(row, "flushed")?.unwrap_or(Lsn::new(0));
+        let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
+        self.rates.note(Sample {
+            at: now,
+            lsn: flush_lsn,
+            rows: count("changed_rows")?,
+            xids: count("next_xid")?,
+            segment_bytes: count("segment_bytes")?,
+        });
+        self.hindrance = if row.try_get("read_only_default")? {
+            Some(Hindrance::ReadOnlyDefault)
+        } else if count("backends")? >= count("client_connections")? {
+            Some(Hindrance::ConnectionsExhausted)
+        } else {
+            None
+        };
+        let system_id: i64 = row.try_get("system_id")?;
+        let written: i32 = row.try_get("written_timeline")?;
+        let position = Position {
+            timeline: timeline(written).unwrap_or(Timeline::FIRST),
+            flush_lsn,
+            last_commit_at_micros: self.rates.moved_at_micros,
+            bytes_per_sec: self.rates.bytes_per_sec(),
+            rows_per_sec: self.rates.rows_per_sec(),
+            age_millis: 0,
+        };
+        Ok(PrimaryView {
+            position,
+            system_id: SystemId(system_id.cast_unsigned()),
+        })
+    }
+}
+
+fn lsn(row: &Row, column: &str) -> Result<Option<Lsn>, Error> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.and_then(|it| it.parse().ok()))
+}
+
+fn micros(row: &Row, column: &str) -> Result<Option<u64>, Error> {
+    let number: Option<i64> = row.try_get(column)?;
+    Ok(number.and_then(|it| u64::try_from(it).ok()))
+}
+
+fn timeline(number: i32) -> Option<Timeline> {
+    u32::try_from(number).ok().and_then(Timeline::new)
+}

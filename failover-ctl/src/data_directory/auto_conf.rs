@@ -1,0 +1,35 @@
+//! `postgresql.auto.conf`, in which `ALTER SYSTEM` and restores leave what outweighs every other file.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use tracing::warn;
+
+use crate::durable_file::write_private;
+
+/// Removes the settings whose lower-case name `is_ours` claims; whoever asks has to know that they are there.
+///
+/// # Errors
+///
+/// When the file cannot be read or written. One that is missing holds none.
+pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<()> {
+    let path = data.join("postgresql.auto.conf");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    let kept: Vec<&str> = text.lines().filter(|it| !is_ours(&name(it))).collect();
+    if kept.len() == text.lines().count() {
+        return Ok(());
+    }
+    write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)?;
+    warn!(path = %path.display(), "settings that outweigh the product's own removed");
+    Ok(())
+}
+
+/// Returns the lower-case name of the setting that a line of a settings file is about.
+pub(crate) fn name(line: &str) -> String {
+    let name = line.trim_start().split(['=', ' ', '\t']).next();
+    name.unwrap_or_default().to_ascii_lowercase()
+}

@@ -1,0 +1,198 @@
+//! What `pg_wal` shows of a node's place, without a server: which timeline's WAL it holds up to where.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use causeway_core::{Lsn, Timeline};
+
+use crate::data_directory::wal::page;
+
+/// Says whether `pg_wal` holds the WAL of `timeline` up to `lsn`: its last page is there and is that
+/// page. A recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
+/// `src/include/access/xlog_internal.h`).
+pub(crate) fn reaches(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
+    segments(pg_wal).is_ok_and(|found| {
+        found
+            .iter()
+            .filter(|(name, _)| name.timeline == timeline)
+            .any(|(name, size)| holds_page(pg_wal, *name, *size, lsn))
+    })
+}
+
+/// Returns the newest timeline of which `pg_wal` holds the WAL that ends at `lsn`: that of the WAL which a
+/// standby received or replayed last. Neither the control file nor the server says so before the next
+/// restartpoint.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn timeline_at(pg_wal: &Path, lsn: Lsn) -> io::Result<Option<Timeline>> {
+    let found = segments(pg_wal)?;
+    let holding = found
+        .iter()
+        .filter(|(name, size)| holds_page(pg_wal, *name, *size, lsn));
+    Ok(holding.map(|(name, _)| name.timeline).max())
+}
+
+/// Returns the highest timeline that a file in `pg_wal` names, written or reserved.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
+    let mut highest = None;
+    for entry in fs::read_dir(pg_wal)? {
+        let name = entry?.file_name();
+        let found = match name.to_str().map(str::parse) {
+            Some(Ok(WalFileName::Segment(name))) => Some(name.timeline),
+            Some(Ok(WalFileName::History(timeline))) => Some(timeline),
+            _ => None,
+        };
+        highest = highest.max(found);
+    }
+    Ok(highest)
+}
+
+/// Says whether any timeline's segment in `pg_wal`, whole or `.partial`, holds the page at `lsn`.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
+    for entry in fs::read_dir(pg_wal)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let (WalFileName::Segment(name) | WalFileName::Partial(name)) =
+            (match name.to_str().map(str::parse) {
+                Some(Ok(name)) => name,
+                Some(Err(_)) | None => continue,
+            })
+        else {
+            continue;
+        };
+        let Some(size) = entry
+            .metadata()
+            .ok()
+            .and_then(|it| SegmentSize::new(it.len()))
+        else {
+            continue;
+        };
+        let start = name.start(size).get();
+        let page = lsn.get() - lsn.get() % page::USUAL_BYTES;
+        let inside = page.checked_sub(start).filter(|it| *it < size.bytes());
+        let found = inside.and_then(|it| page_address(&entry.path(), it).ok());
+        if found == Some(page) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the segments in `pg_wal`, each with the size that its file has.
+fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(pg_wal)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(Ok(WalFileName::Segment(name))) = name.to_str().map(str::parse) else {
+            continue;
+        };
+        // A segment can be recycled, which renames it, between the listing and this.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if let Some(size) = SegmentSize::new(metadata.len()) {
+            found.push((name, size));
+        }
+    }
+    Ok(found)
+}
+
+fn holds_page(pg_wal: &Path, name: SegmentName, size: SegmentSize, lsn: Lsn) -> bool {
+    let Some(last) = lsn.get().checked_sub(1) else {
+        return false;
+    };
+    if SegmentName::containing(name.timeline, Lsn::new(last), size) != name {
+        return false;
+    }
+    let page = last - last % page::USUAL_BYTES;
+    let offset = page - name.start(size).get();
+    page_address(&pg_wal.join(name.to_string()), offset).is_ok_and(|found| found == page)
+}
+
+/// Reads `xlp_pageaddr`, which stands at byte 8 of each page's header.
+fn page_address(path: &Path, offset: u64) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset + 8))?;
+    let mut address = [0; 8];
+    file.read_exact(&mut address)?;
+    Ok(u64::from_ne_bytes(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    const SEGMENT: u64 = 1 << 20;
+
+    fn timeline(number: u32) -> Timeline {
+        Timeline::new(number).unwrap()
+    }
+
+    /// Writes a segment whose pages up to `end` are its own, and those after it another's.
+    fn segment(pg_wal: &Path, on: u32, number: u64, end: u64) {
+        let size = SegmentSize::new(SEGMENT).unwrap();
+        let start = Lsn::new(number * SEGMENT);
+        let name = SegmentName::containing(timeline(on), start, size);
+        let file = File::create(pg_wal.join(name.to_string())).unwrap();
+        file.set_len(SEGMENT).unwrap();
+        for page in (0..SEGMENT).step_by(8192) {
+            let address = start.get() + page;
+            let own = if address < end {
+                address
+            } else {
+                address - 2 * SEGMENT
+            };
+            file.write_all_at(&own.to_ne_bytes(), page + 8).unwrap();
+        }
+    }
+
+    #[test]
+    fn wal_up_to_a_page_then_reached_there_and_no_further() {
+        let directory = tempfile::tempdir().unwrap();
+        let end = 5 * SEGMENT + 3 * 8192;
+        segment(directory.path(), 1, 5, end);
+        let reached = |lsn| reaches(directory.path(), timeline(1), Lsn::new(lsn));
+
+        assert!(reached(end));
+        assert!(reached(end - 100));
+        assert!(!reached(end + 1), "the page after it is a recycled one");
+        assert!(!reached(5 * SEGMENT), "the segment before it is gone");
+        assert!(!reaches(directory.path(), timeline(2), Lsn::new(end)));
+        assert!(!reached(0));
+    }
+
+    #[test]
+    fn two_timelines_hold_the_position_then_the_newer_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let fork = 5 * SEGMENT + 2 * 8192;
+        segment(directory.path(), 1, 5, 6 * SEGMENT);
+        segment(directory.path(), 2, 5, fork);
+        let found = |lsn| timeline_at(directory.path(), Lsn::new(lsn)).unwrap();
+
+        assert_eq!(found(fork), Some(timeline(2)));
+        assert_eq!(found(fork + 8192), Some(timeline(1)));
+        assert_eq!(found(9 * SEGMENT), None);
+    }
+
+    #[test]
+    fn no_directory_then_nothing_is_reached() {
+        let missing = Path::new("/nonexistent/pg_wal");
+        assert!(!reaches(missing, timeline(1), Lsn::new(100)));
+        assert!(timeline_at(missing, Lsn::new(100)).is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! Records of the write-ahead log, read one after the other as recovery reads them, to learn where the
+//! log of one timeline ends.
+//!
+//! The format is that of `src/include/access/xlog_internal.h` and `xlogrecord.h`, the same in PostgreSQL
+//! 13 to 18. A record counts if its length, the position of the record before it and its CRC are right,
+//! which is what recovery asks of it (`ValidXLogRecordHeader`, `ValidXLogRecord` in `xlogreader.c`).
+
+use std::io;
+
+use causeway_core::Lsn;
+use causeway_core::lsn::SegmentSize;
+
+use crate::data_directory::wal::page::Page;
+
+/// `SizeOfXLogRecord`.
+const RECORD_HEADER: usize = 24;
+
+/// No record is longer (`XLogRecordMaxSize` since PostgreSQL 16; `AllocSizeIsValid` before).
+const LONGEST: usize = 1 << 30;
+
+/// The resource manager and the kind of the record that ends a segment early (`XLOG_SWITCH`).
+const XLOG: u8 = 0;
+const SWITCH: u8 = 0x40;
+
+/// Gives a segment of one timeline by its number; none if it is not there.
+pub(super) type Source<'a> = dyn FnMut(u64) -> io::Result<Option<Vec<u8>>> + 'a;
+
+/// One timeline's log, read from a segment on.
+pub(super) struct Records<'a> {
+    size: SegmentSize,
+    source: &'a mut Source<'a>,
+    segment: Option<(u64, Vec<u8>)>,
+}
+
+/// What stands at a position.
+enum Found {
+    /// A record that is whole: where it begins, and where the next one does.
+    Record(u64, u64),
+    /// A record that a crash cut off. Recovery marked this page, and goes on there.
+    Overwritten(u64),
+    /// Nothing that recovery would replay.
+    End,
+}
+
+/// What reading on over the ends of pages came to.
+enum Taken {
+    Whole(Vec<u8>, u64),
+    Overwritten(u64),
+    Short,
+}
+
+impl<'a> Records<'a> {
+    pub(super) fn new(size: SegmentSize, source: &'a mut Source<'a>) -> Self {
+        Self {
+            size,
+            source,
+            segment: None,
+        }
+    }
+
+    /// Returns where the log ends that begins in segment `first`: the end of its last whole record.
+    pub(super) fn end(&mut self, first: u64) -> io::Result<Lsn> {
+        let start = first * self.size.bytes();
+        let Some(page) = self.page(start)? else {
+            return Ok(Lsn::new(start));
+        };
+        let mut at = start + page.header_bytes();
+        if page.continues() {
+            let rest = usize::try_from(page.rest_bytes()).unwrap_or(LONGEST);
+            at = match self.take(start, rest)? {
+                Taken::Whole(_, next) => next,
+                Taken::Overwritten(page) => page,
+                Taken::Short => return Ok(Lsn::new(start)),
+            };
+        }
+        at = aligned(at);
+        let mut end = at;
+        let mut before = None;
+        loop {
+            match self.record(at, before)? {
+                Found::Record(began, next) => {
+                    before = Some(began);
+                    (at, end) = (next, next);
+                }
+                Found::Overwritten(page) if page > at => {
+                    before = None;
+                    at = page;
+                }
+                Found::Overwritten(_) | Found::End => return Ok(Lsn::new(end)),
+            }
+        }
+    }
+
+    fn record(&mut self, at: u64, before: Option<u64>) -> io::Result<Found> {
+        let Taken::Whole(length, _) = self.take_from(at, 4)? else {
+            return Ok(Found::End);
+        };
+        let length = usize::try_from(word(&length, 0)).unwrap_or(LONGEST);
+        if !(RECORD_HEADER..LONGEST).contains(&length) {
+            return Ok(Found::End);
+        }
+        let (bytes, next) = match self.take_from(at, length)? {
+            Taken::Whole(bytes, next) => (bytes, aligned(next)),
+            Taken::Overwritten(page) => return Ok(Found::Overwritten(page)),
+            Taken::Short => return Ok(Found::End),
+        };
+        let previous = u64::from(word(&bytes, 8)) | u64::from(word(&bytes, 12)) << 32;
+        let is_next = before.map_or(previous < at, |it| it == previous);
+        if !is_next || !crc_is_right(&bytes) {
+            return Ok(Found::End);
+        }
+        let info = bytes.get(16).copied().unwrap_or(0);
+        let manager = bytes.get(17).copied().unwrap_or(u8::MAX);
+        let began = self.after_header(at)?.unwrap_or(at);
+        if manager == XLOG && info & 0xF0 == SWITCH {
+            let segment = self.size.bytes();
+            return Ok(Found::Record(
+                began,
+                (next - 1) / segment * segment + segment,
+            ));
+        }
+        Ok(Found::Record(began, next))
+    }
+
+    /// Returns where a record begins whose position is the first byte of a page.
+    fn after_header(&mut self, at: u64) -> io::Result<Option<u64>> {
+        let page = self.page(at)?;
+        Ok(page
+            .filter(|it| it.begins_at(at))
+            .map(|it| at + it.header_bytes()))
+    }
+
+    /// Takes `length` bytes of a record that begins at `at`.
+    fn take_from(&mut self, at: u64, length: usize) -> io::Result<Taken> {
+        let Some(page) = self.page(at)? else {
+            return Ok(Taken::Short);
+        };
+        let at = if page.begins_at(at) {
+            if page.continues() {
+                return Ok(Taken::Short);
+            }
+            at + page.header_bytes()
+        } else {
+            at
+        };
+        self.read_on(at, length)
+    }
+
+    /// Takes the last `length` bytes of a record that an earlier page began, from the page at `page`.
+    fn take(&mut self, page: u64, length: usize) -> io::Result<Taken> {
+        let header = self.page(page)?.map_or(0, |it| it.header_bytes());
+        self.read_on(page + header, length)
+    }
+
+    fn read_on(&mut self, mut at: u64, length: usize) -> io::Result<Taken> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let Some(page) = self.page(at)? else {
+                return Ok(Taken::Short);
+            };
+            if page.begins_at(at) {
+                if page.overwrites() {
+                    return Ok(Taken::Overwritten(at));
+                }
+                if !page.continues() {
+                    return Ok(Taken::Short);
+                }
+                at += page.header_bytes();
+            }
+            let taken = page.from(at, length - bytes.len());
+            at += u64::try_from(taken.len()).unwrap_or(0);
+            if taken.is_empty() {
+                return Ok(Taken::Short);
+            }
+            bytes.extend_from_slice(taken);
+        }
+        Ok(Taken::Whole(bytes, at))
+    }
+
+    /// Returns the page that holds the byte at `at`, if that page was written for this place.
+    fn page(&mut self, at: u64) -> io::Result<Option<Page<'_>>> {
+        let number = at / self.size.bytes();
+        if self.segment.as_ref().is_none_or(|(it, _)| *it != number) {
+            let Some(bytes) = (self.source)(number)? else {
+                return Ok(None);
+            };
+            self.segment = Some((number, bytes));
+        }
+        let Some((_, bytes)) = &self.segment else {
+            return Ok(None);
+        };
+        Ok(Page::holding(bytes, number * self.size.bytes(), at))
+    }
+}
+
+/// Returns the next multiple of 8, where a record begins (`MAXALIGN`).
+const fn aligned(at: u64) -> u64 {
+    at.div_ceil(8) * 8
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let four = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
+    four.map_or(0, u32::from_le_bytes)
+}
+
+/// The sum is of the data and then of the header before its own field (`xl_crc`, at 20).
+fn crc_is_right(record: &[u8]) -> bool {
+    let Some((header, data)) = record.split_at_checked(RECORD_HEADER) else {
+        return false;
+    };
+    let of_data = crc32c::crc32c(data);
+    let before_sum = header.get(..20).unwrap_or_default();
+    crc32c::crc32c_append(of_data, before_sum) == word(header, 20)
+}

@@ -1,0 +1,525 @@
+//! Guard's loop: hear the agent, look at the server, do what the core says, twenty times a second.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+use std::process::Child;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use causeway_core::Moment;
+use causeway_core::agent::Commits;
+use causeway_core::failover::observation::Directory;
+use causeway_core::guard::{Act, Guard, Server};
+use causeway_runtime::clock;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use tracing::{error, info, warn};
+
+use super::{child, config_file, lock_files};
+use crate::config::HostSettings;
+use crate::data_directory;
+use crate::data_directory::timeline_history;
+use crate::datagram_socket::Socket;
+use crate::guard::notify::Supervisor;
+use crate::process_lock;
+use crate::protocol::guard::{LONGEST, NotDone, Order, Report, Request};
+
+/// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
+const TURN: u16 = 50;
+
+/// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
+const SWEEP: Duration = Duration::from_millis(400);
+
+/// How often the supervisor is told for how long it may wait for the next message.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long PostgreSQL may drain when guard itself is told to stop.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// Runs guard until SIGTERM or SIGINT; PostgreSQL is ended before it returns.
+pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
+    let runtime = &host.guard.runtime_directory;
+    fs::create_dir_all(runtime)
+        .with_context(|| format!("could not make `{}`", runtime.display()))?;
+    let _only_one = process_lock::lock(&runtime.join("guard.lock"), "guard")?;
+    if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+        warn!(%errno, "memory is not locked: guard may wait for the disk; raise LimitMEMLOCK");
+    }
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().context("could not block signals")?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("could not take signals from a descriptor")?;
+
+    let mut post = Post::new(host)?;
+    info!(node = %host.node.name, incarnation = post.incarnation, "guard started");
+    let mut buffer = vec![0; LONGEST];
+    post.tell_supervisor(Supervisor::ready);
+    loop {
+        let mut ready = [
+            PollFd::new(post.socket.as_ref().as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Err(errno) = poll(&mut ready, PollTimeout::from(TURN)) {
+            warn!(%errno, "poll failed");
+        }
+        if let Ok(Some(signal)) = signals.read_signal() {
+            info!(
+                signal = signal.ssi_signo,
+                "guard stops, and PostgreSQL with it"
+            );
+            post.tell_supervisor(Supervisor::stopping);
+            post.end(STOPPING);
+            while post.server() != Server::Ended {
+                post.turn();
+                thread::sleep(Duration::from_millis(u64::from(TURN)));
+            }
+            post.leave();
+            return Ok(());
+        }
+        while let Ok((length, from)) = post.socket.as_ref().recv_from(&mut buffer) {
+            post.hear(buffer.get(..length).unwrap_or_default(), &from);
+        }
+        post.turn();
+    }
+}
+
+/// Guard at its post.
+struct Post<'a> {
+    host: &'a HostSettings,
+    core: Guard,
+    socket: Socket,
+    incarnation: String,
+    child: Option<Running>,
+    /// Processes may be left of the child that ended.
+    unswept: bool,
+    /// Until when PostgreSQL may take to end by itself.
+    ending: Option<Moment>,
+    interrupted: bool,
+    watchdog: Option<File>,
+    supervisor: Option<Supervisor>,
+    announced_at: Option<Moment>,
+    /// How many postmasters were started.
+    starts: u64,
+    commits: Commits,
+}
+
+struct Running {
+    process: Child,
+    started_at: Moment,
+    /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
+    /// else: from then on it may write at any moment.
+    may_write: bool,
+}
+
+impl<'a> Post<'a> {
+    fn new(host: &'a HostSettings) -> anyhow::Result<Self> {
+        let path = host.guard_socket();
+        let socket = Socket::bind(&path)
+            .with_context(|| format!("could not listen on `{}`", path.display()))?;
+        socket.as_ref().set_nonblocking(true)?;
+        let mut post = Self {
+            host,
+            core: Guard::new(),
+            socket,
+            incarnation: clock::now().boottime().as_micros().to_string(),
+            child: None,
+            unswept: true,
+            ending: None,
+            interrupted: false,
+            watchdog: open_watchdog(host.guard.watchdog.as_deref()),
+            supervisor: Supervisor::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
+            announced_at: None,
+            starts: 0,
+            commits: Commits::HeldBack,
+        };
+        // Whatever runs was started by a guard that is gone, or by somebody else.
+        while post.unswept {
+            post.kill("guard started");
+        }
+        let path = host.guard_conf();
+        config_file::write(host, Commits::HeldBack)
+            .with_context(|| format!("could not write `{}`", path.display()))?;
+        Ok(post)
+    }
+
+    /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
+    fn hear(&mut self, message: &[u8], from: &SocketAddr) {
+        let Ok(request) = serde_json::from_slice::<Request>(message) else {
+            warn!("a message could not be read");
+            return;
+        };
+        if let Some(fed) = request.feed
+            && let Err(refusal) = self.core.feed(fed)
+        {
+            warn!(%refusal, "deadline refused");
+        }
+        let refused = request.order.and_then(|it| self.obey(it).err());
+        let report = self.report(request.number, refused);
+        if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
+            self.socket.as_ref().send_to(&answer, path).ok();
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), NotDone> {
+        let server = self.server();
+        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        match order {
+            Order::End(drain) => {
+                self.end(Duration::from_millis(drain));
+                Ok(())
+            }
+            Order::StartStandby => {
+                self.expect(server, Server::Ended)?;
+                // An attempt counts whether or not a postmaster comes of it.
+                self.starts += 1;
+                self.prepare(Commits::HeldBack)?;
+                data_directory::put_standby_signal(self.data()).map_err(failed)?;
+                self.start(false).map_err(failed)
+            }
+            Order::StartPrimary(epoch, commits) => {
+                self.expect(server, Server::Ended)?;
+                let prepared = self.prepare(commits);
+                self.core
+                    .allow(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                self.starts += 1;
+                prepared?;
+                data_directory::remove_standby_signal(self.data()).map_err(failed)?;
+                self.announce_writer();
+                self.start(true).map_err(failed)
+            }
+            Order::Acknowledge(epoch) => {
+                self.expect(server, Server::MayWrite)?;
+                self.core
+                    .allow_commits(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                self.acknowledge().map_err(failed)
+            }
+            Order::Promote {
+                epoch,
+                own,
+                reserved,
+            } => {
+                self.expect(server, Server::Following)?;
+                // A promotion that was cut off leaves its history file, and the next would begin the
+                // number after it, which nobody has reserved.
+                if let Some(taken) = data_directory::history_from(self.data(), reserved) {
+                    return Err(NotDone::TimelineTaken(taken));
+                }
+                self.core
+                    .allow(clock::now(), epoch)
+                    .map_err(NotDone::Refused)?;
+                // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
+                timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
+                self.announce_writer();
+                self.promote().map_err(failed)
+            }
+        }
+    }
+
+    fn expect(&self, found: Server, wanted: Server) -> Result<(), NotDone> {
+        if found == wanted && self.ending.is_none() {
+            return Ok(());
+        }
+        Err(NotDone::WrongState(found))
+    }
+
+    /// Makes sure that the directory can be started from, and cannot be without guard.
+    fn prepare(&mut self, commits: Commits) -> Result<(), NotDone> {
+        let directory = self.directory();
+        if matches!(directory, Directory::Empty | Directory::Rewinding) {
+            return Err(NotDone::WrongDirectory(directory));
+        }
+        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        if let Err(error) = config_file::check(self.host) {
+            return Err(NotDone::Failed(format!("{error:#}")));
+        }
+        config_file::include(self.host).map_err(failed)?;
+        timeline_history::remove_dangling(self.data()).map_err(failed)?;
+        lock_files::remove(&self.host.postgres).map_err(failed)?;
+        config_file::drop_overrides(self.data()).map_err(failed)?;
+        self.commits = commits;
+        config_file::write(self.host, commits).map_err(failed)
+    }
+
+    fn start(&mut self, may_write: bool) -> io::Result<()> {
+        let process = child::start(self.host)?;
+        let role = if may_write { "primary" } else { "standby" };
+        info!(role, process = process.id(), "PostgreSQL started");
+        self.child = Some(Running {
+            process,
+            started_at: clock::now(),
+            may_write,
+        });
+        self.interrupted = false;
+        Ok(())
+    }
+
+    /// Promotes as `pg_ctl promote` does: a file, and SIGUSR1 to the postmaster.
+    fn promote(&mut self) -> io::Result<()> {
+        let data = self.data().to_owned();
+        let Some(running) = &mut self.child else {
+            return Ok(());
+        };
+        File::create(data.join("promote"))?;
+        running.may_write = true;
+        kill(running.pid(), Signal::SIGUSR1)?;
+        info!("promotion begun");
+        Ok(())
+    }
+
+    /// Has PostgreSQL acknowledge the commits that it held back.
+    fn acknowledge(&mut self) -> io::Result<()> {
+        config_file::write(self.host, Commits::Acknowledged)?;
+        self.commits = Commits::Acknowledged;
+        if let Some(running) = &self.child {
+            kill(running.pid(), Signal::SIGHUP)?;
+        }
+        info!("commits are acknowledged");
+        Ok(())
+    }
+
+    /// Tells the supervisor, and never waits for it.
+    fn tell_supervisor(&self, message: impl FnOnce(&Supervisor) -> io::Result<()>) {
+        if let Some(supervisor) = &self.supervisor
+            && let Err(error) = message(supervisor)
+        {
+            warn!(%error, "the supervisor could not be told");
+        }
+    }
+
+    /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
+    fn announce(&mut self, now: Moment, server: Server) {
+        let due = self
+            .announced_at
+            .is_none_or(|it| now.longest_since(it) >= ANNOUNCE_INTERVAL);
+        if due {
+            self.announced_at = Some(now);
+            let limit = self.core.supervisor_limit(now, server);
+            self.tell_supervisor(|it| it.watch(limit));
+        }
+    }
+
+    /// Gives the supervisor the deadline of a server that may write before there is one: a guard that is
+    /// frozen right after it has started one would be waited for as if its server could not write.
+    fn announce_writer(&mut self) {
+        self.announced_at = None;
+        self.announce(clock::now(), Server::MayWrite);
+    }
+
+    /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
+    fn end(&mut self, drain: Duration) {
+        let Some(running) = &self.child else {
+            return;
+        };
+        if drain.is_zero() {
+            self.kill("ordered at once");
+            return;
+        }
+        if self.ending.is_none() {
+            info!(?drain, "PostgreSQL is asked to end");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.ending = Some(clock::now() + drain);
+        }
+    }
+
+    /// Looks at everything once, and does what has to be done.
+    fn turn(&mut self) {
+        self.listen_again();
+        self.reap();
+        self.notice_promotion();
+        if self.unswept {
+            self.kill("PostgreSQL has ended");
+        }
+        let now = clock::now();
+        let server = self.server();
+        match self.core.turn(now, clock::wall(), server) {
+            Act::Kill if server == Server::Foreign => self.kill("a postmaster that is not guard's"),
+            Act::Kill => self.kill("the lease is over"),
+            Act::Interrupt => self.interrupt(),
+            Act::Leave => {}
+        }
+        if self.ending.is_some_and(|it| now.has_reached(it)) {
+            self.kill("it did not end in time");
+        }
+        self.announce(now, server);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.write_all(b"1").ok();
+        }
+    }
+
+    /// Listens anew where somebody has removed the socket: PostgreSQL need not end for that.
+    fn listen_again(&mut self) {
+        if self.socket.is_there() {
+            return;
+        }
+        let path = self.host.guard_socket();
+        let again = Socket::bind(&path).and_then(|it| {
+            it.as_ref().set_nonblocking(true)?;
+            Ok(it)
+        });
+        if let Ok(socket) = again {
+            warn!(path = %path.display(), "the socket was removed, and is made again");
+            self.socket = socket;
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(running) = &self.child
+            && !self.interrupted
+        {
+            warn!("the lease is nearly over: PostgreSQL is asked to end");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.interrupted = true;
+        }
+    }
+
+    /// Ends PostgreSQL now, and every process it has left behind.
+    fn kill(&mut self, why: &'static str) {
+        let since = clock::now();
+        let mut killed = 0;
+        if let Some(running) = &self.child {
+            kill(running.pid(), Signal::SIGKILL).ok();
+        }
+        loop {
+            match data_directory::sweep(self.data()) {
+                Ok(0) => {
+                    self.reap();
+                    self.unswept = self.child.is_some();
+                }
+                Ok(found) => {
+                    killed += found;
+                    self.unswept = true;
+                }
+                Err(error) => {
+                    error!(%error, "could not look for processes");
+                    self.unswept = true;
+                }
+            }
+            if !self.unswept || clock::now().longest_since(since) >= SWEEP {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        if killed > 0 || !self.unswept {
+            info!(why, killed, ended = !self.unswept, "PostgreSQL was ended");
+        }
+        if !self.unswept {
+            self.after_the_end();
+        }
+    }
+
+    /// Notices that the child has ended.
+    fn reap(&mut self) {
+        let Some(running) = &mut self.child else {
+            return;
+        };
+        match running.process.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                warn!(%status, "the postmaster has ended");
+                self.child = None;
+                self.unswept = true;
+            }
+            Err(error) => error!(%error, "could not wait for PostgreSQL"),
+        }
+    }
+
+    /// Keeps in mind that the server is no longer bound to follow.
+    fn notice_promotion(&mut self) {
+        let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
+        if let Some(running) = &mut self.child {
+            running.may_write |= !bound;
+        }
+    }
+
+    /// Leaves the directory so that whoever starts it next starts a standby.
+    fn after_the_end(&mut self) {
+        self.ending = None;
+        self.interrupted = false;
+        let data = self.data();
+        if data.join("PG_VERSION").exists()
+            && !self.host.rewinding_marker().exists()
+            && let Err(error) = data_directory::put_standby_signal(data)
+        {
+            error!(%error, "could not write standby.signal");
+        }
+    }
+
+    fn server(&self) -> Server {
+        let Some(running) = &self.child else {
+            if self.unswept {
+                return Server::MayWrite;
+            }
+            let foreign = data_directory::postmaster(self.data()).is_some();
+            return if foreign {
+                Server::Foreign
+            } else {
+                Server::Ended
+            };
+        };
+        if running.may_write || !data_directory::is_bound_to_follow(self.data()) {
+            return Server::MayWrite;
+        }
+        Server::Following
+    }
+
+    fn directory(&self) -> Directory {
+        data_directory::kind(self.data(), &self.host.rewinding_marker())
+    }
+
+    fn report(&self, answers: u64, refused: Option<NotDone>) -> Report {
+        let control = data_directory::control(self.data()).ok();
+        Report {
+            answers,
+            incarnation: self.incarnation.clone(),
+            guard_process: std::process::id(),
+            server: self.server(),
+            directory: self.directory(),
+            system_id: control.map(|it| it.system_id),
+            checkpoint_timeline: control.and_then(|it| it.timeline),
+            started_at: self.child.as_ref().map(|it| it.started_at),
+            starts: self.starts,
+            commits: self.commits,
+            armed: self.core.deadline(),
+            wants_renewal_since: self.core.wants_renewal_since(),
+            refused,
+        }
+    }
+
+    fn data(&self) -> &Path {
+        &self.host.postgres.data_directory
+    }
+
+    fn leave(&self) {
+        for path in [self.host.guard_socket(), self.host.guard_conf()] {
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
+impl Running {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
+    }
+}
+
+fn open_watchdog(path: Option<&Path>) -> Option<File> {
+    let path = path?;
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            error!(%error, path = %path.display(), "the watchdog cannot be fed");
+            None
+        }
+    }
+}

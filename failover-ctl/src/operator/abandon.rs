@@ -1,0 +1,121 @@
+//! `failover-ctl abandon`: ends an operation that was cut off, and says what it leaves behind.
+
+use std::time::Duration;
+
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Entry, Standing, standing};
+use causeway_runtime::telemetry::chain;
+use tokio::time;
+
+use crate::cli::Abandon;
+use crate::clients::lease_store::LeaseStore;
+use crate::clients::route53::Records;
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::operator::history;
+use crate::operator::journal::{self, Open, Outcome};
+use crate::output;
+
+/// How long Route 53 may take to say where a record points.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Ends the operation that has not ended, unless somebody is at work on it. Nothing else is changed.
+pub(crate) async fn run(settings: &Settings, asked: &Abandon) -> Result<(), Failure> {
+    let store = LeaseStore::open(settings).await;
+    let open = Open::find(&store).await?.ok_or(Failure::NothingToAbandon)?;
+    open.is_left().await?;
+    let plan = &open.journal.plan;
+    let mut left_behind = lease(&store, plan).await;
+    left_behind.extend(instance(plan, &open.journal.entries));
+    left_behind.extend(records(settings, plan).await);
+    let outcome = Outcome::Abandoned {
+        by: journal::operator(),
+        reason: asked.reason.clone(),
+        left_behind,
+    };
+    let (journal, _) = open.close(outcome).await?;
+    if asked.json {
+        output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
+    } else {
+        output::data(&history::describe(&journal));
+    }
+    Ok(())
+}
+
+/// Says where the lease is, and what that means for the plan.
+async fn lease(store: &LeaseStore, plan: &Plan) -> Vec<String> {
+    let record = match store.lease().await {
+        Ok(Some(record)) => record,
+        Ok(None) => return vec!["there is no lease".to_owned()],
+        Err(error) => {
+            return vec![format!(
+                "where the lease is is not known: {}",
+                chain(&error)
+            )];
+        }
+    };
+    let (epoch, state, holder) = (record.epoch, record.state, &record.holder.node);
+    let to = &plan.to;
+    let meaning = match standing(plan, &record) {
+        Standing::Waiting => {
+            format!("the plan's step that takes it was not carried out for `{to}`")
+        }
+        Standing::Taken => format!("`{to}` has taken it, and its agent goes on by itself"),
+        Standing::Overtaken => "it has gone another way than the plan".to_owned(),
+    };
+    vec![format!(
+        "the lease is at epoch {epoch} ({state}), held by `{holder}`: {meaning}"
+    )]
+}
+
+/// Says that an instance was stopped, or may have been: nothing starts it again.
+fn instance(plan: &Plan, entries: &[Entry]) -> Option<String> {
+    let stops = |(at, it): (usize, &Step)| match it {
+        Step::Fence {
+            node,
+            by: Fence::StopInstance,
+        } => Some((at, node.clone())),
+        Step::Fence { .. }
+        | Step::CatchUp { .. }
+        | Step::TakeLease { .. }
+        | Step::Promote { .. }
+        | Step::PointRecord { .. }
+        | Step::ConfirmWrite { .. } => None,
+    };
+    let (at, node) = plan.steps.iter().enumerate().find_map(stops)?;
+    let mut begun = entries.iter().filter(|it| it.step == at).peekable();
+    begun.peek()?;
+    let how = if begun.any(|it| it.done) {
+        "was stopped"
+    } else {
+        "may have been stopped"
+    };
+    Some(format!(
+        "the instance of `{node}` {how}, and is not started by this"
+    ))
+}
+
+/// Says where each record of the plan points.
+async fn records(settings: &Settings, plan: &Plan) -> Vec<String> {
+    let Some(dns) = &settings.dns else {
+        return Vec::new();
+    };
+    let records = Records::open(dns).await;
+    let mut said = Vec::new();
+    for step in &plan.steps {
+        let Step::PointRecord { name, .. } = step else {
+            continue;
+        };
+        let found = time::timeout(ANSWERS_WITHIN, records.standing(name)).await;
+        said.push(match found {
+            Ok(Ok(found)) => {
+                let epoch = found.epoch.map(|it| format!(" under epoch {it}"));
+                let values = found.values.join(", ");
+                format!("`{name}` points at {values}{}", epoch.unwrap_or_default())
+            }
+            Ok(Err(error)) => format!("where `{name}` points is not known: {}", chain(&error)),
+            Err(_elapsed) => format!("where `{name}` points is not known: no answer in time"),
+        });
+    }
+    said
+}

@@ -1,0 +1,100 @@
+//! `failover-ctl history`: what was decided, when, and from what evidence.
+
+use crate::clients::lease_store::LeaseStore;
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::operator::journal::{self, Journal, Outcome};
+use crate::output;
+
+/// Shows every operation, oldest first.
+pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let store = LeaseStore::open(settings).await;
+    let journals = journal::all(&store).await?;
+    if json {
+        let text = serde_json::to_string_pretty(&journals).map_err(anyhow::Error::from)?;
+        output::data(&text);
+        return Ok(());
+    }
+    if journals.is_empty() {
+        output::say(
+            "no operation was ever begun; failovers that nodes carried out are in their logs",
+        );
+    }
+    for journal in &journals {
+        output::data(&describe(journal));
+    }
+    Ok(())
+}
+
+/// Returns an operation as a person reads it.
+pub(crate) fn describe(journal: &Journal) -> String {
+    let ended = journal.ended_at.as_deref().unwrap_or("not ended");
+    let mut lines = vec![format!(
+        "operation {} by {}\n  began {}, {}\n{}",
+        journal.id,
+        journal.operator,
+        journal.began_at,
+        if journal.ended_at.is_some() {
+            format!("ended {ended}")
+        } else {
+            ended.to_owned()
+        },
+        journal.plan
+    )];
+    for accepted in &journal.accepted {
+        lines.push(format!("  accepted: {accepted}"));
+    }
+    for statement in &journal.statements {
+        lines.push(format!("  {}  stated {statement}", statement.at));
+    }
+    for entry in &journal.entries {
+        let what = journal
+            .plan
+            .steps
+            .get(entry.step)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let mark = if entry.done { "done" } else { "NOT DONE" };
+        lines.push(format!(
+            "  {}  {mark}  {}. {what}\n      {}",
+            entry.ended_at.as_deref().unwrap_or(&entry.began_at),
+            entry.step + 1,
+            entry.evidence.as_deref().unwrap_or("cut off")
+        ));
+    }
+    lines.extend(journal.left.as_ref().map(|why| format!("  left: {why}")));
+    lines.extend(journal.outcome.iter().flat_map(outcome));
+    lines.join("\n")
+}
+
+fn outcome(of: &Outcome) -> Vec<String> {
+    match of {
+        Outcome::Promoted { records_not_moved } => {
+            let mut lines = vec!["  outcome: promoted".to_owned()];
+            lines.extend(records_not_moved.iter().map(|name| {
+                format!("  NOT MOVED when it ended: `{name}`; the primary's agent goes on trying")
+            }));
+            lines
+        }
+        Outcome::Refused { why } => vec![format!(
+            "  outcome: refused, the lease was not taken: {why}"
+        )],
+        Outcome::Abandoned {
+            by,
+            reason,
+            left_behind,
+        } => {
+            let reason = reason.as_ref().map(|it| format!(": {it}"));
+            let mut lines = vec![format!(
+                "  outcome: abandoned by {by}{}",
+                reason.unwrap_or_default()
+            )];
+            lines.extend(left_behind.iter().map(|it| format!("  left behind: {it}")));
+            lines
+        }
+        Outcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],
+        Outcome::Overtaken { epoch } => vec![format!(
+            "  outcome: overtaken, the lease was taken at epoch {epoch}"
+        )],
+    }
+}

@@ -1,0 +1,90 @@
+//! `failover-ctl init`: creates a cluster's first lease, once.
+
+use causeway_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use causeway_core::{Epoch, NodeId, Timeline};
+
+use crate::agent::highest_record;
+use crate::clients::agents::Agents;
+use crate::clients::lease_store::{LeaseStore, StoreError};
+use crate::config::{HostSettings, Settings, Wrong};
+use crate::data_directory::{self, Control};
+use crate::error::Failure;
+use crate::protocol::node_status::HighestSeen;
+
+/// Returns this host and the control file of its database, if this host is `holder`'s.
+pub(super) fn database_of<'a>(
+    settings: &'a Settings,
+    holder: &NodeId,
+) -> Result<(&'a HostSettings, Control), Wrong> {
+    let host = settings.this_host()?;
+    if host.node.name != *holder {
+        let why = format!(
+            "is `{}`: run this on `{holder}`, whose database it is",
+            host.node.name
+        );
+        return Err(Wrong::setting("node", why));
+    }
+    let control = data_directory::control(&host.postgres.data_directory).map_err(|error| {
+        Wrong::setting(
+            "postgres.data-directory",
+            format!("has no control file ({error}): run initdb first, or restore a backup"),
+        )
+    })?;
+    Ok((host, control))
+}
+
+/// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
+/// used again, and whoever still uses the other bucket would go on.
+async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Failure> {
+    let own = highest_record::read(&host.agent.state_directory)?;
+    let answers = Agents::new(settings).statuses(settings).await;
+    let others = answers.into_iter().flatten().map(|it| it.highest);
+    let before = |it: &HighestSeen| it.sequence > 0;
+    if before(&own) || others.into_iter().any(|it| before(&it)) {
+        return Err(Failure::LeaseExists(settings.cluster.clone()));
+    }
+    Ok(())
+}
+
+/// Creates the lease, released, with `holder` to take it first. Runs on the holder, whose data
+/// directory says which database this is.
+pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Failure> {
+    let (host, control) = database_of(settings, holder)?;
+    if !settings.is_automatic(&host.node) {
+        let why = format!(
+            "is `{}`, and `{holder}` is in `{}`",
+            settings.primary_region, host.node.region
+        );
+        return Err(Wrong::setting("primary-region", why).into());
+    }
+    refuse_second(settings, host).await?;
+    let store = LeaseStore::open(settings).await;
+    store.probe(holder.as_str()).await?;
+    let record = LeaseRecord {
+        format: FORMAT,
+        cluster: settings.cluster.clone(),
+        system_id: control.system_id,
+        epoch: Epoch::default(),
+        sequence: 0,
+        nonce: Nonces::new(rand::random()).draw(),
+        holder: Holder {
+            node: holder.clone(),
+            host_id: String::new(),
+            boot_id: String::new(),
+        },
+        state: LeaseState::Released,
+        position: None,
+        last_primary: None,
+        ancestry: None,
+        highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
+        synchronous_standby: None,
+        idle_millis: 0,
+        members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+        successor: None,
+        unretired: None,
+    };
+    match store.create_lease(&record).await {
+        Err(StoreError::Conflict(_)) => Err(Failure::LeaseExists(settings.cluster.clone())),
+        other => Ok(other?),
+    }
+}

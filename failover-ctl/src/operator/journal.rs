@@ -1,0 +1,459 @@
+//! The record of an operation: what was planned, and what became of each step.
+//!
+//! It is one object in the lease bucket, changed by compare-and-swap, and so also the lock that keeps
+//! a second operator from the same work. An operator who is at work writes it every two seconds; one
+//! who finds it changed by somebody else stops.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use causeway_core::Epoch;
+use causeway_core::failover::loss::Limit;
+use causeway_core::failover::plan::Plan;
+use causeway_core::failover::progress::{Entry, Standing, standing};
+use causeway_core::failover::statement::Statement;
+use causeway_core::lease::{Condition, ETag, LeaseRecord};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::{self, Instant};
+
+use crate::clients::lease_store::{LeaseStore, StoreError, Stored};
+use crate::error::Failure;
+use crate::output;
+
+/// How often an operator shows that they are at work.
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
+
+/// For how long a journal must stand unchanged before somebody else continues it: four beats lost.
+pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+
+/// How often a silent journal is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// One operation, as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    /// The version of this record.
+    pub(crate) format: u32,
+    /// The name of the operation: its first moment and a random suffix.
+    pub(crate) id: String,
+    /// Who works on it: user, host and process.
+    pub(crate) operator: String,
+    /// When it was begun.
+    pub(crate) began_at: String,
+    /// When it ended; none while it has not.
+    pub(crate) ended_at: Option<String>,
+    /// What is done.
+    pub(crate) plan: Plan,
+    /// What was accepted or forced: `--accept-loss`, `--unfenced`.
+    pub(crate) accepted: Vec<String>,
+    /// How much may be lost by what was accepted last.
+    #[serde(default)]
+    pub(crate) limit: Option<Limit>,
+    /// What was stated to be lost, and from what, oldest first. The last one before the lease was taken is
+    /// the one that counts.
+    #[serde(default)]
+    pub(crate) statements: Vec<Statement>,
+    /// What became of each step, in the order in which they were begun.
+    pub(crate) entries: Vec<Entry>,
+    /// Why its operator has left it unended; none while somebody may be at work on it.
+    #[serde(default)]
+    pub(crate) left: Option<String>,
+    /// What came of it; none while it has not ended.
+    #[serde(default)]
+    pub(crate) outcome: Option<Outcome>,
+    /// Rises with each write.
+    pub(crate) beat: u64,
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// The target is primary.
+    Promoted {
+        /// The records that were not moved yet when it ended. The primary's agent goes on trying.
+        records_not_moved: Vec<String>,
+    },
+    /// It was refused, and the lease was not taken.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// An operator has ended it with `abandon`.
+    Abandoned {
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        reason: Option<String>,
+        /// What it left behind.
+        left_behind: Vec<String>,
+    },
+    /// Another operation was begun in its place.
+    Replaced {
+        /// Its name.
+        by: String,
+    },
+    /// The lease has gone another way.
+    Overtaken {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+}
+
+/// Somebody else works on the operation now, so this process must not.
+#[derive(Debug, thiserror::Error)]
+#[error("another operator has taken this operation over")]
+pub(crate) struct TakenOver;
+
+/// An operation that has not ended, and that this process does not work on.
+#[derive(Debug)]
+pub(crate) struct Open {
+    store: LeaseStore,
+    etag: ETag,
+    pub(crate) journal: Journal,
+}
+
+/// What the operation's object holds.
+enum Found {
+    /// Nothing, or an operation that has ended, and what a write must then require.
+    Ended(Condition),
+    /// An operation that has not ended.
+    Open(Box<Open>),
+}
+
+/// A journal that this process writes.
+#[derive(Debug)]
+pub(crate) struct Held {
+    store: LeaseStore,
+    etag: ETag,
+    pub(crate) journal: Journal,
+}
+
+impl Journal {
+    /// Returns the journal of an operation that has not begun.
+    pub(crate) fn new(plan: Plan, limit: Limit, accepted: Vec<String>) -> Self {
+        let now = Timestamp::now();
+        Self {
+            format: 1,
+            id: format!(
+                "{}-{:04x}",
+                now.strftime("%Y%m%dT%H%M%SZ"),
+                rand::random::<u16>()
+            ),
+            operator: operator(),
+            began_at: seconds(now),
+            ended_at: None,
+            plan,
+            accepted,
+            limit: Some(limit),
+            statements: Vec::new(),
+            entries: Vec::new(),
+            left: None,
+            outcome: None,
+            beat: 0,
+        }
+    }
+
+    fn body(&self) -> anyhow::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).context("could not write the journal")
+    }
+
+    fn parse(stored: &Stored) -> anyhow::Result<Self> {
+        serde_json::from_slice(&stored.body)
+            .context("the journal in the lease bucket cannot be read")
+    }
+}
+
+impl Open {
+    /// Finds the operation that has not ended, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not answer.
+    pub(crate) async fn find(store: &LeaseStore) -> Result<Option<Self>, Failure> {
+        match Self::look(store).await? {
+            Found::Open(open) => Ok(Some(*open)),
+            Found::Ended(_) => Ok(None),
+        }
+    }
+
+    async fn look(store: &LeaseStore) -> Result<Found, Failure> {
+        let Some(stored) = store.read(&store.key("operation")).await? else {
+            return Ok(Found::Ended(Condition::Missing));
+        };
+        let journal = Journal::parse(&stored)?;
+        if journal.ended_at.is_some() {
+            // Whoever ended it may have been cut off before it was filed.
+            file(store, &journal).await?;
+            return Ok(Found::Ended(Condition::Match(stored.etag)));
+        }
+        Ok(Found::Open(Box::new(Self {
+            store: store.clone(),
+            etag: stored.etag,
+            journal,
+        })))
+    }
+
+    /// Waits until its operator is known to be gone: they have said so, or have been silent for ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if its operator is at work.
+    pub(crate) async fn is_left(&self) -> Result<(), Failure> {
+        if self.journal.left.is_some() {
+            return Ok(());
+        }
+        output::say(&format!(
+            "operation {} has not ended: looking whether anybody is at work on it, for {SILENCE:?}",
+            self.journal.id
+        ));
+        let key = self.store.key("operation");
+        let until = Instant::now() + SILENCE;
+        while Instant::now() < until {
+            time::sleep(LOOK_EVERY).await;
+            let now = self.store.read(&key).await?;
+            if now.is_none_or(|it| it.etag != self.etag) {
+                return Err(busy(&self.journal));
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes its operator, if nobody else has meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if somebody has.
+    pub(crate) async fn take_up(
+        mut self,
+        change: impl FnOnce(&mut Journal),
+    ) -> Result<Held, Failure> {
+        self.journal.operator = operator();
+        self.journal.left = None;
+        change(&mut self.journal);
+        let etag = self.write().await?;
+        let Self { store, journal, .. } = self;
+        Ok(Held {
+            store,
+            etag,
+            journal,
+        })
+    }
+
+    /// Ends it although it was not carried out, and files its journal. Returns that and its version.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] if somebody is at work on it after all.
+    pub(crate) async fn close(mut self, outcome: Outcome) -> Result<(Journal, ETag), Failure> {
+        self.journal.ended_at = Some(seconds(Timestamp::now()));
+        self.journal.outcome = Some(outcome);
+        let etag = self.write().await?;
+        file(&self.store, &self.journal).await?;
+        Ok((self.journal, etag))
+    }
+
+    async fn write(&mut self) -> Result<ETag, Failure> {
+        self.journal.beat += 1;
+        let key = self.store.key("operation");
+        let condition = Condition::Match(self.etag.clone());
+        match self
+            .store
+            .write(&key, self.journal.body()?, &condition)
+            .await
+        {
+            Ok(etag) => Ok(etag),
+            Err(StoreError::Conflict(_)) => Err(busy(&self.journal)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Held {
+    /// Begins an operation. One that has not ended is closed before, once nobody is at work on it: it must
+    /// not keep the next disaster waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] with who is at work.
+    pub(crate) async fn begin(
+        store: &LeaseStore,
+        journal: Journal,
+        lease: &LeaseRecord,
+    ) -> Result<Self, Failure> {
+        let key = store.key("operation");
+        let condition = match Open::look(store).await? {
+            Found::Open(open) => {
+                let outcome = if standing(&open.journal.plan, lease) == Standing::Overtaken {
+                    // Whatever its operator still does is refused: the lease has gone past its plan.
+                    let epoch = lease.epoch;
+                    Outcome::Overtaken { epoch }
+                } else {
+                    open.is_left().await?;
+                    let by = journal.id.clone();
+                    Outcome::Replaced { by }
+                };
+                let (before, etag) = open.close(outcome).await?;
+                output::say(&format!(
+                    "operation {} is closed, and this one begun in its place",
+                    before.id
+                ));
+                Condition::Match(etag)
+            }
+            Found::Ended(condition) => condition,
+        };
+        match store.write(&key, journal.body()?, &condition).await {
+            Ok(etag) => Ok(Self {
+                store: store.clone(),
+                etag,
+                journal,
+            }),
+            Err(StoreError::Conflict(_)) => match store.read(&key).await? {
+                Some(stored) => Err(busy(&Journal::parse(&stored)?)),
+                None => Err(anyhow::anyhow!("the operation lock came and went: try again").into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes that a step is begun, before anything is done, and what became of the one before.
+    pub(crate) async fn began(&mut self, step: usize) -> anyhow::Result<()> {
+        let began_at = seconds(Timestamp::now());
+        let entry = Entry {
+            step,
+            began_at,
+            ended_at: None,
+            evidence: None,
+            done: false,
+        };
+        self.journal.entries.push(entry);
+        self.write().await
+    }
+
+    /// Takes in what became of the step that was begun last. It is stored with the next write, which is
+    /// that of the next step, of the end, or a beat: an operator who is cut off in between repeats the step.
+    pub(crate) fn ended(&mut self, done: bool, evidence: String) {
+        if let Some(entry) = self.journal.entries.last_mut() {
+            entry.ended_at = Some(seconds(Timestamp::now()));
+            entry.evidence = Some(evidence);
+            entry.done = done;
+        }
+    }
+
+    /// Takes in what is stated to be lost, to be stored with the next write.
+    pub(crate) fn stated(&mut self, statement: Statement) {
+        self.journal.statements.push(statement);
+    }
+
+    /// Shows that this operator is at work.
+    pub(crate) async fn beat(&mut self) -> anyhow::Result<()> {
+        self.write().await
+    }
+
+    /// Leaves the operation as it is: nobody works on it any more, so that the next operator need not wait.
+    pub(crate) async fn leave(mut self, why: String) -> anyhow::Result<()> {
+        self.journal.left = Some(why);
+        self.write().await
+    }
+
+    /// Ends the operation, and files its journal.
+    pub(crate) async fn end(mut self, outcome: Outcome) -> anyhow::Result<Journal> {
+        self.journal.ended_at = Some(seconds(Timestamp::now()));
+        self.journal.outcome = Some(outcome);
+        self.write().await?;
+        file(&self.store, &self.journal).await?;
+        Ok(self.journal)
+    }
+
+    async fn write(&mut self) -> anyhow::Result<()> {
+        self.journal.beat += 1;
+        let body = self.journal.body()?;
+        let key = self.store.key("operation");
+        match self
+            .store
+            .write(&key, body.clone(), &Condition::Match(self.etag.clone()))
+            .await
+        {
+            Ok(etag) => {
+                self.etag = etag;
+                Ok(())
+            }
+            Err(error) => {
+                // A write whose answer was lost, or that a retry found done, is in the store.
+                if let Some(stored) = self.store.read(&key).await?
+                    && stored.body == body
+                {
+                    self.etag = stored.etag;
+                    return Ok(());
+                }
+                if let StoreError::Conflict(_) = error {
+                    return Err(TakenOver.into());
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Returns every operation, oldest first, the one under way last.
+pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Failure> {
+    let mut journals = Vec::new();
+    for key in store.list(&store.key("operations/")).await? {
+        if let Some(stored) = store.read(&key).await? {
+            journals.push(Journal::parse(&stored)?);
+        }
+    }
+    if let Some(stored) = store.read(&store.key("operation")).await? {
+        let last = Journal::parse(&stored)?;
+        if journals.iter().all(|it| it.id != last.id) {
+            journals.push(last);
+        }
+    }
+    // Names of the same second are in no order.
+    journals.sort_by(|one, other| one.began_at.cmp(&other.began_at));
+    Ok(journals)
+}
+
+async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
+    let key = store.key(&format!("operations/{}.json", journal.id));
+    match store
+        .write(&key, journal.body()?, &Condition::Missing)
+        .await
+    {
+        Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn busy(journal: &Journal) -> Failure {
+    Failure::Busy {
+        operator: journal.operator.clone(),
+        operation: journal.id.clone(),
+    }
+}
+
+/// Returns who this process works for.
+pub(crate) fn operator() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+        .ok()
+        .flatten();
+    let user = user.map_or_else(|| "unknown".to_owned(), |it| it.name);
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|it| it.into_string().ok());
+    format!(
+        "{user}@{} process {}",
+        host.unwrap_or_else(|| "unknown".to_owned()),
+        std::process::id()
+    )
+}
+
+/// Returns the moment as it is stored.
+pub(crate) fn now() -> String {
+    seconds(Timestamp::now())
+}
+
+fn seconds(moment: Timestamp) -> String {
+    format!("{moment:.3}")
+}

@@ -1,0 +1,368 @@
+//! Each step: it is done, or seen to be done, and what shows it is returned.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_core::NodeId;
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::{Epoch, lease::LeaseState};
+use causeway_runtime::aws::Service;
+use tokio::time::{self, Instant};
+
+use crate::clients::agents::OrderRefused;
+use crate::clients::dns_resolver;
+use crate::clients::ec2;
+use crate::clients::route53::{Moved, Records};
+use crate::operator::journal::{BEAT, SILENCE};
+use crate::operator::plan_executor::Executor;
+use crate::output;
+use crate::protocol::node_status::{NodeStatus, Role};
+use crate::protocol::signed_command::{Order, What};
+
+/// How often a node is asked while something is waited for.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How much longer than the lease duration the target may take to see that the lease has expired: it has
+/// to read it once more.
+const FENCE_SLACK: Duration = Duration::from_secs(5);
+
+/// How long a target may replay what it has received before a person should look.
+const CATCH_UP: Duration = Duration::from_mins(30);
+
+/// How long the target may take to write the lease.
+const TAKING: Duration = Duration::from_secs(15);
+
+/// How long after it has refused the target may show that it holds the lease all the same: its agent was
+/// taking over automatically.
+const TAKING_ANYWAY: Duration = Duration::from_secs(2);
+
+/// For how long a target may not answer before it counts as lost: its agent may be restarted.
+const AWAY: Duration = SILENCE;
+
+/// How long Route 53 is tried for all records together. The primary's agent goes on after that, and clients
+/// take several hosts, so nobody waits for it.
+const RECORDS_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long each record is tried at least.
+const RECORD_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long after a record's TTL the resolver may still give an old answer.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The target has not taken the lease, and will not: the order was refused, was never sent, or came to
+/// nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotTaken(pub(super) String);
+
+impl Executor<'_> {
+    /// Does one step, or sees that it is done, and returns what shows it.
+    pub(super) async fn perform(&self, plan: &Plan, step: &Step) -> anyhow::Result<String> {
+        match step {
+            Step::Fence { node, by } => self.fence(plan, node, *by).await,
+            Step::CatchUp { node } => self.catch_up(plan, node).await,
+            Step::TakeLease { node, epoch } => self.take_lease(plan, node, *epoch).await,
+            Step::Promote { node, .. } => self.promote(plan, node).await,
+            Step::PointRecord {
+                name,
+                target,
+                epoch,
+            } => self.point(name, target, *epoch).await,
+            Step::ConfirmWrite { host } => self.confirm(plan, host).await,
+        }
+    }
+
+    async fn fence(&self, plan: &Plan, node: &NodeId, by: Fence) -> anyhow::Result<String> {
+        match by {
+            Fence::Unfenced => Ok(format!(
+                "`{node}` is NOT proved to be fenced; a person has accepted that"
+            )),
+            Fence::StopInstance => {
+                let instance = self
+                    .node(node)?
+                    .instance_id
+                    .as_ref()
+                    .context("no `instance-id`")?;
+                let ec2 = self.settings.ec2.as_ref().context("no `[ec2]`")?;
+                let region = self.node(node)?.region.to_string();
+                let service = Service {
+                    region,
+                    endpoint: ec2.endpoint.clone(),
+                    ca_certificate: None,
+                };
+                ec2::stop_instance(&service, instance).await?;
+                Ok(format!("EC2 says that `{instance}` is stopped"))
+            }
+            Fence::LeaseOver => self.watch_expiry(plan, node).await,
+        }
+    }
+
+    /// Waits until the target has confirmed that the lease has stood for the whole lease duration.
+    async fn watch_expiry(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+        let within = self.settings.timing.term + FENCE_SLACK;
+        let what = format!("`{}` to see the lease of `{node}` over", plan.to);
+        self.wait(&plan.to, within, &what, |status| {
+            if is_taken(status, plan) {
+                return Ok(Some("the target holds the lease already".to_owned()));
+            }
+            let Some(lease) = &status.lease else {
+                return Ok(None);
+            };
+            let record = &lease.record;
+            if is_behind(status, plan) {
+                return Ok(None);
+            }
+            if record.epoch != plan.planned {
+                bail!(
+                    "the lease is at epoch {}, and {} was planned: plan again",
+                    record.epoch,
+                    plan.planned
+                );
+            }
+            if record.state == LeaseState::Released {
+                let evidence = format!("`{}` has seen epoch {} released", plan.to, record.epoch);
+                return Ok(lease.over.then_some(evidence));
+            }
+            let evidence = format!(
+                "`{}` has confirmed that epoch {}, sequence {} stood for {:.1} s of {:.1} s, up to a read of the \
+                 store {:.1} s ago",
+                plan.to,
+                record.epoch,
+                record.sequence,
+                lease.stood_secs,
+                self.settings.timing.term.as_secs_f64(),
+                (lease.age_secs - lease.stood_secs).max(0.0)
+            );
+            Ok(lease.over.then_some(evidence))
+        })
+        .await
+    }
+
+    async fn catch_up(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+        let mut last = None;
+        self.wait(
+            node,
+            CATCH_UP,
+            &format!("`{node}` to replay all that it received"),
+            |status| {
+                if is_taken(status, plan) {
+                    return Ok(Some("the target holds the lease already".to_owned()));
+                }
+                let Some(own) = status.progress else {
+                    return Ok(None);
+                };
+                // Seen twice alike: nothing more came from the stream or from the archive meanwhile.
+                let settled = last == Some(own) && own.replayed >= own.received;
+                last = Some(own);
+                Ok(settled.then(|| {
+                    format!(
+                        "received and replayed up to {} on timeline {}",
+                        own.replayed, own.timeline
+                    )
+                }))
+            },
+        )
+        .await
+    }
+
+    async fn take_lease(&self, plan: &Plan, node: &NodeId, epoch: Epoch) -> anyhow::Result<String> {
+        let target = self.node(node)?;
+        // One that cannot read the store refuses the order, and says why.
+        let what = format!("`{node}` to read the lease again");
+        let current = |status: &NodeStatus| Ok((!is_behind(status, plan)).then(String::new));
+        self.wait(node, FENCE_SLACK, &what, current).await.ok();
+        let silent = |error| NotTaken(format!("its agent does not answer: {error:#}"));
+        let status = self.agents.status(target).await.map_err(silent)?;
+        if !is_taken(&status, plan) {
+            let what = What::Take {
+                vouched: plan.fence() != Fence::LeaseOver,
+                timeline: plan.accept_timeline,
+            };
+            let order = Order::new(&self.settings.cluster, node, plan.planned, what);
+            match self.agents.order(target, &order, &self.key).await {
+                Ok(()) => {}
+                Err(error) if error.is::<OrderRefused>() => {
+                    return self.taken_anyway(plan, node, error).await;
+                }
+                // Whether it arrived is not known, so that is waited for like one that did.
+                Err(error) => output::say(&format!("   {error:#}")),
+            }
+        }
+        let taken = self.taken(plan, node, TAKING).await;
+        match taken {
+            Ok(()) => Ok(format!("`{node}` holds epoch {epoch}")),
+            // The one write that the order led to is decided by now: the store says how.
+            Err(error) => match self.store.lease().await {
+                Ok(Some(record)) if standing(plan, &record) != Standing::Taken => {
+                    Err(NotTaken(format!("{error:#}")).into())
+                }
+                Ok(_) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    async fn taken_anyway(
+        &self,
+        plan: &Plan,
+        node: &NodeId,
+        refused: anyhow::Error,
+    ) -> anyhow::Result<String> {
+        match self.taken(plan, node, TAKING_ANYWAY).await {
+            Ok(()) => Ok(format!("`{node}` has taken the lease by itself")),
+            Err(_) => Err(NotTaken(format!("{refused:#}")).into()),
+        }
+    }
+
+    async fn taken(&self, plan: &Plan, node: &NodeId, within: Duration) -> anyhow::Result<()> {
+        let what = format!("`{node}` to take the lease");
+        let taken = |status: &NodeStatus| Ok(is_taken(status, plan).then(String::new));
+        self.wait(node, within, &what, taken).await?;
+        Ok(())
+    }
+
+    /// Waits until the target accepts writes: as long as its agent answers and holds the lease, which it
+    /// gives up itself when nothing advances.
+    async fn promote(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+        let start_within = Duration::from_secs(self.settings.policy.start_within_secs.into());
+        let mut held_at = Instant::now();
+        let what = format!("`{node}` to accept writes");
+        self.wait(node, CATCH_UP, &what, |status| {
+            if let Some(lease) = &status.lease
+                && standing(plan, &lease.record) == Standing::Overtaken
+            {
+                let (epoch, holder) = (lease.record.epoch, &lease.record.holder.node);
+                bail!("`{holder}` has taken the lease since, at epoch {epoch}");
+            }
+            match (status.role, status.written) {
+                (Role::Primary, Some(written)) => Ok(Some(format!(
+                    "`{node}` writes on timeline {} from {}",
+                    written.timeline, written.flush_lsn
+                ))),
+                (Role::Primary | Role::Promoting, _) => {
+                    held_at = Instant::now();
+                    Ok(None)
+                }
+                (Role::Standby | Role::Stopped, _) if held_at.elapsed() < start_within => Ok(None),
+                (role @ (Role::Standby | Role::Stopped), _) => {
+                    let why = status.decision.clone().unwrap_or_default();
+                    bail!("`{node}` is {role} and does not hold the lease any more: {why}");
+                }
+            }
+        })
+        .await
+    }
+
+    async fn point(&self, name: &str, target: &str, epoch: Epoch) -> anyhow::Result<String> {
+        let dns = self
+            .settings
+            .dns
+            .as_ref()
+            .context("no `[dns]` in the settings")?;
+        let records = Records::open(dns).await;
+        let now = Instant::now();
+        let until = *self.records_until.get_or_init(|| now + RECORDS_WITHIN);
+        let until = until.max(now + RECORD_WITHIN);
+        let moved = records.point_until(until, name, target, epoch).await?;
+        let stands = match &moved {
+            Moved::Changed(change) => {
+                records
+                    .arrived(change)
+                    .await
+                    .context("Route 53 has taken the change, and does not say that it is INSYNC")?;
+                "INSYNC"
+            }
+            Moved::Already => "it was there already",
+        };
+        let said = self.resolved(name, target).await;
+        Ok(format!("{stands}, and {said}"))
+    }
+
+    /// Says what the resolver makes of a record that was moved. It is asked until it gives the new answer,
+    /// or its copy of the old one must be gone.
+    async fn resolved(&self, name: &str, target: &str) -> String {
+        let (Some(dns), Ok(wanted)) = (self.settings.dns.as_ref(), target.parse::<IpAddr>()) else {
+            return format!("it is a name for {target}");
+        };
+        let within = Duration::from_secs(dns.ttl_secs.into()) + RESOLVED_WITHIN;
+        let deadline = Instant::now() + within;
+        loop {
+            let found = dns_resolver::addresses(name, dns.resolver).await;
+            match found {
+                Ok(found) if found.contains(&wanted) => {
+                    return format!("the resolver says {target}");
+                }
+                Ok(found) if Instant::now() >= deadline => {
+                    return format!("the resolver here still says {found:?}");
+                }
+                Err(error) if Instant::now() >= deadline => {
+                    return format!("the resolver here does not answer: {error:#}");
+                }
+                Ok(_) | Err(_) => time::sleep(ASK_EVERY).await,
+            }
+        }
+    }
+
+    /// Asks a node until `found` says what was waited for, the time is up, or it has been silent for long.
+    async fn wait(
+        &self,
+        node: &NodeId,
+        within: Duration,
+        what: &str,
+        mut found: impl FnMut(&NodeStatus) -> anyhow::Result<Option<String>>,
+    ) -> anyhow::Result<String> {
+        let node = self.node(node)?;
+        let deadline = Instant::now() + within;
+        let mut said_at = Instant::now();
+        let mut heard_at = Instant::now();
+        loop {
+            let asked = self.agents.status(node).await;
+            if let Ok(status) = &asked {
+                heard_at = Instant::now();
+                if let Some(evidence) = found(status)? {
+                    return Ok(evidence);
+                }
+            }
+            let now = Instant::now();
+            if now - heard_at >= AWAY {
+                let error = asked.err().map(|it| format!("{it:#}"));
+                bail!(
+                    "the agent of `{}` has not answered for {AWAY:?}, while waiting for {what}: {}",
+                    node.name,
+                    error.unwrap_or_default()
+                );
+            }
+            if now >= deadline {
+                let last = match asked {
+                    Ok(status) => serde_json::to_string(&status)?,
+                    Err(error) => format!("{error:#}"),
+                };
+                bail!("gave up after {within:?} waiting for {what}; seen last: {last}");
+            }
+            if now - said_at >= BEAT {
+                output::say(&format!(
+                    "   waiting for {what}, at most {:?} more",
+                    deadline - now
+                ));
+                said_at = now;
+            }
+            time::sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+/// Says whether the target has not read the lease again since it was as planned: it may have been cut off from
+/// the store until a moment ago.
+fn is_behind(status: &NodeStatus, plan: &Plan) -> bool {
+    let lease = status.lease.as_ref();
+    lease.is_some_and(|it| it.record.epoch < plan.planned)
+}
+
+/// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
+/// not show that: a node that cannot read the store shows an old one.
+fn is_taken(status: &NodeStatus, plan: &Plan) -> bool {
+    let holds = matches!(status.role, Role::Primary | Role::Promoting);
+    let lease = status.lease.as_ref();
+    holds && lease.is_some_and(|it| standing(plan, &it.record) == Standing::Taken)
+}

@@ -1,0 +1,188 @@
+//! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
+
+use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::failover::promotion::{Candidate, Request};
+use causeway_core::failover::statement::Occasion;
+
+use crate::cli::Promote;
+use crate::clients::agents::Agents;
+use crate::clients::lease_store::LeaseStore;
+use crate::clients::route53::Records;
+use crate::config::{NodeSettings, Settings};
+use crate::error::Failure;
+use crate::operator::consent;
+use crate::operator::history;
+use crate::operator::journal::{Held, Journal, Open, Outcome};
+use crate::operator::plan_executor::Executor;
+use crate::operator::survey::{self, PATIENT, Seen};
+use crate::output;
+use crate::protocol::signed_command::OrdersKey;
+
+/// Shows the plan, and does nothing.
+pub(crate) async fn plan(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
+    survey::called(settings, &asked.to)?;
+    let store = LeaseStore::open(settings).await;
+    let seen = survey::take(settings, &store, &Agents::new(settings), PATIENT).await?;
+    let (plan, _) = make(settings, &seen, asked)?;
+    show(&plan, asked.json)
+}
+
+/// Carries the plan out.
+pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
+    let key = OrdersKey::read(&settings.orders_key_file)?;
+    survey::called(settings, &asked.to)?;
+    let store = LeaseStore::open(settings).await;
+    let agents = Agents::new(settings);
+    let seen = survey::take(settings, &store, &agents, PATIENT).await?;
+    let (plan, candidate) = match make(settings, &seen, asked) {
+        Err(Failure::AlreadyPrimary(node)) => return Err(already(&store, &seen, node).await),
+        made => made?,
+    };
+    output::say(&plan.to_string());
+    let accepted = consent::ask(&plan, plan.loss.as_ref(), &asked.accepts)?;
+    let stated = seen.statement(Occasion::Planning, &plan.to, &candidate);
+    let mut journal = Journal::new(plan, accepted.limit, accepted.words);
+    journal.statements.push(stated);
+    let held = Held::begin(&store, journal, &seen.survey.lease).await?;
+    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
+    Box::pin(finish(executor, held, Standing::Waiting, asked.json)).await
+}
+
+/// Says what there is to do about a target that holds the lease: an operation that took it for the target
+/// may not have ended.
+async fn already(store: &LeaseStore, seen: &Seen, node: String) -> Failure {
+    if let Ok(Some(open)) = Open::find(store).await
+        && open.journal.plan.to.as_str() == node
+        && standing(&open.journal.plan, &seen.survey.lease) == Standing::Taken
+    {
+        let operation = open.journal.id;
+        return Failure::AlreadyTaken { node, operation };
+    }
+    Failure::AlreadyPrimary(node)
+}
+
+/// Carries out what remains, and prints the report.
+pub(super) async fn finish(
+    executor: Executor<'_>,
+    held: Held,
+    standing: Standing,
+    json: bool,
+) -> Result<(), Failure> {
+    let journal = Box::pin(executor.run(held, standing)).await?;
+    if json {
+        output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
+    } else {
+        output::data(&history::describe(&journal));
+    }
+    if let Some(Outcome::Promoted { records_not_moved }) = &journal.outcome
+        && !records_not_moved.is_empty()
+    {
+        output::say(&format!(
+            "warning: `{}` is primary, and `{}` does not point at it yet: its agent tries until it does",
+            journal.plan.to,
+            records_not_moved.join("` and `")
+        ));
+    }
+    Ok(())
+}
+
+/// Decides what to do, and refuses what would be wrong, with the state as it is.
+fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Candidate), Failure> {
+    let target = seen.target(settings, &asked.to)?;
+    let name = target.name.clone();
+    let record = &seen.survey.lease;
+    let from = record.holder.node.clone();
+    let request = Request {
+        to: &name,
+        accept_timeline: asked.accepts.accept_timeline,
+        old_primary_stopped: false,
+    };
+    let candidate = seen.check(settings, request)?;
+    let by = match (asked.accepts.unfenced, asked.accepts.stop_instance) {
+        (true, _) => Fence::Unfenced,
+        (false, true) => Fence::StopInstance,
+        (false, false) => Fence::LeaseOver,
+    };
+    if by == Fence::StopInstance {
+        can_stop(settings, &from, target)?;
+    }
+    let last = record.position.map(|it| it.timeline);
+    let here = candidate.progress.timeline;
+    let plan = Plan {
+        planned: record.epoch,
+        loss: candidate.loss,
+        accept_timeline: last.filter(|it| *it != here).map(|_| here),
+        steps: steps(settings, seen, target, by),
+        to: name,
+        from,
+    };
+    Ok((plan, candidate))
+}
+
+fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> Vec<Step> {
+    let record = &seen.survey.lease;
+    let epoch = record.epoch.next();
+    let node = || target.name.clone();
+    let mut steps = vec![
+        Step::Fence {
+            node: record.holder.node.clone(),
+            by,
+        },
+        Step::CatchUp { node: node() },
+        Step::TakeLease {
+            node: node(),
+            epoch,
+        },
+        Step::Promote {
+            node: node(),
+            timeline: record.highest_timeline.next(),
+        },
+    ];
+    let records = Records::wanted(settings, target).into_iter();
+    steps.extend(records.map(|(name, target)| Step::PointRecord {
+        name,
+        target,
+        epoch,
+    }));
+    if settings.confirm.is_some() {
+        let host = settings
+            .dns
+            .as_ref()
+            .map_or_else(|| target.address.clone(), |it| it.writer.clone());
+        steps.push(Step::ConfirmWrite { host });
+    }
+    steps
+}
+
+/// Checks that the old primary's instance can be stopped, and is not the target's own.
+fn can_stop(
+    settings: &Settings,
+    from: &causeway_core::NodeId,
+    target: &NodeSettings,
+) -> Result<(), Failure> {
+    let not = |why: &str| {
+        Err(Failure::NotFenced {
+            node: from.to_string(),
+            why: why.to_owned(),
+        })
+    };
+    if *from == target.name {
+        return not("it is the node that is to be promoted, so its instance is not stopped");
+    }
+    let instance = settings.node(from).and_then(|it| it.instance_id.as_ref());
+    if settings.ec2.is_none() || instance.is_none() {
+        return not("`--stop-instance` needs `[ec2]` and the node's `instance-id` in the settings");
+    }
+    Ok(())
+}
+
+fn show(plan: &Plan, json: bool) -> Result<(), Failure> {
+    let text = if json {
+        serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?
+    } else {
+        plan.to_string()
+    };
+    output::data(&text);
+    Ok(())
+}

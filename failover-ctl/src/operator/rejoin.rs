@@ -1,0 +1,175 @@
+//! `failover-ctl rejoin`: brings a node back as a standby, and waits until it is one.
+
+use std::time::Duration;
+
+use causeway_core::NodeId;
+use tokio::time::{self, Instant};
+
+use crate::cli;
+use crate::clients::agents::Agents;
+use crate::clients::lease_store::LeaseStore;
+use crate::config::{NodeSettings, Settings};
+use crate::error::Failure;
+use crate::operator::cluster_view;
+use crate::output;
+use crate::protocol::node_status::{NodeStatus, Role};
+use crate::protocol::signed_command::{Order, OrdersKey, What};
+
+/// How often the node is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// For how long the node's agent may not answer while it is waited for: it may be restarted.
+const AWAY: Duration = Duration::from_secs(30);
+
+/// How long the agent may take to show a command that it has accepted: it does so in its next turn.
+const SHOWN: Duration = Duration::from_secs(5);
+
+/// For how long the same failure may stand: a primary that is silent for a moment comes back.
+const FAILING: Duration = Duration::from_secs(30);
+
+/// Orders the node's agent to come back, and waits until it streams.
+pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), Failure> {
+    let node = &asked.node;
+    let key = OrdersKey::read(&settings.orders_key_file)?;
+    let store = LeaseStore::open(settings).await;
+    let agents = Agents::new(settings);
+    let cluster = cluster_view::cluster(settings, &store, &agents).await;
+    let target = settings
+        .node(node)
+        .ok_or_else(|| Failure::UnknownTarget(node.to_string()))?;
+    let record = cluster
+        .record()
+        .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+    if record.holder.node == *node {
+        return Err(Failure::AlreadyPrimary(node.to_string()));
+    }
+    let Some(status) = cluster.status(node) else {
+        return Err(not(node, &cluster.why_unknown(node)));
+    };
+    if !asked.rebuild && streams(status) {
+        say_that_it_streams(node, &record.holder.node);
+        return Ok(());
+    }
+    let what = What::Rejoin {
+        rebuild: asked.rebuild,
+    };
+    let order = Order::new(&settings.cluster, node, record.epoch, what);
+    if let Err(error) = agents.order(target, &order, &key).await {
+        let now = agents.status(target).await;
+        if !asked.rebuild && now.is_ok_and(|it| streams(&it)) {
+            say_that_it_streams(node, &record.holder.node);
+            return Ok(());
+        }
+        return Err(not(node, &format!("{error:#}")));
+    }
+    if asked.no_wait {
+        output::say(&format!(
+            "accepted by the agent of `{node}`; `failover-ctl status` shows what comes of it"
+        ));
+        return Ok(());
+    }
+    let waiting = Waiting {
+        agents: &agents,
+        target,
+        order: &order.id,
+    };
+    waiting
+        .wait(Duration::from_secs(asked.timeout_secs))
+        .await?;
+    output::say(&format!(
+        "`{node}` is a standby of `{}` and streams from it",
+        record.holder.node
+    ));
+    Ok(())
+}
+
+fn say_that_it_streams(node: &NodeId, primary: &NodeId) {
+    output::say(&format!(
+        "`{node}` is a standby of `{primary}` and streams from it already: there is nothing to do"
+    ));
+}
+
+fn streams(status: &NodeStatus) -> bool {
+    status.role == Role::Standby && status.streaming
+}
+
+fn not(node: &NodeId, why: &str) -> Failure {
+    Failure::NotRejoined {
+        node: node.to_string(),
+        why: why.to_owned(),
+    }
+}
+
+/// A node that is waited for.
+struct Waiting<'a> {
+    agents: &'a Agents,
+    target: &'a NodeSettings,
+    order: &'a str,
+}
+
+impl Waiting<'_> {
+    /// Waits until the command is carried out and the node streams; tells each change on the way.
+    async fn wait(&self, patience: Duration) -> Result<(), Failure> {
+        let node = &self.target.name;
+        let deadline = Instant::now() + patience;
+        let (mut answered, mut shown) = (Instant::now(), Instant::now());
+        let mut failing: Option<Instant> = None;
+        let mut told = String::new();
+        loop {
+            let now = Instant::now();
+            match self.agents.status(self.target).await {
+                Ok(status) => {
+                    answered = now;
+                    let rejoin = status.rejoin.as_ref().filter(|it| it.order == self.order);
+                    if let Some(rejoin) = rejoin {
+                        shown = now;
+                        if rejoin.done && streams(&status) {
+                            return Ok(());
+                        }
+                        failing = rejoin.failure.as_ref().map(|_| failing.unwrap_or(now));
+                        if let (Some(why), Some(since)) = (&rejoin.failure, failing)
+                            && now.duration_since(since) >= FAILING
+                        {
+                            return Err(not(node, why));
+                        }
+                        tell(&mut told, &status);
+                    }
+                }
+                Err(error) if now.duration_since(answered) >= AWAY => {
+                    return Err(not(node, &format!("{error:#}")));
+                }
+                Err(_) => shown = now,
+            }
+            if now.duration_since(shown) >= SHOWN {
+                let why = "its agent no longer knows of the command: it was restarted, or the primary has \
+                           changed; give it again";
+                return Err(not(node, why));
+            }
+            if now >= deadline {
+                let secs = patience.as_secs();
+                let why = format!("it does not stream after {secs} s; last seen: {told}");
+                return Err(not(node, &why));
+            }
+            time::sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+/// Tells what the node is doing, if that is another thing than before.
+fn tell(told: &mut String, status: &NodeStatus) {
+    let how = progress(status);
+    if how != *told {
+        output::say(&how);
+        *told = how;
+    }
+}
+
+/// Says in words what the node is doing.
+fn progress(status: &NodeStatus) -> String {
+    let failure = status.rejoin.as_ref().and_then(|it| it.failure.as_ref());
+    match (failure, &status.following) {
+        (Some(why), _) => format!("{}: tried again after: {why}", status.node),
+        (None, Some(busy)) => format!("{}: {busy}", status.node),
+        (None, None) => format!("{}: {}, not streaming yet", status.node, status.role),
+    }
+}

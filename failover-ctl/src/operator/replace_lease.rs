@@ -1,0 +1,330 @@
+//! `failover-ctl replace-lease`: puts a lease in place of another, so that nobody can go on under the old one.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use causeway_core::failover::replacement::{
+    self, Asserted, Evidence, NodeFacts, Replacement, StoreFacts,
+};
+use causeway_core::guard::Server;
+use causeway_core::lease::{Condition, LeaseRecord, LeaseState, Nonces, StoreId};
+use causeway_core::{Epoch, Lsn, Timeline};
+use causeway_runtime::clock;
+use tokio::time;
+
+use crate::agent::highest_record;
+use crate::cli;
+use crate::clients::agents::{Agents, StatusError};
+use crate::clients::lease_store::{LeaseStore, StoreError};
+use crate::clients::route53::Records;
+use crate::config::{HostSettings, Settings};
+use crate::data_directory::wal::position;
+use crate::data_directory::{self, Control};
+use crate::error::Failure;
+use crate::operator::init::database_of;
+use crate::output;
+use crate::protocol::node_status::{HighestSeen, NodeStatus, Role};
+
+/// How often a record that its holder renews meanwhile is read again before it is given up.
+const TRIES: u32 = 10;
+
+/// Shows what would be done, and does nothing.
+pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLease) -> Result<(), Failure> {
+    let (host, control) = database_of(settings, &asked.holder)?;
+    let plan = made(settings, host, &control, asked).await?;
+    output::data(&described(settings, &plan));
+    Ok(())
+}
+
+/// Replaces the lease.
+pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLease) -> Result<(), Failure> {
+    let (host, control) = database_of(settings, &asked.holder)?;
+    let store = LeaseStore::open(settings).await;
+    store.probe(asked.holder.as_str()).await?;
+    let plan = made(settings, host, &control, asked).await?;
+    output::say(&described(settings, &plan));
+    confirm(asked)?;
+
+    let target = settings.lease.store_id();
+    let mut nonces = Nonces::new(rand::random());
+    for old in &plan.retire {
+        retire(settings, old, &target, &plan, &mut nonces).await?;
+        output::say(&format!("retired the lease in {old}"));
+    }
+    wait_for_term(settings).await;
+    let members = settings.nodes.iter().map(|it| it.name.clone()).collect();
+    let nonce = nonces.draw();
+    let record = plan.record(
+        &settings.cluster,
+        control.system_id,
+        &asked.holder,
+        members,
+        nonce,
+    );
+    // What stands there now is what this command retired, or an earlier one that was cut off.
+    let condition = match store.version().await? {
+        None => Condition::Missing,
+        Some((etag, there)) if there.state == LeaseState::Retired && there.epoch < plan.epoch => {
+            Condition::Match(etag)
+        }
+        Some((_, there)) => return Err(changed(&there)),
+    };
+    store.replace_lease(&record, &condition).await?;
+    output::say(&format!(
+        "the lease is at epoch {}, released, for `{}` to take; it takes it once its agent and guard run",
+        record.epoch, asked.holder
+    ));
+    Ok(())
+}
+
+/// Gathers what is known, and decides.
+async fn made(
+    settings: &Settings,
+    host: &HostSettings,
+    control: &Control,
+    asked: &cli::ReplaceLease,
+) -> Result<Replacement, Failure> {
+    let evidence = gather(settings, host, control).await?;
+    let asserted = Asserted {
+        without: asked.without.iter().cloned().collect(),
+        store_lost: asked.old_store_lost,
+        restored: asked.restored,
+        highest_epoch: asked.highest_epoch.map(Epoch::new),
+        highest_timeline: asked
+            .highest_timeline
+            .and_then(|it| Timeline::new(it.get())),
+    };
+    replacement::plan(&evidence, &asserted).map_err(|obstacles| {
+        let lines: Vec<_> = obstacles.iter().map(|it| format!("\n  {it}")).collect();
+        Failure::LeaseNotReplaced(lines.concat())
+    })
+}
+
+async fn gather(
+    settings: &Settings,
+    host: &HostSettings,
+    control: &Control,
+) -> Result<Evidence, Failure> {
+    let own = highest_record::read(&host.agent.state_directory)?;
+    let target = settings.lease.store_id();
+    let answers = Agents::new(settings).statuses(settings).await;
+    let mut stores = vec![target.clone()];
+    let mut note = |store: Option<&StoreId>| {
+        if let Some(store) = store
+            && !stores.iter().any(|it| it.is_same(store))
+        {
+            stores.push(store.clone());
+        }
+    };
+    note(own.store.as_ref());
+    let mut positions = Vec::new();
+    let mut nodes = Vec::new();
+    for (node, answer) in settings.nodes.iter().zip(answers) {
+        let facts = match answer {
+            Ok(status) => {
+                note(status.highest.store.as_ref());
+                note(status.lease_store.as_ref());
+                if status.system_id == Some(control.system_id) && node.name != host.node.name {
+                    let received = status.progress.map(|it| (it.timeline, it.received));
+                    positions.extend(received);
+                }
+                Some(said(&status))
+            }
+            Err(StatusError::Mismatch(mismatch)) => {
+                return Err(Failure::LeaseNotReplaced(mismatch.to_string()));
+            }
+            Err(StatusError::Silent(_)) if node.name == host.node.name => {
+                Some(found_here(settings, host, &own))
+            }
+            Err(StatusError::Silent(_)) => None,
+        };
+        nodes.push((node.name.clone(), facts));
+    }
+    let mut found = Vec::new();
+    for store in stores {
+        let facts = facts_of(settings, &store).await?;
+        if let StoreFacts::Holds(Some(record)) = &facts
+            && record.system_id == control.system_id
+        {
+            positions.extend(record.position.map(|it| (it.timeline, it.flush_lsn)));
+        }
+        found.push((store, facts));
+    }
+    let pg_wal = host.postgres.data_directory.join("pg_wal");
+    let listed = position::highest_timeline(&pg_wal).map_err(anyhow::Error::from)?;
+    let timeline = listed.max(control.timeline).unwrap_or(Timeline::FIRST);
+    Ok(Evidence {
+        target,
+        stores: found,
+        nodes,
+        timeline,
+        dns: epoch_of_records(settings).await,
+        system_id: control.system_id,
+        holds_position: holds(host, &positions),
+    })
+}
+
+/// Says whether the WAL here reaches the farthest of these positions.
+fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
+    let pg_wal = host.postgres.data_directory.join("pg_wal");
+    positions
+        .iter()
+        .max()
+        .is_none_or(|(timeline, lsn)| position::reaches(&pg_wal, *timeline, *lsn))
+}
+
+fn said(status: &NodeStatus) -> NodeFacts {
+    let may_write = matches!(status.role, Role::Primary | Role::Promoting)
+        || status.server == Some(Server::MayWrite)
+        || status.guard.time_left_secs > 0.0;
+    let timelines = [
+        status.highest.timeline,
+        status.written.map(|it| it.timeline),
+        status.progress.map(|it| it.timeline),
+        status.lease.as_ref().map(|it| it.record.highest_timeline),
+    ];
+    NodeFacts {
+        store: status.lease_store.clone(),
+        may_write,
+        highest: status.highest.epoch,
+        timeline: timelines.into_iter().max().flatten(),
+    }
+}
+
+/// Returns what this host's files say, where its agent does not run: after an upgrade it cannot, before
+/// there is a lease of the new database. It will start with these settings.
+fn found_here(settings: &Settings, host: &HostSettings, own: &HighestSeen) -> NodeFacts {
+    NodeFacts {
+        store: Some(settings.lease.store_id()),
+        may_write: data_directory::postmaster(&host.postgres.data_directory).is_some(),
+        highest: own.epoch,
+        timeline: own.timeline,
+    }
+}
+
+async fn facts_of(settings: &Settings, store: &StoreId) -> Result<StoreFacts, Failure> {
+    match LeaseStore::open_at(settings, store).await.lease().await {
+        Ok(Some(record)) if record.cluster != settings.cluster => {
+            Err(Failure::Foreign(causeway_core::lease::Foreign::Cluster {
+                found: record.cluster,
+                expected: settings.cluster.clone(),
+            }))
+        }
+        Ok(record) => Ok(StoreFacts::Holds(record.map(Box::new))),
+        Err(error @ StoreError::Unreadable(_)) => Err(error.into()),
+        Err(error) => Ok(StoreFacts::Silent(error.to_string())),
+    }
+}
+
+/// Returns the highest epoch in the records that follow the primary.
+async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> {
+    let (Some(dns), Some(node)) = (&settings.dns, settings.nodes.first()) else {
+        return Ok(None);
+    };
+    let records = Records::open(dns).await;
+    let mut highest = None;
+    for (name, _) in Records::wanted(settings, node) {
+        let found = records.epoch_of(&name).await;
+        highest = highest.max(found.map_err(|it| format!("{it:#}"))?);
+    }
+    Ok(highest)
+}
+
+/// Stores a retired record in a store, whoever renews the old one meanwhile.
+async fn retire(
+    settings: &Settings,
+    old: &StoreId,
+    target: &StoreId,
+    plan: &Replacement,
+    nonces: &mut Nonces,
+) -> Result<(), Failure> {
+    let store = LeaseStore::open_at(settings, old).await;
+    for _ in 0..TRIES {
+        let Some((etag, there)) = store.version().await? else {
+            return Ok(());
+        };
+        if there.state == LeaseState::Retired {
+            return Ok(());
+        }
+        let retired = there.retired(target, nonces.draw());
+        if retired.epoch >= plan.epoch {
+            return Err(changed(&there));
+        }
+        match store.replace_lease(&retired, &Condition::Match(etag)).await {
+            Err(StoreError::Conflict(_)) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(Failure::LeaseNotReplaced(format!(
+        "the lease in {old} was written by its holder at each of {TRIES} tries: run the command again"
+    )))
+}
+
+fn changed(there: &LeaseRecord) -> Failure {
+    Failure::LeaseNotReplaced(format!(
+        "it was taken meanwhile, by `{}` at epoch {}: run the command again",
+        there.holder.node, there.epoch
+    ))
+}
+
+/// Waits until whoever held the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
+async fn wait_for_term(settings: &Settings) {
+    let term = settings.timing.term;
+    output::say(&format!(
+        "waiting for {:.0} s, in which a holder of the old lease ends",
+        term.as_secs_f64()
+    ));
+    let since = clock::now();
+    loop {
+        let stood = clock::now().shortest_since(since);
+        if stood >= term {
+            return;
+        }
+        time::sleep(term.saturating_sub(stood)).await;
+    }
+}
+
+fn described(settings: &Settings, plan: &Replacement) -> String {
+    let mut lines = vec![format!(
+        "a new lease in {}, at epoch {}; timelines up to {} are not used again",
+        settings.lease.store_id(),
+        plan.epoch,
+        plan.highest_timeline
+    )];
+    let mut stores = BTreeMap::new();
+    for store in &plan.retire {
+        stores.insert(store, "is retired first: whoever holds it is deposed");
+    }
+    if let Some(store) = &plan.unretired {
+        stores.insert(
+            store,
+            "is NOT retired; the new holder retires it as soon as it answers",
+        );
+    }
+    lines.extend(
+        stores
+            .iter()
+            .map(|(store, what)| format!("the lease in {store} {what}")),
+    );
+    lines.extend(plan.risks.iter().map(|it| format!("risk: {it}")));
+    lines.join("\n")
+}
+
+fn confirm(asked: &cli::ReplaceLease) -> Result<(), Failure> {
+    if asked.yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::NotConfirmed);
+    }
+    output::say("replace the lease, with the risks as stated? (yes/no)");
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(anyhow::Error::from)?;
+    if line.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::NotConfirmed)
+}

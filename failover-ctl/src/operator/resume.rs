@@ -1,0 +1,83 @@
+//! `failover-ctl resume`: continues what was cut off, in the world as it is now.
+
+use causeway_core::failover::plan::Plan;
+use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::failover::promotion::Request;
+use causeway_core::failover::statement::Occasion;
+
+use crate::cli::Resume;
+use crate::clients::agents::Agents;
+use crate::clients::lease_store::LeaseStore;
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::operator::consent;
+use crate::operator::journal::{Held, Open, Outcome};
+use crate::operator::plan_executor::Executor;
+use crate::operator::promote::finish;
+use crate::operator::survey::{self, PATIENT, Seen};
+use crate::output;
+use crate::protocol::signed_command::OrdersKey;
+
+/// Continues the operation that has not ended. Until its target has taken the lease, everything is checked
+/// and accepted anew: the plan is of another hour, and so was the consent.
+pub(crate) async fn run(settings: &Settings, asked: &Resume) -> Result<(), Failure> {
+    let key = OrdersKey::read(&settings.orders_key_file)?;
+    let store = LeaseStore::open(settings).await;
+    let open = Open::find(&store).await?.ok_or(Failure::NothingToResume)?;
+    open.is_left().await?;
+    let agents = Agents::new(settings);
+    let seen = survey::take(settings, &store, &agents, PATIENT).await?;
+    let standing = standing(&open.journal.plan, &seen.survey.lease);
+    let held = match standing {
+        Standing::Overtaken => return Err(close(open, &seen).await?),
+        Standing::Taken => {
+            output::say(&open.journal.plan.to_string());
+            open.take_up(|_| ()).await?
+        }
+        Standing::Waiting => confirm(settings, asked, open, &seen).await?,
+    };
+    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
+    Box::pin(finish(executor, held, standing, asked.json)).await
+}
+
+/// Checks what `promote` checks, and has accepted what it has accepted.
+async fn confirm(
+    settings: &Settings,
+    asked: &Resume,
+    open: Open,
+    seen: &Seen,
+) -> Result<Held, Failure> {
+    let plan = &open.journal.plan;
+    let request = Request {
+        to: &plan.to,
+        accept_timeline: plan.accept_timeline,
+        old_primary_stopped: false,
+    };
+    let candidate = seen.check(settings, request)?;
+    let now = Plan {
+        loss: candidate.loss,
+        ..plan.clone()
+    };
+    output::say(&now.to_string());
+    let accepted = consent::ask(&now, now.loss.as_ref(), &asked.accepts)?;
+    let stated = seen.statement(Occasion::Planning, &plan.to, &candidate);
+    let resumed = |journal: &mut crate::operator::journal::Journal| {
+        journal.limit = Some(accepted.limit);
+        journal.accepted.push("resumed".to_owned());
+        journal.accepted.extend(accepted.words);
+        journal.statements.push(stated);
+    };
+    open.take_up(resumed).await
+}
+
+/// Ends an operation of which nothing can be carried out any more.
+async fn close(open: Open, seen: &Seen) -> Result<Failure, Failure> {
+    let lease = &seen.survey.lease;
+    let epoch = lease.epoch;
+    let (journal, _) = open.close(Outcome::Overtaken { epoch }).await?;
+    Ok(Failure::Overtaken {
+        operation: journal.id,
+        holder: lease.holder.node.to_string(),
+        epoch,
+    })
+}

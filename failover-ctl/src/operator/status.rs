@@ -1,0 +1,287 @@
+//! `failover-ctl status`: who is primary, under which epoch, until when, how far behind the rest are.
+
+use causeway_core::lease::LeaseRecord;
+use serde::Serialize;
+
+use crate::clients::agents::Agents;
+use crate::clients::lease_store::LeaseStore;
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::operator::cluster_view::{self, Cluster, Verdict};
+use crate::output;
+use crate::protocol::node_status::NodeStatus;
+use crate::protocol::node_status::ProblemStatus;
+
+/// Everything that is known, for programs.
+#[derive(Serialize)]
+struct Whole<'a> {
+    format: u32,
+    cluster: &'a str,
+    lease: Option<&'a LeaseRecord>,
+    lease_store: Option<&'a str>,
+    nodes: Vec<Row<'a>>,
+    verdict: Verdict,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    node: &'a str,
+    region: &'a str,
+    zone: &'a str,
+    answers: bool,
+    /// Why its answer is not used; none if it is.
+    mismatch: Option<String>,
+    behind_bytes: Option<u64>,
+    behind_secs: Option<f64>,
+    status: Option<&'a NodeStatus>,
+}
+
+/// Shows the cluster.
+pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let store = LeaseStore::open(settings).await;
+    let cluster = cluster_view::cluster(settings, &store, &Agents::new(settings)).await;
+    if json {
+        let text = serde_json::to_string_pretty(&whole(&cluster)).map_err(anyhow::Error::from)?;
+        output::data(&text);
+    } else {
+        output::data(&table(&cluster));
+    }
+    Ok(())
+}
+
+fn whole<'a>(cluster: &'a Cluster<'_>) -> Whole<'a> {
+    let row = |(node, status): &'a (&crate::config::NodeSettings, Option<NodeStatus>)| Row {
+        node: node.name.as_str(),
+        region: node.region.as_str(),
+        zone: &node.zone,
+        answers: status.is_some() || cluster.mismatches.contains_key(&node.name),
+        mismatch: cluster.mismatches.get(&node.name).map(ToString::to_string),
+        behind_bytes: status.as_ref().and_then(|it| behind_bytes(cluster, it)),
+        behind_secs: status.as_ref().and_then(|it| behind_secs(cluster, it)),
+        status: status.as_ref(),
+    };
+    Whole {
+        format: 1,
+        cluster: &cluster.settings.cluster,
+        lease: cluster.record(),
+        lease_store: cluster.lease.as_ref().err().map(String::as_str),
+        nodes: cluster.nodes.iter().map(row).collect(),
+        verdict: cluster.verdict(),
+    }
+}
+
+/// Returns how many bytes a standby is behind the primary, or behind what it recorded last.
+fn behind_bytes(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<u64> {
+    let own = node.progress?;
+    let written = cluster
+        .primary()
+        .and_then(|it| it.written)
+        .map(|it| it.flush_lsn);
+    let recorded = cluster
+        .record()
+        .and_then(|it| it.position)
+        .map(|it| it.flush_lsn);
+    Some(written.or(recorded)?.bytes_since(own.replayed))
+}
+
+/// Returns how many seconds lie between the primary's last commit and the last one replayed, both by
+/// the primary's clock. The heartbeat makes the primary commit once a second.
+fn behind_secs(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<f64> {
+    let replayed = node
+        .replayed_commit_at_micros
+        .filter(|_| node.progress.is_some())?;
+    let written = cluster
+        .primary()
+        .and_then(|it| it.written)
+        .map(|it| it.last_commit_at_micros);
+    let recorded = cluster
+        .record()
+        .and_then(|it| it.position)
+        .map(|it| it.last_commit_at_micros);
+    let micros = written.or(recorded)?.saturating_sub(replayed);
+    Some(std::time::Duration::from_micros(micros).as_secs_f64())
+}
+
+const HEAD: [&str; 12] = [
+    "NODE", "REGION", "ZONE", "ROLE", "STATE", "TIMELINE", "RECEIVED", "REPLAYED", "BEHIND", "LAG",
+    "LEASE", "GUARD",
+];
+
+fn table(cluster: &Cluster<'_>) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(
+        cluster
+            .nodes
+            .iter()
+            .map(|(node, status)| row(cluster, node, status.as_ref())),
+    );
+    let widths: Vec<usize> = (0..HEAD.len())
+        .map(|column| {
+            rows.iter()
+                .filter_map(|it| it.get(column))
+                .map(|it| it.chars().count())
+                .max()
+        })
+        .map(Option::unwrap_or_default)
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(&lease_line(cluster));
+    text.push('\n');
+    for line in problem_lines(cluster) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push_str(&verdict_line(&cluster.verdict()));
+    text
+}
+
+fn row(
+    cluster: &Cluster<'_>,
+    node: &crate::config::NodeSettings,
+    status: Option<&NodeStatus>,
+) -> [String; 12] {
+    let dash = || "-".to_owned();
+    let (name, region, zone) = (
+        node.name.to_string(),
+        node.region.to_string(),
+        node.zone.clone(),
+    );
+    let Some(status) = status else {
+        let silent = match cluster.mismatches.get(&node.name) {
+            Some(_) => "not used".to_owned(),
+            None => "no answer".to_owned(),
+        };
+        return [
+            name,
+            region,
+            zone,
+            dash(),
+            silent,
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+        ];
+    };
+    let timeline = status
+        .written
+        .map(|it| it.timeline)
+        .or(status.progress.map(|it| it.timeline));
+    let received = status
+        .written
+        .map(|it| it.flush_lsn)
+        .or(status.progress.map(|it| it.received));
+    let replayed = status.progress.map(|it| it.replayed);
+    let lease = status
+        .lease
+        .as_ref()
+        .map_or_else(dash, |it| format!("epoch {}", it.record.epoch));
+    let guard = match (status.guard.answers, status.guard.time_left_secs) {
+        (false, _) => "silent".to_owned(),
+        (true, left) if left > 0.0 => format!("armed {left:.1} s"),
+        (true, _) => "not armed".to_owned(),
+    };
+    [
+        name,
+        region,
+        zone,
+        status.role.to_string(),
+        state(status),
+        timeline.map_or_else(dash, |it| it.to_string()),
+        received.map_or_else(dash, |it| it.to_string()),
+        replayed.map_or_else(dash, |it| it.to_string()),
+        behind_bytes(cluster, status).map_or_else(dash, output::amount),
+        behind_secs(cluster, status).map_or_else(dash, |it| format!("{it:.1} s")),
+        lease,
+        guard,
+    ]
+}
+
+fn state(status: &NodeStatus) -> String {
+    if let Some(busy) = &status.following {
+        return busy.clone();
+    }
+    let text = match status.role {
+        crate::protocol::node_status::Role::Primary => "open",
+        crate::protocol::node_status::Role::Promoting => "taking over",
+        crate::protocol::node_status::Role::Standby if status.streaming => "streaming",
+        crate::protocol::node_status::Role::Standby => "not streaming",
+        crate::protocol::node_status::Role::Stopped => "stopped",
+    };
+    text.to_owned()
+}
+
+fn lease_line(cluster: &Cluster<'_>) -> String {
+    let mut line = match &cluster.lease {
+        Err(why) => format!("lease store: {why}\n"),
+        Ok(_) => String::new(),
+    };
+    let Some(record) = cluster.record() else {
+        line.push_str("lease: none; run `failover-ctl init` on the node that has the database");
+        return line;
+    };
+    let oldest = cluster
+        .statuses()
+        .filter_map(|it| it.lease.as_ref())
+        .filter(|it| it.record.epoch == record.epoch)
+        .map(|it| it.age_secs);
+    let age = oldest.fold(0.0, f64::max);
+    let left = (cluster.settings.timing.term.as_secs_f64() - age).max(0.0);
+    let (epoch, holder, state) = (record.epoch, &record.holder.node, record.state);
+    format!(
+        "{line}lease: epoch {epoch}, `{holder}`, {state}, at most {left:.1} s left unless renewed"
+    )
+}
+
+/// Returns what keeps nodes from doing their part, a line each.
+fn problem_lines(cluster: &Cluster<'_>) -> Vec<String> {
+    let mismatches = cluster
+        .mismatches
+        .iter()
+        .map(|(node, why)| format!("problem on {node}: not used: {why}"));
+    let problems = cluster.statuses().flat_map(|status| {
+        let line = |it: &ProblemStatus| {
+            let secs = it.since_secs;
+            let (kind, detail) = (it.problem, &it.detail);
+            format!(
+                "problem on {}: {kind} for {secs:.0} s: {detail}",
+                status.node
+            )
+        };
+        status.problems.iter().map(line).collect::<Vec<_>>()
+    });
+    mismatches.chain(problems).collect()
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Automatic {
+            node,
+            behind_bytes,
+            loss,
+        } => format!(
+            "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {loss}",
+            output::amount(*behind_bytes)
+        ),
+        Verdict::ByCommand { node, loss, why } => format!(
+            "if the primary were lost now: nobody would take over automatically; `failover-ctl promote --to {node}` \
+             may lose {loss}\n  {why}"
+        ),
+        Verdict::Nobody { why } => {
+            format!("if the primary were lost now: NOBODY could take over: {why}")
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What an operator's command decides on: the lease from the store, and every node that answers.
+//!
+//! A record that only a node has seen is no ground to promote on: a node that cannot read the store shows
+//! an old one. So without an answer of the store there is no survey, and with one the newest of all counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use causeway_core::NodeId;
+use causeway_core::failover::promotion::{
+    self, Candidate, Part, Refusal, Request, Survey, Witness,
+};
+use causeway_core::failover::statement::{Occasion, Statement, Version};
+use causeway_core::lease::LeaseRecord;
+use futures_util::future::join_all;
+use tokio::time::{self, Instant};
+
+use crate::clients::agents::{Agents, StatusError};
+use crate::clients::lease_store::LeaseStore;
+use crate::config::{NodeSettings, Settings};
+use crate::error::Failure;
+use crate::operator::journal;
+use crate::protocol::node_status::{NodeStatus, Role};
+
+/// How long a node may take to answer where nothing but its answer says whether it is primary.
+pub(crate) const PATIENT: Duration = Duration::from_secs(1);
+
+/// How long one may take where a primary that lives would show by renewing its lease. It is more than the
+/// longest way between two regions and back.
+pub(crate) const QUICK: Duration = Duration::from_millis(400);
+
+/// The cluster at one moment, and in words what each node is.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) survey: Survey,
+    /// When it began to be asked for.
+    pub(crate) asked_at: Instant,
+    roles: BTreeMap<NodeId, Role>,
+    /// Why nothing is known of a node whose answer is not used.
+    unusable: BTreeMap<NodeId, String>,
+}
+
+/// Reads the lease and asks every node at once.
+///
+/// # Errors
+///
+/// [`Failure::Store`] when the store does not answer, [`Failure::NoLease`] when it has no lease.
+pub(crate) async fn take(
+    settings: &Settings,
+    store: &LeaseStore,
+    agents: &Agents,
+    patience: Duration,
+) -> Result<Seen, Failure> {
+    let asked_at = Instant::now();
+    let ask = |node| async move {
+        let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
+        let asked = time::timeout(patience, agents.ask(node)).await;
+        (node, asked.map_err(silent).and_then(|it| it))
+    };
+    let (lease, asked) = tokio::join!(store.lease(), join_all(settings.nodes.iter().map(ask)));
+    let stored = lease?.ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+    stored
+        .belongs_to(&settings.cluster, None)
+        .map_err(Failure::Foreign)?;
+    let mut statuses = Vec::new();
+    let mut unusable = BTreeMap::new();
+    for (node, answer) in asked {
+        let checked = answer.and_then(|it| {
+            it.check_database(&stored)?;
+            Ok(it)
+        });
+        match checked {
+            Ok(status) => statuses.push(status),
+            Err(StatusError::Silent(_)) => {}
+            Err(StatusError::Mismatch(why)) => {
+                unusable.insert(node.name.clone(), why.to_string());
+            }
+        }
+    }
+    let lease = newest(stored, &statuses);
+    let witnesses = statuses.iter().map(witness).collect();
+    let roles = statuses.into_iter().map(|it| (it.node, it.role)).collect();
+    Ok(Seen {
+        survey: Survey { lease, witnesses },
+        asked_at,
+        roles,
+        unusable,
+    })
+}
+
+/// Returns the node of this name, or the nodes of the region of this name.
+///
+/// # Errors
+///
+/// [`Failure::UnknownTarget`] when there is neither.
+pub(crate) fn called<'a>(
+    settings: &'a Settings,
+    name: &str,
+) -> Result<Vec<&'a NodeSettings>, Failure> {
+    let nodes = settings.nodes.iter();
+    if let Some(node) = nodes.clone().find(|it| it.name.as_str() == name) {
+        return Ok(vec![node]);
+    }
+    let there: Vec<_> = nodes.filter(|it| it.region.as_str() == name).collect();
+    if there.is_empty() {
+        return Err(Failure::UnknownTarget(name.to_owned()));
+    }
+    Ok(there)
+}
+
+/// Returns the newest record: a node may have seen one that was written since the store answered.
+fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
+    let seen = statuses.iter().filter_map(|it| it.lease.as_ref());
+    let of_this = seen
+        .map(|it| &it.record)
+        .filter(|it| it.system_id == stored.system_id);
+    let newest = of_this.max_by_key(|it| it.order()).cloned();
+    match newest {
+        Some(seen) if seen.order() > stored.order() => seen,
+        Some(_) | None => stored,
+    }
+}
+
+fn witness(status: &NodeStatus) -> Witness {
+    Witness {
+        node: status.node.clone(),
+        part: match status.role {
+            Role::Primary => Part::Primary,
+            Role::Promoting => Part::Promoting,
+            Role::Standby | Role::Stopped => Part::Other,
+        },
+        progress: status.progress,
+        ancestors: status.ancestors.clone(),
+    }
+}
+
+impl Seen {
+    /// Returns the node that a person means: by its name, or the most advanced of a region.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::UnknownTarget`] when there is neither.
+    pub(crate) fn target<'a>(
+        &self,
+        settings: &'a Settings,
+        name: &str,
+    ) -> Result<&'a NodeSettings, Failure> {
+        let nodes = called(settings, name)?;
+        let far = |node: &&NodeSettings| {
+            let witness = self.survey.witnesses.iter().find(|it| it.node == node.name);
+            let progress = witness.and_then(|it| it.progress);
+            progress.map(|it| (it.timeline, it.received))
+        };
+        nodes
+            .into_iter()
+            .max_by_key(far)
+            .ok_or_else(|| Failure::UnknownTarget(name.to_owned()))
+    }
+
+    /// Decides whether a node may be promoted.
+    ///
+    /// # Errors
+    ///
+    /// Why not, with nothing changed.
+    pub(crate) fn check(
+        &self,
+        settings: &Settings,
+        request: Request<'_>,
+    ) -> Result<Candidate, Failure> {
+        promotion::check(&self.survey, request, &settings.timing).map_err(|refusal| {
+            let node = request.to.to_string();
+            match &refusal {
+                Refusal::AlreadyPrimary(node) => Failure::AlreadyPrimary(node.to_string()),
+                Refusal::PrimaryHealthy(node) => Failure::PrimaryHealthy(node.to_string()),
+                Refusal::NotAStandby => {
+                    let role = self.roles.get(request.to).copied();
+                    let role = role.unwrap_or(Role::Stopped);
+                    let why = format!("it is {role}, and not a consistent standby");
+                    Failure::NotPromotable { node, why }
+                }
+                Refusal::Silent => {
+                    let why = self.unusable.get(request.to).cloned();
+                    let why = why.unwrap_or_else(|| format!("{refusal}: start it"));
+                    Failure::NotPromotable { node, why }
+                }
+                Refusal::Retired
+                | Refusal::OnAnotherTimeline { .. }
+                | Refusal::NotTheAcceptedTimeline { .. }
+                | Refusal::Behind { .. } => {
+                    let why = refusal.to_string();
+                    Failure::NotPromotable { node, why }
+                }
+            }
+        })
+    }
+
+    /// Writes down what may be lost, and from what that follows.
+    pub(crate) fn statement(
+        &self,
+        after: Occasion,
+        node: &NodeId,
+        candidate: &Candidate,
+    ) -> Statement {
+        Statement {
+            after,
+            at: journal::now(),
+            lease: Version::from(&self.survey.lease),
+            node: node.clone(),
+            progress: candidate.progress,
+            loss: candidate.loss,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The last step: a write, as a client would make it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use causeway_core::failover::plan::Plan;
+use causeway_runtime::postgres::{self, RootCert};
+use causeway_runtime::secret::Secret;
+use causeway_runtime::shutdown::Tasks;
+use tokio::time;
+
+use crate::clients::dns_resolver;
+use crate::config::NodeSettings;
+use crate::operator::plan_executor::Executor;
+use crate::output;
+
+/// How long a client's connection and its two statements may take.
+const CONFIRMING: Duration = Duration::from_secs(10);
+
+const CONFIRM_TABLE: &str = "create table if not exists causeway_confirmation \
+                             (promotion text primary key, at timestamptz not null)";
+const CONFIRM: &str = "insert into causeway_confirmation (promotion, at) values ($1, clock_timestamp()) \
+                       on conflict (promotion) do update set at = excluded.at returning at::text";
+const CONFIRMED: &str = "select at::text from causeway_confirmation where promotion = $1";
+
+impl Executor<'_> {
+    /// Writes a row and reads it back over a connection like a client's: through the name where that
+    /// leads to the node, to the node itself where it does not yet.
+    pub(super) async fn confirm(&self, plan: &Plan, host: &str) -> anyhow::Result<String> {
+        let settings = self
+            .settings
+            .confirm
+            .as_ref()
+            .context("no `[confirm]` in the settings")?;
+        let node = self.node(&plan.to)?;
+        let (host, address) = self.way(host, node).await?;
+        let password = Secret::from_file(&settings.password_file)?;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&host)
+            .port(node.port)
+            .user(&settings.user)
+            .password(password.reveal())
+            .dbname(&settings.database)
+            .application_name("failover-ctl promote")
+            .ssl_mode(settings.sslmode.on_the_wire());
+        if let Some(address) = address {
+            config.hostaddr(address);
+        }
+        let root_cert = settings.root_certificate.clone().map(RootCert::File);
+        let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
+        let tasks = Tasks::new();
+        let client = postgres::connect(&config, tls, CONFIRMING, &tasks)
+            .await
+            .with_context(|| format!("could not connect to `{host}` as a client would"))?;
+        let writing = async {
+            client.batch_execute(CONFIRM_TABLE).await?;
+            let key = format!("epoch {}", plan.planned.next());
+            let row = client.query_one(CONFIRM, &[&key]).await?;
+            let written: String = row.try_get(0)?;
+            let row = client.query_one(CONFIRMED, &[&key]).await?;
+            let read: String = row.try_get(0)?;
+            anyhow::Ok((written, read))
+        };
+        let (written, read) = time::timeout(CONFIRMING, writing)
+            .await
+            .context("the row was not written in time")??;
+        if written != read {
+            bail!("a row was written at {written}, and read back as of {read}");
+        }
+        Ok(format!(
+            "a row was written through `{host}` at {written} and read back"
+        ))
+    }
+
+    /// Returns the host to connect to, and its address if the resolver gave one.
+    async fn way(
+        &self,
+        host: &str,
+        node: &NodeSettings,
+    ) -> anyhow::Result<(String, Option<IpAddr>)> {
+        let own: Result<IpAddr, _> = node.address.parse();
+        if host == node.address {
+            return Ok((host.to_owned(), None));
+        }
+        let resolver = self.settings.dns.as_ref().and_then(|it| it.resolver);
+        let found = dns_resolver::addresses(host, resolver).await;
+        match (found, own) {
+            (Ok(found), Ok(own)) if found.contains(&own) => Ok((host.to_owned(), Some(own))),
+            (Ok(found), Err(_)) => {
+                let first = *found.first().context("the name has no address")?;
+                Ok((host.to_owned(), Some(first)))
+            }
+            (found, _) => {
+                let found = found.map_or_else(|it| format!("{it:#}"), |it| format!("{it:?}"));
+                output::say(&format!(
+                    "   `{host}` does not lead to `{}` yet ({found}), so the node itself is asked",
+                    node.name
+                ));
+                Ok((node.address.clone(), None))
+            }
+        }
+    }
+}
