@@ -4,7 +4,6 @@ mod ancestry;
 pub(crate) mod daemon;
 mod dns_records;
 mod event_loop;
-pub(crate) mod highest_record;
 mod host_id;
 pub(crate) mod http;
 pub(crate) mod http_server;

@@ -9,6 +9,7 @@ mod datagram_socket;
 mod durable_file;
 mod error;
 mod guard;
+mod highest_record;
 mod operator;
 mod output;
 mod process_lock;

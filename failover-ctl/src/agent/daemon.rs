@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::agent::event_loop::{Connections, Driver};
-use crate::agent::highest_record;
 use crate::agent::host_id;
 use crate::agent::http::{self, Front};
 use crate::agent::http_server::{Limits, serve};
@@ -27,6 +26,7 @@ use crate::clients::postgres::{self, PostgresState};
 use crate::config::{HostSettings, Settings, Wrong};
 use crate::data_directory;
 use crate::error::Failure;
+use crate::highest_record;
 use crate::process_lock;
 use crate::protocol::signed_command::OrdersKey;
 

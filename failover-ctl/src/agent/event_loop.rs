@@ -17,7 +17,6 @@ use tracing::{error, info, warn};
 
 use crate::agent::ancestry::AncestryFile;
 use crate::agent::dns_records::{Pointing, RecordMove};
-use crate::agent::highest_record;
 use crate::agent::metrics::Metrics;
 use crate::agent::problem_log::ProblemLog;
 use crate::agent::standby::state::Following;
@@ -29,6 +28,7 @@ use crate::clients::postgres::{Answer, PostgresState};
 use crate::clients::route53::Records;
 use crate::config::{HostSettings, Settings};
 use crate::data_directory::timeline_history;
+use crate::highest_record;
 use crate::protocol::guard::{NotDone, Order as GuardWire, Report};
 use crate::protocol::node_status::{HighestSeen, Mismatch};
 use crate::protocol::signed_command::{Order, What};

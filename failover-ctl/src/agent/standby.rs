@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use self::state::Ended;
-use self::work::Outcome;
+use self::state::Outcome;
 use crate::agent::event_loop::Driver;
 use crate::agent::standby_setup::comparison::Need;
 use crate::agent::standby_setup::{Follower, Trouble, diverged_wal};

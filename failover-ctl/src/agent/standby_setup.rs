@@ -10,6 +10,7 @@ mod primary;
 mod rebuild;
 pub(super) mod replication_settings;
 mod tools;
+mod wal_cleanup;
 mod wal_presence;
 
 use causeway_core::NodeId;

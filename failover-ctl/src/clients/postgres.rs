@@ -6,26 +6,24 @@
 
 mod connection;
 mod queries;
+mod state;
 
 use std::time::Duration;
 
-use causeway_core::agent::{PrimaryView, WriteFailure};
-use causeway_core::failover::observation::Progress;
+use causeway_core::agent::WriteFailure;
 use causeway_core::{Moment, Timeline};
 use causeway_runtime::clock;
-use causeway_runtime::postgres::{self, ConnectError, SslMode};
 use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
 use tokio::time;
-use tokio_postgres::{Client, Config};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clients::postgres::connection::{Asked, Line};
-use crate::clients::postgres::queries::{CHECKPOINT, HOLD_BACK, LOOK, PROVE};
-use crate::clients::write_rates::Rates;
+use self::connection::{Asked, Line};
+pub(crate) use self::connection::{connect, local};
+use self::queries::{CHECKPOINT, HOLD_BACK, Known, LOOK, PROVE};
+pub(crate) use self::state::{Answer, Hindrance, PostgresState, Standby};
 use crate::config::PostgresSettings;
-use crate::data_directory::replay_progress;
 
 /// How often the server is asked. A promotion is noticed this much later at worst.
 const ASK_INTERVAL: Duration = Duration::from_millis(150);
@@ -36,68 +34,8 @@ const PROOF_INTERVAL: Duration = Duration::from_secs(1);
 /// After how long a write that has not returned counts as stalled: two fsyncs of a busy volume.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 
-/// How often the processes of a server that does not accept connections are looked at.
-const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-
 /// How often a standby is made to hold back commits while it does not.
 const HOLD_BACK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What is known of the server at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PostgresState {
-    /// What it answered last, and when.
-    pub(crate) answer: Option<(Moment, Answer)>,
-    /// When the last write that it has flushed was sent.
-    pub(crate) proven_at: Option<Moment>,
-    /// Why it proves no write, and since when that is seen.
-    pub(crate) failure: Option<(Moment, WriteFailure)>,
-    /// Changes whenever more WAL is replayed.
-    pub(crate) replay: Option<u64>,
-    /// What keeps clients of a primary that proves writes from writing.
-    pub(crate) hindrance: Option<Hindrance>,
-}
-
-/// What keeps clients from writing, although the server can write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hindrance {
-    /// `default_transaction_read_only` is on.
-    ReadOnlyDefault,
-    /// Clients have taken every connection that is not reserved for superusers.
-    ConnectionsExhausted,
-}
-
-/// What a server answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// That it is starting, or shutting down: SQLSTATE 57P03.
-    NotYet,
-    /// That it has no connection left: SQLSTATE 53300.
-    NoConnectionLeft,
-    /// That it does not serve the agent, and what that means for a write.
-    Refused(WriteFailure),
-    /// It is in recovery.
-    Following(Standby),
-    /// It accepts writes, by its own account.
-    Writing(PrimaryView),
-}
-
-/// A standby, as it describes itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standby {
-    /// How far it has come.
-    pub(crate) progress: Progress,
-    /// Whether it receives at this moment.
-    pub(crate) streaming: bool,
-    /// Whether somebody has paused its replay.
-    pub(crate) replay_paused: bool,
-    /// Whether it would hold back the acknowledgement of commits once it is promoted.
-    pub(crate) holds_back: bool,
-    /// When the last transaction it replayed was committed.
-    pub(crate) replayed_commit_at_micros: Option<u64>,
-}
 
 /// Asks the server until told to stop, and publishes what it says.
 pub(crate) async fn watch(
@@ -201,43 +139,7 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
     }
 }
 
-/// What is remembered from one answer to the next.
-struct Known {
-    data: std::path::PathBuf,
-    /// The timeline of the WAL that the standby has: it stays true after the receiver has ended.
-    timeline: Option<Timeline>,
-    rates: Rates,
-    checkpointed: Option<Timeline>,
-    hindrance: Option<Hindrance>,
-    recovery: Option<(Moment, Option<u64>)>,
-    held_back_at: Option<Moment>,
-}
-
 impl Known {
-    fn new(settings: &PostgresSettings) -> Self {
-        Self {
-            data: settings.data_directory.clone(),
-            timeline: None,
-            rates: Rates::default(),
-            checkpointed: None,
-            hindrance: None,
-            recovery: None,
-            held_back_at: None,
-        }
-    }
-
-    /// Returns what changes while a server that accepts no connection replays WAL.
-    fn replay(&mut self, now: Moment) -> Option<u64> {
-        match self.recovery {
-            Some((at, replay)) if now.longest_since(at) < RECOVERY_INTERVAL => replay,
-            Some(_) | None => {
-                let replay = replay_progress::progress(&self.data);
-                self.recovery = Some((now, replay));
-                replay
-            }
-        }
-    }
-
     /// Has a new primary write a checkpoint, once: until then its control file names the timeline before,
     /// `pg_rewind` on another node says that there is nothing to rewind, and a crash replays everything
     /// since the last restartpoint.
@@ -287,38 +189,4 @@ fn run(
             },
         }
     });
-}
-
-/// Returns how this host connects to its own server. No statement waits for a standby: a proof is of this
-/// server alone.
-pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
-    let mut config = Config::new();
-    config
-        .host_path(&settings.socket_directory)
-        .port(settings.port)
-        .user(&settings.user)
-        .dbname(&settings.database)
-        .application_name(name)
-        .options(
-            "-c client_min_messages=warning -c synchronous_commit=local -c statement_timeout=0",
-        )
-        .ssl_mode(SslMode::Disable.on_the_wire());
-    config
-}
-
-/// Connects to this host's own server, or says why not.
-pub(crate) async fn connect(config: &Config, tasks: &Tasks) -> Result<Client, AskError> {
-    let tls = postgres::tls(SslMode::Disable, None)?;
-    Ok(postgres::connect(config, tls, CONNECT_TIMEOUT, tasks).await?)
-}
-
-/// A server that could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
-    /// TLS could not be set up.
-    #[error(transparent)]
-    Tls(#[from] postgres::TlsError),
-    /// It could not be connected to.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
 }

@@ -1,22 +1,23 @@
 //! What is refused: settings that are unknown, out of place, or contradict each other.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_core::lease::Timing;
 use causeway_core::{NodeId, Region};
 use serde::Deserialize;
 
-use super::{
-    AgentSettings, ConfirmSettings, DnsSettings, Ec2Settings, GuardSettings, HostSettings,
-    LeaseSettings, NodeSettings, PolicySettings, PostgresSettings, Settings, Wrong,
+use super::error::Wrong;
+use super::host::{AgentSettings, GuardSettings, HostSettings, NodeSettings, PostgresSettings};
+use super::settings::{
+    ConfirmSettings, DnsSettings, Ec2Settings, LeaseSettings, PolicySettings, Settings,
 };
 
 /// The settings as a person writes them.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct Written {
+struct Written {
     cluster: String,
     #[serde(default)]
     node: Option<NodeId>,
@@ -41,7 +42,16 @@ pub(super) struct Written {
 }
 
 impl Settings {
-    pub(super) fn check(written: Written) -> Result<Self, Wrong> {
+    /// Reads and checks the settings in `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Wrong`], which names the setting, the reason and the remedy.
+    pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
+        Self::check(causeway_runtime::config::read::<Written>(path)?)
+    }
+
+    fn check(written: Written) -> Result<Self, Wrong> {
         let Written {
             cluster,
             primary_region,

@@ -3,12 +3,12 @@
 use causeway_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
 use causeway_core::{Epoch, NodeId, Timeline};
 
-use crate::agent::highest_record;
 use crate::clients::agents::Agents;
 use crate::clients::lease_store::{LeaseStore, StoreError};
 use crate::config::{HostSettings, Settings, Wrong};
 use crate::data_directory::{self, Control};
 use crate::error::Failure;
+use crate::highest_record;
 use crate::protocol::node_status::HighestSeen;
 
 /// Returns this host and the control file of its database, if this host is `holder`'s.

@@ -20,7 +20,6 @@ use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::operator::journal::{BEAT, Held, Journal, Outcome, SILENCE, TakenOver};
-use crate::operator::plan_steps::NotTaken;
 use crate::operator::survey::{self, PATIENT, QUICK};
 use crate::output;
 use crate::protocol::signed_command::OrdersKey;
@@ -58,6 +57,12 @@ enum Broken {
     /// What has happened is not undone, and what remains can be resumed.
     Left,
 }
+
+/// The target has not taken the lease, and will not: the order was refused, was never sent, or came to
+/// nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotTaken(pub(super) String);
 
 impl<'a> Executor<'a> {
     pub(crate) const fn new(

@@ -16,7 +16,7 @@ use crate::clients::dns_resolver;
 use crate::clients::ec2;
 use crate::clients::route53::{Moved, Records};
 use crate::operator::journal::{BEAT, SILENCE};
-use crate::operator::plan_executor::Executor;
+use crate::operator::plan_executor::{Executor, NotTaken};
 use crate::output;
 use crate::protocol::node_status::{NodeStatus, Role};
 use crate::protocol::signed_command::{Order, What};
@@ -50,12 +50,6 @@ const RECORD_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long after a record's TTL the resolver may still give an old answer.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
-
-/// The target has not taken the lease, and will not: the order was refused, was never sent, or came to
-/// nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NotTaken(pub(super) String);
 
 impl Executor<'_> {
     /// Does one step, or sees that it is done, and returns what shows it.

@@ -12,7 +12,6 @@ use causeway_core::{Epoch, Lsn, Timeline};
 use causeway_runtime::clock;
 use tokio::time;
 
-use crate::agent::highest_record;
 use crate::cli;
 use crate::clients::agents::{Agents, StatusError};
 use crate::clients::lease_store::{LeaseStore, StoreError};
@@ -21,6 +20,7 @@ use crate::config::{HostSettings, Settings};
 use crate::data_directory::wal::position;
 use crate::data_directory::{self, Control};
 use crate::error::Failure;
+use crate::highest_record;
 use crate::operator::init::database_of;
 use crate::output;
 use crate::protocol::node_status::{HighestSeen, NodeStatus, Role};

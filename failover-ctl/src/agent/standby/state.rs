@@ -7,7 +7,6 @@ use causeway_core::failover::observation::ServerView;
 use causeway_core::{Lsn, Moment, NodeId};
 use tokio::sync::oneshot;
 
-use crate::agent::standby::work::Outcome;
 use crate::agent::standby_setup::Trouble;
 use crate::agent::standby_setup::comparison::{Examined, Need};
 use crate::agent::standby_setup::diverged_wal;
@@ -86,6 +85,22 @@ pub(super) struct Asked {
     pub(super) rebuild: bool,
     /// Why the last attempt failed.
     pub(super) failure: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The directory can be started as a standby.
+    Prepared {
+        /// Whether it was copied because a command asked for that.
+        rebuilt: bool,
+    },
+    /// Settings are written, and the directory was examined if the primary answered.
+    Settled(Result<Examined, Trouble>),
+    /// A server that runs was examined; whether what it left behind was looked for too.
+    Examined(Examined, bool),
+    /// Settings were raised, if any was too low: the server has to be started again under them.
+    Raised(bool),
 }
 
 /// Why the server has ended, as far as this node's agent had a part in it.

@@ -4,25 +4,9 @@ use causeway_core::failover::observation::Directory;
 use tokio::sync::oneshot;
 
 use crate::agent::event_loop::Driver;
-use crate::agent::standby_setup::comparison::Examined;
+use crate::agent::standby::state::Outcome;
 use crate::agent::standby_setup::replication_settings::drop_overrides;
 use crate::agent::standby_setup::{Follower, Trouble};
-
-/// What came of it.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// The directory can be started as a standby.
-    Prepared {
-        /// Whether it was copied because a command asked for that.
-        rebuilt: bool,
-    },
-    /// Settings are written, and the directory was examined if the primary answered.
-    Settled(Result<Examined, Trouble>),
-    /// A server that runs was examined; whether what it left behind was looked for too.
-    Examined(Examined, bool),
-    /// Settings were raised, if any was too low: the server has to be started again under them.
-    Raised(bool),
-}
 
 impl Driver {
     pub(super) fn prepare(&mut self, follower: Follower, directory: Directory, rebuild: bool) {

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::{Follower, Trouble};
-use crate::agent::standby_setup::copied_wal;
 use crate::agent::standby_setup::diverged_wal::Save;
 use crate::agent::standby_setup::layout::Layout;
 use crate::agent::standby_setup::primary::{Path, Primary};
 use crate::agent::standby_setup::tools::run;
+use crate::agent::standby_setup::wal_cleanup;
 use crate::agent::standby_setup::wal_presence;
 use crate::data_directory;
 use crate::data_directory::timeline_history;
@@ -70,7 +70,7 @@ impl Follower {
             let Some(primary) = path.known() else {
                 return Ok(()); // What belongs to its history is not known.
             };
-            copied_wal::tidy(&data, &state, primary)
+            wal_cleanup::tidy(&data, &state, primary)
         };
         let tidied = tokio::task::spawn_blocking(tidying).await;
         if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|it| it) {

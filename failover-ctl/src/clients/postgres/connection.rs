@@ -6,14 +6,14 @@ use std::time::Duration;
 use causeway_core::Moment;
 use causeway_core::agent::WriteFailure;
 use causeway_runtime::clock;
-use causeway_runtime::postgres::ConnectError;
+use causeway_runtime::postgres::{self, ConnectError, SslMode};
 use causeway_runtime::shutdown::Tasks;
 use tokio::time;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, Row};
 use tracing::{debug, warn};
 
-use super::{AskError, connect};
+use crate::config::PostgresSettings;
 
 /// How long one turn waits for an answer.
 const TURN: Duration = Duration::from_secs(1);
@@ -22,7 +22,44 @@ const TURN: Duration = Duration::from_secs(1);
 /// frozen. Until that one is open, the old one is kept, since a server may have no other left.
 const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Row, Error>> + Send>>;
+
+/// Returns how this host connects to its own server. No statement waits for a standby: a proof is of this
+/// server alone.
+pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .host_path(&settings.socket_directory)
+        .port(settings.port)
+        .user(&settings.user)
+        .dbname(&settings.database)
+        .application_name(name)
+        .options(
+            "-c client_min_messages=warning -c synchronous_commit=local -c statement_timeout=0",
+        )
+        .ssl_mode(SslMode::Disable.on_the_wire());
+    config
+}
+
+/// Connects to this host's own server, or says why not.
+pub(crate) async fn connect(config: &Config, tasks: &Tasks) -> Result<Client, AskError> {
+    let tls = postgres::tls(SslMode::Disable, None)?;
+    Ok(postgres::connect(config, tls, CONNECT_TIMEOUT, tasks).await?)
+}
+
+/// A server that could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] postgres::TlsError),
+    /// It could not be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
 
 /// What came of asking.
 #[derive(Debug)]

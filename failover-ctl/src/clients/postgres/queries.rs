@@ -1,5 +1,7 @@
 //! What is asked of this host's own server, and how its answers are read.
 
+use std::time::Duration;
+
 use causeway_core::agent::PrimaryView;
 use causeway_core::failover::observation::Progress;
 use causeway_core::lease::{Position, SystemId};
@@ -7,8 +9,10 @@ use causeway_core::{Lsn, Moment, Timeline};
 use causeway_runtime::clock;
 use tokio_postgres::{Error, Row};
 
-use super::{Answer, Hindrance, Known, Standby};
-use crate::clients::write_rates::Sample;
+use super::state::{Answer, Hindrance, Standby};
+use crate::clients::write_rates::{Rates, Sample};
+use crate::config::PostgresSettings;
+use crate::data_directory::replay_progress;
 use crate::data_directory::wal::position;
 use crate::protocol::guard::NO_STANDBY;
 
@@ -56,7 +60,46 @@ pub(super) const HOLD_BACK: [&str; 2] = [
     "select pg_reload_conf()",
 ];
 
+/// How often the processes of a server that does not accept connections are looked at.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is remembered from one answer to the next.
+pub(super) struct Known {
+    data: std::path::PathBuf,
+    /// The timeline of the WAL that the standby has: it stays true after the receiver has ended.
+    timeline: Option<Timeline>,
+    rates: Rates,
+    pub(super) checkpointed: Option<Timeline>,
+    pub(super) hindrance: Option<Hindrance>,
+    recovery: Option<(Moment, Option<u64>)>,
+    pub(super) held_back_at: Option<Moment>,
+}
+
 impl Known {
+    pub(super) fn new(settings: &PostgresSettings) -> Self {
+        Self {
+            data: settings.data_directory.clone(),
+            timeline: None,
+            rates: Rates::default(),
+            checkpointed: None,
+            hindrance: None,
+            recovery: None,
+            held_back_at: None,
+        }
+    }
+
+    /// Returns what changes while a server that accepts no connection replays WAL.
+    pub(super) fn replay(&mut self, now: Moment) -> Option<u64> {
+        match self.recovery {
+            Some((at, replay)) if now.longest_since(at) < RECOVERY_INTERVAL => replay,
+            Some(_) | None => {
+                let replay = replay_progress::progress(&self.data);
+                self.recovery = Some((now, replay));
+                replay
+            }
+        }
+    }
+
     /// Reads the answer to [`LOOK`].
     ///
     /// # Errors

@@ -58,7 +58,7 @@ fn read_one(path: &Path) -> anyhow::Result<Option<HighestSeen>> {
 /// # Errors
 ///
 /// When it cannot be written.
-pub(super) fn write(state: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
+pub(crate) fn write(state: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
     let text = serde_json::to_string(highest)?;
     if durable {
         return write_private(&state.join(DURABLE), &text);

@@ -1,0 +1,59 @@
+//! What is known of this host's server.
+
+use causeway_core::Moment;
+use causeway_core::agent::{PrimaryView, WriteFailure};
+use causeway_core::failover::observation::Progress;
+
+/// What is known of the server at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PostgresState {
+    /// What it answered last, and when.
+    pub(crate) answer: Option<(Moment, Answer)>,
+    /// When the last write that it has flushed was sent.
+    pub(crate) proven_at: Option<Moment>,
+    /// Why it proves no write, and since when that is seen.
+    pub(crate) failure: Option<(Moment, WriteFailure)>,
+    /// Changes whenever more WAL is replayed.
+    pub(crate) replay: Option<u64>,
+    /// What keeps clients of a primary that proves writes from writing.
+    pub(crate) hindrance: Option<Hindrance>,
+}
+
+/// What keeps clients from writing, although the server can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// `default_transaction_read_only` is on.
+    ReadOnlyDefault,
+    /// Clients have taken every connection that is not reserved for superusers.
+    ConnectionsExhausted,
+}
+
+/// What a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// That it is starting, or shutting down: SQLSTATE 57P03.
+    NotYet,
+    /// That it has no connection left: SQLSTATE 53300.
+    NoConnectionLeft,
+    /// That it does not serve the agent, and what that means for a write.
+    Refused(WriteFailure),
+    /// It is in recovery.
+    Following(Standby),
+    /// It accepts writes, by its own account.
+    Writing(PrimaryView),
+}
+
+/// A standby, as it describes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standby {
+    /// How far it has come.
+    pub(crate) progress: Progress,
+    /// Whether it receives at this moment.
+    pub(crate) streaming: bool,
+    /// Whether somebody has paused its replay.
+    pub(crate) replay_paused: bool,
+    /// Whether it would hold back the acknowledgement of commits once it is promoted.
+    pub(crate) holds_back: bool,
+    /// When the last transaction it replayed was committed.
+    pub(crate) replayed_commit_at_micros: Option<u64>,
+}

@@ -1,0 +1,42 @@
+//! Why settings cannot be used.
+
+use causeway_core::lease::TimingError;
+use causeway_runtime::config::Unusable;
+use causeway_runtime::secret::Unreadable;
+
+/// Settings that cannot be right. Nothing has been touched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Wrong {
+    /// The file cannot be used at all.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// The times of the lease contradict each other.
+    #[error("the times in `[lease]` contradict each other")]
+    Timing(#[from] TimingError),
+    /// A setting is out of place.
+    #[error("`{setting}` {why}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A file with a secret cannot be used.
+    #[error("`{setting}` cannot be used")]
+    Secret {
+        /// Which.
+        setting: &'static str,
+        /// Why.
+        source: Unreadable,
+    },
+}
+
+impl Wrong {
+    /// Returns the error of a setting that is out of place.
+    pub(crate) fn setting(setting: &'static str, why: impl Into<String>) -> Self {
+        Self::Setting {
+            setting,
+            why: why.into(),
+        }
+    }
+}
