@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use causeway_core::Timeline;
-use causeway_core::backup::{Lineage, Summary, Target};
+use causeway_core::backup::{Summary, Target, TimelineHistory};
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
@@ -170,7 +170,7 @@ async fn choose_backup(
     identity: &Identity,
     catalog: &Catalog,
     request: &RestoreRequest,
-) -> Result<(Summary, Lineage), Failure> {
+) -> Result<(Summary, TimelineHistory), Failure> {
     let backups = catalog.summaries();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
@@ -196,7 +196,7 @@ async fn newest_lineage(
     identity: &Identity,
     request: &RestoreRequest,
     at_least: Timeline,
-) -> Result<Lineage, Failure> {
+) -> Result<TimelineHistory, Failure> {
     let (written, mut silent) = reach::written_timelines(buckets, archive.layout()).await?;
     let mut known = match request.purpose {
         Purpose::Standby => archive.histories().await?,

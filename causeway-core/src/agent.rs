@@ -15,19 +15,22 @@ mod watching;
 
 use std::time::Duration;
 
-pub use self::action::{Action, Alarm, Commits, Duty, GuardOrder, Reason, Write};
+pub use self::action::{
+    Action, Commits, GuardCommand, OperatorAlert, ReleaseReason, TargetRole, Write,
+};
 pub use self::event::{
-    Event, Look, PrimaryView, ReadAnswer, ServerHealth, WriteAnswer, WriteFailure,
+    Event, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
+    WriteProbeFailure,
 };
 use self::holding::Holding;
-pub use self::order::{Fenced, Refused};
+pub use self::order::{CommandRejected, FencingProof};
 use self::service::GuardWatch;
-use crate::failover::decision::{self, Decision, Hold, How, Policy};
-use crate::failover::observation::{Directory, PeerView, ServerView};
-use crate::guard::Deadline;
-use crate::lease::{ETag, LeaseRecord, LeaseState, Nonce, Nonces, Timing};
+use crate::failover::decision::{self, Decision, NoAction, Policy, PromotionMode};
+use crate::failover::observation::{DataDirectoryState, PeerView, ServerView};
+use crate::guard::GuardDeadline;
+use crate::lease::{ETag, LeaseRecord, LeaseState, LeaseTiming, Nonce, NonceGenerator};
 use crate::problem::{Problem, ProblemKind};
-use crate::{Epoch, Moment, NodeId};
+use crate::{Epoch, HostInstant, NodeId};
 
 /// How long the next try waits after one that failed at once, so that a store which refuses
 /// connections is not asked a thousand times a second. Short beside the 2.3 s between the third try
@@ -51,17 +54,17 @@ pub struct Identity {
 
 /// How this agent behaves.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct AgentConfig {
     /// The times of the lease.
-    pub timing: Timing,
+    pub timing: LeaseTiming,
     /// When it takes over.
     pub policy: Policy,
     /// For how long a primary may answer nothing before it is stopped and the lease released.
-    pub hang_after: Duration,
+    pub write_probe_timeout: Duration,
     /// For how long a primary that answers may prove no write before the same happens.
-    pub stall_after: Duration,
+    pub write_stall_timeout: Duration,
     /// For how long a server that starts, recovers or is promoted may show no progress.
-    pub start_within: Duration,
+    pub start_timeout: Duration,
     /// How many times in a minute a primary is started again before the lease is released.
     pub restarts: u32,
 }
@@ -70,26 +73,26 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Agent {
     identity: Identity,
-    settings: Settings,
-    nonces: Nonces,
+    settings: AgentConfig,
+    nonces: NonceGenerator,
     seen: Option<Seen>,
     highest: (Epoch, u64),
     attempts: Vec<Attempt>,
     reading: bool,
     writing: bool,
-    highest_at: Option<Moment>,
-    poll_at: Option<Moment>,
+    highest_at: Option<HostInstant>,
+    poll_at: Option<HostInstant>,
     /// When a write may be tried again after one that failed.
-    retry_at: Option<Moment>,
+    retry_at: Option<HostInstant>,
     role: Role,
-    look: Option<Look>,
+    look: Option<LocalObservation>,
     guard: GuardWatch,
     peers: Vec<PeerView>,
     last_decision: Option<Decision>,
     /// Since when no node is known to have been open.
-    not_open_since: Option<Moment>,
+    not_open_since: Option<HostInstant>,
     /// Why this node gave the lease up last, until its server proves a write again or another node opens.
-    gave_up: Option<Reason>,
+    gave_up: Option<ReleaseReason>,
     /// Why what the store showed last was not used, until it shows a record that is.
     unusable: Option<Problem>,
 }
@@ -99,18 +102,18 @@ pub struct Agent {
 struct Seen {
     etag: ETag,
     record: LeaseRecord,
-    since: Moment,
+    since: HostInstant,
     /// When the last read that showed it was sent.
-    confirmed: Moment,
+    confirmed: HostInstant,
     missing: bool,
 }
 
 /// A write whose effect is not known yet.
 #[derive(Clone, Debug)]
 struct Attempt {
-    asked_at: Moment,
+    requested_at: HostInstant,
     record: LeaseRecord,
-    how: How,
+    how: PromotionMode,
 }
 
 #[derive(Clone, Debug)]
@@ -122,11 +125,16 @@ enum Role {
 impl Agent {
     /// Returns an agent that knows nothing but the highest record it ever believed, as it kept it on
     /// disk. `seed` is a random number, drawn anew for each agent.
-    pub fn new(identity: Identity, settings: Settings, highest: (Epoch, u64), seed: u128) -> Self {
+    pub fn new(
+        identity: Identity,
+        settings: AgentConfig,
+        highest: (Epoch, u64),
+        seed: u128,
+    ) -> Self {
         Self {
             identity,
             settings,
-            nonces: Nonces::new(seed),
+            nonces: NonceGenerator::new(seed),
             seen: None,
             highest,
             attempts: Vec::new(),
@@ -147,23 +155,26 @@ impl Agent {
     }
 
     /// Takes in what happened, at `now`, and returns what to do about it.
-    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Action> {
+    pub fn handle(&mut self, now: HostInstant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Tick => {}
-            Event::Read { asked_at, answer } => {
+            Event::LeaseRead {
+                requested_at,
+                answer,
+            } => {
                 self.reading = false;
-                self.read(now, asked_at, answer, &mut actions);
+                self.read(now, requested_at, answer, &mut actions);
             }
-            Event::Wrote { nonce, answer } => {
+            Event::LeaseWritten { nonce, answer } => {
                 self.writing = false;
                 self.wrote(now, &nonce, answer, &mut actions);
             }
-            Event::Looked(look) => {
+            Event::LocalObserved(look) => {
                 self.guard.observe(now, &look);
                 self.look = Some(*look);
             }
-            Event::Heard(peers) => self.peers = peers,
+            Event::PeersObserved(peers) => self.peers = peers,
             Event::OldLeaseRetired(store) => self.note_retired(&store),
         }
         match self.role {
@@ -175,25 +186,25 @@ impl Agent {
     }
 
     /// Returns what this node has to be.
-    pub fn duty(&self) -> Duty {
+    pub fn target_role(&self) -> TargetRole {
         if let Role::Holding(held) = &self.role {
             if held.releasing.is_some() {
-                return Duty::End;
+                return TargetRole::Stopped;
             }
-            return Duty::Lead {
+            return TargetRole::Primary {
                 epoch: held.record.epoch,
                 how: held.how,
             };
         }
         let Some(seen) = &self.seen else {
-            return Duty::Wait;
+            return TargetRole::Undecided;
         };
         let record = &seen.record;
         let timeline = record
-            .position
-            .map_or(record.highest_timeline, |it| it.timeline);
-        let open = record.state == LeaseState::Open && record.holder.node != self.identity.node;
-        Duty::Follow {
+            .last_position
+            .map_or(record.highest_reserved_timeline, |it| it.timeline);
+        let open = record.state == LeaseState::Held && record.holder.node != self.identity.node;
+        TargetRole::Standby {
             primary: open.then(|| record.holder.node.clone()),
             timeline,
         }
@@ -201,49 +212,55 @@ impl Agent {
 
     /// Returns what guard should do now. How a node comes to follow is not guard's to say: its
     /// directory may have to be rewound first.
-    pub fn guard_order(&self) -> Option<GuardOrder> {
+    pub fn guard_order(&self) -> Option<GuardCommand> {
         let server = self.look.as_ref()?.server;
         let proven = match &self.role {
             Role::Holding(held) => held.proven,
             Role::Watching => false,
         };
-        match (self.duty(), server) {
-            (Duty::Lead { .. }, _) if !proven => None,
-            (Duty::Lead { epoch, .. }, ServerView::Ended(Directory::Primary)) => {
-                Some(GuardOrder::StartPrimary(epoch, self.commits()))
+        match (self.target_role(), server) {
+            (TargetRole::Primary { .. }, _) if !proven => None,
+            (
+                TargetRole::Primary { epoch, .. },
+                ServerView::Stopped(DataDirectoryState::Primary),
+            ) => Some(GuardCommand::StartPrimary(epoch, self.commits())),
+            (TargetRole::Primary { .. }, ServerView::Stopped(DataDirectoryState::Standby)) => {
+                Some(GuardCommand::StartStandby)
             }
-            (Duty::Lead { .. }, ServerView::Ended(Directory::Standby)) => {
-                Some(GuardOrder::StartStandby)
-            }
-            (Duty::Lead { epoch, .. }, ServerView::MayWrite) if self.may_acknowledge() => {
-                Some(GuardOrder::Acknowledge(epoch))
-            }
-            (Duty::Follow { primary: None, .. }, ServerView::Ended(Directory::Primary))
-                if self.may_return() =>
-            {
-                Some(GuardOrder::StartStandby)
+            (TargetRole::Primary { epoch, .. }, ServerView::MayWrite) if self.may_acknowledge() => {
+                Some(GuardCommand::Acknowledge(epoch))
             }
             (
-                Duty::Lead {
+                TargetRole::Standby { primary: None, .. },
+                ServerView::Stopped(DataDirectoryState::Primary),
+            ) if self.may_return() => Some(GuardCommand::StartStandby),
+            (
+                TargetRole::Primary {
                     epoch,
-                    how: How::Promote(timeline),
+                    how: PromotionMode::Promote(timeline),
                 },
-                ServerView::Following(_),
+                ServerView::Standby(_),
             ) if self.look.as_ref().is_some_and(|it| it.holds_back) => {
-                Some(GuardOrder::Promote(epoch, timeline))
+                Some(GuardCommand::Promote(epoch, timeline))
             }
             // Somebody else may be writing at this moment: there is no time to drain.
-            (Duty::Follow { .. }, ServerView::MayWrite) => Some(GuardOrder::End(Duration::ZERO)),
-            (Duty::End, ServerView::MayWrite | ServerView::Following(_) | ServerView::Silent) => {
-                Some(GuardOrder::End(self.time_to_drain()))
+            (TargetRole::Standby { .. }, ServerView::MayWrite) => {
+                Some(GuardCommand::End(Duration::ZERO))
             }
             (
-                Duty::Lead { .. } | Duty::Follow { .. } | Duty::End | Duty::Wait,
+                TargetRole::Stopped,
+                ServerView::MayWrite | ServerView::Standby(_) | ServerView::Silent,
+            ) => Some(GuardCommand::End(self.time_to_drain())),
+            (
+                TargetRole::Primary { .. }
+                | TargetRole::Standby { .. }
+                | TargetRole::Stopped
+                | TargetRole::Undecided,
                 ServerView::Unguarded
                 | ServerView::Silent
-                | ServerView::Ended(_)
+                | ServerView::Stopped(_)
                 | ServerView::MayWrite
-                | ServerView::Following(_),
+                | ServerView::Standby(_),
             ) => None,
         }
     }
@@ -271,7 +288,7 @@ impl Agent {
             return false;
         };
         let (record, own) = (&seen.record, &self.identity);
-        if record.position.is_none() {
+        if record.last_position.is_none() {
             let held = !record.holder.host_id.is_empty();
             return held && record.holder.node == own.node && record.holder.host_id != own.host_id;
         }
@@ -279,28 +296,28 @@ impl Agent {
     }
 
     /// Returns until when this node may accept writes, for guard; none if it holds no lease.
-    pub fn deadline(&self) -> Option<Deadline> {
+    pub fn deadline(&self) -> Option<GuardDeadline> {
         let Role::Holding(held) = &self.role else {
             return None;
         };
-        let Timing { soft, hard, .. } = self.settings.timing;
-        let asked_at = held.confirmed_at;
-        Some(Deadline {
+        let timing = self.settings.timing;
+        let requested_at = held.confirmed_at;
+        Some(GuardDeadline {
             epoch: held.record.epoch,
-            asked_at,
-            soft: asked_at + soft,
-            hard: asked_at + hard,
+            requested_at,
+            stop_at: requested_at + timing.stop_deadline,
+            kill_at: requested_at + timing.kill_deadline,
         })
     }
 
     /// Returns the newest record known, and for how long it is known to have stood.
-    pub fn lease(&self, now: Moment) -> Option<(&LeaseRecord, Duration)> {
+    pub fn lease(&self, now: HostInstant) -> Option<(&LeaseRecord, Duration)> {
         if let Role::Holding(held) = &self.role {
-            return Some((&held.record, now.longest_since(held.confirmed_at)));
+            return Some((&held.record, now.elapsed_upper_bound(held.confirmed_at)));
         }
         self.seen
             .as_ref()
-            .map(|it| (&it.record, now.shortest_since(it.since)))
+            .map(|it| (&it.record, now.elapsed_lower_bound(it.since)))
     }
 
     /// Returns for how long the newest version is confirmed to have stood: from the response that first
@@ -309,7 +326,7 @@ impl Agent {
     pub fn confirmed_standing(&self) -> Duration {
         match (&self.role, &self.seen) {
             (Role::Watching, Some(seen)) if !seen.missing => {
-                seen.confirmed.shortest_since(seen.since)
+                seen.confirmed.elapsed_lower_bound(seen.since)
             }
             (Role::Watching | Role::Holding(_), _) => Duration::ZERO,
         }
@@ -326,11 +343,12 @@ impl Agent {
     }
 
     /// Says whether this node holds the lease at `now`, and has opened for writes.
-    pub fn is_primary(&self, now: Moment) -> bool {
+    pub fn is_primary(&self, now: HostInstant) -> bool {
         let Role::Holding(held) = &self.role else {
             return false;
         };
-        held.open && !now.has_reached(held.confirmed_at + self.settings.timing.soft)
+        held.open
+            && !now.has_passed_on_any_clock(held.confirmed_at + self.settings.timing.stop_deadline)
     }
 
     /// Says whether this node holds the lease, open or not.
@@ -344,12 +362,12 @@ impl Agent {
     }
 
     /// Returns what this node would decide if the primary were lost now; none while it holds the lease.
-    pub fn forecast(&self, now: Moment) -> Option<Decision> {
+    pub fn forecast(&self, now: HostInstant) -> Option<Decision> {
         if self.holds() {
             return None;
         }
         if self.seen.as_ref().is_some_and(|it| it.missing) {
-            return Some(Decision::Hold(Hold::LeaseMissing));
+            return Some(Decision::NoAction(NoAction::LeaseMissing));
         }
         let seen = self.observe(now);
         Some(decision::if_primary_lost(&seen, &self.settings.policy))
@@ -358,24 +376,30 @@ impl Agent {
     /// Takes in the answer to a read.
     fn read(
         &mut self,
-        now: Moment,
-        asked_at: Moment,
-        answer: ReadAnswer,
+        now: HostInstant,
+        requested_at: HostInstant,
+        answer: LeaseReadResult,
         actions: &mut Vec<Action>,
     ) {
         match answer {
-            ReadAnswer::Failed => {}
-            ReadAnswer::Unusable(why) => {
-                self.refuse(ProblemKind::LeaseUnusable, Alarm::Unusable(why), actions);
+            LeaseReadResult::Failed => {}
+            LeaseReadResult::Unusable(why) => {
+                self.refuse(
+                    ProblemKind::LeaseUnusable,
+                    OperatorAlert::Unusable(why),
+                    actions,
+                );
             }
-            ReadAnswer::Missing => self.missing(now),
-            ReadAnswer::Found(etag, record) => self.found(now, asked_at, etag, *record, actions),
+            LeaseReadResult::Missing => self.missing(now),
+            LeaseReadResult::Found(etag, record) => {
+                self.found(now, requested_at, etag, *record, actions)
+            }
         }
     }
 
     /// A missing object is not a free lease: a holder in term writes it again, and anybody else
     /// leaves it to a person.
-    fn missing(&mut self, now: Moment) {
+    fn missing(&mut self, now: HostInstant) {
         if let Some(seen) = &mut self.seen {
             seen.missing = true;
         }
@@ -386,8 +410,8 @@ impl Agent {
 
     fn found(
         &mut self,
-        now: Moment,
-        asked_at: Moment,
+        now: HostInstant,
+        requested_at: HostInstant,
         etag: ETag,
         record: LeaseRecord,
         actions: &mut Vec<Action>,
@@ -395,11 +419,13 @@ impl Agent {
         if record.order() < self.highest {
             // An answer that overtook a later one is no news. One that was asked for after the later
             // record was seen says that the store went back.
-            let overtaken = self.highest_at.is_some_and(|it| it.has_reached(asked_at));
+            let overtaken = self
+                .highest_at
+                .is_some_and(|it| it.has_passed_on_any_clock(requested_at));
             if !overtaken {
                 let (found, sequence) = record.order();
                 let known = self.highest.0;
-                let went_back = Alarm::WentBack {
+                let went_back = OperatorAlert::LeaseStoreRolledBack {
                     found,
                     sequence,
                     known,
@@ -408,10 +434,10 @@ impl Agent {
             }
             return;
         }
-        if let Err(foreign) = record.belongs_to(&self.identity.cluster, None) {
+        if let Err(mismatch) = record.belongs_to(&self.identity.cluster, None) {
             self.refuse(
                 ProblemKind::ClusterMismatch,
-                Alarm::Foreign(foreign),
+                OperatorAlert::LeaseMismatch(mismatch),
                 actions,
             );
             return;
@@ -429,7 +455,7 @@ impl Agent {
         }
         if let Role::Holding(held) = &mut self.role {
             if held.record.nonce == record.nonce {
-                self.note(now, asked_at, etag, record);
+                self.note(now, requested_at, etag, record);
                 return;
             }
             // A write of the agent that ran here before this one has taken effect after all. If it
@@ -437,31 +463,31 @@ impl Agent {
             let renewed = record.state != LeaseState::Released;
             if held.record.holder == record.holder && held.record.epoch == record.epoch && renewed {
                 held.adopt(now, etag.clone(), record.clone());
-                self.note(now, asked_at, etag, record);
+                self.note(now, requested_at, etag, record);
                 return;
             }
             let (by, epoch) = (record.holder.node.clone(), record.epoch);
             self.role = Role::Watching;
-            actions.push(Action::Alarm(Alarm::Deposed { by, epoch }));
+            actions.push(Action::AlertOperator(OperatorAlert::Deposed { by, epoch }));
         }
-        self.note(now, asked_at, etag, record);
+        self.note(now, requested_at, etag, record);
     }
 
     /// Notes why what the store shows is not used, and calls a person once for each reason.
-    fn refuse(&mut self, kind: ProblemKind, alarm: Alarm, actions: &mut Vec<Action>) {
+    fn refuse(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<Action>) {
         let problem = Problem::new(kind, alarm.to_string());
         if self.unusable.as_ref() != Some(&problem) {
             self.unusable = Some(problem);
-            actions.push(Action::Alarm(alarm));
+            actions.push(Action::AlertOperator(alarm));
         }
     }
 
     /// Takes in the answer to a write.
     fn wrote(
         &mut self,
-        now: Moment,
+        now: HostInstant,
         nonce: &Nonce,
-        answer: WriteAnswer,
+        answer: LeaseWriteResult,
         actions: &mut Vec<Action>,
     ) {
         let Some(at) = self
@@ -472,12 +498,12 @@ impl Agent {
             return; // A read has shown it already.
         };
         match answer {
-            WriteAnswer::Stored(etag) => {
+            LeaseWriteResult::Stored(etag) => {
                 let attempt = self.attempts.remove(at);
                 self.remember(now, &attempt.record, actions);
                 self.confirm(now, etag, attempt);
             }
-            WriteAnswer::Refused | WriteAnswer::Unknown => {
+            LeaseWriteResult::Rejected | LeaseWriteResult::Unknown => {
                 self.look_again(actions);
                 // The next try is as good as a read, and need not wait for it: if the lost write
                 // took effect, the try is refused, and the read shows the lost one's nonce. What is
@@ -491,69 +517,80 @@ impl Agent {
     }
 
     /// Makes the lease this node's: the store holds what `attempt` wrote.
-    fn confirm(&mut self, now: Moment, etag: ETag, attempt: Attempt) {
+    fn confirm(&mut self, now: HostInstant, etag: ETag, attempt: Attempt) {
         let Attempt {
-            asked_at,
+            requested_at,
             record,
             how,
         } = attempt;
         self.attempts
             .retain(|it| it.record.order() > record.order());
-        self.note(now, asked_at, etag.clone(), record.clone());
-        let next = asked_at + self.settings.timing.renew_every;
+        self.note(now, requested_at, etag.clone(), record.clone());
+        let next = requested_at + self.settings.timing.renew_interval;
         match &mut self.role {
             _ if record.state == LeaseState::Released => self.role = Role::Watching,
             Role::Holding(held) if held.record.epoch == record.epoch => {
                 held.etag = etag;
-                if asked_at.has_reached(held.confirmed_at) {
-                    held.confirmed_at = asked_at;
+                if requested_at.has_passed_on_any_clock(held.confirmed_at) {
+                    held.confirmed_at = requested_at;
                 }
-                held.open |= record.state == LeaseState::Open;
+                held.open |= record.state == LeaseState::Held;
                 held.proven = true;
                 if !held.open {
                     held.how = how; // Another number may have been reserved.
                 }
                 // A number seen in use since that write was sent stays reserved.
-                let highest_timeline = record.highest_timeline.max(held.record.highest_timeline);
+                let highest_reserved_timeline = record
+                    .highest_reserved_timeline
+                    .max(held.record.highest_reserved_timeline);
                 held.record = LeaseRecord {
-                    highest_timeline,
+                    highest_reserved_timeline,
                     ..record
                 };
                 held.write_at = next;
             }
             Role::Holding(_) | Role::Watching => {
                 self.look = None; // What was seen before the lease was held says nothing of after.
-                let held = Holding::new(now, etag, record, how, asked_at, next, true);
+                let held = Holding::new(now, etag, record, how, requested_at, next, true);
                 self.role = Role::Holding(Box::new(held));
             }
         }
     }
 
     /// Says whether no write is under way, nor has one failed a moment ago.
-    fn may_write(&self, now: Moment) -> bool {
-        !self.writing && self.retry_at.is_none_or(|it| now.has_reached(it))
+    fn may_write(&self, now: HostInstant) -> bool {
+        !self.writing
+            && self
+                .retry_at
+                .is_none_or(|it| now.has_passed_on_any_clock(it))
     }
 
     /// Notes which version stands, and since when that is known.
-    fn note(&mut self, now: Moment, asked_at: Moment, etag: ETag, record: LeaseRecord) {
+    fn note(
+        &mut self,
+        now: HostInstant,
+        requested_at: HostInstant,
+        etag: ETag,
+        record: LeaseRecord,
+    ) {
         match &mut self.seen {
             Some(seen) if seen.etag == etag => {
                 seen.missing = false;
-                seen.confirmed = asked_at;
+                seen.confirmed = requested_at;
             }
             Some(_) | None => {
                 self.seen = Some(Seen {
                     etag,
                     record,
                     since: now,
-                    confirmed: asked_at,
+                    confirmed: requested_at,
                     missing: false,
                 });
             }
         }
     }
 
-    fn remember(&mut self, now: Moment, record: &LeaseRecord, actions: &mut Vec<Action>) {
+    fn remember(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<Action>) {
         if record.order() > self.highest {
             self.highest = record.order();
             self.highest_at = Some(now);

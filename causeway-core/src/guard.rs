@@ -7,45 +7,45 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::{GUARD_LATENCY, HEADROOM};
-use crate::{Epoch, Moment};
+use crate::lease::{GUARD_LATENCY, MIN_START_HEADROOM};
+use crate::{Epoch, HostInstant};
 
 /// Until when PostgreSQL may accept writes, in which epoch. Both moments are absolute, and were
 /// counted from when the renewal was *sent*, so a feed that arrives late names a deadline long past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deadline {
+pub struct GuardDeadline {
     /// The epoch of the lease.
     pub epoch: Epoch,
     /// When the renewal was sent.
-    pub asked_at: Moment,
+    pub requested_at: HostInstant,
     /// When PostgreSQL is asked to stop.
-    pub soft: Moment,
+    pub stop_at: HostInstant,
     /// When it is ended.
-    pub hard: Moment,
+    pub kill_at: HostInstant,
 }
 
 /// The state of PostgreSQL on this host, as guard sees it without asking PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Server {
+pub enum PostgresProcess {
     /// No process of it is left: the last sweep found none, and none was started since.
-    Ended,
+    Stopped,
     /// Guard's own child runs and can only follow: `standby.signal` is there, the control file says
     /// recovery, and guard has not promoted it.
-    Following,
+    Standby,
     /// Guard's own child runs and could accept writes, now or in a moment.
     MayWrite,
     /// A postmaster that is not guard's child runs on the data directory.
-    Foreign,
+    Unmanaged,
 }
 
 /// What has to be done to PostgreSQL in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum GuardAction {
     /// Nothing.
-    Leave,
+    None,
     /// SIGINT to the postmaster: clients are cut at once, walsenders drain.
-    Interrupt,
+    FastShutdown,
     /// SIGKILL to the postmaster, then to every process on the data directory, until none is left.
     Kill,
 }
@@ -53,7 +53,7 @@ pub enum Act {
 /// Why guard does not start or promote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Refusal {
+pub enum DeadlineError {
     /// It has not been told of a lease.
     #[error("no deadline has been fed")]
     NotArmed,
@@ -93,9 +93,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// whatever it finds.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    deadline: Option<Deadline>,
-    clocks: Option<(Moment, Duration)>,
-    jumped_at: Option<Moment>,
+    deadline: Option<GuardDeadline>,
+    clocks: Option<(HostInstant, Duration)>,
+    jumped_at: Option<HostInstant>,
 }
 
 impl Guard {
@@ -105,12 +105,12 @@ impl Guard {
     }
 
     /// Returns the deadline that was fed last.
-    pub const fn deadline(&self) -> Option<Deadline> {
+    pub const fn deadline(&self) -> Option<GuardDeadline> {
         self.deadline
     }
 
     /// Returns when a wall clock jump was seen that no renewal has answered yet.
-    pub const fn wants_renewal_since(&self) -> Option<Moment> {
+    pub const fn wants_renewal_since(&self) -> Option<HostInstant> {
         self.jumped_at
     }
 
@@ -118,23 +118,25 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`Refusal::PastEpoch`] for a deadline of an epoch below the one that was fed before.
-    pub fn feed(&mut self, fed: Deadline) -> Result<(), Refusal> {
+    /// [`DeadlineError::PastEpoch`] for a deadline of an epoch below the one that was fed before.
+    pub fn accept_deadline(&mut self, fed: GuardDeadline) -> Result<(), DeadlineError> {
         if let Some(held) = self.deadline {
             if fed.epoch < held.epoch {
-                return Err(Refusal::PastEpoch {
+                return Err(DeadlineError::PastEpoch {
                     fed: fed.epoch,
                     armed: held.epoch,
                 });
             }
-            if fed.epoch == held.epoch && held.asked_at.has_reached(fed.asked_at) {
+            if fed.epoch == held.epoch
+                && held.requested_at.has_passed_on_any_clock(fed.requested_at)
+            {
                 return Ok(());
             }
         }
         self.deadline = Some(fed);
         if self
             .jumped_at
-            .is_some_and(|it| fed.asked_at.has_reached(it))
+            .is_some_and(|it| fed.requested_at.has_passed_on_any_clock(it))
         {
             self.jumped_at = None;
         }
@@ -146,12 +148,12 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`].
-    pub fn allow(&self, now: Moment, epoch: Epoch) -> Result<(), Refusal> {
+    /// The [`DeadlineError`].
+    pub fn check_start_allowed(&self, now: HostInstant, epoch: Epoch) -> Result<(), DeadlineError> {
         let deadline = self.armed_for(epoch)?;
-        let left = self.soft(deadline, now);
-        if left < HEADROOM {
-            return Err(Refusal::TooLate(left));
+        let left = self.time_to_stop(deadline, now);
+        if left < MIN_START_HEADROOM {
+            return Err(DeadlineError::TooLate(left));
         }
         Ok(())
     }
@@ -160,12 +162,16 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`].
-    pub fn allow_commits(&self, now: Moment, epoch: Epoch) -> Result<(), Refusal> {
+    /// The [`DeadlineError`].
+    pub fn check_commits_allowed(
+        &self,
+        now: HostInstant,
+        epoch: Epoch,
+    ) -> Result<(), DeadlineError> {
         let deadline = self.armed_for(epoch)?;
-        let left = self.soft(deadline, now);
+        let left = self.time_to_stop(deadline, now);
         if left.is_zero() {
-            return Err(Refusal::TooLate(left));
+            return Err(DeadlineError::TooLate(left));
         }
         Ok(())
     }
@@ -173,18 +179,20 @@ impl Guard {
     /// Returns how long the supervisor may wait for guard's next message before it ends guard and
     /// PostgreSQL. A guard that is frozen ends nothing, so while PostgreSQL may write the supervisor has
     /// the same deadline as guard, and the same time after it.
-    pub fn supervisor_limit(&self, now: Moment, server: Server) -> Duration {
+    pub fn supervisor_limit(&self, now: HostInstant, server: PostgresProcess) -> Duration {
         match (server, self.deadline) {
-            (Server::MayWrite, Some(deadline)) => self.hard(deadline, now) + GUARD_LATENCY,
-            (Server::MayWrite | Server::Foreign, _) => GUARD_LATENCY,
-            (Server::Ended | Server::Following, _) => IDLE_LIMIT,
+            (PostgresProcess::MayWrite, Some(deadline)) => {
+                self.time_to_kill(deadline, now) + GUARD_LATENCY
+            }
+            (PostgresProcess::MayWrite | PostgresProcess::Unmanaged, _) => GUARD_LATENCY,
+            (PostgresProcess::Stopped | PostgresProcess::Standby, _) => IDLE_LIMIT,
         }
     }
 
-    fn armed_for(&self, epoch: Epoch) -> Result<Deadline, Refusal> {
-        let deadline = self.deadline.ok_or(Refusal::NotArmed)?;
+    fn armed_for(&self, epoch: Epoch) -> Result<GuardDeadline, DeadlineError> {
+        let deadline = self.deadline.ok_or(DeadlineError::NotArmed)?;
         if deadline.epoch != epoch {
-            return Err(Refusal::OtherEpoch {
+            return Err(DeadlineError::OtherEpoch {
                 ordered: epoch,
                 armed: deadline.epoch,
             });
@@ -194,44 +202,49 @@ impl Guard {
 
     /// Says what to do about PostgreSQL at `now`, when the wall clock shows `wall`. To be asked at
     /// least ten times a second.
-    pub fn turn(&mut self, now: Moment, wall: Duration, server: Server) -> Act {
+    pub fn tick(
+        &mut self,
+        now: HostInstant,
+        wall: Duration,
+        server: PostgresProcess,
+    ) -> GuardAction {
         self.watch_clocks(now, wall);
         match server {
-            Server::Ended | Server::Following => return Act::Leave,
-            Server::Foreign => return Act::Kill,
-            Server::MayWrite => {}
+            PostgresProcess::Stopped | PostgresProcess::Standby => return GuardAction::None,
+            PostgresProcess::Unmanaged => return GuardAction::Kill,
+            PostgresProcess::MayWrite => {}
         }
         let Some(deadline) = self.deadline else {
-            return Act::Kill;
+            return GuardAction::Kill;
         };
-        if self.hard(deadline, now).is_zero() {
-            return Act::Kill;
+        if self.time_to_kill(deadline, now).is_zero() {
+            return GuardAction::Kill;
         }
-        if self.soft(deadline, now).is_zero() {
-            return Act::Interrupt;
+        if self.time_to_stop(deadline, now).is_zero() {
+            return GuardAction::FastShutdown;
         }
-        Act::Leave
+        GuardAction::None
     }
 
-    fn soft(&self, deadline: Deadline, now: Moment) -> Duration {
+    fn time_to_stop(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let after_jump = self
             .jumped_at
             .map_or(Duration::MAX, |it| now.time_left(it + AFTER_JUMP));
-        now.time_left(deadline.soft).min(after_jump)
+        now.time_left(deadline.stop_at).min(after_jump)
     }
 
-    fn hard(&self, deadline: Deadline, now: Moment) -> Duration {
-        let to_drain = deadline.hard.longest_since(deadline.soft);
+    fn time_to_kill(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
+        let to_drain = deadline.kill_at.elapsed_upper_bound(deadline.stop_at);
         let after_jump = self.jumped_at.map_or(Duration::MAX, |it| {
             now.time_left(it + AFTER_JUMP + to_drain)
         });
-        now.time_left(deadline.hard).min(after_jump)
+        now.time_left(deadline.kill_at).min(after_jump)
     }
 
-    fn watch_clocks(&mut self, now: Moment, wall: Duration) {
+    fn watch_clocks(&mut self, now: HostInstant, wall: Duration) {
         if let Some((then, wall_then)) = self.clocks.replace((now, wall)) {
             let by_wall = wall.saturating_sub(wall_then);
-            if by_wall > now.longest_since(then) + JUMP {
+            if by_wall > now.elapsed_upper_bound(then) + JUMP {
                 self.jumped_at = Some(now);
             }
         }
@@ -242,22 +255,22 @@ impl Guard {
 mod tests {
     use super::*;
 
-    fn at(secs: u64) -> Moment {
-        Moment::at(Duration::from_secs(secs))
+    fn at(secs: u64) -> HostInstant {
+        HostInstant::at(Duration::from_secs(secs))
     }
 
-    fn deadline(epoch: u64, asked_at: u64) -> Deadline {
-        Deadline {
+    fn deadline(epoch: u64, requested_at: u64) -> GuardDeadline {
+        GuardDeadline {
             epoch: Epoch::new(epoch),
-            asked_at: at(asked_at),
-            soft: at(asked_at + 7),
-            hard: at(asked_at + 9),
+            requested_at: at(requested_at),
+            stop_at: at(requested_at + 7),
+            kill_at: at(requested_at + 9),
         }
     }
 
     fn armed() -> Guard {
         let mut guard = Guard::new();
-        guard.feed(deadline(3, 100)).unwrap();
+        guard.accept_deadline(deadline(3, 100)).unwrap();
         guard
     }
 
@@ -266,45 +279,51 @@ mod tests {
         let mut guard = armed();
         let wall = Duration::from_secs;
 
-        assert_eq!(guard.turn(at(101), wall(1), Server::MayWrite), Act::Leave);
         assert_eq!(
-            guard.turn(at(107), wall(7), Server::MayWrite),
-            Act::Interrupt
-        );
-        assert_eq!(guard.turn(at(109), wall(9), Server::MayWrite), Act::Kill);
-        assert_eq!(
-            guard.turn(at(200), wall(100), Server::Following),
-            Act::Leave
+            guard.tick(at(101), wall(1), PostgresProcess::MayWrite),
+            GuardAction::None
         );
         assert_eq!(
-            Guard::new().turn(at(1), wall(1), Server::MayWrite),
-            Act::Kill
+            guard.tick(at(107), wall(7), PostgresProcess::MayWrite),
+            GuardAction::FastShutdown
+        );
+        assert_eq!(
+            guard.tick(at(109), wall(9), PostgresProcess::MayWrite),
+            GuardAction::Kill
+        );
+        assert_eq!(
+            guard.tick(at(200), wall(100), PostgresProcess::Standby),
+            GuardAction::None
+        );
+        assert_eq!(
+            Guard::new().tick(at(1), wall(1), PostgresProcess::MayWrite),
+            GuardAction::Kill
         );
     }
 
     #[test]
     fn a_foreign_postmaster_is_killed_whatever_the_deadline() {
         assert_eq!(
-            armed().turn(at(101), Duration::ZERO, Server::Foreign),
-            Act::Kill
+            armed().tick(at(101), Duration::ZERO, PostgresProcess::Unmanaged),
+            GuardAction::Kill
         );
     }
 
     #[test]
     fn promotes_only_in_its_epoch_and_with_three_seconds_ahead() {
         let guard = armed();
-        assert_eq!(guard.allow(at(104), Epoch::new(3)), Ok(()));
+        assert_eq!(guard.check_start_allowed(at(104), Epoch::new(3)), Ok(()));
         assert!(matches!(
-            guard.allow(at(105), Epoch::new(3)),
-            Err(Refusal::TooLate(_))
+            guard.check_start_allowed(at(105), Epoch::new(3)),
+            Err(DeadlineError::TooLate(_))
         ));
         assert!(matches!(
-            guard.allow(at(101), Epoch::new(4)),
-            Err(Refusal::OtherEpoch { .. })
+            guard.check_start_allowed(at(101), Epoch::new(4)),
+            Err(DeadlineError::OtherEpoch { .. })
         ));
         assert_eq!(
-            Guard::new().allow(at(1), Epoch::new(3)),
-            Err(Refusal::NotArmed)
+            Guard::new().check_start_allowed(at(1), Epoch::new(3)),
+            Err(DeadlineError::NotArmed)
         );
     }
 
@@ -314,12 +333,24 @@ mod tests {
         let limit = |secs, server| guard.supervisor_limit(at(secs), server);
 
         // The kill deadline is at 109, and 0.6 s later nothing may be left.
-        assert_eq!(limit(100, Server::MayWrite), Duration::from_millis(9_600));
-        assert_eq!(limit(108, Server::MayWrite), Duration::from_millis(1_600));
-        assert_eq!(limit(120, Server::MayWrite), Duration::from_millis(600));
-        assert_eq!(limit(120, Server::Following), Duration::from_secs(30));
         assert_eq!(
-            Guard::new().supervisor_limit(at(1), Server::MayWrite),
+            limit(100, PostgresProcess::MayWrite),
+            Duration::from_millis(9_600)
+        );
+        assert_eq!(
+            limit(108, PostgresProcess::MayWrite),
+            Duration::from_millis(1_600)
+        );
+        assert_eq!(
+            limit(120, PostgresProcess::MayWrite),
+            Duration::from_millis(600)
+        );
+        assert_eq!(
+            limit(120, PostgresProcess::Standby),
+            Duration::from_secs(30)
+        );
+        assert_eq!(
+            Guard::new().supervisor_limit(at(1), PostgresProcess::MayWrite),
             Duration::from_millis(600)
         );
     }
@@ -327,17 +358,17 @@ mod tests {
     #[test]
     fn commits_are_acknowledged_in_their_epoch_until_the_stop_deadline() {
         let guard = armed();
-        assert_eq!(guard.allow_commits(at(106), Epoch::new(3)), Ok(()));
-        assert!(guard.allow_commits(at(107), Epoch::new(3)).is_err());
-        assert!(guard.allow_commits(at(101), Epoch::new(2)).is_err());
+        assert_eq!(guard.check_commits_allowed(at(106), Epoch::new(3)), Ok(()));
+        assert!(guard.check_commits_allowed(at(107), Epoch::new(3)).is_err());
+        assert!(guard.check_commits_allowed(at(101), Epoch::new(2)).is_err());
     }
 
     #[test]
     fn a_deadline_never_moves_back() {
         let mut guard = armed();
-        guard.feed(deadline(3, 90)).unwrap();
+        guard.accept_deadline(deadline(3, 90)).unwrap();
         assert_eq!(guard.deadline(), Some(deadline(3, 100)));
-        assert!(guard.feed(deadline(2, 200)).is_err());
+        assert!(guard.accept_deadline(deadline(2, 200)).is_err());
         assert_eq!(guard.deadline(), Some(deadline(3, 100)));
     }
 
@@ -345,28 +376,31 @@ mod tests {
     fn after_an_unseen_pause_only_a_new_renewal_keeps_the_server() {
         let wall = Duration::from_secs;
         let mut guard = armed();
-        assert_eq!(guard.turn(at(101), wall(1), Server::MayWrite), Act::Leave);
+        assert_eq!(
+            guard.tick(at(101), wall(1), PostgresProcess::MayWrite),
+            GuardAction::None
+        );
         // The wall clock is two hours on, the boot clock one tenth of a second.
         assert_eq!(
-            guard.turn(at(101), wall(7201), Server::MayWrite),
-            Act::Leave
+            guard.tick(at(101), wall(7201), PostgresProcess::MayWrite),
+            GuardAction::None
         );
         assert_eq!(guard.wants_renewal_since(), Some(at(101)));
         assert_eq!(
-            guard.turn(at(102), wall(7202), Server::MayWrite),
-            Act::Interrupt
+            guard.tick(at(102), wall(7202), PostgresProcess::MayWrite),
+            GuardAction::FastShutdown
         );
 
         // A renewal sent before the jump does not answer it, one sent after it does.
-        guard.feed(deadline(3, 100)).unwrap();
+        guard.accept_deadline(deadline(3, 100)).unwrap();
         assert_eq!(
-            guard.turn(at(102), wall(7202), Server::MayWrite),
-            Act::Interrupt
+            guard.tick(at(102), wall(7202), PostgresProcess::MayWrite),
+            GuardAction::FastShutdown
         );
-        guard.feed(deadline(3, 102)).unwrap();
+        guard.accept_deadline(deadline(3, 102)).unwrap();
         assert_eq!(
-            guard.turn(at(103), wall(7203), Server::MayWrite),
-            Act::Leave
+            guard.tick(at(103), wall(7203), PostgresProcess::MayWrite),
+            GuardAction::None
         );
     }
 }

@@ -10,7 +10,7 @@ use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// The format that this release writes, and the highest that it reads. Whoever finds a higher one
 /// neither writes the lease nor takes over, and says so.
-pub const FORMAT: u32 = 1;
+pub const LEASE_FORMAT: u32 = 1;
 
 /// What the lease object holds. It is changed only by conditional PUT, so each version of it has one
 /// successor, and each epoch one holder.
@@ -29,30 +29,30 @@ pub struct LeaseRecord {
     /// Drawn anew for each write: by it a writer recognises a write whose answer was lost.
     pub nonce: Nonce,
     /// Who holds the lease.
-    pub holder: Holder,
+    pub holder: LeaseHolder,
     /// What the holder does with it.
     pub state: LeaseState,
     /// How far the last open primary had come when it last wrote the record.
-    pub position: Option<Position>,
-    /// The node that recorded `position`: its own disk holds everything up to there. It differs from the
+    pub last_position: Option<PrimaryPosition>,
+    /// The node that recorded `last_position`: its own disk holds everything up to there. It differs from the
     /// holder's node until a new holder has accepted writes.
     pub last_primary: Option<NodeId>,
-    /// Where the timeline of `position` comes from: without it nobody could say what a standby on an
+    /// Where the timeline of `last_position` comes from: without it nobody could say what a standby on an
     /// earlier one lacks. None if no open primary has recorded it.
     #[serde(default)]
     pub ancestry: Option<Ancestry>,
     /// The highest timeline that a holder has reserved: a promotion takes a number above it.
-    pub highest_timeline: Timeline,
+    pub highest_reserved_timeline: Timeline,
     /// The one standby whose flush a commit waits for; none in asynchronous mode.
     pub synchronous_standby: Option<SynchronousStandby>,
     /// Who may take over, as the holder knows it.
     pub members: Vec<NodeId>,
     /// In a retired record: where the cluster's lease is now.
     #[serde(default)]
-    pub successor: Option<StoreId>,
+    pub successor: Option<LeaseStoreId>,
     /// A store whose own record of this cluster could not be retired when this one was written.
     #[serde(default)]
-    pub unretired: Option<StoreId>,
+    pub unretired: Option<LeaseStoreId>,
     /// For how long the holder's server had shown no sign of life when this was written, in milliseconds:
     /// an agent that is started again goes on counting from there.
     #[serde(default)]
@@ -61,7 +61,7 @@ pub struct LeaseRecord {
 
 /// A bucket, as settings name it: what tells one lease store from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct StoreId {
+pub struct LeaseStoreId {
     /// The bucket.
     pub bucket: String,
     /// Its region.
@@ -71,14 +71,14 @@ pub struct StoreId {
     pub endpoint: Option<String>,
 }
 
-impl StoreId {
+impl LeaseStoreId {
     /// Says whether both are one bucket. How a host reaches it is no part of that.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.bucket, &self.region) == (&other.bucket, &other.region)
     }
 }
 
-impl fmt::Display for StoreId {
+impl fmt::Display for LeaseStoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bucket `{}` in `{}`", self.bucket, self.region)
     }
@@ -95,7 +95,7 @@ pub struct Ancestry {
 
 /// A node, on one host, in one boot of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct LeaseHolder {
     /// The node.
     pub node: NodeId,
     /// The host's identity, which no copy of its disk has: its EC2 instance id, or its machine id.
@@ -109,9 +109,9 @@ pub struct Holder {
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseState {
     /// It is becoming primary.
-    Taking,
+    Acquiring,
     /// It accepts writes.
-    Open,
+    Held,
     /// It has given the lease up, and its PostgreSQL is proved to have ended.
     Released,
     /// Nobody takes over, and guard stays unarmed.
@@ -123,8 +123,8 @@ pub enum LeaseState {
 impl fmt::Display for LeaseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Taking => "taking",
-            Self::Open => "open",
+            Self::Acquiring => "acquiring",
+            Self::Held => "held",
             Self::Released => "released",
             Self::Paused => "paused",
             Self::Retired => "retired",
@@ -134,7 +134,7 @@ impl fmt::Display for LeaseState {
 
 /// How far a primary had come, and how fast it was going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub struct PrimaryPosition {
     /// The timeline it wrote on.
     pub timeline: Timeline,
     /// Up to where its log was flushed.
@@ -142,7 +142,7 @@ pub struct Position {
     /// When it last saw a commit: microseconds since 1970 on its own wall clock, for people.
     pub last_commit_at_micros: u64,
     /// The highest rate at which it wrote log in the last minute, in bytes per second.
-    pub bytes_per_sec: u64,
+    pub wal_bytes_per_sec: u64,
     /// The highest rate at which it changed rows, or began transactions that write, in the last minute,
     /// in rows per second.
     pub rows_per_sec: u64,
@@ -158,7 +158,7 @@ pub struct SynchronousStandby {
     /// The standby.
     pub node: NodeId,
     /// What it had flushed when it was recorded; it takes over only from there on.
-    pub flushed: Lsn,
+    pub flush_lsn: Lsn,
 }
 
 /// The identifier that initdb drew for a database cluster, written as a decimal number in a string:
@@ -194,21 +194,21 @@ pub struct Nonce(String);
 
 /// Nonces that no other process draws: a random seed, and a counter.
 #[derive(Clone, Debug)]
-pub struct Nonces {
+pub struct NonceGenerator {
     seed: u128,
-    drawn: u64,
+    generated: u64,
 }
 
-impl Nonces {
+impl NonceGenerator {
     /// Returns the nonces of a process that drew `seed` when it started.
     pub const fn new(seed: u128) -> Self {
-        Self { seed, drawn: 0 }
+        Self { seed, generated: 0 }
     }
 
     /// Returns a nonce that was never returned before.
-    pub fn draw(&mut self) -> Nonce {
-        self.drawn += 1;
-        Nonce(format!("{:032x}-{}", self.seed, self.drawn))
+    pub fn generate(&mut self) -> Nonce {
+        self.generated += 1;
+        Nonce(format!("{:032x}-{}", self.seed, self.generated))
     }
 }
 
@@ -218,7 +218,7 @@ pub struct ETag(pub String);
 
 /// What a write of the lease object requires of what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum WritePrecondition {
     /// Exactly this version is there (`If-Match`).
     Match(ETag),
     /// Nothing is there (`If-None-Match: *`).
@@ -227,9 +227,11 @@ pub enum Condition {
 
 /// A lease object that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum LeaseFormatError {
     /// A later release wrote it.
-    #[error("the lease has format {0} and this release reads up to {FORMAT}: upgrade this node")]
+    #[error(
+        "the lease has format {0} and this release reads up to {LEASE_FORMAT}: upgrade this node"
+    )]
     TooNew(u32),
     /// It is no lease.
     #[error("the lease object is not a lease record: {0}")]
@@ -238,7 +240,7 @@ pub enum Unreadable {
 
 /// Says that a record is not this node's cluster's, so that nothing may be concluded from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
+pub enum LeaseMismatch {
     /// It is another cluster's.
     #[error(
         "the lease is that of cluster `{found}`, not `{expected}`: check `cluster` and `[lease] bucket`"
@@ -273,12 +275,12 @@ impl LeaseRecord {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`], without looking further than the format if that is too new.
-    pub fn parse(body: &[u8]) -> Result<Self, Unreadable> {
-        let malformed = |error: serde_json::Error| Unreadable::Malformed(error.to_string());
+    /// [`LeaseFormatError`], without looking further than the format if that is too new.
+    pub fn parse(body: &[u8]) -> Result<Self, LeaseFormatError> {
+        let malformed = |error: serde_json::Error| LeaseFormatError::Malformed(error.to_string());
         let Format { format } = serde_json::from_slice(body).map_err(malformed)?;
-        if format > FORMAT {
-            return Err(Unreadable::TooNew(format));
+        if format > LEASE_FORMAT {
+            return Err(LeaseFormatError::TooNew(format));
         }
         serde_json::from_slice(body).map_err(malformed)
     }
@@ -293,14 +295,18 @@ impl LeaseRecord {
     ///
     /// # Errors
     ///
-    /// [`Foreign`], which says what differs.
-    pub fn belongs_to(&self, cluster: &str, system_id: Option<SystemId>) -> Result<(), Foreign> {
+    /// [`LeaseMismatch`], which says what differs.
+    pub fn belongs_to(
+        &self,
+        cluster: &str,
+        system_id: Option<SystemId>,
+    ) -> Result<(), LeaseMismatch> {
         if self.cluster != cluster {
             let (found, expected) = (self.cluster.clone(), cluster.to_owned());
-            return Err(Foreign::Cluster { found, expected });
+            return Err(LeaseMismatch::Cluster { found, expected });
         }
         match system_id {
-            Some(expected) if expected != self.system_id => Err(Foreign::System {
+            Some(expected) if expected != self.system_id => Err(LeaseMismatch::System {
                 found: self.system_id,
                 expected,
             }),
@@ -311,7 +317,7 @@ impl LeaseRecord {
     /// Returns what is stored in this record's place when the cluster's lease is moved to `successor`:
     /// nobody takes it, and whoever holds it is deposed by its epoch.
     #[must_use]
-    pub fn retired(&self, successor: &StoreId, nonce: Nonce) -> Self {
+    pub fn retired(&self, successor: &LeaseStoreId, nonce: Nonce) -> Self {
         Self {
             epoch: self.epoch.next(),
             sequence: self.sequence + 1,
@@ -331,19 +337,19 @@ impl LeaseRecord {
 /// The times of the lease. A holder counts them from when it *sent* the request that was granted, a
 /// challenger from the *answer* that first showed the version it waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct LeaseTiming {
     /// How often a holder renews.
-    pub renew_every: Duration,
+    pub renew_interval: Duration,
     /// How long one request to the store may take.
     pub request_timeout: Duration,
     /// How often a challenger looks.
-    pub poll_every: Duration,
+    pub poll_interval: Duration,
     /// When guard asks PostgreSQL to stop: clients are cut at once, walsenders drain.
-    pub soft: Duration,
+    pub stop_deadline: Duration,
     /// When guard ends PostgreSQL.
-    pub hard: Duration,
+    pub kill_deadline: Duration,
     /// How long one version must have stood before a challenger takes over.
-    pub term: Duration,
+    pub lease_duration: Duration,
 }
 
 /// What guard may need after a deadline: 0.1 s to wake up (it looks twenty times a second) and 0.5 s
@@ -352,24 +358,24 @@ pub const GUARD_LATENCY: Duration = Duration::from_millis(600);
 
 /// How far ahead guard's deadline must lie before it starts or promotes: a promotion takes 0.1 to
 /// 0.3 s on an idle host, and ten times that on a struggling one.
-pub const HEADROOM: Duration = Duration::from_secs(3);
+pub const MIN_START_HEADROOM: Duration = Duration::from_secs(3);
 
 /// How far two hosts' clocks may differ in rate, in parts per million. Quartz drifts below 100 ppm;
 /// the kernel lets NTP correct by 500.
-pub const CLOCK_PPM: u32 = 1000;
+pub const MAX_CLOCK_DRIFT_PPM: u32 = 1000;
 
-impl Default for Timing {
+impl Default for LeaseTiming {
     /// A lease of 10 s. With renewals at 2 s and requests of 1.5 s, tries at 2.0, 3.5 and 5.0 s
     /// must all fail before the soft deadline; 8.8 s at a clock 1000 ppm slow is 8.81 s, and 10 s at
     /// one as fast is 9.99 s, so 1.18 s are left for guard's 0.6 s.
     fn default() -> Self {
         Self {
-            renew_every: Duration::from_secs(2),
+            renew_interval: Duration::from_secs(2),
             request_timeout: Duration::from_millis(1500),
-            poll_every: Duration::from_millis(500),
-            soft: Duration::from_millis(7300),
-            hard: Duration::from_millis(8800),
-            term: Duration::from_secs(10),
+            poll_interval: Duration::from_millis(500),
+            stop_deadline: Duration::from_millis(7300),
+            kill_deadline: Duration::from_millis(8800),
+            lease_duration: Duration::from_secs(10),
         }
     }
 }
@@ -379,44 +385,44 @@ impl Default for Timing {
 pub enum TimingError {
     /// One lost renewal would end the lease.
     #[error(
-        "`soft-deadline-secs` is {soft:?}, and must be more than {needed:?}, which is `renew-every-secs` plus twice \
+        "`stop-deadline-secs` is {stop_deadline:?}, and must be more than {needed:?}, which is `renew-interval-secs` plus twice \
          `request-timeout-secs`: a lease must survive two lost renewals"
     )]
     TooFewTries {
         /// The soft deadline.
-        soft: Duration,
+        stop_deadline: Duration,
         /// What it must be more than.
         needed: Duration,
     },
     /// A node could be promoted before the old primary has ended.
     #[error(
-        "`term-secs` is {term:?}, and must be at least {needed:?}: `hard-deadline-secs`, 0.6 s for guard to end \
+        "`lease-duration-secs` is {lease_duration:?}, and must be at least {needed:?}: `kill-deadline-secs`, 0.6 s for guard to end \
          PostgreSQL, and clocks that differ by 1000 ppm"
     )]
-    TermTooShort {
+    LeaseDurationTooShort {
         /// The term.
-        term: Duration,
+        lease_duration: Duration,
         /// The least it may be.
         needed: Duration,
     },
     /// The two deadlines are in the wrong order.
     #[error(
-        "`hard-deadline-secs` is {hard:?}, and must be later than `soft-deadline-secs`, {soft:?}"
+        "`kill-deadline-secs` is {kill_deadline:?}, and must be later than `stop-deadline-secs`, {stop_deadline:?}"
     )]
     NoTimeToDrain {
         /// The soft deadline.
-        soft: Duration,
+        stop_deadline: Duration,
         /// The hard deadline.
-        hard: Duration,
+        kill_deadline: Duration,
     },
     /// Guard would refuse every promotion.
     #[error(
-        "`soft-deadline-secs` is {soft:?}, and must be more than {needed:?}: `request-timeout-secs` and the 3 s that \
+        "`stop-deadline-secs` is {stop_deadline:?}, and must be more than {needed:?}: `request-timeout-secs` and the 3 s that \
          guard wants ahead of it before it promotes"
     )]
     NoHeadroom {
         /// The soft deadline.
-        soft: Duration,
+        stop_deadline: Duration,
         /// What it must be more than.
         needed: Duration,
     },
@@ -425,7 +431,7 @@ pub enum TimingError {
     Zero(&'static str),
 }
 
-impl Timing {
+impl LeaseTiming {
     /// Checks that the times cannot make two nodes overlap, nor a healthy one stop.
     ///
     /// # Errors
@@ -433,36 +439,45 @@ impl Timing {
     /// The first contradiction, those that endanger the data before those that endanger service.
     pub fn checked(self) -> Result<Self, TimingError> {
         let times = [
-            ("renew-every-secs", self.renew_every),
+            ("renew-interval-secs", self.renew_interval),
             ("request-timeout-secs", self.request_timeout),
-            ("poll-every-secs", self.poll_every),
+            ("poll-interval-secs", self.poll_interval),
         ];
         if let Some((name, _)) = times.iter().find(|(_, it)| it.is_zero()) {
             return Err(TimingError::Zero(name));
         }
 
-        let slow = 1.0 + f64::from(CLOCK_PPM) / 1e6;
-        let needed = (self.hard.mul_f64(slow) + GUARD_LATENCY).mul_f64(slow);
-        if self.term < needed {
-            return Err(TimingError::TermTooShort {
-                term: self.term,
+        let slow = 1.0 + f64::from(MAX_CLOCK_DRIFT_PPM) / 1e6;
+        let needed = (self.kill_deadline.mul_f64(slow) + GUARD_LATENCY).mul_f64(slow);
+        if self.lease_duration < needed {
+            return Err(TimingError::LeaseDurationTooShort {
+                lease_duration: self.lease_duration,
                 needed,
             });
         }
 
-        let (soft, hard) = (self.soft, self.hard);
-        if hard <= soft {
-            return Err(TimingError::NoTimeToDrain { soft, hard });
+        let (stop_deadline, kill_deadline) = (self.stop_deadline, self.kill_deadline);
+        if kill_deadline <= stop_deadline {
+            return Err(TimingError::NoTimeToDrain {
+                stop_deadline,
+                kill_deadline,
+            });
         }
 
-        let needed = self.renew_every + 2 * self.request_timeout;
-        if soft <= needed {
-            return Err(TimingError::TooFewTries { soft, needed });
+        let needed = self.renew_interval + 2 * self.request_timeout;
+        if stop_deadline <= needed {
+            return Err(TimingError::TooFewTries {
+                stop_deadline,
+                needed,
+            });
         }
 
-        let needed = self.request_timeout + HEADROOM;
-        if soft <= needed {
-            return Err(TimingError::NoHeadroom { soft, needed });
+        let needed = self.request_timeout + MIN_START_HEADROOM;
+        if stop_deadline <= needed {
+            return Err(TimingError::NoHeadroom {
+                stop_deadline,
+                needed,
+            });
         }
         Ok(self)
     }
@@ -480,7 +495,7 @@ mod tests {
 
     #[test]
     fn the_default_times_are_consistent() {
-        assert_eq!(Timing::default().checked(), Ok(Timing::default()));
+        assert_eq!(LeaseTiming::default().checked(), Ok(LeaseTiming::default()));
     }
 
     proptest! {
@@ -490,28 +505,28 @@ mod tests {
             hard in 1_u64..60_000, soft in 1_u64..60_000, term in 1_u64..120_000,
         ) {
             let timing =
-                Timing { hard: millis(hard), soft: millis(soft), term: millis(term), ..Timing::default() };
+                LeaseTiming { kill_deadline: millis(hard), stop_deadline: millis(soft), lease_duration: millis(term), ..LeaseTiming::default() };
             if timing.checked().is_ok() {
-                let last_write = timing.hard.as_secs_f64() * 1.001 + 0.6;
-                let first_write = timing.term.as_secs_f64() / 1.001;
+                let last_write = timing.kill_deadline.as_secs_f64() * 1.001 + 0.6;
+                let first_write = timing.lease_duration.as_secs_f64() / 1.001;
                 prop_assert!(last_write <= first_write + 1e-9);
-                prop_assert!(timing.soft < timing.hard);
+                prop_assert!(timing.stop_deadline < timing.kill_deadline);
             }
         }
     }
 
     #[test]
     fn says_which_times_contradict_each_other() {
-        let short = Timing {
-            term: millis(9000),
-            ..Timing::default()
+        let short = LeaseTiming {
+            lease_duration: millis(9000),
+            ..LeaseTiming::default()
         };
         let said = short.checked().unwrap_err().to_string();
-        assert!(said.contains("`term-secs` is 9s"), "{said}");
+        assert!(said.contains("`lease-duration-secs` is 9s"), "{said}");
 
-        let hasty = Timing {
-            soft: millis(5000),
-            ..Timing::default()
+        let hasty = LeaseTiming {
+            stop_deadline: millis(5000),
+            ..LeaseTiming::default()
         };
         assert!(matches!(
             hasty.checked(),

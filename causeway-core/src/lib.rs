@@ -9,15 +9,15 @@ pub mod backup;
 pub mod epoch;
 pub mod failover;
 pub mod guard;
+pub mod host_instant;
 pub mod lease;
 pub mod lsn;
-pub mod moment;
 pub mod node;
 pub mod problem;
 pub mod rejoin;
 pub mod wal;
 
 pub use epoch::Epoch;
+pub use host_instant::HostInstant;
 pub use lsn::{Lsn, Timeline};
-pub use moment::Moment;
 pub use node::{NodeId, Region};

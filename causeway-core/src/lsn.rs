@@ -53,12 +53,12 @@ pub struct SegmentName {
 /// A text that does not have the form of what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
-pub struct Malformed {
+pub struct ParseLsnError {
     text: String,
     expected: &'static str,
 }
 
-impl Malformed {
+impl ParseLsnError {
     fn new(text: &str, expected: &'static str) -> Self {
         Self {
             text: text.to_owned(),
@@ -91,10 +91,10 @@ impl fmt::Display for Lsn {
 }
 
 impl FromStr for Lsn {
-    type Err = Malformed;
+    type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || Malformed::new(text, "a log position such as `16/B374D848`");
+        let malformed = || ParseLsnError::new(text, "a log position such as `16/B374D848`");
         let (high, low) = text.split_once('/').ok_or_else(malformed)?;
         let half = |digits: &str| hex(digits, 1..=8).ok_or_else(malformed);
         Ok(Self(u64::from(half(high)?) << 32 | u64::from(half(low)?)))
@@ -102,7 +102,7 @@ impl FromStr for Lsn {
 }
 
 impl TryFrom<String> for Lsn {
-    type Error = Malformed;
+    type Error = ParseLsnError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
@@ -239,11 +239,11 @@ impl fmt::Display for WalFileName {
 }
 
 impl FromStr for WalFileName {
-    type Err = Malformed;
+    type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed = || {
-            Malformed::new(
+            ParseLsnError::new(
                 text,
                 "the name of a log file such as `000000010000000000000001`",
             )
@@ -309,8 +309,8 @@ pub struct Ancestor {
 ///
 /// # Errors
 ///
-/// [`Malformed`] for a line that names no timeline and position.
-pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, Malformed> {
+/// [`ParseLsnError`] for a line that names no timeline and position.
+pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, ParseLsnError> {
     let written = text
         .lines()
         .map(str::trim)
@@ -324,8 +324,8 @@ pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, Malformed> {
     Ok(ancestors)
 }
 
-fn ancestor(line: &str) -> Result<Ancestor, Malformed> {
-    let malformed = || Malformed::new(line, "a line of a timeline history");
+fn ancestor(line: &str) -> Result<Ancestor, ParseLsnError> {
+    let malformed = || ParseLsnError::new(line, "a line of a timeline history");
     let mut words = line.split_whitespace();
     let number = words
         .next()

@@ -2,22 +2,22 @@
 
 use std::fmt;
 
-use crate::failover::observation::Progress;
+use crate::failover::observation::ReplayProgress;
 use crate::lsn::Ancestor;
 use crate::{Lsn, Timeline};
 
 /// What it takes to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RejoinMethod {
     /// What the node has is a part of the primary's history: it goes on from there.
     Follow,
     /// It has log that the primary's history does not.
-    Rewind(Diverged),
+    Rewind(Divergence),
 }
 
 /// Where a node and its primary parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Diverged {
+pub enum Divergence {
     /// The node went on past the place at which the primary's history left its timeline.
     Past {
         /// The timeline.
@@ -28,10 +28,10 @@ pub enum Diverged {
         came_to: Lsn,
     },
     /// The primary's history never was on the node's timeline.
-    Stranger(Timeline),
+    UnknownTimeline(Timeline),
 }
 
-impl fmt::Display for Diverged {
+impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Past {
@@ -44,7 +44,7 @@ impl fmt::Display for Diverged {
                     "timeline {timeline} was left at {left_at}, and this node has it up to {came_to}"
                 )
             }
-            Self::Stranger(timeline) => {
+            Self::UnknownTimeline(timeline) => {
                 write!(f, "the primary's history was never on timeline {timeline}")
             }
         }
@@ -55,34 +55,34 @@ impl fmt::Display for Diverged {
 ///
 /// A timeline above the primary's is a stranger to it like any other: numbers are reserved in the lease
 /// one by one, so somebody began it and did not open, or lost.
-pub fn way(own: Progress, primary: Timeline, history: &[Ancestor]) -> Way {
+pub fn way(own: ReplayProgress, primary: Timeline, history: &[Ancestor]) -> RejoinMethod {
     if own.timeline == primary {
-        return Way::Follow;
+        return RejoinMethod::Follow;
     }
     let Some(branch) = history.iter().find(|it| it.timeline == own.timeline) else {
-        return Way::Rewind(Diverged::Stranger(own.timeline));
+        return RejoinMethod::Rewind(Divergence::UnknownTimeline(own.timeline));
     };
-    if own.received > branch.left_at {
-        let (timeline, left_at, came_to) = (own.timeline, branch.left_at, own.received);
-        return Way::Rewind(Diverged::Past {
+    if own.received_lsn > branch.left_at {
+        let (timeline, left_at, came_to) = (own.timeline, branch.left_at, own.received_lsn);
+        return RejoinMethod::Rewind(Divergence::Past {
             timeline,
             left_at,
             came_to,
         });
     }
-    Way::Follow
+    RejoinMethod::Follow
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn own(timeline: u32, received: u64) -> Progress {
+    fn own(timeline: u32, received: u64) -> ReplayProgress {
         let received = Lsn::new(received);
-        Progress {
+        ReplayProgress {
             timeline: Timeline::new(timeline).unwrap(),
-            received,
-            replayed: received,
+            received_lsn: received,
+            replayed_lsn: received,
         }
     }
 
@@ -95,16 +95,16 @@ mod tests {
 
         let primary = Timeline::new(3).unwrap();
         let way = |own| way(own, primary, &history);
-        assert_eq!(way(own(1, 100)), Way::Follow);
-        assert_eq!(way(own(3, 500)), Way::Follow);
+        assert_eq!(way(own(1, 100)), RejoinMethod::Follow);
+        assert_eq!(way(own(3, 500)), RejoinMethod::Follow);
         assert!(matches!(
             way(own(1, 101)),
-            Way::Rewind(Diverged::Past { .. })
+            RejoinMethod::Rewind(Divergence::Past { .. })
         ));
         for stranger in [2, 4] {
             assert!(matches!(
                 way(own(stranger, 50)),
-                Way::Rewind(Diverged::Stranger(_))
+                RejoinMethod::Rewind(Divergence::UnknownTimeline(_))
             ));
         }
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use causeway_core::Moment;
+use causeway_core::HostInstant;
 use nix::time::{ClockId, clock_gettime};
 
 /// Returns this moment, as `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC_RAW` show it.
 ///
 /// The readings are the kernel's own, so a moment means the same in every process of this boot.
-pub fn now() -> Moment {
-    Moment::new(
+pub fn now() -> HostInstant {
+    HostInstant::new(
         read(ClockId::CLOCK_BOOTTIME),
         read(ClockId::CLOCK_MONOTONIC_RAW),
     )
@@ -46,7 +46,7 @@ mod tests {
         let before = now();
         let after = now();
 
-        assert!(after.longest_since(before) < Duration::from_secs(5));
+        assert!(after.elapsed_upper_bound(before) < Duration::from_secs(5));
         assert!(after.boottime() >= before.boottime());
         assert_eq!(boot_id().unwrap(), boot_id().unwrap());
     }

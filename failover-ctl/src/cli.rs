@@ -136,7 +136,7 @@ pub(crate) struct ReplaceLease {
     pub(crate) highest_epoch: Option<u64>,
     /// The highest timeline ever used, where no node and no store can say.
     #[arg(long, value_name = "TIMELINE")]
-    pub(crate) highest_timeline: Option<NonZeroU32>,
+    pub(crate) highest_reserved_timeline: Option<NonZeroU32>,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,

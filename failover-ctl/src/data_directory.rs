@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use causeway_core::failover::observation::Directory;
+use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lease::SystemId;
 use causeway_core::lsn::WalFileName;
 use causeway_core::{Lsn, Timeline};
@@ -78,19 +78,19 @@ pub(crate) fn control(data: &Path) -> io::Result<Control> {
 }
 
 /// Returns what the directory was last used for. `marker` stands while it is being rebuilt.
-pub(crate) fn kind(data: &Path, marker: &Path) -> Directory {
+pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
     if marker.exists() {
-        return Directory::Rewinding;
+        return DataDirectoryState::Rewinding;
     }
     let Ok(control) = control(data) else {
-        return Directory::Empty;
+        return DataDirectoryState::Empty;
     };
     if is_unstarted_clone(data)
         || matches!(control.state, SHUTDOWNED_IN_RECOVERY | IN_ARCHIVE_RECOVERY)
     {
-        return Directory::Standby;
+        return DataDirectoryState::Standby;
     }
-    Directory::Primary
+    DataDirectoryState::Primary
 }
 
 /// Says whether the directory is a clone that was never started: it has the control file of the server it

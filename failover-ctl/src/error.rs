@@ -1,7 +1,7 @@
 //! Every way in which a command can fail that a person or a script may want to tell apart.
 
 use causeway_core::Epoch;
-use causeway_core::failover::consent::Missing;
+use causeway_core::failover::consent::MissingConsent;
 
 use crate::clients::lease_store::StoreError;
 use crate::config::Wrong;
@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     /// The lease is another database's.
     #[error("this is not the cluster that the lease is of")]
-    Foreign(#[source] causeway_core::lease::Foreign),
+    Foreign(#[source] causeway_core::lease::LeaseMismatch),
     /// `init` was run twice.
     #[error("the cluster `{0}` has a lease already, or had one")]
     LeaseExists(String),
@@ -90,7 +90,7 @@ pub(crate) enum Failure {
     NotConfirmed,
     /// A plan was confirmed by `--yes`, and something dangerous about it was not accepted by name.
     #[error("nothing was done: the plan needs `{0}`, and that was not accepted")]
-    ConsentMissing(Missing),
+    ConsentMissing(MissingConsent),
     /// A step failed; the journal says how far it came.
     #[error("step {step} of operation {operation} did not end: {what}")]
     Unfinished {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use causeway_core::backup::{Lineage, Share};
+use causeway_core::backup::{Share, TimelineHistory};
 use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 use tempfile::NamedTempFile;
@@ -50,17 +50,17 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         segment: SegmentName,
-    ) -> Result<Option<Lineage>, Failure> {
+    ) -> Result<Option<TimelineHistory>, Failure> {
         let directory = directory_of(&request.path);
         let Some(target) = request.target_timeline else {
             return Ok(newest_branch(directory, segment.timeline));
         };
         if target == Timeline::FIRST {
-            return Ok(Some(Lineage::new(target, Vec::new())));
+            return Ok(Some(TimelineHistory::new(target, Vec::new())));
         }
         let lineage = match local_history(directory, target) {
             Some(lineage) => lineage,
-            None => Lineage::new(target, self.ancestors(identity, target).await?),
+            None => TimelineHistory::new(target, self.ancestors(identity, target).await?),
         };
         Ok(Some(lineage))
     }
@@ -68,15 +68,15 @@ impl WalArchive<'_> {
 
 /// Returns the lineage of a timeline whose history PostgreSQL has kept in `pg_wal`, as it does of the one
 /// that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
-fn local_history(directory: &Path, timeline: Timeline) -> Option<Lineage> {
+fn local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     let name = WalFileName::History(timeline).to_string();
     let text = fs::read_to_string(directory.join(name)).ok()?;
     let ancestors = parse_history(&text).ok()?;
-    (!ancestors.is_empty()).then(|| Lineage::new(timeline, ancestors))
+    (!ancestors.is_empty()).then(|| TimelineHistory::new(timeline, ancestors))
 }
 
 /// Returns the lineage of the newest timeline in `pg_wal` that follows from `timeline`.
-fn newest_branch(directory: &Path, timeline: Timeline) -> Option<Lineage> {
+fn newest_branch(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     let entries = fs::read_dir(directory).ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut newer: Vec<Timeline> = names

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use causeway_core::backup::{Gap, HeldSegments, Lineage, Reach, Summary, Target, WallTime};
+use causeway_core::backup::{Gap, HeldSegments, Reach, Summary, Target, TimelineHistory, WallTime};
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
 use causeway_core::wal::Scanner;
 use causeway_core::{Lsn, Timeline};
@@ -145,7 +145,7 @@ impl Holdings {
     }
 
     /// Returns how far the WAL reaches from `backup` along `lineage`.
-    fn reach(&self, lineage: &Lineage, backup: &Summary) -> KnownReach {
+    fn reach(&self, lineage: &TimelineHistory, backup: &Summary) -> KnownReach {
         KnownReach {
             timeline: lineage.timeline(),
             segments: self.all.reach(lineage, backup.start_lsn),
@@ -159,7 +159,12 @@ impl Holdings {
 
     /// Returns the gaps from `backup` on along `lineage`: of all buckets together, or, if there is none,
     /// of each.
-    fn gaps(&self, lineage: &Lineage, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
+    fn gaps(
+        &self,
+        lineage: &TimelineHistory,
+        backup: &Summary,
+        holders: &[String],
+    ) -> Vec<(String, Gap)> {
         if let Some(gap) = self.all.reach(lineage, backup.start_lsn).gap {
             let place = if self.silent.is_empty() {
                 "every bucket"
@@ -183,7 +188,7 @@ impl Holdings {
 /// What the buckets hold of the WAL that some backups need, and along which timelines.
 #[derive(Debug)]
 pub(crate) struct Overview {
-    lineages: Vec<Lineage>,
+    lineages: Vec<TimelineHistory>,
     held: Holdings,
 }
 
@@ -240,10 +245,10 @@ async fn lineages(
     archive: &WalArchive<'_>,
     identity: Option<&Identity>,
     backups: &[Summary],
-) -> Vec<Lineage> {
+) -> Vec<TimelineHistory> {
     let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|it| it.timeline).collect();
     let Some(identity) = identity else {
-        let alone = |it: Timeline| Lineage::new(it, Vec::new());
+        let alone = |it: Timeline| TimelineHistory::new(it, Vec::new());
         return of_backups.into_iter().map(alone).collect();
     };
     let known = or_complain(archive.histories().await).unwrap_or_default();
@@ -259,7 +264,9 @@ async fn lineages(
         let lineage = archive
             .lineage(identity, &known, Some(timeline), timeline)
             .await;
-        lineages.push(or_complain(lineage).unwrap_or_else(|| Lineage::new(timeline, Vec::new())));
+        lineages.push(
+            or_complain(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
+        );
     }
     lineages
 }
@@ -272,17 +279,20 @@ fn or_complain<T>(found: Result<T, Failure>) -> Option<T> {
 }
 
 /// Returns the first of `lineages` that a backup is on.
-fn lineage_of<'a>(lineages: &'a [Lineage], backup: &Summary) -> Option<&'a Lineage> {
-    let passes = |it: &&Lineage| it.passes(backup.timeline, backup.stop_lsn);
+fn lineage_of<'a>(
+    lineages: &'a [TimelineHistory],
+    backup: &Summary,
+) -> Option<&'a TimelineHistory> {
+    let passes = |it: &&TimelineHistory| it.passes(backup.timeline, backup.stop_lsn);
     lineages.iter().find(passes)
 }
 
 /// Returns every timeline of these lineages.
-fn timelines(lineages: &[Lineage]) -> BTreeSet<Timeline> {
-    let ancestors = lineages.iter().flat_map(Lineage::stretches);
+fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
+    let ancestors = lineages.iter().flat_map(TimelineHistory::stretches);
     let ancestors = ancestors.map(|(timeline, _, _)| timeline);
     ancestors
-        .chain(lineages.iter().map(Lineage::timeline))
+        .chain(lineages.iter().map(TimelineHistory::timeline))
         .collect()
 }
 
@@ -291,7 +301,7 @@ pub(crate) async fn known(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
     identity: &Identity,
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     backup: &Summary,
 ) -> Result<KnownReach, Failure> {
     let size = segment_size(archive.layout(), backup)?;
@@ -336,7 +346,7 @@ async fn end(
     archive: &WalArchive<'_>,
     identity: &Identity,
     held: &HeldSegments,
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     first: u64,
     last: SegmentName,
 ) -> Result<(End, Vec<String>), Failure> {

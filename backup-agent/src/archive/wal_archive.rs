@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use causeway_core::Timeline;
-use causeway_core::backup::Lineage;
+use causeway_core::backup::TimelineHistory;
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
 use causeway_runtime::telemetry::chain;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ impl<'a> WalArchive<'a> {
     ) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(history);
         let ancestors = parse_history(&text).unwrap_or_default();
-        let lineage = Lineage::new(timeline, ancestors);
+        let lineage = TimelineHistory::new(timeline, ancestors);
         let directory = path.parent().unwrap_or(Path::new("."));
         let here = segments_in(directory)?;
         let Some(size) = segment_size(directory, &here, self.system_id) else {
@@ -217,12 +217,12 @@ impl<'a> WalArchive<'a> {
         known: &BTreeSet<Timeline>,
         asked: Option<Timeline>,
         at_least: Timeline,
-    ) -> Result<Lineage, Failure> {
+    ) -> Result<TimelineHistory, Failure> {
         let newest = known.last().map_or(at_least, |it| at_least.max(*it));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.
         if !known.contains(&timeline) {
-            return Ok(Lineage::new(timeline, Vec::new()));
+            return Ok(TimelineHistory::new(timeline, Vec::new()));
         }
         let name = WalFileName::History(timeline);
         let content = self.read_history(identity, timeline).await?;
@@ -231,14 +231,14 @@ impl<'a> WalArchive<'a> {
             name: name.to_string(),
             why: wal_file::NotThisFile::NoHistory(why),
         });
-        Ok(Lineage::new(timeline, ancestors?))
+        Ok(TimelineHistory::new(timeline, ancestors?))
     }
 }
 
 /// Returns, for each ancestor of which segments are here, those from the first of them to the fork.
 fn before_forks(
     here: &[SegmentName],
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     size: SegmentSize,
 ) -> Vec<Vec<SegmentName>> {
     let whole = |segment: &SegmentName| lineage.is_whole_before_a_fork(*segment, size);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use causeway_core::lsn::{Malformed, SegmentName, SegmentSize, WalFileName, parse_history};
+use causeway_core::lsn::{ParseLsnError, SegmentName, SegmentSize, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 
 use crate::error::Failure;
@@ -13,7 +13,7 @@ use crate::error::Failure;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotThisFile {
     #[error(transparent)]
-    Name(#[from] Malformed),
+    Name(#[from] ParseLsnError),
     #[error("it does not begin with a log page")]
     NoHeader,
     #[error("it is {found} bytes long and its header says {said}")]
@@ -25,7 +25,7 @@ pub(crate) enum NotThisFile {
     #[error("it was written on timeline {found}, from which timeline {named} did not branch here")]
     OtherTimeline { found: u32, named: Timeline },
     #[error("it is not a timeline history")]
-    NoHistory(#[source] Malformed),
+    NoHistory(#[source] ParseLsnError),
     #[error("it is not text")]
     NotText,
     #[error("it is empty")]

@@ -2,7 +2,7 @@
 //! what it holds was committed by that of a primary: the WAL before its end says what is in it.
 
 use causeway_core::Lsn;
-use causeway_core::backup::{Lineage, Summary, Target, WallTime, choose};
+use causeway_core::backup::{Summary, Target, TimelineHistory, WallTime, choose};
 use causeway_core::lsn::{SegmentName, SegmentSize};
 use causeway_core::wal::Scanner;
 use tempfile::NamedTempFile;
@@ -22,7 +22,7 @@ const SEARCHED_SEGMENTS: usize = 120;
 pub(super) async fn choose_in_time(
     archive: &WalArchive<'_>,
     identity: &Identity,
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     mut backups: Vec<Summary>,
     request: &RestoreRequest,
 ) -> Result<Summary, Failure> {
@@ -65,7 +65,7 @@ fn last_included(target: &Target, boundary: Boundary) -> Target {
 async fn last_transaction(
     archive: &WalArchive<'_>,
     identity: &Identity,
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     backup: &Summary,
 ) -> Result<Option<WallTime>, Failure> {
     // Such a manifest is refused where its WAL is listed.
@@ -136,7 +136,7 @@ async fn read_first(
 
 /// Returns the segments of this number along `lineage`, the newest timeline first. Up to the fork, a copy
 /// of one says the same as the other.
-fn names(lineage: &Lineage, number: u64, size: SegmentSize) -> Vec<SegmentName> {
+fn names(lineage: &TimelineHistory, number: u64, size: SegmentSize) -> Vec<SegmentName> {
     let mut parts: Vec<_> = lineage.stretches().collect();
     let begun = parts.last().map_or(Lsn::new(0), |(_, _, left_at)| *left_at);
     parts.push((lineage.timeline(), begun, Lsn::new(u64::MAX)));
@@ -175,7 +175,7 @@ mod tests {
             timeline: Timeline::FIRST,
             left_at: Lsn::new(5 * SIZE.bytes() + 77),
         };
-        let lineage = Lineage::new(Timeline::new(2).unwrap(), vec![left]);
+        let lineage = TimelineHistory::new(Timeline::new(2).unwrap(), vec![left]);
         let shown = |number| -> Vec<u32> {
             let names = names(&lineage, number, SIZE);
             names.iter().map(|it| it.timeline.get()).collect()

@@ -1,7 +1,7 @@
 //! What a timeline lacks at its end, though one that branched off it has a copy.
 
 use causeway_core::Lsn;
-use causeway_core::backup::Lineage;
+use causeway_core::backup::TimelineHistory;
 use causeway_runtime::telemetry::chain;
 use tracing::warn;
 
@@ -16,7 +16,7 @@ use crate::error::Failure;
 pub(super) async fn refuse_partial_end(
     archive: &WalArchive<'_>,
     identity: &Identity,
-    lineage: &Lineage,
+    lineage: &TimelineHistory,
     reach: &KnownReach,
 ) -> Result<(), Failure> {
     let timeline = lineage.timeline();
@@ -32,7 +32,7 @@ pub(super) async fn refuse_partial_end(
         }
         match archive.ancestors(identity, other).await {
             Ok(ancestors) => {
-                let branch = Lineage::new(other, ancestors);
+                let branch = TimelineHistory::new(other, ancestors);
                 let left_at = branch.left_at(timeline).map(|left_at| (left_at, other));
                 furthest = furthest.max(left_at);
             }

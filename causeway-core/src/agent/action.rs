@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::WriteFailure;
-use crate::failover::decision::How;
-use crate::lease::{Condition, Foreign, LeaseRecord, Unreadable};
+use super::event::WriteProbeFailure;
+use crate::failover::decision::PromotionMode;
+use crate::lease::{LeaseFormatError, LeaseMismatch, LeaseRecord, WritePrecondition};
 use crate::{Epoch, NodeId, Timeline};
 
 /// What is to be done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Read the lease, and come back with [`Event::Read`](super::Event::Read).
+    /// Read the lease, and come back with [`Event::LeaseRead`](super::Event::Read).
     Read,
-    /// Write the lease, and come back with [`Event::Wrote`](super::Event::Wrote).
+    /// Write the lease, and come back with [`Event::LeaseWritten`](super::Event::Wrote).
     Write(Box<Write>),
     /// Keep this on disk: no record below it is believed again.
     Remember(Epoch, u64),
     /// Call a person.
-    Alarm(Alarm),
+    AlertOperator(OperatorAlert),
 }
 
 /// One conditional write of the lease.
@@ -28,17 +28,17 @@ pub struct Write {
     /// What is written.
     pub record: LeaseRecord,
     /// What must be there.
-    pub condition: Condition,
+    pub condition: WritePrecondition,
 }
 
 /// What a person should know of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
+pub enum OperatorAlert {
     /// The store showed a record older than one seen before.
     #[error(
         "the store showed epoch {found} sequence {sequence}, and epoch {known} was seen before: it is not believed"
     )]
-    WentBack {
+    LeaseStoreRolledBack {
         /// The epoch it showed.
         found: Epoch,
         /// The sequence it showed.
@@ -56,16 +56,16 @@ pub enum Alarm {
     },
     /// The lease could not be renewed in time.
     #[error("the lease of epoch {0} ran out unrenewed")]
-    RanOut(Epoch),
+    LeaseExpired(Epoch),
     /// The lease is given up because the server cannot do its work.
     #[error("the lease is released: {0}")]
-    Released(Reason),
+    Released(ReleaseReason),
     /// The lease object cannot be used.
     #[error(transparent)]
-    Unusable(Unreadable),
+    Unusable(LeaseFormatError),
     /// The lease object is another cluster's.
     #[error(transparent)]
-    Foreign(Foreign),
+    LeaseMismatch(LeaseMismatch),
     /// Another node has trusted a higher epoch than the one that this node holds.
     #[error("deposed: `{by}` has seen epoch {epoch} in another lease store: compare `[lease]`")]
     Superseded {
@@ -86,7 +86,7 @@ pub enum Alarm {
 
 /// Why a holder gives its lease up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum ReleaseReason {
     /// A command asked for it.
     #[error("a command asked for it")]
     Command,
@@ -101,7 +101,7 @@ pub enum Reason {
     NotUpInTime,
     /// The server answers, and proves no write.
     #[error("PostgreSQL answers, and {0}")]
-    CannotWrite(WriteFailure),
+    CannotWrite(WriteProbeFailure),
     /// The database is not the one that the lease is of.
     #[error("the database is not the one that the lease is of: check `[postgres] data-directory`")]
     OtherDatabase,
@@ -112,30 +112,30 @@ pub enum Reason {
 
 /// What this node has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum TargetRole {
     /// Nothing is known of a lease: leave everything as it is.
-    Wait,
+    Undecided,
     /// A standby, of `primary` if that is known to be open.
-    Follow {
+    Standby {
         /// The node to follow; none while the lease is this node's own and over, or is being taken.
         primary: Option<NodeId>,
         /// The timeline it writes on.
         timeline: Timeline,
     },
     /// The primary, in `epoch`.
-    Lead {
+    Primary {
         /// The epoch of the lease.
         epoch: Epoch,
         /// How it becomes primary.
-        how: How,
+        how: PromotionMode,
     },
     /// Ended, so that the lease can be released.
-    End,
+    Stopped,
 }
 
 /// What guard should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuardOrder {
+pub enum GuardCommand {
     /// Start PostgreSQL as the primary it was.
     StartPrimary(Epoch, Commits),
     /// Start it as a standby.

@@ -1,9 +1,11 @@
 //! What an agent is told.
 
 use crate::failover::observation::{PeerView, ServerView};
-use crate::guard::Deadline;
-use crate::lease::{Ancestry, ETag, LeaseRecord, Nonce, Position, StoreId, SystemId, Unreadable};
-use crate::{Moment, Timeline};
+use crate::guard::GuardDeadline;
+use crate::lease::{
+    Ancestry, ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, Nonce, PrimaryPosition, SystemId,
+};
+use crate::{HostInstant, Timeline};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -11,62 +13,62 @@ pub enum Event {
     /// Time passed.
     Tick,
     /// A read of the lease was answered, or given up.
-    Read {
+    LeaseRead {
         /// When it was sent.
-        asked_at: Moment,
+        requested_at: HostInstant,
         /// What came back.
-        answer: ReadAnswer,
+        answer: LeaseReadResult,
     },
     /// A write of the lease was answered, or given up.
-    Wrote {
+    LeaseWritten {
         /// The nonce of the write.
         nonce: Nonce,
         /// What came back.
-        answer: WriteAnswer,
+        answer: LeaseWriteResult,
     },
     /// The server and its guard were looked at.
-    Looked(Box<Look>),
+    LocalObserved(Box<LocalObservation>),
     /// Other nodes were asked how far they are.
-    Heard(Vec<PeerView>),
+    PeersObserved(Vec<PeerView>),
     /// The record in a store that was used before is retired now.
-    OldLeaseRetired(StoreId),
+    OldLeaseRetired(LeaseStoreId),
 }
 
 /// What a read of the lease brought.
 #[derive(Clone, Debug)]
-pub enum ReadAnswer {
+pub enum LeaseReadResult {
     /// The object, and its version.
     Found(ETag, Box<LeaseRecord>),
     /// There is no object.
     Missing,
     /// There is an object that this release cannot use.
-    Unusable(Unreadable),
+    Unusable(LeaseFormatError),
     /// No answer came in time, or an error.
     Failed,
 }
 
 /// What a write of the lease brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteAnswer {
+pub enum LeaseWriteResult {
     /// It is stored, as this version.
     Stored(ETag),
     /// The store says that its condition did not hold (412), that another write was under way (409)
     /// or that there is no object (404). After a lost answer that can be said of a write which took
     /// effect, so it decides nothing: a read does.
-    Refused,
+    Rejected,
     /// No answer came in time, or an error.
     Unknown,
 }
 
 /// What was seen of this node's own server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct LocalObservation {
     /// The server.
     pub server: ServerView,
     /// The deadline that guard holds; none when it is not armed or does not answer.
-    pub armed: Option<Deadline>,
+    pub armed: Option<GuardDeadline>,
     /// Since when guard wants a renewal, because the machine was paused unseen.
-    pub wants_renewal_since: Option<Moment>,
+    pub wants_renewal_since: Option<HostInstant>,
     /// What the server said, if it has lately proved that it accepts writes.
     pub primary: Option<PrimaryView>,
     /// What it answers.
@@ -99,12 +101,12 @@ pub enum ServerHealth {
     /// Questions, and has proved a write lately.
     Writes,
     /// Questions, or that it has no connection left; a write it has not proved lately.
-    Unproven(WriteFailure),
+    Unproven(WriteProbeFailure),
 }
 
 /// Why a server that answers proves no write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteFailure {
+pub enum WriteProbeFailure {
     /// The write has not returned: the disk stalls.
     #[error("a write does not return")]
     Stalled,
@@ -129,7 +131,7 @@ pub enum WriteFailure {
     Error,
 }
 
-impl WriteFailure {
+impl WriteProbeFailure {
     /// Says whether clients are served all the same, or would be no better on another node.
     pub const fn is_no_reason_to_move(self) -> bool {
         matches!(
@@ -143,7 +145,7 @@ impl WriteFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrimaryView {
     /// Its place in the log and its pace.
-    pub position: Position,
+    pub position: PrimaryPosition,
     /// The identifier of its database.
     pub system_id: SystemId,
 }

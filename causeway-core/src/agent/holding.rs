@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::service::{Before, GuardWatch, ServiceWatch};
-use super::{Action, Agent, Alarm, Look, Reason, Role, Settings};
-use crate::failover::decision::{self, How};
+use super::{Action, Agent, AgentConfig, LocalObservation, OperatorAlert, ReleaseReason, Role};
+use crate::failover::decision::{self, PromotionMode};
 use crate::failover::observation::ServerView;
-use crate::lease::{Ancestry, Condition, ETag, LeaseRecord, LeaseState, Position, StoreId};
-use crate::{Moment, Timeline};
+use crate::lease::{
+    Ancestry, ETag, LeaseRecord, LeaseState, LeaseStoreId, PrimaryPosition, WritePrecondition,
+};
+use crate::{HostInstant, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
 /// what they drain is what is not lost.
@@ -26,37 +28,37 @@ const RATE_WINDOW: Duration = Duration::from_mins(1);
 pub(super) struct Holding {
     pub(super) etag: ETag,
     pub(super) record: LeaseRecord,
-    pub(super) how: How,
+    pub(super) how: PromotionMode,
     /// When the write that is known to be stored was sent.
-    pub(super) confirmed_at: Moment,
+    pub(super) confirmed_at: HostInstant,
     /// When the next write is due.
-    pub(super) write_at: Moment,
+    pub(super) write_at: HostInstant,
     pub(super) open: bool,
     /// A write of this agent's is stored. Until then one that an earlier agent of this node sent, to
     /// release the lease, could still take effect, so nothing is started or promoted.
     pub(super) proven: bool,
-    pub(super) releasing: Option<Reason>,
-    releasing_since: Option<Moment>,
+    pub(super) releasing: Option<ReleaseReason>,
+    releasing_since: Option<HostInstant>,
     pub(super) service: ServiceWatch,
     /// When the rates in the record were inherited, and what they were: those of the primary before, or of
     /// this one before its agent was restarted. Clients bring their load with them.
-    inherited: (Moment, Option<Position>),
+    inherited: (HostInstant, Option<PrimaryPosition>),
 }
 
 impl Holding {
     pub(super) fn new(
-        now: Moment,
+        now: HostInstant,
         etag: ETag,
         record: LeaseRecord,
-        how: How,
-        confirmed_at: Moment,
-        write_at: Moment,
+        how: PromotionMode,
+        confirmed_at: HostInstant,
+        write_at: HostInstant,
         proven: bool,
     ) -> Self {
-        let open = record.state == LeaseState::Open;
-        let record_position = record.position;
+        let open = record.state == LeaseState::Held;
+        let record_position = record.last_position;
         let idle = Duration::from_millis(record.idle_millis);
-        let age = record.position.map_or(0, |it| it.age_millis);
+        let age = record.last_position.map_or(0, |it| it.age_millis);
         let unproven = if open {
             idle.max(Duration::from_millis(age))
         } else {
@@ -80,11 +82,11 @@ impl Holding {
 
     /// Returns a position with rates that are no lower than the inherited ones, until this primary's own
     /// cover as much time. What it measured is nothing at first, and a loss would be stated as nothing.
-    fn with_inherited_rates(&self, now: Moment, own: Position) -> Position {
+    fn with_inherited_rates(&self, now: HostInstant, own: PrimaryPosition) -> PrimaryPosition {
         let (since, inherited) = self.inherited;
         match inherited {
-            Some(before) if now.shortest_since(since) < RATE_WINDOW => Position {
-                bytes_per_sec: own.bytes_per_sec.max(before.bytes_per_sec),
+            Some(before) if now.elapsed_lower_bound(since) < RATE_WINDOW => PrimaryPosition {
+                wal_bytes_per_sec: own.wal_bytes_per_sec.max(before.wal_bytes_per_sec),
                 rows_per_sec: own.rows_per_sec.max(before.rows_per_sec),
                 ..own
             },
@@ -94,84 +96,101 @@ impl Holding {
 
     /// Goes on from a version that an earlier agent of this node wrote. When it was sent is not
     /// known, so it lengthens nothing.
-    pub(super) fn adopt(&mut self, now: Moment, etag: ETag, record: LeaseRecord) {
+    pub(super) fn adopt(&mut self, now: HostInstant, etag: ETag, record: LeaseRecord) {
         self.etag = etag;
-        self.open |= record.state == LeaseState::Open;
+        self.open |= record.state == LeaseState::Held;
         self.record = record;
         self.write_at = now;
     }
 
     /// Begins to give the lease up if that should be, and says why.
-    fn wants_release(&mut self, now: Moment, look: &Look, settings: &Settings) -> Option<Alarm> {
+    fn wants_release(
+        &mut self,
+        now: HostInstant,
+        look: &LocalObservation,
+        settings: &AgentConfig,
+    ) -> Option<OperatorAlert> {
         let reason = self.service.observe(now, look, self.open, settings);
         let expected = self.record.system_id;
         let seen = look.primary.map(|it| it.system_id).or(look.system_id);
         if seen.is_some_and(|it| it != expected) {
-            self.releasing = Some(Reason::OtherDatabase);
+            self.releasing = Some(ReleaseReason::OtherDatabase);
         } else if let Some((found, reserved)) = self.wrong_timeline(look) {
             // Whoever comes next must not take the number for free.
-            self.record.highest_timeline = self.record.highest_timeline.max(found);
-            self.releasing = Some(Reason::WrongTimeline);
-            return Some(Alarm::WrongTimeline { found, reserved });
+            self.record.highest_reserved_timeline =
+                self.record.highest_reserved_timeline.max(found);
+            self.releasing = Some(ReleaseReason::WrongTimeline);
+            return Some(OperatorAlert::WrongTimeline { found, reserved });
         } else {
             self.releasing = reason;
         }
-        self.releasing.map(Alarm::Released)
+        self.releasing.map(OperatorAlert::Released)
     }
 
-    fn wrong_timeline(&self, look: &Look) -> Option<(Timeline, Timeline)> {
+    fn wrong_timeline(&self, look: &LocalObservation) -> Option<(Timeline, Timeline)> {
         let found = look.primary?.position.timeline;
         match self.how {
-            How::Promote(reserved) if !self.open && found != reserved => Some((found, reserved)),
-            How::Promote(_) | How::Resume => None,
+            PromotionMode::Promote(reserved) if !self.open && found != reserved => {
+                Some((found, reserved))
+            }
+            PromotionMode::Promote(_) | PromotionMode::Resume => None,
         }
     }
 
     /// Says whether the lease may be renewed: not for a server that nobody sees, nor for one that should
     /// have ended long ago. Without guard nothing can be released, so that a server which had shown no sign
     /// of life for `idle` before guard went away ends the renewals too.
-    fn may_renew(&self, now: Moment, drain: Duration, guard: GuardWatch, idle: Duration) -> bool {
+    fn may_renew(
+        &self,
+        now: HostInstant,
+        drain: Duration,
+        guard: GuardWatch,
+        idle: Duration,
+    ) -> bool {
         let overdue = self
             .releasing_since
-            .is_some_and(|since| now.longest_since(since) >= drain + END_WITHIN);
+            .is_some_and(|since| now.elapsed_upper_bound(since) >= drain + END_WITHIN);
         let lifeless = guard.is_away() && self.service.idle(now) >= idle;
         !overdue && !lifeless && !guard.is_gone(now)
     }
 }
 
 impl Agent {
-    pub(super) fn hold(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn hold(&mut self, now: HostInstant, actions: &mut Vec<Action>) {
         let timing = self.settings.timing;
         let drain = self.time_to_drain();
         let Role::Holding(held) = &mut self.role else {
             return;
         };
-        if now.has_reached(held.confirmed_at + timing.hard) {
+        if now.has_passed_on_any_clock(held.confirmed_at + timing.kill_deadline) {
             let epoch = held.record.epoch;
             self.gave_up = held.releasing.or(self.gave_up);
             self.role = Role::Watching;
-            actions.push(Action::Alarm(Alarm::RanOut(epoch)));
+            actions.push(Action::AlertOperator(OperatorAlert::LeaseExpired(epoch)));
             return;
         }
         // Both leases cannot be the cluster's, and the higher epoch is the newer.
         if let Some(peer) = decision::ahead_of(held.record.epoch, &self.peers) {
             let (by, epoch) = (peer.node.clone(), peer.highest);
             self.role = Role::Watching;
-            actions.push(Action::Alarm(Alarm::Superseded { by, epoch }));
+            actions.push(Action::AlertOperator(OperatorAlert::Superseded {
+                by,
+                epoch,
+            }));
             return;
         }
         let mut ended = false;
         if let Some(look) = &self.look {
             // The lease ran out here, the server was started as a standby, and then a renewal whose answer
             // was lost turned out to be stored: the record says open, and the server is not.
-            if held.releasing.is_none() && matches!(look.server, ServerView::Following(_)) {
+            if held.releasing.is_none() && matches!(look.server, ServerView::Standby(_)) {
                 held.open = false;
             }
             if held.releasing.is_none()
                 && let Some(alarm) = held.wants_release(now, look, &self.settings)
             {
                 self.gave_up = held.releasing;
-                actions.push(Action::Alarm(alarm));
+                actions.push(Action::AlertOperator(alarm));
                 // A start may have been ordered on what was seen, so it does not prove an end.
                 self.look = None;
                 return;
@@ -181,9 +200,9 @@ impl Agent {
             }
             let unseen_pause = look
                 .wants_renewal_since
-                .is_some_and(|it| !held.confirmed_at.has_reached(it));
+                .is_some_and(|it| !held.confirmed_at.has_passed_on_any_clock(it));
             let opens = look.primary.is_some() && !held.open && held.releasing.is_none();
-            ended = held.releasing.is_some() && matches!(look.server, ServerView::Ended(_));
+            ended = held.releasing.is_some() && matches!(look.server, ServerView::Stopped(_));
             let reserves = held.next_number(look).is_some();
             if unseen_pause || opens || ended || reserves {
                 held.write_at = now;
@@ -192,8 +211,8 @@ impl Agent {
         if held.releasing.is_some() {
             held.releasing_since.get_or_insert(now);
         }
-        if !now.has_reached(held.write_at)
-            || !(ended || held.may_renew(now, drain, self.guard, self.settings.start_within))
+        if !now.has_passed_on_any_clock(held.write_at)
+            || !(ended || held.may_renew(now, drain, self.guard, self.settings.start_timeout))
         {
             return;
         }
@@ -202,8 +221,8 @@ impl Agent {
         let missing = self.seen.as_ref().is_some_and(|it| it.missing);
         let condition = match (missing, held.proven && held.releasing.is_none()) {
             (true, false) => return,
-            (true, true) => Condition::Missing,
-            (false, _) => Condition::Match(held.etag.clone()),
+            (true, true) => WritePrecondition::Missing,
+            (false, _) => WritePrecondition::Match(held.etag.clone()),
         };
         if self.may_write(now) {
             self.renew(now, condition, actions);
@@ -211,7 +230,7 @@ impl Agent {
     }
 
     /// Notes that the record in an older store is retired: the next renewal tells everybody.
-    pub(super) fn note_retired(&mut self, store: &StoreId) {
+    pub(super) fn note_retired(&mut self, store: &LeaseStoreId) {
         if let Role::Holding(held) = &mut self.role
             && held
                 .record
@@ -224,17 +243,22 @@ impl Agent {
     }
 
     /// Writes the lease again, in the same epoch, with what is true now.
-    pub(super) fn renew(&mut self, now: Moment, condition: Condition, actions: &mut Vec<Action>) {
+    pub(super) fn renew(
+        &mut self,
+        now: HostInstant,
+        condition: WritePrecondition,
+        actions: &mut Vec<Action>,
+    ) {
         let Role::Holding(held) = &self.role else {
             return;
         };
         let look = self.look.as_ref();
         let primary = look.and_then(|it| it.primary);
-        let ended = look.is_some_and(|it| matches!(it.server, ServerView::Ended(_)));
+        let ended = look.is_some_and(|it| matches!(it.server, ServerView::Stopped(_)));
         let state = match held.releasing {
             Some(_) if ended => LeaseState::Released,
-            None if held.open || primary.is_some() => LeaseState::Open,
-            None => LeaseState::Taking,
+            None if held.open || primary.is_some() => LeaseState::Held,
+            None => LeaseState::Acquiring,
             Some(_) => held.record.state,
         };
         let mut record = LeaseRecord {
@@ -243,18 +267,20 @@ impl Agent {
             ..held.record.clone()
         };
         if held.open
-            && let Some(position) = &mut record.position
+            && let Some(position) = &mut record.last_position
         {
             position.age_millis = millis(held.service.unproven(now));
         }
         let mut how = held.how;
         if let Some(next) = look.and_then(|it| held.next_number(it)) {
-            record.highest_timeline = next;
-            how = How::Promote(next);
+            record.highest_reserved_timeline = next;
+            how = PromotionMode::Promote(next);
         }
-        if let Some(primary) = primary.filter(|_| state == LeaseState::Open) {
-            record.highest_timeline = record.highest_timeline.max(primary.position.timeline);
-            record.position = Some(held.with_inherited_rates(now, primary.position));
+        if let Some(primary) = primary.filter(|_| state == LeaseState::Held) {
+            record.highest_reserved_timeline = record
+                .highest_reserved_timeline
+                .max(primary.position.timeline);
+            record.last_position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
             let ancestry = look.and_then(|it| it.ancestry.clone());
             let current = |it: &Ancestry| it.timeline == primary.position.timeline;
@@ -267,8 +293,10 @@ impl Agent {
     pub(super) fn time_to_drain(&self) -> Duration {
         let timing = self.settings.timing;
         match &self.role {
-            Role::Holding(held) if held.releasing == Some(Reason::Command) => DRAIN,
-            Role::Holding(_) | Role::Watching => timing.hard.saturating_sub(timing.soft),
+            Role::Holding(held) if held.releasing == Some(ReleaseReason::Command) => DRAIN,
+            Role::Holding(_) | Role::Watching => {
+                timing.kill_deadline.saturating_sub(timing.stop_deadline)
+            }
         }
     }
 }
@@ -277,18 +305,20 @@ impl Holding {
     /// Returns the timeline to reserve: in place of one that is in use, since a promotion that was cut off
     /// has left its history file, and PostgreSQL would begin the number after it; or for a standby that
     /// was to resume as the primary it was, for which the number in the record is not its own.
-    fn next_number(&self, look: &Look) -> Option<Timeline> {
+    fn next_number(&self, look: &LocalObservation) -> Option<Timeline> {
         if self.open || self.releasing.is_some() {
             return None;
         }
-        let highest = self.record.highest_timeline;
+        let highest = self.record.highest_reserved_timeline;
         match (self.how, look.server) {
-            (How::Promote(reserved), _) => {
+            (PromotionMode::Promote(reserved), _) => {
                 let taken = look.taken_timeline.filter(|it| *it >= reserved)?;
                 Some(highest.max(taken).next())
             }
-            (How::Resume, ServerView::Following(own)) => Some(highest.max(own.timeline).next()),
-            (How::Resume, _) => None,
+            (PromotionMode::Resume, ServerView::Standby(own)) => {
+                Some(highest.max(own.timeline).next())
+            }
+            (PromotionMode::Resume, _) => None,
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Action, Agent, Reason, Role, Seen};
-use crate::failover::decision::{self, Hold, How, TakeOver};
+use super::{Action, Agent, ReleaseReason, Role, Seen};
+use crate::failover::decision::{self, NoAction, PromotionMode, TakeOver};
 use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
-use crate::{Epoch, Moment, NodeId, Timeline};
+use crate::{Epoch, HostInstant, NodeId, Timeline};
 
 /// Why an order is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum CommandRejected {
     /// No lease is known here.
     #[error("no lease has been seen here yet")]
     NoLease,
@@ -19,7 +19,7 @@ pub enum Refused {
     LeaseMissing,
     /// The lease is retired, or another node has seen a newer one in another store.
     #[error("{0}")]
-    NotThisLease(Hold),
+    NotThisLease(NoAction),
     /// The database here is not the one that the lease is of.
     #[error("the database here is not the one that the lease is of")]
     OtherDatabase,
@@ -46,7 +46,7 @@ pub enum Refused {
     #[error("the server here is not a consistent standby")]
     NotAStandby,
     /// The server here would acknowledge commits before the lease says that this node is open.
-    #[error("{0}", Hold::CommitsNotHeldBack)]
+    #[error("{0}", NoAction::CommitsNotHeldBack)]
     CommitsNotHeldBack,
     /// The server here is on another timeline than the last primary was.
     #[error(
@@ -65,11 +65,11 @@ pub enum Refused {
 
 /// How the old primary is known to accept no more writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fenced {
+pub enum FencingProof {
     /// This node has watched the lease stand for the whole term, or it was released.
-    LeaseOver,
+    LeaseExpired,
     /// Somebody else vouches for it: its instance was stopped, or a person typed `--unfenced`.
-    Vouched,
+    OperatorAsserted,
 }
 
 impl Agent {
@@ -81,53 +81,57 @@ impl Agent {
     /// [`Refused`], with nothing changed.
     pub fn take(
         &mut self,
-        now: Moment,
+        now: HostInstant,
         planned: Epoch,
-        fenced: Fenced,
+        fenced: FencingProof,
         accepted: Option<Timeline>,
-    ) -> Result<Vec<Action>, Refused> {
+    ) -> Result<Vec<Action>, CommandRejected> {
         let seen = self.expect(planned)?;
         if self.holds() {
-            return Err(Refused::AlreadyPrimary);
+            return Err(CommandRejected::AlreadyPrimary);
         }
         if seen.missing {
-            return Err(Refused::LeaseMissing);
+            return Err(CommandRejected::LeaseMissing);
         }
         if seen.record.state == LeaseState::Retired {
-            return Err(Refused::NotThisLease(Hold::Retired));
+            return Err(CommandRejected::NotThisLease(NoAction::Retired));
         }
         if let Some(peer) = decision::ahead_of(planned, &self.peers) {
-            let superseded = Hold::Superseded(peer.node.clone(), peer.highest);
-            return Err(Refused::NotThisLease(superseded));
+            let superseded = NoAction::Superseded(peer.node.clone(), peer.highest);
+            return Err(CommandRejected::NotThisLease(superseded));
         }
         let own = self.look.as_ref().and_then(|it| it.system_id);
         if own.is_some_and(|it| it != seen.record.system_id) {
-            return Err(Refused::OtherDatabase);
+            return Err(CommandRejected::OtherDatabase);
         }
-        let age = now.shortest_since(seen.since);
-        let over = seen.record.state == LeaseState::Released || age >= self.settings.timing.term;
-        if fenced == Fenced::LeaseOver && !over {
-            return Err(Refused::NotFenced(seen.record.holder.node.clone(), age));
+        let age = now.elapsed_lower_bound(seen.since);
+        let over =
+            seen.record.state == LeaseState::Released || age >= self.settings.timing.lease_duration;
+        if fenced == FencingProof::LeaseExpired && !over {
+            return Err(CommandRejected::NotFenced(
+                seen.record.holder.node.clone(),
+                age,
+            ));
         }
         let server = self.look.as_ref().map(|it| it.server);
-        let Some(ServerView::Following(own)) = server else {
-            return Err(Refused::NotAStandby);
+        let Some(ServerView::Standby(own)) = server else {
+            return Err(CommandRejected::NotAStandby);
         };
         if !self.look.as_ref().is_some_and(|it| it.holds_back) {
-            return Err(Refused::CommitsNotHeldBack);
+            return Err(CommandRejected::CommitsNotHeldBack);
         }
-        if let Some(last) = seen.record.position
+        if let Some(last) = seen.record.last_position
             && own.timeline != last.timeline
             && accepted != Some(own.timeline)
             && !own.descends_from(&last, &self.ancestors())
         {
             let (here, there) = (own.timeline, last.timeline);
-            return Err(Refused::OnAnotherTimeline { here, there });
+            return Err(CommandRejected::OnAnotherTimeline { here, there });
         }
         if self.writing {
-            return Err(Refused::Busy);
+            return Err(CommandRejected::Busy);
         }
-        let how = How::Promote(seen.record.highest_timeline.next());
+        let how = PromotionMode::Promote(seen.record.highest_reserved_timeline.next());
         let mut actions = Vec::new();
         self.challenge(
             now,
@@ -146,21 +150,21 @@ impl Agent {
     /// # Errors
     ///
     /// [`Refused`], with nothing changed.
-    pub fn release(&mut self, planned: Epoch) -> Result<(), Refused> {
+    pub fn release(&mut self, planned: Epoch) -> Result<(), CommandRejected> {
         self.expect(planned)?;
         let Role::Holding(held) = &mut self.role else {
-            return Err(Refused::NotPrimary);
+            return Err(CommandRejected::NotPrimary);
         };
-        held.releasing = Some(Reason::Command);
+        held.releasing = Some(ReleaseReason::Command);
         self.look = None; // A start may have been ordered since.
         Ok(())
     }
 
-    fn expect(&self, planned: Epoch) -> Result<&Seen, Refused> {
-        let seen = self.seen.as_ref().ok_or(Refused::NoLease)?;
+    fn expect(&self, planned: Epoch) -> Result<&Seen, CommandRejected> {
+        let seen = self.seen.as_ref().ok_or(CommandRejected::NoLease)?;
         let current = seen.record.epoch.max(self.highest.0);
         if current != planned {
-            return Err(Refused::OtherEpoch { planned, current });
+            return Err(CommandRejected::OtherEpoch { planned, current });
         }
         Ok(seen)
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::holding::Holding;
-use super::{Agent, Look, Role, ServerHealth};
-use crate::failover::decision::{Decision, Hold};
+use super::{Agent, LocalObservation, Role, ServerHealth};
+use crate::failover::decision::{Decision, NoAction};
 use crate::failover::observation::ServerView;
 use crate::lease::{LeaseRecord, LeaseState};
 use crate::problem::{Problem, ProblemKind};
-use crate::{Moment, NodeId};
+use crate::{HostInstant, NodeId};
 
 /// For how long a holder may prove no write before that is a problem: three probes.
 const UNPROVEN_AFTER: Duration = Duration::from_secs(3);
@@ -19,7 +19,7 @@ const TAKEOVER: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Returns every problem that stands at `now`.
-    pub fn problems(&self, now: Moment) -> Vec<Problem> {
+    pub fn problems(&self, now: HostInstant) -> Vec<Problem> {
         let mut found = Vec::new();
         self.add_lease_problems(now, &mut found);
         let Some(look) = &self.look else {
@@ -44,7 +44,7 @@ impl Agent {
     }
 
     /// Returns for how long the holder's PostgreSQL has not proved a write; none on other nodes.
-    pub fn unproven(&self, now: Moment) -> Option<Duration> {
+    pub fn unproven(&self, now: HostInstant) -> Option<Duration> {
         match &self.role {
             Role::Holding(held) => Some(held.service.unproven(now)),
             Role::Watching => None,
@@ -52,7 +52,7 @@ impl Agent {
     }
 
     /// Notes whether a node is known to be open, and forgets why this one gave up once another is.
-    pub(super) fn note_service(&mut self, now: Moment) {
+    pub(super) fn note_service(&mut self, now: HostInstant) {
         let open = match &self.role {
             Role::Holding(held) => held.open,
             Role::Watching => self.open_elsewhere(now),
@@ -67,16 +67,16 @@ impl Agent {
         }
     }
 
-    fn open_elsewhere(&self, now: Moment) -> bool {
+    fn open_elsewhere(&self, now: HostInstant) -> bool {
         self.seen.as_ref().is_some_and(|seen| {
-            let renewed = now.shortest_since(seen.since) < self.settings.timing.term;
-            seen.record.state == LeaseState::Open
+            let renewed = now.elapsed_lower_bound(seen.since) < self.settings.timing.lease_duration;
+            seen.record.state == LeaseState::Held
                 && seen.record.holder.node != self.identity.node
                 && renewed
         })
     }
 
-    fn add_lease_problems(&self, now: Moment, found: &mut Vec<Problem>) {
+    fn add_lease_problems(&self, now: HostInstant, found: &mut Vec<Problem>) {
         let timing = self.settings.timing;
         found.extend(self.unusable.clone());
         let Some(seen) = &self.seen else {
@@ -102,8 +102,8 @@ impl Agent {
             Role::Holding(held) => held.confirmed_at,
             Role::Watching => seen.confirmed,
         };
-        let silent = now.longest_since(answered);
-        if !seen.missing && silent >= timing.renew_every + 2 * timing.request_timeout {
+        let silent = now.elapsed_upper_bound(answered);
+        if !seen.missing && silent >= timing.renew_interval + 2 * timing.request_timeout {
             let detail = format!(
                 "the lease store has not answered for {:.0} s",
                 silent.as_secs_f64()
@@ -111,7 +111,7 @@ impl Agent {
             found.push(Problem::new(ProblemKind::LeaseStoreUnreachable, detail));
         }
         if let Some(since) = self.not_open_since {
-            let closed = now.longest_since(since);
+            let closed = now.elapsed_upper_bound(since);
             if closed >= TAKEOVER {
                 let (holder, state) = (&seen.record.holder.node, seen.record.state);
                 let detail = format!(
@@ -145,12 +145,17 @@ impl Agent {
         }
     }
 
-    fn add_candidate_problems(&self, now: Moment, look: &Look, found: &mut Vec<Problem>) {
+    fn add_candidate_problems(
+        &self,
+        now: HostInstant,
+        look: &LocalObservation,
+        found: &mut Vec<Problem>,
+    ) {
         let closed = self
             .not_open_since
-            .is_some_and(|since| now.longest_since(since) >= TAKEOVER);
-        if matches!(look.server, ServerView::Following(_)) && !look.holds_back {
-            let detail = Hold::CommitsNotHeldBack.to_string();
+            .is_some_and(|since| now.elapsed_upper_bound(since) >= TAKEOVER);
+        if matches!(look.server, ServerView::Standby(_)) && !look.holds_back {
+            let detail = NoAction::CommitsNotHeldBack.to_string();
             found.push(Problem::new(ProblemKind::NotPromotable, detail));
         }
         if look.server == ServerView::Silent
@@ -163,19 +168,21 @@ impl Agent {
             Some(Decision::Escalate(why)) => {
                 found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
             }
-            Some(Decision::Hold(why @ (Hold::ByCommandOnly | Hold::OtherRegion(_)))) if closed => {
+            Some(Decision::NoAction(why @ (NoAction::ManualOnly | NoAction::OtherRegion(_))))
+                if closed =>
+            {
                 found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
             }
-            Some(Decision::Hold(why @ (Hold::Retired | Hold::Superseded(..)))) => {
+            Some(Decision::NoAction(why @ (NoAction::Retired | NoAction::Superseded(..)))) => {
                 found.push(Problem::new(ProblemKind::LeaseRetired, why.to_string()));
             }
-            Some(Decision::Hold(why @ Hold::OtherDatabase)) => {
+            Some(Decision::NoAction(why @ NoAction::OtherDatabase)) => {
                 found.push(Problem::new(ProblemKind::ClusterMismatch, why.to_string()));
             }
-            Some(Decision::Hold(why @ Hold::OtherHost(_))) => {
+            Some(Decision::NoAction(why @ NoAction::OtherHost(_))) => {
                 found.push(Problem::new(ProblemKind::DuplicateNode, why.to_string()));
             }
-            Some(Decision::Hold(why @ Hold::NotConsistent)) => {
+            Some(Decision::NoAction(why @ NoAction::NotConsistent)) => {
                 let detail = format!("{why}: it is {}", described(look));
                 found.push(Problem::new(ProblemKind::NotPromotable, detail));
             }
@@ -185,7 +192,7 @@ impl Agent {
 }
 
 impl Holding {
-    fn problem(&self, now: Moment, look: &Look) -> Option<Problem> {
+    fn problem(&self, now: HostInstant, look: &LocalObservation) -> Option<Problem> {
         let unproven = self.service.unproven(now);
         if look.primary.is_some() || unproven < UNPROVEN_AFTER {
             return None;
@@ -193,7 +200,7 @@ impl Holding {
         let (starts, secs) = (self.service.starts_since_proof(), unproven.as_secs_f64());
         let kind = match (look.server, look.health) {
             _ if starts > 1 => ProblemKind::CannotStart,
-            (ServerView::Ended(_), _) => ProblemKind::CannotStart,
+            (ServerView::Stopped(_), _) => ProblemKind::CannotStart,
             (ServerView::MayWrite, ServerHealth::Recovering) => ProblemKind::Replaying,
             _ => ProblemKind::NotWriting,
         };
@@ -205,11 +212,11 @@ impl Holding {
     }
 }
 
-fn described(look: &Look) -> String {
+fn described(look: &LocalObservation) -> String {
     match (look.server, look.health) {
         (ServerView::Unguarded, _) => "without guard".to_owned(),
-        (ServerView::Ended(directory), _) => format!("stopped ({directory:?} directory)"),
-        (ServerView::Following(_), _) => "a standby".to_owned(),
+        (ServerView::Stopped(directory), _) => format!("stopped ({directory:?} directory)"),
+        (ServerView::Standby(_), _) => "a standby".to_owned(),
         (
             ServerView::Silent,
             ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes,

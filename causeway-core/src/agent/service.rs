@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::{Look, Reason, ServerHealth, Settings};
-use crate::Moment;
+use super::{AgentConfig, LocalObservation, ReleaseReason, ServerHealth};
+use crate::HostInstant;
 use crate::failover::observation::ServerView;
 use crate::problem::{Problem, ProblemKind};
 
@@ -25,14 +25,14 @@ const PROGRESS: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct ServiceWatch {
     /// When a write was proved last, or the lease was taken.
-    proven_at: Moment,
+    proven_at: HostInstant,
     /// When the server last showed that it advances.
-    alive_at: Moment,
+    alive_at: HostInstant,
     before: Before,
-    began_at: Moment,
+    began_at: HostInstant,
     replay: Option<u64>,
     starts: Option<u64>,
-    started_at: Vec<Moment>,
+    started_at: Vec<HostInstant>,
     starts_since_proof: u32,
 }
 
@@ -40,11 +40,11 @@ pub(super) struct ServiceWatch {
 /// be stored after the lease ran out must not buy a lost guard more time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GuardWatch {
-    away_since: Option<Moment>,
+    away_since: Option<HostInstant>,
 }
 
 impl GuardWatch {
-    pub(super) fn observe(&mut self, now: Moment, look: &Look) {
+    pub(super) fn observe(&mut self, now: HostInstant, look: &LocalObservation) {
         if look.server == ServerView::Unguarded {
             self.away_since.get_or_insert(now);
         } else {
@@ -57,9 +57,9 @@ impl GuardWatch {
     }
 
     /// Says whether guard has been away for so long that the lease is left to expire.
-    pub(super) fn is_gone(self, now: Moment) -> bool {
+    pub(super) fn is_gone(self, now: HostInstant) -> bool {
         self.away_since
-            .is_some_and(|since| now.longest_since(since) >= GUARD_TIMEOUT)
+            .is_some_and(|since| now.elapsed_upper_bound(since) >= GUARD_TIMEOUT)
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Before {
 
 impl ServiceWatch {
     /// Returns the watch, which begins now, of a holding that stands since `since`.
-    pub(super) fn new(now: Moment, since: Moment, before: Before) -> Self {
+    pub(super) fn new(now: HostInstant, since: HostInstant, before: Before) -> Self {
         Self {
             proven_at: since,
             alive_at: since,
@@ -93,11 +93,11 @@ impl ServiceWatch {
     /// Before the node was open nobody was served, and nothing excuses it.
     pub(super) fn observe(
         &mut self,
-        now: Moment,
-        look: &Look,
+        now: HostInstant,
+        look: &LocalObservation,
         open: bool,
-        settings: &Settings,
-    ) -> Option<Reason> {
+        settings: &AgentConfig,
+    ) -> Option<ReleaseReason> {
         if look.server == ServerView::Unguarded {
             return None; // Nothing shows whether PostgreSQL has ended: the lease expires.
         }
@@ -107,13 +107,13 @@ impl ServiceWatch {
     }
 
     /// Returns for how long no write has been proved.
-    pub(super) fn unproven(&self, now: Moment) -> Duration {
-        now.longest_since(self.proven_at) + self.before.unproven
+    pub(super) fn unproven(&self, now: HostInstant) -> Duration {
+        now.elapsed_upper_bound(self.proven_at) + self.before.unproven
     }
 
     /// Returns for how long there has been no sign of life.
-    pub(super) fn idle(&self, now: Moment) -> Duration {
-        now.longest_since(self.alive_at) + self.before.idle
+    pub(super) fn idle(&self, now: HostInstant) -> Duration {
+        now.elapsed_upper_bound(self.alive_at) + self.before.idle
     }
 
     /// Returns how often PostgreSQL was started since it last proved a write.
@@ -123,8 +123,8 @@ impl ServiceWatch {
 
     /// Says that PostgreSQL has ended again and again, also if it serves in between: each time its clients are
     /// cut.
-    pub(super) fn keeps_ending(&self, now: Moment) -> Option<Problem> {
-        let lately = |at: &&Moment| now.shortest_since(**at) < START_WINDOW;
+    pub(super) fn keeps_ending(&self, now: HostInstant) -> Option<Problem> {
+        let lately = |at: &&HostInstant| now.elapsed_lower_bound(**at) < START_WINDOW;
         let starts = self.started_at.iter().filter(lately).count();
         let detail = || {
             format!(
@@ -134,7 +134,7 @@ impl ServiceWatch {
         (starts > 1).then(|| Problem::new(ProblemKind::KeepsEnding, detail()))
     }
 
-    fn count_starts(&mut self, now: Moment, starts: Option<u64>) {
+    fn count_starts(&mut self, now: HostInstant, starts: Option<u64>) {
         let (Some(starts), before) = (starts, self.starts) else {
             return;
         };
@@ -146,14 +146,14 @@ impl ServiceWatch {
             Some(before) => starts - before,
         };
         self.started_at
-            .retain(|at| now.shortest_since(*at) < START_WINDOW);
+            .retain(|at| now.elapsed_lower_bound(*at) < START_WINDOW);
         for _ in 0..more {
             self.started_at.push(now);
             self.starts_since_proof = self.starts_since_proof.saturating_add(1);
         }
     }
 
-    fn note_life(&mut self, now: Moment, look: &Look, open: bool) {
+    fn note_life(&mut self, now: HostInstant, look: &LocalObservation, open: bool) {
         if look.primary.is_some() {
             self.proven_at = now;
             self.before.unproven = Duration::ZERO;
@@ -177,31 +177,33 @@ impl ServiceWatch {
 
     fn reason_to_stop(
         &self,
-        now: Moment,
-        look: &Look,
+        now: HostInstant,
+        look: &LocalObservation,
         open: bool,
-        settings: &Settings,
-    ) -> Option<Reason> {
+        settings: &AgentConfig,
+    ) -> Option<ReleaseReason> {
         let restarts = usize::try_from(settings.restarts).unwrap_or(usize::MAX);
         let often = self.started_at.len() > restarts || self.starts_since_proof > settings.restarts;
-        if often && matches!(look.server, ServerView::Ended(_)) {
-            return Some(Reason::KeepsEnding);
+        if often && matches!(look.server, ServerView::Stopped(_)) {
+            return Some(ReleaseReason::KeepsEnding);
         }
-        let watched = now.shortest_since(self.began_at);
+        let watched = now.elapsed_lower_bound(self.began_at);
         let quiet = if watched < PROGRESS {
             watched
         } else {
-            now.shortest_since(self.alive_at) + self.before.idle
+            now.elapsed_lower_bound(self.alive_at) + self.before.idle
         };
         match (look.server, look.health) {
             (_, ServerHealth::Unproven(failure)) if open && failure.is_no_reason_to_move() => None,
-            (ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
-                (quiet >= settings.stall_after).then_some(Reason::CannotWrite(failure))
+            (ServerView::MayWrite, ServerHealth::Unproven(failure)) => (quiet
+                >= settings.write_stall_timeout)
+                .then_some(ReleaseReason::CannotWrite(failure)),
+            (ServerView::MayWrite, ServerHealth::Silent)
+                if quiet >= settings.write_probe_timeout =>
+            {
+                Some(ReleaseReason::AnswersNothing)
             }
-            (ServerView::MayWrite, ServerHealth::Silent) if quiet >= settings.hang_after => {
-                Some(Reason::AnswersNothing)
-            }
-            _ => (quiet >= settings.start_within).then_some(Reason::NotUpInTime),
+            _ => (quiet >= settings.start_timeout).then_some(ReleaseReason::NotUpInTime),
         }
     }
 }
@@ -210,12 +212,12 @@ impl ServiceWatch {
 mod tests {
     use super::super::tests::{at, look, settings, up};
     use super::*;
-    use crate::agent::WriteFailure;
-    use crate::failover::observation::Directory;
+    use crate::agent::WriteProbeFailure;
+    use crate::failover::observation::DataDirectoryState;
 
     /// Observes what `seen` returns for each tenth of a second, and returns when and why the lease would
     /// be given up within two minutes.
-    fn gives_up(seen: impl Fn(u64) -> Look) -> Option<(u64, Reason)> {
+    fn gives_up(seen: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
         let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
         (0..1_200).find_map(|tenth| {
             let millis = tenth * 100;
@@ -224,8 +226,8 @@ mod tests {
         })
     }
 
-    fn health(health: ServerHealth) -> Look {
-        Look {
+    fn health(health: ServerHealth) -> LocalObservation {
+        LocalObservation {
             health,
             starts: Some(1),
             ..look(ServerView::MayWrite)
@@ -241,19 +243,19 @@ mod tests {
 
     #[test]
     fn server_that_ends_at_each_start_then_keeps_ending() {
-        let ended = look(ServerView::Ended(Directory::Primary));
-        let found = gives_up(|millis| Look {
+        let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+        let found = gives_up(|millis| LocalObservation {
             starts: Some(millis / 400),
             ..ended.clone()
         });
-        assert_eq!(found, Some((1_600, Reason::KeepsEnding)));
+        assert_eq!(found, Some((1_600, ReleaseReason::KeepsEnding)));
     }
 
     #[test]
     fn server_that_ends_twice_a_minute_and_serves_in_between_then_named() {
         let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
         for (secs, starts) in [(1, 1), (25, 2)] {
-            let look = Look {
+            let look = LocalObservation {
                 starts: Some(starts),
                 ..up()
             };
@@ -263,7 +265,7 @@ mod tests {
             );
             assert_eq!(watch.keeps_ending(at(secs * 1_000)), None, "{secs}");
         }
-        let look = Look {
+        let look = LocalObservation {
             starts: Some(3),
             ..up()
         };
@@ -280,22 +282,25 @@ mod tests {
             let server = if millis % 20_000 < 19_000 {
                 ServerView::MayWrite
             } else {
-                ServerView::Ended(Directory::Primary)
+                ServerView::Stopped(DataDirectoryState::Primary)
             };
-            Look {
+            LocalObservation {
                 starts: Some(1 + millis / 20_000),
                 replay: Some(millis % 20_000),
                 health: ServerHealth::Recovering,
                 ..look(server)
             }
         });
-        assert!(matches!(found, Some((_, Reason::KeepsEnding))), "{found:?}");
+        assert!(
+            matches!(found, Some((_, ReleaseReason::KeepsEnding))),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn directory_that_cannot_be_started_then_not_up_in_time() {
-        let found = gives_up(|_| look(ServerView::Ended(Directory::Empty)));
-        assert_eq!(found, Some((60_000, Reason::NotUpInTime)));
+        let found = gives_up(|_| look(ServerView::Stopped(DataDirectoryState::Empty)));
+        assert_eq!(found, Some((60_000, ReleaseReason::NotUpInTime)));
     }
 
     #[test]
@@ -310,7 +315,7 @@ mod tests {
             idle = watch.idle(end);
             reason
         });
-        assert_eq!(released, Some(Reason::AnswersNothing));
+        assert_eq!(released, Some(ReleaseReason::AnswersNothing));
     }
 
     #[test]
@@ -322,7 +327,7 @@ mod tests {
 
     #[test]
     fn replay_that_advances_then_no_limit() {
-        let found = gives_up(|millis| Look {
+        let found = gives_up(|millis| LocalObservation {
             replay: Some(millis / 50_000),
             ..health(ServerHealth::Recovering)
         });
@@ -331,29 +336,32 @@ mod tests {
 
     #[test]
     fn replay_that_stands_still_then_not_up_in_time() {
-        let found = gives_up(|_| Look {
+        let found = gives_up(|_| LocalObservation {
             replay: Some(7),
             ..health(ServerHealth::Recovering)
         });
-        assert_eq!(found, Some((60_000, Reason::NotUpInTime)));
+        assert_eq!(found, Some((60_000, ReleaseReason::NotUpInTime)));
     }
 
     #[test]
     fn silent_server_then_answers_nothing() {
         let found = gives_up(|_| health(ServerHealth::Silent));
-        assert_eq!(found, Some((5_000, Reason::AnswersNothing)));
+        assert_eq!(found, Some((5_000, ReleaseReason::AnswersNothing)));
     }
 
     #[test]
     fn stalled_write_then_kept_longer_than_a_silent_server() {
-        let stalled = WriteFailure::Stalled;
+        let stalled = WriteProbeFailure::Stalled;
         let found = gives_up(|_| health(ServerHealth::Unproven(stalled)));
-        assert_eq!(found, Some((20_000, Reason::CannotWrite(stalled))));
+        assert_eq!(found, Some((20_000, ReleaseReason::CannotWrite(stalled))));
     }
 
     #[test]
     fn connections_or_transaction_ids_used_up_then_kept() {
-        for failure in [WriteFailure::NoConnectionLeft, WriteFailure::XidLimit] {
+        for failure in [
+            WriteProbeFailure::NoConnectionLeft,
+            WriteProbeFailure::XidLimit,
+        ] {
             let found = gives_up(|_| health(ServerHealth::Unproven(failure)));
             assert_eq!(found, None, "{failure}");
         }
@@ -362,19 +370,19 @@ mod tests {
     /// Nobody has been served by it yet, and another node may have a connection left.
     #[test]
     fn connections_used_up_before_open_then_given_up() {
-        let full = health(ServerHealth::Unproven(WriteFailure::NoConnectionLeft));
+        let full = health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft));
         let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
         let found =
             (0..600).find_map(|tenth| watch.observe(at(tenth * 100), &full, false, &settings()));
-        let reason = Reason::CannotWrite(WriteFailure::NoConnectionLeft);
+        let reason = ReleaseReason::CannotWrite(WriteProbeFailure::NoConnectionLeft);
         assert_eq!(found, Some(reason));
     }
 
     #[test]
     fn one_stall_after_connections_were_used_up_then_kept() {
         let found = gives_up(|millis| match millis {
-            0..60_000 => health(ServerHealth::Unproven(WriteFailure::NoConnectionLeft)),
-            60_000..70_000 => health(ServerHealth::Unproven(WriteFailure::Stalled)),
+            0..60_000 => health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft)),
+            60_000..70_000 => health(ServerHealth::Unproven(WriteProbeFailure::Stalled)),
             _ => up(),
         });
         assert_eq!(found, None);

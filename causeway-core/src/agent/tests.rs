@@ -1,15 +1,17 @@
 //! What an agent does and leaves, one situation at a time. What several do together is simulated.
 
 use super::*;
-use crate::failover::observation::Progress;
-use crate::lease::{Ancestry, Condition, FORMAT, Holder, Position, SystemId};
+use crate::failover::observation::ReplayProgress;
+use crate::lease::{
+    Ancestry, LEASE_FORMAT, LeaseHolder, PrimaryPosition, SystemId, WritePrecondition,
+};
 use crate::{Lsn, Timeline};
 
 #[test]
 fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
     let mut agent = holder();
     // The server is up and the lease says so to nobody: that is written at once.
-    let mut writes = written(agent.handle(at(1_000), Event::Looked(Box::new(up()))));
+    let mut writes = written(agent.handle(at(1_000), Event::LocalObserved(Box::new(up()))));
     let mut count = 0;
     for millis in 1_001..2_000 {
         count += writes.len();
@@ -25,8 +27,8 @@ fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
 #[test]
 fn a_challenger_pauses_after_a_refusal_too() {
     let mut agent = agent("b");
-    agent.handle(at(0), Event::Looked(Box::new(following())));
-    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    agent.handle(at(0), Event::LocalObserved(Box::new(following())));
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     let challenge = only(written(agent.handle(at(10_000), Event::Tick)));
 
     let actions = agent.handle(at(10_001), unknown(&challenge));
@@ -38,18 +40,23 @@ fn a_challenger_pauses_after_a_refusal_too() {
 #[test]
 fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     let mut other = agent("b");
-    other.handle(at(0), Event::Looked(Box::new(following())));
-    other.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    other.handle(at(0), Event::LocalObserved(Box::new(following())));
+    other.handle(at(0), found(0, 1, "a", LeaseState::Held));
     other.handle(at(600), missing(500));
     assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
-    let hold = Decision::Hold(Hold::LeaseMissing);
+    let hold = Decision::NoAction(NoAction::LeaseMissing);
     assert_eq!(other.decision(), Some(&hold));
-    let taken = other.take(at(60_000), Epoch::new(1), Fenced::Vouched, None);
-    assert_eq!(taken, Err(Refused::LeaseMissing));
+    let taken = other.take(
+        at(60_000),
+        Epoch::new(1),
+        FencingProof::OperatorAsserted,
+        None,
+    );
+    assert_eq!(taken, Err(CommandRejected::LeaseMissing));
 
     let mut holder = holder();
     let again = only(written(holder.handle(at(1_000), missing(900))));
-    assert_eq!(again.condition, Condition::Missing);
+    assert_eq!(again.condition, WritePrecondition::Missing);
     assert_eq!(again.record.epoch, Epoch::new(2));
 }
 
@@ -57,9 +64,9 @@ fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
 fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() {
     let mut agent = holder();
     agent.release(Epoch::new(2)).unwrap();
-    let ended = look(ServerView::Ended(Directory::Primary));
+    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
     let release = only(written(
-        agent.handle(at(1_000), Event::Looked(Box::new(ended))),
+        agent.handle(at(1_000), Event::LocalObserved(Box::new(ended))),
     ));
     assert_eq!(release.record.state, LeaseState::Released);
 
@@ -72,9 +79,9 @@ fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() 
 #[test]
 fn an_end_seen_before_the_release_began_proves_nothing() {
     let mut agent = holder();
-    let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(1_000), Event::Looked(Box::new(ended.clone())));
-    let start = Some(GuardOrder::StartPrimary(Epoch::new(2), Commits::HeldBack));
+    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    agent.handle(at(1_000), Event::LocalObserved(Box::new(ended.clone())));
+    let start = Some(GuardCommand::StartPrimary(Epoch::new(2), Commits::HeldBack));
     assert_eq!(agent.guard_order(), start);
 
     // The start was ordered on that look, so the server may be starting.
@@ -90,7 +97,7 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
         agent.handle(at(2_520), stored);
     }
     let release = only(written(
-        agent.handle(at(2_600), Event::Looked(Box::new(ended))),
+        agent.handle(at(2_600), Event::LocalObserved(Box::new(ended))),
     ));
     assert_eq!(release.record.state, LeaseState::Released);
 }
@@ -104,10 +111,13 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
     // The number in the record may be another holder's, so it reserves one.
     let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
     let reserved = Timeline::FIRST.next();
-    assert_eq!(renewal.record.highest_timeline, reserved);
+    assert_eq!(renewal.record.highest_reserved_timeline, reserved);
     agent.handle(at(2_650), stored(&renewal, 2));
-    agent.handle(at(2_700), Event::Looked(Box::new(armed(&following()))));
-    let promote = GuardOrder::Promote(Epoch::new(1), reserved);
+    agent.handle(
+        at(2_700),
+        Event::LocalObserved(Box::new(armed(&following()))),
+    );
+    let promote = GuardCommand::Promote(Epoch::new(1), reserved);
     assert_eq!(agent.guard_order(), Some(promote));
 }
 
@@ -115,33 +125,38 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
 #[test]
 fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
     let mut agent = agent("a");
-    let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(0), Event::Looked(Box::new(ended)));
-    let Event::Read {
-        asked_at,
-        answer: ReadAnswer::Found(etag, mut record),
-    } = found(0, 1, "a", LeaseState::Open)
+    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    agent.handle(at(0), Event::LocalObserved(Box::new(ended)));
+    let Event::LeaseRead {
+        requested_at,
+        answer: LeaseReadResult::Found(etag, mut record),
+    } = found(0, 1, "a", LeaseState::Held)
     else {
         panic!("a record is found");
     };
-    record.position = Some(Position {
-        bytes_per_sec: 7_000,
+    record.last_position = Some(PrimaryPosition {
+        wal_bytes_per_sec: 7_000,
         rows_per_sec: 70,
         ..position()
     });
-    let answer = ReadAnswer::Found(etag, record);
-    let challenge = only(written(
-        agent.handle(at(0), Event::Read { asked_at, answer }),
-    ));
+    let answer = LeaseReadResult::Found(etag, record);
+    let challenge = only(written(agent.handle(
+        at(0),
+        Event::LeaseRead {
+            requested_at,
+            answer,
+        },
+    )));
     agent.handle(at(50), stored(&challenge, 1));
     let rates = |write: &Write| {
-        let position = write.record.position.unwrap();
-        (position.bytes_per_sec, position.rows_per_sec)
+        let position = write.record.last_position.unwrap();
+        (position.wal_bytes_per_sec, position.rows_per_sec)
     };
 
     let mut last = None;
     for second in 1..70 {
-        for write in written(agent.handle(at(second * 1_000), Event::Looked(Box::new(up())))) {
+        for write in written(agent.handle(at(second * 1_000), Event::LocalObserved(Box::new(up()))))
+        {
             last = Some(rates(&write));
             let version = u32::try_from(second).unwrap() + 1;
             agent.handle(at(second * 1_000 + 50), stored(&write, version));
@@ -159,31 +174,31 @@ fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
 fn late_renewal_is_stored_and_server_follows_then_it_is_promoted_anew() {
     let mut agent = holder();
     let renewal = only(written(
-        agent.handle(at(1_000), Event::Looked(Box::new(up()))),
+        agent.handle(at(1_000), Event::LocalObserved(Box::new(up()))),
     ));
-    assert_eq!(renewal.record.state, LeaseState::Open);
+    assert_eq!(renewal.record.state, LeaseState::Held);
     agent.handle(at(1_050), stored(&renewal, 2));
     let late = only(written(agent.handle(at(6_000), Event::Tick)));
     agent.handle(at(9_900), Event::Tick);
     assert!(!agent.holds());
     agent.handle(at(9_910), unknown(&late));
-    agent.handle(at(10_000), Event::Looked(Box::new(following())));
+    agent.handle(at(10_000), Event::LocalObserved(Box::new(following())));
 
-    let read = Event::Read {
-        asked_at: at(10_100),
-        answer: ReadAnswer::Found(ETag("\"late\"".into()), Box::new(late.record)),
+    let read = Event::LeaseRead {
+        requested_at: at(10_100),
+        answer: LeaseReadResult::Found(ETag("\"late\"".into()), Box::new(late.record)),
     };
     let renewal = only(written(agent.handle(at(10_170), read)));
     assert!(agent.holds());
     agent.handle(at(10_180), stored(&renewal, 3));
-    let seen = Event::Looked(Box::new(following()));
+    let seen = Event::LocalObserved(Box::new(following()));
     let writing = only(written(agent.handle(at(10_200), seen.clone())));
     let reserved = Timeline::FIRST.next();
-    assert_eq!(writing.record.highest_timeline, reserved);
-    assert_eq!(writing.record.state, LeaseState::Taking);
+    assert_eq!(writing.record.highest_reserved_timeline, reserved);
+    assert_eq!(writing.record.state, LeaseState::Acquiring);
     agent.handle(at(10_250), stored(&writing, 4));
     agent.handle(at(10_300), seen);
-    let promote = GuardOrder::Promote(Epoch::new(2), reserved);
+    let promote = GuardCommand::Promote(Epoch::new(2), reserved);
     assert_eq!(agent.guard_order(), Some(promote));
 }
 
@@ -192,16 +207,16 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
     let mut agent = adopter(&following());
     let actions = agent.handle(at(2_600), found(2_550, 2, "a", LeaseState::Released));
     assert!(!agent.holds());
-    let deposed = |it: &Action| matches!(it, Action::Alarm(Alarm::Deposed { .. }));
+    let deposed = |it: &Action| matches!(it, Action::AlertOperator(OperatorAlert::Deposed { .. }));
     assert!(actions.iter().any(deposed));
 }
 
 /// Returns an agent of node `a` that took the lease in epoch 2, with a request sent at 0.
 fn holder() -> Agent {
     let mut agent = agent("a");
-    let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(0), Event::Looked(Box::new(ended)));
-    let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    agent.handle(at(0), Event::LocalObserved(Box::new(ended)));
+    let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     let challenge = only(written(actions));
     agent.handle(at(50), stored(&challenge, 1));
     assert!(agent.holds());
@@ -209,10 +224,10 @@ fn holder() -> Agent {
 }
 
 /// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
-fn adopter(server: &Look) -> Agent {
+fn adopter(server: &LocalObservation) -> Agent {
     let mut agent = agent("a");
-    agent.handle(at(2_500), Event::Looked(Box::new(armed(server))));
-    let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Taking));
+    agent.handle(at(2_500), Event::LocalObserved(Box::new(armed(server))));
+    let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Acquiring));
     assert_eq!(written(actions), []);
     agent
 }
@@ -228,45 +243,45 @@ fn agent(node: &str) -> Agent {
     Agent::new(identity, settings(), (Epoch::new(0), 0), 1)
 }
 
-pub(super) fn settings() -> Settings {
-    Settings {
-        timing: Timing::default(),
+pub(super) fn settings() -> AgentConfig {
+    AgentConfig {
+        timing: LeaseTiming::default(),
         policy: Policy {
-            term: Timing::default().term,
+            lease_duration: LeaseTiming::default().lease_duration,
             automatic: true,
             region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
             max_loss_bytes: 0,
-            patience_for_better: Duration::from_secs(2),
+            peer_preference_timeout: Duration::from_secs(2),
         },
-        hang_after: Duration::from_secs(5),
-        stall_after: Duration::from_secs(20),
-        start_within: Duration::from_mins(1),
+        write_probe_timeout: Duration::from_secs(5),
+        write_stall_timeout: Duration::from_secs(20),
+        start_timeout: Duration::from_mins(1),
         restarts: 3,
     }
 }
 
-pub(super) fn at(millis: u64) -> Moment {
-    Moment::at(Duration::from_millis(100_000 + millis))
+pub(super) fn at(millis: u64) -> HostInstant {
+    HostInstant::at(Duration::from_millis(100_000 + millis))
 }
 
-fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event {
+fn found(requested_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event {
     let record = LeaseRecord {
-        format: FORMAT,
+        format: LEASE_FORMAT,
         cluster: "causeway".into(),
         system_id: SystemId(1),
         epoch: Epoch::new(1),
         sequence,
-        nonce: Nonces::new(u128::from(sequence) + 100).draw(),
-        holder: Holder {
+        nonce: NonceGenerator::new(u128::from(sequence) + 100).generate(),
+        holder: LeaseHolder {
             node: holder.parse().unwrap(),
             host_id: format!("host-{holder}"),
             boot_id: format!("{holder}-1"),
         },
         state,
-        position: Some(position()),
+        last_position: Some(position()),
         last_primary: Some("a".parse().unwrap()),
         ancestry: None,
-        highest_timeline: Timeline::FIRST,
+        highest_reserved_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,
         members: Vec::new(),
@@ -274,35 +289,35 @@ fn found(asked_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event
         unretired: None,
     };
     let etag = ETag(format!("\"{sequence}\""));
-    Event::Read {
-        asked_at: at(asked_at),
-        answer: ReadAnswer::Found(etag, Box::new(record)),
+    Event::LeaseRead {
+        requested_at: at(requested_at),
+        answer: LeaseReadResult::Found(etag, Box::new(record)),
     }
 }
 
-fn missing(asked_at: u64) -> Event {
-    Event::Read {
-        asked_at: at(asked_at),
-        answer: ReadAnswer::Missing,
+fn missing(requested_at: u64) -> Event {
+    Event::LeaseRead {
+        requested_at: at(requested_at),
+        answer: LeaseReadResult::Missing,
     }
 }
 
 fn stored(write: &Write, version: u32) -> Event {
-    Event::Wrote {
+    Event::LeaseWritten {
         nonce: write.record.nonce.clone(),
-        answer: WriteAnswer::Stored(ETag(format!("\"stored {version}\""))),
+        answer: LeaseWriteResult::Stored(ETag(format!("\"stored {version}\""))),
     }
 }
 
 fn unknown(write: &Write) -> Event {
-    Event::Wrote {
+    Event::LeaseWritten {
         nonce: write.record.nonce.clone(),
-        answer: WriteAnswer::Unknown,
+        answer: LeaseWriteResult::Unknown,
     }
 }
 
-pub(super) fn look(server: ServerView) -> Look {
-    Look {
+pub(super) fn look(server: ServerView) -> LocalObservation {
+    LocalObservation {
         server,
         armed: None,
         wants_renewal_since: None,
@@ -318,51 +333,51 @@ pub(super) fn look(server: ServerView) -> Look {
     }
 }
 
-pub(super) fn up() -> Look {
+pub(super) fn up() -> LocalObservation {
     let primary = PrimaryView {
         position: position(),
         system_id: SystemId(1),
     };
-    Look {
+    LocalObservation {
         primary: Some(primary),
         health: ServerHealth::Writes,
         ..look(ServerView::MayWrite)
     }
 }
 
-fn following() -> Look {
-    let Position {
+fn following() -> LocalObservation {
+    let PrimaryPosition {
         timeline,
         flush_lsn,
         ..
     } = position();
-    look(ServerView::Following(Progress {
+    look(ServerView::Standby(ReplayProgress {
         timeline,
-        received: flush_lsn,
-        replayed: flush_lsn,
+        received_lsn: flush_lsn,
+        replayed_lsn: flush_lsn,
     }))
 }
 
-fn armed(look: &Look) -> Look {
-    let Timing { soft, hard, .. } = Timing::default();
-    let deadline = Deadline {
+fn armed(look: &LocalObservation) -> LocalObservation {
+    let timing = LeaseTiming::default();
+    let deadline = GuardDeadline {
         epoch: Epoch::new(1),
-        asked_at: at(0),
-        soft: at(0) + soft,
-        hard: at(0) + hard,
+        requested_at: at(0),
+        stop_at: at(0) + timing.stop_deadline,
+        kill_at: at(0) + timing.kill_deadline,
     };
-    Look {
+    LocalObservation {
         armed: Some(deadline),
         ..look.clone()
     }
 }
 
-fn position() -> Position {
-    Position {
+fn position() -> PrimaryPosition {
+    PrimaryPosition {
         timeline: Timeline::FIRST,
         flush_lsn: Lsn::new(100),
         last_commit_at_micros: 0,
-        bytes_per_sec: 0,
+        wal_bytes_per_sec: 0,
         rows_per_sec: 0,
         age_millis: 0,
     }
@@ -371,7 +386,7 @@ fn position() -> Position {
 fn written(actions: Vec<Action>) -> Vec<Write> {
     let write = |action| match action {
         Action::Write(write) => Some(*write),
-        Action::Read | Action::Remember(..) | Action::Alarm(_) => None,
+        Action::Read | Action::Remember(..) | Action::AlertOperator(_) => None,
     };
     actions.into_iter().filter_map(write).collect()
 }
@@ -384,19 +399,24 @@ fn only(writes: Vec<Write>) -> Write {
 #[test]
 fn record_of_another_cluster_then_not_used_and_named_once() {
     let mut agent = agent("b");
-    let Event::Read { asked_at, answer } = found(0, 9, "a", LeaseState::Open) else {
+    let Event::LeaseRead {
+        requested_at,
+        answer,
+    } = found(0, 9, "a", LeaseState::Held)
+    else {
         unreachable!()
     };
-    let ReadAnswer::Found(etag, mut record) = answer else {
+    let LeaseReadResult::Found(etag, mut record) = answer else {
         unreachable!()
     };
     record.cluster = "other".into();
-    let read = Event::Read {
-        asked_at,
-        answer: ReadAnswer::Found(etag, record),
+    let read = Event::LeaseRead {
+        requested_at,
+        answer: LeaseReadResult::Found(etag, record),
     };
     let alarms = |actions: Vec<Action>| {
-        let is_alarm = |it: &Action| matches!(it, Action::Alarm(Alarm::Foreign(_)));
+        let is_alarm =
+            |it: &Action| matches!(it, Action::AlertOperator(OperatorAlert::LeaseMismatch(_)));
         actions.iter().filter(|it| is_alarm(it)).count()
     };
     assert_eq!(alarms(agent.handle(at(10), read.clone())), 1);
@@ -411,28 +431,31 @@ fn record_of_another_cluster_then_not_used_and_named_once() {
 fn command_on_another_timeline_then_only_by_its_number() {
     let mut agent = agent("b");
     let here = Timeline::FIRST.next();
-    let ServerView::Following(own) = following().server else {
+    let ServerView::Standby(own) = following().server else {
         unreachable!()
     };
-    let elsewhere = Progress {
+    let elsewhere = ReplayProgress {
         timeline: here,
         ..own
     };
-    let server = look(ServerView::Following(elsewhere));
-    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
-    agent.handle(at(0), Event::Looked(Box::new(server)));
+    let server = look(ServerView::Standby(elsewhere));
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
+    agent.handle(at(0), Event::LocalObserved(Box::new(server)));
     let mut take = |accepted| {
         let planned = Epoch::new(1);
-        agent.take(at(60_000), planned, Fenced::LeaseOver, accepted)
+        agent.take(at(60_000), planned, FencingProof::LeaseExpired, accepted)
     };
-    let refused = Err(Refused::OnAnotherTimeline {
+    let refused = Err(CommandRejected::OnAnotherTimeline {
         here,
         there: Timeline::FIRST,
     });
     assert_eq!(take(None), refused);
     assert_eq!(take(Some(Timeline::FIRST)), refused);
     let write = only(written(take(Some(here)).unwrap()));
-    assert_eq!(write.record.highest_timeline, Timeline::FIRST.next());
+    assert_eq!(
+        write.record.highest_reserved_timeline,
+        Timeline::FIRST.next()
+    );
 }
 
 #[test]
@@ -442,13 +465,13 @@ fn open_primary_then_the_record_says_where_its_timeline_comes_from() {
         timeline: position().timeline,
         ancestors: Vec::new(),
     };
-    let opened = Look {
+    let opened = LocalObservation {
         ancestry: Some(ancestry.clone()),
         ..up()
     };
-    let actions = agent.handle(at(100), Event::Looked(Box::new(opened)));
+    let actions = agent.handle(at(100), Event::LocalObserved(Box::new(opened)));
     let write = only(written(actions));
-    assert_eq!(write.record.state, LeaseState::Open);
+    assert_eq!(write.record.state, LeaseState::Held);
     assert_eq!(write.record.ancestry, Some(ancestry));
 }
 
@@ -456,7 +479,7 @@ fn open_primary_then_the_record_says_where_its_timeline_comes_from() {
 fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     let mut agent = holder();
     let peer = |epoch| {
-        Event::Heard(vec![PeerView {
+        Event::PeersObserved(vec![PeerView {
             node: "b".parse().unwrap(),
             automatic: true,
             system_id: None,
@@ -469,31 +492,44 @@ fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     agent.handle(at(200), peer(3));
     assert!(!agent.holds());
     // It does not take it back, by itself or by command.
-    let ended = look(ServerView::Ended(Directory::Primary));
-    agent.handle(at(60_000), Event::Looked(Box::new(ended)));
-    let superseded = Hold::Superseded("b".parse().unwrap(), Epoch::new(3));
-    assert_eq!(agent.decision(), Some(&Decision::Hold(superseded)));
-    let taken = agent.take(at(60_000), Epoch::new(2), Fenced::Vouched, None);
-    assert!(matches!(taken, Err(Refused::NotThisLease(_))), "{taken:?}");
+    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    agent.handle(at(60_000), Event::LocalObserved(Box::new(ended)));
+    let superseded = NoAction::Superseded("b".parse().unwrap(), Epoch::new(3));
+    assert_eq!(agent.decision(), Some(&Decision::NoAction(superseded)));
+    let taken = agent.take(
+        at(60_000),
+        Epoch::new(2),
+        FencingProof::OperatorAsserted,
+        None,
+    );
+    assert!(
+        matches!(taken, Err(CommandRejected::NotThisLease(_))),
+        "{taken:?}"
+    );
 }
 
 #[test]
 fn another_database_then_command_to_take_refused() {
     let mut agent = agent("b");
-    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
-    let foreign = Look {
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
+    let foreign = LocalObservation {
         system_id: Some(SystemId(2)),
         ..following()
     };
-    agent.handle(at(0), Event::Looked(Box::new(foreign)));
-    let taken = agent.take(at(60_000), Epoch::new(1), Fenced::Vouched, None);
-    assert_eq!(taken, Err(Refused::OtherDatabase));
+    agent.handle(at(0), Event::LocalObserved(Box::new(foreign)));
+    let taken = agent.take(
+        at(60_000),
+        Epoch::new(1),
+        FencingProof::OperatorAsserted,
+        None,
+    );
+    assert_eq!(taken, Err(CommandRejected::OtherDatabase));
 }
 
 #[test]
 fn lists_of_nodes_differ_then_named() {
     let mut agent = agent("b");
-    agent.handle(at(0), Event::Looked(Box::new(following())));
+    agent.handle(at(0), Event::LocalObserved(Box::new(following())));
     let kind = ProblemKind::NodesDiffer;
     let differs = |agent: &Agent| {
         agent
@@ -501,18 +537,24 @@ fn lists_of_nodes_differ_then_named() {
             .into_iter()
             .find(|it| it.kind == kind)
     };
-    agent.handle(at(0), found(0, 1, "a", LeaseState::Open));
+    agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     assert_eq!(differs(&agent), None);
-    let Event::Read {
-        asked_at,
-        answer: ReadAnswer::Found(etag, mut record),
-    } = found(50, 2, "a", LeaseState::Open)
+    let Event::LeaseRead {
+        requested_at,
+        answer: LeaseReadResult::Found(etag, mut record),
+    } = found(50, 2, "a", LeaseState::Held)
     else {
         unreachable!()
     };
     record.members = vec!["d".parse().unwrap()];
-    let answer = ReadAnswer::Found(etag, record);
-    agent.handle(at(60), Event::Read { asked_at, answer });
+    let answer = LeaseReadResult::Found(etag, record);
+    agent.handle(
+        at(60),
+        Event::LeaseRead {
+            requested_at,
+            answer,
+        },
+    );
     let problem = differs(&agent).unwrap();
     assert!(problem.detail.contains("lacks `d`"), "{problem:?}");
 }

@@ -2,16 +2,20 @@
 
 use super::holding::Holding;
 use super::{Action, Agent, Attempt, Role, Write};
-use crate::Moment;
-use crate::failover::decision::{self, Decision, Hold, How, TakeOver};
+use crate::HostInstant;
+use crate::failover::decision::{self, Decision, NoAction, PromotionMode, TakeOver};
 use crate::failover::observation::{LeaseView, Observation, ServerView};
-use crate::lease::{Condition, FORMAT, Holder, LeaseRecord, LeaseState};
+use crate::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, WritePrecondition};
 use crate::lsn::Ancestor;
 
 impl Agent {
-    pub(super) fn watch(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if !self.reading && self.poll_at.is_none_or(|it| now.has_reached(it)) {
-            self.poll_at = Some(now + self.settings.timing.poll_every);
+    pub(super) fn watch(&mut self, now: HostInstant, actions: &mut Vec<Action>) {
+        if !self.reading
+            && self
+                .poll_at
+                .is_none_or(|it| now.has_passed_on_any_clock(it))
+        {
+            self.poll_at = Some(now + self.settings.timing.poll_interval);
             self.look_again(actions);
         }
         if self.writing || self.adopt(now) {
@@ -20,7 +24,7 @@ impl Agent {
         // A version that nobody here saw may have stood between the one seen last and the deletion,
         // of a later epoch and with more timelines reserved, and its holder may be writing.
         if self.seen.as_ref().is_some_and(|it| it.missing) {
-            self.last_decision = Some(Decision::Hold(Hold::LeaseMissing));
+            self.last_decision = Some(Decision::NoAction(NoAction::LeaseMissing));
             return;
         }
         let decision = decision::decide(&self.observe(now), &self.settings.policy);
@@ -34,7 +38,7 @@ impl Agent {
 
     /// Continues the term of the agent that ran here before this one: the boot is the same, and so
     /// is guard, whose deadline is of the lease's epoch and is not over.
-    fn adopt(&mut self, now: Moment) -> bool {
+    fn adopt(&mut self, now: HostInstant) -> bool {
         let (Some(seen), Some(look)) = (&self.seen, &self.look) else {
             return false;
         };
@@ -42,30 +46,39 @@ impl Agent {
             return false;
         };
         let ours = seen.record.holder == self.holder() && seen.record.epoch == armed.epoch;
-        let held = matches!(seen.record.state, LeaseState::Open | LeaseState::Taking);
-        let runs = matches!(look.server, ServerView::MayWrite | ServerView::Following(_));
-        if !ours || !held || !runs || now.has_reached(armed.soft) {
+        let held = matches!(seen.record.state, LeaseState::Held | LeaseState::Acquiring);
+        let runs = matches!(look.server, ServerView::MayWrite | ServerView::Standby(_));
+        if !ours || !held || !runs || now.has_passed_on_any_clock(armed.stop_at) {
             return false;
         }
         // A server that may write was started or promoted under guard's eyes, which refuses a timeline
         // that is in use. One that follows is still to be promoted, onto a number that is yet to be
         // reserved: whether the one in the record was reserved for it, or by a holder before, is not known.
-        let (etag, record, how) = (seen.etag.clone(), seen.record.clone(), How::Resume);
+        let (etag, record, how) = (
+            seen.etag.clone(),
+            seen.record.clone(),
+            PromotionMode::Resume,
+        );
         self.last_decision = None;
-        let held = Holding::new(now, etag, record, how, armed.asked_at, now, false);
+        let held = Holding::new(now, etag, record, how, armed.requested_at, now, false);
         self.role = Role::Holding(Box::new(held));
         true
     }
 
     /// Writes this node's name into the lease, if it still stands as it was seen.
-    pub(super) fn challenge(&mut self, now: Moment, taken: TakeOver, actions: &mut Vec<Action>) {
+    pub(super) fn challenge(
+        &mut self,
+        now: HostInstant,
+        taken: TakeOver,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(seen) = &self.seen else {
             return;
         };
-        let condition = Condition::Match(seen.etag.clone());
-        let highest_timeline = match taken.how {
-            How::Resume => seen.record.highest_timeline,
-            How::Promote(timeline) => timeline,
+        let condition = WritePrecondition::Match(seen.etag.clone());
+        let highest_reserved_timeline = match taken.how {
+            PromotionMode::Resume => seen.record.highest_reserved_timeline,
+            PromotionMode::Promote(timeline) => timeline,
         };
         // Its own term goes on: what its server did not do in the one before counts.
         let before = &seen.record;
@@ -75,8 +88,8 @@ impl Agent {
         let idle_millis = if own { before.idle_millis } else { 0 };
         let record = LeaseRecord {
             epoch: taken.epoch.max(self.highest.0.next()),
-            state: LeaseState::Taking,
-            highest_timeline,
+            state: LeaseState::Acquiring,
+            highest_reserved_timeline,
             idle_millis,
             ..seen.record.clone()
         };
@@ -86,10 +99,10 @@ impl Agent {
     /// Sends a write, and keeps its nonce until it is known what became of it.
     pub(super) fn write(
         &mut self,
-        now: Moment,
+        now: HostInstant,
         record: LeaseRecord,
-        how: How,
-        condition: Condition,
+        how: PromotionMode,
+        condition: WritePrecondition,
         actions: &mut Vec<Action>,
     ) {
         let tried = self
@@ -99,24 +112,24 @@ impl Agent {
             .max()
             .unwrap_or(0);
         let record = LeaseRecord {
-            format: FORMAT,
+            format: LEASE_FORMAT,
             sequence: self.highest.1.max(tried) + 1,
-            nonce: self.nonces.draw(),
+            nonce: self.nonces.generate(),
             holder: self.holder(),
             members: self.identity.members.clone(),
             ..record
         };
         self.writing = true;
         self.attempts.push(Attempt {
-            asked_at: now,
+            requested_at: now,
             record: record.clone(),
             how,
         });
         actions.push(Action::Write(Box::new(Write { record, condition })));
     }
 
-    pub(super) fn holder(&self) -> Holder {
-        Holder {
+    pub(super) fn holder(&self) -> LeaseHolder {
+        LeaseHolder {
             node: self.identity.node.clone(),
             host_id: self.identity.host_id.clone(),
             boot_id: self.identity.boot_id.clone(),
@@ -127,7 +140,7 @@ impl Agent {
     pub(super) fn ancestors(&self) -> Vec<Ancestor> {
         let look = self.look.as_ref();
         let known = look.and_then(|it| match (it.server, &it.ancestry) {
-            (ServerView::Following(own), Some(known)) if known.timeline == own.timeline => {
+            (ServerView::Standby(own), Some(known)) if known.timeline == own.timeline => {
                 Some(known)
             }
             _ => None,
@@ -135,17 +148,17 @@ impl Agent {
         known.map_or(Vec::new(), |it| it.ancestors.clone())
     }
 
-    pub(super) fn observe(&self, now: Moment) -> Observation {
+    pub(super) fn observe(&self, now: HostInstant) -> Observation {
         let lease = self.seen.as_ref().map(|seen| LeaseView {
             holder: seen.record.holder.node.clone(),
             host_id: seen.record.holder.host_id.clone(),
             system_id: seen.record.system_id,
             epoch: seen.record.epoch,
             state: seen.record.state,
-            age: now.shortest_since(seen.since),
-            position: seen.record.position,
+            age: now.elapsed_lower_bound(seen.since),
+            last_position: seen.record.last_position,
             last_primary: seen.record.last_primary.clone(),
-            highest_timeline: seen.record.highest_timeline,
+            highest_reserved_timeline: seen.record.highest_reserved_timeline,
         });
         let look = self.look.as_ref();
         Observation {

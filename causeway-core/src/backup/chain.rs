@@ -8,12 +8,12 @@ use crate::{Lsn, Timeline};
 
 /// One timeline and the ancestors it grew from: the only log along which it can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lineage {
+pub struct TimelineHistory {
     timeline: Timeline,
     ancestors: Vec<Ancestor>,
 }
 
-impl Lineage {
+impl TimelineHistory {
     /// Returns the lineage of `timeline`, whose history file names `ancestors`, oldest first.
     pub fn new(timeline: Timeline, ancestors: Vec<Ancestor>) -> Self {
         Self {
@@ -141,30 +141,30 @@ mod tests {
 
     #[test]
     fn follows_a_timeline_only_as_far_as_it_was_followed() {
-        let lineage = lineage();
+        let history = history();
 
-        assert!(lineage.passes(timeline(1), Lsn::new(100 << 20)));
-        assert!(!lineage.passes(timeline(1), Lsn::new((100 << 20) + 1)));
-        assert!(!lineage.passes(timeline(2), Lsn::new(1)));
-        assert!(lineage.passes(timeline(3), Lsn::new(u64::MAX)));
+        assert!(history.passes(timeline(1), Lsn::new(100 << 20)));
+        assert!(!history.passes(timeline(1), Lsn::new((100 << 20) + 1)));
+        assert!(!history.passes(timeline(2), Lsn::new(1)));
+        assert!(history.passes(timeline(3), Lsn::new(u64::MAX)));
     }
 
     #[test]
     fn the_segment_in_which_a_timeline_was_left_is_not_whole() {
-        let lineage = lineage();
+        let history = history();
         let segment = |lsn: u64| SegmentName::containing(timeline(1), Lsn::new(lsn << 20), SIZE);
 
-        assert!(lineage.is_whole_before_a_fork(segment(80), SIZE));
-        assert!(!lineage.is_whole_before_a_fork(segment(96), SIZE));
-        assert!(!lineage.is_whole_before_a_fork(segment(112), SIZE));
+        assert!(history.is_whole_before_a_fork(segment(80), SIZE));
+        assert!(!history.is_whole_before_a_fork(segment(96), SIZE));
+        assert!(!history.is_whole_before_a_fork(segment(112), SIZE));
         let of_another = SegmentName::containing(timeline(2), Lsn::new(0), SIZE);
-        assert!(!lineage.is_whole_before_a_fork(of_another, SIZE));
+        assert!(!history.is_whole_before_a_fork(of_another, SIZE));
     }
 
     #[test]
     fn ancestor_left_then_nothing_after_that_is_read() {
         let share =
-            |of, number| lineage().share(SegmentName::numbered(timeline(of), number, SIZE), SIZE);
+            |of, number| history().share(SegmentName::numbered(timeline(of), number, SIZE), SIZE);
         assert_eq!(share(1, 5), Share::Whole);
         assert_eq!(share(1, 6), Share::UpTo(Lsn::new(100 << 20)));
         assert_eq!(share(1, 7), Share::Nothing);
@@ -175,7 +175,7 @@ mod tests {
             timeline: timeline(1),
             left_at: Lsn::new(96 << 20),
         };
-        let at_a_boundary = Lineage::new(timeline(2), vec![left]);
+        let at_a_boundary = TimelineHistory::new(timeline(2), vec![left]);
         let share =
             |number| at_a_boundary.share(SegmentName::numbered(timeline(1), number, SIZE), SIZE);
         assert_eq!((share(5), share(6)), (Share::Whole, Share::Nothing));
@@ -183,18 +183,18 @@ mod tests {
 
     #[test]
     fn segment_at_a_fork_then_the_newest_timeline_that_has_it() {
-        let lineage = lineage();
+        let history = history();
         let mut held = HeldSegments::new(SIZE);
         let name = |of, number| SegmentName::numbered(timeline(of), number, SIZE);
         held.insert(name(1, 5));
         held.insert(name(1, 6));
         held.insert(name(1, 7));
 
-        assert_eq!(lineage.segment(5, &held), Some(name(1, 5)));
-        assert_eq!(lineage.segment(6, &held), Some(name(1, 6)));
+        assert_eq!(history.segment(5, &held), Some(name(1, 5)));
+        assert_eq!(history.segment(6, &held), Some(name(1, 6)));
         held.insert(name(3, 6));
-        assert_eq!(lineage.segment(6, &held), Some(name(3, 6)));
-        assert_eq!(lineage.segment(7, &held), None, "7 was never on the way");
+        assert_eq!(history.segment(6, &held), Some(name(3, 6)));
+        assert_eq!(history.segment(7, &held), None, "7 was never on the way");
     }
 
     #[test]
@@ -213,12 +213,12 @@ mod tests {
         );
     }
 
-    fn lineage() -> Lineage {
+    fn history() -> TimelineHistory {
         let left = Ancestor {
             timeline: timeline(1),
             left_at: Lsn::new(100 << 20),
         };
-        Lineage::new(timeline(3), vec![left])
+        TimelineHistory::new(timeline(3), vec![left])
     }
 
     fn timeline(number: u32) -> Timeline {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup::{Lineage, Share};
+use crate::backup::{Share, TimelineHistory};
 use crate::lsn::{SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -93,12 +93,12 @@ impl HeldSegments {
         Some(*last)
     }
 
-    /// Returns how far replay from `start`, on a timeline of `lineage`, gets along it.
-    pub fn reach(&self, lineage: &Lineage, start: Lsn) -> Reach {
+    /// Returns how far replay from `start`, on a timeline of `history`, gets along it.
+    pub fn reach(&self, history: &TimelineHistory, start: Lsn) -> Reach {
         let mut last = None;
         let mut number = start.get() / self.size.bytes();
         let mut parent = None;
-        for (timeline, first, end) in self.parts(lineage) {
+        for (timeline, first, end) in self.parts(history) {
             let from = number.max(first);
             // A timeline that was left in the segment in which it began has none of its own: the next
             // one begins with a copy of it.
@@ -114,13 +114,13 @@ impl HeldSegments {
             } else if let Some(parent) = parent.filter(|_| number == first) {
                 // The ancestor's own copy holds the WAL up to the fork, and replay ends there.
                 let copy = SegmentName::numbered(parent, number, self.size);
-                let has_share = lineage.share(copy, self.size) != Share::Nothing;
+                let has_share = history.share(copy, self.size) != Share::Nothing;
                 last = Some(copy)
                     .filter(|it| has_share && self.holds(*it))
                     .or(last);
             }
             if end != Some(number) {
-                let gap = self.gap(lineage, timeline, number);
+                let gap = self.gap(history, timeline, number);
                 return Reach { last, gap };
             }
             parent = Some(timeline);
@@ -130,8 +130,8 @@ impl HeldSegments {
 
     /// Returns the last segment that an ancestor wrote past its fork, if nothing that branched off there is
     /// held: which branch went on cannot be seen.
-    pub fn branch_left(&self, lineage: &Lineage) -> Option<SegmentName> {
-        for (timeline, first, end) in self.parts(lineage).into_iter().rev() {
+    pub fn branch_left(&self, history: &TimelineHistory) -> Option<SegmentName> {
+        for (timeline, first, end) in self.parts(history).into_iter().rev() {
             let past = end.and_then(|end| self.first_from(timeline, end));
             if past.is_some() {
                 let last = self.runs.get(&timeline)?.values().next_back()?;
@@ -144,21 +144,21 @@ impl HeldSegments {
         None
     }
 
-    /// Returns the timelines of `lineage` with the number of the segment in which each begins, and of
+    /// Returns the timelines of `history` with the number of the segment in which each begins, and of
     /// that in which the next one does; none for the last.
-    fn parts(&self, lineage: &Lineage) -> Vec<(Timeline, u64, Option<u64>)> {
+    fn parts(&self, history: &TimelineHistory) -> Vec<(Timeline, u64, Option<u64>)> {
         let number = |lsn: Lsn| lsn.get() / self.size.bytes();
-        let mut parts: Vec<_> = lineage
+        let mut parts: Vec<_> = history
             .stretches()
             .map(|(timeline, begin, left_at)| (timeline, number(begin), Some(number(left_at))))
             .collect();
         let begin = parts.last().and_then(|(_, _, end)| *end).unwrap_or(0);
-        parts.push((lineage.timeline(), begin, None));
+        parts.push((history.timeline(), begin, None));
         parts
     }
 
-    /// Returns the gap that begins at `number` of `timeline`, if anything later on `lineage` is held.
-    fn gap(&self, lineage: &Lineage, timeline: Timeline, number: u64) -> Option<Gap> {
+    /// Returns the gap that begins at `number` of `timeline`, if anything later on `history` is held.
+    fn gap(&self, history: &TimelineHistory, timeline: Timeline, number: u64) -> Option<Gap> {
         let later = |(it, first, end): (Timeline, u64, Option<u64>)| {
             let held = self.first_from(it, number.max(first))?;
             let is_on_the_way = it >= timeline && end.is_none_or(|end| held < end);
@@ -166,7 +166,7 @@ impl HeldSegments {
         };
         Some(Gap {
             missing: SegmentName::numbered(timeline, number, self.size),
-            next_held: self.parts(lineage).into_iter().find_map(later)?,
+            next_held: self.parts(history).into_iter().find_map(later)?,
         })
     }
 }
@@ -229,13 +229,13 @@ mod tests {
     #[test]
     fn fork_then_replay_goes_on_with_the_child_segment() {
         // Timeline 3 was left-over from 1 within segment 5; 2 was reserved and never written.
-        let lineage = lineage(3, &[(1, 5, 77)]);
+        let history = history(3, &[(1, 5, 77)]);
         let whole = held(&[(1, 3), (1, 4), (3, 5), (3, 6)]);
-        assert_eq!(whole.reach(&lineage, at(3)).last, Some(segment(3, 6)));
+        assert_eq!(whole.reach(&history, at(3)).last, Some(segment(3, 6)));
 
         // The ancestor's copy of segment 5 holds nothing that is after the fork.
         let without = held(&[(1, 3), (1, 4), (1, 5), (1, 6), (3, 6)]);
-        let reach = without.reach(&lineage, at(3));
+        let reach = without.reach(&history, at(3));
         let gap = Gap {
             missing: segment(3, 5),
             next_held: segment(3, 6),
@@ -243,24 +243,24 @@ mod tests {
         assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), Some(gap)));
 
         let never_archived = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
-        let reach = never_archived.reach(&lineage, at(3));
+        let reach = never_archived.reach(&history, at(3));
         assert_eq!((reach.last, reach.gap), (Some(segment(1, 5)), None));
     }
 
     #[test]
     fn fork_between_two_segments_then_the_ancestor_ends_before_it() {
-        let lineage = lineage(2, &[(1, 5, 0)]);
+        let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
-        let reach = held.reach(&lineage, at(3));
+        let reach = held.reach(&history, at(3));
         assert_eq!((reach.last, reach.gap), (Some(segment(1, 4)), None));
     }
 
     #[test]
     fn branch_without_wal_and_ancestor_past_the_fork_then_its_last_segment() {
-        let two = lineage(2, &[(1, 5, 77)]);
+        let two = history(2, &[(1, 5, 77)]);
         let past = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
         assert_eq!(past.branch_left(&two), Some(segment(1, 6)));
-        let three = lineage(3, &[(1, 5, 77), (2, 5, 99)]);
+        let three = history(3, &[(1, 5, 77), (2, 5, 99)]);
         assert_eq!(past.branch_left(&three), Some(segment(1, 6)));
 
         let switched = held(&[(1, 3), (1, 4)]);
@@ -272,29 +272,29 @@ mod tests {
 
     #[test]
     fn segment_missing_before_the_fork_then_the_child_shows_the_gap() {
-        let lineage = lineage(2, &[(1, 5, 0)]);
+        let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(1, 3), (2, 5)]);
         let gap = Gap {
             missing: segment(1, 4),
             next_held: segment(2, 5),
         };
-        assert_eq!(held.reach(&lineage, at(3)).gap, Some(gap));
+        assert_eq!(held.reach(&history, at(3)).gap, Some(gap));
     }
 
     #[test]
     fn two_forks_in_one_segment_then_the_last_child_has_it() {
-        let lineage = lineage(3, &[(1, 5, 10), (2, 5, 20)]);
+        let history = history(3, &[(1, 5, 10), (2, 5, 20)]);
         let held = held(&[(1, 4), (1, 5), (2, 5), (3, 5)]);
-        let reach = held.reach(&lineage, at(4));
+        let reach = held.reach(&history, at(4));
         assert_eq!((reach.last, reach.gap), (Some(segment(3, 5)), None));
         assert_eq!(held.newest_timeline(), Some(timeline(3)));
     }
 
     #[test]
     fn backup_on_a_child_then_its_ancestors_are_not_asked_for() {
-        let lineage = lineage(2, &[(1, 5, 0)]);
+        let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(2, 7), (2, 8)]);
-        let reach = held.reach(&lineage, at(7));
+        let reach = held.reach(&history, at(7));
         assert_eq!((reach.last, reach.gap), (Some(segment(2, 8)), None));
     }
 
@@ -306,16 +306,16 @@ mod tests {
         held
     }
 
-    fn one() -> Lineage {
-        Lineage::new(Timeline::FIRST, Vec::new())
+    fn one() -> TimelineHistory {
+        TimelineHistory::new(Timeline::FIRST, Vec::new())
     }
 
-    fn lineage(newest: u32, left: &[(u32, u64, u64)]) -> Lineage {
+    fn history(newest: u32, left: &[(u32, u64, u64)]) -> TimelineHistory {
         let ancestors = left.iter().map(|(of, number, bytes)| Ancestor {
             timeline: timeline(*of),
             left_at: Lsn::new(number * SIZE.bytes() + bytes),
         });
-        Lineage::new(timeline(newest), ancestors.collect())
+        TimelineHistory::new(timeline(newest), ancestors.collect())
     }
 
     fn at(number: u64) -> Lsn {

@@ -1,6 +1,6 @@
 //! Which backup reaches a target.
 
-use crate::backup::{BackupId, Lineage, Summary, WallTime};
+use crate::backup::{BackupId, Summary, TimelineHistory, WallTime};
 use crate::{Lsn, Timeline};
 
 /// How far a restored cluster replays.
@@ -78,7 +78,7 @@ pub enum NoBackup {
     },
 }
 
-/// Returns the newest of `backups` from which `target` can be reached along `lineage`, or `asked`
+/// Returns the newest of `backups` from which `target` can be reached along `history`, or `asked`
 /// if it can.
 ///
 /// # Errors
@@ -86,19 +86,19 @@ pub enum NoBackup {
 /// [`NoBackup`], which says what is possible instead.
 pub fn choose<'a>(
     backups: &'a [Summary],
-    lineage: &Lineage,
+    history: &TimelineHistory,
     target: &Target,
     asked: Option<&BackupId>,
 ) -> Result<&'a Summary, NoBackup> {
     if let Some(asked) = asked {
         let found = backups.iter().find(|it| it.id == *asked);
         let found = found.ok_or_else(|| NoBackup::Unknown(asked.clone()))?;
-        if !lineage.passes(found.timeline, found.stop_lsn) {
+        if !history.passes(found.timeline, found.stop_lsn) {
             return Err(NoBackup::NotOnTheWay {
                 id: asked.clone(),
                 lsn: found.stop_lsn,
                 timeline: found.timeline,
-                towards: lineage.timeline(),
+                towards: history.timeline(),
             });
         }
         if reaches(found, target) {
@@ -113,7 +113,7 @@ pub fn choose<'a>(
 
     let on_the_way: Vec<&Summary> = backups
         .iter()
-        .filter(|it| lineage.passes(it.timeline, it.stop_lsn))
+        .filter(|it| history.passes(it.timeline, it.stop_lsn))
         .collect();
     let Some(earliest) = on_the_way.iter().min_by_key(|it| it.stopped_at) else {
         return Err(if backups.is_empty() {
@@ -190,17 +190,17 @@ mod tests {
             timeline: Timeline::FIRST,
             left_at: Lsn::new(60),
         };
-        let lineage = Lineage::new(Timeline::new(2).unwrap(), vec![left]);
+        let history = TimelineHistory::new(Timeline::new(2).unwrap(), vec![left]);
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
 
-        let chosen = choose(&backups, &lineage, &Target::Latest, None).unwrap();
+        let chosen = choose(&backups, &history, &Target::Latest, None).unwrap();
 
         assert_eq!(chosen.id, backups[0].id);
-        let named = choose(&backups, &lineage, &Target::Latest, Some(&backups[1].id));
+        let named = choose(&backups, &history, &Target::Latest, Some(&backups[1].id));
         let refused = named.unwrap_err().to_string();
         assert!(refused.contains("`--target-timeline 1`"), "{refused}");
         let abandoned = &backups[1..];
-        let refused = choose(abandoned, &lineage, &Target::Latest, None);
+        let refused = choose(abandoned, &history, &Target::Latest, None);
         assert_eq!(refused, Err(NoBackup::OtherHistory));
     }
 
@@ -216,8 +216,8 @@ mod tests {
         assert_eq!(chosen.id, backups[0].id);
     }
 
-    fn first() -> Lineage {
-        Lineage::new(Timeline::FIRST, Vec::new())
+    fn first() -> TimelineHistory {
+        TimelineHistory::new(Timeline::FIRST, Vec::new())
     }
 
     fn backup(number: usize, timeline: u32, end: i64) -> Summary {

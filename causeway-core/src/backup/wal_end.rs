@@ -1,6 +1,6 @@
 //! Whether a segment that no bucket holds is the end of the WAL, or a gap in it.
 
-use crate::backup::Lineage;
+use crate::backup::TimelineHistory;
 use crate::lsn::{Ancestor, SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -56,14 +56,14 @@ pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     }
 }
 
-/// Says whether replay along `lineage` to the end of `last`, which was there once, reads `segment`.
+/// Says whether replay along `history` to the end of `last`, which was there once, reads `segment`.
 ///
 /// A timeline has the segments from the one in which it began to the one before it was left. In that one
 /// the next timeline begins with a copy, and is asked for first.
 pub fn is_on_the_way(
     segment: SegmentName,
     last: SegmentName,
-    lineage: &Lineage,
+    history: &TimelineHistory,
     size: SegmentSize,
 ) -> bool {
     if segment == last {
@@ -71,8 +71,8 @@ pub fn is_on_the_way(
     }
     let number = |lsn: Lsn| lsn.get() / size.bytes();
     let wanted = segment.number(size);
-    let begin = lineage.begin(segment.timeline).map(number);
-    let left = lineage.left_at(segment.timeline).map(number);
+    let begin = history.begin(segment.timeline).map(number);
+    let left = history.left_at(segment.timeline).map(number);
     wanted < last.number(size)
         && begin.is_some_and(|begin| begin <= wanted)
         && left.is_none_or(|left| wanted < left)
@@ -133,12 +133,12 @@ mod tests {
     #[test]
     fn segment_up_to_a_known_end_then_on_the_way() {
         // 1 was left within 6, 2 within 9, and 3 is followed to 12.
-        let lineage = Lineage::new(
+        let history = TimelineHistory::new(
             timeline(3),
             vec![left(1, 0x0610_0000), left(2, 0x0910_0000)],
         );
         let name = |of, number| SegmentName::numbered(timeline(of), number, SIZE);
-        let wanted = |segment, last| is_on_the_way(segment, last, &lineage, SIZE);
+        let wanted = |segment, last| is_on_the_way(segment, last, &history, SIZE);
         for (of, numbers) in [(1, 0..6), (2, 6..9), (3, 9..13)] {
             for number in 0..20 {
                 let expected = numbers.contains(&number);

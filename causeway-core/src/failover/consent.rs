@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use super::loss::Loss;
-use super::plan::{Fence, Plan};
+use super::loss::DataLoss;
+use super::plan::{FencingMethod, Plan};
 use crate::Timeline;
 
 /// What was accepted on the command line.
@@ -24,7 +24,7 @@ pub struct Consent {
 
 /// What a plan needs and a command line does not accept by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingConsent {
     /// `--unfenced`.
     Unfenced,
     /// `--stop-instance`.
@@ -38,23 +38,27 @@ pub enum Missing {
 impl Consent {
     /// Returns what is dangerous about a plan and not accepted here, the most dangerous first. An operator
     /// who reads the plan and answers yes accepts it; `--yes` alone does not.
-    pub fn missing(&self, plan: &Plan, loss: Option<&Loss>) -> Option<Missing> {
+    pub fn missing(&self, plan: &Plan, loss: Option<&DataLoss>) -> Option<MissingConsent> {
         match plan.fence() {
-            Fence::Unfenced if !self.unfenced => return Some(Missing::Unfenced),
-            Fence::StopInstance if !self.stop_instance => return Some(Missing::StopInstance),
-            Fence::Unfenced | Fence::StopInstance | Fence::LeaseOver => {}
+            FencingMethod::Unfenced if !self.unfenced => return Some(MissingConsent::Unfenced),
+            FencingMethod::InstanceStopped if !self.stop_instance => {
+                return Some(MissingConsent::StopInstance);
+            }
+            FencingMethod::Unfenced
+            | FencingMethod::InstanceStopped
+            | FencingMethod::LeaseExpired => {}
         }
         if let Some(timeline) = plan.accept_timeline
             && self.accept_timeline != Some(timeline)
         {
-            return Some(Missing::Timeline(timeline));
+            return Some(MissingConsent::Timeline(timeline));
         }
         let bytes = loss.map_or(0, |it| it.bytes_at_most);
-        (bytes > self.accept_loss.unwrap_or(0)).then_some(Missing::Loss(bytes))
+        (bytes > self.accept_loss.unwrap_or(0)).then_some(MissingConsent::Loss(bytes))
     }
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingConsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unfenced => f.write_str("--unfenced"),
@@ -75,27 +79,27 @@ mod tests {
 
     #[test]
     fn each_danger_has_to_be_named() {
-        let plan = plan(Fence::Unfenced, Timeline::new(3));
+        let plan = plan(FencingMethod::Unfenced, Timeline::new(3));
         let mut consent = Consent::default();
         assert_eq!(
             consent.missing(&plan, Some(&loss(9))),
-            Some(Missing::Unfenced)
+            Some(MissingConsent::Unfenced)
         );
         consent.unfenced = true;
         let timeline = Timeline::new(3).unwrap();
         assert_eq!(
             consent.missing(&plan, Some(&loss(9))),
-            Some(Missing::Timeline(timeline))
+            Some(MissingConsent::Timeline(timeline))
         );
         consent.accept_timeline = Some(timeline);
         assert_eq!(
             consent.missing(&plan, Some(&loss(9))),
-            Some(Missing::Loss(9))
+            Some(MissingConsent::Loss(9))
         );
         consent.accept_loss = Some(8);
         assert_eq!(
             consent.missing(&plan, Some(&loss(9))),
-            Some(Missing::Loss(9))
+            Some(MissingConsent::Loss(9))
         );
         consent.accept_loss = Some(9);
         assert_eq!(consent.missing(&plan, Some(&loss(9))), None);
@@ -108,20 +112,23 @@ mod tests {
             accept_loss: Some(u64::MAX),
             ..Consent::default()
         };
-        let missing = |by| consent.missing(&plan(by, None), Some(&loss(9)));
-        assert_eq!(missing(Fence::StopInstance), Some(Missing::StopInstance));
-        assert_eq!(missing(Fence::LeaseOver), None);
+        let missing = |method| consent.missing(&plan(method, None), Some(&loss(9)));
+        assert_eq!(
+            missing(FencingMethod::InstanceStopped),
+            Some(MissingConsent::StopInstance)
+        );
+        assert_eq!(missing(FencingMethod::LeaseExpired), None);
     }
 
     #[test]
     fn nothing_dangerous_then_nothing_has_to_be_named() {
-        let plan = plan(Fence::LeaseOver, None);
+        let plan = plan(FencingMethod::LeaseExpired, None);
         assert_eq!(Consent::default().missing(&plan, None), None);
         assert_eq!(Consent::default().missing(&plan, Some(&loss(0))), None);
     }
 
-    fn loss(bytes: u64) -> Loss {
-        Loss {
+    fn loss(bytes: u64) -> DataLoss {
+        DataLoss {
             known_bytes: bytes,
             unseen: Duration::ZERO,
             bytes_at_most: bytes,
@@ -132,15 +139,15 @@ mod tests {
         }
     }
 
-    fn plan(by: Fence, accept_timeline: Option<Timeline>) -> Plan {
+    fn plan(method: FencingMethod, accept_timeline: Option<Timeline>) -> Plan {
         let node = "a".parse().unwrap();
         Plan {
             to: "c".parse().unwrap(),
             from: "a".parse().unwrap(),
-            planned: Epoch::new(7),
+            planned_epoch: Epoch::new(7),
             loss: None,
             accept_timeline,
-            steps: vec![Step::Fence { node, by }],
+            steps: vec![Step::Fence { node, method }],
         }
     }
 }

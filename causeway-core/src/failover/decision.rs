@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observation::{Directory, LeaseView, Observation, PeerView, Progress, ServerView};
+use super::observation::{
+    DataDirectoryState, LeaseView, Observation, PeerView, ReplayProgress, ServerView,
+};
 use crate::lease::{LeaseState, SystemId};
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
@@ -14,7 +16,7 @@ use crate::{Epoch, Lsn, NodeId, Timeline};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How long one version of the lease must have stood.
-    pub term: Duration,
+    pub lease_duration: Duration,
     /// Whether this node may take over without a command: it stands in the primary region.
     pub automatic: bool,
     /// The nodes of this node's region: it takes over without a command only from one of them.
@@ -22,14 +24,14 @@ pub struct Policy {
     /// How many bytes of log may be missing in an automatic failover.
     pub max_loss_bytes: u64,
     /// How much longer than the term a node waits for one that has more log than it.
-    pub patience_for_better: Duration,
+    pub peer_preference_timeout: Duration,
 }
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Leave the cluster as it is.
-    Hold(Hold),
+    NoAction(NoAction),
     /// Take the lease.
     TakeOver(TakeOver),
     /// Leave the cluster as it is and call a person.
@@ -42,13 +44,13 @@ pub struct TakeOver {
     /// The epoch of the new term.
     pub epoch: Epoch,
     /// How the server becomes primary.
-    pub how: How,
+    pub how: PromotionMode,
 }
 
 /// How a server becomes primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum How {
+pub enum PromotionMode {
     /// It was the primary and nobody followed it: it is started again, on its own timeline.
     Resume,
     /// It is promoted, onto this timeline, which nobody else uses.
@@ -57,9 +59,9 @@ pub enum How {
 
 /// Why nothing is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum NoAction {
     /// No lease was ever seen; only `failover-ctl init` creates the first.
-    NoLease,
+    NotInitialized,
     /// The lease was deleted, and its holder has not written it again.
     LeaseMissing,
     /// A person has asked for quiet.
@@ -72,9 +74,9 @@ pub enum Hold {
     /// The holder may still be writing, for this long.
     LeaseInForce(Duration),
     /// This node gave the lease up, and lets others go first for this long.
-    StandsBack(Duration),
+    YieldingAfterRelease(Duration),
     /// This node takes over only by command.
-    ByCommandOnly,
+    ManualOnly,
     /// The lease is of another cluster's database than this node's.
     OtherDatabase,
     /// Another host writes the lease under this node's name.
@@ -82,15 +84,15 @@ pub enum Hold {
     /// The last holder is in another region, which only a person leaves.
     OtherRegion(NodeId),
     /// No primary was ever open, so the node that `init` named comes first.
-    NeverOpened,
+    NoPrimaryYet,
     /// This node's server cannot become primary now.
     NotConsistent,
     /// This node's server would acknowledge commits before the lease says that it is open.
     CommitsNotHeldBack,
     /// This node's own server has not ended yet.
-    OwnServerRuns,
+    LocalServerRunning,
     /// Another node has more of the log, and is given time to go first.
-    AnotherHasMore(NodeId),
+    BehindPeer(NodeId),
 }
 
 /// Why a person is needed.
@@ -120,19 +122,19 @@ pub enum Escalation {
 /// force says outweighs every witness: a primary that cannot be reached can still be writing.
 pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     let Some(lease) = &seen.lease else {
-        return Decision::Hold(Hold::NoLease);
+        return Decision::NoAction(NoAction::NotInitialized);
     };
     if lease.state == LeaseState::Paused {
-        return Decision::Hold(Hold::Paused);
+        return Decision::NoAction(NoAction::Paused);
     }
     if lease.state == LeaseState::Retired {
-        return Decision::Hold(Hold::Retired);
+        return Decision::NoAction(NoAction::Retired);
     }
     if let Some(peer) = ahead_of(lease.epoch, &seen.peers) {
-        return Decision::Hold(Hold::Superseded(peer.node.clone(), peer.highest));
+        return Decision::NoAction(NoAction::Superseded(peer.node.clone(), peer.highest));
     }
     if seen.system_id.is_some_and(|it| it != lease.system_id) {
-        return Decision::Hold(Hold::OtherDatabase);
+        return Decision::NoAction(NoAction::OtherDatabase);
     }
     // Only the agent of this node's host writes this node's name, so once its own server has ended
     // nobody writes in its term, and the compare-and-swap settles who comes next. Another host with
@@ -142,36 +144,44 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
     if own_name && own_host && lease.state != LeaseState::Released {
         return come_back(lease, seen);
     }
-    if own_name && !own_host && lease.state != LeaseState::Released && lease.age < policy.term {
-        return Decision::Hold(Hold::OtherHost(lease.host_id.clone()));
+    if own_name
+        && !own_host
+        && lease.state != LeaseState::Released
+        && lease.age < policy.lease_duration
+    {
+        return Decision::NoAction(NoAction::OtherHost(lease.host_id.clone()));
     }
-    if lease.state != LeaseState::Released && lease.age < policy.term {
-        return Decision::Hold(Hold::LeaseInForce(policy.term.saturating_sub(lease.age)));
+    if lease.state != LeaseState::Released && lease.age < policy.lease_duration {
+        return Decision::NoAction(NoAction::LeaseInForce(
+            policy.lease_duration.saturating_sub(lease.age),
+        ));
     }
     if own_name {
         // It gave the lease up because its server hung or kept crashing: the others go first.
-        if lease.position.is_some() && lease.age < policy.term {
-            return Decision::Hold(Hold::StandsBack(policy.term.saturating_sub(lease.age)));
+        if lease.last_position.is_some() && lease.age < policy.lease_duration {
+            return Decision::NoAction(NoAction::YieldingAfterRelease(
+                policy.lease_duration.saturating_sub(lease.age),
+            ));
         }
         // A standby that never opened is a candidate like any other: what a person accepted when it took
         // the lease was for that term.
-        let follows = matches!(seen.server, ServerView::Following(_));
+        let follows = matches!(seen.server, ServerView::Standby(_));
         let never_opened = lease.last_primary.as_ref() != Some(&seen.node);
-        if !(follows && never_opened && lease.position.is_some()) {
+        if !(follows && never_opened && lease.last_position.is_some()) {
             return come_back(lease, seen);
         }
     }
     if !policy.automatic {
-        return Decision::Hold(Hold::ByCommandOnly);
+        return Decision::NoAction(NoAction::ManualOnly);
     }
     if !policy.region_nodes.contains(&lease.holder) {
-        return Decision::Hold(Hold::OtherRegion(lease.holder.clone()));
+        return Decision::NoAction(NoAction::OtherRegion(lease.holder.clone()));
     }
-    let Some(last) = lease.position else {
-        return Decision::Hold(Hold::NeverOpened);
+    let Some(last) = lease.last_position else {
+        return Decision::NoAction(NoAction::NoPrimaryYet);
     };
-    let ServerView::Following(own) = seen.server else {
-        return Decision::Hold(Hold::NotConsistent);
+    let ServerView::Standby(own) = seen.server else {
+        return Decision::NoAction(NoAction::NotConsistent);
     };
     if lacks_own_wal(own, lease, seen) {
         return Decision::Escalate(Escalation::OwnWalMissing);
@@ -180,20 +190,20 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
         let (here, there) = (own.timeline, last.timeline);
         return Decision::Escalate(Escalation::OnAnotherTimeline { here, there });
     }
-    let bytes = last.flush_lsn.bytes_since(own.received);
+    let bytes = last.flush_lsn.bytes_since(own.received_lsn);
     if bytes > policy.max_loss_bytes {
         let allowed = policy.max_loss_bytes;
         return Decision::Escalate(Escalation::WouldLose { bytes, allowed });
     }
     let due = match lease.state {
         LeaseState::Released => Duration::ZERO,
-        LeaseState::Taking | LeaseState::Open | LeaseState::Paused | LeaseState::Retired => {
-            policy.term
+        LeaseState::Acquiring | LeaseState::Held | LeaseState::Paused | LeaseState::Retired => {
+            policy.lease_duration
         }
     };
-    let waited = lease.age >= due + policy.patience_for_better;
+    let waited = lease.age >= due + policy.peer_preference_timeout;
     if let Some(better) = better_than(own, lease.system_id, seen).filter(|_| !waited) {
-        return Decision::Hold(Hold::AnotherHasMore(better));
+        return Decision::NoAction(NoAction::BehindPeer(better));
     }
     take_over(lease, seen)
 }
@@ -203,7 +213,9 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
 pub fn if_primary_lost(seen: &Observation, policy: &Policy) -> Decision {
     let mut seen = seen.clone();
     if let Some(lease) = &mut seen.lease {
-        lease.age = lease.age.max(policy.term + policy.patience_for_better);
+        lease.age = lease
+            .age
+            .max(policy.lease_duration + policy.peer_preference_timeout);
         let holder = lease.holder.clone();
         seen.peers.retain(|it| it.node != holder);
     }
@@ -220,7 +232,7 @@ pub(crate) fn ahead_of(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
 fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
     match seen.server {
         // What it wrote as primary is on its disk, unless that is another disk or an older copy.
-        ServerView::Ended(Directory::Primary)
+        ServerView::Stopped(DataDirectoryState::Primary)
             if lease.last_primary.as_ref() == Some(&seen.node) && !seen.holds_position =>
         {
             Decision::Escalate(Escalation::OwnWalMissing)
@@ -228,42 +240,45 @@ fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
         // The host that held it may have written on this timeline after this disk was copied from its
         // own, and a standby may have received that: the copy becomes a standby of nobody, and is promoted
         // onto a timeline of its own. The record that `init` writes names no host.
-        ServerView::Ended(Directory::Primary)
+        ServerView::Stopped(DataDirectoryState::Primary)
             if !lease.host_id.is_empty() && lease.host_id != seen.host_id =>
         {
-            Decision::Hold(Hold::NotConsistent)
+            Decision::NoAction(NoAction::NotConsistent)
         }
-        ServerView::Ended(Directory::Primary) => Decision::TakeOver(TakeOver {
+        ServerView::Stopped(DataDirectoryState::Primary) => Decision::TakeOver(TakeOver {
             epoch: lease.epoch.next(),
-            how: How::Resume,
+            how: PromotionMode::Resume,
         }),
-        ServerView::Following(own) if lacks_own_wal(own, lease, seen) => {
+        ServerView::Standby(own) if lacks_own_wal(own, lease, seen) => {
             Decision::Escalate(Escalation::OwnWalMissing)
         }
-        ServerView::Following(_) => take_over(lease, seen),
-        ServerView::Ended(Directory::Empty | Directory::Standby | Directory::Rewinding)
+        ServerView::Standby(_) => take_over(lease, seen),
+        ServerView::Stopped(
+            DataDirectoryState::Empty | DataDirectoryState::Standby | DataDirectoryState::Rewinding,
+        )
         | ServerView::Unguarded
-        | ServerView::Silent => Decision::Hold(Hold::NotConsistent),
-        ServerView::MayWrite => Decision::Hold(Hold::OwnServerRuns),
+        | ServerView::Silent => Decision::NoAction(NoAction::NotConsistent),
+        ServerView::MayWrite => Decision::NoAction(NoAction::LocalServerRunning),
     }
 }
 
 /// Says whether this node recorded the position, and its standby does not reach it: the disk is an older
 /// copy, or another.
-fn lacks_own_wal(own: Progress, lease: &LeaseView, seen: &Observation) -> bool {
+fn lacks_own_wal(own: ReplayProgress, lease: &LeaseView, seen: &Observation) -> bool {
     let recorded = lease.last_primary.as_ref() == Some(&seen.node);
-    let Some(last) = lease.position.filter(|_| recorded) else {
+    let Some(last) = lease.last_position.filter(|_| recorded) else {
         return false;
     };
     // A promotion that was cut off leaves a standby on a newer timeline, with all that is before it.
-    own.timeline < last.timeline || (own.timeline == last.timeline && own.received < last.flush_lsn)
+    own.timeline < last.timeline
+        || (own.timeline == last.timeline && own.received_lsn < last.flush_lsn)
 }
 
 fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
     if !seen.holds_back {
-        return Decision::Hold(Hold::CommitsNotHeldBack);
+        return Decision::NoAction(NoAction::CommitsNotHeldBack);
     }
-    let how = How::Promote(lease.highest_timeline.next());
+    let how = PromotionMode::Promote(lease.highest_reserved_timeline.next());
     Decision::TakeOver(TakeOver {
         epoch: lease.epoch.next(),
         how,
@@ -272,22 +287,22 @@ fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
 
 /// Returns the node that has the most of the log, if that is not this one. Positions compare only
 /// within one timeline of one database.
-fn better_than(own: Progress, database: SystemId, seen: &Observation) -> Option<NodeId> {
+fn better_than(own: ReplayProgress, database: SystemId, seen: &Observation) -> Option<NodeId> {
     let received = |it: &&PeerView| -> Option<Lsn> {
         let same = it.system_id.is_none_or(|it| it == database);
         let progress = it.progress.filter(|_| it.automatic && same)?;
-        (progress.timeline == own.timeline).then_some(progress.received)
+        (progress.timeline == own.timeline).then_some(progress.received_lsn)
     };
     let best = seen.peers.iter().max_by_key(received)?;
     received(&best)
-        .filter(|it| *it > own.received)
+        .filter(|it| *it > own.received_lsn)
         .map(|_| best.node.clone())
 }
 
-impl fmt::Display for Hold {
+impl fmt::Display for NoAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLease => {
+            Self::NotInitialized => {
                 f.write_str("no lease has been seen; `failover-ctl init` creates the first")
             }
             Self::LeaseMissing => f.write_str(
@@ -304,14 +319,14 @@ impl fmt::Display for Hold {
             Self::LeaseInForce(left) => {
                 write!(f, "the lease is in force for {:.1} s", left.as_secs_f64())
             }
-            Self::StandsBack(left) => {
+            Self::YieldingAfterRelease(left) => {
                 write!(
                     f,
                     "this node gave the lease up and stands back for {:.1} s",
                     left.as_secs_f64()
                 )
             }
-            Self::ByCommandOnly => f.write_str("this node takes over by command only"),
+            Self::ManualOnly => f.write_str("this node takes over by command only"),
             Self::OtherDatabase => f.write_str("the lease is that of another database"),
             Self::OtherHost(host) => {
                 write!(f, "host `{host}` holds the lease under this node's name")
@@ -319,14 +334,14 @@ impl fmt::Display for Hold {
             Self::OtherRegion(holder) => {
                 write!(f, "`{holder}` is in another region, which is left by command only")
             }
-            Self::NeverOpened => f.write_str("no primary was ever open"),
+            Self::NoPrimaryYet => f.write_str("no primary was ever open"),
             Self::CommitsNotHeldBack => f.write_str(
                 "the server here would acknowledge commits too early: `synchronous_standby_names` is not what \
                  guard has set; remove it from postgresql.conf below guard's include",
             ),
             Self::NotConsistent => f.write_str("the server here cannot become primary now"),
-            Self::OwnServerRuns => f.write_str("the server here has not ended yet"),
-            Self::AnotherHasMore(node) => write!(f, "`{node}` has more of the log"),
+            Self::LocalServerRunning => f.write_str("the server here has not ended yet"),
+            Self::BehindPeer(node) => write!(f, "`{node}` has more of the log"),
         }
     }
 }

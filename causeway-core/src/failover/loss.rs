@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observation::Progress;
-use crate::lease::{LeaseRecord, LeaseState, Position, Timing};
+use super::observation::ReplayProgress;
+use crate::lease::{LeaseRecord, LeaseState, LeaseTiming, PrimaryPosition};
 use crate::lsn::Ancestor;
 use crate::{Lsn, Timeline};
 
@@ -14,7 +14,7 @@ use crate::{Lsn, Timeline};
 /// acknowledged after its last renewal is bounded exactly in seconds, and in bytes and rows by the
 /// highest rate of the minute before, so those two are estimates and are called so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loss {
+pub struct DataLoss {
     /// Bytes that the old primary had flushed at its last renewal and the target does not have.
     pub known_bytes: u64,
     /// For how long after that the old primary may have acknowledged commits.
@@ -27,7 +27,7 @@ pub struct Loss {
     pub last_commit_at_micros: u64,
     /// Where the target's timeline and the last primary's parted; none where they are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parted: Option<Parted>,
+    pub parted: Option<TimelineFork>,
     /// For how long a holder that took the lease and is not known to have opened may have accepted writes.
     /// It acknowledges no commit before `open` is stored, but to sessions that wait for none
     /// (`synchronous_commit` off or local), and of those nothing was recorded.
@@ -37,7 +37,7 @@ pub struct Loss {
 
 /// Two timelines, and where their histories parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Parted {
+pub struct TimelineFork {
     /// The target's timeline.
     pub here: Timeline,
     /// The last primary's.
@@ -57,7 +57,7 @@ pub struct Limit {
 
 impl Limit {
     /// Says whether a loss is no larger than what was accepted.
-    pub fn admits(&self, loss: Option<&Loss>) -> bool {
+    pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
         loss.is_none_or(|it| {
             it.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| it.rows_at_most <= rows)
         })
@@ -76,40 +76,40 @@ const BYTES_PER_ROW: u64 = 64;
 /// States what is lost if a standby that is as far as `own` takes over from the primary that recorded
 /// `last`. That its lease was released changes nothing: it may have gone on writing from its last
 /// renewal until its PostgreSQL had ended.
-pub fn state(last: &Position, own: Progress, timing: &Timing) -> Loss {
-    state_from(last, own.received, timing)
+pub fn state(last: &PrimaryPosition, own: ReplayProgress, timing: &LeaseTiming) -> DataLoss {
+    state_from(last, own.received_lsn, timing)
 }
 
 /// States what is lost by the lease record if a standby takes over whose timeline has these ancestors; none
 /// if no primary was ever open.
 pub fn stated(
     lease: &LeaseRecord,
-    own: Progress,
+    own: ReplayProgress,
     ancestors: Option<&[Ancestor]>,
-    timing: &Timing,
-) -> Option<Loss> {
-    let last = lease.position?;
+    timing: &LeaseTiming,
+) -> Option<DataLoss> {
+    let last = lease.last_position?;
     let theirs = lease
         .ancestry
         .as_ref()
         .filter(|it| it.timeline == last.timeline)
         .map(|it| &it.ancestors[..]);
-    let parted = (own.timeline != last.timeline).then(|| Parted {
+    let parted = (own.timeline != last.timeline).then(|| TimelineFork {
         here: own.timeline,
         there: last.timeline,
         at: parted_at(own.timeline, ancestors, last.timeline, theirs),
     });
     // Beyond the place where they parted the two do not compare: nothing there is the last primary's.
     let common = match parted {
-        None => own.received,
-        Some(Parted { at: Some(at), .. }) => own.received.min(at),
-        Some(Parted { at: None, .. }) => Lsn::default(),
+        None => own.received_lsn,
+        Some(TimelineFork { at: Some(at), .. }) => own.received_lsn.min(at),
+        Some(TimelineFork { at: None, .. }) => Lsn::default(),
     };
     let recorded = lease.last_primary.as_ref() == Some(&lease.holder.node);
-    let unopened = lease.state == LeaseState::Taking || !recorded;
-    Some(Loss {
+    let unopened = lease.state == LeaseState::Acquiring || !recorded;
+    Some(DataLoss {
         parted,
-        unopened: unopened.then_some(timing.hard),
+        unopened: unopened.then_some(timing.kill_deadline),
         ..state_from(&last, common, timing)
     })
 }
@@ -133,14 +133,14 @@ fn parted_at(
     common.find_map(|it| Some(it.left_at.min(left(theirs, it.timeline)?)))
 }
 
-fn state_from(last: &Position, received: Lsn, timing: &Timing) -> Loss {
+fn state_from(last: &PrimaryPosition, received: Lsn, timing: &LeaseTiming) -> DataLoss {
     let known_bytes = last.flush_lsn.bytes_since(received);
-    let after = timing.hard + Duration::from_millis(last.age_millis);
+    let after = timing.kill_deadline + Duration::from_millis(last.age_millis);
     let unseen = after + SAMPLING;
-    let bytes_at_most = known_bytes.saturating_add(at_rate(last.bytes_per_sec, unseen));
+    let bytes_at_most = known_bytes.saturating_add(at_rate(last.wal_bytes_per_sec, unseen));
     // The log that is known to be missing is there to be counted, and the rest goes by the rate.
     let known_rows = known_bytes.div_ceil(BYTES_PER_ROW);
-    Loss {
+    DataLoss {
         known_bytes,
         unseen: after,
         bytes_at_most,
@@ -156,7 +156,7 @@ fn at_rate(per_sec: u64, time: Duration) -> u64 {
     per_sec.saturating_mul(millis).div_ceil(1000)
 }
 
-impl fmt::Display for Loss {
+impl fmt::Display for DataLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -168,7 +168,7 @@ impl fmt::Display for Loss {
             self.rows_at_most,
         )?;
         match self.parted {
-            Some(Parted {
+            Some(TimelineFork {
                 here,
                 there,
                 at: Some(at),
@@ -176,7 +176,7 @@ impl fmt::Display for Loss {
                 f,
                 "; timeline {here} parted from {there} at {at}, so all that was written on {there} is lost"
             )?,
-            Some(Parted {
+            Some(TimelineFork {
                 here,
                 there,
                 at: None,
@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lease::{Ancestry, Holder, Nonces, SystemId};
+    use crate::lease::{Ancestry, LeaseHolder, NonceGenerator, SystemId};
     use crate::{Epoch, NodeId};
 
     proptest! {
@@ -211,7 +211,7 @@ mod tests {
         #[test]
         fn a_standby_that_has_more_loses_no_more(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
             let (less, more) = (a.min(b), a.max(b));
-            let of = |received| state(&last(1000, rate), own(received), &Timing::default());
+            let of = |received| state(&last(1000, rate), own(received), &LeaseTiming::default());
             prop_assert!(of(more).rows_at_most <= of(less).rows_at_most);
             prop_assert!(of(more).known_bytes <= of(less).known_bytes);
         }
@@ -219,24 +219,27 @@ mod tests {
 
     #[test]
     fn what_is_known_and_what_may_have_come_after_are_both_counted() {
-        let loss = state(&last(1000, 100), own(900), &Timing::default());
+        let loss = state(&last(1000, 100), own(900), &LeaseTiming::default());
 
         assert_eq!(loss.known_bytes, 100);
-        assert_eq!(loss.unseen, Timing::default().hard);
+        assert_eq!(loss.unseen, LeaseTiming::default().kill_deadline);
         assert_eq!(loss.bytes_at_most, 100 + 11_800);
         assert_eq!(loss.rows_at_most, 2 + 1_180);
     }
 
     #[test]
     fn position_that_was_old_when_recorded_then_more_is_unseen() {
-        let old = Position {
+        let old = PrimaryPosition {
             age_millis: 60_000,
             ..last(1000, 100)
         };
-        let loss = state(&old, own(1000), &Timing::default());
+        let loss = state(&old, own(1000), &LeaseTiming::default());
 
         assert_eq!(loss.known_bytes, 0);
-        assert_eq!(loss.unseen, Timing::default().hard + Duration::from_mins(1));
+        assert_eq!(
+            loss.unseen,
+            LeaseTiming::default().kill_deadline + Duration::from_mins(1)
+        );
         assert_eq!(loss.rows_at_most, 1_180 + 6_000);
     }
 
@@ -248,7 +251,7 @@ mod tests {
                 &lease(3, &theirs),
                 on(timeline, received),
                 Some(&ancestors(&theirs[..timeline as usize - 1])),
-                &Timing::default(),
+                &LeaseTiming::default(),
             )
             .unwrap();
             (loss.known_bytes, loss.parted.map(|it| it.at))
@@ -265,7 +268,7 @@ mod tests {
             let ours = ours.map(ancestors);
             let own = on(timeline, 2000);
             let lease = lease(3, &[(1, 400), (2, 600)]);
-            let loss = stated(&lease, own, ours.as_deref(), &Timing::default()).unwrap();
+            let loss = stated(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
             loss.known_bytes
         };
         // Promoted from 3 where it ended, and cut off before it opened: nothing is missing.
@@ -279,7 +282,7 @@ mod tests {
     fn history_of_another_timeline_than_the_positions_then_not_believed() {
         let mut lease = lease(3, &[(1, 400), (2, 600)]);
         lease.ancestry.as_mut().unwrap().timeline = Timeline::new(2).unwrap();
-        let loss = stated(&lease, on(2, 900), None, &Timing::default()).unwrap();
+        let loss = stated(&lease, on(2, 900), None, &LeaseTiming::default()).unwrap();
         assert_eq!(loss.known_bytes, 1000);
         assert!(loss.to_string().contains("is not known"), "{loss}");
     }
@@ -287,23 +290,23 @@ mod tests {
     #[test]
     fn holder_that_never_opened_then_the_statement_says_so() {
         let mut lease = lease(1, &[]);
-        let of = |lease: &LeaseRecord| stated(lease, own(900), None, &Timing::default());
+        let of = |lease: &LeaseRecord| stated(lease, own(900), None, &LeaseTiming::default());
         assert_eq!(of(&lease).unwrap().unopened, None);
 
         lease.holder.node = "b".parse().unwrap();
-        for state in [LeaseState::Taking, LeaseState::Released] {
+        for state in [LeaseState::Acquiring, LeaseState::Released] {
             lease.state = state;
             let loss = of(&lease).unwrap();
-            assert_eq!(loss.unopened, Some(Timing::default().hard));
+            assert_eq!(loss.unopened, Some(LeaseTiming::default().kill_deadline));
             assert!(loss.to_string().contains("not known to have opened"));
         }
-        lease.position = None;
+        lease.last_position = None;
         assert_eq!(of(&lease), None);
     }
 
     #[test]
     fn more_bytes_or_more_rows_than_accepted_then_not_admitted() {
-        let loss = state(&last(1000, 100), own(900), &Timing::default());
+        let loss = state(&last(1000, 100), own(900), &LeaseTiming::default());
         let limit = |bytes, rows| Limit { bytes, rows }.admits(Some(&loss));
         let (bytes, rows) = (loss.bytes_at_most, loss.rows_at_most);
 
@@ -327,14 +330,14 @@ mod tests {
             system_id: SystemId(1),
             epoch: Epoch::new(7),
             sequence: 40,
-            nonce: Nonces::new(1).draw(),
-            holder: Holder {
+            nonce: NonceGenerator::new(1).generate(),
+            holder: LeaseHolder {
                 node: a.clone(),
                 host_id: String::new(),
                 boot_id: String::new(),
             },
-            state: LeaseState::Open,
-            position: Some(Position {
+            state: LeaseState::Held,
+            last_position: Some(PrimaryPosition {
                 timeline,
                 ..last(1000, 0)
             }),
@@ -343,7 +346,7 @@ mod tests {
                 timeline,
                 ancestors: ancestors(ancestry),
             }),
-            highest_timeline: timeline,
+            highest_reserved_timeline: timeline,
             synchronous_standby: None,
             members: Vec::new(),
             successor: None,
@@ -360,30 +363,30 @@ mod tests {
         of.iter().map(ancestor).collect()
     }
 
-    fn on(timeline: u32, received: u64) -> Progress {
-        Progress {
+    fn on(timeline: u32, received: u64) -> ReplayProgress {
+        ReplayProgress {
             timeline: Timeline::new(timeline).unwrap(),
             ..own(received)
         }
     }
 
-    fn last(flushed: u64, rows_per_sec: u64) -> Position {
-        Position {
+    fn last(flushed: u64, rows_per_sec: u64) -> PrimaryPosition {
+        PrimaryPosition {
             timeline: Timeline::FIRST,
             flush_lsn: Lsn::new(flushed),
             last_commit_at_micros: 0,
-            bytes_per_sec: rows_per_sec * 10,
+            wal_bytes_per_sec: rows_per_sec * 10,
             rows_per_sec,
             age_millis: 0,
         }
     }
 
-    fn own(received: u64) -> Progress {
+    fn own(received: u64) -> ReplayProgress {
         let received = Lsn::new(received);
-        Progress {
+        ReplayProgress {
             timeline: Timeline::FIRST,
-            received,
-            replayed: received,
+            received_lsn: received,
+            replayed_lsn: received,
         }
     }
 }

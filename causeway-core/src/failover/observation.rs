@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::{LeaseState, Position, SystemId};
+use crate::lease::{LeaseState, PrimaryPosition, SystemId};
 use crate::lsn::Ancestor;
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
@@ -47,11 +47,11 @@ pub struct LeaseView {
     /// How long this version has stood, from the answer that first showed it, by the slower clock.
     pub age: Duration,
     /// How far the last open primary had come.
-    pub position: Option<Position>,
+    pub last_position: Option<PrimaryPosition>,
     /// The node that recorded the position.
     pub last_primary: Option<NodeId>,
     /// The highest timeline that was reserved.
-    pub highest_timeline: Timeline,
+    pub highest_reserved_timeline: Timeline,
 }
 
 /// The server on the node that asks.
@@ -60,11 +60,11 @@ pub enum ServerView {
     /// Guard does not answer, so nothing can be started or promoted.
     Unguarded,
     /// No process of it is left, and its control file says what it last was.
-    Ended(Directory),
+    Stopped(DataDirectoryState),
     /// It runs, and has not (or not lately) said how far it is.
     Silent,
     /// It follows, is consistent, and accepts connections.
-    Following(Progress),
+    Standby(ReplayProgress),
     /// It could accept writes, although this node holds no lease: guard is about to end it.
     MayWrite,
 }
@@ -72,7 +72,7 @@ pub enum ServerView {
 /// What a data directory was last used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Directory {
+pub enum DataDirectoryState {
     /// It is empty, or not a data directory.
     Empty,
     /// A primary's: it may hold log that no other node has.
@@ -85,22 +85,23 @@ pub enum Directory {
 
 /// How far a standby has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct ReplayProgress {
     /// The timeline it follows: that of the log it received last.
     pub timeline: Timeline,
     /// Up to where it holds the log on disk: received by streaming, or replayed from the archive.
-    pub received: Lsn,
+    pub received_lsn: Lsn,
     /// Up to where it has replayed it.
-    pub replayed: Lsn,
+    pub replayed_lsn: Lsn,
 }
 
-impl Progress {
+impl ReplayProgress {
     /// Says whether this standby has all of the log up to `last` although it follows a newer timeline: it
     /// streamed from a node that was promoted with all of that, and never opened.
-    pub fn descends_from(self, last: &Position, ancestors: &[Ancestor]) -> bool {
+    pub fn descends_from(self, last: &PrimaryPosition, ancestors: &[Ancestor]) -> bool {
         let left = ancestors.iter().find(|it| it.timeline == last.timeline);
         self.timeline > last.timeline
-            && left.is_some_and(|it| it.left_at >= last.flush_lsn && self.received >= it.left_at)
+            && left
+                .is_some_and(|it| it.left_at >= last.flush_lsn && self.received_lsn >= it.left_at)
     }
 }
 
@@ -116,5 +117,5 @@ pub struct PeerView {
     /// The highest epoch that it ever trusted, in whichever store it saw it.
     pub highest: Epoch,
     /// How far it has come; none if it does not follow.
-    pub progress: Option<Progress>,
+    pub progress: Option<ReplayProgress>,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::loss::Loss;
+use super::loss::DataLoss;
 use crate::{Epoch, NodeId, Timeline};
 
 /// The steps of one promotion, in order, with nothing left to choose.
@@ -19,9 +19,9 @@ pub struct Plan {
     pub from: NodeId,
     /// The epoch of the lease when this was planned: every order carries it, and a node refuses one
     /// whose epoch is not the lease's.
-    pub planned: Epoch,
+    pub planned_epoch: Epoch,
     /// What may be lost; none if no primary was ever open.
-    pub loss: Option<Loss>,
+    pub loss: Option<DataLoss>,
     /// The timeline of the target that is accepted although the last primary wrote on another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_timeline: Option<Timeline>,
@@ -38,7 +38,7 @@ pub enum Step {
         /// The old primary.
         node: NodeId,
         /// How that is made sure.
-        by: Fence,
+        method: FencingMethod,
     },
     /// Wait until the target has replayed all that it received.
     CatchUp {
@@ -69,7 +69,7 @@ pub enum Step {
         epoch: Epoch,
     },
     /// Write a row and read it back, as a client would.
-    ConfirmWrite {
+    VerifyWrite {
         /// The host name that a client would use.
         host: String,
     },
@@ -78,27 +78,30 @@ pub enum Step {
 /// How the old primary is known to accept no more writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fence {
+pub enum FencingMethod {
     /// The target has watched the lease stand for its whole term, so guard has ended PostgreSQL.
-    LeaseOver,
+    LeaseExpired,
     /// Its EC2 instance is stopped.
-    StopInstance,
+    InstanceStopped,
     /// Nothing proves it; a person has said to go on, and that is recorded.
     Unfenced,
 }
 
 impl Plan {
     /// Returns how the old primary is fenced.
-    pub fn fence(&self) -> Fence {
-        let by = |it: &Step| match it {
-            Step::Fence { by, .. } => Some(*by),
+    pub fn fence(&self) -> FencingMethod {
+        let method = |it: &Step| match it {
+            Step::Fence { method, .. } => Some(*method),
             Step::CatchUp { .. }
             | Step::TakeLease { .. }
             | Step::Promote { .. }
             | Step::PointRecord { .. }
-            | Step::ConfirmWrite { .. } => None,
+            | Step::VerifyWrite { .. } => None,
         };
-        self.steps.iter().find_map(by).unwrap_or(Fence::LeaseOver)
+        self.steps
+            .iter()
+            .find_map(method)
+            .unwrap_or(FencingMethod::LeaseExpired)
     }
 }
 
@@ -108,7 +111,7 @@ impl fmt::Display for Plan {
             f,
             "make `{}` primary at epoch {}, in place of `{}`",
             self.to,
-            self.planned.next(),
+            self.planned_epoch.next(),
             self.from
         )?;
         for (number, step) in (1..).zip(&self.steps) {
@@ -129,7 +132,7 @@ impl fmt::Display for Step {
         match self {
             Self::Fence {
                 node,
-                by: Fence::LeaseOver,
+                method: FencingMethod::LeaseExpired,
             } => {
                 write!(
                     f,
@@ -138,13 +141,13 @@ impl fmt::Display for Step {
             }
             Self::Fence {
                 node,
-                by: Fence::StopInstance,
+                method: FencingMethod::InstanceStopped,
             } => {
                 write!(f, "fence `{node}`: stop its EC2 instance")
             }
             Self::Fence {
                 node,
-                by: Fence::Unfenced,
+                method: FencingMethod::Unfenced,
             } => {
                 write!(
                     f,
@@ -167,7 +170,7 @@ impl fmt::Display for Step {
             } => {
                 write!(f, "point `{name}` at {target} under epoch {epoch}")
             }
-            Self::ConfirmWrite { host } => {
+            Self::VerifyWrite { host } => {
                 write!(f, "write a row through `{host}` and read it back")
             }
         }

@@ -11,13 +11,13 @@ pub struct Entry {
     /// Its place in the plan, from 0.
     pub step: usize,
     /// When it was begun, as the operator's clock says: RFC 3339.
-    pub began_at: String,
+    pub started_at: String,
     /// When it ended; none if it did not.
     pub ended_at: Option<String>,
     /// What shows that it is done, or why it is not.
     pub evidence: Option<String>,
     /// Whether it is done.
-    pub done: bool,
+    pub completed: bool,
 }
 
 /// Where the lease stands, for a plan that was not carried out to its end.
@@ -33,9 +33,9 @@ pub enum Standing {
 
 /// Compares a plan with the lease as it is now.
 pub fn standing(plan: &Plan, lease: &LeaseRecord) -> Standing {
-    if lease.epoch == plan.planned {
+    if lease.epoch == plan.planned_epoch {
         Standing::Waiting
-    } else if lease.epoch > plan.planned && lease.holder.node == plan.to {
+    } else if lease.epoch > plan.planned_epoch && lease.holder.node == plan.to {
         Standing::Taken
     } else {
         Standing::Overtaken
@@ -53,7 +53,7 @@ pub fn remaining<'a>(
     entries: &[Entry],
     standing: Standing,
 ) -> Vec<(usize, &'a Step)> {
-    let is_done = |at: usize| entries.iter().any(|it| it.step == at && it.done);
+    let is_done = |at: usize| entries.iter().any(|it| it.step == at && it.completed);
     let steps = plan.steps.iter().enumerate();
     match standing {
         Standing::Waiting => steps.collect(),
@@ -61,7 +61,7 @@ pub fn remaining<'a>(
             .filter(|(at, step)| match step {
                 Step::Fence { .. } | Step::CatchUp { .. } => false,
                 Step::Promote { .. } => true,
-                Step::TakeLease { .. } | Step::PointRecord { .. } | Step::ConfirmWrite { .. } => {
+                Step::TakeLease { .. } | Step::PointRecord { .. } | Step::VerifyWrite { .. } => {
                     !is_done(*at)
                 }
             })
@@ -73,7 +73,7 @@ pub fn remaining<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::{Holder, LeaseState, Nonces, SystemId};
+    use crate::lease::{LeaseHolder, LeaseState, NonceGenerator, SystemId};
     use crate::{Epoch, Timeline};
 
     fn plan() -> Plan {
@@ -93,7 +93,7 @@ mod tests {
         Plan {
             to: node,
             from,
-            planned: Epoch::new(7),
+            planned_epoch: Epoch::new(7),
             loss: None,
             accept_timeline: None,
             steps,
@@ -107,13 +107,13 @@ mod tests {
             .collect()
     }
 
-    fn entry(step: usize, done: bool) -> Entry {
+    fn entry(step: usize, completed: bool) -> Entry {
         Entry {
             step,
-            began_at: "2026-11-20T20:00:00Z".to_owned(),
+            started_at: "2026-11-20T20:00:00Z".to_owned(),
             ended_at: None,
             evidence: None,
-            done,
+            completed,
         }
     }
 
@@ -151,17 +151,17 @@ mod tests {
             system_id: SystemId(1),
             epoch: Epoch::new(epoch),
             sequence: 1,
-            nonce: Nonces::new(1).draw(),
-            holder: Holder {
+            nonce: NonceGenerator::new(1).generate(),
+            holder: LeaseHolder {
                 node: holder.parse().unwrap(),
                 host_id: String::new(),
                 boot_id: String::new(),
             },
-            state: LeaseState::Open,
-            position: None,
+            state: LeaseState::Held,
+            last_position: None,
             last_primary: None,
             ancestry: None,
-            highest_timeline: Timeline::FIRST,
+            highest_reserved_timeline: Timeline::FIRST,
             synchronous_standby: None,
             members: Vec::new(),
             successor: None,

@@ -1,9 +1,9 @@
 //! Whether a node may be promoted by command: asked when a plan is made, and again before each step that
 //! relies on the answer.
 
-use super::loss::{self, Loss};
-use super::observation::Progress;
-use crate::lease::{LeaseRecord, LeaseState, Timing};
+use super::loss::{self, DataLoss};
+use super::observation::ReplayProgress;
+use crate::lease::{LeaseRecord, LeaseState, LeaseTiming};
 use crate::lsn::Ancestor;
 use crate::{NodeId, Timeline};
 
@@ -24,7 +24,7 @@ pub struct Witness {
     /// What it says that it is.
     pub part: Part,
     /// How far it has come, if it follows and is consistent.
-    pub progress: Option<Progress>,
+    pub progress: Option<ReplayProgress>,
     /// The ancestors of the timeline of `progress`; none while that is not known.
     pub ancestors: Option<Vec<Ancestor>>,
 }
@@ -55,14 +55,14 @@ pub struct Request<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// How far it is.
-    pub progress: Progress,
+    pub progress: ReplayProgress,
     /// What that may lose; none if no primary was ever open.
-    pub loss: Option<Loss>,
+    pub loss: Option<DataLoss>,
 }
 
 /// Why a node may not be promoted. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PromotionRejected {
     /// The target holds the lease.
     #[error("`{0}` holds the lease already")]
     AlreadyPrimary(NodeId),
@@ -89,7 +89,7 @@ pub enum Refusal {
         /// The last primary's.
         there: Timeline,
         /// What would be lost.
-        loss: Loss,
+        loss: DataLoss,
     },
     /// The target is not on the timeline that was accepted by name.
     #[error("it is on timeline {found}, and {accepted} was accepted")]
@@ -113,44 +113,48 @@ pub enum Refusal {
 ///
 /// # Errors
 ///
-/// [`Refusal`].
-pub fn check(survey: &Survey, request: Request<'_>, timing: &Timing) -> Result<Candidate, Refusal> {
+/// [`PromotionRejected`].
+pub fn check(
+    survey: &Survey,
+    request: Request<'_>,
+    timing: &LeaseTiming,
+) -> Result<Candidate, PromotionRejected> {
     let Survey { lease, witnesses } = survey;
     let to = request.to;
     if lease.state == LeaseState::Retired {
-        return Err(Refusal::Retired);
+        return Err(PromotionRejected::Retired);
     }
     let target = witnesses.iter().find(|it| it.node == *to);
     let holds = |it: &Witness| it.part != Part::Other;
     // A node that gave the lease up is a standby like any other, also for a command.
     if target.map_or(lease.holder.node == *to, holds) {
-        return Err(Refusal::AlreadyPrimary(to.clone()));
+        return Err(PromotionRejected::AlreadyPrimary(to.clone()));
     }
     let primary = witnesses
         .iter()
         .filter(|it| !(request.old_primary_stopped && it.node == lease.holder.node))
         .find(|it| it.part == Part::Primary);
     if let Some(primary) = primary {
-        return Err(Refusal::PrimaryHealthy(primary.node.clone()));
+        return Err(PromotionRejected::PrimaryHealthy(primary.node.clone()));
     }
-    let target = target.ok_or(Refusal::Silent)?;
-    let own = target.progress.ok_or(Refusal::NotAStandby)?;
+    let target = target.ok_or(PromotionRejected::Silent)?;
+    let own = target.progress.ok_or(PromotionRejected::NotAStandby)?;
     let loss = loss::stated(lease, own, target.ancestors.as_deref(), timing);
     if let Some(accepted) = request.accept_timeline
         && accepted != own.timeline
     {
         let found = own.timeline;
-        return Err(Refusal::NotTheAcceptedTimeline { found, accepted });
+        return Err(PromotionRejected::NotTheAcceptedTimeline { found, accepted });
     }
     if let Some(refusal) = behind(survey, to, own) {
         return Err(refusal);
     }
-    if let (Some(last), Some(loss)) = (lease.position, loss)
+    if let (Some(last), Some(loss)) = (lease.last_position, loss)
         && own.timeline != last.timeline
         && request.accept_timeline.is_none()
         && !own.descends_from(&last, target.ancestors.as_deref().unwrap_or_default())
     {
-        return Err(Refusal::OnAnotherTimeline {
+        return Err(PromotionRejected::OnAnotherTimeline {
             here: own.timeline,
             there: last.timeline,
             loss,
@@ -162,13 +166,13 @@ pub fn check(survey: &Survey, request: Request<'_>, timing: &Timing) -> Result<C
 
 /// Finds a node that has what the target lacks: one on the last primary's timeline where the target is on
 /// another, or one that is further on the target's.
-fn behind(survey: &Survey, to: &NodeId, own: Progress) -> Option<Refusal> {
-    let last = survey.lease.position.map(|it| it.timeline);
+fn behind(survey: &Survey, to: &NodeId, own: ReplayProgress) -> Option<PromotionRejected> {
+    let last = survey.lease.last_position.map(|it| it.timeline);
     let others = survey.witnesses.iter().filter(|it| it.node != *to);
     let has = |it: &Witness| {
         let there = it.progress?;
-        if there.timeline == own.timeline && there.received > own.received {
-            let bytes = there.received.bytes_since(own.received);
+        if there.timeline == own.timeline && there.received_lsn > own.received_lsn {
+            let bytes = there.received_lsn.bytes_since(own.received_lsn);
             return Some(format!("has {bytes} bytes more of the log"));
         }
         let nearer = Some(there.timeline) == last && Some(own.timeline) != last;
@@ -179,14 +183,14 @@ fn behind(survey: &Survey, to: &NodeId, own: Progress) -> Option<Refusal> {
     };
     others.into_iter().find_map(|it| {
         let node = it.node.clone();
-        has(it).map(|what| Refusal::Behind { node, what })
+        has(it).map(|what| PromotionRejected::Behind { node, what })
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::{Ancestry, Holder, Nonces, Position, SystemId};
+    use crate::lease::{Ancestry, LeaseHolder, NonceGenerator, PrimaryPosition, SystemId};
     use crate::{Epoch, Lsn};
 
     #[test]
@@ -198,24 +202,27 @@ mod tests {
     #[test]
     fn primary_that_answers_then_refused_until_its_instance_is_stopped() {
         let seen = survey(&[part("a", Part::Primary), standby("c", 2, 1000)]);
-        assert_eq!(ask(&seen), Err(Refusal::PrimaryHealthy(node("a"))));
+        assert_eq!(
+            ask(&seen),
+            Err(PromotionRejected::PrimaryHealthy(node("a")))
+        );
 
         let to = node("c");
         let stopped = Request {
             old_primary_stopped: true,
             ..request(&to)
         };
-        assert!(check(&seen, stopped, &Timing::default()).is_ok());
+        assert!(check(&seen, stopped, &LeaseTiming::default()).is_ok());
         // A third node that is primary is no business of the stopped one's.
         let seen = survey(&[part("b", Part::Primary), standby("c", 2, 1000)]);
-        let found = check(&seen, stopped, &Timing::default());
-        assert_eq!(found, Err(Refusal::PrimaryHealthy(node("b"))));
+        let found = check(&seen, stopped, &LeaseTiming::default());
+        assert_eq!(found, Err(PromotionRejected::PrimaryHealthy(node("b"))));
     }
 
     #[test]
     fn target_that_holds_the_lease_then_already_primary() {
         let to = node("c");
-        let already = Err(Refusal::AlreadyPrimary(to.clone()));
+        let already = Err(PromotionRejected::AlreadyPrimary(to.clone()));
         for is in [Part::Primary, Part::Promoting] {
             assert_eq!(ask(&survey(&[part("c", is)])), already);
         }
@@ -229,9 +236,9 @@ mod tests {
 
     #[test]
     fn silent_or_inconsistent_target_then_refused() {
-        assert_eq!(ask(&survey(&[])), Err(Refusal::Silent));
+        assert_eq!(ask(&survey(&[])), Err(PromotionRejected::Silent));
         let stopped = survey(&[part("c", Part::Other)]);
-        assert_eq!(ask(&stopped), Err(Refusal::NotAStandby));
+        assert_eq!(ask(&stopped), Err(PromotionRejected::NotAStandby));
     }
 
     #[test]
@@ -239,7 +246,7 @@ mod tests {
         let seen = survey(&[standby("c", 1, 900)]);
         let refused = ask(&seen).unwrap_err();
         assert!(
-            matches!(&refused, Refusal::OnAnotherTimeline { loss, .. } if loss.known_bytes == 400),
+            matches!(&refused, PromotionRejected::OnAnotherTimeline { loss, .. } if loss.known_bytes == 400),
             "{refused}"
         );
         assert!(refused.to_string().contains("--accept-timeline 1"));
@@ -250,12 +257,12 @@ mod tests {
                 accept_timeline,
                 ..request(&to)
             };
-            check(&seen, request, &Timing::default())
+            check(&seen, request, &LeaseTiming::default())
         };
         assert_eq!(with(1).unwrap().loss.unwrap().known_bytes, 400);
         assert!(matches!(
             with(2),
-            Err(Refusal::NotTheAcceptedTimeline { .. })
+            Err(PromotionRejected::NotTheAcceptedTimeline { .. })
         ));
     }
 
@@ -264,18 +271,18 @@ mod tests {
         let behind = |others: &[Witness]| {
             let mut all = vec![standby("c", 2, 900)];
             all.extend_from_slice(others);
-            matches!(ask(&survey(&all)), Err(Refusal::Behind { .. }))
+            matches!(ask(&survey(&all)), Err(PromotionRejected::Behind { .. }))
         };
         assert!(behind(&[standby("b", 2, 901)]));
         assert!(!behind(&[standby("b", 2, 900)]));
         assert!(!behind(&[standby("b", 1, 2000)]));
 
         let seen = survey(&[standby("c", 1, 900), standby("b", 2, 600)]);
-        assert!(matches!(ask(&seen), Err(Refusal::Behind { .. })));
+        assert!(matches!(ask(&seen), Err(PromotionRejected::Behind { .. })));
     }
 
-    fn ask(survey: &Survey) -> Result<Candidate, Refusal> {
-        check(survey, request(&node("c")), &Timing::default())
+    fn ask(survey: &Survey) -> Result<Candidate, PromotionRejected> {
+        check(survey, request(&node("c")), &LeaseTiming::default())
     }
 
     fn request(to: &NodeId) -> Request<'_> {
@@ -301,10 +308,10 @@ mod tests {
 
     fn standby(name: &str, timeline: u32, received: u64) -> Witness {
         let received = Lsn::new(received);
-        let progress = Progress {
+        let progress = ReplayProgress {
             timeline: Timeline::new(timeline).unwrap(),
-            received,
-            replayed: received,
+            received_lsn: received,
+            replayed_lsn: received,
         };
         Witness {
             progress: Some(progress),
@@ -318,11 +325,11 @@ mod tests {
             timeline: Timeline::FIRST,
             left_at: Lsn::new(600),
         }];
-        let position = Position {
+        let position = PrimaryPosition {
             timeline,
             flush_lsn: Lsn::new(1000),
             last_commit_at_micros: 0,
-            bytes_per_sec: 0,
+            wal_bytes_per_sec: 0,
             rows_per_sec: 0,
             age_millis: 0,
         };
@@ -332,20 +339,20 @@ mod tests {
             system_id: SystemId(1),
             epoch: Epoch::new(7),
             sequence: 1,
-            nonce: Nonces::new(1).draw(),
-            holder: Holder {
+            nonce: NonceGenerator::new(1).generate(),
+            holder: LeaseHolder {
                 node: node("a"),
                 host_id: String::new(),
                 boot_id: String::new(),
             },
-            state: LeaseState::Open,
-            position: Some(position),
+            state: LeaseState::Held,
+            last_position: Some(position),
             last_primary: Some(node("a")),
             ancestry: Some(Ancestry {
                 timeline,
                 ancestors,
             }),
-            highest_timeline: timeline,
+            highest_reserved_timeline: timeline,
             synchronous_standby: None,
             members: Vec::new(),
             successor: None,

@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonce, StoreId, SystemId};
+use crate::lease::{
+    LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, LeaseStoreId, Nonce, SystemId,
+};
 use crate::{Epoch, NodeId, Timeline};
 
 /// How far the epoch jumps when not everybody could be asked: an epoch is a takeover, of which there is at
@@ -22,7 +24,7 @@ const TIMELINE_GAP: u32 = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
     /// The lease store that its agent uses.
-    pub store: Option<StoreId>,
+    pub store: Option<LeaseStoreId>,
     /// Whether it holds a lease, or its guard would still let PostgreSQL accept writes.
     pub may_write: bool,
     /// The highest epoch that it ever trusted.
@@ -44,9 +46,9 @@ pub enum StoreFacts {
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The store that the new record goes to.
-    pub target: StoreId,
+    pub target: LeaseStoreId,
     /// Every store that a node is known to have used, the target among them.
-    pub stores: Vec<(StoreId, StoreFacts)>,
+    pub stores: Vec<(LeaseStoreId, StoreFacts)>,
     /// Every node of the settings; none for one that does not answer.
     pub nodes: Vec<(NodeId, Option<NodeFacts>)>,
     /// The highest timeline in the new holder's directory.
@@ -71,7 +73,7 @@ pub struct Asserted {
     /// No epoch above this one was ever used.
     pub highest_epoch: Option<Epoch>,
     /// No timeline above this one was ever used.
-    pub highest_timeline: Option<Timeline>,
+    pub highest_reserved_timeline: Option<Timeline>,
 }
 
 /// Why the lease is not replaced.
@@ -80,11 +82,11 @@ pub enum Obstacle {
     /// A node does not answer.
     Silent(NodeId),
     /// A node uses another store than the one the new record goes to.
-    OtherStore(NodeId, Option<StoreId>),
+    OtherStore(NodeId, Option<LeaseStoreId>),
     /// A node may still accept writes under a lease that is not there to be retired.
     MayWrite(NodeId),
     /// A store that was used does not answer.
-    StoreSilent(StoreId, String),
+    StoreSilent(LeaseStoreId, String),
     /// The target's own record is needed for a safe replacement, and the target does not answer.
     TargetSilent(String),
     /// The DNS records, which refuse an epoch below their own, cannot be read.
@@ -103,11 +105,11 @@ pub struct Replacement {
     /// Its sequence.
     pub sequence: u64,
     /// The timeline below which no number is used again.
-    pub highest_timeline: Timeline,
+    pub highest_reserved_timeline: Timeline,
     /// The stores whose record is retired first.
-    pub retire: Vec<StoreId>,
+    pub retire: Vec<LeaseStoreId>,
     /// The store that is left behind unretired.
-    pub unretired: Option<StoreId>,
+    pub unretired: Option<LeaseStoreId>,
     /// What nothing but the operator's word stands for.
     pub risks: Vec<String>,
 }
@@ -148,8 +150,8 @@ struct Draft<'a> {
     asserted: &'a Asserted,
     obstacles: Vec<Obstacle>,
     risks: Vec<String>,
-    retire: Vec<StoreId>,
-    unretired: Option<StoreId>,
+    retire: Vec<LeaseStoreId>,
+    unretired: Option<LeaseStoreId>,
     /// A record was found, and none is left behind: it names the highest numbers of all.
     is_complete: bool,
     epoch: Epoch,
@@ -166,7 +168,7 @@ impl Draft<'_> {
         }
     }
 
-    fn add_store(&mut self, store: &StoreId, facts: &StoreFacts) {
+    fn add_store(&mut self, store: &LeaseStoreId, facts: &StoreFacts) {
         match facts {
             StoreFacts::Silent(why) if store.is_same(&self.seen.target) => {
                 self.obstacles.push(Obstacle::TargetSilent(why.clone()));
@@ -186,13 +188,13 @@ impl Draft<'_> {
         }
     }
 
-    fn add_record(&mut self, store: &StoreId, record: &LeaseRecord) {
+    fn add_record(&mut self, store: &LeaseStoreId, record: &LeaseRecord) {
         self.is_complete = true;
         self.epoch = self.epoch.max(record.epoch);
         self.sequence = self.sequence.max(record.sequence);
-        let written = record.position.map(|it| it.timeline);
+        let written = record.last_position.map(|it| it.timeline);
         let highest = record
-            .highest_timeline
+            .highest_reserved_timeline
             .max(written.unwrap_or(self.timeline));
         self.timeline = self.timeline.max(highest);
         let (there, here) = (record.system_id, self.seen.system_id);
@@ -249,8 +251,10 @@ impl Draft<'_> {
         if !self.obstacles.is_empty() {
             return Err(self.obstacles);
         }
-        let (named_epoch, named_timeline) =
-            (self.asserted.highest_epoch, self.asserted.highest_timeline);
+        let (named_epoch, named_timeline) = (
+            self.asserted.highest_epoch,
+            self.asserted.highest_reserved_timeline,
+        );
         let mut epoch = self.epoch.max(named_epoch.unwrap_or_default());
         let mut timeline = self.timeline.max(named_timeline.unwrap_or(self.timeline));
         if !self.is_complete && named_epoch.is_none() {
@@ -264,7 +268,7 @@ impl Draft<'_> {
             // A retired record takes the number in between.
             epoch: epoch.next().next(),
             sequence: self.sequence + 2,
-            highest_timeline: timeline,
+            highest_reserved_timeline: timeline,
             retire: self.retire,
             unretired: self.unretired,
             risks: self.risks,
@@ -283,22 +287,22 @@ impl Replacement {
         nonce: Nonce,
     ) -> LeaseRecord {
         LeaseRecord {
-            format: FORMAT,
+            format: LEASE_FORMAT,
             cluster: cluster.to_owned(),
             system_id,
             epoch: self.epoch,
             sequence: self.sequence,
             nonce,
-            holder: Holder {
+            holder: LeaseHolder {
                 node: holder.clone(),
                 host_id: String::new(),
                 boot_id: String::new(),
             },
             state: LeaseState::Released,
-            position: None,
+            last_position: None,
             last_primary: None,
             ancestry: None,
-            highest_timeline: self.highest_timeline,
+            highest_reserved_timeline: self.highest_reserved_timeline,
             synchronous_standby: None,
             idle_millis: 0,
             members,
@@ -351,10 +355,10 @@ impl fmt::Display for Obstacle {
 mod tests {
     use super::*;
     use crate::Lsn;
-    use crate::lease::{Nonces, Position};
+    use crate::lease::{NonceGenerator, PrimaryPosition};
 
-    fn store(bucket: &str) -> StoreId {
-        StoreId {
+    fn store(bucket: &str) -> LeaseStoreId {
+        LeaseStoreId {
             bucket: bucket.to_owned(),
             region: "eu-north-1".to_owned(),
             endpoint: None,
@@ -369,19 +373,19 @@ mod tests {
         let replacement = Replacement {
             epoch: Epoch::new(epoch),
             sequence: 90,
-            highest_timeline: timeline(4),
+            highest_reserved_timeline: timeline(4),
             retire: Vec::new(),
             unretired: None,
             risks: Vec::new(),
         };
-        let nonce = Nonces::new(1).draw();
+        let nonce = NonceGenerator::new(1).generate();
         let node = "a".parse().unwrap();
         let mut record = replacement.record("main", SystemId(1), &node, Vec::new(), nonce);
-        record.position = Some(Position {
+        record.last_position = Some(PrimaryPosition {
             timeline: timeline(5),
             flush_lsn: Lsn::new(100),
             last_commit_at_micros: 0,
-            bytes_per_sec: 0,
+            wal_bytes_per_sec: 0,
             rows_per_sec: 0,
             age_millis: 0,
         });
@@ -423,8 +427,8 @@ mod tests {
         assert_eq!(plan.risks, Vec::<String>::new());
         assert!(plan.epoch > Epoch::new(8), "{plan:?}");
         assert!(plan.sequence > 91);
-        assert_eq!(plan.highest_timeline, timeline(5));
-        let retired = record(7).retired(&store("new"), Nonces::new(2).draw());
+        assert_eq!(plan.highest_reserved_timeline, timeline(5));
+        let retired = record(7).retired(&store("new"), NonceGenerator::new(2).generate());
         assert!(retired.order() > record(7).order() && retired.epoch < plan.epoch);
         assert_eq!(retired.state, LeaseState::Retired);
     }
@@ -446,7 +450,7 @@ mod tests {
         let replaced = plan(&seen, &lost).unwrap();
         assert_eq!(replaced.unretired, Some(store("old")));
         assert!(replaced.epoch.get() > 8 + EPOCH_GAP, "{replaced:?}");
-        assert!(replaced.highest_timeline > timeline(3 + TIMELINE_GAP - 1));
+        assert!(replaced.highest_reserved_timeline > timeline(3 + TIMELINE_GAP - 1));
         assert_eq!(replaced.risks.len(), 1);
 
         // A node may write until its guard's deadline, and nothing deposes it.
@@ -503,7 +507,7 @@ mod tests {
         };
         let asserted = Asserted {
             highest_epoch: Some(Epoch::new(40)),
-            highest_timeline: Some(timeline(9)),
+            highest_reserved_timeline: Some(timeline(9)),
             ..Asserted::default()
         };
         let refused = plan(&seen, &Asserted::default()).unwrap_err();
@@ -513,6 +517,6 @@ mod tests {
         );
         let replaced = plan(&seen, &asserted).unwrap();
         assert!(replaced.epoch > Epoch::new(40));
-        assert_eq!(replaced.highest_timeline, timeline(9));
+        assert_eq!(replaced.highest_reserved_timeline, timeline(9));
     }
 }

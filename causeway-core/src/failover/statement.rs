@@ -4,16 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::loss::Loss;
-use super::observation::Progress;
-use crate::lease::{LeaseRecord, LeaseState, Position};
+use super::loss::DataLoss;
+use super::observation::ReplayProgress;
+use crate::lease::{LeaseRecord, LeaseState, PrimaryPosition};
 use crate::{Epoch, NodeId};
 
 /// The loss, as it was stated at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// After what it was made.
-    pub after: Occasion,
+    pub after: LossStatementStage,
     /// When, as the operator's clock says: RFC 3339.
     pub at: String,
     /// The version of the lease that it rests on, which the store itself answered with or a node has seen
@@ -22,15 +22,15 @@ pub struct Statement {
     /// The target.
     pub node: NodeId,
     /// How far the target said that it was.
-    pub progress: Progress,
+    pub progress: ReplayProgress,
     /// What may be lost; none if no primary was ever open.
-    pub loss: Option<Loss>,
+    pub loss: Option<DataLoss>,
 }
 
 /// When the loss is stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Occasion {
+pub enum LossStatementStage {
     /// When the plan was made, or looked at again to be resumed: what an operator was shown.
     Planning,
     /// After the operator's answer.
@@ -52,10 +52,10 @@ pub struct Version {
     pub state: LeaseState,
     /// Who holds it.
     pub holder: NodeId,
-    /// The node that recorded `position`.
+    /// The node that recorded `last_position`.
     pub last_primary: Option<NodeId>,
     /// How far the last open primary had come.
-    pub position: Option<Position>,
+    pub last_position: Option<PrimaryPosition>,
 }
 
 impl From<&LeaseRecord> for Version {
@@ -66,12 +66,12 @@ impl From<&LeaseRecord> for Version {
             state: record.state,
             holder: record.holder.node.clone(),
             last_primary: record.last_primary.clone(),
-            position: record.position,
+            last_position: record.last_position,
         }
     }
 }
 
-impl fmt::Display for Occasion {
+impl fmt::Display for LossStatementStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Planning => "planning",
@@ -91,7 +91,7 @@ impl fmt::Display for Statement {
             holder,
             ..
         } = &self.lease;
-        let (node, received) = (&self.node, self.progress.received);
+        let (node, received) = (&self.node, self.progress.received_lsn);
         write!(
             f,
             "after {}: lease epoch {epoch}, sequence {sequence} ({state}, `{holder}`); `{node}` has received up to \

@@ -3,7 +3,7 @@
 use causeway_core::Epoch;
 
 use crate::cluster::Cluster;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
 use crate::server::Server;
 
 /// The host that is cloned, and its clone.
@@ -34,14 +34,14 @@ impl Cluster {
         if self.hosts[CLONE].exists {
             return;
         }
-        if self.snapshot.is_none() || self.chance.in_thousand(500) {
+        if self.snapshot.is_none() || self.rng.in_thousand(500) {
             self.take_snapshot();
         }
         let Some(Snapshot { server, remembered }) = self.snapshot.clone() else {
             return;
         };
         let (now, original) = (self.now, self.hosts[ORIGINAL].host_id.clone());
-        let trusts_the_name = self.is(Mistake::ResumeOnAnotherHost);
+        let trusts_the_name = self.is(Mutant::ResumeOnAnotherHost);
         let clone = &mut self.hosts[CLONE];
         (clone.exists, clone.powered) = (true, true);
         (clone.server, clone.remembered) = (server, remembered);

@@ -3,29 +3,29 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use causeway_core::Moment;
-use causeway_core::agent::{Event, WriteFailure};
-use causeway_core::failover::observation::Directory;
+use causeway_core::HostInstant;
+use causeway_core::agent::{Event, WriteProbeFailure};
+use causeway_core::failover::observation::DataDirectoryState;
 
-use crate::chance::{Chance, MILLI, Micros, SECOND};
 use crate::cloning::{CLONE, Snapshot};
 use crate::faults::{Fault, Faults};
 use crate::healing::{Heal, OPERATOR_AFTER};
 use crate::host::Host;
 use crate::invariants::{Invariants, Violation};
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
 use crate::network::Request;
+use crate::seeded_rng::{MILLI, Micros, SECOND, SeededRng};
 use crate::server::{MOST_WRITTEN, Server, State};
 use crate::shell::Effects;
 use crate::store::{Store, first_record};
 use crate::wal::Acknowledged;
 
 /// For how long things go wrong, and for how long nothing does after that.
-pub(crate) const STORM: Micros = 65 * SECOND;
-pub(crate) const CALM: Micros = 60 * SECOND;
+pub(crate) const FAULT_PHASE: Micros = 65 * SECOND;
+pub(crate) const RECOVERY_PHASE: Micros = 60 * SECOND;
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum SimEvent {
     /// An agent's loop turns.
     Tick {
         host: usize,
@@ -37,7 +37,7 @@ pub(crate) enum What {
         life: u64,
         told: Box<Told>,
     },
-    /// What an agent decided leaves it.
+    /// SimEvent an agent decided leaves it.
     Carry {
         host: usize,
         life: u64,
@@ -112,12 +112,12 @@ pub(crate) struct Cluster {
     pub(crate) now: Micros,
     queue: BinaryHeap<Reverse<Planned>>,
     planned: u64,
-    pub(crate) chance: Chance,
+    pub(crate) rng: SeededRng,
     pub(crate) faults: Faults,
     pub(crate) store: Store,
     pub(crate) hosts: Vec<Host>,
     pub(crate) invariants: Invariants,
-    pub(crate) mistake: Option<Mistake>,
+    pub(crate) mutant: Option<Mutant>,
     pub(crate) tally: Tally,
     pub(crate) requests: u64,
     /// When clients were last served, or an agent reported why they are not.
@@ -131,21 +131,21 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Returns the world of history `seed`, in which any fault may happen, or `only` these.
-    pub(crate) fn new(seed: u64, only: Option<&'static [Fault]>, mistake: Option<Mistake>) -> Self {
-        let mut chance = Chance::new(seed);
-        let faults = Faults::draw(&mut chance, only);
-        let c_is_automatic = chance.in_thousand(300);
+    pub(crate) fn new(seed: u64, only: Option<&'static [Fault]>, mutant: Option<Mutant>) -> Self {
+        let mut rng = SeededRng::new(seed);
+        let faults = Faults::generate(&mut rng, only);
+        let c_is_automatic = rng.in_thousand(300);
         let mut hosts = vec![
-            Host::new("a", Directory::Primary, true, &mut chance),
-            Host::new("b", Directory::Standby, true, &mut chance),
-            Host::new("c", Directory::Standby, c_is_automatic, &mut chance),
-            Host::new("a", Directory::Standby, true, &mut chance),
+            Host::new("a", DataDirectoryState::Primary, true, &mut rng),
+            Host::new("b", DataDirectoryState::Standby, true, &mut rng),
+            Host::new("c", DataDirectoryState::Standby, c_is_automatic, &mut rng),
+            Host::new("a", DataDirectoryState::Standby, true, &mut rng),
         ];
         hosts[CLONE].host_id = "clone-of-a".into();
         (hosts[CLONE].exists, hosts[CLONE].powered) = (false, false);
-        if let Some(mistake) = mistake {
+        if let Some(mutant) = mutant {
             for host in &mut hosts {
-                mistake.set(&mut host.settings);
+                mutant.set(&mut host.settings);
             }
         }
         let members = hosts[..CLONE].iter().map(|it| it.node.clone()).collect();
@@ -153,12 +153,12 @@ impl Cluster {
             now: 0,
             queue: BinaryHeap::new(),
             planned: 0,
-            chance,
+            rng,
             faults,
             store: Store::holding(first_record(members)),
             hosts,
             invariants: Invariants::default(),
-            mistake,
+            mutant,
             tally: Tally::default(),
             requests: 0,
             quiet_since: 0,
@@ -171,10 +171,10 @@ impl Cluster {
             cluster.start_guard(host);
             cluster.start_agent(host);
         }
-        cluster.after(0, What::Stream);
-        cluster.after(5 * SECOND, What::Fault);
-        cluster.after(STORM, What::Calm);
-        cluster.after(STORM + OPERATOR_AFTER, What::Operate);
+        cluster.after(0, SimEvent::Stream);
+        cluster.after(5 * SECOND, SimEvent::Fault);
+        cluster.after(FAULT_PHASE, SimEvent::Calm);
+        cluster.after(FAULT_PHASE + OPERATOR_AFTER, SimEvent::Operate);
         cluster
     }
 
@@ -187,7 +187,7 @@ impl Cluster {
     /// Runs to the end, or to the first instant at which something does not hold.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
         while let Some(Reverse(next)) = self.queue.pop() {
-            if next.at > STORM + CALM {
+            if next.at > FAULT_PHASE + RECOVERY_PHASE {
                 break;
             }
             self.now = next.at;
@@ -212,11 +212,11 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn is(&self, mistake: Mistake) -> bool {
-        self.mistake == Some(mistake)
+    pub(crate) fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
     }
 
-    pub(crate) fn after(&mut self, wait: Micros, what: What) {
+    pub(crate) fn after(&mut self, wait: Micros, what: SimEvent) {
         self.planned += 1;
         self.queue.push(Reverse(Planned {
             at: self.now + wait,
@@ -226,44 +226,44 @@ impl Cluster {
     }
 
     /// Returns what the clocks of a host show to its processes.
-    pub(crate) fn moment(&self, host: usize) -> Moment {
+    pub(crate) fn moment(&self, host: usize) -> HostInstant {
         let clocks = &self.hosts[host].clocks;
-        if self.is(Mistake::BelieveASlewedClock) {
+        if self.is(Mutant::BelieveASlewedClock) {
             return clocks.slewed(self.now);
         }
         clocks.moment(self.now)
     }
 
-    fn happen(&mut self, what: What) {
+    fn happen(&mut self, what: SimEvent) {
         match what {
-            What::Tick { host, life } => {
+            SimEvent::Tick { host, life } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        self.hosts[host].waiting.push(What::Tick { host, life });
+                        self.hosts[host].waiting.push(SimEvent::Tick { host, life });
                     } else {
                         self.tick(host);
-                        self.after(100 * MILLI, What::Tick { host, life });
+                        self.after(100 * MILLI, SimEvent::Tick { host, life });
                     }
                 }
             }
-            What::Tell { host, life, told } => {
+            SimEvent::Tell { host, life, told } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let told = What::Tell { host, life, told };
+                        let told = SimEvent::Tell { host, life, told };
                         self.hosts[host].waiting.push(told);
                     } else {
                         self.tell(host, *told);
                     }
                 }
             }
-            What::Carry {
+            SimEvent::Carry {
                 host,
                 life,
                 effects,
             } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let carried = What::Carry {
+                        let carried = SimEvent::Carry {
                             host,
                             life,
                             effects,
@@ -274,22 +274,22 @@ impl Cluster {
                     }
                 }
             }
-            What::Arrive(request) => self.arrive(&request),
-            What::Turn { host, life } => self.turn_guard(host, life),
-            What::Reach { host, life, state } => self.reach(host, life, state),
-            What::EndNow { host, life } => self.end_now(host, life),
-            What::KillNow { host, life } => {
+            SimEvent::Arrive(request) => self.arrive(&request),
+            SimEvent::Turn { host, life } => self.turn_guard(host, life),
+            SimEvent::Reach { host, life, state } => self.reach(host, life, state),
+            SimEvent::EndNow { host, life } => self.end_now(host, life),
+            SimEvent::KillNow { host, life } => {
                 if self.hosts[host].server.life == life {
                     self.kill(host, "it did not end in time");
                 }
             }
-            What::Supervise { host, life } => self.supervise(host, life),
-            What::Rewound { host, life } => self.rewound(host, life),
-            What::Stream => self.stream(),
-            What::Fault => self.fault(),
-            What::Heal(heal) => self.heal(heal),
-            What::Calm => self.calm(),
-            What::Operate => self.operate(),
+            SimEvent::Supervise { host, life } => self.supervise(host, life),
+            SimEvent::Rewound { host, life } => self.rewound(host, life),
+            SimEvent::Stream => self.stream(),
+            SimEvent::Fault => self.fault(),
+            SimEvent::Heal(heal) => self.heal(heal),
+            SimEvent::Calm => self.calm(),
+            SimEvent::Operate => self.operate(),
         }
     }
 
@@ -316,29 +316,29 @@ impl Cluster {
                 continue;
             };
             let streams = server.state == State::Following && !host.cut_from_peers;
-            if streams && server.log.leads_to(&source.log) && !self.chance.in_thousand(100) {
+            if streams && server.log.leads_to(&source.log) && !self.rng.in_thousand(100) {
                 server.log = source.log.clone();
                 server.histories.receive(&source.histories);
             }
         }
         self.note_service();
-        if self.faults.may_clone() && self.chance.in_thousand(20) {
+        if self.faults.may_clone() && self.rng.in_thousand(20) {
             self.take_snapshot();
         }
-        self.after(100 * MILLI, What::Stream);
+        self.after(100 * MILLI, SimEvent::Stream);
     }
 
-    /// Lets clients write on a primary. What it holds back it has written all the same.
+    /// Lets clients write on a primary. SimEvent it holds back it has written all the same.
     fn write(&mut self, host: usize) {
         let server = &mut self.hosts[host].server;
         let runs = server.state == State::Writable && server.answers();
         let fails = server
             .failure
-            .is_some_and(|it| it != WriteFailure::NoConnectionLeft);
+            .is_some_and(|it| it != WriteProbeFailure::NoConnectionLeft);
         if !runs || fails {
             return;
         }
-        server.log.end += self.chance.between(1, MOST_WRITTEN);
+        server.log.end += self.rng.between(1, MOST_WRITTEN);
         let timeline = server.log.timeline();
         self.invariants.wrote(timeline, host);
         self.note_acknowledged(host);
@@ -355,7 +355,7 @@ pub(crate) fn seconds(micros: Micros) -> f64 {
 struct Planned {
     at: Micros,
     order: u64,
-    what: What,
+    what: SimEvent,
 }
 
 impl Ord for Planned {

@@ -1,14 +1,14 @@
 //! What can go wrong, and how often: each history draws its own mixture, so that some faults come
 //! alone and often, and others together.
 
-use causeway_core::agent::{Fenced, WriteFailure};
+use causeway_core::agent::{FencingProof, WriteProbeFailure};
 
-use crate::chance::{Chance, MILLI, Micros, SECOND};
 use crate::cloning::CLONE;
-use crate::cluster::{Cluster, What};
+use crate::cluster::{Cluster, SimEvent};
 use crate::healing::Heal;
 use crate::host::Before;
 use crate::postgres::{Broken, Replays};
+use crate::seeded_rng::{MILLI, Micros, SECOND, SeededRng};
 use crate::server::State;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,26 +113,26 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn draw(chance: &mut Chance, only: Option<&[Fault]>) -> Self {
-        let share = chance.pick(&[100, 150, 300, 600, 1000]);
+    pub(crate) fn generate(rng: &mut SeededRng, only: Option<&[Fault]>) -> Self {
+        let share = rng.pick(&[100, 150, 300, 600, 1000]);
         let kinds = FAULTS
             .into_iter()
-            .filter(|_| chance.in_thousand(share))
+            .filter(|_| rng.in_thousand(share))
             .collect();
         let weather = Weather {
-            lost: chance.pick(&[0, 0, 20, 200]),
-            answer_lost: chance.pick(&[0, 0, 20, 200]),
-            slow: chance.pick(&[0, 20, 400]),
-            late: chance.pick(&[0, 20, 100]),
-            repeated: chance.pick(&[0, 20, 200]),
-            conflict: chance.pick(&[0, 10, 100]),
-            refuses: chance.in_thousand(500),
+            lost: rng.pick(&[0, 0, 20, 200]),
+            answer_lost: rng.pick(&[0, 0, 20, 200]),
+            slow: rng.pick(&[0, 20, 400]),
+            late: rng.pick(&[0, 20, 100]),
+            repeated: rng.pick(&[0, 20, 200]),
+            conflict: rng.pick(&[0, 10, 100]),
+            refuses: rng.in_thousand(500),
         };
         Self {
             weather,
             store_is_down: false,
             kinds: only.map_or(kinds, <[Fault]>::to_vec),
-            pace: chance.pick(&[2, 6, 15, 40]) * SECOND,
+            pace: rng.pick(&[2, 6, 15, 40]) * SECOND,
             deleted_at: None,
             calm: false,
         }
@@ -148,9 +148,9 @@ impl Cluster {
         if self.faults.calm || self.faults.kinds.is_empty() {
             return;
         }
-        let wait = self.chance.between(100 * MILLI, self.faults.pace);
-        self.after(wait, What::Fault);
-        let kind = self.chance.pick(&self.faults.kinds);
+        let wait = self.rng.between(100 * MILLI, self.faults.pace);
+        self.after(wait, SimEvent::Fault);
+        let kind = self.rng.pick(&self.faults.kinds);
         let host = self.victim();
         if !self.hosts[host].powered {
             return;
@@ -163,8 +163,8 @@ impl Cluster {
     /// Returns a host to trouble: often the one that matters.
     fn victim(&mut self) -> usize {
         match self.holder() {
-            Some(index) if self.chance.in_thousand(700) => index,
-            _ => self.chance.pick(&[0, 0, 1, 1, 2, 2, CLONE]),
+            Some(index) if self.rng.in_thousand(700) => index,
+            _ => self.rng.pick(&[0, 0, 1, 1, 2, 2, CLONE]),
         }
     }
 
@@ -185,7 +185,7 @@ impl Cluster {
                 }
             }
             Fault::FreezeBeforeTheAct => {
-                let before = self.chance.pick(&[Before::Write, Before::Start]);
+                let before = self.rng.pick(&[Before::Write, Before::Start]);
                 self.hosts[host].freezes_for = Some((before, long));
             }
             Fault::FreezeBeforeTheStart => {
@@ -205,11 +205,11 @@ impl Cluster {
             Fault::RebootHost => self.power_off(host, long),
             Fault::CutFromStore => {
                 self.hosts[host].cut_from_store = true;
-                self.after(long, What::Heal(Heal::Reconnect { host }));
+                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
             }
             Fault::CutFromPeers => {
                 self.hosts[host].cut_from_peers = true;
-                self.after(long, What::Heal(Heal::Reconnect { host }));
+                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
             }
             Fault::CrashPostgres => self.kill(host, "the postmaster crashes"),
             Fault::HangPostgres => {
@@ -220,7 +220,7 @@ impl Cluster {
             }
             Fault::StoreOutage => {
                 self.faults.store_is_down = true;
-                self.after(long / 2, What::Heal(Heal::StoreUp));
+                self.after(long / 2, SimEvent::Heal(Heal::StoreUp));
             }
             Fault::DeleteLease => {
                 // A second deletion while a write that names no version is still on its way is one
@@ -229,13 +229,13 @@ impl Cluster {
                 if again.is_none_or(|it| self.now > it + 45 * SECOND) {
                     self.faults.deleted_at = Some(self.now);
                     self.store.delete();
-                    let person = self.chance.between(10 * SECOND, 40 * SECOND);
-                    self.after(person, What::Heal(Heal::Undelete));
+                    let person = self.rng.between(10 * SECOND, 40 * SECOND);
+                    self.after(person, SimEvent::Heal(Heal::Undelete));
                 }
             }
             Fault::TakeByCommand => {
                 if !self.hosts[host].frozen {
-                    self.command_take(host, Fenced::LeaseOver);
+                    self.command_take(host, FencingProof::LeaseExpired);
                 }
             }
             Fault::ReleaseByCommand => {
@@ -244,9 +244,9 @@ impl Cluster {
                 }
             }
             Fault::JumpWallClock => {
-                let by = self.chance.between(500 * MILLI, 7200 * SECOND);
+                let by = self.rng.between(500 * MILLI, 7200 * SECOND);
                 let wall = &mut self.hosts[host].clocks.wall_ahead;
-                *wall = if self.chance.in_thousand(700) {
+                *wall = if self.rng.in_thousand(700) {
                     *wall + by
                 } else {
                     wall.saturating_sub(by)
@@ -257,7 +257,7 @@ impl Cluster {
                 if let Some(old) = old.filter(|it| *it != host && self.hosts[*it].powered) {
                     self.power_off(old, long);
                     if !self.hosts[host].frozen {
-                        self.command_take(host, Fenced::Vouched);
+                        self.command_take(host, FencingProof::OperatorAsserted);
                     }
                 }
             }
@@ -287,31 +287,31 @@ impl Cluster {
                     Broken::EndsAtOnce,
                     Broken::EndsAfterReplay,
                 ];
-                self.hosts[host].broken = Some(self.chance.pick(&broken));
-                if self.chance.in_thousand(700) {
+                self.hosts[host].broken = Some(self.rng.pick(&broken));
+                if self.rng.in_thousand(700) {
                     self.kill(host, "it is restarted with a broken configuration");
                 }
-                let wait = self.chance.pick(&[long, 4 * long]);
-                self.after(wait, What::Heal(Heal::Mend { host }));
+                let wait = self.rng.pick(&[long, 4 * long]);
+                self.after(wait, SimEvent::Heal(Heal::Mend { host }));
             }
             Fault::ReplayForLong => {
                 let replays = [Replays::Slowly, Replays::Slowly, Replays::NotAtAll];
-                self.hosts[host].replays = Some(self.chance.pick(&replays));
-                if self.chance.in_thousand(500) {
+                self.hosts[host].replays = Some(self.rng.pick(&replays));
+                if self.rng.in_thousand(500) {
                     self.kill(host, "the postmaster crashes");
                 }
-                self.after(4 * long, What::Heal(Heal::Replay { host }));
+                self.after(4 * long, SimEvent::Heal(Heal::Replay { host }));
             }
             Fault::FailWrites => {
-                let failure = self.chance.pick(&[
-                    WriteFailure::Stalled,
-                    WriteFailure::NoConnectionLeft,
-                    WriteFailure::XidLimit,
-                    WriteFailure::DiskFull,
-                    WriteFailure::Error,
+                let failure = self.rng.pick(&[
+                    WriteProbeFailure::Stalled,
+                    WriteProbeFailure::NoConnectionLeft,
+                    WriteProbeFailure::XidLimit,
+                    WriteProbeFailure::DiskFull,
+                    WriteProbeFailure::Error,
                 ]);
                 self.hosts[host].server.failure = Some(failure);
-                self.after(long, What::Heal(Heal::Writes { host }));
+                self.after(long, SimEvent::Heal(Heal::Writes { host }));
             }
             Fault::CloneHost => self.clone_host(),
             Fault::FreezeAgent
@@ -337,13 +337,13 @@ impl Cluster {
 
     /// Returns how long a fault lasts: a moment, about as long as a lease, or long.
     fn duration(&mut self) -> Micros {
-        let (least, most) = self.chance.pick(&[
+        let (least, most) = self.rng.pick(&[
             (100, 2_000),
             (2_000, 8_000),
             (8_000, 15_000),
             (10_000, 20_000),
             (14_000, 45_000),
         ]);
-        self.chance.between(least * MILLI, most * MILLI)
+        self.rng.between(least * MILLI, most * MILLI)
     }
 }

@@ -1,13 +1,13 @@
 //! The process around a guard, what it does to PostgreSQL, and the supervisor that watches it.
 
-use causeway_core::Moment;
-use causeway_core::agent::{Commits, GuardOrder};
-use causeway_core::failover::observation::Directory;
-use causeway_core::guard::{self, Act, Deadline, Guard, Refusal};
+use causeway_core::HostInstant;
+use causeway_core::agent::{Commits, GuardCommand};
+use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::guard::{self, DeadlineError, Guard, GuardAction, GuardDeadline};
 
-use crate::chance::{MILLI, Micros};
-use crate::cluster::{Cluster, What};
-use crate::mistakes::Mistake;
+use crate::cluster::{Cluster, SimEvent};
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros};
 use crate::server::State;
 
 /// How often guard tells its supervisor for how long to wait.
@@ -19,8 +19,8 @@ const QUEUE: usize = 10;
 /// What an agent sends to its guard.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Feed(Deadline, Moment),
-    Order(GuardOrder, Result<(), Refusal>),
+    Feed(GuardDeadline, HostInstant),
+    Order(GuardCommand, Result<(), DeadlineError>),
 }
 
 impl Cluster {
@@ -33,8 +33,8 @@ impl Cluster {
         (it.server.starts, it.server.starts_after_service) = (0, 0);
         it.announced_at = now;
         let life = it.guard_life;
-        self.after(0, What::Turn { host, life });
-        if !self.is(Mistake::LetPostgresOutliveGuard) {
+        self.after(0, SimEvent::Turn { host, life });
+        if !self.is(Mutant::LetPostgresOutliveGuard) {
             self.kill(host, "guard starts");
         }
         self.announce(host, None);
@@ -50,14 +50,14 @@ impl Cluster {
         let Some(guard) = &mut it.guard else {
             return;
         };
-        let mut act = guard.turn(now, wall, server);
-        if self.is(Mistake::ForgetGuard) {
-            act = Act::Leave;
+        let mut act = guard.tick(now, wall, server);
+        if self.is(Mutant::ForgetGuard) {
+            act = GuardAction::None;
         }
         match act {
-            Act::Leave => {}
-            Act::Interrupt => self.interrupt(host),
-            Act::Kill => {
+            GuardAction::None => {}
+            GuardAction::FastShutdown => self.interrupt(host),
+            GuardAction::Kill => {
                 if !self.hosts[host].server.dying {
                     self.tally.ended_by_guard += 1;
                 }
@@ -68,13 +68,13 @@ impl Cluster {
             self.announce(host, None);
         }
         // It looks twenty times a second, and may be woken late.
-        let wait = 50 * MILLI + self.chance.between(0, 50 * MILLI);
-        self.after(wait, What::Turn { host, life });
+        let wait = 50 * MILLI + self.rng.between(0, 50 * MILLI);
+        self.after(wait, SimEvent::Turn { host, life });
     }
 
     /// Tells the supervisor for how long to wait for the next message, when the server is, or in a
     /// moment will be, `server`.
-    fn announce(&mut self, host: usize, server: Option<guard::Server>) {
+    fn announce(&mut self, host: usize, server: Option<guard::PostgresProcess>) {
         let moment = self.moment(host);
         let it = &mut self.hosts[host];
         let server = server.unwrap_or_else(|| it.server.seen_by_guard());
@@ -96,8 +96,8 @@ impl Cluster {
         let life = it.guard_life;
         let due = it.announced_until.max(self.now);
         self.log(|it| format!("{} guard freezes", it.hosts[host].node));
-        if !self.is(Mistake::NoSupervisor) {
-            self.after(due - self.now, What::Supervise { host, life });
+        if !self.is(Mutant::NoSupervisor) {
+            self.after(due - self.now, SimEvent::Supervise { host, life });
         }
     }
 
@@ -140,15 +140,15 @@ impl Cluster {
         }
     }
 
-    fn feed_guard(&mut self, host: usize, fed: Deadline, decided_at: Moment) {
+    fn feed_guard(&mut self, host: usize, fed: GuardDeadline, decided_at: HostInstant) {
         let now = self.moment(host);
-        let fed = if self.is(Mistake::BelieveALateGrant) {
+        let fed = if self.is(Mutant::BelieveALateGrant) {
             // It hands on how much time is left, and not until when.
-            Deadline {
+            GuardDeadline {
                 epoch: fed.epoch,
-                asked_at: now,
-                soft: now + decided_at.time_left(fed.soft),
-                hard: now + decided_at.time_left(fed.hard),
+                requested_at: now,
+                stop_at: now + decided_at.time_left(fed.stop_at),
+                kill_at: now + decided_at.time_left(fed.kill_at),
             }
         } else {
             fed
@@ -156,30 +156,35 @@ impl Cluster {
         let Some(guard) = &mut self.hosts[host].guard else {
             return;
         };
-        if let Err(refusal) = guard.feed(fed) {
+        if let Err(refusal) = guard.accept_deadline(fed) {
             self.log(|it| format!("{} guard: {refusal}", it.hosts[host].node));
         }
     }
 
-    fn order_guard(&mut self, host: usize, order: GuardOrder, allowed_then: &Result<(), Refusal>) {
+    fn order_guard(
+        &mut self,
+        host: usize,
+        order: GuardCommand,
+        allowed_then: &Result<(), DeadlineError>,
+    ) {
         let now = self.moment(host);
         let it = &self.hosts[host];
         let Some(guard) = &it.guard else {
             return;
         };
         let allows = |epoch| {
-            if self.is(Mistake::ActAfterAFreeze) {
+            if self.is(Mutant::ActAfterAFreeze) {
                 return allowed_then.is_ok();
             }
-            guard.allow(now, epoch).is_ok()
+            guard.check_start_allowed(now, epoch).is_ok()
         };
         let (state, directory) = (it.server.state, it.server.directory);
         let stopping = it.server.stopping || it.server.dying;
         match order {
-            GuardOrder::StartPrimary(epoch, commits) => {
-                let stands = state == State::Ended && directory == Directory::Primary;
+            GuardCommand::StartPrimary(epoch, commits) => {
+                let stands = state == State::Ended && directory == DataDirectoryState::Primary;
                 if stands && allows(epoch) {
-                    let commits = if self.is(Mistake::AcknowledgeBeforeOpen) {
+                    let commits = if self.is(Mutant::AcknowledgeBeforeOpen) {
                         Commits::Acknowledged
                     } else {
                         commits
@@ -189,17 +194,20 @@ impl Cluster {
                     self.freeze_guard_after_the_start(host);
                 }
             }
-            GuardOrder::StartStandby => {
+            GuardCommand::StartStandby => {
                 if state == State::Ended
-                    && matches!(directory, Directory::Standby | Directory::Primary)
+                    && matches!(
+                        directory,
+                        DataDirectoryState::Standby | DataDirectoryState::Primary
+                    )
                 {
                     self.start_standby(host);
                 }
             }
-            GuardOrder::Promote(epoch, timeline) => {
+            GuardCommand::Promote(epoch, timeline) => {
                 let taken = it.server.histories.taken_from(timeline);
                 let checks =
-                    !self.is(Mistake::PromoteOverAHistory) && !self.is(Mistake::ReuseATimeline);
+                    !self.is(Mutant::PromoteOverAHistory) && !self.is(Mutant::ReuseATimeline);
                 if state != State::Following || stopping {
                     return;
                 }
@@ -211,22 +219,23 @@ impl Cluster {
                     self.freeze_guard_after_the_start(host);
                 }
             }
-            GuardOrder::Acknowledge(epoch) => {
-                let runs = it.server.seen_by_guard() == guard::Server::MayWrite && !stopping;
-                if runs && guard.allow_commits(now, epoch).is_ok() {
+            GuardCommand::Acknowledge(epoch) => {
+                let runs =
+                    it.server.seen_by_guard() == guard::PostgresProcess::MayWrite && !stopping;
+                if runs && guard.check_commits_allowed(now, epoch).is_ok() {
                     self.hosts[host].server.commits = Commits::Acknowledged;
                     self.log(|it| format!("{} acknowledges commits", it.hosts[host].node));
                     self.note_acknowledged(host);
                 }
             }
-            GuardOrder::End(drain) => self.end_by_order(host, drain),
+            GuardCommand::End(drain) => self.end_by_order(host, drain),
         }
     }
 
     /// Gives the supervisor the deadline of a server that may write before it may.
     fn announce_a_writer(&mut self, host: usize) {
-        if !self.is(Mistake::AnnounceAfterTheStart) {
-            self.announce(host, Some(guard::Server::MayWrite));
+        if !self.is(Mutant::AnnounceAfterTheStart) {
+            self.announce(host, Some(guard::PostgresProcess::MayWrite));
         }
     }
 
@@ -246,6 +255,6 @@ impl Cluster {
         // Also of a server that is being stopped already, and may hang in that.
         let life = self.hosts[host].server.life;
         let drain = u64::try_from(drain.as_micros()).unwrap();
-        self.after(drain, What::KillNow { host, life });
+        self.after(drain, SimEvent::KillNow { host, life });
     }
 }

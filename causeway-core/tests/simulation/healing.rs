@@ -1,12 +1,12 @@
 //! What ends what: freezes and crashes, their end, and what an operator does once all is over.
 
-use causeway_core::agent::Fenced;
+use causeway_core::agent::FencingProof;
 use causeway_core::problem::ProblemKind;
 
-use crate::chance::{MILLI, Micros, SECOND};
-use crate::cluster::{Cluster, What};
+use crate::cluster::{Cluster, SimEvent};
 use crate::faults::Weather;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
 
 /// How long after the last fault an operator begins to look: an automatic takeover comes first.
@@ -34,7 +34,7 @@ impl Cluster {
         self.log(|it| format!("{} agent freezes", it.hosts[host].node));
         self.hosts[host].frozen = true;
         let life = self.hosts[host].agent_life;
-        self.after(long, What::Heal(Heal::Thaw { host, life }));
+        self.after(long, SimEvent::Heal(Heal::Thaw { host, life }));
     }
 
     pub(crate) fn crash_agent(&mut self, host: usize) {
@@ -43,10 +43,10 @@ impl Cluster {
         let longest = if keeps_crashing {
             SECOND
         } else {
-            self.chance.pick(&[5, 20]) * SECOND
+            self.rng.pick(&[5, 20]) * SECOND
         };
-        let wait = self.chance.between(100 * MILLI, longest);
-        self.after(wait, What::Heal(Heal::StartAgent { host }));
+        let wait = self.rng.between(100 * MILLI, longest);
+        self.after(wait, SimEvent::Heal(Heal::StartAgent { host }));
     }
 
     /// An agent that keeps crashing runs for long enough to take its lease on, and to renew it.
@@ -55,14 +55,14 @@ impl Cluster {
             return;
         }
         let life = self.hosts[host].agent_life;
-        let wait = self.chance.between(SECOND, 12 * SECOND);
-        self.after(wait, What::Heal(Heal::CrashAgentAgain { host, life }));
+        let wait = self.rng.between(SECOND, 12 * SECOND);
+        self.after(wait, SimEvent::Heal(Heal::CrashAgentAgain { host, life }));
     }
 
     pub(crate) fn freeze_guard_for(&mut self, host: usize, long: Micros) {
         self.freeze_guard(host);
         let life = self.hosts[host].guard_life;
-        self.after(long, What::Heal(Heal::ThawGuard { host, life }));
+        self.after(long, SimEvent::Heal(Heal::ThawGuard { host, life }));
     }
 
     /// Freezes guard and agent in the turn in which guard has started a server that may write.
@@ -78,12 +78,12 @@ impl Cluster {
     /// PostgreSQL ends with its guard (PDEATHSIG, and the unit's cgroup).
     pub(crate) fn crash_guard(&mut self, host: usize, why: &str) {
         self.hosts[host].end_guard();
-        if !self.is(Mistake::LetPostgresOutliveGuard) {
+        if !self.is(Mutant::LetPostgresOutliveGuard) {
             self.kill(host, why);
         }
-        let longest = self.chance.pick(&[3, 15]) * SECOND;
-        let wait = self.chance.between(100 * MILLI, longest);
-        self.after(wait, What::Heal(Heal::StartGuard { host }));
+        let longest = self.rng.pick(&[3, 15]) * SECOND;
+        let wait = self.rng.between(100 * MILLI, longest);
+        self.after(wait, SimEvent::Heal(Heal::StartGuard { host }));
     }
 
     pub(crate) fn power_off(&mut self, host: usize, wait: Micros) {
@@ -91,7 +91,7 @@ impl Cluster {
         self.hosts[host].end_agent();
         self.hosts[host].end_guard();
         self.end(host);
-        self.after(wait, What::Heal(Heal::Boot { host }));
+        self.after(wait, SimEvent::Heal(Heal::Boot { host }));
     }
 
     pub(crate) fn heal(&mut self, heal: Heal) {
@@ -124,9 +124,9 @@ impl Cluster {
                     let now = self.now;
                     self.hosts[host].clocks.boot(now);
                     self.log(|it| format!("{} boots", it.hosts[host].node));
-                    self.after(SECOND, What::Heal(Heal::StartGuard { host }));
-                    let wait = self.chance.between(SECOND, 3 * SECOND);
-                    self.after(wait, What::Heal(Heal::StartAgent { host }));
+                    self.after(SECOND, SimEvent::Heal(Heal::StartGuard { host }));
+                    let wait = self.rng.between(SECOND, 3 * SECOND);
+                    self.after(wait, SimEvent::Heal(Heal::StartAgent { host }));
                 }
             }
             Heal::Reconnect { host } => {
@@ -151,11 +151,11 @@ impl Cluster {
         self.log(|it| format!("{} agent thaws", it.hosts[host].node));
         self.hosts[host].service.agent_since = self.now;
         for what in std::mem::take(&mut self.hosts[host].waiting) {
-            let goes_out = matches!(what, What::Carry { .. });
+            let goes_out = matches!(what, SimEvent::Carry { .. });
             let wait = if goes_out {
                 0
             } else {
-                10 + self.chance.between(0, 3 * MILLI)
+                10 + self.rng.between(0, 3 * MILLI)
             };
             self.after(wait, what);
         }
@@ -190,7 +190,7 @@ impl Cluster {
     /// Has an operator take the lease by command where the design asks for one: an agent says so, and
     /// nobody serves.
     pub(crate) fn operate(&mut self) {
-        self.after(3 * SECOND, What::Operate);
+        self.after(3 * SECOND, SimEvent::Operate);
         if self.hosts.iter().any(|it| it.server.serves()) {
             return;
         }
@@ -211,7 +211,7 @@ impl Cluster {
         let last = self
             .store
             .record()
-            .and_then(|it| it.position)
+            .and_then(|it| it.last_position)
             .map(|it| it.timeline);
         let worth = |host: &usize| {
             let log = &self.hosts[*host].server.log;
@@ -219,7 +219,7 @@ impl Cluster {
         };
         if let Some(best) = candidates.max_by_key(worth) {
             self.tally.commands += 1;
-            self.command_take(best, Fenced::LeaseOver);
+            self.command_take(best, FencingProof::LeaseExpired);
         }
     }
 }

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use causeway_core::agent::{Agent, Identity, Look, Settings};
+use causeway_core::agent::{Agent, AgentConfig, Identity, LocalObservation};
 use causeway_core::failover::decision::Policy;
-use causeway_core::failover::observation::Directory;
-use causeway_core::guard::{Deadline, Guard};
-use causeway_core::lease::Timing;
-use causeway_core::{Epoch, Moment, NodeId, Timeline};
+use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::guard::{Guard, GuardDeadline};
+use causeway_core::lease::LeaseTiming;
+use causeway_core::{Epoch, HostInstant, NodeId, Timeline};
 
-use crate::chance::{Chance, Micros, SECOND};
-use crate::cluster::What;
+use crate::cluster::SimEvent;
 use crate::guarding::Message;
 use crate::liveness::Service;
 use crate::postgres::{Broken, Replays};
+use crate::seeded_rng::{Micros, SECOND, SeededRng};
 use crate::server::Server;
 
 /// Before which act an agent is frozen.
@@ -36,7 +36,7 @@ pub(crate) struct Host {
     /// Whether there is such a host: the clone appears at some moment, or never.
     pub(crate) exists: bool,
     pub(crate) automatic: bool,
-    pub(crate) settings: Settings,
+    pub(crate) settings: AgentConfig,
     pub(crate) clocks: Clocks,
     pub(crate) boots: u32,
     pub(crate) powered: bool,
@@ -54,16 +54,16 @@ pub(crate) struct Host {
     /// The number that guard found in use, as the agent was told.
     pub(crate) taken_timeline: Option<Timeline>,
     /// What was seen last, for a mutant that goes on with it.
-    pub(crate) last_look: Option<Look>,
+    pub(crate) last_look: Option<LocalObservation>,
     /// What reached, or was about to leave, the agent while it was frozen.
-    pub(crate) waiting: Vec<What>,
+    pub(crate) waiting: Vec<SimEvent>,
     /// The requests that have neither been answered nor given up.
     pub(crate) pending: BTreeSet<u64>,
     pub(crate) looking: bool,
     /// What left the agent last: what leaves it stays in order.
     pub(crate) sent_at: Micros,
     /// The deadline seen last and how late it was seen, for a mistake that needs it.
-    pub(crate) counted: Option<(Deadline, Duration)>,
+    pub(crate) counted: Option<(GuardDeadline, Duration)>,
 
     pub(crate) guard: Option<Guard>,
     pub(crate) guard_life: u64,
@@ -96,25 +96,25 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(
         name: &str,
-        directory: Directory,
+        directory: DataDirectoryState,
         automatic: bool,
-        chance: &mut Chance,
+        rng: &mut SeededRng,
     ) -> Self {
-        let settings = Settings {
-            timing: Timing::default(),
+        let settings = AgentConfig {
+            timing: LeaseTiming::default(),
             policy: Policy {
-                term: Timing::default().term,
+                lease_duration: LeaseTiming::default().lease_duration,
                 automatic,
                 region_nodes: region_of(name)
                     .iter()
                     .map(|it| it.parse().unwrap())
                     .collect(),
                 max_loss_bytes: 16 << 10,
-                patience_for_better: Duration::from_secs(2),
+                peer_preference_timeout: Duration::from_secs(2),
             },
-            hang_after: Duration::from_secs(5),
-            stall_after: Duration::from_secs(10),
-            start_within: Duration::from_secs(15),
+            write_probe_timeout: Duration::from_secs(5),
+            write_stall_timeout: Duration::from_secs(10),
+            start_timeout: Duration::from_secs(15),
             restarts: 3,
         };
         Self {
@@ -123,7 +123,7 @@ impl Host {
             exists: true,
             automatic,
             settings,
-            clocks: Clocks::new(chance),
+            clocks: Clocks::new(rng),
             boots: 1,
             powered: true,
             remembered: (Epoch::new(0), 0),
@@ -221,18 +221,18 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    fn new(chance: &mut Chance) -> Self {
+    fn new(rng: &mut SeededRng) -> Self {
         let mut rate = || {
-            let within = i64::try_from(chance.between(0, 2000)).unwrap() - 1000;
-            chance.pick(&[-1000, 1000, within])
+            let within = i64::try_from(rng.between(0, 2000)).unwrap() - 1000;
+            rng.pick(&[-1000, 1000, within])
         };
         let (boottime_ppm, raw_ppm) = (rate(), rate());
         Self {
             booted_at: 0,
-            base: chance.between(SECOND, 10_000_000 * SECOND),
+            base: rng.between(SECOND, 10_000_000 * SECOND),
             boottime_ppm,
             raw_ppm,
-            slewed_ppm: chance.pick(&[-80_000, 80_000]),
+            slewed_ppm: rng.pick(&[-80_000, 80_000]),
             wall_ahead: 10_000 * SECOND,
         }
     }
@@ -242,14 +242,14 @@ impl Clocks {
         self.base = SECOND;
     }
 
-    pub(crate) fn moment(&self, now: Micros) -> Moment {
+    pub(crate) fn moment(&self, now: Micros) -> HostInstant {
         let shows = |ppm| Duration::from_micros(self.base + at_rate(now - self.booted_at, ppm));
-        Moment::new(shows(self.boottime_ppm), shows(self.raw_ppm))
+        HostInstant::new(shows(self.boottime_ppm), shows(self.raw_ppm))
     }
 
-    pub(crate) fn slewed(&self, now: Micros) -> Moment {
+    pub(crate) fn slewed(&self, now: Micros) -> HostInstant {
         let passed = at_rate(now - self.booted_at, self.slewed_ppm);
-        Moment::at(Duration::from_micros(self.base + passed))
+        HostInstant::at(Duration::from_micros(self.base + passed))
     }
 
     pub(crate) fn wall(&self, now: Micros) -> Duration {

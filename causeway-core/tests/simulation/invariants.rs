@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use causeway_core::lease::{Holder, LeaseRecord};
+use causeway_core::lease::{LeaseHolder, LeaseRecord};
 use causeway_core::{Epoch, NodeId, Timeline};
 
-use crate::chance::{Micros, SECOND};
 use crate::cluster::seconds;
 use crate::host::Host;
+use crate::seeded_rng::{Micros, SECOND};
 
 /// More requests to the store than this in one second are a loop that never waits.
 const REQUESTS_PER_SECOND: u32 = 40;
@@ -22,7 +22,7 @@ pub(crate) enum Violation {
     /// A promotion led to another timeline than the one reserved for it.
     TimelineNotReserved(Timeline, Timeline, NodeId),
     /// Two nodes, or one in two boots, held one epoch.
-    EpochTwice(Epoch, Box<(Holder, Holder)>),
+    EpochTwice(Epoch, Box<(LeaseHolder, LeaseHolder)>),
     /// Two hosts wrote on one timeline.
     TimelineShared(Timeline, usize, usize),
     /// More acknowledged commits were lost, in bytes, than was stated.
@@ -50,7 +50,7 @@ pub(crate) enum Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Invariants {
     began: BTreeMap<Timeline, NodeId>,
-    holders: BTreeMap<Epoch, Holder>,
+    holders: BTreeMap<Epoch, LeaseHolder>,
     writers: BTreeMap<Timeline, usize>,
     /// What was found where it happened, and is reported by the next check.
     found: Option<Violation>,

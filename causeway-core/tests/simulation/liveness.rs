@@ -2,15 +2,15 @@
 //! that stands is reported.
 
 use causeway_core::Epoch;
-use causeway_core::agent::{Reason, WriteFailure};
+use causeway_core::agent::{ReleaseReason, WriteProbeFailure};
 use causeway_core::failover::loss;
 use causeway_core::lease::{LeaseRecord, LeaseState};
 
-use crate::chance::{MILLI, Micros, SECOND};
 use crate::cluster::Cluster;
 use crate::host::{Host, region_of};
 use crate::invariants::Violation;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
 
 /// Within what time an agent reports a problem when nobody acknowledges commits.
@@ -87,7 +87,7 @@ impl Cluster {
             }
             let is_full = matches!(
                 server.failure,
-                Some(WriteFailure::NoConnectionLeft | WriteFailure::XidLimit)
+                Some(WriteProbeFailure::NoConnectionLeft | WriteProbeFailure::XidLimit)
             );
             let answers = is_full && server.state == State::Writable && server.answers();
             if server.advances() || answers {
@@ -112,7 +112,7 @@ impl Cluster {
 
     fn any_agent_reports(&self) -> bool {
         // The answer is not cheap, and needs no more than a look now and then.
-        if !self.now.is_multiple_of(SECOND) || self.is(Mistake::ReportNothing) {
+        if !self.now.is_multiple_of(SECOND) || self.is(Mutant::ReportNothing) {
             return false;
         }
         let reports = |host: usize| {
@@ -147,7 +147,7 @@ impl Cluster {
             let again = before.is_some_and(|before| {
                 let same = before.holder.node == record.holder.node
                     && before.holder.host_id == record.holder.host_id;
-                same && before.state == LeaseState::Taking
+                same && before.state == LeaseState::Acquiring
             });
             let stated = self.hosts[host].stated_loss;
             self.state_loss(host, record);
@@ -160,13 +160,13 @@ impl Cluster {
             }
             self.hosts[host].service.released_by_command = false;
         }
-        if record.state == LeaseState::Open
+        if record.state == LeaseState::Held
             && record.last_primary == Some(self.hosts[host].node.clone())
         {
             self.last_primary = Some(host);
             self.settle_loss(host);
         }
-        if matches!(record.state, LeaseState::Taking | LeaseState::Open) && !taken {
+        if matches!(record.state, LeaseState::Acquiring | LeaseState::Held) && !taken {
             self.check_holder(host);
         }
     }
@@ -176,7 +176,7 @@ impl Cluster {
     fn state_loss(&mut self, host: usize, record: &LeaseRecord) {
         let it = &self.hosts[host];
         let progress = it.server.progress();
-        self.hosts[host].stated_loss = match record.position {
+        self.hosts[host].stated_loss = match record.last_position {
             Some(_) if self.last_primary == Some(host) => 0,
             Some(last)
                 if it.commanded == Some(record.epoch) && last.timeline != progress.timeline =>
@@ -203,7 +203,7 @@ impl Cluster {
     fn check_known_loss(&mut self, host: usize, record: &LeaseRecord) {
         let it = &self.hosts[host];
         let commanded = it.commanded == Some(record.epoch);
-        let Some(last) = record.position.filter(|_| !commanded) else {
+        let Some(last) = record.last_position.filter(|_| !commanded) else {
             return;
         };
         let known = loss::state(&last, it.server.progress(), &it.settings.timing).known_bytes;
@@ -229,9 +229,9 @@ impl Cluster {
         }
         let settings = &it.settings;
         let limit = settings
-            .start_within
-            .max(settings.stall_after)
-            .max(settings.hang_after);
+            .start_timeout
+            .max(settings.write_stall_timeout)
+            .max(settings.write_probe_timeout);
         let mut bound = u64::try_from(limit.as_micros()).unwrap() + SLACK;
         if it.service.released_by_command {
             bound += DRAIN;
@@ -248,11 +248,11 @@ impl Cluster {
     }
 
     /// Checks that a holder did not give the lease up for want of progress while there was some.
-    pub(crate) fn note_release(&mut self, host: usize, reason: Reason) {
+    pub(crate) fn note_release(&mut self, host: usize, reason: ReleaseReason) {
         let it = &self.hosts[host];
         let replays = it.server.replay.filter(|_| it.server.advances());
         let seen = replays.is_some_and(|replay| self.now > replay.since + 2 * SECOND);
-        if reason == Reason::NotUpInTime && seen {
+        if reason == ReleaseReason::NotUpInTime && seen {
             let violation = Violation::GaveUpWhileReplaying(it.node.clone());
             self.invariants.violated(violation);
         }

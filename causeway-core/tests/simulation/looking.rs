@@ -1,13 +1,13 @@
 //! How an agent sees its server and its guard.
 
-use causeway_core::agent::{Commits, Event, Look, ServerHealth, WriteFailure};
-use causeway_core::failover::observation::{Directory, ServerView};
+use causeway_core::agent::{Commits, Event, LocalObservation, ServerHealth, WriteProbeFailure};
+use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::Guard;
 
-use crate::chance::{MILLI, Micros, SECOND};
-use crate::cluster::{Cluster, Told, What};
+use crate::cluster::{Cluster, SimEvent, Told};
 use crate::guarding::Message;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::SYSTEM;
 
 /// For how long a guard may say nothing before it counts as gone.
@@ -32,28 +32,28 @@ impl Cluster {
             unguarded()
         };
         let look = self.misseen(host, look);
-        let longest = if self.is(Mistake::LookBeforeTheOrder) {
+        let longest = if self.is(Mutant::LookBeforeTheOrder) {
             SECOND
         } else {
             30 * MILLI
         };
         let (wait, life) = (
-            self.chance.between(MILLI, longest),
+            self.rng.between(MILLI, longest),
             self.hosts[host].agent_life,
         );
-        let told = Box::new(Told::Now(Event::Looked(Box::new(look))));
-        self.after(wait, What::Tell { host, life, told });
+        let told = Box::new(Told::Now(Event::LocalObserved(Box::new(look))));
+        self.after(wait, SimEvent::Tell { host, life, told });
     }
 
-    fn seen(&self, host: usize) -> Look {
+    fn seen(&self, host: usize) -> LocalObservation {
         let it = &self.hosts[host];
         let server = it.server.seen_by_agent();
         let record = (it.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
-        let position = record.and_then(|(record, _)| record.position);
-        let holds = |it: &causeway_core::lease::Position, log: &crate::wal::Log| {
+        let position = record.and_then(|(record, _)| record.last_position);
+        let holds = |it: &causeway_core::lease::PrimaryPosition, log: &crate::wal::Log| {
             log.reaches(it.timeline, it.flush_lsn)
         };
-        Look {
+        LocalObservation {
             server,
             armed: it.guard.as_ref().and_then(Guard::deadline),
             wants_renewal_since: it.guard.as_ref().and_then(Guard::wants_renewal_since),
@@ -62,7 +62,7 @@ impl Cluster {
             replay: it.server.replayed(self.now),
             starts: Some(it.server.starts),
             system_id: Some(SYSTEM),
-            holds_position: server == ServerView::Ended(Directory::Primary)
+            holds_position: server == ServerView::Stopped(DataDirectoryState::Primary)
                 && position.is_some_and(|at| holds(&at, &it.server.log)),
             holds_back: it.server.commits == Commits::HeldBack,
             taken_timeline: it.taken_timeline,
@@ -71,55 +71,55 @@ impl Cluster {
     }
 
     /// Returns what a mutant takes for what was seen.
-    fn misseen(&mut self, host: usize, look: Look) -> Look {
-        let Some(mutant) = self.mistake else {
+    fn misseen(&mut self, host: usize, look: LocalObservation) -> LocalObservation {
+        let Some(mutant) = self.mutant else {
             return look;
         };
         let it = &self.hosts[host];
         let record = self.store.last_record();
         let own = record.filter(|record| record.last_primary.as_ref() == Some(&it.node));
-        let position = own.and_then(|it| it.position);
+        let position = own.and_then(|it| it.last_position);
         let it = &mut self.hosts[host];
         let mut look = look;
-        if mutant == Mistake::RenewWithoutGuard {
+        if mutant == Mutant::RenewWithoutGuard {
             if look.server != ServerView::Unguarded {
                 it.last_look = Some(look.clone());
             }
             look = it.last_look.clone().unwrap_or(look);
         }
-        if mutant == Mistake::ReleaseBeforeTheEnd && it.server.stopping {
-            look.server = ServerView::Ended(Directory::Primary);
+        if mutant == Mutant::ReleaseBeforeTheEnd && it.server.stopping {
+            look.server = ServerView::Stopped(DataDirectoryState::Primary);
             look.primary = None;
         }
-        if mutant == Mistake::AcknowledgeBeforeOpen {
+        if mutant == Mutant::AcknowledgeBeforeOpen {
             look.holds_back = true; // As if what guard has written were in force.
         }
-        if mutant == Mistake::CountNoStarts {
+        if mutant == Mutant::CountNoStarts {
             look.starts = Some(0);
         }
-        if mutant == Mistake::CountStartsAfterService {
+        if mutant == Mutant::CountStartsAfterService {
             look.starts = Some(it.server.starts_after_service);
         }
-        if mutant == Mistake::IgnoreThePosition {
+        if mutant == Mutant::IgnoreThePosition {
             look.holds_position = true;
-            if let (ServerView::Following(own), Some(last)) = (&mut look.server, position)
+            if let (ServerView::Standby(own), Some(last)) = (&mut look.server, position)
                 && own.timeline == last.timeline
             {
-                own.received = own.received.max(last.flush_lsn);
+                own.received_lsn = own.received_lsn.max(last.flush_lsn);
             }
         }
-        if mutant == Mistake::LimitReplay {
+        if mutant == Mutant::LimitReplay {
             look.replay = None;
         }
-        if mutant == Mistake::KeepTheUnproven && matches!(look.health, ServerHealth::Unproven(_)) {
-            look.health = ServerHealth::Unproven(WriteFailure::NoConnectionLeft);
+        if mutant == Mutant::KeepTheUnproven && matches!(look.health, ServerHealth::Unproven(_)) {
+            look.health = ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft);
         }
         look
     }
 }
 
-const fn unguarded() -> Look {
-    Look {
+const fn unguarded() -> LocalObservation {
+    LocalObservation {
         server: ServerView::Unguarded,
         armed: None,
         wants_renewal_since: None,

@@ -29,7 +29,6 @@
     reason = "a test may stop where it is; hosts are known by their place in the list"
 )]
 
-mod chance;
 mod cloning;
 mod cluster;
 mod faults;
@@ -39,9 +38,10 @@ mod host;
 mod invariants;
 mod liveness;
 mod looking;
-mod mistakes;
+mod mutants;
 mod network;
 mod postgres;
+mod seeded_rng;
 mod server;
 mod shell;
 mod store;
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cluster::{Cluster, Tally};
 use faults::Fault;
 use invariants::Violation;
-use mistakes::Mistake;
+use mutants::Mutant;
 
 const HISTORIES: u64 = 3000;
 
@@ -119,7 +119,7 @@ fn enough_happens_for_the_properties_to_mean_something() {
 /// Tells histories on every processor until one goes wrong, and returns the first of those.
 fn first_violation(
     only: Option<&'static [Fault]>,
-    mistake: Option<Mistake>,
+    mutant: Option<Mutant>,
     histories: Range<u64>,
 ) -> Option<(u64, Violation)> {
     let Range { start, end } = histories;
@@ -131,8 +131,8 @@ fn first_violation(
             if seed >= end {
                 return None;
             }
-            if let Err(violation) = Cluster::new(seed, only, mistake).run()
-                && mistake.is_none_or(|it| it.is_shown_by(&violation))
+            if let Err(violation) = Cluster::new(seed, only, mutant).run()
+                && mutant.is_none_or(|it| it.is_shown_by(&violation))
             {
                 next.store(end, Ordering::Relaxed);
                 return Some((seed, violation));
@@ -150,10 +150,10 @@ fn first_violation(
 fn told(
     seed: u64,
     only: Option<&'static [Fault]>,
-    mistake: Option<Mistake>,
+    mutant: Option<Mutant>,
     violation: &Violation,
 ) -> String {
-    let mut cluster = Cluster::new(seed, only, mistake).recorded();
+    let mut cluster = Cluster::new(seed, only, mutant).recorded();
     cluster.run().ok();
     let history = cluster.history();
     let end = &history[history.len().saturating_sub(60)..];

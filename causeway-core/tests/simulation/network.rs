@@ -1,15 +1,15 @@
 //! What lies between the nodes and the store, and between node and node.
 
-use causeway_core::agent::{Event, ReadAnswer, Write, WriteAnswer};
+use causeway_core::agent::{Event, LeaseReadResult, LeaseWriteResult, Write};
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::LeaseRecord;
-use causeway_core::{Epoch, Moment};
+use causeway_core::{Epoch, HostInstant};
 
-use crate::chance::{MILLI, Micros, SECOND};
-use crate::cluster::{Cluster, Told, What};
+use crate::cluster::{Cluster, SimEvent, Told};
 use crate::faults::Weather;
 use crate::host::Host;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
 use crate::shell::meant;
 
@@ -18,7 +18,7 @@ pub(crate) struct Request {
     pub(crate) host: usize,
     pub(crate) life: u64,
     pub(crate) id: u64,
-    pub(crate) asked_at: Moment,
+    pub(crate) requested_at: HostInstant,
     /// What is written; none for a read.
     pub(crate) write: Option<Write>,
 }
@@ -27,13 +27,13 @@ impl Request {
     /// Returns what the agent is told when the request fails.
     fn failure(&self) -> Event {
         match &self.write {
-            Some(write) => Event::Wrote {
+            Some(write) => Event::LeaseWritten {
                 nonce: write.record.nonce.clone(),
-                answer: WriteAnswer::Unknown,
+                answer: LeaseWriteResult::Unknown,
             },
-            None => Event::Read {
-                asked_at: self.asked_at,
-                answer: ReadAnswer::Failed,
+            None => Event::LeaseRead {
+                requested_at: self.requested_at,
+                answer: LeaseReadResult::Failed,
             },
         }
     }
@@ -41,14 +41,14 @@ impl Request {
 
 impl Cluster {
     /// Sends a request to the store, and gives it up after its time.
-    pub(crate) fn send(&mut self, host: usize, asked_at: Moment, write: Option<Write>) {
+    pub(crate) fn send(&mut self, host: usize, requested_at: HostInstant, write: Option<Write>) {
         self.requests += 1;
         let (id, life) = (self.requests, self.hosts[host].agent_life);
         let request = Request {
             host,
             life,
             id,
-            asked_at,
+            requested_at,
             write,
         };
         self.hosts[host].pending.insert(id);
@@ -72,30 +72,30 @@ impl Cluster {
             }
             return;
         }
-        if self.chance.in_thousand(lost) {
+        if self.rng.in_thousand(lost) {
             return;
         }
-        let delayed = request.write.is_some() && self.chance.in_thousand(late);
+        let delayed = request.write.is_some() && self.rng.in_thousand(late);
         let delay = if delayed {
-            self.chance.between(SECOND, 20 * SECOND)
+            self.rng.between(SECOND, 20 * SECOND)
         } else {
             self.delay(slow)
         };
-        self.after(delay, What::Arrive(Box::new(request)));
+        self.after(delay, SimEvent::Arrive(Box::new(request)));
     }
 
     fn delay(&mut self, slow: u64) -> Micros {
-        if self.chance.in_thousand(slow) {
-            self.chance.between(100 * MILLI, 2500 * MILLI)
+        if self.rng.in_thousand(slow) {
+            self.rng.between(100 * MILLI, 2500 * MILLI)
         } else {
-            self.chance.between(2 * MILLI, 30 * MILLI)
+            self.rng.between(2 * MILLI, 30 * MILLI)
         }
     }
 
     fn answer(&mut self, request: &Request, wait: Micros, event: Event) {
         let (host, life, id) = (request.host, request.life, request.id);
         let told = Box::new(Told::Answer { id, event });
-        self.after(wait, What::Tell { host, life, told });
+        self.after(wait, SimEvent::Tell { host, life, told });
     }
 
     pub(crate) fn arrive(&mut self, request: &Request) {
@@ -110,16 +110,16 @@ impl Cluster {
             ..
         } = self.faults.weather;
         let event = match &request.write {
-            None => Event::Read {
-                asked_at: request.asked_at,
+            None => Event::LeaseRead {
+                requested_at: request.requested_at,
                 answer: self.read(),
             },
-            Some(_) if self.chance.in_thousand(conflict) => self.refusal(request),
+            Some(_) if self.rng.in_thousand(conflict) => self.refusal(request),
             Some(write) => {
                 let stored = self.put(request.host, write);
                 // What repeats a request by itself hears of its second try that it is refused.
-                match stored.filter(|_| !self.chance.in_thousand(repeated)) {
-                    Some(answer) => Event::Wrote {
+                match stored.filter(|_| !self.rng.in_thousand(repeated)) {
+                    Some(answer) => Event::LeaseWritten {
                         nonce: write.record.nonce.clone(),
                         answer,
                     },
@@ -127,51 +127,51 @@ impl Cluster {
                 }
             }
         };
-        if self.chance.in_thousand(answer_lost) || self.hosts[request.host].cut_from_store {
+        if self.rng.in_thousand(answer_lost) || self.hosts[request.host].cut_from_store {
             return;
         }
         let delay = self.delay(slow);
         self.answer(request, delay, event);
     }
 
-    fn read(&self) -> ReadAnswer {
+    fn read(&self) -> LeaseReadResult {
         match self.store.get() {
-            ReadAnswer::Found(etag, record) if self.is(Mistake::ForgetIdleness) => {
+            LeaseReadResult::Found(etag, record) if self.is(Mutant::ForgetIdleness) => {
                 let record = LeaseRecord {
                     idle_millis: 0,
                     ..*record
                 };
-                ReadAnswer::Found(etag, Box::new(record))
+                LeaseReadResult::Found(etag, Box::new(record))
             }
-            answer @ (ReadAnswer::Found(..)
-            | ReadAnswer::Missing
-            | ReadAnswer::Unusable(_)
-            | ReadAnswer::Failed) => answer,
+            answer @ (LeaseReadResult::Found(..)
+            | LeaseReadResult::Missing
+            | LeaseReadResult::Unusable(_)
+            | LeaseReadResult::Failed) => answer,
         }
     }
 
     fn refusal(&self, request: &Request) -> Event {
-        match (request.failure(), self.is(Mistake::TakeARefusalForAGrant)) {
-            (Event::Wrote { nonce, .. }, false) => Event::Wrote {
+        match (request.failure(), self.is(Mutant::TakeARefusalForAGrant)) {
+            (Event::LeaseWritten { nonce, .. }, false) => Event::LeaseWritten {
                 nonce,
-                answer: WriteAnswer::Refused,
+                answer: LeaseWriteResult::Rejected,
             },
-            (Event::Wrote { nonce, .. }, true) => Event::Wrote {
+            (Event::LeaseWritten { nonce, .. }, true) => Event::LeaseWritten {
                 nonce,
                 answer: match self.store.get() {
-                    ReadAnswer::Found(etag, _) => WriteAnswer::Stored(etag),
-                    ReadAnswer::Missing | ReadAnswer::Unusable(_) | ReadAnswer::Failed => {
-                        WriteAnswer::Refused
-                    }
+                    LeaseReadResult::Found(etag, _) => LeaseWriteResult::Stored(etag),
+                    LeaseReadResult::Missing
+                    | LeaseReadResult::Unusable(_)
+                    | LeaseReadResult::Failed => LeaseWriteResult::Rejected,
                 },
             },
             (other, _) => other,
         }
     }
 
-    fn put(&mut self, host: usize, write: &Write) -> Option<WriteAnswer> {
+    fn put(&mut self, host: usize, write: &Write) -> Option<LeaseWriteResult> {
         let before = self.store.last_record().cloned();
-        let etag = if self.is(Mistake::PutUnconditionally) {
+        let etag = if self.is(Mutant::PutUnconditionally) {
             Some(self.store.put_whatever_is_there(write.record.clone()))
         } else {
             let condition = meant(&write.condition);
@@ -184,13 +184,13 @@ impl Cluster {
                 epoch,
                 sequence,
                 state,
-                highest_timeline,
+                highest_reserved_timeline,
                 ..
             } = &write.record;
             let node = &it.hosts[host].node;
-            format!("store: {node} wrote epoch {epoch} sequence {sequence}, {state}, highest timeline {highest_timeline}")
+            format!("store: {node} wrote epoch {epoch} sequence {sequence}, {state}, highest timeline {highest_reserved_timeline}")
         });
-        Some(WriteAnswer::Stored(etag))
+        Some(LeaseWriteResult::Stored(etag))
     }
 
     /// Asks the other nodes how far they are.
@@ -216,7 +216,7 @@ impl Cluster {
             Vec::new()
         };
         let (wait, life) = (self.delay(0), self.hosts[host].agent_life);
-        let told = Box::new(Told::Now(Event::Heard(peers)));
-        self.after(wait, What::Tell { host, life, told });
+        let told = Box::new(Told::Now(Event::PeersObserved(peers)));
+        self.after(wait, SimEvent::Tell { host, life, told });
     }
 }

@@ -1,13 +1,13 @@
 //! What PostgreSQL does with its time: it starts, replays, is promoted and ends.
 
 use causeway_core::Timeline;
-use causeway_core::agent::{Commits, WriteFailure};
-use causeway_core::failover::observation::Directory;
+use causeway_core::agent::{Commits, WriteProbeFailure};
+use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::guard;
 
-use crate::chance::{MILLI, Micros, SECOND};
-use crate::cluster::{Cluster, What};
-use crate::mistakes::Mistake;
+use crate::cluster::{Cluster, SimEvent};
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::{Replay, State};
 
 /// Why no start succeeds.
@@ -37,7 +37,7 @@ impl Cluster {
 
     pub(crate) fn start_standby(&mut self, host: usize) {
         let wait = self.slowness(100 * MILLI, 3 * SECOND);
-        let commits = if self.is(Mistake::AcknowledgeBeforeOpen) {
+        let commits = if self.is(Mutant::AcknowledgeBeforeOpen) {
             Commits::Acknowledged
         } else {
             Commits::HeldBack
@@ -47,7 +47,7 @@ impl Cluster {
     }
 
     fn start(&mut self, host: usize, state: State, then: State, commits: Commits, wait: Micros) {
-        let leave_placeholders = self.is(Mistake::LeavePlaceholdersBehind);
+        let leave_placeholders = self.is(Mutant::LeavePlaceholdersBehind);
         let server = &mut self.hosts[host].server;
         server.attempt();
         if !leave_placeholders {
@@ -64,12 +64,12 @@ impl Cluster {
         let life = server.life;
         self.log(|it| format!("{} server is {state:?}", it.hosts[host].node));
         if broken.is_some() {
-            let mut wait = self.chance.between(50 * MILLI, 200 * MILLI);
+            let mut wait = self.rng.between(50 * MILLI, 200 * MILLI);
             if broken == Some(Broken::EndsAfterReplay) {
-                wait = self.chance.between(SECOND, 12 * SECOND);
+                wait = self.rng.between(SECOND, 12 * SECOND);
                 self.replay(host, true);
             }
-            self.after(wait, What::EndNow { host, life });
+            self.after(wait, SimEvent::EndNow { host, life });
             return;
         }
         let waits_for_ever =
@@ -84,7 +84,7 @@ impl Cluster {
 
     pub(crate) fn promote(&mut self, host: usize, timeline: Timeline) {
         self.log(|it| format!("{} promotes, {timeline} reserved", it.hosts[host].node));
-        let reuse = self.is(Mistake::ReuseATimeline);
+        let reuse = self.is(Mutant::ReuseATimeline);
         let server = &mut self.hosts[host].server;
         if !reuse {
             let own = server.log.timeline();
@@ -106,11 +106,11 @@ impl Cluster {
             }
             Some(Replays::Slowly) => {
                 self.replay(host, true);
-                self.chance.between(10 * SECOND, 90 * SECOND)
+                self.rng.between(10 * SECOND, 90 * SECOND)
             }
             None => wait,
         };
-        self.after(wait, What::Reach { host, life, state });
+        self.after(wait, SimEvent::Reach { host, life, state });
     }
 
     fn replay(&mut self, host: usize, advances: bool) {
@@ -132,15 +132,15 @@ impl Cluster {
             State::Ended | State::Following | State::Writable => return,
         };
         let life = server.life;
-        let wait = self.chance.between(100 * MILLI, 3 * SECOND);
-        self.after(wait, What::Reach { host, life, state });
+        let wait = self.rng.between(100 * MILLI, 3 * SECOND);
+        self.after(wait, SimEvent::Reach { host, life, state });
     }
 
     fn slowness(&mut self, least: u64, most: u64) -> u64 {
-        if self.chance.in_thousand(200) {
-            self.chance.between(least, most)
+        if self.rng.in_thousand(200) {
+            self.rng.between(least, most)
         } else {
-            self.chance.between(least, 5 * least)
+            self.rng.between(least, 5 * least)
         }
     }
 
@@ -165,7 +165,7 @@ impl Cluster {
         }
         if let State::Promoting(reserved) = server.state {
             self.begin_timeline(host, reserved);
-            self.hosts[host].server.directory = Directory::Primary;
+            self.hosts[host].server.directory = DataDirectoryState::Primary;
         }
         self.hosts[host].server.reach(state);
         self.log(|it| {
@@ -193,11 +193,11 @@ impl Cluster {
             return;
         }
         let life = server.life;
-        let hangs = self.chance.in_thousand(500) || server.hung;
+        let hangs = self.rng.in_thousand(500) || server.hung;
         self.log(|it| format!("{} server gets SIGINT", it.hosts[host].node));
         if !hangs {
-            let wait = self.chance.between(20 * MILLI, 3 * SECOND);
-            self.after(wait, What::EndNow { host, life });
+            let wait = self.rng.between(20 * MILLI, 3 * SECOND);
+            self.after(wait, SimEvent::EndNow { host, life });
         }
     }
 
@@ -208,20 +208,21 @@ impl Cluster {
             return;
         }
         let life = server.life;
-        let stalls = server.failure == Some(WriteFailure::Stalled) && self.chance.in_thousand(300);
+        let stalls =
+            server.failure == Some(WriteProbeFailure::Stalled) && self.rng.in_thousand(300);
         self.log(|it| format!("{} server is killed: {why}", it.hosts[host].node));
-        let longest = if self.is(Mistake::LeaveBackendsBehind) {
+        let longest = if self.is(Mutant::LeaveBackendsBehind) {
             6 * SECOND
         } else {
             SECOND / 2
         };
-        let some = self.chance.between(10 * MILLI, longest);
-        let mut wait = self.chance.pick(&[some, longest]);
+        let some = self.rng.between(10 * MILLI, longest);
+        let mut wait = self.rng.pick(&[some, longest]);
         if stalls {
             self.hosts[host].server.silenced = true;
-            wait = self.chance.between(SECOND, 20 * SECOND);
+            wait = self.rng.between(SECOND, 20 * SECOND);
         }
-        self.after(wait, What::EndNow { host, life });
+        self.after(wait, SimEvent::EndNow { host, life });
     }
 
     pub(crate) fn end_now(&mut self, host: usize, life: u64) {
@@ -232,21 +233,21 @@ impl Cluster {
 
     /// Every process of PostgreSQL is gone. A promotion may have come to any point.
     pub(crate) fn end(&mut self, host: usize) {
-        if self.hosts[host].server.seen_by_guard() == guard::Server::Ended {
+        if self.hosts[host].server.seen_by_guard() == guard::PostgresProcess::Stopped {
             return;
         }
         if let State::Promoting(reserved) = self.hosts[host].server.state {
             let (began, done) = self
-                .chance
+                .rng
                 .pick(&[(false, false), (true, false), (true, true)]);
             if began {
                 // The first segment of the new timeline is there before its history file is.
                 self.begin_timeline(host, reserved);
             }
             self.hosts[host].server.directory = if done {
-                Directory::Primary
+                DataDirectoryState::Primary
             } else {
-                Directory::Standby
+                DataDirectoryState::Standby
             };
         }
         self.hosts[host].server.end();

@@ -1,12 +1,12 @@
 //! PostgreSQL as far as it matters here: what it may do, what its directory is and what WAL it has.
 
-use causeway_core::agent::{Commits, PrimaryView, ServerHealth, WriteFailure};
-use causeway_core::failover::observation::{Directory, Progress, ServerView};
+use causeway_core::agent::{Commits, PrimaryView, ServerHealth, WriteProbeFailure};
+use causeway_core::failover::observation::{DataDirectoryState, ReplayProgress, ServerView};
 use causeway_core::guard;
-use causeway_core::lease::{Position, SystemId};
+use causeway_core::lease::{PrimaryPosition, SystemId};
 use causeway_core::{Lsn, Timeline};
 
-use crate::chance::{MILLI, Micros};
+use crate::seeded_rng::{MILLI, Micros};
 use crate::wal::{Histories, Log};
 
 pub(crate) const SYSTEM: SystemId = SystemId(7_345_118_205);
@@ -38,13 +38,13 @@ pub(crate) struct Replay {
 )]
 pub(crate) struct Server {
     pub(crate) state: State,
-    pub(crate) directory: Directory,
+    pub(crate) directory: DataDirectoryState,
     pub(crate) log: Log,
     pub(crate) histories: Histories,
     pub(crate) commits: Commits,
     pub(crate) replay: Option<Replay>,
     /// Why it proves no write, whatever it answers.
-    pub(crate) failure: Option<WriteFailure>,
+    pub(crate) failure: Option<WriteProbeFailure>,
     /// How many starts guard has tried, for the whole of its life.
     pub(crate) starts: u64,
     /// How many of those came after one that had served, for a mutant that counts no others.
@@ -65,7 +65,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(directory: Directory) -> Self {
+    pub(crate) fn new(directory: DataDirectoryState) -> Self {
         Self {
             state: State::Ended,
             directory,
@@ -97,7 +97,7 @@ impl Server {
     pub(crate) fn serves(&self) -> bool {
         let fails = self
             .failure
-            .is_some_and(|it| it != WriteFailure::NoConnectionLeft);
+            .is_some_and(|it| it != WriteProbeFailure::NoConnectionLeft);
         self.acknowledges() && self.answers() && !fails
     }
 
@@ -105,20 +105,20 @@ impl Server {
         !self.hung && !self.stopping && !self.dying
     }
 
-    pub(crate) fn seen_by_guard(&self) -> guard::Server {
+    pub(crate) fn seen_by_guard(&self) -> guard::PostgresProcess {
         match self.state {
-            State::Ended => guard::Server::Ended,
-            State::StartingStandby | State::Following => guard::Server::Following,
+            State::Ended => guard::PostgresProcess::Stopped,
+            State::StartingStandby | State::Following => guard::PostgresProcess::Standby,
             State::StartingPrimary | State::Promoting(_) | State::Writable => {
-                guard::Server::MayWrite
+                guard::PostgresProcess::MayWrite
             }
         }
     }
 
     pub(crate) fn seen_by_agent(&self) -> ServerView {
         match self.state {
-            State::Ended => ServerView::Ended(self.directory),
-            State::Following if self.answers() => ServerView::Following(self.progress()),
+            State::Ended => ServerView::Stopped(self.directory),
+            State::Following if self.answers() => ServerView::Standby(self.progress()),
             State::StartingStandby | State::Following => ServerView::Silent,
             State::StartingPrimary | State::Promoting(_) | State::Writable => ServerView::MayWrite,
         }
@@ -127,11 +127,11 @@ impl Server {
     pub(crate) fn primary(&self) -> Option<PrimaryView> {
         let says = self.state == State::Writable && self.answers() && self.failure.is_none();
         says.then(|| PrimaryView {
-            position: Position {
+            position: PrimaryPosition {
                 timeline: self.log.timeline(),
                 flush_lsn: Lsn::new(self.log.end),
                 last_commit_at_micros: 0,
-                bytes_per_sec: 10 * MOST_WRITTEN,
+                wal_bytes_per_sec: 10 * MOST_WRITTEN,
                 rows_per_sec: 0,
                 age_millis: 0,
             },
@@ -179,12 +179,12 @@ impl Server {
         starts && !self.stopping
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> ReplayProgress {
         let received = Lsn::new(self.log.end);
-        Progress {
+        ReplayProgress {
             timeline: self.log.timeline(),
-            received,
-            replayed: received,
+            received_lsn: received,
+            replayed_lsn: received,
         }
     }
 
@@ -213,8 +213,8 @@ impl Server {
     /// Ends it, and keeps what it wrote.
     pub(crate) fn end(&mut self) {
         self.directory = match self.state {
-            State::Writable | State::StartingPrimary => Directory::Primary,
-            State::Following | State::StartingStandby => Directory::Standby,
+            State::Writable | State::StartingPrimary => DataDirectoryState::Primary,
+            State::Following | State::StartingStandby => DataDirectoryState::Standby,
             State::Ended | State::Promoting(_) => self.directory,
         };
         self.state = State::Ended;

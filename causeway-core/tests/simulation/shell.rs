@@ -2,28 +2,30 @@
 
 use std::time::Duration;
 
-use causeway_core::agent::{Action, Alarm, Duty, Event, Fenced, GuardOrder, ReadAnswer, Write};
-use causeway_core::failover::observation::{Directory, ServerView};
-use causeway_core::guard::{Deadline, Refusal};
-use causeway_core::lease::{Condition, ETag, LeaseState};
-use causeway_core::{Moment, Timeline};
+use causeway_core::agent::{
+    Action, Event, FencingProof, GuardCommand, LeaseReadResult, OperatorAlert, TargetRole, Write,
+};
+use causeway_core::failover::observation::{DataDirectoryState, ServerView};
+use causeway_core::guard::{DeadlineError, GuardDeadline};
+use causeway_core::lease::{ETag, LeaseState, WritePrecondition};
+use causeway_core::{HostInstant, Timeline};
 
-use crate::chance::{MILLI, SECOND};
-use crate::cluster::{Cluster, Told, What};
+use crate::cluster::{Cluster, SimEvent, Told};
 use crate::guarding::Message;
 use crate::host::Before;
-use crate::mistakes::Mistake;
+use crate::mutants::Mutant;
+use crate::seeded_rng::{MILLI, SECOND};
 use crate::server::State;
 
 /// What one turn of an agent's loop leads to. Between the turn and the effects lies a moment in which
 /// the agent can be frozen.
 #[derive(Debug)]
 pub(crate) struct Effects {
-    decided_at: Moment,
-    feed: Option<Deadline>,
-    order: Option<GuardOrder>,
+    decided_at: HostInstant,
+    feed: Option<GuardDeadline>,
+    order: Option<GuardCommand>,
     /// Whether guard would have allowed the order when it was decided on, for a mistake that asks then.
-    allowed: Result<(), Refusal>,
+    allowed: Result<(), DeadlineError>,
     follow: Option<Follow>,
     reads: u32,
     writes: Vec<Write>,
@@ -38,12 +40,12 @@ struct Follow {
 
 impl Cluster {
     pub(crate) fn start_agent(&mut self, host: usize) {
-        let (members, seed) = (self.members(), self.chance.draw() | 1);
+        let (members, seed) = (self.members(), self.rng.next_u64() | 1);
         self.hosts[host].start_agent(members, seed);
         let (life, now) = (self.hosts[host].agent_life, self.now);
         self.hosts[host].service.agent_since = now;
         self.hosts[host].starts_since_proof = 0;
-        self.after(0, What::Tick { host, life });
+        self.after(0, SimEvent::Tick { host, life });
         self.log(|it| format!("{} agent starts", it.hosts[host].node));
     }
 
@@ -53,11 +55,11 @@ impl Cluster {
     }
 
     pub(crate) fn tick(&mut self, host: usize) {
-        if self.chance.in_thousand(100) {
+        if self.rng.in_thousand(100) {
             self.ask_peers(host);
         }
         let mut looks = !std::mem::replace(&mut self.hosts[host].looking, true);
-        if self.is(Mistake::LookBeforeTheOrder) {
+        if self.is(Mutant::LookBeforeTheOrder) {
             self.look(host);
             looks = false;
         }
@@ -76,20 +78,20 @@ impl Cluster {
                 event
             }
         };
-        if let Event::Looked(_) = event {
+        if let Event::LocalObserved(_) = event {
             self.hosts[host].looking = false;
         }
-        if let (Event::Read { asked_at, .. }, true) =
-            (&event, self.is(Mistake::CountTheWaitFromTheAsking))
+        if let (Event::LeaseRead { requested_at, .. }, true) =
+            (&event, self.is(Mutant::CountTheWaitFromTheAsking))
         {
-            now = *asked_at;
+            now = *requested_at;
         }
         let event = self.misread(event);
         self.step(host, now, event, false);
     }
 
     /// Plans a command to take the lease, and gives it to the agent at once.
-    pub(crate) fn command_take(&mut self, host: usize, fenced: Fenced) {
+    pub(crate) fn command_take(&mut self, host: usize, fenced: FencingProof) {
         let now = self.moment(host);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
@@ -129,8 +131,9 @@ impl Cluster {
         self.log(|it| format!("{} is commanded to release: {said:?}", it.hosts[host].node));
     }
 
-    fn step(&mut self, host: usize, now: Moment, event: Event, looks: bool) {
-        let looked = matches!(event, Event::Looked(_)) || self.is(Mistake::LookBeforeTheOrder);
+    fn step(&mut self, host: usize, now: HostInstant, event: Event, looks: bool) {
+        let looked =
+            matches!(event, Event::LocalObserved(_)) || self.is(Mutant::LookBeforeTheOrder);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
@@ -158,21 +161,31 @@ impl Cluster {
         self.act(host, now, actions, looked, looks);
     }
 
-    fn act(&mut self, host: usize, now: Moment, actions: Vec<Action>, orders: bool, look: bool) {
+    fn act(
+        &mut self,
+        host: usize,
+        now: HostInstant,
+        actions: Vec<Action>,
+        orders: bool,
+        look: bool,
+    ) {
         let Some(agent) = self.hosts[host].agent.as_ref() else {
             return;
         };
         let (deadline, order) = (agent.deadline(), agent.guard_order().filter(|_| orders));
-        let follow = match agent.duty() {
-            Duty::Follow { primary, .. } if orders => Some(primary),
-            Duty::Wait | Duty::Follow { .. } | Duty::Lead { .. } | Duty::End => None,
+        let follow = match agent.target_role() {
+            TargetRole::Standby { primary, .. } if orders => Some(primary),
+            TargetRole::Undecided
+            | TargetRole::Standby { .. }
+            | TargetRole::Primary { .. }
+            | TargetRole::Stopped => None,
         };
         let number = |node| self.host_of(&node);
         let allowed = match (order, &self.hosts[host].guard) {
             (
-                Some(GuardOrder::StartPrimary(epoch, _) | GuardOrder::Promote(epoch, _)),
+                Some(GuardCommand::StartPrimary(epoch, _) | GuardCommand::Promote(epoch, _)),
                 Some(guard),
-            ) => guard.allow(now, epoch),
+            ) => guard.check_start_allowed(now, epoch),
             _ => Ok(()),
         };
         let mut effects = Effects {
@@ -195,20 +208,20 @@ impl Cluster {
                 Action::Remember(epoch, sequence) => {
                     self.hosts[host].remembered = (epoch, sequence);
                 }
-                Action::Alarm(alarm) => self.alarm(host, &alarm),
+                Action::AlertOperator(alarm) => self.alarm(host, &alarm),
             }
         }
         // What leaves stays in order.
         let earliest = self.hosts[host].sent_at.max(self.now);
-        let at = earliest + self.chance.between(10, 2 * MILLI);
+        let at = earliest + self.rng.between(10, 2 * MILLI);
         self.hosts[host].sent_at = at;
         let life = self.hosts[host].agent_life;
         let acts = match (effects.order, effects.writes.is_empty()) {
             (
                 Some(
-                    GuardOrder::StartPrimary(..)
-                    | GuardOrder::Promote(..)
-                    | GuardOrder::Acknowledge(_),
+                    GuardCommand::StartPrimary(..)
+                    | GuardCommand::Promote(..)
+                    | GuardCommand::Acknowledge(_),
                 ),
                 _,
             ) => Some(Before::Start),
@@ -216,7 +229,7 @@ impl Cluster {
             (_, true) => None,
         };
         let effects = Box::new(effects);
-        let carried = What::Carry {
+        let carried = SimEvent::Carry {
             host,
             life,
             effects,
@@ -229,8 +242,8 @@ impl Cluster {
         }
     }
 
-    fn alarm(&mut self, host: usize, alarm: &Alarm) {
-        if let Alarm::Released(reason) = alarm {
+    fn alarm(&mut self, host: usize, alarm: &OperatorAlert) {
+        if let OperatorAlert::Released(reason) = alarm {
             self.note_release(host, *reason);
         }
         self.log(|it| format!("{} alarm: {alarm}", it.hosts[host].node));
@@ -270,14 +283,16 @@ impl Cluster {
         let reached = fits.is_some() && !self.hosts[host].cut_from_peers;
         let server = &mut self.hosts[host].server;
         match (server.state, server.directory) {
-            (State::Ended, Directory::Standby) if fits != Some(false) => self.start_standby(host),
+            (State::Ended, DataDirectoryState::Standby) if fits != Some(false) => {
+                self.start_standby(host)
+            }
             (State::Ended, _) if reached && !server.rewinding => {
                 server.rewinding = true;
-                server.directory = Directory::Rewinding;
+                server.directory = DataDirectoryState::Rewinding;
                 let life = server.life;
-                let wait = self.chance.between(SECOND / 2, 4 * SECOND);
+                let wait = self.rng.between(SECOND / 2, 4 * SECOND);
                 self.log(|it| format!("{} rewinds", it.hosts[host].node));
-                self.after(wait, What::Rewound { host, life });
+                self.after(wait, SimEvent::Rewound { host, life });
             }
             (State::Following, _) if fits == Some(false) => self.kill(host, "it has diverged"),
             _ => {}
@@ -297,18 +312,23 @@ impl Cluster {
         let server = &mut self.hosts[host].server;
         (server.log, server.histories) = (log, histories);
         server.rewinding = false;
-        server.directory = Directory::Standby;
+        server.directory = DataDirectoryState::Standby;
     }
 
     /// Hands on what was counted, unless a mistake counts otherwise.
-    fn miscount(&mut self, host: usize, now: Moment, deadline: Deadline) -> Deadline {
-        if !self.is(Mistake::CountFromTheAnswer) {
+    fn miscount(
+        &mut self,
+        host: usize,
+        now: HostInstant,
+        deadline: GuardDeadline,
+    ) -> GuardDeadline {
+        if !self.is(Mutant::CountFromTheAnswer) {
             return deadline;
         }
         let host = &mut self.hosts[host];
         let late = match host.counted {
             Some((known, late)) if known == deadline => late,
-            Some(_) | None => now.longest_since(deadline.asked_at),
+            Some(_) | None => now.elapsed_upper_bound(deadline.requested_at),
         };
         host.counted = Some((deadline, late));
         later(deadline, late)
@@ -318,11 +338,11 @@ impl Cluster {
     fn misread(&self, event: Event) -> Event {
         let (
             true,
-            Event::Read {
-                asked_at,
-                answer: ReadAnswer::Missing,
+            Event::LeaseRead {
+                requested_at,
+                answer: LeaseReadResult::Missing,
             },
-        ) = (self.is(Mistake::TakeAMissingLease), &event)
+        ) = (self.is(Mutant::TakeAMissingLease), &event)
         else {
             return event;
         };
@@ -331,33 +351,33 @@ impl Cluster {
         };
         record.state = LeaseState::Released;
         let etag = ETag("missing".into());
-        Event::Read {
-            asked_at: *asked_at,
-            answer: ReadAnswer::Found(etag, Box::new(record)),
+        Event::LeaseRead {
+            requested_at: *requested_at,
+            answer: LeaseReadResult::Found(etag, Box::new(record)),
         }
     }
 }
 
 /// Returns the condition that is really meant by one on the version that `misread` made up.
-pub(crate) fn meant(condition: &Condition) -> Condition {
+pub(crate) fn meant(condition: &WritePrecondition) -> WritePrecondition {
     match condition {
-        Condition::Match(ETag(it)) if it == "missing" => Condition::Missing,
-        Condition::Match(_) | Condition::Missing => condition.clone(),
+        WritePrecondition::Match(ETag(it)) if it == "missing" => WritePrecondition::Missing,
+        WritePrecondition::Match(_) | WritePrecondition::Missing => condition.clone(),
     }
 }
 
-pub(crate) fn later(deadline: Deadline, by: Duration) -> Deadline {
-    Deadline {
+pub(crate) fn later(deadline: GuardDeadline, by: Duration) -> GuardDeadline {
+    GuardDeadline {
         epoch: deadline.epoch,
-        asked_at: deadline.asked_at + by,
-        soft: deadline.soft + by,
-        hard: deadline.hard + by,
+        requested_at: deadline.requested_at + by,
+        stop_at: deadline.stop_at + by,
+        kill_at: deadline.kill_at + by,
     }
 }
 
 /// Returns the timeline of a server that follows.
 const fn accepted(server: ServerView) -> Option<Timeline> {
-    if let ServerView::Following(own) = server {
+    if let ServerView::Standby(own) = server {
         return Some(own.timeline);
     }
     None

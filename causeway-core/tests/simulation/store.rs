@@ -1,7 +1,9 @@
 //! The store: one object, strongly consistent, changed only under a condition.
 
-use causeway_core::agent::ReadAnswer;
-use causeway_core::lease::{Condition, ETag, FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use causeway_core::agent::LeaseReadResult;
+use causeway_core::lease::{
+    ETag, LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator, WritePrecondition,
+};
 use causeway_core::{Epoch, NodeId, Timeline};
 
 use crate::server::SYSTEM;
@@ -23,11 +25,11 @@ impl Store {
         }
     }
 
-    pub(crate) fn get(&self) -> ReadAnswer {
+    pub(crate) fn get(&self) -> LeaseReadResult {
         self.current
             .as_ref()
-            .map_or(ReadAnswer::Missing, |(etag, record)| {
-                ReadAnswer::Found(etag.clone(), Box::new(record.clone()))
+            .map_or(LeaseReadResult::Missing, |(etag, record)| {
+                LeaseReadResult::Found(etag.clone(), Box::new(record.clone()))
             })
     }
 
@@ -41,11 +43,15 @@ impl Store {
         last.map(|(_, record)| record)
     }
 
-    pub(crate) fn put(&mut self, record: &LeaseRecord, condition: &Condition) -> Option<ETag> {
+    pub(crate) fn put(
+        &mut self,
+        record: &LeaseRecord,
+        condition: &WritePrecondition,
+    ) -> Option<ETag> {
         let holds = match (condition, &self.current) {
-            (Condition::Match(wanted), Some((etag, _))) => wanted == etag,
-            (Condition::Missing, None) => true,
-            (Condition::Match(_), None) | (Condition::Missing, Some(_)) => false,
+            (WritePrecondition::Match(wanted), Some((etag, _))) => wanted == etag,
+            (WritePrecondition::Missing, None) => true,
+            (WritePrecondition::Match(_), None) | (WritePrecondition::Missing, Some(_)) => false,
         };
         holds.then(|| self.put_whatever_is_there(record.clone()))
     }
@@ -76,22 +82,22 @@ impl Store {
 /// The record that `init` writes: node a is to be the primary.
 pub(crate) fn first_record(members: Vec<NodeId>) -> LeaseRecord {
     LeaseRecord {
-        format: FORMAT,
+        format: LEASE_FORMAT,
         cluster: "causeway".into(),
         system_id: SYSTEM,
         epoch: Epoch::new(1),
         sequence: 1,
-        nonce: Nonces::new(0).draw(),
-        holder: Holder {
+        nonce: NonceGenerator::new(0).generate(),
+        holder: LeaseHolder {
             node: members[0].clone(),
             host_id: String::new(),
             boot_id: "init".into(),
         },
         state: LeaseState::Released,
-        position: None,
+        last_position: None,
         last_primary: None,
         ancestry: None,
-        highest_timeline: Timeline::FIRST,
+        highest_reserved_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,
         members,

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_core::agent::Look;
+use causeway_core::agent::LocalObservation;
 use causeway_core::failover::observation::ServerView;
 use causeway_core::lease::Ancestry;
-use causeway_core::{Moment, Timeline};
+use causeway_core::{HostInstant, Timeline};
 
 use crate::data_directory::timeline_history;
 
@@ -18,12 +18,17 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct AncestryFile {
     read: Option<Ancestry>,
-    tried_at: Option<Moment>,
+    tried_at: Option<HostInstant>,
 }
 
 impl AncestryFile {
     /// Returns where the timeline comes from that the server is on; none while that is not known.
-    pub(super) fn read(&mut self, data: &Path, now: Moment, look: &Look) -> Option<Ancestry> {
+    pub(super) fn read(
+        &mut self,
+        data: &Path,
+        now: HostInstant,
+        look: &LocalObservation,
+    ) -> Option<Ancestry> {
         let timeline = timeline(look)?;
         if let Some(read) = self.read.as_ref()
             && read.timeline == timeline
@@ -31,7 +36,7 @@ impl AncestryFile {
             return Some(read.clone());
         }
         let tried = self.tried_at;
-        if tried.is_some_and(|it| now.longest_since(it) < AGAIN) {
+        if tried.is_some_and(|it| now.elapsed_upper_bound(it) < AGAIN) {
             return None;
         }
         self.read = timeline_history::read(data, timeline)
@@ -45,14 +50,14 @@ impl AncestryFile {
     }
 }
 
-fn timeline(look: &Look) -> Option<Timeline> {
+fn timeline(look: &LocalObservation) -> Option<Timeline> {
     if let Some(primary) = look.primary {
         return Some(primary.position.timeline);
     }
     match look.server {
-        ServerView::Following(progress) => Some(progress.timeline),
+        ServerView::Standby(progress) => Some(progress.timeline),
         ServerView::Unguarded
-        | ServerView::Ended(_)
+        | ServerView::Stopped(_)
         | ServerView::Silent
         | ServerView::MayWrite => None,
     }

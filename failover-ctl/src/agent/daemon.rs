@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway_core::agent::{Agent, Identity, ReadAnswer};
+use causeway_core::agent::{Agent, Identity, LeaseReadResult};
 use causeway_runtime::clock;
 use causeway_runtime::shutdown::Tasks;
 use nix::sys::prctl;
@@ -136,14 +136,14 @@ async fn check_store(
     }
     let control = data_directory::control(&host.postgres.data_directory).ok();
     match store.read_lease().await {
-        ReadAnswer::Found(_, record) => {
+        LeaseReadResult::Found(_, record) => {
             let system_id = control.map(|it| it.system_id);
             record
                 .belongs_to(&settings.cluster, system_id)
                 .map_err(Failure::Foreign)
         }
-        ReadAnswer::Unusable(why) => Err(StoreError::from(why).into()),
-        ReadAnswer::Missing | ReadAnswer::Failed => Ok(()),
+        LeaseReadResult::Unusable(why) => Err(StoreError::from(why).into()),
+        LeaseReadResult::Missing | LeaseReadResult::Failed => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::problem::{Problem, ProblemKind};
-use causeway_core::{Epoch, Moment};
+use causeway_core::{Epoch, HostInstant};
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use tokio::sync::watch;
@@ -26,16 +26,16 @@ const NOT_MOVED: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Pointing {
     /// The epoch under which they were sent on their way, and when.
-    epoch: Option<(Epoch, Moment)>,
+    epoch: Option<(Epoch, HostInstant)>,
     /// Why one is not moved yet.
     why: Option<watch::Receiver<Option<String>>>,
 }
 
 impl Pointing {
     /// Returns the problem that a record is not moved, once it has stood for a few tries.
-    pub(super) fn problem(&self, now: Moment) -> Option<Problem> {
+    pub(super) fn problem(&self, now: HostInstant) -> Option<Problem> {
         let (_, since) = self.epoch?;
-        if now.longest_since(since) < NOT_MOVED {
+        if now.elapsed_upper_bound(since) < NOT_MOVED {
             return None;
         }
         let why = self.why.as_ref()?.borrow().clone()?;
@@ -49,7 +49,7 @@ impl Pointing {
 
     /// Moves the DNS records to this node, and tries until it has, or until the lease is another's.
     /// Clients do not wait for it: they take several hosts.
-    pub(super) fn start(&mut self, now: Moment, records: RecordMove, tasks: &Tasks) {
+    pub(super) fn start(&mut self, now: HostInstant, records: RecordMove, tasks: &Tasks) {
         let (tell, why) = watch::channel(None);
         *self = Self {
             epoch: Some((records.epoch, now)),

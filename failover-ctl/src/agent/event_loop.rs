@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_core::agent::{Action, Agent, Event, Fenced, GuardOrder, Look, Write};
+use causeway_core::agent::{
+    Action, Agent, Event, FencingProof, GuardCommand, LocalObservation, Write,
+};
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::Nonce;
-use causeway_core::{Epoch, Moment, Timeline};
+use causeway_core::{Epoch, HostInstant, Timeline};
 use causeway_runtime::clock;
 use causeway_runtime::shutdown::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -62,11 +64,11 @@ pub(crate) struct Driver {
     /// Answers to questions put to peers that were another's, when they were last asked.
     pub(super) mismatches: watch::Sender<Vec<Mismatch>>,
     /// Whether PostgreSQL can read the key that signs commands, and when that was looked at.
-    pub(super) exposure: Option<(Moment, Option<String>)>,
+    pub(super) exposure: Option<(HostInstant, Option<String>)>,
     /// A timeline that guard found in use when it was last told to promote.
     pub(super) taken_timeline: Option<Timeline>,
     /// What guard last refused, and when.
-    pub(super) refusal: Option<(Moment, String)>,
+    pub(super) refusal: Option<(HostInstant, String)>,
     /// The epoch in which the histories of older timelines were last completed.
     pub(super) completed: Option<Epoch>,
     /// The highest record that was ever believed, as it is kept on disk.
@@ -156,7 +158,7 @@ impl Driver {
 
     /// Completes the histories of older timelines once this node is open, so that every older standby can
     /// be served.
-    fn complete_histories(&mut self, now: Moment, look: &Look) {
+    fn complete_histories(&mut self, now: HostInstant, look: &LocalObservation) {
         let Some(primary) = look.primary.filter(|_| self.core.is_primary(now)) else {
             return;
         };
@@ -173,7 +175,7 @@ impl Driver {
     }
 
     /// Moves the DNS records to this node once it accepts writes.
-    fn point_records(&mut self, now: Moment, look: &Look) {
+    fn point_records(&mut self, now: HostInstant, look: &LocalObservation) {
         if look.primary.is_none() || !self.core.is_primary(now) {
             return;
         }
@@ -202,7 +204,7 @@ impl Driver {
         look.ancestry = self
             .ancestry
             .read(&self.host.postgres.data_directory, now, &look);
-        self.take_in(Event::Looked(Box::new(look.clone())));
+        self.take_in(Event::LocalObserved(Box::new(look.clone())));
         self.follow(now, look.server);
         let order = self.guard_order();
         self.with.guard.send(self.core.deadline(), order);
@@ -236,7 +238,7 @@ impl Driver {
             Action::Read => self.read(),
             Action::Write(write) => self.write(*write),
             Action::Remember(epoch, sequence) => self.remember(epoch, sequence),
-            Action::Alarm(alarm) => {
+            Action::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
                 error!(error = &alarm as &dyn std::error::Error, "alarm");
             }
@@ -248,7 +250,13 @@ impl Driver {
         self.with.tasks.start("read lease", |_stop| async move {
             let asked_at = clock::now();
             let answer = store.read_lease().await;
-            happened.send(Event::Read { asked_at, answer }).await.ok();
+            happened
+                .send(Event::LeaseRead {
+                    requested_at: asked_at,
+                    answer,
+                })
+                .await
+                .ok();
         });
     }
 
@@ -257,7 +265,10 @@ impl Driver {
         self.with.tasks.start("write lease", |_stop| async move {
             let nonce: Nonce = write.record.nonce.clone();
             let answer = store.write_lease(&write.record, &write.condition).await;
-            happened.send(Event::Wrote { nonce, answer }).await.ok();
+            happened
+                .send(Event::LeaseWritten { nonce, answer })
+                .await
+                .ok();
         });
     }
 
@@ -265,7 +276,7 @@ impl Driver {
     /// serves to notice a store that went back.
     fn remember(&mut self, epoch: Epoch, sequence: u64) {
         let reserved = self.core.lease(clock::now());
-        let reserved = reserved.map(|(record, _)| record.highest_timeline);
+        let reserved = reserved.map(|(record, _)| record.highest_reserved_timeline);
         let highest = HighestSeen {
             epoch,
             sequence,
@@ -284,13 +295,13 @@ impl Driver {
     /// Returns the order for guard, after what has to be done before it.
     fn guard_order(&self) -> Option<GuardWire> {
         let order = match self.core.guard_order()? {
-            GuardOrder::StartPrimary(epoch, commits) => GuardWire::StartPrimary(epoch, commits),
-            GuardOrder::Acknowledge(epoch) => GuardWire::Acknowledge(epoch),
-            GuardOrder::StartStandby => GuardWire::StartStandby,
-            GuardOrder::End(drain) => {
+            GuardCommand::StartPrimary(epoch, commits) => GuardWire::StartPrimary(epoch, commits),
+            GuardCommand::Acknowledge(epoch) => GuardWire::Acknowledge(epoch),
+            GuardCommand::StartStandby => GuardWire::StartStandby,
+            GuardCommand::End(drain) => {
                 GuardWire::End(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX))
             }
-            GuardOrder::Promote(epoch, reserved) => {
+            GuardCommand::Promote(epoch, reserved) => {
                 let Some((_, Answer::Following(standby))) = self.with.said.borrow().answer else {
                     return None;
                 };
@@ -331,9 +342,9 @@ impl Driver {
         match order.what {
             What::Take { vouched, timeline } => {
                 let fenced = if vouched {
-                    Fenced::Vouched
+                    FencingProof::OperatorAsserted
                 } else {
-                    Fenced::LeaseOver
+                    FencingProof::LeaseExpired
                 };
                 let actions = self
                     .core
@@ -388,7 +399,7 @@ impl Driver {
                     }
                 }
                 mismatches.send_replace(wrong);
-                happened.send(Event::Heard(peers)).await.ok();
+                happened.send(Event::PeersObserved(peers)).await.ok();
             }
         });
     }

@@ -90,7 +90,7 @@ async fn status(State(front): State<Arc<Front>>) -> Response {
 /// says so, and not its memory.
 async fn primary(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
     let until = front.shown.borrow().primary_until;
-    if until.is_some_and(|it| !clock::now().has_reached(it)) {
+    if until.is_some_and(|it| !clock::now().has_passed_on_any_clock(it)) {
         return (StatusCode::OK, "primary\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not the primary\n")

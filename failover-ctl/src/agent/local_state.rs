@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use causeway_core::Moment;
-use causeway_core::agent::{Commits, Look, PrimaryView, ServerHealth};
-use causeway_core::failover::observation::{Directory, ServerView};
-use causeway_core::guard::Server;
+use causeway_core::HostInstant;
+use causeway_core::agent::{Commits, LocalObservation, PrimaryView, ServerHealth};
+use causeway_core::failover::observation::{DataDirectoryState, ServerView};
+use causeway_core::guard::PostgresProcess;
 
 use crate::agent::event_loop::Driver;
 use crate::clients::postgres::{Answer, PostgresState};
@@ -24,10 +24,10 @@ const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// Returns what this node's server is at this moment, from what guard sees and what it says.
-    pub(super) fn look(&self, now: Moment) -> Look {
+    pub(super) fn look(&self, now: HostInstant) -> LocalObservation {
         let said = *self.with.said.borrow();
         let Some(report) = self.with.guard.report(now) else {
-            return Look {
+            return LocalObservation {
                 server: ServerView::Unguarded,
                 armed: None,
                 wants_renewal_since: None,
@@ -44,7 +44,7 @@ impl Driver {
         };
         let seen = Seen { now, report, said };
         let server = seen.server();
-        Look {
+        LocalObservation {
             server,
             armed: report.armed,
             wants_renewal_since: report.wants_renewal_since,
@@ -62,8 +62,8 @@ impl Driver {
 
     /// Says whether this host's disk has the WAL up to the position in the lease record. It is asked of a
     /// directory that a primary left, and only then.
-    fn holds_position(&self, now: Moment, server: ServerView) -> bool {
-        if server != ServerView::Ended(Directory::Primary) {
+    fn holds_position(&self, now: HostInstant, server: ServerView) -> bool {
+        if server != ServerView::Stopped(DataDirectoryState::Primary) {
             return false;
         }
         let Some((record, _)) = self.core.lease(now) else {
@@ -71,22 +71,22 @@ impl Driver {
         };
         let pg_wal = self.host.postgres.data_directory.join("pg_wal");
         record
-            .position
+            .last_position
             .is_some_and(|it| position::reaches(&pg_wal, it.timeline, it.flush_lsn))
     }
 }
 
 struct Seen<'a> {
-    now: Moment,
+    now: HostInstant,
     report: &'a Report,
     said: PostgresState,
 }
 
 impl Seen<'_> {
     /// Says whether something was said by the server that runs, lately.
-    fn is_fresh(&self, at: Moment, within: Duration) -> bool {
+    fn is_fresh(&self, at: HostInstant, within: Duration) -> bool {
         let started_at = self.report.started_at.unwrap_or(self.now);
-        at.has_reached(started_at) && self.now.longest_since(at) < within
+        at.has_passed_on_any_clock(started_at) && self.now.elapsed_upper_bound(at) < within
     }
 
     fn answer(&self, within: Duration) -> Option<Answer> {
@@ -96,12 +96,12 @@ impl Seen<'_> {
 
     fn server(&self) -> ServerView {
         match (self.report.server, self.answer(FRESH)) {
-            (Server::Ended, _) => ServerView::Ended(self.report.directory),
-            (Server::MayWrite, _) => ServerView::MayWrite,
-            (Server::Following, Some(Answer::Following(standby))) => {
-                ServerView::Following(standby.progress)
+            (PostgresProcess::Stopped, _) => ServerView::Stopped(self.report.directory),
+            (PostgresProcess::MayWrite, _) => ServerView::MayWrite,
+            (PostgresProcess::Standby, Some(Answer::Following(standby))) => {
+                ServerView::Standby(standby.progress)
             }
-            (Server::Following | Server::Foreign, _) => ServerView::Silent,
+            (PostgresProcess::Standby | PostgresProcess::Unmanaged, _) => ServerView::Silent,
         }
     }
 
@@ -135,7 +135,7 @@ impl Seen<'_> {
             None => ServerHealth::Silent,
             Some(Answer::NotYet | Answer::Following(_)) => ServerHealth::Recovering,
             Some(Answer::NoConnectionLeft) => {
-                ServerHealth::Unproven(causeway_core::agent::WriteFailure::NoConnectionLeft)
+                ServerHealth::Unproven(causeway_core::agent::WriteProbeFailure::NoConnectionLeft)
             }
             Some(Answer::Refused(failure)) => ServerHealth::Unproven(failure),
             Some(Answer::Writing(_)) if self.is_proven() => ServerHealth::Writes,
@@ -144,7 +144,7 @@ impl Seen<'_> {
                     ServerHealth::Unproven(failure)
                 }
                 Some(_) | None => {
-                    ServerHealth::Unproven(causeway_core::agent::WriteFailure::Stalled)
+                    ServerHealth::Unproven(causeway_core::agent::WriteProbeFailure::Stalled)
                 }
             },
         }

@@ -1,6 +1,6 @@
 //! Every series that the agent exports, named once.
 
-use causeway_core::guard::Server;
+use causeway_core::guard::PostgresProcess;
 use causeway_core::problem::ProblemKind;
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
@@ -135,7 +135,10 @@ impl Metrics {
         self.primary.set(i64::from(status.role == Role::Primary));
         self.standby.set(i64::from(status.role == Role::Standby));
         self.streaming.set(i64::from(status.streaming));
-        let up = matches!(status.server, Some(Server::Following | Server::MayWrite));
+        let up = matches!(
+            status.server,
+            Some(PostgresProcess::Standby | PostgresProcess::MayWrite)
+        );
         self.postgres_up.set(i64::from(up));
         self.guard_up.set(i64::from(status.guard.answers));
         let lease = status.lease.as_ref();
@@ -146,10 +149,16 @@ impl Metrics {
         let followed = status.progress.map(|it| it.timeline);
         let timeline = status.written.map(|it| it.timeline).or(followed);
         self.timeline.set(timeline.map_or(0, |it| it.get().into()));
-        self.received
-            .set(status.progress.map_or(0.0, |it| it.received.get() as f64));
-        self.replayed
-            .set(status.progress.map_or(0.0, |it| it.replayed.get() as f64));
+        self.received.set(
+            status
+                .progress
+                .map_or(0.0, |it| it.received_lsn.get() as f64),
+        );
+        self.replayed.set(
+            status
+                .progress
+                .map_or(0.0, |it| it.replayed_lsn.get() as f64),
+        );
         self.written
             .set(status.written.map_or(0.0, |it| it.flush_lsn.get() as f64));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::agent::Event;
-use causeway_core::lease::{Condition, LeaseState, Nonces, StoreId};
+use causeway_core::lease::{LeaseState, LeaseStoreId, NonceGenerator, WritePrecondition};
 use tokio::time;
 use tracing::{debug, info};
 
@@ -24,7 +24,7 @@ impl Driver {
             .start("retire old lease", |stop| async move {
                 let mut every = time::interval(EVERY);
                 every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
-                let mut nonces = Nonces::new(rand::random());
+                let mut nonces = NonceGenerator::new(rand::random());
                 let target = settings.lease.store_id();
                 loop {
                     tokio::select! {
@@ -55,8 +55,8 @@ impl Driver {
 
 async fn retire(
     store: &LeaseStore,
-    target: &StoreId,
-    nonces: &mut Nonces,
+    target: &LeaseStoreId,
+    nonces: &mut NonceGenerator,
 ) -> Result<(), StoreError> {
     let Some((etag, there)) = store.version().await? else {
         return Ok(());
@@ -64,6 +64,8 @@ async fn retire(
     if there.state == LeaseState::Retired {
         return Ok(());
     }
-    let retired = there.retired(target, nonces.draw());
-    store.replace_lease(&retired, &Condition::Match(etag)).await
+    let retired = there.retired(target, nonces.generate());
+    store
+        .replace_lease(&retired, &WritePrecondition::Match(etag))
+        .await
 }

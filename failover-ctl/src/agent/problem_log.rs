@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_core::Moment;
+use causeway_core::HostInstant;
 use causeway_core::problem::{Problem, ProblemKind};
 use tracing::{info, warn};
 
@@ -11,13 +11,13 @@ use crate::protocol::node_status::ProblemStatus;
 /// The problems that stood at the last turn, and since when.
 #[derive(Debug, Default)]
 pub(crate) struct ProblemLog {
-    standing: BTreeMap<ProblemKind, (Moment, String)>,
+    standing: BTreeMap<ProblemKind, (HostInstant, String)>,
 }
 
 impl ProblemLog {
     /// Records the whole list of one turn. Each kind that is new is logged, and each that is gone; a
     /// detail that changes is not, since it may hold a number that changes every turn.
-    pub(crate) fn update(&mut self, now: Moment, found: Vec<Problem>) {
+    pub(crate) fn update(&mut self, now: HostInstant, found: Vec<Problem>) {
         let mut standing = BTreeMap::new();
         for Problem { kind, detail } in found {
             let since = match self.standing.remove(&kind) {
@@ -31,20 +31,20 @@ impl ProblemLog {
             standing.insert(kind, (since, detail));
         }
         for (kind, (since, _)) in &self.standing {
-            let stood_secs = now.shortest_since(*since).as_secs_f64();
+            let stood_secs = now.elapsed_lower_bound(*since).as_secs_f64();
             info!(problem = kind.name(), stood_secs, "problem ended");
         }
         self.standing = standing;
     }
 
     /// Returns what stands, for `/status`.
-    pub(crate) fn status(&self, now: Moment) -> Vec<ProblemStatus> {
+    pub(crate) fn status(&self, now: HostInstant) -> Vec<ProblemStatus> {
         self.standing
             .iter()
             .map(|(kind, (since, detail))| ProblemStatus {
                 problem: *kind,
                 detail: detail.clone(),
-                since_secs: now.shortest_since(*since).as_secs_f64(),
+                since_secs: now.elapsed_lower_bound(*since).as_secs_f64(),
             })
             .collect()
     }
@@ -56,8 +56,8 @@ mod tests {
 
     use super::*;
 
-    fn at(secs: u64) -> Moment {
-        Moment::at(Duration::from_secs(secs))
+    fn at(secs: u64) -> HostInstant {
+        HostInstant::at(Duration::from_secs(secs))
     }
 
     #[test]

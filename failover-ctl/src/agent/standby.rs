@@ -8,9 +8,9 @@ mod work;
 
 use std::time::Duration;
 
-use causeway_core::Moment;
-use causeway_core::agent::Duty;
-use causeway_core::failover::observation::{Directory, ServerView};
+use causeway_core::HostInstant;
+use causeway_core::agent::TargetRole;
+use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use nix::sys::signal::{Signal, kill};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -49,7 +49,7 @@ const COMMAND: &str = "it was a primary, and `rejoin` is `command`: run `failove
 
 impl Driver {
     /// Brings this node closer to following, if that is its duty.
-    pub(super) fn follow(&mut self, now: Moment, server: ServerView) {
+    pub(super) fn follow(&mut self, now: HostInstant, server: ServerView) {
         self.following.server = Some(server);
         let says = self.own_standby(server).is_some_and(|it| it.streaming);
         let streaming = self.following.note_streaming(now, says);
@@ -57,7 +57,7 @@ impl Driver {
         if self.finish_following(now) {
             return; // What `server` was seen as is no longer true.
         }
-        let Duty::Follow { primary, timeline } = self.core.duty() else {
+        let TargetRole::Standby { primary, timeline } = self.core.target_role() else {
             self.following.not_following();
             return;
         };
@@ -67,7 +67,7 @@ impl Driver {
         self.following.unknown = primary.filter(|_| node.is_none());
         let Some(node) = node else {
             self.following.not_following();
-            if server == ServerView::Ended(Directory::Standby) {
+            if server == ServerView::Stopped(DataDirectoryState::Standby) {
                 self.tell_guard(GuardWire::StartStandby);
             }
             return;
@@ -88,7 +88,7 @@ impl Driver {
             system_id,
             tasks: self.with.tasks.clone(),
         };
-        if let ServerView::Following(_) = server
+        if let ServerView::Standby(_) = server
             && self.following.settled_for.as_ref() != Some(follower.primary())
         {
             self.settle(&follower); // At once, whatever else is under way.
@@ -97,11 +97,11 @@ impl Driver {
             return;
         }
         match server {
-            ServerView::Ended(directory) => self.come_back(now, follower, directory),
-            ServerView::Following(progress) if progress.timeline == timeline && streaming => {
+            ServerView::Stopped(directory) => self.come_back(now, follower, directory),
+            ServerView::Standby(progress) if progress.timeline == timeline && streaming => {
                 self.look_after(now, follower);
             }
-            ServerView::Following(progress) => {
+            ServerView::Standby(progress) => {
                 self.catch_up(now, follower, progress.timeline != timeline);
             }
             ServerView::Silent => self.examine_silent(now, follower),
@@ -112,7 +112,7 @@ impl Driver {
     /// Returns what the own server says of itself, if it follows.
     fn own_standby(&self, server: ServerView) -> Option<Standby> {
         match (server, self.with.said.borrow().answer) {
-            (ServerView::Following(_), Some((_, Answer::Following(standby)))) => Some(standby),
+            (ServerView::Standby(_), Some((_, Answer::Following(standby)))) => Some(standby),
             _ => None,
         }
     }
@@ -123,26 +123,28 @@ impl Driver {
     }
 
     /// Brings a directory whose server has ended to where it can be started from, and starts it.
-    fn come_back(&mut self, now: Moment, follower: Follower, directory: Directory) {
+    fn come_back(&mut self, now: HostInstant, follower: Follower, directory: DataDirectoryState) {
         let rebuild = self.following.wants_rebuild();
         match directory {
-            Directory::Empty | Directory::Rewinding => self.prepare(follower, directory, rebuild),
-            Directory::Standby | Directory::Primary if rebuild => {
+            DataDirectoryState::Empty | DataDirectoryState::Rewinding => {
+                self.prepare(follower, directory, rebuild)
+            }
+            DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
                 self.prepare(follower, directory, true);
             }
-            Directory::Primary if !self.following.prepared => {
+            DataDirectoryState::Primary if !self.following.prepared => {
                 if self.may_change() {
                     self.prepare(follower, directory, false);
                 } else {
                     self.following.why = Some(COMMAND.to_owned());
                 }
             }
-            Directory::Primary | Directory::Standby => {
+            DataDirectoryState::Primary | DataDirectoryState::Standby => {
                 match (&self.following.need, self.may_change()) {
                     (Some(Need::Rewind(_)), true) => {
                         // Rewound, and diverged still: pg_rewind does not see what the files hold.
                         let copy = self.following.rewound;
-                        self.prepare(follower, Directory::Primary, copy);
+                        self.prepare(follower, DataDirectoryState::Primary, copy);
                     }
                     (Some(Need::Copy(_)), true) => self.prepare(follower, directory, true),
                     (Some(Need::Rewind(_) | Need::Copy(_)), false) => {}
@@ -159,7 +161,7 @@ impl Driver {
     }
 
     /// Looks for the reason why a standby does not stream, and for what mends it.
-    fn catch_up(&mut self, now: Moment, follower: Follower, other_timeline: bool) {
+    fn catch_up(&mut self, now: HostInstant, follower: Follower, other_timeline: bool) {
         if self.following.wants_rebuild() || self.has_to_end() {
             self.end_server();
             return;
@@ -178,7 +180,7 @@ impl Driver {
     }
 
     /// Examines the directory of a server that is up and says nothing: it may never become consistent.
-    fn examine_silent(&mut self, now: Moment, follower: Follower) {
+    fn examine_silent(&mut self, now: HostInstant, follower: Follower) {
         if self.following.wants_rebuild() || self.has_to_end() {
             self.end_server();
             return;
@@ -202,7 +204,7 @@ impl Driver {
         self.tell_guard(GuardWire::End(drain));
     }
 
-    fn look_after(&mut self, now: Moment, follower: Follower) {
+    fn look_after(&mut self, now: HostInstant, follower: Follower) {
         if self.following.wants_rebuild() {
             self.end_server();
             return;
@@ -225,7 +227,7 @@ impl Driver {
     }
 
     /// Takes in the result of what was under way, and says whether there was one.
-    fn finish_following(&mut self, now: Moment) -> bool {
+    fn finish_following(&mut self, now: HostInstant) -> bool {
         let Some(done) = &mut self.following.done else {
             return false;
         };

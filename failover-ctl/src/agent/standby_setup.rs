@@ -14,7 +14,7 @@ mod wal_cleanup;
 mod wal_presence;
 
 use causeway_core::NodeId;
-use causeway_core::failover::observation::Directory;
+use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lease::SystemId;
 use causeway_runtime::shutdown::Tasks;
 
@@ -49,15 +49,19 @@ pub(crate) enum Trouble {
 
 impl Follower {
     /// Prepares a directory whose server has ended, so that it can be started as a standby.
-    pub(crate) async fn prepare(&self, directory: Directory, rebuild: bool) -> Result<(), Trouble> {
+    pub(crate) async fn prepare(
+        &self,
+        directory: DataDirectoryState,
+        rebuild: bool,
+    ) -> Result<(), Trouble> {
         match directory {
-            Directory::Standby | Directory::Primary if rebuild => {
+            DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
                 self.rebuild("it was asked for").await
             }
-            Directory::Standby => Ok(()),
-            Directory::Primary => self.rewind().await,
-            Directory::Empty => self.rebuild("the data directory is empty").await,
-            Directory::Rewinding => self.rebuild("an earlier attempt was cut off").await,
+            DataDirectoryState::Standby => Ok(()),
+            DataDirectoryState::Primary => self.rewind().await,
+            DataDirectoryState::Empty => self.rebuild("the data directory is empty").await,
+            DataDirectoryState::Rewinding => self.rebuild("an earlier attempt was cut off").await,
         }
     }
 

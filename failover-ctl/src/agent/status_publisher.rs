@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use causeway_core::Moment;
-use causeway_core::agent::Look;
-use causeway_core::failover::decision::{Decision, Hold};
+use causeway_core::HostInstant;
+use causeway_core::agent::LocalObservation;
+use causeway_core::failover::decision::{Decision, NoAction};
 use causeway_core::failover::observation::ServerView;
 use causeway_core::lease::LeaseState;
 use causeway_core::problem::{Problem, ProblemKind};
@@ -28,13 +28,13 @@ impl Driver {
     /// Logs a decision once, when it is another than the one before.
     pub(super) fn tell_decision(&mut self) {
         let (said, is_escalation) = match self.core.decision() {
-            Some(Decision::Hold(Hold::LeaseInForce(_))) => {
+            Some(Decision::NoAction(NoAction::LeaseInForce(_))) => {
                 ("the lease is in force".to_owned(), false)
             }
-            Some(Decision::Hold(Hold::StandsBack(_))) => {
+            Some(Decision::NoAction(NoAction::YieldingAfterRelease(_))) => {
                 ("this node stands back".to_owned(), false)
             }
-            Some(Decision::Hold(why)) => (why.to_string(), false),
+            Some(Decision::NoAction(why)) => (why.to_string(), false),
             Some(Decision::Escalate(why)) => (why.to_string(), true),
             Some(Decision::TakeOver(taken)) => (
                 format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
@@ -54,7 +54,7 @@ impl Driver {
         self.last_said = said;
     }
 
-    pub(super) fn show(&mut self, now: Moment, look: &Look) {
+    pub(super) fn show(&mut self, now: HostInstant, look: &LocalObservation) {
         self.look_at_key(now);
         let problems = self.find_problems(now);
         self.problems.update(now, problems);
@@ -64,8 +64,8 @@ impl Driver {
             .core
             .deadline()
             .filter(|_| self.core.is_primary(now) && look.primary.is_some())
-            .map(|it| it.soft);
-        let is_standby = matches!(look.server, ServerView::Following(_)) && status.streaming;
+            .map(|it| it.stop_at);
+        let is_standby = matches!(look.server, ServerView::Standby(_)) && status.streaming;
         let status = Some(Arc::new(status));
         self.with.shown.send_replace(Shown {
             status,
@@ -75,8 +75,9 @@ impl Driver {
     }
 
     /// Looks now and then whether PostgreSQL can read the key that signs commands.
-    fn look_at_key(&mut self, now: Moment) {
-        let due = |(at, _): &(Moment, Option<String>)| now.longest_since(*at) >= KEY_EVERY;
+    fn look_at_key(&mut self, now: HostInstant) {
+        let due =
+            |(at, _): &(HostInstant, Option<String>)| now.elapsed_upper_bound(*at) >= KEY_EVERY;
         if self.exposure.as_ref().is_none_or(due) {
             let data = &self.host.postgres.data_directory;
             let found = key_exposure::exposed(&self.settings.orders_key_file, data);
@@ -85,7 +86,7 @@ impl Driver {
     }
 
     /// Returns everything that keeps this node from doing its part.
-    fn find_problems(&self, now: Moment) -> Vec<Problem> {
+    fn find_problems(&self, now: HostInstant) -> Vec<Problem> {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
         if let Some(why) = &self.not_kept {
@@ -104,7 +105,7 @@ impl Driver {
             found.extend(self.pointing.problem(now));
         }
         if let Some((at, why)) = &self.refusal
-            && now.longest_since(*at) < REFUSAL_STANDS
+            && now.elapsed_upper_bound(*at) < REFUSAL_STANDS
         {
             for problem in &mut found {
                 if matches!(
@@ -119,7 +120,7 @@ impl Driver {
     }
 
     /// Returns what keeps clients of this primary from writing, although it can write.
-    fn hindrance(&self, now: Moment) -> Option<Problem> {
+    fn hindrance(&self, now: HostInstant) -> Option<Problem> {
         let hindrance = self.with.said.borrow().hindrance;
         match hindrance.filter(|_| self.core.is_primary(now))? {
             Hindrance::ReadOnlyDefault => Some(Problem::new(
@@ -133,12 +134,12 @@ impl Driver {
         }
     }
 
-    fn status(&self, now: Moment, look: &Look) -> NodeStatus {
+    fn status(&self, now: HostInstant, look: &LocalObservation) -> NodeStatus {
         let report = self.with.guard.report(now);
         let said = *self.with.said.borrow();
         let standby = match said.answer {
             Some((_, Answer::Following(standby)))
-                if matches!(look.server, ServerView::Following(_)) =>
+                if matches!(look.server, ServerView::Standby(_)) =>
             {
                 Some(standby)
             }
@@ -147,14 +148,14 @@ impl Driver {
         let role = match look.server {
             _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
             _ if self.core.holds() => Role::Promoting,
-            ServerView::Following(_) => Role::Standby,
+            ServerView::Standby(_) => Role::Standby,
             ServerView::Unguarded
-            | ServerView::Ended(_)
+            | ServerView::Stopped(_)
             | ServerView::Silent
             | ServerView::MayWrite => Role::Stopped,
         };
         let armed = report.and_then(|it| it.armed);
-        let term = self.settings.timing.term;
+        let term = self.settings.timing.lease_duration;
         let stood = self.core.confirmed_standing();
         let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
             record: record.clone(),
@@ -192,7 +193,7 @@ impl Driver {
             guard: GuardSeen {
                 answers: report.is_some(),
                 epoch: armed.map(|it| it.epoch),
-                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.soft).as_secs_f64()),
+                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.stop_at).as_secs_f64()),
             },
             decision: if self.core.holds() {
                 None

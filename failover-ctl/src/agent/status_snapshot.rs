@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use causeway_core::Moment;
+use causeway_core::HostInstant;
 
 use crate::protocol::node_status::NodeStatus;
 
@@ -11,6 +11,6 @@ use crate::protocol::node_status::NodeStatus;
 pub(crate) struct Shown {
     pub(crate) status: Option<Arc<NodeStatus>>,
     /// Until when this node is the primary, as far as is known now.
-    pub(crate) primary_until: Option<Moment>,
+    pub(crate) primary_until: Option<HostInstant>,
     pub(crate) is_standby: bool,
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use causeway_core::Moment;
-use causeway_core::guard::Deadline;
+use causeway_core::HostInstant;
+use causeway_core::guard::GuardDeadline;
 use causeway_runtime::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,7 +34,7 @@ pub(crate) struct GuardLink {
     bound: Socket,
     own: PathBuf,
     guard: PathBuf,
-    last: Option<(Moment, Report)>,
+    last: Option<(HostInstant, Report)>,
     unanswered: AtomicU32,
     sent: AtomicU64,
     /// The number of the last request that held an order: what was seen before it says nothing of now.
@@ -65,7 +65,7 @@ impl GuardLink {
     }
 
     /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
-    pub(crate) fn send(&self, feed: Option<Deadline>, order: Option<Order>) {
+    pub(crate) fn send(&self, feed: Option<GuardDeadline>, order: Option<Order>) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         if order.is_some() {
@@ -103,10 +103,10 @@ impl GuardLink {
     }
 
     /// Returns what guard said last, if it is not silent.
-    pub(crate) fn report(&self, now: Moment) -> Option<&Report> {
+    pub(crate) fn report(&self, now: HostInstant) -> Option<&Report> {
         let (at, report) = self.last.as_ref()?;
         let current = report.answers >= self.ordered.load(Ordering::Relaxed);
-        (current && now.longest_since(*at) < SILENCE).then_some(report)
+        (current && now.elapsed_upper_bound(*at) < SILENCE).then_some(report)
     }
 
     /// Believes nothing that guard has seen up to now: something has changed that its answer to the

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use causeway_core::agent::{ReadAnswer, WriteAnswer};
-use causeway_core::lease::{Condition, ETag, LeaseRecord, StoreId, Unreadable};
+use causeway_core::agent::{LeaseReadResult, LeaseWriteResult};
+use causeway_core::lease::{ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, WritePrecondition};
 use causeway_runtime::aws::{self, Patience, Retries, Service};
 
 use crate::config::Settings;
@@ -42,7 +42,7 @@ pub(crate) enum StoreError {
     NotConditional(String),
     /// The lease object is not one.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    Unreadable(#[from] LeaseFormatError),
 }
 
 /// An object and its version.
@@ -59,7 +59,7 @@ impl LeaseStore {
     }
 
     /// Returns another store of the cluster that `settings` describe: one that was used before.
-    pub(crate) async fn open_at(settings: &Settings, store: &StoreId) -> Self {
+    pub(crate) async fn open_at(settings: &Settings, store: &LeaseStoreId) -> Self {
         let patience = settings.timing.request_timeout;
         let times = Patience {
             connect: patience,
@@ -81,18 +81,18 @@ impl LeaseStore {
     }
 
     /// Reads the lease, as the agent wants to know it.
-    pub(crate) async fn read_lease(&self) -> ReadAnswer {
+    pub(crate) async fn read_lease(&self) -> LeaseReadResult {
         match tokio::time::timeout(self.patience, self.read(&self.lease_key())).await {
             Ok(Ok(Some(stored))) => match LeaseRecord::parse(&stored.body) {
-                Ok(record) => ReadAnswer::Found(stored.etag, Box::new(record)),
-                Err(why) => ReadAnswer::Unusable(why),
+                Ok(record) => LeaseReadResult::Found(stored.etag, Box::new(record)),
+                Err(why) => LeaseReadResult::Unusable(why),
             },
-            Ok(Ok(None)) => ReadAnswer::Missing,
+            Ok(Ok(None)) => LeaseReadResult::Missing,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the lease could not be read");
-                ReadAnswer::Failed
+                LeaseReadResult::Failed
             }
-            Err(_elapsed) => ReadAnswer::Failed,
+            Err(_elapsed) => LeaseReadResult::Failed,
         }
     }
 
@@ -100,18 +100,18 @@ impl LeaseStore {
     pub(crate) async fn write_lease(
         &self,
         record: &LeaseRecord,
-        condition: &Condition,
-    ) -> WriteAnswer {
+        condition: &WritePrecondition,
+    ) -> LeaseWriteResult {
         let key = self.lease_key();
         let writing = self.write(&key, record.to_body().into_bytes(), condition);
         match tokio::time::timeout(self.patience, writing).await {
-            Ok(Ok(etag)) => WriteAnswer::Stored(etag),
-            Ok(Err(StoreError::Conflict(_))) => WriteAnswer::Refused,
+            Ok(Ok(etag)) => LeaseWriteResult::Stored(etag),
+            Ok(Err(StoreError::Conflict(_))) => LeaseWriteResult::Rejected,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the lease could not be written");
-                WriteAnswer::Unknown
+                LeaseWriteResult::Unknown
             }
-            Err(_elapsed) => WriteAnswer::Unknown,
+            Err(_elapsed) => LeaseWriteResult::Unknown,
         }
     }
 
@@ -147,7 +147,7 @@ impl LeaseStore {
     pub(crate) async fn replace_lease(
         &self,
         record: &LeaseRecord,
-        condition: &Condition,
+        condition: &WritePrecondition,
     ) -> Result<(), StoreError> {
         let body = record.to_body().into_bytes();
         self.write(&self.lease_key(), body, condition)
@@ -190,7 +190,7 @@ impl LeaseStore {
         &self,
         key: &str,
         body: Vec<u8>,
-        condition: &Condition,
+        condition: &WritePrecondition,
     ) -> Result<ETag, StoreError> {
         let put = self
             .client
@@ -199,8 +199,8 @@ impl LeaseStore {
             .key(key)
             .body(ByteStream::from(body));
         let put = match condition {
-            Condition::Match(etag) => put.if_match(&etag.0),
-            Condition::Missing => put.if_none_match("*"),
+            WritePrecondition::Match(etag) => put.if_match(&etag.0),
+            WritePrecondition::Missing => put.if_none_match("*"),
         };
         match put.send().await {
             Ok(stored) => Ok(ETag(stored.e_tag.unwrap_or_default())),
@@ -246,12 +246,13 @@ impl LeaseStore {
         let key = self.key(&format!("probe-{name}"));
         let body = || b"written to see whether conditional writes are honoured\n".to_vec();
         if let Err(StoreError::Unreachable { bucket, reason }) =
-            self.write(&key, body(), &Condition::Missing).await
+            self.write(&key, body(), &WritePrecondition::Missing).await
         {
             return Err(StoreError::Unreachable { bucket, reason });
         }
-        let other = Condition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
-        for condition in [Condition::Missing, other] {
+        let other =
+            WritePrecondition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
+        for condition in [WritePrecondition::Missing, other] {
             match self.write(&key, body(), &condition).await {
                 Err(StoreError::Conflict(_)) => {}
                 Ok(_) => return Err(StoreError::NotConditional(self.bucket.clone())),
@@ -277,7 +278,7 @@ impl LeaseStore {
     /// [`StoreError::Conflict`] when there is one.
     pub(crate) async fn create_lease(&self, record: &LeaseRecord) -> Result<(), StoreError> {
         let body = record.to_body().into_bytes();
-        self.write(&self.lease_key(), body, &Condition::Missing)
+        self.write(&self.lease_key(), body, &WritePrecondition::Missing)
             .await
             .map(|_| ())
     }

@@ -10,8 +10,8 @@ mod state;
 
 use std::time::Duration;
 
-use causeway_core::agent::WriteFailure;
-use causeway_core::{Moment, Timeline};
+use causeway_core::agent::WriteProbeFailure;
+use causeway_core::{HostInstant, Timeline};
 use causeway_runtime::clock;
 use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
@@ -76,7 +76,7 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
         };
         let now = clock::now();
         let replay = match answer {
-            Some(Answer::Following(standby)) => Some(standby.progress.replayed.get()),
+            Some(Answer::Following(standby)) => Some(standby.progress.replayed_lsn.get()),
             Some(Answer::Writing(_) | Answer::NoConnectionLeft) => None,
             Some(Answer::NotYet | Answer::Refused(_)) | None => known.replay(now),
         };
@@ -128,12 +128,14 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
         let now = clock::now();
         state.send_modify(|it| match &asked {
             Asked::Answered(_) => (it.proven_at, it.failure) = (Some(sent_at), None),
-            Asked::Waiting(since) if now.longest_since(*since) >= STALLED_AFTER => {
-                it.failure = Some((now, WriteFailure::Stalled));
+            Asked::Waiting(since) if now.elapsed_upper_bound(*since) >= STALLED_AFTER => {
+                it.failure = Some((now, WriteProbeFailure::Stalled));
             }
-            Asked::NoConnectionLeft => it.failure = Some((now, WriteFailure::NoConnectionLeft)),
+            Asked::NoConnectionLeft => {
+                it.failure = Some((now, WriteProbeFailure::NoConnectionLeft))
+            }
             Asked::Refused(failure) => it.failure = Some((now, *failure)),
-            Asked::Failed => it.failure = Some((now, WriteFailure::Error)),
+            Asked::Failed => it.failure = Some((now, WriteProbeFailure::Error)),
             Asked::Waiting(_) | Asked::NotYet => {}
         });
     }
@@ -151,10 +153,10 @@ impl Known {
     }
 
     /// Has a standby use guard's setting by which commits are held back, where `ALTER SYSTEM` outweighs it.
-    fn hold_back(&mut self, now: Moment, settings: &PostgresSettings, tasks: &Tasks) {
+    fn hold_back(&mut self, now: HostInstant, settings: &PostgresSettings, tasks: &Tasks) {
         let lately = self
             .held_back_at
-            .is_some_and(|it| now.longest_since(it) < HOLD_BACK_INTERVAL);
+            .is_some_and(|it| now.elapsed_upper_bound(it) < HOLD_BACK_INTERVAL);
         if lately {
             return;
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use causeway_core::{Lsn, Moment};
+use causeway_core::{HostInstant, Lsn};
 use causeway_runtime::clock;
 
 /// Over how long the highest rate is kept.
@@ -16,7 +16,7 @@ const RATE_SAMPLE: Duration = Duration::from_millis(500);
 /// What the rates are made from: counters that only rise.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    pub(super) at: Moment,
+    pub(super) at: HostInstant,
     pub(super) lsn: Lsn,
     /// Rows changed, as the statistics have it: a second late or more.
     pub(super) rows: u64,
@@ -30,7 +30,7 @@ pub(super) struct Sample {
 pub(super) struct Rates {
     last: Option<Sample>,
     /// For each interval of the window: when it ended, and bytes and rows per second in it.
-    intervals: VecDeque<(Moment, u64, u64)>,
+    intervals: VecDeque<(HostInstant, u64, u64)>,
     moved_to: Lsn,
     pub(super) moved_at_micros: u64,
 }
@@ -45,7 +45,7 @@ impl Rates {
             self.last = Some(now);
             return;
         };
-        let elapsed = now.at.longest_since(then.at);
+        let elapsed = now.at.elapsed_upper_bound(then.at);
         if elapsed < RATE_SAMPLE {
             return;
         }
@@ -66,11 +66,11 @@ impl Rates {
             .max(now.xids.saturating_sub(then.xids));
         self.intervals.push_back((now.at, bytes, per_sec(rows)));
         self.intervals
-            .retain(|(at, ..)| now.at.longest_since(*at) < RATE_WINDOW);
+            .retain(|(at, ..)| now.at.elapsed_upper_bound(*at) < RATE_WINDOW);
         self.last = Some(now);
     }
 
-    pub(super) fn bytes_per_sec(&self) -> u64 {
+    pub(super) fn wal_bytes_per_sec(&self) -> u64 {
         self.intervals.iter().map(|it| it.1).max().unwrap_or(0)
     }
 
@@ -104,7 +104,7 @@ mod tests {
     const SEGMENT: u64 = 16 << 20;
 
     fn sample(millis: u64, lsn: u64, xids: u64) -> Sample {
-        let at = Moment::at(Duration::from_millis(millis));
+        let at = HostInstant::at(Duration::from_millis(millis));
         Sample {
             at,
             lsn: Lsn::new(lsn),
@@ -120,7 +120,7 @@ mod tests {
         rates.note(sample(0, 1000, 5));
         rates.note(sample(500, 101_000, 305));
 
-        assert_eq!(rates.bytes_per_sec(), 200_000);
+        assert_eq!(rates.wal_bytes_per_sec(), 200_000);
         assert_eq!(rates.rows_per_sec(), 600);
     }
 
@@ -130,6 +130,10 @@ mod tests {
         rates.note(sample(0, SEGMENT + 100, 0));
         rates.note(sample(1000, 2 * SEGMENT + 100, 0));
 
-        assert!(rates.bytes_per_sec() < 2 << 20, "{}", rates.bytes_per_sec());
+        assert!(
+            rates.wal_bytes_per_sec() < 2 << 20,
+            "{}",
+            rates.wal_bytes_per_sec()
+        );
     }
 }

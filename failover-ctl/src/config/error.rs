@@ -12,7 +12,7 @@ pub(crate) enum Wrong {
     Unusable(#[from] Unusable),
     /// The times of the lease contradict each other.
     #[error("the times in `[lease]` contradict each other")]
-    Timing(#[from] TimingError),
+    LeaseTiming(#[from] TimingError),
     /// A setting is out of place.
     #[error("`{setting}` {why}")]
     Setting {

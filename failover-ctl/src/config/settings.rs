@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use causeway_core::agent;
 use causeway_core::failover::decision::Policy;
-use causeway_core::lease::{StoreId, Timing};
+use causeway_core::lease::{LeaseStoreId, LeaseTiming};
 use causeway_core::{NodeId, Region};
 use causeway_runtime::postgres::SslMode;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     /// The lease object's bucket.
     pub(crate) lease: LeaseSettings,
     /// The times of the lease.
-    pub(crate) timing: Timing,
+    pub(crate) timing: LeaseTiming,
     /// What is allowed without asking.
     pub(crate) policy: PolicySettings,
     /// The Route 53 records, if they are moved.
@@ -209,9 +209,9 @@ impl Settings {
     }
 
     /// Returns how this node's agent behaves.
-    pub(crate) fn for_agent(&self, node: &NodeSettings) -> agent::Settings {
+    pub(crate) fn for_agent(&self, node: &NodeSettings) -> agent::AgentConfig {
         let policy = Policy {
-            term: self.timing.term,
+            lease_duration: self.timing.lease_duration,
             automatic: self.is_automatic(node),
             region_nodes: self
                 .nodes
@@ -221,14 +221,14 @@ impl Settings {
                 .collect(),
             max_loss_bytes: self.policy.max_loss_bytes,
             // Two polls of a peer that is alive, so that it has had its chance.
-            patience_for_better: Duration::from_secs(2),
+            peer_preference_timeout: Duration::from_secs(2),
         };
-        agent::Settings {
+        agent::AgentConfig {
             timing: self.timing,
             policy,
-            hang_after: Duration::from_secs(self.policy.hang_after_secs.into()),
-            stall_after: Duration::from_secs(self.policy.write_stall_timeout_secs.into()),
-            start_within: Duration::from_secs(self.policy.start_within_secs.into()),
+            write_probe_timeout: Duration::from_secs(self.policy.hang_after_secs.into()),
+            write_stall_timeout: Duration::from_secs(self.policy.write_stall_timeout_secs.into()),
+            start_timeout: Duration::from_secs(self.policy.start_within_secs.into()),
             restarts: self.policy.restarts,
         }
     }
@@ -236,8 +236,8 @@ impl Settings {
 
 impl LeaseSettings {
     /// Returns which store this is.
-    pub(crate) fn store_id(&self) -> StoreId {
-        StoreId {
+    pub(crate) fn store_id(&self) -> LeaseStoreId {
+        LeaseStoreId {
             bucket: self.bucket.clone(),
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),

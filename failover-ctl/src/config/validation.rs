@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_core::lease::Timing;
+use causeway_core::lease::LeaseTiming;
 use causeway_core::{NodeId, Region};
 use serde::Deserialize;
 
@@ -218,40 +218,40 @@ fn host(
 }
 
 impl LeaseSettings {
-    fn timing(&self) -> Result<Timing, Wrong> {
-        let standard = Timing::default();
+    fn timing(&self) -> Result<LeaseTiming, Wrong> {
+        let standard = LeaseTiming::default();
         let or = |name, written: Option<f64>, otherwise| match written {
             None => Ok(otherwise),
             Some(secs) => Duration::try_from_secs_f64(secs)
                 .map_err(|_| Wrong::setting(name, "must be a number of seconds")),
         };
-        let timing = Timing {
-            renew_every: or(
+        let timing = LeaseTiming {
+            renew_interval: or(
                 "lease.renew-every-secs",
                 self.renew_every_secs,
-                standard.renew_every,
+                standard.renew_interval,
             )?,
             request_timeout: or(
                 "lease.request-timeout-secs",
                 self.request_timeout_secs,
                 standard.request_timeout,
             )?,
-            poll_every: or(
+            poll_interval: or(
                 "lease.poll-every-secs",
                 self.poll_every_secs,
-                standard.poll_every,
+                standard.poll_interval,
             )?,
-            soft: or(
+            stop_deadline: or(
                 "lease.soft-deadline-secs",
                 self.soft_deadline_secs,
-                standard.soft,
+                standard.stop_deadline,
             )?,
-            hard: or(
+            kill_deadline: or(
                 "lease.hard-deadline-secs",
                 self.hard_deadline_secs,
-                standard.hard,
+                standard.kill_deadline,
             )?,
-            term: or("lease.term-secs", self.term_secs, standard.term)?,
+            lease_duration: or("lease.term-secs", self.term_secs, standard.lease_duration)?,
         };
         Ok(timing.checked()?)
     }

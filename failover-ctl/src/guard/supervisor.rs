@@ -10,10 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway_core::Moment;
+use causeway_core::HostInstant;
 use causeway_core::agent::Commits;
-use causeway_core::failover::observation::Directory;
-use causeway_core::guard::{Act, Guard, Server};
+use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::guard::{Guard, GuardAction, PostgresProcess};
 use causeway_runtime::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -78,7 +78,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
             );
             post.tell_supervisor(Supervisor::stopping);
             post.end(STOPPING);
-            while post.server() != Server::Ended {
+            while post.server() != PostgresProcess::Stopped {
                 post.turn();
                 thread::sleep(Duration::from_millis(u64::from(TURN)));
             }
@@ -102,11 +102,11 @@ struct Post<'a> {
     /// Processes may be left of the child that ended.
     unswept: bool,
     /// Until when PostgreSQL may take to end by itself.
-    ending: Option<Moment>,
+    ending: Option<HostInstant>,
     interrupted: bool,
     watchdog: Option<File>,
     supervisor: Option<Supervisor>,
-    announced_at: Option<Moment>,
+    announced_at: Option<HostInstant>,
     /// How many postmasters were started.
     starts: u64,
     commits: Commits,
@@ -114,7 +114,7 @@ struct Post<'a> {
 
 struct Running {
     process: Child,
-    started_at: Moment,
+    started_at: HostInstant,
     /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
     /// else: from then on it may write at any moment.
     may_write: bool,
@@ -158,7 +158,7 @@ impl<'a> Post<'a> {
             return;
         };
         if let Some(fed) = request.feed
-            && let Err(refusal) = self.core.feed(fed)
+            && let Err(refusal) = self.core.accept_deadline(fed)
         {
             warn!(%refusal, "deadline refused");
         }
@@ -178,7 +178,7 @@ impl<'a> Post<'a> {
                 Ok(())
             }
             Order::StartStandby => {
-                self.expect(server, Server::Ended)?;
+                self.expect(server, PostgresProcess::Stopped)?;
                 // An attempt counts whether or not a postmaster comes of it.
                 self.starts += 1;
                 self.prepare(Commits::HeldBack)?;
@@ -186,10 +186,10 @@ impl<'a> Post<'a> {
                 self.start(false).map_err(failed)
             }
             Order::StartPrimary(epoch, commits) => {
-                self.expect(server, Server::Ended)?;
+                self.expect(server, PostgresProcess::Stopped)?;
                 let prepared = self.prepare(commits);
                 self.core
-                    .allow(clock::now(), epoch)
+                    .check_start_allowed(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
                 self.starts += 1;
                 prepared?;
@@ -198,9 +198,9 @@ impl<'a> Post<'a> {
                 self.start(true).map_err(failed)
             }
             Order::Acknowledge(epoch) => {
-                self.expect(server, Server::MayWrite)?;
+                self.expect(server, PostgresProcess::MayWrite)?;
                 self.core
-                    .allow_commits(clock::now(), epoch)
+                    .check_commits_allowed(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
                 self.acknowledge().map_err(failed)
             }
@@ -209,14 +209,14 @@ impl<'a> Post<'a> {
                 own,
                 reserved,
             } => {
-                self.expect(server, Server::Following)?;
+                self.expect(server, PostgresProcess::Standby)?;
                 // A promotion that was cut off leaves its history file, and the next would begin the
                 // number after it, which nobody has reserved.
                 if let Some(taken) = data_directory::history_from(self.data(), reserved) {
                     return Err(NotDone::TimelineTaken(taken));
                 }
                 self.core
-                    .allow(clock::now(), epoch)
+                    .check_start_allowed(clock::now(), epoch)
                     .map_err(NotDone::Refused)?;
                 // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
                 timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
@@ -226,7 +226,7 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn expect(&self, found: Server, wanted: Server) -> Result<(), NotDone> {
+    fn expect(&self, found: PostgresProcess, wanted: PostgresProcess) -> Result<(), NotDone> {
         if found == wanted && self.ending.is_none() {
             return Ok(());
         }
@@ -236,7 +236,10 @@ impl<'a> Post<'a> {
     /// Makes sure that the directory can be started from, and cannot be without guard.
     fn prepare(&mut self, commits: Commits) -> Result<(), NotDone> {
         let directory = self.directory();
-        if matches!(directory, Directory::Empty | Directory::Rewinding) {
+        if matches!(
+            directory,
+            DataDirectoryState::Empty | DataDirectoryState::Rewinding
+        ) {
             return Err(NotDone::WrongDirectory(directory));
         }
         let failed = |error: io::Error| NotDone::Failed(error.to_string());
@@ -298,10 +301,10 @@ impl<'a> Post<'a> {
     }
 
     /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
-    fn announce(&mut self, now: Moment, server: Server) {
+    fn announce(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
             .announced_at
-            .is_none_or(|it| now.longest_since(it) >= ANNOUNCE_INTERVAL);
+            .is_none_or(|it| now.elapsed_upper_bound(it) >= ANNOUNCE_INTERVAL);
         if due {
             self.announced_at = Some(now);
             let limit = self.core.supervisor_limit(now, server);
@@ -313,7 +316,7 @@ impl<'a> Post<'a> {
     /// frozen right after it has started one would be waited for as if its server could not write.
     fn announce_writer(&mut self) {
         self.announced_at = None;
-        self.announce(clock::now(), Server::MayWrite);
+        self.announce(clock::now(), PostgresProcess::MayWrite);
     }
 
     /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
@@ -342,13 +345,18 @@ impl<'a> Post<'a> {
         }
         let now = clock::now();
         let server = self.server();
-        match self.core.turn(now, clock::wall(), server) {
-            Act::Kill if server == Server::Foreign => self.kill("a postmaster that is not guard's"),
-            Act::Kill => self.kill("the lease is over"),
-            Act::Interrupt => self.interrupt(),
-            Act::Leave => {}
+        match self.core.tick(now, clock::wall(), server) {
+            GuardAction::Kill if server == PostgresProcess::Unmanaged => {
+                self.kill("a postmaster that is not guard's")
+            }
+            GuardAction::Kill => self.kill("the lease is over"),
+            GuardAction::FastShutdown => self.interrupt(),
+            GuardAction::None => {}
         }
-        if self.ending.is_some_and(|it| now.has_reached(it)) {
+        if self
+            .ending
+            .is_some_and(|it| now.has_passed_on_any_clock(it))
+        {
             self.kill("it did not end in time");
         }
         self.announce(now, server);
@@ -405,7 +413,7 @@ impl<'a> Post<'a> {
                     self.unswept = true;
                 }
             }
-            if !self.unswept || clock::now().longest_since(since) >= SWEEP {
+            if !self.unswept || clock::now().elapsed_upper_bound(since) >= SWEEP {
                 break;
             }
             thread::sleep(Duration::from_millis(2));
@@ -455,25 +463,25 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn server(&self) -> Server {
+    fn server(&self) -> PostgresProcess {
         let Some(running) = &self.child else {
             if self.unswept {
-                return Server::MayWrite;
+                return PostgresProcess::MayWrite;
             }
             let foreign = data_directory::postmaster(self.data()).is_some();
             return if foreign {
-                Server::Foreign
+                PostgresProcess::Unmanaged
             } else {
-                Server::Ended
+                PostgresProcess::Stopped
             };
         };
         if running.may_write || !data_directory::is_bound_to_follow(self.data()) {
-            return Server::MayWrite;
+            return PostgresProcess::MayWrite;
         }
-        Server::Following
+        PostgresProcess::Standby
     }
 
-    fn directory(&self) -> Directory {
+    fn directory(&self) -> DataDirectoryState {
         data_directory::kind(self.data(), &self.host.rewinding_marker())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::plan::{FencingMethod, Plan, Step};
 use causeway_core::failover::progress::{Entry, Standing, standing};
 use causeway_runtime::telemetry::chain;
 use tokio::time;
@@ -73,19 +73,19 @@ fn instance(plan: &Plan, entries: &[Entry]) -> Option<String> {
     let stops = |(at, it): (usize, &Step)| match it {
         Step::Fence {
             node,
-            by: Fence::StopInstance,
+            method: FencingMethod::InstanceStopped,
         } => Some((at, node.clone())),
         Step::Fence { .. }
         | Step::CatchUp { .. }
         | Step::TakeLease { .. }
         | Step::Promote { .. }
         | Step::PointRecord { .. }
-        | Step::ConfirmWrite { .. } => None,
+        | Step::VerifyWrite { .. } => None,
     };
     let (at, node) = plan.steps.iter().enumerate().find_map(stops)?;
     let mut begun = entries.iter().filter(|it| it.step == at).peekable();
     begun.peek()?;
-    let how = if begun.any(|it| it.done) {
+    let how = if begun.any(|it| it.completed) {
         "was stopped"
     } else {
         "may have been stopped"

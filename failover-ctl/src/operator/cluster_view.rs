@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_core::NodeId;
-use causeway_core::failover::loss::{self, Loss};
+use causeway_core::failover::loss::{self, DataLoss};
 use causeway_core::lease::{LeaseRecord, LeaseState};
 use serde::Serialize;
 
@@ -35,14 +35,14 @@ pub(crate) enum Verdict {
         /// How many bytes it is behind now.
         behind_bytes: u64,
         /// What could be lost.
-        loss: Loss,
+        loss: DataLoss,
     },
     /// A node could be promoted by command.
     ByCommand {
         /// Which.
         node: NodeId,
         /// What would be lost.
-        loss: Loss,
+        loss: DataLoss,
         /// Why no node would take over automatically.
         why: String,
     },
@@ -127,7 +127,7 @@ impl Cluster<'_> {
     }
 
     /// States what is lost if a node is promoted now; none if that cannot be said.
-    pub(crate) fn loss(&self, node: &NodeStatus) -> Option<Loss> {
+    pub(crate) fn loss(&self, node: &NodeStatus) -> Option<DataLoss> {
         loss::stated(
             self.record()?,
             node.progress?,
@@ -158,12 +158,12 @@ impl Cluster<'_> {
             LeaseState::Retired => {
                 return nobody("the lease is retired: see `failover-ctl replace-lease --help`");
             }
-            LeaseState::Taking | LeaseState::Open | LeaseState::Released => {}
+            LeaseState::Acquiring | LeaseState::Held | LeaseState::Released => {}
         }
-        let Some(last) = record.position else {
+        let Some(last) = record.last_position else {
             return nobody("no primary was ever open");
         };
-        let far = |it: &&NodeStatus| it.progress.map(|own| own.received);
+        let far = |it: &&NodeStatus| it.progress.map(|own| own.received_lsn);
         let able = || {
             self.statuses()
                 .filter(|it| it.role == Role::Standby && it.node != record.holder.node)
@@ -179,7 +179,7 @@ impl Cluster<'_> {
                 .primary()
                 .and_then(|it| it.written)
                 .map(|it| it.flush_lsn);
-            let received = best.progress.map(|it| it.received).unwrap_or_default();
+            let received = best.progress.map(|it| it.received_lsn).unwrap_or_default();
             return Verdict::Automatic {
                 node: best.node.clone(),
                 behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),

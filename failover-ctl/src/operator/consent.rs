@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use causeway_core::failover::consent::Missing;
-use causeway_core::failover::loss::{Limit, Loss};
-use causeway_core::failover::plan::{Fence, Plan};
+use causeway_core::failover::consent::MissingConsent;
+use causeway_core::failover::loss::{DataLoss, Limit};
+use causeway_core::failover::plan::{FencingMethod, Plan};
 
 use crate::cli::Accepts;
 use crate::error::Failure;
@@ -24,7 +24,7 @@ pub(super) struct Accepted {
 /// [`Failure::WouldLose`], [`Failure::ConsentMissing`] or [`Failure::NotConfirmed`]; nothing was done.
 pub(super) fn ask(
     plan: &Plan,
-    loss: Option<&Loss>,
+    loss: Option<&DataLoss>,
     accepts: &Accepts,
 ) -> Result<Accepted, Failure> {
     let named = by_name(plan, loss, accepts)?;
@@ -49,7 +49,7 @@ pub(super) fn ask(
 /// Returns what the command line accepts; none if a person is to be asked.
 fn by_name(
     plan: &Plan,
-    loss: Option<&Loss>,
+    loss: Option<&DataLoss>,
     accepts: &Accepts,
 ) -> Result<Option<Accepted>, Failure> {
     let bytes = loss.map_or(0, |it| it.bytes_at_most);
@@ -62,7 +62,7 @@ fn by_name(
         return Ok(None);
     }
     match accepts.consent().missing(plan, loss) {
-        Some(Missing::Loss(bytes)) => return Err(Failure::WouldLose { bytes, accepted: 0 }),
+        Some(MissingConsent::Loss(bytes)) => return Err(Failure::WouldLose { bytes, accepted: 0 }),
         Some(other) => return Err(Failure::ConsentMissing(other)),
         None => {}
     }
@@ -77,7 +77,7 @@ fn by_name(
 }
 
 /// Returns what a person has accepted who read the plan and said yes.
-fn by_answer(plan: &Plan, loss: Option<&Loss>, accepts: &Accepts) -> Accepted {
+fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &Accepts) -> Accepted {
     let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
     let limit = match accepts.accept_loss {
         Some(bytes) => Limit { bytes, rows: None },
@@ -96,11 +96,11 @@ fn by_answer(plan: &Plan, loss: Option<&Loss>, accepts: &Accepts) -> Accepted {
 fn words(plan: &Plan, accepts: &Accepts) -> Vec<String> {
     let mut words = Vec::new();
     match plan.fence() {
-        Fence::Unfenced => words.push(
+        FencingMethod::Unfenced => words.push(
             "--unfenced: nothing proves that the old primary accepts no more writes".to_owned(),
         ),
-        Fence::StopInstance => words.push("--stop-instance".to_owned()),
-        Fence::LeaseOver => {}
+        FencingMethod::InstanceStopped => words.push("--stop-instance".to_owned()),
+        FencingMethod::LeaseExpired => {}
     }
     if let Some(timeline) = plan.accept_timeline {
         words.push(format!("--accept-timeline {timeline}"));
@@ -122,20 +122,20 @@ mod tests {
 
     #[test]
     fn yes_without_the_flags_then_nothing_dangerous_is_accepted() {
-        let missing = |by, loss: Option<&Loss>| match by_name(&plan(by), loss, &accepts(true, None))
-        {
-            Err(failure) => failure.exit_code(),
-            Ok(_) => 0,
-        };
-        assert_eq!(missing(Fence::Unfenced, None), 21);
-        assert_eq!(missing(Fence::StopInstance, None), 21);
-        assert_eq!(missing(Fence::LeaseOver, Some(&loss())), 18);
-        assert_eq!(missing(Fence::LeaseOver, None), 0);
+        let missing =
+            |by, loss: Option<&DataLoss>| match by_name(&plan(by), loss, &accepts(true, None)) {
+                Err(failure) => failure.exit_code(),
+                Ok(_) => 0,
+            };
+        assert_eq!(missing(FencingMethod::Unfenced, None), 21);
+        assert_eq!(missing(FencingMethod::InstanceStopped, None), 21);
+        assert_eq!(missing(FencingMethod::LeaseExpired, Some(&loss())), 18);
+        assert_eq!(missing(FencingMethod::LeaseExpired, None), 0);
     }
 
     #[test]
     fn named_amount_then_that_is_the_limit_and_more_is_refused_before_the_question() {
-        let plan = plan(Fence::LeaseOver);
+        let plan = plan(FencingMethod::LeaseExpired);
         for yes in [true, false] {
             let refused = by_name(&plan, Some(&loss()), &accepts(yes, Some(99)));
             assert!(matches!(
@@ -156,7 +156,11 @@ mod tests {
 
     #[test]
     fn answer_of_a_person_then_what_was_stated_is_the_limit() {
-        let accepted = by_answer(&plan(Fence::Unfenced), Some(&loss()), &accepts(false, None));
+        let accepted = by_answer(
+            &plan(FencingMethod::Unfenced),
+            Some(&loss()),
+            &accepts(false, None),
+        );
         let limit = Limit {
             bytes: 100,
             rows: Some(7),
@@ -175,8 +179,8 @@ mod tests {
         }
     }
 
-    fn loss() -> Loss {
-        Loss {
+    fn loss() -> DataLoss {
+        DataLoss {
             known_bytes: 100,
             unseen: Duration::ZERO,
             bytes_at_most: 100,
@@ -187,15 +191,15 @@ mod tests {
         }
     }
 
-    fn plan(by: Fence) -> Plan {
+    fn plan(by: FencingMethod) -> Plan {
         let node = "a".parse().unwrap();
         Plan {
             to: "c".parse().unwrap(),
             from: "a".parse().unwrap(),
-            planned: Epoch::new(7),
+            planned_epoch: Epoch::new(7),
             loss: None,
             accept_timeline: None,
-            steps: vec![Step::Fence { node, by }],
+            steps: vec![Step::Fence { node, method: by }],
         }
     }
 }

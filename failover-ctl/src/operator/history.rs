@@ -54,10 +54,10 @@ pub(crate) fn describe(journal: &Journal) -> String {
             .get(entry.step)
             .map(ToString::to_string)
             .unwrap_or_default();
-        let mark = if entry.done { "done" } else { "NOT DONE" };
+        let mark = if entry.completed { "done" } else { "NOT DONE" };
         lines.push(format!(
             "  {}  {mark}  {}. {what}\n      {}",
-            entry.ended_at.as_deref().unwrap_or(&entry.began_at),
+            entry.ended_at.as_deref().unwrap_or(&entry.started_at),
             entry.step + 1,
             entry.evidence.as_deref().unwrap_or("cut off")
         ));

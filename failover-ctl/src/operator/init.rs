@@ -1,6 +1,6 @@
 //! `failover-ctl init`: creates a cluster's first lease, once.
 
-use causeway_core::lease::{FORMAT, Holder, LeaseRecord, LeaseState, Nonces};
+use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator};
 use causeway_core::{Epoch, NodeId, Timeline};
 
 use crate::clients::agents::Agents;
@@ -61,22 +61,22 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
     let store = LeaseStore::open(settings).await;
     store.probe(holder.as_str()).await?;
     let record = LeaseRecord {
-        format: FORMAT,
+        format: LEASE_FORMAT,
         cluster: settings.cluster.clone(),
         system_id: control.system_id,
         epoch: Epoch::default(),
         sequence: 0,
-        nonce: Nonces::new(rand::random()).draw(),
-        holder: Holder {
+        nonce: NonceGenerator::new(rand::random()).generate(),
+        holder: LeaseHolder {
             node: holder.clone(),
             host_id: String::new(),
             boot_id: String::new(),
         },
         state: LeaseState::Released,
-        position: None,
+        last_position: None,
         last_primary: None,
         ancestry: None,
-        highest_timeline: control.timeline.unwrap_or(Timeline::FIRST),
+        highest_reserved_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         idle_millis: 0,
         members: settings.nodes.iter().map(|it| it.name.clone()).collect(),

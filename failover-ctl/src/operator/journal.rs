@@ -12,7 +12,7 @@ use causeway_core::failover::loss::Limit;
 use causeway_core::failover::plan::Plan;
 use causeway_core::failover::progress::{Entry, Standing, standing};
 use causeway_core::failover::statement::Statement;
-use causeway_core::lease::{Condition, ETag, LeaseRecord};
+use causeway_core::lease::{ETag, LeaseRecord, WritePrecondition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{self, Instant};
@@ -117,7 +117,7 @@ pub(crate) struct Open {
 /// What the operation's object holds.
 enum Found {
     /// Nothing, or an operation that has ended, and what a write must then require.
-    Ended(Condition),
+    Ended(WritePrecondition),
     /// An operation that has not ended.
     Open(Box<Open>),
 }
@@ -180,13 +180,13 @@ impl Open {
 
     async fn look(store: &LeaseStore) -> Result<Found, Failure> {
         let Some(stored) = store.read(&store.key("operation")).await? else {
-            return Ok(Found::Ended(Condition::Missing));
+            return Ok(Found::Ended(WritePrecondition::Missing));
         };
         let journal = Journal::parse(&stored)?;
         if journal.ended_at.is_some() {
             // Whoever ended it may have been cut off before it was filed.
             file(store, &journal).await?;
-            return Ok(Found::Ended(Condition::Match(stored.etag)));
+            return Ok(Found::Ended(WritePrecondition::Match(stored.etag)));
         }
         Ok(Found::Open(Box::new(Self {
             store: store.clone(),
@@ -257,7 +257,7 @@ impl Open {
     async fn write(&mut self) -> Result<ETag, Failure> {
         self.journal.beat += 1;
         let key = self.store.key("operation");
-        let condition = Condition::Match(self.etag.clone());
+        let condition = WritePrecondition::Match(self.etag.clone());
         match self
             .store
             .write(&key, self.journal.body()?, &condition)
@@ -299,7 +299,7 @@ impl Held {
                     "operation {} is closed, and this one begun in its place",
                     before.id
                 ));
-                Condition::Match(etag)
+                WritePrecondition::Match(etag)
             }
             Found::Ended(condition) => condition,
         };
@@ -322,10 +322,10 @@ impl Held {
         let began_at = seconds(Timestamp::now());
         let entry = Entry {
             step,
-            began_at,
+            started_at: began_at,
             ended_at: None,
             evidence: None,
-            done: false,
+            completed: false,
         };
         self.journal.entries.push(entry);
         self.write().await
@@ -337,7 +337,7 @@ impl Held {
         if let Some(entry) = self.journal.entries.last_mut() {
             entry.ended_at = Some(seconds(Timestamp::now()));
             entry.evidence = Some(evidence);
-            entry.done = done;
+            entry.completed = done;
         }
     }
 
@@ -372,7 +372,11 @@ impl Held {
         let key = self.store.key("operation");
         match self
             .store
-            .write(&key, body.clone(), &Condition::Match(self.etag.clone()))
+            .write(
+                &key,
+                body.clone(),
+                &WritePrecondition::Match(self.etag.clone()),
+            )
             .await
         {
             Ok(etag) => {
@@ -418,7 +422,7 @@ pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Failure> {
 async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
     let key = store.key(&format!("operations/{}.json", journal.id));
     match store
-        .write(&key, journal.body()?, &Condition::Missing)
+        .write(&key, journal.body()?, &WritePrecondition::Missing)
         .await
     {
         Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),

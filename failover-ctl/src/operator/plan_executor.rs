@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use causeway_core::NodeId;
 use causeway_core::failover::loss::Limit;
-use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::plan::{FencingMethod, Plan, Step};
 use causeway_core::failover::progress::{Standing, remaining, standing};
 use causeway_core::failover::promotion::Request;
-use causeway_core::failover::statement::{Occasion, Statement};
+use causeway_core::failover::statement::{LossStatementStage, Statement};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -106,7 +106,7 @@ impl<'a> Executor<'a> {
             };
             let fresh = self.stated_at.elapsed() < FRESH;
             if let Some(after) = stated_before(&step)
-                && !(fresh && after == Occasion::Answer)
+                && !(fresh && after == LossStatementStage::Answer)
             {
                 match Box::pin(self.state(&plan, after, &mut held)).await {
                     Ok(()) => {}
@@ -153,7 +153,12 @@ impl<'a> Executor<'a> {
 
     /// States the loss once more, and refuses one that is larger than what was accepted, as well as
     /// everything else that would refuse a new plan. The statement is stored with the next step.
-    async fn state(&self, plan: &Plan, after: Occasion, held: &mut Held) -> Result<(), Failure> {
+    async fn state(
+        &self,
+        plan: &Plan,
+        after: LossStatementStage,
+        held: &mut Held,
+    ) -> Result<(), Failure> {
         let stating = Box::pin(self.with_beats(held, self.statement(plan, after)));
         let Some(stated) = stating.await?? else {
             return Ok(());
@@ -177,12 +182,16 @@ impl<'a> Executor<'a> {
     }
 
     /// Looks at the cluster as it is now; none if the target holds the lease already.
-    async fn statement(&self, plan: &Plan, after: Occasion) -> Result<Option<Statement>, Failure> {
+    async fn statement(
+        &self,
+        plan: &Plan,
+        after: LossStatementStage,
+    ) -> Result<Option<Statement>, Failure> {
         let fence = plan.fence();
         // A primary that lives renews its lease, so the fence of the first kind fails without its answer.
         let patience = match fence {
-            Fence::LeaseOver => QUICK,
-            Fence::StopInstance | Fence::Unfenced => PATIENT,
+            FencingMethod::LeaseExpired => QUICK,
+            FencingMethod::InstanceStopped | FencingMethod::Unfenced => PATIENT,
         };
         let judge = |it: &Failure| {
             if matches!(it, Failure::Store(_)) {
@@ -203,7 +212,7 @@ impl<'a> Executor<'a> {
                     node: plan.to.to_string(),
                     why: format!(
                         "the lease is at epoch {} with `{}`, and {} was planned: plan again",
-                        lease.epoch, lease.holder.node, plan.planned
+                        lease.epoch, lease.holder.node, plan.planned_epoch
                     ),
                 });
             }
@@ -211,7 +220,8 @@ impl<'a> Executor<'a> {
         let request = Request {
             to: &plan.to,
             accept_timeline: plan.accept_timeline,
-            old_primary_stopped: fence == Fence::StopInstance && after != Occasion::Answer,
+            old_primary_stopped: fence == FencingMethod::InstanceStopped
+                && after != LossStatementStage::Answer,
         };
         let candidate = seen.check(self.settings, request)?;
         Ok(Some(seen.statement(after, &plan.to, &candidate)))
@@ -251,12 +261,12 @@ impl<'a> Executor<'a> {
 }
 
 /// Returns after what the loss is stated again before a step is begun.
-const fn stated_before(step: &Step) -> Option<Occasion> {
+const fn stated_before(step: &Step) -> Option<LossStatementStage> {
     match step {
-        Step::Fence { .. } => Some(Occasion::Answer),
-        Step::CatchUp { .. } => Some(Occasion::Fence),
-        Step::TakeLease { .. } => Some(Occasion::CatchUp),
-        Step::Promote { .. } | Step::PointRecord { .. } | Step::ConfirmWrite { .. } => None,
+        Step::Fence { .. } => Some(LossStatementStage::Answer),
+        Step::CatchUp { .. } => Some(LossStatementStage::Fence),
+        Step::TakeLease { .. } => Some(LossStatementStage::CatchUp),
+        Step::Promote { .. } | Step::PointRecord { .. } | Step::VerifyWrite { .. } => None,
     }
 }
 
@@ -278,7 +288,7 @@ fn broken(step: &Step, error: &anyhow::Error, why: &str) -> Broken {
             })
         }
         Step::PointRecord { .. } => Broken::GoOn,
-        Step::TakeLease { .. } | Step::Promote { .. } | Step::ConfirmWrite { .. } => Broken::Left,
+        Step::TakeLease { .. } | Step::Promote { .. } | Step::VerifyWrite { .. } => Broken::Left,
     }
 }
 

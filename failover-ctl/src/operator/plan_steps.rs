@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use causeway_core::NodeId;
-use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::plan::{FencingMethod, Plan, Step};
 use causeway_core::failover::progress::{Standing, standing};
 use causeway_core::{Epoch, lease::LeaseState};
 use causeway_runtime::aws::Service;
@@ -55,7 +55,7 @@ impl Executor<'_> {
     /// Does one step, or sees that it is done, and returns what shows it.
     pub(super) async fn perform(&self, plan: &Plan, step: &Step) -> anyhow::Result<String> {
         match step {
-            Step::Fence { node, by } => self.fence(plan, node, *by).await,
+            Step::Fence { node, method: by } => self.fence(plan, node, *by).await,
             Step::CatchUp { node } => self.catch_up(plan, node).await,
             Step::TakeLease { node, epoch } => self.take_lease(plan, node, *epoch).await,
             Step::Promote { node, .. } => self.promote(plan, node).await,
@@ -64,16 +64,16 @@ impl Executor<'_> {
                 target,
                 epoch,
             } => self.point(name, target, *epoch).await,
-            Step::ConfirmWrite { host } => self.confirm(plan, host).await,
+            Step::VerifyWrite { host } => self.confirm(plan, host).await,
         }
     }
 
-    async fn fence(&self, plan: &Plan, node: &NodeId, by: Fence) -> anyhow::Result<String> {
+    async fn fence(&self, plan: &Plan, node: &NodeId, by: FencingMethod) -> anyhow::Result<String> {
         match by {
-            Fence::Unfenced => Ok(format!(
+            FencingMethod::Unfenced => Ok(format!(
                 "`{node}` is NOT proved to be fenced; a person has accepted that"
             )),
-            Fence::StopInstance => {
+            FencingMethod::InstanceStopped => {
                 let instance = self
                     .node(node)?
                     .instance_id
@@ -89,13 +89,13 @@ impl Executor<'_> {
                 ec2::stop_instance(&service, instance).await?;
                 Ok(format!("EC2 says that `{instance}` is stopped"))
             }
-            Fence::LeaseOver => self.watch_expiry(plan, node).await,
+            FencingMethod::LeaseExpired => self.watch_expiry(plan, node).await,
         }
     }
 
     /// Waits until the target has confirmed that the lease has stood for the whole lease duration.
     async fn watch_expiry(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
-        let within = self.settings.timing.term + FENCE_SLACK;
+        let within = self.settings.timing.lease_duration + FENCE_SLACK;
         let what = format!("`{}` to see the lease of `{node}` over", plan.to);
         self.wait(&plan.to, within, &what, |status| {
             if is_taken(status, plan) {
@@ -108,11 +108,11 @@ impl Executor<'_> {
             if is_behind(status, plan) {
                 return Ok(None);
             }
-            if record.epoch != plan.planned {
+            if record.epoch != plan.planned_epoch {
                 bail!(
                     "the lease is at epoch {}, and {} was planned: plan again",
                     record.epoch,
-                    plan.planned
+                    plan.planned_epoch
                 );
             }
             if record.state == LeaseState::Released {
@@ -126,7 +126,7 @@ impl Executor<'_> {
                 record.epoch,
                 record.sequence,
                 lease.stood_secs,
-                self.settings.timing.term.as_secs_f64(),
+                self.settings.timing.lease_duration.as_secs_f64(),
                 (lease.age_secs - lease.stood_secs).max(0.0)
             );
             Ok(lease.over.then_some(evidence))
@@ -148,12 +148,12 @@ impl Executor<'_> {
                     return Ok(None);
                 };
                 // Seen twice alike: nothing more came from the stream or from the archive meanwhile.
-                let settled = last == Some(own) && own.replayed >= own.received;
+                let settled = last == Some(own) && own.replayed_lsn >= own.received_lsn;
                 last = Some(own);
                 Ok(settled.then(|| {
                     format!(
                         "received and replayed up to {} on timeline {}",
-                        own.replayed, own.timeline
+                        own.replayed_lsn, own.timeline
                     )
                 }))
             },
@@ -171,10 +171,10 @@ impl Executor<'_> {
         let status = self.agents.status(target).await.map_err(silent)?;
         if !is_taken(&status, plan) {
             let what = What::Take {
-                vouched: plan.fence() != Fence::LeaseOver,
+                vouched: plan.fence() != FencingMethod::LeaseExpired,
                 timeline: plan.accept_timeline,
             };
-            let order = Order::new(&self.settings.cluster, node, plan.planned, what);
+            let order = Order::new(&self.settings.cluster, node, plan.planned_epoch, what);
             match self.agents.order(target, &order, &self.key).await {
                 Ok(()) => {}
                 Err(error) if error.is::<OrderRefused>() => {
@@ -219,7 +219,7 @@ impl Executor<'_> {
     /// Waits until the target accepts writes: as long as its agent answers and holds the lease, which it
     /// gives up itself when nothing advances.
     async fn promote(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
-        let start_within = Duration::from_secs(self.settings.policy.start_within_secs.into());
+        let start_timeout = Duration::from_secs(self.settings.policy.start_within_secs.into());
         let mut held_at = Instant::now();
         let what = format!("`{node}` to accept writes");
         self.wait(node, CATCH_UP, &what, |status| {
@@ -238,7 +238,7 @@ impl Executor<'_> {
                     held_at = Instant::now();
                     Ok(None)
                 }
-                (Role::Standby | Role::Stopped, _) if held_at.elapsed() < start_within => Ok(None),
+                (Role::Standby | Role::Stopped, _) if held_at.elapsed() < start_timeout => Ok(None),
                 (role @ (Role::Standby | Role::Stopped), _) => {
                     let why = status.decision.clone().unwrap_or_default();
                     bail!("`{node}` is {role} and does not hold the lease any more: {why}");
@@ -350,7 +350,7 @@ impl Executor<'_> {
 /// the store until a moment ago.
 fn is_behind(status: &NodeStatus, plan: &Plan) -> bool {
     let lease = status.lease.as_ref();
-    lease.is_some_and(|it| it.record.epoch < plan.planned)
+    lease.is_some_and(|it| it.record.epoch < plan.planned_epoch)
 }
 
 /// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does

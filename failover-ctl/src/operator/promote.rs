@@ -1,9 +1,9 @@
 //! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
-use causeway_core::failover::plan::{Fence, Plan, Step};
+use causeway_core::failover::plan::{FencingMethod, Plan, Step};
 use causeway_core::failover::progress::{Standing, standing};
 use causeway_core::failover::promotion::{Candidate, Request};
-use causeway_core::failover::statement::Occasion;
+use causeway_core::failover::statement::LossStatementStage;
 
 use crate::cli::Promote;
 use crate::clients::agents::Agents;
@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Fail
     };
     output::say(&plan.to_string());
     let accepted = consent::ask(&plan, plan.loss.as_ref(), &asked.accepts)?;
-    let stated = seen.statement(Occasion::Planning, &plan.to, &candidate);
+    let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
     let held = Held::begin(&store, journal, &seen.survey.lease).await?;
@@ -100,17 +100,17 @@ fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Cand
     };
     let candidate = seen.check(settings, request)?;
     let by = match (asked.accepts.unfenced, asked.accepts.stop_instance) {
-        (true, _) => Fence::Unfenced,
-        (false, true) => Fence::StopInstance,
-        (false, false) => Fence::LeaseOver,
+        (true, _) => FencingMethod::Unfenced,
+        (false, true) => FencingMethod::InstanceStopped,
+        (false, false) => FencingMethod::LeaseExpired,
     };
-    if by == Fence::StopInstance {
+    if by == FencingMethod::InstanceStopped {
         can_stop(settings, &from, target)?;
     }
-    let last = record.position.map(|it| it.timeline);
+    let last = record.last_position.map(|it| it.timeline);
     let here = candidate.progress.timeline;
     let plan = Plan {
-        planned: record.epoch,
+        planned_epoch: record.epoch,
         loss: candidate.loss,
         accept_timeline: last.filter(|it| *it != here).map(|_| here),
         steps: steps(settings, seen, target, by),
@@ -120,14 +120,14 @@ fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Cand
     Ok((plan, candidate))
 }
 
-fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> Vec<Step> {
+fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: FencingMethod) -> Vec<Step> {
     let record = &seen.survey.lease;
     let epoch = record.epoch.next();
     let node = || target.name.clone();
     let mut steps = vec![
         Step::Fence {
             node: record.holder.node.clone(),
-            by,
+            method: by,
         },
         Step::CatchUp { node: node() },
         Step::TakeLease {
@@ -136,7 +136,7 @@ fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> 
         },
         Step::Promote {
             node: node(),
-            timeline: record.highest_timeline.next(),
+            timeline: record.highest_reserved_timeline.next(),
         },
     ];
     let records = Records::wanted(settings, target).into_iter();
@@ -150,7 +150,7 @@ fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: Fence) -> 
             .dns
             .as_ref()
             .map_or_else(|| target.address.clone(), |it| it.writer.clone());
-        steps.push(Step::ConfirmWrite { host });
+        steps.push(Step::VerifyWrite { host });
     }
     steps
 }

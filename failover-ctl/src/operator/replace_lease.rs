@@ -6,8 +6,10 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use causeway_core::failover::replacement::{
     self, Asserted, Evidence, NodeFacts, Replacement, StoreFacts,
 };
-use causeway_core::guard::Server;
-use causeway_core::lease::{Condition, LeaseRecord, LeaseState, Nonces, StoreId};
+use causeway_core::guard::PostgresProcess;
+use causeway_core::lease::{
+    LeaseRecord, LeaseState, LeaseStoreId, NonceGenerator, WritePrecondition,
+};
 use causeway_core::{Epoch, Lsn, Timeline};
 use causeway_runtime::clock;
 use tokio::time;
@@ -46,14 +48,14 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLease) -> Resul
     confirm(asked)?;
 
     let target = settings.lease.store_id();
-    let mut nonces = Nonces::new(rand::random());
+    let mut nonces = NonceGenerator::new(rand::random());
     for old in &plan.retire {
         retire(settings, old, &target, &plan, &mut nonces).await?;
         output::say(&format!("retired the lease in {old}"));
     }
     wait_for_term(settings).await;
     let members = settings.nodes.iter().map(|it| it.name.clone()).collect();
-    let nonce = nonces.draw();
+    let nonce = nonces.generate();
     let record = plan.record(
         &settings.cluster,
         control.system_id,
@@ -63,9 +65,9 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLease) -> Resul
     );
     // What stands there now is what this command retired, or an earlier one that was cut off.
     let condition = match store.version().await? {
-        None => Condition::Missing,
+        None => WritePrecondition::Missing,
         Some((etag, there)) if there.state == LeaseState::Retired && there.epoch < plan.epoch => {
-            Condition::Match(etag)
+            WritePrecondition::Match(etag)
         }
         Some((_, there)) => return Err(changed(&there)),
     };
@@ -90,8 +92,8 @@ async fn made(
         store_lost: asked.old_store_lost,
         restored: asked.restored,
         highest_epoch: asked.highest_epoch.map(Epoch::new),
-        highest_timeline: asked
-            .highest_timeline
+        highest_reserved_timeline: asked
+            .highest_reserved_timeline
             .and_then(|it| Timeline::new(it.get())),
     };
     replacement::plan(&evidence, &asserted).map_err(|obstacles| {
@@ -109,7 +111,7 @@ async fn gather(
     let target = settings.lease.store_id();
     let answers = Agents::new(settings).statuses(settings).await;
     let mut stores = vec![target.clone()];
-    let mut note = |store: Option<&StoreId>| {
+    let mut note = |store: Option<&LeaseStoreId>| {
         if let Some(store) = store
             && !stores.iter().any(|it| it.is_same(store))
         {
@@ -125,7 +127,7 @@ async fn gather(
                 note(status.highest.store.as_ref());
                 note(status.lease_store.as_ref());
                 if status.system_id == Some(control.system_id) && node.name != host.node.name {
-                    let received = status.progress.map(|it| (it.timeline, it.received));
+                    let received = status.progress.map(|it| (it.timeline, it.received_lsn));
                     positions.extend(received);
                 }
                 Some(said(&status))
@@ -146,7 +148,7 @@ async fn gather(
         if let StoreFacts::Holds(Some(record)) = &facts
             && record.system_id == control.system_id
         {
-            positions.extend(record.position.map(|it| (it.timeline, it.flush_lsn)));
+            positions.extend(record.last_position.map(|it| (it.timeline, it.flush_lsn)));
         }
         found.push((store, facts));
     }
@@ -175,13 +177,16 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
 
 fn said(status: &NodeStatus) -> NodeFacts {
     let may_write = matches!(status.role, Role::Primary | Role::Promoting)
-        || status.server == Some(Server::MayWrite)
+        || status.server == Some(PostgresProcess::MayWrite)
         || status.guard.time_left_secs > 0.0;
     let timelines = [
         status.highest.timeline,
         status.written.map(|it| it.timeline),
         status.progress.map(|it| it.timeline),
-        status.lease.as_ref().map(|it| it.record.highest_timeline),
+        status
+            .lease
+            .as_ref()
+            .map(|it| it.record.highest_reserved_timeline),
     ];
     NodeFacts {
         store: status.lease_store.clone(),
@@ -202,14 +207,14 @@ fn found_here(settings: &Settings, host: &HostSettings, own: &HighestSeen) -> No
     }
 }
 
-async fn facts_of(settings: &Settings, store: &StoreId) -> Result<StoreFacts, Failure> {
+async fn facts_of(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFacts, Failure> {
     match LeaseStore::open_at(settings, store).await.lease().await {
-        Ok(Some(record)) if record.cluster != settings.cluster => {
-            Err(Failure::Foreign(causeway_core::lease::Foreign::Cluster {
+        Ok(Some(record)) if record.cluster != settings.cluster => Err(Failure::Foreign(
+            causeway_core::lease::LeaseMismatch::Cluster {
                 found: record.cluster,
                 expected: settings.cluster.clone(),
-            }))
-        }
+            },
+        )),
         Ok(record) => Ok(StoreFacts::Holds(record.map(Box::new))),
         Err(error @ StoreError::Unreadable(_)) => Err(error.into()),
         Err(error) => Ok(StoreFacts::Silent(error.to_string())),
@@ -233,10 +238,10 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
 /// Stores a retired record in a store, whoever renews the old one meanwhile.
 async fn retire(
     settings: &Settings,
-    old: &StoreId,
-    target: &StoreId,
+    old: &LeaseStoreId,
+    target: &LeaseStoreId,
     plan: &Replacement,
-    nonces: &mut Nonces,
+    nonces: &mut NonceGenerator,
 ) -> Result<(), Failure> {
     let store = LeaseStore::open_at(settings, old).await;
     for _ in 0..TRIES {
@@ -246,11 +251,14 @@ async fn retire(
         if there.state == LeaseState::Retired {
             return Ok(());
         }
-        let retired = there.retired(target, nonces.draw());
+        let retired = there.retired(target, nonces.generate());
         if retired.epoch >= plan.epoch {
             return Err(changed(&there));
         }
-        match store.replace_lease(&retired, &Condition::Match(etag)).await {
+        match store
+            .replace_lease(&retired, &WritePrecondition::Match(etag))
+            .await
+        {
             Err(StoreError::Conflict(_)) => {}
             other => return Ok(other?),
         }
@@ -269,14 +277,14 @@ fn changed(there: &LeaseRecord) -> Failure {
 
 /// Waits until whoever held the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
 async fn wait_for_term(settings: &Settings) {
-    let term = settings.timing.term;
+    let term = settings.timing.lease_duration;
     output::say(&format!(
         "waiting for {:.0} s, in which a holder of the old lease ends",
         term.as_secs_f64()
     ));
     let since = clock::now();
     loop {
-        let stood = clock::now().shortest_since(since);
+        let stood = clock::now().elapsed_lower_bound(since);
         if stood >= term {
             return;
         }
@@ -289,7 +297,7 @@ fn described(settings: &Settings, plan: &Replacement) -> String {
         "a new lease in {}, at epoch {}; timelines up to {} are not used again",
         settings.lease.store_id(),
         plan.epoch,
-        plan.highest_timeline
+        plan.highest_reserved_timeline
     )];
     let mut stores = BTreeMap::new();
     for store in &plan.retire {

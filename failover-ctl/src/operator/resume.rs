@@ -3,7 +3,7 @@
 use causeway_core::failover::plan::Plan;
 use causeway_core::failover::progress::{Standing, standing};
 use causeway_core::failover::promotion::Request;
-use causeway_core::failover::statement::Occasion;
+use causeway_core::failover::statement::LossStatementStage;
 
 use crate::cli::Resume;
 use crate::clients::agents::Agents;
@@ -60,7 +60,7 @@ async fn confirm(
     };
     output::say(&now.to_string());
     let accepted = consent::ask(&now, now.loss.as_ref(), &asked.accepts)?;
-    let stated = seen.statement(Occasion::Planning, &plan.to, &candidate);
+    let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let resumed = |journal: &mut crate::operator::journal::Journal| {
         journal.limit = Some(accepted.limit);
         journal.accepted.push("resumed".to_owned());

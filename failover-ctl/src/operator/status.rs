@@ -79,9 +79,9 @@ fn behind_bytes(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<u64> {
         .map(|it| it.flush_lsn);
     let recorded = cluster
         .record()
-        .and_then(|it| it.position)
+        .and_then(|it| it.last_position)
         .map(|it| it.flush_lsn);
-    Some(written.or(recorded)?.bytes_since(own.replayed))
+    Some(written.or(recorded)?.bytes_since(own.replayed_lsn))
 }
 
 /// Returns how many seconds lie between the primary's last commit and the last one replayed, both by
@@ -96,7 +96,7 @@ fn behind_secs(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<f64> {
         .map(|it| it.last_commit_at_micros);
     let recorded = cluster
         .record()
-        .and_then(|it| it.position)
+        .and_then(|it| it.last_position)
         .map(|it| it.last_commit_at_micros);
     let micros = written.or(recorded)?.saturating_sub(replayed);
     Some(std::time::Duration::from_micros(micros).as_secs_f64())
@@ -183,8 +183,8 @@ fn row(
     let received = status
         .written
         .map(|it| it.flush_lsn)
-        .or(status.progress.map(|it| it.received));
-    let replayed = status.progress.map(|it| it.replayed);
+        .or(status.progress.map(|it| it.received_lsn));
+    let replayed = status.progress.map(|it| it.replayed_lsn);
     let lease = status
         .lease
         .as_ref()
@@ -239,7 +239,7 @@ fn lease_line(cluster: &Cluster<'_>) -> String {
         .filter(|it| it.record.epoch == record.epoch)
         .map(|it| it.age_secs);
     let age = oldest.fold(0.0, f64::max);
-    let left = (cluster.settings.timing.term.as_secs_f64() - age).max(0.0);
+    let left = (cluster.settings.timing.lease_duration.as_secs_f64() - age).max(0.0);
     let (epoch, holder, state) = (record.epoch, &record.holder.node, record.state);
     format!(
         "{line}lease: epoch {epoch}, `{holder}`, {state}, at most {left:.1} s left unless renewed"

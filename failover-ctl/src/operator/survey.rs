@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use causeway_core::NodeId;
 use causeway_core::failover::promotion::{
-    self, Candidate, Part, Refusal, Request, Survey, Witness,
+    self, Candidate, Part, PromotionRejected, Request, Survey, Witness,
 };
-use causeway_core::failover::statement::{Occasion, Statement, Version};
+use causeway_core::failover::statement::{LossStatementStage, Statement, Version};
 use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
@@ -149,7 +149,7 @@ impl Seen {
         let far = |node: &&NodeSettings| {
             let witness = self.survey.witnesses.iter().find(|it| it.node == node.name);
             let progress = witness.and_then(|it| it.progress);
-            progress.map(|it| (it.timeline, it.received))
+            progress.map(|it| (it.timeline, it.received_lsn))
         };
         nodes
             .into_iter()
@@ -170,23 +170,27 @@ impl Seen {
         promotion::check(&self.survey, request, &settings.timing).map_err(|refusal| {
             let node = request.to.to_string();
             match &refusal {
-                Refusal::AlreadyPrimary(node) => Failure::AlreadyPrimary(node.to_string()),
-                Refusal::PrimaryHealthy(node) => Failure::PrimaryHealthy(node.to_string()),
-                Refusal::NotAStandby => {
+                PromotionRejected::AlreadyPrimary(node) => {
+                    Failure::AlreadyPrimary(node.to_string())
+                }
+                PromotionRejected::PrimaryHealthy(node) => {
+                    Failure::PrimaryHealthy(node.to_string())
+                }
+                PromotionRejected::NotAStandby => {
                     let role = self.roles.get(request.to).copied();
                     let role = role.unwrap_or(Role::Stopped);
                     let why = format!("it is {role}, and not a consistent standby");
                     Failure::NotPromotable { node, why }
                 }
-                Refusal::Silent => {
+                PromotionRejected::Silent => {
                     let why = self.unusable.get(request.to).cloned();
                     let why = why.unwrap_or_else(|| format!("{refusal}: start it"));
                     Failure::NotPromotable { node, why }
                 }
-                Refusal::Retired
-                | Refusal::OnAnotherTimeline { .. }
-                | Refusal::NotTheAcceptedTimeline { .. }
-                | Refusal::Behind { .. } => {
+                PromotionRejected::Retired
+                | PromotionRejected::OnAnotherTimeline { .. }
+                | PromotionRejected::NotTheAcceptedTimeline { .. }
+                | PromotionRejected::Behind { .. } => {
                     let why = refusal.to_string();
                     Failure::NotPromotable { node, why }
                 }
@@ -197,7 +201,7 @@ impl Seen {
     /// Writes down what may be lost, and from what that follows.
     pub(crate) fn statement(
         &self,
-        after: Occasion,
+        after: LossStatementStage,
         node: &NodeId,
         candidate: &Candidate,
     ) -> Statement {

@@ -56,7 +56,7 @@ impl Executor<'_> {
             .with_context(|| format!("could not connect to `{host}` as a client would"))?;
         let writing = async {
             client.batch_execute(CONFIRM_TABLE).await?;
-            let key = format!("epoch {}", plan.planned.next());
+            let key = format!("epoch {}", plan.planned_epoch.next());
             let row = client.query_one(CONFIRM, &[&key]).await?;
             let written: String = row.try_get(0)?;
             let row = client.query_one(CONFIRMED, &[&key]).await?;

@@ -2,10 +2,10 @@
 //! wait by the other, however it was stopped.
 
 use causeway_core::agent::Commits;
-use causeway_core::failover::observation::Directory;
-use causeway_core::guard::{Deadline, Refusal, Server};
+use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::guard::{DeadlineError, GuardDeadline, PostgresProcess};
 use causeway_core::lease::SystemId;
-use causeway_core::{Epoch, Moment, Timeline};
+use causeway_core::{Epoch, HostInstant, Timeline};
 use serde::{Deserialize, Serialize};
 
 /// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     /// Its number: each is one above the one before.
     pub(crate) number: u64,
     /// Until when PostgreSQL may accept writes, if the node holds the lease.
-    pub(crate) feed: Option<Deadline>,
+    pub(crate) feed: Option<GuardDeadline>,
     /// What is to be done, if anything is.
     pub(crate) order: Option<Order>,
 }
@@ -60,23 +60,23 @@ pub(crate) struct Report {
     /// Guard's own process.
     pub(crate) guard_process: u32,
     /// The server.
-    pub(crate) server: Server,
+    pub(crate) server: PostgresProcess,
     /// What its directory was last used for.
-    pub(crate) directory: Directory,
+    pub(crate) directory: DataDirectoryState,
     /// The identifier in its control file.
     pub(crate) system_id: Option<SystemId>,
     /// The timeline of its last checkpoint.
     pub(crate) checkpoint_timeline: Option<Timeline>,
     /// When the server that runs was started.
-    pub(crate) started_at: Option<Moment>,
+    pub(crate) started_at: Option<HostInstant>,
     /// How many postmasters this guard has started.
     pub(crate) starts: u64,
     /// Whether PostgreSQL acknowledges commits, as guard has set it.
     pub(crate) commits: Commits,
     /// The deadline in force.
-    pub(crate) armed: Option<Deadline>,
+    pub(crate) armed: Option<GuardDeadline>,
     /// Since when a renewal is wanted.
-    pub(crate) wants_renewal_since: Option<Moment>,
+    pub(crate) wants_renewal_since: Option<HostInstant>,
     /// Why the order of the request was not carried out.
     pub(crate) refused: Option<NotDone>,
 }
@@ -87,13 +87,13 @@ pub(crate) struct Report {
 pub(crate) enum NotDone {
     /// The deadline does not allow it.
     #[error("the deadline does not allow it")]
-    Refused(#[source] Refusal),
+    Refused(#[source] DeadlineError),
     /// A server runs already, or none runs.
     #[error("the server is `{0:?}`")]
-    WrongState(Server),
+    WrongState(PostgresProcess),
     /// The directory is empty, or half rewound.
     #[error("the data directory is `{0:?}`")]
-    WrongDirectory(Directory),
+    WrongDirectory(DataDirectoryState),
     /// PostgreSQL would begin a timeline above the one that is reserved.
     #[error("a history file for timeline {0} is there already, so that number is not free")]
     TimelineTaken(Timeline),

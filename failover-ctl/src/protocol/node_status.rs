@@ -1,9 +1,9 @@
 //! What a node says of itself: the answer to `GET /status`, and a row of `failover-ctl status`.
 
 use causeway_core::failover::decision::Decision;
-use causeway_core::failover::observation::{Directory, Progress};
-use causeway_core::guard::Server;
-use causeway_core::lease::{LeaseRecord, StoreId, SystemId};
+use causeway_core::failover::observation::{DataDirectoryState, ReplayProgress};
+use causeway_core::guard::PostgresProcess;
+use causeway_core::lease::{LeaseRecord, LeaseStoreId, SystemId};
 use causeway_core::lsn::Ancestor;
 use causeway_core::problem::ProblemKind;
 use causeway_core::{Epoch, Lsn, NodeId, Region, Timeline};
@@ -33,11 +33,11 @@ pub(crate) struct NodeStatus {
     /// The system identifier of its data directory.
     pub(crate) system_id: Option<SystemId>,
     /// What the directory was last used for.
-    pub(crate) directory: Option<Directory>,
+    pub(crate) directory: Option<DataDirectoryState>,
     /// The server, as guard sees it; none if guard does not answer.
-    pub(crate) server: Option<Server>,
+    pub(crate) server: Option<PostgresProcess>,
     /// How far it has come, if it follows.
-    pub(crate) progress: Option<Progress>,
+    pub(crate) progress: Option<ReplayProgress>,
     /// The ancestors of the timeline that it follows, and where each was left; none while not known.
     #[serde(default)]
     pub(crate) ancestors: Option<Vec<Ancestor>>,
@@ -59,7 +59,7 @@ pub(crate) struct NodeStatus {
     pub(crate) forecast: Option<Forecast>,
     /// The lease store that it uses.
     #[serde(default)]
-    pub(crate) lease_store: Option<StoreId>,
+    pub(crate) lease_store: Option<LeaseStoreId>,
     /// What it does to follow, in words, while it takes longer than a moment.
     pub(crate) following: Option<String>,
     /// What keeps it from doing its part.
@@ -136,7 +136,7 @@ pub(crate) struct HighestSeen {
     pub(crate) timeline: Option<Timeline>,
     /// The store that it was read from.
     #[serde(default)]
-    pub(crate) store: Option<StoreId>,
+    pub(crate) store: Option<LeaseStoreId>,
 }
 
 /// What a node would do if the primary were lost now, by the function that will decide it then.
@@ -152,7 +152,7 @@ impl From<Decision> for Forecast {
     fn from(decision: Decision) -> Self {
         let why = match decision {
             Decision::TakeOver(_) => None,
-            Decision::Hold(why) => Some(why.to_string()),
+            Decision::NoAction(why) => Some(why.to_string()),
             Decision::Escalate(why) => Some(why.to_string()),
         };
         Self {

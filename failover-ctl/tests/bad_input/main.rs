@@ -147,7 +147,11 @@ fn an_unknown_key_is_named() {
 #[test]
 fn times_that_contradict_each_other_are_explained() {
     let host = Host::new().but("bucket = \"lease\"", "bucket = \"lease\"\nterm-secs = 9");
-    host.refuses(&["agent"], 3, &["`term-secs` is 9s", "must be at least"]);
+    host.refuses(
+        &["agent"],
+        3,
+        &["`lease-duration-secs` is 9s", "must be at least"],
+    );
     let host = Host::new().but(
         "bucket = \"lease\"",
         "bucket = \"lease\"\nrenew-every-secs = 5",

@@ -398,8 +398,8 @@ async fn freeze_replay(stage: &Stage<'_>, name: &NodeId) -> anyhow::Result<()> {
     wait::until("the node to replay what it received", LONG, || async {
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         let progress = (
-            text(&status, "/progress/received"),
-            text(&status, "/progress/replayed"),
+            text(&status, "/progress/received_lsn"),
+            text(&status, "/progress/replayed_lsn"),
         );
         if progress.0 == progress.1
             && !progress.0.is_empty()

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lease::Position;
+use crate::lease::PrimaryPosition;
 use crate::lsn::Ancestor;
 
 proptest! {
@@ -15,7 +15,7 @@ proptest! {
         let mut seen = observation(age, received);
         seen.peers = peers.iter().map(|it| peer(*it)).collect();
 
-        prop_assert!(matches!(decide(&seen, &policy()), Decision::Hold(Hold::LeaseInForce(_))));
+        prop_assert!(matches!(decide(&seen, &policy()), Decision::NoAction(NoAction::LeaseInForce(_))));
     }
 
     /// A promotion takes a timeline that no holder has reserved before.
@@ -23,12 +23,12 @@ proptest! {
     fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
         let mut seen = observation(age, 100);
         let lease = seen.lease.as_mut().unwrap();
-        lease.highest_timeline = Timeline::new(highest).unwrap();
+        lease.highest_reserved_timeline = Timeline::new(highest).unwrap();
         if own {
             lease.host_id = seen.host_id.clone();
             lease.holder = seen.node.clone();
         }
-        if let Decision::TakeOver(TakeOver { how: How::Promote(timeline), .. }) = decide(&seen, &policy()) {
+        if let Decision::TakeOver(TakeOver { how: PromotionMode::Promote(timeline), .. }) = decide(&seen, &policy()) {
             prop_assert!(timeline.get() > highest);
         }
     }
@@ -38,7 +38,7 @@ proptest! {
 fn takes_over_once_the_term_has_passed() {
     let expected = TakeOver {
         epoch: Epoch::new(8),
-        how: How::Promote(Timeline::new(2).unwrap()),
+        how: PromotionMode::Promote(Timeline::new(2).unwrap()),
     };
     assert_eq!(
         decide(&observation(10_000, 100), &policy()),
@@ -71,7 +71,7 @@ fn calls_a_person_when_it_stands_on_another_timeline() {
     seen.lease
         .as_mut()
         .unwrap()
-        .position
+        .last_position
         .as_mut()
         .unwrap()
         .timeline = Timeline::new(4).unwrap();
@@ -85,7 +85,7 @@ fn calls_a_person_when_it_stands_on_another_timeline() {
 fn lets_a_better_standby_go_first_but_not_for_ever() {
     let mut seen = observation(10_000, 80);
     seen.peers = vec![peer(90)];
-    let better = Decision::Hold(Hold::AnotherHasMore("c".parse().unwrap()));
+    let better = Decision::NoAction(NoAction::BehindPeer("c".parse().unwrap()));
     assert_eq!(decide(&seen, &policy()), better);
 
     seen.lease.as_mut().unwrap().age = Duration::from_secs(13);
@@ -99,17 +99,17 @@ fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
     lease.holder = seen.node.clone();
     lease.host_id = seen.host_id.clone();
     lease.last_primary = Some(seen.node.clone());
-    seen.server = ServerView::Ended(Directory::Primary);
+    seen.server = ServerView::Stopped(DataDirectoryState::Primary);
     let back = TakeOver {
         epoch: Epoch::new(8),
-        how: How::Resume,
+        how: PromotionMode::Resume,
     };
     assert_eq!(decide(&seen, &policy()), Decision::TakeOver(back));
 
     seen.server = ServerView::MayWrite;
     assert_eq!(
         decide(&seen, &policy()),
-        Decision::Hold(Hold::OwnServerRuns)
+        Decision::NoAction(NoAction::LocalServerRunning)
     );
 }
 
@@ -119,16 +119,16 @@ fn own_name_on_another_host_then_waits_like_a_candidate() {
     let lease = seen.lease.as_mut().unwrap();
     lease.holder = seen.node.clone();
     lease.last_primary = Some(seen.node.clone());
-    seen.server = ServerView::Ended(Directory::Primary);
-    let other = Decision::Hold(Hold::OtherHost("host-a".into()));
+    seen.server = ServerView::Stopped(DataDirectoryState::Primary);
+    let other = Decision::NoAction(NoAction::OtherHost("host-a".into()));
     assert_eq!(decide(&seen, &policy()), other);
 
     // The original may have gone on writing on this timeline, so the copy begins another.
     seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
-    let starts = Decision::Hold(Hold::NotConsistent);
+    let starts = Decision::NoAction(NoAction::NotConsistent);
     assert_eq!(decide(&seen, &policy()), starts);
     seen.server = observation(0, 100).server;
-    let promoted = How::Promote(Timeline::new(2).unwrap());
+    let promoted = PromotionMode::Promote(Timeline::new(2).unwrap());
     assert!(matches!(
         decide(&seen, &policy()),
         Decision::TakeOver(TakeOver { how, .. }) if how == promoted
@@ -151,7 +151,7 @@ fn own_name_without_the_recorded_wal_then_no_takeover() {
         assert_eq!(decide(&seen, &policy()), missing);
     }
     seen.holds_position = false;
-    seen.server = ServerView::Ended(Directory::Primary);
+    seen.server = ServerView::Stopped(DataDirectoryState::Primary);
     assert_eq!(decide(&seen, &policy()), missing);
 }
 
@@ -159,7 +159,7 @@ fn own_name_without_the_recorded_wal_then_no_takeover() {
 fn holder_in_another_region_then_by_command_only() {
     let mut seen = observation(60_000, 100);
     seen.lease.as_mut().unwrap().holder = "c".parse().unwrap();
-    let other = Decision::Hold(Hold::OtherRegion("c".parse().unwrap()));
+    let other = Decision::NoAction(NoAction::OtherRegion("c".parse().unwrap()));
     assert_eq!(decide(&seen, &policy()), other);
 }
 
@@ -167,7 +167,7 @@ fn holder_in_another_region_then_by_command_only() {
 fn commits_would_not_be_held_back_then_no_takeover() {
     let mut seen = observation(60_000, 100);
     seen.holds_back = false;
-    let hold = Decision::Hold(Hold::CommitsNotHeldBack);
+    let hold = Decision::NoAction(NoAction::CommitsNotHeldBack);
     assert_eq!(decide(&seen, &policy()), hold);
 }
 
@@ -176,10 +176,10 @@ fn commits_would_not_be_held_back_then_no_takeover() {
 fn newer_timeline_that_holds_the_position_then_takes_over() {
     let mut seen = observation(60_000, 100);
     let timeline = Timeline::new(2).unwrap();
-    if let ServerView::Following(own) = &mut seen.server {
+    if let ServerView::Standby(own) = &mut seen.server {
         own.timeline = timeline;
     }
-    seen.lease.as_mut().unwrap().highest_timeline = timeline;
+    seen.lease.as_mut().unwrap().highest_reserved_timeline = timeline;
     let left_at = |lsn| Ancestor {
         timeline: Timeline::FIRST,
         left_at: Lsn::new(lsn),
@@ -190,7 +190,7 @@ fn newer_timeline_that_holds_the_position_then_takes_over() {
 
     seen.ancestors = vec![left_at(100)];
     let decision = decide(&seen, &policy());
-    let promoted = How::Promote(Timeline::new(3).unwrap());
+    let promoted = PromotionMode::Promote(Timeline::new(3).unwrap());
     assert!(
         matches!(decision, Decision::TakeOver(TakeOver { how, .. }) if how == promoted),
         "{decision:?}"
@@ -205,7 +205,7 @@ fn released_before_it_opened_then_a_candidate_like_any_other() {
     lease.holder = seen.node.clone();
     lease.host_id = seen.host_id.clone();
     lease.state = LeaseState::Released;
-    lease.position.as_mut().unwrap().timeline = Timeline::new(4).unwrap();
+    lease.last_position.as_mut().unwrap().timeline = Timeline::new(4).unwrap();
     assert!(matches!(
         decide(&seen, &policy()),
         Decision::Escalate(Escalation::OnAnotherTimeline { .. })
@@ -218,7 +218,7 @@ fn another_database_then_no_takeover() {
     seen.system_id = Some(SystemId(2));
     assert_eq!(
         decide(&seen, &policy()),
-        Decision::Hold(Hold::OtherDatabase)
+        Decision::NoAction(NoAction::OtherDatabase)
     );
 }
 
@@ -230,26 +230,32 @@ fn lease_retired_or_superseded_then_nobody_takes_it() {
         highest: Epoch::new(8),
         ..peer(0)
     }];
-    let superseded = Hold::Superseded("c".parse().unwrap(), Epoch::new(8));
-    assert_eq!(decide(&seen, &policy()), Decision::Hold(superseded.clone()));
+    let superseded = NoAction::Superseded("c".parse().unwrap(), Epoch::new(8));
+    assert_eq!(
+        decide(&seen, &policy()),
+        Decision::NoAction(superseded.clone())
+    );
 
     // Nor does the node that held it, on its own host.
     let lease = seen.lease.as_mut().unwrap();
     (lease.holder, lease.host_id) = (seen.node.clone(), seen.host_id.clone());
-    seen.server = ServerView::Ended(Directory::Primary);
-    assert_eq!(decide(&seen, &policy()), Decision::Hold(superseded));
+    seen.server = ServerView::Stopped(DataDirectoryState::Primary);
+    assert_eq!(decide(&seen, &policy()), Decision::NoAction(superseded));
 
     seen.peers.clear();
     seen.lease.as_mut().unwrap().state = LeaseState::Retired;
-    assert_eq!(decide(&seen, &policy()), Decision::Hold(Hold::Retired));
+    assert_eq!(
+        decide(&seen, &policy()),
+        Decision::NoAction(NoAction::Retired)
+    );
 }
 
 #[test]
 fn peer_with_another_database_then_not_waited_for() {
     let mut seen = observation(10_000, 100);
     seen.peers = vec![peer(150)];
-    let better = Hold::AnotherHasMore("c".parse().unwrap());
-    assert_eq!(decide(&seen, &policy()), Decision::Hold(better));
+    let better = NoAction::BehindPeer("c".parse().unwrap());
+    assert_eq!(decide(&seen, &policy()), Decision::NoAction(better));
     seen.peers[0].system_id = Some(SystemId(2));
     assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
 }
@@ -263,22 +269,22 @@ proptest! {
         database in 1_u64..3, timeline in 1_u32..3, state in 0_usize..4, better in 0_u64..200,
     ) {
         let mut seen = observation(age, received);
-        let states = [LeaseState::Open, LeaseState::Taking, LeaseState::Paused, LeaseState::Retired];
+        let states = [LeaseState::Held, LeaseState::Acquiring, LeaseState::Paused, LeaseState::Retired];
         let lease = seen.lease.as_mut().unwrap();
         lease.state = states[state];
         if !region {
             lease.holder = "c".parse().unwrap();
         }
         seen.system_id = Some(SystemId(database));
-        let own = Progress { timeline: Timeline::new(timeline).unwrap(), ..progress(received) };
-        seen.server = ServerView::Following(own);
+        let own = ReplayProgress { timeline: Timeline::new(timeline).unwrap(), ..progress(received) };
+        seen.server = ServerView::Standby(own);
         seen.peers = vec![peer(better)];
         let policy = Policy { automatic, ..policy() };
 
         let forecast = if_primary_lost(&seen, &policy);
 
         let lease = seen.lease.as_mut().unwrap();
-        lease.age = policy.term + policy.patience_for_better;
+        lease.age = policy.lease_duration + policy.peer_preference_timeout;
         let holder = lease.holder.clone();
         seen.peers.retain(|it| it.node != holder);
         prop_assert_eq!(&forecast, &decide(&seen, &policy));
@@ -291,20 +297,20 @@ proptest! {
 
 fn policy() -> Policy {
     Policy {
-        term: Duration::from_secs(10),
+        lease_duration: Duration::from_secs(10),
         automatic: true,
         region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
         max_loss_bytes: 50,
-        patience_for_better: Duration::from_secs(2),
+        peer_preference_timeout: Duration::from_secs(2),
     }
 }
 
 fn observation(age_millis: u64, received: u64) -> Observation {
-    let last = Position {
+    let last = PrimaryPosition {
         timeline: Timeline::FIRST,
         flush_lsn: Lsn::new(100),
         last_commit_at_micros: 0,
-        bytes_per_sec: 0,
+        wal_bytes_per_sec: 0,
         rows_per_sec: 0,
         age_millis: 0,
     };
@@ -313,11 +319,11 @@ fn observation(age_millis: u64, received: u64) -> Observation {
         host_id: "host-a".into(),
         system_id: SystemId(1),
         epoch: Epoch::new(7),
-        state: LeaseState::Open,
+        state: LeaseState::Held,
         age: Duration::from_millis(age_millis),
-        position: Some(last),
+        last_position: Some(last),
         last_primary: Some("a".parse().unwrap()),
-        highest_timeline: Timeline::FIRST,
+        highest_reserved_timeline: Timeline::FIRST,
     };
     Observation {
         holds_back: true,
@@ -327,17 +333,17 @@ fn observation(age_millis: u64, received: u64) -> Observation {
         system_id: Some(SystemId(1)),
         holds_position: true,
         lease: Some(lease),
-        server: ServerView::Following(progress(received)),
+        server: ServerView::Standby(progress(received)),
         peers: Vec::new(),
     }
 }
 
-fn progress(received: u64) -> Progress {
+fn progress(received: u64) -> ReplayProgress {
     let received = Lsn::new(received);
-    Progress {
+    ReplayProgress {
         timeline: Timeline::FIRST,
-        received,
-        replayed: received,
+        received_lsn: received,
+        replayed_lsn: received,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::Moment;
+use causeway_core::HostInstant;
 use causeway_core::problem::{Problem, ProblemKind};
 
 use crate::agent::standby::state::Following;
@@ -14,7 +14,7 @@ const NOT_STREAMING: Duration = Duration::from_secs(10);
 
 impl Following {
     /// Returns what keeps this node from following at this moment.
-    pub(crate) fn problems(&self, now: Moment) -> Vec<Problem> {
+    pub(crate) fn problems(&self, now: HostInstant) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut add = |kind, detail: String| problems.push(Problem::new(kind, detail));
         if let Some(unknown) = &self.unknown {
@@ -66,7 +66,9 @@ impl Following {
                 ),
             );
         }
-        let since = self.not_streaming_since.map(|it| now.shortest_since(it));
+        let since = self
+            .not_streaming_since
+            .map(|it| now.elapsed_lower_bound(it));
         if since.is_some_and(|it| it >= NOT_STREAMING) {
             add(ProblemKind::NotStreaming, self.why_not());
         }
@@ -98,15 +100,15 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
-    use causeway_core::failover::observation::{Directory, ServerView};
+    use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 
     use super::*;
 
-    fn at(secs: u64) -> Moment {
-        Moment::at(Duration::from_secs(secs))
+    fn at(secs: u64) -> HostInstant {
+        HostInstant::at(Duration::from_secs(secs))
     }
 
-    fn kinds(following: &Following, now: Moment) -> Vec<ProblemKind> {
+    fn kinds(following: &Following, now: HostInstant) -> Vec<ProblemKind> {
         following.problems(now).iter().map(|it| it.kind).collect()
     }
 
@@ -114,7 +116,11 @@ mod tests {
     fn ended_server_then_not_streaming_after_ten_seconds() {
         let mut following = Following::default();
         following.follows(&"a".parse().unwrap());
-        following.watch(at(1), ServerView::Ended(Directory::Standby), false);
+        following.watch(
+            at(1),
+            ServerView::Stopped(DataDirectoryState::Standby),
+            false,
+        );
 
         assert_eq!(kinds(&following, at(10)), []);
         assert_eq!(kinds(&following, at(11)), [ProblemKind::NotStreaming]);
@@ -124,15 +130,15 @@ mod tests {
     fn walreceiver_fails_again_and_again_then_not_streaming() {
         let mut following = Following::default();
         following.follows(&"a".parse().unwrap());
-        let progress = causeway_core::failover::observation::Progress {
+        let progress = causeway_core::failover::observation::ReplayProgress {
             timeline: causeway_core::Timeline::FIRST,
-            received: causeway_core::Lsn::new(1),
-            replayed: causeway_core::Lsn::new(1),
+            received_lsn: causeway_core::Lsn::new(1),
+            replayed_lsn: causeway_core::Lsn::new(1),
         };
         // Each time it calls itself streaming for a moment.
         for second in 1..13 {
             let streams = following.note_streaming(at(second), second % 2 == 0);
-            following.watch(at(second), ServerView::Following(progress), streams);
+            following.watch(at(second), ServerView::Standby(progress), streams);
         }
         assert_eq!(kinds(&following, at(13)), [ProblemKind::NotStreaming]);
         assert!(!following.note_streaming(at(13), true));

@@ -1,6 +1,6 @@
 //! A command to come back: accepted only where it changes something, and told how it ended.
 
-use causeway_core::agent::Duty;
+use causeway_core::agent::TargetRole;
 use causeway_core::failover::observation::ServerView;
 
 use crate::agent::event_loop::Driver;
@@ -11,7 +11,7 @@ impl Driver {
     /// Accepts a command to come back, unless there is nothing that it would change.
     pub(crate) fn order_rejoin(&mut self, order: &str, rebuild: bool) -> Result<(), String> {
         let own = &self.host.node.name;
-        let Duty::Follow { primary, .. } = self.core.duty() else {
+        let TargetRole::Standby { primary, .. } = self.core.target_role() else {
             return Err(format!("`{own}` holds the lease, or has just released it"));
         };
         let Some(primary) = primary else {

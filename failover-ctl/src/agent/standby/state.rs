@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use causeway_core::failover::observation::ServerView;
-use causeway_core::{Lsn, Moment, NodeId};
+use causeway_core::{HostInstant, Lsn, NodeId};
 use tokio::sync::oneshot;
 
 use crate::agent::standby_setup::Trouble;
@@ -50,26 +50,26 @@ pub(crate) struct Following {
     pub(super) examined: bool,
     /// The server was started although the primary could not be asked.
     pub(super) unexamined_start: bool,
-    pub(super) examined_at: Option<Moment>,
+    pub(super) examined_at: Option<HostInstant>,
     /// The directory was rewound, or needed no rewinding: its control file may still say that it was a
     /// primary's.
     pub(super) prepared: bool,
     /// It was, since the server last streamed.
     pub(super) rewound: bool,
     pub(super) trouble: Option<Trouble>,
-    pub(super) retry_at: Option<Moment>,
+    pub(super) retry_at: Option<HostInstant>,
     /// Since when the server has said that it streams, and whether that has lasted.
-    says_streaming_since: Option<Moment>,
+    says_streaming_since: Option<HostInstant>,
     streams: bool,
     /// Since when the server has not streamed.
-    pub(super) not_streaming_since: Option<Moment>,
+    pub(super) not_streaming_since: Option<HostInstant>,
     /// How far it had come, and since when it has not come farther.
-    advanced: Option<(Lsn, Moment)>,
+    advanced: Option<(Lsn, HostInstant)>,
     pub(super) paused: bool,
     pub(super) ended: Option<Ended>,
     /// How many starts have ended before the server followed, and when the last did.
     pub(super) failed_starts: u32,
-    start_at: Option<Moment>,
+    start_at: Option<HostInstant>,
     restart: Restart,
     pub(super) asked: Option<Asked>,
     pub(crate) rejoined: Option<Rejoined>,
@@ -115,7 +115,7 @@ pub(super) enum Ended {
 /// When a standby that is stuck is started again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Restart {
-    last: Option<Moment>,
+    last: Option<HostInstant>,
     times: u32,
 }
 
@@ -170,13 +170,13 @@ impl Following {
     }
 
     /// Takes in what the server says of its walreceiver, and returns whether it streams.
-    pub(super) fn note_streaming(&mut self, now: Moment, says: bool) -> bool {
+    pub(super) fn note_streaming(&mut self, now: HostInstant, says: bool) -> bool {
         if !says {
             self.says_streaming_since = None;
         } else if self.says_streaming_since.is_none() {
             self.says_streaming_since = Some(now);
         }
-        let lasted = |since: Moment| now.shortest_since(since) >= STREAMS_AFTER;
+        let lasted = |since: HostInstant| now.elapsed_lower_bound(since) >= STREAMS_AFTER;
         self.streams = self.says_streaming_since.is_some_and(lasted);
         self.streams
     }
@@ -187,7 +187,7 @@ impl Following {
     }
 
     /// Takes in how the server is now.
-    pub(super) fn watch(&mut self, now: Moment, server: ServerView, streaming: bool) {
+    pub(super) fn watch(&mut self, now: HostInstant, server: ServerView, streaming: bool) {
         if streaming {
             self.not_streaming_since = None;
             self.need = None;
@@ -201,18 +201,18 @@ impl Following {
             self.not_streaming_since = Some(now);
         }
         match server {
-            ServerView::Following(progress) => {
+            ServerView::Standby(progress) => {
                 if self
                     .advanced
-                    .is_none_or(|(lsn, _)| lsn != progress.replayed.max(progress.received))
+                    .is_none_or(|(lsn, _)| lsn != progress.replayed_lsn.max(progress.received_lsn))
                 {
-                    self.advanced = Some((progress.replayed.max(progress.received), now));
+                    self.advanced = Some((progress.replayed_lsn.max(progress.received_lsn), now));
                 }
                 self.running();
                 self.failed_starts = 0;
             }
             ServerView::Silent | ServerView::MayWrite => self.running(),
-            ServerView::Ended(_) if self.ended == Some(Ended::Started) => {
+            ServerView::Stopped(_) if self.ended == Some(Ended::Started) => {
                 // Guard's report may be of before the start: the next shows it running, or ended anew.
                 self.examined = false;
                 self.ended = None;
@@ -222,7 +222,7 @@ impl Following {
                 let pause = grown.min(START_PAUSE_AT_MOST);
                 self.start_at = (self.failed_starts > FREE_STARTS).then(|| now + pause);
             }
-            ServerView::Ended(_) | ServerView::Unguarded => {}
+            ServerView::Stopped(_) | ServerView::Unguarded => {}
         }
     }
 
@@ -236,35 +236,37 @@ impl Following {
     }
 
     /// Returns for how long the server has neither streamed nor advanced.
-    pub(super) fn stuck_for(&self, now: Moment) -> Duration {
-        let since = |it: Moment| now.shortest_since(it);
+    pub(super) fn stuck_for(&self, now: HostInstant) -> Duration {
+        let since = |it: HostInstant| now.elapsed_lower_bound(it);
         let not_streaming = self.not_streaming_since.map_or(Duration::ZERO, since);
         let standing = self.advanced.map_or(not_streaming, |(_, at)| since(at));
         not_streaming.min(standing)
     }
 
     /// Says whether it is too early to try again.
-    pub(super) fn waits(&self, now: Moment) -> bool {
-        self.retry_at.is_some_and(|it| !now.has_reached(it))
+    pub(super) fn waits(&self, now: HostInstant) -> bool {
+        self.retry_at
+            .is_some_and(|it| !now.has_passed_on_any_clock(it))
     }
 
-    pub(super) fn is_due(&self, now: Moment, every: Duration) -> bool {
+    pub(super) fn is_due(&self, now: HostInstant, every: Duration) -> bool {
         self.examined_at
-            .is_none_or(|it| now.shortest_since(it) >= every)
+            .is_none_or(|it| now.elapsed_lower_bound(it) >= every)
     }
 
-    pub(super) fn may_start(&self, now: Moment) -> bool {
-        self.start_at.is_none_or(|it| now.has_reached(it))
+    pub(super) fn may_start(&self, now: HostInstant) -> bool {
+        self.start_at
+            .is_none_or(|it| now.has_passed_on_any_clock(it))
     }
 
     /// Says whether, and why, a standby that could stream and does not is to be started again now.
-    pub(super) fn restart_due(&mut self, now: Moment) -> Option<&'static str> {
+    pub(super) fn restart_due(&mut self, now: HostInstant) -> Option<&'static str> {
         let could = self.need == Some(Need::Ready) && self.why.is_none() && !self.paused;
         let pause = RESTART_AFTER * 2_u32.saturating_pow(self.restart.times.min(8));
         let last = self
             .restart
             .last
-            .is_none_or(|it| now.shortest_since(it) >= pause.min(RESTART_AT_MOST));
+            .is_none_or(|it| now.elapsed_lower_bound(it) >= pause.min(RESTART_AT_MOST));
         if !could || !last || self.stuck_for(now) < RESTART_AFTER {
             return None;
         }
@@ -302,7 +304,7 @@ impl Following {
     }
 
     /// Takes in that a step failed.
-    pub(super) fn failed(&mut self, now: Moment, trouble: Trouble, again: Duration) {
+    pub(super) fn failed(&mut self, now: HostInstant, trouble: Trouble, again: Duration) {
         if let Some(asked) = &mut self.asked {
             asked.failure = Some(causeway_runtime::telemetry::chain(&trouble));
         }

@@ -1,6 +1,6 @@
 //! What runs in the background so that this node follows: one thing at a time.
 
-use causeway_core::failover::observation::Directory;
+use causeway_core::failover::observation::DataDirectoryState;
 use tokio::sync::oneshot;
 
 use crate::agent::event_loop::Driver;
@@ -9,7 +9,12 @@ use crate::agent::standby_setup::replication_settings::drop_overrides;
 use crate::agent::standby_setup::{Follower, Trouble};
 
 impl Driver {
-    pub(super) fn prepare(&mut self, follower: Follower, directory: Directory, rebuild: bool) {
+    pub(super) fn prepare(
+        &mut self,
+        follower: Follower,
+        directory: DataDirectoryState,
+        rebuild: bool,
+    ) {
         self.begin("rewinding or copying the data directory", async move {
             follower.prepare(directory, rebuild).await?;
             Ok(Outcome::Prepared { rebuilt: rebuild })

@@ -5,9 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway_core::failover::observation::Progress;
+use causeway_core::failover::observation::ReplayProgress;
 use causeway_core::lsn::{Ancestor, SegmentName, WalFileName};
-use causeway_core::rejoin::{self, Diverged, Way};
+use causeway_core::rejoin::{self, Divergence, RejoinMethod};
 use causeway_core::{Lsn, Timeline};
 use tokio::process::Command;
 use tokio::time;
@@ -30,7 +30,7 @@ pub(crate) enum Need {
     /// Nothing: the directory can be started, or the server goes on.
     Ready,
     /// What this node has too much of must be rewound.
-    Rewind(Diverged),
+    Rewind(Divergence),
     /// The primary has removed WAL that this node has not, and the archive does not have it.
     Copy(String),
 }
@@ -240,8 +240,8 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<Found>
 }
 
 /// Says where this node parted from the primary, if it did.
-fn diverged(found: &Found, newest: Timeline, ancestors: &[Ancestor]) -> Option<Diverged> {
-    let past = found.past.map(|(left, came_to)| Diverged::Past {
+fn diverged(found: &Found, newest: Timeline, ancestors: &[Ancestor]) -> Option<Divergence> {
+    let past = found.past.map(|(left, came_to)| Divergence::Past {
         timeline: left.timeline,
         left_at: left.left_at,
         came_to: came_to.max(left.left_at),
@@ -255,14 +255,14 @@ fn diverged(found: &Found, newest: Timeline, ancestors: &[Ancestor]) -> Option<D
         .filter(|(timeline, _)| !ancestors.iter().any(|it| it.timeline == *timeline));
     let positions = end.into_iter().chain(found.reached.iter().copied());
     positions
-        .map(|(timeline, received)| Progress {
+        .map(|(timeline, received)| ReplayProgress {
             timeline,
-            received,
-            replayed: received,
+            received_lsn: received,
+            replayed_lsn: received,
         })
         .find_map(|own| match rejoin::way(own, newest, ancestors) {
-            Way::Follow => None,
-            Way::Rewind(diverged) => Some(diverged),
+            RejoinMethod::Follow => None,
+            RejoinMethod::Rewind(diverged) => Some(diverged),
         })
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use causeway_core::failover::observation::Directory;
-use causeway_core::rejoin::Diverged;
+use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::rejoin::Divergence;
 
 use super::Trouble;
 use super::comparison::Need;
@@ -26,7 +26,10 @@ pub(super) async fn pair(nodes: &Nodes) -> (TestNode, TestNode) {
 /// Makes `node` a standby of `primary`, and waits until it streams.
 pub(super) async fn standby_of(primary: &TestNode, node: &TestNode) {
     let follower = node.follower(primary);
-    follower.prepare(Directory::Empty, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Empty, false)
+        .await
+        .unwrap();
     follower.settle().unwrap();
     node.start_standby();
     streams(node);
@@ -72,7 +75,10 @@ async fn old_primary_diverged_then_saved_and_rewound() {
     let (a, b) = diverged(&nodes).await;
     let follower = a.follower(&b);
 
-    follower.prepare(Directory::Primary, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Primary, false)
+        .await
+        .unwrap();
 
     let save = only_save(&a);
     assert!(holds(&save, MARKER), "the row is not in {save:?}");
@@ -95,14 +101,17 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
     let before = a.picture();
 
     for rebuild in [false, true] {
-        let refused = follower.prepare(Directory::Primary, rebuild).await;
+        let refused = follower.prepare(DataDirectoryState::Primary, rebuild).await;
         assert!(matches!(refused, Err(Trouble::NotSaved(_))), "{refused:?}");
         assert_eq!(a.picture(), before, "the directory was changed");
         assert!(!a.host().rewinding_marker().exists());
     }
 
     fs::remove_file(a.state().join("diverged")).unwrap();
-    follower.prepare(Directory::Primary, true).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Primary, true)
+        .await
+        .unwrap();
     assert!(holds(&only_save(&a), MARKER));
     follower.settle().unwrap();
     comes_back(&a, "on 2");
@@ -116,7 +125,10 @@ async fn primary_silent_then_directory_untouched() {
     let before = a.picture();
 
     for rebuild in [false, true] {
-        let refused = a.follower(&b).prepare(Directory::Primary, rebuild).await;
+        let refused = a
+            .follower(&b)
+            .prepare(DataDirectoryState::Primary, rebuild)
+            .await;
         assert!(
             matches!(refused, Err(Trouble::PrimarySilent(_))),
             "{refused:?}"
@@ -145,7 +157,7 @@ async fn lost_before_first_checkpoint_then_rows_of_unknown_timeline_saved() {
     c.promote(1, 3);
 
     b.follower(&c)
-        .prepare(Directory::Primary, true)
+        .prepare(DataDirectoryState::Primary, true)
         .await
         .unwrap();
 
@@ -161,7 +173,7 @@ async fn history_not_permitted_then_everything_saved_before_copy() {
     b.sql("revoke execute on function pg_read_binary_file(text) from rewinder");
 
     a.follower(&b)
-        .prepare(Directory::Primary, false)
+        .prepare(DataDirectoryState::Primary, false)
         .await
         .unwrap();
 
@@ -174,7 +186,10 @@ async fn nothing_diverged_then_nothing_saved() {
     let (a, b) = pair(&nodes).await;
     b.shut_down();
     let follower = b.follower(&a);
-    follower.prepare(Directory::Standby, true).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Standby, true)
+        .await
+        .unwrap();
     assert!(!b.state().join("diverged").exists());
 }
 
@@ -222,11 +237,14 @@ async fn diverged_standby_is_down_then_rewind_needed() {
 
     let follower = c.follower(&b);
     let examined = follower.examine(false).await.unwrap();
-    let Need::Rewind(Diverged::Past { timeline, .. }) = examined.need else {
+    let Need::Rewind(Divergence::Past { timeline, .. }) = examined.need else {
         panic!("{examined:?}");
     };
     assert_eq!(timeline.get(), 1);
-    follower.prepare(Directory::Primary, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Primary, false)
+        .await
+        .unwrap();
     assert!(holds(&only_save(&c), MARKER));
     let examined = follower.examine(false).await.unwrap();
     assert_eq!(examined.need, Need::Ready, "after it was rewound");
@@ -309,7 +327,7 @@ async fn wal_removed_on_primary_then_copy_needed() {
 
     b.shut_down();
     b.follower(&a)
-        .prepare(Directory::Standby, true)
+        .prepare(DataDirectoryState::Standby, true)
         .await
         .unwrap();
     assert!(!b.state().join("diverged").exists(), "nothing had diverged");
@@ -385,10 +403,16 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     fs::write(wal.join("left"), "over").unwrap();
 
     let follower = b.follower(&a);
-    follower.prepare(Directory::Standby, true).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Standby, true)
+        .await
+        .unwrap();
     // Once more, as after a copy that was cut off: nothing of it is in the way.
     fs::write(b.host().rewinding_marker(), "").unwrap();
-    follower.prepare(Directory::Rewinding, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Rewinding, false)
+        .await
+        .unwrap();
 
     let link = fs::read_link(b.data().join(format!("pg_tblspc/{number}"))).unwrap();
     assert_eq!(link, here);
@@ -408,7 +432,10 @@ async fn wal_is_not_there_then_directory_kept() {
     fs::rename(&log, &aside).unwrap();
     let follower = b.follower(&a);
     let refused = async |why: &str| {
-        for (directory, rebuild) in [(Directory::Primary, false), (Directory::Standby, true)] {
+        for (directory, rebuild) in [
+            (DataDirectoryState::Primary, false),
+            (DataDirectoryState::Standby, true),
+        ] {
             let trouble = follower.prepare(directory, rebuild).await.unwrap_err();
             assert!(
                 matches!(trouble, Trouble::NotSaved(_)),
@@ -427,7 +454,10 @@ async fn wal_is_not_there_then_directory_kept() {
 
     fs::remove_dir(&log).unwrap();
     fs::rename(&aside, &log).unwrap();
-    follower.prepare(Directory::Standby, true).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Standby, true)
+        .await
+        .unwrap();
     b.start_standby();
     streams(&b);
 }
@@ -441,7 +471,7 @@ fn label_of_exclusive_backup_then_directory_is_a_primarys() {
     fs::write(data.path().join("global/pg_control"), control).unwrap();
     let marker = data.path().join("none");
     let kind = || data_directory::kind(data.path(), &marker);
-    assert_eq!(kind(), Directory::Primary);
+    assert_eq!(kind(), DataDirectoryState::Primary);
     let label = data.path().join("backup_label");
 
     fs::write(
@@ -449,13 +479,13 @@ fn label_of_exclusive_backup_then_directory_is_a_primarys() {
         "START WAL LOCATION: 0/2000028\nBACKUP METHOD: streamed\n",
     )
     .unwrap();
-    assert_eq!(kind(), Directory::Standby);
+    assert_eq!(kind(), DataDirectoryState::Standby);
     fs::write(
         &label,
         "START WAL LOCATION: 0/2000028\nBACKUP METHOD: pg_start_backup\n",
     )
     .unwrap();
-    assert_eq!(kind(), Directory::Primary);
+    assert_eq!(kind(), DataDirectoryState::Primary);
 }
 
 /// A primary of another database is never rewound to, nor copied.
@@ -467,7 +497,10 @@ async fn primary_of_another_database_then_directory_kept() {
     let mut follower = b.follower(&a);
     follower.system_id = causeway_core::lease::SystemId(7);
 
-    let refused = follower.prepare(Directory::Empty, true).await.unwrap_err();
+    let refused = follower
+        .prepare(DataDirectoryState::Empty, true)
+        .await
+        .unwrap_err();
 
     let said = causeway_runtime::telemetry::chain(&refused);
     assert!(matches!(refused, Trouble::PrimarySilent(_)), "{said}");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_core::Moment;
-use causeway_core::agent::WriteFailure;
+use causeway_core::HostInstant;
+use causeway_core::agent::WriteProbeFailure;
 use causeway_runtime::clock;
 use causeway_runtime::postgres::{self, ConnectError, SslMode};
 use causeway_runtime::shutdown::Tasks;
@@ -71,9 +71,9 @@ pub(super) enum Asked {
     /// The server says that every connection is taken.
     NoConnectionLeft,
     /// The server was asked at this moment, and has not answered yet.
-    Waiting(Moment),
+    Waiting(HostInstant),
     /// The server answers that it does not do what it is asked; what that means for a write.
-    Refused(WriteFailure),
+    Refused(WriteProbeFailure),
     /// It could not be connected to.
     Failed,
 }
@@ -82,7 +82,7 @@ pub(super) enum Asked {
 pub(super) struct Line {
     config: Config,
     client: Option<Arc<Client>>,
-    pending: Option<(Moment, Pending)>,
+    pending: Option<(HostInstant, Pending)>,
     /// What the server said last when it refused.
     refused: Option<String>,
 }
@@ -140,7 +140,7 @@ impl Line {
             }
             Err(_elapsed) => {
                 self.pending = Some((since, pending));
-                if clock::now().longest_since(since) >= RECONNECT_AFTER {
+                if clock::now().elapsed_upper_bound(since) >= RECONNECT_AFTER {
                     return self.try_another(since, tasks).await;
                 }
                 Asked::Waiting(since)
@@ -148,7 +148,7 @@ impl Line {
         }
     }
 
-    async fn try_another(&mut self, since: Moment, tasks: &Tasks) -> Asked {
+    async fn try_another(&mut self, since: HostInstant, tasks: &Tasks) -> Asked {
         match connect(&self.config, tasks).await {
             Ok(client) => {
                 (self.client, self.pending) = (Some(Arc::new(client)), None);
@@ -200,14 +200,14 @@ impl Line {
 
 /// Returns what a server's error means for a write. Whoever is not let in, or has lost a right, knows nothing
 /// of how others fare; the classes are those of appendix A of PostgreSQL's documentation.
-fn meaning(code: &SqlState) -> WriteFailure {
+fn meaning(code: &SqlState) -> WriteProbeFailure {
     // Invalid authorization, no such database, no right to it, and one that takes no connection.
     const NOT_LET_IN: [&str; 4] = ["28", "3D", "42", "55"];
     match *code {
-        SqlState::PROGRAM_LIMIT_EXCEEDED => WriteFailure::XidLimit,
-        SqlState::DISK_FULL => WriteFailure::DiskFull,
-        _ if NOT_LET_IN.iter().any(|it| code.code().starts_with(it)) => WriteFailure::Refused,
-        _ => WriteFailure::Error,
+        SqlState::PROGRAM_LIMIT_EXCEEDED => WriteProbeFailure::XidLimit,
+        SqlState::DISK_FULL => WriteProbeFailure::DiskFull,
+        _ if NOT_LET_IN.iter().any(|it| code.code().starts_with(it)) => WriteProbeFailure::Refused,
+        _ => WriteProbeFailure::Error,
     }
 }
 
@@ -219,12 +219,12 @@ mod tests {
     fn agent_not_let_in_then_told_from_a_server_that_cannot_write() {
         let meaning = |code| meaning(&SqlState::from_code(code));
         for code in ["28000", "28P01", "3D000", "42501", "55000"] {
-            assert_eq!(meaning(code), WriteFailure::Refused, "{code}");
+            assert_eq!(meaning(code), WriteProbeFailure::Refused, "{code}");
         }
         for code in ["XX001", "58030", "53200"] {
-            assert_eq!(meaning(code), WriteFailure::Error, "{code}");
+            assert_eq!(meaning(code), WriteProbeFailure::Error, "{code}");
         }
-        assert_eq!(meaning("53100"), WriteFailure::DiskFull);
-        assert_eq!(meaning("54000"), WriteFailure::XidLimit);
+        assert_eq!(meaning("53100"), WriteProbeFailure::DiskFull);
+        assert_eq!(meaning("54000"), WriteProbeFailure::XidLimit);
     }
 }

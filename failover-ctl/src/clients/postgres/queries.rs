@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use causeway_core::agent::PrimaryView;
-use causeway_core::failover::observation::Progress;
-use causeway_core::lease::{Position, SystemId};
-use causeway_core::{Lsn, Moment, Timeline};
+use causeway_core::failover::observation::ReplayProgress;
+use causeway_core::lease::{PrimaryPosition, SystemId};
+use causeway_core::{HostInstant, Lsn, Timeline};
 use causeway_runtime::clock;
 use tokio_postgres::{Error, Row};
 
@@ -71,8 +71,8 @@ pub(super) struct Known {
     rates: Rates,
     pub(super) checkpointed: Option<Timeline>,
     pub(super) hindrance: Option<Hindrance>,
-    recovery: Option<(Moment, Option<u64>)>,
-    pub(super) held_back_at: Option<Moment>,
+    recovery: Option<(HostInstant, Option<u64>)>,
+    pub(super) held_back_at: Option<HostInstant>,
 }
 
 impl Known {
@@ -89,9 +89,9 @@ impl Known {
     }
 
     /// Returns what changes while a server that accepts no connection replays WAL.
-    pub(super) fn replay(&mut self, now: Moment) -> Option<u64> {
+    pub(super) fn replay(&mut self, now: HostInstant) -> Option<u64> {
         match self.recovery {
-            Some((at, replay)) if now.longest_since(at) < RECOVERY_INTERVAL => replay,
+            Some((at, replay)) if now.elapsed_upper_bound(at) < RECOVERY_INTERVAL => replay,
             Some(_) | None => {
                 let replay = replay_progress::progress(&self.data);
                 self.recovery = Some((now, replay));
@@ -132,10 +132,10 @@ impl Known {
         self.timeline = Some(timeline);
         self.checkpointed = None;
         Ok(Standby {
-            progress: Progress {
+            progress: ReplayProgress {
                 timeline,
-                received,
-                replayed,
+                received_lsn: received,
+                replayed_lsn: replayed,
             },
             streaming: receiving.is_some(),
             replay_paused: row.try_get("replay_paused")?,
@@ -144,7 +144,7 @@ impl Known {
         })
     }
 
-    fn primary(&mut self, now: Moment, row: &Row) -> Result<PrimaryView, Error> {
+    fn primary(&mut self, now: HostInstant, row: &Row) -> Result<PrimaryView, Error> {
         self.timeline = None;
         let flush_lsn = lsn(row, "flushed")?.unwrap_or(Lsn::new(0));
         let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
@@ -164,11 +164,11 @@ impl Known {
         };
         let system_id: i64 = row.try_get("system_id")?;
         let written: i32 = row.try_get("written_timeline")?;
-        let position = Position {
+        let position = PrimaryPosition {
             timeline: timeline(written).unwrap_or(Timeline::FIRST),
             flush_lsn,
             last_commit_at_micros: self.rates.moved_at_micros,
-            bytes_per_sec: self.rates.bytes_per_sec(),
+            wal_bytes_per_sec: self.rates.wal_bytes_per_sec(),
             rows_per_sec: self.rates.rows_per_sec(),
             age_millis: 0,
         };

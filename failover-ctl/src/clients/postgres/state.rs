@@ -1,18 +1,18 @@
 //! What is known of this host's server.
 
-use causeway_core::Moment;
-use causeway_core::agent::{PrimaryView, WriteFailure};
-use causeway_core::failover::observation::Progress;
+use causeway_core::HostInstant;
+use causeway_core::agent::{PrimaryView, WriteProbeFailure};
+use causeway_core::failover::observation::ReplayProgress;
 
 /// What is known of the server at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PostgresState {
     /// What it answered last, and when.
-    pub(crate) answer: Option<(Moment, Answer)>,
+    pub(crate) answer: Option<(HostInstant, Answer)>,
     /// When the last write that it has flushed was sent.
-    pub(crate) proven_at: Option<Moment>,
+    pub(crate) proven_at: Option<HostInstant>,
     /// Why it proves no write, and since when that is seen.
-    pub(crate) failure: Option<(Moment, WriteFailure)>,
+    pub(crate) failure: Option<(HostInstant, WriteProbeFailure)>,
     /// Changes whenever more WAL is replayed.
     pub(crate) replay: Option<u64>,
     /// What keeps clients of a primary that proves writes from writing.
@@ -36,7 +36,7 @@ pub(crate) enum Answer {
     /// That it has no connection left: SQLSTATE 53300.
     NoConnectionLeft,
     /// That it does not serve the agent, and what that means for a write.
-    Refused(WriteFailure),
+    Refused(WriteProbeFailure),
     /// It is in recovery.
     Following(Standby),
     /// It accepts writes, by its own account.
@@ -47,7 +47,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standby {
     /// How far it has come.
-    pub(crate) progress: Progress,
+    pub(crate) progress: ReplayProgress,
     /// Whether it receives at this moment.
     pub(crate) streaming: bool,
     /// Whether somebody has paused its replay.

@@ -1,6 +1,6 @@
 //! What is made of the nodes' answers.
 
-use causeway_core::lease::{FORMAT, Holder, Nonces, Position, SystemId};
+use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, NonceGenerator, PrimaryPosition, SystemId};
 use causeway_core::{Epoch, Lsn, Timeline};
 use serde_json::json;
 
@@ -41,29 +41,29 @@ fn settings() -> Settings {
 
 fn record(holder: &str) -> LeaseRecord {
     LeaseRecord {
-        format: FORMAT,
+        format: LEASE_FORMAT,
         cluster: "main".to_owned(),
         system_id: SystemId(1),
         epoch: Epoch::new(3),
         sequence: 9,
-        nonce: Nonces::new(1).draw(),
-        holder: Holder {
+        nonce: NonceGenerator::new(1).generate(),
+        holder: LeaseHolder {
             node: holder.parse().unwrap(),
             host_id: String::new(),
             boot_id: String::new(),
         },
-        state: LeaseState::Open,
-        position: Some(Position {
+        state: LeaseState::Held,
+        last_position: Some(PrimaryPosition {
             timeline: Timeline::FIRST,
             flush_lsn: Lsn::new(100),
             last_commit_at_micros: 0,
-            bytes_per_sec: 0,
+            wal_bytes_per_sec: 0,
             rows_per_sec: 0,
             age_millis: 0,
         }),
         last_primary: None,
         ancestry: None,
-        highest_timeline: Timeline::FIRST,
+        highest_reserved_timeline: Timeline::FIRST,
         synchronous_standby: None,
         idle_millis: 0,
         members: Vec::new(),
@@ -77,7 +77,7 @@ fn standby(node: &str, record: &LeaseRecord, why: Option<&str>) -> NodeStatus {
     let status = json!({
         "format": 1, "cluster": "main", "version": "0", "node": node, "region": "eu-west-1", "zone": "z",
         "host_id": "h", "role": "standby", "automatic": true, "system_id": "1", "directory": "standby",
-        "server": null, "progress": {"timeline": 1, "received": "0/64", "replayed": "0/64"}, "streaming": true,
+        "server": null, "progress": {"timeline": 1, "received_lsn": "0/64", "replayed_lsn": "0/64"}, "streaming": true,
         "replayed_commit_at_micros": null, "written": null, "decision": null, "following": null,
         "lease": {"record": record, "age_secs": 1.0, "stood_secs": 1.0, "over": false},
         "guard": {"answers": true, "epoch": null, "time_left_secs": 0.0}, "problems": [],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use causeway_core::Lsn;
-use causeway_core::failover::observation::Directory;
+use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lsn::WalFileName;
 
 use super::*;
@@ -139,7 +139,10 @@ async fn leftovers_of_primary_brought_by_rewind_then_not_saved() {
     leave_on(&b, &a, &name);
     let follower = c.follower(&b);
 
-    follower.prepare(Directory::Primary, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Primary, false)
+        .await
+        .unwrap();
 
     assert!(
         holds(&c.data().join("pg_wal"), MARKER),
@@ -173,7 +176,10 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     leave_on(&b, &a, &own[0]);
     let follower = a.follower(&b);
 
-    follower.prepare(Directory::Primary, false).await.unwrap();
+    follower
+        .prepare(DataDirectoryState::Primary, false)
+        .await
+        .unwrap();
 
     let kept = only_save(&a);
     let log = a.data().join("pg_wal");

@@ -1,7 +1,7 @@
 //! What would happen if it were done wrong. Each mistake is made in the world around the agent and
 //! its guard, never in them, and has to be caught: a property that no mistake can violate says nothing.
 
-use causeway_core::agent::Settings;
+use causeway_core::agent::AgentConfig;
 
 use crate::cluster::Cluster;
 use crate::faults::Fault;
@@ -9,7 +9,7 @@ use crate::invariants::Violation;
 use crate::{HISTORIES, first_violation, told};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mistake {
+pub(crate) enum Mutant {
     /// The deadlines count from when the grant was read.
     CountFromTheAnswer,
     /// The challenger waits until the holder's deadline, and no longer.
@@ -74,56 +74,56 @@ pub(crate) enum Mistake {
 
 /// The only faults that may happen, for a mistake that shows in so few histories that all of them would
 /// have to be told.
-const ONLY: [(Mistake, &[Fault]); 16] = [
+const ONLY: [(Mutant, &[Fault]); 16] = [
     (
-        Mistake::CountTheWaitFromTheAsking,
+        Mutant::CountTheWaitFromTheAsking,
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
     (
-        Mistake::CountFromTheAnswer,
+        Mutant::CountFromTheAnswer,
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
     (
-        Mistake::BelieveASlewedClock,
+        Mutant::BelieveASlewedClock,
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
-    (Mistake::ActAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
+    (Mutant::ActAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
     (
-        Mistake::LeavePlaceholdersBehind,
+        Mutant::LeavePlaceholdersBehind,
         &[Fault::CrashPostgres, Fault::CrashGuard, Fault::FreezeAgent],
     ),
-    (Mistake::CountNoStarts, &[Fault::BreakConfiguration]),
+    (Mutant::CountNoStarts, &[Fault::BreakConfiguration]),
     (
-        Mistake::CountStartsAfterService,
+        Mutant::CountStartsAfterService,
         &[Fault::BreakConfiguration],
     ),
-    (Mistake::RenewWithoutGuard, &[Fault::LoseGuard]),
+    (Mutant::RenewWithoutGuard, &[Fault::LoseGuard]),
     (
-        Mistake::AcknowledgeBeforeOpen,
+        Mutant::AcknowledgeBeforeOpen,
         &[Fault::CutFromStore, Fault::FreezeAgent, Fault::FailWrites],
     ),
     (
-        Mistake::ResumeOnAnotherHost,
+        Mutant::ResumeOnAnotherHost,
         &[Fault::CloneHost, Fault::FreezeAgent, Fault::CutFromStore],
     ),
     (
-        Mistake::IgnoreThePosition,
+        Mutant::IgnoreThePosition,
         &[Fault::CloneHost, Fault::RebootHost, Fault::CutFromPeers],
     ),
-    (Mistake::NoSupervisor, &[Fault::FreezeAgentAndGuard]),
+    (Mutant::NoSupervisor, &[Fault::FreezeAgentAndGuard]),
     (
-        Mistake::AnnounceAfterTheStart,
+        Mutant::AnnounceAfterTheStart,
         &[Fault::FreezeGuardAfterTheStart],
     ),
-    (Mistake::KeepTheUnproven, &[Fault::FailWrites]),
+    (Mutant::KeepTheUnproven, &[Fault::FailWrites]),
     (
-        Mistake::ForgetIdleness,
+        Mutant::ForgetIdleness,
         &[Fault::KeepCrashingAgent, Fault::HangPostgres],
     ),
-    (Mistake::LimitReplay, &[Fault::ReplayForLong]),
+    (Mutant::LimitReplay, &[Fault::ReplayForLong]),
 ];
 
-impl Mistake {
+impl Mutant {
     /// Says whether a violation is one that this mutant leads to: a mutant that endangers service is shown
     /// by any, and one that endangers data only by such.
     pub(crate) fn is_shown_by(self, violation: &Violation) -> bool {
@@ -144,14 +144,14 @@ impl Mistake {
 
     fn faults(self) -> Option<&'static [Fault]> {
         ONLY.iter()
-            .find(|(mistake, _)| *mistake == self)
+            .find(|(mutant, _)| *mutant == self)
             .map(|(_, faults)| *faults)
     }
 
-    pub(crate) fn set(self, settings: &mut Settings) {
+    pub(crate) fn set(self, settings: &mut AgentConfig) {
         if self == Self::DropTheMargin {
-            settings.timing.term = settings.timing.hard;
-            settings.policy.term = settings.timing.hard;
+            settings.timing.lease_duration = settings.timing.kill_deadline;
+            settings.policy.lease_duration = settings.timing.kill_deadline;
         }
         if self == Self::TakeOverAcrossRegions {
             settings.policy.region_nodes = ["a", "b", "c"].map(|it| it.parse().unwrap()).into();
@@ -160,12 +160,12 @@ impl Mistake {
 }
 
 /// Checks that the mistake is caught in one of the histories that are all good without it.
-fn is_caught(mistake: Mistake) {
-    let only = mistake.faults();
-    let Some((seed, violation)) = first_violation(only, Some(mistake), 0..HISTORIES) else {
-        panic!("{mistake:?} was not caught in {HISTORIES} histories");
+fn is_caught(mutant: Mutant) {
+    let only = mutant.faults();
+    let Some((seed, violation)) = first_violation(only, Some(mutant), 0..HISTORIES) else {
+        panic!("{mutant:?} was not caught in {HISTORIES} histories");
     };
-    println!("{mistake:?} was caught by seed {seed}: {violation}");
+    println!("{mutant:?} was caught by seed {seed}: {violation}");
     if let Err(violation) = Cluster::new(seed, only, None).run() {
         panic!("{}", told(seed, only, None, &violation));
     }
@@ -173,150 +173,150 @@ fn is_caught(mistake: Mistake) {
 
 #[test]
 fn counting_the_lease_from_the_answer_is_caught() {
-    is_caught(Mistake::CountFromTheAnswer);
+    is_caught(Mutant::CountFromTheAnswer);
 }
 
 #[test]
 fn dropping_the_margin_is_caught() {
-    is_caught(Mistake::DropTheMargin);
+    is_caught(Mutant::DropTheMargin);
 }
 
 #[test]
 fn believing_a_late_grant_is_caught() {
-    is_caught(Mistake::BelieveALateGrant);
+    is_caught(Mutant::BelieveALateGrant);
 }
 
 #[test]
 fn forgetting_the_guard_is_caught() {
-    is_caught(Mistake::ForgetGuard);
+    is_caught(Mutant::ForgetGuard);
 }
 
 #[test]
 fn reusing_a_timeline_number_is_caught() {
-    is_caught(Mistake::ReuseATimeline);
+    is_caught(Mutant::ReuseATimeline);
 }
 
 #[test]
 fn acting_after_a_freeze_between_check_and_act_is_caught() {
-    is_caught(Mistake::ActAfterAFreeze);
+    is_caught(Mutant::ActAfterAFreeze);
 }
 
 #[test]
 fn writing_the_lease_unconditionally_is_caught() {
-    is_caught(Mistake::PutUnconditionally);
+    is_caught(Mutant::PutUnconditionally);
 }
 
 #[test]
 fn believing_a_missing_lease_to_be_free_is_caught() {
-    is_caught(Mistake::TakeAMissingLease);
+    is_caught(Mutant::TakeAMissingLease);
 }
 
 #[test]
 fn going_on_after_being_deposed_is_caught() {
-    is_caught(Mistake::TakeARefusalForAGrant);
+    is_caught(Mutant::TakeARefusalForAGrant);
 }
 
 #[test]
 fn releasing_the_lease_while_postgres_drains_is_caught() {
-    is_caught(Mistake::ReleaseBeforeTheEnd);
+    is_caught(Mutant::ReleaseBeforeTheEnd);
 }
 
 #[test]
 fn believing_a_slewed_clock_is_caught() {
-    is_caught(Mistake::BelieveASlewedClock);
+    is_caught(Mutant::BelieveASlewedClock);
 }
 
 #[test]
 fn counting_the_wait_from_the_asking_is_caught() {
-    is_caught(Mistake::CountTheWaitFromTheAsking);
+    is_caught(Mutant::CountTheWaitFromTheAsking);
 }
 
 #[test]
 fn leaving_backends_behind_is_caught() {
-    is_caught(Mistake::LeaveBackendsBehind);
+    is_caught(Mutant::LeaveBackendsBehind);
 }
 
 #[test]
 fn letting_postgres_outlive_its_guard_is_caught() {
-    is_caught(Mistake::LetPostgresOutliveGuard);
+    is_caught(Mutant::LetPostgresOutliveGuard);
 }
 
 #[test]
 fn deciding_on_a_look_from_before_the_last_order_is_caught() {
-    is_caught(Mistake::LookBeforeTheOrder);
+    is_caught(Mutant::LookBeforeTheOrder);
 }
 
 #[test]
 fn promoting_over_a_history_file_is_caught() {
-    is_caught(Mistake::PromoteOverAHistory);
+    is_caught(Mutant::PromoteOverAHistory);
 }
 
 #[test]
 fn leaving_placeholders_behind_is_caught() {
-    is_caught(Mistake::LeavePlaceholdersBehind);
+    is_caught(Mutant::LeavePlaceholdersBehind);
 }
 
 #[test]
 fn counting_no_starts_is_caught() {
-    is_caught(Mistake::CountNoStarts);
+    is_caught(Mutant::CountNoStarts);
 }
 
 #[test]
 fn counting_only_starts_after_service_is_caught() {
-    is_caught(Mistake::CountStartsAfterService);
+    is_caught(Mutant::CountStartsAfterService);
 }
 
 #[test]
 fn renewing_without_a_guard_is_caught() {
-    is_caught(Mistake::RenewWithoutGuard);
+    is_caught(Mutant::RenewWithoutGuard);
 }
 
 #[test]
 fn acknowledging_before_open_is_caught() {
-    is_caught(Mistake::AcknowledgeBeforeOpen);
+    is_caught(Mutant::AcknowledgeBeforeOpen);
 }
 
 #[test]
 fn resuming_on_another_host_is_caught() {
-    is_caught(Mistake::ResumeOnAnotherHost);
+    is_caught(Mutant::ResumeOnAnotherHost);
 }
 
 #[test]
 fn ignoring_the_position_is_caught() {
-    is_caught(Mistake::IgnoreThePosition);
+    is_caught(Mutant::IgnoreThePosition);
 }
 
 #[test]
 fn having_no_supervisor_is_caught() {
-    is_caught(Mistake::NoSupervisor);
+    is_caught(Mutant::NoSupervisor);
 }
 
 #[test]
 fn announcing_after_the_start_is_caught() {
-    is_caught(Mistake::AnnounceAfterTheStart);
+    is_caught(Mutant::AnnounceAfterTheStart);
 }
 
 #[test]
 fn taking_over_across_regions_is_caught() {
-    is_caught(Mistake::TakeOverAcrossRegions);
+    is_caught(Mutant::TakeOverAcrossRegions);
 }
 
 #[test]
 fn keeping_a_server_without_a_proven_write_is_caught() {
-    is_caught(Mistake::KeepTheUnproven);
+    is_caught(Mutant::KeepTheUnproven);
 }
 
 #[test]
 fn forgetting_idleness_is_caught() {
-    is_caught(Mistake::ForgetIdleness);
+    is_caught(Mutant::ForgetIdleness);
 }
 
 #[test]
 fn limiting_a_replay_that_advances_is_caught() {
-    is_caught(Mistake::LimitReplay);
+    is_caught(Mutant::LimitReplay);
 }
 
 #[test]
 fn reporting_nothing_is_caught() {
-    is_caught(Mistake::ReportNothing);
+    is_caught(Mutant::ReportNothing);
 }

@@ -7,14 +7,14 @@ pub(crate) const MILLI: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) const fn draw(&mut self) -> u64 {
+    pub(crate) const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -23,15 +23,15 @@ impl Chance {
 
     /// Returns a number from `least` to `most`, both included.
     pub(crate) const fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.draw() % (most - least + 1)
+        least + self.next_u64() % (most - least + 1)
     }
 
     /// Says yes in so many of a thousand cases.
     pub(crate) const fn in_thousand(&mut self, cases: u64) -> bool {
-        self.draw() % 1000 < cases
+        self.next_u64() % 1000 < cases
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.draw() % from.len() as u64).unwrap()]
+        from[usize::try_from(self.next_u64() % from.len() as u64).unwrap()]
     }
 }

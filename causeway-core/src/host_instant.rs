@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 /// Moments of two hosts, or of two boots, cannot be compared. Those of two processes on one host
 /// can, which is how an agent hands a deadline to its guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moment {
+pub struct HostInstant {
     boottime: Duration,
     raw: Duration,
 }
 
-impl Moment {
+impl HostInstant {
     /// Returns the moment at which the two clocks showed these readings.
     pub const fn new(boottime: Duration, raw: Duration) -> Self {
         Self { boottime, raw }
@@ -36,19 +36,19 @@ impl Moment {
     }
 
     /// Returns the most time that can have passed since `earlier`: what a holder counts with.
-    pub fn longest_since(self, earlier: Self) -> Duration {
+    pub fn elapsed_upper_bound(self, earlier: Self) -> Duration {
         let boottime = self.boottime.saturating_sub(earlier.boottime);
         boottime.max(self.raw.saturating_sub(earlier.raw))
     }
 
     /// Returns the least time that must have passed since `earlier`: what a challenger counts with.
-    pub fn shortest_since(self, earlier: Self) -> Duration {
+    pub fn elapsed_lower_bound(self, earlier: Self) -> Duration {
         let boottime = self.boottime.saturating_sub(earlier.boottime);
         boottime.min(self.raw.saturating_sub(earlier.raw))
     }
 
     /// Says whether a holder must regard `deadline` as reached: one clock is enough.
-    pub fn has_reached(self, deadline: Self) -> bool {
+    pub fn has_passed_on_any_clock(self, deadline: Self) -> bool {
         self.boottime >= deadline.boottime || self.raw >= deadline.raw
     }
 
@@ -59,7 +59,7 @@ impl Moment {
     }
 }
 
-impl std::ops::Add<Duration> for Moment {
+impl std::ops::Add<Duration> for HostInstant {
     type Output = Self;
 
     fn add(self, wait: Duration) -> Self {
@@ -77,12 +77,12 @@ mod tests {
 
     #[test]
     fn a_suspended_holder_counts_the_suspension_and_a_challenger_does_not() {
-        let before = Moment::new(secs(100), secs(50));
-        let after_a_suspension = Moment::new(secs(130), secs(51));
+        let before = HostInstant::new(secs(100), secs(50));
+        let after_a_suspension = HostInstant::new(secs(130), secs(51));
 
-        assert_eq!(after_a_suspension.longest_since(before), secs(30));
-        assert_eq!(after_a_suspension.shortest_since(before), secs(1));
-        assert!(after_a_suspension.has_reached(before + secs(10)));
+        assert_eq!(after_a_suspension.elapsed_upper_bound(before), secs(30));
+        assert_eq!(after_a_suspension.elapsed_lower_bound(before), secs(1));
+        assert!(after_a_suspension.has_passed_on_any_clock(before + secs(10)));
         assert_eq!(after_a_suspension.time_left(before + secs(40)), secs(10));
     }
 }
