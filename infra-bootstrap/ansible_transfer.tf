@@ -1,6 +1,6 @@
-# Through these Ansible sends files to the hosts of one environment in one region: it writes one here, and
-# has the host fetch it by an address that is good for an hour. A file may hold a secret, so no version of it
-# is kept, and what a playbook that was broken off leaves behind is gone after a day.
+# Buckets through which Ansible transfers files to the hosts of one environment in one region: it stores a file,
+# and the host fetches it by a presigned URL that is valid for an hour. A file may contain a secret, so no
+# version is kept, and leftovers of an interrupted playbook expire after a day.
 
 locals {
   database_regions = [var.regions.primary, var.regions.dr]
@@ -11,10 +11,10 @@ locals {
 }
 
 resource "aws_s3_bucket" "transfer" {
-  # checkov:skip=CKV_AWS_18: a file is here for seconds; CloudTrail's data events tell who read it
-  # checkov:skip=CKV_AWS_21: what was deleted is to be gone
+  # checkov:skip=CKV_AWS_18: a file exists for seconds; CloudTrail's data events record its readers
+  # checkov:skip=CKV_AWS_21: deleted files must not be kept as versions
   # checkov:skip=CKV_AWS_144: as above
-  # checkov:skip=CKV2_AWS_62: nothing waits for events
+  # checkov:skip=CKV2_AWS_62: no consumer of events
   for_each = local.transfers
 
   region        = each.value.region
@@ -31,7 +31,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "transfer" {
   rule {
     bucket_key_enabled = true
 
-    # S3's own key of the account: who may read the bucket may use it, and only there.
+    # The account's aws/s3 key: usable by readers of the bucket, and only there.
     apply_server_side_encryption_by_default {
       sse_algorithm = "aws:kms"
     }

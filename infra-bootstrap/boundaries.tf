@@ -1,4 +1,4 @@
-# Ceilings: they grant nothing, and what they leave out cannot be granted. So they name whole services.
+# Permissions boundaries: they grant nothing, and cap what can be granted. So they name whole services.
 
 locals {
   regions = values(var.regions)
@@ -7,7 +7,7 @@ locals {
   boundary_arns = { for it in ["pipeline", "workload"] : it => "${local.arn}:iam::${local.account}:policy/boundary/${var.project}-${it}" }
 }
 
-# Of the pipelines' own roles.
+# Boundary of the pipelines' own roles.
 
 data "aws_iam_policy_document" "pipeline_boundary" {
   # checkov:skip=CKV_AWS_107: a boundary grants nothing
@@ -57,7 +57,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     resources = [aws_kms_key.state.arn]
   }
 
-  # Not of a backup either: who applies could otherwise give that right to themselves by its bucket's policy.
+  # Backups are excluded too: the apply role could otherwise grant itself access in the bucket's policy.
   statement {
     sid       = "NoVersionIsDeleted"
     effect    = "Deny"
@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     resources = ["*"]
   }
 
-  # A secret's value is written and never read: hosts and tasks do that.
+  # The pipelines write secret values and never read them; hosts and tasks do.
   statement {
     sid       = "NoSecretIsRead"
     effect    = "Deny"
@@ -83,11 +83,11 @@ resource "aws_iam_policy" "pipeline_boundary" {
   # checkov:skip=CKV_AWS_355: as above
   name        = "${var.project}-pipeline"
   path        = "/boundary/"
-  description = "The most that a role of the pipelines can ever do"
+  description = "Maximum permissions of the pipelines' roles"
   policy      = data.aws_iam_policy_document.pipeline_boundary.json
 }
 
-# Of the roles of what runs: hosts, tasks, pods, and the services that act for them.
+# Boundary of the workload roles: hosts, tasks, pods, and the services that act for them.
 
 data "aws_iam_policy_document" "workload_boundary" {
   # checkov:skip=CKV_AWS_107: a boundary grants nothing
@@ -136,6 +136,6 @@ resource "aws_iam_policy" "workload_boundary" {
   # checkov:skip=CKV_AWS_355: as above
   name        = "${var.project}-workload"
   path        = "/boundary/"
-  description = "The most that a role of what runs can ever do"
+  description = "Maximum permissions of workload roles"
   policy      = data.aws_iam_policy_document.workload_boundary.json
 }

@@ -1,5 +1,5 @@
-# Who may act from GitHub. A workflow shows a token that GitHub signed, and gets credentials for an
-# hour; nothing is stored there. The roles lie below the path /pipeline/, which no role may change.
+# Roles for GitHub Actions. A workflow presents an OIDC token signed by GitHub, and gets credentials for an
+# hour; GitHub stores no key. The roles are below the path /pipeline/, which no role may change.
 
 resource "aws_iam_openid_connect_provider" "github" {
   url            = "https://token.actions.githubusercontent.com"
@@ -7,7 +7,7 @@ resource "aws_iam_openid_connect_provider" "github" {
 }
 
 locals {
-  # What the token says of the job that shows it.
+  # Claims of the job's token.
   subjects = merge(
     {
       plan  = "repo:${var.repository}:pull_request"
@@ -51,7 +51,7 @@ resource "aws_iam_role" "pipeline" {
 
   name                 = "${var.project}-${each.key}"
   path                 = "/pipeline/"
-  description          = "Taken on by GitHub Actions as ${each.value}"
+  description          = "Assumed by GitHub Actions as ${each.value}"
   assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
   permissions_boundary = aws_iam_policy.pipeline_boundary.arn
   max_session_duration = 3600

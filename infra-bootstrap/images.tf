@@ -1,5 +1,5 @@
-# The image of the API: pushed to the primary region, copied to the other by the registry. Both
-# repositories are made here, since one that replication makes has neither key nor rules.
+# Repositories of the API's image: pushed to the primary region, replicated to the other by the registry. Both
+# are created here, since replication would create one without key and rules.
 
 locals {
   image_regions = toset([var.regions.primary, var.regions.dr])
@@ -40,8 +40,8 @@ resource "aws_ecr_repository" "api" {
   }
 }
 
-# A release is several images for ECR: its index, which has the tag, what runs, and what is attested of it.
-# Counted are tags, and what an index names stays for as long as the index does.
+# ECR stores a release as several images: its index, which has the tag, the platform images, and attestations.
+# The rule counts tags; images in an index stay as long as the index.
 resource "aws_ecr_lifecycle_policy" "api" {
   for_each = local.image_regions
 
@@ -51,13 +51,13 @@ resource "aws_ecr_lifecycle_policy" "api" {
     rules = [
       {
         rulePriority = 1
-        description  = "What no tag names any more goes after a week"
+        description  = "Untagged images expire after a week"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
         action       = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "The last ${var.images_kept} releases stay"
+        description  = "The last ${var.images_kept} releases are kept"
         selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.images_kept }
         action       = { type = "expire" }
       },
@@ -85,9 +85,9 @@ resource "aws_ecr_replication_configuration" "api" {
   depends_on = [aws_ecr_repository.api]
 }
 
-# What a build reuses of the one before. Its one tag moves, so it is not among the images that run.
+# Build cache. Its single tag moves, so it is separate from the images that run.
 resource "aws_ecr_repository" "cache" {
-  # checkov:skip=CKV_AWS_51: the cache has one tag, which moves; nothing is run from it
+  # checkov:skip=CKV_AWS_51: the cache has one moving tag; nothing runs from it
   region               = var.regions.primary
   name                 = "${var.project}-cache"
   image_tag_mutability = "MUTABLE"
@@ -108,7 +108,7 @@ resource "aws_ecr_lifecycle_policy" "cache" {
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "A layer that was not built again goes after five days"
+      description  = "Unused layers expire after five days"
       selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 5 }
       action       = { type = "expire" }
     }]

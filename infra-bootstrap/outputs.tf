@@ -14,27 +14,27 @@ output "state_region" {
 }
 
 output "role_arns" {
-  description = "What the workflows take on: plan, drift and drill, and apply, deploy and operate of each environment. They go into GitHub's variables."
+  description = "Roles of the workflows: plan, drift and drill, and apply, deploy and operate of each environment. Copy them into GitHub's variables."
   value       = { for k, r in aws_iam_role.pipeline : k => r.arn }
 }
 
 output "workload_boundary_arn" {
-  description = "The ceiling that every role of infra-primary and infra-dr has; their input `permissions_boundary`."
+  description = "Permissions boundary of every role of infra-primary and infra-dr; their input `permissions_boundary`."
   value       = aws_iam_policy.workload_boundary.arn
 }
 
 output "repository_urls" {
-  description = "Where the image of the API lies, by region. It is pushed to the primary region's."
+  description = "Repository URL of the API's image, by region. Push to the primary region's."
   value       = { for region, r in aws_ecr_repository.api : region => r.repository_url }
 }
 
 output "cache_url" {
-  description = "Where a build keeps its layers: `cache-to` and `cache-from` of buildx."
+  description = "Repository URL of the build cache: `cache-to` and `cache-from` of buildx."
   value       = aws_ecr_repository.cache.repository_url
 }
 
 output "transfer_buckets" {
-  description = "Through which Ansible sends files, by environment and region: `ansible_aws_ssm_bucket_name` of the hosts there."
+  description = "Buckets for Ansible's file transfers, by environment and region: `ansible_aws_ssm_bucket_name` of the hosts there."
   value = {
     for e in var.environments : e => { for region in local.database_regions : region => aws_s3_bucket.transfer["${e} ${region}"].bucket }
   }

@@ -1,8 +1,8 @@
-# What reads: `plan` and `drift`, and `apply` before it writes. Settings of resources, and Terraform's
-# state; no object of a backup, no secret, no row of a log. The state holds no secret either.
+# Read permissions: of `plan` and `drift`, and of `apply` before it writes. Settings of resources, and Terraform's
+# state; no backup object, no secret, no log event. The state contains no secret either.
 
 data "aws_iam_policy_document" "read" {
-  # checkov:skip=CKV_AWS_356: these read settings, most of them without a resource to name; the region limits them
+  # checkov:skip=CKV_AWS_356: these actions read settings, most of them without resource-level permissions; the region limits them
   statement {
     sid = "Settings"
     actions = [
@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "read" {
     resources = [aws_kms_key.state.arn]
   }
 
-  # What one root says to the other, and the public parameters that name images of Debian and EKS.
+  # Values shared between the roots, and the public parameters with the AMI ids of Debian and EKS.
   statement {
     sid     = "Parameters"
     actions = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:ListTagsForResource"]
@@ -77,10 +77,10 @@ data "aws_iam_policy_document" "read" {
   }
 }
 
-# What `apply` writes besides, for one environment: the network and what runs in it.
+# Write permissions of `apply` for one environment: the network and the workloads in it.
 
 data "aws_iam_policy_document" "apply_compute" {
-  # checkov:skip=CKV_AWS_111: what is created has no name yet that a policy could hold; the region limits it
+  # checkov:skip=CKV_AWS_111: a resource to be created has no ARN yet; the region limits it
   # checkov:skip=CKV_AWS_356: as above
   for_each = local.names
 
@@ -112,7 +112,7 @@ data "aws_iam_policy_document" "apply_compute" {
     }
   }
 
-  # What another environment has, or this root. A thing without the tag, such as a route, is not meant.
+  # Resources of another environment, or of this root. Resources without the tag, such as a route, are excluded.
   statement {
     sid       = "NotAnotherEnvironment"
     effect    = "Deny"
@@ -169,11 +169,11 @@ data "aws_iam_policy_document" "apply_compute" {
   }
 }
 
-# Where data, keys and names lie.
+# Data, keys and DNS names.
 
 data "aws_iam_policy_document" "apply_storage" {
-  # checkov:skip=CKV_AWS_109: a key's policy and a bucket's are part of what is applied; the names limit them
-  # checkov:skip=CKV_AWS_111: a key, a certificate and a zone have no name yet when they are created
+  # checkov:skip=CKV_AWS_109: policies of keys and buckets are part of the apply; the names limit them
+  # checkov:skip=CKV_AWS_111: a key, a certificate and a zone have no ARN before they are created
   # checkov:skip=CKV_AWS_356: as above
   for_each = local.names
 
@@ -195,7 +195,7 @@ data "aws_iam_policy_document" "apply_storage" {
     resources = [aws_kms_key.state.arn]
   }
 
-  # No object is read, written or deleted: only the bucket itself is changed.
+  # Changes the bucket itself; no object is read, written or deleted.
   statement {
     sid = "Buckets"
     actions = [
@@ -256,11 +256,11 @@ data "aws_iam_policy_document" "apply_storage" {
   }
 }
 
-# Roles for what runs. Each must have the workload boundary, so that nobody who may apply can make
-# a role that may do more.
+# Workload roles. Each must have the workload boundary, so that the apply role cannot create a more powerful
+# role.
 
 data "aws_iam_policy_document" "apply_identity" {
-  # checkov:skip=CKV_AWS_109: limited to the environment's own roles, and they to their boundary
+  # checkov:skip=CKV_AWS_109: limited to the environment's own roles, which their boundary limits
   # checkov:skip=CKV2_AWS_40: as above
   for_each = local.names
 
@@ -317,7 +317,7 @@ data "aws_iam_policy_document" "apply_identity" {
   }
 }
 
-# What `deploy` may do: push an image, and have the service run it.
+# Permissions of `deploy`: push an image, and deploy it to the service.
 
 data "aws_iam_policy_document" "deploy" {
   # checkov:skip=CKV_AWS_111: ecs:RegisterTaskDefinition and ecr:GetAuthorizationToken have no resource; the region limits them
@@ -399,7 +399,7 @@ resource "aws_iam_policy" "pipeline" {
 
   name        = "${var.project}-${each.key}"
   path        = "/pipeline/"
-  description = "What the pipelines' roles ${join(", ", each.value.roles)} may do"
+  description = "Permissions of the pipelines' roles ${join(", ", each.value.roles)}"
   policy      = each.value.document
 }
 

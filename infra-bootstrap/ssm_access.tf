@@ -1,7 +1,7 @@
-# What `drill` and `operate` may do: reach hosts over Systems Manager. Instances are found by their tags,
-# which `apply` gives them. Whoever reaches a host acts there as root.
+# Permissions of `drill` and `operate`: reach hosts over Systems Manager. Instances are selected by their tags,
+# which `apply` sets. A session on a host is root.
 
-# A command on the hosts for drills, and what came of it.
+# A command on the drill hosts, and its result.
 data "aws_iam_policy_document" "drill" {
   # checkov:skip=CKV_AWS_111: ssm:CancelCommand has no resource; the region limits it
   # checkov:skip=CKV_AWS_356: ssm:GetCommandInvocation has none either
@@ -48,8 +48,8 @@ data "aws_iam_policy_document" "drill" {
   }
 }
 
-# What Ansible's connection aws_ssm needs: a session's shell on the hosts of one environment, and the bucket
-# through which files go there and back.
+# Permissions for Ansible's connection plugin aws_ssm: a session on the hosts of one environment, and the bucket
+# for its file transfers.
 data "aws_iam_policy_document" "operate" {
   # checkov:skip=CKV_AWS_356: ec2:DescribeInstances has no resource; the region limits it
   for_each = local.names
@@ -96,7 +96,7 @@ data "aws_iam_policy_document" "operate" {
     }
   }
 
-  # A session is called after the session of the role that begins it; the workflow calls that `<name>-ansible`.
+  # A session is named after the role session that starts it; the workflow names that `<name>-ansible`.
   statement {
     sid       = "OwnSessions"
     actions   = ["ssm:ResumeSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"]

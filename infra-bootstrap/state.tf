@@ -1,4 +1,4 @@
-# Terraform's state, in the third region: either database region can be changed while the other is gone.
+# Terraform's state, in the third region: either database region can be changed while the other is lost.
 
 resource "aws_kms_key" "state" {
   description             = "Terraform's state of ${var.project}"
@@ -16,9 +16,9 @@ resource "aws_kms_alias" "state" {
   target_key_id = aws_kms_key.state.key_id
 }
 
-# The account decides who may use a key, by the policies of its roles.
+# IAM policies of the account decide who may use the key.
 data "aws_iam_policy_document" "account_key" {
-  # checkov:skip=CKV_AWS_109: the account's own administrators keep the key; without this nobody could
+  # checkov:skip=CKV_AWS_109: the account's administrators manage the key; without this nobody could
   # checkov:skip=CKV_AWS_111: as above
   # checkov:skip=CKV_AWS_356: in the policy of a key, "*" is that key
   statement {
@@ -34,9 +34,9 @@ data "aws_iam_policy_document" "account_key" {
 }
 
 resource "aws_s3_bucket" "state" {
-  # checkov:skip=CKV_AWS_18: who read the state is in CloudTrail; a log bucket would need a log bucket
+  # checkov:skip=CKV_AWS_18: CloudTrail records readers of the state; a log bucket would need a log bucket
   # checkov:skip=CKV_AWS_144: versions protect the state; a copy in a database region would be no safer
-  # checkov:skip=CKV2_AWS_62: nothing waits for a change of the state
+  # checkov:skip=CKV2_AWS_62: no consumer of events
   bucket = "${var.project}-state-${local.account}"
 
   lifecycle {

@@ -1,5 +1,5 @@
 variable "project" {
-  description = "What every name begins with."
+  description = "Prefix of every name."
   type        = string
 
   validation {
@@ -9,17 +9,17 @@ variable "project" {
 }
 
 variable "owner" {
-  description = "Whom to ask: the tag `owner` of everything here."
+  description = "Responsible team: the tag `owner` of every resource."
   type        = string
 
   validation {
     condition     = trimspace(var.owner) != ""
-    error_message = "owner is empty: name the team that answers for this account."
+    error_message = "owner is empty: name the team responsible for this account."
   }
 }
 
 variable "repository" {
-  description = "The GitHub repository whose workflows may take on the roles, as `owner/name`."
+  description = "The GitHub repository whose workflows may assume the roles, as `owner/name`."
   type        = string
 
   validation {
@@ -29,7 +29,7 @@ variable "repository" {
 }
 
 variable "environments" {
-  description = "The environments in this account. Each is also the name of a GitHub environment, to which its apply, deploy and operate roles are bound."
+  description = "Environments in this account. Each is also the name of a GitHub environment, to which its apply, deploy and operate roles are bound."
   type        = set(string)
 
   validation {
@@ -44,7 +44,7 @@ variable "environments" {
 }
 
 variable "regions" {
-  description = "Where the databases are, and the third region, which holds Terraform's state and the lease."
+  description = "The two database regions, and the third region for Terraform's state and the lease."
   type = object({
     primary = optional(string, "eu-west-1")
     dr      = optional(string, "eu-central-1")
@@ -54,12 +54,12 @@ variable "regions" {
 
   validation {
     condition     = length(toset(values(var.regions))) == 3
-    error_message = "regions names one region twice (${join(", ", values(var.regions))}): the state must be reachable while either database region is gone, so choose three regions."
+    error_message = "regions names one region twice (${join(", ", values(var.regions))}): the state must be reachable while either database region is lost, so choose three regions."
   }
 }
 
 variable "images_kept" {
-  description = "How many images of the API the registry keeps. A rollback goes no further back."
+  description = "Number of API releases that the registry keeps, and to which a rollback is possible."
   type        = number
   default     = 50
 
@@ -70,12 +70,12 @@ variable "images_kept" {
 }
 
 variable "state_versions_days" {
-  description = "How long an older version of a state file is kept."
+  description = "Days for which older versions of a state file are kept."
   type        = number
   default     = 90
 
   validation {
     condition     = var.state_versions_days >= 30
-    error_message = "state_versions_days is ${var.state_versions_days}: write 30 or more, so that a damaged state can be put back."
+    error_message = "state_versions_days is ${var.state_versions_days}: write 30 or more, so that a damaged state can be restored."
   }
 }

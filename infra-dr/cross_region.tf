@@ -1,5 +1,5 @@
-# What infra-primary says of itself, and what this root says: parameters in the third region, so that
-# neither needs the other's region or state.
+# Values shared with infra-primary: parameters in the third region, so that neither root needs the other's
+# region or state.
 
 data "aws_ssm_parameters_by_path" "primary" {
   provider = aws.lease
@@ -11,13 +11,13 @@ data "aws_ssm_parameters_by_path" "primary" {
       error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/shared-values in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
     }
 
-    # Nobody else writes these records, and the apply would wait for them for 75 minutes.
+    # Only infra-primary writes these records, and the apply would wait for them for 75 minutes.
     postcondition {
       condition = (
         var.api_platform == "none" || !contains(self.names, "/${local.name}/primary/shared-values") ||
         try(length(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/shared-values"]).validated_names) > 0, false)
       )
-      error_message = "api_platform is `${var.api_platform}`, and infra-primary has no API: the records that prove the names of this one's certificate come with its own. Set api_platform in infra-primary and apply that first, or set it to none here."
+      error_message = "api_platform is `${var.api_platform}`, and infra-primary has no API, whose records validate this root's certificate. Set api_platform in infra-primary and apply that first, or set it to none here."
     }
   }
 }
@@ -35,7 +35,7 @@ module "shared_values" {
   path = "/${local.name}/dr"
   values = {
     shared-values = {
-      description = "What infra-primary has to know of the DR region"
+      description = "Values of the DR region for infra-primary"
       value = jsonencode({
         data_cidrs       = module.network.data_cidrs
         nodes            = { for name, node in local.nodes : name => node if node.region == local.region }
@@ -46,7 +46,7 @@ module "shared_values" {
       })
     }
     deploy = {
-      description = "What a deployment of the API has to know of the DR region"
+      description = "Values of the DR region for deployments of the API"
       value = jsonencode({
         region           = local.region
         cluster          = one(module.api_ecs[*].cluster_name)
@@ -67,7 +67,7 @@ module "drill_parameter" {
   path = "/${local.name}/dr"
   values = {
     restore-drill = {
-      description = "Where restore drills are run, for scripts/deploy/restore-drill"
+      description = "Host of restore drills, for scripts/deploy/restore-drill"
       value = jsonencode({
         region            = local.region
         instance_id       = module.drill_host[0].instance_id

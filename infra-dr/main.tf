@@ -1,11 +1,11 @@
 data "aws_caller_identity" "this" {}
 
 locals {
-  # Of the nodes of both regions, by the beginning of their names: no bucket has to be told of a node that is added
-  # while the other region is gone.
+  # Nodes of both regions, by name prefix: adding a node changes no bucket policy, even while the other region is
+  # lost.
   node_role_arns = [for region in [var.regions.primary, var.regions.dr] : "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.name}-postgres-${region}*"]
 
-  # What the API needs of the database, of both regions: it looks for the primary by itself.
+  # Nodes of both regions: the API finds the primary itself.
   database = {
     hosts               = [for node in local.nodes : node.address]
     cidrs               = concat(module.network.data_cidrs, local.primary.data_cidrs)
@@ -17,13 +17,13 @@ locals {
   migration        = { user = "api_owner", password_secret_arn = local.primary.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
 
-  # How many tasks of the API there are on ECS: those that wait, or those of a region that serves.
+  # Number of API tasks on ECS: of a standby region, or of an active one.
   tasks = var.api == null ? null : var.active ? var.api.active_tasks : var.api.tasks
 
-  # No task or pod of a region that waits finds a primary.
+  # Tasks and pods of a standby region reach no primary.
   health_check_path = var.active ? "/readyz" : "/livez"
 
-  # Either platform's, by a label.
+  # Of the chosen platform, by label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
     var.api_platform == "eks" ? { eks = module.api_eks[0].security_group_id } : {},
@@ -114,14 +114,14 @@ module "postgres" {
   permissions_boundary   = var.permissions_boundary
 }
 
-# The identity that opens backups for the drill, and for nobody else. A person puts it in.
+# Identity that decrypts backups for the drill only. An operator stores it.
 module "drill_secrets" {
   source = "../infra-modules/secrets"
   count  = var.restore_drill == null ? 0 : 1
 
   name        = local.name
   kms_key_arn = module.kms.arn
-  secrets     = { restore-drill-identity = { description = "Identity file by which the restore drill opens backups", kind = "given" } }
+  secrets     = { restore-drill-identity = { description = "Identity file with which the restore drill decrypts backups", kind = "given" } }
 }
 
 module "drill_host" {

@@ -1,5 +1,5 @@
 output "parameters" {
-  description = "What Ansible, failover-ctl and backup-agent read in this region, for `aws ssm get-parameter --name`."
+  description = "Names of the parameters for Ansible, failover-ctl and backup-agent in this region, for `aws ssm get-parameter --name`."
   value       = module.parameters.names
 }
 
@@ -9,7 +9,7 @@ output "nodes" {
 }
 
 output "restore_drill" {
-  description = "The host for restore drills and the secret that takes its identity file; null without one."
+  description = "The drill host and the secret for its identity file; null without one."
   value = var.restore_drill == null ? null : {
     instance_id = module.drill_host[0].instance_id
     identity    = module.drill_secrets[0].arns["restore-drill-identity"]
@@ -17,7 +17,7 @@ output "restore_drill" {
 }
 
 output "api_url" {
-  description = "Where the API of this region answers, whichever region is primary; null without one."
+  description = "URL of this region's API, whichever region is primary; null without one."
   value       = local.has_load_balancer ? "https://${local.regional_name}" : null
 }
 
@@ -32,6 +32,6 @@ output "chart_values" {
 }
 
 output "api_tasks" {
-  description = "How many tasks of the API there are on ECS: those that wait, or those of a region that is `active`; null on another platform."
+  description = "Number of API tasks on ECS, standby or `active`; null on another platform."
   value       = local.tasks
 }

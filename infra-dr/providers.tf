@@ -6,7 +6,7 @@ provider "aws" {
   }
 }
 
-# Credentials are checked where the state is, so that this root is applied while the primary region is gone.
+# Credentials are checked in the state's region, so that this root can be applied while the primary region is lost.
 provider "aws" {
   alias      = "primary"
   region     = var.regions.primary

@@ -1,11 +1,11 @@
 variable "project" {
-  description = "The first part of every name, and the tag `project`."
+  description = "First part of every name, and the tag `project`."
   type        = string
   default     = "causeway"
 }
 
 variable "environment" {
-  description = "The second part of every name, and the tag `environment`."
+  description = "Second part of every name, and the tag `environment`."
   type        = string
 
   validation {
@@ -15,17 +15,17 @@ variable "environment" {
 }
 
 variable "owner" {
-  description = "Whom to ask: the tag `owner`."
+  description = "Responsible team: the tag `owner`."
   type        = string
 
   validation {
     condition     = trimspace(var.owner) != ""
-    error_message = "owner is empty: name the team that answers for this environment."
+    error_message = "owner is empty: name the team responsible for this environment."
   }
 }
 
 variable "regions" {
-  description = "Where the primary is, where the DR node is, and where neither is: there lies the lease."
+  description = "The primary region, the DR region, and a third region for the lease."
   type = object({
     primary = optional(string, "eu-west-1")
     dr      = optional(string, "eu-central-1")
@@ -35,27 +35,27 @@ variable "regions" {
 
   validation {
     condition     = var.regions.dr != var.regions.primary
-    error_message = "The DR region is the primary region, ${var.regions.primary}: nothing would be left when it is lost. Choose another for regions.dr."
+    error_message = "The DR region is the primary region, ${var.regions.primary}: its loss would leave nothing. Choose another for regions.dr."
   }
 
   validation {
     condition     = !contains([var.regions.primary, var.regions.dr], var.regions.lease)
-    error_message = "The lease bucket would be in ${var.regions.lease}, a region that has a database: its loss would take the right to write with it. Choose a third region for regions.lease."
+    error_message = "The lease bucket would be in ${var.regions.lease}, a region that has a database: its loss would take the lease with it. Choose a third region for regions.lease."
   }
 }
 
 variable "cidrs" {
-  description = "The addresses of both regions' networks, the same in both roots."
+  description = "CIDR blocks of both regions' networks, the same in both roots."
   type        = object({ primary = string, dr = string })
 
-  # Two networks overlap if they are the same at the shorter of their prefixes.
+  # Two networks overlap if they are equal at the shorter of their prefixes.
   validation {
     condition = try(
       length(distinct([
         for cidr in values(var.cidrs) : cidrhost("${split("/", cidr)[0]}/${min([for it in values(var.cidrs) : tonumber(split("/", it)[1])]...)}", 0)
       ])) == 2, true
     )
-    error_message = "The networks of the regions overlap: ${var.cidrs.primary} and ${var.cidrs.dr} have addresses in common, so neither could route to the other. Give one of them another network."
+    error_message = "The networks of the regions overlap: ${var.cidrs.primary} and ${var.cidrs.dr} share addresses, so neither could route to the other. Change one of them."
   }
 
   validation {
@@ -65,7 +65,7 @@ variable "cidrs" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) by zone; how long flow logs are kept."
+  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
   type = object({
     zones                   = list(string)
     nat                     = optional(string, "per-zone")
@@ -85,7 +85,7 @@ variable "network" {
 }
 
 variable "database" {
-  description = "The nodes in this region, by a name that begins with their zone. They follow the primary, and are promoted by command."
+  description = "The nodes in this region, by names that start with their zone. They follow the primary, and are promoted by command."
   type = object({
     name               = optional(string, "causeway")
     nodes              = map(object({ zone = string, private_ip = optional(string) }))
@@ -98,28 +98,28 @@ variable "database" {
 
   validation {
     condition     = length(var.database.nodes) >= 1
-    error_message = "database.nodes is empty: nothing would be left to promote when ${var.regions.primary} is lost. Name a node."
+    error_message = "database.nodes is empty: there would be no node to promote when ${var.regions.primary} is lost. Name a node."
   }
 
   validation {
     condition     = alltrue([for name, node in var.database.nodes : contains(var.network.zones, node.zone) && startswith(name, node.zone)])
-    error_message = "A node of database.nodes is in no zone of network.zones, or its name does not begin with its zone: call it ${var.network.zones[0]}-1, so that no two regions have the same name."
+    error_message = "A node of database.nodes is in no zone of network.zones, or its name does not start with its zone: name it ${var.network.zones[0]}-1, so that names are unique across regions."
   }
 }
 
 variable "monitoring_cidrs" {
-  description = "From where the database hosts are administered and watched: the agent's port and the exporters."
+  description = "Networks that may reach the agent's port and the exporters of the database hosts."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
-    error_message = "monitoring_cidrs holds a public network: hosts are administered over Systems Manager and from private networks only. Name a /16 or smaller within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
+    error_message = "monitoring_cidrs contains a public network: hosts are reached over Systems Manager and from private networks only. Name a /16 or smaller within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
   }
 }
 
 variable "backup" {
-  description = "How often a base backup is made, how far back a restore has to be possible, for how long nobody can delete, and who reads besides the nodes."
+  description = "Interval of base backups, retention (how far back PITR reaches), object lock, and further reader roles."
   type = object({
     interval_hours   = optional(number, 24)
     retention_days   = optional(number, 30)
@@ -131,12 +131,12 @@ variable "backup" {
 
   validation {
     condition     = var.backup.retention_days * 24 >= var.backup.interval_hours
-    error_message = "backup.retention_days (${var.backup.retention_days}) is shorter than backup.interval_hours (${var.backup.interval_hours}): a backup would be gone before the next is made. Keep them longer, or make them more often."
+    error_message = "backup.retention_days (${var.backup.retention_days}) is shorter than backup.interval_hours (${var.backup.interval_hours}): a backup would expire before the next is made. Keep them longer, or make them more often."
   }
 }
 
 variable "restore_drill" {
-  description = "The host on which the newest backup is restored each night, and the volume for the copy. Without it there is none, and backups are restored only when somebody does."
+  description = "The host that restores the newest backup each night, and the volume for the copy. Without it, no drill runs."
   type = object({
     instance_type  = string
     ami_id         = optional(string)
@@ -146,12 +146,12 @@ variable "restore_drill" {
 
   validation {
     condition     = var.restore_drill == null || try(var.restore_drill.scratch_volume.size_gib >= var.database.data_volume.size_gib, false)
-    error_message = "restore_drill.scratch_volume has ${try(var.restore_drill.scratch_volume.size_gib, 0)} GiB and the data volume ${var.database.data_volume.size_gib}: a whole copy has to fit, so make it as large."
+    error_message = "restore_drill.scratch_volume has ${try(var.restore_drill.scratch_volume.size_gib, 0)} GiB and the data volume ${var.database.data_volume.size_gib}: a whole copy has to fit, so make it at least as large."
   }
 }
 
 variable "api_platform" {
-  description = "What the API runs on: `ecs`, `eks` or `none`."
+  description = "Platform of the API: `ecs`, `eks` or `none`."
   type        = string
   default     = "ecs"
 
@@ -162,17 +162,17 @@ variable "api_platform" {
 
   validation {
     condition     = var.api_platform != "ecs" || var.api != null
-    error_message = "api_platform is `ecs`, and `api` is not set: say which image runs and how many tasks, or set api_platform to none."
+    error_message = "api_platform is `ecs`, and `api` is not set: set its image and tasks, or set api_platform to none."
   }
 
   validation {
     condition     = var.api_platform != "eks" || var.eks != null
-    error_message = "api_platform is `eks`, and `eks` is not set: say which version of Kubernetes and which nodes, or set api_platform to none."
+    error_message = "api_platform is `eks`, and `eks` is not set: set its version and nodes, or set api_platform to none."
   }
 }
 
 variable "api" {
-  description = "The API on ECS: the image, pinned; the size of a task; how many tasks wait (`tasks`), and how many there are while this region is `active`; `deployment` by `rolling` or `blue-green`; whether a WAF stands before it. `connection_limit` is how many connections the servers leave to active tasks, and `waiting_connection_limit` to those that wait."
+  description = "The API on ECS: the pinned image; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
   type = object({
     image                    = string
     architecture             = optional(string, "X86_64")
@@ -191,13 +191,13 @@ variable "api" {
 }
 
 variable "active" {
-  description = "Whether this region serves: the API then has `api.active_tasks`. Set it when the region is promoted, and back when the primary region is."
+  description = "Whether this region serves: the API then has `api.active_tasks`. Set it when the region is promoted, and reset it when the primary region is."
   type        = bool
   default     = false
 }
 
 variable "eks" {
-  description = "The API on Kubernetes: the cluster and its nodes, who administers it, and the load balancer that the chart's Ingress got, once it is there."
+  description = "The API on EKS: the cluster and its nodes, its administrators, and the load balancer of the chart's Ingress, once it exists."
   type = object({
     kubernetes_version  = string
     node                = object({ instance_types = list(string), min = number, max = number, desired = number, disk_gib = optional(number, 30), ami_type = optional(string, "AL2023_x86_64_STANDARD") })
@@ -210,7 +210,7 @@ variable "eks" {
 }
 
 variable "cache" {
-  description = "The cache of the API. Without it there is none, and the API is as correct."
+  description = "The API's cache. Optional: responses are the same without it."
   type = object({
     node_type      = optional(string, "cache.t4g.small")
     replicas       = optional(number, 1)
@@ -220,23 +220,23 @@ variable "cache" {
 
   validation {
     condition     = var.cache == null || var.api_platform != "none"
-    error_message = "cache is set, and api_platform is `none`: nobody would use it. Leave out one of the two."
+    error_message = "cache is set, and api_platform is `none`: nothing would use it. Remove one of the two."
   }
 }
 
 variable "alarms" {
-  description = "Who is told of alarms, and what the account may cost in a month before they are told of that."
+  description = "Addresses for alarms, and the monthly budget of the account."
   type        = object({ emails = list(string), monthly_usd = optional(number) })
 }
 
 variable "log_retention_days" {
-  description = "How long logs of the API are kept."
+  description = "Retention of the API's logs, in days."
   type        = number
   default     = 30
 }
 
 variable "permissions_boundary" {
-  description = "The ceiling of every role made here: `workload_boundary_arn` of infra-bootstrap. The apply role can make none without it."
+  description = "Permissions boundary of every role created here: `workload_boundary_arn` of infra-bootstrap. The apply role can create none without it."
   type        = string
   default     = null
 }

@@ -7,7 +7,7 @@ terraform {
     }
   }
 
-  # The rest comes from infra-bootstrap: -backend-config with bucket, key, region and kms_key_id.
+  # infra-bootstrap outputs the rest: -backend-config with bucket, key, region and kms_key_id.
   backend "s3" {
     use_lockfile = true
     encrypt      = true

@@ -1,5 +1,5 @@
-# What this root says of itself, and what infra-dr says: parameters in the third region, so that neither
-# needs the other's region or state. The DR region is not known until infra-dr has been applied.
+# Values shared with infra-dr: parameters in the third region, so that neither root needs the other's region or
+# state. The DR region's values exist once infra-dr has been applied.
 
 data "aws_ssm_parameters_by_path" "dr" {
   provider = aws.lease
@@ -8,7 +8,7 @@ data "aws_ssm_parameters_by_path" "dr" {
   lifecycle {
     postcondition {
       condition     = var.api_platform != "none" || try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/dr/shared-values"]).api_target, null) == null
-      error_message = "api_platform is `none`, and infra-dr has an API: records of this root prove its certificate, which could not be renewed without them. Set api_platform to none in infra-dr, and apply that first."
+      error_message = "api_platform is `none`, and infra-dr has an API: records of this root validate its certificate, which could not be renewed without them. Set api_platform to none in infra-dr, and apply that first."
     }
   }
 }
@@ -26,7 +26,7 @@ locals {
 check "dr" {
   assert {
     condition     = contains(keys(local.dr_parameters), "/${local.name}/dr/shared-values")
-    error_message = "infra-dr has not been applied for ${local.name}: this region does not know its nodes, its bucket and its networks. Run `scripts/deploy/infra plan` and `apply` with `--root infra-dr --environment ${var.environment}`, and then both once more with `--root infra-primary`."
+    error_message = "infra-dr has not been applied for ${local.name}: its nodes, bucket and networks are unknown here. Run `scripts/deploy/infra plan` and `apply` with `--root infra-dr --environment ${var.environment}`, and then both once more with `--root infra-primary`."
   }
 }
 
@@ -37,7 +37,7 @@ module "shared_values" {
   path = "/${local.name}/primary"
   values = {
     shared-values = {
-      description = "What infra-dr has to know of the primary region"
+      description = "Values of the primary region for infra-dr"
       value = jsonencode({
         vpc_id          = module.network.vpc_id
         cidr            = module.network.cidr
@@ -56,7 +56,7 @@ module "shared_values" {
       })
     }
     deploy = {
-      description = "What a deployment of the API has to know of the primary region"
+      description = "Values of the primary region for deployments of the API"
       value = jsonencode({
         region           = local.region
         cluster          = one(module.api_ecs[*].cluster_name)

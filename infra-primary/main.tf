@@ -1,11 +1,11 @@
 data "aws_caller_identity" "this" {}
 
 locals {
-  # Of the nodes of both regions, by the beginning of their names: no bucket has to be told of a node that is added
-  # while the other region is gone.
+  # Nodes of both regions, by name prefix: adding a node changes no bucket policy, even while the other region is
+  # lost.
   node_role_arns = [for region in [var.regions.primary, var.regions.dr] : "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.name}-postgres-${region}*"]
 
-  # What the API needs of the database, of both regions: it looks for the primary by itself.
+  # Nodes of both regions: the API finds the primary itself.
   database = {
     hosts               = [for node in local.nodes : node.address]
     cidrs               = concat(module.network.data_cidrs, local.dr.data_cidrs)
@@ -17,7 +17,7 @@ locals {
   migration        = { user = "api_owner", password_secret_arn = module.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
 
-  # Either platform's, by a label.
+  # Of the chosen platform, by label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
     var.api_platform == "eks" ? { eks = module.api_eks[0].security_group_id } : {},
@@ -76,8 +76,8 @@ module "secrets" {
     api-service         = { description = "Password of the role api_service, which the API uses" }
     command-signing-key = { description = "Key with which failover-ctl signs its commands to agents", kind = "key", length = 64 }
     monitoring          = { description = "Password of the role monitoring, which the exporter uses" }
-    replicator          = { description = "Password of the role replicator, by which standbys follow" }
-    rewinder            = { description = "Password of the role rewinder, by which pg_rewind reads" }
+    replicator          = { description = "Password of the role replicator, for streaming replication" }
+    rewinder            = { description = "Password of the role rewinder, for pg_rewind" }
   }
 }
 

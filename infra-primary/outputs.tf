@@ -1,5 +1,5 @@
 output "parameters" {
-  description = "What Ansible, failover-ctl and backup-agent read in this region, for `aws ssm get-parameter --name`."
+  description = "Names of the parameters for Ansible, failover-ctl and backup-agent in this region, for `aws ssm get-parameter --name`."
   value       = module.parameters.names
 }
 
@@ -9,12 +9,12 @@ output "nodes" {
 }
 
 output "name_servers" {
-  description = "What the registrar is told, if the public zone was made here."
+  description = "Name servers for the registrar, if the public zone was created here."
   value       = module.dns.public_name_servers
 }
 
 output "api_url" {
-  description = "Where the API answers, and follows the primary; null without one."
+  description = "URL of the API, which follows the primary; null without one."
   value       = local.has_load_balancer ? "https://${module.dns.names.api}" : null
 }
 

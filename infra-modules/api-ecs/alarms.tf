@@ -1,8 +1,8 @@
-# What rolls a deployment back. A minute's answers are enough to know.
+# Alarms that roll a deployment back, by the responses of one minute.
 
 resource "aws_cloudwatch_metric_alarm" "errors" {
   alarm_name          = "${var.name}-api-errors"
-  alarm_description   = "More than 5 % of the API's answers are 5xx, of 20 a minute or more. A deployment under way is rolled back."
+  alarm_description   = "More than 5 % of the API's responses are 5xx, of at least 20 a minute. A deployment in progress is rolled back."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 5
   evaluation_periods  = 3
@@ -37,7 +37,7 @@ resource "aws_cloudwatch_metric_alarm" "unhealthy" {
   for_each = aws_lb_target_group.this
 
   alarm_name          = "${var.name}-api-unhealthy-${each.key}"
-  alarm_description   = "A task of the API fails the check of its load balancer, for three minutes. A deployment under way is rolled back."
+  alarm_description   = "A task of the API has failed its health check for three minutes. A deployment in progress is rolled back."
   namespace           = "AWS/ApplicationELB"
   metric_name         = "UnHealthyHostCount"
   dimensions          = { LoadBalancer = aws_lb.this.arn_suffix, TargetGroup = each.value.arn_suffix }

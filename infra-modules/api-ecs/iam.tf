@@ -1,5 +1,5 @@
-# ECS starts a task by its execution role, which reads the secrets; what runs in it has the task role, which may do
-# nothing: the API calls no service of AWS. The service's execution role cannot read the owner's password.
+# ECS starts a task with its execution role, which reads the secrets; the containers have the task role, without
+# permissions: the API calls no AWS service. The service's execution role cannot read the owner's password.
 
 data "aws_iam_policy_document" "assume_task" {
   statement {
@@ -23,7 +23,7 @@ data "aws_iam_policy_document" "assume_task" {
 
 resource "aws_iam_role" "task" {
   name                 = "${var.name}-api-${local.region}"
-  description          = "The API of ${var.name} in ${local.region}, as it runs"
+  description          = "Running API of ${var.name} in ${local.region}"
   assume_role_policy   = data.aws_iam_policy_document.assume_task.json
   permissions_boundary = var.permissions_boundary
 }
@@ -46,7 +46,7 @@ resource "aws_iam_role_policy" "execution" {
 }
 
 locals {
-  # The repository of the image, if ECR has it.
+  # The image's repository, if it is in ECR.
   ecr          = try(regex("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", var.image), null)
   repositories = local.ecr == null ? [] : ["arn:aws:ecr:${local.ecr[1]}:${local.ecr[0]}:repository/${local.ecr[2]}"]
 }
@@ -63,7 +63,7 @@ data "aws_iam_policy_document" "execution" {
     }
   }
 
-  # ECR knows no resource for this action.
+  # The action has no resource-level permissions.
   dynamic "statement" {
     for_each = length(local.repositories) > 0 ? [1] : []
     content {
@@ -97,7 +97,7 @@ data "aws_iam_policy_document" "execution" {
   }
 }
 
-# What ECS itself needs to move requests from one target group to the other.
+# Permissions of ECS to shift traffic from one target group to the other.
 
 data "aws_iam_policy_document" "assume_deployment" {
   statement {
@@ -129,7 +129,7 @@ data "aws_iam_policy_document" "deployment" {
     resources = [aws_lb_listener_rule.blue_green[0].arn]
   }
 
-  # Elastic Load Balancing knows no resources for these actions.
+  # The actions have no resource-level permissions.
   statement {
     sid = "SeeWhereRequestsGo"
     actions = [
@@ -144,7 +144,7 @@ resource "aws_iam_role" "deployment" {
   count = local.is_blue_green ? 1 : 0
 
   name                 = "${var.name}-api-deployment-${local.region}"
-  description          = "Moves requests in deployments of the API of ${var.name} in ${local.region}"
+  description          = "Shifts traffic in deployments of the API of ${var.name} in ${local.region}"
   assume_role_policy   = data.aws_iam_policy_document.assume_deployment.json
   permissions_boundary = var.permissions_boundary
 }

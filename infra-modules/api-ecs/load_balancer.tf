@@ -7,7 +7,7 @@ resource "aws_lb" "this" {
   security_groups            = [aws_security_group.balancer.id]
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
-  # More than REQUEST_TIMEOUT, so that the API is the one that says why there is no answer.
+  # Above REQUEST_TIMEOUT, so that the API reports the cause of a timeout.
   idle_timeout = 60
 
   dynamic "access_logs" {
@@ -29,11 +29,11 @@ resource "aws_lb_target_group" "this" {
   target_type = "ip"
   protocol    = "HTTP"
   port        = local.port
-  # A target that leaves gets as long for its last answers as the task takes to end.
+  # A deregistering target has as long for its last responses as the task has for its shutdown.
   deregistration_delay = var.drain.delay + var.drain.timeout
 
-  # ECS replaces what fails this check. A database that changes its primary is back long before the fifth answer, and
-  # takes no task with it.
+  # ECS replaces targets that fail this check. A failover of the database is over long before the fifth check, and
+  # replaces no task.
   health_check {
     path                = var.health_check_path
     matcher             = "200"
@@ -72,7 +72,7 @@ resource "aws_lb_listener" "http" {
   }
 }
 
-# Where ECS moves the requests in a blue/green deployment. The weights are its own after the first one.
+# ECS shifts traffic here in a blue/green deployment, and owns the weights after the first one.
 resource "aws_lb_listener_rule" "blue_green" {
   count = local.is_blue_green ? 1 : 0
 

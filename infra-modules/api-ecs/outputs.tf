@@ -14,7 +14,7 @@ output "target_group_arn_suffixes" {
 }
 
 output "security_group_id" {
-  description = "The group of the tasks, which the database and the cache let in."
+  description = "Security group of the tasks, for the rules of database and cache."
   value       = aws_security_group.task.id
 }
 
@@ -29,21 +29,21 @@ output "service_name" {
 }
 
 output "task_definition_arn" {
-  description = "The newest task definition of Terraform's, from which the pipeline makes its own."
+  description = "Terraform's newest task definition, the base of the pipeline's revisions."
   value       = aws_ecs_task_definition.service.arn
 }
 
 output "migration_task_definition_arn" {
-  description = "The task definition of the migration, which the pipeline runs before a deployment."
+  description = "Task definition of the migration, which the pipeline runs before a deployment."
   value       = aws_ecs_task_definition.migration.arn
 }
 
 output "migration_family" {
-  description = "The family of that task definition, of which the pipeline takes the newest revision."
+  description = "Family of that task definition; the pipeline takes its newest revision."
   value       = aws_ecs_task_definition.migration.family
 }
 
 output "log_group_name" {
-  description = "Where the API logs."
+  description = "Log group of the API."
   value       = aws_cloudwatch_log_group.this.name
 }

@@ -24,7 +24,7 @@ resource "aws_appautoscaling_policy" "cpu" {
   }
 }
 
-# Not with two target groups: the metric is of one, and the requests change over.
+# Not with two target groups: the metric covers one, and traffic shifts to the other.
 resource "aws_appautoscaling_policy" "requests" {
   count = local.is_blue_green ? 0 : 1
 

@@ -1,4 +1,4 @@
-# Everyone reaches the load balancer, it alone the tasks, and they what they need and nothing else.
+# Every client reaches the load balancer, only it reaches the tasks, and they reach only their dependencies.
 
 resource "aws_security_group" "balancer" {
   name        = "${var.name}-api-balancer"
@@ -15,7 +15,7 @@ resource "aws_security_group" "task" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "public" {
-  #checkov:skip=CKV_AWS_260: port 80 answers with a redirect to 443 and nothing else
+  #checkov:skip=CKV_AWS_260: port 80 only redirects to 443
   for_each = { "HTTPS" = 443, "HTTP, which is redirected" = 80 }
 
   security_group_id = aws_security_group.balancer.id
@@ -66,7 +66,7 @@ resource "aws_vpc_security_group_egress_rule" "redis" {
   referenced_security_group_id = var.redis.security_group_id
 }
 
-# Images lie in S3, whose gateway endpoint answers at public addresses.
+# Image layers are in S3, whose gateway endpoint has public addresses.
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.task.id
   description       = "Images, secrets and logs"

@@ -17,7 +17,7 @@ resource "aws_ecs_service" "this" {
   availability_zone_rebalancing      = "ENABLED"
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
-  # As long as the API waits for its database at the start (DB_STARTUP_TIMEOUT), and the load balancer's first answers.
+  # The API's wait for its database at start (DB_STARTUP_TIMEOUT), and the load balancer's first checks.
   health_check_grace_period_seconds = 60
   enable_ecs_managed_tags           = true
   propagate_tags                    = "SERVICE"
@@ -48,7 +48,7 @@ resource "aws_ecs_service" "this" {
     bake_time_in_minutes = local.is_blue_green ? var.bake_time_minutes : null
   }
 
-  # Counts tasks that do not come up. A blue/green deployment moves no request to them, but without it would go on trying.
+  # Counts tasks that fail to start. A blue/green deployment sends them no traffic, but would retry forever without it.
   deployment_circuit_breaker {
     enable   = true
     rollback = true
@@ -60,7 +60,7 @@ resource "aws_ecs_service" "this" {
     alarm_names = concat([aws_cloudwatch_metric_alarm.errors.alarm_name], [for it in aws_cloudwatch_metric_alarm.unhealthy : it.alarm_name])
   }
 
-  # Autoscaling says how many tasks there are, and the pipeline of which revision.
+  # Autoscaling owns the number of tasks, and the pipeline the revision.
   lifecycle {
     ignore_changes = [desired_count, task_definition]
   }

@@ -1,7 +1,7 @@
-# What runs: the service, and the migration before it. Both are the same image with different roles of the database.
+# Task definitions of the service and of the migration: one image, with different database roles.
 
 locals {
-  # A deployment has twice the tasks. One connection of each asks the primary; a fifth of the others is for short reads.
+  # A deployment doubles the tasks. One connection of each monitors the primary; a fifth of the others is for short reads.
   connections_of_a_task = floor(var.connection_limit / (2 * var.tasks.max))
   shared_connections    = min(4, ceil((local.connections_of_a_task - 1) / 5))
   pool = {
@@ -41,7 +41,7 @@ locals {
     REDIS_TLS  = "true"
   }
 
-  # Whatever else differs, this holds for each container.
+  # Common to each container.
   confined = {
     essential              = true
     readonlyRootFilesystem = true
@@ -51,7 +51,7 @@ locals {
       options = {
         awslogs-group  = aws_cloudwatch_log_group.this.name
         awslogs-region = local.region
-        # A task that serves waits for no log.
+        # Logging must not block the API.
         mode                  = "non-blocking"
         max-buffer-size       = "4m"
         awslogs-stream-prefix = local.container
@@ -86,9 +86,9 @@ resource "aws_ecs_task_definition" "service" {
 
   container_definitions = jsonencode([merge(local.api.service, {
     portMappings = [{ name = "http", containerPort = local.port, protocol = "tcp", appProtocol = "http" }]
-    # One for each connection that MAX_CONNECTIONS may be raised to, and some for the files.
+    # One per connection up to the maximum of MAX_CONNECTIONS, and some for files.
     ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
-    # Whether it lives. Whether it is ready is for the load balancer to ask.
+    # Liveness; the load balancer checks readiness.
     healthCheck = {
       command     = ["CMD", "/usr/local/bin/api", "healthcheck"]
       interval    = 10
@@ -99,7 +99,7 @@ resource "aws_ecs_task_definition" "service" {
   })])
 }
 
-# Run by the pipeline before it replaces the service; ended with 0 when the schema is up to date.
+# Run by the pipeline before it updates the service; exits with 0 when the schema is up to date.
 resource "aws_ecs_task_definition" "migration" {
   family                   = "${var.name}-api-migration"
   requires_compatibilities = ["FARGATE"]

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It begins every name."
+  description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "vpc_id" {
-  description = "The VPC of the load balancer and the tasks."
+  description = "VPC of the load balancer and the tasks."
   type        = string
 }
 
@@ -34,7 +34,7 @@ variable "private_subnet_ids" {
 }
 
 variable "image" {
-  description = "The image of the first task. The pipeline replaces it at each deployment, and Terraform leaves that alone."
+  description = "Image of the first task. The pipeline replaces it at each deployment, which Terraform ignores."
   type        = string
 
   validation {
@@ -44,7 +44,7 @@ variable "image" {
 }
 
 variable "architecture" {
-  description = "What the image is built for: `X86_64` or `ARM64`."
+  description = "Architecture of the image: `X86_64` or `ARM64`."
   type        = string
   default     = "X86_64"
 
@@ -55,7 +55,7 @@ variable "architecture" {
 }
 
 variable "cpu" {
-  description = "The processor of a task, in 1024ths."
+  description = "CPU of a task, in 1024ths of a vCPU."
   type        = number
   default     = 512
 
@@ -66,7 +66,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "The memory of a task, in MiB."
+  description = "Memory of a task, in MiB."
   type        = number
   default     = 1024
 
@@ -83,7 +83,7 @@ variable "memory" {
 }
 
 variable "tasks" {
-  description = "How many tasks there are at least, at most, and at first. After that autoscaling says how many."
+  description = "Minimum, maximum and initial number of tasks. Autoscaling changes it afterwards."
   type = object({
     min     = number
     max     = number
@@ -97,23 +97,23 @@ variable "tasks" {
 }
 
 variable "certificate_arn" {
-  description = "The certificate of the load balancer, of ACM and of this region."
+  description = "ACM certificate of the load balancer, in this region."
   type        = string
 
   validation {
     condition     = startswith(var.certificate_arn, "arn:aws:acm:")
-    error_message = "`certificate_arn` is no certificate of ACM: the load balancer answers by HTTPS only."
+    error_message = "`certificate_arn` is no certificate of ACM: the load balancer serves HTTPS only."
   }
 }
 
 variable "tls_policy" {
-  description = "What the load balancer agrees to in TLS."
+  description = "TLS policy of the load balancer."
   type        = string
   default     = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 
   validation {
     condition     = can(regex("^ELBSecurityPolicy-TLS13-1-[23]-", var.tls_policy))
-    error_message = "`tls_policy` is `${var.tls_policy}`: name a policy that begins with TLS 1.2 and knows TLS 1.3, ELBSecurityPolicy-TLS13-1-2-… or ELBSecurityPolicy-TLS13-1-3-…."
+    error_message = "`tls_policy` is `${var.tls_policy}`: name a policy with TLS 1.2 as minimum and TLS 1.3, ELBSecurityPolicy-TLS13-1-2-… or ELBSecurityPolicy-TLS13-1-3-…."
   }
 }
 
@@ -134,22 +134,22 @@ variable "database" {
 
   validation {
     condition     = length(var.database.hosts) > 0 && length(var.database.cidrs) > 0
-    error_message = "`database` has no host or no network: name every node, and the data subnets that they are in."
+    error_message = "`database` has no host or no network: name every node and their data subnets."
   }
 
   validation {
     condition     = alltrue([for cidr in var.database.cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
-    error_message = "`database.cidrs` holds more than private networks of a /16 or smaller: name the data subnets."
+    error_message = "`database.cidrs` contains a network that is public or larger than a /16: name the data subnets."
   }
 
   validation {
     condition     = var.database.ca_certificate_pem == null || startswith(coalesce(var.database.ca_certificate_pem, "-"), "-----BEGIN CERTIFICATE-----")
-    error_message = "`database.ca_certificate_pem` is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----."
+    error_message = "`database.ca_certificate_pem` is no PEM certificate, which starts with -----BEGIN CERTIFICATE-----."
   }
 }
 
 variable "migration" {
-  description = "The role that owns the schema. Only the task of the migration can read its password."
+  description = "Database role that owns the schema. Only the migration task can read its password."
   type = object({
     user                = string
     password_secret_arn = string
@@ -162,7 +162,7 @@ variable "migration" {
 }
 
 variable "redis" {
-  description = "The cache, which is spoken to by TLS. Without it the API asks the database each time."
+  description = "The cache, reached over TLS. Without it, every read goes to the database."
   type = object({
     host              = string
     port              = number
@@ -173,28 +173,28 @@ variable "redis" {
 }
 
 variable "settings" {
-  description = "Further variables of the API, such as `TRUSTED_PROXIES`. None of them is a secret."
+  description = "Further environment variables of the API, such as `TRUSTED_PROXIES`. Not for secrets."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : !can(regex("(PASSWORD|PASS|DATABASE_URL|REDIS_URL|HEADERS)(_FILE)?$", name))])
-    error_message = "`settings` holds a variable for a secret, which everyone who reads the task definition would see: use Secrets Manager."
+    error_message = "`settings` contains a secret, readable in the task definition: use Secrets Manager."
   }
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
-    error_message = "`settings` holds a variable that this module sets: use `database`, `redis` or `drain`."
+    error_message = "`settings` contains a variable that this module sets: use `database`, `redis` or `drain`."
   }
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : !contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], name)])
-    error_message = "`settings` holds a number of connections, which follows from `connection_limit` and `tasks.max`: change those."
+    error_message = "`settings` contains a number of connections, which follows from `connection_limit` and `tasks.max`: change those."
   }
 }
 
 variable "connection_limit" {
-  description = "How many connections the servers leave to these tasks: PostgreSQL's `max_connections` of 100, less 3 for superusers. It is divided among twice `tasks.max`, which a deployment may have."
+  description = "PostgreSQL connections for these tasks: `max_connections` (100) less `superuser_reserved_connections` (3). Divided among twice `tasks.max`, the maximum during a deployment."
   type        = number
   default     = 97
 
@@ -214,12 +214,12 @@ variable "health_check_path" {
 
   validation {
     condition     = contains(["/readyz", "/livez"], var.health_check_path)
-    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a region that waits to be promoted."
+    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a standby region."
   }
 }
 
 variable "drain" {
-  description = "How many seconds a task goes on serving after SIGTERM, and how many it waits then for requests that are being answered."
+  description = "Seconds for which a task serves new requests after SIGTERM, and then waits for requests in flight."
   type = object({
     delay   = optional(number, 5)
     timeout = optional(number, 20)
@@ -228,23 +228,23 @@ variable "drain" {
 
   validation {
     condition     = var.drain.delay >= 0 && var.drain.timeout >= 0
-    error_message = "`drain` has a negative time: write 0 or more seconds."
+    error_message = "`drain` is negative: write 0 or more seconds."
   }
 }
 
 variable "stop_timeout" {
-  description = "After how many seconds a task that was sent SIGTERM is killed."
+  description = "Seconds from SIGTERM to SIGKILL."
   type        = number
   default     = 30
 
   validation {
     condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120
-    error_message = "`stop_timeout` is ${var.stop_timeout}: requests would be cut off. Write more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
+    error_message = "`stop_timeout` is ${var.stop_timeout}: SIGKILL would end requests in flight. Write more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
   }
 }
 
 variable "deployment" {
-  description = "`rolling`, or `blue-green`: all new tasks beside the old ones, then all requests at once."
+  description = "`rolling`, or `blue-green`: all new tasks beside the old ones, then all traffic at once."
   type        = string
   default     = "rolling"
 
@@ -255,7 +255,7 @@ variable "deployment" {
 }
 
 variable "bake_time_minutes" {
-  description = "How long the old tasks are kept after a blue/green deployment, to go back to."
+  description = "Minutes for which the old tasks are kept for a rollback after a blue/green deployment."
   type        = number
   default     = 10
 
@@ -266,7 +266,7 @@ variable "bake_time_minutes" {
 }
 
 variable "scaling" {
-  description = "What autoscaling keeps to: the processor in percent, and, unless deployments are blue/green, requests of a task in a minute."
+  description = "Targets of autoscaling: CPU in percent, and, unless deployments are blue/green, requests per task and minute."
   type = object({
     cpu_percent         = optional(number, 60)
     requests_per_target = optional(number, 6000)
@@ -275,18 +275,18 @@ variable "scaling" {
 
   validation {
     condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target > 0
-    error_message = "`scaling` cannot be kept to: write 10 to 90 percent, and more than 0 requests."
+    error_message = "`scaling` is out of range: write 10 to 90 percent, and more than 0 requests."
   }
 }
 
 variable "waf" {
-  description = "Whether a web application firewall stands before the load balancer."
+  description = "Whether a WAF protects the load balancer."
   type        = bool
   default     = true
 }
 
 variable "waf_rule_groups" {
-  description = "AWS's managed rule groups, in their order. Rules of `count` are counted and refuse nothing."
+  description = "AWS managed rule groups, in order. Rules in `count` only count matches."
   type = list(object({
     name  = string
     count = optional(list(string), [])
@@ -294,24 +294,24 @@ variable "waf_rule_groups" {
   default = [
     { name = "AWSManagedRulesAmazonIpReputationList" },
     { name = "AWSManagedRulesKnownBadInputsRuleSet" },
-    # The API takes markup as data, and has a limit of its own for bodies.
+    # The API accepts markup as data, and limits bodies itself.
     { name = "AWSManagedRulesCommonRuleSet", count = ["CrossSiteScripting_BODY", "SizeRestrictions_BODY"] },
   ]
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for the logs and the secrets."
+  description = "KMS key of this region, for the logs and the secrets."
   type        = string
 }
 
 variable "secret_kms_key_arns" {
-  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  description = "Further KMS keys of secrets: replicas from another region have their own."
   type        = list(string)
   default     = []
 }
 
 variable "log_retention_days" {
-  description = "How long logs are kept, in one of CloudWatch's steps."
+  description = "Retention of logs in days, as CloudWatch allows."
   type        = number
   default     = 365
 
@@ -322,25 +322,25 @@ variable "log_retention_days" {
 }
 
 variable "access_logs_bucket" {
-  description = "The bucket of the load balancer's access logs. Without it there are none."
+  description = "Bucket of the load balancer's access logs; none without it."
   type        = string
   default     = null
 }
 
 variable "deletion_protection" {
-  description = "Whether the load balancer refuses to be deleted."
+  description = "Deletion protection of the load balancer."
   type        = bool
   default     = true
 }
 
 variable "alarm_topic_arn" {
-  description = "Who is told when the alarms that roll a deployment back are raised. Without it nobody is told."
+  description = "SNS topic of the rollback alarms; no notification without it."
   type        = string
   default     = null
 }
 
 variable "permissions_boundary" {
-  description = "The policy that bounds every role."
+  description = "Permissions boundary of every role."
   type        = string
   default     = null
 }

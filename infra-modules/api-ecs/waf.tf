@@ -4,7 +4,7 @@ resource "aws_wafv2_web_acl" "this" {
   count = var.waf ? 1 : 0
 
   name        = "${var.name}-api"
-  description = "Before the API of ${var.name}"
+  description = "WAF of the API of ${var.name}"
   scope       = "REGIONAL"
 
   default_action {
@@ -41,7 +41,7 @@ resource "aws_wafv2_web_acl_association" "this" {
   resource_arn = aws_lb.this.arn
 }
 
-# WAF writes only to groups whose name begins so.
+# WAF requires this prefix of the log group's name.
 resource "aws_cloudwatch_log_group" "waf" {
   count = var.waf ? 1 : 0
 

@@ -15,7 +15,7 @@ resource "aws_eks_addon" "before_nodes" {
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
 
-  # The network's rights are those of its own pods, and not of every node.
+  # The VPC CNI has its own role, so that nodes need not have its permissions.
   dynamic "pod_identity_association" {
     for_each = each.key == "vpc-cni" ? [aws_iam_role.this["network"].arn] : []
     content {

@@ -3,7 +3,7 @@ data "aws_region" "this" {}
 data "aws_caller_identity" "this" {}
 
 resource "aws_cloudwatch_log_group" "this" {
-  # EKS writes to this name, and would make it without an end to its retention.
+  # EKS writes to this name, and would create it without a retention.
   name              = "/aws/eks/${var.name}/cluster"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.kms_key_arn
@@ -44,7 +44,7 @@ resource "aws_eks_cluster" "this" {
   depends_on = [aws_cloudwatch_log_group.this, aws_iam_role_policy_attachment.this]
 }
 
-# For controllers that know roles of service accounts, and no Pod Identity.
+# For controllers that support IRSA and not Pod Identity.
 resource "aws_iam_openid_connect_provider" "this" {
   url            = aws_eks_cluster.this.identity[0].oidc[0].issuer
   client_id_list = ["sts.amazonaws.com"]

@@ -1,5 +1,5 @@
-# Four roles: the cluster's, the nodes', the network's, and that of whoever fetches the API's secrets. The API's own
-# pods have none: it calls no service of AWS.
+# Four roles: of the cluster, the nodes, the VPC CNI, and the External Secrets Operator. The API's own pods have
+# none: it calls no AWS service.
 
 locals {
   roles = {
@@ -34,7 +34,7 @@ data "aws_iam_policy_document" "assume" {
   for_each = local.roles
 
   statement {
-    # Pod Identity says by tags for which pod it asks.
+    # Pod Identity passes the pod in session tags.
     actions = each.value.service == "pods.eks.amazonaws.com" ? ["sts:AssumeRole", "sts:TagSession"] : ["sts:AssumeRole"]
     principals {
       type        = "Service"

@@ -2,7 +2,7 @@ resource "aws_launch_template" "node" {
   name        = "${var.name}-eks-node"
   description = "Nodes of the cluster ${var.name}"
 
-  # A pod is a hop away: it has the rights of its service account, and not those of its node.
+  # Pods are one hop away and cannot reach IMDS: they have their service account's role, not the node's.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -60,11 +60,11 @@ resource "aws_eks_node_group" "this" {
     enabled = true
   }
 
-  # The cluster's autoscaler says how many there are.
+  # The cluster autoscaler owns the number of nodes.
   lifecycle {
     ignore_changes = [scaling_config[0].desired_size]
   }
 
-  # A node is ready when its pods have a network, and pods their identity.
+  # Nodes need the VPC CNI and the Pod Identity agent to become ready.
   depends_on = [aws_eks_addon.before_nodes, aws_iam_role_policy_attachment.this]
 }

@@ -4,27 +4,27 @@ output "cluster_name" {
 }
 
 output "cluster_endpoint" {
-  description = "The API of Kubernetes."
+  description = "Endpoint of the Kubernetes API."
   value       = aws_eks_cluster.this.endpoint
 }
 
 output "oidc_provider_arn" {
-  description = "The issuer of service accounts' tokens, for controllers that take roles by them."
+  description = "OIDC provider of the service accounts, for controllers with IRSA."
   value       = aws_iam_openid_connect_provider.this.arn
 }
 
 output "api_role_arn" {
-  description = "The role that may read the API's secrets."
+  description = "Role that may read the API's secrets."
   value       = aws_iam_role.this["api"].arn
 }
 
 output "security_group_id" {
-  description = "The group of the nodes and pods, which the database and the cache let in."
+  description = "Security group of nodes and pods, for the rules of database and cache."
   value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
 }
 
 output "chart_values" {
-  description = "What charts/api is told of this installation, beside the image's version: `helm upgrade --values`."
+  description = "Values for charts/api, except for the image's version: `helm upgrade --values`."
   value = {
     image     = { repository = var.image_repository }
     readiness = { path = var.health_check_path }

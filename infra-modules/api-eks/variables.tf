@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It is the cluster's name, and begins every other."
+  description = "Name of the cluster, and prefix of every other name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "private_subnet_ids" {
-  description = "The subnets of the nodes and pods, one in each zone."
+  description = "Subnets of the nodes and pods, one per zone."
   type        = list(string)
 
   validation {
@@ -29,7 +29,7 @@ variable "kubernetes_version" {
 }
 
 variable "node" {
-  description = "The nodes: types, how many at least, at most and at first, and the disk of each in GiB. `ami_type` goes with the architecture."
+  description = "Nodes: instance types, minimum, maximum and initial number, and disk size in GiB. `ami_type` must match the architecture."
   type = object({
     instance_types = list(string)
     min            = number
@@ -56,34 +56,34 @@ variable "node" {
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for Kubernetes' secrets, the logs and the passwords."
+  description = "KMS key of this region, for Kubernetes secrets, the logs and the passwords."
   type        = string
 }
 
 variable "secret_kms_key_arns" {
-  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  description = "Further KMS keys of secrets: replicas from another region have their own."
   type        = list(string)
   default     = []
 }
 
 variable "admin_role_arns" {
-  description = "The roles that administer the cluster. Nobody else does, not even who made it."
+  description = "Administrator roles of the cluster. The creator is not one."
   type        = list(string)
 
   validation {
     condition     = length(var.admin_role_arns) > 0 && alltrue([for arn in var.admin_role_arns : can(regex("^arn:aws:iam::[0-9]{12}:role/", arn))])
-    error_message = "`admin_role_arns` names nobody, or somebody who is no role: without one the cluster cannot be administered."
+    error_message = "`admin_role_arns` is empty or contains an ARN that is no role: without one the cluster cannot be administered."
   }
 }
 
 variable "public_access_cidrs" {
-  description = "From where the API of Kubernetes may be reached over the internet. With none it is reached from the VPC alone."
+  description = "Networks that may reach the Kubernetes API over the internet. Empty: reachable from the VPC only."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.public_access_cidrs : can(cidrhost(cidr, 0)) && try(tonumber(split("/", cidr)[1]) >= 16, false)])
-    error_message = "`public_access_cidrs` lets in more than a network of your own: name networks of a /16 or smaller, and never 0.0.0.0/0."
+    error_message = "`public_access_cidrs` is larger than a network of your own: name networks of a /16 or smaller, and never 0.0.0.0/0."
   }
 }
 
@@ -98,7 +98,7 @@ variable "secret_arns" {
 }
 
 variable "secrets_reader" {
-  description = "The service account that fetches those secrets: that of the External Secrets Operator."
+  description = "Service account that fetches those secrets: the External Secrets Operator's."
   type = object({
     namespace       = optional(string, "external-secrets")
     service_account = optional(string, "external-secrets")
@@ -107,12 +107,12 @@ variable "secrets_reader" {
 }
 
 variable "image_repository" {
-  description = "Where the image of the API lies, without tag, for the chart."
+  description = "Image of the API without tag, for the chart."
   type        = string
 }
 
 variable "database" {
-  description = "Where the data is, as for api-ecs, for the chart."
+  description = "The database, as for api-ecs, for the chart."
   type = object({
     hosts               = list(string)
     cidrs               = list(string)
@@ -125,12 +125,12 @@ variable "database" {
 
   validation {
     condition     = length(var.database.hosts) > 0 && length(var.database.cidrs) > 0
-    error_message = "`database` has no host or no network: name every node, and the data subnets that they are in."
+    error_message = "`database` has no host or no network: name every node and their data subnets."
   }
 }
 
 variable "migration" {
-  description = "The role that owns the schema, as for api-ecs, for the chart. Where no primary is reached, nothing is to be migrated: `enabled` is false."
+  description = "Database role that owns the schema, as for api-ecs, for the chart. `enabled` is false in a standby region, which reaches no primary."
   type = object({
     user                = string
     password_secret_arn = string
@@ -144,18 +144,18 @@ variable "migration" {
 }
 
 variable "health_check_path" {
-  description = "What says whether a pod is ready, for the chart: `/readyz`, or `/livez` in a region whose pods reach no primary before it is promoted."
+  description = "Readiness path of the pods, for the chart: `/readyz`, or `/livez` in a standby region, whose pods reach no primary."
   type        = string
   default     = "/readyz"
 
   validation {
     condition     = contains(["/readyz", "/livez"], var.health_check_path)
-    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a region that waits to be promoted."
+    error_message = "`health_check_path` is `${var.health_check_path}`: write /readyz, or /livez in a standby region."
   }
 }
 
 variable "redis" {
-  description = "The cache, for the chart. `cidrs` are the networks that it is in."
+  description = "The cache, for the chart. `cidrs` are its networks."
   type = object({
     host            = string
     port            = number
@@ -166,7 +166,7 @@ variable "redis" {
 }
 
 variable "log_retention_days" {
-  description = "How long the logs of the control plane are kept, in one of CloudWatch's steps."
+  description = "Retention of the control plane's logs in days, as CloudWatch allows."
   type        = number
   default     = 365
 
@@ -177,13 +177,13 @@ variable "log_retention_days" {
 }
 
 variable "deletion_protection" {
-  description = "Whether the cluster refuses to be deleted."
+  description = "Deletion protection of the cluster."
   type        = bool
   default     = true
 }
 
 variable "permissions_boundary" {
-  description = "The policy that bounds every role."
+  description = "Permissions boundary of every role."
   type        = string
   default     = null
 }

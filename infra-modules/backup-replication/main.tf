@@ -15,7 +15,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 
     filter {}
 
-    # What is deleted on one side stays on the other.
+    # Deletions are not replicated.
     delete_marker_replication {
       status = "Disabled"
     }
@@ -33,7 +33,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
         replica_kms_key_id = var.destination.kms_key_arn
       }
 
-      # S3 promises 15 minutes, and publishes how far behind it is.
+      # Replication Time Control: S3 guarantees 15 minutes and publishes the lag.
       replication_time {
         status = "Enabled"
 
@@ -55,7 +55,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
   lifecycle {
     precondition {
       condition     = var.destination.region != local.region
-      error_message = "destination.region is ${local.region}, as the source's: a copy in the same region is lost with it. Name the other region's bucket."
+      error_message = "destination.region is ${local.region}, like the source's: a copy in the same region is lost with it. Name the other region's bucket."
     }
     precondition {
       condition     = var.destination.arn != var.source_bucket.arn

@@ -1,7 +1,7 @@
-# IAM has no regions, and each direction has a role: hence the region in its name.
+# IAM is global, and each direction has a role: hence the region in its name.
 resource "aws_iam_role" "this" {
   name                 = "${var.name}-backup-replication-${local.region}"
-  description          = "Lets S3 copy ${var.source_bucket.bucket} to ${var.destination.region}"
+  description          = "Lets S3 replicate ${var.source_bucket.bucket} to ${var.destination.region}"
   permissions_boundary = var.permissions_boundary
 
   assume_role_policy = jsonencode({
@@ -38,7 +38,7 @@ locals {
       ]
       Resource = "${var.source_bucket.arn}/*"
     },
-    # No s3:ReplicateDelete: nothing that this role does removes anything.
+    # No s3:ReplicateDelete: the role deletes nothing.
     {
       Sid      = "Write"
       Effect   = "Allow"

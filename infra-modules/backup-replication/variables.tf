@@ -4,12 +4,12 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
 variable "source_bucket" {
-  description = "The bucket that is copied, in the region of the provider, and its key."
+  description = "Source bucket, in the provider's region, and its key."
   type = object({
     bucket      = string
     arn         = string
@@ -23,7 +23,7 @@ variable "source_bucket" {
 }
 
 variable "destination" {
-  description = "The bucket that gets the copies, its key and its region."
+  description = "Destination bucket, its key and its region."
   type = object({
     arn         = string
     kms_key_arn = string
@@ -32,12 +32,12 @@ variable "destination" {
 
   validation {
     condition     = can(regex("^arn:aws[a-z-]*:kms:${var.destination.region}:", var.destination.kms_key_arn))
-    error_message = "destination.kms_key_arn must be the ARN of a KMS key in destination.region: the copies are encrypted by a key beside them."
+    error_message = "destination.kms_key_arn must be the ARN of a KMS key in destination.region: replicas are encrypted with a key of their region."
   }
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds the module's role, where the account asks for one."
+  description = "Permissions boundary of the module's role, where the account requires one."
   type        = string
   default     = null
 

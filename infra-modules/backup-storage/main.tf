@@ -6,11 +6,11 @@ locals {
   arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
 }
 
-# A bucket that holds anything is not deleted by S3, and what is locked is not deleted by anyone.
+# S3 deletes no non-empty bucket, and nobody can delete locked versions.
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_144:The module backup-replication copies it, since that needs both buckets first.
-  #checkov:skip=CKV_AWS_18:Objects are written once and by named roles; CloudTrail's data events tell who read them.
-  #checkov:skip=CKV2_AWS_62:Nothing waits for events.
+  #checkov:skip=CKV_AWS_144:The module backup-replication replicates it, since that needs both buckets first.
+  #checkov:skip=CKV_AWS_18:Named roles write objects once; CloudTrail's data events record readers.
+  #checkov:skip=CKV2_AWS_62:No consumer of events.
   bucket              = var.bucket
   object_lock_enabled = true
 
@@ -19,7 +19,7 @@ resource "aws_s3_bucket" "this" {
   lifecycle {
     precondition {
       condition     = strcontains(var.kms_key_arn, ":kms:${data.aws_region.current.region}:")
-      error_message = "kms_key_arn must be of the bucket's region, ${data.aws_region.current.region}: S3 encrypts with a key beside the bucket."
+      error_message = "kms_key_arn must be in the bucket's region, ${data.aws_region.current.region}: S3 encrypts with a key of that region."
     }
   }
 }
@@ -75,8 +75,8 @@ resource "aws_s3_bucket_ownership_controls" "this" {
   }
 }
 
-# What is current stays: the newest backup may hold its chunks in the oldest objects, so no object's age says whether
-# it is needed.
+# Current versions stay: WAL and packs of any age may be needed by a retained backup, so expiry by age would be
+# wrong.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 
@@ -94,7 +94,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       expired_object_delete_marker = true
     }
 
-    # A backup that is still being made after two days has been killed.
+    # A backup that is still uploading after two days was interrupted.
     abort_incomplete_multipart_upload {
       days_after_initiation = 2
     }

@@ -1,5 +1,5 @@
 output "bucket" {
-  description = "Name of the bucket, for `[[buckets]]` in backup-agent.toml. It is known once the bucket is locked, encrypted and closed."
+  description = "Name of the bucket, for `[[buckets]]` in backup-agent.toml. Available once lock, encryption and policy are in force."
   value       = aws_s3_bucket.this.bucket
   depends_on = [
     aws_s3_bucket_object_lock_configuration.this,

@@ -1,4 +1,4 @@
-# The policy grants nothing; it only denies, so no role needs to exist before it, and no grant elsewhere can undo it.
+# The policy only denies, so no role needs to exist before it, and no grant elsewhere overrides it.
 # Replication (s3:ReplicateObject) and lifecycle rules are not subject to it.
 
 locals {
@@ -29,8 +29,8 @@ locals {
       Resource  = "${local.arn}/*"
       Condition = { ArnNotLike = { "aws:PrincipalArn" = local.readers } }
     },
-    # Nothing is overwritten. The second condition leaves out the parts of a multipart upload, which can have no header:
-    # what completes it has to.
+    # Objects are never overwritten. The second condition exempts the parts of a multipart upload, which cannot have
+    # the header; its completion must have it.
     {
       Sid       = "DenyOverwriting"
       Effect    = "Deny"
@@ -42,7 +42,7 @@ locals {
         Bool = { "s3:ObjectCreationOperation" = "true" }
       }
     },
-    # A request that asks for no encryption gets the bucket's; one that asks for another is refused.
+    # A request without encryption gets the bucket's; one with another is denied.
     {
       Sid       = "DenyOtherEncryption"
       Effect    = "Deny"
@@ -65,7 +65,7 @@ locals {
         ArnNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = var.kms_key_arn }
       }
     },
-    # A host that is taken over cannot take the backups with it.
+    # A compromised host cannot delete the backups.
     {
       Sid       = "DenyDeletion"
       Effect    = "Deny"
@@ -83,6 +83,6 @@ resource "aws_s3_bucket_policy" "this" {
   bucket = aws_s3_bucket.this.id
   policy = jsonencode({ Version = "2012-10-17", Statement = local.statements })
 
-  # S3 refuses two changes of one bucket's access at once.
+  # S3 rejects concurrent changes of one bucket's access settings.
   depends_on = [aws_s3_bucket_public_access_block.this, aws_s3_bucket_ownership_controls.this]
 }

@@ -4,7 +4,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -19,17 +19,17 @@ variable "bucket" {
 }
 
 variable "kms_key_arn" {
-  description = "KMS key of the bucket's region."
+  description = "KMS key in the bucket's region."
   type        = string
 
   validation {
     condition     = can(regex("^arn:aws[a-z-]*:kms:", var.kms_key_arn))
-    error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
+    error_message = "kms_key_arn must be the ARN of a KMS key, such as the output of the module kms."
   }
 }
 
 variable "backup_interval_hours" {
-  description = "Hours from one base backup to the next, as the timer on the nodes has it."
+  description = "Hours from one base backup to the next, as in the nodes' timer."
   type        = number
   default     = 24
 
@@ -40,7 +40,7 @@ variable "backup_interval_hours" {
 }
 
 variable "retention_days" {
-  description = "How many days back a restore has to be possible."
+  description = "Days back to which PITR must be possible."
   type        = number
   default     = 30
 
@@ -51,12 +51,12 @@ variable "retention_days" {
 
   validation {
     condition     = var.retention_days * 24 >= var.backup_interval_hours
-    error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup might be deleted before the next is made. Keep them longer, or make them more often."
+    error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup could be deleted before the next is made. Keep them longer, or make them more often."
   }
 }
 
 variable "object_lock" {
-  description = "For how many days nobody can delete a version. In GOVERNANCE mode who has s3:BypassGovernanceRetention can; in COMPLIANCE mode not even AWS."
+  description = "Days for which versions cannot be deleted. In GOVERNANCE mode s3:BypassGovernanceRetention overrides it; in COMPLIANCE mode nothing does."
   type = object({
     mode = optional(string, "GOVERNANCE")
     days = optional(number, 14)
@@ -75,17 +75,17 @@ variable "object_lock" {
 
   validation {
     condition     = var.object_lock.days <= var.retention_days
-    error_message = "object_lock.days (${var.object_lock.days}) is longer than retention_days (${var.retention_days}): versions that nobody needs could not be removed. Lock for less, or keep for longer."
+    error_message = "object_lock.days (${var.object_lock.days}) is longer than retention_days (${var.retention_days}): unneeded versions could not be deleted. Lock for less, or keep for longer."
   }
 
   validation {
     condition     = var.object_lock.days * 24 >= var.backup_interval_hours
-    error_message = "object_lock.days (${var.object_lock.days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): at times no backup would be locked. Lock for longer, or make backups more often."
+    error_message = "object_lock.days (${var.object_lock.days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): at times no backup would be locked. Lock for longer, or back up more often."
   }
 }
 
 variable "noncurrent_days" {
-  description = "For how many more days a version is kept once it has been deleted or replaced: the time in which a mistake can be taken back."
+  description = "Days for which deleted and replaced versions are kept, during which a mistake can be reverted."
   type        = number
   default     = 14
 
@@ -96,22 +96,22 @@ variable "noncurrent_days" {
 }
 
 variable "writer_role_arns" {
-  description = "Roles of the database nodes of both regions, which store and read back, and delete nothing. A `*` at the end stands for the rest of their names."
+  description = "Roles of the database nodes of both regions, which write and read, and delete nothing. A trailing `*` matches the rest of their names."
   type        = list(string)
 
   validation {
     condition     = length(var.writer_role_arns) > 0 && alltrue([for arn in var.writer_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[^*?]+\\*?$", arn))])
-    error_message = "writer_role_arns must hold the ARN of at least one IAM role, with a wildcard at its end only: without a role nothing could be archived, and with all of them anybody could write."
+    error_message = "writer_role_arns must contain the ARN of at least one IAM role, with a wildcard at its end only: without a role nothing could be archived, and a wildcard role would let every principal write."
   }
 }
 
 variable "reader_role_arns" {
-  description = "Further roles that read: of those who restore, or rehearse it."
+  description = "Further reader roles, for restores and drills."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for arn in var.reader_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
-    error_message = "reader_role_arns must hold ARNs of IAM roles."
+    error_message = "reader_role_arns must contain ARNs of IAM roles."
   }
 }

@@ -1,4 +1,4 @@
-# One primary and its replicas, without cluster mode: a value and its generation have to lie on one node.
+# One primary and its replicas, without cluster mode: a value and its generation must be on one node.
 
 locals {
   port = 6379
@@ -11,8 +11,8 @@ resource "aws_elasticache_subnet_group" "this" {
 }
 
 resource "aws_elasticache_replication_group" "this" {
-  #checkov:skip=CKV_AWS_31: the token is in `auth_token_wo`, which checkov does not know
-  #checkov:skip=CKV2_AWS_50: whether there are replicas to fail over to is an input
+  #checkov:skip=CKV_AWS_31: the token is in `auth_token_wo`, which checkov does not support
+  #checkov:skip=CKV2_AWS_50: the number of replicas is an input
   replication_group_id = "${var.name}-cache"
   description          = "Cache of ${var.name}"
   engine               = "valkey"
@@ -37,7 +37,7 @@ resource "aws_elasticache_replication_group" "this" {
   auth_token_update_strategy = "ROTATE"
 
   auto_minor_version_upgrade = true
-  # What is cached can be read again: no snapshot, and no waiting for a window.
+  # Cached values can be read again: no snapshots, and changes apply at once.
   snapshot_retention_limit = 0
   apply_immediately        = true
 }

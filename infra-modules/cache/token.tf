@@ -1,4 +1,4 @@
-# The token is drawn while Terraform runs, given to ElastiCache and Secrets Manager, and kept nowhere else.
+# The token is generated during the apply, written to ElastiCache and Secrets Manager, and stored nowhere else.
 
 ephemeral "random_password" "token" {
   length  = 64
@@ -6,8 +6,8 @@ ephemeral "random_password" "token" {
 }
 
 resource "aws_secretsmanager_secret" "token" {
-  #checkov:skip=CKV2_AWS_57: `auth_version` makes a new one in the cache and here at once, which a rotation here alone cannot
-  # A deleted secret keeps its name for 30 days, and a cache may be turned off and on within them.
+  #checkov:skip=CKV2_AWS_57: `auth_version` changes it in the cache and here together, which Secrets Manager's rotation cannot
+  # A deleted secret reserves its name for 30 days; a cache may be removed and created again within them.
   name_prefix = "${var.name}/cache-"
   description = "Password of the cache of ${var.name}"
   kms_key_id  = var.kms_key_arn

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It begins every name."
+  description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -14,17 +14,17 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "The subnets of the cache, private or data ones, one in each zone."
+  description = "Subnets of the cache, private or data, one per zone."
   type        = list(string)
 
   validation {
     condition     = length(distinct(var.subnet_ids)) >= (var.replicas > 0 ? 2 : 1)
-    error_message = "`subnet_ids` has no second zone for the replicas: name one subnet more, or set `replicas` to 0."
+    error_message = "`subnet_ids` has no second zone for the replicas: add a subnet, or set `replicas` to 0."
   }
 }
 
 variable "client_security_group_ids" {
-  description = "The groups that may connect, by a label of your own."
+  description = "Security groups that may connect, by a label of your choice."
   type        = map(string)
 }
 
@@ -35,12 +35,12 @@ variable "node_type" {
 
   validation {
     condition     = startswith(var.node_type, "cache.")
-    error_message = "`node_type` is `${var.node_type}`: ElastiCache's types begin with cache., such as cache.t4g.small."
+    error_message = "`node_type` is `${var.node_type}`: ElastiCache's types start with cache., such as cache.t4g.small."
   }
 }
 
 variable "replicas" {
-  description = "How many replicas stand by to take over. With none the API goes without its cache when the node fails."
+  description = "Number of replicas for failover. With 0 the API runs without a cache while the node fails."
   type        = number
   default     = 1
 
@@ -62,7 +62,7 @@ variable "engine_version" {
 }
 
 variable "auth_version" {
-  description = "Raise it to make a new token. The old one holds until the next change, so deploy the API in between."
+  description = "Raise it to generate a new token. The old one stays valid until the next change, so deploy the API in between."
   type        = number
   default     = 1
 
@@ -73,6 +73,6 @@ variable "auth_version" {
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for what the cache stores and for the token."
+  description = "KMS key of this region, for the cache's data and the token."
   type        = string
 }

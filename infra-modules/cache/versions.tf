@@ -2,7 +2,7 @@ terraform {
   required_version = ">= 1.11"
 
   required_providers {
-    # Earlier ones keep the token in the state: they have no `auth_token_wo`.
+    # Earlier versions store the token in the state: they have no `auth_token_wo`.
     aws = {
       source  = "hashicorp/aws"
       version = "~> 6.69"

@@ -5,13 +5,13 @@ resource "aws_acm_certificate" "this" {
 
   tags = { Name = "${var.name}-api" }
 
-  # A listener never points at a certificate that is gone.
+  # A listener must never reference a deleted certificate.
   lifecycle {
     create_before_destroy = true
   }
 }
 
-# A name has one proof in all regions of an account. It is written by the root that owns the name, and found there by the others.
+# A name has one validation record for all regions of an account. The root that owns the name writes it.
 resource "aws_route53_record" "proof" {
   for_each = toset(coalesce(var.owned_names, var.domain_names))
 
@@ -22,7 +22,7 @@ resource "aws_route53_record" "proof" {
   ttl     = 300
 }
 
-# Waits until every name is proved, by whichever root.
+# Waits until every name is validated, by any root's record.
 resource "aws_acm_certificate_validation" "this" {
   certificate_arn         = aws_acm_certificate.this.arn
   validation_record_fqdns = [for it in aws_acm_certificate.this.domain_validation_options : it.resource_record_name]

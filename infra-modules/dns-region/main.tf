@@ -6,7 +6,7 @@ resource "aws_route53_zone_association" "this" {
   vpc_region = var.private_zone.region
 }
 
-# Route 53's checkers are on the internet, and cannot reach a database node. They ask the API, which is ready
+# Route 53's checkers are on the internet, and cannot reach a database node. They check the API, which is ready
 # only with a writable database.
 resource "aws_route53_health_check" "this" {
   count = var.api == null ? 0 : 1
@@ -23,7 +23,7 @@ resource "aws_route53_health_check" "this" {
 }
 
 resource "aws_route53_record" "this" {
-  #checkov:skip=CKV2_AWS_23:The alias is the load balancer's, which another module makes.
+  #checkov:skip=CKV2_AWS_23:The alias target is a load balancer of another module.
   count = var.api == null ? 0 : 1
 
   zone_id         = var.public_zone_id

@@ -1,4 +1,4 @@
 output "health_check_id" {
-  description = "The health check, for an alarm on it; null without an API."
+  description = "Health check, for an alarm; null without an API."
   value       = one(aws_route53_health_check.this[*].id)
 }

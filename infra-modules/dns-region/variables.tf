@@ -4,22 +4,22 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
 variable "role" {
-  description = "\"PRIMARY\" for the region that is asked first, \"SECONDARY\" for the one that is asked while the first is not ready."
+  description = "\"PRIMARY\" for the preferred region, \"SECONDARY\" for the one used while the first is not ready."
   type        = string
 
   validation {
     condition     = contains(["PRIMARY", "SECONDARY"], var.role)
-    error_message = "role must be \"PRIMARY\" or \"SECONDARY\", as Route 53's failover routing has them."
+    error_message = "role must be \"PRIMARY\" or \"SECONDARY\", as in Route 53's failover routing."
   }
 }
 
 variable "private_zone" {
-  description = "The private zone, and the VPC of this region that is to see it. Leave it out where the zone was made with the VPC."
+  description = "The private zone, and the VPC of this region to associate. Leave it out where the zone was created with the VPC."
   type = object({
     id     = string
     vpc_id = string
@@ -44,7 +44,7 @@ variable "record_name" {
 }
 
 variable "regional_name" {
-  description = "Full name of a record that stays with this region, such as api-eu-west-1.example.com: what failover-ctl points the API's record at, and a deployment asks. Without it there is none."
+  description = "Full name of this region's fixed record, such as api-eu-west-1.example.com: the target of the API's record, and of smoke tests. Optional."
   type        = string
   default     = null
 
@@ -55,7 +55,7 @@ variable "regional_name" {
 }
 
 variable "api" {
-  description = "The load balancer of this region's API. Without one only the VPC is added."
+  description = "Load balancer of this region's API. Without one only the VPC is associated."
   type = object({
     dns_name = string
     zone_id  = string
@@ -64,7 +64,7 @@ variable "api" {
 }
 
 variable "health_check" {
-  description = "What Route 53 asks the API over HTTPS: a path that needs a writable database, how often, and how many failures in a row count."
+  description = "Route 53's health check over HTTPS: a path that needs a writable database, the interval, and the failures in a row that count."
   type = object({
     path              = optional(string, "/readyz")
     interval_seconds  = optional(number, 10)
@@ -74,12 +74,12 @@ variable "health_check" {
 
   validation {
     condition     = startswith(var.health_check.path, "/")
-    error_message = "health_check.path must begin with a slash, such as /readyz."
+    error_message = "health_check.path must start with a slash, such as /readyz."
   }
 
   validation {
     condition     = contains([10, 30], var.health_check.interval_seconds)
-    error_message = "health_check.interval_seconds must be 10 or 30: Route 53 has no other."
+    error_message = "health_check.interval_seconds must be 10 or 30: Route 53 supports no other."
   }
 
   validation {

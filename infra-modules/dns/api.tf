@@ -1,4 +1,4 @@
-# The name that fails over by Route 53's own health checks, with nobody's help. Terraform owns it.
+# The record that fails over automatically by Route 53's health checks. Terraform owns it.
 module "api" {
   source   = "../dns-region"
   for_each = var.api

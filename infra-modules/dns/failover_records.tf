@@ -1,8 +1,8 @@
-# Records that failover-ctl owns. They are made once, so that there is a name before the first failover, and what they
-# hold is never looked at again: one name has one master.
+# Records that failover-ctl owns. Terraform creates them once, so that the names exist before the first failover, and
+# ignores their values from then on: one name has one owner.
 #
-# Beside each stands `_epoch.<name>`, a TXT record with the epoch under which it was moved. Every epoch of a lease is
-# higher than 0, so the first move replaces it.
+# Each has a TXT record `_epoch.<name>` with the epoch under which it was moved. Every epoch of a lease is above 0,
+# so the first move replaces it.
 
 locals {
   names = {
@@ -17,7 +17,7 @@ locals {
       writer = {
         zone_id = aws_route53_zone.private.zone_id
         name    = local.names.writer
-        # An address makes an A record, a name a CNAME, as in failover-ctl.
+        # An address becomes an A record, a name a CNAME, as in failover-ctl.
         type   = can(cidrhost("${var.writer.address}/32", 0)) ? "A" : "CNAME"
         values = [var.writer.address]
       }

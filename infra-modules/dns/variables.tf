@@ -4,7 +4,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -19,7 +19,7 @@ variable "public_zone_name" {
 }
 
 variable "create_public_zone" {
-  description = "Whether the public zone is made here, or is there already and only looked up."
+  description = "Whether to create the public zone or look up an existing one."
   type        = bool
   default     = true
 }
@@ -35,12 +35,12 @@ variable "private_zone_name" {
 
   validation {
     condition     = var.private_zone_name != var.public_zone_name
-    error_message = "private_zone_name is also public_zone_name: inside the VPCs the private zone would hide every public name. Give it a name of its own, such as internal.${var.public_zone_name}."
+    error_message = "private_zone_name is also public_zone_name: inside the VPCs the private zone would hide every public name. Choose another name, such as internal.${var.public_zone_name}."
   }
 }
 
 variable "vpc_ids" {
-  description = "The VPCs that see the private zone, by label, and their regions. \"primary\" is the one it is made with; a region that is applied later adds its own by the module dns-region."
+  description = "VPCs associated with the private zone, by label, and their regions. The zone is created with \"primary\"; a region applied later adds its own with the module dns-region."
   type = map(object({
     id     = string
     region = string
@@ -48,46 +48,46 @@ variable "vpc_ids" {
 
   validation {
     condition     = contains(keys(var.vpc_ids), "primary")
-    error_message = "vpc_ids must have the key \"primary\": Route 53 makes a private zone only with a VPC."
+    error_message = "vpc_ids must have the key \"primary\": Route 53 creates a private zone only with a VPC."
   }
 }
 
 variable "writer" {
-  description = "Where the writer record points at first: the address of the node that has the database, as failover-ctl.toml has it."
+  description = "Initial target of the writer record: the address of the node that has the database, as in failover-ctl.toml."
   type = object({
     address = string
   })
 
   validation {
     condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z0-9]+$", var.writer.address))
-    error_message = "writer.address must be an IPv4 address or a full host name in lower case, as `address` of the node is in failover-ctl.toml."
+    error_message = "writer.address must be an IPv4 address or a full host name in lower case, like the node's `address` in failover-ctl.toml."
   }
 }
 
 variable "readers" {
-  description = "IPv4 addresses that the reader record has at first; none makes no such record."
+  description = "Initial IPv4 addresses of the reader record; no record without any."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for address in var.readers : can(cidrhost("${address}/32", 0))])
-    error_message = "readers must be IPv4 addresses, such as 10.1.144.11: a record holds several addresses, but not several names."
+    error_message = "readers must be IPv4 addresses, such as 10.1.144.11: a record can have several addresses, but not several names."
   }
 }
 
 variable "ttl_secs" {
-  description = "For how long resolvers keep the records that move: `ttl-secs` in failover-ctl.toml."
+  description = "TTL of the moved records: `ttl-secs` in failover-ctl.toml."
   type        = number
   default     = 5
 
   validation {
     condition     = var.ttl_secs >= 1 && var.ttl_secs <= 60
-    error_message = "ttl_secs must be 1 to 60: clients look for the old primary that much longer."
+    error_message = "ttl_secs must be 1 to 60: clients keep the old primary's address for that long."
   }
 }
 
 variable "api" {
-  description = "Load balancers of the API, \"primary\" and, where it is applied together with it, \"secondary\"."
+  description = "Load balancers of the API: \"primary\" and, if applied together, \"secondary\"."
   type = map(object({
     dns_name = string
     zone_id  = string
@@ -96,11 +96,11 @@ variable "api" {
 
   validation {
     condition     = length(setsubtract(keys(var.api), ["primary", "secondary"])) == 0
-    error_message = "api may have the keys \"primary\" and \"secondary\" only: Route 53's failover routing has these two."
+    error_message = "api may have the keys \"primary\" and \"secondary\" only: failover routing has these two."
   }
 
   validation {
     condition     = length(var.api) == 0 || contains(keys(var.api), "primary")
-    error_message = "api has a \"secondary\" and no \"primary\": add the load balancer that is asked first."
+    error_message = "api has a \"secondary\" and no \"primary\": add the primary region's load balancer."
   }
 }

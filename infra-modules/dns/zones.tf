@@ -10,7 +10,7 @@ resource "aws_route53_zone" "private" {
   tags = { Name = "${var.name}-private" }
 
   lifecycle {
-    # The other VPCs are associated one by one, some of them by another root.
+    # Other VPCs are associated separately, some of them by another root.
     ignore_changes = [vpc]
   }
 }
@@ -26,8 +26,8 @@ resource "aws_route53_zone_association" "this" {
 resource "aws_route53_zone" "public" {
   count = var.create_public_zone ? 1 : 0
 
-  #checkov:skip=CKV2_AWS_38:DNSSEC is switched on together with the parent zone's DS record, which is not in this account.
-  #checkov:skip=CKV2_AWS_39:Logs of public queries name clients, and answer no question about the platform.
+  #checkov:skip=CKV2_AWS_38:DNSSEC needs the parent zone's DS record, which is not in this account.
+  #checkov:skip=CKV2_AWS_39:Logs of public queries contain clients, and nothing about the platform.
   name    = var.public_zone_name
   comment = "${var.name}: the API's names"
 

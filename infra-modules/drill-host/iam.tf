@@ -1,9 +1,9 @@
-# What the host may do at AWS: read the backups, and what opens them. It writes nothing.
+# Permissions of the host: read the backups and the identity. It writes nothing.
 
 data "aws_caller_identity" "this" {}
 
 locals {
-  # A role is known in all regions, and its name holds for one.
+  # IAM is global; the name contains the region.
   role_name = "${var.name}-restore-drill-${data.aws_region.this.region}"
 }
 
@@ -19,7 +19,7 @@ data "aws_iam_policy_document" "assume" {
 
 resource "aws_iam_role" "this" {
   name                 = local.role_name
-  description          = "Host for restore drills of ${var.name} in ${data.aws_region.this.region}"
+  description          = "Drill host of ${var.name} in ${data.aws_region.this.region}"
   assume_role_policy   = data.aws_iam_policy_document.assume.json
   permissions_boundary = var.permissions_boundary
 }
@@ -47,7 +47,7 @@ data "aws_iam_policy_document" "restore" {
     resources = [for bucket in var.backup.bucket_arns : "${bucket}/${var.cluster}/*"]
   }
 
-  # Without it S3 answers 403 where an object is missing, and not 404.
+  # Without it S3 responds 403 for a missing object, not 404.
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
@@ -82,7 +82,7 @@ data "aws_iam_policy_document" "restore" {
     }
   }
 
-  # AWS's policy for Systems Manager's agent lets it read every parameter of the account.
+  # Not AmazonSSMManagedInstanceCore, which grants every parameter of the account.
   statement {
     sid     = "NoParametersOfOthers"
     effect  = "Deny"

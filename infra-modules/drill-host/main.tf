@@ -1,4 +1,4 @@
-# The host, and the volume that a copy is restored to. Nothing on either is worth keeping.
+# The drill host and its scratch volume. Neither contains data to keep.
 
 data "aws_region" "this" {}
 
@@ -16,7 +16,7 @@ resource "aws_instance" "this" {
   ami                  = var.ami_id == null ? data.aws_ssm_parameter.debian[0].insecure_value : var.ami_id
   instance_type        = var.instance_type
   iam_instance_profile = aws_iam_instance_profile.this.name
-  # Of a node it needs the same at the first boot: Systems Manager's agent.
+  # Like a node, it needs the SSM agent at first boot.
   user_data = templatefile("${path.module}/../postgres/cloud-init.yaml", {
     region = data.aws_region.this.region
   })
@@ -47,7 +47,7 @@ resource "aws_instance" "this" {
     Role = "restore-drill"
   }
 
-  # A newer image replaces it when somebody asks for that: Ansible would have to set it up again.
+  # A newer AMI does not replace it automatically: Ansible would have to configure it again.
   lifecycle {
     ignore_changes = [ami, user_data]
   }
@@ -76,18 +76,18 @@ resource "aws_volume_attachment" "scratch" {
   stop_instance_before_detaching = true
 }
 
-# Nobody reaches it: there is no rule for that. S3's gateway endpoint answers at public addresses; the data subnets
-# have no route to any other.
+# No ingress rule: nothing connects to it. S3's gateway endpoint has public addresses; the data subnets have no
+# route to any other.
 resource "aws_security_group" "this" {
   name        = "${var.name}-restore-drill"
-  description = "Host for restore drills of ${var.name}"
+  description = "Drill host of ${var.name}"
   vpc_id      = var.vpc_id
   tags        = { Name = "${var.name}-restore-drill" }
 }
 
 resource "aws_vpc_security_group_egress_rule" "aws" {
   security_group_id = aws_security_group.this.id
-  description       = "APIs of AWS"
+  description       = "AWS APIs"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443

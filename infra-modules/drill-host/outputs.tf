@@ -4,11 +4,11 @@ output "instance_id" {
 }
 
 output "scratch_volume_id" {
-  description = "The volume that is to be mounted where copies are restored to."
+  description = "Scratch volume, to be mounted where copies are restored."
   value       = aws_ebs_volume.scratch.id
 }
 
 output "role_arn" {
-  description = "The role of the host, for the policies of both backup buckets. Made of its name, so that a plan shows them whole."
+  description = "Role of the host, for the policies of both backup buckets. Built from its name, so that plans show it."
   value       = "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.role_name}"
 }

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It begins every name."
+  description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "cluster" {
-  description = "The cluster whose backups are restored, as `cluster` in backup-agent.toml. It is the first part of every key in the buckets."
+  description = "Cluster whose backups are restored, as `cluster` in backup-agent.toml: the first part of every key in the buckets."
   type        = string
 
   validation {
@@ -29,12 +29,12 @@ variable "subnet" {
 }
 
 variable "instance_type" {
-  description = "The type of the host, such as `m7g.large`. Where it has another architecture than the nodes, it needs PostgreSQL's programs and backup-agent for its own."
+  description = "Instance type of the host, such as `m7g.large`. With another architecture than the nodes', it needs its own PostgreSQL and backup-agent."
   type        = string
 }
 
 variable "ami_id" {
-  description = "The image of the host, based on Debian 12. Without one it is Debian's newest for the architecture of `instance_type`."
+  description = "AMI of the host, based on Debian 12. Default: Debian's newest for the architecture of `instance_type`."
   type        = string
   default     = null
 
@@ -45,7 +45,7 @@ variable "ami_id" {
 }
 
 variable "scratch_volume" {
-  description = "The gp3 volume that the copy is restored to, and thrown away on: size in GiB, operations and MiB in a second."
+  description = "gp3 scratch volume of the copy: size in GiB, IOPS, and throughput in MiB/s."
   type = object({
     size_gib   = number
     iops       = optional(number, 3000)
@@ -54,12 +54,12 @@ variable "scratch_volume" {
 
   validation {
     condition     = var.scratch_volume.size_gib >= 20 && var.scratch_volume.size_gib <= 65536
-    error_message = "`scratch_volume.size_gib` is ${var.scratch_volume.size_gib}: a data directory needs 20 GiB at least, and gp3 has 65536 at most."
+    error_message = "`scratch_volume.size_gib` is ${var.scratch_volume.size_gib}: a data directory needs at least 20 GiB, and gp3 has at most 65536."
   }
 
   validation {
     condition     = var.scratch_volume.iops >= 3000 && var.scratch_volume.iops <= min(80000, max(3000, 500 * var.scratch_volume.size_gib))
-    error_message = "`scratch_volume.iops` is ${var.scratch_volume.iops}: gp3 has 3000 to 80000, and at most 500 for each GiB."
+    error_message = "`scratch_volume.iops` is ${var.scratch_volume.iops}: gp3 has 3000 to 80000, and at most 500 per GiB."
   }
 
   validation {
@@ -69,12 +69,12 @@ variable "scratch_volume" {
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for the volumes and the secret."
+  description = "KMS key of this region, for the volumes and the secret."
   type        = string
 }
 
 variable "backup" {
-  description = "The backup buckets of both regions, and the keys that they are encrypted with. The buckets' policies have to name `role_arn` as a reader."
+  description = "Backup buckets of both regions, and their keys. The buckets' policies must name `role_arn` as a reader."
   type = object({
     bucket_arns  = list(string)
     kms_key_arns = list(string)
@@ -82,22 +82,22 @@ variable "backup" {
 
   validation {
     condition     = length(var.backup.bucket_arns) > 0 && length(var.backup.kms_key_arns) > 0
-    error_message = "`backup` names no bucket or no key: there would be nothing to restore."
+    error_message = "`backup` names no bucket or no key: nothing could be restored."
   }
 }
 
 variable "identity_secret_arn" {
-  description = "The secret that holds the identity file by which backups are opened."
+  description = "Secret with the identity file that decrypts backups."
   type        = string
 
   validation {
     condition     = can(regex("^arn:aws[a-z-]*:secretsmanager:", var.identity_secret_arn))
-    error_message = "`identity_secret_arn` must be the ARN of a secret, as the module secrets gives it."
+    error_message = "`identity_secret_arn` must be the ARN of a secret, such as an output of the module secrets."
   }
 }
 
 variable "permissions_boundary" {
-  description = "The policy that bounds the role of the host."
+  description = "Permissions boundary of the host's role."
   type        = string
   default     = null
 }

@@ -1,4 +1,4 @@
-# Who may use the key. The account's own policies decide who of the account does; a service that acts by itself is named.
+# Users of the key. IAM policies decide for the account's principals; AWS services that act on their own are named.
 
 locals {
   region  = data.aws_region.current.region
@@ -29,7 +29,7 @@ locals {
       Action    = local.use
       Resource  = "*"
     },
-    # Volumes and clusters are given a grant by who makes them. EKS takes no kms:GrantIsForAWSResource here.
+    # The creator of a volume or cluster gives it a grant. EKS supports no kms:GrantIsForAWSResource here.
     {
       Sid       = "Grant"
       Effect    = "Allow"
@@ -54,11 +54,11 @@ locals {
     }]
     cloudwatch = [merge(local.publish["cloudwatch"], local.for_this_account)]
     budgets    = [merge(local.publish["budgets"], local.for_this_account)]
-    # EventBridge does not say for whom it publishes, so a condition would drop every message.
+    # EventBridge sends no source in this call, so a condition would drop every message.
     events = [local.publish["events"]]
   }
 
-  # What publishes to an encrypted SNS topic needs a data key of its own.
+  # Publishers to an encrypted SNS topic need a data key.
   publish = {
     for service in ["cloudwatch", "budgets", "events"] : service => {
       Sid       = "Publish${title(service)}"

@@ -6,12 +6,12 @@ locals {
   arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
 }
 
-# A bucket that holds anything is not deleted by S3, so this one needs no other guard.
+# S3 deletes no non-empty bucket, so this one needs no other protection.
 resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_144:A copy of the lease would be a second lease.
-  #checkov:skip=CKV_AWS_145:No key has to be reachable for the lease to be renewed; S3's own encryption asks for none.
-  #checkov:skip=CKV_AWS_18:Every version of the lease names the node that wrote it.
-  #checkov:skip=CKV2_AWS_62:Agents poll; nothing waits for events.
+  #checkov:skip=CKV_AWS_145:Renewing the lease must not depend on a KMS key; SSE-S3 needs none.
+  #checkov:skip=CKV_AWS_18:Every version of the lease contains the node that wrote it.
+  #checkov:skip=CKV2_AWS_62:Agents poll; no consumer of events.
   bucket = var.bucket
 
   tags = { Name = "${var.name}-lease" }
@@ -19,7 +19,7 @@ resource "aws_s3_bucket" "this" {
   lifecycle {
     precondition {
       condition     = !contains(var.database_regions, data.aws_region.current.region)
-      error_message = "The lease bucket would be in ${data.aws_region.current.region}, which has a database node: the loss of that region would take the lease with it. Give the module a provider of a third region."
+      error_message = "The lease bucket would be in ${data.aws_region.current.region}, which has a database node: the loss of that region would take the lease with it. Pass a provider of a third region."
     }
   }
 }

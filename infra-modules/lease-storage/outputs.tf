@@ -1,5 +1,5 @@
 output "bucket" {
-  description = "Name of the bucket, for `[lease]` in failover-ctl.toml. It is known once the policy is in force."
+  description = "Name of the bucket, for `[lease]` in failover-ctl.toml. Available once the policy is in force."
   value       = aws_s3_bucket.this.bucket
   depends_on  = [aws_s3_bucket_policy.this, aws_s3_bucket_versioning.this]
 }

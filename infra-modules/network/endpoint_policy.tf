@@ -1,11 +1,11 @@
-# What passes an endpoint, whosever credentials are used. It grants nothing: what a role may do is said where the
-# role is. It keeps out the credentials of other accounts, so that whoever takes over a node cannot carry anything
-# away to an account of their own.
+# Endpoint policies: limits for all credentials that use an endpoint. They grant nothing; roles have their own
+# policies. They exclude credentials of other accounts, so that a compromised node cannot copy data to a foreign
+# account.
 
 locals {
   account = data.aws_caller_identity.current.account_id
 
-  # S3: the buckets of this account for those who are of it.
+  # S3: this account's principals on this account's buckets.
   s3_arn = "arn:${data.aws_partition.current.partition}:s3:::"
 
   own_buckets = {
@@ -22,7 +22,7 @@ locals {
     }
   }
 
-  # Systems Manager's agent is fetched without credentials, and layers of images by links that ECR signs.
+  # The SSM agent is downloaded without credentials, and image layers through presigned URLs of ECR.
   published = {
     Sid       = "AgentAndImages"
     Effect    = "Allow"
@@ -34,7 +34,7 @@ locals {
     ]
   }
 
-  # Every other service: those who are of this account.
+  # Every other service: this account's principals.
   own_callers = {
     Sid       = "OwnCallers"
     Effect    = "Allow"
@@ -44,7 +44,7 @@ locals {
     Condition = { StringEquals = { "aws:PrincipalAccount" = local.account } }
   }
 
-  # Where everything that is called for is this account's as well, it has to be.
+  # Services whose resources are all in this account: limited to them.
   own_resources = {
     Sid       = "OwnResources"
     Effect    = "Allow"
@@ -59,7 +59,7 @@ locals {
     }
   }
 
-  # AWS publishes documents for Systems Manager's agent, and parameters that name images.
+  # AWS publishes documents for the SSM agent, and parameters with AMI ids.
   published_by_aws = [
     for it in [
       { sid = "Documents", path = "document", actions = ["ssm:DescribeDocument", "ssm:GetDocument"] },
@@ -75,7 +75,7 @@ locals {
     }
   ]
 
-  # A pod that takes a role by its service account's token has no credentials yet, and so no account.
+  # A pod that assumes a role with its service account's token has no credentials, and so no account, yet.
   web_identity = {
     Sid       = "RolesByTokens"
     Effect    = "Allow"
@@ -91,12 +91,12 @@ locals {
     ssm            = concat([local.own_resources], local.published_by_aws)
     sts            = [local.own_resources, local.web_identity]
 
-    # Images and prefix lists of AWS's, and the images of EKS's add-ons, are in other accounts.
+    # AWS's AMIs and prefix lists, and the images of EKS add-ons, are in other accounts.
     ec2       = [local.own_callers]
     "ecr.api" = [local.own_callers]
     "ecr.dkr" = [local.own_callers]
 
-    # These know no resources: a channel or a metric is its caller's.
+    # These have no resource-level permissions: a channel or a metric belongs to its caller.
     ec2messages = [local.own_callers]
     monitoring  = [local.own_callers]
     ssmmessages = [local.own_callers]

@@ -48,7 +48,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags = { Name = "${var.name}-s3" }
 }
 
-# The gateway endpoint serves the buckets of its own region only. The lease and the other region's backups are elsewhere.
+# The gateway endpoint serves only buckets of its own region. The lease and the other region's backups are elsewhere.
 resource "aws_vpc_endpoint" "remote" {
   for_each = var.remote_services
 
@@ -60,10 +60,10 @@ resource "aws_vpc_endpoint" "remote" {
   subnet_ids          = local.endpoint_subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
 
-  # Route 53 takes no policy at its endpoint: who calls it there is limited by their roles alone.
+  # Route 53's endpoint supports no policy: callers are limited by their roles alone.
   policy = endswith(each.value.service_name, ".s3") ? jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets] }) : null
 
-  # Of the services used here only S3 has this option: its name is to lead to the endpoint for the VPC as well.
+  # Only S3 needs this option, so that its name resolves to the endpoint in the VPC as well.
   dynamic "dns_options" {
     for_each = endswith(each.value.service_name, ".s3") ? [true] : []
 
@@ -77,7 +77,7 @@ resource "aws_vpc_endpoint" "remote" {
   lifecycle {
     precondition {
       condition     = each.value.region != data.aws_region.current.region
-      error_message = "remote_services[\"${each.key}\"] is of this region, ${data.aws_region.current.region}, which has its endpoints already: remove it, or name the other region."
+      error_message = "remote_services[\"${each.key}\"] is of this region, ${data.aws_region.current.region}, which has its own endpoints: remove it, or name the other region."
     }
   }
 }

@@ -19,8 +19,8 @@ resource "aws_flow_log" "this" {
 }
 
 resource "aws_cloudwatch_log_group" "flow_log" {
-  #checkov:skip=CKV_AWS_158:The key is an input; without one CloudWatch Logs encrypts with its own.
-  #checkov:skip=CKV_AWS_338:How long a flow log is kept is an input, priced by volume.
+  #checkov:skip=CKV_AWS_158:The key is an input; without one CloudWatch Logs uses its own.
+  #checkov:skip=CKV_AWS_338:The retention of a flow log is an input, priced by volume.
   name              = local.flow_log_name
   retention_in_days = var.flow_log_retention_days
   kms_key_id        = var.kms_key_arn
@@ -28,7 +28,7 @@ resource "aws_cloudwatch_log_group" "flow_log" {
   tags = { Name = "${var.name}-flow-log" }
 }
 
-# IAM has no regions, and both regions of a platform have one name: hence the region in the role's.
+# IAM is global, and both regions have the same `name`: hence the region in the role's name.
 resource "aws_iam_role" "flow_log" {
   name                 = "${var.name}-flow-log-${data.aws_region.current.region}"
   description          = "Lets the VPC of ${var.name} write its flow log"
@@ -61,7 +61,7 @@ resource "aws_iam_role_policy" "flow_log" {
         Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
         Resource = "${local.logs_arn}:log-group:${local.flow_log_name}:*"
       },
-      # The service asks for the list of all groups.
+      # The service lists all groups.
       {
         Sid      = "Find"
         Effect   = "Allow"

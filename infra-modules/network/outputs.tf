@@ -4,7 +4,7 @@ output "vpc_id" {
 }
 
 output "cidr" {
-  description = "Addresses of the VPC, for peering."
+  description = "CIDR block of the VPC, for peering."
   value       = aws_vpc.this.cidr_block
 }
 
@@ -18,17 +18,17 @@ output "subnet_ids" {
 }
 
 output "public_cidrs" {
-  description = "Addresses of the public subnets, in the order of the zones."
+  description = "CIDR blocks of the public subnets, in the order of the zones."
   value       = [for zone in var.zones : local.cidrs.public[zone]]
 }
 
 output "private_cidrs" {
-  description = "Addresses of the private subnets, in the order of the zones."
+  description = "CIDR blocks of the private subnets, in the order of the zones."
   value       = [for zone in var.zones : local.cidrs.private[zone]]
 }
 
 output "data_cidrs" {
-  description = "Addresses of the data subnets, in the order of the zones: what the other region's security groups let in."
+  description = "CIDR blocks of the data subnets, in the order of the zones, for the other region's security groups."
   value       = [for zone in var.zones : local.cidrs.data[zone]]
 }
 

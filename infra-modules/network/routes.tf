@@ -6,7 +6,7 @@ locals {
   }[var.nat]
 }
 
-# public: in and out
+# public: inbound and outbound
 
 resource "aws_internet_gateway" "this" {
   vpc_id = aws_vpc.this.id
@@ -33,7 +33,7 @@ resource "aws_route_table_association" "public" {
   route_table_id = aws_route_table.public.id
 }
 
-# private: out through NAT, if at all. A table for each zone, so that `nat` can be changed without moving a subnet.
+# private: outbound through NAT, if any. One table per zone, so that `nat` can be changed without moving a subnet.
 
 resource "aws_eip" "nat" {
   for_each = toset(local.nat_zones)
@@ -79,7 +79,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[each.key].id
 }
 
-# data: no route leaves the VPC but those to S3 and to the peer
+# data: routes only to S3 and to the peer
 
 resource "aws_route_table" "data" {
   vpc_id = aws_vpc.this.id

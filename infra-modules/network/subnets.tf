@@ -1,5 +1,5 @@
 locals {
-  # Sixteen equal blocks, four to a tier: three are used, and the fourth is left for another zone.
+  # Sixteen equal blocks, four per tier: three are used, and the fourth is reserved for another zone.
   tiers = { public = 0, private = 4, data = 8 }
   cidrs = {
     for tier, first in local.tiers : tier => {
@@ -8,7 +8,7 @@ locals {
   }
 }
 
-# The load balancer and the NAT gateways bring their own public addresses; nothing else gets one.
+# The load balancer and the NAT gateways have their own public addresses; nothing else gets one.
 resource "aws_subnet" "public" {
   for_each = local.cidrs.public
 
@@ -17,7 +17,7 @@ resource "aws_subnet" "public" {
   cidr_block              = each.value
   map_public_ip_on_launch = false
 
-  # By the second tag the AWS Load Balancer Controller of the EKS variant finds its subnets.
+  # The AWS Load Balancer Controller of the EKS variant finds its subnets by the second tag.
   tags = {
     Name                     = "${var.name}-public-${each.key}"
     "kubernetes.io/role/elb" = "1"

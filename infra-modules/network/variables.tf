@@ -4,12 +4,12 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
 variable "cidr" {
-  description = "Addresses of the VPC, from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16. A prefix of /16 to /20 gives subnets of /20 to /24."
+  description = "CIDR block of the VPC, from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16. A prefix of /16 to /20 gives subnets of /20 to /24."
   type        = string
 
   validation {
@@ -19,7 +19,7 @@ variable "cidr" {
 
   validation {
     condition     = try(tonumber(split("/", var.cidr)[1]) >= 16 && tonumber(split("/", var.cidr)[1]) <= 20, false)
-    error_message = "cidr must be a /16 to /20: AWS takes no larger VPC than /16, and below /20 the subnets are too small for the API's tasks and the endpoints. Choose a prefix in between."
+    error_message = "cidr must be a /16 to /20: AWS allows no larger VPC than /16, and below /20 the subnets are too small for the API's tasks and the endpoints."
   }
 
   validation {
@@ -33,7 +33,7 @@ variable "cidr" {
 }
 
 variable "zones" {
-  description = "The three availability zones, such as eu-west-1a, eu-west-1b and eu-west-1c. The order gives each its addresses, so it stays."
+  description = "The three availability zones, such as eu-west-1a, eu-west-1b and eu-west-1c. The order determines their addresses; do not change it."
   type        = list(string)
 
   validation {
@@ -43,7 +43,7 @@ variable "zones" {
 }
 
 variable "nat" {
-  description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\", which leaves only the endpoints. The data subnets never use one."
+  description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\" (endpoints only). The data subnets never use one."
   type        = string
   default     = "per-zone"
 
@@ -54,7 +54,7 @@ variable "nat" {
 }
 
 variable "endpoints" {
-  description = "In how many zones the interface endpoints are: \"per-zone\", or \"one\", which costs a third, and leaves the nodes without the lease when the first zone is lost."
+  description = "Zones of the interface endpoints: \"per-zone\", or \"one\", which costs a third and cuts the nodes off from the lease when the first zone is lost."
   type        = string
   default     = "per-zone"
 
@@ -65,7 +65,7 @@ variable "endpoints" {
 }
 
 variable "remote_services" {
-  description = "AWS services of other regions that the data subnets reach by an endpoint, by label: the lease's S3, the other region's S3, Route 53."
+  description = "AWS services of other regions with an endpoint in the data subnets, by label: the lease's S3, the other region's S3, Route 53."
   type = map(object({
     service_name = string
     region       = string
@@ -79,7 +79,7 @@ variable "remote_services" {
 }
 
 variable "flow_log_retention_days" {
-  description = "For how many days the flow log is kept."
+  description = "Retention of the flow log, in days."
   type        = number
   default     = 30
 
@@ -87,23 +87,23 @@ variable "flow_log_retention_days" {
     condition = contains([
       1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
     ], var.flow_log_retention_days)
-    error_message = "flow_log_retention_days must be a period that CloudWatch Logs has, such as 7, 30, 90, 365 or 731."
+    error_message = "flow_log_retention_days must be a period that CloudWatch Logs supports, such as 7, 30, 90, 365 or 731."
   }
 }
 
 variable "kms_key_arn" {
-  description = "KMS key of the flow log. Its policy must let CloudWatch Logs of this region use it. Without it AWS's own key is used."
+  description = "KMS key of the flow log. Its policy must admit CloudWatch Logs of this region. Default: AWS's own key."
   type        = string
   default     = null
 
   validation {
     condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:", var.kms_key_arn))
-    error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
+    error_message = "kms_key_arn must be the ARN of a KMS key, such as the output of the module kms."
   }
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds the module's role, where the account asks for one."
+  description = "Permissions boundary of the module's role, where the account requires one."
   type        = string
   default     = null
 

@@ -10,12 +10,12 @@ resource "aws_vpc" "this" {
   lifecycle {
     precondition {
       condition     = alltrue([for zone in var.zones : startswith(zone, data.aws_region.current.region)])
-      error_message = "zones must be of the provider's region, ${data.aws_region.current.region}: ${join(", ", var.zones)} are not all."
+      error_message = "zones must be in the provider's region, ${data.aws_region.current.region}: ${join(", ", var.zones)} are not all."
     }
   }
 }
 
-# What every VPC is born with is emptied, so that nothing is reachable by being forgotten.
+# Empties the VPC's default security group and route table, so that forgotten resources are unreachable.
 
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id

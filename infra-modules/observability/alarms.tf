@@ -1,10 +1,10 @@
-# What Prometheus cannot see: it runs on what is watched here.
+# Alarms that Prometheus cannot raise, because it runs on what they monitor.
 
 locals {
   topic = [aws_sns_topic.alarms.arn]
 }
 
-# A node that is stopped reports nothing, and that is an alarm too.
+# A stopped node reports nothing, which also raises the alarm.
 resource "aws_cloudwatch_metric_alarm" "instance" {
   for_each = var.instances
 
@@ -24,7 +24,7 @@ resource "aws_cloudwatch_metric_alarm" "instance" {
 }
 
 locals {
-  # Buckets may be unknown until they are made, so rules are counted.
+  # Bucket names may be unknown at plan, so rules are indexed.
   rules = { for index, it in var.replication : tostring(index) => {
     name       = "${it.bucket} to ${it.destination}"
     dimensions = { SourceBucket = it.bucket, DestinationBucket = it.destination, RuleId = it.rule }
@@ -35,7 +35,7 @@ resource "aws_cloudwatch_metric_alarm" "replication_latency" {
   for_each = local.rules
 
   alarm_name          = "${var.name}-replication-latency-${each.key}"
-  alarm_description   = "The copy of ${each.value.name} is more than ${var.replication_latency_seconds} s behind: backups are missing in the other region."
+  alarm_description   = "Replication of ${each.value.name} is more than ${var.replication_latency_seconds} s behind: backups are missing in the other region."
   namespace           = "AWS/S3"
   metric_name         = "ReplicationLatency"
   dimensions          = each.value.dimensions
@@ -53,7 +53,7 @@ resource "aws_cloudwatch_metric_alarm" "replication_failed" {
   for_each = local.rules
 
   alarm_name          = "${var.name}-replication-failed-${each.key}"
-  alarm_description   = "S3 could not copy objects of ${each.value.name}, and does not try again by itself."
+  alarm_description   = "S3 failed to replicate objects of ${each.value.name}, and does not retry."
   namespace           = "AWS/S3"
   metric_name         = "OperationsFailedReplication"
   dimensions          = each.value.dimensions
@@ -71,7 +71,7 @@ resource "aws_cloudwatch_metric_alarm" "unanswered" {
   for_each = var.load_balancers
 
   alarm_name          = "${var.name}-${each.key}-unanswered"
-  alarm_description   = "The load balancer of ${each.key} answers 5xx by itself: no target took the request, or none answered it."
+  alarm_description   = "The load balancer of ${each.key} itself responds 5xx: no target accepted the request, or none responded."
   namespace           = "AWS/ApplicationELB"
   metric_name         = "HTTPCode_ELB_5XX_Count"
   dimensions          = { LoadBalancer = each.value.arn_suffix }

@@ -1,4 +1,4 @@
-# A budget has no region, and two of one name cannot be: hence the region in the name.
+# Budgets are global and their names unique: hence the region in the name.
 resource "aws_budgets_budget" "this" {
   count = var.budget == null ? 0 : 1
 

@@ -1,4 +1,4 @@
-# What AWS announces by itself: maintenance, retirement, outages, and nodes that stop. It is sent, and kept.
+# AWS Health events (maintenance, retirement, outages) and stops of nodes: sent to the topic and logged.
 
 data "aws_region" "this" {}
 

@@ -1,4 +1,4 @@
 output "topic_arn" {
-  description = "Where alarms of other modules go."
+  description = "Topic for the alarms of other modules."
   value       = aws_sns_topic.alarms.arn
 }

@@ -1,4 +1,4 @@
-# Where every alarm goes, and who hears it.
+# Topic of all alarms, and its subscribers.
 
 data "aws_caller_identity" "this" {}
 
@@ -37,7 +37,7 @@ data "aws_iam_policy_document" "alarms" {
     }
   }
 
-  # EventBridge does not say for whom it publishes: with a condition every message would be dropped.
+  # EventBridge sends no source in this call: a condition would drop every message.
   statement {
     sid       = "PublishFromEventBridge"
     actions   = ["sns:Publish"]

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It begins every name."
+  description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -9,17 +9,17 @@ variable "name" {
 }
 
 variable "alarm_emails" {
-  description = "Who is told of alarms. Each confirms once, by the link in AWS's message."
+  description = "Addresses for alarms. Each confirms once, with the link in AWS's message."
   type        = list(string)
 
   validation {
     condition     = length(var.alarm_emails) > 0 && alltrue([for it in var.alarm_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", it))])
-    error_message = "`alarm_emails` names nobody, or somebody without an address: an alarm that nobody hears is none."
+    error_message = "`alarm_emails` is empty or contains no address: name at least one that is read."
   }
 }
 
 variable "budget" {
-  description = "What the account may cost in a month, in US dollars, and who is told at 80 % and when the forecast is above it. One budget is enough for all regions."
+  description = "Monthly budget of the account in US dollars, and the addresses notified at 80 % and when the forecast exceeds it. One budget covers all regions."
   type = object({
     monthly_usd = number
     emails      = list(string)
@@ -28,18 +28,18 @@ variable "budget" {
 
   validation {
     condition     = var.budget == null || try(var.budget.monthly_usd > 0 && length(var.budget.emails) > 0, false)
-    error_message = "`budget` is of nothing, or for nobody: write more than 0 dollars, and an address at least, or leave it out."
+    error_message = "`budget` has no amount or no address: write more than 0 dollars and an address, or leave it out."
   }
 }
 
 variable "instances" {
-  description = "The instances to be watched, by name."
+  description = "Monitored instances, by name."
   type        = map(string)
   default     = {}
 }
 
 variable "replication" {
-  description = "The replication rules of this region's buckets: source, destination, and the rule's id."
+  description = "Replication rules of this region's buckets: source, destination, and the rule's id."
   type = list(object({
     bucket      = string
     destination = string
@@ -49,7 +49,7 @@ variable "replication" {
 }
 
 variable "replication_latency_seconds" {
-  description = "How far a bucket's copy may be behind. S3 promises 15 minutes."
+  description = "Maximum replication lag, in seconds. S3 guarantees 15 minutes."
   type        = number
   default     = 900
 
@@ -60,7 +60,7 @@ variable "replication_latency_seconds" {
 }
 
 variable "load_balancers" {
-  description = "The load balancers to be watched with their target groups, by a label of your own, as ARN suffixes."
+  description = "Monitored load balancers with their target groups, by a label of your choice, as ARN suffixes."
   type = map(object({
     arn_suffix                = string
     target_group_arn_suffixes = optional(list(string), [])
@@ -69,7 +69,7 @@ variable "load_balancers" {
 }
 
 variable "log_retention_days" {
-  description = "How long it is kept what AWS announced, in one of CloudWatch's steps."
+  description = "Retention of health events in days, as CloudWatch allows."
   type        = number
   default     = 365
 
@@ -80,6 +80,6 @@ variable "log_retention_days" {
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for the topic and the log. It lets CloudWatch, EventBridge and AWS Budgets use it."
+  description = "KMS key of this region, for the topic and the log. Its policy must admit CloudWatch, EventBridge and AWS Budgets."
   type        = string
 }

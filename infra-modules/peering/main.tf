@@ -11,7 +11,7 @@ resource "aws_vpc_peering_connection" "this" {
   lifecycle {
     precondition {
       condition     = var.accepter.region != data.aws_region.requester.region
-      error_message = "accepter.region is ${var.accepter.region}, which is the requester's: the two VPCs are to be in two regions, so that one outlives the other. Name the other region."
+      error_message = "accepter.region is ${var.accepter.region}, the requester's own: the two VPCs must be in different regions. Name the other region."
     }
   }
 }
@@ -25,7 +25,7 @@ resource "aws_vpc_peering_connection_accepter" "this" {
   tags = { Name = var.name }
 }
 
-# Names resolve to private addresses from the other side as well. Only an accepted connection takes options.
+# Names resolve to private addresses from the other side as well. Options need an accepted connection.
 
 resource "aws_vpc_peering_connection_options" "requester" {
   vpc_peering_connection_id = aws_vpc_peering_connection_accepter.this.id

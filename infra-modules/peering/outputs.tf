@@ -1,4 +1,4 @@
 output "connection_id" {
-  description = "The peering connection, once it is accepted."
+  description = "The accepted peering connection."
   value       = aws_vpc_peering_connection_accepter.this.id
 }

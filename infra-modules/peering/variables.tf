@@ -4,12 +4,12 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
 variable "requester" {
-  description = "The VPC in the region of the provider, with the route tables that get a route to the accepter's."
+  description = "VPC in the provider's region, with the route tables that get a route to the accepter's."
   type = object({
     vpc_id          = string
     cidr            = string
@@ -23,7 +23,7 @@ variable "requester" {
 }
 
 variable "accepter" {
-  description = "The VPC in the other region, that region, and the route tables that get a route to the requester's."
+  description = "VPC in the other region, that region, and the route tables that get a route to the requester's."
   type = object({
     vpc_id          = string
     cidr            = string
@@ -36,7 +36,7 @@ variable "accepter" {
     error_message = "accepter.cidr must be an IPv4 network in CIDR notation with no host bits set, such as 10.2.0.0/16."
   }
 
-  # Two networks overlap if they are the same at the shorter of their prefixes.
+  # Two networks overlap if they are equal at the shorter of their prefixes.
   validation {
     condition = try(
       length(distinct([
@@ -45,6 +45,6 @@ variable "accepter" {
         )
       ])) == 2, true
     )
-    error_message = "The two VPCs overlap: ${var.requester.cidr} and ${var.accepter.cidr} have addresses in common, so neither could route to the other. Give one of them another network."
+    error_message = "The two VPCs overlap: ${var.requester.cidr} and ${var.accepter.cidr} share addresses, so neither could route to the other. Change one of them."
   }
 }

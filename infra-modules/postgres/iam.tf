@@ -1,6 +1,6 @@
-# What a node may do at AWS: what failover-ctl, backup-agent and Systems Manager call, on what is this cluster's.
-# Each has a role of its own, so that it cannot stop itself, its calls are told from the others', and it alone can
-# be denied everything.
+# Permissions of a node: the calls of failover-ctl, backup-agent and the SSM agent, on this cluster's resources.
+# Each node has its own role, so that it cannot stop itself, CloudTrail distinguishes its calls, and it can be denied
+# everything separately.
 
 data "aws_caller_identity" "this" {}
 
@@ -14,8 +14,8 @@ data "aws_iam_policy_document" "assume" {
   }
 }
 
-# A role is known in all regions, and so is its node's name. By the beginning of that name the buckets know the
-# roles: a node that is added changes no policy but its own.
+# IAM is global, and node names are unique. The buckets match the roles by name prefix: adding a node changes no
+# policy but its own.
 resource "aws_iam_role" "node" {
   for_each = var.nodes
 
@@ -55,7 +55,7 @@ resource "aws_iam_role_policy" "failover" {
   policy = data.aws_iam_policy_document.failover[each.key].json
 }
 
-# No statement lets a node delete: what is in a bucket survives a node in wrong hands.
+# No statement allows a node to delete: objects survive a compromised node.
 data "aws_iam_policy_document" "storage" {
   statement {
     sid       = "Lease"
@@ -69,8 +69,8 @@ data "aws_iam_policy_document" "storage" {
     resources = [for bucket in var.backup.bucket_arns : "${bucket}/${var.cluster}/*"]
   }
 
-  # Without the right to list the whole bucket, S3 answers 403 where an object is missing, and not 404. To the
-  # lease and the archive these are two different things.
+  # Without permission to list the whole bucket, S3 responds 403 for a missing object, not 404. The lease and the
+  # archive must tell these apart.
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
@@ -88,7 +88,7 @@ data "aws_iam_policy_document" "storage" {
     }
   }
 
-  # AWS's policy for Systems Manager's agent lets it read every parameter of the account.
+  # Not AmazonSSMManagedInstanceCore, which grants every parameter of the account.
   statement {
     sid     = "NoParametersOfOthers"
     effect  = "Deny"
@@ -126,7 +126,7 @@ data "aws_iam_policy_document" "storage" {
 locals {
   zones = { for label, zone in { writer = var.dns, api = var.api_dns } : label => zone if zone != null }
 
-  # Each record and the TXT record of its epoch, as Route 53 normalises them for a policy.
+  # Each record and its epoch record, as Route 53 normalises names in policies.
   records = {
     for label, zone in local.zones : label => flatten([
       for record in zone.record_names : [for prefix in ["", "_epoch."] : lower("${prefix}${trimsuffix(record, ".")}")]
@@ -137,8 +137,8 @@ locals {
 data "aws_iam_policy_document" "failover" {
   for_each = var.nodes
 
-  # The other nodes, by their tags: this module does not know those of the other region, and an instance that is
-  # made anew has another id. Nodes may not change tags.
+  # The other nodes, by their tags: this module does not have the other region's instance ids, and a replaced instance
+  # has a new one. Nodes may not change tags.
   statement {
     sid       = "Fence"
     actions   = ["ec2:StopInstances"]
@@ -155,14 +155,14 @@ data "aws_iam_policy_document" "failover" {
     }
   }
 
-  # EC2 knows neither resources nor tags for this action.
+  # The action has no resource-level permissions.
   statement {
     sid       = "SeeWhetherFenced"
     actions   = ["ec2:DescribeInstances"]
     resources = ["*"]
   }
 
-  # A move is one batch of all three actions, and one statement has to allow all of it.
+  # A move is one batch of all three actions, and one statement has to allow the whole batch.
   dynamic "statement" {
     for_each = local.zones
     content {

@@ -1,4 +1,4 @@
-# The nodes. Ansible makes servers of them; here they are only machines.
+# Instances of the nodes. Ansible configures them.
 
 data "aws_region" "this" {}
 
@@ -12,7 +12,7 @@ data "aws_ssm_parameter" "debian" {
   name  = "/aws/service/debian/release/12/latest/${contains(data.aws_ec2_instance_type.node[0].supported_architectures, "arm64") ? "arm64" : "amd64"}"
 }
 
-# No two nodes of a zone on the same rack.
+# Nodes of a zone are on different racks.
 resource "aws_placement_group" "this" {
   name     = "${var.name}-postgres"
   strategy = "spread"
@@ -37,7 +37,7 @@ resource "aws_instance" "node" {
   ebs_optimized = true
   monitoring    = true
 
-  # A node is ended by a person who has turned this off first; `promote --stop-instance` may always stop it.
+  # An operator has to turn this off before terminating a node; `promote --stop-instance` can always stop it.
   disable_api_termination              = true
   instance_initiated_shutdown_behavior = "stop"
 
@@ -62,7 +62,7 @@ resource "aws_instance" "node" {
     Node    = each.key
   }
 
-  # A newer image replaces no node that serves: `terraform apply -replace` does, one node at a time.
+  # A newer AMI replaces no node automatically; `terraform apply -replace` does, one node at a time.
   lifecycle {
     ignore_changes = [ami, user_data]
   }

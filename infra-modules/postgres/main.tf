@@ -1,4 +1,4 @@
 locals {
-  # By this tag and the tag `Node` the nodes may stop each other, in both regions, and nothing else.
+  # Nodes may stop each other, in both regions, by this tag and the tag `Node`.
   cluster_tag = "${var.name}/${var.cluster}"
 }

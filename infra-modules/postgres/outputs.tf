@@ -1,5 +1,5 @@
 output "nodes" {
-  description = "Each node by name, for failover-ctl.toml and Ansible's inventory."
+  description = "Nodes by name, for failover-ctl.toml and Ansible's inventory."
   value = {
     for name, node in var.nodes : name => {
       instance_id    = aws_instance.node[name].id
@@ -13,6 +13,6 @@ output "nodes" {
 }
 
 output "security_group_id" {
-  description = "The group of the nodes, for who else is to be reached by them."
+  description = "Security group of the nodes, for rules of other modules."
   value       = aws_security_group.node.id
 }

@@ -1,4 +1,4 @@
-# A name for each node, which is the one in its certificate.
+# DNS name of each node, as in its certificate.
 
 resource "aws_route53_record" "node" {
   for_each = var.nodes

@@ -1,10 +1,10 @@
-# A node whose host fails is started again on another, with its address and its volumes.
+# EC2 recovers a node whose host fails on another host, with its address and volumes.
 
 resource "aws_cloudwatch_metric_alarm" "recover" {
   for_each = var.nodes
 
   alarm_name          = "${var.name}-${each.key}-recover"
-  alarm_description   = "The host of ${each.key} fails: EC2 starts the node on another. The other nodes have long decided who is primary."
+  alarm_description   = "The host of ${each.key} failed: EC2 recovers the node on another. Failover does not wait for that."
   namespace           = "AWS/EC2"
   metric_name         = "StatusCheckFailed_System"
   dimensions          = { InstanceId = aws_instance.node[each.key].id }

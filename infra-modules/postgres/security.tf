@@ -1,4 +1,4 @@
-# Who reaches the nodes, and whom they reach. There is no port 22: Systems Manager is asked by the node, and not the reverse.
+# Network rules of the nodes. There is no port 22: the SSM agent connects outbound.
 
 resource "aws_security_group" "node" {
   name        = "${var.name}-postgres"
@@ -10,8 +10,8 @@ resource "aws_security_group" "node" {
 locals {
   ports = { postgres = var.postgres_port, agent = var.agent_port }
 
-  # Label of a rule => port and network. Nodes of the other region are named by their network: a group of
-  # another region cannot be.
+  # Label of a rule => port and network. Nodes of the other region are named by their network, since a security group
+  # of another region cannot be referenced.
   peer_rules = {
     for pair in setproduct(keys(local.ports), var.peer_cidrs) :
     "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.ports[pair[0]], cidr = pair[1] }
@@ -89,11 +89,11 @@ resource "aws_vpc_security_group_egress_rule" "peer" {
   cidr_ipv4         = each.value.cidr
 }
 
-# S3's gateway endpoint answers at public addresses. Where else this leads is for the routes to say, and the data
-# subnets have none to the internet.
+# S3's gateway endpoint has public addresses. The routes limit this rule: the data subnets have none to the
+# internet.
 resource "aws_vpc_security_group_egress_rule" "aws" {
   security_group_id = aws_security_group.node.id
-  description       = "APIs of AWS"
+  description       = "AWS APIs"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Project and environment, such as `causeway-production`. It begins every name."
+  description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "cluster" {
-  description = "The cluster, as `cluster` in failover-ctl.toml and backup-agent.toml. It is a part of every key in the buckets."
+  description = "Name of the cluster, as `cluster` in failover-ctl.toml and backup-agent.toml: part of every key in the buckets."
   type        = string
 
   validation {
@@ -24,12 +24,12 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "The data subnet of each zone, by the zone's name."
+  description = "Data subnets by zone."
   type        = map(string)
 }
 
 variable "nodes" {
-  description = "The nodes of this region, by name. The name is also the first label of the node's address, and ends that of its role: no two regions may have the same."
+  description = "Nodes of this region, by name. The name is the first label of the node's address and the suffix of its role's name, so it must be unique across regions."
   type = map(object({
     zone       = string
     private_ip = optional(string)
@@ -47,7 +47,7 @@ variable "nodes" {
 
   validation {
     condition     = alltrue([for name in keys(var.nodes) : length("${var.name}-postgres-${name}") <= 64])
-    error_message = "`${var.name}-postgres-<node>` is the name of each node's role, and IAM takes 64 letters at most: the names in `nodes` can have ${54 - length(var.name)}."
+    error_message = "`${var.name}-postgres-<node>` is the name of each node's role, and IAM allows 64 characters: names in `nodes` can have ${54 - length(var.name)}."
   }
 
   validation {
@@ -62,7 +62,7 @@ variable "nodes" {
 }
 
 variable "automatic_failover" {
-  description = "Whether the nodes of this region take over from each other by themselves. Each needs another in a second zone then."
+  description = "Whether the nodes of this region fail over automatically. This needs nodes in two zones."
   type        = bool
   default     = true
 
@@ -73,12 +73,12 @@ variable "automatic_failover" {
 }
 
 variable "instance_type" {
-  description = "The type of every node, such as `m7g.large`. It needs EBS volumes and the Nitro hypervisor."
+  description = "Instance type of the nodes, such as `m7g.large`, on the Nitro hypervisor with EBS."
   type        = string
 }
 
 variable "ami_id" {
-  description = "The image of the nodes, based on Debian 12. Without one it is Debian's newest for the architecture of `instance_type`."
+  description = "AMI of the nodes, based on Debian 12. Default: Debian's newest for the architecture of `instance_type`."
   type        = string
   default     = null
 
@@ -89,7 +89,7 @@ variable "ami_id" {
 }
 
 variable "data_volume" {
-  description = "The gp3 volume of the data directory: size in GiB, operations and MiB in a second."
+  description = "gp3 volume of the data directory: size in GiB, IOPS, and throughput in MiB/s."
   type = object({
     size_gib   = number
     iops       = optional(number, 3000)
@@ -98,12 +98,12 @@ variable "data_volume" {
 
   validation {
     condition     = var.data_volume.size_gib >= 20 && var.data_volume.size_gib <= 65536
-    error_message = "`data_volume.size_gib` is ${var.data_volume.size_gib}: a data directory needs 20 GiB at least, and gp3 has 65536 at most."
+    error_message = "`data_volume.size_gib` is ${var.data_volume.size_gib}: a data directory needs at least 20 GiB, and gp3 has at most 65536."
   }
 
   validation {
     condition     = var.data_volume.iops >= 3000 && var.data_volume.iops <= min(80000, max(3000, 500 * var.data_volume.size_gib))
-    error_message = "`data_volume.iops` is ${var.data_volume.iops}: gp3 has 3000 to 80000, and at most 500 for each GiB."
+    error_message = "`data_volume.iops` is ${var.data_volume.iops}: gp3 has 3000 to 80000, and at most 500 per GiB."
   }
 
   validation {
@@ -113,7 +113,7 @@ variable "data_volume" {
 }
 
 variable "wal_volume" {
-  description = "The gp3 volume of the log: size in GiB, operations and MiB in a second. It holds what waits while no bucket can be reached."
+  description = "gp3 volume of the WAL: size in GiB, IOPS, and throughput in MiB/s. It holds unarchived WAL while no bucket is reachable."
   type = object({
     size_gib   = number
     iops       = optional(number, 3000)
@@ -122,12 +122,12 @@ variable "wal_volume" {
 
   validation {
     condition     = var.wal_volume.size_gib >= 10 && var.wal_volume.size_gib <= 65536
-    error_message = "`wal_volume.size_gib` is ${var.wal_volume.size_gib}: the log needs 10 GiB at least, and gp3 has 65536 at most."
+    error_message = "`wal_volume.size_gib` is ${var.wal_volume.size_gib}: the WAL needs at least 10 GiB, and gp3 has at most 65536."
   }
 
   validation {
     condition     = var.wal_volume.iops >= 3000 && var.wal_volume.iops <= min(80000, max(3000, 500 * var.wal_volume.size_gib))
-    error_message = "`wal_volume.iops` is ${var.wal_volume.iops}: gp3 has 3000 to 80000, and at most 500 for each GiB."
+    error_message = "`wal_volume.iops` is ${var.wal_volume.iops}: gp3 has 3000 to 80000, and at most 500 per GiB."
   }
 
   validation {
@@ -137,41 +137,41 @@ variable "wal_volume" {
 }
 
 variable "kms_key_arn" {
-  description = "The key of this region, for the volumes and the secrets."
+  description = "KMS key of this region, for the volumes and the secrets."
   type        = string
 }
 
 variable "secret_kms_key_arns" {
-  description = "Keys of secrets beside `kms_key_arn`: copies from another region have one of their own."
+  description = "Further KMS keys of secrets: replicas from another region have their own."
   type        = list(string)
   default     = []
 }
 
 variable "api_security_group_ids" {
-  description = "The groups that may connect to PostgreSQL beside the nodes, by a label of your own."
+  description = "Security groups that may connect to PostgreSQL besides the nodes, by a label of your choice."
   type        = map(string)
   default     = {}
 }
 
 variable "peer_cidrs" {
-  description = "The data subnets of the other region, whose nodes replicate with these."
+  description = "CIDR blocks of the other region's data subnets, whose nodes replicate with these."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.peer_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
-    error_message = "`peer_cidrs` holds more than private networks of a /16 or smaller: name the data subnets of the other region."
+    error_message = "`peer_cidrs` contains a network that is public or larger than a /16: name the data subnets of the other region."
   }
 }
 
 variable "monitoring_cidrs" {
-  description = "Where Prometheus runs. It asks the agent and the exporters."
+  description = "Networks of Prometheus, which scrapes the agent and the exporters."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
-    error_message = "`monitoring_cidrs` holds more than private networks of a /16 or smaller: the agent must not be reached from a public address."
+    error_message = "`monitoring_cidrs` contains a network that is public or larger than a /16: the agent must not be reachable from a public address."
   }
 }
 
@@ -188,18 +188,18 @@ variable "agent_port" {
 }
 
 variable "exporter_ports" {
-  description = "The ports of the exporters that Prometheus asks, by name."
+  description = "Ports of the exporters that Prometheus scrapes, by name."
   type        = map(number)
   default     = { node = 9100, postgres = 9187 }
 }
 
 variable "private_zone_id" {
-  description = "The private zone in which each node gets a name."
+  description = "Private zone of the nodes' names."
   type        = string
 }
 
 variable "private_zone_name" {
-  description = "The name of that zone. `<node>.<private_zone_name>` is the address in the node's certificate."
+  description = "Name of that zone. `<node>.<private_zone_name>` is the name in the node's certificate."
   type        = string
 }
 
@@ -209,7 +209,7 @@ variable "lease" {
 }
 
 variable "backup" {
-  description = "The backup buckets of both regions, and the keys that they are encrypted with."
+  description = "Backup buckets of both regions, and their keys."
   type = object({
     bucket_arns  = list(string)
     kms_key_arns = list(string)
@@ -228,7 +228,7 @@ variable "secret_arns" {
 }
 
 variable "dns" {
-  description = "The zone and the names of the records that failover-ctl moves. Their TXT records of the epoch follow from the names. Without it the nodes may change no record."
+  description = "Zone and names of the records that failover-ctl moves; their epoch records are derived. Without it the nodes may change no record."
   type = object({
     zone_id      = string
     record_names = list(string)
@@ -237,7 +237,7 @@ variable "dns" {
 }
 
 variable "api_dns" {
-  description = "The same for the record of the API, where that is in another zone."
+  description = "The same for the API's record, where it is in another zone."
   type = object({
     zone_id      = string
     record_names = list(string)
@@ -246,13 +246,13 @@ variable "api_dns" {
 }
 
 variable "alarm_topic_arn" {
-  description = "Where it is told that AWS recovers a node. Without it nobody is told."
+  description = "SNS topic for recoveries of nodes; no notification without it."
   type        = string
   default     = null
 }
 
 variable "permissions_boundary" {
-  description = "The policy that bounds the roles of the nodes."
+  description = "Permissions boundary of the nodes' roles."
   type        = string
   default     = null
 }

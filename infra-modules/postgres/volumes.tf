@@ -1,4 +1,4 @@
-# The volumes of the data directory and of the log. They outlive their node, and Ansible mounts them by their ids.
+# Volumes of the data directory and of the WAL. They outlive their instance, and Ansible mounts them by id.
 
 locals {
   volumes = merge([

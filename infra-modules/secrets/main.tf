@@ -32,7 +32,7 @@ resource "aws_secretsmanager_secret" "this" {
   }
 }
 
-# Drawn while applying, handed to Secrets Manager, and forgotten: neither the plan nor the state has a value.
+# Generated during the apply and written to Secrets Manager: neither the plan nor the state contains a value.
 
 ephemeral "random_password" "this" {
   for_each = local.made

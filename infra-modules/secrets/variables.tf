@@ -4,7 +4,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must begin with a lower-case letter and hold at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -14,12 +14,12 @@ variable "kms_key_arn" {
 
   validation {
     condition     = can(regex("^arn:aws[a-z-]*:kms:", var.kms_key_arn))
-    error_message = "kms_key_arn must be the ARN of a KMS key, as the module kms gives it."
+    error_message = "kms_key_arn must be the ARN of a KMS key, such as the output of the module kms."
   }
 }
 
 variable "replica" {
-  description = "The other region, which keeps a copy of every secret under its own key. Without it the secrets are lost with this region."
+  description = "The other region, which has a replica of every secret under its own key. Without it the secrets are lost with this region."
   type = object({
     region      = string
     kms_key_arn = string
@@ -28,12 +28,12 @@ variable "replica" {
 
   validation {
     condition     = var.replica == null || can(regex("^arn:aws[a-z-]*:kms:${var.replica.region}:", var.replica.kms_key_arn))
-    error_message = "replica.kms_key_arn must be the ARN of a KMS key in replica.region: a copy is encrypted by a key of its own region."
+    error_message = "replica.kms_key_arn must be the ARN of a KMS key in replica.region: a replica is encrypted with a key of its own region."
   }
 }
 
 variable "secrets" {
-  description = "The secrets by name. `kind` is \"password\" (letters and digits), \"key\" (for signing; letters and digits as well), or \"given\" (a person or another program puts the value in)."
+  description = "The secrets by name. `kind` is \"password\" (letters and digits), \"key\" (for signing; letters and digits as well), or \"given\" (an operator or another program writes the value)."
   type = map(object({
     description = string
     kind        = optional(string, "password")
@@ -42,7 +42,7 @@ variable "secrets" {
 
   validation {
     condition     = alltrue([for name in keys(var.secrets) : can(regex("^[a-z][a-z0-9-]*$", name))])
-    error_message = "The names of secrets must begin with a lower-case letter and hold lower-case letters, digits and hyphens, such as replicator."
+    error_message = "The names of secrets must start with a lower-case letter and consist of lower-case letters, digits and hyphens, such as replicator."
   }
 
   validation {
@@ -50,7 +50,7 @@ variable "secrets" {
     error_message = "kind of each secret must be \"password\", \"key\" or \"given\"."
   }
 
-  # 32 bytes are what failover-ctl asks of its key for orders; 24 letters and digits are 142 bits.
+  # failover-ctl requires a command signing key of at least 32 bytes; 24 letters and digits are 142 bits.
   validation {
     condition     = alltrue([for secret in var.secrets : secret.length >= (secret.kind == "key" ? 32 : 24) && secret.length <= 128])
     error_message = "length of each secret must be 24 to 128 for a password and 32 to 128 for a key."
@@ -58,12 +58,12 @@ variable "secrets" {
 
   validation {
     condition     = alltrue([for secret in var.secrets : length(trimspace(secret.description)) > 0])
-    error_message = "Each secret needs a description that says who uses it."
+    error_message = "Each secret needs a description that names its users."
   }
 }
 
 variable "generation" {
-  description = "Raise it to replace every value that this module makes. Nodes and services take up the new ones when they are rolled out, so plan for that first."
+  description = "Raise it to replace every value that this module generates. Nodes and services use the new values after a rollout, so plan that first."
   type        = number
   default     = 1
 
@@ -74,12 +74,12 @@ variable "generation" {
 }
 
 variable "recovery_window_days" {
-  description = "For how many days a deleted secret can be restored. 0 deletes at once, which lets a test environment be made anew under the same names."
+  description = "Days for which a deleted secret can be restored. 0 deletes at once, so that a test environment can be created again under the same names."
   type        = number
   default     = 30
 
   validation {
     condition     = var.recovery_window_days == 0 || (var.recovery_window_days >= 7 && var.recovery_window_days <= 30)
-    error_message = "recovery_window_days must be 0, or 7 to 30 as Secrets Manager has it."
+    error_message = "recovery_window_days must be 0, or 7 to 30, the limits of Secrets Manager."
   }
 }

@@ -9,7 +9,7 @@ locals {
     dns            = var.dns
   }
 
-  # One group for each region. Connections go over Systems Manager, to the instance.
+  # One group per region. Connections go over Systems Manager to the instance.
   inventory = {
     all = {
       children = {

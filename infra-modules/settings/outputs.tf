@@ -1,12 +1,12 @@
 output "files" {
-  description = "What Ansible and operators read, by name, with what it is for; values for the module parameters."
+  description = "Files for Ansible and operators, by name, with descriptions; input of the module parameters."
   value = {
     failover-ctl = {
-      description = "What failover-ctl.toml has in common on all nodes and on operators' machines"
+      description = "Common part of failover-ctl.toml on all nodes and operators' machines"
       value       = templatefile("${path.module}/failover-ctl.toml.tftpl", local.values)
     }
     backup-agent = {
-      description = "What backup-agent.toml has in common on the nodes of this region"
+      description = "Common part of backup-agent.toml on the nodes of this region"
       value       = templatefile("${path.module}/backup-agent.toml.tftpl", local.values)
     }
     inventory = {

@@ -1,15 +1,15 @@
 variable "cluster" {
-  description = "The cluster: a part of every key in the buckets."
+  description = "Name of the cluster, part of every key in the buckets."
   type        = string
 }
 
 variable "primary_region" {
-  description = "The region whose nodes take over by themselves."
+  description = "Region whose nodes fail over automatically."
   type        = string
 }
 
 variable "nodes" {
-  description = "Every node of both regions, by name, as the module postgres gives them, and its region."
+  description = "Nodes of both regions by name, as in the module postgres's output, with their region."
   type = map(object({
     region         = string
     zone           = string
@@ -22,28 +22,28 @@ variable "nodes" {
 
   validation {
     condition     = anytrue([for node in var.nodes : node.region == var.primary_region])
-    error_message = "No node is in primary_region (${var.primary_region}): name at least one there, or nobody takes the lease."
+    error_message = "No node is in primary_region (${var.primary_region}): name at least one there, or no node takes the lease."
   }
 }
 
 variable "ports" {
-  description = "Where PostgreSQL and the agents listen."
+  description = "Ports of PostgreSQL and the agents."
   type        = object({ postgres = optional(number, 5432), agent = optional(number, 8009) })
   default     = {}
 }
 
 variable "lease" {
-  description = "The bucket of the lease, in a region that has no node."
+  description = "Bucket of the lease, in a region without a node."
   type        = object({ bucket = string, region = string })
 
   validation {
     condition     = !contains([for node in var.nodes : node.region], var.lease.region)
-    error_message = "The lease bucket is in ${var.lease.region}, where a node is: choose a third region, so that the loss of one never takes the lease too."
+    error_message = "The lease bucket is in ${var.lease.region}, which has a node: choose a third region, so that the loss of one never takes the lease too."
   }
 }
 
 variable "backup_buckets" {
-  description = "The buckets that backups go to, the nearest first."
+  description = "Backup buckets, the nearest first."
   type        = list(object({ name = string, region = string }))
 
   validation {
@@ -53,7 +53,7 @@ variable "backup_buckets" {
 }
 
 variable "dns" {
-  description = "The private zone and the record in it that follows the primary; and the API's record, its zone, and where it points in each region."
+  description = "Private zone and its record that follows the primary; and the API's record, its zone, and its target in each region."
   type = object({
     zone_id = string
     writer  = string
@@ -62,6 +62,6 @@ variable "dns" {
 
   validation {
     condition     = var.dns.api == null || try(toset(keys(var.dns.api.targets)) == toset([for node in var.nodes : node.region]), false)
-    error_message = "dns.api.targets has not one name for each region that has a node: add the missing region, or leave dns.api out."
+    error_message = "dns.api.targets must have one name per region with a node: add the missing region, or leave dns.api out."
   }
 }
