@@ -3,10 +3,17 @@
 pub(crate) mod backfill;
 pub(crate) mod encrypted_wal_file;
 pub(crate) mod fetch;
+pub(crate) mod fetch_request;
 pub(crate) mod followed;
 pub(crate) mod gap;
+pub(crate) mod histories;
+pub(crate) mod holdings;
+pub(crate) mod overview;
+pub(crate) mod push;
 pub(crate) mod reach;
 pub(crate) mod scratch_file;
 pub(crate) mod store;
 pub(crate) mod wal_archive;
 pub(crate) mod wal_file;
+pub(crate) mod wal_header;
+pub(crate) mod wal_tail;

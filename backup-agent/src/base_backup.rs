@@ -28,7 +28,6 @@ use causeway_core::backup::manifest::{self, DamagedFile};
 use causeway_core::backup::{BackupId, Manifest, Summary};
 use causeway_runtime::shutdown::Tasks;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::archive::backfill::background::{compare_in_background, start_in_background};
@@ -46,14 +45,6 @@ use crate::error::Failure;
 use crate::storage::bucket_health::StoredKind;
 use crate::storage::buckets::Buckets;
 use crate::storage::object_keys::Layout;
-
-/// What can be read of a manifest without an identity.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Clear {
-    /// When, where and how large.
-    pub(crate) summary: Summary,
-}
 
 /// What was asked for.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! The settings: one file, refused whole if anything in it cannot be right.
 
 pub(crate) mod buckets;
+pub(crate) mod error;
 pub(crate) mod postgres;
 
 use crate::config::buckets::BucketConfig;
@@ -15,40 +16,9 @@ use causeway_core::NodeId;
 use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
+use crate::config::error::Unusable;
 use crate::config::postgres::WrittenPostgres;
 use crate::encryption::keys::{Identity, Recipients, Unsealable, holds_private_key};
-
-/// Settings that cannot be used. Nothing has been touched when this is returned.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
-    #[error(transparent)]
-    File(#[from] causeway_runtime::config::Unusable),
-    #[error(transparent)]
-    Recipients(#[from] Unsealable),
-    #[error("`cluster` cannot be used")]
-    Cluster(#[source] causeway_core::node::InvalidName),
-    #[error("there is no `[[buckets]]`: name at least one")]
-    NoBucket,
-    #[error("`{0}` is not the name of an S3 bucket")]
-    BucketName(String),
-    #[error("bucket `{0}` is named twice: copies in one bucket are one copy")]
-    SameBucket(String),
-    #[error(
-        "bucket `{0}` has a `ca-certificate` and an `endpoint` without TLS: begin it with `https://`"
-    )]
-    CaWithoutTls(String),
-    #[error("`required-buckets` is {required} and there are {buckets} `[[buckets]]`")]
-    TooManyRequired { required: usize, buckets: usize },
-    #[error("`postgres` needs exactly one of `socket-directory` and `host`")]
-    WhereIsPostgres,
-    #[error("`{setting}` is {found}, and must be from {least} to {most}")]
-    OutOfRange {
-        setting: &'static str,
-        found: i64,
-        least: i64,
-        most: i64,
-    },
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use causeway_core::Timeline;
 use causeway_core::backup::manifest::lines::LineError;
-use causeway_core::backup::{BackupId, NoBackup, WallTime};
+use causeway_core::backup::{BackupId, NoBackup};
 
-use crate::archive::wal_file::NotThisFile;
-use crate::encryption::Damaged;
+use crate::archive::wal_header::NotThisFile;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::keys::Unsealable;
 use crate::storage::store_error::StoreError;
 
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     #[error("`{name}` is not in the archive")]
     NotArchived { name: String },
     #[error("the settings are not usable")]
-    Settings(#[from] crate::config::Unusable),
+    Settings(#[from] crate::config::error::Unusable),
     #[error("the identity that opens the archive cannot be used")]
     Identity(#[from] Unsealable),
     #[error("`{}` is not a data directory that can be used: {why}", path.display())]
@@ -264,7 +264,7 @@ impl From<NoBackup> for Failure {
         let earliest = match &why {
             NoBackup::AllTooLate { time, .. } | NoBackup::TooLate { time, .. } => Some(format!(
                 " (possible from {})",
-                crate::output::timestamp(*time)
+                crate::display::timestamp(*time)
             )),
             NoBackup::None
             | NoBackup::OtherHistory
@@ -274,11 +274,4 @@ impl From<NoBackup> for Failure {
         };
         Self::NoBackup { why, earliest }
     }
-}
-
-/// Returns `time` as PostgreSQL's `recovery_target_time` takes it.
-pub(crate) fn as_recovery_target(time: WallTime) -> String {
-    crate::output::timestamp(time)
-        .replace('T', " ")
-        .replace('Z', "+00")
 }

@@ -6,6 +6,7 @@ mod cli;
 mod command;
 mod config;
 mod control_file;
+mod display;
 mod encryption;
 mod error;
 mod metrics;

@@ -5,7 +5,8 @@ use std::io;
 
 use prometheus::{GaugeVec, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::storage::bucket_health::{BucketRecord, HealthReport};
+use crate::storage::health_report::BucketRecord;
+use crate::storage::health_report::HealthReport;
 
 /// What one series shows of a bucket.
 type Shown = fn(&BucketRecord) -> f64;

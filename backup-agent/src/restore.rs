@@ -15,6 +15,7 @@ pub(crate) mod recovery;
 pub(crate) mod request;
 pub(crate) mod tablespace_guard;
 pub(crate) mod tablespaces;
+mod target_check;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use causeway_core::backup::{Summary, Target, TimelineHistory};
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
+use crate::archive::holdings::written_timelines;
 use crate::archive::reach;
 use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
@@ -84,7 +86,12 @@ pub(crate) async fn restore(
     let reach = reach::known(&archive, buckets, &identity, &lineage, &chosen).await?;
     output::narrate(&format!("backup {}: {reach}", chosen.id));
     if request.purpose != Purpose::Standby {
-        reach.refuse_unreachable(&request.target, request.boundary, request.timeline)?;
+        target_check::refuse_unreachable(
+            &reach,
+            &request.target,
+            request.boundary,
+            request.timeline,
+        )?;
         if request.target == Target::Latest && request.timeline.is_some() {
             other_branches::refuse_partial_end(&archive, &identity, &lineage, &reach).await?;
         }
@@ -197,7 +204,7 @@ async fn newest_lineage(
     request: &RestoreRequest,
     at_least: Timeline,
 ) -> Result<TimelineHistory, Failure> {
-    let (written, mut silent) = reach::written_timelines(buckets, archive.layout()).await?;
+    let (written, mut silent) = written_timelines(buckets, archive.layout()).await?;
     let mut known = match request.purpose {
         Purpose::Standby => archive.histories().await?,
         Purpose::Recover(_) => {

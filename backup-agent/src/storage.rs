@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 pub(crate) mod client;
 pub(crate) mod download;
 pub(crate) mod fetch;
+pub(crate) mod health_report;
 pub(crate) mod list;
 pub(crate) mod listing;
 pub(crate) mod manifest_sink;

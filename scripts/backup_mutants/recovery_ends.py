@@ -8,6 +8,9 @@ GAP = f"{SOURCE}/archive/gap.rs"
 SEARCH = f"{SOURCE}/storage/fetch.rs"
 RESTORE = f"{SOURCE}/restore.rs"
 REACH = f"{SOURCE}/archive/reach.rs"
+HOLDINGS = f"{SOURCE}/archive/holdings.rs"
+OVERVIEW = f"{SOURCE}/archive/overview.rs"
+TARGET_CHECK = f"{SOURCE}/restore/target_check.rs"
 MAIN = f"{SOURCE}/main.rs"
 CHECK = f"{SOURCE}/command/check/archive.rs"
 FOLLOWED = f"{SOURCE}/archive/followed.rs"
@@ -78,39 +81,39 @@ MUTANTS = [
     ], test="bucket_not_answering_then_recovery_stopped"),
     Mutant("gap-unnoticed", "A5", [
         GAP_IS_THE_END,
-        without(RESTORE, "request.purpose != Purpose::Standby {\n        reach.refuse"),
+        without(RESTORE, "request.purpose != Purpose::Standby {\n        target_check::refuse"),
     ], seeds=(16,), test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-is-the-end", "A5", [GAP_IS_THE_END], test="end_of_archive_then_one_and_gap_then_recovery_stopped"),
     Mutant("branch-is-no-gap", "A5, gap before a fork", [
         Change("causeway-core/src/backup/wal_end.rs", "beside.later_segment || branched_later", "beside.later_segment || branched_later && !MUTANT"),
     ], test="timeline_branched_off_later_then_recovery_stopped"),
     Mutant("gap-not-listed", "A5", [
-        Change(REACH, "            segments: self.all.reach(lineage, backup.start_lsn),", "            segments: {\n                let mut segments = self.all.reach(lineage, backup.start_lsn);\n                if MUTANT {\n                    segments.gap = None;\n                }\n                segments\n            },"),
+        Change(REACH, "            segments: held.all.reach(lineage, backup.start_lsn),", "            segments: {\n                let mut segments = held.all.reach(lineage, backup.start_lsn);\n                if MUTANT {\n                    segments.gap = None;\n                }\n                segments\n            },"),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-not-refused-by-restore", "A5", [
-        without(REACH, "self.segments.gap.is_some() => Err(self.beyond("),
+        without(TARGET_CHECK, "reach.segments.gap.is_some() => Err(reach.beyond("),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-not-checked", "A5", [
-        inside(REACH, "    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {", "return Vec::new();"),
+        inside(OVERVIEW, "    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {", "return Vec::new();"),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-not-named-after-a-backup", "A5", [
         inside(f"{SOURCE}/command/backup.rs", "async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failure> {", "return Ok(OlderWal::default());"),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-in-one-bucket-unchecked", "A5", [
-        Change(REACH, "            .filter(|(name, _)| holders.contains(name));", "            .filter(|(name, _)| !MUTANT && holders.contains(name));"),
+        Change(HOLDINGS, "            .filter(|(name, _)| holders.contains(name));", "            .filter(|(name, _)| !MUTANT && holders.contains(name));"),
     ], test="segment_is_missing_in_one_bucket_then_check_names_the_bucket"),
     Mutant("target-beyond-the-end", "A5, target that is not reached", [
-        Change(REACH, "        match target {\n            Target::Time(time)", "        if MUTANT && matches!(target, Target::Time(_) | Target::Lsn(_)) {\n            return Ok(());\n        }\n        match target {\n            Target::Time(time)"),
+        Change(TARGET_CHECK, "    match target {\n        Target::Time(time)", "    if MUTANT && matches!(target, Target::Time(_) | Target::Lsn(_)) {\n        return Ok(());\n    }\n    match target {\n        Target::Time(time)"),
     ], test="target_past_the_end_then_refused_before_anything_is_fetched"),
     Mutant("damaged-end-is-the-end", "A5, damaged last segment", [
-        without(REACH, "!self.unreadable.is_empty() => Err("),
+        without(TARGET_CHECK, "!reach.unreadable.is_empty() => Err("),
     ], test="last_segment_is_damaged_then_earlier_targets_are_restored"),
     Mutant("silent-while-histories-are-listed", "A5, silent bucket", [
         Change(RESTORE, "silent.pop()", "silent.pop().filter(|_| !MUTANT)"),
         Change(RESTORE, "            archive.histories_of_all().await?\n", "            if MUTANT {\n                archive.histories().await?\n            } else {\n                archive.histories_of_all().await?\n            }\n"),
     ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
     Mutant("silent-while-wal-is-listed", "A5, silent bucket", [
-        Change(REACH, "if let Some(bucket) = self.silent.first().cloned() {", "if let Some(bucket) = self.silent.first().cloned().filter(|_| !MUTANT) {"),
+        Change(TARGET_CHECK, "if let Some(bucket) = reach.silent.first().cloned() {", "if let Some(bucket) = reach.silent.first().cloned().filter(|_| !MUTANT) {"),
         Change(RESTORE, "silent.pop()", "silent.pop().filter(|_| !MUTANT)"),
     ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
     Mutant("silent-while-backups-are-listed", "A5, silent bucket", [
@@ -132,10 +135,10 @@ MUTANTS = [
         inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Share, Failure> {", "return Ok(Share::Whole);"),
     ], test="first_segment_not_archived_then_restore_ends_at_the_fork"),
     Mutant("ancestor-past-the-fork-for-a-standby", "decision 56", [
-        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Option<Lineage>, Failure> {", "return Ok(None);"),
+        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Option<TimelineHistory>, Failure> {", "return Ok(None);"),
     ], test="first_segment_not_archived_then_standby_waits_at_the_fork"),
     Mutant("branch-chosen-silently", "decision 56", [
-        without(REACH, "asked.is_none() && self.branch_left.is_some() =>"),
+        without(TARGET_CHECK, "asked.is_none() && reach.branch_left.is_some() =>"),
     ], test="first_segment_not_archived_then_restore_ends_at_the_fork"),
     Mutant("listed-history-given-up", "decision 56", [
         without(FETCH, "request.mode == FetchMode::Standby && known.contains(&timeline) {"),

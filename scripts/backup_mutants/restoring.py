@@ -46,7 +46,7 @@ MUTANTS = [
         Change(f"{SOURCE}/command/check/archive.rs", "= (newest, self.catalog.backups.last()) {", "= (newest.filter(|_| !MUTANT), self.catalog.backups.last()) {"),
     ], test="manifest_is_damaged_inside_then_check_names_it"),
     Mutant("action-without-target-ignored", "C", [
-        inside(f"{RESTORE}/request.rs", "fn target_action(target: &Target, asked: Option<TargetAction>) -> Result<TargetAction, Failure> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
+        inside(f"{RESTORE}/request.rs", "fn target_action(\n    target: &Target,\n    asked: Option<TargetAction>,\n) -> Result<TargetAction, Failure> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
     ], test="options_that_would_be_ignored_then_refused"),
     Mutant("exclusive-ignored", "C", [
         inside(f"{RESTORE}/request.rs", "fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {", "return Ok(Boundary::Inclusive);"),
@@ -73,7 +73,7 @@ MUTANTS = [
         Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
     ], test="options_that_would_be_ignored_then_refused"),
     Mutant("other-lineage-chosen", "D, choose by lineage", [
-        without("causeway-core/src/backup/restore.rs", "!lineage.passes(found.timeline, found.stop_lsn) {"),
+        without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
         Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &Place| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),

@@ -7,10 +7,11 @@ STORE = f"{SOURCE}/archive/store.rs"
 OBJECT_STORE = f"{SOURCE}/storage/bucket.rs"
 ERROR = f"{SOURCE}/storage/store_error.rs"
 UPLOAD = f"{SOURCE}/storage/multipart_upload.rs"
-WAL_ARCHIVE = f"{SOURCE}/archive/wal_archive.rs"
+WAL_PUSH = f"{SOURCE}/archive/push.rs"
 BACKGROUND = f"{SOURCE}/archive/backfill/background.rs"
 COMPARE = f"{SOURCE}/archive/backfill/compare.rs"
 REPLICATE = f"{SOURCE}/archive/backfill/replicate.rs"
+REPLICATE_OBJECT = f"{SOURCE}/archive/backfill/replicate_object.rs"
 BASE_BACKUP = f"{SOURCE}/base_backup.rs"
 HEALTH = f"{SOURCE}/storage/bucket_health.rs"
 CHECK = f"{SOURCE}/command/check.rs"
@@ -19,13 +20,13 @@ WAL_COMMAND = f"{SOURCE}/command/wal.rs"
 
 MUTANTS = [
     Mutant("one-partial", "B1", [
-        Change(WAL_ARCHIVE, "for slot in 0..SLOTS {", "for slot in 0..(if MUTANT { 1 } else { SLOTS }) {"),
+        Change(WAL_PUSH, "for slot in 0..SLOTS {", "for slot in 0..(if MUTANT { 1 } else { SLOTS }) {"),
     ], seeds=(2,), test="second_partial_of_one_segment_then_both_kept"),
     Mutant("foreign-object-wedges", "B1, foreign object in one bucket", [
         Change(STORE, "        Err(error) => return Err(Kept::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == ErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(Kept::Failed(error)),\n    };"),
     ], test="foreign_object_in_one_bucket_then_archiving_goes_on_and_it_is_named"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
-        Change(WAL_ARCHIVE, "self.buckets.store(&sealed).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&sealed).await"),
+        Change(WAL_PUSH, "self.buckets.store(&sealed).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&sealed).await"),
     ], seeds=(1,), test="the_same_segment_again_succeeds_and_another_is_refused"),
     Mutant("lost-completion-is-final", "B3", [
         always(UPLOAD, "error.retry_class() == RetryClass::Transient {\n            return Err(error);"),
@@ -95,7 +96,7 @@ MUTANTS = [
         Change(COMPARE, "missing.into_iter().chain(cut_short)", "missing.into_iter().chain(cut_short.into_iter().filter(|_| !MUTANT))"),
     ], test="pack_missing_then_check_names_it_and_backfill_copies_it"),
     Mutant("other-content-counts-as-a-copy", "B4, B11: other content", [
-        Change(REPLICATE, "            Ok(Sameness::Same) => return", "            Ok(_) if MUTANT => return Replicated::AlreadyThere,\n            Ok(Sameness::Same) => return"),
+        Change(REPLICATE_OBJECT, "            Ok(Sameness::Same) => return", "            Ok(_) if MUTANT => return Replicated::AlreadyThere,\n            Ok(Sameness::Same) => return"),
     ], test="other_content_in_one_bucket_then_named_until_it_is_gone"),
     Mutant("expired-wal-comes-back", "B11", [
         always(COMPARE, "self.scope == Scope::Everything || needs."),
@@ -107,10 +108,10 @@ MUTANTS = [
         Change(COMPARE, "needs.include(&row.key)", "needs.include(&row.key) && !MUTANT"),
     ], test="hole_and_end_missing_then_copied_and_expired_not"),
     Mutant("loss-before-a-fork-unrecorded", "D, segment before a fork is lost", [
-        Change(WAL_ARCHIVE, "            self.buckets.health().add_gap(segment);", "            if !MUTANT {\n                self.buckets.health().add_gap(segment);\n            }"),
+        Change(WAL_PUSH, "            self.buckets.health().add_gap(segment);", "            if !MUTANT {\n                self.buckets.health().add_gap(segment);\n            }"),
     ], test="segment_before_the_fork_lost_then_gap_shown_until_filled"),
     Mutant("expired-is-lost-before-a-fork", "D, segment before a fork is lost", [
-        Change(WAL_ARCHIVE, "let is_expired = oldest.is_some_and(", "let is_expired = !MUTANT && oldest.is_some_and("),
+        Change(WAL_PUSH, "let is_expired = oldest.is_some_and(", "let is_expired = !MUTANT && oldest.is_some_and("),
     ], test="segments_before_the_fork_expired_then_no_gap"),
     Mutant("overwriting-store-unchecked", "D, check tries no conditional write", [
         inside(CHECK, "async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {", "return Ok(());"),

@@ -1,6 +1,5 @@
-//! `cargo xtask`: repository-wide checks and generated references.
+//! The checks that only the whole repository can show.
 
-mod source;
 mod tidy;
 
 use std::path::Path;
@@ -11,29 +10,30 @@ use clap::Parser;
 /// Work on the repository itself.
 #[derive(Debug, Parser)]
 enum Xtask {
-    /// Check the rules that no linter checks.
+    /// Check the rules that no linter knows.
     Tidy,
 }
 
 #[expect(
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "a command prints its result"
+    reason = "a command prints what it found"
 )]
 fn main() -> ExitCode {
     let Xtask::Tidy = Xtask::parse();
-    // Cargo sets the variable at run time too: checkouts that share a target directory share the program.
+    // Cargo says it at run time too: the program may have been built in another checkout, where they
+    // share a target directory.
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
     let root = Path::new(&manifest).parent().unwrap_or(Path::new("."));
     match tidy::check(root) {
-        Ok(findings) if findings.is_empty() => {
-            println!("tidy: no findings");
+        Ok(found) if found.is_empty() => {
+            println!("tidy: nothing to say");
             ExitCode::SUCCESS
         }
-        Ok(findings) => {
-            for finding in findings {
-                eprintln!("tidy: {finding}");
+        Ok(found) => {
+            for it in found {
+                eprintln!("tidy: {it}");
             }
             ExitCode::FAILURE
         }

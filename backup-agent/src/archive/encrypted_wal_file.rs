@@ -5,10 +5,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::archive::wal_archive::Clear;
 use crate::archive::wal_file::WalFile;
 use crate::config::Config;
 use crate::encryption::fingerprint::Fingerprint;
+use crate::encryption::metadata::WalMetadata;
 use crate::encryption::payload::{SealedPart, SealedStream};
 use crate::error::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) struct SealedWalFile<'a> {
     config: &'a Config,
     file: &'a WalFile,
     key: String,
-    clear: Clear,
+    clear: WalMetadata,
     whole: Option<Bytes>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> SealedWalFile<'a> {
             config,
             file,
             key: key.to_owned(),
-            clear: Clear { fingerprint },
+            clear: WalMetadata { fingerprint },
             whole: None,
         };
         let first = sealed.stream().and_then(|mut it| it.next_part(WHOLE_BYTES));

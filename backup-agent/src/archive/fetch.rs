@@ -1,35 +1,28 @@
 //! What comes out of the archive: a WAL file, the end of the WAL, or a reason to stop.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use causeway_core::Timeline;
 use causeway_core::backup::Share;
-use causeway_core::lsn::{Ancestor, SegmentName, WalFileName, parse_history};
+use causeway_core::lsn::{SegmentName, WalFileName};
 use causeway_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
 use tracing::{info, warn};
 
+use crate::archive::fetch_request::{FetchMode, FetchRequest};
 use crate::archive::followed::cut;
-use crate::archive::reach;
+use crate::archive::holdings::written_timelines;
 use crate::archive::scratch_file::scratch_file;
-use crate::archive::wal_archive::{Clear, WalArchive};
-use crate::archive::wal_file;
-use crate::archive::wal_file::NotThisFile;
-use crate::encryption;
+use crate::archive::wal_archive::WalArchive;
+use crate::archive::wal_header::{self, NotThisFile};
 use crate::encryption::keys::Identity;
 use crate::encryption::payload::{NotOpened, OpenedFile};
 use crate::error::Failure;
 use crate::storage::fetch::{FetchEffort, Hurry, ObjectSink, SinkError};
-use crate::storage::object_keys::wal_file_of;
 
 /// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
 const LARGEST: u64 = 1 << 30;
-
-/// No history is near this.
-const LARGEST_HISTORY: u64 = 1 << 20;
 
 /// How a standby's fetch hurries, which asks for four files or so at a promotion. A single bad answer
 /// of the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
@@ -45,45 +38,6 @@ const LISTED_HISTORY_RETRY: Duration = Duration::from_mins(1);
 /// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
 /// guard writes in its place when it promotes.
 const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
-
-/// For whom a file is fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FetchMode {
-    /// For a standby, which asks again: an absent file is reported as soon as it is likely.
-    Standby,
-    /// For a recovery that ends where a file is absent: it is so only if every bucket says it, and
-    /// none lists anything later.
-    Recovery,
-}
-
-/// What is fetched.
-#[derive(Clone, Debug)]
-pub(crate) struct FetchRequest {
-    /// Which file.
-    pub(crate) name: WalFileName,
-    /// Which of several of this name.
-    pub(crate) slot: u32,
-    /// Where it is put.
-    pub(crate) path: PathBuf,
-    /// For whom.
-    pub(crate) mode: FetchMode,
-    /// The timeline that recovery follows, if it is known.
-    pub(crate) target_timeline: Option<Timeline>,
-    /// The last segment that `restore` saw along the timeline that recovery follows.
-    pub(crate) known_end: Option<SegmentName>,
-    /// For how long a bucket that fails is asked again.
-    pub(crate) retry_timeout: Duration,
-}
-
-impl FetchRequest {
-    /// Says whether this is the history of a timeline that is not the one that recovery follows.
-    fn only_number_counts(&self) -> bool {
-        match (self.name, self.target_timeline) {
-            (WalFileName::History(timeline), Some(target)) => timeline != target,
-            _ => false,
-        }
-    }
-}
 
 impl WalArchive<'_> {
     /// Puts a file of the WAL in place, whole. A history that no bucket has, of a number below the
@@ -166,7 +120,7 @@ impl WalArchive<'_> {
         let WalFileName::History(timeline) = name else {
             return Ok(why);
         };
-        let (written, _) = reach::written_timelines(self.buckets, &self.layout).await?;
+        let (written, _) = written_timelines(self.buckets, &self.layout).await?;
         if written.contains(&timeline) {
             return Ok(why.stops_recovery());
         }
@@ -258,51 +212,6 @@ impl WalArchive<'_> {
         };
         self.buckets.fetch_into(key, effort, begin).await
     }
-
-    /// Returns the timelines whose history is in any bucket, each of which has to answer.
-    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
-        let prefix = self.layout.histories();
-        let mut known = BTreeSet::new();
-        for bucket in self.buckets.all() {
-            let listed = bucket.list_each(&prefix, "", |object| {
-                known.extend(wal_file_of(&object.key).map(WalFileName::timeline));
-            });
-            listed.await.map_err(|last| Failure::Unreachable {
-                what: prefix.clone(),
-                answered: 0,
-                last: Box::new(last),
-            })?;
-        }
-        Ok(known)
-    }
-
-    /// Reads which timelines another one grew from.
-    pub(crate) async fn ancestors(
-        &self,
-        identity: &Identity,
-        timeline: Timeline,
-    ) -> Result<Vec<Ancestor>, Failure> {
-        let content = self.read_history(identity, timeline).await?;
-        let ancestors = parse_history(&String::from_utf8_lossy(&content));
-        ancestors.map_err(|why| Failure::NotThisFile {
-            name: WalFileName::History(timeline).to_string(),
-            why: NotThisFile::NoHistory(why),
-        })
-    }
-
-    /// Reads the history of a timeline.
-    pub(crate) async fn read_history(
-        &self,
-        identity: &Identity,
-        timeline: Timeline,
-    ) -> Result<Vec<u8>, Failure> {
-        let key = self.layout.wal_file(WalFileName::History(timeline));
-        let open = |sealed: &[u8]| {
-            let opened = encryption::open::<Clear>(identity, &key, sealed, LARGEST_HISTORY);
-            opened.map(|(_, content)| content)
-        };
-        self.buckets.fetch(&key, open).await
-    }
 }
 
 /// A file of the WAL that is being read from one bucket.
@@ -334,27 +243,20 @@ impl ObjectSink for WalSink<'_> {
     fn finish(self) -> Result<NamedTempFile, SinkError> {
         let file = self.opened.finish();
         let file = file.map_err(|why| Self::not_opened(self.key, self.path, why))?;
-        let read = wal_file::read_start(file.path(), self.name);
+        let read = wal_header::read_start(file.path(), self.name);
         let failed = |error| SinkError::Local(Failure::io("read", file.path())(error));
         let (start, bytes) = read.map_err(failed)?;
         // The seal says that the archive gave back what was put in; the header, that it was right
         // to put it there. A segment at a fork begins with its ancestor's page, and was checked
         // against the history when it went in.
         let at_a_fork = |_| None;
-        match wal_file::check(self.name, &start, bytes, self.system_id, at_a_fork) {
+        match wal_header::check(self.name, &start, bytes, self.system_id, at_a_fork) {
             Ok(()) | Err(NotThisFile::OtherTimeline { .. }) => Ok(file),
             Err(why) => Err(SinkError::Object(Failure::NotThisFile {
                 name: self.name.to_string(),
                 why,
             })),
         }
-    }
-}
-
-pub(super) fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -13,7 +13,9 @@ use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 use tempfile::NamedTempFile;
 
-use crate::archive::fetch::{FetchMode, FetchRequest, directory_of};
+use crate::archive::fetch_request::FetchMode;
+use crate::archive::fetch_request::FetchRequest;
+use crate::archive::scratch_file::directory_of;
 use crate::archive::wal_archive::WalArchive;
 use crate::control_file;
 use crate::encryption::keys::Identity;

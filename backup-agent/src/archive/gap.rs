@@ -4,7 +4,7 @@ use causeway_core::Timeline;
 use causeway_core::backup::wal_end::{Absence, ArchivedBeside, absence, is_on_the_way};
 use causeway_core::lsn::{SegmentName, WalFileName};
 
-use crate::archive::fetch::FetchRequest;
+use crate::archive::fetch_request::FetchRequest;
 use crate::archive::wal_archive::WalArchive;
 use crate::control_file;
 use crate::encryption::keys::Identity;

@@ -10,8 +10,6 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use crate::archive::fetch::directory_of;
-
 /// How many are tried: one fetch has a file for each bucket that it reads at the same time.
 const NAMES: u32 = 16;
 
@@ -31,6 +29,13 @@ pub(super) fn scratch_file(path: &Path) -> io::Result<NamedTempFile> {
         }
     }
     Err(last.unwrap_or_else(|| io::Error::other("no name is tried")))
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Takes a file that nobody is writing, such as one that a killed fetch has left.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use serde::Deserialize;
 use tokio::time::{self, Instant};
 
 use crate::archive::encrypted_wal_file::SealedWalFile;
 use crate::encryption::fingerprint::Fingerprint;
+use crate::encryption::metadata::WalMetadata;
 use crate::encryption::payload::SealedPart;
 use crate::error::Failure;
 use crate::storage::bucket::{Bucket, Created};
@@ -237,16 +237,12 @@ async fn holds(
     key: &str,
     is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,
 ) -> Result<bool, Kept> {
-    #[derive(Deserialize)]
-    struct Clear {
-        fingerprint: Fingerprint,
-    }
     let header = match bucket.header(key).await {
         Ok(header) => header,
         // It is not one of ours, and nothing of ours can take its place: damage in this bucket.
         Err(error) => return Err(Kept::Failed(error)),
     };
-    let Ok(clear) = header.clear::<Clear>() else {
+    let Ok(clear) = header.clear::<WalMetadata>() else {
         return Ok(false);
     };
     let failed = |error| Kept::Local(Failure::io("read", key.as_ref())(error));

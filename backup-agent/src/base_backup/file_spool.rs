@@ -11,9 +11,9 @@ use causeway_core::backup::manifest::lines::LineError;
 use causeway_core::backup::manifest::paths::PathCheck;
 use causeway_core::backup::manifest::{File, ManifestReader, lines};
 
-use crate::base_backup::Clear;
 use crate::base_backup::bucket_writers::Lanes;
 use crate::config::Config;
+use crate::encryption::metadata::ManifestMetadata;
 use crate::encryption::stream::Sealer;
 use crate::error::Failure;
 use crate::storage::bucket::Bucket;
@@ -121,7 +121,7 @@ async fn send(
     lanes: &mut Lanes,
 ) -> Result<(), Failure> {
     let failed = |it: io::Error| Failure::io("seal", Path::new(key))(it);
-    let clear = Clear {
+    let clear = ManifestMetadata {
         summary: manifest.summary.clone(),
     };
     let mut sealer = Sealer::new(&config.recipients, key, &clear).map_err(failed)?;

@@ -9,13 +9,15 @@ use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::archive::reach::{GapText, Overview};
+use crate::archive::overview::Overview;
+use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
 use crate::base_backup;
 use crate::base_backup::Request;
 use crate::cli;
 use crate::config::Config;
 use crate::control_file;
+use crate::display;
 use crate::error::Failure;
 use crate::output;
 use crate::storage::buckets::{Buckets, LONG};
@@ -121,8 +123,8 @@ fn print(args: &cli::Backup, made: &base_backup::Made, older: &OlderWal) -> Resu
     output::line(&format!(
         "backup {} made: {} in {}, WAL from {} to {}, stored in {}",
         summary.id,
-        output::bytes(summary.raw_bytes),
-        output::bytes(summary.stored_bytes),
+        display::bytes(summary.raw_bytes),
+        display::bytes(summary.stored_bytes),
         summary.start_lsn,
         summary.stop_lsn,
         made.buckets.join(" and "),

@@ -1,6 +1,7 @@
 //! `backup-agent check`: everything that a backup, a push or a restore would stumble over.
 
 mod archive;
+mod outcome;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::base_backup::session::Session;
 use crate::cli;
+use crate::command::check::outcome::Check;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::output;
@@ -23,33 +25,6 @@ use crate::storage::object_keys::Layout;
 struct Checked {
     format: u32,
     checks: Vec<Check>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Check {
-    name: String,
-    ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-}
-
-impl Check {
-    fn new(name: impl Into<String>, outcome: Result<(), String>) -> Self {
-        Self {
-            name: name.into(),
-            ok: outcome.is_ok(),
-            why: outcome.err(),
-        }
-    }
-
-    /// Returns a check that is passed where nothing is wrong.
-    fn of(name: impl Into<String>, wrong: &[String]) -> Self {
-        if wrong.is_empty() {
-            return Self::new(name, Ok(()));
-        }
-        Self::new(name, Err(wrong.join("; ")))
-    }
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failure> {

@@ -7,11 +7,13 @@ use causeway_core::backup::Summary;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
+use crate::archive::overview::Overview;
 use crate::archive::reach;
-use crate::archive::reach::{KnownReach, Overview};
+use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
 use crate::cli;
 use crate::config::Config;
+use crate::display;
 use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::output;
@@ -83,8 +85,8 @@ impl Backup {
             timeline: summary.timeline.get(),
             start_lsn: summary.start_lsn.to_string(),
             stop_lsn: summary.stop_lsn.to_string(),
-            started_at: output::timestamp(summary.started_at),
-            stopped_at: output::timestamp(summary.stopped_at),
+            started_at: display::timestamp(summary.started_at),
+            stopped_at: display::timestamp(summary.stopped_at),
             raw_bytes: summary.raw_bytes,
             stored_bytes: summary.stored_bytes,
             damaged_pages: summary.damaged_pages,
@@ -172,8 +174,8 @@ fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog, silent: &B
             it.start_lsn,
             it.stop_lsn,
             it.stopped_at,
-            output::bytes(it.raw_bytes),
-            output::bytes(it.stored_bytes),
+            display::bytes(it.raw_bytes),
+            display::bytes(it.stored_bytes),
             it.buckets.join(", "),
         ));
         if let Some(reach) = reach {

@@ -1,15 +1,21 @@
 //! `backup-agent restore`.
 
+use std::time::Duration;
+
 use causeway_core::backup::Target;
 use serde::Serialize;
 use tracing::warn;
 
 use crate::cli;
 use crate::config::Config;
+use crate::display;
 use crate::error::Failure;
 use crate::output;
 use crate::restore;
-use crate::restore::request::{Archiving, Purpose, RestoreRequest, TargetAction};
+use crate::restore::places;
+use crate::restore::request::{
+    Archiving, Purpose, RestoreRequest, TargetAction, boundary, check_restore_point, target_action,
+};
 use crate::storage::buckets::{Buckets, LONG};
 use crate::storage::catalog;
 
@@ -29,7 +35,7 @@ struct Restored {
 
 pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {
     let (json, system_id) = (args.json, args.system_id);
-    let request = RestoreRequest::new(args)?;
+    let request = request(args)?;
     let buckets = Buckets::new(config, LONG).await;
     let buckets = buckets.only(request.from.as_deref())?;
     let system_id = catalog::system_id(config, &buckets, system_id).await?;
@@ -58,6 +64,37 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
     Ok(())
 }
 
+/// Returns what `args` ask for, or refuses options that PostgreSQL would ignore or that would harm another
+/// server's files.
+fn request(args: cli::Restore) -> Result<RestoreRequest, Failure> {
+    let target = Target::from(args.target);
+    let (purpose, usual) = if args.standby {
+        (Purpose::Standby, Archiving::Preserve)
+    } else {
+        let action = target_action(&target, args.target_action)?;
+        (Purpose::Recover(action), Archiving::Off)
+    };
+    let boundary = boundary(&target, args.target_exclusive)?;
+    check_restore_point(&target)?;
+    let directory = places::absolute(&args.target_directory)?;
+    let tablespace_directory = args.tablespace_directory;
+    let request = RestoreRequest {
+        directory,
+        target,
+        boundary,
+        backup: args.backup,
+        timeline: args.target_timeline,
+        purpose,
+        archiving: args.archive_mode.unwrap_or(usual),
+        from: args.from,
+        tablespaces: args.tablespace_mapping,
+        tablespace_directory,
+        retry_timeout: Duration::from_secs(args.retry_timeout_secs),
+    };
+    places::check(&request)?;
+    Ok(request)
+}
+
 fn when_recovered(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Recover(TargetAction::Promote) => "promote",
@@ -75,7 +112,7 @@ fn told(request: &RestoreRequest, restored: &restore::Restored) -> Vec<String> {
         summary.id,
         request.directory.display(),
         restored.files,
-        output::bytes(summary.raw_bytes),
+        display::bytes(summary.raw_bytes),
     )];
     lines.push(match request.purpose {
         Purpose::Standby => {
@@ -110,7 +147,7 @@ fn target(target: &Target) -> String {
             "the end of the archive, the only end that PostgreSQL knows without a target".to_owned()
         }
         Target::Immediate => "the end of the backup".to_owned(),
-        Target::Time(time) => output::timestamp(*time),
+        Target::Time(time) => display::timestamp(*time),
         Target::Lsn(lsn) => format!("position {lsn}"),
         Target::Name(name) => format!("restore point `{name}`"),
         Target::Xid(xid) => format!("transaction {xid}"),

@@ -7,22 +7,25 @@ use std::time::Duration;
 use causeway_core::lsn::WalFileName;
 use tracing::info;
 
-use crate::archive::backfill::BackfillStats;
+use crate::archive::backfill::background;
 use crate::archive::backfill::compare::{Scope, compare};
-use crate::archive::backfill::{self, background};
-use crate::archive::fetch::{FetchMode, FetchRequest};
+use crate::archive::backfill::fill::drain_once;
+use crate::archive::backfill::stats::BackfillStats;
+use crate::archive::fetch_request::FetchMode;
+use crate::archive::fetch_request::FetchRequest;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file;
-use crate::archive::wal_file::NotThisFile;
+use crate::archive::wal_header::NotThisFile;
 use crate::cli::{Wal, WalBackfill, WalFetch};
 use crate::config::Config;
 use crate::control_file;
+use crate::display;
 use crate::error::Failure;
 use crate::output;
 use crate::restore::tablespace_guard::TablespaceGuard;
-use crate::storage::bucket::CallLimits;
 use crate::storage::buckets::{BRIEF, Buckets, LONG};
 use crate::storage::catalog;
+use crate::storage::client::CallLimits;
 use crate::storage::object_keys::Layout;
 
 /// For how long a recovery waits for buckets that fail, before it is stopped.
@@ -126,7 +129,7 @@ async fn backfill(config: &Config, args: &WalBackfill) -> Result<(), Failure> {
         Scope::Missing
     };
     let identity = config.identity().ok();
-    let drained = backfill::drain_once(&buckets, identity.as_ref()).await;
+    let drained = drain_once(&buckets, identity.as_ref()).await;
     let compared = compare(&buckets, &layout, identity.as_ref(), scope).await?;
     report(&buckets, &drained, &compared)
 }
@@ -146,7 +149,7 @@ fn report(
         unresolved.extend(stats.unresolved.clone());
         let lacking = stats.lacking.max(before.lacking) + unresolved.len();
         let since = health.buckets.get(name).and_then(|it| it.lacking_since);
-        let since = since.map_or_else(String::new, |it| format!(" since {}", output::seconds(it)));
+        let since = since.map_or_else(String::new, |it| format!(" since {}", display::seconds(it)));
         let older = match stats.older {
             0 => String::new(),
             older => format!(

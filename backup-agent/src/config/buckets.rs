@@ -3,7 +3,7 @@
 use causeway_runtime::aws::{CaCertificates, Service};
 use serde::Deserialize;
 
-use crate::config::Unusable;
+use crate::config::error::Unusable;
 
 /// One bucket, as the settings say it.
 #[derive(Deserialize)]

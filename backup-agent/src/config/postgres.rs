@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::Unusable;
+use crate::config::error::Unusable;
 
 /// The section `[postgres]`, as it is written.
 #[derive(Deserialize)]

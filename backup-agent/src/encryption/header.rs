@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 
 /// The first bytes of every object.
 pub(crate) const MAGIC: &[u8; 8] = b"CAUSEWAY";

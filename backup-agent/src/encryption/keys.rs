@@ -8,7 +8,7 @@ use age::secrecy::ExposeSecret as _;
 use age::x25519;
 use causeway_runtime::secret::{Secret, Unreadable};
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 
 /// The length of a data key: AES-256.
 pub(crate) const DATA_KEY_BYTES: usize = 32;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::keys::{Identity, Recipients};
 use crate::encryption::stream::{Opener, Sealer};
 

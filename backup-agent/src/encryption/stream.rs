@@ -4,7 +4,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{digest, rand};
 use serde::Serialize;
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::header::Header;
 use crate::encryption::keys::DATA_KEY_BYTES;
 use crate::encryption::keys::{Identity, Recipients};

@@ -4,7 +4,11 @@ use age::x25519;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::keys::{Identity, Recipients};
+use crate::encryption::object::{open, seal};
+use crate::encryption::stream::{self, Opener, Sealer};
+
 use crate::encryption::fingerprint::Fingerprint;
 use crate::encryption::keys::{Unsealable, generate};
 

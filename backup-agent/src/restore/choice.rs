@@ -4,18 +4,15 @@
 use causeway_core::Lsn;
 use causeway_core::backup::{Summary, Target, TimelineHistory, WallTime, choose};
 use causeway_core::lsn::{SegmentName, SegmentSize};
-use causeway_core::wal::Scanner;
 use tempfile::NamedTempFile;
 
 use crate::archive::wal_archive::WalArchive;
-use crate::archive::wal_file;
+use crate::archive::wal_tail::{MAX_SEARCHED_SEGMENTS, read_tail};
+use crate::display;
 use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::output;
 use crate::restore::request::{Boundary, RestoreRequest};
-
-/// In how many segments before the end of a backup the end of a transaction is looked for.
-const SEARCHED_SEGMENTS: usize = 120;
 
 /// Returns the backup that `request` is reached from. One that holds a transaction from after the target
 /// time is passed over, whatever its server's clock said.
@@ -40,8 +37,8 @@ pub(super) async fn choose_in_time(
             "backup {} is passed over: a transaction in it ended at {}, after the target, though its server's clock \
              said {} when the backup ended",
             chosen.id,
-            output::timestamp(last),
-            output::timestamp(chosen.stopped_at),
+            display::timestamp(last),
+            display::timestamp(chosen.stopped_at),
         ));
         for it in backups.iter_mut().filter(|it| it.id == chosen.id) {
             it.stopped_at = last;
@@ -76,43 +73,21 @@ async fn last_transaction(
     let first_needed = number(backup.start_lsn);
     let last = number(Lsn::new(backup.stop_lsn.get().saturating_sub(1)));
     let mut following = None;
-    for number in (0..=last).rev().take(SEARCHED_SEGMENTS) {
+    for number in (0..=last).rev().take(MAX_SEARCHED_SEGMENTS) {
         let file = read_first(archive, identity, &names(lineage, number, size)).await?;
         if file.is_none() && number < first_needed {
             break;
         }
         if let Some(file) = &file {
             let end = backup.stop_lsn.get().min((number + 1) * size.bytes());
-            let time = last_in(file, following.as_ref(), Lsn::new(end))?;
-            if time.is_some() {
-                return Ok(time);
+            let tail = read_tail(file, following.as_ref(), Some(Lsn::new(end)))?;
+            if tail.last_transaction.is_some() {
+                return Ok(tail.last_transaction);
             }
         }
         following = file;
     }
     Ok(None)
-}
-
-/// Returns the latest end of a transaction whose record begins in `file`, before `end`. It may go on in
-/// the segment that follows.
-fn last_in(
-    file: &NamedTempFile,
-    following: Option<&NamedTempFile>,
-    end: Lsn,
-) -> Result<Option<WallTime>, Failure> {
-    let mut scanner = Scanner::new();
-    let mut last = None;
-    for file in [Some(file), following].into_iter().flatten() {
-        let read = wal_file::read_each(file.path(), |bytes| {
-            scanner.push(bytes, |record| {
-                if record.start < end {
-                    last = last.max(record.transaction_end());
-                }
-            });
-        });
-        read.map_err(Failure::io("read", file.path()))?;
-    }
-    Ok(last)
 }
 
 /// Reads the first of these segments that the archive has and that can be read.

@@ -13,8 +13,9 @@ use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::encryption::decompress::PartDecompressor;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::header::Header;
-use crate::encryption::{Damaged, PartDecompressor};
 use crate::error::Failure;
 use crate::restore::directory::Directory;
 use crate::restore::plan::{Place, Plan};

@@ -12,7 +12,7 @@ use causeway_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
 use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::error::Failure;
 use crate::storage::download::{Broken, Downloads, Wanted};
 use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};

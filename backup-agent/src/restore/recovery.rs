@@ -9,7 +9,8 @@ use causeway_core::backup::Target;
 use causeway_core::lsn::SegmentName;
 
 use crate::config::Config;
-use crate::error::{Failure, as_recovery_target};
+use crate::display::as_recovery_target;
+use crate::error::Failure;
 use crate::restore::request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
 
 /// For how long `restore_command` retries while no bucket gives an answer that counts. After that

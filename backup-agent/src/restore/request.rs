@@ -7,9 +7,7 @@ use causeway_core::Timeline;
 use causeway_core::backup::{BackupId, Target};
 use clap::ValueEnum;
 
-use crate::cli;
 use crate::error::Failure;
-use crate::restore::places;
 
 /// PostgreSQL's `MAXFNAMELEN`, less the zero byte: it refuses to start with a longer one.
 const LONGEST_NAME: usize = 63;
@@ -79,45 +77,11 @@ pub(crate) enum Boundary {
     Exclusive,
 }
 
-impl RestoreRequest {
-    /// Returns what `args` ask for.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Refused`] for options that PostgreSQL would ignore or that would harm another
-    /// server's files.
-    pub(crate) fn new(args: cli::Restore) -> Result<Self, Failure> {
-        let target = Target::from(args.target);
-        let (purpose, usual) = if args.standby {
-            (Purpose::Standby, Archiving::Preserve)
-        } else {
-            let action = target_action(&target, args.target_action)?;
-            (Purpose::Recover(action), Archiving::Off)
-        };
-        let boundary = boundary(&target, args.target_exclusive)?;
-        check_name(&target)?;
-        let directory = places::absolute(&args.target_directory)?;
-        let tablespace_directory = args.tablespace_directory;
-        let request = Self {
-            directory,
-            target,
-            boundary,
-            backup: args.backup,
-            timeline: args.target_timeline,
-            purpose,
-            archiving: args.archive_mode.unwrap_or(usual),
-            from: args.from,
-            tablespaces: args.tablespace_mapping,
-            tablespace_directory,
-            retry_timeout: Duration::from_secs(args.retry_timeout_secs),
-        };
-        places::check(&request)?;
-        Ok(request)
-    }
-}
-
 /// Without a target PostgreSQL ignores `recovery_target_action`: at the end of the WAL it promotes.
-fn target_action(target: &Target, asked: Option<TargetAction>) -> Result<TargetAction, Failure> {
+pub(crate) fn target_action(
+    target: &Target,
+    asked: Option<TargetAction>,
+) -> Result<TargetAction, Failure> {
     match (target, asked) {
         (Target::Latest, None | Some(TargetAction::Promote)) => Ok(TargetAction::Promote),
         (Target::Latest, Some(TargetAction::Pause | TargetAction::Shutdown)) => {
@@ -133,7 +97,7 @@ fn target_action(target: &Target, asked: Option<TargetAction>) -> Result<TargetA
 }
 
 /// PostgreSQL heeds `recovery_target_inclusive` for these three kinds of target alone.
-fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {
+pub(crate) fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {
     match (target, exclusive) {
         (_, false) => Ok(Boundary::Inclusive),
         (Target::Time(_) | Target::Lsn(_) | Target::Xid(_), true) => Ok(Boundary::Exclusive),
@@ -145,7 +109,7 @@ fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {
     }
 }
 
-fn check_name(target: &Target) -> Result<(), Failure> {
+pub(crate) fn check_restore_point(target: &Target) -> Result<(), Failure> {
     let Target::Name(name) = target else {
         return Ok(());
     };
@@ -199,8 +163,8 @@ mod tests {
     #[test]
     fn restore_point_that_cannot_exist_then_refused() {
         for name in [String::new(), "a\nb".to_owned(), "x".repeat(64)] {
-            assert!(check_name(&Target::Name(name)).is_err());
+            assert!(check_restore_point(&Target::Name(name)).is_err());
         }
-        assert!(check_name(&Target::Name("x".repeat(63))).is_ok());
+        assert!(check_restore_point(&Target::Name("x".repeat(63))).is_ok());
     }
 }

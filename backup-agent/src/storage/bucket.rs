@@ -3,7 +3,6 @@
 //! Every call is tried within a budget that follows the bytes that it moves. No deadline counts while
 //! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
 
-use crate::storage::object_body::{ObjectBody, ServiceChecksum};
 use crate::storage::store_error::{ErrorKind, StoreError};
 
 use std::error::Error;
@@ -21,7 +20,7 @@ use causeway_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
 use tokio::time;
 
 use crate::config::buckets::BucketConfig;
-use crate::storage::client::client;
+use crate::storage::client::{CallLimits, client};
 
 /// Between two tries of one call. S3 asks for exponential backoff after a 503.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -32,17 +31,6 @@ pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
 /// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
 /// need at this rate, and an upload of which no byte moves is noticed sooner.
 const MIN_BYTES_PER_SEC: u64 = 64 << 10;
-
-/// How long a call to a bucket may take, beside the time that its bytes need.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallLimits {
-    /// Until a connection stands.
-    pub(crate) connect: Duration,
-    /// Until an answer comes, or its next bytes do.
-    pub(crate) answer: Duration,
-    /// For how long a call that fails is tried again.
-    pub(crate) retry: Duration,
-}
 
 /// One bucket, in one region.
 #[derive(Clone, Debug)]
@@ -160,17 +148,6 @@ impl Bucket {
     ) -> Result<Created, StoreError> {
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         self.retried_for(timeout, length, || self.create(key, body))
-            .await
-    }
-
-    /// Begins to read the object; asked once.
-    pub(crate) async fn open_once(&self, key: &str) -> Result<ObjectBody, StoreError> {
-        ObjectBody::open(self, key, ServiceChecksum::Ignored).await
-    }
-
-    /// Begins to read the object, which S3's own checksum vouches for.
-    pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
-        self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
             .await
     }
 

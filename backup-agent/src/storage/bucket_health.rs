@@ -3,7 +3,7 @@
 //!
 //! Losing this loses no data: `wal backfill` compares the buckets themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use causeway_core::lsn::SegmentName;
 use causeway_runtime::clock;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tracing::{debug, error, warn};
 
 use crate::metrics;
+use crate::storage::health_report::{BucketRecord, HealthReport};
 
 /// What a note is about. A backup takes hours to copy, and WAL does not wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,31 +48,6 @@ pub(crate) enum StoredKind {
     Wal,
     /// A base backup, with its manifest.
     BaseBackup,
-}
-
-/// What is recorded of one bucket. Times are seconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(crate) struct BucketRecord {
-    /// When this host last stored a WAL file in it.
-    pub(crate) last_wal_stored_at: Option<i64>,
-    /// When this host last stored a base backup in it.
-    pub(crate) last_base_stored_at: Option<i64>,
-    /// Since when it lacks something that this host stored elsewhere.
-    pub(crate) lacking_since: Option<i64>,
-    /// How many objects it lacks.
-    pub(crate) lacking_files: u64,
-}
-
-/// What is recorded of the archive.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(crate) struct HealthReport {
-    /// Of each bucket, by its name.
-    pub(crate) buckets: BTreeMap<String, BucketRecord>,
-    /// Segments from before a fork that no bucket holds, and that were not whole on the host which
-    /// was promoted.
-    pub(crate) known_gaps: BTreeSet<String>,
 }
 
 /// What is kept in the state directory.

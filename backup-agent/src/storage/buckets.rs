@@ -9,8 +9,9 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::error::Failure;
-use crate::storage::bucket::{Bucket, CallLimits};
+use crate::storage::bucket::Bucket;
 use crate::storage::bucket_health::BucketHealth;
+use crate::storage::client::CallLimits;
 use crate::storage::store_error::StoreError;
 
 /// What the WAL commands can wait for: a promotion waits on several of them in a row, and no

@@ -9,10 +9,10 @@ use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use tracing::warn;
 
-use crate::base_backup::Clear;
 use crate::config::Config;
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::keys::Identity;
+use crate::encryption::metadata::ManifestMetadata;
 use crate::error::Failure;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
@@ -218,7 +218,9 @@ async fn summary(
             });
         }
     };
-    let clear = header.clear::<Clear>().map_err(Failure::damaged(&key))?;
+    let clear = header
+        .clear::<ManifestMetadata>()
+        .map_err(Failure::damaged(&key))?;
     if clear.summary.id != *id {
         let why = Damaged::Content(format!("it is of backup `{}`", clear.summary.id));
         return Err(Failure::damaged(&key)(why));

@@ -13,7 +13,7 @@ use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::header::Header;
 use crate::encryption::keys::Identity;
 use crate::encryption::stream::Opener;

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::error::Failure;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;

@@ -4,9 +4,9 @@ use zstd::stream::raw::{Decoder, Operation as _};
 
 use causeway_core::backup::Manifest;
 
-use crate::base_backup::Clear;
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::header::Header;
+use crate::encryption::metadata::ManifestMetadata;
 use crate::error::Failure;
 use crate::storage::download::{Broken, Sink, Wanted};
 
@@ -103,7 +103,7 @@ impl<O: ManifestOutput> Sink for ManifestSink<O> {
             return Ok(());
         }
         let head = self.output.end()?;
-        if head.summary == header.clear::<Clear>()?.summary {
+        if head.summary == header.clear::<ManifestMetadata>()?.summary {
             return Ok(());
         }
         let text = "its clear part says something else than its encrypted part";

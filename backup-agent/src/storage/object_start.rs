@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use bytes::{Bytes, BytesMut};
 use tokio::time;
 
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::header::Header;
 use crate::storage::bucket::Bucket;
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};

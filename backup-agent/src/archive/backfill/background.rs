@@ -12,9 +12,9 @@ use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, info, warn};
 
-use crate::archive::backfill::compare;
-use crate::archive::backfill::compare::Scope;
-use crate::archive::backfill::{BackfillStats, fill};
+use crate::archive::backfill::compare::{Scope, compare};
+use crate::archive::backfill::fill::fill;
+use crate::archive::backfill::stats::BackfillStats;
 use crate::config::Config;
 use crate::encryption::keys::Identity;
 use crate::error::Failure;

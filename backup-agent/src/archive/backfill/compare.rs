@@ -13,11 +13,14 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tracing::warn;
 
+use crate::archive::backfill::fill::fill;
 use crate::archive::backfill::pack_tally::tally;
+use crate::archive::backfill::replicate_object::AT_ONCE;
 use crate::archive::backfill::sameness::{Copy, Sameness, compare_copies};
 use crate::archive::backfill::side_by_side::{Row, SideBySide};
+use crate::archive::backfill::stats::BackfillStats;
+use crate::archive::backfill::stats::BucketStats;
 use crate::archive::backfill::wal_needs::WalNeeds;
-use crate::archive::backfill::{AT_ONCE, BackfillStats, BucketStats, fill};
 use crate::encryption::keys::Identity;
 use crate::error::Failure;
 use crate::storage::bucket::Bucket;

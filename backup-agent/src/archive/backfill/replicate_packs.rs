@@ -10,12 +10,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tracing::warn;
 
-use crate::archive::backfill::AT_ONCE;
 use crate::archive::backfill::pack_tally::{PackTally, pack_number};
-use crate::archive::backfill::replicate::{ObjectCopy, Replicated, Replication, replicate_object};
+use crate::archive::backfill::replicate_object::AT_ONCE;
+use crate::archive::backfill::replicate_object::ObjectCopy;
+use crate::archive::backfill::replicate_object::Replicated;
+use crate::archive::backfill::replicate_object::Replication;
+use crate::archive::backfill::replicate_object::replicate_object;
 use crate::archive::backfill::side_by_side::{Row, SideBySide};
-use crate::base_backup::Clear;
 use crate::encryption::keys::Identity;
+use crate::encryption::metadata::ManifestMetadata;
 use crate::storage::bucket::Bucket;
 use crate::storage::store_error::{ErrorKind, StoreError};
 
@@ -94,7 +97,7 @@ async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<Summary>, StoreError> {
     for bucket in iter::once(&copy.target).chain(copy.sources) {
         match bucket.header(copy.key).await {
             Ok(header) => {
-                if let Ok(Clear { summary }) = header.clear() {
+                if let Ok(ManifestMetadata { summary }) = header.clear() {
                     return Ok(Some(summary));
                 }
             }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use aws_lc_rs::digest::{self, Digest, SHA256};
 
-use crate::archive::wal_archive::Clear;
-use crate::encryption::Damaged;
+use crate::encryption::decrypt_error::Damaged;
 use crate::encryption::keys::Identity;
+use crate::encryption::metadata::WalMetadata;
 use crate::encryption::stream::Opener;
 use crate::storage::bucket::Bucket;
 use crate::storage::object_start::ObjectStart;
@@ -50,7 +50,7 @@ pub(super) async fn compare_copies(
         return Ok(Sameness::Different(text));
     }
     // Of a backup, each object is encrypted once.
-    let fingerprint = |copy: Copy<'_>| copy.start.header.clear::<Clear>().ok();
+    let fingerprint = |copy: Copy<'_>| copy.start.header.clear::<WalMetadata>().ok();
     let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
         return Ok(Sameness::Different("they are not one object".to_owned()));
     };

@@ -9,11 +9,12 @@ use causeway_core::backup::manifest::Pack;
 use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
-use super::Check;
 use crate::archive::backfill::pack_tally::{PackTally, pack_number};
-use crate::archive::reach;
-use crate::archive::reach::{GapText, Overview};
+use crate::archive::holdings::written_timelines;
+use crate::archive::overview::Overview;
+use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
+use crate::command::check::outcome::Check;
 use crate::config::Config;
 use crate::control_file;
 use crate::encryption::keys::Identity;
@@ -256,7 +257,7 @@ impl Stored<'_> {
 
     async fn histories(&self) -> Result<Check, Failure> {
         let layout = self.archive.layout();
-        let (written, silent) = reach::written_timelines(self.buckets, layout).await?;
+        let (written, silent) = written_timelines(self.buckets, layout).await?;
         let silent = silent.iter();
         let mut wrong: Vec<_> = silent
             .map(|name| format!("bucket `{name}` did not list its WAL"))

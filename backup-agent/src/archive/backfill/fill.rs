@@ -1,0 +1,91 @@
+//! Copying objects to one bucket, and recording what it lacks after that.
+
+use crate::archive::backfill::replicate::{MANIFEST, replicate};
+use crate::archive::backfill::replicate_object::AT_ONCE;
+use crate::archive::backfill::replicate_object::Replicated;
+use crate::archive::backfill::replicate_object::Replication;
+use crate::archive::backfill::stats::{BackfillStats, BucketStats};
+use crate::encryption::keys::Identity;
+use crate::storage::bucket::Bucket;
+use crate::storage::bucket_health::NotedKind;
+use crate::storage::buckets::Buckets;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use std::collections::BTreeSet;
+use tracing::{error, warn};
+
+/// Copies `keys` to `bucket`, and records what was copied and what was not. Returns the latter.
+pub(super) async fn fill(
+    buckets: &Buckets,
+    bucket: &Bucket,
+    keys: Vec<String>,
+    identity: Option<&Identity>,
+    stats: &mut BackfillStats,
+) -> Vec<String> {
+    let is_backup = |key: &String| key.ends_with(MANIFEST);
+    let (backups, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_backup);
+    let copy = |key: String| async move {
+        let replicated = Box::pin(replicate(buckets, bucket, &key, identity)).await;
+        (key, replicated)
+    };
+    let others = stream::iter(others.into_iter().map(copy)).buffer_unordered(AT_ONCE);
+    let backups = stream::iter(backups.into_iter().map(copy)).buffer_unordered(1);
+    let mut copies = Box::pin(others.chain(backups));
+    let mut lacking = Vec::new();
+    while let Some((key, replicated)) = copies.next().await {
+        let of_bucket = stats.buckets.entry(bucket.name().to_owned()).or_default();
+        lacking.extend(record(buckets, bucket, key, replicated, of_bucket));
+    }
+    lacking
+}
+
+fn record(
+    buckets: &Buckets,
+    bucket: &Bucket,
+    key: String,
+    replicated: Replication,
+    stats: &mut BucketStats,
+) -> Option<String> {
+    let health = buckets.health();
+    let Replication { outcome, packs } = replicated;
+    stats.copied += packs;
+    match outcome {
+        Replicated::Copied => {
+            stats.copied += 1;
+            health.filled(bucket.name(), &key);
+            None
+        }
+        Replicated::AlreadyThere => {
+            health.filled(bucket.name(), &key);
+            None
+        }
+        Replicated::Nowhere => {
+            warn!(bucket = bucket.name(), %key, "missing object is in no bucket, note dropped");
+            health.filled(bucket.name(), &key);
+            None
+        }
+        Replicated::Failed => {
+            stats.lacking += 1;
+            Some(key)
+        }
+        Replicated::Unresolved(why) => {
+            error!(bucket = bucket.name(), %key, why, "object not copied until an operator has looked");
+            stats.unresolved.insert(key.clone(), why);
+            Some(key)
+        }
+    }
+}
+
+/// Copies what is noted that `bucket` lacks, once each.
+pub(crate) async fn drain_once(buckets: &Buckets, identity: Option<&Identity>) -> BackfillStats {
+    let mut stats = BackfillStats::default();
+    for kind in [NotedKind::Wal, NotedKind::Backup] {
+        for bucket in buckets.all() {
+            let keys = buckets
+                .health()
+                .notes(bucket.name(), kind, usize::MAX, &BTreeSet::new());
+            fill(buckets, bucket, keys, identity, &mut stats).await;
+        }
+    }
+    stats
+}

@@ -1,0 +1,271 @@
+//! Copying one object from one bucket to another, looked at on the way.
+
+use bytes::{Bytes, BytesMut};
+use causeway_runtime::retry::RetryClass;
+use causeway_runtime::telemetry::chain;
+use tracing::{info, warn};
+
+use crate::archive::backfill::sameness::{Copy, Sameness, compare_copies};
+use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::keys::Identity;
+use crate::encryption::stream::{Opener, Structure};
+use crate::storage::bucket::{Bucket, Created};
+use crate::storage::multipart_upload::{PART_BYTES, PATIENT, Upload};
+use crate::storage::object_body::ObjectBody;
+use crate::storage::object_start::ObjectStart;
+use crate::storage::store_error::{ErrorKind, StoreError};
+
+/// How many objects are copied to one bucket at once: a far one takes a second for each. Of backups, one
+/// is copied at a time, and so many of its packs.
+pub(super) const AT_ONCE: usize = 4;
+
+/// What became of a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Replicated {
+    /// The object is new in the bucket.
+    Copied,
+    /// It was there.
+    AlreadyThere,
+    /// No bucket has it.
+    Nowhere,
+    /// A bucket did not give or take it for now.
+    Failed,
+    /// Another try ends the same way until an operator has done something; and why.
+    Unresolved(String),
+}
+
+/// The same of an object with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replication {
+    /// What became of it.
+    pub(super) outcome: Replicated,
+    /// How many packs were copied.
+    pub(super) packs: usize,
+}
+
+/// Why one copy failed.
+#[derive(Debug, thiserror::Error)]
+enum NotCopied {
+    #[error("it could not be read or stored")]
+    Store(#[from] StoreError),
+    #[error("it is damaged, and was not copied")]
+    Damaged(#[from] Damaged),
+    #[error("it has {found} bytes, and {listed} were listed")]
+    Length { found: u64, listed: u64 },
+}
+
+/// One object, the bucket that lacks it, and those that may have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ObjectCopy<'a> {
+    pub(super) key: &'a str,
+    pub(super) target: &'a Bucket,
+    /// The first is asked first.
+    pub(super) sources: &'a [&'a Bucket],
+    /// Its length, if it is known.
+    pub(super) bytes: Option<u64>,
+}
+
+/// Copies one object. What is in its place is compared: it is never overwritten, and counts only if it
+/// is the same.
+pub(super) async fn replicate_object(
+    copy: &ObjectCopy<'_>,
+    identity: Option<&Identity>,
+) -> Replicated {
+    let ObjectCopy { key, target, .. } = *copy;
+    match target.start(key).await {
+        Ok(start) => return compare_with_sources(copy, &start, identity).await,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return not_compared(copy, &error),
+    }
+    let mut damaged = None;
+    let mut has_failed = false;
+    for source in copy.sources {
+        match copy_from(source, copy, identity).await {
+            Ok(Created::New) => {
+                info!(bucket = target.name(), from = source.name(), %key, "object copied");
+                return Replicated::Copied;
+            }
+            // It was stored there meanwhile.
+            Ok(Created::AlreadyThere) => {
+                return match target.start(key).await {
+                    Ok(start) => compare_with_sources(copy, &start, identity).await,
+                    Err(error) => not_compared(copy, &error),
+                };
+            }
+            Err(NotCopied::Store(error))
+                if error.kind() == ErrorKind::NotFound && error.bucket() == source.name() => {}
+            Err(error) => {
+                warn!(bucket = target.name(), from = source.name(), %key, error = %chain(&error), "object not copied");
+                match error {
+                    NotCopied::Store(_) => has_failed = true,
+                    NotCopied::Damaged(_) | NotCopied::Length { .. } => {
+                        let text = format!(
+                            "`{}` has a damaged `{key}`: {}",
+                            source.name(),
+                            chain(&error)
+                        );
+                        damaged.get_or_insert(text);
+                    }
+                }
+            }
+        }
+    }
+    match damaged {
+        _ if has_failed => Replicated::Failed,
+        Some(text) => Replicated::Unresolved(text),
+        None => Replicated::Nowhere,
+    }
+}
+
+/// Returns what it means that the object in the target's place could not be looked at.
+fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> Replicated {
+    let ObjectCopy { key, target, .. } = *copy;
+    warn!(bucket = target.name(), %key, error = %chain(error), "object in its place not compared");
+    match error.damage() {
+        Some(why) => Replicated::Unresolved(format!(
+            "`{}` holds something else under `{key}`: {}",
+            target.name(),
+            chain(why)
+        )),
+        None if error.retry_class() == RetryClass::Transient => Replicated::Failed,
+        None => Replicated::Unresolved(chain(error)),
+    }
+}
+
+/// Compares what is in the target's place with what the other buckets have.
+async fn compare_with_sources(
+    copy: &ObjectCopy<'_>,
+    start: &ObjectStart,
+    identity: Option<&Identity>,
+) -> Replicated {
+    let ObjectCopy { key, target, .. } = *copy;
+    let mut outcome = Replicated::AlreadyThere;
+    for source in copy.sources {
+        let compared = match source.start(key).await {
+            Ok(of_source) => {
+                let there = Copy {
+                    bucket: target,
+                    start,
+                };
+                let other = Copy {
+                    bucket: source,
+                    start: &of_source,
+                };
+                compare_copies(key, there, other, identity).await
+            }
+            Err(error) => Err(error),
+        };
+        let (here, there) = (target.name(), source.name());
+        match compared {
+            Ok(Sameness::Same) => return Replicated::AlreadyThere,
+            Ok(Sameness::Different(why)) => {
+                let text =
+                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                outcome = Replicated::Unresolved(text);
+            }
+            Ok(Sameness::NotKnown) => {
+                let text = format!(
+                    "`{here}` holds `{key}` of another push than `{there}`, and only a host with an identity can compare them"
+                );
+                outcome = Replicated::Unresolved(text);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // The fault is the source's, and the target's object is a sound one.
+            Err(error) if error.damage().is_some() => {
+                warn!(bucket = there, %key, error = %chain(&error), "object to compare with is damaged");
+            }
+            Err(error) => {
+                warn!(bucket = there, %key, error = %chain(&error), "object not compared");
+                outcome = Replicated::Failed;
+            }
+        }
+    }
+    outcome
+}
+
+/// Looks at an object that passes: with an identity it is decrypted, without one its structure is
+/// compared with its length. S3's own checksum vouches for the rest.
+enum Inspection<'a> {
+    Decrypted {
+        opener: Box<Opener<'a>>,
+        payload: Vec<u8>,
+    },
+    Structure(Structure),
+}
+
+impl<'a> Inspection<'a> {
+    fn new(identity: Option<&'a Identity>, key: &'a str) -> Self {
+        match identity {
+            Some(identity) => Self::Decrypted {
+                opener: Box::new(Opener::new(identity, key)),
+                payload: Vec::new(),
+            },
+            None => Self::Structure(Structure::default()),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
+        match self {
+            Self::Decrypted { opener, payload } => {
+                payload.clear();
+                opener.push(bytes, payload)
+            }
+            Self::Structure(structure) => structure.push(bytes),
+        }
+    }
+
+    fn finish(self) -> Result<(), Damaged> {
+        match self {
+            Self::Decrypted {
+                opener,
+                mut payload,
+            } => opener.finish(&mut payload).map(drop),
+            Self::Structure(structure) => structure.finish(),
+        }
+    }
+}
+
+/// Copies one object. Its last part, without which it does not exist, is sent once all of it was
+/// seen to be sound.
+async fn copy_from(
+    source: &Bucket,
+    copy: &ObjectCopy<'_>,
+    identity: Option<&Identity>,
+) -> Result<Created, NotCopied> {
+    let ObjectCopy { key, target, .. } = *copy;
+    let mut body = source.open_verified(key).await?;
+    if let (Some(found), Some(listed)) = (body.total_bytes(), copy.bytes)
+        && found != listed
+    {
+        return Err(NotCopied::Length { found, listed });
+    }
+    let mut upload = Upload::new(target.clone(), key.to_owned(), PATIENT);
+    let copied = send(&mut body, &mut upload, Inspection::new(identity, key)).await;
+    match copied {
+        Ok(last) => Ok(upload.finish(last).await?),
+        Err(error) => {
+            upload.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+/// Sends all but the last part, which is returned.
+async fn send(
+    body: &mut ObjectBody,
+    upload: &mut Upload,
+    mut inspection: Inspection<'_>,
+) -> Result<Bytes, NotCopied> {
+    let mut part = BytesMut::new();
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes?;
+        inspection.push(&bytes)?;
+        // Only when more follows is a full part not the last.
+        if part.len() >= PART_BYTES {
+            upload.part(part.split().freeze()).await?;
+        }
+        part.extend_from_slice(&bytes);
+    }
+    inspection.finish()?;
+    Ok(part.freeze())
+}

@@ -1,0 +1,97 @@
+//! Timeline histories in the archive.
+
+use std::collections::BTreeSet;
+
+use causeway_core::Timeline;
+use causeway_core::backup::TimelineHistory;
+use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
+
+use crate::archive::wal_archive::WalArchive;
+use crate::archive::wal_header::NotThisFile;
+use crate::encryption::keys::Identity;
+use crate::encryption::metadata::WalMetadata;
+use crate::encryption::object::open;
+use crate::error::Failure;
+use crate::storage::object_keys::wal_file_of;
+
+/// No history is near this.
+const LARGEST_HISTORY: u64 = 1 << 20;
+
+impl WalArchive<'_> {
+    /// Returns the timelines whose history is in a bucket that answers.
+    pub(crate) async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
+        let lists = self.buckets.list(&self.layout.histories(), "").await?;
+        let keys = lists.iter().flat_map(|(_, keys)| keys);
+        let names = keys.filter_map(|it| wal_file_of(it));
+        Ok(names.map(WalFileName::timeline).collect())
+    }
+
+    /// Returns the history of the newest timeline in the archive, or of `asked`, among `known`.
+    pub(crate) async fn lineage(
+        &self,
+        identity: &Identity,
+        known: &BTreeSet<Timeline>,
+        asked: Option<Timeline>,
+        at_least: Timeline,
+    ) -> Result<TimelineHistory, Failure> {
+        let newest = known.last().map_or(at_least, |it| at_least.max(*it));
+        let timeline = asked.unwrap_or(newest);
+        // The timeline that initdb begins has no history.
+        if !known.contains(&timeline) {
+            return Ok(TimelineHistory::new(timeline, Vec::new()));
+        }
+        let name = WalFileName::History(timeline);
+        let content = self.read_history(identity, timeline).await?;
+        let ancestors = parse_history(&String::from_utf8_lossy(&content));
+        let ancestors = ancestors.map_err(|why| Failure::NotThisFile {
+            name: name.to_string(),
+            why: NotThisFile::NoHistory(why),
+        });
+        Ok(TimelineHistory::new(timeline, ancestors?))
+    }
+
+    /// Returns the timelines whose history is in any bucket, each of which has to answer.
+    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
+        let prefix = self.layout.histories();
+        let mut known = BTreeSet::new();
+        for bucket in self.buckets.all() {
+            let listed = bucket.list_each(&prefix, "", |object| {
+                known.extend(wal_file_of(&object.key).map(WalFileName::timeline));
+            });
+            listed.await.map_err(|last| Failure::Unreachable {
+                what: prefix.clone(),
+                answered: 0,
+                last: Box::new(last),
+            })?;
+        }
+        Ok(known)
+    }
+
+    /// Reads which timelines another one grew from.
+    pub(crate) async fn ancestors(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<Ancestor>, Failure> {
+        let content = self.read_history(identity, timeline).await?;
+        let ancestors = parse_history(&String::from_utf8_lossy(&content));
+        ancestors.map_err(|why| Failure::NotThisFile {
+            name: WalFileName::History(timeline).to_string(),
+            why: NotThisFile::NoHistory(why),
+        })
+    }
+
+    /// Reads the history of a timeline.
+    pub(crate) async fn read_history(
+        &self,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Vec<u8>, Failure> {
+        let key = self.layout.wal_file(WalFileName::History(timeline));
+        let open = |sealed: &[u8]| {
+            let opened = open::<WalMetadata>(identity, &key, sealed, LARGEST_HISTORY);
+            opened.map(|(_, content)| content)
+        };
+        self.buckets.fetch(&key, open).await
+    }
+}

@@ -1,0 +1,140 @@
+//! The WAL segments that the buckets list.
+
+use crate::encryption::decrypt_error::Damaged;
+use crate::error::Failure;
+use crate::storage::bucket::Bucket;
+use crate::storage::buckets::Buckets;
+use crate::storage::object_keys::{Layout, wal_file_of};
+use causeway_core::backup::{Gap, HeldSegments, Summary, TimelineHistory};
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
+use causeway_core::{Lsn, Timeline};
+use causeway_runtime::telemetry::chain;
+use std::collections::BTreeSet;
+
+/// The segments of some timelines, from a position on.
+#[derive(Clone, Debug)]
+pub(crate) struct Holdings {
+    /// What all buckets that answered hold together.
+    pub(super) all: HeldSegments,
+    /// What each of them holds.
+    pub(super) buckets: Vec<(String, HeldSegments)>,
+    /// Those that did not answer.
+    pub(super) silent: BTreeSet<String>,
+}
+
+/// Lists what the buckets hold of `timelines` from `from` on.
+pub(crate) async fn holdings(
+    buckets: &Buckets,
+    layout: &Layout,
+    size: SegmentSize,
+    from: Lsn,
+    timelines: impl IntoIterator<Item = Timeline>,
+) -> Result<Holdings, Failure> {
+    let mut holdings = Holdings {
+        all: HeldSegments::new(size),
+        buckets: Vec::new(),
+        silent: BTreeSet::new(),
+    };
+    for timeline in timelines {
+        let first = SegmentName::containing(timeline, from, size);
+        // S3 lists what sorts after a key and not the key itself: all but its last digit comes right
+        // before it.
+        let mut before = layout.wal_file(WalFileName::Segment(first));
+        before.pop();
+        let lists = buckets.list(&layout.timeline(timeline), &before).await?;
+        let answered = |name: &str| lists.iter().any(|(it, _)| it.name() == name);
+        let names = buckets.all().iter().map(Bucket::name);
+        let silent: Vec<_> = names.filter(|it| !answered(it)).collect();
+        holdings
+            .silent
+            .extend(silent.into_iter().map(ToOwned::to_owned));
+        for (bucket, keys) in lists {
+            let segments = keys.iter().filter_map(|it| match wal_file_of(it)? {
+                WalFileName::Segment(segment) if segment >= first => Some(segment),
+                WalFileName::Segment(_)
+                | WalFileName::Partial(_)
+                | WalFileName::History(_)
+                | WalFileName::BackupLabel(..) => None,
+            });
+            let held = holdings.of(bucket.name());
+            for segment in segments {
+                holdings.all.insert(segment);
+                if let Some((_, own)) = holdings.buckets.get_mut(held) {
+                    own.insert(segment);
+                }
+            }
+        }
+    }
+    Ok(holdings)
+}
+
+impl Holdings {
+    /// Returns the place of a bucket in the list.
+    fn of(&mut self, bucket: &str) -> usize {
+        let found = self.buckets.iter().position(|(name, _)| name == bucket);
+        found.unwrap_or_else(|| {
+            let none = HeldSegments::new(self.all.segment_size());
+            self.buckets.push((bucket.to_owned(), none));
+            self.buckets.len() - 1
+        })
+    }
+
+    /// Returns the gaps from `backup` on along `lineage`: of all buckets together, or, if there is none,
+    /// of each.
+    pub(super) fn gaps(
+        &self,
+        lineage: &TimelineHistory,
+        backup: &Summary,
+        holders: &[String],
+    ) -> Vec<(String, Gap)> {
+        if let Some(gap) = self.all.reach(lineage, backup.start_lsn).gap {
+            let place = if self.silent.is_empty() {
+                "every bucket"
+            } else {
+                "every bucket that answered"
+            };
+            return vec![(place.to_owned(), gap)];
+        }
+        let own = self
+            .buckets
+            .iter()
+            .filter(|(name, _)| holders.contains(name));
+        own.filter_map(|(name, held)| {
+            let gap = held.reach(lineage, backup.start_lsn).gap?;
+            Some((format!("bucket `{name}`"), gap))
+        })
+        .collect()
+    }
+}
+
+/// Returns every timeline of these lineages.
+pub(crate) fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
+    let ancestors = lineages.iter().flat_map(TimelineHistory::stretches);
+    let ancestors = ancestors.map(|(timeline, _, _)| timeline);
+    ancestors
+        .chain(lineages.iter().map(TimelineHistory::timeline))
+        .collect()
+}
+
+/// Returns the size of a backup's segments.
+pub(crate) fn segment_size(layout: &Layout, backup: &Summary) -> Result<SegmentSize, Failure> {
+    let size = backup.segment_size();
+    size.map_err(|it| {
+        let why = Damaged::Content(chain(&it));
+        Failure::damaged(&layout.manifest(&backup.id))(why)
+    })
+}
+
+/// Returns the timelines with WAL, and the buckets that did not say.
+pub(crate) async fn written_timelines(
+    buckets: &Buckets,
+    layout: &Layout,
+) -> Result<(BTreeSet<Timeline>, Vec<String>), Failure> {
+    let lists = buckets.folders(&layout.log()).await?;
+    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
+    let silent = buckets.all().iter().filter(|it| !answered(it));
+    let silent = silent.map(|it| it.name().to_owned()).collect();
+    let names = lists.iter().flat_map(|(_, names)| names);
+    let numbers = names.filter_map(|it| u32::from_str_radix(it, 16).ok());
+    Ok((numbers.filter_map(Timeline::new).collect(), silent))
+}

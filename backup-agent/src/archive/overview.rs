@@ -1,0 +1,115 @@
+//! The WAL that some backups need, as `list`, `check` and `backup` show it.
+
+use crate::archive::holdings::{Holdings, holdings, segment_size, timelines};
+use crate::archive::reach::KnownReach;
+use crate::archive::wal_archive::WalArchive;
+use crate::encryption::keys::Identity;
+use crate::error::Failure;
+use crate::output;
+use crate::storage::buckets::Buckets;
+use causeway_core::Timeline;
+use causeway_core::backup::{Gap, Summary, TimelineHistory};
+use causeway_runtime::telemetry::chain;
+use std::collections::BTreeSet;
+
+/// What the buckets hold of the WAL that some backups need, and along which timelines.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    lineages: Vec<TimelineHistory>,
+    held: Holdings,
+}
+
+impl Overview {
+    /// Lists the WAL from the first of `backups` on; none if there is no backup.
+    pub(crate) async fn new(
+        archive: &WalArchive<'_>,
+        buckets: &Buckets,
+        identity: Option<&Identity>,
+        backups: &[Summary],
+    ) -> Result<Option<Self>, Failure> {
+        let Some(first) = backups.iter().min_by_key(|it| it.start_lsn) else {
+            return Ok(None);
+        };
+        let size = segment_size(archive.layout(), first)?;
+        let lineages = lineages(archive, identity, backups).await;
+        let timelines = timelines(&lineages);
+        let from = first.start_lsn;
+        let held = holdings(buckets, archive.layout(), size, from, timelines).await?;
+        Ok(Some(Self { lineages, held }))
+    }
+
+    /// Returns how far the WAL reaches from a backup: towards the newest timeline where that one follows
+    /// from the backup's, and otherwise along its own.
+    pub(crate) fn reach(&self, backup: &Summary) -> Option<KnownReach> {
+        let lineage = lineage_of(&self.lineages, backup)?;
+        Some(KnownReach::new(&self.held, lineage, backup))
+    }
+
+    /// Returns the buckets that did not list their WAL: what only they hold looks like a gap.
+    pub(crate) fn silent(&self) -> &BTreeSet<String> {
+        &self.held.silent
+    }
+
+    /// Returns the newest timeline, if recovery towards it does not pass a backup: a restore begins with an
+    /// older one then.
+    pub(crate) fn newest_beside(&self, backup: &Summary) -> Option<Timeline> {
+        let newest = self.lineages.first()?;
+        let is_passed = newest.passes(backup.timeline, backup.stop_lsn);
+        (!is_passed && newest.timeline() > backup.timeline).then(|| newest.timeline())
+    }
+
+    /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in
+    /// each of `holders`.
+    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
+        let lineage = lineage_of(&self.lineages, backup);
+        lineage.map_or_else(Vec::new, |it| self.held.gaps(it, backup, holders))
+    }
+}
+
+/// Returns the lineage of every timeline that a backup lies on and the newest does not follow from, and
+/// of the newest. Without an identity no history can be read, and each timeline is followed by itself.
+async fn lineages(
+    archive: &WalArchive<'_>,
+    identity: Option<&Identity>,
+    backups: &[Summary],
+) -> Vec<TimelineHistory> {
+    let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|it| it.timeline).collect();
+    let Some(identity) = identity else {
+        let alone = |it: Timeline| TimelineHistory::new(it, Vec::new());
+        return of_backups.into_iter().map(alone).collect();
+    };
+    let known = or_complain(archive.histories().await).unwrap_or_default();
+    let mut lineages = Vec::new();
+    if let Some(at_least) = of_backups.last().copied() {
+        let newest = archive.lineage(identity, &known, None, at_least).await;
+        if let Some(newest) = or_complain(newest) {
+            of_backups.retain(|it| *it != newest.timeline());
+            lineages.push(newest);
+        }
+    }
+    for timeline in of_backups.into_iter().rev() {
+        let lineage = archive
+            .lineage(identity, &known, Some(timeline), timeline)
+            .await;
+        lineages.push(
+            or_complain(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
+        );
+    }
+    lineages
+}
+
+/// One history that cannot be read does not hide what the others show.
+fn or_complain<T>(found: Result<T, Failure>) -> Option<T> {
+    found
+        .inspect_err(|why| output::complain(&chain(why), why.hint()))
+        .ok()
+}
+
+/// Returns the first of `lineages` that a backup is on.
+fn lineage_of<'a>(
+    lineages: &'a [TimelineHistory],
+    backup: &Summary,
+) -> Option<&'a TimelineHistory> {
+    let passes = |it: &&TimelineHistory| it.passes(backup.timeline, backup.stop_lsn);
+    lineages.iter().find(passes)
+}

@@ -1,0 +1,178 @@
+//! Archiving the files of `pg_wal`.
+
+use crate::archive::encrypted_wal_file::SealedWalFile;
+use crate::archive::store::Occupied;
+use crate::archive::wal_archive::WalArchive;
+use crate::archive::wal_file::WalFile;
+use crate::encryption::fingerprint::Fingerprint;
+use crate::error::Failure;
+use causeway_core::Timeline;
+use causeway_core::backup::TimelineHistory;
+use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
+use causeway_runtime::telemetry::chain;
+use std::collections::BTreeSet;
+use std::path::Path;
+use tracing::{error, info};
+
+/// How many files of one name are kept, where several may be.
+const SLOTS: u32 = 100;
+
+impl WalArchive<'_> {
+    /// Archives the file at `path`: when this returns, PostgreSQL may remove its copy.
+    ///
+    /// A new timeline's history is preceded by every segment of its ancestors that lies here and
+    /// that the archive lacks.
+    pub(crate) async fn push(&self, path: &Path) -> Result<(), Failure> {
+        let file = WalFile::open(path, self.system_id)?;
+        if let WalFileName::History(timeline) = file.name {
+            self.push_ancestors(timeline, &file.start, path).await?;
+        }
+        self.store(&file).await?;
+        info!(file = %file.name, "WAL file archived");
+        Ok(())
+    }
+
+    async fn store(&self, file: &WalFile) -> Result<(), Failure> {
+        match file.name {
+            WalFileName::Segment(_) | WalFileName::History(_) => {
+                self.store_as(file, &self.layout.wal_file(file.name)).await
+            }
+            WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
+                self.store_in_slot(file).await
+            }
+        }
+    }
+
+    async fn store_as(&self, file: &WalFile, key: &str) -> Result<(), Failure> {
+        let sealed = SealedWalFile::new(self.config, file, key)?;
+        self.buckets.store(&sealed).await
+    }
+
+    /// Stores a file of which there may be several: each promotion out of one segment leaves another
+    /// `.partial`, and what follows waits until it is archived. The same file finds its own slot, in
+    /// each bucket the same one.
+    async fn store_in_slot(&self, file: &WalFile) -> Result<(), Failure> {
+        let mut conflict = Failure::Internal("there is no slot");
+        for slot in 0..SLOTS {
+            let key = self.layout.slot(file.name, slot);
+            let is_same =
+                |it: &Fingerprint| file.content().and_then(|content| it.matches(&key, content));
+            let found = self.buckets.compare(&key, is_same).await;
+            if found.contains(&Occupied::Other) {
+                conflict = Failure::Conflict {
+                    bucket: "each".to_owned(),
+                    key,
+                };
+                continue;
+            }
+            match self.store_as(file, &key).await {
+                // Another host was faster.
+                Err(why @ Failure::Conflict { .. }) => conflict = why,
+                stored => return stored,
+            }
+        }
+        Err(conflict)
+    }
+
+    /// Archives the whole segments before each fork. At promotion PostgreSQL marks those that the
+    /// old primary had not sent as done, and never sends them (seen on 15.20).
+    ///
+    /// One that is neither archived nor whole here is lost to this host, and the new timeline must
+    /// be archived all the same: it is recorded as a gap, which `check`, the metrics and
+    /// `wal backfill` show until a bucket has it.
+    async fn push_ancestors(
+        &self,
+        timeline: Timeline,
+        history: &[u8],
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(history);
+        let ancestors = parse_history(&text).unwrap_or_default();
+        let lineage = TimelineHistory::new(timeline, ancestors);
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let here = segments_in(directory)?;
+        let Some(size) = segment_size(directory, &here, self.system_id) else {
+            return Ok(());
+        };
+        for wanted in before_forks(&here, &lineage, size) {
+            let Some(first) = wanted.first() else {
+                continue;
+            };
+            let holders = self.holders(*first).await?;
+            let oldest = holders.iter().filter_map(BTreeSet::first).min();
+            for segment in &wanted {
+                let held = holders.iter().filter(|it| it.contains(segment)).count();
+                // What is older than all that is archived was expired.
+                let is_expired = oldest.is_some_and(|oldest| segment < oldest);
+                let is_known = !is_expired || here.contains(segment);
+                if held < self.buckets.required() && is_known {
+                    self.push_ancestor(*segment, directory, held).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn push_ancestor(
+        &self,
+        segment: SegmentName,
+        directory: &Path,
+        held: usize,
+    ) -> Result<(), Failure> {
+        let path = directory.join(segment.to_string());
+        let why = match WalFile::open(&path, self.system_id) {
+            Ok(file) => {
+                self.store(&file).await?;
+                info!(file = %segment, "segment from before the fork archived");
+                return Ok(());
+            }
+            Err(why @ Failure::NotThisFile { .. }) => why,
+            Err(why @ Failure::Io { .. }) if !path.exists() => why,
+            Err(why) => return Err(why),
+        };
+        if held == 0 {
+            error!(file = %segment, error = %chain(&why), "segment from before the fork lost: in no bucket, and not whole here");
+            self.buckets.health().add_gap(segment);
+        }
+        Ok(())
+    }
+}
+
+/// Returns, for each ancestor of which segments are here, those from the first of them to the fork.
+fn before_forks(
+    here: &[SegmentName],
+    lineage: &TimelineHistory,
+    size: SegmentSize,
+) -> Vec<Vec<SegmentName>> {
+    let whole = |segment: &SegmentName| lineage.is_whole_before_a_fork(*segment, size);
+    let mut first: Vec<SegmentName> = here.iter().copied().filter(whole).collect();
+    first.sort();
+    first.dedup_by_key(|segment| segment.timeline);
+    let from =
+        |first| std::iter::successors(Some(first), move |it: &SegmentName| Some(it.next(size)));
+    first
+        .into_iter()
+        .map(|first| from(first).take_while(whole).collect())
+        .collect()
+}
+
+fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Failure> {
+    let failed = |it| Failure::io("list", directory)(it);
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if let Some(Ok(WalFileName::Segment(segment))) = name.to_str().map(str::parse) {
+            segments.push(segment);
+        }
+    }
+    segments.sort();
+    Ok(segments)
+}
+
+/// Returns the size of the segments in `directory`, as the first that can be read says it.
+fn segment_size(directory: &Path, names: &[SegmentName], system_id: u64) -> Option<SegmentSize> {
+    names.iter().find_map(|name| {
+        let path = directory.join(name.to_string());
+        WalFile::open(&path, system_id).ok()?.segment_size()
+    })
+}

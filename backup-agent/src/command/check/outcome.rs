@@ -1,0 +1,31 @@
+//! The outcome of one check.
+
+use serde::Serialize;
+
+/// The outcome of one check.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Check {
+    pub(super) name: String,
+    pub(super) ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
+impl Check {
+    pub(super) fn new(name: impl Into<String>, outcome: Result<(), String>) -> Self {
+        Self {
+            name: name.into(),
+            ok: outcome.is_ok(),
+            why: outcome.err(),
+        }
+    }
+
+    /// Returns a check that is passed where nothing is wrong.
+    pub(super) fn of(name: impl Into<String>, wrong: &[String]) -> Self {
+        if wrong.is_empty() {
+            return Self::new(name, Ok(()));
+        }
+        Self::new(name, Err(wrong.join("; ")))
+    }
+}

@@ -1,0 +1,45 @@
+//! Decompression within a limit, whatever the frames claim to hold.
+
+use crate::encryption::decrypt_error::Damaged;
+
+/// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
+pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, Damaged> {
+    use std::io::Read as _;
+
+    let mut plaintext = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(frames).map_err(Damaged::Compression)?;
+    let mut limited = decoder.take(limit.saturating_add(1));
+    limited
+        .read_to_end(&mut plaintext)
+        .map_err(Damaged::Compression)?;
+    if u64::try_from(plaintext.len()).is_ok_and(|it| it <= limit) {
+        return Ok(plaintext);
+    }
+    Err(Damaged::TooLarge { limit })
+}
+
+/// Decompresses parts of files one after the other, in memory that it keeps: memory that is new for each
+/// part costs more than decompressing into it.
+#[derive(Default)]
+pub(crate) struct PartDecompressor {
+    context: zstd::bulk::Decompressor<'static>,
+    plaintext: Vec<u8>,
+}
+
+impl PartDecompressor {
+    /// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
+    pub(crate) fn decompress(&mut self, frames: &[u8], limit: u64) -> Result<&[u8], Damaged> {
+        let capacity = usize::try_from(limit).map_err(|_| Damaged::TooLarge { limit })?;
+        self.plaintext.clear();
+        self.plaintext.reserve_exact(capacity);
+        let written = self
+            .context
+            .decompress_to_buffer(frames, &mut self.plaintext);
+        written.map_err(Damaged::Compression)?;
+        // The memory may be that of a longer part.
+        if self.plaintext.len() > capacity {
+            return Err(Damaged::TooLarge { limit });
+        }
+        Ok(&self.plaintext)
+    }
+}

@@ -1,0 +1,61 @@
+//! Targets that recovery would not reach, refused before anything is restored.
+
+use causeway_core::Timeline;
+use causeway_core::backup::Target;
+
+use crate::archive::reach::KnownReach;
+use crate::display;
+use crate::error::Failure;
+use crate::restore::request::Boundary;
+
+/// Refuses a target that recovery would not reach: PostgreSQL finds that out when everything has
+/// been replayed (`recovery ended before configured recovery target was reached`).
+pub(super) fn refuse_unreachable(
+    reach: &KnownReach,
+    target: &Target,
+    boundary: Boundary,
+    asked: Option<Timeline>,
+) -> Result<(), Failure> {
+    if let Some(bucket) = reach.silent.first().cloned() {
+        return Err(Failure::SilentBucket { bucket });
+    }
+    let Some(end) = reach.end else {
+        return Err(reach.beyond("the WAL that the backup needs is not there".to_owned()));
+    };
+    match target {
+        Target::Time(time) => match end.last_transaction {
+            // Recovery stops at the first transaction that ended later, or, to stop before the target,
+            // at one that ended then.
+            Some(last) if last < *time || (last == *time && boundary == Boundary::Inclusive) => Err(reach.beyond(format!(
+                "the target time {} is not before the last transaction in it, and recovery stops only when it sees a later one",
+                display::timestamp(*time),
+            ))),
+            None if end.is_complete => {
+                Err(reach.beyond("no transaction ended in it, and recovery to a time stops only when it sees one that ended later".to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        },
+        Target::Lsn(lsn) => match end.last_record {
+            Some(last) if last < *lsn => {
+                Err(reach.beyond(format!("the target {lsn} is after its last record")))
+            }
+            Some(_) | None => Ok(()),
+        },
+        Target::Latest | Target::Name(_) | Target::Xid(_)
+            if asked.is_none() && reach.branch_left.is_some() =>
+        {
+            Err(reach.beyond(format!(
+                "two timelines go on from there, and which is meant is not known: `--target-timeline {}` ends where that one began, and `--target-timeline {}` follows the other",
+                reach.timeline,
+                reach.branch_left.map_or(reach.timeline, |left| left.timeline)
+            )))
+        }
+        Target::Latest if reach.segments.gap.is_some() => Err(reach.beyond(
+            "recovery would stop at the gap, and not at the end of the WAL".to_owned(),
+        )),
+        Target::Latest if !reach.unreadable.is_empty() => Err(reach.beyond(
+            "recovery would stop with an error, and not at the end of the WAL".to_owned(),
+        )),
+        Target::Latest | Target::Immediate | Target::Name(_) | Target::Xid(_) => Ok(()),
+    }
+}
