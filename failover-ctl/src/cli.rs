@@ -36,13 +36,13 @@ pub(crate) enum Command {
     },
     /// Show what a command would do, without doing it.
     #[command(subcommand)]
-    Plan(Plan),
+    Plan(PlanCommand),
     /// Make a standby the primary although the primary is lost, and send clients to it.
-    Promote(Promote),
+    Promote(PromoteArgs),
     /// Continue an operation that was cut off.
-    Resume(Resume),
+    Resume(ResumeArgs),
     /// End an operation that was cut off, and leave everything as it is.
-    Abandon(Abandon),
+    Abandon(AbandonArgs),
     /// Show what was decided and done, when, and from what evidence.
     History {
         /// Print every journal whole, as JSON.
@@ -50,7 +50,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Bring a node back as a standby of the primary.
-    Rejoin(Rejoin),
+    Rejoin(RejoinArgs),
     /// Create a cluster's first lease. Once, on the node that has the database.
     Init {
         /// The node that becomes the first primary.
@@ -59,7 +59,7 @@ pub(crate) enum Command {
     },
     /// Put a lease in place of another: in another bucket, for an upgraded database, or after a restore.
     /// On the node that has the database.
-    ReplaceLease(ReplaceLease),
+    ReplaceLease(ReplaceLeaseArgs),
     /// Run this node's agent until told to stop.
     Agent {
         /// Read the key that signs orders from standard input, which the supervisor has opened, and not
@@ -95,7 +95,7 @@ pub(crate) enum Command {
 
 /// Which node comes back, and how long that is waited for.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Rejoin {
+pub(crate) struct RejoinArgs {
     /// The node.
     #[arg(long, value_name = "NODE")]
     pub(crate) node: NodeId,
@@ -117,7 +117,7 @@ pub(crate) struct Rejoin {
 
 /// What replacing a lease needs to know.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ReplaceLease {
+pub(crate) struct ReplaceLeaseArgs {
     /// The node that becomes primary; the command runs there.
     #[arg(long, value_name = "NODE")]
     pub(crate) holder: NodeId,
@@ -144,22 +144,22 @@ pub(crate) struct ReplaceLease {
 
 /// What can be planned.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Plan {
+pub(crate) enum PlanCommand {
     /// Show what `promote` would do, and what would be lost.
-    Promote(Promote),
+    Promote(PromoteArgs),
     /// Show what `replace-lease` would do, or what stands against it.
-    ReplaceLease(ReplaceLease),
+    ReplaceLease(ReplaceLeaseArgs),
 }
 
 /// What a promotion needs to know.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Promote {
+pub(crate) struct PromoteArgs {
     /// The node, or the region whose most advanced node is meant.
     #[arg(long, value_name = "NODE|REGION")]
     pub(crate) to: String,
     /// What is accepted.
     #[command(flatten)]
-    pub(crate) accepts: Accepts,
+    pub(crate) accepts: AcceptArgs,
     /// Print the plan or the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -167,10 +167,10 @@ pub(crate) struct Promote {
 
 /// What is accepted before an operation is continued: nothing that was accepted before counts.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Resume {
+pub(crate) struct ResumeArgs {
     /// What is accepted.
     #[command(flatten)]
-    pub(crate) accepts: Accepts,
+    pub(crate) accepts: AcceptArgs,
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -178,7 +178,7 @@ pub(crate) struct Resume {
 
 /// Why an operation is ended.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Abandon {
+pub(crate) struct AbandonArgs {
     /// Why, for those who read the history.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
@@ -189,7 +189,7 @@ pub(crate) struct Abandon {
 
 /// What an operator accepts by name, and whether they are asked.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Accepts {
+pub(crate) struct AcceptArgs {
     /// How many bytes of log may be lost without being asked; more is refused.
     #[arg(long, value_name = "BYTES", value_parser = crate::output::bytes)]
     pub(crate) accept_loss: Option<u64>,
@@ -207,7 +207,7 @@ pub(crate) struct Accepts {
     pub(crate) yes: bool,
 }
 
-impl Accepts {
+impl AcceptArgs {
     /// Returns what is accepted by name.
     pub(crate) const fn consent(&self) -> Consent {
         Consent {

@@ -5,8 +5,8 @@ mod host;
 mod settings;
 mod validation;
 
-pub(crate) use self::error::Wrong;
+pub(crate) use self::error::SettingsError;
 #[cfg(test)]
 pub(crate) use self::host::{AgentSettings, GuardSettings};
 pub(crate) use self::host::{HostSettings, NodeSettings, PostgresSettings};
-pub(crate) use self::settings::{DEFAULT_PATH, DnsSettings, Rejoin, Settings};
+pub(crate) use self::settings::{DEFAULT_PATH, DnsSettings, RejoinPolicy, Settings};

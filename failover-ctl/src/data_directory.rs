@@ -22,7 +22,7 @@ use nix::unistd::{Pid, getpid};
 /// `checkPointCopy.ThisTimeLineID`, `minRecoveryPoint` at 136 and its timeline at 144, and from 180 on
 /// the settings that a standby must not be below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Control {
+pub(crate) struct ControlFile {
     pub(crate) system_id: SystemId,
     pub(crate) state: u32,
     pub(crate) timeline: Option<Timeline>,
@@ -49,7 +49,7 @@ const SHUTDOWNED_IN_RECOVERY: u32 = 2;
 const IN_ARCHIVE_RECOVERY: u32 = 5;
 
 /// Reads the control file.
-pub(crate) fn control(data: &Path) -> io::Result<Control> {
+pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
     let bytes = fs::read(data.join("global/pg_control"))?;
     let short = || io::Error::new(io::ErrorKind::InvalidData, "the control file is too short");
     let word = |at: usize| -> io::Result<u32> {
@@ -67,7 +67,7 @@ pub(crate) fn control(data: &Path) -> io::Result<Control> {
         Ok(u64::from_ne_bytes(bytes))
     };
     let must_reach = Timeline::new(word(144)?).zip(Some(Lsn::new(long(136)?)));
-    Ok(Control {
+    Ok(ControlFile {
         system_id: SystemId(long(0)?),
         state: word(16)?,
         timeline: Timeline::new(word(48)?),

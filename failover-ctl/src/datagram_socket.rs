@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// A socket, and the file by which others find it.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct DatagramSocket {
     socket: UnixDatagram,
     path: PathBuf,
     file: (u64, u64),
 }
 
-impl Socket {
+impl DatagramSocket {
     /// Listens at `path`, in place of whatever listened there before. The directory is made if it is missing.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Socket {
     }
 }
 
-impl AsRef<UnixDatagram> for Socket {
+impl AsRef<UnixDatagram> for DatagramSocket {
     fn as_ref(&self) -> &UnixDatagram {
         &self.socket
     }
@@ -61,10 +61,10 @@ mod tests {
     fn file_removed_or_replaced_then_no_longer_there() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("made").join("own.sock");
-        let own = Socket::bind(&path).unwrap();
+        let own = DatagramSocket::bind(&path).unwrap();
         assert!(own.is_there());
 
-        let other = Socket::bind(&path).unwrap();
+        let other = DatagramSocket::bind(&path).unwrap();
         assert!(other.is_there() && !own.is_there());
 
         fs::remove_dir_all(path.parent().unwrap()).unwrap();

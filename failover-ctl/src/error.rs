@@ -3,22 +3,22 @@
 use causeway_core::Epoch;
 use causeway_core::failover::consent::MissingConsent;
 
-use crate::clients::lease_store::StoreError;
-use crate::config::Wrong;
+use crate::clients::lease_store::LeaseStoreError;
+use crate::config::SettingsError;
 
 /// A command that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum Failure {
+pub(crate) enum Error {
     /// Something failed that nobody branches on.
     #[error("the command failed")]
     Other(#[from] anyhow::Error),
     /// The settings cannot be used; nothing was touched.
     #[error("the settings are not usable")]
-    Settings(#[from] Wrong),
+    Settings(#[from] SettingsError),
     /// The lease bucket cannot be used.
     #[error("the lease could not be used")]
-    Store(#[from] StoreError),
+    Store(#[from] LeaseStoreError),
     /// The lease is another database's.
     #[error("this is not the cluster that the lease is of")]
     Foreign(#[source] causeway_core::lease::LeaseMismatch),
@@ -132,7 +132,7 @@ pub(crate) enum Failure {
     },
 }
 
-impl Failure {
+impl Error {
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     /// 2 is clap's, for a command line that cannot be read.
     pub(crate) fn exit_code(&self) -> u8 {

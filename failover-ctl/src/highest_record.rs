@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use crate::durable_file::write_private;
-use crate::protocol::node_status::HighestSeen;
+use crate::protocol::node_status::HighestRecord;
 
 const DURABLE: &str = "highest.json";
 const IN_EPOCH: &str = "highest-in-epoch.json";
@@ -23,23 +23,23 @@ const IN_EPOCH: &str = "highest-in-epoch.json";
 /// # Errors
 ///
 /// When a file is there and cannot be read.
-pub(crate) fn read(state: &Path) -> anyhow::Result<HighestSeen> {
+pub(crate) fn read(state: &Path) -> anyhow::Result<HighestRecord> {
     let [durable, lately] = [DURABLE, IN_EPOCH].map(|it| read_one(&state.join(it)));
     let (durable, lately) = (durable?.unwrap_or_default(), lately?.unwrap_or_default());
     let timeline = durable.timeline.max(lately.timeline);
-    let order = |it: &HighestSeen| (it.epoch, it.sequence);
+    let order = |it: &HighestRecord| (it.epoch, it.sequence);
     let highest = if order(&lately) > order(&durable) {
         lately
     } else {
         durable
     };
-    Ok(HighestSeen {
+    Ok(HighestRecord {
         timeline,
         ..highest
     })
 }
 
-fn read_one(path: &Path) -> anyhow::Result<Option<HighestSeen>> {
+fn read_one(path: &Path) -> anyhow::Result<Option<HighestRecord>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("could not read `{}`", path.display()))?,
@@ -58,7 +58,7 @@ fn read_one(path: &Path) -> anyhow::Result<Option<HighestSeen>> {
 /// # Errors
 ///
 /// When it cannot be written.
-pub(crate) fn write(state: &Path, highest: &HighestSeen, durable: bool) -> anyhow::Result<()> {
+pub(crate) fn write(state: &Path, highest: &HighestRecord, durable: bool) -> anyhow::Result<()> {
     let text = serde_json::to_string(highest)?;
     if durable {
         return write_private(&state.join(DURABLE), &text);
@@ -75,18 +75,18 @@ mod tests {
 
     use super::*;
 
-    fn seen(epoch: u64, sequence: u64) -> HighestSeen {
-        HighestSeen {
+    fn seen(epoch: u64, sequence: u64) -> HighestRecord {
+        HighestRecord {
             epoch: Epoch::new(epoch),
             sequence,
-            ..HighestSeen::default()
+            ..HighestRecord::default()
         }
     }
 
     #[test]
     fn both_files_whole_then_the_higher_one() {
         let state = tempfile::tempdir().unwrap();
-        assert_eq!(read(state.path()).unwrap(), HighestSeen::default());
+        assert_eq!(read(state.path()).unwrap(), HighestRecord::default());
         write(state.path(), &seen(3, 7), true).unwrap();
         write(state.path(), &seen(3, 9), false).unwrap();
         assert_eq!(read(state.path()).unwrap(), seen(3, 9));
@@ -102,6 +102,6 @@ mod tests {
         fs::write(state.path().join(IN_EPOCH), "").unwrap();
         assert_eq!(read(state.path()).unwrap(), seen(3, 7));
         fs::write(state.path().join(DURABLE), "").unwrap();
-        assert_eq!(read(state.path()).unwrap(), HighestSeen::default());
+        assert_eq!(read(state.path()).unwrap(), HighestRecord::default());
     }
 }

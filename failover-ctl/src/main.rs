@@ -24,9 +24,9 @@ use anyhow::Context as _;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Plan};
+use crate::cli::{Cli, Command, PlanCommand};
 use crate::config::Settings;
-use crate::error::Failure;
+use crate::error::Error;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::GuardExec {
         parent,
         program,
@@ -47,7 +47,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     } = &cli.command
     {
         let error = guard::child::exec(*parent, program, arguments);
-        return Err(Failure::Other(
+        return Err(Error::Other(
             anyhow::Error::new(error).context("could not become PostgreSQL"),
         ));
     }
@@ -60,7 +60,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         let ended = tool_exec::run(*parent, program, arguments);
         return ended.map_err(|error| {
             let what = format!("could not run `{}`", program.display());
-            Failure::Other(anyhow::Error::new(error).context(what))
+            Error::Other(anyhow::Error::new(error).context(what))
         });
     }
     let is_daemon = matches!(cli.command, Command::Agent { .. } | Command::Guard);
@@ -85,11 +85,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
             Command::Init { holder } => operator::init::run(&settings, &holder).await,
             Command::ReplaceLease(asked) => operator::replace_lease::run(&settings, &asked).await,
-            Command::Plan(Plan::ReplaceLease(asked)) => {
+            Command::Plan(PlanCommand::ReplaceLease(asked)) => {
                 operator::replace_lease::plan(&settings, &asked).await
             }
             Command::Status { json } => operator::status::run(&settings, json).await,
-            Command::Plan(Plan::Promote(asked)) => operator::promote::plan(&settings, &asked).await,
+            Command::Plan(PlanCommand::Promote(asked)) => {
+                operator::promote::plan(&settings, &asked).await
+            }
             Command::Promote(asked) => operator::promote::run(&settings, &asked).await,
             Command::Resume(asked) => operator::resume::run(&settings, &asked).await,
             Command::Abandon(asked) => operator::abandon::run(&settings, &asked).await,

@@ -5,7 +5,7 @@
     reason = "this module is where the program prints"
 )]
 
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Prints data.
 pub(crate) fn data(text: &str) {
@@ -18,7 +18,7 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Reports a failure, its causes, and what can be done about it.
-pub(crate) fn failure(failure: &Failure) {
+pub(crate) fn failure(failure: &Error) {
     eprintln!("error: {}", causeway_runtime::telemetry::chain(failure));
     if let Some(hint) = failure.hint() {
         eprintln!("hint: {hint}");

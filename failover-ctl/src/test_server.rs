@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::StandbySetup;
 use crate::config::{AgentSettings, GuardSettings, HostSettings, NodeSettings, PostgresSettings};
 
 /// What guard writes for a number that was reserved.
@@ -146,8 +146,8 @@ impl TestNode {
         }
     }
 
-    pub(crate) fn follower(&self, primary: &Self) -> Follower {
-        Follower {
+    pub(crate) fn follower(&self, primary: &Self) -> StandbySetup {
+        StandbySetup {
             host: self.host(),
             primary: primary.settings(),
             system_id: crate::data_directory::control(&primary.data())

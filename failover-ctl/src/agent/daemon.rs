@@ -14,35 +14,35 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::agent::event_loop::{Connections, Driver};
+use crate::agent::event_loop::{AgentConnections, AgentLoop};
 use crate::agent::host_id;
-use crate::agent::http::{self, Front};
-use crate::agent::http_server::{Limits, serve};
+use crate::agent::http::{self, HttpState};
+use crate::agent::http_server::{ConnectionLimits, serve};
 use crate::agent::metrics::Metrics;
-use crate::agent::status_snapshot::Shown;
-use crate::clients::guard_client::GuardLink;
-use crate::clients::lease_store::{LeaseStore, StoreError};
+use crate::agent::status_snapshot::StatusSnapshot;
+use crate::clients::guard_client::GuardClient;
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::clients::postgres::{self, PostgresState};
-use crate::config::{HostSettings, Settings, Wrong};
+use crate::config::{HostSettings, Settings, SettingsError};
 use crate::data_directory;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::highest_record;
 use crate::process_lock;
-use crate::protocol::signed_command::OrdersKey;
+use crate::protocol::signed_command::CommandSigningKey;
 
 /// How long tasks may take to end. None of them holds anything that PostgreSQL or its clients need.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the agent. Everything that can be wrong is found before anything is changed.
-pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Failure> {
+pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Error> {
     // PostgreSQL runs as the same user, and whoever reads files through it must not read this memory.
     prctl::set_dumpable(false).context("could not close `/proc/self` to others")?;
     let host = settings.this_host()?.clone();
     let node = host.node.clone();
     let key = if key_from_stdin {
-        OrdersKey::from_stdin()?
+        CommandSigningKey::from_stdin()?
     } else {
-        OrdersKey::read(&settings.orders_key_file)?
+        CommandSigningKey::read(&settings.orders_key_file)?
     };
     check_data_directory(&host)?;
     let state = &host.agent.state_directory;
@@ -53,7 +53,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| in_use(listen, &error))?;
-    let guard = GuardLink::open(&host).with_context(|| {
+    let guard = GuardClient::open(&host).with_context(|| {
         let directory = host.guard.runtime_directory.display();
         format!("could not listen in `{directory}`: start guard first, which makes it")
     })?;
@@ -76,9 +76,9 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
     let evicted = metrics.evicted.clone();
     let (said, says) = watch::channel(PostgresState::default());
-    let (show, shown) = watch::channel(Shown::default());
+    let (show, shown) = watch::channel(StatusSnapshot::default());
     let (ordered, orders) = mpsc::channel(8);
-    let with = Connections {
+    let with = AgentConnections {
         store,
         guard,
         said: says,
@@ -88,14 +88,14 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         tasks: tasks.clone(),
     };
     let settings = Arc::new(settings);
-    let (driver, happens) = Driver::new(core, highest, settings, host.clone(), with);
+    let (driver, happens) = AgentLoop::new(core, highest, settings, host.clone(), with);
 
     let for_watch = tasks.clone();
     tasks.start("watch", |stop| {
         postgres::watch(host.postgres.clone(), said, for_watch, stop)
     });
     tasks.start("drive", |stop| driver.run(happens, stop));
-    let front = Front {
+    let front = HttpState {
         shown,
         orders: ordered,
         key,
@@ -106,7 +106,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         serve(
             listener,
             routes,
-            Limits::default(),
+            ConnectionLimits::default(),
             evicted,
             connections,
             stop,
@@ -128,10 +128,10 @@ async fn check_store(
     settings: &Settings,
     host: &HostSettings,
     store: &LeaseStore,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     match store.probe(host.node.name.as_str()).await {
         Ok(()) => {}
-        Err(error @ StoreError::NotConditional(_)) => return Err(error.into()),
+        Err(error @ LeaseStoreError::NotConditional(_)) => return Err(error.into()),
         Err(error) => warn!(%error, "the lease bucket could not be tried"),
     }
     let control = data_directory::control(&host.postgres.data_directory).ok();
@@ -140,15 +140,15 @@ async fn check_store(
             let system_id = control.map(|it| it.system_id);
             record
                 .belongs_to(&settings.cluster, system_id)
-                .map_err(Failure::Foreign)
+                .map_err(Error::Foreign)
         }
-        LeaseReadResult::Unusable(why) => Err(StoreError::from(why).into()),
+        LeaseReadResult::Unusable(why) => Err(LeaseStoreError::from(why).into()),
         LeaseReadResult::Missing | LeaseReadResult::Failed => Ok(()),
     }
 }
 
 /// Checks that the data directory, if it is one, is of the release whose programs are set.
-fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
+fn check_data_directory(host: &HostSettings) -> Result<(), Error> {
     let data = &host.postgres.data_directory;
     let version = fs::read_to_string(data.join("PG_VERSION"));
     let entries = fs::read_dir(data).map_or(0, Iterator::count);
@@ -176,7 +176,7 @@ fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
                     said.trim(),
                     version.trim()
                 );
-                return Err(Wrong::setting("postgres.bin-directory", why).into());
+                return Err(SettingsError::setting("postgres.bin-directory", why).into());
             }
             Ok(())
         }
@@ -187,13 +187,13 @@ fn check_data_directory(host: &HostSettings) -> Result<(), Failure> {
                  filled",
                 data.display()
             );
-            Err(Wrong::setting("postgres.data-directory", why).into())
+            Err(SettingsError::setting("postgres.data-directory", why).into())
         }
     }
 }
 
-fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Failure {
-    Wrong::setting(
+fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Error {
+    SettingsError::setting(
         "agent.listen",
         format!("is {listen}, which cannot be listened on ({error}): is another agent running?"),
     )

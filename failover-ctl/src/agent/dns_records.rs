@@ -11,8 +11,8 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::agent::status_snapshot::Shown;
-use crate::clients::route53::Records;
+use crate::agent::status_snapshot::StatusSnapshot;
+use crate::clients::route53::DnsRecords;
 use crate::config::DnsSettings;
 
 /// How often records that could not be moved are tried again: Route 53 throttles at five calls a second
@@ -24,14 +24,14 @@ const NOT_MOVED: Duration = Duration::from_secs(10);
 
 /// What became of the records since this node was last seen to accept writes.
 #[derive(Debug, Default)]
-pub(super) struct Pointing {
+pub(super) struct RecordMoves {
     /// The epoch under which they were sent on their way, and when.
     epoch: Option<(Epoch, HostInstant)>,
     /// Why one is not moved yet.
     why: Option<watch::Receiver<Option<String>>>,
 }
 
-impl Pointing {
+impl RecordMoves {
     /// Returns the problem that a record is not moved, once it has stood for a few tries.
     pub(super) fn problem(&self, now: HostInstant) -> Option<Problem> {
         let (_, since) = self.epoch?;
@@ -55,7 +55,7 @@ impl Pointing {
             epoch: Some((records.epoch, now)),
             why: Some(why),
         };
-        Work { records, tell }.start(tasks);
+        RecordMoveTask { records, tell }.start(tasks);
     }
 }
 
@@ -64,22 +64,22 @@ pub(super) struct RecordMove {
     pub(super) dns: DnsSettings,
     pub(super) wanted: Vec<(String, String)>,
     pub(super) epoch: Epoch,
-    pub(super) shown: watch::Receiver<Shown>,
+    pub(super) shown: watch::Receiver<StatusSnapshot>,
 }
 
 /// A move, and where its problem is reported.
-struct Work {
+struct RecordMoveTask {
     records: RecordMove,
     tell: watch::Sender<Option<String>>,
 }
 
-impl Work {
+impl RecordMoveTask {
     fn start(self, tasks: &Tasks) {
         tasks.start("point records", |stop| async move { self.run(stop).await });
     }
 
     async fn run(mut self, stop: CancellationToken) {
-        let records = Records::open(&self.records.dns).await;
+        let records = DnsRecords::open(&self.records.dns).await;
         loop {
             self.try_each(&records).await;
             if self.records.wanted.is_empty() || self.is_deposed() {
@@ -94,7 +94,7 @@ impl Work {
     }
 
     /// Tries every record that does not stand yet, so that one which cannot be moved keeps no other.
-    async fn try_each(&mut self, records: &Records) {
+    async fn try_each(&mut self, records: &DnsRecords) {
         let mut left = Vec::new();
         let mut last = None;
         for (name, target) in std::mem::take(&mut self.records.wanted) {

@@ -18,51 +18,51 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::ancestry::AncestryFile;
-use crate::agent::dns_records::{Pointing, RecordMove};
+use crate::agent::dns_records::{RecordMove, RecordMoves};
 use crate::agent::metrics::Metrics;
 use crate::agent::problem_log::ProblemLog;
-use crate::agent::standby::state::Following;
-use crate::agent::status_snapshot::Shown;
-use crate::clients::agents::{Agents, StatusError};
-use crate::clients::guard_client::GuardLink;
+use crate::agent::standby::state::StandbyState;
+use crate::agent::status_snapshot::StatusSnapshot;
+use crate::clients::agents::{AgentClient, StatusError};
+use crate::clients::guard_client::GuardClient;
 use crate::clients::lease_store::LeaseStore;
-use crate::clients::postgres::{Answer, PostgresState};
-use crate::clients::route53::Records;
+use crate::clients::postgres::{PostgresState, ServerAnswer};
+use crate::clients::route53::DnsRecords;
 use crate::config::{HostSettings, Settings};
 use crate::data_directory::timeline_history;
 use crate::highest_record;
-use crate::protocol::guard::{NotDone, Order as GuardWire, Report};
-use crate::protocol::node_status::{HighestSeen, Mismatch};
-use crate::protocol::signed_command::{Order, What};
+use crate::protocol::guard::{GuardRejection, GuardReport, SupervisorCommand};
+use crate::protocol::node_status::{HighestRecord, StatusMismatch};
+use crate::protocol::signed_command::{CommandKind, SignedCommand};
 
 /// How often the loop turns when nothing happens.
 const TURN: Duration = Duration::from_millis(100);
 
 /// An order, and where its answer goes.
-pub(crate) type Asked = (Order, oneshot::Sender<Result<(), String>>);
+pub(crate) type CommandRequest = (SignedCommand, oneshot::Sender<Result<(), String>>);
 
 /// What the loop is connected to.
-pub(crate) struct Connections {
+pub(crate) struct AgentConnections {
     pub(crate) store: LeaseStore,
-    pub(crate) guard: GuardLink,
+    pub(crate) guard: GuardClient,
     pub(crate) said: watch::Receiver<PostgresState>,
-    pub(crate) orders: mpsc::Receiver<Asked>,
-    pub(crate) shown: watch::Sender<Shown>,
+    pub(crate) orders: mpsc::Receiver<CommandRequest>,
+    pub(crate) shown: watch::Sender<StatusSnapshot>,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
 }
 
 /// One node's agent at work.
-pub(crate) struct Driver {
+pub(crate) struct AgentLoop {
     pub(super) core: Agent,
     pub(super) settings: Arc<Settings>,
     pub(super) host: HostSettings,
-    pub(super) with: Connections,
+    pub(super) with: AgentConnections,
     pub(super) happened: mpsc::Sender<Event>,
-    pub(super) following: Following,
+    pub(super) following: StandbyState,
     pub(super) problems: ProblemLog,
     /// Answers to questions put to peers that were another's, when they were last asked.
-    pub(super) mismatches: watch::Sender<Vec<Mismatch>>,
+    pub(super) mismatches: watch::Sender<Vec<StatusMismatch>>,
     /// Whether PostgreSQL can read the key that signs commands, and when that was looked at.
     pub(super) exposure: Option<(HostInstant, Option<String>)>,
     /// A timeline that guard found in use when it was last told to promote.
@@ -72,27 +72,27 @@ pub(crate) struct Driver {
     /// The epoch in which the histories of older timelines were last completed.
     pub(super) completed: Option<Epoch>,
     /// The highest record that was ever believed, as it is kept on disk.
-    pub(super) highest: HighestSeen,
+    pub(super) highest: HighestRecord,
     /// Why the newest could not be kept.
     pub(super) not_kept: Option<String>,
     pub(super) last_said: String,
     /// The numbers of the orders that were given in this epoch.
     pub(super) orders: BTreeSet<String>,
     pub(super) orders_of: Epoch,
-    pub(super) pointing: Pointing,
+    pub(super) pointing: RecordMoves,
     pub(super) ancestry: AncestryFile,
 }
 
-impl Driver {
+impl AgentLoop {
     pub(crate) fn new(
         core: Agent,
-        highest: HighestSeen,
+        highest: HighestRecord,
         settings: Arc<Settings>,
         host: HostSettings,
-        with: Connections,
+        with: AgentConnections,
     ) -> (Self, mpsc::Receiver<Event>) {
         let (happened, happens) = mpsc::channel(64);
-        let following = Following::new(&host.agent.state_directory);
+        let following = StandbyState::new(&host.agent.state_directory);
         let driver = Self {
             core,
             settings,
@@ -111,7 +111,7 @@ impl Driver {
             last_said: String::new(),
             orders: BTreeSet::new(),
             orders_of: Epoch::default(),
-            pointing: Pointing::default(),
+            pointing: RecordMoves::default(),
             ancestry: AncestryFile::default(),
         };
         (driver, happens)
@@ -142,11 +142,11 @@ impl Driver {
     }
 
     /// Records what guard refused. Each refusal is logged when it is another than the one before.
-    fn hear_guard(&mut self, report: &Report) {
+    fn hear_guard(&mut self, report: &GuardReport) {
         let Some(why) = &report.refused else {
             return;
         };
-        if let NotDone::TimelineTaken(timeline) = why {
+        if let GuardRejection::TimelineTaken(timeline) = why {
             self.taken_timeline = Some(*timeline);
         }
         let text = causeway_runtime::telemetry::chain(why);
@@ -189,7 +189,7 @@ impl Driver {
             return;
         }
         let records = RecordMove {
-            wanted: Records::wanted(&self.settings, &self.host.node),
+            wanted: DnsRecords::wanted(&self.settings, &self.host.node),
             dns,
             epoch,
             shown: self.with.shown.subscribe(),
@@ -277,7 +277,7 @@ impl Driver {
     fn remember(&mut self, epoch: Epoch, sequence: u64) {
         let reserved = self.core.lease(clock::now());
         let reserved = reserved.map(|(record, _)| record.highest_reserved_timeline);
-        let highest = HighestSeen {
+        let highest = HighestRecord {
             epoch,
             sequence,
             timeline: self.highest.timeline.max(reserved),
@@ -293,19 +293,22 @@ impl Driver {
     }
 
     /// Returns the order for guard, after what has to be done before it.
-    fn guard_order(&self) -> Option<GuardWire> {
+    fn guard_order(&self) -> Option<SupervisorCommand> {
         let order = match self.core.guard_order()? {
-            GuardCommand::StartPrimary(epoch, commits) => GuardWire::StartPrimary(epoch, commits),
-            GuardCommand::Acknowledge(epoch) => GuardWire::Acknowledge(epoch),
-            GuardCommand::StartStandby => GuardWire::StartStandby,
+            GuardCommand::StartPrimary(epoch, commits) => {
+                SupervisorCommand::StartPrimary(epoch, commits)
+            }
+            GuardCommand::Acknowledge(epoch) => SupervisorCommand::Acknowledge(epoch),
+            GuardCommand::StartStandby => SupervisorCommand::StartStandby,
             GuardCommand::End(drain) => {
-                GuardWire::End(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX))
+                SupervisorCommand::End(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX))
             }
             GuardCommand::Promote(epoch, reserved) => {
-                let Some((_, Answer::Following(standby))) = self.with.said.borrow().answer else {
+                let Some((_, ServerAnswer::Standby(standby))) = self.with.said.borrow().answer
+                else {
                     return None;
                 };
-                GuardWire::Promote {
+                SupervisorCommand::Promote {
                     epoch,
                     own: standby.progress.timeline,
                     reserved,
@@ -315,11 +318,11 @@ impl Driver {
         Some(order)
     }
 
-    pub(super) fn tell_guard(&self, order: GuardWire) {
+    pub(super) fn tell_guard(&self, order: SupervisorCommand) {
         self.with.guard.send(self.core.deadline(), Some(order));
     }
 
-    fn obey(&mut self, order: &Order) -> Result<(), String> {
+    fn obey(&mut self, order: &SignedCommand) -> Result<(), String> {
         if order.cluster != self.settings.cluster || order.node != self.host.node.name {
             return Err("the order is for another node".to_owned());
         }
@@ -340,7 +343,7 @@ impl Driver {
             return Err("the order was given before".to_owned());
         }
         match order.what {
-            What::Take { vouched, timeline } => {
+            CommandKind::Take { vouched, timeline } => {
                 let fenced = if vouched {
                     FencingProof::OperatorAsserted
                 } else {
@@ -354,11 +357,11 @@ impl Driver {
                     self.act(action);
                 }
             }
-            What::Release => self
+            CommandKind::Release => self
                 .core
                 .release(order.planned)
                 .map_err(|it| it.to_string())?,
-            What::Rejoin { rebuild } => {
+            CommandKind::Rejoin { rebuild } => {
                 if self.core.holds() {
                     return Err("this node holds the lease".to_owned());
                 }
@@ -375,7 +378,7 @@ impl Driver {
         let own = self.host.node.name.clone();
         let mismatches = self.mismatches.clone();
         self.with.tasks.start("peers", |stop| async move {
-            let agents = Agents::new(&settings);
+            let agents = AgentClient::new(&settings);
             let mut every = time::interval(Duration::from_secs(1));
             every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
             loop {
@@ -394,7 +397,7 @@ impl Driver {
                             highest: it.highest.epoch,
                             progress: it.progress,
                         }),
-                        Err(StatusError::Mismatch(mismatch)) => wrong.push(mismatch),
+                        Err(StatusError::StatusMismatch(mismatch)) => wrong.push(mismatch),
                         Err(StatusError::Silent(_)) => {}
                     }
                 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config::Wrong;
+use crate::config::SettingsError;
 
 /// Where the identity is read unless `[agent] host-id-file` names a file. On EC2's Nitro instances the
 /// firmware shows the instance id as the board's asset tag ("Instance identification" in the EC2 user
@@ -26,8 +26,8 @@ const UNSET: [&str; 4] = [
 ///
 /// # Errors
 ///
-/// [`Wrong`] when the file that is named cannot be read or is empty, or none of the defaults can.
-pub(crate) fn read(named: Option<&Path>) -> Result<String, Wrong> {
+/// [`SettingsError`] when the file that is named cannot be read or is empty, or none of the defaults can.
+pub(crate) fn read(named: Option<&Path>) -> Result<String, SettingsError> {
     if let Some(path) = named {
         return identity(path).ok_or_else(|| {
             let why = format!(
@@ -35,7 +35,7 @@ pub(crate) fn read(named: Option<&Path>) -> Result<String, Wrong> {
                  its disk has",
                 path.display()
             );
-            Wrong::setting("agent.host-id-file", why)
+            SettingsError::setting("agent.host-id-file", why)
         });
     }
     DEFAULTS
@@ -44,7 +44,7 @@ pub(crate) fn read(named: Option<&Path>) -> Result<String, Wrong> {
         .ok_or_else(|| {
             let why = "is not set, and this host shows neither an EC2 instance id nor a machine id: name a file that \
                        holds an identity of its own";
-            Wrong::setting("agent.host-id-file", why)
+            SettingsError::setting("agent.host-id-file", why)
         })
 }
 

@@ -16,11 +16,11 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::agent::event_loop::Asked;
-use crate::agent::http_server::Connection;
-use crate::agent::status_snapshot::Shown;
+use crate::agent::event_loop::CommandRequest;
+use crate::agent::http_server::HttpConnection;
+use crate::agent::status_snapshot::StatusSnapshot;
 use crate::config::NodeSettings;
-use crate::protocol::signed_command::{OrdersKey, SIGNATURE};
+use crate::protocol::signed_command::{CommandSigningKey, SIGNATURE_HEADER};
 
 /// The longest order that is read, in bytes.
 const ORDER_BYTES: usize = 16 << 10;
@@ -29,10 +29,10 @@ const ORDER_BYTES: usize = 16 << 10;
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
-pub(crate) struct Front {
-    pub(crate) shown: watch::Receiver<Shown>,
-    pub(crate) orders: mpsc::Sender<Asked>,
-    pub(crate) key: OrdersKey,
+pub(crate) struct HttpState {
+    pub(crate) shown: watch::Receiver<StatusSnapshot>,
+    pub(crate) orders: mpsc::Sender<CommandRequest>,
+    pub(crate) key: CommandSigningKey,
 }
 
 /// Returns a registry whose series carry the labels of `node`.
@@ -51,7 +51,7 @@ pub(crate) fn registry(cluster: &str, node: &NodeSettings) -> prometheus::Result
 }
 
 /// Returns every route of the agent.
-pub(crate) fn routes(front: Front, registry: Registry) -> Router {
+pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
     let front = Arc::new(front);
     let shown = front.shown.clone();
     let readiness = move || {
@@ -74,7 +74,7 @@ pub(crate) fn routes(front: Front, registry: Registry) -> Router {
         .merge(health::routes(registry, readiness))
 }
 
-async fn status(State(front): State<Arc<Front>>) -> Response {
+async fn status(State(front): State<Arc<HttpState>>) -> Response {
     let status = front.shown.borrow().status.clone();
     match status {
         Some(status) => Json(&*status).into_response(),
@@ -88,7 +88,7 @@ async fn status(State(front): State<Arc<Front>>) -> Response {
 
 /// 200 only while the lease lasts. An agent that was frozen and goes on asks the clock before it
 /// says so, and not its memory.
-async fn primary(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
+async fn primary(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
     let until = front.shown.borrow().primary_until;
     if until.is_some_and(|it| !clock::now().has_passed_on_any_clock(it)) {
         return (StatusCode::OK, "primary\n");
@@ -96,7 +96,7 @@ async fn primary(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) 
     (StatusCode::SERVICE_UNAVAILABLE, "not the primary\n")
 }
 
-async fn standby(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
+async fn standby(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
     if front.shown.borrow().is_standby {
         return (StatusCode::OK, "standby\n");
     }
@@ -107,8 +107,8 @@ async fn standby(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) 
 }
 
 async fn order(
-    State(front): State<Arc<Front>>,
-    connection: Option<Extension<Connection>>,
+    State(front): State<Arc<HttpState>>,
+    connection: Option<Extension<HttpConnection>>,
     headers: HeaderMap,
     body: Body,
 ) -> (StatusCode, String) {
@@ -124,7 +124,7 @@ async fn order(
         }
     };
     let signature = headers
-        .get(SIGNATURE)
+        .get(SIGNATURE_HEADER)
         .and_then(|it| it.to_str().ok())
         .unwrap_or_default();
     let Some(order) = front.key.verify(&body, signature) else {

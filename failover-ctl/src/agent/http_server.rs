@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many connections there may be, and for how long they may be silent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// How many there may be at once.
     pub(crate) connections: usize,
     /// How many of them may be one address's.
@@ -46,7 +46,7 @@ pub(crate) struct Limits {
     pub(crate) silence: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             // Every node, every operator and what scrapes have one or two each.
@@ -60,7 +60,7 @@ impl Default for Limits {
 
 /// One connection.
 #[derive(Debug)]
-struct Entry {
+struct ConnectionEntry {
     address: IpAddr,
     /// When it was accepted, or its last answer was ready.
     since: Instant,
@@ -69,16 +69,16 @@ struct Entry {
     close: CancellationToken,
 }
 
-type Entries = Arc<Mutex<BTreeMap<u64, Entry>>>;
+type ConnectionEntries = Arc<Mutex<BTreeMap<u64, ConnectionEntry>>>;
 
 /// A request's connection, as its handler sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct HttpConnection {
     number: u64,
-    entries: Entries,
+    entries: ConnectionEntries,
 }
 
-impl Connection {
+impl HttpConnection {
     /// Keeps the connection from being evicted until its answer is ready: who asks has proved who it is.
     pub(crate) fn protect(&self) {
         self.change(|it| it.protected = true);
@@ -91,7 +91,7 @@ impl Connection {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Entry)) {
+    fn change(&self, change: impl FnOnce(&mut ConnectionEntry)) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(&self.number) {
             change(entry);
@@ -105,7 +105,7 @@ impl Connection {
     }
 }
 
-impl Drop for Removal {
+impl Drop for EntryRemoval {
     fn drop(&mut self) {
         let mut entries = self
             .0
@@ -117,18 +117,18 @@ impl Drop for Removal {
 }
 
 /// Takes a connection off the list, however it ends.
-struct Removal(Connection);
+struct EntryRemoval(HttpConnection);
 
 /// Answers on `listener` until told to stop.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
-    limits: Limits,
+    limits: ConnectionLimits,
     evicted: IntCounter,
     tasks: Tasks,
     stop: CancellationToken,
 ) {
-    let entries = Entries::default();
+    let entries = ConnectionEntries::default();
     let mut number = 0_u64;
     let mut warned: Option<Instant> = None;
     loop {
@@ -146,7 +146,7 @@ pub(crate) async fn serve(
         };
         number += 1;
         let close = CancellationToken::new();
-        let entry = Entry {
+        let entry = ConnectionEntry {
             address: peer.ip(),
             since: Instant::now(),
             protected: false,
@@ -156,9 +156,9 @@ pub(crate) async fn serve(
             let mut all = entries.lock().unwrap_or_else(PoisonError::into_inner);
             let victim = victim(&all, entry.address, limits);
             let victim = match victim {
-                Room::Free => None,
-                Room::Evict(victim) => all.remove(&victim),
-                Room::None => continue,
+                Admission::Free => None,
+                Admission::Evict(victim) => all.remove(&victim),
+                Admission::None => continue,
             };
             all.insert(number, entry);
             victim
@@ -171,13 +171,13 @@ pub(crate) async fn serve(
                 warned = Some(Instant::now());
             }
         }
-        let connection = Connection {
+        let connection = HttpConnection {
             number,
             entries: Arc::clone(&entries),
         };
         let routes = routes.clone();
         tasks.start("connection", |stop| async move {
-            let _removal = Removal(connection.clone());
+            let _removal = EntryRemoval(connection.clone());
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = close.cancelled() => {}
@@ -189,7 +189,7 @@ pub(crate) async fn serve(
 
 /// Whether a newcomer can be taken in.
 #[derive(Debug, PartialEq, Eq)]
-enum Room {
+enum Admission {
     Free,
     /// This one has to go.
     Evict(u64),
@@ -198,7 +198,11 @@ enum Room {
 }
 
 /// Says who has to go so that a connection from `address` can be taken in.
-fn victim(entries: &BTreeMap<u64, Entry>, address: IpAddr, limits: Limits) -> Room {
+fn victim(
+    entries: &BTreeMap<u64, ConnectionEntry>,
+    address: IpAddr,
+    limits: ConnectionLimits,
+) -> Admission {
     let mut counts = BTreeMap::<IpAddr, usize>::new();
     for entry in entries.values() {
         *counts.entry(entry.address).or_default() += 1;
@@ -209,20 +213,25 @@ fn victim(entries: &BTreeMap<u64, Entry>, address: IpAddr, limits: Limits) -> Ro
     } else if entries.len() >= limits.connections {
         match counts.iter().max_by_key(|(_, count)| **count) {
             Some((most, _)) => *most,
-            None => return Room::None,
+            None => return Admission::None,
         }
     } else {
-        return Room::Free;
+        return Admission::Free;
     };
     let silent = entries
         .iter()
         .filter(|(_, it)| it.address == from && !it.protected)
         .min_by_key(|(_, it)| it.since);
-    silent.map_or(Room::None, |(number, _)| Room::Evict(*number))
+    silent.map_or(Admission::None, |(number, _)| Admission::Evict(*number))
 }
 
 /// Answers one connection's requests, until it ends or has been silent for too long.
-async fn converse(stream: TcpStream, routes: Router, connection: &Connection, silence: Duration) {
+async fn converse(
+    stream: TcpStream,
+    routes: Router,
+    connection: &HttpConnection,
+    silence: Duration,
+) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(connection.clone());

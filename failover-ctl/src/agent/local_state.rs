@@ -7,10 +7,10 @@ use causeway_core::agent::{Commits, LocalObservation, PrimaryView, ServerHealth}
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::PostgresProcess;
 
-use crate::agent::event_loop::Driver;
-use crate::clients::postgres::{Answer, PostgresState};
+use crate::agent::event_loop::AgentLoop;
+use crate::clients::postgres::{PostgresState, ServerAnswer};
 use crate::data_directory::wal::position;
-use crate::protocol::guard::Report;
+use crate::protocol::guard::GuardReport;
 
 /// How old an answer of the server may be to count as its state now: three questions.
 const FRESH: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const FRESH_PROOF: Duration = Duration::from_secs(3);
 /// another connection is tried.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
 
-impl Driver {
+impl AgentLoop {
     /// Returns what this node's server is at this moment, from what guard sees and what it says.
     pub(super) fn look(&self, now: HostInstant) -> LocalObservation {
         let said = *self.with.said.borrow();
@@ -42,7 +42,7 @@ impl Driver {
                 ancestry: None,
             };
         };
-        let seen = Seen { now, report, said };
+        let seen = ServerEvidence { now, report, said };
         let server = seen.server();
         LocalObservation {
             server,
@@ -76,20 +76,20 @@ impl Driver {
     }
 }
 
-struct Seen<'a> {
+struct ServerEvidence<'a> {
     now: HostInstant,
-    report: &'a Report,
+    report: &'a GuardReport,
     said: PostgresState,
 }
 
-impl Seen<'_> {
+impl ServerEvidence<'_> {
     /// Says whether something was said by the server that runs, lately.
     fn is_fresh(&self, at: HostInstant, within: Duration) -> bool {
         let started_at = self.report.started_at.unwrap_or(self.now);
         at.has_passed_on_any_clock(started_at) && self.now.elapsed_upper_bound(at) < within
     }
 
-    fn answer(&self, within: Duration) -> Option<Answer> {
+    fn answer(&self, within: Duration) -> Option<ServerAnswer> {
         let (at, answer) = self.said.answer?;
         self.is_fresh(at, within).then_some(answer)
     }
@@ -98,7 +98,7 @@ impl Seen<'_> {
         match (self.report.server, self.answer(FRESH)) {
             (PostgresProcess::Stopped, _) => ServerView::Stopped(self.report.directory),
             (PostgresProcess::MayWrite, _) => ServerView::MayWrite,
-            (PostgresProcess::Standby, Some(Answer::Following(standby))) => {
+            (PostgresProcess::Standby, Some(ServerAnswer::Standby(standby))) => {
                 ServerView::Standby(standby.progress)
             }
             (PostgresProcess::Standby | PostgresProcess::Unmanaged, _) => ServerView::Silent,
@@ -108,7 +108,7 @@ impl Seen<'_> {
     /// What guard has written holds only as far as nothing outweighs it, which the server itself knows.
     fn holds_back(&self) -> bool {
         match self.answer(FRESH) {
-            Some(Answer::Following(standby)) => standby.holds_back,
+            Some(ServerAnswer::Standby(standby)) => standby.holds_back,
             _ => self.report.commits == Commits::HeldBack,
         }
     }
@@ -121,7 +121,7 @@ impl Seen<'_> {
 
     fn primary(&self, server: ServerView) -> Option<PrimaryView> {
         match self.answer(FRESH_PROOF) {
-            Some(Answer::Writing(primary))
+            Some(ServerAnswer::Primary(primary))
                 if server == ServerView::MayWrite && self.is_proven() =>
             {
                 Some(primary)
@@ -133,13 +133,13 @@ impl Seen<'_> {
     fn health(&self) -> ServerHealth {
         match self.answer(SILENT_AFTER) {
             None => ServerHealth::Silent,
-            Some(Answer::NotYet | Answer::Following(_)) => ServerHealth::Recovering,
-            Some(Answer::NoConnectionLeft) => {
+            Some(ServerAnswer::NotYet | ServerAnswer::Standby(_)) => ServerHealth::Recovering,
+            Some(ServerAnswer::NoConnectionLeft) => {
                 ServerHealth::Unproven(causeway_core::agent::WriteProbeFailure::NoConnectionLeft)
             }
-            Some(Answer::Refused(failure)) => ServerHealth::Unproven(failure),
-            Some(Answer::Writing(_)) if self.is_proven() => ServerHealth::Writes,
-            Some(Answer::Writing(_)) => match self.said.failure {
+            Some(ServerAnswer::Refused(failure)) => ServerHealth::Unproven(failure),
+            Some(ServerAnswer::Primary(_)) if self.is_proven() => ServerHealth::Writes,
+            Some(ServerAnswer::Primary(_)) => match self.said.failure {
                 Some((at, failure)) if self.is_fresh(at, SILENT_AFTER) => {
                     ServerHealth::Unproven(failure)
                 }

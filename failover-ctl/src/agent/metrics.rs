@@ -4,7 +4,7 @@ use causeway_core::guard::PostgresProcess;
 use causeway_core::problem::ProblemKind;
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::protocol::node_status::{NodeStatus, Role};
+use crate::protocol::node_status::{NodeRole, NodeStatus};
 
 /// The agent's series. Each carries the labels `cluster`, `node`, `zone` and `region`.
 #[derive(Clone, Debug)]
@@ -132,8 +132,10 @@ impl Metrics {
         let takes_over = status.forecast.as_ref().is_some_and(|it| it.takes_over);
         self.candidate.set(takes_over.into());
         self.unproven.set(status.unproven_secs.unwrap_or(0.0));
-        self.primary.set(i64::from(status.role == Role::Primary));
-        self.standby.set(i64::from(status.role == Role::Standby));
+        self.primary
+            .set(i64::from(status.role == NodeRole::Primary));
+        self.standby
+            .set(i64::from(status.role == NodeRole::Standby));
         self.streaming.set(i64::from(status.streaming));
         let up = matches!(
             status.server,

@@ -7,14 +7,14 @@ use causeway_core::lease::{LeaseState, LeaseStoreId, NonceGenerator, WritePrecon
 use tokio::time;
 use tracing::{debug, info};
 
-use crate::agent::event_loop::Driver;
-use crate::clients::lease_store::{LeaseStore, StoreError};
+use crate::agent::event_loop::AgentLoop;
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 
 /// How often the old store is tried: well within the lease duration for which a candidate would watch what
 /// stands there.
 const EVERY: Duration = Duration::from_secs(2);
 
-impl Driver {
+impl AgentLoop {
     /// Starts what retires the old record while this node holds the lease.
     pub(super) fn retire_old_lease(&self) {
         let (settings, happened) = (std::sync::Arc::clone(&self.settings), self.happened.clone());
@@ -57,7 +57,7 @@ async fn retire(
     store: &LeaseStore,
     target: &LeaseStoreId,
     nonces: &mut NonceGenerator,
-) -> Result<(), StoreError> {
+) -> Result<(), LeaseStoreError> {
     let Some((etag, there)) = store.version().await? else {
         return Ok(());
     };

@@ -15,15 +15,15 @@ use nix::sys::signal::{Signal, kill};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use self::state::Ended;
-use self::state::Outcome;
-use crate::agent::event_loop::Driver;
-use crate::agent::standby_setup::comparison::Need;
-use crate::agent::standby_setup::{Follower, Trouble, diverged_wal};
-use crate::clients::postgres::{Answer, Standby};
-use crate::config::Rejoin;
+use self::state::EndCause;
+use self::state::WorkOutcome;
+use crate::agent::event_loop::AgentLoop;
+use crate::agent::standby_setup::comparison::RejoinNeed;
+use crate::agent::standby_setup::{StandbySetup, StandbySetupError, diverged_wal};
+use crate::clients::postgres::{ServerAnswer, StandbyAnswer};
+use crate::config::RejoinPolicy;
 use crate::data_directory;
-use crate::protocol::guard::Order as GuardWire;
+use crate::protocol::guard::SupervisorCommand;
 
 /// How often a standby that does not stream is compared with its primary's history.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ const DRAIN: Duration = Duration::from_millis(1500);
 /// Why a directory that was a primary's is left as it is.
 const COMMAND: &str = "it was a primary, and `rejoin` is `command`: run `failover-ctl rejoin`";
 
-impl Driver {
+impl AgentLoop {
     /// Brings this node closer to following, if that is its duty.
     pub(super) fn follow(&mut self, now: HostInstant, server: ServerView) {
         self.following.server = Some(server);
@@ -68,7 +68,7 @@ impl Driver {
         let Some(node) = node else {
             self.following.not_following();
             if server == ServerView::Stopped(DataDirectoryState::Standby) {
-                self.tell_guard(GuardWire::StartStandby);
+                self.tell_guard(SupervisorCommand::StartStandby);
             }
             return;
         };
@@ -82,7 +82,7 @@ impl Driver {
         if own.is_some_and(|it| it != system_id) && !self.following.wants_rebuild() {
             return;
         }
-        let follower = Follower {
+        let follower = StandbySetup {
             host: self.host.clone(),
             primary: node,
             system_id,
@@ -110,20 +110,25 @@ impl Driver {
     }
 
     /// Returns what the own server says of itself, if it follows.
-    fn own_standby(&self, server: ServerView) -> Option<Standby> {
+    fn own_standby(&self, server: ServerView) -> Option<StandbyAnswer> {
         match (server, self.with.said.borrow().answer) {
-            (ServerView::Standby(_), Some((_, Answer::Following(standby)))) => Some(standby),
+            (ServerView::Standby(_), Some((_, ServerAnswer::Standby(standby)))) => Some(standby),
             _ => None,
         }
     }
 
     /// Says whether this node's directory may be rewound or copied now.
     fn may_change(&self) -> bool {
-        self.settings.policy.rejoin == Rejoin::Automatic || self.following.asked.is_some()
+        self.settings.policy.rejoin == RejoinPolicy::Automatic || self.following.asked.is_some()
     }
 
     /// Brings a directory whose server has ended to where it can be started from, and starts it.
-    fn come_back(&mut self, now: HostInstant, follower: Follower, directory: DataDirectoryState) {
+    fn come_back(
+        &mut self,
+        now: HostInstant,
+        follower: StandbySetup,
+        directory: DataDirectoryState,
+    ) {
         let rebuild = self.following.wants_rebuild();
         match directory {
             DataDirectoryState::Empty | DataDirectoryState::Rewinding => {
@@ -141,27 +146,27 @@ impl Driver {
             }
             DataDirectoryState::Primary | DataDirectoryState::Standby => {
                 match (&self.following.need, self.may_change()) {
-                    (Some(Need::Rewind(_)), true) => {
+                    (Some(RejoinNeed::Rewind(_)), true) => {
                         // Rewound, and diverged still: pg_rewind does not see what the files hold.
                         let copy = self.following.rewound;
                         self.prepare(follower, DataDirectoryState::Primary, copy);
                     }
-                    (Some(Need::Copy(_)), true) => self.prepare(follower, directory, true),
-                    (Some(Need::Rewind(_) | Need::Copy(_)), false) => {}
-                    (None | Some(Need::Ready), _) if self.following.examined => {
+                    (Some(RejoinNeed::Copy(_)), true) => self.prepare(follower, directory, true),
+                    (Some(RejoinNeed::Rewind(_) | RejoinNeed::Copy(_)), false) => {}
+                    (None | Some(RejoinNeed::Ready), _) if self.following.examined => {
                         if self.following.may_start(now) {
-                            self.tell_guard(GuardWire::StartStandby);
-                            self.following.ended = Some(Ended::Started);
+                            self.tell_guard(SupervisorCommand::StartStandby);
+                            self.following.ended = Some(EndCause::Started);
                         }
                     }
-                    (None | Some(Need::Ready), _) => self.examine_before_start(follower),
+                    (None | Some(RejoinNeed::Ready), _) => self.examine_before_start(follower),
                 }
             }
         }
     }
 
     /// Looks for the reason why a standby does not stream, and for what mends it.
-    fn catch_up(&mut self, now: HostInstant, follower: Follower, other_timeline: bool) {
+    fn catch_up(&mut self, now: HostInstant, follower: StandbySetup, other_timeline: bool) {
         if self.following.wants_rebuild() || self.has_to_end() {
             self.end_server();
             return;
@@ -180,7 +185,7 @@ impl Driver {
     }
 
     /// Examines the directory of a server that is up and says nothing: it may never become consistent.
-    fn examine_silent(&mut self, now: HostInstant, follower: Follower) {
+    fn examine_silent(&mut self, now: HostInstant, follower: StandbySetup) {
         if self.following.wants_rebuild() || self.has_to_end() {
             self.end_server();
             return;
@@ -194,17 +199,20 @@ impl Driver {
 
     /// Says whether the server has to be ended because its directory must be changed, and may be.
     fn has_to_end(&self) -> bool {
-        let needs = matches!(self.following.need, Some(Need::Rewind(_) | Need::Copy(_)));
+        let needs = matches!(
+            self.following.need,
+            Some(RejoinNeed::Rewind(_) | RejoinNeed::Copy(_))
+        );
         needs && self.may_change()
     }
 
     fn end_server(&mut self) {
         let drain = u64::try_from(DRAIN.as_millis()).unwrap_or(0);
-        self.following.ended = Some(Ended::ByUs);
-        self.tell_guard(GuardWire::End(drain));
+        self.following.ended = Some(EndCause::ByUs);
+        self.tell_guard(SupervisorCommand::End(drain));
     }
 
-    fn look_after(&mut self, now: HostInstant, follower: Follower) {
+    fn look_after(&mut self, now: HostInstant, follower: StandbySetup) {
         if self.following.wants_rebuild() {
             self.end_server();
             return;
@@ -233,9 +241,9 @@ impl Driver {
         };
         let result = match done.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => return false,
-            Err(oneshot::error::TryRecvError::Closed) => {
-                Err(Trouble::Here(anyhow::anyhow!("the work was cut off")))
-            }
+            Err(oneshot::error::TryRecvError::Closed) => Err(StandbySetupError::Here(
+                anyhow::anyhow!("the work was cut off"),
+            )),
             Ok(result) => result,
         };
         self.following.done = None;
@@ -255,28 +263,28 @@ impl Driver {
         true
     }
 
-    fn take_outcome(&mut self, outcome: Outcome) {
+    fn take_outcome(&mut self, outcome: WorkOutcome) {
         self.following.trouble = None;
         match outcome {
-            Outcome::Prepared { rebuilt } => {
+            WorkOutcome::Prepared { rebuilt } => {
                 self.following.unexamined =
                     diverged_wal::unexamined(&self.host.agent.state_directory);
                 self.following.prepared(rebuilt);
             }
-            Outcome::Settled(Ok(examined)) => {
+            WorkOutcome::ReadyToStart(Ok(examined)) => {
                 self.following.note(examined);
                 self.following.examined = true;
                 self.following.unexamined_start = false;
             }
             // The primary does not answer, so that nothing can be compared: PostgreSQL itself refuses to
             // follow what it has parted from, and this node must be up to take over.
-            Outcome::Settled(Err(trouble)) => {
+            WorkOutcome::ReadyToStart(Err(trouble)) => {
                 self.following.trouble = Some(trouble);
                 self.following.examined = true;
                 self.following.unexamined_start = true;
             }
-            Outcome::Examined(examined, whole) => {
-                if let Need::Rewind(why) = &examined.need
+            WorkOutcome::Compared(examined, whole) => {
+                if let RejoinNeed::Rewind(why) = &examined.need
                     && !self.following.need_is(&examined.need)
                 {
                     warn!(%why, "this standby has diverged");
@@ -284,8 +292,8 @@ impl Driver {
                 self.following.note(examined);
                 self.following.unexamined_start &= !whole;
             }
-            Outcome::Raised(false) => {}
-            Outcome::Raised(true) => {
+            WorkOutcome::SettingsRaised(false) => {}
+            WorkOutcome::SettingsRaised(true) => {
                 info!("standby is started again under raised settings");
                 self.end_server();
             }
@@ -293,7 +301,7 @@ impl Driver {
     }
 
     /// Writes replication's settings, and has a running server read them.
-    fn settle(&mut self, follower: &Follower) {
+    fn settle(&mut self, follower: &StandbySetup) {
         self.following.settled_for = Some(follower.primary().clone());
         match follower.settle() {
             Ok(true) => {

@@ -22,7 +22,7 @@ use crate::config::{HostSettings, NodeSettings};
 
 /// This node's way to follow `primary`.
 #[derive(Clone, Debug)]
-pub(crate) struct Follower {
+pub(crate) struct StandbySetup {
     pub(crate) host: HostSettings,
     pub(crate) primary: NodeSettings,
     /// The database that the lease is of: nothing else is followed, rewound to, or copied.
@@ -30,9 +30,9 @@ pub(crate) struct Follower {
     pub(crate) tasks: Tasks,
 }
 
-/// Why this node does not follow yet. The data directory is as it was, but for [`Trouble::Rebuild`].
+/// Why this node does not follow yet. The data directory is as it was, but for [`StandbySetupError::Rebuild`].
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
+pub(crate) enum StandbySetupError {
     /// The primary does not answer, or is none yet.
     #[error("the primary could not be asked")]
     PrimarySilent(#[source] anyhow::Error),
@@ -47,13 +47,13 @@ pub(crate) enum Trouble {
     Here(#[source] anyhow::Error),
 }
 
-impl Follower {
+impl StandbySetup {
     /// Prepares a directory whose server has ended, so that it can be started as a standby.
     pub(crate) async fn prepare(
         &self,
         directory: DataDirectoryState,
         rebuild: bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StandbySetupError> {
         match directory {
             DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
                 self.rebuild("it was asked for").await

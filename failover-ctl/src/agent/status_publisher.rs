@@ -10,12 +10,12 @@ use causeway_core::lease::LeaseState;
 use causeway_core::problem::{Problem, ProblemKind};
 use tracing::{error, info};
 
-use crate::agent::event_loop::Driver;
+use crate::agent::event_loop::AgentLoop;
 use crate::agent::key_exposure;
-use crate::agent::status_snapshot::Shown;
-use crate::clients::postgres::{Answer, Hindrance};
+use crate::agent::status_snapshot::StatusSnapshot;
+use crate::clients::postgres::{ServerAnswer, WriteHindrance};
 use crate::protocol::node_status::{
-    Forecast, GuardSeen, HighestSeen, LeaseSeen, NodeStatus, Role, Written,
+    Forecast, GuardStatus, HighestRecord, LeaseStatus, NodeRole, NodeStatus, WalPosition,
 };
 
 /// How long a refusal of guard's explains what is wrong: commands are sent ten times a second.
@@ -24,7 +24,7 @@ const REFUSAL_STANDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// How often the permissions of the key are looked at.
 const KEY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
-impl Driver {
+impl AgentLoop {
     /// Logs a decision once, when it is another than the one before.
     pub(super) fn tell_decision(&mut self) {
         let (said, is_escalation) = match self.core.decision() {
@@ -67,7 +67,7 @@ impl Driver {
             .map(|it| it.stop_at);
         let is_standby = matches!(look.server, ServerView::Standby(_)) && status.streaming;
         let status = Some(Arc::new(status));
-        self.with.shown.send_replace(Shown {
+        self.with.shown.send_replace(StatusSnapshot {
             status,
             primary_until,
             is_standby,
@@ -123,11 +123,11 @@ impl Driver {
     fn hindrance(&self, now: HostInstant) -> Option<Problem> {
         let hindrance = self.with.said.borrow().hindrance;
         match hindrance.filter(|_| self.core.is_primary(now))? {
-            Hindrance::ReadOnlyDefault => Some(Problem::new(
+            WriteHindrance::ReadOnlyDefault => Some(Problem::new(
                 ProblemKind::ReadOnlyDefault,
                 "`default_transaction_read_only` is on, so clients cannot write: reset it and reload",
             )),
-            Hindrance::ConnectionsExhausted => Some(Problem::new(
+            WriteHindrance::ConnectionsExhausted => Some(Problem::new(
                 ProblemKind::ConnectionsExhausted,
                 "clients have taken every connection: find them in `pg_stat_activity`, or raise `max_connections`",
             )),
@@ -138,7 +138,7 @@ impl Driver {
         let report = self.with.guard.report(now);
         let said = *self.with.said.borrow();
         let standby = match said.answer {
-            Some((_, Answer::Following(standby)))
+            Some((_, ServerAnswer::Standby(standby)))
                 if matches!(look.server, ServerView::Standby(_)) =>
             {
                 Some(standby)
@@ -146,18 +146,18 @@ impl Driver {
             Some(_) | None => None,
         };
         let role = match look.server {
-            _ if self.core.is_primary(now) && look.primary.is_some() => Role::Primary,
-            _ if self.core.holds() => Role::Promoting,
-            ServerView::Standby(_) => Role::Standby,
+            _ if self.core.is_primary(now) && look.primary.is_some() => NodeRole::Primary,
+            _ if self.core.holds() => NodeRole::Promoting,
+            ServerView::Standby(_) => NodeRole::Standby,
             ServerView::Unguarded
             | ServerView::Stopped(_)
             | ServerView::Silent
-            | ServerView::MayWrite => Role::Stopped,
+            | ServerView::MayWrite => NodeRole::Stopped,
         };
         let armed = report.and_then(|it| it.armed);
         let term = self.settings.timing.lease_duration;
         let stood = self.core.confirmed_standing();
-        let lease = self.core.lease(now).map(|(record, age)| LeaseSeen {
+        let lease = self.core.lease(now).map(|(record, age)| LeaseStatus {
             record: record.clone(),
             age_secs: age.as_secs_f64(),
             stood_secs: stood.as_secs_f64(),
@@ -184,13 +184,13 @@ impl Driver {
                 .map(|it| it.ancestors.clone()),
             streaming: standby.is_some() && self.following.streams(),
             replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
-            written: look.primary.map(|it| Written {
+            written: look.primary.map(|it| WalPosition {
                 timeline: it.position.timeline,
                 flush_lsn: it.position.flush_lsn,
                 last_commit_at_micros: it.position.last_commit_at_micros,
             }),
             lease,
-            guard: GuardSeen {
+            guard: GuardStatus {
                 answers: report.is_some(),
                 epoch: armed.map(|it| it.epoch),
                 time_left_secs: armed.map_or(0.0, |it| now.time_left(it.stop_at).as_secs_f64()),
@@ -204,7 +204,7 @@ impl Driver {
             lease_store: Some(self.settings.lease.store_id()),
             following: self.following.busy.map(str::to_owned),
             problems: self.problems.status(now),
-            highest: HighestSeen {
+            highest: HighestRecord {
                 epoch: self.core.highest().0,
                 sequence: self.core.highest().1,
                 ..self.highest.clone()

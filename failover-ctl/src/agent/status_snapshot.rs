@@ -8,7 +8,7 @@ use crate::protocol::node_status::NodeStatus;
 
 /// What the agent shows to whoever asks over HTTP.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shown {
+pub(crate) struct StatusSnapshot {
     pub(crate) status: Option<Arc<NodeStatus>>,
     /// Until when this node is the primary, as far as is known now.
     pub(crate) primary_until: Option<HostInstant>,

@@ -13,8 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use crate::config::{NodeSettings, Settings};
-use crate::protocol::node_status::{Mismatch, NodeStatus};
-use crate::protocol::signed_command::{Order, OrdersKey, SIGNATURE};
+use crate::protocol::node_status::{NodeStatus, StatusMismatch};
+use crate::protocol::signed_command::{CommandSigningKey, SIGNATURE_HEADER, SignedCommand};
 
 /// How long an agent may take to answer: it answers from memory, across regions.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -25,14 +25,14 @@ const LONGEST: usize = 256 << 10;
 /// An agent that has read an order and does not carry it out.
 #[derive(Debug, thiserror::Error)]
 #[error("`{node}` refused: {why}")]
-pub(crate) struct OrderRefused {
+pub(crate) struct AgentRejection {
     node: String,
     why: String,
 }
 
 /// A way to every agent of the cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct Agents {
+pub(crate) struct AgentClient {
     client: Client<HttpConnector, Full<Bytes>>,
     cluster: String,
 }
@@ -45,10 +45,10 @@ pub(crate) enum StatusError {
     Silent(anyhow::Error),
     /// Somebody else did.
     #[error(transparent)]
-    Mismatch(#[from] Mismatch),
+    StatusMismatch(#[from] StatusMismatch),
 }
 
-impl Agents {
+impl AgentClient {
     /// Returns the way; nothing is asked yet.
     pub(crate) fn new(settings: &Settings) -> Self {
         let mut connector = HttpConnector::new();
@@ -109,20 +109,20 @@ impl Agents {
     pub(crate) async fn order(
         &self,
         node: &NodeSettings,
-        order: &Order,
-        key: &OrdersKey,
+        order: &SignedCommand,
+        key: &CommandSigningKey,
     ) -> anyhow::Result<()> {
         let (body, signature) = key.sign(order)?;
         let request = Request::builder()
             .method(Method::POST)
             .uri(url(node.agent, "/orders"))
-            .header(SIGNATURE, signature)
+            .header(SIGNATURE_HEADER, signature)
             .body(Full::from(body))?;
         let (status, body) = self.send(request, 5 * PATIENCE).await?;
         if status.is_success() {
             return Ok(());
         }
-        Err(OrderRefused {
+        Err(AgentRejection {
             node: node.name.to_string(),
             why: String::from_utf8_lossy(&body).trim().to_owned(),
         }

@@ -14,8 +14,8 @@ use tokio::net::UnixDatagram;
 use tracing::{debug, error, warn};
 
 use crate::config::HostSettings;
-use crate::datagram_socket::Socket;
-use crate::protocol::guard::{LONGEST, Order, Report, Request};
+use crate::datagram_socket::DatagramSocket;
+use crate::protocol::guard::{GuardMessage, GuardReport, MAX_MESSAGE_BYTES, SupervisorCommand};
 
 /// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -28,13 +28,13 @@ const GIVE_UP: u32 = 50;
 
 /// A socket of the agent's, and what guard said last.
 #[derive(Debug)]
-pub(crate) struct GuardLink {
+pub(crate) struct GuardClient {
     socket: UnixDatagram,
     /// What `socket` is a second handle of.
-    bound: Socket,
+    bound: DatagramSocket,
     own: PathBuf,
     guard: PathBuf,
-    last: Option<(HostInstant, Report)>,
+    last: Option<(HostInstant, GuardReport)>,
     unanswered: AtomicU32,
     sent: AtomicU64,
     /// The number of the last request that held an order: what was seen before it says nothing of now.
@@ -42,7 +42,7 @@ pub(crate) struct GuardLink {
     killed: Option<u32>,
 }
 
-impl GuardLink {
+impl GuardClient {
     /// Binds the agent's socket.
     ///
     /// # Errors
@@ -65,13 +65,13 @@ impl GuardLink {
     }
 
     /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
-    pub(crate) fn send(&self, feed: Option<GuardDeadline>, order: Option<Order>) {
+    pub(crate) fn send(&self, feed: Option<GuardDeadline>, order: Option<SupervisorCommand>) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         if order.is_some() {
             self.ordered.store(number, Ordering::Relaxed);
         }
-        match serde_json::to_vec(&Request {
+        match serde_json::to_vec(&GuardMessage {
             number,
             feed,
             order,
@@ -86,12 +86,12 @@ impl GuardLink {
     }
 
     /// Waits for the next report. Dropping the future loses nothing.
-    pub(crate) async fn hear(&mut self) -> io::Result<Report> {
-        let mut buffer = vec![0; LONGEST];
+    pub(crate) async fn hear(&mut self) -> io::Result<GuardReport> {
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
             let length = self.socket.recv(&mut buffer).await?;
             let message = buffer.get(..length).unwrap_or_default();
-            match serde_json::from_slice::<Report>(message) {
+            match serde_json::from_slice::<GuardReport>(message) {
                 Ok(report) => {
                     self.unanswered.store(0, Ordering::Relaxed);
                     self.last = Some((clock::now(), report.clone()));
@@ -103,7 +103,7 @@ impl GuardLink {
     }
 
     /// Returns what guard said last, if it is not silent.
-    pub(crate) fn report(&self, now: HostInstant) -> Option<&Report> {
+    pub(crate) fn report(&self, now: HostInstant) -> Option<&GuardReport> {
         let (at, report) = self.last.as_ref()?;
         let current = report.answers >= self.ordered.load(Ordering::Relaxed);
         (current && now.elapsed_upper_bound(*at) < SILENCE).then_some(report)
@@ -149,8 +149,8 @@ impl GuardLink {
     }
 }
 
-fn listen(path: &Path) -> io::Result<(Socket, UnixDatagram)> {
-    let bound = Socket::bind(path)?;
+fn listen(path: &Path) -> io::Result<(DatagramSocket, UnixDatagram)> {
+    let bound = DatagramSocket::bind(path)?;
     let socket = bound.as_ref().try_clone()?;
     socket.set_nonblocking(true)?;
     Ok((bound, UnixDatagram::from_std(socket)?))

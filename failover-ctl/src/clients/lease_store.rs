@@ -22,7 +22,7 @@ pub(crate) struct LeaseStore {
 
 /// A store that did not do what was asked of it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub(crate) enum LeaseStoreError {
     /// No answer, or an error.
     #[error("the lease bucket `{bucket}` could not be used: {reason}")]
     Unreachable {
@@ -47,7 +47,7 @@ pub(crate) enum StoreError {
 
 /// An object and its version.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredObject {
     pub(crate) etag: ETag,
     pub(crate) body: Vec<u8>,
 }
@@ -106,7 +106,7 @@ impl LeaseStore {
         let writing = self.write(&key, record.to_body().into_bytes(), condition);
         match tokio::time::timeout(self.patience, writing).await {
             Ok(Ok(etag)) => LeaseWriteResult::Stored(etag),
-            Ok(Err(StoreError::Conflict(_))) => LeaseWriteResult::Rejected,
+            Ok(Err(LeaseStoreError::Conflict(_))) => LeaseWriteResult::Rejected,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the lease could not be written");
                 LeaseWriteResult::Unknown
@@ -119,8 +119,8 @@ impl LeaseStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store does not answer or the object is no lease.
-    pub(crate) async fn lease(&self) -> Result<Option<LeaseRecord>, StoreError> {
+    /// [`LeaseStoreError`] when the store does not answer or the object is no lease.
+    pub(crate) async fn lease(&self) -> Result<Option<LeaseRecord>, LeaseStoreError> {
         match self.read(&self.lease_key()).await? {
             Some(stored) => Ok(Some(LeaseRecord::parse(&stored.body)?)),
             None => Ok(None),
@@ -132,7 +132,7 @@ impl LeaseStore {
     /// # Errors
     ///
     /// As for [`Self::lease`].
-    pub(crate) async fn version(&self) -> Result<Option<(ETag, LeaseRecord)>, StoreError> {
+    pub(crate) async fn version(&self) -> Result<Option<(ETag, LeaseRecord)>, LeaseStoreError> {
         match self.read(&self.lease_key()).await? {
             Some(stored) => Ok(Some((stored.etag, LeaseRecord::parse(&stored.body)?))),
             None => Ok(None),
@@ -143,12 +143,12 @@ impl LeaseStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when another is there.
+    /// [`LeaseStoreError::Conflict`] when another is there.
     pub(crate) async fn replace_lease(
         &self,
         record: &LeaseRecord,
         condition: &WritePrecondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), LeaseStoreError> {
         let body = record.to_body().into_bytes();
         self.write(&self.lease_key(), body, condition)
             .await
@@ -156,7 +156,7 @@ impl LeaseStore {
     }
 
     /// Reads an object; `None` if there is none.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<StoredObject>, LeaseStoreError> {
         let answer = self
             .client
             .get_object()
@@ -172,26 +172,27 @@ impl LeaseStore {
             Err(error) => return Err(self.unreachable(&error)),
         };
         let etag = ETag(object.e_tag.unwrap_or_default());
-        let broken = |error: aws_sdk_s3::primitives::ByteStreamError| StoreError::Unreachable {
-            bucket: self.bucket.clone(),
-            reason: error.to_string(),
-        };
+        let broken =
+            |error: aws_sdk_s3::primitives::ByteStreamError| LeaseStoreError::Unreachable {
+                bucket: self.bucket.clone(),
+                reason: error.to_string(),
+            };
         let body = object.body.collect().await.map_err(broken)?.to_vec();
-        Ok(Some(Stored { etag, body }))
+        Ok(Some(StoredObject { etag, body }))
     }
 
     /// Writes an object if `condition` holds, and returns its version.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when the store says that it does not hold (412), that another write is
+    /// [`LeaseStoreError::Conflict`] when the store says that it does not hold (412), that another write is
     /// under way (409), or that there is nothing to match (404).
     pub(crate) async fn write(
         &self,
         key: &str,
         body: Vec<u8>,
         condition: &WritePrecondition,
-    ) -> Result<ETag, StoreError> {
+    ) -> Result<ETag, LeaseStoreError> {
         let put = self
             .client
             .put_object()
@@ -208,14 +209,14 @@ impl LeaseStore {
                 if matches!(status(&error), Some(404 | 409 | 412))
                     && code(&error) != Some("NoSuchBucket") =>
             {
-                Err(StoreError::Conflict(key.to_owned()))
+                Err(LeaseStoreError::Conflict(key.to_owned()))
             }
             Err(error) => Err(self.unreachable(&error)),
         }
     }
 
     /// Lists the keys below `prefix`, oldest name first.
-    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<String>, LeaseStoreError> {
         let mut keys = Vec::new();
         let request = self
             .client
@@ -241,21 +242,21 @@ impl LeaseStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotConditional`] when one of them is taken.
-    pub(crate) async fn probe(&self, name: &str) -> Result<(), StoreError> {
+    /// [`LeaseStoreError::NotConditional`] when one of them is taken.
+    pub(crate) async fn probe(&self, name: &str) -> Result<(), LeaseStoreError> {
         let key = self.key(&format!("probe-{name}"));
         let body = || b"written to see whether conditional writes are honoured\n".to_vec();
-        if let Err(StoreError::Unreachable { bucket, reason }) =
+        if let Err(LeaseStoreError::Unreachable { bucket, reason }) =
             self.write(&key, body(), &WritePrecondition::Missing).await
         {
-            return Err(StoreError::Unreachable { bucket, reason });
+            return Err(LeaseStoreError::Unreachable { bucket, reason });
         }
         let other =
             WritePrecondition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
         for condition in [WritePrecondition::Missing, other] {
             match self.write(&key, body(), &condition).await {
-                Err(StoreError::Conflict(_)) => {}
-                Ok(_) => return Err(StoreError::NotConditional(self.bucket.clone())),
+                Err(LeaseStoreError::Conflict(_)) => {}
+                Ok(_) => return Err(LeaseStoreError::NotConditional(self.bucket.clone())),
                 Err(error) => return Err(error),
             }
         }
@@ -275,8 +276,8 @@ impl LeaseStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when there is one.
-    pub(crate) async fn create_lease(&self, record: &LeaseRecord) -> Result<(), StoreError> {
+    /// [`LeaseStoreError::Conflict`] when there is one.
+    pub(crate) async fn create_lease(&self, record: &LeaseRecord) -> Result<(), LeaseStoreError> {
         let body = record.to_body().into_bytes();
         self.write(&self.lease_key(), body, &WritePrecondition::Missing)
             .await
@@ -286,12 +287,12 @@ impl LeaseStore {
     fn unreachable<E: aws_sdk_s3::error::ProvideErrorMetadata>(
         &self,
         error: &SdkError<E>,
-    ) -> StoreError {
+    ) -> LeaseStoreError {
         let reason = match error.meta().code() {
             Some(code) => code.to_owned(),
             None => kind(error).to_owned(),
         };
-        StoreError::Unreachable {
+        LeaseStoreError::Unreachable {
             bucket: self.bucket.clone(),
             reason,
         }

@@ -19,10 +19,10 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::connection::{Asked, Line};
+use self::connection::{QueryOutcome, ServerConnection};
 pub(crate) use self::connection::{connect, local};
-use self::queries::{CHECKPOINT, HOLD_BACK, Known, LOOK, PROVE};
-pub(crate) use self::state::{Answer, Hindrance, PostgresState, Standby};
+use self::queries::{AnswerReader, CHECKPOINT, HOLD_BACK, LOOK, PROVE};
+pub(crate) use self::state::{PostgresState, ServerAnswer, StandbyAnswer, WriteHindrance};
 use crate::config::PostgresSettings;
 
 /// How often the server is asked. A promotion is noticed this much later at worst.
@@ -55,40 +55,40 @@ pub(crate) async fn watch(
 
 /// Asks how the server is, again and again.
 async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
-    let mut line = Line::new(local(settings, "failover-ctl agent"));
-    let mut known = Known::new(settings);
+    let mut line = ServerConnection::new(local(settings, "failover-ctl agent"));
+    let mut known = AnswerReader::new(settings);
     let mut interval = time::interval(ASK_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     loop {
         interval.tick().await;
         let answer = match line.ask(LOOK, tasks).await {
-            Asked::Answered(row) => match known.read(&row) {
+            QueryOutcome::Answered(row) => match known.read(&row) {
                 Ok(answer) => Some(answer),
                 Err(error) => {
                     warn!(%error, "the server's answer was not understood");
                     None
                 }
             },
-            Asked::NotYet => Some(Answer::NotYet),
-            Asked::NoConnectionLeft => Some(Answer::NoConnectionLeft),
-            Asked::Refused(failure) => Some(Answer::Refused(failure)),
-            Asked::Failed | Asked::Waiting(_) => None,
+            QueryOutcome::NotYet => Some(ServerAnswer::NotYet),
+            QueryOutcome::NoConnectionLeft => Some(ServerAnswer::NoConnectionLeft),
+            QueryOutcome::Refused(failure) => Some(ServerAnswer::Refused(failure)),
+            QueryOutcome::Failed | QueryOutcome::Waiting(_) => None,
         };
         let now = clock::now();
         let replay = match answer {
-            Some(Answer::Following(standby)) => Some(standby.progress.replayed_lsn.get()),
-            Some(Answer::Writing(_) | Answer::NoConnectionLeft) => None,
-            Some(Answer::NotYet | Answer::Refused(_)) | None => known.replay(now),
+            Some(ServerAnswer::Standby(standby)) => Some(standby.progress.replayed_lsn.get()),
+            Some(ServerAnswer::Primary(_) | ServerAnswer::NoConnectionLeft) => None,
+            Some(ServerAnswer::NotYet | ServerAnswer::Refused(_)) | None => known.replay(now),
         };
         let hindrance = match answer {
-            Some(Answer::NoConnectionLeft) => Some(Hindrance::ConnectionsExhausted),
+            Some(ServerAnswer::NoConnectionLeft) => Some(WriteHindrance::ConnectionsExhausted),
             Some(_) => known.hindrance,
             None => None,
         };
-        if let Some(Answer::Writing(primary)) = answer {
+        if let Some(ServerAnswer::Primary(primary)) = answer {
             known.checkpoint_once(primary.position.timeline, settings, tasks);
         }
-        if let Some(Answer::Following(standby)) = answer
+        if let Some(ServerAnswer::Standby(standby)) = answer
             && !standby.holds_back
         {
             known.hold_back(now, settings, tasks);
@@ -105,14 +105,14 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
 
 /// Has a server that accepts writes prove it, again and again.
 async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
-    let mut line = Line::new(local(settings, "failover-ctl agent proof"));
+    let mut line = ServerConnection::new(local(settings, "failover-ctl agent proof"));
     let mut interval = time::interval(PROOF_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     let mut reader = state.subscribe();
     loop {
         interval.tick().await;
         // A server that has just become a primary proves it at once, and not at the next interval.
-        let writes = |it: &PostgresState| matches!(it.answer, Some((_, Answer::Writing(_))));
+        let writes = |it: &PostgresState| matches!(it.answer, Some((_, ServerAnswer::Primary(_))));
         if !writes(&reader.borrow_and_update()) {
             // Opened beforehand, it is there when every connection is taken or refused later.
             line.open(tasks).await;
@@ -127,21 +127,21 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
         let asked = line.ask(PROVE, tasks).await;
         let now = clock::now();
         state.send_modify(|it| match &asked {
-            Asked::Answered(_) => (it.proven_at, it.failure) = (Some(sent_at), None),
-            Asked::Waiting(since) if now.elapsed_upper_bound(*since) >= STALLED_AFTER => {
+            QueryOutcome::Answered(_) => (it.proven_at, it.failure) = (Some(sent_at), None),
+            QueryOutcome::Waiting(since) if now.elapsed_upper_bound(*since) >= STALLED_AFTER => {
                 it.failure = Some((now, WriteProbeFailure::Stalled));
             }
-            Asked::NoConnectionLeft => {
+            QueryOutcome::NoConnectionLeft => {
                 it.failure = Some((now, WriteProbeFailure::NoConnectionLeft))
             }
-            Asked::Refused(failure) => it.failure = Some((now, *failure)),
-            Asked::Failed => it.failure = Some((now, WriteProbeFailure::Error)),
-            Asked::Waiting(_) | Asked::NotYet => {}
+            QueryOutcome::Refused(failure) => it.failure = Some((now, *failure)),
+            QueryOutcome::Failed => it.failure = Some((now, WriteProbeFailure::Error)),
+            QueryOutcome::Waiting(_) | QueryOutcome::NotYet => {}
         });
     }
 }
 
-impl Known {
+impl AnswerReader {
     /// Has a new primary write a checkpoint, once: until then its control file names the timeline before,
     /// `pg_rewind` on another node says that there is nothing to rewind, and a crash replays everything
     /// since the last restartpoint.

@@ -41,7 +41,7 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
 
 /// The records, in the zones that hold them.
 #[derive(Clone, Debug)]
-pub(crate) struct Records {
+pub(crate) struct DnsRecords {
     client: Client,
     zone: String,
     /// The API's record and its zone, where that is another: its name is public, the writer's is not.
@@ -51,7 +51,7 @@ pub(crate) struct Records {
 
 /// What became of a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Moved {
+pub(crate) enum RecordMoved {
     /// The batch was taken, under this change.
     Changed(String),
     /// The record was there already, under this epoch.
@@ -60,7 +60,7 @@ pub(crate) enum Moved {
 
 /// Why a record was not moved.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotMoved {
+pub(crate) enum RecordMoveError {
     /// It was moved under a later epoch, so whoever asks has an old plan.
     #[error("`{name}` was moved under epoch {found}, and this is epoch {epoch}: plan again")]
     Later {
@@ -92,7 +92,7 @@ pub(crate) enum NotMoved {
 
 /// What one record, and the epoch beside it, say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct RecordState {
     /// Where it points.
     pub(crate) values: Vec<String>,
     /// The epoch under which it was moved last.
@@ -101,14 +101,14 @@ pub(crate) struct Standing {
 
 /// The change that moves a record, from what was read.
 #[derive(Debug)]
-enum Move {
+enum RecordChange {
     /// It stands where it should.
     Already,
     /// These changes, all or none.
     Batch(Vec<Change>),
 }
 
-impl Records {
+impl DnsRecords {
     /// Returns the records that should stand while `primary` is primary, and what each should say.
     pub(crate) fn wanted(settings: &Settings, primary: &NodeSettings) -> Vec<(String, String)> {
         let Some(dns) = &settings.dns else {
@@ -146,20 +146,20 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`NotMoved`], which says whether another try is worth it.
+    /// [`RecordMoveError`], which says whether another try is worth it.
     pub(crate) async fn point(
         &self,
         name: &str,
         target: &str,
         epoch: Epoch,
-    ) -> Result<Moved, NotMoved> {
+    ) -> Result<RecordMoved, RecordMoveError> {
         let beside = epoch_name(name);
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &beside).await?;
         let changes = match self.changes(name, target, epoch, &there, &marks)? {
-            Move::Already => return Ok(Moved::Already),
-            Move::Batch(changes) => changes,
+            RecordChange::Already => return Ok(RecordMoved::Already),
+            RecordChange::Batch(changes) => changes,
         };
         let batch = ChangeBatch::builder()
             .comment(format!("failover-ctl: epoch {epoch}"))
@@ -174,7 +174,7 @@ impl Records {
             .send()
             .await
             .map_err(|error| not_moved(name, &error))?;
-        Ok(Moved::Changed(
+        Ok(RecordMoved::Changed(
             answer.change_info.map(|it| it.id).unwrap_or_default(),
         ))
     }
@@ -191,10 +191,12 @@ impl Records {
         name: &str,
         target: &str,
         epoch: Epoch,
-    ) -> Result<Moved, NotMoved> {
-        let judge = |it: &NotMoved| match it {
-            NotMoved::Again { .. } => RetryClass::Transient,
-            NotMoved::Later { .. } | NotMoved::Refused { .. } => RetryClass::Permanent,
+    ) -> Result<RecordMoved, RecordMoveError> {
+        let judge = |it: &RecordMoveError| match it {
+            RecordMoveError::Again { .. } => RetryClass::Transient,
+            RecordMoveError::Later { .. } | RecordMoveError::Refused { .. } => {
+                RetryClass::Permanent
+            }
         };
         let trying = retry::until(deadline, RETRY_POLICY, judge, || {
             self.point(name, target, epoch)
@@ -202,7 +204,7 @@ impl Records {
         // One call to a server that hangs may take longer than what is left.
         match time::timeout_at(deadline, trying).await {
             Ok(moved) => moved,
-            Err(_elapsed) => Err(NotMoved::Again {
+            Err(_elapsed) => Err(RecordMoveError::Again {
                 name: name.to_owned(),
                 source: anyhow::anyhow!("it does not answer"),
             }),
@@ -217,7 +219,7 @@ impl Records {
         epoch: Epoch,
         there: &[ResourceRecordSet],
         marks: &[ResourceRecordSet],
-    ) -> Result<Move, NotMoved> {
+    ) -> Result<RecordChange, RecordMoveError> {
         let build = || {
             let wanted = self.record(name, target)?;
             let mark = marks.iter().find(|it| it.r#type == RrType::Txt);
@@ -226,11 +228,11 @@ impl Records {
             };
             let found = mark.and_then(read_epoch);
             if found.is_some_and(|it| it >= epoch) && there.iter().any(|it| same(&it)) {
-                return Ok(Ok(Move::Already));
+                return Ok(Ok(RecordChange::Already));
             }
             if let Some(found) = found.filter(|it| *it > epoch) {
                 let name = name.to_owned();
-                return Ok(Err(NotMoved::Later { name, found, epoch }));
+                return Ok(Err(RecordMoveError::Later { name, found, epoch }));
             }
             let mut changes = Vec::new();
             if let Some(mark) = mark {
@@ -247,7 +249,7 @@ impl Records {
             let mark = self.epoch_record(&epoch_name(name), epoch)?;
             changes.push(change(ChangeAction::Create, mark)?);
             changes.push(change(ChangeAction::Upsert, wanted)?);
-            anyhow::Ok(Ok(Move::Batch(changes)))
+            anyhow::Ok(Ok(RecordChange::Batch(changes)))
         };
         build().map_err(|error| malformed(name, error))?
     }
@@ -284,14 +286,14 @@ impl Records {
     /// # Errors
     ///
     /// When Route 53 does not answer.
-    pub(crate) async fn standing(&self, name: &str) -> Result<Standing, NotMoved> {
+    pub(crate) async fn standing(&self, name: &str) -> Result<RecordState, RecordMoveError> {
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &epoch_name(name)).await?;
         let points =
             |it: &&ResourceRecordSet| matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname);
         let found = there.iter().filter(points).flat_map(values);
-        Ok(Standing {
+        Ok(RecordState {
             values: found.map(str::to_owned).collect(),
             epoch: marks.iter().find_map(read_epoch),
         })
@@ -304,7 +306,11 @@ impl Records {
         }
     }
 
-    async fn sets(&self, zone: &str, name: &str) -> Result<Vec<ResourceRecordSet>, NotMoved> {
+    async fn sets(
+        &self,
+        zone: &str,
+        name: &str,
+    ) -> Result<Vec<ResourceRecordSet>, RecordMoveError> {
         let answer = self
             .client
             .list_resource_record_sets()
@@ -386,19 +392,19 @@ fn read_epoch(set: &ResourceRecordSet) -> Option<Epoch> {
     value.strip_prefix("epoch=")?.parse().ok().map(Epoch::new)
 }
 
-fn malformed(name: &str, source: impl Into<anyhow::Error>) -> NotMoved {
-    NotMoved::Refused {
+fn malformed(name: &str, source: impl Into<anyhow::Error>) -> RecordMoveError {
+    RecordMoveError::Refused {
         name: name.to_owned(),
         source: source.into(),
     }
 }
 
-fn not_moved<E: ProvideErrorMetadata>(name: &str, error: &SdkError<E>) -> NotMoved {
+fn not_moved<E: ProvideErrorMetadata>(name: &str, error: &SdkError<E>) -> RecordMoveError {
     let (name, source) = (name.to_owned(), describe(error));
     if error.code().is_some_and(is_final) {
-        return NotMoved::Refused { name, source };
+        return RecordMoveError::Refused { name, source };
     }
-    NotMoved::Again { name, source }
+    RecordMoveError::Again { name, source }
 }
 
 /// Says whether another try would end the same way. Only what names a mistake in the request or a missing
@@ -451,7 +457,7 @@ mod tests {
     fn record_at_the_right_place_under_this_epoch_or_a_later_one_then_it_stands() {
         for found in [8, 9] {
             let moved = changes("10.0.0.3", Some(("10.0.0.3", found)));
-            assert!(matches!(moved, Ok(Move::Already)), "{moved:?}");
+            assert!(matches!(moved, Ok(RecordChange::Already)), "{moved:?}");
         }
     }
 
@@ -460,14 +466,14 @@ mod tests {
         let moved = changes("10.0.0.3", Some(("10.0.0.2", 9)));
         assert!(matches!(
             moved,
-            Err(NotMoved::Later { found, .. }) if found == Epoch::new(9)
+            Err(RecordMoveError::Later { found, .. }) if found == Epoch::new(9)
         ));
     }
 
     #[test]
     fn move_deletes_exactly_the_epoch_that_was_read() {
         for at in ["10.0.0.2", "10.0.0.3"] {
-            let Ok(Move::Batch(changes)) = changes("10.0.0.3", Some((at, 7))) else {
+            let Ok(RecordChange::Batch(changes)) = changes("10.0.0.3", Some((at, 7))) else {
                 panic!("no batch");
             };
             let texts: Vec<_> = changes
@@ -492,7 +498,7 @@ mod tests {
     fn alias_where_an_address_is_to_stand_then_it_is_deleted_with_it() {
         let records = records();
         let alias = records.record(NAME, "other.example.com").unwrap();
-        let Ok(Move::Batch(changes)) =
+        let Ok(RecordChange::Batch(changes)) =
             records.changes(NAME, "10.0.0.3", Epoch::new(8), &[alias], &[])
         else {
             panic!("no batch");
@@ -502,7 +508,7 @@ mod tests {
     }
 
     /// Returns what moves the record to `target` at epoch 8, from where it stands.
-    fn changes(target: &str, found: Option<(&str, u64)>) -> Result<Move, NotMoved> {
+    fn changes(target: &str, found: Option<(&str, u64)>) -> Result<RecordChange, RecordMoveError> {
         let records = records();
         let there = found.map(|(at, _)| records.record(NAME, at).unwrap());
         let mark = found.map(|(_, epoch)| {
@@ -519,11 +525,11 @@ mod tests {
     }
 
     /// Returns records that nothing is asked of.
-    fn records() -> Records {
+    fn records() -> DnsRecords {
         let config = aws_sdk_route53::Config::builder()
             .behavior_version(aws_sdk_route53::config::BehaviorVersion::latest())
             .build();
-        Records {
+        DnsRecords {
             client: Client::from_conf(config),
             zone: "Z1".to_owned(),
             elsewhere: None,

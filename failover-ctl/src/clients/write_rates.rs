@@ -15,7 +15,7 @@ const RATE_SAMPLE: Duration = Duration::from_millis(500);
 
 /// What the rates are made from: counters that only rise.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
+pub(super) struct WriteSample {
     pub(super) at: HostInstant,
     pub(super) lsn: Lsn,
     /// Rows changed, as the statistics have it: a second late or more.
@@ -27,16 +27,16 @@ pub(super) struct Sample {
 
 /// How fast the server has been writing.
 #[derive(Debug, Default)]
-pub(super) struct Rates {
-    last: Option<Sample>,
+pub(super) struct WriteRates {
+    last: Option<WriteSample>,
     /// For each interval of the window: when it ended, and bytes and rows per second in it.
     intervals: VecDeque<(HostInstant, u64, u64)>,
     moved_to: Lsn,
     pub(super) moved_at_micros: u64,
 }
 
-impl Rates {
-    pub(super) fn note(&mut self, now: Sample) {
+impl WriteRates {
+    pub(super) fn note(&mut self, now: WriteSample) {
         if now.lsn != self.moved_to {
             self.moved_to = now.lsn;
             self.moved_at_micros = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
@@ -83,7 +83,7 @@ impl Rates {
 /// writing: a switch (`pg_switch_wal`, a base backup, `archive_timeout`) leaves the rest of a segment
 /// empty. So of a segment that was left, no more counts than the interval `before` would have filled,
 /// and a mebibyte.
-fn written(then: Sample, now: Sample, before: u64) -> u64 {
+fn written(then: WriteSample, now: WriteSample, before: u64) -> u64 {
     let all = now.lsn.bytes_since(then.lsn);
     let segment = now.segment_bytes.max(1);
     if then.lsn.get() / segment == now.lsn.get() / segment {
@@ -103,9 +103,9 @@ mod tests {
 
     const SEGMENT: u64 = 16 << 20;
 
-    fn sample(millis: u64, lsn: u64, xids: u64) -> Sample {
+    fn sample(millis: u64, lsn: u64, xids: u64) -> WriteSample {
         let at = HostInstant::at(Duration::from_millis(millis));
-        Sample {
+        WriteSample {
             at,
             lsn: Lsn::new(lsn),
             rows: 0,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_load_that_has_just_begun_counts_before_the_statistics_know_of_it() {
-        let mut rates = Rates::default();
+        let mut rates = WriteRates::default();
         rates.note(sample(0, 1000, 5));
         rates.note(sample(500, 101_000, 305));
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_empty_rest_of_a_segment_is_not_counted_as_written() {
-        let mut rates = Rates::default();
+        let mut rates = WriteRates::default();
         rates.note(sample(0, SEGMENT + 100, 0));
         rates.note(sample(1000, 2 * SEGMENT + 100, 0));
 

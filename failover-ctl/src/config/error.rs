@@ -6,7 +6,7 @@ use causeway_runtime::secret::Unreadable;
 
 /// Settings that cannot be right. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Wrong {
+pub(crate) enum SettingsError {
     /// The file cannot be used at all.
     #[error(transparent)]
     Unusable(#[from] Unusable),
@@ -31,7 +31,7 @@ pub(crate) enum Wrong {
     },
 }
 
-impl Wrong {
+impl SettingsError {
     /// Returns the error of a setting that is out of place.
     pub(crate) fn setting(setting: &'static str, why: impl Into<String>) -> Self {
         Self::Setting {

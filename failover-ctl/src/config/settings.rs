@@ -12,7 +12,7 @@ use causeway_core::{NodeId, Region};
 use causeway_runtime::postgres::SslMode;
 use serde::Deserialize;
 
-use super::error::Wrong;
+use super::error::SettingsError;
 use super::host::{self, HostSettings, NodeSettings};
 
 /// Where the settings are unless `--config` says otherwise.
@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     /// EC2, if a node's instance may be stopped as a fence.
     pub ec2: Option<Ec2Settings>,
     /// How `promote` writes a row as a client would.
-    pub(crate) confirm: Option<ConfirmSettings>,
+    pub(crate) confirm: Option<VerifyWriteSettings>,
     /// The file with the key by which orders to agents are signed.
     pub(crate) orders_key_file: PathBuf,
     /// This host, if it is a node.
@@ -89,13 +89,13 @@ pub(crate) struct PolicySettings {
     /// How many times in a minute a primary is started again in place.
     pub(crate) restarts: u32,
     /// Whether an old primary is rewound or rebuilt by itself, or by `rejoin` only.
-    pub(crate) rejoin: Rejoin,
+    pub(crate) rejoin: RejoinPolicy,
 }
 
 /// When an old primary comes back as a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Rejoin {
+pub(crate) enum RejoinPolicy {
     /// As soon as there is a primary to follow; what diverged is saved first.
     Automatic,
     /// When `failover-ctl rejoin` asks for it.
@@ -113,7 +113,7 @@ impl Default for PolicySettings {
             write_stall_timeout_secs: 30,
             start_within_secs: 30,
             restarts: 3,
-            rejoin: Rejoin::Automatic,
+            rejoin: RejoinPolicy::Automatic,
         }
     }
 }
@@ -139,13 +139,13 @@ pub(crate) struct DnsSettings {
     pub(crate) ttl_secs: u32,
     /// The API's record, which moves when the region changes.
     #[serde(default)]
-    pub(crate) api: Option<ApiRecord>,
+    pub(crate) api: Option<ApiRecordSettings>,
 }
 
 /// The API's record.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct ApiRecord {
+pub(crate) struct ApiRecordSettings {
     /// The record, such as `api.example.com`.
     pub(crate) name: String,
     /// The hosted zone, if it is not the writer's.
@@ -167,7 +167,7 @@ pub(crate) struct Ec2Settings {
 /// How `promote` writes a row as a client would.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct ConfirmSettings {
+pub(crate) struct VerifyWriteSettings {
     /// The role.
     pub(crate) user: String,
     /// The file with its password.
@@ -192,10 +192,10 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Wrong`] on an operator's machine, whose settings name no node.
-    pub(crate) fn this_host(&self) -> Result<&HostSettings, Wrong> {
+    /// [`SettingsError`] on an operator's machine, whose settings name no node.
+    pub(crate) fn this_host(&self) -> Result<&HostSettings, SettingsError> {
         let missing = || {
-            Wrong::setting(
+            SettingsError::setting(
                 "node",
                 "is not set, and this command runs on a node: set it to this node's name",
             )

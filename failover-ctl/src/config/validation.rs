@@ -8,16 +8,16 @@ use causeway_core::lease::LeaseTiming;
 use causeway_core::{NodeId, Region};
 use serde::Deserialize;
 
-use super::error::Wrong;
+use super::error::SettingsError;
 use super::host::{AgentSettings, GuardSettings, HostSettings, NodeSettings, PostgresSettings};
 use super::settings::{
-    ConfirmSettings, DnsSettings, Ec2Settings, LeaseSettings, PolicySettings, Settings,
+    DnsSettings, Ec2Settings, LeaseSettings, PolicySettings, Settings, VerifyWriteSettings,
 };
 
 /// The settings as a person writes them.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Written {
+struct SettingsFile {
     cluster: String,
     #[serde(default)]
     node: Option<NodeId>,
@@ -38,7 +38,7 @@ struct Written {
     #[serde(default)]
     ec2: Option<Ec2Settings>,
     #[serde(default)]
-    confirm: Option<ConfirmSettings>,
+    confirm: Option<VerifyWriteSettings>,
 }
 
 impl Settings {
@@ -46,13 +46,13 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Wrong`], which names the setting, the reason and the remedy.
-    pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
-        Self::check(causeway_runtime::config::read::<Written>(path)?)
+    /// [`SettingsError`], which names the setting, the reason and the remedy.
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+        Self::check(causeway_runtime::config::read::<SettingsFile>(path)?)
     }
 
-    fn check(written: Written) -> Result<Self, Wrong> {
-        let Written {
+    fn check(written: SettingsFile) -> Result<Self, SettingsError> {
+        let SettingsFile {
             cluster,
             primary_region,
             nodes,
@@ -64,7 +64,7 @@ impl Settings {
             ..
         } = written;
         if cluster.parse::<NodeId>().is_err() {
-            return Err(Wrong::setting(
+            return Err(SettingsError::setting(
                 "cluster",
                 "must be lower-case letters, digits and hyphens",
             ));
@@ -76,7 +76,7 @@ impl Settings {
                  use a bucket in a third region",
                 lease.region
             );
-            return Err(Wrong::setting("lease.region", why));
+            return Err(SettingsError::setting("lease.region", why));
         }
         if let Some(api) = dns.as_ref().and_then(|it| it.api.as_ref()) {
             for node in &nodes {
@@ -85,7 +85,7 @@ impl Settings {
                         "has no target for `{}`, where `{}` is",
                         node.region, node.name
                     );
-                    return Err(Wrong::setting("dns.api.targets", why));
+                    return Err(SettingsError::setting("dns.api.targets", why));
                 }
             }
         }
@@ -96,7 +96,7 @@ impl Settings {
         ];
         if limits.contains(&0) {
             let why = "`write-stall-timeout-secs` and `start-within-secs` must be more than zero";
-            return Err(Wrong::setting("policy.hang-after-secs", why));
+            return Err(SettingsError::setting("policy.hang-after-secs", why));
         }
         let timing = lease.timing()?;
         let host = match written.node {
@@ -126,23 +126,23 @@ impl Settings {
     }
 }
 
-fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Wrong> {
+fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), SettingsError> {
     let mut names = BTreeSet::new();
     let mut places = BTreeSet::new();
     let mut agents = BTreeSet::new();
     for node in nodes {
         if !names.insert(&node.name) {
-            return Err(Wrong::setting(
+            return Err(SettingsError::setting(
                 "nodes.name",
                 format!("`{}` is there twice", node.name),
             ));
         }
         if !places.insert((&node.address, node.port)) {
             let why = format!("`{}` port {} is there twice", node.address, node.port);
-            return Err(Wrong::setting("nodes.address", why));
+            return Err(SettingsError::setting("nodes.address", why));
         }
         if !agents.insert(node.agent) {
-            return Err(Wrong::setting(
+            return Err(SettingsError::setting(
                 "nodes.agent",
                 format!("`{}` is there twice", node.agent),
             ));
@@ -152,7 +152,7 @@ fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Wr
         let why = format!(
             "is `{primary_region}`, and no node is there: nobody could take over by itself"
         );
-        return Err(Wrong::setting("primary-region", why));
+        return Err(SettingsError::setting("primary-region", why));
     }
     Ok(())
 }
@@ -163,9 +163,9 @@ fn host(
     postgres: Option<PostgresSettings>,
     guard: Option<GuardSettings>,
     agent: Option<AgentSettings>,
-) -> Result<HostSettings, Wrong> {
+) -> Result<HostSettings, SettingsError> {
     let unknown = || {
-        Wrong::setting(
+        SettingsError::setting(
             "node",
             format!("is `{name}`, which is not among `[[nodes]]`"),
         )
@@ -175,7 +175,7 @@ fn host(
         .find(|it| it.name == *name)
         .cloned()
         .ok_or_else(unknown)?;
-    let missing = |section| Wrong::setting(section, "is missing, and a node needs it");
+    let missing = |section| SettingsError::setting(section, "is missing, and a node needs it");
     let postgres = postgres.ok_or_else(|| missing("postgres"))?;
     let guard = guard.ok_or_else(|| missing("guard"))?;
     let agent = agent.ok_or_else(|| missing("agent"))?;
@@ -189,25 +189,25 @@ fn host(
     ];
     for (setting, path) in paths {
         if !path.is_absolute() {
-            return Err(Wrong::setting(setting, "must be an absolute path"));
+            return Err(SettingsError::setting(setting, "must be an absolute path"));
         }
     }
     let data = &postgres.data_directory;
     if guard.runtime_directory.starts_with(data) || agent.state_directory.starts_with(data) {
         let why =
             "must lie outside of `postgres.data-directory`, which pg_rewind and a rebuild empty";
-        return Err(Wrong::setting("agent.state-directory", why));
+        return Err(SettingsError::setting("agent.state-directory", why));
     }
     if postgres.config_file.starts_with(data) {
         let why = "must lie outside of `postgres.data-directory`, as Debian has it: a clone would bring another node's";
-        return Err(Wrong::setting("postgres.config-file", why));
+        return Err(SettingsError::setting("postgres.config-file", why));
     }
     if node.port != postgres.port {
         let why = format!(
             "is {}, and `[[nodes]]` says {} for `{name}`",
             postgres.port, node.port
         );
-        return Err(Wrong::setting("postgres.port", why));
+        return Err(SettingsError::setting("postgres.port", why));
     }
     Ok(HostSettings {
         node,
@@ -218,12 +218,12 @@ fn host(
 }
 
 impl LeaseSettings {
-    fn timing(&self) -> Result<LeaseTiming, Wrong> {
+    fn timing(&self) -> Result<LeaseTiming, SettingsError> {
         let standard = LeaseTiming::default();
         let or = |name, written: Option<f64>, otherwise| match written {
             None => Ok(otherwise),
             Some(secs) => Duration::try_from_secs_f64(secs)
-                .map_err(|_| Wrong::setting(name, "must be a number of seconds")),
+                .map_err(|_| SettingsError::setting(name, "must be a number of seconds")),
         };
         let timing = LeaseTiming {
             renew_interval: or(

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use causeway_core::lsn::{Ancestor, SegmentName, SegmentSize, WalFileName};
 use causeway_core::{Lsn, Timeline};
 
-use self::records::Records;
+use self::records::WalReader;
 
 /// A `pg_wal` directory.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub(crate) struct WalDirectory {
 
 /// A file of the WAL with records that another history does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Beyond {
+pub(crate) struct WalPastFork {
     /// Its name.
     pub(crate) name: WalFileName,
     /// Its size.
     pub(crate) bytes: u64,
 }
 
-impl Beyond {
+impl WalPastFork {
     /// Returns the segment that it holds, if it is no history.
     pub(crate) const fn segment(&self) -> Option<SegmentName> {
         match self.name {
@@ -117,7 +117,7 @@ impl WalDirectory {
     /// Returns where the records of `timeline` end, read from segment `number` on.
     fn end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
         let mut read = |number| self.read(timeline, number);
-        Records::new(self.size, &mut read).end(number)
+        WalReader::new(self.size, &mut read).end(number)
     }
 
     /// Says whether `timeline` holds records past `left_at`.
@@ -144,7 +144,7 @@ impl WalDirectory {
     pub(crate) fn beyond(
         &self,
         primary: Option<(Timeline, &[Ancestor])>,
-    ) -> io::Result<Vec<Beyond>> {
+    ) -> io::Result<Vec<WalPastFork>> {
         let mut beyond = Vec::new();
         for name in &self.files {
             let (WalFileName::Segment(segment) | WalFileName::Partial(segment)) = name else {
@@ -215,9 +215,9 @@ impl WalDirectory {
         Ok(number > at && is_written()?)
     }
 
-    fn file(&self, name: WalFileName) -> io::Result<Beyond> {
+    fn file(&self, name: WalFileName) -> io::Result<WalPastFork> {
         let bytes = fs::metadata(self.path.join(name.to_string()))?.len();
-        Ok(Beyond { name, bytes })
+        Ok(WalPastFork { name, bytes })
     }
 
     /// Says whether a segment was written under its name: a recycled one names another place.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 /// The supervisor of this process.
 #[derive(Debug)]
-pub(crate) struct Supervisor {
+pub(crate) struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddr,
 }
 
-impl Supervisor {
+impl ServiceManager {
     /// Returns the supervisor that `NOTIFY_SOCKET` names; none if there is none.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
-        let supervisor = Supervisor::at(path.into()).unwrap();
+        let supervisor = ServiceManager::at(path.into()).unwrap();
 
         supervisor.ready().unwrap();
         supervisor.watch(Duration::from_millis(9_400)).unwrap();

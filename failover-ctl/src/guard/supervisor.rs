@@ -26,10 +26,12 @@ use super::{child, config_file, lock_files};
 use crate::config::HostSettings;
 use crate::data_directory;
 use crate::data_directory::timeline_history;
-use crate::datagram_socket::Socket;
-use crate::guard::notify::Supervisor;
+use crate::datagram_socket::DatagramSocket;
+use crate::guard::notify::ServiceManager;
 use crate::process_lock;
-use crate::protocol::guard::{LONGEST, NotDone, Order, Report, Request};
+use crate::protocol::guard::{
+    GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES, SupervisorCommand,
+};
 
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
 const TURN: u16 = 50;
@@ -59,10 +61,10 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .context("could not take signals from a descriptor")?;
 
-    let mut post = Post::new(host)?;
+    let mut post = Supervisor::new(host)?;
     info!(node = %host.node.name, incarnation = post.incarnation, "guard started");
-    let mut buffer = vec![0; LONGEST];
-    post.tell_supervisor(Supervisor::ready);
+    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    post.tell_supervisor(ServiceManager::ready);
     loop {
         let mut ready = [
             PollFd::new(post.socket.as_ref().as_fd(), PollFlags::POLLIN),
@@ -76,7 +78,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
                 signal = signal.ssi_signo,
                 "guard stops, and PostgreSQL with it"
             );
-            post.tell_supervisor(Supervisor::stopping);
+            post.tell_supervisor(ServiceManager::stopping);
             post.end(STOPPING);
             while post.server() != PostgresProcess::Stopped {
                 post.turn();
@@ -93,26 +95,26 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
 }
 
 /// Guard at its post.
-struct Post<'a> {
+struct Supervisor<'a> {
     host: &'a HostSettings,
     core: Guard,
-    socket: Socket,
+    socket: DatagramSocket,
     incarnation: String,
-    child: Option<Running>,
+    child: Option<PostgresChild>,
     /// Processes may be left of the child that ended.
     unswept: bool,
     /// Until when PostgreSQL may take to end by itself.
     ending: Option<HostInstant>,
     interrupted: bool,
     watchdog: Option<File>,
-    supervisor: Option<Supervisor>,
+    supervisor: Option<ServiceManager>,
     announced_at: Option<HostInstant>,
     /// How many postmasters were started.
     starts: u64,
     commits: Commits,
 }
 
-struct Running {
+struct PostgresChild {
     process: Child,
     started_at: HostInstant,
     /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
@@ -120,10 +122,10 @@ struct Running {
     may_write: bool,
 }
 
-impl<'a> Post<'a> {
+impl<'a> Supervisor<'a> {
     fn new(host: &'a HostSettings) -> anyhow::Result<Self> {
         let path = host.guard_socket();
-        let socket = Socket::bind(&path)
+        let socket = DatagramSocket::bind(&path)
             .with_context(|| format!("could not listen on `{}`", path.display()))?;
         socket.as_ref().set_nonblocking(true)?;
         let mut post = Self {
@@ -136,7 +138,7 @@ impl<'a> Post<'a> {
             ending: None,
             interrupted: false,
             watchdog: open_watchdog(host.guard.watchdog.as_deref()),
-            supervisor: Supervisor::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
+            supervisor: ServiceManager::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
             announced_at: None,
             starts: 0,
             commits: Commits::HeldBack,
@@ -153,7 +155,7 @@ impl<'a> Post<'a> {
 
     /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
     fn hear(&mut self, message: &[u8], from: &SocketAddr) {
-        let Ok(request) = serde_json::from_slice::<Request>(message) else {
+        let Ok(request) = serde_json::from_slice::<GuardMessage>(message) else {
             warn!("a message could not be read");
             return;
         };
@@ -169,15 +171,15 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn obey(&mut self, order: Order) -> Result<(), NotDone> {
+    fn obey(&mut self, order: SupervisorCommand) -> Result<(), GuardRejection> {
         let server = self.server();
-        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
         match order {
-            Order::End(drain) => {
+            SupervisorCommand::End(drain) => {
                 self.end(Duration::from_millis(drain));
                 Ok(())
             }
-            Order::StartStandby => {
+            SupervisorCommand::StartStandby => {
                 self.expect(server, PostgresProcess::Stopped)?;
                 // An attempt counts whether or not a postmaster comes of it.
                 self.starts += 1;
@@ -185,26 +187,26 @@ impl<'a> Post<'a> {
                 data_directory::put_standby_signal(self.data()).map_err(failed)?;
                 self.start(false).map_err(failed)
             }
-            Order::StartPrimary(epoch, commits) => {
+            SupervisorCommand::StartPrimary(epoch, commits) => {
                 self.expect(server, PostgresProcess::Stopped)?;
                 let prepared = self.prepare(commits);
                 self.core
                     .check_start_allowed(clock::now(), epoch)
-                    .map_err(NotDone::Refused)?;
+                    .map_err(GuardRejection::Refused)?;
                 self.starts += 1;
                 prepared?;
                 data_directory::remove_standby_signal(self.data()).map_err(failed)?;
                 self.announce_writer();
                 self.start(true).map_err(failed)
             }
-            Order::Acknowledge(epoch) => {
+            SupervisorCommand::Acknowledge(epoch) => {
                 self.expect(server, PostgresProcess::MayWrite)?;
                 self.core
                     .check_commits_allowed(clock::now(), epoch)
-                    .map_err(NotDone::Refused)?;
+                    .map_err(GuardRejection::Refused)?;
                 self.acknowledge().map_err(failed)
             }
-            Order::Promote {
+            SupervisorCommand::Promote {
                 epoch,
                 own,
                 reserved,
@@ -213,11 +215,11 @@ impl<'a> Post<'a> {
                 // A promotion that was cut off leaves its history file, and the next would begin the
                 // number after it, which nobody has reserved.
                 if let Some(taken) = data_directory::history_from(self.data(), reserved) {
-                    return Err(NotDone::TimelineTaken(taken));
+                    return Err(GuardRejection::TimelineTaken(taken));
                 }
                 self.core
                     .check_start_allowed(clock::now(), epoch)
-                    .map_err(NotDone::Refused)?;
+                    .map_err(GuardRejection::Refused)?;
                 // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
                 timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
                 self.announce_writer();
@@ -226,25 +228,29 @@ impl<'a> Post<'a> {
         }
     }
 
-    fn expect(&self, found: PostgresProcess, wanted: PostgresProcess) -> Result<(), NotDone> {
+    fn expect(
+        &self,
+        found: PostgresProcess,
+        wanted: PostgresProcess,
+    ) -> Result<(), GuardRejection> {
         if found == wanted && self.ending.is_none() {
             return Ok(());
         }
-        Err(NotDone::WrongState(found))
+        Err(GuardRejection::WrongState(found))
     }
 
     /// Makes sure that the directory can be started from, and cannot be without guard.
-    fn prepare(&mut self, commits: Commits) -> Result<(), NotDone> {
+    fn prepare(&mut self, commits: Commits) -> Result<(), GuardRejection> {
         let directory = self.directory();
         if matches!(
             directory,
             DataDirectoryState::Empty | DataDirectoryState::Rewinding
         ) {
-            return Err(NotDone::WrongDirectory(directory));
+            return Err(GuardRejection::WrongDirectory(directory));
         }
-        let failed = |error: io::Error| NotDone::Failed(error.to_string());
+        let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
         if let Err(error) = config_file::check(self.host) {
-            return Err(NotDone::Failed(format!("{error:#}")));
+            return Err(GuardRejection::Failed(format!("{error:#}")));
         }
         config_file::include(self.host).map_err(failed)?;
         timeline_history::remove_dangling(self.data()).map_err(failed)?;
@@ -258,7 +264,7 @@ impl<'a> Post<'a> {
         let process = child::start(self.host)?;
         let role = if may_write { "primary" } else { "standby" };
         info!(role, process = process.id(), "PostgreSQL started");
-        self.child = Some(Running {
+        self.child = Some(PostgresChild {
             process,
             started_at: clock::now(),
             may_write,
@@ -292,7 +298,7 @@ impl<'a> Post<'a> {
     }
 
     /// Tells the supervisor, and never waits for it.
-    fn tell_supervisor(&self, message: impl FnOnce(&Supervisor) -> io::Result<()>) {
+    fn tell_supervisor(&self, message: impl FnOnce(&ServiceManager) -> io::Result<()>) {
         if let Some(supervisor) = &self.supervisor
             && let Err(error) = message(supervisor)
         {
@@ -371,7 +377,7 @@ impl<'a> Post<'a> {
             return;
         }
         let path = self.host.guard_socket();
-        let again = Socket::bind(&path).and_then(|it| {
+        let again = DatagramSocket::bind(&path).and_then(|it| {
             it.as_ref().set_nonblocking(true)?;
             Ok(it)
         });
@@ -485,9 +491,9 @@ impl<'a> Post<'a> {
         data_directory::kind(self.data(), &self.host.rewinding_marker())
     }
 
-    fn report(&self, answers: u64, refused: Option<NotDone>) -> Report {
+    fn report(&self, answers: u64, refused: Option<GuardRejection>) -> GuardReport {
         let control = data_directory::control(self.data()).ok();
-        Report {
+        GuardReport {
             answers,
             incarnation: self.incarnation.clone(),
             guard_process: std::process::id(),
@@ -515,7 +521,7 @@ impl<'a> Post<'a> {
     }
 }
 
-impl Running {
+impl PostgresChild {
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
     }

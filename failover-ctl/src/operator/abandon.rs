@@ -7,28 +7,30 @@ use causeway_core::failover::progress::{Entry, Standing, standing};
 use causeway_runtime::telemetry::chain;
 use tokio::time;
 
-use crate::cli::Abandon;
+use crate::cli::AbandonArgs;
 use crate::clients::lease_store::LeaseStore;
-use crate::clients::route53::Records;
+use crate::clients::route53::DnsRecords;
 use crate::config::Settings;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::operator::history;
-use crate::operator::journal::{self, Open, Outcome};
+use crate::operator::journal::{self, OpenOperation, OperationOutcome};
 use crate::output;
 
 /// How long Route 53 may take to say where a record points.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Ends the operation that has not ended, unless somebody is at work on it. Nothing else is changed.
-pub(crate) async fn run(settings: &Settings, asked: &Abandon) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
-    let open = Open::find(&store).await?.ok_or(Failure::NothingToAbandon)?;
+    let open = OpenOperation::find(&store)
+        .await?
+        .ok_or(Error::NothingToAbandon)?;
     open.is_left().await?;
     let plan = &open.journal.plan;
     let mut left_behind = lease(&store, plan).await;
     left_behind.extend(instance(plan, &open.journal.entries));
     left_behind.extend(records(settings, plan).await);
-    let outcome = Outcome::Abandoned {
+    let outcome = OperationOutcome::Abandoned {
         by: journal::operator(),
         reason: asked.reason.clone(),
         left_behind,
@@ -100,7 +102,7 @@ async fn records(settings: &Settings, plan: &Plan) -> Vec<String> {
     let Some(dns) = &settings.dns else {
         return Vec::new();
     };
-    let records = Records::open(dns).await;
+    let records = DnsRecords::open(dns).await;
     let mut said = Vec::new();
     for step in &plan.steps {
         let Step::PointRecord { name, .. } = step else {

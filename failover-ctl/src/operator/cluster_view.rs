@@ -7,27 +7,27 @@ use causeway_core::failover::loss::{self, DataLoss};
 use causeway_core::lease::{LeaseRecord, LeaseState};
 use serde::Serialize;
 
-use crate::clients::agents::{Agents, StatusError};
+use crate::clients::agents::{AgentClient, StatusError};
 use crate::clients::lease_store::LeaseStore;
 use crate::config::{NodeSettings, Settings};
-use crate::protocol::node_status::{Mismatch, NodeStatus, Role};
+use crate::protocol::node_status::{NodeRole, NodeStatus, StatusMismatch};
 
 /// The cluster, as it looks from here.
 #[derive(Debug)]
-pub(crate) struct Cluster<'a> {
+pub(crate) struct ClusterView<'a> {
     pub(crate) settings: &'a Settings,
     /// In the order of the settings; none for a node that does not answer.
     pub(crate) nodes: Vec<(&'a NodeSettings, Option<NodeStatus>)>,
     /// The lease in the store, or why it is not known.
     pub(crate) lease: Result<Option<LeaseRecord>, String>,
     /// Nodes whose answer is not used, because it is another's, or of another database.
-    pub(crate) mismatches: BTreeMap<NodeId, Mismatch>,
+    pub(crate) mismatches: BTreeMap<NodeId, StatusMismatch>,
 }
 
 /// What would happen if the primary were lost now.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub(crate) enum Verdict {
+pub(crate) enum FailoverForecast {
     /// A node would take over by itself.
     Automatic {
         /// Which.
@@ -57,8 +57,8 @@ pub(crate) enum Verdict {
 pub(crate) async fn cluster<'a>(
     settings: &'a Settings,
     store: &LeaseStore,
-    agents: &Agents,
-) -> Cluster<'a> {
+    agents: &AgentClient,
+) -> ClusterView<'a> {
     let (statuses, lease) = tokio::join!(agents.statuses(settings), store.lease());
     gathered(settings, statuses, lease.map_err(|it| it.to_string()))
 }
@@ -68,8 +68,8 @@ fn gathered(
     settings: &Settings,
     statuses: Vec<Result<NodeStatus, StatusError>>,
     lease: Result<Option<LeaseRecord>, String>,
-) -> Cluster<'_> {
-    let mut cluster = Cluster {
+) -> ClusterView<'_> {
+    let mut cluster = ClusterView {
         settings,
         nodes: Vec::new(),
         lease,
@@ -79,7 +79,7 @@ fn gathered(
         let status = match status {
             Ok(status) => Some(status),
             Err(StatusError::Silent(_)) => None,
-            Err(StatusError::Mismatch(mismatch)) => {
+            Err(StatusError::StatusMismatch(mismatch)) => {
                 cluster.mismatches.insert(node.name.clone(), mismatch);
                 None
             }
@@ -99,7 +99,7 @@ fn gathered(
     cluster
 }
 
-impl Cluster<'_> {
+impl ClusterView<'_> {
     /// Returns the lease: the store's, or the newest that a node has seen.
     pub(crate) fn record(&self) -> Option<&LeaseRecord> {
         let seen = self
@@ -123,7 +123,7 @@ impl Cluster<'_> {
 
     /// Returns the node that accepts writes, if it answers.
     pub(crate) fn primary(&self) -> Option<&NodeStatus> {
-        self.statuses().find(|it| it.role == Role::Primary)
+        self.statuses().find(|it| it.role == NodeRole::Primary)
     }
 
     /// States what is lost if a node is promoted now; none if that cannot be said.
@@ -146,8 +146,8 @@ impl Cluster<'_> {
 
     /// Says who would take over if the primary were lost now. Whether a node does so automatically is its
     /// own forecast, made by the function that decides.
-    pub(crate) fn verdict(&self) -> Verdict {
-        let nobody = |why: &str| Verdict::Nobody {
+    pub(crate) fn verdict(&self) -> FailoverForecast {
+        let nobody = |why: &str| FailoverForecast::Nobody {
             why: why.to_owned(),
         };
         let Some(record) = self.record() else {
@@ -166,7 +166,7 @@ impl Cluster<'_> {
         let far = |it: &&NodeStatus| it.progress.map(|own| own.received_lsn);
         let able = || {
             self.statuses()
-                .filter(|it| it.role == Role::Standby && it.node != record.holder.node)
+                .filter(|it| it.role == NodeRole::Standby && it.node != record.holder.node)
                 .filter(|it| it.progress.is_some_and(|own| own.timeline == last.timeline))
         };
         let takes_over = |it: &&NodeStatus| {
@@ -180,7 +180,7 @@ impl Cluster<'_> {
                 .and_then(|it| it.written)
                 .map(|it| it.flush_lsn);
             let received = best.progress.map(|it| it.received_lsn).unwrap_or_default();
-            return Verdict::Automatic {
+            return FailoverForecast::Automatic {
                 node: best.node.clone(),
                 behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),
                 loss,
@@ -191,12 +191,12 @@ impl Cluster<'_> {
             .max_by_key(far)
             .and_then(|it| Some((it, self.loss(it)?)))
         {
-            Some((node, loss)) => Verdict::ByCommand {
+            Some((node, loss)) => FailoverForecast::ByCommand {
                 node: node.node.clone(),
                 loss,
                 why,
             },
-            None => Verdict::Nobody {
+            None => FailoverForecast::Nobody {
                 why: format!("no standby follows the last primary ({why})"),
             },
         }

@@ -6,13 +6,13 @@ use causeway_core::failover::consent::MissingConsent;
 use causeway_core::failover::loss::{DataLoss, Limit};
 use causeway_core::failover::plan::{FencingMethod, Plan};
 
-use crate::cli::Accepts;
-use crate::error::Failure;
+use crate::cli::AcceptArgs;
+use crate::error::Error;
 use crate::output;
 
 /// What was accepted: how much may be lost, and everything in words.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub(super) struct AcceptedRisks {
     pub(super) limit: Limit,
     pub(super) words: Vec<String>,
 }
@@ -21,18 +21,18 @@ pub(super) struct Accepted {
 ///
 /// # Errors
 ///
-/// [`Failure::WouldLose`], [`Failure::ConsentMissing`] or [`Failure::NotConfirmed`]; nothing was done.
+/// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was done.
 pub(super) fn ask(
     plan: &Plan,
     loss: Option<&DataLoss>,
-    accepts: &Accepts,
-) -> Result<Accepted, Failure> {
+    accepts: &AcceptArgs,
+) -> Result<AcceptedRisks, Error> {
     let named = by_name(plan, loss, accepts)?;
     if let Some(accepted) = named {
         return Ok(accepted);
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::NotConfirmed);
+        return Err(Error::NotConfirmed);
     }
     output::say("carry it out, with the loss as stated? (yes/no)");
     let mut line = String::new();
@@ -41,7 +41,7 @@ pub(super) fn ask(
         .read_line(&mut line)
         .map_err(anyhow::Error::from)?;
     if line.trim() != "yes" {
-        return Err(Failure::NotConfirmed);
+        return Err(Error::NotConfirmed);
     }
     Ok(by_answer(plan, loss, accepts))
 }
@@ -50,34 +50,34 @@ pub(super) fn ask(
 fn by_name(
     plan: &Plan,
     loss: Option<&DataLoss>,
-    accepts: &Accepts,
-) -> Result<Option<Accepted>, Failure> {
+    accepts: &AcceptArgs,
+) -> Result<Option<AcceptedRisks>, Error> {
     let bytes = loss.map_or(0, |it| it.bytes_at_most);
     if let Some(accepted) = accepts.accept_loss
         && bytes > accepted
     {
-        return Err(Failure::WouldLose { bytes, accepted });
+        return Err(Error::WouldLose { bytes, accepted });
     }
     if !accepts.yes {
         return Ok(None);
     }
     match accepts.consent().missing(plan, loss) {
-        Some(MissingConsent::Loss(bytes)) => return Err(Failure::WouldLose { bytes, accepted: 0 }),
-        Some(other) => return Err(Failure::ConsentMissing(other)),
+        Some(MissingConsent::Loss(bytes)) => return Err(Error::WouldLose { bytes, accepted: 0 }),
+        Some(other) => return Err(Error::ConsentMissing(other)),
         None => {}
     }
     let limit = Limit {
         bytes: accepts.accept_loss.unwrap_or(0),
         rows: None,
     };
-    Ok(Some(Accepted {
+    Ok(Some(AcceptedRisks {
         limit,
         words: words(plan, accepts),
     }))
 }
 
 /// Returns what a person has accepted who read the plan and said yes.
-fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &Accepts) -> Accepted {
+fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
     let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
     let limit = match accepts.accept_loss {
         Some(bytes) => Limit { bytes, rows: None },
@@ -90,10 +90,10 @@ fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &Accepts) -> Accepte
     words.push(format!(
         "a person answered yes to the plan, with a loss of at most {bytes} bytes and {rows} rows"
     ));
-    Accepted { limit, words }
+    AcceptedRisks { limit, words }
 }
 
-fn words(plan: &Plan, accepts: &Accepts) -> Vec<String> {
+fn words(plan: &Plan, accepts: &AcceptArgs) -> Vec<String> {
     let mut words = Vec::new();
     match plan.fence() {
         FencingMethod::Unfenced => words.push(
@@ -140,7 +140,7 @@ mod tests {
             let refused = by_name(&plan, Some(&loss()), &accepts(yes, Some(99)));
             assert!(matches!(
                 refused,
-                Err(Failure::WouldLose {
+                Err(Error::WouldLose {
                     bytes: 100,
                     accepted: 99
                 })
@@ -169,8 +169,8 @@ mod tests {
         assert!(accepted.words[0].starts_with("--unfenced"));
     }
 
-    fn accepts(yes: bool, accept_loss: Option<u64>) -> Accepts {
-        Accepts {
+    fn accepts(yes: bool, accept_loss: Option<u64>) -> AcceptArgs {
+        AcceptArgs {
             accept_loss,
             accept_timeline: None,
             unfenced: false,

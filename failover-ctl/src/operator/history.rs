@@ -2,12 +2,12 @@
 
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
-use crate::error::Failure;
-use crate::operator::journal::{self, Journal, Outcome};
+use crate::error::Error;
+use crate::operator::journal::{self, Journal, OperationOutcome};
 use crate::output;
 
 /// Shows every operation, oldest first.
-pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let journals = journal::all(&store).await?;
     if json {
@@ -67,19 +67,19 @@ pub(crate) fn describe(journal: &Journal) -> String {
     lines.join("\n")
 }
 
-fn outcome(of: &Outcome) -> Vec<String> {
+fn outcome(of: &OperationOutcome) -> Vec<String> {
     match of {
-        Outcome::Promoted { records_not_moved } => {
+        OperationOutcome::Promoted { records_not_moved } => {
             let mut lines = vec!["  outcome: promoted".to_owned()];
             lines.extend(records_not_moved.iter().map(|name| {
                 format!("  NOT MOVED when it ended: `{name}`; the primary's agent goes on trying")
             }));
             lines
         }
-        Outcome::Refused { why } => vec![format!(
+        OperationOutcome::Refused { why } => vec![format!(
             "  outcome: refused, the lease was not taken: {why}"
         )],
-        Outcome::Abandoned {
+        OperationOutcome::Abandoned {
             by,
             reason,
             left_behind,
@@ -92,8 +92,8 @@ fn outcome(of: &Outcome) -> Vec<String> {
             lines.extend(left_behind.iter().map(|it| format!("  left behind: {it}")));
             lines
         }
-        Outcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],
-        Outcome::Overtaken { epoch } => vec![format!(
+        OperationOutcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],
+        OperationOutcome::Overtaken { epoch } => vec![format!(
             "  outcome: overtaken, the lease was taken at epoch {epoch}"
         )],
     }

@@ -3,29 +3,29 @@
 use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator};
 use causeway_core::{Epoch, NodeId, Timeline};
 
-use crate::clients::agents::Agents;
-use crate::clients::lease_store::{LeaseStore, StoreError};
-use crate::config::{HostSettings, Settings, Wrong};
-use crate::data_directory::{self, Control};
-use crate::error::Failure;
+use crate::clients::agents::AgentClient;
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
+use crate::config::{HostSettings, Settings, SettingsError};
+use crate::data_directory::{self, ControlFile};
+use crate::error::Error;
 use crate::highest_record;
-use crate::protocol::node_status::HighestSeen;
+use crate::protocol::node_status::HighestRecord;
 
 /// Returns this host and the control file of its database, if this host is `holder`'s.
 pub(super) fn database_of<'a>(
     settings: &'a Settings,
     holder: &NodeId,
-) -> Result<(&'a HostSettings, Control), Wrong> {
+) -> Result<(&'a HostSettings, ControlFile), SettingsError> {
     let host = settings.this_host()?;
     if host.node.name != *holder {
         let why = format!(
             "is `{}`: run this on `{holder}`, whose database it is",
             host.node.name
         );
-        return Err(Wrong::setting("node", why));
+        return Err(SettingsError::setting("node", why));
     }
     let control = data_directory::control(&host.postgres.data_directory).map_err(|error| {
-        Wrong::setting(
+        SettingsError::setting(
             "postgres.data-directory",
             format!("has no control file ({error}): run initdb first, or restore a backup"),
         )
@@ -35,27 +35,27 @@ pub(super) fn database_of<'a>(
 
 /// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
 /// used again, and whoever still uses the other bucket would go on.
-async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Failure> {
+async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
-    let answers = Agents::new(settings).statuses(settings).await;
+    let answers = AgentClient::new(settings).statuses(settings).await;
     let others = answers.into_iter().flatten().map(|it| it.highest);
-    let before = |it: &HighestSeen| it.sequence > 0;
+    let before = |it: &HighestRecord| it.sequence > 0;
     if before(&own) || others.into_iter().any(|it| before(&it)) {
-        return Err(Failure::LeaseExists(settings.cluster.clone()));
+        return Err(Error::LeaseExists(settings.cluster.clone()));
     }
     Ok(())
 }
 
 /// Creates the lease, released, with `holder` to take it first. Runs on the holder, whose data
 /// directory says which database this is.
-pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Error> {
     let (host, control) = database_of(settings, holder)?;
     if !settings.is_automatic(&host.node) {
         let why = format!(
             "is `{}`, and `{holder}` is in `{}`",
             settings.primary_region, host.node.region
         );
-        return Err(Wrong::setting("primary-region", why).into());
+        return Err(SettingsError::setting("primary-region", why).into());
     }
     refuse_second(settings, host).await?;
     let store = LeaseStore::open(settings).await;
@@ -84,7 +84,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Fail
         unretired: None,
     };
     match store.create_lease(&record).await {
-        Err(StoreError::Conflict(_)) => Err(Failure::LeaseExists(settings.cluster.clone())),
+        Err(LeaseStoreError::Conflict(_)) => Err(Error::LeaseExists(settings.cluster.clone())),
         other => Ok(other?),
     }
 }

@@ -17,15 +17,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{self, Instant};
 
-use crate::clients::lease_store::{LeaseStore, StoreError, Stored};
-use crate::error::Failure;
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError, StoredObject};
+use crate::error::Error;
 use crate::output;
 
 /// How often an operator shows that they are at work.
-pub(crate) const BEAT: Duration = Duration::from_secs(2);
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// For how long a journal must stand unchanged before somebody else continues it: four beats lost.
-pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a silent journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ pub(crate) struct Journal {
     pub(crate) left: Option<String>,
     /// What came of it; none while it has not ended.
     #[serde(default)]
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<OperationOutcome>,
     /// Rises with each write.
     pub(crate) beat: u64,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Journal {
 /// What came of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
-pub(crate) enum Outcome {
+pub(crate) enum OperationOutcome {
     /// The target is primary.
     Promoted {
         /// The records that were not moved yet when it ended. The primary's agent goes on trying.
@@ -104,27 +104,27 @@ pub(crate) enum Outcome {
 /// Somebody else works on the operation now, so this process must not.
 #[derive(Debug, thiserror::Error)]
 #[error("another operator has taken this operation over")]
-pub(crate) struct TakenOver;
+pub(crate) struct OperationLockLost;
 
 /// An operation that has not ended, and that this process does not work on.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenOperation {
     store: LeaseStore,
     etag: ETag,
     pub(crate) journal: Journal,
 }
 
 /// What the operation's object holds.
-enum Found {
+enum JournalState {
     /// Nothing, or an operation that has ended, and what a write must then require.
     Ended(WritePrecondition),
     /// An operation that has not ended.
-    Open(Box<Open>),
+    Open(Box<OpenOperation>),
 }
 
 /// A journal that this process writes.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct OperationLock {
     store: LeaseStore,
     etag: ETag,
     pub(crate) journal: Journal,
@@ -159,36 +159,36 @@ impl Journal {
         serde_json::to_vec_pretty(self).context("could not write the journal")
     }
 
-    fn parse(stored: &Stored) -> anyhow::Result<Self> {
+    fn parse(stored: &StoredObject) -> anyhow::Result<Self> {
         serde_json::from_slice(&stored.body)
             .context("the journal in the lease bucket cannot be read")
     }
 }
 
-impl Open {
+impl OpenOperation {
     /// Finds the operation that has not ended, if there is one.
     ///
     /// # Errors
     ///
     /// When the store does not answer.
-    pub(crate) async fn find(store: &LeaseStore) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn find(store: &LeaseStore) -> Result<Option<Self>, Error> {
         match Self::look(store).await? {
-            Found::Open(open) => Ok(Some(*open)),
-            Found::Ended(_) => Ok(None),
+            JournalState::Open(open) => Ok(Some(*open)),
+            JournalState::Ended(_) => Ok(None),
         }
     }
 
-    async fn look(store: &LeaseStore) -> Result<Found, Failure> {
+    async fn look(store: &LeaseStore) -> Result<JournalState, Error> {
         let Some(stored) = store.read(&store.key("operation")).await? else {
-            return Ok(Found::Ended(WritePrecondition::Missing));
+            return Ok(JournalState::Ended(WritePrecondition::Missing));
         };
         let journal = Journal::parse(&stored)?;
         if journal.ended_at.is_some() {
             // Whoever ended it may have been cut off before it was filed.
             file(store, &journal).await?;
-            return Ok(Found::Ended(WritePrecondition::Match(stored.etag)));
+            return Ok(JournalState::Ended(WritePrecondition::Match(stored.etag)));
         }
-        Ok(Found::Open(Box::new(Self {
+        Ok(JournalState::Open(Box::new(Self {
             store: store.clone(),
             etag: stored.etag,
             journal,
@@ -199,17 +199,17 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] if its operator is at work.
-    pub(crate) async fn is_left(&self) -> Result<(), Failure> {
+    /// [`Error::Busy`] if its operator is at work.
+    pub(crate) async fn is_left(&self) -> Result<(), Error> {
         if self.journal.left.is_some() {
             return Ok(());
         }
         output::say(&format!(
-            "operation {} has not ended: looking whether anybody is at work on it, for {SILENCE:?}",
+            "operation {} has not ended: looking whether anybody is at work on it, for {HEARTBEAT_TIMEOUT:?}",
             self.journal.id
         ));
         let key = self.store.key("operation");
-        let until = Instant::now() + SILENCE;
+        let until = Instant::now() + HEARTBEAT_TIMEOUT;
         while Instant::now() < until {
             time::sleep(LOOK_EVERY).await;
             let now = self.store.read(&key).await?;
@@ -224,17 +224,17 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] if somebody has.
+    /// [`Error::Busy`] if somebody has.
     pub(crate) async fn take_up(
         mut self,
         change: impl FnOnce(&mut Journal),
-    ) -> Result<Held, Failure> {
+    ) -> Result<OperationLock, Error> {
         self.journal.operator = operator();
         self.journal.left = None;
         change(&mut self.journal);
         let etag = self.write().await?;
         let Self { store, journal, .. } = self;
-        Ok(Held {
+        Ok(OperationLock {
             store,
             etag,
             journal,
@@ -245,8 +245,11 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] if somebody is at work on it after all.
-    pub(crate) async fn close(mut self, outcome: Outcome) -> Result<(Journal, ETag), Failure> {
+    /// [`Error::Busy`] if somebody is at work on it after all.
+    pub(crate) async fn close(
+        mut self,
+        outcome: OperationOutcome,
+    ) -> Result<(Journal, ETag), Error> {
         self.journal.ended_at = Some(seconds(Timestamp::now()));
         self.journal.outcome = Some(outcome);
         let etag = self.write().await?;
@@ -254,7 +257,7 @@ impl Open {
         Ok((self.journal, etag))
     }
 
-    async fn write(&mut self) -> Result<ETag, Failure> {
+    async fn write(&mut self) -> Result<ETag, Error> {
         self.journal.beat += 1;
         let key = self.store.key("operation");
         let condition = WritePrecondition::Match(self.etag.clone());
@@ -264,35 +267,35 @@ impl Open {
             .await
         {
             Ok(etag) => Ok(etag),
-            Err(StoreError::Conflict(_)) => Err(busy(&self.journal)),
+            Err(LeaseStoreError::Conflict(_)) => Err(busy(&self.journal)),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-impl Held {
+impl OperationLock {
     /// Begins an operation. One that has not ended is closed before, once nobody is at work on it: it must
     /// not keep the next disaster waiting.
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] with who is at work.
+    /// [`Error::Busy`] with who is at work.
     pub(crate) async fn begin(
         store: &LeaseStore,
         journal: Journal,
         lease: &LeaseRecord,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let key = store.key("operation");
-        let condition = match Open::look(store).await? {
-            Found::Open(open) => {
+        let condition = match OpenOperation::look(store).await? {
+            JournalState::Open(open) => {
                 let outcome = if standing(&open.journal.plan, lease) == Standing::Overtaken {
                     // Whatever its operator still does is refused: the lease has gone past its plan.
                     let epoch = lease.epoch;
-                    Outcome::Overtaken { epoch }
+                    OperationOutcome::Overtaken { epoch }
                 } else {
                     open.is_left().await?;
                     let by = journal.id.clone();
-                    Outcome::Replaced { by }
+                    OperationOutcome::Replaced { by }
                 };
                 let (before, etag) = open.close(outcome).await?;
                 output::say(&format!(
@@ -301,7 +304,7 @@ impl Held {
                 ));
                 WritePrecondition::Match(etag)
             }
-            Found::Ended(condition) => condition,
+            JournalState::Ended(condition) => condition,
         };
         match store.write(&key, journal.body()?, &condition).await {
             Ok(etag) => Ok(Self {
@@ -309,7 +312,7 @@ impl Held {
                 etag,
                 journal,
             }),
-            Err(StoreError::Conflict(_)) => match store.read(&key).await? {
+            Err(LeaseStoreError::Conflict(_)) => match store.read(&key).await? {
                 Some(stored) => Err(busy(&Journal::parse(&stored)?)),
                 None => Err(anyhow::anyhow!("the operation lock came and went: try again").into()),
             },
@@ -358,7 +361,7 @@ impl Held {
     }
 
     /// Ends the operation, and files its journal.
-    pub(crate) async fn end(mut self, outcome: Outcome) -> anyhow::Result<Journal> {
+    pub(crate) async fn end(mut self, outcome: OperationOutcome) -> anyhow::Result<Journal> {
         self.journal.ended_at = Some(seconds(Timestamp::now()));
         self.journal.outcome = Some(outcome);
         self.write().await?;
@@ -391,8 +394,8 @@ impl Held {
                     self.etag = stored.etag;
                     return Ok(());
                 }
-                if let StoreError::Conflict(_) = error {
-                    return Err(TakenOver.into());
+                if let LeaseStoreError::Conflict(_) = error {
+                    return Err(OperationLockLost.into());
                 }
                 Err(error.into())
             }
@@ -401,7 +404,7 @@ impl Held {
 }
 
 /// Returns every operation, oldest first, the one under way last.
-pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Failure> {
+pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
     let mut journals = Vec::new();
     for key in store.list(&store.key("operations/")).await? {
         if let Some(stored) = store.read(&key).await? {
@@ -425,13 +428,13 @@ async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
         .write(&key, journal.body()?, &WritePrecondition::Missing)
         .await
     {
-        Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+        Ok(_) | Err(LeaseStoreError::Conflict(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn busy(journal: &Journal) -> Failure {
-    Failure::Busy {
+fn busy(journal: &Journal) -> Error {
+    Error::Busy {
         operator: journal.operator.clone(),
         operation: journal.id.clone(),
     }

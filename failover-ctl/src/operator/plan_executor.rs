@@ -15,17 +15,20 @@ use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 
-use crate::clients::agents::Agents;
+use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
-use crate::error::Failure;
-use crate::operator::journal::{BEAT, Held, Journal, Outcome, SILENCE, TakenOver};
+use crate::error::Error;
+use crate::operator::journal::{
+    HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, Journal, OperationLock, OperationLockLost,
+    OperationOutcome,
+};
 use crate::operator::survey::{self, PATIENT, QUICK};
 use crate::output;
-use crate::protocol::signed_command::OrdersKey;
+use crate::protocol::signed_command::CommandSigningKey;
 
 /// How long the store may be away before the loss cannot be stated: as long as an operator may be silent.
-const STATED_WITHIN: Duration = SILENCE;
+const STATED_WITHIN: Duration = HEARTBEAT_TIMEOUT;
 
 /// For how long what was seen for the plan is as good as a second look: nobody was asked in between.
 const FRESH: Duration = Duration::from_millis(1500);
@@ -37,11 +40,11 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
 };
 
 /// What carries a plan out.
-pub(crate) struct Executor<'a> {
+pub(crate) struct PlanExecutor<'a> {
     pub(super) settings: &'a Settings,
     pub(super) store: LeaseStore,
-    pub(super) agents: Agents,
-    pub(super) key: OrdersKey,
+    pub(super) agents: AgentClient,
+    pub(super) key: CommandSigningKey,
     /// When the cluster was looked at for the statement that the operator was shown.
     pub(super) stated_at: Instant,
     /// Until when Route 53 is tried; it begins with the first record.
@@ -49,9 +52,9 @@ pub(crate) struct Executor<'a> {
 }
 
 /// What a step that did not end means for the operation.
-enum Broken {
+enum StepFailure {
     /// Nothing was changed that a new plan would not find as it is: the operation is over.
-    Over(Failure),
+    Over(Error),
     /// The promotion goes on without it.
     GoOn,
     /// What has happened is not undone, and what remains can be resumed.
@@ -62,14 +65,14 @@ enum Broken {
 /// nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NotTaken(pub(super) String);
+pub(super) struct LeaseNotTaken(pub(super) String);
 
-impl<'a> Executor<'a> {
+impl<'a> PlanExecutor<'a> {
     pub(crate) const fn new(
         settings: &'a Settings,
         store: LeaseStore,
-        agents: Agents,
-        key: OrdersKey,
+        agents: AgentClient,
+        key: CommandSigningKey,
         stated_at: Instant,
     ) -> Self {
         Self {
@@ -87,9 +90,13 @@ impl<'a> Executor<'a> {
     ///
     /// # Errors
     ///
-    /// A refusal before the lease was taken, with the operation ended; [`Failure::Unfinished`] afterwards,
+    /// A refusal before the lease was taken, with the operation ended; [`Error::Unfinished`] afterwards,
     /// and the journal says how far it came.
-    pub(crate) async fn run(&self, mut held: Held, standing: Standing) -> Result<Journal, Failure> {
+    pub(crate) async fn run(
+        &self,
+        mut held: OperationLock,
+        standing: Standing,
+    ) -> Result<Journal, Error> {
         let plan = held.journal.plan.clone();
         let operation = held.journal.id.clone();
         let mut records_not_moved = Vec::new();
@@ -98,7 +105,7 @@ impl<'a> Executor<'a> {
             .map(|(at, it)| (at, it.clone()))
             .collect();
         for (at, step) in steps {
-            let unfinished = |source| Failure::Unfinished {
+            let unfinished = |source| Error::Unfinished {
                 operation: operation.clone(),
                 step: at + 1,
                 what: step.to_string(),
@@ -110,7 +117,7 @@ impl<'a> Executor<'a> {
             {
                 match Box::pin(self.state(&plan, after, &mut held)).await {
                     Ok(()) => {}
-                    Err(Failure::Other(error)) if error.is::<TakenOver>() => {
+                    Err(Error::Other(error)) if error.is::<OperationLockLost>() => {
                         return Err(unfinished(error));
                     }
                     Err(failure) => return Err(over(held, failure).await),
@@ -127,20 +134,20 @@ impl<'a> Executor<'a> {
                 }
                 Err(error) => error,
             };
-            if error.is::<TakenOver>() {
+            if error.is::<OperationLockLost>() {
                 return Err(unfinished(error));
             }
             let why = format!("{error:#}");
             held.ended(false, why.clone());
             match broken(&step, &error, &why) {
-                Broken::Over(failure) => return Err(over(held, failure).await),
-                Broken::GoOn => {
+                StepFailure::Over(failure) => return Err(over(held, failure).await),
+                StepFailure::GoOn => {
                     output::say(&format!("   NOT DONE: {why}"));
                     if let Step::PointRecord { name, .. } = &step {
                         records_not_moved.push(name.clone());
                     }
                 }
-                Broken::Left => {
+                StepFailure::Left => {
                     if let Err(error) = held.leave(why).await {
                         output::say(&format!("the journal could not be written: {error:#}"));
                     }
@@ -148,7 +155,9 @@ impl<'a> Executor<'a> {
                 }
             }
         }
-        Ok(held.end(Outcome::Promoted { records_not_moved }).await?)
+        Ok(held
+            .end(OperationOutcome::Promoted { records_not_moved })
+            .await?)
     }
 
     /// States the loss once more, and refuses one that is larger than what was accepted, as well as
@@ -157,8 +166,8 @@ impl<'a> Executor<'a> {
         &self,
         plan: &Plan,
         after: LossStatementStage,
-        held: &mut Held,
-    ) -> Result<(), Failure> {
+        held: &mut OperationLock,
+    ) -> Result<(), Error> {
         let stating = Box::pin(self.with_beats(held, self.statement(plan, after)));
         let Some(stated) = stating.await?? else {
             return Ok(());
@@ -175,10 +184,10 @@ impl<'a> Executor<'a> {
         let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
         if bytes > limit.bytes {
             let accepted = limit.bytes;
-            return Err(Failure::WouldLose { bytes, accepted });
+            return Err(Error::WouldLose { bytes, accepted });
         }
         let accepted = limit.rows.unwrap_or(u64::MAX);
-        Err(Failure::WouldLoseRows { rows, accepted })
+        Err(Error::WouldLoseRows { rows, accepted })
     }
 
     /// Looks at the cluster as it is now; none if the target holds the lease already.
@@ -186,15 +195,15 @@ impl<'a> Executor<'a> {
         &self,
         plan: &Plan,
         after: LossStatementStage,
-    ) -> Result<Option<Statement>, Failure> {
+    ) -> Result<Option<Statement>, Error> {
         let fence = plan.fence();
         // A primary that lives renews its lease, so the fence of the first kind fails without its answer.
         let patience = match fence {
             FencingMethod::LeaseExpired => QUICK,
             FencingMethod::InstanceStopped | FencingMethod::Unfenced => PATIENT,
         };
-        let judge = |it: &Failure| {
-            if matches!(it, Failure::Store(_)) {
+        let judge = |it: &Error| {
+            if matches!(it, Error::Store(_)) {
                 RetryClass::Transient
             } else {
                 RetryClass::Permanent
@@ -208,7 +217,7 @@ impl<'a> Executor<'a> {
             Standing::Waiting => {}
             Standing::Taken => return Ok(None),
             Standing::Overtaken => {
-                return Err(Failure::NotPromotable {
+                return Err(Error::NotPromotable {
                     node: plan.to.to_string(),
                     why: format!(
                         "the lease is at epoch {} with `{}`, and {} was planned: plan again",
@@ -230,12 +239,12 @@ impl<'a> Executor<'a> {
     /// Performs something, and shows meanwhile that this operator is at work.
     async fn with_beats<T>(
         &self,
-        held: &mut Held,
+        held: &mut OperationLock,
         work: impl Future<Output = T>,
     ) -> anyhow::Result<T> {
         let mut work = pin!(work);
         let mut beaten_at = Instant::now();
-        let mut beat = time::interval_at(Instant::now() + BEAT, BEAT);
+        let mut beat = time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
                 result = &mut work => return Ok(result),
@@ -243,8 +252,8 @@ impl<'a> Executor<'a> {
                     Ok(()) => beaten_at = Instant::now(),
                     // A store that does not answer for a moment stops nobody: every step is under the
                     // epoch of the plan. One that is silent for longer lets somebody else take over.
-                    Err(error) if error.is::<TakenOver>() => return Err(error),
-                    Err(error) if beaten_at.elapsed() >= SILENCE => return Err(error),
+                    Err(error) if error.is::<OperationLockLost>() => return Err(error),
+                    Err(error) if beaten_at.elapsed() >= HEARTBEAT_TIMEOUT => return Err(error),
                     Err(error) => output::say(&format!("   the journal waits: {error:#}")),
                 },
             }
@@ -270,32 +279,34 @@ const fn stated_before(step: &Step) -> Option<LossStatementStage> {
     }
 }
 
-fn broken(step: &Step, error: &anyhow::Error, why: &str) -> Broken {
+fn broken(step: &Step, error: &anyhow::Error, why: &str) -> StepFailure {
     let why = why.to_owned();
     match step {
-        Step::Fence { node, .. } => Broken::Over(Failure::NotFenced {
+        Step::Fence { node, .. } => StepFailure::Over(Error::NotFenced {
             node: node.to_string(),
             why,
         }),
-        Step::CatchUp { node } => Broken::Over(Failure::NotPromotable {
+        Step::CatchUp { node } => StepFailure::Over(Error::NotPromotable {
             node: node.to_string(),
             why,
         }),
-        Step::TakeLease { node, .. } if error.is::<NotTaken>() => {
-            Broken::Over(Failure::NotPromotable {
+        Step::TakeLease { node, .. } if error.is::<LeaseNotTaken>() => {
+            StepFailure::Over(Error::NotPromotable {
                 node: node.to_string(),
                 why,
             })
         }
-        Step::PointRecord { .. } => Broken::GoOn,
-        Step::TakeLease { .. } | Step::Promote { .. } | Step::VerifyWrite { .. } => Broken::Left,
+        Step::PointRecord { .. } => StepFailure::GoOn,
+        Step::TakeLease { .. } | Step::Promote { .. } | Step::VerifyWrite { .. } => {
+            StepFailure::Left
+        }
     }
 }
 
 /// Ends an operation that was refused, so that the next one is not kept waiting for it.
-async fn over(held: Held, failure: Failure) -> Failure {
+async fn over(held: OperationLock, failure: Error) -> Error {
     let why = chain(&failure);
-    if let Err(error) = held.end(Outcome::Refused { why }).await {
+    if let Err(error) = held.end(OperationOutcome::Refused { why }).await {
         output::say(&format!("the journal could not be ended: {error:#}"));
     }
     failure

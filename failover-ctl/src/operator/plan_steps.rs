@@ -11,15 +11,15 @@ use causeway_core::{Epoch, lease::LeaseState};
 use causeway_runtime::aws::Service;
 use tokio::time::{self, Instant};
 
-use crate::clients::agents::OrderRefused;
+use crate::clients::agents::AgentRejection;
 use crate::clients::dns_resolver;
 use crate::clients::ec2;
-use crate::clients::route53::{Moved, Records};
-use crate::operator::journal::{BEAT, SILENCE};
-use crate::operator::plan_executor::{Executor, NotTaken};
+use crate::clients::route53::{DnsRecords, RecordMoved};
+use crate::operator::journal::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
+use crate::operator::plan_executor::{LeaseNotTaken, PlanExecutor};
 use crate::output;
-use crate::protocol::node_status::{NodeStatus, Role};
-use crate::protocol::signed_command::{Order, What};
+use crate::protocol::node_status::{NodeRole, NodeStatus};
+use crate::protocol::signed_command::{CommandKind, SignedCommand};
 
 /// How often a node is asked while something is waited for.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ const TAKING: Duration = Duration::from_secs(15);
 const TAKING_ANYWAY: Duration = Duration::from_secs(2);
 
 /// For how long a target may not answer before it counts as lost: its agent may be restarted.
-const AWAY: Duration = SILENCE;
+const AWAY: Duration = HEARTBEAT_TIMEOUT;
 
 /// How long Route 53 is tried for all records together. The primary's agent goes on after that, and clients
 /// take several hosts, so nobody waits for it.
@@ -51,7 +51,7 @@ const RECORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long after a record's TTL the resolver may still give an old answer.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 
-impl Executor<'_> {
+impl PlanExecutor<'_> {
     /// Does one step, or sees that it is done, and returns what shows it.
     pub(super) async fn perform(&self, plan: &Plan, step: &Step) -> anyhow::Result<String> {
         match step {
@@ -167,17 +167,17 @@ impl Executor<'_> {
         let what = format!("`{node}` to read the lease again");
         let current = |status: &NodeStatus| Ok((!is_behind(status, plan)).then(String::new));
         self.wait(node, FENCE_SLACK, &what, current).await.ok();
-        let silent = |error| NotTaken(format!("its agent does not answer: {error:#}"));
+        let silent = |error| LeaseNotTaken(format!("its agent does not answer: {error:#}"));
         let status = self.agents.status(target).await.map_err(silent)?;
         if !is_taken(&status, plan) {
-            let what = What::Take {
+            let what = CommandKind::Take {
                 vouched: plan.fence() != FencingMethod::LeaseExpired,
                 timeline: plan.accept_timeline,
             };
-            let order = Order::new(&self.settings.cluster, node, plan.planned_epoch, what);
+            let order = SignedCommand::new(&self.settings.cluster, node, plan.planned_epoch, what);
             match self.agents.order(target, &order, &self.key).await {
                 Ok(()) => {}
-                Err(error) if error.is::<OrderRefused>() => {
+                Err(error) if error.is::<AgentRejection>() => {
                     return self.taken_anyway(plan, node, error).await;
                 }
                 // Whether it arrived is not known, so that is waited for like one that did.
@@ -190,7 +190,7 @@ impl Executor<'_> {
             // The one write that the order led to is decided by now: the store says how.
             Err(error) => match self.store.lease().await {
                 Ok(Some(record)) if standing(plan, &record) != Standing::Taken => {
-                    Err(NotTaken(format!("{error:#}")).into())
+                    Err(LeaseNotTaken(format!("{error:#}")).into())
                 }
                 Ok(_) | Err(_) => Err(error),
             },
@@ -205,7 +205,7 @@ impl Executor<'_> {
     ) -> anyhow::Result<String> {
         match self.taken(plan, node, TAKING_ANYWAY).await {
             Ok(()) => Ok(format!("`{node}` has taken the lease by itself")),
-            Err(_) => Err(NotTaken(format!("{refused:#}")).into()),
+            Err(_) => Err(LeaseNotTaken(format!("{refused:#}")).into()),
         }
     }
 
@@ -230,16 +230,18 @@ impl Executor<'_> {
                 bail!("`{holder}` has taken the lease since, at epoch {epoch}");
             }
             match (status.role, status.written) {
-                (Role::Primary, Some(written)) => Ok(Some(format!(
+                (NodeRole::Primary, Some(written)) => Ok(Some(format!(
                     "`{node}` writes on timeline {} from {}",
                     written.timeline, written.flush_lsn
                 ))),
-                (Role::Primary | Role::Promoting, _) => {
+                (NodeRole::Primary | NodeRole::Promoting, _) => {
                     held_at = Instant::now();
                     Ok(None)
                 }
-                (Role::Standby | Role::Stopped, _) if held_at.elapsed() < start_timeout => Ok(None),
-                (role @ (Role::Standby | Role::Stopped), _) => {
+                (NodeRole::Standby | NodeRole::Stopped, _) if held_at.elapsed() < start_timeout => {
+                    Ok(None)
+                }
+                (role @ (NodeRole::Standby | NodeRole::Stopped), _) => {
                     let why = status.decision.clone().unwrap_or_default();
                     bail!("`{node}` is {role} and does not hold the lease any more: {why}");
                 }
@@ -254,20 +256,20 @@ impl Executor<'_> {
             .dns
             .as_ref()
             .context("no `[dns]` in the settings")?;
-        let records = Records::open(dns).await;
+        let records = DnsRecords::open(dns).await;
         let now = Instant::now();
         let until = *self.records_until.get_or_init(|| now + RECORDS_WITHIN);
         let until = until.max(now + RECORD_WITHIN);
         let moved = records.point_until(until, name, target, epoch).await?;
         let stands = match &moved {
-            Moved::Changed(change) => {
+            RecordMoved::Changed(change) => {
                 records
                     .arrived(change)
                     .await
                     .context("Route 53 has taken the change, and does not say that it is INSYNC")?;
                 "INSYNC"
             }
-            Moved::Already => "it was there already",
+            RecordMoved::Already => "it was there already",
         };
         let said = self.resolved(name, target).await;
         Ok(format!("{stands}, and {said}"))
@@ -334,7 +336,7 @@ impl Executor<'_> {
                 };
                 bail!("gave up after {within:?} waiting for {what}; seen last: {last}");
             }
-            if now - said_at >= BEAT {
+            if now - said_at >= HEARTBEAT_INTERVAL {
                 output::say(&format!(
                     "   waiting for {what}, at most {:?} more",
                     deadline - now
@@ -356,7 +358,7 @@ fn is_behind(status: &NodeStatus, plan: &Plan) -> bool {
 /// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
 /// not show that: a node that cannot read the store shows an old one.
 fn is_taken(status: &NodeStatus, plan: &Plan) -> bool {
-    let holds = matches!(status.role, Role::Primary | Role::Promoting);
+    let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);
     let lease = status.lease.as_ref();
     holds && lease.is_some_and(|it| standing(plan, &it.record) == Standing::Taken)
 }

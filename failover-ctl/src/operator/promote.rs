@@ -5,38 +5,38 @@ use causeway_core::failover::progress::{Standing, standing};
 use causeway_core::failover::promotion::{Candidate, Request};
 use causeway_core::failover::statement::LossStatementStage;
 
-use crate::cli::Promote;
-use crate::clients::agents::Agents;
+use crate::cli::PromoteArgs;
+use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
-use crate::clients::route53::Records;
+use crate::clients::route53::DnsRecords;
 use crate::config::{NodeSettings, Settings};
-use crate::error::Failure;
+use crate::error::Error;
 use crate::operator::consent;
 use crate::operator::history;
-use crate::operator::journal::{Held, Journal, Open, Outcome};
-use crate::operator::plan_executor::Executor;
-use crate::operator::survey::{self, PATIENT, Seen};
+use crate::operator::journal::{Journal, OpenOperation, OperationLock, OperationOutcome};
+use crate::operator::plan_executor::PlanExecutor;
+use crate::operator::survey::{self, ClusterSurvey, PATIENT};
 use crate::output;
-use crate::protocol::signed_command::OrdersKey;
+use crate::protocol::signed_command::CommandSigningKey;
 
 /// Shows the plan, and does nothing.
-pub(crate) async fn plan(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
+pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
     survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
-    let seen = survey::take(settings, &store, &Agents::new(settings), PATIENT).await?;
+    let seen = survey::take(settings, &store, &AgentClient::new(settings), PATIENT).await?;
     let (plan, _) = make(settings, &seen, asked)?;
     show(&plan, asked.json)
 }
 
 /// Carries the plan out.
-pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Failure> {
-    let key = OrdersKey::read(&settings.orders_key_file)?;
+pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
+    let key = CommandSigningKey::read(&settings.orders_key_file)?;
     survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
-    let agents = Agents::new(settings);
+    let agents = AgentClient::new(settings);
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
     let (plan, candidate) = match make(settings, &seen, asked) {
-        Err(Failure::AlreadyPrimary(node)) => return Err(already(&store, &seen, node).await),
+        Err(Error::AlreadyPrimary(node)) => return Err(already(&store, &seen, node).await),
         made => made?,
     };
     output::say(&plan.to_string());
@@ -44,38 +44,38 @@ pub(crate) async fn run(settings: &Settings, asked: &Promote) -> Result<(), Fail
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
-    let held = Held::begin(&store, journal, &seen.survey.lease).await?;
-    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
+    let held = OperationLock::begin(&store, journal, &seen.survey.lease).await?;
+    let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
     Box::pin(finish(executor, held, Standing::Waiting, asked.json)).await
 }
 
 /// Says what there is to do about a target that holds the lease: an operation that took it for the target
 /// may not have ended.
-async fn already(store: &LeaseStore, seen: &Seen, node: String) -> Failure {
-    if let Ok(Some(open)) = Open::find(store).await
+async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
+    if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node
         && standing(&open.journal.plan, &seen.survey.lease) == Standing::Taken
     {
         let operation = open.journal.id;
-        return Failure::AlreadyTaken { node, operation };
+        return Error::AlreadyTaken { node, operation };
     }
-    Failure::AlreadyPrimary(node)
+    Error::AlreadyPrimary(node)
 }
 
 /// Carries out what remains, and prints the report.
 pub(super) async fn finish(
-    executor: Executor<'_>,
-    held: Held,
+    executor: PlanExecutor<'_>,
+    held: OperationLock,
     standing: Standing,
     json: bool,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let journal = Box::pin(executor.run(held, standing)).await?;
     if json {
         output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {
         output::data(&history::describe(&journal));
     }
-    if let Some(Outcome::Promoted { records_not_moved }) = &journal.outcome
+    if let Some(OperationOutcome::Promoted { records_not_moved }) = &journal.outcome
         && !records_not_moved.is_empty()
     {
         output::say(&format!(
@@ -88,7 +88,11 @@ pub(super) async fn finish(
 }
 
 /// Decides what to do, and refuses what would be wrong, with the state as it is.
-fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Candidate), Failure> {
+fn make(
+    settings: &Settings,
+    seen: &ClusterSurvey,
+    asked: &PromoteArgs,
+) -> Result<(Plan, Candidate), Error> {
     let target = seen.target(settings, &asked.to)?;
     let name = target.name.clone();
     let record = &seen.survey.lease;
@@ -120,7 +124,12 @@ fn make(settings: &Settings, seen: &Seen, asked: &Promote) -> Result<(Plan, Cand
     Ok((plan, candidate))
 }
 
-fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: FencingMethod) -> Vec<Step> {
+fn steps(
+    settings: &Settings,
+    seen: &ClusterSurvey,
+    target: &NodeSettings,
+    by: FencingMethod,
+) -> Vec<Step> {
     let record = &seen.survey.lease;
     let epoch = record.epoch.next();
     let node = || target.name.clone();
@@ -139,7 +148,7 @@ fn steps(settings: &Settings, seen: &Seen, target: &NodeSettings, by: FencingMet
             timeline: record.highest_reserved_timeline.next(),
         },
     ];
-    let records = Records::wanted(settings, target).into_iter();
+    let records = DnsRecords::wanted(settings, target).into_iter();
     steps.extend(records.map(|(name, target)| Step::PointRecord {
         name,
         target,
@@ -160,9 +169,9 @@ fn can_stop(
     settings: &Settings,
     from: &causeway_core::NodeId,
     target: &NodeSettings,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let not = |why: &str| {
-        Err(Failure::NotFenced {
+        Err(Error::NotFenced {
             node: from.to_string(),
             why: why.to_owned(),
         })
@@ -177,7 +186,7 @@ fn can_stop(
     Ok(())
 }
 
-fn show(plan: &Plan, json: bool) -> Result<(), Failure> {
+fn show(plan: &Plan, json: bool) -> Result<(), Error> {
     let text = if json {
         serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?
     } else {

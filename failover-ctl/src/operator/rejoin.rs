@@ -6,14 +6,14 @@ use causeway_core::NodeId;
 use tokio::time::{self, Instant};
 
 use crate::cli;
-use crate::clients::agents::Agents;
+use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
 use crate::config::{NodeSettings, Settings};
-use crate::error::Failure;
+use crate::error::Error;
 use crate::operator::cluster_view;
 use crate::output;
-use crate::protocol::node_status::{NodeStatus, Role};
-use crate::protocol::signed_command::{Order, OrdersKey, What};
+use crate::protocol::node_status::{NodeRole, NodeStatus};
+use crate::protocol::signed_command::{CommandKind, CommandSigningKey, SignedCommand};
 
 /// How often the node is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -28,20 +28,20 @@ const SHOWN: Duration = Duration::from_secs(5);
 const FAILING: Duration = Duration::from_secs(30);
 
 /// Orders the node's agent to come back, and waits until it streams.
-pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<(), Error> {
     let node = &asked.node;
-    let key = OrdersKey::read(&settings.orders_key_file)?;
+    let key = CommandSigningKey::read(&settings.orders_key_file)?;
     let store = LeaseStore::open(settings).await;
-    let agents = Agents::new(settings);
+    let agents = AgentClient::new(settings);
     let cluster = cluster_view::cluster(settings, &store, &agents).await;
     let target = settings
         .node(node)
-        .ok_or_else(|| Failure::UnknownTarget(node.to_string()))?;
+        .ok_or_else(|| Error::UnknownTarget(node.to_string()))?;
     let record = cluster
         .record()
-        .ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+        .ok_or_else(|| Error::NoLease(settings.cluster.clone()))?;
     if record.holder.node == *node {
-        return Err(Failure::AlreadyPrimary(node.to_string()));
+        return Err(Error::AlreadyPrimary(node.to_string()));
     }
     let Some(status) = cluster.status(node) else {
         return Err(not(node, &cluster.why_unknown(node)));
@@ -50,10 +50,10 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), 
         say_that_it_streams(node, &record.holder.node);
         return Ok(());
     }
-    let what = What::Rejoin {
+    let what = CommandKind::Rejoin {
         rebuild: asked.rebuild,
     };
-    let order = Order::new(&settings.cluster, node, record.epoch, what);
+    let order = SignedCommand::new(&settings.cluster, node, record.epoch, what);
     if let Err(error) = agents.order(target, &order, &key).await {
         let now = agents.status(target).await;
         if !asked.rebuild && now.is_ok_and(|it| streams(&it)) {
@@ -68,7 +68,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::Rejoin) -> Result<(), 
         ));
         return Ok(());
     }
-    let waiting = Waiting {
+    let waiting = RejoinWait {
         agents: &agents,
         target,
         order: &order.id,
@@ -90,26 +90,26 @@ fn say_that_it_streams(node: &NodeId, primary: &NodeId) {
 }
 
 fn streams(status: &NodeStatus) -> bool {
-    status.role == Role::Standby && status.streaming
+    status.role == NodeRole::Standby && status.streaming
 }
 
-fn not(node: &NodeId, why: &str) -> Failure {
-    Failure::NotRejoined {
+fn not(node: &NodeId, why: &str) -> Error {
+    Error::NotRejoined {
         node: node.to_string(),
         why: why.to_owned(),
     }
 }
 
 /// A node that is waited for.
-struct Waiting<'a> {
-    agents: &'a Agents,
+struct RejoinWait<'a> {
+    agents: &'a AgentClient,
     target: &'a NodeSettings,
     order: &'a str,
 }
 
-impl Waiting<'_> {
+impl RejoinWait<'_> {
     /// Waits until the command is carried out and the node streams; tells each change on the way.
-    async fn wait(&self, patience: Duration) -> Result<(), Failure> {
+    async fn wait(&self, patience: Duration) -> Result<(), Error> {
         let node = &self.target.name;
         let deadline = Instant::now() + patience;
         let (mut answered, mut shown) = (Instant::now(), Instant::now());

@@ -15,23 +15,23 @@ use causeway_runtime::clock;
 use tokio::time;
 
 use crate::cli;
-use crate::clients::agents::{Agents, StatusError};
-use crate::clients::lease_store::{LeaseStore, StoreError};
-use crate::clients::route53::Records;
+use crate::clients::agents::{AgentClient, StatusError};
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
+use crate::clients::route53::DnsRecords;
 use crate::config::{HostSettings, Settings};
 use crate::data_directory::wal::position;
-use crate::data_directory::{self, Control};
-use crate::error::Failure;
+use crate::data_directory::{self, ControlFile};
+use crate::error::Error;
 use crate::highest_record;
 use crate::operator::init::database_of;
 use crate::output;
-use crate::protocol::node_status::{HighestSeen, NodeStatus, Role};
+use crate::protocol::node_status::{HighestRecord, NodeRole, NodeStatus};
 
 /// How often a record that its holder renews meanwhile is read again before it is given up.
 const TRIES: u32 = 10;
 
 /// Shows what would be done, and does nothing.
-pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLease) -> Result<(), Failure> {
+pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     let (host, control) = database_of(settings, &asked.holder)?;
     let plan = made(settings, host, &control, asked).await?;
     output::data(&described(settings, &plan));
@@ -39,7 +39,7 @@ pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLease) -> Resu
 }
 
 /// Replaces the lease.
-pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLease) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     let (host, control) = database_of(settings, &asked.holder)?;
     let store = LeaseStore::open(settings).await;
     store.probe(asked.holder.as_str()).await?;
@@ -83,9 +83,9 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLease) -> Resul
 async fn made(
     settings: &Settings,
     host: &HostSettings,
-    control: &Control,
-    asked: &cli::ReplaceLease,
-) -> Result<Replacement, Failure> {
+    control: &ControlFile,
+    asked: &cli::ReplaceLeaseArgs,
+) -> Result<Replacement, Error> {
     let evidence = gather(settings, host, control).await?;
     let asserted = Asserted {
         without: asked.without.iter().cloned().collect(),
@@ -98,18 +98,18 @@ async fn made(
     };
     replacement::plan(&evidence, &asserted).map_err(|obstacles| {
         let lines: Vec<_> = obstacles.iter().map(|it| format!("\n  {it}")).collect();
-        Failure::LeaseNotReplaced(lines.concat())
+        Error::LeaseNotReplaced(lines.concat())
     })
 }
 
 async fn gather(
     settings: &Settings,
     host: &HostSettings,
-    control: &Control,
-) -> Result<Evidence, Failure> {
+    control: &ControlFile,
+) -> Result<Evidence, Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let target = settings.lease.store_id();
-    let answers = Agents::new(settings).statuses(settings).await;
+    let answers = AgentClient::new(settings).statuses(settings).await;
     let mut stores = vec![target.clone()];
     let mut note = |store: Option<&LeaseStoreId>| {
         if let Some(store) = store
@@ -132,8 +132,8 @@ async fn gather(
                 }
                 Some(said(&status))
             }
-            Err(StatusError::Mismatch(mismatch)) => {
-                return Err(Failure::LeaseNotReplaced(mismatch.to_string()));
+            Err(StatusError::StatusMismatch(mismatch)) => {
+                return Err(Error::LeaseNotReplaced(mismatch.to_string()));
             }
             Err(StatusError::Silent(_)) if node.name == host.node.name => {
                 Some(found_here(settings, host, &own))
@@ -176,7 +176,7 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
 }
 
 fn said(status: &NodeStatus) -> NodeFacts {
-    let may_write = matches!(status.role, Role::Primary | Role::Promoting)
+    let may_write = matches!(status.role, NodeRole::Primary | NodeRole::Promoting)
         || status.server == Some(PostgresProcess::MayWrite)
         || status.guard.time_left_secs > 0.0;
     let timelines = [
@@ -198,7 +198,7 @@ fn said(status: &NodeStatus) -> NodeFacts {
 
 /// Returns what this host's files say, where its agent does not run: after an upgrade it cannot, before
 /// there is a lease of the new database. It will start with these settings.
-fn found_here(settings: &Settings, host: &HostSettings, own: &HighestSeen) -> NodeFacts {
+fn found_here(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> NodeFacts {
     NodeFacts {
         store: Some(settings.lease.store_id()),
         may_write: data_directory::postmaster(&host.postgres.data_directory).is_some(),
@@ -207,16 +207,16 @@ fn found_here(settings: &Settings, host: &HostSettings, own: &HighestSeen) -> No
     }
 }
 
-async fn facts_of(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFacts, Failure> {
+async fn facts_of(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFacts, Error> {
     match LeaseStore::open_at(settings, store).await.lease().await {
-        Ok(Some(record)) if record.cluster != settings.cluster => Err(Failure::Foreign(
+        Ok(Some(record)) if record.cluster != settings.cluster => Err(Error::Foreign(
             causeway_core::lease::LeaseMismatch::Cluster {
                 found: record.cluster,
                 expected: settings.cluster.clone(),
             },
         )),
         Ok(record) => Ok(StoreFacts::Holds(record.map(Box::new))),
-        Err(error @ StoreError::Unreadable(_)) => Err(error.into()),
+        Err(error @ LeaseStoreError::Unreadable(_)) => Err(error.into()),
         Err(error) => Ok(StoreFacts::Silent(error.to_string())),
     }
 }
@@ -226,9 +226,9 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
     let (Some(dns), Some(node)) = (&settings.dns, settings.nodes.first()) else {
         return Ok(None);
     };
-    let records = Records::open(dns).await;
+    let records = DnsRecords::open(dns).await;
     let mut highest = None;
-    for (name, _) in Records::wanted(settings, node) {
+    for (name, _) in DnsRecords::wanted(settings, node) {
         let found = records.epoch_of(&name).await;
         highest = highest.max(found.map_err(|it| format!("{it:#}"))?);
     }
@@ -242,7 +242,7 @@ async fn retire(
     target: &LeaseStoreId,
     plan: &Replacement,
     nonces: &mut NonceGenerator,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let store = LeaseStore::open_at(settings, old).await;
     for _ in 0..TRIES {
         let Some((etag, there)) = store.version().await? else {
@@ -259,17 +259,17 @@ async fn retire(
             .replace_lease(&retired, &WritePrecondition::Match(etag))
             .await
         {
-            Err(StoreError::Conflict(_)) => {}
+            Err(LeaseStoreError::Conflict(_)) => {}
             other => return Ok(other?),
         }
     }
-    Err(Failure::LeaseNotReplaced(format!(
+    Err(Error::LeaseNotReplaced(format!(
         "the lease in {old} was written by its holder at each of {TRIES} tries: run the command again"
     )))
 }
 
-fn changed(there: &LeaseRecord) -> Failure {
-    Failure::LeaseNotReplaced(format!(
+fn changed(there: &LeaseRecord) -> Error {
+    Error::LeaseNotReplaced(format!(
         "it was taken meanwhile, by `{}` at epoch {}: run the command again",
         there.holder.node, there.epoch
     ))
@@ -318,12 +318,12 @@ fn described(settings: &Settings, plan: &Replacement) -> String {
     lines.join("\n")
 }
 
-fn confirm(asked: &cli::ReplaceLease) -> Result<(), Failure> {
+fn confirm(asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     if asked.yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::NotConfirmed);
+        return Err(Error::NotConfirmed);
     }
     output::say("replace the lease, with the risks as stated? (yes/no)");
     let mut line = String::new();
@@ -334,5 +334,5 @@ fn confirm(asked: &cli::ReplaceLease) -> Result<(), Failure> {
     if line.trim() == "yes" {
         return Ok(());
     }
-    Err(Failure::NotConfirmed)
+    Err(Error::NotConfirmed)
 }

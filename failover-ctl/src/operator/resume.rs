@@ -5,27 +5,29 @@ use causeway_core::failover::progress::{Standing, standing};
 use causeway_core::failover::promotion::Request;
 use causeway_core::failover::statement::LossStatementStage;
 
-use crate::cli::Resume;
-use crate::clients::agents::Agents;
+use crate::cli::ResumeArgs;
+use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::operator::consent;
-use crate::operator::journal::{Held, Open, Outcome};
-use crate::operator::plan_executor::Executor;
+use crate::operator::journal::{OpenOperation, OperationLock, OperationOutcome};
+use crate::operator::plan_executor::PlanExecutor;
 use crate::operator::promote::finish;
-use crate::operator::survey::{self, PATIENT, Seen};
+use crate::operator::survey::{self, ClusterSurvey, PATIENT};
 use crate::output;
-use crate::protocol::signed_command::OrdersKey;
+use crate::protocol::signed_command::CommandSigningKey;
 
 /// Continues the operation that has not ended. Until its target has taken the lease, everything is checked
 /// and accepted anew: the plan is of another hour, and so was the consent.
-pub(crate) async fn run(settings: &Settings, asked: &Resume) -> Result<(), Failure> {
-    let key = OrdersKey::read(&settings.orders_key_file)?;
+pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), Error> {
+    let key = CommandSigningKey::read(&settings.orders_key_file)?;
     let store = LeaseStore::open(settings).await;
-    let open = Open::find(&store).await?.ok_or(Failure::NothingToResume)?;
+    let open = OpenOperation::find(&store)
+        .await?
+        .ok_or(Error::NothingToResume)?;
     open.is_left().await?;
-    let agents = Agents::new(settings);
+    let agents = AgentClient::new(settings);
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
     let standing = standing(&open.journal.plan, &seen.survey.lease);
     let held = match standing {
@@ -36,17 +38,17 @@ pub(crate) async fn run(settings: &Settings, asked: &Resume) -> Result<(), Failu
         }
         Standing::Waiting => confirm(settings, asked, open, &seen).await?,
     };
-    let executor = Executor::new(settings, store, agents, key, seen.asked_at);
+    let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
     Box::pin(finish(executor, held, standing, asked.json)).await
 }
 
 /// Checks what `promote` checks, and has accepted what it has accepted.
 async fn confirm(
     settings: &Settings,
-    asked: &Resume,
-    open: Open,
-    seen: &Seen,
-) -> Result<Held, Failure> {
+    asked: &ResumeArgs,
+    open: OpenOperation,
+    seen: &ClusterSurvey,
+) -> Result<OperationLock, Error> {
     let plan = &open.journal.plan;
     let request = Request {
         to: &plan.to,
@@ -71,11 +73,11 @@ async fn confirm(
 }
 
 /// Ends an operation of which nothing can be carried out any more.
-async fn close(open: Open, seen: &Seen) -> Result<Failure, Failure> {
+async fn close(open: OpenOperation, seen: &ClusterSurvey) -> Result<Error, Error> {
     let lease = &seen.survey.lease;
     let epoch = lease.epoch;
-    let (journal, _) = open.close(Outcome::Overtaken { epoch }).await?;
-    Ok(Failure::Overtaken {
+    let (journal, _) = open.close(OperationOutcome::Overtaken { epoch }).await?;
+    Ok(Error::Overtaken {
         operation: journal.id,
         holder: lease.holder.node.to_string(),
         epoch,

@@ -3,28 +3,28 @@
 use causeway_core::lease::LeaseRecord;
 use serde::Serialize;
 
-use crate::clients::agents::Agents;
+use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
-use crate::error::Failure;
-use crate::operator::cluster_view::{self, Cluster, Verdict};
+use crate::error::Error;
+use crate::operator::cluster_view::{self, ClusterView, FailoverForecast};
 use crate::output;
 use crate::protocol::node_status::NodeStatus;
 use crate::protocol::node_status::ProblemStatus;
 
 /// Everything that is known, for programs.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct StatusOutput<'a> {
     format: u32,
     cluster: &'a str,
     lease: Option<&'a LeaseRecord>,
     lease_store: Option<&'a str>,
-    nodes: Vec<Row<'a>>,
-    verdict: Verdict,
+    nodes: Vec<NodeRow<'a>>,
+    verdict: FailoverForecast,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct NodeRow<'a> {
     node: &'a str,
     region: &'a str,
     zone: &'a str,
@@ -37,9 +37,9 @@ struct Row<'a> {
 }
 
 /// Shows the cluster.
-pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
-    let cluster = cluster_view::cluster(settings, &store, &Agents::new(settings)).await;
+    let cluster = cluster_view::cluster(settings, &store, &AgentClient::new(settings)).await;
     if json {
         let text = serde_json::to_string_pretty(&whole(&cluster)).map_err(anyhow::Error::from)?;
         output::data(&text);
@@ -49,8 +49,8 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-fn whole<'a>(cluster: &'a Cluster<'_>) -> Whole<'a> {
-    let row = |(node, status): &'a (&crate::config::NodeSettings, Option<NodeStatus>)| Row {
+fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
+    let row = |(node, status): &'a (&crate::config::NodeSettings, Option<NodeStatus>)| NodeRow {
         node: node.name.as_str(),
         region: node.region.as_str(),
         zone: &node.zone,
@@ -60,7 +60,7 @@ fn whole<'a>(cluster: &'a Cluster<'_>) -> Whole<'a> {
         behind_secs: status.as_ref().and_then(|it| behind_secs(cluster, it)),
         status: status.as_ref(),
     };
-    Whole {
+    StatusOutput {
         format: 1,
         cluster: &cluster.settings.cluster,
         lease: cluster.record(),
@@ -71,7 +71,7 @@ fn whole<'a>(cluster: &'a Cluster<'_>) -> Whole<'a> {
 }
 
 /// Returns how many bytes a standby is behind the primary, or behind what it recorded last.
-fn behind_bytes(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<u64> {
+fn behind_bytes(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<u64> {
     let own = node.progress?;
     let written = cluster
         .primary()
@@ -86,7 +86,7 @@ fn behind_bytes(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<u64> {
 
 /// Returns how many seconds lie between the primary's last commit and the last one replayed, both by
 /// the primary's clock. The heartbeat makes the primary commit once a second.
-fn behind_secs(cluster: &Cluster<'_>, node: &NodeStatus) -> Option<f64> {
+fn behind_secs(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<f64> {
     let replayed = node
         .replayed_commit_at_micros
         .filter(|_| node.progress.is_some())?;
@@ -107,7 +107,7 @@ const HEAD: [&str; 12] = [
     "LEASE", "GUARD",
 ];
 
-fn table(cluster: &Cluster<'_>) -> String {
+fn table(cluster: &ClusterView<'_>) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(
         cluster
@@ -146,7 +146,7 @@ fn table(cluster: &Cluster<'_>) -> String {
 }
 
 fn row(
-    cluster: &Cluster<'_>,
+    cluster: &ClusterView<'_>,
     node: &crate::config::NodeSettings,
     status: Option<&NodeStatus>,
 ) -> [String; 12] {
@@ -215,16 +215,16 @@ fn state(status: &NodeStatus) -> String {
         return busy.clone();
     }
     let text = match status.role {
-        crate::protocol::node_status::Role::Primary => "open",
-        crate::protocol::node_status::Role::Promoting => "taking over",
-        crate::protocol::node_status::Role::Standby if status.streaming => "streaming",
-        crate::protocol::node_status::Role::Standby => "not streaming",
-        crate::protocol::node_status::Role::Stopped => "stopped",
+        crate::protocol::node_status::NodeRole::Primary => "open",
+        crate::protocol::node_status::NodeRole::Promoting => "taking over",
+        crate::protocol::node_status::NodeRole::Standby if status.streaming => "streaming",
+        crate::protocol::node_status::NodeRole::Standby => "not streaming",
+        crate::protocol::node_status::NodeRole::Stopped => "stopped",
     };
     text.to_owned()
 }
 
-fn lease_line(cluster: &Cluster<'_>) -> String {
+fn lease_line(cluster: &ClusterView<'_>) -> String {
     let mut line = match &cluster.lease {
         Err(why) => format!("lease store: {why}\n"),
         Ok(_) => String::new(),
@@ -247,7 +247,7 @@ fn lease_line(cluster: &Cluster<'_>) -> String {
 }
 
 /// Returns what keeps nodes from doing their part, a line each.
-fn problem_lines(cluster: &Cluster<'_>) -> Vec<String> {
+fn problem_lines(cluster: &ClusterView<'_>) -> Vec<String> {
     let mismatches = cluster
         .mismatches
         .iter()
@@ -266,9 +266,9 @@ fn problem_lines(cluster: &Cluster<'_>) -> Vec<String> {
     mismatches.chain(problems).collect()
 }
 
-fn verdict_line(verdict: &Verdict) -> String {
+fn verdict_line(verdict: &FailoverForecast) -> String {
     match verdict {
-        Verdict::Automatic {
+        FailoverForecast::Automatic {
             node,
             behind_bytes,
             loss,
@@ -276,11 +276,11 @@ fn verdict_line(verdict: &Verdict) -> String {
             "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {loss}",
             output::amount(*behind_bytes)
         ),
-        Verdict::ByCommand { node, loss, why } => format!(
+        FailoverForecast::ByCommand { node, loss, why } => format!(
             "if the primary were lost now: nobody would take over automatically; `failover-ctl promote --to {node}` \
              may lose {loss}\n  {why}"
         ),
-        Verdict::Nobody { why } => {
+        FailoverForecast::Nobody { why } => {
             format!("if the primary were lost now: NOBODY could take over: {why}")
         }
     }

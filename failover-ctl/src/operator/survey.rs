@@ -15,12 +15,12 @@ use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 
-use crate::clients::agents::{Agents, StatusError};
+use crate::clients::agents::{AgentClient, StatusError};
 use crate::clients::lease_store::LeaseStore;
 use crate::config::{NodeSettings, Settings};
-use crate::error::Failure;
+use crate::error::Error;
 use crate::operator::journal;
-use crate::protocol::node_status::{NodeStatus, Role};
+use crate::protocol::node_status::{NodeRole, NodeStatus};
 
 /// How long a node may take to answer where nothing but its answer says whether it is primary.
 pub(crate) const PATIENT: Duration = Duration::from_secs(1);
@@ -31,11 +31,11 @@ pub(crate) const QUICK: Duration = Duration::from_millis(400);
 
 /// The cluster at one moment, and in words what each node is.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ClusterSurvey {
     pub(crate) survey: Survey,
     /// When it began to be asked for.
     pub(crate) asked_at: Instant,
-    roles: BTreeMap<NodeId, Role>,
+    roles: BTreeMap<NodeId, NodeRole>,
     /// Why nothing is known of a node whose answer is not used.
     unusable: BTreeMap<NodeId, String>,
 }
@@ -44,13 +44,13 @@ pub(crate) struct Seen {
 ///
 /// # Errors
 ///
-/// [`Failure::Store`] when the store does not answer, [`Failure::NoLease`] when it has no lease.
+/// [`Error::Store`] when the store does not answer, [`Error::NoLease`] when it has no lease.
 pub(crate) async fn take(
     settings: &Settings,
     store: &LeaseStore,
-    agents: &Agents,
+    agents: &AgentClient,
     patience: Duration,
-) -> Result<Seen, Failure> {
+) -> Result<ClusterSurvey, Error> {
     let asked_at = Instant::now();
     let ask = |node| async move {
         let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
@@ -58,10 +58,10 @@ pub(crate) async fn take(
         (node, asked.map_err(silent).and_then(|it| it))
     };
     let (lease, asked) = tokio::join!(store.lease(), join_all(settings.nodes.iter().map(ask)));
-    let stored = lease?.ok_or_else(|| Failure::NoLease(settings.cluster.clone()))?;
+    let stored = lease?.ok_or_else(|| Error::NoLease(settings.cluster.clone()))?;
     stored
         .belongs_to(&settings.cluster, None)
-        .map_err(Failure::Foreign)?;
+        .map_err(Error::Foreign)?;
     let mut statuses = Vec::new();
     let mut unusable = BTreeMap::new();
     for (node, answer) in asked {
@@ -72,7 +72,7 @@ pub(crate) async fn take(
         match checked {
             Ok(status) => statuses.push(status),
             Err(StatusError::Silent(_)) => {}
-            Err(StatusError::Mismatch(why)) => {
+            Err(StatusError::StatusMismatch(why)) => {
                 unusable.insert(node.name.clone(), why.to_string());
             }
         }
@@ -80,7 +80,7 @@ pub(crate) async fn take(
     let lease = newest(stored, &statuses);
     let witnesses = statuses.iter().map(witness).collect();
     let roles = statuses.into_iter().map(|it| (it.node, it.role)).collect();
-    Ok(Seen {
+    Ok(ClusterSurvey {
         survey: Survey { lease, witnesses },
         asked_at,
         roles,
@@ -92,18 +92,18 @@ pub(crate) async fn take(
 ///
 /// # Errors
 ///
-/// [`Failure::UnknownTarget`] when there is neither.
+/// [`Error::UnknownTarget`] when there is neither.
 pub(crate) fn called<'a>(
     settings: &'a Settings,
     name: &str,
-) -> Result<Vec<&'a NodeSettings>, Failure> {
+) -> Result<Vec<&'a NodeSettings>, Error> {
     let nodes = settings.nodes.iter();
     if let Some(node) = nodes.clone().find(|it| it.name.as_str() == name) {
         return Ok(vec![node]);
     }
     let there: Vec<_> = nodes.filter(|it| it.region.as_str() == name).collect();
     if there.is_empty() {
-        return Err(Failure::UnknownTarget(name.to_owned()));
+        return Err(Error::UnknownTarget(name.to_owned()));
     }
     Ok(there)
 }
@@ -125,26 +125,26 @@ fn witness(status: &NodeStatus) -> Witness {
     Witness {
         node: status.node.clone(),
         part: match status.role {
-            Role::Primary => Part::Primary,
-            Role::Promoting => Part::Promoting,
-            Role::Standby | Role::Stopped => Part::Other,
+            NodeRole::Primary => Part::Primary,
+            NodeRole::Promoting => Part::Promoting,
+            NodeRole::Standby | NodeRole::Stopped => Part::Other,
         },
         progress: status.progress,
         ancestors: status.ancestors.clone(),
     }
 }
 
-impl Seen {
+impl ClusterSurvey {
     /// Returns the node that a person means: by its name, or the most advanced of a region.
     ///
     /// # Errors
     ///
-    /// [`Failure::UnknownTarget`] when there is neither.
+    /// [`Error::UnknownTarget`] when there is neither.
     pub(crate) fn target<'a>(
         &self,
         settings: &'a Settings,
         name: &str,
-    ) -> Result<&'a NodeSettings, Failure> {
+    ) -> Result<&'a NodeSettings, Error> {
         let nodes = called(settings, name)?;
         let far = |node: &&NodeSettings| {
             let witness = self.survey.witnesses.iter().find(|it| it.node == node.name);
@@ -154,7 +154,7 @@ impl Seen {
         nodes
             .into_iter()
             .max_by_key(far)
-            .ok_or_else(|| Failure::UnknownTarget(name.to_owned()))
+            .ok_or_else(|| Error::UnknownTarget(name.to_owned()))
     }
 
     /// Decides whether a node may be promoted.
@@ -166,33 +166,29 @@ impl Seen {
         &self,
         settings: &Settings,
         request: Request<'_>,
-    ) -> Result<Candidate, Failure> {
+    ) -> Result<Candidate, Error> {
         promotion::check(&self.survey, request, &settings.timing).map_err(|refusal| {
             let node = request.to.to_string();
             match &refusal {
-                PromotionRejected::AlreadyPrimary(node) => {
-                    Failure::AlreadyPrimary(node.to_string())
-                }
-                PromotionRejected::PrimaryHealthy(node) => {
-                    Failure::PrimaryHealthy(node.to_string())
-                }
+                PromotionRejected::AlreadyPrimary(node) => Error::AlreadyPrimary(node.to_string()),
+                PromotionRejected::PrimaryHealthy(node) => Error::PrimaryHealthy(node.to_string()),
                 PromotionRejected::NotAStandby => {
                     let role = self.roles.get(request.to).copied();
-                    let role = role.unwrap_or(Role::Stopped);
+                    let role = role.unwrap_or(NodeRole::Stopped);
                     let why = format!("it is {role}, and not a consistent standby");
-                    Failure::NotPromotable { node, why }
+                    Error::NotPromotable { node, why }
                 }
                 PromotionRejected::Silent => {
                     let why = self.unusable.get(request.to).cloned();
                     let why = why.unwrap_or_else(|| format!("{refusal}: start it"));
-                    Failure::NotPromotable { node, why }
+                    Error::NotPromotable { node, why }
                 }
                 PromotionRejected::Retired
                 | PromotionRejected::OnAnotherTimeline { .. }
                 | PromotionRejected::NotTheAcceptedTimeline { .. }
                 | PromotionRejected::Behind { .. } => {
                     let why = refusal.to_string();
-                    Failure::NotPromotable { node, why }
+                    Error::NotPromotable { node, why }
                 }
             }
         })

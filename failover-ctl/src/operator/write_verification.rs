@@ -12,7 +12,7 @@ use tokio::time;
 
 use crate::clients::dns_resolver;
 use crate::config::NodeSettings;
-use crate::operator::plan_executor::Executor;
+use crate::operator::plan_executor::PlanExecutor;
 use crate::output;
 
 /// How long a client's connection and its two statements may take.
@@ -24,7 +24,7 @@ const CONFIRM: &str = "insert into causeway_confirmation (promotion, at) values 
                        on conflict (promotion) do update set at = excluded.at returning at::text";
 const CONFIRMED: &str = "select at::text from causeway_confirmation where promotion = $1";
 
-impl Executor<'_> {
+impl PlanExecutor<'_> {
     /// Writes a row and reads it back over a connection like a client's: through the name where that
     /// leads to the node, to the node itself where it does not yet.
     pub(super) async fn confirm(&self, plan: &Plan, host: &str) -> anyhow::Result<String> {

@@ -14,23 +14,23 @@ use serde::{Deserialize, Serialize};
 pub(crate) const NO_STANDBY: &str = "failover_ctl_lease_not_held";
 
 /// The longest message: a report is below 1 KiB.
-pub(crate) const LONGEST: usize = 8 << 10;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
 /// What the agent sends, several times a second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub(crate) struct GuardMessage {
     /// Its number: each is one above the one before.
     pub(crate) number: u64,
     /// Until when PostgreSQL may accept writes, if the node holds the lease.
     pub(crate) feed: Option<GuardDeadline>,
     /// What is to be done, if anything is.
-    pub(crate) order: Option<Order>,
+    pub(crate) order: Option<SupervisorCommand>,
 }
 
 /// What guard can be told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
+pub(crate) enum SupervisorCommand {
     /// Start PostgreSQL as a primary, whose commits are acknowledged or held back.
     StartPrimary(Epoch, Commits),
     /// Start it as a standby.
@@ -52,7 +52,7 @@ pub(crate) enum Order {
 
 /// What guard answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Report {
+pub(crate) struct GuardReport {
     /// The number of the request that this answers. What it shows is how things are after that.
     pub(crate) answers: u64,
     /// Drawn when guard started: another one means that it was restarted.
@@ -78,13 +78,13 @@ pub(crate) struct Report {
     /// Since when a renewal is wanted.
     pub(crate) wants_renewal_since: Option<HostInstant>,
     /// Why the order of the request was not carried out.
-    pub(crate) refused: Option<NotDone>,
+    pub(crate) refused: Option<GuardRejection>,
 }
 
 /// Why an order was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum NotDone {
+pub(crate) enum GuardRejection {
     /// The deadline does not allow it.
     #[error("the deadline does not allow it")]
     Refused(#[source] DeadlineError),

@@ -27,7 +27,7 @@ pub(crate) struct NodeStatus {
     /// The identity of its host, which no copy of the host's disk has.
     pub(crate) host_id: String,
     /// What it is.
-    pub(crate) role: Role,
+    pub(crate) role: NodeRole,
     /// Whether it takes over by itself.
     pub(crate) automatic: bool,
     /// The system identifier of its data directory.
@@ -47,11 +47,11 @@ pub(crate) struct NodeStatus {
     /// primary's clock.
     pub(crate) replayed_commit_at_micros: Option<u64>,
     /// Where it writes, if it is primary.
-    pub(crate) written: Option<Written>,
+    pub(crate) written: Option<WalPosition>,
     /// The lease, as this node knows it.
-    pub(crate) lease: Option<LeaseSeen>,
+    pub(crate) lease: Option<LeaseStatus>,
     /// Guard's deadline.
-    pub(crate) guard: GuardSeen,
+    pub(crate) guard: GuardStatus,
     /// Why it does not take over, in words; none while it holds the lease.
     pub(crate) decision: Option<String>,
     /// What it would do if the primary were lost now; none while it holds the lease.
@@ -65,18 +65,18 @@ pub(crate) struct NodeStatus {
     /// What keeps it from doing its part.
     pub(crate) problems: Vec<ProblemStatus>,
     /// The highest record that it ever trusted: it refuses any below.
-    pub(crate) highest: HighestSeen,
+    pub(crate) highest: HighestRecord,
     /// For how long a holder's PostgreSQL has not proved a write, in seconds; none on other nodes.
     pub(crate) unproven_secs: Option<f64>,
     /// How far it is with the last command to come back.
     #[serde(default)]
-    pub(crate) rejoin: Option<Rejoined>,
+    pub(crate) rejoin: Option<RejoinStatus>,
 }
 
 /// What a node is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Role {
+pub(crate) enum NodeRole {
     /// It holds the lease and accepts writes.
     Primary,
     /// It holds the lease and is on its way.
@@ -87,7 +87,7 @@ pub(crate) enum Role {
     Stopped,
 }
 
-impl std::fmt::Display for Role {
+impl std::fmt::Display for NodeRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Primary => "primary",
@@ -100,7 +100,7 @@ impl std::fmt::Display for Role {
 
 /// Where a primary writes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct WalPosition {
     /// The timeline.
     pub(crate) timeline: Timeline,
     /// Up to where its log is flushed.
@@ -111,7 +111,7 @@ pub(crate) struct Written {
 
 /// A lease record, and for how long a node has known it to stand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct LeaseSeen {
+pub(crate) struct LeaseStatus {
     /// The record.
     pub(crate) record: LeaseRecord,
     /// For how long it has stood: since the renewal was sent for the holder, since the answer that
@@ -126,7 +126,7 @@ pub(crate) struct LeaseSeen {
 
 /// The place of a record in the order of all records, as it is also kept on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HighestSeen {
+pub(crate) struct HighestRecord {
     /// Its epoch.
     pub(crate) epoch: Epoch,
     /// Its sequence.
@@ -164,7 +164,7 @@ impl From<Decision> for Forecast {
 
 /// An answer to a question that was put to another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Mismatch {
+pub(crate) enum StatusMismatch {
     /// Another node's agent answers at this address.
     #[error("`{found}` answers where `{expected}` was asked: check `agent` in `[[nodes]]`")]
     Node {
@@ -202,9 +202,9 @@ impl NodeStatus {
     ///
     /// # Errors
     ///
-    /// [`Mismatch`], which says who answers instead.
-    pub(crate) fn check_source(&self, cluster: &str, node: &NodeId) -> Result<(), Mismatch> {
-        let other = |found: &str| Mismatch::Cluster {
+    /// [`StatusMismatch`], which says who answers instead.
+    pub(crate) fn check_source(&self, cluster: &str, node: &NodeId) -> Result<(), StatusMismatch> {
+        let other = |found: &str| StatusMismatch::Cluster {
             node: node.clone(),
             expected: cluster.to_owned(),
             found: found.to_owned(),
@@ -214,7 +214,7 @@ impl NodeStatus {
         }
         if self.node != *node {
             let (expected, found) = (node.clone(), self.node.clone());
-            return Err(Mismatch::Node { expected, found });
+            return Err(StatusMismatch::Node { expected, found });
         }
         match &self.lease {
             Some(seen) if seen.record.cluster != cluster => Err(other(&seen.record.cluster)),
@@ -226,10 +226,10 @@ impl NodeStatus {
     ///
     /// # Errors
     ///
-    /// [`Mismatch::Database`].
-    pub(crate) fn check_database(&self, record: &LeaseRecord) -> Result<(), Mismatch> {
+    /// [`StatusMismatch::Database`].
+    pub(crate) fn check_database(&self, record: &LeaseRecord) -> Result<(), StatusMismatch> {
         match self.system_id {
-            Some(found) if found != record.system_id => Err(Mismatch::Database {
+            Some(found) if found != record.system_id => Err(StatusMismatch::Database {
                 node: self.node.clone(),
                 expected: record.system_id,
                 found,
@@ -252,7 +252,7 @@ pub(crate) struct ProblemStatus {
 
 /// How far this node is with the last command to come back, for `/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rejoined {
+pub(crate) struct RejoinStatus {
     /// The order's number.
     pub(crate) order: String,
     /// Whether the node streams since.
@@ -263,7 +263,7 @@ pub(crate) struct Rejoined {
 
 /// Guard, as its agent knows it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct GuardSeen {
+pub(crate) struct GuardStatus {
     /// Whether it answers.
     pub(crate) answers: bool,
     /// The epoch of its deadline, if it was ever fed one.

@@ -15,20 +15,20 @@ use causeway_core::{Epoch, NodeId, Timeline};
 use causeway_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Wrong;
+use crate::config::SettingsError;
 
 /// The header that carries the signature: HMAC-SHA-256 of the body, in hexadecimal.
-pub(crate) const SIGNATURE: &str = "causeway-signature";
+pub(crate) const SIGNATURE_HEADER: &str = "causeway-signature";
 
 /// The shortest key: as long as the hash, which is what RFC 2104 asks for.
-const SHORTEST: usize = 32;
+const MIN_KEY_BYTES: usize = 32;
 
 /// The longest key that is read from standard input.
-const LONGEST: u64 = 4096;
+const MAX_KEY_BYTES: u64 = 4096;
 
 /// What an agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Order {
+pub(crate) struct SignedCommand {
     /// Drawn for this order alone.
     pub(crate) id: String,
     /// The cluster it is for.
@@ -38,12 +38,12 @@ pub(crate) struct Order {
     /// The epoch of the lease when it was planned.
     pub(crate) planned: Epoch,
     /// What is to be done.
-    pub(crate) what: What,
+    pub(crate) what: CommandKind,
 }
 
-impl Order {
+impl SignedCommand {
     /// Returns an order that was never given before.
-    pub(crate) fn new(cluster: &str, node: &NodeId, planned: Epoch, what: What) -> Self {
+    pub(crate) fn new(cluster: &str, node: &NodeId, planned: Epoch, what: CommandKind) -> Self {
         let id = format!("{:032x}", rand::random::<u128>());
         Self {
             id,
@@ -58,7 +58,7 @@ impl Order {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum What {
+pub(crate) enum CommandKind {
     /// Take the lease; `vouched` says that the old primary's fence does not rest on this node's watch.
     Take {
         /// Whether somebody else vouches for the fence.
@@ -77,22 +77,22 @@ pub(crate) enum What {
 }
 
 /// The key.
-pub(crate) struct OrdersKey(hmac::Key);
+pub(crate) struct CommandSigningKey(hmac::Key);
 
-impl std::fmt::Debug for OrdersKey {
+impl std::fmt::Debug for CommandSigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("OrdersKey(…)")
     }
 }
 
-impl OrdersKey {
+impl CommandSigningKey {
     /// Reads the key.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or the key is shorter than 32 bytes.
-    pub(crate) fn read(path: &Path) -> Result<Self, Wrong> {
-        let secret = Secret::from_file(path).map_err(|source| Wrong::Secret {
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+        let secret = Secret::from_file(path).map_err(|source| SettingsError::Secret {
             setting: "orders-key-file",
             source,
         })?;
@@ -104,24 +104,24 @@ impl OrdersKey {
     /// # Errors
     ///
     /// When it cannot be read, or the key is shorter than 32 bytes.
-    pub(crate) fn from_stdin() -> Result<Self, Wrong> {
+    pub(crate) fn from_stdin() -> Result<Self, SettingsError> {
         let unreadable = |error: io::Error| {
             let why =
                 format!("cannot be read from standard input ({error}): see `--key-from-stdin`");
-            Wrong::setting("orders-key-file", why)
+            SettingsError::setting("orders-key-file", why)
         };
         let mut text = String::new();
-        let mut input = io::stdin().lock().take(LONGEST);
+        let mut input = io::stdin().lock().take(MAX_KEY_BYTES);
         input.read_to_string(&mut text).map_err(unreadable)?;
         let nothing = File::open("/dev/null").map_err(unreadable)?;
         nix::unistd::dup2_stdin(nothing).map_err(|it| unreadable(it.into()))?;
         Self::of(&Secret::new(text.trim_end_matches(['\n', '\r'])))
     }
 
-    fn of(secret: &Secret) -> Result<Self, Wrong> {
-        if secret.reveal().len() < SHORTEST {
+    fn of(secret: &Secret) -> Result<Self, SettingsError> {
+        if secret.reveal().len() < MIN_KEY_BYTES {
             let why = "holds a key of less than 32 bytes: make one with `openssl rand -hex 32`";
-            return Err(Wrong::setting("orders-key-file", why));
+            return Err(SettingsError::setting("orders-key-file", why));
         }
         Ok(Self(hmac::Key::new(
             hmac::HMAC_SHA256,
@@ -130,14 +130,14 @@ impl OrdersKey {
     }
 
     /// Returns an order's body and its signature.
-    pub(crate) fn sign(&self, order: &Order) -> anyhow::Result<(Vec<u8>, String)> {
+    pub(crate) fn sign(&self, order: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
         let body = serde_json::to_vec(order).context("could not write the order")?;
         let tag = hmac::sign(&self.0, &body);
         Ok((body, hex(tag.as_ref())))
     }
 
     /// Returns the order, if its signature is right.
-    pub(crate) fn verify(&self, body: &[u8], signature: &str) -> Option<Order> {
+    pub(crate) fn verify(&self, body: &[u8], signature: &str) -> Option<SignedCommand> {
         let tag = unhex(signature)?;
         hmac::verify(&self.0, body, &tag).ok()?;
         serde_json::from_slice(body).ok()
@@ -164,19 +164,19 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn key(byte: char) -> OrdersKey {
+    fn key(byte: char) -> CommandSigningKey {
         let text = byte.to_string().repeat(32);
-        OrdersKey(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
+        CommandSigningKey(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
     }
 
-    fn order() -> Order {
+    fn order() -> SignedCommand {
         let node = "c".parse().unwrap();
         let id = "1".to_owned();
-        let what = What::Take {
+        let what = CommandKind::Take {
             vouched: false,
             timeline: None,
         };
-        Order {
+        SignedCommand {
             id,
             cluster: "main".into(),
             node,

@@ -18,7 +18,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Self {
+    async fn start(limits: ConnectionLimits) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let at = listener.local_addr().unwrap();
         let evicted = IntCounter::new("evicted", "evicted").unwrap();
@@ -57,8 +57,8 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
 
-fn limits(connections: usize, of_one_address: usize, silence: Duration) -> Limits {
-    Limits {
+fn limits(connections: usize, of_one_address: usize, silence: Duration) -> ConnectionLimits {
+    ConnectionLimits {
         connections,
         of_one_address,
         silence,
@@ -139,7 +139,7 @@ async fn head_too_large_then_refused() {
 
 #[test]
 fn authenticated_request_then_not_evicted() {
-    let entry = |last: u8, protected| Entry {
+    let entry = |last: u8, protected| ConnectionEntry {
         address: IpAddr::from([127, 0, 0, last]),
         since: Instant::now(),
         protected,
@@ -149,16 +149,16 @@ fn authenticated_request_then_not_evicted() {
     let mut entries = BTreeMap::from([(1, entry(2, true)), (2, entry(2, false))]);
     assert_eq!(
         victim(&entries, IpAddr::from([127, 0, 0, 3]), limits),
-        Room::Free
+        Admission::Free
     );
     entries.insert(3, entry(4, false));
     assert_eq!(
         victim(&entries, IpAddr::from([127, 0, 0, 3]), limits),
-        Room::Evict(2)
+        Admission::Evict(2)
     );
     let all = BTreeMap::from([1, 2, 3].map(|it| (it, entry(2, true))));
     assert_eq!(
         victim(&all, IpAddr::from([127, 0, 0, 2]), limits),
-        Room::None
+        Admission::None
     );
 }

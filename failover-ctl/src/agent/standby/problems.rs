@@ -5,14 +5,14 @@ use std::time::Duration;
 use causeway_core::HostInstant;
 use causeway_core::problem::{Problem, ProblemKind};
 
-use crate::agent::standby::state::Following;
-use crate::agent::standby_setup::Trouble;
-use crate::agent::standby_setup::comparison::Need;
+use crate::agent::standby::state::StandbyState;
+use crate::agent::standby_setup::StandbySetupError;
+use crate::agent::standby_setup::comparison::RejoinNeed;
 
 /// For how long a standby may not stream before that is a problem: a restart of either end takes less.
 const NOT_STREAMING: Duration = Duration::from_secs(10);
 
-impl Following {
+impl StandbyState {
     /// Returns what keeps this node from following at this moment.
     pub(crate) fn problems(&self, now: HostInstant) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -26,31 +26,31 @@ impl Following {
             );
         }
         match &self.need {
-            Some(Need::Rewind(why)) => {
+            Some(RejoinNeed::Rewind(why)) => {
                 add(ProblemKind::Diverged, format!("{why}; `rejoin` rewinds it"));
             }
-            Some(Need::Copy(why)) => {
+            Some(RejoinNeed::Copy(why)) => {
                 add(
                     ProblemKind::WalRemoved,
                     format!("{why}; `rejoin` copies it"),
                 );
             }
-            Some(Need::Ready) | None => {}
+            Some(RejoinNeed::Ready) | None => {}
         }
         match &self.trouble {
-            Some(trouble @ Trouble::NotSaved(_)) => {
+            Some(trouble @ StandbySetupError::NotSaved(_)) => {
                 add(
                     ProblemKind::DivergedWalNotSaved,
                     causeway_runtime::telemetry::chain(trouble),
                 );
             }
-            Some(trouble @ Trouble::Rebuild(_)) => {
+            Some(trouble @ StandbySetupError::Rebuild(_)) => {
                 add(
                     ProblemKind::RejoinFailed,
                     causeway_runtime::telemetry::chain(trouble),
                 );
             }
-            Some(Trouble::PrimarySilent(_) | Trouble::Here(_)) | None => {}
+            Some(StandbySetupError::PrimarySilent(_) | StandbySetupError::Here(_)) | None => {}
         }
         if self.paused {
             add(
@@ -80,8 +80,8 @@ impl Following {
         let from = self.primary().map_or("the primary", |it| it.as_str());
         let why = match (&self.need, &self.trouble, self.busy) {
             (_, _, Some(busy)) => busy.to_owned(),
-            (Some(Need::Rewind(_)), _, _) => "it has diverged".to_owned(),
-            (Some(Need::Copy(_)), _, _) => "WAL that it needs is removed".to_owned(),
+            (Some(RejoinNeed::Rewind(_)), _, _) => "it has diverged".to_owned(),
+            (Some(RejoinNeed::Copy(_)), _, _) => "WAL that it needs is removed".to_owned(),
             (_, Some(trouble), _) => causeway_runtime::telemetry::chain(trouble),
             _ if self.failed_starts > 1 => {
                 format!(
@@ -108,13 +108,13 @@ mod tests {
         HostInstant::at(Duration::from_secs(secs))
     }
 
-    fn kinds(following: &Following, now: HostInstant) -> Vec<ProblemKind> {
+    fn kinds(following: &StandbyState, now: HostInstant) -> Vec<ProblemKind> {
         following.problems(now).iter().map(|it| it.kind).collect()
     }
 
     #[test]
     fn ended_server_then_not_streaming_after_ten_seconds() {
-        let mut following = Following::default();
+        let mut following = StandbyState::default();
         following.follows(&"a".parse().unwrap());
         following.watch(
             at(1),
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn walreceiver_fails_again_and_again_then_not_streaming() {
-        let mut following = Following::default();
+        let mut following = StandbyState::default();
         following.follows(&"a".parse().unwrap());
         let progress = causeway_core::failover::observation::ReplayProgress {
             timeline: causeway_core::Timeline::FIRST,
@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn save_failed_then_named_and_rebuild_still_wanted() {
-        let mut following = Following::default();
+        let mut following = StandbyState::default();
         following.follows(&"a".parse().unwrap());
-        let trouble = Trouble::NotSaved(anyhow::anyhow!("no room"));
+        let trouble = StandbySetupError::NotSaved(anyhow::anyhow!("no room"));
         following.failed(at(1), trouble, Duration::from_secs(2));
 
         assert_eq!(kinds(&following, at(2)), [ProblemKind::DivergedWalNotSaved]);
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn primary_changes_then_what_was_found_about_the_old_is_forgotten() {
-        let mut following = Following::default();
+        let mut following = StandbyState::default();
         following.follows(&"a".parse().unwrap());
-        following.need = Some(Need::Copy("gone".to_owned()));
+        following.need = Some(RejoinNeed::Copy("gone".to_owned()));
         following.follows(&"b".parse().unwrap());
 
         assert_eq!(kinds(&following, at(2)), []);

@@ -3,11 +3,11 @@
 use causeway_core::agent::TargetRole;
 use causeway_core::failover::observation::ServerView;
 
-use crate::agent::event_loop::Driver;
-use crate::agent::standby::state::{Asked, Following};
-use crate::protocol::node_status::Rejoined;
+use crate::agent::event_loop::AgentLoop;
+use crate::agent::standby::state::{RejoinRequest, StandbyState};
+use crate::protocol::node_status::RejoinStatus;
 
-impl Driver {
+impl AgentLoop {
     /// Accepts a command to come back, unless there is nothing that it would change.
     pub(crate) fn order_rejoin(&mut self, order: &str, rebuild: bool) -> Result<(), String> {
         let own = &self.host.node.name;
@@ -29,7 +29,7 @@ impl Driver {
             return Err(format!("`{own}` streams already: there is nothing to do"));
         }
         self.following.follows(&primary);
-        self.following.asked = Some(Asked {
+        self.following.asked = Some(RejoinRequest {
             order: order.to_owned(),
             rebuild,
             failure: None,
@@ -40,7 +40,7 @@ impl Driver {
     }
 }
 
-impl Following {
+impl StandbyState {
     /// Says whether a command asks for a copy that is not made yet.
     pub(super) fn wants_rebuild(&self) -> bool {
         self.asked.as_ref().is_some_and(|it| it.rebuild)
@@ -49,7 +49,7 @@ impl Following {
     /// Takes in that the server streams: a command is carried out, unless it asks for a copy.
     pub(super) fn has_rejoined(&mut self) {
         if let Some(asked) = self.asked.take_if(|it| !it.rebuild) {
-            self.rejoined = Some(Rejoined {
+            self.rejoined = Some(RejoinStatus {
                 order: asked.order,
                 done: true,
                 failure: None,
@@ -58,11 +58,11 @@ impl Following {
     }
 
     /// Returns how far the last command is.
-    pub(crate) fn rejoin_status(&self) -> Option<Rejoined> {
+    pub(crate) fn rejoin_status(&self) -> Option<RejoinStatus> {
         let Some(asked) = &self.asked else {
             return self.rejoined.clone();
         };
-        Some(Rejoined {
+        Some(RejoinStatus {
             order: asked.order.clone(),
             done: false,
             failure: asked.failure.clone(),

@@ -7,10 +7,10 @@ use causeway_core::failover::observation::ServerView;
 use causeway_core::{HostInstant, Lsn, NodeId};
 use tokio::sync::oneshot;
 
-use crate::agent::standby_setup::Trouble;
-use crate::agent::standby_setup::comparison::{Examined, Need};
+use crate::agent::standby_setup::StandbySetupError;
+use crate::agent::standby_setup::comparison::{Comparison, RejoinNeed};
 use crate::agent::standby_setup::diverged_wal;
-use crate::protocol::node_status::Rejoined;
+use crate::protocol::node_status::RejoinStatus;
 
 /// For how long a standby that could stream may not, and not advance, before it is started again: what
 /// it took for the newest timeline may be one that nobody opened, which a start looks up anew.
@@ -32,7 +32,7 @@ const START_PAUSE_AT_MOST: Duration = Duration::from_secs(30);
     clippy::struct_excessive_bools,
     reason = "each is learned and forgotten at a moment of its own"
 )]
-pub(crate) struct Following {
+pub(crate) struct StandbyState {
     /// The server, as it was seen last.
     pub(super) server: Option<ServerView>,
     /// The primary that all of this is about.
@@ -40,10 +40,10 @@ pub(crate) struct Following {
     /// The primary that the lease names and the settings do not.
     pub(super) unknown: Option<NodeId>,
     pub(crate) busy: Option<&'static str>,
-    pub(super) done: Option<oneshot::Receiver<Result<Outcome, Trouble>>>,
+    pub(super) done: Option<oneshot::Receiver<Result<WorkOutcome, StandbySetupError>>>,
     pub(super) settled_for: Option<NodeId>,
     /// What the last examination found.
-    pub(super) need: Option<Need>,
+    pub(super) need: Option<RejoinNeed>,
     /// Why the server does not stream, as the last examination found it.
     pub(super) why: Option<String>,
     /// The directory was examined since its server ended.
@@ -56,7 +56,7 @@ pub(crate) struct Following {
     pub(super) prepared: bool,
     /// It was, since the server last streamed.
     pub(super) rewound: bool,
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Option<StandbySetupError>,
     pub(super) retry_at: Option<HostInstant>,
     /// Since when the server has said that it streams, and whether that has lasted.
     says_streaming_since: Option<HostInstant>,
@@ -66,20 +66,20 @@ pub(crate) struct Following {
     /// How far it had come, and since when it has not come farther.
     advanced: Option<(Lsn, HostInstant)>,
     pub(super) paused: bool,
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<EndCause>,
     /// How many starts have ended before the server followed, and when the last did.
     pub(super) failed_starts: u32,
     start_at: Option<HostInstant>,
-    restart: Restart,
-    pub(super) asked: Option<Asked>,
-    pub(crate) rejoined: Option<Rejoined>,
+    restart: RestartBackoff,
+    pub(super) asked: Option<RejoinRequest>,
+    pub(crate) rejoined: Option<RejoinStatus>,
     /// How many saves of diverged WAL nobody has looked at, if they are many.
     pub(super) unexamined: Option<usize>,
 }
 
 /// A command that is being carried out.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct RejoinRequest {
     pub(super) order: String,
     /// A copy is still to be made.
     pub(super) rebuild: bool,
@@ -89,23 +89,23 @@ pub(super) struct Asked {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum WorkOutcome {
     /// The directory can be started as a standby.
     Prepared {
         /// Whether it was copied because a command asked for that.
         rebuilt: bool,
     },
     /// Settings are written, and the directory was examined if the primary answered.
-    Settled(Result<Examined, Trouble>),
+    ReadyToStart(Result<Comparison, StandbySetupError>),
     /// A server that runs was examined; whether what it left behind was looked for too.
-    Examined(Examined, bool),
+    Compared(Comparison, bool),
     /// Settings were raised, if any was too low: the server has to be started again under them.
-    Raised(bool),
+    SettingsRaised(bool),
 }
 
 /// Why the server has ended, as far as this node's agent had a part in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum EndCause {
     /// The agent has ended it.
     ByUs,
     /// The agent has started it, and it has not followed yet.
@@ -114,7 +114,7 @@ pub(super) enum Ended {
 
 /// When a standby that is stuck is started again.
 #[derive(Clone, Copy, Debug, Default)]
-struct Restart {
+struct RestartBackoff {
     last: Option<HostInstant>,
     times: u32,
 }
@@ -124,7 +124,7 @@ struct Restart {
 /// and one that fails is started again after `wal_retrieve_retry_interval` at the earliest.
 const STREAMS_AFTER: Duration = Duration::from_secs(2);
 
-impl Following {
+impl StandbyState {
     /// Returns what an agent that has just started knows, whose state directory is `state`.
     pub(crate) fn new(state: &Path) -> Self {
         Self {
@@ -195,7 +195,7 @@ impl Following {
             self.trouble = None;
             self.failed_starts = 0;
             self.rewound = false;
-            self.restart = Restart::default();
+            self.restart = RestartBackoff::default();
             self.has_rejoined();
         } else if self.not_streaming_since.is_none() {
             self.not_streaming_since = Some(now);
@@ -212,7 +212,7 @@ impl Following {
                 self.failed_starts = 0;
             }
             ServerView::Silent | ServerView::MayWrite => self.running(),
-            ServerView::Stopped(_) if self.ended == Some(Ended::Started) => {
+            ServerView::Stopped(_) if self.ended == Some(EndCause::Started) => {
                 // Guard's report may be of before the start: the next shows it running, or ended anew.
                 self.examined = false;
                 self.ended = None;
@@ -229,10 +229,10 @@ impl Following {
     fn running(&mut self) {
         self.examined = false;
         self.prepared = false;
-        if self.ended == Some(Ended::ByUs) {
+        if self.ended == Some(EndCause::ByUs) {
             return;
         }
-        self.ended = Some(Ended::Started);
+        self.ended = Some(EndCause::Started);
     }
 
     /// Returns for how long the server has neither streamed nor advanced.
@@ -261,7 +261,7 @@ impl Following {
 
     /// Says whether, and why, a standby that could stream and does not is to be started again now.
     pub(super) fn restart_due(&mut self, now: HostInstant) -> Option<&'static str> {
-        let could = self.need == Some(Need::Ready) && self.why.is_none() && !self.paused;
+        let could = self.need == Some(RejoinNeed::Ready) && self.why.is_none() && !self.paused;
         let pause = RESTART_AFTER * 2_u32.saturating_pow(self.restart.times.min(8));
         let last = self
             .restart
@@ -270,7 +270,7 @@ impl Following {
         if !could || !last || self.stuck_for(now) < RESTART_AFTER {
             return None;
         }
-        self.restart = Restart {
+        self.restart = RestartBackoff {
             last: Some(now),
             times: self.restart.times + 1,
         };
@@ -278,12 +278,12 @@ impl Following {
     }
 
     /// Takes in what an examination found.
-    pub(super) fn note(&mut self, examined: Examined) {
+    pub(super) fn note(&mut self, examined: Comparison) {
         self.why = examined.why;
         self.need = Some(examined.need);
     }
 
-    pub(super) fn need_is(&self, need: &Need) -> bool {
+    pub(super) fn need_is(&self, need: &RejoinNeed) -> bool {
         self.need.as_ref() == Some(need)
     }
 
@@ -304,7 +304,7 @@ impl Following {
     }
 
     /// Takes in that a step failed.
-    pub(super) fn failed(&mut self, now: HostInstant, trouble: Trouble, again: Duration) {
+    pub(super) fn failed(&mut self, now: HostInstant, trouble: StandbySetupError, again: Duration) {
         if let Some(asked) = &mut self.asked {
             asked.failure = Some(causeway_runtime::telemetry::chain(&trouble));
         }

@@ -12,8 +12,8 @@ use causeway_core::{Lsn, Timeline};
 use tokio::process::Command;
 use tokio::time;
 
-use super::{Follower, Trouble};
-use crate::agent::standby_setup::primary::{Path, Primary};
+use super::{StandbySetup, StandbySetupError};
+use crate::agent::standby_setup::primary::{PrimaryHistory, PrimarySession};
 use crate::agent::standby_setup::tools::output;
 use crate::data_directory;
 use crate::data_directory::wal::WalDirectory;
@@ -26,7 +26,7 @@ const PROBE: Duration = Duration::from_secs(8);
 
 /// What following takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum RejoinNeed {
     /// Nothing: the directory can be started, or the server goes on.
     Ready,
     /// What this node has too much of must be rewound.
@@ -37,15 +37,15 @@ pub(crate) enum Need {
 
 /// What an examination found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Examined {
-    pub(crate) need: Need,
+pub(crate) struct Comparison {
+    pub(crate) need: RejoinNeed,
     /// Why a standby that could follow does not stream, as far as that can be known.
     pub(crate) why: Option<String>,
 }
 
 /// How far this node's WAL goes, from the directory.
 #[derive(Clone, Debug)]
-struct Found {
+struct LocalWal {
     /// The newest timeline with records, and where they end.
     end: Option<(Timeline, Lsn)>,
     /// Positions that the data files have seen.
@@ -55,27 +55,27 @@ struct Found {
     segment: Option<SegmentName>,
 }
 
-impl Follower {
+impl StandbySetup {
     /// Says what this node needs in order to follow. With `stuck`, also looks for the reason why a server
     /// that runs does not stream.
     ///
     /// # Errors
     ///
-    /// [`Trouble`] when the primary, or the directory, cannot be examined.
-    pub(crate) async fn examine(&self, stuck: bool) -> Result<Examined, Trouble> {
+    /// [`StandbySetupError`] when the primary, or the directory, cannot be examined.
+    pub(crate) async fn examine(&self, stuck: bool) -> Result<Comparison, StandbySetupError> {
         let (primary, path, found) = self.compare().await?;
         let Some((newest, ancestors)) = path.known() else {
             return Err(hidden(&path));
         };
         if let Some(diverged) = diverged(&found, newest, ancestors) {
-            return Ok(Examined {
-                need: Need::Rewind(diverged),
+            return Ok(Comparison {
+                need: RejoinNeed::Rewind(diverged),
                 why: None,
             });
         }
         if !stuck {
-            let need = Need::Ready;
-            return Ok(Examined { need, why: None });
+            let need = RejoinNeed::Ready;
+            return Ok(Comparison { need, why: None });
         }
         self.why_stuck(&primary, &found, ancestors).await
     }
@@ -87,38 +87,46 @@ impl Follower {
     /// # Errors
     ///
     /// As for [`Self::examine`], and when it could not be saved.
-    pub(crate) async fn examine_whole(&self) -> Result<Examined, Trouble> {
+    pub(crate) async fn examine_whole(&self) -> Result<Comparison, StandbySetupError> {
         let (_, path, found) = self.compare().await?;
         let Some((newest, ancestors)) = path.known() else {
             return Err(hidden(&path));
         };
         let need = if let Some(diverged) = diverged(&found, newest, ancestors) {
-            Need::Rewind(diverged)
+            RejoinNeed::Rewind(diverged)
         } else {
             self.save_beyond(&path).await?;
-            Need::Ready
+            RejoinNeed::Ready
         };
-        Ok(Examined { need, why: None })
+        Ok(Comparison { need, why: None })
     }
 
-    async fn compare(&self) -> Result<(Primary, Path, Found), Trouble> {
-        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
-        let path = primary.path().await.map_err(Trouble::PrimarySilent)?;
+    async fn compare(
+        &self,
+    ) -> Result<(PrimarySession, PrimaryHistory, LocalWal), StandbySetupError> {
+        let primary = self
+            .ask_primary()
+            .await
+            .map_err(StandbySetupError::PrimarySilent)?;
+        let path = primary
+            .path()
+            .await
+            .map_err(StandbySetupError::PrimarySilent)?;
         let data = self.host.postgres.data_directory.clone();
         let known = path.known().map_or(Vec::new(), |it| it.1.to_vec());
         let found = tokio::task::spawn_blocking(move || find(&data, &known)).await;
         let found = found.map_err(anyhow::Error::from).and_then(|it| it);
-        Ok((primary, path, found.map_err(Trouble::Here)?))
+        Ok((primary, path, found.map_err(StandbySetupError::Here)?))
     }
 
     async fn why_stuck(
         &self,
-        primary: &Primary,
-        found: &Found,
+        primary: &PrimarySession,
+        found: &LocalWal,
         ancestors: &[Ancestor],
-    ) -> Result<Examined, Trouble> {
-        let ready = |why| Examined {
-            need: Need::Ready,
+    ) -> Result<Comparison, StandbySetupError> {
+        let ready = |why| Comparison {
+            need: RejoinNeed::Ready,
             why,
         };
         if let Err(why) = self.try_replication().await {
@@ -132,7 +140,7 @@ impl Follower {
         }
         let names = candidates(segment, primary.timeline, ancestors);
         let has = primary.has_one_of(&names).await;
-        if has.map_err(Trouble::PrimarySilent)? {
+        if has.map_err(StandbySetupError::PrimarySilent)? {
             return Ok(ready(None));
         }
         match self.archive_has(&names).await {
@@ -141,8 +149,8 @@ impl Follower {
             Err(why) => return Ok(ready(Some(format!("{why:#}")))),
             Ok(false) => {}
         }
-        Ok(Examined {
-            need: Need::Copy(format!(
+        Ok(Comparison {
+            need: RejoinNeed::Copy(format!(
                 "segment {segment} is removed on `{}`, and not in an archive that this node reads",
                 self.primary.name
             )),
@@ -207,18 +215,18 @@ impl Follower {
     }
 }
 
-fn hidden(path: &Path) -> Trouble {
+fn hidden(path: &PrimaryHistory) -> StandbySetupError {
     let why = match path {
-        Path::Known(..) => "the primary's history is not known",
-        Path::Hidden(why) => why,
+        PrimaryHistory::Known(..) => "the primary's history is not known",
+        PrimaryHistory::Hidden(why) => why,
     };
-    Trouble::PrimarySilent(anyhow::anyhow!(
+    StandbySetupError::PrimarySilent(anyhow::anyhow!(
         "{why}: grant `rewind-user` what the documentation of pg_rewind lists"
     ))
 }
 
 /// Looks at the directory.
-fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<Found> {
+fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalWal> {
     let wal = WalDirectory::of(data).context("could not read this node's WAL")?;
     let end = wal.end().context("could not read this node's WAL")?;
     let control = data_directory::control(data).context("could not read the control file")?;
@@ -230,7 +238,7 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<Found>
         }
     }
     let checkpoint = control.timeline.zip(Some(control.checkpoint));
-    Ok(Found {
+    Ok(LocalWal {
         end,
         reached: control.must_reach.into_iter().chain(checkpoint).collect(),
         past,
@@ -240,7 +248,7 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<Found>
 }
 
 /// Says where this node parted from the primary, if it did.
-fn diverged(found: &Found, newest: Timeline, ancestors: &[Ancestor]) -> Option<Divergence> {
+fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Option<Divergence> {
     let past = found.past.map(|(left, came_to)| Divergence::Past {
         timeline: left.timeline,
         left_at: left.left_at,

@@ -6,7 +6,7 @@ use anyhow::bail;
 use causeway_runtime::postgres::SslMode;
 use causeway_runtime::secret::Secret;
 
-use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::StandbySetup;
 use crate::config::PostgresSettings;
 use crate::durable_file::write_private;
 
@@ -18,7 +18,7 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-impl Follower {
+impl StandbySetup {
     /// Returns a libpq connection string; the password is in the file that it names.
     pub(super) fn conninfo(&self, user: &str, database: Option<&str>) -> anyhow::Result<String> {
         let postgres = &self.host.postgres;

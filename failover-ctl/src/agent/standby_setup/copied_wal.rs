@@ -10,25 +10,25 @@ use std::path::Path;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use crate::data_directory::wal::Beyond;
+use crate::data_directory::wal::WalPastFork;
 
 /// In the state directory: which files came with the last rewind or copy, by their content.
 pub(super) const REMEMBERED: &str = "brought.json";
 
 /// WAL that came with a rewind or a copy, and is in no save: it holds no row that only this node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Brought {
-    pub(super) files: Vec<Content>,
+pub(super) struct CopiedWal {
+    pub(super) files: Vec<FileDigest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Content {
+pub(super) struct FileDigest {
     name: String,
     bytes: u64,
     sha256: String,
 }
 
-impl Brought {
+impl CopiedWal {
     /// Reads what was remembered. What cannot be read is forgotten: more is saved then.
     pub(super) fn read(state: &Path) -> Self {
         let text = fs::read_to_string(state.join(REMEMBERED)).unwrap_or_default();
@@ -36,7 +36,7 @@ impl Brought {
     }
 
     /// Says whether this file of `log` is one of them, and is as it came. One that has grown is not.
-    pub(super) fn has(&self, log: &Path, file: &Beyond) -> bool {
+    pub(super) fn has(&self, log: &Path, file: &WalPastFork) -> bool {
         let name = file.name.to_string();
         let mut same = self
             .files
@@ -46,9 +46,9 @@ impl Brought {
     }
 }
 
-pub(super) fn content(log: &Path, file: &Beyond) -> io::Result<Content> {
+pub(super) fn content(log: &Path, file: &WalPastFork) -> io::Result<FileDigest> {
     let name = file.name.to_string();
-    Ok(Content {
+    Ok(FileDigest {
         sha256: sha256(&log.join(&name))?,
         name,
         bytes: file.bytes,

@@ -12,8 +12,8 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::agent::standby_setup::copied_wal::Brought;
-use crate::data_directory::wal::{Beyond, WalDirectory};
+use crate::agent::standby_setup::copied_wal::CopiedWal;
+use crate::data_directory::wal::{WalDirectory, WalPastFork};
 use crate::durable_file::{sync_parent, write_private};
 
 /// What stays free on the file system that the copy goes to: PostgreSQL may write its own WAL there.
@@ -31,7 +31,7 @@ const UNEXAMINED: usize = 16;
 
 /// What a save holds, and of what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Index {
+pub(crate) struct DivergedWalIndex {
     format: u32,
     node: NodeId,
     /// The primary whose history does not have it.
@@ -77,10 +77,10 @@ struct Elsewhere {
 
 /// The saves that are whole.
 #[derive(Debug)]
-pub(super) struct Saves(Vec<PathBuf>);
+pub(super) struct DivergedWalSaves(Vec<PathBuf>);
 
 /// One save to be made.
-pub(super) struct Save<'a> {
+pub(super) struct DivergedWalSave<'a> {
     /// The data directory.
     pub(super) data: &'a Path,
     /// The agent's state directory.
@@ -93,7 +93,7 @@ pub(super) struct Save<'a> {
     pub(super) primary: Option<(Timeline, &'a [Ancestor])>,
 }
 
-impl Save<'_> {
+impl DivergedWalSave<'_> {
     /// Saves what the primary does not have, and returns where; none if it is proved that there is
     /// nothing: no file holds a record past the place at which the primary's history left its timeline,
     /// but for those that came from a primary and have not changed since.
@@ -118,7 +118,7 @@ impl Save<'_> {
         let kept = self.state.join("diverged");
         fs::create_dir_all(&kept)
             .with_context(|| format!("could not make `{}`", kept.display()))?;
-        let saves = Saves::of(self.state).context("could not read the earlier saves")?;
+        let saves = DivergedWalSaves::of(self.state).context("could not read the earlier saves")?;
         let (mut new, mut elsewhere) = (Vec::new(), Vec::new());
         for file in &files {
             match saves.holder(&log, file) {
@@ -150,9 +150,9 @@ impl Save<'_> {
 
     /// Returns the files without those that are known to have come from a primary; all of them if the
     /// primary's history is not known, and none if only histories would be left.
-    fn own(&self, log: &Path, mut files: Vec<Beyond>) -> Vec<Beyond> {
+    fn own(&self, log: &Path, mut files: Vec<WalPastFork>) -> Vec<WalPastFork> {
         if self.primary.is_some() {
-            let brought = Brought::read(self.state);
+            let brought = CopiedWal::read(self.state);
             files.retain(|it| !brought.has(log, it));
         }
         if !files.iter().any(|it| it.segment().is_some()) {
@@ -161,7 +161,7 @@ impl Save<'_> {
         files
     }
 
-    fn index(&self, wal: &WalDirectory, files: &[Beyond]) -> anyhow::Result<Index> {
+    fn index(&self, wal: &WalDirectory, files: &[WalPastFork]) -> anyhow::Result<DivergedWalIndex> {
         let ancestors = self.primary.map_or(&[][..], |it| it.1);
         let left = |timeline| ancestors.iter().find(|it| it.timeline == timeline);
         let mut timelines = BTreeMap::new();
@@ -181,7 +181,7 @@ impl Save<'_> {
             let Ancestor { timeline, left_at } = *left(it.timeline)?;
             Some(Fork { timeline, left_at })
         });
-        Ok(Index {
+        Ok(DivergedWalIndex {
             format: 2,
             node: self.node.clone(),
             source: self.source.clone(),
@@ -195,7 +195,7 @@ impl Save<'_> {
 }
 
 impl Saved {
-    fn of(file: &Beyond) -> Self {
+    fn of(file: &WalPastFork) -> Self {
         Self {
             name: file.name.to_string(),
             bytes: file.bytes,
@@ -204,7 +204,7 @@ impl Saved {
 }
 
 impl Elsewhere {
-    fn of(file: &Beyond, save: &Path) -> Self {
+    fn of(file: &WalPastFork, save: &Path) -> Self {
         let save = save.file_name().unwrap_or_default();
         Self {
             name: file.name.to_string(),
@@ -214,7 +214,7 @@ impl Elsewhere {
     }
 }
 
-impl Saves {
+impl DivergedWalSaves {
     /// Finds the saves in this state directory, oldest name first. What was cut off is none: it has no
     /// index, or not its own name yet.
     pub(super) fn of(state: &Path) -> io::Result<Self> {
@@ -229,7 +229,7 @@ impl Saves {
                 continue;
             }
             let text = fs::read_to_string(save.join(INDEX)).unwrap_or_default();
-            if serde_json::from_str::<Index>(&text).is_ok() {
+            if serde_json::from_str::<DivergedWalIndex>(&text).is_ok() {
                 saves.push(save);
             }
         }
@@ -238,7 +238,7 @@ impl Saves {
     }
 
     /// Returns a save that holds this file of `log`, byte for byte and under the same name.
-    pub(super) fn holder(&self, log: &Path, file: &Beyond) -> Option<&Path> {
+    pub(super) fn holder(&self, log: &Path, file: &WalPastFork) -> Option<&Path> {
         let name = file.name.to_string();
         let here = log.join(&name);
         // What cannot be compared is not held.
@@ -292,7 +292,7 @@ fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
 }
 
 /// Returns a name that no earlier save has.
-fn free_name(kept: &Path, index: &Index) -> PathBuf {
+fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
     let place = match (index.fork, index.timelines.first()) {
         (Some(it), _) => format!("{}-{}", it.timeline, it.left_at),
         (None, Some(it)) => format!("{}-{}", it.timeline, it.from),
@@ -307,7 +307,7 @@ fn free_name(kept: &Path, index: &Index) -> PathBuf {
 }
 
 /// Copies into a directory of another name, which gets its own once all of it is durable.
-fn copy(log: &Path, to: &Path, index: &Index) -> anyhow::Result<()> {
+fn copy(log: &Path, to: &Path, index: &DivergedWalIndex) -> anyhow::Result<()> {
     let mut temporary = to.as_os_str().to_owned();
     temporary.push(".");
     temporary.push(UNFINISHED);

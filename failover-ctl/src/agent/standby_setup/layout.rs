@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The places outside of a data directory. They are noted before it is emptied, so that a new copy that
 /// was cut off goes on with the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Layout {
+pub(super) struct DirectoryLayout {
     /// Where `pg_wal` points to, if it is a symbolic link.
     #[serde(default)]
     pub(super) wal: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub(super) struct Layout {
     pub(super) tablespaces: BTreeMap<u32, PathBuf>,
 }
 
-impl Layout {
+impl DirectoryLayout {
     /// Returns the layout of the directory as it is.
     pub(super) fn of(data: &Path) -> io::Result<Self> {
         let mut tablespaces = BTreeMap::new();
@@ -184,7 +184,7 @@ mod tests {
         symlink(&space, data.join("pg_tblspc/16400")).unwrap();
         symlink(&wal, data.join("pg_wal")).unwrap();
 
-        let layout = Layout::of(&data).unwrap();
+        let layout = DirectoryLayout::of(&data).unwrap();
         assert_eq!(layout.tablespaces, BTreeMap::from([(16400, space.clone())]));
         assert_eq!(layout.wal.as_deref(), Some(&*wal));
         let mapped = layout.mapped(&BTreeMap::from([(16400, PathBuf::from("/theirs"))]));
@@ -195,7 +195,10 @@ mod tests {
             assert_eq!(fs::read_dir(emptied).unwrap().count(), 0, "{emptied:?}");
         }
         // The next attempt finds an empty directory, and goes on with what was noted.
-        assert_eq!(Layout::of(&data).unwrap().and(layout.clone()), layout);
+        assert_eq!(
+            DirectoryLayout::of(&data).unwrap().and(layout.clone()),
+            layout
+        );
     }
 
     #[test]
@@ -203,9 +206,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let theirs = root.path().join("theirs");
         fs::create_dir_all(theirs.join("PG_15_1")).unwrap();
-        let mapped = Layout::default().mapped(&BTreeMap::from([(1, theirs)]));
+        let mapped = DirectoryLayout::default().mapped(&BTreeMap::from([(1, theirs)]));
 
-        let refused = Layout::default().check(root.path(), &mapped).unwrap_err();
+        let refused = DirectoryLayout::default()
+            .check(root.path(), &mapped)
+            .unwrap_err();
         assert!(
             refused.to_string().contains("is not this node's"),
             "{refused}"

@@ -14,7 +14,7 @@ use tokio::time;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::StandbySetup;
 
 /// How long another server may take to answer a small question.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const CHECKPOINT: Duration = Duration::from_mins(5);
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The primary, connected to as the role that `pg_rewind` uses.
-pub(super) struct Primary {
+pub(super) struct PrimarySession {
     client: Client,
     /// The timeline that it writes on.
     pub(super) timeline: Timeline,
@@ -37,14 +37,14 @@ pub(super) struct Primary {
 
 /// The primary's path through the timelines.
 #[derive(Clone, Debug)]
-pub(super) enum Path {
+pub(super) enum PrimaryHistory {
     /// It writes on this timeline, which grew from these.
     Known(Timeline, Vec<Ancestor>),
     /// It answers, and does not let the history be read.
     Hidden(String),
 }
 
-impl Path {
+impl PrimaryHistory {
     pub(super) fn known(&self) -> Option<(Timeline, &[Ancestor])> {
         match self {
             Self::Known(timeline, ancestors) => Some((*timeline, ancestors)),
@@ -53,9 +53,9 @@ impl Path {
     }
 }
 
-impl Follower {
+impl StandbySetup {
     /// Connects to the primary, which must accept writes.
-    pub(super) async fn ask_primary(&self) -> anyhow::Result<Primary> {
+    pub(super) async fn ask_primary(&self) -> anyhow::Result<PrimarySession> {
         let name = &self.primary.name;
         let client = self.connect().await;
         let client = client.with_context(|| format!("could not ask the primary, `{name}`"))?;
@@ -76,7 +76,7 @@ impl Follower {
         }
         let (timeline, flushed): (i32, String) = (timeline, flushed);
         let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
-        Ok(Primary {
+        Ok(PrimarySession {
             client,
             timeline: timeline.context("the primary names no timeline")?,
             flushed: flushed.parse()?,
@@ -101,12 +101,12 @@ impl Follower {
     }
 }
 
-impl Primary {
+impl PrimarySession {
     /// Returns the primary's path. It fails while the primary does not answer; that it refuses is an
     /// answer.
-    pub(super) async fn path(&self) -> anyhow::Result<Path> {
+    pub(super) async fn path(&self) -> anyhow::Result<PrimaryHistory> {
         if self.timeline == Timeline::FIRST {
-            return Ok(Path::Known(self.timeline, Vec::new()));
+            return Ok(PrimaryHistory::Known(self.timeline, Vec::new()));
         }
         let file = format!("pg_wal/{}", WalFileName::History(self.timeline));
         // The function is one that `pg_rewind` needs as well, unlike `pg_read_file`.
@@ -115,13 +115,15 @@ impl Primary {
             Ok(row) => row,
             Err(error) if error.as_db_error().is_some() => {
                 let why = causeway_runtime::telemetry::chain(&error);
-                return Ok(Path::Hidden(format!("`{file}` could not be read: {why}")));
+                return Ok(PrimaryHistory::Hidden(format!(
+                    "`{file}` could not be read: {why}"
+                )));
             }
             Err(error) => return Err(error.into()),
         };
         let text: Vec<u8> = row.try_get(0)?;
         let ancestors = parse_history(&String::from_utf8_lossy(&text))?;
-        Ok(Path::Known(self.timeline, ancestors))
+        Ok(PrimaryHistory::Known(self.timeline, ancestors))
     }
 
     async fn ask(

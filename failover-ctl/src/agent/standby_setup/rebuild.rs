@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Follower, Trouble};
-use crate::agent::standby_setup::diverged_wal::Save;
-use crate::agent::standby_setup::layout::Layout;
-use crate::agent::standby_setup::primary::{Path, Primary};
+use super::{StandbySetup, StandbySetupError};
+use crate::agent::standby_setup::diverged_wal::DivergedWalSave;
+use crate::agent::standby_setup::layout::DirectoryLayout;
+use crate::agent::standby_setup::primary::{PrimaryHistory, PrimarySession};
 use crate::agent::standby_setup::tools::run;
 use crate::agent::standby_setup::wal_cleanup;
 use crate::agent::standby_setup::wal_presence;
@@ -22,23 +22,26 @@ use crate::durable_file::{sync_parent, write_private};
 
 /// What the marker says. It is empty if an earlier release wrote it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Marker {
+struct RebuildMarker {
     #[serde(default)]
-    layout: Layout,
+    layout: DirectoryLayout,
 }
 
-impl Follower {
+impl StandbySetup {
     /// Rewinds a directory to where the primary's history left it, or copies the primary where that
     /// fails. What only this node has is saved before either.
-    pub(crate) async fn rewind(&self) -> Result<(), Trouble> {
-        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
+    pub(crate) async fn rewind(&self) -> Result<(), StandbySetupError> {
+        let primary = self
+            .ask_primary()
+            .await
+            .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
-        if let Path::Hidden(why) = path {
+        if let PrimaryHistory::Hidden(why) = path {
             warn!(why, "pg_rewind could not read the history either");
             return self.copy("the primary's history is hidden").await;
         }
         let waited = primary.checkpointed().await;
-        waited.map_err(Trouble::PrimarySilent)?;
+        waited.map_err(StandbySetupError::PrimarySilent)?;
         match self.run_pg_rewind().await {
             Ok(()) => {}
             Err(error) => {
@@ -52,8 +55,11 @@ impl Follower {
     }
 
     /// Copies the whole primary into the emptied directory. What only this node has is saved before.
-    pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), Trouble> {
-        let primary = self.ask_primary().await.map_err(Trouble::PrimarySilent)?;
+    pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), StandbySetupError> {
+        let primary = self
+            .ask_primary()
+            .await
+            .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
         self.copy(why).await?;
         self.tidy(path).await;
@@ -63,7 +69,7 @@ impl Follower {
     /// Takes WAL out of `pg_wal` that the primary's history left and a save holds, and remembers what the
     /// rewind or the copy brought: all that this node itself had was saved just before, and no server has
     /// accepted a write since. That it fails costs room and another save, and keeps nothing from following.
-    async fn tidy(&self, path: Path) {
+    async fn tidy(&self, path: PrimaryHistory) {
         let data = self.host.postgres.data_directory.clone();
         let state = self.host.agent.state_directory.clone();
         let tidying = move || {
@@ -84,26 +90,34 @@ impl Follower {
 
     /// Saves what the primary does not have, or proves that there is nothing, and returns the primary's
     /// path. Nothing is changed in the directory before this has succeeded.
-    async fn save_diverged(&self, primary: &Primary) -> Result<Path, Trouble> {
-        self.end_leftovers().await.map_err(Trouble::NotSaved)?;
+    async fn save_diverged(
+        &self,
+        primary: &PrimarySession,
+    ) -> Result<PrimaryHistory, StandbySetupError> {
+        self.end_leftovers()
+            .await
+            .map_err(StandbySetupError::NotSaved)?;
         let (data, marker) = (
             &self.host.postgres.data_directory,
             self.host.rewinding_marker(),
         );
         // What an attempt that was cut off has left was saved before the marker was put.
         if !marker.exists() {
-            wal_presence::check(data).map_err(Trouble::NotSaved)?;
+            wal_presence::check(data).map_err(StandbySetupError::NotSaved)?;
         }
-        let path = primary.path().await.map_err(Trouble::PrimarySilent)?;
+        let path = primary
+            .path()
+            .await
+            .map_err(StandbySetupError::PrimarySilent)?;
         self.save_beyond(&path).await?;
         Ok(path)
     }
 
     /// Saves what lies past `path` in this node's WAL.
-    pub(super) async fn save_beyond(&self, path: &Path) -> Result<(), Trouble> {
+    pub(super) async fn save_beyond(&self, path: &PrimaryHistory) -> Result<(), StandbySetupError> {
         let (host, source, path) = (self.host.clone(), self.primary.name.clone(), path.clone());
         let saving = move || {
-            Save {
+            DivergedWalSave {
                 data: &host.postgres.data_directory,
                 state: &host.agent.state_directory,
                 node: &host.node.name,
@@ -114,7 +128,7 @@ impl Follower {
         };
         let saved = tokio::task::spawn_blocking(saving).await;
         let saved = saved.map_err(anyhow::Error::from).and_then(|it| it);
-        saved.map_err(Trouble::NotSaved)?;
+        saved.map_err(StandbySetupError::NotSaved)?;
         Ok(())
     }
 
@@ -124,7 +138,7 @@ impl Follower {
         let data = &postgres.data_directory;
         self.write_password_file()?;
         let source = self.conninfo(&postgres.rewind_user, Some(&postgres.database))?;
-        self.mark(Layout::of(data)?)?;
+        self.mark(DirectoryLayout::of(data)?)?;
         // A single-user server, by which pg_rewind recovers a directory that was not shut down,
         // refuses standby mode.
         data_directory::remove_standby_signal(data)?;
@@ -147,8 +161,10 @@ impl Follower {
         self.finish()
     }
 
-    async fn copy(&self, why: &'static str) -> Result<(), Trouble> {
-        self.copy_primary(why).await.map_err(Trouble::Rebuild)
+    async fn copy(&self, why: &'static str) -> Result<(), StandbySetupError> {
+        self.copy_primary(why)
+            .await
+            .map_err(StandbySetupError::Rebuild)
     }
 
     async fn copy_primary(&self, why: &'static str) -> anyhow::Result<()> {
@@ -158,7 +174,7 @@ impl Follower {
         let data = &host.postgres.data_directory;
         self.write_password_file()?;
         let source = self.conninfo(&host.postgres.replication_user, None)?;
-        let layout = Layout::of(data)?.and(self.marked().layout);
+        let layout = DirectoryLayout::of(data)?.and(self.marked().layout);
         let mapped = layout.mapped(&tablespaces);
         layout.check(data, &mapped)?;
         self.mark(layout.clone())?;
@@ -192,12 +208,12 @@ impl Follower {
         self.finish()
     }
 
-    fn mark(&self, layout: Layout) -> anyhow::Result<()> {
-        let text = serde_json::to_string(&Marker { layout })?;
+    fn mark(&self, layout: DirectoryLayout) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&RebuildMarker { layout })?;
         write_private(&self.host.rewinding_marker(), &text)
     }
 
-    fn marked(&self) -> Marker {
+    fn marked(&self) -> RebuildMarker {
         let text = fs::read_to_string(self.host.rewinding_marker()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }

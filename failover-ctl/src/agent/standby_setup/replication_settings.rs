@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use tracing::info;
 
-use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::StandbySetup;
 use crate::agent::standby_setup::tools::output;
 use crate::data_directory::auto_conf;
 use crate::data_directory::{self, REQUIRED};
@@ -15,7 +15,7 @@ use crate::durable_file::write_private;
 
 /// A setting with which PostgreSQL would not replay what the primary writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TooLow {
+pub(crate) struct RaisedSetting {
     /// Its name.
     pub(crate) name: &'static str,
     /// What this node's own configuration says.
@@ -24,7 +24,7 @@ pub(crate) struct TooLow {
     pub(crate) required: u32,
 }
 
-impl Follower {
+impl StandbySetup {
     /// Makes replication's settings name the primary. What was raised stays raised. Returns whether they
     /// were changed.
     pub(crate) fn settle(&self) -> anyhow::Result<bool> {
@@ -44,7 +44,7 @@ impl Follower {
 
     /// Does the same, and raises what is below what this directory's WAL was written with: with less a
     /// standby refuses to start, or pauses replay. Returns what was raised now.
-    pub(crate) async fn settle_and_raise(&self) -> anyhow::Result<Vec<TooLow>> {
+    pub(crate) async fn settle_and_raise(&self) -> anyhow::Result<Vec<RaisedSetting>> {
         let (kept, too_low) = self.too_low().await?;
         for it in &too_low {
             info!(
@@ -91,7 +91,7 @@ impl Follower {
 
     /// Returns what was raised before and is enough, and what is below what this directory's WAL was
     /// written with.
-    async fn too_low(&self) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<TooLow>)> {
+    async fn too_low(&self) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<RaisedSetting>)> {
         let (mut kept, mut too_low) = (Vec::new(), Vec::new());
         let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
             return Ok((kept, too_low));
@@ -104,7 +104,7 @@ impl Follower {
                 .lines()
                 .any(|it| it.starts_with(&format!("{name} = ")));
             if here < required {
-                too_low.push(TooLow {
+                too_low.push(RaisedSetting {
                     name,
                     here,
                     required,

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::rejoin::Divergence;
 
-use super::Trouble;
-use super::comparison::Need;
+use super::StandbySetupError;
+use super::comparison::RejoinNeed;
 use crate::data_directory;
 use crate::test_server::{Nodes, TestNode, give, holds};
 
@@ -102,7 +102,10 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
 
     for rebuild in [false, true] {
         let refused = follower.prepare(DataDirectoryState::Primary, rebuild).await;
-        assert!(matches!(refused, Err(Trouble::NotSaved(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StandbySetupError::NotSaved(_))),
+            "{refused:?}"
+        );
         assert_eq!(a.picture(), before, "the directory was changed");
         assert!(!a.host().rewinding_marker().exists());
     }
@@ -130,7 +133,7 @@ async fn primary_silent_then_directory_untouched() {
             .prepare(DataDirectoryState::Primary, rebuild)
             .await;
         assert!(
-            matches!(refused, Err(Trouble::PrimarySilent(_))),
+            matches!(refused, Err(StandbySetupError::PrimarySilent(_))),
             "{refused:?}"
         );
         assert_eq!(a.picture(), before);
@@ -198,7 +201,7 @@ async fn step_repeated_then_saved_once_and_other_save_kept() {
     let nodes = Nodes::new();
     let (a, b) = diverged(&nodes).await;
     let save = || {
-        crate::agent::standby_setup::diverged_wal::Save {
+        crate::agent::standby_setup::diverged_wal::DivergedWalSave {
             data: &a.data(),
             state: &a.state(),
             node: &"a".parse().unwrap(),
@@ -237,7 +240,7 @@ async fn diverged_standby_is_down_then_rewind_needed() {
 
     let follower = c.follower(&b);
     let examined = follower.examine(false).await.unwrap();
-    let Need::Rewind(Divergence::Past { timeline, .. }) = examined.need else {
+    let RejoinNeed::Rewind(Divergence::Past { timeline, .. }) = examined.need else {
         panic!("{examined:?}");
     };
     assert_eq!(timeline.get(), 1);
@@ -247,7 +250,7 @@ async fn diverged_standby_is_down_then_rewind_needed() {
         .unwrap();
     assert!(holds(&only_save(&c), MARKER));
     let examined = follower.examine(false).await.unwrap();
-    assert_eq!(examined.need, Need::Ready, "after it was rewound");
+    assert_eq!(examined.need, RejoinNeed::Ready, "after it was rewound");
     follower.settle().unwrap();
     comes_back(&c, "");
 }
@@ -277,7 +280,7 @@ async fn diverged_tail_left_behind_then_saved() {
 
     let examined = follower.examine_whole().await.unwrap();
 
-    assert_eq!(examined.need, Need::Ready, "it follows already");
+    assert_eq!(examined.need, RejoinNeed::Ready, "it follows already");
     assert!(holds(&only_save(&c), MARKER));
 }
 
@@ -295,7 +298,7 @@ async fn standby_that_stops_before_fork_then_ready() {
 
     let follower = c.follower(&b);
     let examined = follower.examine(false).await.unwrap();
-    assert_eq!(examined.need, Need::Ready);
+    assert_eq!(examined.need, RejoinNeed::Ready);
     follower.settle().unwrap();
     comes_back(&c, "on 1");
 }
@@ -314,7 +317,7 @@ async fn wal_removed_on_primary_then_copy_needed() {
     b.start_standby();
 
     let examined = b.follower(&a).examine(true).await.unwrap();
-    assert!(matches!(examined.need, Need::Copy(_)), "{examined:?}");
+    assert!(matches!(examined.need, RejoinNeed::Copy(_)), "{examined:?}");
 
     // With an archive that has the segment, PostgreSQL gets it by itself.
     let archive = b.root.join("archive");
@@ -323,7 +326,7 @@ async fn wal_removed_on_primary_then_copy_needed() {
     follower.host.postgres.restore_command =
         Some(format!("touch '{}/%f' && touch '%p'", archive.display()));
     let examined = follower.examine(true).await.unwrap();
-    assert_eq!(examined.need, Need::Ready, "{examined:?}");
+    assert_eq!(examined.need, RejoinNeed::Ready, "{examined:?}");
 
     b.shut_down();
     b.follower(&a)
@@ -438,7 +441,7 @@ async fn wal_is_not_there_then_directory_kept() {
         ] {
             let trouble = follower.prepare(directory, rebuild).await.unwrap_err();
             assert!(
-                matches!(trouble, Trouble::NotSaved(_)),
+                matches!(trouble, StandbySetupError::NotSaved(_)),
                 "{why}: {trouble:?}"
             );
             assert!(b.data().join("PG_VERSION").exists(), "{why}");
@@ -503,7 +506,10 @@ async fn primary_of_another_database_then_directory_kept() {
         .unwrap_err();
 
     let said = causeway_runtime::telemetry::chain(&refused);
-    assert!(matches!(refused, Trouble::PrimarySilent(_)), "{said}");
+    assert!(
+        matches!(refused, StandbySetupError::PrimarySilent(_)),
+        "{said}"
+    );
     assert!(said.contains("serves another database"), "{said}");
     assert!(!b.data().join("PG_VERSION").exists());
 }

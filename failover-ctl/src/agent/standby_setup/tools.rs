@@ -9,13 +9,13 @@ use tokio::process::Command;
 use tokio::time;
 use tracing::{info, warn};
 
-use crate::agent::standby_setup::Follower;
+use crate::agent::standby_setup::StandbySetup;
 use crate::data_directory;
 
 /// How long processes that work in the data directory are waited for once they were killed.
 const SWEEP: Duration = Duration::from_secs(10);
 
-impl Follower {
+impl StandbySetup {
     /// Returns a program's command. A program in between ends it, and all that it has started, when the
     /// agent is gone: `pg_rewind` starts a server, and `pg_basebackup` a second process.
     pub(super) fn tool(&self, name: &str) -> Command {

@@ -8,9 +8,9 @@ use causeway_core::Timeline;
 use causeway_core::lsn::{Ancestor, SegmentName};
 use tracing::info;
 
-use crate::agent::standby_setup::copied_wal::{Brought, REMEMBERED, content};
-use crate::agent::standby_setup::diverged_wal::Saves;
-use crate::data_directory::wal::{Beyond, WalDirectory};
+use crate::agent::standby_setup::copied_wal::{CopiedWal, REMEMBERED, content};
+use crate::agent::standby_setup::diverged_wal::DivergedWalSaves;
+use crate::data_directory::wal::{WalDirectory, WalPastFork};
 use crate::durable_file::write_private;
 
 /// Looks through `pg_wal` after a rewind or a copy that completed, before the server is started. What this
@@ -39,8 +39,8 @@ pub(super) fn tidy(
     let log = data.join("pg_wal");
     let wal = WalDirectory::thoroughly(&log)?;
     let beyond = wal.beyond(Some(primary))?;
-    let saves = Saves::of(state)?;
-    let mut brought = Brought::default();
+    let saves = DivergedWalSaves::of(state)?;
+    let mut brought = CopiedWal::default();
     let mut removed = 0_u32;
     for file in &beyond {
         if file.segment().is_none() {
@@ -69,8 +69,8 @@ pub(super) fn tidy(
 fn is_needless(
     wal: &WalDirectory,
     log: &Path,
-    file: &Beyond,
-    beyond: &[Beyond],
+    file: &WalPastFork,
+    beyond: &[WalPastFork],
     (newest, ancestors): (Timeline, &[Ancestor]),
 ) -> io::Result<bool> {
     let Some(segment) = file.segment() else {

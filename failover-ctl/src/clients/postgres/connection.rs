@@ -45,14 +45,14 @@ pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
 }
 
 /// Connects to this host's own server, or says why not.
-pub(crate) async fn connect(config: &Config, tasks: &Tasks) -> Result<Client, AskError> {
+pub(crate) async fn connect(config: &Config, tasks: &Tasks) -> Result<Client, LocalConnectError> {
     let tls = postgres::tls(SslMode::Disable, None)?;
     Ok(postgres::connect(config, tls, CONNECT_TIMEOUT, tasks).await?)
 }
 
 /// A server that could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
+pub(crate) enum LocalConnectError {
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] postgres::TlsError),
@@ -63,7 +63,7 @@ pub(crate) enum AskError {
 
 /// What came of asking.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum QueryOutcome {
     /// One row.
     Answered(Box<Row>),
     /// The server says that it is starting or shutting down.
@@ -79,7 +79,7 @@ pub(super) enum Asked {
 }
 
 /// A connection to this host's own server.
-pub(super) struct Line {
+pub(super) struct ServerConnection {
     config: Config,
     client: Option<Arc<Client>>,
     pending: Option<(HostInstant, Pending)>,
@@ -87,7 +87,7 @@ pub(super) struct Line {
     refused: Option<String>,
 }
 
-impl Line {
+impl ServerConnection {
     pub(super) const fn new(config: Config) -> Self {
         Self {
             config,
@@ -109,7 +109,7 @@ impl Line {
     }
 
     /// Asks, or goes on waiting for the answer to what was asked before.
-    pub(super) async fn ask(&mut self, question: &'static str, tasks: &Tasks) -> Asked {
+    pub(super) async fn ask(&mut self, question: &'static str, tasks: &Tasks) -> QueryOutcome {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             self.pending = None;
             match connect(&self.config, tasks).await {
@@ -118,7 +118,7 @@ impl Line {
             }
         }
         let Some(client) = self.client.clone() else {
-            return Asked::Failed;
+            return QueryOutcome::Failed;
         };
         let (since, mut pending) = self.pending.take().unwrap_or_else(|| {
             let asking = async move { client.query_one(question, &[]).await };
@@ -127,14 +127,14 @@ impl Line {
         match time::timeout(TURN, &mut pending).await {
             Ok(Ok(row)) => {
                 self.refused = None;
-                Asked::Answered(Box::new(row))
+                QueryOutcome::Answered(Box::new(row))
             }
             Ok(Err(error)) => {
                 // An error of the statement is an answer, over a connection that is as good as before; a
                 // closed one is opened anew.
                 let Some(code) = error.code() else {
                     self.client = None;
-                    return Asked::Failed;
+                    return QueryOutcome::Failed;
                 };
                 self.refused_with(code, &error)
             }
@@ -143,50 +143,52 @@ impl Line {
                 if clock::now().elapsed_upper_bound(since) >= RECONNECT_AFTER {
                     return self.try_another(since, tasks).await;
                 }
-                Asked::Waiting(since)
+                QueryOutcome::Waiting(since)
             }
         }
     }
 
-    async fn try_another(&mut self, since: HostInstant, tasks: &Tasks) -> Asked {
+    async fn try_another(&mut self, since: HostInstant, tasks: &Tasks) -> QueryOutcome {
         match connect(&self.config, tasks).await {
             Ok(client) => {
                 (self.client, self.pending) = (Some(Arc::new(client)), None);
-                Asked::Waiting(since)
+                QueryOutcome::Waiting(since)
             }
             Err(error) => match self.not_connected(&error) {
-                Asked::NoConnectionLeft => Asked::NoConnectionLeft,
-                Asked::Answered(_)
-                | Asked::NotYet
-                | Asked::Refused(_)
-                | Asked::Waiting(_)
-                | Asked::Failed => Asked::Waiting(since),
+                QueryOutcome::NoConnectionLeft => QueryOutcome::NoConnectionLeft,
+                QueryOutcome::Answered(_)
+                | QueryOutcome::NotYet
+                | QueryOutcome::Refused(_)
+                | QueryOutcome::Waiting(_)
+                | QueryOutcome::Failed => QueryOutcome::Waiting(since),
             },
         }
     }
 
-    fn not_connected(&mut self, error: &AskError) -> Asked {
+    fn not_connected(&mut self, error: &LocalConnectError) -> QueryOutcome {
         let refusal = match error {
-            AskError::Connect(ConnectError::Refused(error)) => {
+            LocalConnectError::Connect(ConnectError::Refused(error)) => {
                 error.code().map(|code| (code, error))
             }
-            AskError::Connect(ConnectError::OutOfTime(_)) | AskError::Tls(_) => None,
+            LocalConnectError::Connect(ConnectError::OutOfTime(_)) | LocalConnectError::Tls(_) => {
+                None
+            }
         };
         let Some((code, error)) = refusal else {
             debug!(
                 error = causeway_runtime::telemetry::chain(error),
                 "the server was not asked"
             );
-            return Asked::Failed;
+            return QueryOutcome::Failed;
         };
         self.refused_with(code, error)
     }
 
     /// Takes in that the server has answered with an error.
-    fn refused_with(&mut self, code: &SqlState, error: &Error) -> Asked {
+    fn refused_with(&mut self, code: &SqlState, error: &Error) -> QueryOutcome {
         match *code {
-            SqlState::CANNOT_CONNECT_NOW => return Asked::NotYet,
-            SqlState::TOO_MANY_CONNECTIONS => return Asked::NoConnectionLeft,
+            SqlState::CANNOT_CONNECT_NOW => return QueryOutcome::NotYet,
+            SqlState::TOO_MANY_CONNECTIONS => return QueryOutcome::NoConnectionLeft,
             _ => {}
         }
         let said = causeway_runtime::telemetry::chain(error);
@@ -194,7 +196,7 @@ impl Line {
             warn!(error = said, "PostgreSQL refuses what the agent asks");
             self.refused = Some(said);
         }
-        Asked::Refused(meaning(code))
+        QueryOutcome::Refused(meaning(code))
     }
 }
 

@@ -9,8 +9,8 @@ use causeway_core::{HostInstant, Lsn, Timeline};
 use causeway_runtime::clock;
 use tokio_postgres::{Error, Row};
 
-use super::state::{Answer, Hindrance, Standby};
-use crate::clients::write_rates::{Rates, Sample};
+use super::state::{ServerAnswer, StandbyAnswer, WriteHindrance};
+use crate::clients::write_rates::{WriteRates, WriteSample};
 use crate::config::PostgresSettings;
 use crate::data_directory::replay_progress;
 use crate::data_directory::wal::position;
@@ -64,23 +64,23 @@ pub(super) const HOLD_BACK: [&str; 2] = [
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is remembered from one answer to the next.
-pub(super) struct Known {
+pub(super) struct AnswerReader {
     data: std::path::PathBuf,
     /// The timeline of the WAL that the standby has: it stays true after the receiver has ended.
     timeline: Option<Timeline>,
-    rates: Rates,
+    rates: WriteRates,
     pub(super) checkpointed: Option<Timeline>,
-    pub(super) hindrance: Option<Hindrance>,
+    pub(super) hindrance: Option<WriteHindrance>,
     recovery: Option<(HostInstant, Option<u64>)>,
     pub(super) held_back_at: Option<HostInstant>,
 }
 
-impl Known {
+impl AnswerReader {
     pub(super) fn new(settings: &PostgresSettings) -> Self {
         Self {
             data: settings.data_directory.clone(),
             timeline: None,
-            rates: Rates::default(),
+            rates: WriteRates::default(),
             checkpointed: None,
             hindrance: None,
             recovery: None,
@@ -105,15 +105,15 @@ impl Known {
     /// # Errors
     ///
     /// When a column is not what it should be.
-    pub(super) fn read(&mut self, row: &Row) -> Result<Answer, Error> {
+    pub(super) fn read(&mut self, row: &Row) -> Result<ServerAnswer, Error> {
         if row.try_get::<_, bool>("in_recovery")? {
             self.hindrance = None;
-            return Ok(Answer::Following(self.standby(row)?));
+            return Ok(ServerAnswer::Standby(self.standby(row)?));
         }
-        Ok(Answer::Writing(self.primary(clock::now(), row)?))
+        Ok(ServerAnswer::Primary(self.primary(clock::now(), row)?))
     }
 
-    fn standby(&mut self, row: &Row) -> Result<Standby, Error> {
+    fn standby(&mut self, row: &Row) -> Result<StandbyAnswer, Error> {
         let received: Option<Lsn> = lsn(row, "received")?;
         let replayed: Lsn = lsn(row, "replayed")?.unwrap_or(Lsn::new(0));
         let received = received.unwrap_or(replayed).max(replayed);
@@ -131,7 +131,7 @@ impl Known {
         let timeline = known.into_iter().flatten().max().unwrap_or(Timeline::FIRST);
         self.timeline = Some(timeline);
         self.checkpointed = None;
-        Ok(Standby {
+        Ok(StandbyAnswer {
             progress: ReplayProgress {
                 timeline,
                 received_lsn: received,
@@ -148,7 +148,7 @@ impl Known {
         self.timeline = None;
         let flush_lsn = lsn(row, "flushed")?.unwrap_or(Lsn::new(0));
         let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
-        self.rates.note(Sample {
+        self.rates.note(WriteSample {
             at: now,
             lsn: flush_lsn,
             rows: count("changed_rows")?,
@@ -156,9 +156,9 @@ impl Known {
             segment_bytes: count("segment_bytes")?,
         });
         self.hindrance = if row.try_get("read_only_default")? {
-            Some(Hindrance::ReadOnlyDefault)
+            Some(WriteHindrance::ReadOnlyDefault)
         } else if count("backends")? >= count("client_connections")? {
-            Some(Hindrance::ConnectionsExhausted)
+            Some(WriteHindrance::ConnectionsExhausted)
         } else {
             None
         };

@@ -8,7 +8,7 @@ use causeway_core::failover::observation::ReplayProgress;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PostgresState {
     /// What it answered last, and when.
-    pub(crate) answer: Option<(HostInstant, Answer)>,
+    pub(crate) answer: Option<(HostInstant, ServerAnswer)>,
     /// When the last write that it has flushed was sent.
     pub(crate) proven_at: Option<HostInstant>,
     /// Why it proves no write, and since when that is seen.
@@ -16,12 +16,12 @@ pub(crate) struct PostgresState {
     /// Changes whenever more WAL is replayed.
     pub(crate) replay: Option<u64>,
     /// What keeps clients of a primary that proves writes from writing.
-    pub(crate) hindrance: Option<Hindrance>,
+    pub(crate) hindrance: Option<WriteHindrance>,
 }
 
 /// What keeps clients from writing, although the server can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hindrance {
+pub(crate) enum WriteHindrance {
     /// `default_transaction_read_only` is on.
     ReadOnlyDefault,
     /// Clients have taken every connection that is not reserved for superusers.
@@ -30,7 +30,7 @@ pub(crate) enum Hindrance {
 
 /// What a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ServerAnswer {
     /// That it is starting, or shutting down: SQLSTATE 57P03.
     NotYet,
     /// That it has no connection left: SQLSTATE 53300.
@@ -38,14 +38,14 @@ pub(crate) enum Answer {
     /// That it does not serve the agent, and what that means for a write.
     Refused(WriteProbeFailure),
     /// It is in recovery.
-    Following(Standby),
+    Standby(StandbyAnswer),
     /// It accepts writes, by its own account.
-    Writing(PrimaryView),
+    Primary(PrimaryView),
 }
 
 /// A standby, as it describes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standby {
+pub(crate) struct StandbyAnswer {
     /// How far it has come.
     pub(crate) progress: ReplayProgress,
     /// Whether it receives at this moment.

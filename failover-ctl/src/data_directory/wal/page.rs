@@ -16,13 +16,13 @@ pub(super) const USUAL_BYTES: u64 = 8192;
 
 /// One page.
 #[derive(Clone, Copy)]
-pub(super) struct Page<'a> {
+pub(super) struct WalPage<'a> {
     bytes: &'a [u8],
     address: u64,
     info: u16,
 }
 
-impl<'a> Page<'a> {
+impl<'a> WalPage<'a> {
     /// Returns the page with the byte at `at` of a segment that begins at `start`.
     pub(super) fn holding(segment: &'a [u8], start: u64, at: u64) -> Option<Self> {
         let size = page_bytes(segment);
@@ -107,5 +107,5 @@ pub(super) fn last_page(segment: &[u8], start: u64) -> Option<u64> {
     let places = (0..pages).map(|it| start + it * size);
     places
         .rev()
-        .find(|it| Page::holding(segment, start, *it).is_some())
+        .find(|it| WalPage::holding(segment, start, *it).is_some())
 }

@@ -10,7 +10,7 @@ use std::io;
 use causeway_core::Lsn;
 use causeway_core::lsn::SegmentSize;
 
-use crate::data_directory::wal::page::Page;
+use crate::data_directory::wal::page::WalPage;
 
 /// `SizeOfXLogRecord`.
 const RECORD_HEADER: usize = 24;
@@ -23,12 +23,12 @@ const XLOG: u8 = 0;
 const SWITCH: u8 = 0x40;
 
 /// Gives a segment of one timeline by its number; none if it is not there.
-pub(super) type Source<'a> = dyn FnMut(u64) -> io::Result<Option<Vec<u8>>> + 'a;
+pub(super) type WalSource<'a> = dyn FnMut(u64) -> io::Result<Option<Vec<u8>>> + 'a;
 
 /// One timeline's log, read from a segment on.
-pub(super) struct Records<'a> {
+pub(super) struct WalReader<'a> {
     size: SegmentSize,
-    source: &'a mut Source<'a>,
+    source: &'a mut WalSource<'a>,
     segment: Option<(u64, Vec<u8>)>,
 }
 
@@ -49,8 +49,8 @@ enum Taken {
     Short,
 }
 
-impl<'a> Records<'a> {
-    pub(super) fn new(size: SegmentSize, source: &'a mut Source<'a>) -> Self {
+impl<'a> WalReader<'a> {
+    pub(super) fn new(size: SegmentSize, source: &'a mut WalSource<'a>) -> Self {
         Self {
             size,
             source,
@@ -178,7 +178,7 @@ impl<'a> Records<'a> {
     }
 
     /// Returns the page that holds the byte at `at`, if that page was written for this place.
-    fn page(&mut self, at: u64) -> io::Result<Option<Page<'_>>> {
+    fn page(&mut self, at: u64) -> io::Result<Option<WalPage<'_>>> {
         let number = at / self.size.bytes();
         if self.segment.as_ref().is_none_or(|(it, _)| *it != number) {
             let Some(bytes) = (self.source)(number)? else {
@@ -189,7 +189,7 @@ impl<'a> Records<'a> {
         let Some((_, bytes)) = &self.segment else {
             return Ok(None);
         };
-        Ok(Page::holding(bytes, number * self.size.bytes(), at))
+        Ok(WalPage::holding(bytes, number * self.size.bytes(), at))
     }
 }
 

@@ -91,7 +91,11 @@ fn silent() -> Result<NodeStatus, StatusError> {
     Err(StatusError::Silent(anyhow::anyhow!("no answer")))
 }
 
-fn verdict(settings: &Settings, holder: &str, answers: [Option<NodeStatus>; 3]) -> Verdict {
+fn verdict(
+    settings: &Settings,
+    holder: &str,
+    answers: [Option<NodeStatus>; 3],
+) -> FailoverForecast {
     let answers = answers.map(|it| it.map_or_else(silent, Ok)).into();
     gathered(settings, answers, Ok(Some(record(holder)))).verdict()
 }
@@ -106,7 +110,7 @@ fn no_node_forecasts_a_takeover_then_verdict_is_by_command_and_says_why() {
         Some(standby("b", &there, why)),
         None,
     ];
-    let Verdict::ByCommand { why, .. } = verdict(&settings, "c", answers) else {
+    let FailoverForecast::ByCommand { why, .. } = verdict(&settings, "c", answers) else {
         panic!("not by command");
     };
     assert!(why.contains("`a`: `c` is in another region"), "{why}");
@@ -119,7 +123,7 @@ fn node_forecasts_a_takeover_then_verdict_is_automatic() {
     let answers = [None, Some(standby("b", &there, None)), None];
     assert!(matches!(
         verdict(&settings, "a", answers),
-        Verdict::Automatic { node, .. } if node.as_str() == "b"
+        FailoverForecast::Automatic { node, .. } if node.as_str() == "b"
     ));
 }
 
@@ -132,7 +136,7 @@ fn forecast_about_an_older_epoch_then_not_automatic() {
     let answers = [None, Some(standby("b", &old, None)), None];
     assert!(matches!(
         verdict(&settings, "a", answers),
-        Verdict::ByCommand { .. }
+        FailoverForecast::ByCommand { .. }
     ));
 }
 
@@ -147,7 +151,7 @@ fn database_is_another_then_its_status_is_not_used() {
     let b: NodeId = "b".parse().unwrap();
     assert!(cluster.status(&b).is_none());
     assert!(cluster.why_unknown(&b).contains("system identifier 2"));
-    assert!(matches!(cluster.verdict(), Verdict::Nobody { .. }));
+    assert!(matches!(cluster.verdict(), FailoverForecast::Nobody { .. }));
 }
 
 #[test]
@@ -157,16 +161,16 @@ fn another_node_or_cluster_answers_then_refused() {
     assert_eq!(status.check_source("main", &b), Ok(()));
     assert!(matches!(
         status.check_source("main", &c),
-        Err(Mismatch::Node { .. })
+        Err(StatusMismatch::Node { .. })
     ));
     assert!(matches!(
         status.check_source("test", &b),
-        Err(Mismatch::Cluster { .. })
+        Err(StatusMismatch::Cluster { .. })
     ));
     let mut mixed = status;
     mixed.lease.as_mut().unwrap().record.cluster = "test".to_owned();
     assert!(matches!(
         mixed.check_source("main", &b),
-        Err(Mismatch::Cluster { .. })
+        Err(StatusMismatch::Cluster { .. })
     ));
 }

@@ -8,8 +8,8 @@ use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lsn::WalFileName;
 
 use super::*;
-use crate::agent::standby_setup::comparison::Need;
-use crate::agent::standby_setup::diverged_wal::Save;
+use crate::agent::standby_setup::comparison::RejoinNeed;
+use crate::agent::standby_setup::diverged_wal::DivergedWalSave;
 use crate::agent::standby_setup::tests::{
     MARKER, comes_back, diverged, only_save, pair, standby_of,
 };
@@ -60,7 +60,7 @@ fn listed(index: &serde_json::Value, list: &str) -> Vec<String> {
 }
 
 fn save(node: &TestNode) -> PathBuf {
-    let made = Save {
+    let made = DivergedWalSave {
         data: &node.data(),
         state: &node.state(),
         node: &node.name.parse().unwrap(),
@@ -150,7 +150,7 @@ async fn leftovers_of_primary_brought_by_rewind_then_not_saved() {
     );
     let examined = follower.examine_whole().await.unwrap();
     assert!(
-        !matches!(examined.need, Need::Copy(_)),
+        !matches!(examined.need, RejoinNeed::Copy(_)),
         "there is nothing to copy"
     );
     let kept = only_save(&c);
@@ -225,13 +225,13 @@ fn brought_file_has_changed_then_it_is_this_nodes() {
     ));
     let path = root.path().join(name.to_string());
     fs::write(&path, "as it came").unwrap();
-    let file = Beyond { name, bytes: 10 };
-    let brought = Brought {
+    let file = WalPastFork { name, bytes: 10 };
+    let brought = CopiedWal {
         files: vec![content(root.path(), &file).unwrap()],
     };
     assert!(brought.has(root.path(), &file));
     fs::write(&path, "as it goes").unwrap();
     assert!(!brought.has(root.path(), &file));
     fs::write(root.path().join(REMEMBERED), "cut o").unwrap();
-    assert_eq!(Brought::read(root.path()), Brought::default());
+    assert_eq!(CopiedWal::read(root.path()), CopiedWal::default());
 }
