@@ -18,7 +18,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
   # checkov:skip=CKV_AWS_356: as above
   # checkov:skip=CKV2_AWS_40: as above
   statement {
-    sid = "Ceiling"
+    sid = "MaximumPermissions"
     actions = [
       "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
       "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
@@ -97,7 +97,7 @@ data "aws_iam_policy_document" "workload_boundary" {
   # checkov:skip=CKV_AWS_111: as above
   # checkov:skip=CKV_AWS_356: as above
   statement {
-    sid = "Ceiling"
+    sid = "MaximumPermissions"
     actions = [
       "autoscaling:*", "cloudwatch:*", "ec2:*", "ec2messages:*", "ecr:*", "ecs:*", "eks:*", "eks-auth:*", "elasticloadbalancing:*", "kms:*", "logs:*",
       "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "sts:*", "wafv2:*", "xray:*",

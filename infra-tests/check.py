@@ -1,10 +1,10 @@
-"""Everything about the infrastructure that can be checked without an account: `make test-infra`.
+"""Checks of the infrastructure that need no AWS account: `make test-infra`.
 
     check.py [--jobs N] [NAME...]     only the checks whose name contains one of NAME
 
-Works on a copy. Prints each check with its time and how much it looked at, and fails if one does. With
-`--where-possible`, as `.ci/run` runs it, a machine without Terraform or its providers is told what that leaves
-out, and is no failure.
+Works on a copy. Prints each check with its time and number of items, and fails if one does. With
+`--where-possible`, as in `.ci/run`, a machine without Terraform or its providers skips the checks that need them,
+and reports that.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
 
 
 def checks(tree, env):
-    """Every check by name; each gives how much it looked at. The longest come first."""
+    """Every check by name, with its number of items. The longest come first."""
     yield "scripts of a deployment", lambda: (static.deployment(), "program of tests")
     yield "checkov", lambda: (static.checkov(tree), "rules passed")
     if env:
@@ -47,8 +47,8 @@ def checks(tree, env):
 
 
 def with_providers(tree, env):
-    """What Terraform itself judges."""
-    yield "planted faults, a sample", lambda: (faults.sample(env), "faults caught")
+    """Checks by Terraform itself."""
+    yield "injected faults, a sample", lambda: (faults.sample(env), "faults caught")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
             yield f"{root}: {example.stem}", lambda root=root, example=example.stem: planned(tree, root, example, env)
@@ -66,7 +66,7 @@ def outcome(check):
         return True, f"{count} {what}", time.monotonic() - began, count
     except Failed as failed:
         return False, str(failed), time.monotonic() - began, 0
-    except Exception as error:  # a check that breaks has not passed
+    except Exception as error:  # a check that crashes has failed
         return False, f"{type(error).__name__}: {error}", time.monotonic() - began, 0
 
 
@@ -84,7 +84,7 @@ def main():
         if not arguments.where_possible:
             sys.exit(f"test-infra: {missing}")
         env = None
-        print(f"NOT TESTED: modules, roots, plans and planted faults: {missing}", flush=True)
+        print(f"NOT TESTED: modules, roots, plans and injected faults: {missing}", flush=True)
     except Failed as failed:
         sys.exit(f"test-infra: {failed}")
     failed = runs = 0

@@ -1,9 +1,9 @@
-"""Plants one fault of each kind into a copy, and shows that a check catches it: `make test-infra-faults`.
+"""Mutation testing of the checks: injects one fault of each kind into a copy, which a check must catch: `make test-infra-faults`.
 
     faults.py [NAME...]     only the faults whose kind contains one of NAME
 
-A fault that no check catches fails, and so does one whose place is no longer there. What a check says
-must name the fault, so that nothing is caught for another reason.
+An uncaught fault fails, and so does one whose text is no longer in the file. The check's message must
+name the fault, so that it is not caught for another reason.
 """
 
 import argparse
@@ -29,8 +29,8 @@ class Fault(NamedTuple):
     file: str
     was: str
     becomes: str
-    by: str  # which check is to catch it
-    says: str  # a pattern in what it says
+    by: str  # the check that must catch it
+    says: str  # a pattern in its message
 
 
 FAULTS = [
@@ -39,18 +39,18 @@ FAULTS = [
           '  from_port = 22\n  to_port = 22\n  cidr_ipv4 = "0.0.0.0/0"', "checkov CKV_AWS_24", "CKV_AWS_24"),
     Fault("wrong port", f"{POSTGRES}/security.tf", "  from_port                    = var.postgres_port\n  to_port                      = var.postgres_port", "  from_port = 5433\n  to_port = 5433", "plan", "opens .5433, 5433."),
     Fault("database for the whole network", f"{POSTGRES}/security.tf", "  referenced_security_group_id = each.value", '  cidr_ipv4 = "10.1.0.0/16"', "plan", "lets 10.1.0.0/16 reach PostgreSQL"),
-    Fault("database in public subnets", "infra-primary/main.tf", "subnet_ids             = module.network.subnet_ids.data", "subnet_ids = module.network.subnet_ids.public", "plan", "belongs into the data subnets"),
-    Fault("way out of the data subnets", "infra-modules/network/routes.tf", "route_table_id         = aws_route_table.public.id", "route_table_id = aws_route_table.data.id", "plan", "from the data subnets to the internet"),
+    Fault("database in public subnets", "infra-primary/main.tf", "subnet_ids             = module.network.subnet_ids.data", "subnet_ids = module.network.subnet_ids.public", "plan", "belongs in the data subnets"),
+    Fault("internet route of the data subnets", "infra-modules/network/routes.tf", "route_table_id         = aws_route_table.public.id", "route_table_id = aws_route_table.data.id", "plan", "routes from the data subnets to the internet"),
     Fault("every port to the internet", f"{POSTGRES}/security.tf", 'ip_protocol       = "tcp"\n  from_port         = 443\n  to_port           = 443', 'ip_protocol = "-1"', "plan", "a rule names one port"),
     Fault("role without a boundary", f"{POSTGRES}/iam.tf", r"  permissions_boundary = var.permissions_boundary\n", "", "plan", "has no permissions boundary"),
     Fault("all of S3", f"{POSTGRES}/iam.tf", "AmazonSSMManagedInstanceCore", "AmazonS3FullAccess", "plan", "attaches AmazonS3FullAccess"),
-    Fault("lock that can be undone", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:PutObjectRetention"]', "plan", "which nobody has"),
-    Fault("alarm that nobody hears", "infra-modules/observability/alarms.tf", "alarm_actions       = local.topic", "alarm_actions = []", "plan", "nobody hears this alarm"),
-    Fault("log without an end", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log has retention_in_days"),
-    Fault("bucket that is destroyed full", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),
-    Fault("bucket without TLS", "infra-modules/lease-storage/policy.tf", '"aws:SecureTransport" = "false"', '"aws:SecureTransport" = "true"', "plan", "answers without TLS"),
+    Fault("lock that can be undone", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:PutObjectRetention"]', "plan", "which is never granted"),
+    Fault("alarm without an action", "infra-modules/observability/alarms.tf", "alarm_actions       = local.topic", "alarm_actions = []", "plan", "the alarm has no action"),
+    Fault("log without a retention", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log group needs retention_in_days"),
+    Fault("bucket destroyed with its content", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),
+    Fault("bucket without TLS", "infra-modules/lease-storage/policy.tf", '"aws:SecureTransport" = "false"', '"aws:SecureTransport" = "true"', "plan", "admits requests without TLS"),
     Fault("token of any job", "infra-bootstrap/github.tf", ":environment:${e}\" }", ":*\" }", "plan infra-bootstrap account", "all of its `sub`"),
-    Fault("any role handed over", "infra-bootstrap/policies.tf", r'(actions   = \["iam:PassRole"\]\n    resources = )\[[^\n]+', r'\1["*"]', "plan infra-bootstrap account", "hands any role over"),
+    Fault("any role passed", "infra-bootstrap/policies.tf", r'(actions   = \["iam:PassRole"\]\n    resources = )\[[^\n]+', r'\1["*"]', "plan infra-bootstrap account", "passes any role"),
     Fault("public database", f"{POSTGRES}/instances.tf", r"associate_public_ip_address( +)= false", "associate_public_ip_address = true", "plan", "public address"),
     Fault("IMDSv1", f"{POSTGRES}/instances.tf", 'http_tokens                 = "required"', 'http_tokens = "optional"', "plan", "IMDSv1"),
     Fault("unencrypted volume", f"{POSTGRES}/volumes.tf", "encrypted         = true", "encrypted = false", "plan", "is not encrypted"),
@@ -62,23 +62,23 @@ FAULTS = [
     Fault("wrong region", "infra-primary/providers.tf", "region = var.regions.lease", 'region = "us-east-1"', "plan", "is in us-east-1"),
     Fault("open bucket", "infra-modules/backup-storage/main.tf", "block_public_policy     = true", "block_public_policy = false", "plan", "aws_s3_bucket_public_access_block"),
     Fault("endpoint for every account", "infra-modules/network/endpoint_policy.tf", '    Condition = { StringEquals = { "aws:PrincipalAccount" = local.account } }\n', "", "plan", r"aws_vpc_endpoint\S+ grants `\*`"),
-    Fault("node that no bucket knows", f"{POSTGRES}/iam.tf", '"${var.name}-postgres-${each.key}"', '"${var.name}-database-${each.key}"', "plan", r"DenyOtherWriters takes role/\S+ for no node"),
-    Fault("secret in the state", "infra-modules/parameters/main.tf", 'type           = "String"', 'type = "SecureString"', "plan", "belongs to Secrets Manager"),
+    Fault("node outside of the bucket policies", f"{POSTGRES}/iam.tf", '"${var.name}-postgres-${each.key}"', '"${var.name}-database-${each.key}"', "plan", r"DenyOtherWriters takes role/\S+ for no node"),
+    Fault("secret in the state", "infra-modules/parameters/main.tf", 'type           = "String"', 'type = "SecureString"', "plan", "belongs in Secrets Manager"),
     Fault("container that writes", "infra-modules/api-ecs/task.tf", "readonlyRootFilesystem = true", "readonlyRootFilesystem = false", "test infra-modules/api-ecs", "."),
-    Fault("volume that may be destroyed", f"{POSTGRES}/volumes.tf", "prevent_destroy = true", "prevent_destroy = false", "lifecycles", "aws_ebs_volume.this has prevent_destroy = false"),
+    Fault("volume that may be destroyed", f"{POSTGRES}/volumes.tf", "prevent_destroy = true", "prevent_destroy = false", "lifecycles", "aws_ebs_volume.this has prevent_destroy = false, expected"),
     Fault("tasks counted by two", "infra-modules/api-ecs/service.tf", "[desired_count, task_definition]", "[task_definition]", "lifecycles", "aws_ecs_service.this has ignore_changes"),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
     Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),
-    Fault("skip without a reason", "infra-modules/api-ecs/security.tf", ": port 80 answers with a redirect to 443 and nothing else", "", "checkov CKV_AWS_7", "a skip without a reason"),
-    Fault("badly laid out", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = true", "fmt", "enable_key_rotation"),
+    Fault("skip without a reason", "infra-modules/api-ecs/security.tf", ": port 80 only redirects to 443", "", "checkov CKV_AWS_7", "a skip without a reason"),
+    Fault("unformatted file", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = true", "fmt", "enable_key_rotation"),
     Fault("root container, image", "Dockerfile", "USER 65532:65532", "USER root", "hadolint", "DL3002"),
     Fault("root container, chart", "charts/api/templates/_pod.tpl", "runAsNonRoot: true\nrunAsUser: 65532", "runAsNonRoot: false\nrunAsUser: 0", "chart", "."),
     Fault("privileged container, chart", "charts/api/templates/_pod.tpl", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: false\nprivileged: true", "chart", "securityContext is not"),
     Fault("migration after the release", "charts/api/templates/migration.yaml", "pre-install,pre-upgrade", "post-install,post-upgrade", "chart", "does not run before"),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
-    Fault("every right for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
-    Fault("apply that nobody approves", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment"),
+    Fault("all permissions for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
+    Fault("apply without an approval", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment, without an approval"),
     Fault("production before staging", ".github/workflows/deploy.yml", "    needs: staging\n", "", "pipelines", "does not wait for staging"),
     Fault("shell in the image", "Dockerfile", "FROM scratch\nARG VERSION", "FROM debian:12\nARG VERSION", "image", "begins as scratch"),
     Fault("mistyped expression", ".github/workflows/pull-request.yml", r"matrix\.target }}", "matrix.targets }}", "actionlint", 'property "targets" is not defined'),
@@ -88,7 +88,7 @@ SAMPLE = {"open security group", "wrong port", "public database", "unencrypted v
 
 
 def caught(fault, tree, env):
-    """What the check says of the fault, or nothing."""
+    """The check's message about the fault, or an empty string."""
     name, _, argument = fault.by.partition(" ")
     try:
         match name:
@@ -115,18 +115,18 @@ def caught(fault, tree, env):
 
 
 def plant(fault, tree):
-    """Changes the first place; gives the file and what it was."""
+    """Changes the first occurrence; returns the file and its original text."""
     path = tree / fault.file
     text = path.read_text()
     changed = text.replace(fault.was, fault.becomes, 1) if fault.was in text else re.sub(fault.was, fault.becomes, text, count=1)
     if changed == text:
-        raise Failed(f"{fault.file} has no place for it any more: change the table in infra-tests/faults.py")
+        raise Failed(f"{fault.file} no longer contains its text: change the table in infra-tests/faults.py")
     path.write_text(changed)
     return path, text
 
 
 def missed(chosen, env, tell):
-    """Plants each fault into a copy, one after the other; how many were not caught."""
+    """Injects each fault into a copy, one after the other; returns the number of uncaught ones."""
     count = 0
     with tempfile.TemporaryDirectory() as scratch:
         tree = terraform.copy(ROOT, Path(scratch))
@@ -138,14 +138,14 @@ def missed(chosen, env, tell):
                 found = re.search(fault.says, said, re.DOTALL)
                 result = "caught" if found else f"NOT CAUGHT: {said[:600] or 'the check passed'}"
             except Failed as failed:
-                found, result = None, f"NOT PLANTED: {failed}"
+                found, result = None, f"NOT INJECTED: {failed}"
             count += not found
             tell(f"| {fault.kind} | {fault.by} | {result} |")
     return count
 
 
 def sample(env):
-    """Some faults of those that cost most: for `make test-infra`, which has no time for all."""
+    """A sample of the costliest faults, for `make test-infra`."""
     chosen = [it for it in FAULTS if it.kind in SAMPLE]
     told = []
     if missed(chosen, env, told.append) or len(chosen) != len(SAMPLE):

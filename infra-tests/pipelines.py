@@ -26,7 +26,7 @@ STEPS = {
 
 
 def before(jobs, name):
-    """The jobs that have ended well before this one begins, and itself."""
+    """This job, and those that must succeed before it starts."""
     return {name}.union(*(before(jobs, it) for it in listed(jobs[name].get("needs", []))))
 
 
@@ -40,12 +40,12 @@ def workflow(name, text):
     if said.get("permissions") != {}:
         yield "permissions: {} at the top; each job names its own"
     for it in {"pull_request_target", "workflow_run", "issue_comment"} & set(triggers):
-        yield f"{it} runs what somebody else wrote, with our rights"
+        yield f"{it} runs foreign code with our permissions"
     cancels = said.get("concurrency", {}).get("cancel-in-progress", False)
     if cancels and cancels != "${{ github.event_name == 'pull_request' }}":
-        yield "what changes something is not broken off: cancel-in-progress is for pull requests"
+        yield "a job that changes something must not be cancelled: cancel-in-progress is for pull requests"
     for line in re.findall(r"continue-on-error.*|.*\|\| (?:true|:)\s*$|.*\|\s*(?:ba)?sh\b.*|.*auto-approve.*|.*\bsecrets\..*", text, re.M):
-        yield f"`{line.strip()}`: a failure is one, nothing is run as it is fetched, and there is no secret: AWS is asked by OIDC"
+        yield f"`{line.strip()}`: a failure must fail, downloads are not executed, and secrets are not used: credentials come from OIDC"
     for step in STEPS.get(name, []):
         if step not in text:
             yield f"`{step.strip()}` is missing"
@@ -68,18 +68,18 @@ def job_says(name, label, job, jobs, triggers):
         if (name, label, it) not in WRITES:
             yield f"writes {it}"
     if "id-token" in writes and not calls and "aws-actions/configure-aws-credentials@" not in text and "actions/attest@" not in text:
-        yield "has a token for AWS and asks AWS nothing"
+        yield "has a token for AWS and does not use it"
     if "attestations" in writes and "actions/attest@" not in text:
-        yield "may attest where a release comes from, and does not"
+        yield "may write attestations, and does not"
     roles = set(re.findall(r"role-to-assume: \$\{\{ vars\.(\w+) \}\}", text))
     if text.count("aws-actions/configure-aws-credentials@") != text.count("role-to-assume:"):
-        yield "credentials of AWS that are of no role"
+        yield "AWS credentials without a role"
     if roles & ACTING and not job.get("environment"):
-        yield f"takes {', '.join(sorted(roles & ACTING))} outside an environment, where nobody approves"
+        yield f"takes {', '.join(sorted(roles & ACTING))} outside an environment, without an approval"
     if "pull_request" in triggers and "id-token" in writes:
         own = "github.event.pull_request.head.repo.full_name == github.repository" in str(job.get("if"))
         if not (own and roles == {"PLAN_ROLE"}) and not any(only_merged(jobs[it]) for it in before(jobs, label)):
-            yield "gives a pull request credentials: only those of this repository plan, and only what is merged is applied"
+            yield "gives a pull request credentials: only those of this repository may plan, and only merged code is applied"
     of_production = job.get("with", {}).get("environment") == "production"
     if calls and of_production and not any(jobs[it].get("with", {}).get("environment") == "staging" for it in before(jobs, label)):
         yield "production does not wait for staging"

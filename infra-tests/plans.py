@@ -1,7 +1,7 @@
-"""What holds in every plan, whichever module makes a thing: tags, regions, encryption, exposure.
+"""Invariants of every plan, across modules: tags, regions, encryption, exposure.
 
-A module's own tests see the module alone, and a root's cannot see into modules. A value that is known
-only after the apply is absent from a plan, and passes here; the modules' tests hold it.
+A module's tests see the module alone, and a root's cannot see into modules. A value that is known
+only after the apply is absent from a plan, and passes here; the modules' tests check it.
 """
 
 import ipaddress
@@ -13,17 +13,17 @@ import policies
 import terraform
 from terraform import Failed
 
-# Made up in tests/examples, so that their ARNs are known; the modules' tests hold their tags.
-# So are the ids of places, and with them their tags and regions.
+# Overridden in tests/examples, so that their ARNs are known; the modules' tests check their tags.
+# So are the ids of subnets and route tables.
 OVERRIDDEN = ("module.kms.aws_kms_key.this", "module.network.aws_subnet.", "module.network.aws_route_table.data")
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
-# In which subnets, and where that is said.
+# Expected subnet tier by resource type, and the argument with the subnets.
 STANDS = {
     "aws_ecs_service": ("subnets", "private"), "aws_elasticache_subnet_group": ("subnet_ids", "data"), "aws_instance": ("subnet_id", "data"),
     "aws_lb": ("subnets", "public"), "aws_nat_gateway": ("subnet_id", "public"),
 }
-# What AWS keeps for its own services. What else a role may do, this repository says.
+# Allowed managed policies of AWS. All other permissions are policies of this repository.
 MANAGED = {"AmazonSSMManagedInstanceCore"}
 
 
@@ -37,42 +37,42 @@ class Plan:
 
 
 def tags(plan, expected):
-    """Each resource that can have tags has those of its provider."""
+    """Each taggable resource has its provider's tags."""
     for address, _, after in plan.resources:
         found = after.get("tags_all")
         if found is None:
             continue
-        # The accepter of the peering is in the other region, and made by this root.
+        # The peering's accepter is in the other region, and belongs to this root.
         region = None if address.startswith("module.peering.") else expected["roles"].get(after.get("region"))
         for key in ("project", "environment", "owner", "region_role"):
             wanted = expected.get(key) or region
             if key not in found or wanted and found[key] != wanted:
-                yield f"{address}: its tag `{key}` is {found.get(key)!r}, and should be {wanted!r}: default_tags of its provider lack it"
+                yield f"{address}: its tag `{key}` is {found.get(key)!r}, expected {wanted!r}: add it to its provider's default_tags"
 
 
 def regions(plan, expected):
-    """Nothing is made in a region that the design does not name."""
+    """No resource is in an unexpected region."""
     for address, _, after in plan.resources:
         if after.get("region") and after["region"] not in expected["roles"]:
             yield f"{address}: is in {after['region']}, and the regions are {', '.join(expected['roles'])}"
 
 
 def hosts(plan, _):
-    """Machines ask for a session by IMDSv2, are not reached from the internet, and let nobody in by a key."""
+    """Instances require IMDSv2, have no public address and no key pair."""
     for address, after in plan.of("aws_instance", "aws_launch_template"):
         options = (after.get("metadata_options") or [{}])[0]
         if options.get("http_tokens") != "required" or options.get("http_put_response_hop_limit") not in (1, None):
-            yield f"{address}: answers IMDSv1, or over a hop: http_tokens = \"required\", http_put_response_hop_limit = 1"
+            yield f"{address}: serves IMDSv1, or over a hop: http_tokens = \"required\", http_put_response_hop_limit = 1"
         if after.get("associate_public_ip_address") or any(it.get("associate_public_ip_address") for it in after.get("network_interfaces") or []):
             yield f"{address}: has a public address"
         if after.get("ebs_block_device"):
-            yield f"{address}: has volumes that end with it: what is worth keeping is on a resource of its own"
+            yield f"{address}: has volumes that are deleted with it: make each a resource of its own"
         if after.get("key_name"):
             yield f"{address}: has a key pair; hosts are reached over Systems Manager"
 
 
 def encryption(plan, _):
-    """What is stored is encrypted, and what is sent too."""
+    """Data is encrypted at rest and in transit."""
     for address, after in plan.of("aws_ebs_volume"):
         if not after.get("encrypted"):
             yield f"{address}: is not encrypted"
@@ -82,41 +82,41 @@ def encryption(plan, _):
                 yield f"{address}: its root volume is not encrypted"
     for address, after in plan.of("aws_elasticache_replication_group"):
         if not after.get("transit_encryption_enabled") or str(after.get("at_rest_encryption_enabled")).lower() != "true":
-            yield f"{address}: is not encrypted on disk and on its way"
+            yield f"{address}: is not encrypted at rest and in transit"
     for address, after in plan.of("aws_lb_listener"):
         redirects = [it["type"] for it in after.get("default_action") or []] == ["redirect"]
         if after.get("protocol") != "HTTPS" and not redirects:
-            yield f"{address}: answers without TLS"
+            yield f"{address}: serves HTTP"
         if any(it["protocol"] != "HTTPS" for action in after.get("default_action") or [] for it in action.get("redirect") or []):
-            yield f"{address}: redirects to what is no HTTPS"
+            yield f"{address}: redirects to HTTP"
         if after.get("protocol") == "HTTPS" and not str(after.get("ssl_policy")).startswith("ELBSecurityPolicy-TLS13-1-2"):
-            yield f"{address}: {after.get('ssl_policy')} takes TLS that is older than 1.2"
+            yield f"{address}: {after.get('ssl_policy')} accepts TLS below 1.2"
     for address, after in plan.of("aws_kms_key"):
         if not after.get("enable_key_rotation") or (after.get("deletion_window_in_days") or 30) < 30:
-            yield f"{address}: a key is rotated, and can be had back for 30 days"
+            yield f"{address}: a key needs rotation and a deletion window of 30 days"
 
 
 def buckets(plan, _):
     """Each bucket is closed, versioned and encrypted."""
     made = {address.replace("aws_s3_bucket.", "") for address, _ in plan.of("aws_s3_bucket")}
-    passing = {it for it in made if it.startswith("transfer[")}  # what Ansible sends, of which no version is to stay
+    passing = {it for it in made if it.startswith("transfer[")}  # Ansible's transfers, without versions
     for type, holds in (
         ("aws_s3_bucket_public_access_block", lambda it: all(it.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
         ("aws_s3_bucket_versioning", lambda it: it["versioning_configuration"][0]["status"] == "Enabled"),
         ("aws_s3_bucket_server_side_encryption_configuration", lambda it: bool(it.get("rule"))),
         ("aws_s3_bucket_ownership_controls", lambda it: it["rule"][0]["object_ownership"] == "BucketOwnerEnforced"),
-        ("aws_s3_bucket_policy", lambda it: True),  # which says what, policies.py judges
+        ("aws_s3_bucket_policy", lambda it: True),  # its content is checked by policies.py
     ):
         good = {address.replace(f"{type}.", "") for address, after in plan.of(type) if holds(after)}
         for it in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
-            yield f"the bucket {it} has no {type} that holds"
+            yield f"the bucket {it} has no sufficient {type}"
     for address, after in plan.of("aws_s3_bucket"):
         if after.get("force_destroy") and address.replace("aws_s3_bucket.", "") not in passing:
-            yield f"{address}: is destroyed with what is in it: no force_destroy"
+            yield f"{address}: is destroyed with its content: no force_destroy"
 
 
 def writers(plan, _):
-    """What the buckets say of the nodes by their roles' names is said of every node, and of nothing else that is made here."""
+    """The bucket policies' role name patterns match every node's role, and no other."""
     roles = {address: f"role/{after['name']}" for address, after in plan.of("aws_iam_role")}
     for bucket, after in plan.of("aws_s3_bucket_policy"):
         for it in json.loads(after.get("policy") or '{"Statement": []}')["Statement"]:
@@ -126,89 +126,89 @@ def writers(plan, _):
                     meant = any(fnmatchcase(role, pattern.rpartition(":")[2]) for pattern in patterns)
                     node = address.startswith("module.postgres.")
                     if node and not meant or meant and not node and it["Sid"] == "DenyOtherWriters":
-                        yield f"{bucket}: {it['Sid']} takes {role} for {'a' if meant else 'no'} node, by {operator} {patterns}"
+                        yield f"{bucket}: {it['Sid']} takes {role} for {'a' if meant else 'no'} node, with {operator} {patterns}"
 
 
 def exposure(plan, _):
-    """Only the load balancer is open, for the web; the database for its own ports."""
+    """Only the load balancer is open to the internet; the database opens only its own ports."""
     for address, after in plan.of("aws_vpc_security_group_ingress_rule"):
         ports = (after.get("from_port"), after.get("to_port"))
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and not (ports[0] == ports[1] and ports[0] in WEB and "api_ecs" in address):
             yield f"{address}: is open to the internet at {ports}"
         if address.startswith("module.drill_host") or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
-            yield f"{address}: lets somebody in at {ports}; hosts are reached over Systems Manager"
+            yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
-            yield f"{address}: opens {ports}, and the database has 5432, 8009, 9100 and 9187"
+            yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187"
         if address.startswith("module.postgres.") and ports[0] == 5432 and after.get("cidr_ipv4") and not foreign(after["cidr_ipv4"], plan):
-            yield f"{address}: lets {after['cidr_ipv4']} reach PostgreSQL: name the group of who is of this VPC, and of the other no more than a subnet"
+            yield f"{address}: lets {after['cidr_ipv4']} reach PostgreSQL: reference a security group of this VPC, or a subnet of the other"
     for address, after in plan.of("aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"):
         ports = (after.get("from_port"), after.get("to_port"))
         if after.get("ip_protocol") != "tcp" or ports[0] is None or ports[0] != ports[1]:
-            yield f"{address}: is for {after.get('ip_protocol')} at {ports}: a rule names one port"
+            yield f"{address}: allows {after.get('ip_protocol')} at {ports}: a rule names one port"
     for address, after in plan.of("aws_vpc_security_group_egress_rule"):
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and after.get("from_port") != 443:
-            yield f"{address}: leads to the internet at {after.get('from_port')}; AWS answers at 443"
+            yield f"{address}: allows {after.get('from_port')} to the internet; AWS APIs need 443"
     for address, after in plan.of("aws_security_group", "aws_default_security_group"):
         for it in after.get("ingress") or []:
-            yield f"{address}: has rules of its own ({it.get('from_port')}): make each a resource that says what it is for"
+            yield f"{address}: has inline rules ({it.get('from_port')}): make each a resource with a description"
     for address, after in plan.of("aws_db_instance", "aws_rds_cluster_instance"):
         yield f"{address}: is a managed database{', and public' if after.get('publicly_accessible') else ''}; this platform runs its own"
     for address, after in plan.of("aws_subnet"):
         if after.get("map_public_ip_on_launch"):
-            yield f"{address}: gives out public addresses"
+            yield f"{address}: assigns public addresses"
 
 
 def places(plan, _):
-    """What is public stands before the API, and what is stored has no way out."""
+    """Public subnets contain only the load balancer and NAT, and data subnets have no route to the internet."""
     for address, type, after in plan.resources:
         key, tier = STANDS.get(type, (None, None))
         inner = after["network_configuration"][0] if type == "aws_ecs_service" else after
         found = {it for it in policies.listed(inner.get(key)) if it} if key else set()
         if found - {f"subnet-{tier}"} or key and key != "subnet_id" and not found:
-            yield f"{address}: is in {found or 'no subnet'}, and belongs into the {tier} subnets"
+            yield f"{address}: is in {found or 'no subnet'}, and belongs in the {tier} subnets"
     for address, after in plan.of("aws_route_table_association"):
         if after.get("subnet_id") and (after["subnet_id"] == "subnet-data") != (after.get("route_table_id") == "rtb-data"):
-            yield f"{address}: the data subnets, and no others, have the table of routes without a way out"
+            yield f"{address}: the data subnets, and no others, must have the route table without internet"
     for address, after in plan.of("aws_route"):
         if after.get("route_table_id") == "rtb-data" and after.get("destination_cidr_block") in ANYWHERE:
-            yield f"{address}: leads from the data subnets to the internet"
+            yield f"{address}: routes from the data subnets to the internet"
     for address, after in plan.of("aws_route_table", "aws_default_route_table"):
         if after.get("route"):
-            yield f"{address}: has routes of its own: make each a resource"
+            yield f"{address}: has inline routes: make each a resource"
 
 
 def foreign(cidr, plan):
-    """A subnet of another VPC: what is of this one is named by its group."""
+    """Whether it is a subnet of another VPC; this VPC's members are named by their security group."""
     network = ipaddress.ip_network(cidr)
     own = [ipaddress.ip_network(after["cidr_block"]) for _, after in plan.of("aws_vpc")]
     return network.prefixlen >= 20 and not any(network.overlaps(it) for it in own)
 
 
 def identities(plan, _):
-    """Each role has its boundary, and no more of AWS's own policies than it needs."""
+    """Each role has its boundary, and only allowed managed policies."""
     for address, after in plan.of("aws_iam_role"):
         if after.get("permissions_boundary", "known after the apply") is None:
             yield f"{address}: has no permissions boundary"
     for address, after in plan.of("aws_iam_role_policy_attachment"):
         of_aws = re.fullmatch(r"arn:aws:iam::aws:policy/(.+)", after.get("policy_arn") or "")
         if of_aws and of_aws[1] not in MANAGED:
-            yield f"{address}: attaches {of_aws[1]}: write what is needed as a policy"
+            yield f"{address}: attaches {of_aws[1]}: write a policy with the needed permissions"
     for address, type, _ in plan.resources:
         if type in ("aws_iam_user", "aws_iam_access_key"):
-            yield f"{address}: keys that do not end; people and programs have roles"
+            yield f"{address}: long-lived keys; use roles"
 
 
 def records(plan, _):
-    """Logs have an end and a key; an alarm is heard."""
+    """Logs have a retention and a key; alarms have an action."""
     for address, after in plan.of("aws_cloudwatch_log_group"):
         if not after.get("retention_in_days") or after.get("kms_key_id", "known after the apply") is None:
-            yield f"{address}: a log has retention_in_days and kms_key_id"
+            yield f"{address}: a log group needs retention_in_days and kms_key_id"
     for address, after in plan.of("aws_cloudwatch_metric_alarm"):
         if after.get("actions_enabled") is False or not after.get("alarm_actions", "known after the apply"):
-            yield f"{address}: nobody hears this alarm"
+            yield f"{address}: the alarm has no action"
     for address, after in plan.of("aws_budgets_budget"):
         if not after.get("notification") or any(it["threshold"] > 100 for it in after["notification"]):
-            yield f"{address}: warns of nothing, or when it is spent"
+            yield f"{address}: has no notification, or only above 100 %"
 
 
 def secrets(plan, _):
@@ -218,31 +218,31 @@ def secrets(plan, _):
             if after.get(key):
                 yield f"{address}: has {key} in the state: use a write-only argument"
         if type == "aws_ssm_parameter" and after.get("type") != "String":
-            yield f"{address}: a secret belongs to Secrets Manager"
+            yield f"{address}: a secret belongs in Secrets Manager"
 
 
 def containers(plan, _):
-    """A task writes nothing to its image, and is not root."""
+    """Containers have a read-only root file system, and do not run as root."""
     for address, after in plan.of("aws_ecs_task_definition"):
         text = after.get("container_definitions") or ""
         for it in re.findall(r'"readonlyRootFilesystem":\s*(\w+)', text):
             if it != "true":
-                yield f"{address}: a container may write to its own file system"
+                yield f"{address}: a container's root file system is writable"
         if re.search(r'"privileged":\s*true|"user":\s*"(root|0)', text):
-            yield f"{address}: a container is root"
+            yield f"{address}: a container runs as root"
 
 
 RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, places, identities, records, secrets, containers)
 
 
 def judge(plan, expected):
-    """What is wrong with a plan, and how many resources it has."""
+    """The violations in a plan, and its number of resources."""
     seen = Plan(plan)
     return [it for rule in RULES for it in rule(seen, expected)], len(seen.resources)
 
 
 def expectations(root, example):
-    """What an example's file says of tags and regions."""
+    """The tags and regions that an example's variables imply."""
     text = example.read_text()
     said = dict(re.findall(r'^(project|environment|owner) += "([^"]+)"', text, re.M))
     third = "state" if root == "infra-bootstrap" else "lease"
@@ -254,7 +254,7 @@ def expectations(root, example):
 
 
 def planned(tree, root, example, env):
-    """Plans an example, tests the plan, and judges everything in it."""
+    """Plans an example, and checks every resource and policy in the plan."""
     made, passed = terraform.plan(tree, root, example, env)
     wrong, found = policies.judge(made)
     expected = expectations(root, tree / root / "examples" / f"{example}.tfvars")
@@ -265,5 +265,5 @@ def planned(tree, root, example, env):
     if wrong:
         raise Failed("\n".join(wrong))
     if not found or not resources:
-        raise Failed("there is nothing in the plan")
-    return passed, f"run passed; {resources} resources and {found} policies judged"
+        raise Failed("the plan is empty")
+    return passed, f"run passed; {resources} resources and {found} policies checked"

@@ -1,7 +1,7 @@
-"""Judges every IAM policy in Terraform's plans, by parliament and by what parliament leaves open.
+"""Checks every IAM policy in Terraform's plans, with parliament and with rules beyond parliament.
 
-A policy is known whole where the plan has its text. Where a part is known only after the apply, it is
-put together from its `aws_iam_policy_document`, and `*` stands for each resource that is not known.
+A policy is complete if the plan has its text. If a part is known only after the apply, it is
+assembled from its `aws_iam_policy_document`, with `*` for each unknown resource.
 """
 
 import json
@@ -12,17 +12,17 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
     import parliament
 
-# What parliament finds, and is not held against a policy.
+# Ignored findings of parliament.
 IGNORED = {
-    "RESOURCE_STAR",  # checkov finds it too, and has the reason for each beside it
-    "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who applies writes policies of buckets; the boundary limits it
+    "RESOURCE_STAR",  # checkov finds it too, with a reason for each skip
+    "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # the apply role writes bucket policies; its boundary limits it
 }
-# Takes a resource, or one of another kind, which parliament's table does not know yet.
+# Actions whose resource types parliament's table lacks.
 WITH_RESOURCE = {"logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
-# What undoes a lock, or makes keys that do not end. Nobody is granted it.
+# Actions that bypass object lock or create long-lived keys. Never granted.
 NEVER = {"iam:CreateAccessKey", "iam:CreateUser", "s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention"}
 UNKNOWN = "(known after apply)"
-LONGEST = 6144  # letters in a managed policy, without blanks
+LONGEST = 6144  # characters in a managed policy, without whitespace
 
 
 def listed(value):
@@ -30,7 +30,7 @@ def listed(value):
 
 
 def documents(plan):
-    """Each policy of a plan: where it is, and what it says."""
+    """Each policy of a plan: its address and document."""
     for change in plan["resource_changes"]:
         after = change["change"]["after"] or {}
         if change["type"] == "aws_iam_policy_document":
@@ -48,12 +48,12 @@ ALWAYS = {
 
 
 def unseen(plan):
-    """Policies that are known only after the apply, in a module without a document from which to put them together."""
+    """Policies that are known only after the apply, in a module without a document to assemble them from."""
     modules = {it.get("module_address") for it in plan["resource_changes"] if it["type"] == "aws_iam_policy_document"}
     for it in plan["resource_changes"]:
         name = ALWAYS.get(it["type"])
         if name and it["change"]["after"] and (it["change"].get("after_unknown") or {}).get(name) and it.get("module_address") not in modules:
-            yield f"{it['address']}.{name}: nobody can judge it before the apply: override what it depends on in tests/examples, or write it as an aws_iam_policy_document"
+            yield f"{it['address']}.{name}: unknown before the apply: override its dependencies in tests/examples, or write it as an aws_iam_policy_document"
 
 
 def strings(value, path=""):
@@ -76,7 +76,7 @@ def assembled(document):
             if values:
                 made[key] = values
         if not it.get("principals") and not {"Resource", "NotResource"} & made.keys():
-            made["Resource"] = ["*"]  # the list is not known at all
+            made["Resource"] = ["*"]  # the list is unknown
         if it.get("principals"):
             made["Principal"] = {p["type"]: p.get("identifiers") or ["*"] for p in it["principals"]}
         conditions = {}
@@ -89,35 +89,35 @@ def assembled(document):
 
 
 def granted(where, policy):
-    """What is granted too widely; parliament has no opinion on that."""
+    """Grants that are too wide, beyond parliament's rules."""
     for it in listed(policy["Statement"]):
-        if it["Effect"] != "Allow" or it.get("Sid") == "Ceiling" and "boundary" in where:
+        if it["Effect"] != "Allow" or it.get("Sid") == "MaximumPermissions" and "boundary" in where:
             continue
-        # The policy of an endpoint grants nothing: it lets pass what others grant, to the callers of this account.
+        # An endpoint policy grants nothing: it admits grants of other policies, for this account's principals.
         passage = ".aws_vpc_endpoint." in where
         own_callers = passage and "aws:PrincipalAccount" in it.get("Condition", {}).get("StringEquals", {})
         if "NotAction" in it:
             yield f"{where}: grants everything but {it['NotAction']}: name the actions"
         for action in listed(it.get("Action", [])):
-            # The policy of a key is the key's own: its account administers it.
+            # In a key policy, the account administers the key.
             own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
             if not own and not own_callers and (action == "*" or action.endswith(":*")):
                 yield f"{where}: grants `{action}`: name the actions"
             if action in NEVER:
-                yield f"{where}: grants `{action}`, which nobody has"
+                yield f"{where}: grants `{action}`, which is never granted"
             if action == "iam:PassRole" and ("*" in listed(it.get("Resource", "*")) or "iam:PassedToService" not in variables(it)):
-                yield f"{where}: hands any role over, or to any service: name the roles, and iam:PassedToService"
+                yield f"{where}: passes any role, or to any service: name the roles, and iam:PassedToService"
         if isinstance(it.get("Principal"), dict) and "Federated" in it["Principal"]:
             equal = it.get("Condition", {}).get("StringEquals", {})
             for claim in (":aud", ":sub"):
                 values = [value for key, value in equal.items() if key.endswith(claim) for value in listed(value)]
                 if not values or any("*" in value for value in values):
-                    yield f"{where}: takes a token without asking for all of its `{claim[1:]}`"
-        # An endpoint may let everybody read what they publish, and bring the token that a role is given for.
+                    yield f"{where}: accepts a token without comparing all of its `{claim[1:]}`"
+        # An endpoint may admit every principal to read public objects, and to assume a role with a web identity.
         without_account = passage and listed(it.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
         principal = it.get("Principal")
         if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not without_account:
-            yield f"{where}: grants {it.get('Action')} to everybody"
+            yield f"{where}: grants {it.get('Action')} to every principal"
 
 
 def variables(statement):
@@ -125,14 +125,14 @@ def variables(statement):
 
 
 def over_tls(where, policy):
-    """The policy of a bucket denies everybody everything that is not sent over TLS."""
+    """A bucket policy denies every request without TLS."""
     whole = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
     if ".aws_s3_bucket_policy." in f".{where}" and not any(whole.items() <= it.items() and len(listed(it["Resource"])) == 2 for it in listed(policy["Statement"])):
-        yield f"{where}: answers without TLS"
+        yield f"{where}: admits requests without TLS"
 
 
 def judged(where, policy):
-    """What parliament says of a policy, once it has the shape that it reads."""
+    """Parliament's findings, after converting the policy to the form that it supports."""
     copy = json.loads(json.dumps(policy))
     for it in listed(copy["Statement"]):
         if "Principal" in it:
@@ -142,10 +142,10 @@ def judged(where, policy):
         if "Resource" in it and all(value == "*" for value in listed(it["Resource"])):
             it["Resource"] = "*"
         elif "Resource" in it:
-            # What AWS publishes for Systems Manager has no account, and parliament wants one.
+            # Public SSM documents have no account in their ARN, which parliament requires.
             it["Resource"] = [re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(it["Resource"])]
-        # parliament reads one value as a scalar, and knows no keys that a caller names: those of an
-        # identity provider, and those of an encryption context.
+        # parliament reads one value as a scalar, and lacks the condition keys of identity providers and
+        # encryption contexts.
         it["Condition"] = {
             operator: {key: listed(value)[0] if len(listed(value)) == 1 else value for key, value in keys.items()
                        if UNKNOWN not in listed(value) and "." not in key.split(":")[0] and "EncryptionContext" not in key}
@@ -159,7 +159,7 @@ def judged(where, policy):
 
 
 def judge(plans):
-    """What is wrong with the policies of some plans, and how many different ones there are."""
+    """The violations in the policies of some plans, and the number of distinct policies."""
     seen, wrong = set(), {it for plan in plans for it in unseen(plan)}
     for where, policy in (it for plan in plans for it in documents(plan)):
         text = json.dumps(policy, sort_keys=True)
@@ -171,5 +171,5 @@ def judge(plans):
         wrong.update(judged(where, policy))
         compact = len(json.dumps(policy, separators=(",", ":")))
         if compact > LONGEST and not any("Principal" in it for it in listed(policy["Statement"])):
-            wrong.add(f"{where}: {compact} letters, and a managed policy has {LONGEST} at most: divide it")
+            wrong.add(f"{where}: {compact} characters, and a managed policy has at most {LONGEST}: divide it")
     return sorted(wrong), len(seen)

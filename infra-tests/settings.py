@@ -1,5 +1,5 @@
-"""Holds the files that Terraform renders against docs/examples: each parses, and has no key that the
-programs do not know."""
+"""Compares the files that Terraform renders with docs/examples: each parses, and has no key that the
+programs do not have."""
 
 import tomllib
 
@@ -9,14 +9,14 @@ from terraform import Failed, messages
 
 
 def rendered(tree, env):
-    """The files as the module's own test renders them."""
+    """The files rendered by the module's own test."""
     told, _ = messages(tree, "infra-modules/settings", env, "-verbose", "-filter=tests/settings.tftest.hcl")
     plan = next(it["test_plan"] for it in told if it.get("type") == "test_plan")
     return {name: it["value"] for name, it in plan["output_changes"]["files"]["after"].items()}
 
 
 def paths(value, path=""):
-    """Every key in a TOML document; the elements of an array are one."""
+    """Every key in a TOML document; array elements share one path."""
     for it in value if isinstance(value, list) else [value]:
         if isinstance(it, dict):
             for key, inner in it.items():
@@ -25,7 +25,7 @@ def paths(value, path=""):
 
 
 def known(example):
-    """The keys of an example, those that are commented out as well."""
+    """The keys of an example, including those in comments."""
     text = "\n".join(line[1:] if line.startswith("#") and "=" in line and line[1:2].isalpha() else line for line in example.splitlines())
     return set(paths(tomllib.loads(text)))
 
@@ -36,7 +36,7 @@ def check(tree, env):
         document = tomllib.loads(files[name])
         example = known((tree / f"docs/examples/{name}.toml").read_text())
         if unknown := set(paths(document)) - example:
-            raise Failed(f"{name}: {', '.join(sorted(unknown))} is in no example: docs/examples/{name}.toml has the keys")
+            raise Failed(f"{name}: {', '.join(sorted(unknown))} is in no example: see the keys in docs/examples/{name}.toml")
     inventory = yaml.safe_load(files["inventory"])
     hosts = [host for group in inventory["all"]["children"]["postgres"]["children"].values() for host in group["hosts"]]
     nodes = [it["name"] for it in tomllib.loads(files["failover-ctl"])["nodes"]]

@@ -1,4 +1,4 @@
-"""What reads the files and runs nothing: checkov, hadolint, actionlint, zizmor, and the chart's own checks."""
+"""Static checks: checkov, hadolint, actionlint, zizmor, and the chart's own tests."""
 
 import json
 import os
@@ -12,7 +12,7 @@ TOOLS = WORK / "venv/bin"
 
 
 def checkov(tree, only=()):
-    """Every rule of checkov on every module and root; what is skipped has its reason beside it."""
+    """Every checkov rule on every module and root; each skip has its reason."""
     for file in (path for name in DIRECTORIES for path in (tree / name).rglob("*.tf")):
         for line in file.read_text().splitlines():
             if "checkov:skip" in line and not re.search(r"checkov:skip=CKV\w+:\s*\S.{7}", line):
@@ -40,7 +40,7 @@ def hadolint(tree):
     return 1
 
 
-# What is not made, changed or destroyed is in no plan; only the source says it.
+# Lifecycles appear in no plan, only in the source.
 LIFECYCLES = {
     "infra-bootstrap": {"aws_kms_key.state": "prevent_destroy = true", "aws_s3_bucket.state": "prevent_destroy = true"},
     "infra-modules/api-ecs": {"aws_ecs_service.this": "ignore_changes = [desired_count, task_definition]", "aws_lb_listener_rule.blue_green": "ignore_changes = [action]"},
@@ -56,7 +56,7 @@ LIFECYCLES = {
 
 
 def lifecycles(tree):
-    """Each resource has the lifecycle that it needs, and no other has one that hides what changes."""
+    """Each resource has its expected lifecycle, and no other hides changes."""
     wrong, count = [], 0
     for directory in sorted({path.parent for name in DIRECTORIES for path in (tree / name).rglob("*.tf") if ".terraform" not in path.parts}):
         text = "\n".join(path.read_text() for path in sorted(directory.glob("*.tf")))
@@ -66,14 +66,14 @@ def lifecycles(tree):
         where = str(directory.relative_to(tree))
         wanted = LIFECYCLES.get(where, {})
         count += len(wanted)
-        wrong += [f"{where}: {it} has {found.get(it)}, and should have {wanted.get(it)}" for it in found.keys() | wanted.keys() if found.get(it) != wanted.get(it)]
+        wrong += [f"{where}: {it} has {found.get(it)}, expected {wanted.get(it)}" for it in found.keys() | wanted.keys() if found.get(it) != wanted.get(it)]
     if wrong or not count:
         raise Failed("\n".join(sorted(wrong)) or "no lifecycle was found")
     return count
 
 
 def backends(tree):
-    """Where Terraform's state lies it is locked and encrypted."""
+    """Terraform's state is locked and encrypted."""
     blocks = re.findall(r'^  backend "(\w+)" \{\n(.*?)^  \}', "\n".join(path.read_text() for path in sorted(tree.glob("infra-*/*.tf"))), re.M | re.S)
     for kind, body in blocks:
         said = dict(re.findall(r"^ +(\w+) += (.*)", body, re.M))
@@ -83,16 +83,16 @@ def backends(tree):
 
 
 def image(tree):
-    """What hadolint does not ask: what runs holds the program alone, as nobody, and says whether it lives."""
+    """Not covered by hadolint: the image contains the program alone, runs unprivileged, and has a health check."""
     text = (tree / "Dockerfile").read_text()
     runs = text[text.rindex("\nFROM "):]
     for holds, otherwise in (
-        (runs.startswith("\nFROM scratch\n"), "what runs begins as scratch: no shell, no package"),
-        (re.findall(r"^USER (.+)", runs, re.M) == ["65532:65532"], "what runs is user 65532"),
-        (re.search(r"^HEALTHCHECK .*CMD \[", runs, re.M), "what runs has a HEALTHCHECK"),
-        (re.search(r"^ARG BUILDER=rust:\d+\.\d+", text, re.M), "the builder is of one version of Rust"),
-        (all("--locked" in it for it in re.findall(r"cargo (?:build|clean).*", text)), "cargo builds what Cargo.lock says"),
-        ((tree / ".dockerignore").read_text().split("\n")[1] == "*", "nothing is sent to the builder but what .dockerignore names"),
+        (runs.startswith("\nFROM scratch\n"), "the image begins as scratch: no shell, no package"),
+        (re.findall(r"^USER (.+)", runs, re.M) == ["65532:65532"], "the image runs as user 65532"),
+        (re.search(r"^HEALTHCHECK .*CMD \[", runs, re.M), "the image has a HEALTHCHECK"),
+        (re.search(r"^ARG BUILDER=rust:\d+\.\d+", text, re.M), "the builder pins a version of Rust"),
+        (all("--locked" in it for it in re.findall(r"cargo (?:build|clean).*", text)), "cargo builds with --locked"),
+        ((tree / ".dockerignore").read_text().split("\n")[1] == "*", ".dockerignore excludes everything but named files"),
     ):
         if not holds:
             raise Failed(otherwise)
@@ -120,13 +120,13 @@ def zizmor(tree):
 
 
 def chart(tree):
-    """The chart's own program says how much it looked at."""
+    """The chart's own tests."""
     run(sys.executable, tree / "charts/api/tests/render.py")
     return 1
 
 
 def shellcheck():
-    """Every script that begins as one of bash's."""
+    """Every shell script, by its shebang."""
     listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
     scripts = [it for it in listed if (ROOT / it).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or it.endswith(".bash")]
     run(TOOLS / "shellcheck", "--external-sources", "--shell=bash", *scripts, cwd=ROOT)
@@ -134,13 +134,13 @@ def shellcheck():
 
 
 def deployment():
-    """The scripts of a deployment, against moto and a service that is played."""
+    """The deployment scripts, with moto and a simulated service."""
     run(sys.executable, ROOT / "scripts/deploy/tests", env=os.environ | {"PATH": f"{TOOLS}:{os.environ['PATH']}"})
     return 1
 
 
 def generated():
-    """What is made from other files is what they give."""
+    """Generated files are up to date."""
     for script in ("cost", "diagram", "inputs"):
         run(ROOT / "scripts" / script, "--check")
     return 3

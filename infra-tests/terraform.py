@@ -1,4 +1,4 @@
-"""Terraform on a copy of the tree, with the real providers where their registry answers."""
+"""Terraform on a copy of the tree, with the real providers if their registry is reachable."""
 
 import json
 import os
@@ -14,7 +14,7 @@ WORK = ROOT / "target/infra-tests"
 DIRECTORIES = ("infra-bootstrap", "infra-modules", "infra-primary", "infra-dr")
 REGISTRY = ("registry.terraform.io", 443)
 
-# A provider that is planned with, and asks no account: it is given no credentials of anyone.
+# A provider for plans without an account: it has no credentials.
 OFFLINE = """
 provider "aws" {
 %s  access_key                  = "none"
@@ -29,15 +29,15 @@ _init = threading.Lock()
 
 
 class Failed(Exception):
-    """What a check has to say to a person."""
+    """A failed check, with its message."""
 
 
 class NoProviders(Failed):
-    """Terraform is missing, or what it is to plan with."""
+    """Terraform or its providers are missing."""
 
 
 def run(*command, cwd=None, env=None, quiet=True):
-    """Runs a command; its output, or `Failed` with the end of it."""
+    """Runs a command; returns its output, or raises `Failed` with the end of it."""
     result = subprocess.run([str(it) for it in command], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if result.returncode:
@@ -46,9 +46,9 @@ def run(*command, cwd=None, env=None, quiet=True):
 
 
 def environment():
-    """The environment in which Terraform finds its providers, and a word on which they are."""
+    """The environment in which Terraform finds its providers, and which providers they are."""
     if not shutil.which("terraform"):
-        raise NoProviders("terraform is not installed: `scripts/setup infra` installs it, or says how")
+        raise NoProviders("terraform is not installed: run `scripts/setup infra`")
     env = {key: value for key, value in os.environ.items()
            if not key.startswith(("AWS_", "TF_VAR_")) and key != "TF_CLI_CONFIG_FILE"}
     env |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -61,14 +61,14 @@ def environment():
         pass
     offline = Path(os.environ.get("CAUSEWAY_TF_OFFLINE") or ROOT.parent / "shared/tools/tf-offline")
     if not (offline / "setup").exists():
-        raise NoProviders("no provider registry answers, and CAUSEWAY_TF_OFFLINE names no directory with the "
-                          "stand-ins of the providers: run this where registry.terraform.io is reached")
+        raise NoProviders("no provider registry is reachable, and CAUSEWAY_TF_OFFLINE names no directory with "
+                          "stand-ins of the providers: run this where registry.terraform.io is reachable")
     line = subprocess.run([offline / "setup"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip().splitlines()[-1]
     return env | {"TF_CLI_CONFIG_FILE": line.split("=", 1)[1].strip("'")}, "stand-ins of the providers"
 
 
 def copy(source, target):
-    """Copies what is tested; nothing is ever written into the checkout."""
+    """Copies the tested files; the checkout is never written."""
     ignore = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "*.tfstate*", "*_override.tf", "__pycache__")
     for name in (*DIRECTORIES, "charts", ".github", "docs/examples", "docs/reference"):
         if (source / name).exists():
@@ -81,13 +81,13 @@ def copy(source, target):
 
 
 def configurations(tree):
-    """Every module and every root, by its path."""
+    """Every module and root, by path."""
     return sorted(str(it.parent.relative_to(tree)) for name in DIRECTORIES
                   for it in (tree / name).glob("**/versions.tf") if "tests" not in it.parts)
 
 
 def init(tree, directory, env):
-    """Only one at a time: the cache of plugins is shared."""
+    """One at a time: the plugin cache is shared."""
     if (tree / directory / ".terraform").exists():
         return
     with _init:
@@ -107,7 +107,7 @@ def validate(tree, directory, env):
 
 
 def messages(tree, directory, env, *arguments):
-    """What `terraform test` says, as data."""
+    """Output of `terraform test`, as data."""
     init(tree, directory, env)
     result = subprocess.run(["terraform", "test", "-json", *arguments], cwd=tree / directory, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -133,19 +133,19 @@ def explain(message):
 
 
 def test(tree, directory, env):
-    """The runs in tests/."""
+    """Runs the tests in tests/."""
     return messages(tree, directory, env)[1]
 
 
 def plan(tree, directory, example, env):
-    """The plan of an example, with no mock but for what would ask an account; the runs that passed."""
+    """The plan of an example, with mocks only for values of an account, and the number of passed runs."""
     told, passed = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples",
                             f"-var-file=examples/{example}.tfvars")
     return [it["test_plan"] for it in told if it.get("type") == "test_plan"], passed
 
 
 def offline(root):
-    """Has each provider of a copied root ask nobody."""
+    """Makes each provider of a copied root work without an account."""
     aliases = re.findall(r'^provider "aws" \{\n(?:  alias += +"(\w+)"\n)?', (root / "providers.tf").read_text(), re.M)
     blocks = [OFFLINE % (f'  alias                       = "{it}"\n' if it else "") for it in aliases]
     (root / "offline_override.tf").write_text("".join(blocks).lstrip())

@@ -86,7 +86,7 @@ run "each_role_is_bound_to_its_own_jobs" {
 
   assert {
     condition     = alltrue([for r in aws_iam_role.pipeline : r.permissions_boundary == aws_iam_policy.pipeline_boundary.arn])
-    error_message = "each role has the ceiling"
+    error_message = "each role has the permissions boundary"
   }
 }
 
@@ -187,7 +187,7 @@ run "nobody_acts_beyond_an_environment" {
       NoVersionIsDeleted       = toset(["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"])
       NoSecretIsRead           = toset(["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"])
     }
-    error_message = "the ceiling of the pipelines leaves out what undoes it, the state, the locks and the secrets"
+    error_message = "the boundary of the pipelines excludes changes of itself, the state, the locks and the secrets"
   }
 
   assert {
@@ -204,7 +204,7 @@ run "nobody_acts_beyond_an_environment" {
     condition = toset([for s in data.aws_iam_policy_document.workload_boundary.statement : s.sid if s.effect == "Deny"]) == toset([
       "NoBucketIsChanged", "NoOtherRole", "NotTheState",
     ])
-    error_message = "the ceiling of what runs leaves out the state, the buckets' settings and the pipelines' roles"
+    error_message = "the workload boundary excludes the state, the buckets' settings and the pipelines' roles"
   }
 }
 
@@ -241,9 +241,9 @@ run "apply_may_make_what_the_roots_hold" {
           ]
         ]) : split(":", action)[0]
       ]),
-      [for action in one([for it in data.aws_iam_policy_document.pipeline_boundary.statement : it.actions if it.sid == "Ceiling"]) : split(":", action)[0]],
+      [for action in one([for it in data.aws_iam_policy_document.pipeline_boundary.statement : it.actions if it.sid == "MaximumPermissions"]) : split(":", action)[0]],
     )) == 0
-    error_message = "what a role is granted must be below its ceiling, or it is not granted"
+    error_message = "permissions of a role must be within its boundary, or they have no effect"
   }
 
   # EC2's alarm actions, load balancers, containers and caches each have a role of their service, which the first one makes.
