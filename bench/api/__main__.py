@@ -31,7 +31,7 @@ def main() -> int:
         measure_start(postgres, arguments.api, starts, log, report)
         with ExitStack() as stack:
             compared = [services.api(postgres, arguments.api),
-                        services.go_gathering(postgres, arguments.go),
+                        services.go_batching(postgres, arguments.go),
                         *[services.go(postgres, arguments.go, it) for it in (4, 8, 16, 64)],
                         services.fastapi(postgres, arguments.venv)]
             for service in compared:
@@ -112,7 +112,7 @@ def compare_at_half(postgres: Postgres, compared: list[Service], kind: str, roun
     for all, and half of what each reaches itself."""
     best = report.better_go(kind)
     shared = report.median(kind, best, "rate") / 2
-    rows = [(it, shared) for it in compared if it.name in ("api", "go gathering", best)]
+    rows = [(it, shared) for it in compared if it.name in ("api", "go batching", best)]
     rows += [(it, report.median(kind, it.name, "rate") / 2) for it, _ in rows if it.name != best]
     for index in range(rounds):
         for service, rate in rows if index % 2 == 0 else rows[::-1]:

@@ -1,4 +1,4 @@
-"""What was measured, as data and as a page, and which goals were missed."""
+"""The measurements, as data and as a page, and the missed goals."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,18 +9,18 @@ from .load import LOADS, Sample
 
 MIB_AT_MOST = 20
 READY_MS_AT_MOST = 100
-# How many times the rate of the plain service in Go, with whichever of its pools is best at the load,
-# and of the one that gathers.
+# Goals as multiples of the rate of the plain service in Go, with the best of its pools at each load,
+# and of the one that batches.
 TIMES_GO = {"get": (2.3, 1.3), "put": (2.2, 1.2)}
 DIFFERENCE = (
-    "The api and `go gathering` send greetings that come at the same time in one statement, up to 512; "
+    "The api and `go batching` batch concurrent requests of `/hello` into one statement, up to 512; "
     "`go 4` to `go 64` (the number is the pool's) and `fastapi` send one statement each. That is most "
     "of the difference between the rows.")
 
 
 @dataclass
 class Report:
-    """Everything that one run saw."""
+    """All measurements of one run."""
 
     versions: list[str]
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
@@ -71,9 +71,9 @@ class Report:
     def missed_goals(self) -> list[str]:
         """Returns what must hold when nothing else uses the machine, and did not."""
         found = []
-        for load, (plain, gathering) in TIMES_GO.items():
+        for load, (plain, batching) in TIMES_GO.items():
             go = self.better_go(load)
-            for other, times in ((go, plain), ("go gathering", gathering)):
+            for other, times in ((go, plain), ("go batching", batching)):
                 seen = median(self.ratios(load, other))
                 if seen < times:
                     found.append(f"{LOADS[load]}: {seen:.2f} times the rate of {other}, at least {times}")
@@ -109,7 +109,7 @@ class Report:
                 if what.startswith(load):
                     lines.append(f"| pgbench, {what.split()[1]} clients | {rate:,.0f} ||||||")
             lines.append("")
-            for other in (self.better_go(load), "go gathering"):
+            for other in (self.better_go(load), "go batching"):
                 ratios = self.ratios(load, other)
                 postgres = [self.median(load, it, "postgres_us") for it in (other, "api")]
                 lines += [f"api / {other}: {median(ratios):.2f} times the rate (rounds: "

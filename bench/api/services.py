@@ -108,20 +108,20 @@ def cpu_seconds(pid: int) -> float:
 
 
 def api(postgres: Postgres, binary: Path, name: str = "api") -> Service:
-    """Returns ours, with every setting as it is shipped."""
+    """Returns the api, with default settings."""
     environment = postgres.environment(name) | {"LISTEN": "127.0.0.1:{port}"}
     return Service(name, postgres, [binary], environment)
 
 
 def go(postgres: Postgres, binary: Path, connections: int) -> Service:
-    """Returns the service in Go, with a pool of so many connections."""
+    """Returns the service in Go without batching, with a pool of `connections`."""
     return _go(postgres, binary, f"go {connections}", connections, {})
 
 
-def go_gathering(postgres: Postgres, binary: Path) -> Service:
-    """Returns the service in Go that sends greetings together, as the api does: each of its workers has
-    a connection, and what asks whether it is ready has the rest of the pool."""
-    return _go(postgres, binary, "go gathering", 8, {"GATHER": "1"})
+def go_batching(postgres: Postgres, binary: Path) -> Service:
+    """Returns the service in Go with batching, like the api: each of its workers has a connection, and
+    the readiness check uses the rest of the pool."""
+    return _go(postgres, binary, "go batching", 8, {"BATCH": "1"})
 
 
 def _go(postgres: Postgres, binary: Path, name: str, connections: int, more: dict) -> Service:

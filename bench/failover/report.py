@@ -19,7 +19,7 @@ class Failover:
     """What the writers saw of one fault."""
 
     seconds_without_writes: float
-    seconds_with_two_writers: float
+    split_brain_seconds: float
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,20 @@ class Report:
         """Adds a measurement."""
         self.failovers.setdefault(fault, {}).setdefault(system, []).append(failover)
         print(f"{system}, {fault}: {failover.seconds_without_writes:.2f} s without writes, "
-              f"{failover.seconds_with_two_writers:.2f} s with two writers", flush=True)
+              f"{failover.split_brain_seconds:.2f} s of split-brain", flush=True)
 
     def seconds(self, fault: str, system: str) -> list[float]:
         """Returns how long writes were interrupted, each time."""
         return [it.seconds_without_writes for it in self.failovers.get(fault, {}).get(system, [])]
 
-    def two_writers(self, fault: str, system: str) -> float:
-        """Returns the longest time with two writers."""
-        return max(it.seconds_with_two_writers for it in self.failovers[fault][system])
+    def split_brain(self, fault: str, system: str) -> float:
+        """Returns the longest split-brain."""
+        return max(it.split_brain_seconds for it in self.failovers[fault][system])
 
     def broken_promises(self) -> list[str]:
         """Returns what must hold on any machine, and did not."""
         found = [f"causeway, {fault}: two nodes acknowledged writes for {seconds:.2f} s"
-                 for fault in self.failovers if (seconds := self.two_writers(fault, "causeway")) > 0]
+                 for fault in self.failovers if (seconds := self.split_brain(fault, "causeway")) > 0]
         return found + [f"{it.process}: {it.pss_mib:.1f} MiB, at most {MIB_AT_MOST}"
                         for it in self.idle if it.system == "causeway" and it.pss_mib > MIB_AT_MOST]
 
@@ -77,14 +77,14 @@ class Report:
 
     def page(self) -> str:
         """Returns the tables."""
-        lines = ["| fault | Causeway | Patroni | ratio | two writers: Causeway | Patroni |",
+        lines = ["| fault | Causeway | Patroni | ratio | split-brain: Causeway | Patroni |",
                  "|---|---|---|---|---|---|"]
         for fault in FAULTS:
             ours, theirs = self.seconds(fault, "causeway"), self.seconds(fault, "patroni")
             if not ours or not theirs:
                 continue
             ratio = f"{median(ours) / median(theirs):.2f}" if median(theirs) >= 0.2 else "-"
-            both = [f"{self.two_writers(fault, it):.1f} s" for it in ("causeway", "patroni")]
+            both = [f"{self.split_brain(fault, it):.1f} s" for it in ("causeway", "patroni")]
             lines.append(f"| {fault} | {span(ours)} | {span(theirs)} | {ratio} | {' | '.join(both)} |")
         lines += ["", "| idle | CPU, % of a core | PSS, MiB | RSS, MiB |", "|---|---|---|---|"]
         lines += [f"| {it.system}: {it.process} | {it.cpu_percent:.2f} | {it.pss_mib:.1f} | {it.rss_mib:.1f} |"

@@ -28,9 +28,9 @@ const (
 		ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth, updated_at = now()`
 )
 
-// gather sends requests that come at the same time in one statement, as the api does: while one is on
-// its way, whatever comes meanwhile is gathered for the next.
-type gather struct{ reads, writes chan request }
+// batcher puts concurrent requests into one statement, like the api: while one is in flight, arriving
+// requests form the next batch.
+type batcher struct{ reads, writes chan request }
 
 type request struct {
 	username string
@@ -43,8 +43,8 @@ type answer struct {
 	err  error
 }
 
-func startGather(ctx context.Context, pool *pgxpool.Pool) gather {
-	g := gather{make(chan request, most), make(chan request, most)}
+func startBatcher(ctx context.Context, pool *pgxpool.Pool) batcher {
+	b := batcher{make(chan request, most), make(chan request, most)}
 	start := func(count int, queue chan request, run func(context.Context, *pgx.Conn, []request)) {
 		for i := 0; i < count; i++ {
 			connection, err := pool.Acquire(ctx)
@@ -54,17 +54,17 @@ func startGather(ctx context.Context, pool *pgxpool.Pool) gather {
 			go work(ctx, connection.Conn(), queue, run)
 		}
 	}
-	start(readers, g.reads, runReads)
-	start(writers, g.writes, runWrites)
-	return g
+	start(readers, b.reads, runReads)
+	start(writers, b.writes, runWrites)
+	return b
 }
 
-func (g gather) read(ctx context.Context, username string) (time.Time, error) {
-	return submit(ctx, g.reads, request{username: username})
+func (b batcher) read(ctx context.Context, username string) (time.Time, error) {
+	return submit(ctx, b.reads, request{username: username})
 }
 
-func (g gather) write(ctx context.Context, username string, born time.Time) error {
-	_, err := submit(ctx, g.writes, request{username: username, born: born})
+func (b batcher) write(ctx context.Context, username string, born time.Time) error {
+	_, err := submit(ctx, b.writes, request{username: username, born: born})
 	return err
 }
 

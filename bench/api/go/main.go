@@ -1,5 +1,5 @@
 // The hello service as one writes it in Go today: net/http, and pgx with its pool. A peer for the
-// benchmark, with the rules of the api. With GATHER=1 it sends greetings as the api does; see gather.go.
+// benchmark, with the rules of the api. With BATCH=1 it batches requests like the api; see batch.go.
 package main
 
 import (
@@ -34,8 +34,8 @@ func main() {
 		log.Fatal(err)
 	}
 	var store store = plain{pool}
-	if os.Getenv("GATHER") == "1" {
-		store = startGather(ctx, pool)
+	if os.Getenv("BATCH") == "1" {
+		store = startBatcher(ctx, pool)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/hello/", service{store})
