@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -33,6 +33,9 @@ build: setup    ## build every program
 
 demo: build     ## lose a zone, an agent and a region, and draw what happened
 	$(BUILT)/lab demo --report-directory target/demo
+
+quick:          ## unit tests without servers, simulation and Python: the inner loop, 10 s when built
+	cargo nextest run --workspace --lib --bins --profile quick
 
 test: setup test-unit test-e2e  ## every test that a change has to pass
 	python3 compose/tests --where-possible
