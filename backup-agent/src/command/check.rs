@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::base_backup::session::Session;
 use crate::cli;
-use crate::command::check::outcome::Check;
+use crate::command::check::outcome::CheckOutcome;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::output;
@@ -24,29 +24,38 @@ use crate::storage::object_keys::Layout;
 #[serde(rename_all = "kebab-case")]
 struct Checked {
     format: u32,
-    checks: Vec<Check>,
+    checks: Vec<CheckOutcome>,
 }
 
 pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failure> {
-    let mut checks = vec![Check::new("settings", Ok(()))];
+    let mut checks = vec![CheckOutcome::new("settings", Ok(()))];
     if config.has_identity() {
         let identity = config.identity().map(drop);
-        checks.push(Check::new("identity", identity.map_err(|it| chain(&it))));
+        checks.push(CheckOutcome::new(
+            "identity",
+            identity.map_err(|it| chain(&it)),
+        ));
     }
     let buckets = Buckets::new(config, BRIEF).await;
     for bucket in buckets.all() {
         let listed = bucket.list(&Layout::clusters(&config.cluster), "~").await;
         let outcome = listed.map(drop).map_err(|it| chain(&it));
-        checks.push(Check::new(format!("bucket {}", bucket.name()), outcome));
+        checks.push(CheckOutcome::new(
+            format!("bucket {}", bucket.name()),
+            outcome,
+        ));
     }
     for bucket in buckets.all() {
         let name = format!("conditional write in bucket {}", bucket.name());
-        checks.push(Check::new(name, conditional_write(config, bucket).await));
+        checks.push(CheckOutcome::new(
+            name,
+            conditional_write(config, bucket).await,
+        ));
     }
     checks.extend(archive::checks(config, &buckets).await);
     let notes = buckets.health().check();
     let name = format!("state directory {}", config.state_directory.display());
-    checks.push(Check::new(name, notes.map_err(|it| it.to_string())));
+    checks.push(CheckOutcome::new(name, notes.map_err(|it| it.to_string())));
     checks.extend(server(config).await);
 
     let all = checks.len();
@@ -84,40 +93,40 @@ async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), Strin
     )
 }
 
-async fn server(config: &Config) -> Vec<Check> {
+async fn server(config: &Config) -> Vec<CheckOutcome> {
     let tasks = Tasks::new();
     let session = Session::connect(&config.postgres.server, config.limits.server, &tasks).await;
     let checks = match &session {
         Ok(session) => connected(config, session).await,
-        Err(error) => vec![Check::new("PostgreSQL", Err(chain(error)))],
+        Err(error) => vec![CheckOutcome::new("PostgreSQL", Err(chain(error)))],
     };
     drop(session);
     tasks.stop(Duration::from_secs(1)).await;
     checks
 }
 
-async fn connected(config: &Config, session: &Session) -> Vec<Check> {
-    let mut checks = vec![Check::new("PostgreSQL", Ok(()))];
+async fn connected(config: &Config, session: &Session) -> Vec<CheckOutcome> {
+    let mut checks = vec![CheckOutcome::new("PostgreSQL", Ok(()))];
     let same = session.verify_directory(&config.postgres.data_directory);
     let outcome = same.await.map_err(|it| chain(&it));
-    checks.push(Check::new("data directory", outcome));
+    checks.push(CheckOutcome::new("data directory", outcome));
     if let Some(directory) = &config.postgres.bin_directory {
         let outcome = programs(directory, session.version());
-        checks.push(Check::new("programs", outcome));
+        checks.push(CheckOutcome::new("programs", outcome));
     }
     let mode = expect(session, "archive_mode", |it| it != "off");
-    checks.push(Check::new("archive_mode", mode.await));
+    checks.push(CheckOutcome::new("archive_mode", mode.await));
     let command = expect(session, "archive_command", |it| {
         it.contains("wal push") && it.contains("%p")
     });
-    checks.push(Check::new("archive_command", command.await));
+    checks.push(CheckOutcome::new("archive_command", command.await));
     let archiver = session.failing_segment().await;
     let archiver = match archiver {
         Ok(None) => Ok(()),
         Ok(Some(name)) => Err(format!("`{name}` is not archived: its last try failed")),
         Err(error) => Err(chain(&error)),
     };
-    checks.push(Check::new("archiver", archiver));
+    checks.push(CheckOutcome::new("archiver", archiver));
     checks
 }
 

@@ -14,7 +14,7 @@ use crate::archive::holdings::written_timelines;
 use crate::archive::overview::Overview;
 use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
-use crate::command::check::outcome::Check;
+use crate::command::check::outcome::CheckOutcome;
 use crate::config::Config;
 use crate::control_file;
 use crate::encryption::keys::Identity;
@@ -27,18 +27,22 @@ use crate::storage::store_error::StoreError;
 
 /// Checks backups that cannot be looked at, those that a bucket lacks in whole or in part, and gaps in
 /// the WAL that follows them.
-pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<Check> {
+pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutcome> {
     let looked = match control_file::system_id(&config.postgres.data_directory) {
         Ok(system_id) => look(config, buckets, system_id).await,
         Err(error) => Err(error),
     };
     match looked {
         Ok(checks) => checks,
-        Err(error) => vec![Check::new("archive", Err(chain(&error)))],
+        Err(error) => vec![CheckOutcome::new("archive", Err(chain(&error)))],
     }
 }
 
-async fn look(config: &Config, buckets: &Buckets, system_id: u64) -> Result<Vec<Check>, Failure> {
+async fn look(
+    config: &Config,
+    buckets: &Buckets,
+    system_id: u64,
+) -> Result<Vec<CheckOutcome>, Failure> {
     let archive = WalArchive::new(config, buckets, system_id);
     let stored = Stored {
         buckets,
@@ -95,7 +99,7 @@ impl Stored<'_> {
         Some(catalog::manifest(self.buckets, layout, identity, summary, Depth::Files).await)
     }
 
-    fn manifests(&self, newest: Option<&Result<Manifest, Failure>>) -> Check {
+    fn manifests(&self, newest: Option<&Result<Manifest, Failure>>) -> CheckOutcome {
         let mut wrong = self.silent();
         wrong.extend(self.catalog.unreadable.iter().map(|it| {
             let why = chain(&it.why);
@@ -104,11 +108,11 @@ impl Stored<'_> {
         if let (Some(Err(why)), Some(entry)) = (newest, self.catalog.backups.last()) {
             wrong.push(format!("backup {}: {}", entry.summary.id, chain(why)));
         }
-        Check::of("manifests", &wrong)
+        CheckOutcome::of("manifests", &wrong)
     }
 
     /// Checks that each bucket has the newest backup.
-    fn copies(&self) -> Check {
+    fn copies(&self) -> CheckOutcome {
         let mut wrong = self.silent();
         let holds = |entry: &Entry, name: &str| entry.buckets.iter().any(|it| it == name);
         if let Some(newest) = self.catalog.backups.last() {
@@ -127,12 +131,12 @@ impl Stored<'_> {
                 });
             }
         }
-        Check::of("backups in every bucket", &wrong)
+        CheckOutcome::of("backups in every bucket", &wrong)
     }
 
     /// Checks that each bucket with the newest backup has all of its packs; and, with its manifest, that
     /// each pack is in any bucket.
-    async fn packs(&self, manifest: Option<&Manifest>) -> Check {
+    async fn packs(&self, manifest: Option<&Manifest>) -> CheckOutcome {
         let mut wrong = self.silent();
         if let Some(newest) = self.catalog.backups.last() {
             let id = &newest.summary.id;
@@ -156,7 +160,7 @@ impl Stored<'_> {
             }
         }
         wrong.dedup();
-        Check::of("packs of the newest backup", &wrong)
+        CheckOutcome::of("packs of the newest backup", &wrong)
     }
 
     async fn list_packs(
@@ -219,7 +223,7 @@ impl Stored<'_> {
     }
 
     /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL is there.
-    fn branch(&self, overview: Option<&Overview>) -> Check {
+    fn branch(&self, overview: Option<&Overview>) -> CheckOutcome {
         let mut wrong = self.silent();
         if let Some((overview, newest)) = overview.zip(self.catalog.backups.last()) {
             let (id, timeline) = (&newest.summary.id, newest.summary.timeline);
@@ -238,10 +242,10 @@ impl Stored<'_> {
                 ));
             }
         }
-        Check::of("newest backup on the newest timeline", &wrong)
+        CheckOutcome::of("newest backup on the newest timeline", &wrong)
     }
 
-    fn gaps(&self, overview: Option<&Overview>) -> Check {
+    fn gaps(&self, overview: Option<&Overview>) -> CheckOutcome {
         let mut wrong = self.silent();
         let silent = overview.into_iter().flat_map(Overview::silent);
         wrong.extend(silent.map(|name| format!("bucket `{name}` did not list its WAL")));
@@ -252,10 +256,10 @@ impl Stored<'_> {
             wrong.extend(gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap))));
         }
         wrong.dedup();
-        Check::of("WAL without a gap", &wrong)
+        CheckOutcome::of("WAL without a gap", &wrong)
     }
 
-    async fn histories(&self) -> Result<Check, Failure> {
+    async fn histories(&self) -> Result<CheckOutcome, Failure> {
         let layout = self.archive.layout();
         let (written, silent) = written_timelines(self.buckets, layout).await?;
         let silent = silent.iter();
@@ -275,6 +279,6 @@ impl Stored<'_> {
             Err(Failure::Unreachable { last, .. }) => wrong.push(chain(&*last)),
             Err(error) => wrong.push(chain(&error)),
         }
-        Ok(Check::of("histories", &wrong))
+        Ok(CheckOutcome::of("histories", &wrong))
     }
 }

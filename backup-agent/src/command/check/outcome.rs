@@ -5,14 +5,14 @@ use serde::Serialize;
 /// The outcome of one check.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Check {
+pub(super) struct CheckOutcome {
     pub(super) name: String,
     pub(super) ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
 }
 
-impl Check {
+impl CheckOutcome {
     pub(super) fn new(name: impl Into<String>, outcome: Result<(), String>) -> Self {
         Self {
             name: name.into(),
