@@ -40,7 +40,7 @@ use crate::base_backup::read::Reader;
 use crate::base_backup::session::{Checkpoint, Session};
 use crate::base_backup::session::{Server, Started, Stopped};
 use crate::config::Config;
-use crate::control_file::ControlFile;
+use crate::control_file::ControlFileData;
 use crate::error::Failure;
 use crate::storage::bucket_health::StoredKind;
 use crate::storage::buckets::Buckets;
@@ -96,7 +96,7 @@ pub(crate) async fn make(
     let directory = &config.postgres.data_directory;
     let session = Session::connect(&config.postgres.server, config.limits.server, tasks).await?;
     session.verify_directory(directory).await?;
-    let system_id = ControlFile::read(directory)?.system_id;
+    let system_id = ControlFileData::read(directory)?.system_id;
     let server = session.describe().await?;
     let started = session.start(&server, &request.label, request.checkpoint);
     let backup = Backup {
@@ -110,7 +110,7 @@ pub(crate) async fn make(
         server,
     };
     info!(backup = %backup.id, lsn = %backup.started.lsn, "backup began");
-    let control = ControlFile::read(directory)?;
+    let control = ControlFileData::read(directory)?;
     session
         .verify_started(directory, &control, &backup.started)
         .await?;

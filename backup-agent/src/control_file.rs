@@ -15,7 +15,7 @@ pub(crate) const CONTROL_FILE: &str = "global/pg_control";
 /// The fields of `ControlFileData` and of the `CheckPoint` in it (`src/include/catalog/pg_control.h`)
 /// that are at the same place from PostgreSQL 13 to 18.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ControlFile {
+pub(crate) struct ControlFileData {
     /// The identifier that initdb gave the cluster.
     pub(crate) system_id: u64,
     /// The version of the system catalogs.
@@ -30,7 +30,7 @@ pub(crate) struct ControlFile {
     pub(crate) checkpoint_time: i64,
 }
 
-impl ControlFile {
+impl ControlFileData {
     /// Reads the control file of `data_directory`.
     pub(crate) fn read(data_directory: &Path) -> Result<Self, Failure> {
         let refuse = |why: String| Failure::DataDirectory {
@@ -63,7 +63,7 @@ impl ControlFile {
 
 /// Returns the identifier that initdb gave the cluster in `data_directory`.
 pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
-    Ok(ControlFile::read(data_directory)?.system_id)
+    Ok(ControlFileData::read(data_directory)?.system_id)
 }
 
 /// Returns the size of the segments of the cluster in `directory`, as its control file says it.
@@ -132,7 +132,7 @@ mod tests {
         bytes[8..12].copy_from_slice(&1300_u32.to_le_bytes());
         bytes[40..48].copy_from_slice(&0x0000_0016_B374_D848_u64.to_le_bytes());
         fs::write(&file, &bytes).unwrap();
-        let read = ControlFile::read(directory.path()).unwrap();
+        let read = ControlFileData::read(directory.path()).unwrap();
         assert_eq!(read.system_id, 7_312_345_678_901_234_567);
         assert_eq!(read.redo.to_string(), "16/B374D848");
     }

@@ -17,7 +17,7 @@ use crate::base_backup::file_spool::FileSpool;
 use crate::base_backup::packer::{Packed, Packer};
 use crate::base_backup::read::{FromReader, Reader, blob};
 use crate::config::Config;
-use crate::control_file::{CONTROL_FILE, ControlFile};
+use crate::control_file::{CONTROL_FILE, ControlFileData};
 use crate::error::Failure;
 
 /// How many files may wait to be read.
@@ -42,7 +42,7 @@ pub(crate) struct Copied {
     /// The directories.
     pub(crate) walked: Walked,
     /// The control file, which was read last.
-    pub(crate) control: ControlFile,
+    pub(crate) control: ControlFileData,
     /// The damaged pages, each accepted.
     pub(crate) damage: Damage,
     /// Which of the needed files there were.
@@ -118,7 +118,7 @@ impl Copying<'_> {
         scope: Scope,
         reader: Arc<Reader>,
         lost: impl Future<Output = Failure>,
-    ) -> Result<(Walked, Damage, ControlFile), Failure> {
+    ) -> Result<(Walked, Damage, ControlFileData), Failure> {
         let root = scope.root.clone();
         let (plan, planned) = blocking::sync_channel(PLANNED);
         let planned = Arc::new(Mutex::new(planned));
@@ -202,10 +202,10 @@ impl Copying<'_> {
         &mut self,
         root: &Path,
         reader: &Reader,
-    ) -> Result<ControlFile, Failure> {
+    ) -> Result<ControlFileData, Failure> {
         let path = root.join(CONTROL_FILE);
         let bytes = reader.read_control_file(&path).await?;
-        let control = ControlFile::parse(&bytes).ok_or_else(|| Failure::DataDirectory {
+        let control = ControlFileData::parse(&bytes).ok_or_else(|| Failure::DataDirectory {
             path: root.to_owned(),
             why: format!("`{CONTROL_FILE}` is not a control file"),
         })?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time;
 
 use crate::base_backup::session::{Session, Started};
-use crate::control_file::ControlFile;
+use crate::control_file::ControlFileData;
 use crate::error::Failure;
 
 /// PostgreSQL notes its start in `postmaster.pid` when the process begins, and in
@@ -32,7 +32,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(65);
 impl Session {
     /// Makes sure that the server keeps its data in `directory`.
     pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Failure> {
-        let control = ControlFile::read(directory)?;
+        let control = ControlFileData::read(directory)?;
         let differs = self.difference(directory, &control).await;
         match differs.map_err(Failure::Postgres)? {
             Some(why) => Err(self.other_directory(directory, why).await),
@@ -45,7 +45,7 @@ impl Session {
     pub(crate) async fn verify_started(
         &self,
         directory: &Path,
-        control: &ControlFile,
+        control: &ControlFileData,
         started: &Started,
     ) -> Result<(), Failure> {
         if control.redo >= started.lsn {
@@ -72,7 +72,7 @@ impl Session {
     async fn difference(
         &self,
         directory: &Path,
-        control: &ControlFile,
+        control: &ControlFileData,
     ) -> anyhow::Result<Option<String>> {
         let sql = "SELECT system_identifier::text FROM pg_control_system()";
         let server: String = self.client().query_one(sql, &[]).await?.try_get(0)?;
@@ -120,7 +120,7 @@ impl Session {
         let mut differences = 0;
         let mut server = self.checkpoint().await?;
         loop {
-            let here = ControlFile::read(directory)?;
+            let here = ControlFileData::read(directory)?;
             if checkpoint_of(&here) == server {
                 return Ok(None);
             }
@@ -180,7 +180,7 @@ impl Session {
     }
 }
 
-fn checkpoint_of(control: &ControlFile) -> (String, String, i64, i64) {
+fn checkpoint_of(control: &ControlFileData) -> (String, String, i64, i64) {
     (
         control.checkpoint.to_string(),
         control.redo.to_string(),
