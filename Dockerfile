@@ -1,11 +1,11 @@
 # The image of the API: `docker build --tag causeway-api .`, with BuildKit.
 #
-# Nothing is in it but the program, the shared libraries that it names, and the authorities that it
-# trusts: no shell, no package manager, no root. It writes no file, so it runs with `--read-only`.
+# Contains the program, its shared libraries and CA certificates: no shell, no package manager, no root.
+# It writes no file, so it runs with `--read-only`.
 
-# What compiles it: Debian 12 with Rust and the headers of OpenSSL.
+# The builder: Debian 12 with Rust and OpenSSL's headers.
 ARG BUILDER=rust:1.95-bookworm
-# An image that holds a cargo registry, for a build without a network.
+# An image with a cargo registry, for a build without a network.
 ARG REGISTRY=scratch
 
 FROM ${REGISTRY} AS registry
@@ -15,8 +15,8 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG CARGO_NET_OFFLINE=false
 WORKDIR /src
 COPY . .
-# Dependencies are kept from build to build, and our own crates never: cargo goes by the times of
-# files, which a checkout does not keep.
+# Caches dependencies between builds, and never our own crates: cargo compares file times, which a
+# checkout does not preserve.
 RUN --mount=type=bind,from=registry,target=/registry \
     --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
@@ -25,8 +25,8 @@ RUN --mount=type=bind,from=registry,target=/registry \
     && cargo build --locked --profile image -p api \
     && install -D target/image/api /root/image/usr/local/bin/api
 WORKDIR /root/image
-# The loader is among what `ldd` lists; the kernel's own library has no path. Authorities are read as one
-# file, and where that has gone, by the hash that names each one's.
+# `ldd` lists the loader too; the kernel's vDSO has no path. CA certificates are copied as one bundle and as
+# hash-named files, since OpenSSL reads either.
 RUN ldd usr/local/bin/api | grep --only-matching '/[^ ]*' \
         | xargs cp --dereference --parents --target-directory=. \
     && cp --dereference --parents /etc/ssl/certs/*.0 /etc/ssl/certs/ca-certificates.crt . \
@@ -48,7 +48,7 @@ COPY --from=build /root/image /
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Whether it lives, and not whether it is ready: what fails this check is replaced, and a new process
-# has no more of a database than the old one.
+# Liveness, not readiness: a container that fails is replaced, and a new process would not reach the
+# database either.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/api", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/api"]

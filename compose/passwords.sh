@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by docker-compose.yml: makes the passwords that are not there yet, and gives each service those that
-# it needs. Containers read the files as users of their own, so they are open to whoever has the volume.
+# Run by docker-compose.yml: generates missing passwords, and gives each service its own. Containers read
+# the files as different users, so they are readable to everyone with the volume.
 set -eu
 
 cd /run/passwords

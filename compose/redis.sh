@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by docker-compose.yml: a cache that keeps nothing on disk. Its settings come by standard input,
-# because arguments can be seen by everyone on the host.
+# Run by docker-compose.yml: a cache without persistence. Its settings come from standard input, because
+# arguments are visible to every user of the host.
 set -eu
 
 exec redis-server - <<END

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by docker-compose.yml: makes the roles, or brings them back to what they should be, and gives them
-# the passwords that the secrets hold. No password is an argument of a command.
+# Run by docker-compose.yml: creates or corrects the roles, and sets their passwords from the secrets.
+# No password is a command argument.
 set -eu
 
 PGPASSWORD=$(cat /run/secrets/postgres_password)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by docker-compose.yml: copies the primary, once, and follows it. To promote it:
+# Run by docker-compose.yml: copies the primary once, then follows it. To promote it:
 #
 #   docker-compose exec standby pg_ctl promote
 set -eu
@@ -8,7 +8,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     chmod 700 "$PGDATA"
     PGPASSWORD=$(cat /run/secrets/replicator_password)
     export PGPASSWORD
-    # The file that it writes for following the primary holds the password, and is its owner's alone.
+    # The recovery settings that it writes contain the password, and are readable to their owner only.
     pg_basebackup --host=postgres --username=replicator --pgdata="$PGDATA" \
         --checkpoint=fast --wal-method=stream --write-recovery-conf
 fi

@@ -1,7 +1,7 @@
 """Builds the image of the API and runs it, alone and with docker-compose.yml, in a real engine.
 
-Run by `make test-image`. With `--where-possible`, as `make test` runs it, a machine that can have no
-engine is told so, and is no failure.
+Run by `make test-image`. With `--where-possible`, as in `make test`, a machine without an engine
+reports that, and does not fail.
 """
 
 import sys
@@ -32,7 +32,7 @@ def _test(found):
     world.engine = found
     with _timed("base images"):
         arguments = base_images.for_building(found)
-    # The servers' images are mostly waited for, and the compiler is not.
+    # Pulling the servers' images mostly waits, and the compiler does not.
     with ThreadPoolExecutor() as aside, _timed("build"):
         servers = aside.submit(base_images.for_running, found)
         found.run("build", *arguments, f"--tag={world.IMAGE}", str(ROOT))

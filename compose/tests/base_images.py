@@ -1,5 +1,5 @@
-"""The images that the Dockerfile and docker-compose.yml start from: the official ones where they can be
-pulled, and otherwise stand-ins made of Debian's packages and this machine's own Rust."""
+"""Base images of the Dockerfile and docker-compose.yml: the official ones if they can be pulled,
+otherwise stand-ins built from Debian's packages and the local Rust."""
 
 import functools
 import os
@@ -20,12 +20,12 @@ OFFICIAL = {
 
 
 def for_building(engine):
-    """Returns what a build of the Dockerfile has to be told."""
+    """Returns the build arguments of the Dockerfile."""
     if _official_can_be_had(engine):
         return []
     _debian(engine)
     sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
-    # The registry is complete once it has been asked for everything in Cargo.lock.
+    # Completes the registry with everything in Cargo.lock.
     subprocess.run(["cargo", "fetch", "--locked", "--quiet"], check=True)
     cargo_home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     builder = _build(engine, "builder", sysroot)
@@ -38,7 +38,7 @@ def for_building(engine):
 
 
 def for_running(engine):
-    """Returns the images of the servers beside the API."""
+    """Returns the images of PostgreSQL and Redis."""
     if _official_can_be_had(engine):
         return {part: OFFICIAL[part] for part in ("postgres", "redis")}
     return {part: _build(engine, part, HERE) for part in ("postgres", "redis")}
@@ -63,9 +63,9 @@ def _debian(engine):
         return
     install(debootstrap="debootstrap")
     if os.geteuid() != 0:
-        raise NoEngine("base images cannot be pulled, and only root can make some")
+        raise NoEngine("base images cannot be pulled, and only root can build them")
     with tempfile.TemporaryDirectory() as root:
-        # A directory for a container has no devices; tar would not bring them here anyway.
+        # A container's root directory needs no devices.
         subprocess.run(
             ["debootstrap", "--variant=minbase", "bookworm", root],
             check=True,
@@ -75,12 +75,12 @@ def _debian(engine):
         tar = subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE)
         engine.run("import", "-", image, stdin=tar.stdout)
         if tar.wait() != 0:
-            raise AssertionError("tar could not read the new Debian")
+            raise AssertionError("tar could not read the new Debian root")
 
 
 def _build(engine, part, context):
     image = f"{NAMESPACE}/{part}"
     dockerfile = HERE / f"{part}.Dockerfile"
-    # Not every machine that runs an engine lets containers through to the network.
+    # Some engines give containers no network.
     engine.run("build", "--quiet", "--network=host", f"--tag={image}", f"--file={dockerfile}", str(context))
     return image

@@ -1,4 +1,4 @@
-"""A Docker engine: the one that runs here, or one that is installed and started for the tests."""
+"""A Docker engine: the running one, or one that is installed and started for the tests."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ import subprocess
 import time
 from pathlib import Path
 
-# Where an engine of our own keeps everything, from run to run.
+# State of an engine started by the tests, kept between runs.
 STATE = Path(__file__).resolve().parents[2] / "target" / "engine"
-PATIENCE = 60
+START_TIMEOUT_SECS = 60
 
 
 class NoEngine(Exception):
-    """There is no engine, and none can be had."""
+    """No engine is running, and none can be started."""
 
 
 class Engine:
-    """What the tests ask of an engine, and its command lines."""
+    """Command lines of an engine."""
 
     def __init__(self, docker, host=None):
         self.docker = docker
@@ -31,7 +31,7 @@ class Engine:
         return self._try([self.docker, "info"])
 
     def run(self, *arguments, **options):
-        """Runs docker and returns what it prints. Whatever it complains of is in the error."""
+        """Runs docker and returns its output. The error contains the output's end."""
         return self.command([self.docker, *arguments], **options)
 
     def command(self, command, environment=None, check=True, **options):
@@ -57,11 +57,11 @@ class Engine:
 
 @contextlib.contextmanager
 def an_engine():
-    """Gives an engine for as long as it is needed. One that was started for it is stopped again."""
+    """Provides an engine, and stops it afterwards if it was started for that."""
     running = Engine("docker")
     if running.answers():
         if not running.compose:
-            raise NoEngine("a Docker engine answers, but there is no docker compose beside it")
+            raise NoEngine("a Docker engine runs, but docker compose is not installed")
         yield running
         return
     with _own_engine() as engine:
@@ -71,7 +71,7 @@ def an_engine():
 @contextlib.contextmanager
 def _own_engine():
     if os.geteuid() != 0:
-        raise NoEngine("no Docker engine answers, and only root can start one")
+        raise NoEngine("no Docker engine runs, and only root can start one")
     install(dockerd="docker.io", **{"docker-compose": "docker-compose"})
     STATE.mkdir(parents=True, exist_ok=True)
     socket = f"unix://{STATE}/docker.sock"
@@ -88,14 +88,14 @@ def _own_engine():
             stdout=output,
             stderr=output,
         )
-    # The client that came with the engine, whatever else is called docker here.
+    # The engine's own client, whatever `docker` is in PATH.
     engine = Engine("/usr/bin/docker", socket)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT_SECS
         while not engine.answers():
             if daemon.poll() is not None or time.monotonic() > deadline:
                 last = "\n".join(log.read_text().splitlines()[-5:])
-                raise NoEngine(f"dockerd does not start here:\n{last}")
+                raise NoEngine(f"dockerd does not start:\n{last}")
             time.sleep(0.2)
         yield engine
     finally:
@@ -104,7 +104,7 @@ def _own_engine():
 
 
 def install(**packages):
-    """Installs Debian's package of each program that is not here."""
+    """Installs Debian's package of each missing program."""
     missing = [package for program, package in packages.items() if not shutil.which(program)]
     if not missing:
         return

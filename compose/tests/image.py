@@ -1,4 +1,4 @@
-"""What is true of the image by itself."""
+"""Tests of the image alone."""
 
 import json
 import time
@@ -6,8 +6,8 @@ import unittest
 
 import world
 
-MOST_BYTES = 40_000_000
-SEALED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--network=none"]
+MAX_BYTES = 40_000_000
+HARDENED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--network=none"]
 
 
 class Image(unittest.TestCase):
@@ -22,12 +22,12 @@ class Image(unittest.TestCase):
         self.addCleanup(world.engine.run, "rm", "--force", name)
         return name
 
-    def test_is_at_most_40_megabytes_in_all(self):
+    def test_size_is_at_most_40_megabytes(self):
         megabytes = self.about["Size"] / 1e6
         world.say(f"the image has {megabytes:.1f} MB in {len(self.files)} files")
-        self.assertLessEqual(self.about["Size"], MOST_BYTES)
+        self.assertLessEqual(self.about["Size"], MAX_BYTES)
 
-    def test_holds_the_program_and_what_it_loads_and_no_other_program(self):
+    def test_contains_only_the_program_and_its_libraries(self):
         programs = [it for it in self.files if "/bin/" in it or "/sbin/" in it]
         self.assertEqual(programs, ["usr/local/bin/api"])
         self.assertEqual([it for it in self.files if it.endswith("/sh") or "apt" in it], [])
@@ -35,20 +35,20 @@ class Image(unittest.TestCase):
         loaded = {it for it in loaded if not it.startswith("ld-linux")}
         self.assertEqual(loaded, {"libc", "libcrypto", "libgcc_s", "libm", "libssl"})
 
-    def test_runs_as_nobody_in_particular_and_is_stopped_by_sigterm(self):
+    def test_runs_unprivileged_and_stops_on_sigterm(self):
         self.assertEqual(self.settings["User"], "65532:65532")
         self.assertEqual(self.settings["StopSignal"], "SIGTERM")
         self.assertEqual(self.settings["ExposedPorts"], {"8080/tcp": {}})
 
-    def test_says_what_it_is(self):
+    def test_has_labels_and_version(self):
         labels = self.settings["Labels"]
         for key in ("title", "description", "licenses", "version", "revision"):
             self.assertTrue(labels[f"org.opencontainers.image.{key}"], key)
         version = world.engine.run("run", "--rm", world.IMAGE, "--version")
         self.assertEqual(version, f"api {labels['org.opencontainers.image.version']}")
 
-    def test_lives_read_only_without_rights_and_ends_in_peace_as_pid_1(self):
-        name = self.start(*SEALED, "--env=SHUTDOWN_DELAY=1", "--env=HELLO_TZ=Pacific/Auckland")
+    def test_read_only_and_unprivileged_then_exits_0_on_sigterm(self):
+        name = self.start(*HARDENED, "--env=SHUTDOWN_DELAY=1", "--env=HELLO_TZ=Pacific/Auckland")
         self.assertEqual(world.engine.run("exec", name, "/usr/local/bin/api", "healthcheck"), "")
         processes = world.engine.run("top", name, "-o", "pid,uid,args").splitlines()[1:]
         self.assertEqual([it.split()[1:] for it in processes], [["65532", "/usr/local/bin/api"]])
@@ -60,19 +60,19 @@ class Image(unittest.TestCase):
         state = json.loads(world.engine.run("inspect", name))[0]["State"]
         self.assertEqual((state["ExitCode"], state["OOMKilled"]), (0, False))
 
-    def test_is_found_healthy_by_the_engine(self):
-        name = self.start(*SEALED, "--health-interval=1s")
+    def test_health_check_passes(self):
+        name = self.start(*HARDENED, "--health-interval=1s")
         status = "{{.State.Health.Status}}"
         world.eventually(
             "the container is healthy",
             lambda: world.engine.run("inspect", "--format", status, name) == "healthy",
         )
 
-    def test_a_zone_that_does_not_exist_is_refused_with_the_code_for_settings(self):
-        name = self.start(*SEALED, "--env=HELLO_TZ=Mars/Olympus")
+    def test_unknown_time_zone_then_settings_exit_code(self):
+        name = self.start(*HARDENED, "--env=HELLO_TZ=Mars/Olympus")
         self.assertEqual(world.engine.run("wait", name), "2")
 
-    def test_holds_the_authorities_where_openssl_looks_for_them(self):
+    def test_ca_certificates_are_at_openssl_paths(self):
         hashed = [it for it in self.files if it.startswith("etc/ssl/certs/") and it.endswith(".0")]
         self.assertGreater(len(hashed), 100)
         self.assertIn("usr/lib/ssl/certs", self.files)
@@ -87,6 +87,6 @@ def _files():
         )
     finally:
         world.engine.run("rm", name)
-    # The engine itself adds these, empty, to every container.
+    # The engine adds these, empty, to every container.
     added = ("dev/", "proc/", "sys/", ".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf")
     return [it for it in listing.splitlines() if not it.endswith("/") and not it.startswith(added)]

@@ -1,4 +1,4 @@
-"""What is true of docker-compose.yml: both of its profiles, with a request to each service."""
+"""Tests of docker-compose.yml: both profiles, with a request to each service."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stack(unittest.TestCase):
-    """The stack under a name and a port of its own. Each test goes on where the last one ended."""
+    """The stack under its own name and port. Each test continues where the last one ended."""
 
     profile = ""
 
@@ -50,7 +50,7 @@ class Stack(unittest.TestCase):
 
     @classmethod
     def request(cls, method, path, body=None):
-        """Returns the status, the headers, and what the body holds as JSON."""
+        """Returns the status, the headers, and the body's JSON."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{cls.port}{path}",
             method=method,
@@ -98,13 +98,13 @@ class Default(Stack):
         world.eventually("the cache is used", lambda: self.get("/readyz")[2]["cache"] == "ok")
         world.eventually("users come from it", lambda: self.get("/users")[1]["X-Cache"] == "HIT")
 
-    def test_3_the_service_has_the_rights_of_its_role_only(self):
+    def test_3_the_api_has_only_its_roles_privileges(self):
         who = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'api/%'"
         self.assertEqual(self.sql("postgres", who), "api_service")
         owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
         self.assertEqual(self.sql("postgres", owners), "api_owner")
 
-    def test_4_nothing_is_reached_from_beyond_this_host(self):
+    def test_4_ports_are_published_on_loopback_only(self):
         published = world.engine.run(
             "ps", f"--filter=label=com.docker.compose.project={self.project}", "--format={{.Ports}}"
         )
@@ -113,7 +113,7 @@ class Default(Stack):
         ports = [self.environment[it] for it in ("API_PORT", "USERS_PORT", "BEERS_PORT")]
         self.assertEqual(sorted(addresses), sorted(f"127.0.0.1:{it}->8080/tcp" for it in ports))
 
-    def test_5_no_secret_is_in_what_the_engine_shows_or_the_services_log(self):
+    def test_5_no_secret_in_engine_output_or_logs(self):
         containers = self.compose("ps", "--quiet").split()
         shown = world.engine.run("inspect", *containers) + self.compose("logs")
         for it in containers:
@@ -122,12 +122,12 @@ class Default(Stack):
         for secret in self.secrets.iterdir():
             self.assertNotIn(secret.read_text().strip(), shown, secret.name)
 
-    def test_6_starting_again_changes_nothing(self):
+    def test_6_second_start_changes_nothing(self):
         self.compose("up", "--detach", "--no-build")
         world.eventually("the API is ready", lambda: self.get("/readyz")[0] == 200)
         self.assertEqual(self.get("/hello/John")[0], 200)
 
-    def test_7_the_service_stops_in_peace(self):
+    def test_7_stopped_then_exit_code_0(self):
         name = self.compose("ps", "--quiet", "api")
         self.compose("stop", "api")
         self.assertEqual(world.engine.run("inspect", "--format={{.State.ExitCode}}", name), "0")
