@@ -4,7 +4,7 @@ import sys
 import time
 
 IMAGE = "causeway-api:under-test"
-PATIENCE = 60
+TIMEOUT_SECS = 60
 
 # Set before the tests begin.
 engine = None
@@ -17,7 +17,7 @@ def say(sentence):
 
 def eventually(what, condition):
     """Waits until the condition holds. Whatever is wrong until then may pass."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECS
     while True:
         try:
             if condition():
@@ -26,5 +26,5 @@ def eventually(what, condition):
         except (AssertionError, OSError, ValueError) as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE} s: {what}: {last}")
+            raise AssertionError(f"not within {TIMEOUT_SECS} s: {what}: {last}")
         time.sleep(0.05)
