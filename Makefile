@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -81,7 +81,7 @@ compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PR
 compose-down:   ## stop it; what is stored stays, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: tools fmt lint doc tidy typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
+check: tools fmt lint doc tidy gen-check typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
 
 fmt:            ## formatting
 	cargo fmt --all --check
@@ -94,6 +94,12 @@ doc:            ## documentation builds, and its links resolve
 
 tidy:           ## the rules that no linter knows
 	cargo run --quiet -p xtask -- tidy
+
+gen:            ## write docs/reference/cli-*.md, and man pages and completions into target/reference
+	cargo run --quiet -p xtask -- gen
+
+gen-check:
+	cargo run --quiet -p xtask -- gen --check
 
 typos:          ## spelling
 	$(CAUSEWAY_VENV)/bin/typos

@@ -1,5 +1,7 @@
 //! The command line: what the program is asked to do. How it does it is said by the environment.
 
+use std::path::PathBuf;
+
 use axum::http::Uri;
 use clap::{Parser, Subcommand};
 
@@ -25,5 +27,11 @@ pub(crate) enum Command {
         /// Ask here, instead of where `LISTEN` or `PORT` say that the service is
         #[arg(long, value_name = "http://HOST:PORT")]
         url: Option<Uri>,
+    },
+    /// Write this program's reference, man pages and completions
+    #[command(hide = true)]
+    Reference {
+        /// Where they are written
+        directory: PathBuf,
     },
 }

@@ -8,9 +8,10 @@ use api::config::Config;
 use api::healthcheck;
 use api::store::SchemaError;
 use axum::http::Uri;
+use causeway_runtime::reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat, chain};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tracing::{error, warn};
 
 use crate::cli::{Cli, Command};
@@ -26,6 +27,10 @@ async fn main() -> ExitCode {
             with_settings(async |it| api::migrate(it.database, Tasks::new()).await).await
         }
         Command::Healthcheck { ready, url } => is_healthy(ready, url).await,
+        Command::Reference { directory } => {
+            let written = reference::write(Cli::command(), &directory);
+            written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -64,6 +64,12 @@ pub(crate) enum Command {
     Check(Check),
     /// Make a key pair: a file for whoever restores, and a recipient for the settings
     Keygen(Keygen),
+    /// Write this program's reference, man pages and completions
+    #[command(hide = true)]
+    Reference {
+        /// Where they are written
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,8 @@ mod list;
 mod restore;
 mod wal;
 
+use causeway_runtime::reference;
+use clap::CommandFactory as _;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command};
@@ -23,6 +25,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
         Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Reference { directory } => {
+            reference::write(Cli::command(), &directory).map_err(Failure::io("write", &directory))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod health;
 pub mod postgres;
+pub mod reference;
 pub mod retry;
 pub mod secret;
 pub mod shutdown;

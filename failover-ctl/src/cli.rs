@@ -69,6 +69,12 @@ pub(crate) enum Command {
     },
     /// Run the process that starts, promotes and ends this node's PostgreSQL.
     Guard,
+    /// Write this program's reference, man pages and completions.
+    #[command(hide = true)]
+    Reference {
+        /// Where they are written.
+        directory: PathBuf,
+    },
     /// Become a program whose life is bound to guard's.
     #[command(hide = true)]
     GuardExec {

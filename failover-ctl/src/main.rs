@@ -21,8 +21,9 @@ mod tool_exec;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use causeway_runtime::reference;
 use causeway_runtime::telemetry::{self, LogFormat};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command, PlanCommand};
 use crate::config::Settings;
@@ -63,6 +64,10 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             Error::Other(anyhow::Error::new(error).context(what))
         });
     }
+    if let Command::Reference { directory } = &cli.command {
+        reference::write(Cli::command(), directory).context("could not write the reference")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let is_daemon = matches!(cli.command, Command::Agent { .. } | Command::Guard);
     let level = cli
         .log
@@ -97,7 +102,10 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             Command::Abandon(asked) => operator::abandon::run(&settings, &asked).await,
             Command::History { json } => operator::history::run(&settings, json).await,
             Command::Rejoin(asked) => operator::rejoin::run(&settings, &asked).await,
-            Command::Guard | Command::GuardExec { .. } | Command::ToolExec { .. } => Ok(()),
+            Command::Guard
+            | Command::Reference { .. }
+            | Command::GuardExec { .. }
+            | Command::ToolExec { .. } => Ok(()),
         }
     })?;
     Ok(ExitCode::SUCCESS)

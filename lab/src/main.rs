@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_runtime::reference;
 use causeway_runtime::secret::Secret;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::builder::{StringValueParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use lab::chaos::schedule::History;
 use lab::cluster::topology::{Claim, Topology};
 use lab::control::{self, Order};
@@ -89,6 +90,12 @@ enum Command {
     /// Serve S3 alone, without a lab: what `make bench-backup` measures against
     #[command(hide = true)]
     S3(S3),
+    /// Write this program's reference, man pages and completions
+    #[command(hide = true)]
+    Reference {
+        /// Where they are written
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -181,6 +188,10 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &aloud).await,
         Command::S3(s3) => return serve_s3(s3).await,
+        Command::Reference { directory } => {
+            reference::write(Cli::command(), directory)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::BackupFaults(asked) => return look_for_backup_faults(asked, &aloud).await,
         Command::Status => Order::Status,
         Command::Break(fault) => Order::Break(fault.clone()),

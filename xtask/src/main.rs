@@ -1,5 +1,6 @@
 //! `cargo xtask`: repository-wide checks and generated references.
 
+mod reference_pages;
 mod source;
 mod tidy;
 
@@ -13,6 +14,12 @@ use clap::Parser;
 enum Xtask {
     /// Check the rules that no linter checks.
     Tidy,
+    /// Write the generated pages of `docs/reference`, man pages and completions.
+    Gen {
+        /// Only check that the pages are up to date.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 #[expect(
@@ -21,24 +28,27 @@ enum Xtask {
     reason = "a command prints its result"
 )]
 fn main() -> ExitCode {
-    let Xtask::Tidy = Xtask::parse();
     // Cargo sets the variable at run time too: checkouts that share a target directory share the program.
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
     let root = Path::new(&manifest).parent().unwrap_or(Path::new("."));
-    match tidy::check(root) {
+    let findings = match Xtask::parse() {
+        Xtask::Tidy => tidy::check(root),
+        Xtask::Gen { check } => reference_pages::generate(root, check),
+    };
+    match findings {
         Ok(findings) if findings.is_empty() => {
-            println!("tidy: no findings");
+            println!("xtask: no findings");
             ExitCode::SUCCESS
         }
         Ok(findings) => {
             for finding in findings {
-                eprintln!("tidy: {finding}");
+                eprintln!("xtask: {finding}");
             }
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("tidy: {error:#}");
+            eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
     }
