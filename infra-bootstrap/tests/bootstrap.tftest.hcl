@@ -30,7 +30,7 @@ run "state_is_kept_safely" {
       aws_s3_bucket_public_access_block.state.block_public_acls, aws_s3_bucket_public_access_block.state.block_public_policy,
       aws_s3_bucket_public_access_block.state.ignore_public_acls, aws_s3_bucket_public_access_block.state.restrict_public_buckets,
     ])
-    error_message = "nobody outside sees the state"
+    error_message = "the state is not public"
   }
 
   assert {
@@ -64,19 +64,19 @@ run "each_role_is_bound_to_its_own_jobs" {
       operate-staging    = "repo:example/causeway:environment:staging"
       operate-production = "repo:example/causeway:environment:production"
     }
-    error_message = "a token of any other job, branch or repository opens nothing"
+    error_message = "a token of another job, branch or repository is rejected"
   }
 
   assert {
     condition     = alltrue([for d in data.aws_iam_policy_document.trust : alltrue([for c in d.statement[0].condition : c.test == "StringEquals"])])
-    error_message = "what the token says is compared whole, never by a pattern"
+    error_message = "claims are compared exactly, never by a pattern"
   }
 
   assert {
     condition = aws_iam_openid_connect_provider.github.client_id_list == toset(["sts.amazonaws.com"]) && alltrue([
       for d in data.aws_iam_policy_document.trust : contains([for c in d.statement[0].condition : "${c.variable} ${one(c.values)}"], "token.actions.githubusercontent.com:aud sts.amazonaws.com")
     ])
-    error_message = "a token that was made for somebody else opens nothing"
+    error_message = "a token for another audience is rejected"
   }
 
   assert {
@@ -119,7 +119,7 @@ run "plan_and_drift_write_nothing" {
   }
 }
 
-run "nobody_grants_more_than_the_boundary" {
+run "grants_stay_within_the_boundary" {
   command = plan
 
   assert {
@@ -141,7 +141,7 @@ run "nobody_grants_more_than_the_boundary" {
   }
 }
 
-run "nobody_acts_beyond_an_environment" {
+run "roles_are_limited_to_an_environment" {
   command = plan
 
   variables {
@@ -229,7 +229,7 @@ run "apply_may_make_what_the_roots_hold" {
           for it in documents["production"].statement : it.actions if it.effect != "Deny"
         ]
     ]))) == 0
-    error_message = "an apply would end half-way, for want of a right"
+    error_message = "an apply would fail half-way for a missing permission"
   }
 
   assert {
@@ -311,7 +311,7 @@ run "ansible_reaches_the_hosts_of_its_environment" {
   }
 }
 
-run "what_ansible_sends_does_not_stay" {
+run "ansible_transfers_expire" {
   command = plan
 
   assert {
@@ -326,14 +326,14 @@ run "what_ansible_sends_does_not_stay" {
 
   assert {
     condition     = alltrue([for c in aws_s3_bucket_lifecycle_configuration.transfer : c.rule[0].expiration[0].days == 1])
-    error_message = "what is left behind is gone after a day"
+    error_message = "leftovers expire after a day"
   }
 
   assert {
     condition = alltrue([
       for b in aws_s3_bucket_public_access_block.transfer : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets
     ])
-    error_message = "nobody outside sees it"
+    error_message = "the bucket is not public"
   }
 
   assert {

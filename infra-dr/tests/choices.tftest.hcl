@@ -58,16 +58,16 @@ run "api_on_kubernetes" {
 
   assert {
     condition     = output.api_url == "https://api-eu-central-1.example.com" && output.chart_values.database.user == "api_service"
-    error_message = "the records point at the Ingress, and the chart is told of the database"
+    error_message = "the records point at the Ingress, and the chart values contain the database"
   }
 
   assert {
     condition     = output.chart_values.readiness.path == "/livez" && !output.chart_values.migration.enabled
-    error_message = "pods of a region that waits must become ready, and have nothing to migrate"
+    error_message = "pods of a standby region must become ready, and not migrate"
   }
 }
 
-run "api_on_kubernetes_in_a_region_that_serves" {
+run "api_on_kubernetes_in_an_active_region" {
   command = plan
   variables {
     active       = true
@@ -82,11 +82,11 @@ run "api_on_kubernetes_in_a_region_that_serves" {
 
   assert {
     condition     = output.chart_values.readiness.path == "/readyz" && output.chart_values.migration.enabled
-    error_message = "pods of a region that serves must be ready only with a primary"
+    error_message = "pods of an active region must be ready only with a primary"
   }
 }
 
-run "a_region_that_serves" {
+run "active_region" {
   command = plan
   variables {
     active       = true
@@ -100,6 +100,6 @@ run "a_region_that_serves" {
 
   assert {
     condition     = output.api_tasks == { min = 3, max = 9, desired = 3 }
-    error_message = "a region that serves has its own number of tasks"
+    error_message = "an active region has its own number of tasks"
   }
 }

@@ -36,7 +36,7 @@ variables {
   api_platform = "none"
 }
 
-run "inputs_of_a_careless_hand" {
+run "invalid_inputs" {
   command = plan
   variables {
     environment      = "an-environment-of-a-long-name"
@@ -78,7 +78,7 @@ run "cache_without_an_api" {
   expect_failures = [var.cache]
 }
 
-run "copy_that_does_not_fit" {
+run "scratch_volume_too_small" {
   command = plan
   variables {
     restore_drill = { instance_type = "t4g.medium", scratch_volume = { size_gib = 10 } }
@@ -115,7 +115,7 @@ run "nothing_to_promote" {
   expect_failures = [var.database]
 }
 
-run "node_that_is_not_called_by_its_zone" {
+run "node_name_without_its_zone" {
   command = plan
   variables {
     database = {
@@ -137,7 +137,7 @@ run "primary_not_applied" {
   expect_failures = [data.aws_ssm_parameters_by_path.primary]
 }
 
-run "api_whose_names_nobody_proves" {
+run "api_without_validation_records" {
   command = plan
   variables {
     api_platform = "eks"

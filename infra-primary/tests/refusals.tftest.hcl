@@ -37,7 +37,7 @@ variables {
   api_platform = "none"
 }
 
-run "inputs_of_a_careless_hand" {
+run "invalid_inputs" {
   command = plan
   variables {
     environment      = "an-environment-of-a-long-name"
@@ -128,7 +128,7 @@ run "standby_in_the_same_zone" {
   expect_failures = [var.database]
 }
 
-run "node_that_is_not_called_by_its_zone" {
+run "node_name_without_its_zone" {
   command = plan
   variables {
     database = {

@@ -96,12 +96,12 @@ run "planned" {
 
   assert {
     condition     = toset(keys(output.parameters)) == toset(["backup-agent", "failover-ctl", "inventory"])
-    error_message = "what Ansible and failover-ctl read is stored"
+    error_message = "the parameters of Ansible and failover-ctl are stored"
   }
 
   assert {
     condition     = (output.restore_drill == null) == (var.restore_drill == null)
-    error_message = "there is a host for drills where one is asked for"
+    error_message = "restore_drill creates the drill host"
   }
 
   assert {

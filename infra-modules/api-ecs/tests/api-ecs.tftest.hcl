@@ -42,7 +42,7 @@ run "the_service_is_closed_and_confined" {
       for it in concat(jsondecode(aws_ecs_task_definition.service.container_definitions), jsondecode(aws_ecs_task_definition.migration.container_definitions)) :
       it.name == "api" && it.readonlyRootFilesystem && it.linuxParameters.capabilities.drop == ["ALL"] && it.image == var.image && !contains(keys(it), "privileged") && !contains(keys(it), "user")
     ])
-    error_message = "a container must write nothing, have no capabilities, be the image's own user, and be called `api`, as the pipeline knows it"
+    error_message = "a container must be read-only, without capabilities, run as the image's user, and be named `api` for the pipeline"
   }
 
   assert {
@@ -50,12 +50,12 @@ run "the_service_is_closed_and_confined" {
       for it in concat(jsondecode(aws_ecs_task_definition.service.container_definitions), jsondecode(aws_ecs_task_definition.migration.container_definitions)) :
       it.logConfiguration.logDriver == "awslogs" && it.logConfiguration.options.awslogs-group == aws_cloudwatch_log_group.this.name
     ])
-    error_message = "what a container says must be kept"
+    error_message = "containers must log to CloudWatch"
   }
 
   assert {
     condition     = aws_cloudwatch_log_group.this.retention_in_days == var.log_retention_days && aws_cloudwatch_log_group.this.kms_key_id == var.kms_key_arn
-    error_message = "the log must have an end, and the given key"
+    error_message = "the log group must have a retention and the given key"
   }
 
   assert {
@@ -65,7 +65,7 @@ run "the_service_is_closed_and_confined" {
 
   assert {
     condition     = jsondecode(aws_ecs_task_definition.service.container_definitions)[0].healthCheck.command == ["CMD", "/usr/local/bin/api", "healthcheck"] && jsondecode(aws_ecs_task_definition.service.container_definitions)[0].stopTimeout == 30
-    error_message = "the container must be asked whether it lives, and have 30 seconds to end"
+    error_message = "the container must have a health check and 30 seconds to stop"
   }
 
   assert {
@@ -146,7 +146,7 @@ run "passwords_come_from_secrets" {
   }
 }
 
-run "copies_of_secrets_are_opened_by_their_key" {
+run "replicated_secrets_are_decrypted_with_their_key" {
   command = plan
 
   variables {
@@ -196,7 +196,7 @@ run "the_service_finds_its_database" {
   }
 }
 
-run "a_deployment_of_as_many_tasks_as_there_may_be_leaves_no_connection_over_the_limit" {
+run "largest_deployment_fits_the_connection_limit" {
   command = plan
 
   variables {
@@ -208,11 +208,11 @@ run "a_deployment_of_as_many_tasks_as_there_may_be_leaves_no_connection_over_the
       for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : tonumber(it.value)
       if contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], it.name)
     ])) <= var.connection_limit
-    error_message = "twice as many tasks as there may be must fit the servers' limit"
+    error_message = "twice the maximum of tasks must fit the servers' limit"
   }
 }
 
-run "an_authority_of_ones_own_is_told_to_both_tasks" {
+run "private_ca_certificate_reaches_both_tasks" {
   command = plan
 
   variables {
@@ -234,11 +234,11 @@ run "an_authority_of_ones_own_is_told_to_both_tasks" {
         value = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
       })
     ])
-    error_message = "the service and the migration must trust the authority"
+    error_message = "the service and the migration must trust the CA certificate"
   }
 }
 
-run "only_those_who_must_reach_a_task" {
+run "only_the_load_balancer_reaches_a_task" {
   command = plan
 
   variables {
@@ -266,7 +266,7 @@ run "only_those_who_must_reach_a_task" {
   }
 }
 
-run "the_balancer_speaks_tls" {
+run "load_balancer_serves_tls_only" {
   command = plan
 
   assert {
@@ -295,7 +295,7 @@ run "the_balancer_speaks_tls" {
   }
 }
 
-run "a_region_that_waits_keeps_its_tasks" {
+run "standby_region_keeps_its_tasks" {
   command = plan
 
   variables {
@@ -304,16 +304,16 @@ run "a_region_that_waits_keeps_its_tasks" {
 
   assert {
     condition     = aws_lb_target_group.this["blue"].health_check[0].path == "/livez"
-    error_message = "a task without a primary must not be replaced where that is as it should be"
+    error_message = "tasks of a standby region must not be replaced"
   }
 }
 
-run "a_rolling_deployment_goes_back_by_itself" {
+run "rolling_deployment_rolls_back_automatically" {
   command = plan
 
   assert {
     condition     = aws_ecs_service.this.deployment_configuration[0].strategy == "ROLLING" && aws_ecs_service.this.deployment_circuit_breaker[0].rollback && aws_ecs_service.this.alarms[0].rollback
-    error_message = "tasks that do not come up, and alarms, must roll a deployment back"
+    error_message = "tasks that fail to start, and alarms, must roll a deployment back"
   }
 
   assert {

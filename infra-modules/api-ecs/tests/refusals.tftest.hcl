@@ -75,7 +75,7 @@ run "an_unknown_architecture" {
   expect_failures = [var.architecture]
 }
 
-run "a_processor_that_fargate_has_not" {
+run "unsupported_fargate_cpu" {
   command = plan
   variables {
     cpu = 300
@@ -83,7 +83,7 @@ run "a_processor_that_fargate_has_not" {
   expect_failures = [var.cpu]
 }
 
-run "memory_that_does_not_go_with_the_processor" {
+run "memory_not_matching_cpu" {
   command = plan
   variables {
     memory = 8192
@@ -91,7 +91,7 @@ run "memory_that_does_not_go_with_the_processor" {
   expect_failures = [var.memory]
 }
 
-run "more_at_least_than_at_most" {
+run "min_above_max" {
   command = plan
   variables {
     tasks = { min = 4, desired = 4, max = 2 }
@@ -99,7 +99,7 @@ run "more_at_least_than_at_most" {
   expect_failures = [var.tasks]
 }
 
-run "fewer_at_first_than_at_least" {
+run "desired_below_min" {
   command = plan
   variables {
     tasks = { min = 2, desired = 1, max = 4 }
@@ -151,7 +151,7 @@ run "a_database_on_the_internet" {
   expect_failures = [var.database]
 }
 
-run "an_authority_that_is_no_certificate" {
+run "invalid_ca_certificate" {
   command = plan
   variables {
     database = {
@@ -206,7 +206,7 @@ run "a_stop_before_the_drain_is_over" {
   expect_failures = [var.stop_timeout]
 }
 
-run "a_stop_that_fargate_has_not" {
+run "stop_timeout_above_fargate_limit" {
   command = plan
   variables {
     stop_timeout = 300
@@ -230,7 +230,7 @@ run "a_bake_of_two_days" {
   expect_failures = [var.bake_time_minutes]
 }
 
-run "a_target_of_the_whole_processor" {
+run "cpu_target_of_100_percent" {
   command = plan
   variables {
     scaling = { cpu_percent = 100 }
@@ -238,7 +238,7 @@ run "a_target_of_the_whole_processor" {
   expect_failures = [var.scaling]
 }
 
-run "a_retention_that_cloudwatch_has_not" {
+run "unsupported_retention" {
   command = plan
   variables {
     log_retention_days = 31
@@ -246,7 +246,7 @@ run "a_retention_that_cloudwatch_has_not" {
   expect_failures = [var.log_retention_days]
 }
 
-run "a_check_that_asks_something_else" {
+run "unknown_health_check_path" {
   command = plan
   variables {
     health_check_path = "/"
@@ -262,7 +262,7 @@ run "more_tasks_than_connections" {
   expect_failures = [var.connection_limit]
 }
 
-run "connections_that_are_not_counted" {
+run "connections_set_in_settings" {
   command = plan
   variables {
     settings = { DB_POOL_MAX = "100" }

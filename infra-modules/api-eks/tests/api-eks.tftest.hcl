@@ -33,7 +33,7 @@ run "the_cluster_is_closed_and_encrypted" {
 
   assert {
     condition     = aws_eks_cluster.this.vpc_config[0].endpoint_private_access && !aws_eks_cluster.this.vpc_config[0].endpoint_public_access
-    error_message = "without networks of one's own the API must be reached from the VPC alone"
+    error_message = "without named networks the Kubernetes API must be reachable from the VPC only"
   }
 
   assert {
@@ -43,7 +43,7 @@ run "the_cluster_is_closed_and_encrypted" {
 
   assert {
     condition     = length(aws_eks_cluster.this.enabled_cluster_log_types) == 5 && aws_cloudwatch_log_group.this.retention_in_days == 365
-    error_message = "the control plane must log all that it can, and not for ever"
+    error_message = "the control plane must write all logs, with a retention"
   }
 
   assert {
@@ -52,7 +52,7 @@ run "the_cluster_is_closed_and_encrypted" {
   }
 }
 
-run "a_network_of_ones_own_may_administer" {
+run "named_networks_reach_the_kubernetes_api" {
   command = plan
 
   variables {
@@ -61,7 +61,7 @@ run "a_network_of_ones_own_may_administer" {
 
   assert {
     condition     = aws_eks_cluster.this.vpc_config[0].endpoint_public_access && aws_eks_cluster.this.vpc_config[0].public_access_cidrs == toset(["203.0.113.0/24"])
-    error_message = "only the named networks may reach the API"
+    error_message = "only the named networks may reach the Kubernetes API"
   }
 }
 
@@ -70,7 +70,7 @@ run "a_pod_has_no_rights_of_its_node" {
 
   assert {
     condition     = aws_launch_template.node.metadata_options[0].http_tokens == "required" && aws_launch_template.node.metadata_options[0].http_put_response_hop_limit == 1
-    error_message = "a node must refuse IMDSv1, and answer no pod"
+    error_message = "a node must require IMDSv2 with a hop limit of 1"
   }
 
   assert {
@@ -111,7 +111,7 @@ run "only_its_own_secrets_are_read" {
   }
 }
 
-run "copies_of_secrets_are_opened_by_their_key" {
+run "replicated_secrets_are_decrypted_with_their_key" {
   command = plan
 
   variables {
@@ -124,7 +124,7 @@ run "copies_of_secrets_are_opened_by_their_key" {
   }
 }
 
-run "the_chart_is_told_where_everything_is" {
+run "chart_values_contain_database_and_cache" {
   command = plan
 
   variables {
@@ -147,7 +147,7 @@ run "the_chart_is_told_where_everything_is" {
   }
 }
 
-run "a_region_waits_to_be_promoted" {
+run "standby_region" {
   command = plan
 
   variables {

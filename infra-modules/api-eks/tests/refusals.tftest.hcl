@@ -78,7 +78,7 @@ run "a_disk_that_is_too_small" {
   expect_failures = [var.node]
 }
 
-run "nobody_to_administer" {
+run "no_administrator_role" {
   command = plan
   variables {
     admin_role_arns = []
@@ -94,7 +94,7 @@ run "a_user_who_administers" {
   expect_failures = [var.admin_role_arns]
 }
 
-run "administration_from_everywhere" {
+run "public_access_from_the_internet" {
   command = plan
   variables {
     public_access_cidrs = ["0.0.0.0/0"]
@@ -102,7 +102,7 @@ run "administration_from_everywhere" {
   expect_failures = [var.public_access_cidrs]
 }
 
-run "administration_from_half_of_everywhere" {
+run "public_access_from_half_of_the_internet" {
   command = plan
   variables {
     public_access_cidrs = ["128.0.0.0/1"]
@@ -150,7 +150,7 @@ run "a_path_that_says_nothing_of_readiness" {
   expect_failures = [var.health_check_path]
 }
 
-run "a_retention_that_cloudwatch_has_not" {
+run "unsupported_retention" {
   command = plan
   variables {
     log_retention_days = 31

@@ -228,7 +228,7 @@ run "refuses_a_lock_shorter_than_the_interval" {
   }
 }
 
-run "refuses_to_forget_at_once" {
+run "refuses_no_noncurrent_days" {
   command         = plan
   expect_failures = [var.noncurrent_days]
 
@@ -255,7 +255,7 @@ run "refuses_a_key_of_another_region" {
   }
 }
 
-run "refuses_to_be_written_by_nobody" {
+run "refuses_no_writer" {
   command         = plan
   expect_failures = [var.writer_role_arns]
 
@@ -264,7 +264,7 @@ run "refuses_to_be_written_by_nobody" {
   }
 }
 
-run "refuses_to_be_written_by_all_roles" {
+run "refuses_a_wildcard_writer" {
   command         = plan
   expect_failures = [var.writer_role_arns]
 

@@ -16,7 +16,7 @@ run "encrypted_everywhere" {
 
   assert {
     condition     = aws_elasticache_replication_group.this.transit_encryption_enabled && aws_elasticache_replication_group.this.transit_encryption_mode == "required"
-    error_message = "the cache must refuse to be spoken to without TLS"
+    error_message = "the cache must require TLS"
   }
 
   assert {

@@ -16,7 +16,7 @@ variables {
   domain_names = ["api.example.com", "api-auto.example.com"]
 }
 
-run "each_name_is_proved" {
+run "each_name_is_validated" {
   command = apply
 
   assert {
@@ -26,12 +26,12 @@ run "each_name_is_proved" {
 
   assert {
     condition     = { for k, r in aws_route53_record.proof : k => one(r.records) } == { "api.example.com" = "_1.acm-validations.aws", "api-auto.example.com" = "_2.acm-validations.aws" }
-    error_message = "each name has its own proof"
+    error_message = "each name has its own validation record"
   }
 
   assert {
     condition     = aws_acm_certificate_validation.this.validation_record_fqdns == toset(["_1.api.example.com", "_2.api-auto.example.com"])
-    error_message = "the certificate is issued when all names are proved"
+    error_message = "the certificate is issued when all names are validated"
   }
 
   assert {
@@ -40,7 +40,7 @@ run "each_name_is_proved" {
   }
 }
 
-run "another_roots_name_is_proved_by_its_record" {
+run "another_roots_name_uses_its_record" {
   command = apply
   variables {
     owned_names = ["api-auto.example.com"]
@@ -69,7 +69,7 @@ run "a_root_that_owns_no_name" {
   }
 }
 
-run "an_owned_name_that_is_not_asked_for" {
+run "owned_name_not_in_domain_names" {
   command = plan
   variables {
     owned_names = ["api-eu-central-1.example.com"]

@@ -83,7 +83,7 @@ run "records_are_left_alone_once_they_are_made" {
   }
 }
 
-run "api_fails_over_by_itself" {
+run "api_fails_over_by_health_check" {
   command = plan
 
   assert {

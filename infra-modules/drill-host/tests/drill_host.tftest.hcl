@@ -26,7 +26,7 @@ run "host_is_closed_and_encrypted" {
 
   assert {
     condition     = aws_instance.this.metadata_options[0].http_tokens == "required" && aws_instance.this.metadata_options[0].http_put_response_hop_limit == 1
-    error_message = "the host must refuse IMDSv1, and answer nobody who is a hop away"
+    error_message = "the host must require IMDSv2 with a hop limit of 1"
   }
 
   assert {

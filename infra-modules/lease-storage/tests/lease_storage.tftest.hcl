@@ -158,7 +158,7 @@ run "refuses_a_wrong_cluster_name" {
   }
 }
 
-run "refuses_to_be_written_by_nobody" {
+run "refuses_no_writer" {
   command         = plan
   expect_failures = [var.node_role_arns]
 

@@ -59,7 +59,7 @@ run "a_latency_below_a_minute" {
   expect_failures = [var.replication_latency_seconds]
 }
 
-run "a_retention_that_cloudwatch_has_not" {
+run "unsupported_retention" {
   command = plan
   variables {
     log_retention_days = 31

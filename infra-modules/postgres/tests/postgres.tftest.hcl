@@ -269,7 +269,7 @@ run "a_node_may_do_little" {
   }
 }
 
-run "copies_of_secrets_are_opened_by_their_key" {
+run "replicated_secrets_are_decrypted_with_their_key" {
   command = plan
 
   variables {

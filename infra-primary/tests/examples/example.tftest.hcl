@@ -92,7 +92,7 @@ run "planned" {
 
   assert {
     condition     = toset(keys(output.parameters)) == toset(["backup-agent", "failover-ctl", "inventory"])
-    error_message = "what Ansible and failover-ctl read is stored"
+    error_message = "the parameters of Ansible and failover-ctl are stored"
   }
 
   assert {
