@@ -25,7 +25,7 @@ use std::path::Path;
 
 use aws_lc_rs::rand;
 use causeway_core::backup::manifest::{self, DamagedFile};
-use causeway_core::backup::{BackupId, Manifest, Summary};
+use causeway_core::backup::{BackupId, BackupSummary, Manifest};
 use causeway_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use tracing::info;
@@ -61,7 +61,7 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Made {
     /// Its times, positions and sizes.
-    pub(crate) summary: Summary,
+    pub(crate) summary: BackupSummary,
     /// Whether pages were compared with their checksums.
     pub(crate) pages_checked: bool,
     /// The damage in it.
@@ -190,7 +190,7 @@ impl Backup<'_> {
         stopped: Stopped,
     ) -> Result<Made, Failure> {
         let damaged = copied.damage.files();
-        let summary = Summary {
+        let summary = BackupSummary {
             id: self.id.clone(),
             timeline: stopped.timeline,
             start_lsn: self.started.lsn,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use causeway_core::backup::{BackupId, Target, WallTime};
+use causeway_core::backup::{BackupId, RecoveryTarget, WallTime};
 use causeway_core::lsn::{SegmentName, WalFileName};
 use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::LogFormat;
@@ -205,7 +205,7 @@ pub(crate) struct RestoreTarget {
     target_immediate: bool,
 }
 
-impl From<RestoreTarget> for Target {
+impl From<RestoreTarget> for RecoveryTarget {
     fn from(written: RestoreTarget) -> Self {
         let time = written.target_time.map(Self::Time);
         let lsn = written.target_lsn.map(Self::Lsn);

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use causeway_core::Timeline;
-use causeway_core::backup::manifest::lines::LineError;
-use causeway_core::backup::{BackupId, NoBackup};
+use causeway_core::backup::manifest::lines::ManifestLineError;
+use causeway_core::backup::{BackupChoiceError, BackupId};
 
 use crate::archive::wal_header::NotThisFile;
 use crate::encryption::decrypt_error::Damaged;
@@ -72,7 +72,7 @@ pub(crate) enum Failure {
     #[error("no backup can be restored to the target{}", .earliest.as_deref().unwrap_or_default())]
     NoBackup {
         #[source]
-        why: NoBackup,
+        why: BackupChoiceError,
         earliest: Option<String>,
     },
     #[error("{why} ({reach})")]
@@ -95,7 +95,7 @@ pub(crate) enum Failure {
         why: Box<Failure>,
     },
     #[error("the manifest cannot be followed")]
-    Manifest(#[from] LineError),
+    Manifest(#[from] ManifestLineError),
     #[error("`{}` is not empty", path.display())]
     NotEmpty { path: PathBuf },
     #[error("`{}` holds a restore that is complete and was not started", path.display())]
@@ -259,18 +259,19 @@ impl Failure {
     }
 }
 
-impl From<NoBackup> for Failure {
-    fn from(why: NoBackup) -> Self {
+impl From<BackupChoiceError> for Failure {
+    fn from(why: BackupChoiceError) -> Self {
         let earliest = match &why {
-            NoBackup::AllTooLate { time, .. } | NoBackup::TooLate { time, .. } => Some(format!(
+            BackupChoiceError::AllTooLate { time, .. }
+            | BackupChoiceError::TooLate { time, .. } => Some(format!(
                 " (possible from {})",
                 crate::display::timestamp(*time)
             )),
-            NoBackup::None
-            | NoBackup::OtherHistory
-            | NoBackup::Ambiguous { .. }
-            | NoBackup::Unknown(_)
-            | NoBackup::NotOnTheWay { .. } => None,
+            BackupChoiceError::None
+            | BackupChoiceError::OtherHistory
+            | BackupChoiceError::Ambiguous { .. }
+            | BackupChoiceError::Unknown(_)
+            | BackupChoiceError::NotOnTheWay { .. } => None,
         };
         Self::NoBackup { why, earliest }
     }

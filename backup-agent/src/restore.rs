@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use causeway_core::Timeline;
-use causeway_core::backup::{Summary, Target, TimelineHistory};
+use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory};
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
@@ -50,7 +50,7 @@ use crate::restore::request::{Purpose, RestoreRequest};
 #[derive(Clone, Debug)]
 pub(crate) struct Restored {
     /// The backup.
-    pub(crate) summary: Summary,
+    pub(crate) summary: BackupSummary,
     /// How many files.
     pub(crate) files: u64,
     /// The timeline that is followed.
@@ -92,7 +92,7 @@ pub(crate) async fn restore(
             request.boundary,
             request.timeline,
         )?;
-        if request.target == Target::Latest && request.timeline.is_some() {
+        if request.target == RecoveryTarget::Latest && request.timeline.is_some() {
             other_branches::refuse_partial_end(&archive, &identity, &lineage, &reach).await?;
         }
     }
@@ -177,7 +177,7 @@ async fn choose_backup(
     identity: &Identity,
     catalog: &Catalog,
     request: &RestoreRequest,
-) -> Result<(Summary, TimelineHistory), Failure> {
+) -> Result<(BackupSummary, TimelineHistory), Failure> {
     let backups = catalog.summaries();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);

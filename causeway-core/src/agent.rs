@@ -1,7 +1,7 @@
 //! One node's daemon as a state machine: it is told what happened, and says what to do.
 //!
 //! What must happen once (read the lease, write it, remember, call a person) comes back from
-//! [`Agent::handle`] as [`Action`]s. What must *be so* (whom to follow, until when PostgreSQL may
+//! [`Agent::handle`] as [`AgentAction`]s. What must *be so* (whom to follow, until when PostgreSQL may
 //! accept writes) is asked for with [`Agent::duty`] and [`Agent::deadline`] as often as the caller
 //! likes, so that nothing is lost when one attempt at it fails.
 
@@ -16,20 +16,20 @@ mod watching;
 use std::time::Duration;
 
 pub use self::action::{
-    Action, Commits, GuardCommand, OperatorAlert, ReleaseReason, TargetRole, Write,
+    AgentAction, Commits, GuardCommand, LeaseWrite, OperatorAlert, ReleaseReason, TargetRole,
 };
 pub use self::event::{
-    Event, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
+    AgentEvent, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
     WriteProbeFailure,
 };
 use self::holding::Holding;
 pub use self::order::{CommandRejected, FencingProof};
 use self::service::GuardWatch;
-use crate::failover::decision::{self, Decision, NoAction, Policy, PromotionMode};
+use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction, PromotionMode};
 use crate::failover::observation::{DataDirectoryState, PeerView, ServerView};
 use crate::guard::GuardDeadline;
 use crate::lease::{ETag, LeaseRecord, LeaseState, LeaseTiming, Nonce, NonceGenerator};
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::{NodeProblem, ProblemKind};
 use crate::{Epoch, HostInstant, NodeId};
 
 /// How long the next try waits after one that failed at once, so that a store which refuses
@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Who this agent is.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct AgentIdentity {
     /// The cluster it belongs to.
     pub cluster: String,
     /// Its node.
@@ -58,7 +58,7 @@ pub struct AgentConfig {
     /// The times of the lease.
     pub timing: LeaseTiming,
     /// When it takes over.
-    pub policy: Policy,
+    pub policy: FailoverPolicy,
     /// For how long a primary may answer nothing before it is stopped and the lease released.
     pub write_probe_timeout: Duration,
     /// For how long a primary that answers may prove no write before the same happens.
@@ -72,7 +72,7 @@ pub struct AgentConfig {
 /// One node's daemon.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    identity: Identity,
+    identity: AgentIdentity,
     settings: AgentConfig,
     nonces: NonceGenerator,
     seen: Option<Seen>,
@@ -94,7 +94,7 @@ pub struct Agent {
     /// Why this node gave the lease up last, until its server proves a write again or another node opens.
     gave_up: Option<ReleaseReason>,
     /// Why what the store showed last was not used, until it shows a record that is.
-    unusable: Option<Problem>,
+    unusable: Option<NodeProblem>,
 }
 
 /// The newest record, and since when it has been known to stand.
@@ -126,7 +126,7 @@ impl Agent {
     /// Returns an agent that knows nothing but the highest record it ever believed, as it kept it on
     /// disk. `seed` is a random number, drawn anew for each agent.
     pub fn new(
-        identity: Identity,
+        identity: AgentIdentity,
         settings: AgentConfig,
         highest: (Epoch, u64),
         seed: u128,
@@ -155,27 +155,27 @@ impl Agent {
     }
 
     /// Takes in what happened, at `now`, and returns what to do about it.
-    pub fn handle(&mut self, now: HostInstant, event: Event) -> Vec<Action> {
+    pub fn handle(&mut self, now: HostInstant, event: AgentEvent) -> Vec<AgentAction> {
         let mut actions = Vec::new();
         match event {
-            Event::Tick => {}
-            Event::LeaseRead {
+            AgentEvent::Tick => {}
+            AgentEvent::LeaseRead {
                 requested_at,
                 answer,
             } => {
                 self.reading = false;
                 self.read(now, requested_at, answer, &mut actions);
             }
-            Event::LeaseWritten { nonce, answer } => {
+            AgentEvent::LeaseWritten { nonce, answer } => {
                 self.writing = false;
                 self.wrote(now, &nonce, answer, &mut actions);
             }
-            Event::LocalObserved(look) => {
+            AgentEvent::LocalObserved(look) => {
                 self.guard.observe(now, &look);
                 self.look = Some(*look);
             }
-            Event::PeersObserved(peers) => self.peers = peers,
-            Event::OldLeaseRetired(store) => self.note_retired(&store),
+            AgentEvent::PeersObserved(peers) => self.peers = peers,
+            AgentEvent::OldLeaseRetired(store) => self.note_retired(&store),
         }
         match self.role {
             Role::Watching => self.watch(now, &mut actions),
@@ -379,7 +379,7 @@ impl Agent {
         now: HostInstant,
         requested_at: HostInstant,
         answer: LeaseReadResult,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<AgentAction>,
     ) {
         match answer {
             LeaseReadResult::Failed => {}
@@ -414,7 +414,7 @@ impl Agent {
         requested_at: HostInstant,
         etag: ETag,
         record: LeaseRecord,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<AgentAction>,
     ) {
         if record.order() < self.highest {
             // An answer that overtook a later one is no news. One that was asked for after the later
@@ -468,17 +468,20 @@ impl Agent {
             }
             let (by, epoch) = (record.holder.node.clone(), record.epoch);
             self.role = Role::Watching;
-            actions.push(Action::AlertOperator(OperatorAlert::Deposed { by, epoch }));
+            actions.push(AgentAction::AlertOperator(OperatorAlert::Deposed {
+                by,
+                epoch,
+            }));
         }
         self.note(now, requested_at, etag, record);
     }
 
     /// Notes why what the store shows is not used, and calls a person once for each reason.
-    fn refuse(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<Action>) {
-        let problem = Problem::new(kind, alarm.to_string());
+    fn refuse(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<AgentAction>) {
+        let problem = NodeProblem::new(kind, alarm.to_string());
         if self.unusable.as_ref() != Some(&problem) {
             self.unusable = Some(problem);
-            actions.push(Action::AlertOperator(alarm));
+            actions.push(AgentAction::AlertOperator(alarm));
         }
     }
 
@@ -488,7 +491,7 @@ impl Agent {
         now: HostInstant,
         nonce: &Nonce,
         answer: LeaseWriteResult,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<AgentAction>,
     ) {
         let Some(at) = self
             .attempts
@@ -590,18 +593,18 @@ impl Agent {
         }
     }
 
-    fn remember(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<Action>) {
+    fn remember(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<AgentAction>) {
         if record.order() > self.highest {
             self.highest = record.order();
             self.highest_at = Some(now);
-            actions.push(Action::Remember(record.epoch, record.sequence));
+            actions.push(AgentAction::Remember(record.epoch, record.sequence));
         }
     }
 
-    fn look_again(&mut self, actions: &mut Vec<Action>) {
+    fn look_again(&mut self, actions: &mut Vec<AgentAction>) {
         if !self.reading {
             self.reading = true;
-            actions.push(Action::Read);
+            actions.push(AgentAction::ReadLease);
         }
     }
 }

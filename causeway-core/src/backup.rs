@@ -8,7 +8,7 @@ pub mod restore;
 pub mod wal_end;
 
 pub use backup_id::{BackupId, InvalidBackupId};
-pub use chain::{Share, TimelineHistory};
-pub use manifest::{Manifest, Summary, WallTime};
-pub use reach::{Gap, HeldSegments, Reach};
-pub use restore::{NoBackup, Target, choose};
+pub use chain::{SegmentShare, TimelineHistory};
+pub use manifest::{BackupSummary, Manifest, WallTime};
+pub use reach::{ArchiveReach, HeldSegments, WalGap};
+pub use restore::{BackupChoiceError, RecoveryTarget, choose};

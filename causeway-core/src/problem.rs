@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 /// A condition that stands at this moment, and what was seen of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct NodeProblem {
     /// Which condition.
     pub kind: ProblemKind,
     /// What was seen, in one phrase without secrets.
     pub detail: String,
 }
 
-impl Problem {
+impl NodeProblem {
     /// Returns a problem of `kind`, with what was seen of it.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {

@@ -55,7 +55,7 @@ impl fmt::Display for Divergence {
 ///
 /// A timeline above the primary's is a stranger to it like any other: numbers are reserved in the lease
 /// one by one, so somebody began it and did not open, or lost.
-pub fn way(own: ReplayProgress, primary: Timeline, history: &[Ancestor]) -> RejoinMethod {
+pub fn rejoin_method(own: ReplayProgress, primary: Timeline, history: &[Ancestor]) -> RejoinMethod {
     if own.timeline == primary {
         return RejoinMethod::Follow;
     }
@@ -94,16 +94,16 @@ mod tests {
         }];
 
         let primary = Timeline::new(3).unwrap();
-        let way = |own| way(own, primary, &history);
-        assert_eq!(way(own(1, 100)), RejoinMethod::Follow);
-        assert_eq!(way(own(3, 500)), RejoinMethod::Follow);
+        let method = |own| rejoin_method(own, primary, &history);
+        assert_eq!(method(own(1, 100)), RejoinMethod::Follow);
+        assert_eq!(method(own(3, 500)), RejoinMethod::Follow);
         assert!(matches!(
-            way(own(1, 101)),
+            method(own(1, 101)),
             RejoinMethod::Rewind(Divergence::Past { .. })
         ));
         for stranger in [2, 4] {
             assert!(matches!(
-                way(own(stranger, 50)),
+                method(own(stranger, 50)),
                 RejoinMethod::Rewind(Divergence::UnknownTimeline(_))
             ));
         }

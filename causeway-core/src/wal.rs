@@ -2,4 +2,4 @@
 
 pub mod scan;
 
-pub use scan::{Record, Scanner};
+pub use scan::{WalRecord, WalScanner};

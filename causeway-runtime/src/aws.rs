@@ -2,7 +2,7 @@
 
 mod connections;
 
-pub use connections::{CaCertificates, Connections, UnusableCaCertificates};
+pub use connections::{AwsConnections, CaCertificates, CaCertificatesError};
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 /// Where an AWS service is reached, as a settings file says it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Service {
+pub struct AwsService {
     /// The region, such as `eu-west-1`.
     pub region: String,
     /// Another address than AWS's own, such as the lab's; a bucket is then a part of the path and
@@ -26,7 +26,7 @@ pub struct Service {
     pub ca_certificate: Option<CaCertificates>,
 }
 
-impl Service {
+impl AwsService {
     /// Says whether it is reached through TLS.
     pub fn has_tls(&self) -> bool {
         let endpoint = self.endpoint.as_deref();
@@ -36,7 +36,7 @@ impl Service {
 
 /// Whether the SDK repeats a call by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retries {
+pub enum SdkRetries {
     /// It never does: each answer, or its absence, is the caller's to judge, as with the lease.
     Off,
     /// It does, as AWS advises (three attempts).
@@ -45,7 +45,7 @@ pub enum Retries {
 
 /// How long one call may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct AwsTimeouts {
     /// Until a connection stands.
     pub connect: Duration,
     /// From the request to the end of its answer.
@@ -54,21 +54,25 @@ pub struct Patience {
 
 /// Returns the settings from which a client of any AWS service is made. Credentials come from the
 /// default chain: environment, profile, container or instance role.
-pub async fn config(service: &Service, retries: Retries, patience: Patience) -> SdkConfig {
-    load(&Connections::default(), service, retries, patience).await
+pub async fn config(service: &AwsService, retries: SdkRetries, patience: AwsTimeouts) -> SdkConfig {
+    load(&AwsConnections::default(), service, retries, patience).await
 }
 
 /// Returns a client of S3.
-pub async fn s3(service: &Service, retries: Retries, patience: Patience) -> aws_sdk_s3::Client {
-    s3_over(&Connections::default(), service, retries, patience).await
+pub async fn s3(
+    service: &AwsService,
+    retries: SdkRetries,
+    patience: AwsTimeouts,
+) -> aws_sdk_s3::Client {
+    s3_over(&AwsConnections::default(), service, retries, patience).await
 }
 
 /// Returns a client of S3 that shares its connections.
 pub async fn s3_over(
-    connections: &Connections,
-    service: &Service,
-    retries: Retries,
-    patience: Patience,
+    connections: &AwsConnections,
+    service: &AwsService,
+    retries: SdkRetries,
+    patience: AwsTimeouts,
 ) -> aws_sdk_s3::Client {
     let shared = load(connections, service, retries, patience).await;
     let settings = aws_sdk_s3::config::Builder::from(&shared)
@@ -78,18 +82,18 @@ pub async fn s3_over(
 }
 
 async fn load(
-    connections: &Connections,
-    service: &Service,
-    retries: Retries,
-    patience: Patience,
+    connections: &AwsConnections,
+    service: &AwsService,
+    retries: SdkRetries,
+    patience: AwsTimeouts,
 ) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(patience.connect)
         .operation_attempt_timeout(patience.attempt)
         .build();
     let retry = match retries {
-        Retries::Off => RetryConfig::disabled(),
-        Retries::Standard => RetryConfig::standard(),
+        SdkRetries::Off => RetryConfig::disabled(),
+        SdkRetries::Standard => RetryConfig::standard(),
     };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(service.region.clone()))
@@ -114,7 +118,7 @@ mod tests {
             (Some("http://127.0.0.1:9000"), false),
             (Some("HTTP://127.0.0.1:9000"), false),
         ] {
-            let service = Service {
+            let service = AwsService {
                 region: "eu-west-1".to_owned(),
                 endpoint: endpoint.map(str::to_owned),
                 ca_certificate: None,

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 /// A settings file that cannot be used. Nothing has been touched when this is returned.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum ConfigFileError {
     /// The file cannot be read.
     #[error("could not read the settings in `{}`", path.display())]
     Io {
@@ -30,15 +30,15 @@ pub enum Unusable {
 ///
 /// # Errors
 ///
-/// [`Unusable`], with the line and the key. Types derive `deny_unknown_fields`, so that a misspelt
+/// [`ConfigFileError`], with the line and the key. Types derive `deny_unknown_fields`, so that a misspelt
 /// key is an error and not a default.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unusable> {
-    let io = |source| Unusable::Io {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigFileError> {
+    let io = |source| ConfigFileError::Io {
         path: path.to_owned(),
         source,
     };
     let text = fs::read_to_string(path).map_err(io)?;
-    let malformed = |error: toml::de::Error| Unusable::Malformed {
+    let malformed = |error: toml::de::Error| ConfigFileError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
     };

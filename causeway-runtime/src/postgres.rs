@@ -69,14 +69,14 @@ impl SslMode {
 
 /// Authorities to trust, in PEM format.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RootCert {
+pub enum RootCertificates {
     /// The file that holds them.
     File(PathBuf),
     /// They themselves, where a program is given no file.
     Text(String),
 }
 
-impl RootCert {
+impl RootCertificates {
     fn read(&self) -> Result<Vec<u8>, TlsError> {
         match self {
             Self::File(path) => std::fs::read(path).map_err(|source| TlsError::Unreadable {
@@ -142,7 +142,7 @@ struct Trust {
 
 /// One handshake, with the host of this name.
 #[derive(Debug)]
-pub struct Handshake {
+pub struct TlsHandshake {
     tls: Tls,
     host: String,
 }
@@ -183,18 +183,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     type Stream = TlsStream<S>;
-    type TlsConnect = Handshake;
+    type TlsConnect = TlsHandshake;
     type Error = native_tls::Error;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, native_tls::Error> {
-        Ok(Handshake {
+    fn make_tls_connect(&mut self, host: &str) -> Result<TlsHandshake, native_tls::Error> {
+        Ok(TlsHandshake {
             tls: self.clone(),
             host: host.to_owned(),
         })
     }
 }
 
-impl<S> TlsConnect<S> for Handshake
+impl<S> TlsConnect<S> for TlsHandshake
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -218,9 +218,9 @@ where
 /// # Errors
 ///
 /// [`TlsError`] when a file is missing, or there is no certificate.
-pub fn tls(mode: SslMode, root_cert: Option<&RootCert>) -> Result<Tls, TlsError> {
+pub fn tls(mode: SslMode, root_cert: Option<&RootCertificates>) -> Result<Tls, TlsError> {
     static LAST: Mutex<BTreeMap<SslMode, (Vec<u8>, Tls)>> = Mutex::new(BTreeMap::new());
-    let pem = root_cert.map(RootCert::read).transpose()?;
+    let pem = root_cert.map(RootCertificates::read).transpose()?;
     let roots = match root_cert.zip(pem.as_ref()) {
         Some((root_cert, pem)) => root_cert.parse(pem)?,
         None => Vec::new(),

@@ -13,7 +13,7 @@ pub struct Secret(String);
 
 /// A file that should hold a secret and does not.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum SecretFileError {
     /// The file cannot be read.
     #[error("could not read the secret in `{}`", path.display())]
     Io {
@@ -40,16 +40,16 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] when the file cannot be read or is blank.
-    pub fn from_file(path: &Path) -> Result<Self, Unreadable> {
-        let io = |source| Unreadable::Io {
+    /// [`SecretFileError`] when the file cannot be read or is blank.
+    pub fn from_file(path: &Path) -> Result<Self, SecretFileError> {
+        let io = |source| SecretFileError::Io {
             path: path.to_owned(),
             source,
         };
         let text = fs::read_to_string(path).map_err(io)?;
         let value = text.trim_end_matches(['\n', '\r']);
         if value.trim().is_empty() {
-            return Err(Unreadable::Empty {
+            return Err(SecretFileError::Empty {
                 path: path.to_owned(),
             });
         }

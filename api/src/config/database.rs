@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use causeway_runtime::postgres::{RootCert, SslMode};
+use causeway_runtime::postgres::{RootCertificates, SslMode};
 use causeway_runtime::secret::Secret;
 use clap::ValueEnum;
 use percent_encoding::percent_decode_str;
@@ -71,7 +71,7 @@ pub struct Database {
     /// How far a server must prove who it is.
     pub tls: SslMode,
     /// The trusted authorities, other than the system's.
-    pub root_cert: Option<RootCert>,
+    pub root_cert: Option<RootCertificates>,
     /// How long one server may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long one statement may take.
@@ -91,12 +91,12 @@ pub struct Database {
 }
 
 /// Where a service is given variables and no files, as on ECS, they hold the certificates themselves.
-fn root_cert(text: &str) -> Option<RootCert> {
+fn root_cert(text: &str) -> Option<RootCertificates> {
     if text.starts_with("-----BEGIN CERTIFICATE-----") {
-        return Some(RootCert::Text(text.to_owned()));
+        return Some(RootCertificates::Text(text.to_owned()));
     }
     let is_readable = File::open(text).is_ok();
-    is_readable.then(|| RootCert::File(PathBuf::from(text)))
+    is_readable.then(|| RootCertificates::File(PathBuf::from(text)))
 }
 
 pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use causeway_runtime::secret::{Secret, Unreadable};
+use causeway_runtime::secret::{Secret, SecretFileError};
 use causeway_runtime::telemetry::chain;
 use clap::ValueEnum;
 
@@ -88,7 +88,7 @@ impl Environment {
             if let Some(path) = self.variables.get(&name) {
                 match Secret::from_file(Path::new(path.trim())) {
                     Ok(value) => set.push(Found::new(&name, value.reveal())),
-                    Err(Unreadable::Empty { .. }) => self.warn(format!(
+                    Err(SecretFileError::Empty { .. }) => self.warn(format!(
                         "the file that `{name}` names is blank, which is no value"
                     )),
                     Err(error) => {

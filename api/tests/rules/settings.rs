@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::config::{Config, Server, Unusable};
 use api::domain::Calendar;
-use causeway_runtime::postgres::{RootCert, SslMode};
+use causeway_runtime::postgres::{RootCertificates, SslMode};
 use redis::{ConnectionAddr, ConnectionInfo};
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Unusable> {
@@ -110,7 +110,7 @@ fn the_url_may_say_what_tokio_postgres_cannot_read() {
     assert_eq!(database.user + "/" + &database.name, "u@x/hello");
     assert_eq!(database.password.unwrap().reveal(), "p/w");
     assert_eq!(database.tls, SslMode::VerifyFull);
-    let file = RootCert::File(file.path().to_owned());
+    let file = RootCertificates::File(file.path().to_owned());
     assert_eq!(database.root_cert, Some(file));
     assert_eq!(database.connect_timeout, Duration::from_secs(3));
 }

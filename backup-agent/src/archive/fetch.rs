@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_core::backup::Share;
+use causeway_core::backup::SegmentShare;
 use causeway_core::lsn::{SegmentName, WalFileName};
 use causeway_runtime::telemetry::chain;
 use tempfile::NamedTempFile;
@@ -57,10 +57,10 @@ impl WalArchive<'_> {
         let share = match request.name {
             WalFileName::Segment(segment) => self.share(identity, request, segment).await?,
             WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => {
-                Share::Whole
+                SegmentShare::Whole
             }
         };
-        if share == Share::Nothing {
+        if share == SegmentShare::Nothing {
             info!(file = %request.name, "segment of a branch that the followed timeline has left");
             let name = self.layout.wal_file(request.name);
             return Err(Failure::NotArchived { name });
@@ -148,7 +148,7 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         request: &FetchRequest,
-        share: Share,
+        share: SegmentShare,
         inspect: impl Fn(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let key = self.layout.slot(request.name, request.slot);
@@ -166,7 +166,7 @@ impl WalArchive<'_> {
             .fetch_file(identity, request.name, &key, &request.path, effort)
             .await?;
         if let WalFileName::Segment(_) = request.name {
-            if let Share::UpTo(left_at) = share {
+            if let SegmentShare::UpTo(left_at) = share {
                 cut(&file, left_at).map_err(Failure::io("write", &request.path))?;
             }
             inspect(file.path())?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use causeway_core::backup::{Share, TimelineHistory};
+use causeway_core::backup::{SegmentShare, TimelineHistory};
 use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 use tempfile::NamedTempFile;
@@ -33,14 +33,14 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         segment: SegmentName,
-    ) -> Result<Share, Failure> {
+    ) -> Result<SegmentShare, Failure> {
         let is_server = request.path.ends_with(SERVER_FILE);
         if request.mode == FetchMode::Standby && !is_server {
-            return Ok(Share::Whole);
+            return Ok(SegmentShare::Whole);
         }
         let lineage = self.followed_lineage(identity, request, segment).await?;
         let Some(lineage) = lineage.filter(|it| it.left_at(segment.timeline).is_some()) else {
-            return Ok(Share::Whole);
+            return Ok(SegmentShare::Whole);
         };
         let data_directory = control_file::data_directory(self.config);
         Ok(lineage.share(segment, control_file::segment_size(&data_directory)?))

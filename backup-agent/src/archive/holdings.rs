@@ -5,7 +5,7 @@ use crate::error::Failure;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::object_keys::{Layout, wal_file_of};
-use causeway_core::backup::{Gap, HeldSegments, Summary, TimelineHistory};
+use causeway_core::backup::{BackupSummary, HeldSegments, TimelineHistory, WalGap};
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
 use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::chain;
@@ -84,9 +84,9 @@ impl Holdings {
     pub(super) fn gaps(
         &self,
         lineage: &TimelineHistory,
-        backup: &Summary,
+        backup: &BackupSummary,
         holders: &[String],
-    ) -> Vec<(String, Gap)> {
+    ) -> Vec<(String, WalGap)> {
         if let Some(gap) = self.all.reach(lineage, backup.start_lsn).gap {
             let place = if self.silent.is_empty() {
                 "every bucket"
@@ -117,7 +117,10 @@ pub(crate) fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
 }
 
 /// Returns the size of a backup's segments.
-pub(crate) fn segment_size(layout: &Layout, backup: &Summary) -> Result<SegmentSize, Failure> {
+pub(crate) fn segment_size(
+    layout: &Layout,
+    backup: &BackupSummary,
+) -> Result<SegmentSize, Failure> {
     let size = backup.segment_size();
     size.map_err(|it| {
         let why = Damaged::Content(chain(&it));

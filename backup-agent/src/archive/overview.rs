@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::output;
 use crate::storage::buckets::Buckets;
 use causeway_core::Timeline;
-use causeway_core::backup::{Gap, Summary, TimelineHistory};
+use causeway_core::backup::{BackupSummary, TimelineHistory, WalGap};
 use causeway_runtime::telemetry::chain;
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ impl Overview {
         archive: &WalArchive<'_>,
         buckets: &Buckets,
         identity: Option<&Identity>,
-        backups: &[Summary],
+        backups: &[BackupSummary],
     ) -> Result<Option<Self>, Failure> {
         let Some(first) = backups.iter().min_by_key(|it| it.start_lsn) else {
             return Ok(None);
@@ -40,7 +40,7 @@ impl Overview {
 
     /// Returns how far the WAL reaches from a backup: towards the newest timeline where that one follows
     /// from the backup's, and otherwise along its own.
-    pub(crate) fn reach(&self, backup: &Summary) -> Option<KnownReach> {
+    pub(crate) fn reach(&self, backup: &BackupSummary) -> Option<KnownReach> {
         let lineage = lineage_of(&self.lineages, backup)?;
         Some(KnownReach::new(&self.held, lineage, backup))
     }
@@ -52,7 +52,7 @@ impl Overview {
 
     /// Returns the newest timeline, if recovery towards it does not pass a backup: a restore begins with an
     /// older one then.
-    pub(crate) fn newest_beside(&self, backup: &Summary) -> Option<Timeline> {
+    pub(crate) fn newest_beside(&self, backup: &BackupSummary) -> Option<Timeline> {
         let newest = self.lineages.first()?;
         let is_passed = newest.passes(backup.timeline, backup.stop_lsn);
         (!is_passed && newest.timeline() > backup.timeline).then(|| newest.timeline())
@@ -60,7 +60,7 @@ impl Overview {
 
     /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in
     /// each of `holders`.
-    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {
+    pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {
         let lineage = lineage_of(&self.lineages, backup);
         lineage.map_or_else(Vec::new, |it| self.held.gaps(it, backup, holders))
     }
@@ -71,7 +71,7 @@ impl Overview {
 async fn lineages(
     archive: &WalArchive<'_>,
     identity: Option<&Identity>,
-    backups: &[Summary],
+    backups: &[BackupSummary],
 ) -> Vec<TimelineHistory> {
     let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|it| it.timeline).collect();
     let Some(identity) = identity else {
@@ -108,7 +108,7 @@ fn or_complain<T>(found: Result<T, Failure>) -> Option<T> {
 /// Returns the first of `lineages` that a backup is on.
 fn lineage_of<'a>(
     lineages: &'a [TimelineHistory],
-    backup: &Summary,
+    backup: &BackupSummary,
 ) -> Option<&'a TimelineHistory> {
     let passes = |it: &&TimelineHistory| it.passes(backup.timeline, backup.stop_lsn);
     lineages.iter().find(passes)

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use causeway_core::backup::{Gap, HeldSegments, Reach, Summary, TimelineHistory, WallTime};
+use causeway_core::backup::{
+    ArchiveReach, BackupSummary, HeldSegments, TimelineHistory, WalGap, WallTime,
+};
 use causeway_core::lsn::{SegmentName, SegmentSize};
 use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::chain;
@@ -23,7 +25,7 @@ pub(crate) struct KnownReach {
     /// The timeline towards which it was followed.
     pub(crate) timeline: Timeline,
     /// The last segment, and the gap after it.
-    pub(crate) segments: Reach,
+    pub(crate) segments: ArchiveReach,
     /// The size of the segments.
     pub(crate) segment_size: SegmentSize,
     /// What the last segments hold; none where nothing could be decrypted.
@@ -73,7 +75,7 @@ pub(crate) async fn known(
     buckets: &Buckets,
     identity: &Identity,
     lineage: &TimelineHistory,
-    backup: &Summary,
+    backup: &BackupSummary,
 ) -> Result<KnownReach, Failure> {
     let size = segment_size(archive.layout(), backup)?;
     let timelines = timelines(std::slice::from_ref(lineage));
@@ -134,7 +136,7 @@ async fn end(
 
 impl KnownReach {
     /// Returns how far the segments that the buckets list reach from `backup` along `lineage`.
-    pub(super) fn new(held: &Holdings, lineage: &TimelineHistory, backup: &Summary) -> Self {
+    pub(super) fn new(held: &Holdings, lineage: &TimelineHistory, backup: &BackupSummary) -> Self {
         Self {
             timeline: lineage.timeline(),
             segments: held.all.reach(lineage, backup.start_lsn),
@@ -201,11 +203,11 @@ impl fmt::Display for KnownReach {
 }
 
 /// A gap, as it is shown to people.
-pub(crate) struct GapText(pub(crate) Gap);
+pub(crate) struct GapText(pub(crate) WalGap);
 
 impl fmt::Display for GapText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Gap { missing, next_held } = self.0;
+        let WalGap { missing, next_held } = self.0;
         write!(f, "`{missing}` is missing and `{next_held}` is there")
     }
 }

@@ -2,7 +2,7 @@
 
 use causeway_core::Lsn;
 use causeway_core::backup::WallTime;
-use causeway_core::wal::Scanner;
+use causeway_core::wal::WalScanner;
 use tempfile::NamedTempFile;
 
 use crate::archive::wal_file::read_each;
@@ -28,7 +28,7 @@ pub(crate) fn read_tail(
     following: Option<&NamedTempFile>,
     before: Option<Lsn>,
 ) -> Result<WalTail, Failure> {
-    let mut scanner = Scanner::new();
+    let mut scanner = WalScanner::new();
     let mut tail = WalTail::default();
     for file in [Some(file), following].into_iter().flatten() {
         let read = read_each(file.path(), |bytes| {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc as blocking};
 
-use causeway_core::backup::manifest::{Blob, File};
+use causeway_core::backup::manifest::{Blob, ManifestFile};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinSet;
 use tracing::error;
@@ -182,7 +182,7 @@ impl Copying<'_> {
                 (FromReader::Finished { reader, path }, Some(_)) => {
                     let blobs = self.open.get_mut(reader).map(std::mem::take);
                     let blobs = blobs.unwrap_or_default();
-                    self.finish(File { path, blobs })?;
+                    self.finish(ManifestFile { path, blobs })?;
                 }
                 (FromReader::Blob { .. } | FromReader::Finished { .. }, None) => {}
             }
@@ -190,7 +190,7 @@ impl Copying<'_> {
         Ok(progress)
     }
 
-    fn finish(&mut self, file: File) -> Result<(), Failure> {
+    fn finish(&mut self, file: ManifestFile) -> Result<(), Failure> {
         self.files.add(&file)?;
         if self.needed.contains(&file.path) {
             self.taken.insert(file.path);
@@ -216,7 +216,7 @@ impl Copying<'_> {
         let packer = packer.ok_or(Failure::Internal("a backup was stored by no packer"))?;
         let blobs = vec![packer.add(blob).await?];
         let path = CONTROL_FILE.to_owned();
-        self.finish(File { path, blobs })?;
+        self.finish(ManifestFile { path, blobs })?;
         Ok(control)
     }
 }

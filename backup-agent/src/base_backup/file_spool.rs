@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use causeway_core::backup::Manifest;
-use causeway_core::backup::manifest::lines::LineError;
-use causeway_core::backup::manifest::paths::PathCheck;
-use causeway_core::backup::manifest::{File, ManifestReader, lines};
+use causeway_core::backup::manifest::lines::ManifestLineError;
+use causeway_core::backup::manifest::paths::PathChecker;
+use causeway_core::backup::manifest::{ManifestFile, ManifestReader, lines};
 
 use crate::base_backup::bucket_writers::Lanes;
 use crate::config::Config;
@@ -47,7 +47,7 @@ impl FileSpool {
     }
 
     /// Adds a file that is stored whole.
-    pub(crate) fn add(&mut self, file: &File) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, file: &ManifestFile) -> Result<(), Failure> {
         let line = lines::file_line(file)?;
         let written = self.out.write_all(&line);
         written.map_err(Failure::io("write a temporary file in", &self.directory))?;
@@ -81,11 +81,11 @@ impl FileSpool {
 /// Reads the manifest as a restore will: one that it would refuse must not pass for a backup.
 fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), Failure> {
     let head = lines::head_line(manifest)?;
-    let mut paths = PathCheck::new(manifest).map_err(LineError::from)?;
+    let mut paths = PathChecker::new(manifest).map_err(ManifestLineError::from)?;
     for file in ManifestReader::open(head.as_slice().chain(BufReader::new(&mut *spooled)))? {
-        paths.add(&file?).map_err(LineError::from)?;
+        paths.add(&file?).map_err(ManifestLineError::from)?;
     }
-    paths.finish().map_err(LineError::from)?;
+    paths.finish().map_err(ManifestLineError::from)?;
     let failed = Failure::io("read", Path::new("the spooled files of the manifest"));
     spooled.rewind().map_err(failed)
 }
@@ -175,7 +175,7 @@ mod tests {
                 raw_bytes: 3,
                 sha256: Digest::new([0; 32]),
             };
-            let file = File {
+            let file = ManifestFile {
                 path: path.to_owned(),
                 blobs: vec![blob],
             };

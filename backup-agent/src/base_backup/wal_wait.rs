@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use causeway_core::backup::chain::{gaps, needed};
 use causeway_core::lsn::SegmentName;
 use causeway_runtime::shutdown::Tasks;
@@ -54,7 +54,7 @@ pub(crate) async fn wait(
     config: &Config,
     buckets: &Buckets,
     system_id: u64,
-    summary: &Summary,
+    summary: &BackupSummary,
     (server, session): (&Server, &Session),
 ) -> Result<(), Failure> {
     let size = server.segment_size;
@@ -112,7 +112,7 @@ fn not_archived(
     missing: &[SegmentName],
     waited_secs: u64,
     server: &Server,
-    summary: &Summary,
+    summary: &BackupSummary,
 ) -> Failure {
     let names: Vec<String> = missing
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
@@ -78,7 +78,7 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    pub(super) fn new(summary: &Summary, buckets: &[String]) -> Self {
+    pub(super) fn new(summary: &BackupSummary, buckets: &[String]) -> Self {
         Self {
             id: summary.id.to_string(),
             label: None,

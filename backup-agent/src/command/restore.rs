@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::backup::Target;
+use causeway_core::backup::RecoveryTarget;
 use serde::Serialize;
 use tracing::warn;
 
@@ -67,7 +67,7 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
 /// Returns what `args` ask for, or refuses options that PostgreSQL would ignore or that would harm another
 /// server's files.
 fn request(args: cli::Restore) -> Result<RestoreRequest, Failure> {
-    let target = Target::from(args.target);
+    let target = RecoveryTarget::from(args.target);
     let (purpose, usual) = if args.standby {
         (Purpose::Standby, Archiving::Preserve)
     } else {
@@ -141,15 +141,15 @@ fn told(request: &RestoreRequest, restored: &restore::Restored) -> Vec<String> {
     lines
 }
 
-fn target(target: &Target) -> String {
+fn target(target: &RecoveryTarget) -> String {
     match target {
-        Target::Latest => {
+        RecoveryTarget::Latest => {
             "the end of the archive, the only end that PostgreSQL knows without a target".to_owned()
         }
-        Target::Immediate => "the end of the backup".to_owned(),
-        Target::Time(time) => display::timestamp(*time),
-        Target::Lsn(lsn) => format!("position {lsn}"),
-        Target::Name(name) => format!("restore point `{name}`"),
-        Target::Xid(xid) => format!("transaction {xid}"),
+        RecoveryTarget::Immediate => "the end of the backup".to_owned(),
+        RecoveryTarget::Time(time) => display::timestamp(*time),
+        RecoveryTarget::Lsn(lsn) => format!("position {lsn}"),
+        RecoveryTarget::Name(name) => format!("restore point `{name}`"),
+        RecoveryTarget::Xid(xid) => format!("transaction {xid}"),
     }
 }

@@ -1,6 +1,6 @@
 //! `[[buckets]]`: where everything is stored.
 
-use causeway_runtime::aws::{CaCertificates, Service};
+use causeway_runtime::aws::{AwsService, CaCertificates};
 use serde::Deserialize;
 
 use crate::config::error::Unusable;
@@ -21,7 +21,7 @@ pub(crate) struct BucketConfig {
     /// Its name.
     pub(crate) name: String,
     /// Its region and endpoint.
-    pub(crate) service: Service,
+    pub(crate) service: AwsService,
 }
 
 /// Returns the buckets in the order in which they are written.
@@ -42,7 +42,7 @@ impl WrittenBucket {
         if !is_bucket_name(&self.name) {
             return Err(Unusable::BucketName(self.name));
         }
-        let service = Service {
+        let service = AwsService {
             region: self.region,
             endpoint: self.endpoint,
             ca_certificate: self.ca_certificate,

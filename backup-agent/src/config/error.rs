@@ -6,7 +6,7 @@ use crate::encryption::keys::Unsealable;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error(transparent)]
-    File(#[from] causeway_runtime::config::Unusable),
+    File(#[from] causeway_runtime::config::ConfigFileError),
     #[error(transparent)]
     Recipients(#[from] Unsealable),
     #[error("`cluster` cannot be used")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519;
-use causeway_runtime::secret::{Secret, Unreadable};
+use causeway_runtime::secret::{Secret, SecretFileError};
 
 use crate::encryption::decrypt_error::Damaged;
 
@@ -34,7 +34,7 @@ pub(crate) enum Unsealable {
     #[error("no `identity-file` is set")]
     NoIdentity,
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    SecretFileError(#[from] SecretFileError),
     #[error("`{}` holds no age identity (`AGE-SECRET-KEY-…`)", path.display())]
     NotAnIdentity { path: PathBuf },
 }

@@ -1,6 +1,6 @@
 //! The metadata in an object's header, which can be read without an identity.
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use serde::{Deserialize, Serialize};
 
 use crate::encryption::fingerprint::Fingerprint;
@@ -18,5 +18,5 @@ pub(crate) struct WalMetadata {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ManifestMetadata {
     /// When, where and how large.
-    pub(crate) summary: Summary,
+    pub(crate) summary: BackupSummary,
 }

@@ -2,7 +2,7 @@
 //! what it holds was committed by that of a primary: the WAL before its end says what is in it.
 
 use causeway_core::Lsn;
-use causeway_core::backup::{Summary, Target, TimelineHistory, WallTime, choose};
+use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose};
 use causeway_core::lsn::{SegmentName, SegmentSize};
 use tempfile::NamedTempFile;
 
@@ -20,13 +20,13 @@ pub(super) async fn choose_in_time(
     archive: &WalArchive<'_>,
     identity: &Identity,
     lineage: &TimelineHistory,
-    mut backups: Vec<Summary>,
+    mut backups: Vec<BackupSummary>,
     request: &RestoreRequest,
-) -> Result<Summary, Failure> {
+) -> Result<BackupSummary, Failure> {
     let target = last_included(&request.target, request.boundary);
     loop {
         let chosen = choose(&backups, lineage, &target, request.backup.as_ref())?.clone();
-        let Target::Time(time) = target else {
+        let RecoveryTarget::Time(time) = target else {
             return Ok(chosen);
         };
         let last = last_transaction(archive, identity, lineage, &chosen).await?;
@@ -48,10 +48,10 @@ pub(super) async fn choose_in_time(
 
 /// Returns the last time, which PostgreSQL counts in microseconds, of which recovery to `target` replays
 /// a transaction.
-fn last_included(target: &Target, boundary: Boundary) -> Target {
+fn last_included(target: &RecoveryTarget, boundary: Boundary) -> RecoveryTarget {
     match (target, boundary) {
-        (Target::Time(time), Boundary::Exclusive) => {
-            Target::Time(WallTime::from_micros(time.as_micros().saturating_sub(1)))
+        (RecoveryTarget::Time(time), Boundary::Exclusive) => {
+            RecoveryTarget::Time(WallTime::from_micros(time.as_micros().saturating_sub(1)))
         }
         (target, _) => target.clone(),
     }
@@ -63,7 +63,7 @@ async fn last_transaction(
     archive: &WalArchive<'_>,
     identity: &Identity,
     lineage: &TimelineHistory,
-    backup: &Summary,
+    backup: &BackupSummary,
 ) -> Result<Option<WallTime>, Failure> {
     // Such a manifest is refused where its WAL is listed.
     let Ok(size) = backup.segment_size() else {
@@ -137,10 +137,10 @@ mod tests {
 
     #[test]
     fn exclusive_time_then_transactions_of_that_time_left_out() {
-        let time = |micros| Target::Time(WallTime::from_micros(micros));
+        let time = |micros| RecoveryTarget::Time(WallTime::from_micros(micros));
         assert_eq!(last_included(&time(7), Boundary::Exclusive), time(6));
         assert_eq!(last_included(&time(7), Boundary::Inclusive), time(7));
-        let lsn = Target::Lsn(Lsn::new(7));
+        let lsn = RecoveryTarget::Lsn(Lsn::new(7));
         assert_eq!(last_included(&lsn, Boundary::Exclusive), lsn);
     }
 

@@ -87,7 +87,7 @@ impl Directory {
     }
 
     /// Makes a file of the backup, or cuts what is there to its length.
-    pub(super) fn make_file(&self, file: &manifest::File) -> Result<(), Failure> {
+    pub(super) fn make_file(&self, file: &manifest::ManifestFile) -> Result<(), Failure> {
         let path = self.path(&file.path);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);

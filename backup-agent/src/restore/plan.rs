@@ -6,9 +6,9 @@ use std::io::{BufReader, Seek as _, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
-use causeway_core::backup::manifest::lines::LineError;
-use causeway_core::backup::manifest::paths::{KnownPaths, PathCheck};
-use causeway_core::backup::manifest::{self, Blob, ManifestReader, Unsound};
+use causeway_core::backup::manifest::lines::ManifestLineError;
+use causeway_core::backup::manifest::paths::{KnownPaths, PathChecker};
+use causeway_core::backup::manifest::{self, Blob, ManifestError, ManifestReader};
 use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
@@ -86,18 +86,18 @@ impl Plan {
         plan.ok_or(Failure::Internal("a manifest ended without its end"))
     }
 
-    fn read(spool: File) -> Result<Self, LineError> {
+    fn read(spool: File) -> Result<Self, ManifestLineError> {
         let reader = ManifestReader::open(rewound(&spool)?)?;
         let head = reader.head().clone();
         let mut blobs = vec![0; head.packs.len()];
-        let mut check = PathCheck::new(&head)?;
+        let mut check = PathChecker::new(&head)?;
         for file in reader {
             let file = file?;
             check.add(&file)?;
             for blob in &file.blobs {
                 let count = usize::try_from(blob.pack).ok();
                 let count = count.and_then(|it| blobs.get_mut(it));
-                *count.ok_or_else(|| Unsound::Blob(file.path.clone()))? += 1;
+                *count.ok_or_else(|| ManifestError::Blob(file.path.clone()))? += 1;
             }
         }
         let paths = check.finish()?;
@@ -127,9 +127,9 @@ impl Plan {
     /// Calls `visit` with each file.
     pub(super) fn each_file(
         &self,
-        mut visit: impl FnMut(manifest::File) -> Result<(), Failure>,
+        mut visit: impl FnMut(manifest::ManifestFile) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let reader = rewound(&self.spool).map_err(LineError::Read);
+        let reader = rewound(&self.spool).map_err(ManifestLineError::Read);
         let reader = reader.and_then(ManifestReader::open).map_err(unreadable)?;
         for file in reader {
             visit(file.map_err(unreadable)?)?;
@@ -216,13 +216,15 @@ fn rewound(mut spool: &File) -> std::io::Result<BufReader<&File>> {
 }
 
 /// It was read and checked before.
-fn unreadable(error: LineError) -> Failure {
+fn unreadable(error: ManifestLineError) -> Failure {
     match error {
-        LineError::Read(error) => Failure::io("read", Path::new("the spooled manifest"))(error),
-        LineError::TooLong { .. }
-        | LineError::Malformed { .. }
-        | LineError::FileCount { .. }
-        | LineError::Unsound(_) => Failure::Internal("the spooled manifest has changed"),
+        ManifestLineError::Read(error) => {
+            Failure::io("read", Path::new("the spooled manifest"))(error)
+        }
+        ManifestLineError::TooLong { .. }
+        | ManifestLineError::Malformed { .. }
+        | ManifestLineError::FileCount { .. }
+        | ManifestLineError::Invalid(_) => Failure::Internal("the spooled manifest has changed"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! another, what is named here is in force.
 
 use causeway_core::Timeline;
-use causeway_core::backup::Target;
+use causeway_core::backup::RecoveryTarget;
 use causeway_core::lsn::SegmentName;
 
 use crate::config::Config;
@@ -101,12 +101,14 @@ fn no_inherited_recovery(version: u32) -> Vec<Setting> {
 fn target(request: &RestoreRequest, action: TargetAction) -> Vec<Setting> {
     let mut settings = Vec::new();
     match &request.target {
-        Target::Latest => {}
-        Target::Immediate => settings.push(("recovery_target", "immediate".to_owned())),
-        Target::Lsn(lsn) => settings.push(("recovery_target_lsn", lsn.to_string())),
-        Target::Name(name) => settings.push(("recovery_target_name", name.clone())),
-        Target::Time(time) => settings.push(("recovery_target_time", as_recovery_target(*time))),
-        Target::Xid(xid) => settings.push(("recovery_target_xid", xid.to_string())),
+        RecoveryTarget::Latest => {}
+        RecoveryTarget::Immediate => settings.push(("recovery_target", "immediate".to_owned())),
+        RecoveryTarget::Lsn(lsn) => settings.push(("recovery_target_lsn", lsn.to_string())),
+        RecoveryTarget::Name(name) => settings.push(("recovery_target_name", name.clone())),
+        RecoveryTarget::Time(time) => {
+            settings.push(("recovery_target_time", as_recovery_target(*time)))
+        }
+        RecoveryTarget::Xid(xid) => settings.push(("recovery_target_xid", xid.to_string())),
     }
     if request.boundary == Boundary::Exclusive {
         settings.push(("recovery_target_inclusive", "off".to_owned()));

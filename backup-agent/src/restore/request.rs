@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use causeway_core::Timeline;
-use causeway_core::backup::{BackupId, Target};
+use causeway_core::backup::{BackupId, RecoveryTarget};
 use clap::ValueEnum;
 
 use crate::error::Failure;
@@ -18,7 +18,7 @@ pub(crate) struct RestoreRequest {
     /// The directory, absolute: empty, not there, or one in which a restore was interrupted.
     pub(crate) directory: PathBuf,
     /// How far to replay.
-    pub(crate) target: Target,
+    pub(crate) target: RecoveryTarget,
     /// Whether what lies at the target is replayed too.
     pub(crate) boundary: Boundary,
     /// The backup to begin from, if it is not to be chosen.
@@ -79,12 +79,12 @@ pub(crate) enum Boundary {
 
 /// Without a target PostgreSQL ignores `recovery_target_action`: at the end of the WAL it promotes.
 pub(crate) fn target_action(
-    target: &Target,
+    target: &RecoveryTarget,
     asked: Option<TargetAction>,
 ) -> Result<TargetAction, Failure> {
     match (target, asked) {
-        (Target::Latest, None | Some(TargetAction::Promote)) => Ok(TargetAction::Promote),
-        (Target::Latest, Some(TargetAction::Pause | TargetAction::Shutdown)) => {
+        (RecoveryTarget::Latest, None | Some(TargetAction::Promote)) => Ok(TargetAction::Promote),
+        (RecoveryTarget::Latest, Some(TargetAction::Pause | TargetAction::Shutdown)) => {
             Err(Failure::Refused(
                 "`--target-action` needs a target: at the end of the archived WAL PostgreSQL can only \
                  promote; give `--target-time`, `--target-lsn`, `--target-name`, `--target-xid` or \
@@ -97,20 +97,24 @@ pub(crate) fn target_action(
 }
 
 /// PostgreSQL heeds `recovery_target_inclusive` for these three kinds of target alone.
-pub(crate) fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {
+pub(crate) fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Failure> {
     match (target, exclusive) {
         (_, false) => Ok(Boundary::Inclusive),
-        (Target::Time(_) | Target::Lsn(_) | Target::Xid(_), true) => Ok(Boundary::Exclusive),
-        (Target::Latest | Target::Name(_) | Target::Immediate, true) => Err(Failure::Refused(
-            "`--target-exclusive` needs `--target-time`, `--target-lsn` or `--target-xid`: \
+        (RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_) | RecoveryTarget::Xid(_), true) => {
+            Ok(Boundary::Exclusive)
+        }
+        (RecoveryTarget::Latest | RecoveryTarget::Name(_) | RecoveryTarget::Immediate, true) => {
+            Err(Failure::Refused(
+                "`--target-exclusive` needs `--target-time`, `--target-lsn` or `--target-xid`: \
              PostgreSQL ignores it otherwise"
-                .to_owned(),
-        )),
+                    .to_owned(),
+            ))
+        }
     }
 }
 
-pub(crate) fn check_restore_point(target: &Target) -> Result<(), Failure> {
-    let Target::Name(name) = target else {
+pub(crate) fn check_restore_point(target: &RecoveryTarget) -> Result<(), Failure> {
+    let RecoveryTarget::Name(name) = target else {
         return Ok(());
     };
     if name.is_empty() || name.len() > LONGEST_NAME || name.contains(char::is_control) {
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn no_target_then_only_promotion_accepted() {
         use TargetAction::{Pause, Promote, Shutdown};
-        let action = |it| target_action(&Target::Latest, it);
+        let action = |it| target_action(&RecoveryTarget::Latest, it);
         assert_eq!(action(None).unwrap(), Promote);
         assert_eq!(action(Some(Promote)).unwrap(), Promote);
         assert!(action(Some(Pause)).is_err());
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn target_then_pause_unless_promotion_asked() {
-        let target = Target::Lsn(Lsn::new(1));
+        let target = RecoveryTarget::Lsn(Lsn::new(1));
         let action = |it| target_action(&target, it).unwrap();
         assert_eq!(action(None), TargetAction::Pause);
         let promote = Some(TargetAction::Promote);
@@ -150,11 +154,11 @@ mod tests {
 
     #[test]
     fn exclusive_then_only_where_postgresql_heeds_it() {
-        assert!(boundary(&Target::Lsn(Lsn::new(1)), true).is_ok());
+        assert!(boundary(&RecoveryTarget::Lsn(Lsn::new(1)), true).is_ok());
         for target in [
-            Target::Latest,
-            Target::Immediate,
-            Target::Name("a".to_owned()),
+            RecoveryTarget::Latest,
+            RecoveryTarget::Immediate,
+            RecoveryTarget::Name("a".to_owned()),
         ] {
             assert!(boundary(&target, true).is_err(), "{target:?}");
         }
@@ -163,8 +167,8 @@ mod tests {
     #[test]
     fn restore_point_that_cannot_exist_then_refused() {
         for name in [String::new(), "a\nb".to_owned(), "x".repeat(64)] {
-            assert!(check_restore_point(&Target::Name(name)).is_err());
+            assert!(check_restore_point(&RecoveryTarget::Name(name)).is_err());
         }
-        assert!(check_restore_point(&Target::Name("x".repeat(63))).is_ok());
+        assert!(check_restore_point(&RecoveryTarget::Name("x".repeat(63))).is_ok());
     }
 }

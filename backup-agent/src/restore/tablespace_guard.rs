@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use causeway_core::Lsn;
-use causeway_core::wal::{Record, Scanner};
+use causeway_core::wal::{WalRecord, WalScanner};
 use tracing::warn;
 
 use crate::error::Failure;
@@ -30,9 +30,9 @@ const CONTINUED_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct TablespaceGuard {
     data_directory: PathBuf,
-    scanner: Scanner,
+    scanner: WalScanner,
     /// The scanner of the segment before, if this one follows it.
-    before: Option<Scanner>,
+    before: Option<WalScanner>,
     seen_bytes: usize,
     created: Vec<Created>,
 }
@@ -49,7 +49,7 @@ impl TablespaceGuard {
     pub(crate) fn new(data_directory: &Path) -> Self {
         Self {
             data_directory: data_directory.to_owned(),
-            scanner: Scanner::new(),
+            scanner: WalScanner::new(),
             before: None,
             seen_bytes: 0,
             created: Vec::new(),
@@ -59,7 +59,7 @@ impl TablespaceGuard {
     /// Takes in more of the segment.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let created = &mut self.created;
-        let mut show = |record: &Record<'_>| {
+        let mut show = |record: &WalRecord<'_>| {
             if let Some((oid, path)) = record.created_tablespace() {
                 let path = PathBuf::from(OsStr::from_bytes(path));
                 created.push(Created { oid, path });
@@ -160,12 +160,12 @@ fn version_prefix(data_directory: &Path) -> String {
 
 /// Without the state nothing is missed: PostgreSQL asks for the segment in which a record begins
 /// before the one in which it ends, also when it begins anew.
-fn read_state(data_directory: &Path) -> Option<Scanner> {
+fn read_state(data_directory: &Path) -> Option<WalScanner> {
     let text = fs::read(data_directory.join(STATE_FILE)).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
-fn write_state(data_directory: &Path, scanner: &Scanner) {
+fn write_state(data_directory: &Path, scanner: &WalScanner) {
     let path = data_directory.join(STATE_FILE);
     let text = serde_json::to_vec(scanner).map_err(io::Error::from);
     if let Err(error) = text.and_then(|it| fs::write(&path, it)) {

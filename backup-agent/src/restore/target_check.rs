@@ -1,7 +1,7 @@
 //! Targets that recovery would not reach, refused before anything is restored.
 
 use causeway_core::Timeline;
-use causeway_core::backup::Target;
+use causeway_core::backup::RecoveryTarget;
 
 use crate::archive::reach::KnownReach;
 use crate::display;
@@ -12,7 +12,7 @@ use crate::restore::request::Boundary;
 /// been replayed (`recovery ended before configured recovery target was reached`).
 pub(super) fn refuse_unreachable(
     reach: &KnownReach,
-    target: &Target,
+    target: &RecoveryTarget,
     boundary: Boundary,
     asked: Option<Timeline>,
 ) -> Result<(), Failure> {
@@ -23,7 +23,7 @@ pub(super) fn refuse_unreachable(
         return Err(reach.beyond("the WAL that the backup needs is not there".to_owned()));
     };
     match target {
-        Target::Time(time) => match end.last_transaction {
+        RecoveryTarget::Time(time) => match end.last_transaction {
             // Recovery stops at the first transaction that ended later, or, to stop before the target,
             // at one that ended then.
             Some(last) if last < *time || (last == *time && boundary == Boundary::Inclusive) => Err(reach.beyond(format!(
@@ -35,13 +35,13 @@ pub(super) fn refuse_unreachable(
             }
             Some(_) | None => Ok(()),
         },
-        Target::Lsn(lsn) => match end.last_record {
+        RecoveryTarget::Lsn(lsn) => match end.last_record {
             Some(last) if last < *lsn => {
                 Err(reach.beyond(format!("the target {lsn} is after its last record")))
             }
             Some(_) | None => Ok(()),
         },
-        Target::Latest | Target::Name(_) | Target::Xid(_)
+        RecoveryTarget::Latest | RecoveryTarget::Name(_) | RecoveryTarget::Xid(_)
             if asked.is_none() && reach.branch_left.is_some() =>
         {
             Err(reach.beyond(format!(
@@ -50,12 +50,12 @@ pub(super) fn refuse_unreachable(
                 reach.branch_left.map_or(reach.timeline, |left| left.timeline)
             )))
         }
-        Target::Latest if reach.segments.gap.is_some() => Err(reach.beyond(
+        RecoveryTarget::Latest if reach.segments.gap.is_some() => Err(reach.beyond(
             "recovery would stop at the gap, and not at the end of the WAL".to_owned(),
         )),
-        Target::Latest if !reach.unreadable.is_empty() => Err(reach.beyond(
+        RecoveryTarget::Latest if !reach.unreadable.is_empty() => Err(reach.beyond(
             "recovery would stop with an error, and not at the end of the WAL".to_owned(),
         )),
-        Target::Latest | Target::Immediate | Target::Name(_) | Target::Xid(_) => Ok(()),
+        RecoveryTarget::Latest | RecoveryTarget::Immediate | RecoveryTarget::Name(_) | RecoveryTarget::Xid(_) => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use causeway_runtime::aws::{Connections, Service};
+use causeway_runtime::aws::{AwsConnections, AwsService};
 use causeway_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
 use tokio::time;
 
@@ -41,8 +41,8 @@ pub(crate) struct Bucket {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: String,
-    pub(super) service: Service,
-    pub(super) connections: Connections,
+    pub(super) service: AwsService,
+    pub(super) connections: AwsConnections,
     pub(super) limits: CallLimits,
     pub(super) client: RwLock<Client>,
     /// Whether the last call was given up, after all of its tries.
@@ -64,7 +64,7 @@ impl Bucket {
     /// Returns a client of the bucket. Nothing is sent yet.
     pub(crate) async fn new(
         config: &BucketConfig,
-        connections: &Connections,
+        connections: &AwsConnections,
         limits: CallLimits,
     ) -> Self {
         let client = client(&config.service, connections, limits).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_runtime::aws::Connections;
+use causeway_runtime::aws::AwsConnections;
 use causeway_runtime::retry::RetryClass;
 use causeway_runtime::telemetry::chain;
 use tracing::warn;
@@ -41,7 +41,7 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// Returns clients of every bucket in the settings.
     pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
-        let connections = Connections::default();
+        let connections = AwsConnections::default();
         let limits = CallLimits {
             retry: limits.retry.min(config.limits.retry_timeout),
             ..limits

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use causeway_core::backup::manifest::lines::{LineError, ManifestLines};
-use causeway_core::backup::{BackupId, Manifest, Summary};
+use causeway_core::backup::manifest::lines::{ManifestLineError, ManifestLines};
+use causeway_core::backup::{BackupId, BackupSummary, Manifest};
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use tracing::warn;
@@ -28,7 +28,7 @@ const LOOKS_AT_ONCE: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// What its manifest lets everybody read.
-    pub(crate) summary: Summary,
+    pub(crate) summary: BackupSummary,
     /// The names of the buckets.
     pub(crate) buckets: Vec<String>,
 }
@@ -66,7 +66,7 @@ impl Catalog {
     }
 
     /// Returns what everybody may know of the backups.
-    pub(crate) fn summaries(&self) -> Vec<Summary> {
+    pub(crate) fn summaries(&self) -> Vec<BackupSummary> {
         self.backups.iter().map(|it| it.summary.clone()).collect()
     }
 
@@ -200,7 +200,7 @@ async fn summary(
     bucket: &Bucket,
     layout: &Layout,
     id: &BackupId,
-) -> Result<Option<Summary>, Failure> {
+) -> Result<Option<BackupSummary>, Failure> {
     let key = layout.manifest(id);
     let header = match bucket.header(&key).await {
         Ok(header) => header,
@@ -245,7 +245,7 @@ pub(crate) async fn manifest(
     buckets: &Buckets,
     layout: &Layout,
     identity: &Arc<Identity>,
-    summary: &Summary,
+    summary: &BackupSummary,
     depth: Depth,
 ) -> Result<Manifest, Failure> {
     let key = layout.manifest(&summary.id);
@@ -263,7 +263,7 @@ pub(crate) async fn manifest(
 /// Checks a manifest as it comes.
 struct Lines<'a> {
     lines: ManifestLines,
-    summary: &'a Summary,
+    summary: &'a BackupSummary,
     depth: Depth,
 }
 
@@ -290,6 +290,6 @@ impl ManifestOutput for Lines<'_> {
     }
 }
 
-fn of_content(error: &LineError) -> Damaged {
+fn of_content(error: &ManifestLineError) -> Damaged {
     Damaged::Content(chain(error))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
-use causeway_runtime::aws::{self, Connections, Patience, Retries, Service};
+use causeway_runtime::aws::{self, AwsConnections, AwsService, AwsTimeouts, SdkRetries};
 
 /// After how long an upload of which no byte moves is given up, and tried again.
 const UPLOAD_STALL: Duration = Duration::from_secs(20);
@@ -25,15 +25,15 @@ pub(crate) struct CallLimits {
 
 /// Returns a client, which shares `connections`. Nothing is sent yet.
 pub(super) async fn client(
-    service: &Service,
-    connections: &Connections,
+    service: &AwsService,
+    connections: &AwsConnections,
     limits: CallLimits,
 ) -> Client {
-    let patience = Patience {
+    let patience = AwsTimeouts {
         connect: limits.connect,
         attempt: NO_LIMIT,
     };
-    let client = aws::s3_over(connections, service, Retries::Off, patience).await;
+    let client = aws::s3_over(connections, service, SdkRetries::Off, patience).await;
     let stalls = StalledStreamProtectionConfig::enabled()
         .download_enabled(false)
         .upload_enabled(true)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use causeway_core::wal::Scanner;
+use causeway_core::wal::WalScanner;
 
 use crate::agent::{World, as_postgres, give_to_postgres};
 use crate::postgres::Server;
@@ -53,7 +53,7 @@ async fn every_record_is_found_where_pg_waldump_finds_it() {
         .filter(|it| it.len() == 24)
         .collect();
     names.sort();
-    let mut scanner = Scanner::new();
+    let mut scanner = WalScanner::new();
     let (mut starts, mut ends, mut spaces) = (Vec::new(), Vec::new(), Vec::new());
     for name in &names {
         // What is kept between two segments can be stored between them.

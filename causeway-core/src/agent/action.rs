@@ -11,11 +11,11 @@ use crate::{Epoch, NodeId, Timeline};
 
 /// What is to be done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Read the lease, and come back with [`Event::LeaseRead`](super::Event::Read).
-    Read,
-    /// Write the lease, and come back with [`Event::LeaseWritten`](super::Event::Wrote).
-    Write(Box<Write>),
+pub enum AgentAction {
+    /// Read the lease, and come back with [`AgentEvent::LeaseRead`](super::AgentEvent::Read).
+    ReadLease,
+    /// Write the lease, and come back with [`AgentEvent::LeaseWritten`](super::AgentEvent::Wrote).
+    WriteLease(Box<LeaseWrite>),
     /// Keep this on disk: no record below it is believed again.
     Remember(Epoch, u64),
     /// Call a person.
@@ -24,7 +24,7 @@ pub enum Action {
 
 /// One conditional write of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct LeaseWrite {
     /// What is written.
     pub record: LeaseRecord,
     /// What must be there.

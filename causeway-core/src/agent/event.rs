@@ -9,7 +9,7 @@ use crate::{HostInstant, Timeline};
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum AgentEvent {
     /// Time passed.
     Tick,
     /// A read of the lease was answered, or given up.

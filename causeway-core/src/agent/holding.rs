@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::service::{Before, GuardWatch, ServiceWatch};
-use super::{Action, Agent, AgentConfig, LocalObservation, OperatorAlert, ReleaseReason, Role};
+use super::{
+    Agent, AgentAction, AgentConfig, LocalObservation, OperatorAlert, ReleaseReason, Role,
+};
 use crate::failover::decision::{self, PromotionMode};
 use crate::failover::observation::ServerView;
 use crate::lease::{
@@ -156,7 +158,7 @@ impl Holding {
 }
 
 impl Agent {
-    pub(super) fn hold(&mut self, now: HostInstant, actions: &mut Vec<Action>) {
+    pub(super) fn hold(&mut self, now: HostInstant, actions: &mut Vec<AgentAction>) {
         let timing = self.settings.timing;
         let drain = self.time_to_drain();
         let Role::Holding(held) = &mut self.role else {
@@ -166,14 +168,16 @@ impl Agent {
             let epoch = held.record.epoch;
             self.gave_up = held.releasing.or(self.gave_up);
             self.role = Role::Watching;
-            actions.push(Action::AlertOperator(OperatorAlert::LeaseExpired(epoch)));
+            actions.push(AgentAction::AlertOperator(OperatorAlert::LeaseExpired(
+                epoch,
+            )));
             return;
         }
         // Both leases cannot be the cluster's, and the higher epoch is the newer.
         if let Some(peer) = decision::ahead_of(held.record.epoch, &self.peers) {
             let (by, epoch) = (peer.node.clone(), peer.highest);
             self.role = Role::Watching;
-            actions.push(Action::AlertOperator(OperatorAlert::Superseded {
+            actions.push(AgentAction::AlertOperator(OperatorAlert::Superseded {
                 by,
                 epoch,
             }));
@@ -190,7 +194,7 @@ impl Agent {
                 && let Some(alarm) = held.wants_release(now, look, &self.settings)
             {
                 self.gave_up = held.releasing;
-                actions.push(Action::AlertOperator(alarm));
+                actions.push(AgentAction::AlertOperator(alarm));
                 // A start may have been ordered on what was seen, so it does not prove an end.
                 self.look = None;
                 return;
@@ -247,7 +251,7 @@ impl Agent {
         &mut self,
         now: HostInstant,
         condition: WritePrecondition,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<AgentAction>,
     ) {
         let Role::Holding(held) = &self.role else {
             return;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Action, Agent, ReleaseReason, Role, Seen};
-use crate::failover::decision::{self, NoAction, PromotionMode, TakeOver};
+use super::{Agent, AgentAction, ReleaseReason, Role, Seen};
+use crate::failover::decision::{self, NoAction, PromotionMode, Takeover};
 use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
 use crate::{Epoch, HostInstant, NodeId, Timeline};
@@ -85,7 +85,7 @@ impl Agent {
         planned: Epoch,
         fenced: FencingProof,
         accepted: Option<Timeline>,
-    ) -> Result<Vec<Action>, CommandRejected> {
+    ) -> Result<Vec<AgentAction>, CommandRejected> {
         let seen = self.expect(planned)?;
         if self.holds() {
             return Err(CommandRejected::AlreadyPrimary);
@@ -135,7 +135,7 @@ impl Agent {
         let mut actions = Vec::new();
         self.challenge(
             now,
-            TakeOver {
+            Takeover {
                 epoch: planned.next(),
                 how,
             },

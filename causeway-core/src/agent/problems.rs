@@ -8,7 +8,7 @@ use super::{Agent, LocalObservation, Role, ServerHealth};
 use crate::failover::decision::{Decision, NoAction};
 use crate::failover::observation::ServerView;
 use crate::lease::{LeaseRecord, LeaseState};
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::{NodeProblem, ProblemKind};
 use crate::{HostInstant, NodeId};
 
 /// For how long a holder may prove no write before that is a problem: three probes.
@@ -19,7 +19,7 @@ const TAKEOVER: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Returns every problem that stands at `now`.
-    pub fn problems(&self, now: HostInstant) -> Vec<Problem> {
+    pub fn problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut found = Vec::new();
         self.add_lease_problems(now, &mut found);
         let Some(look) = &self.look else {
@@ -27,7 +27,7 @@ impl Agent {
         };
         if look.server == ServerView::Unguarded {
             let detail = "guard does not answer, so PostgreSQL can be neither started nor promoted";
-            found.push(Problem::new(ProblemKind::GuardSilent, detail));
+            found.push(NodeProblem::new(ProblemKind::GuardSilent, detail));
         }
         match &self.role {
             Role::Holding(held) => {
@@ -38,7 +38,7 @@ impl Agent {
         }
         if let Some(reason) = self.gave_up {
             let detail = format!("this node gave the lease up: {reason}");
-            found.push(Problem::new(ProblemKind::NotWriting, detail));
+            found.push(NodeProblem::new(ProblemKind::NotWriting, detail));
         }
         found
     }
@@ -76,27 +76,27 @@ impl Agent {
         })
     }
 
-    fn add_lease_problems(&self, now: HostInstant, found: &mut Vec<Problem>) {
+    fn add_lease_problems(&self, now: HostInstant, found: &mut Vec<NodeProblem>) {
         let timing = self.settings.timing;
         found.extend(self.unusable.clone());
         let Some(seen) = &self.seen else {
             let detail = "no lease record has been read: check `[lease]`, or run `failover-ctl init`, or \
                           `replace-lease` if there was one";
-            found.push(Problem::new(ProblemKind::LeaseUnknown, detail));
+            found.push(NodeProblem::new(ProblemKind::LeaseUnknown, detail));
             return;
         };
         if let Some(detail) = self.lists_differ(&seen.record) {
-            found.push(Problem::new(ProblemKind::NodesDiffer, detail));
+            found.push(NodeProblem::new(ProblemKind::NodesDiffer, detail));
         }
         if let Some(store) = &seen.record.unretired {
             let detail = format!(
                 "the lease in {store} is not retired yet: do not start a node that uses it"
             );
-            found.push(Problem::new(ProblemKind::OldLeaseNotRetired, detail));
+            found.push(NodeProblem::new(ProblemKind::OldLeaseNotRetired, detail));
         }
         if seen.missing {
             let detail = "the lease object was deleted: remove its delete marker";
-            found.push(Problem::new(ProblemKind::LeaseMissing, detail));
+            found.push(NodeProblem::new(ProblemKind::LeaseMissing, detail));
         }
         let answered = match &self.role {
             Role::Holding(held) => held.confirmed_at,
@@ -108,7 +108,7 @@ impl Agent {
                 "the lease store has not answered for {:.0} s",
                 silent.as_secs_f64()
             );
-            found.push(Problem::new(ProblemKind::LeaseStoreUnreachable, detail));
+            found.push(NodeProblem::new(ProblemKind::LeaseStoreUnreachable, detail));
         }
         if let Some(since) = self.not_open_since {
             let closed = now.elapsed_upper_bound(since);
@@ -118,7 +118,7 @@ impl Agent {
                     "no node has accepted writes for {:.0} s: the lease is {state} by `{holder}`",
                     closed.as_secs_f64()
                 );
-                found.push(Problem::new(ProblemKind::NoHolder, detail));
+                found.push(NodeProblem::new(ProblemKind::NoHolder, detail));
             }
         }
     }
@@ -149,42 +149,54 @@ impl Agent {
         &self,
         now: HostInstant,
         look: &LocalObservation,
-        found: &mut Vec<Problem>,
+        found: &mut Vec<NodeProblem>,
     ) {
         let closed = self
             .not_open_since
             .is_some_and(|since| now.elapsed_upper_bound(since) >= TAKEOVER);
         if matches!(look.server, ServerView::Standby(_)) && !look.holds_back {
             let detail = NoAction::CommitsNotHeldBack.to_string();
-            found.push(Problem::new(ProblemKind::NotPromotable, detail));
+            found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
         }
         if look.server == ServerView::Silent
             && let ServerHealth::Unproven(failure) = look.health
         {
             let detail = format!("PostgreSQL answers, and {failure}");
-            found.push(Problem::new(ProblemKind::NotPromotable, detail));
+            found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
         }
         match &self.last_decision {
             Some(Decision::Escalate(why)) => {
-                found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
+                found.push(NodeProblem::new(
+                    ProblemKind::OperatorNeeded,
+                    why.to_string(),
+                ));
             }
             Some(Decision::NoAction(why @ (NoAction::ManualOnly | NoAction::OtherRegion(_))))
                 if closed =>
             {
-                found.push(Problem::new(ProblemKind::OperatorNeeded, why.to_string()));
+                found.push(NodeProblem::new(
+                    ProblemKind::OperatorNeeded,
+                    why.to_string(),
+                ));
             }
             Some(Decision::NoAction(why @ (NoAction::Retired | NoAction::Superseded(..)))) => {
-                found.push(Problem::new(ProblemKind::LeaseRetired, why.to_string()));
+                found.push(NodeProblem::new(ProblemKind::LeaseRetired, why.to_string()));
             }
             Some(Decision::NoAction(why @ NoAction::OtherDatabase)) => {
-                found.push(Problem::new(ProblemKind::ClusterMismatch, why.to_string()));
+                found.push(NodeProblem::new(
+                    ProblemKind::ClusterMismatch,
+                    why.to_string(),
+                ));
             }
             Some(Decision::NoAction(why @ NoAction::OtherHost(_))) => {
-                found.push(Problem::new(ProblemKind::DuplicateNode, why.to_string()));
+                found.push(NodeProblem::new(
+                    ProblemKind::DuplicateNode,
+                    why.to_string(),
+                ));
             }
             Some(Decision::NoAction(why @ NoAction::NotConsistent)) => {
                 let detail = format!("{why}: it is {}", described(look));
-                found.push(Problem::new(ProblemKind::NotPromotable, detail));
+                found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
             }
             _ => {}
         }
@@ -192,7 +204,7 @@ impl Agent {
 }
 
 impl Holding {
-    fn problem(&self, now: HostInstant, look: &LocalObservation) -> Option<Problem> {
+    fn problem(&self, now: HostInstant, look: &LocalObservation) -> Option<NodeProblem> {
         let unproven = self.service.unproven(now);
         if look.primary.is_some() || unproven < UNPROVEN_AFTER {
             return None;
@@ -208,7 +220,7 @@ impl Holding {
             "PostgreSQL has proved no write for {secs:.0} s, after {starts} starts: it is {}",
             described(look)
         );
-        Some(Problem::new(kind, detail))
+        Some(NodeProblem::new(kind, detail))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{AgentConfig, LocalObservation, ReleaseReason, ServerHealth};
 use crate::HostInstant;
 use crate::failover::observation::ServerView;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::{NodeProblem, ProblemKind};
 
 /// For how long starts are counted against a server that serves in between.
 const START_WINDOW: Duration = Duration::from_mins(1);
@@ -123,7 +123,7 @@ impl ServiceWatch {
 
     /// Says that PostgreSQL has ended again and again, also if it serves in between: each time its clients are
     /// cut.
-    pub(super) fn keeps_ending(&self, now: HostInstant) -> Option<Problem> {
+    pub(super) fn keeps_ending(&self, now: HostInstant) -> Option<NodeProblem> {
         let lately = |at: &&HostInstant| now.elapsed_lower_bound(**at) < START_WINDOW;
         let starts = self.started_at.iter().filter(lately).count();
         let detail = || {
@@ -131,7 +131,7 @@ impl ServiceWatch {
                 "PostgreSQL was started {starts} times in the last minute: its log says why it ended"
             )
         };
-        (starts > 1).then(|| Problem::new(ProblemKind::KeepsEnding, detail()))
+        (starts > 1).then(|| NodeProblem::new(ProblemKind::KeepsEnding, detail()))
     }
 
     fn count_starts(&mut self, now: HostInstant, starts: Option<u64>) {

@@ -11,7 +11,7 @@ use crate::{Lsn, Timeline};
 fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
     let mut agent = holder();
     // The server is up and the lease says so to nobody: that is written at once.
-    let mut writes = written(agent.handle(at(1_000), Event::LocalObserved(Box::new(up()))));
+    let mut writes = written(agent.handle(at(1_000), AgentEvent::LocalObserved(Box::new(up()))));
     let mut count = 0;
     for millis in 1_001..2_000 {
         count += writes.len();
@@ -19,7 +19,7 @@ fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
             .into_iter()
             .flat_map(|it| written(agent.handle(at(millis), unknown(&it))))
             .collect();
-        writes.extend(written(agent.handle(at(millis), Event::Tick)));
+        writes.extend(written(agent.handle(at(millis), AgentEvent::Tick)));
     }
     assert!((2..=5).contains(&count), "{count} writes in a second");
 }
@@ -27,23 +27,23 @@ fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
 #[test]
 fn a_challenger_pauses_after_a_refusal_too() {
     let mut agent = agent("b");
-    agent.handle(at(0), Event::LocalObserved(Box::new(following())));
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(following())));
     agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
-    let challenge = only(written(agent.handle(at(10_000), Event::Tick)));
+    let challenge = only(written(agent.handle(at(10_000), AgentEvent::Tick)));
 
     let actions = agent.handle(at(10_001), unknown(&challenge));
     assert_eq!(written(actions), []);
-    assert_eq!(written(agent.handle(at(10_100), Event::Tick)), []);
-    assert_eq!(written(agent.handle(at(10_300), Event::Tick)).len(), 1);
+    assert_eq!(written(agent.handle(at(10_100), AgentEvent::Tick)), []);
+    assert_eq!(written(agent.handle(at(10_300), AgentEvent::Tick)).len(), 1);
 }
 
 #[test]
 fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     let mut other = agent("b");
-    other.handle(at(0), Event::LocalObserved(Box::new(following())));
+    other.handle(at(0), AgentEvent::LocalObserved(Box::new(following())));
     other.handle(at(0), found(0, 1, "a", LeaseState::Held));
     other.handle(at(600), missing(500));
-    assert_eq!(written(other.handle(at(60_000), Event::Tick)), []);
+    assert_eq!(written(other.handle(at(60_000), AgentEvent::Tick)), []);
     let hold = Decision::NoAction(NoAction::LeaseMissing);
     assert_eq!(other.decision(), Some(&hold));
     let taken = other.take(
@@ -66,27 +66,30 @@ fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() 
     agent.release(Epoch::new(2)).unwrap();
     let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
     let release = only(written(
-        agent.handle(at(1_000), Event::LocalObserved(Box::new(ended))),
+        agent.handle(at(1_000), AgentEvent::LocalObserved(Box::new(ended))),
     ));
     assert_eq!(release.record.state, LeaseState::Released);
 
     // It was stored, another node took over, the object was deleted; only then comes the answer.
     agent.handle(at(2_500), unknown(&release));
     assert_eq!(written(agent.handle(at(2_600), missing(2_550))), []);
-    assert_eq!(written(agent.handle(at(4_000), Event::Tick)), []);
+    assert_eq!(written(agent.handle(at(4_000), AgentEvent::Tick)), []);
 }
 
 #[test]
 fn an_end_seen_before_the_release_began_proves_nothing() {
     let mut agent = holder();
     let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
-    agent.handle(at(1_000), Event::LocalObserved(Box::new(ended.clone())));
+    agent.handle(
+        at(1_000),
+        AgentEvent::LocalObserved(Box::new(ended.clone())),
+    );
     let start = Some(GuardCommand::StartPrimary(Epoch::new(2), Commits::HeldBack));
     assert_eq!(agent.guard_order(), start);
 
     // The start was ordered on that look, so the server may be starting.
     agent.release(Epoch::new(2)).unwrap();
-    let renewals = written(agent.handle(at(2_500), Event::Tick));
+    let renewals = written(agent.handle(at(2_500), AgentEvent::Tick));
     assert!(
         renewals
             .iter()
@@ -97,7 +100,7 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
         agent.handle(at(2_520), stored);
     }
     let release = only(written(
-        agent.handle(at(2_600), Event::LocalObserved(Box::new(ended))),
+        agent.handle(at(2_600), AgentEvent::LocalObserved(Box::new(ended))),
     ));
     assert_eq!(release.record.state, LeaseState::Released);
 }
@@ -109,13 +112,13 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
     assert_eq!(agent.guard_order(), None);
 
     // The number in the record may be another holder's, so it reserves one.
-    let renewal = only(written(agent.handle(at(2_600), Event::Tick)));
+    let renewal = only(written(agent.handle(at(2_600), AgentEvent::Tick)));
     let reserved = Timeline::FIRST.next();
     assert_eq!(renewal.record.highest_reserved_timeline, reserved);
     agent.handle(at(2_650), stored(&renewal, 2));
     agent.handle(
         at(2_700),
-        Event::LocalObserved(Box::new(armed(&following()))),
+        AgentEvent::LocalObserved(Box::new(armed(&following()))),
     );
     let promote = GuardCommand::Promote(Epoch::new(1), reserved);
     assert_eq!(agent.guard_order(), Some(promote));
@@ -126,8 +129,8 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
 fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
     let mut agent = agent("a");
     let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
-    agent.handle(at(0), Event::LocalObserved(Box::new(ended)));
-    let Event::LeaseRead {
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(ended)));
+    let AgentEvent::LeaseRead {
         requested_at,
         answer: LeaseReadResult::Found(etag, mut record),
     } = found(0, 1, "a", LeaseState::Held)
@@ -142,21 +145,23 @@ fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
     let answer = LeaseReadResult::Found(etag, record);
     let challenge = only(written(agent.handle(
         at(0),
-        Event::LeaseRead {
+        AgentEvent::LeaseRead {
             requested_at,
             answer,
         },
     )));
     agent.handle(at(50), stored(&challenge, 1));
-    let rates = |write: &Write| {
+    let rates = |write: &LeaseWrite| {
         let position = write.record.last_position.unwrap();
         (position.wal_bytes_per_sec, position.rows_per_sec)
     };
 
     let mut last = None;
     for second in 1..70 {
-        for write in written(agent.handle(at(second * 1_000), Event::LocalObserved(Box::new(up()))))
-        {
+        for write in written(agent.handle(
+            at(second * 1_000),
+            AgentEvent::LocalObserved(Box::new(up())),
+        )) {
             last = Some(rates(&write));
             let version = u32::try_from(second).unwrap() + 1;
             agent.handle(at(second * 1_000 + 50), stored(&write, version));
@@ -174,24 +179,24 @@ fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
 fn late_renewal_is_stored_and_server_follows_then_it_is_promoted_anew() {
     let mut agent = holder();
     let renewal = only(written(
-        agent.handle(at(1_000), Event::LocalObserved(Box::new(up()))),
+        agent.handle(at(1_000), AgentEvent::LocalObserved(Box::new(up()))),
     ));
     assert_eq!(renewal.record.state, LeaseState::Held);
     agent.handle(at(1_050), stored(&renewal, 2));
-    let late = only(written(agent.handle(at(6_000), Event::Tick)));
-    agent.handle(at(9_900), Event::Tick);
+    let late = only(written(agent.handle(at(6_000), AgentEvent::Tick)));
+    agent.handle(at(9_900), AgentEvent::Tick);
     assert!(!agent.holds());
     agent.handle(at(9_910), unknown(&late));
-    agent.handle(at(10_000), Event::LocalObserved(Box::new(following())));
+    agent.handle(at(10_000), AgentEvent::LocalObserved(Box::new(following())));
 
-    let read = Event::LeaseRead {
+    let read = AgentEvent::LeaseRead {
         requested_at: at(10_100),
         answer: LeaseReadResult::Found(ETag("\"late\"".into()), Box::new(late.record)),
     };
     let renewal = only(written(agent.handle(at(10_170), read)));
     assert!(agent.holds());
     agent.handle(at(10_180), stored(&renewal, 3));
-    let seen = Event::LocalObserved(Box::new(following()));
+    let seen = AgentEvent::LocalObserved(Box::new(following()));
     let writing = only(written(agent.handle(at(10_200), seen.clone())));
     let reserved = Timeline::FIRST.next();
     assert_eq!(writing.record.highest_reserved_timeline, reserved);
@@ -207,7 +212,12 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
     let mut agent = adopter(&following());
     let actions = agent.handle(at(2_600), found(2_550, 2, "a", LeaseState::Released));
     assert!(!agent.holds());
-    let deposed = |it: &Action| matches!(it, Action::AlertOperator(OperatorAlert::Deposed { .. }));
+    let deposed = |it: &AgentAction| {
+        matches!(
+            it,
+            AgentAction::AlertOperator(OperatorAlert::Deposed { .. })
+        )
+    };
     assert!(actions.iter().any(deposed));
 }
 
@@ -215,7 +225,7 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
 fn holder() -> Agent {
     let mut agent = agent("a");
     let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
-    agent.handle(at(0), Event::LocalObserved(Box::new(ended)));
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(ended)));
     let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     let challenge = only(written(actions));
     agent.handle(at(50), stored(&challenge, 1));
@@ -226,14 +236,17 @@ fn holder() -> Agent {
 /// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
 fn adopter(server: &LocalObservation) -> Agent {
     let mut agent = agent("a");
-    agent.handle(at(2_500), Event::LocalObserved(Box::new(armed(server))));
+    agent.handle(
+        at(2_500),
+        AgentEvent::LocalObserved(Box::new(armed(server))),
+    );
     let actions = agent.handle(at(2_500), found(2_400, 1, "a", LeaseState::Acquiring));
     assert_eq!(written(actions), []);
     agent
 }
 
 fn agent(node: &str) -> Agent {
-    let identity = Identity {
+    let identity = AgentIdentity {
         cluster: "causeway".into(),
         node: node.parse().unwrap(),
         host_id: format!("host-{node}"),
@@ -246,7 +259,7 @@ fn agent(node: &str) -> Agent {
 pub(super) fn settings() -> AgentConfig {
     AgentConfig {
         timing: LeaseTiming::default(),
-        policy: Policy {
+        policy: FailoverPolicy {
             lease_duration: LeaseTiming::default().lease_duration,
             automatic: true,
             region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
@@ -264,7 +277,7 @@ pub(super) fn at(millis: u64) -> HostInstant {
     HostInstant::at(Duration::from_millis(100_000 + millis))
 }
 
-fn found(requested_at: u64, sequence: u64, holder: &str, state: LeaseState) -> Event {
+fn found(requested_at: u64, sequence: u64, holder: &str, state: LeaseState) -> AgentEvent {
     let record = LeaseRecord {
         format: LEASE_FORMAT,
         cluster: "causeway".into(),
@@ -289,28 +302,28 @@ fn found(requested_at: u64, sequence: u64, holder: &str, state: LeaseState) -> E
         unretired: None,
     };
     let etag = ETag(format!("\"{sequence}\""));
-    Event::LeaseRead {
+    AgentEvent::LeaseRead {
         requested_at: at(requested_at),
         answer: LeaseReadResult::Found(etag, Box::new(record)),
     }
 }
 
-fn missing(requested_at: u64) -> Event {
-    Event::LeaseRead {
+fn missing(requested_at: u64) -> AgentEvent {
+    AgentEvent::LeaseRead {
         requested_at: at(requested_at),
         answer: LeaseReadResult::Missing,
     }
 }
 
-fn stored(write: &Write, version: u32) -> Event {
-    Event::LeaseWritten {
+fn stored(write: &LeaseWrite, version: u32) -> AgentEvent {
+    AgentEvent::LeaseWritten {
         nonce: write.record.nonce.clone(),
         answer: LeaseWriteResult::Stored(ETag(format!("\"stored {version}\""))),
     }
 }
 
-fn unknown(write: &Write) -> Event {
-    Event::LeaseWritten {
+fn unknown(write: &LeaseWrite) -> AgentEvent {
+    AgentEvent::LeaseWritten {
         nonce: write.record.nonce.clone(),
         answer: LeaseWriteResult::Unknown,
     }
@@ -383,23 +396,23 @@ fn position() -> PrimaryPosition {
     }
 }
 
-fn written(actions: Vec<Action>) -> Vec<Write> {
+fn written(actions: Vec<AgentAction>) -> Vec<LeaseWrite> {
     let write = |action| match action {
-        Action::Write(write) => Some(*write),
-        Action::Read | Action::Remember(..) | Action::AlertOperator(_) => None,
+        AgentAction::WriteLease(write) => Some(*write),
+        AgentAction::ReadLease | AgentAction::Remember(..) | AgentAction::AlertOperator(_) => None,
     };
     actions.into_iter().filter_map(write).collect()
 }
 
-fn only(writes: Vec<Write>) -> Write {
-    let [write] = <[Write; 1]>::try_from(writes).unwrap();
+fn only(writes: Vec<LeaseWrite>) -> LeaseWrite {
+    let [write] = <[LeaseWrite; 1]>::try_from(writes).unwrap();
     write
 }
 
 #[test]
 fn record_of_another_cluster_then_not_used_and_named_once() {
     let mut agent = agent("b");
-    let Event::LeaseRead {
+    let AgentEvent::LeaseRead {
         requested_at,
         answer,
     } = found(0, 9, "a", LeaseState::Held)
@@ -410,13 +423,17 @@ fn record_of_another_cluster_then_not_used_and_named_once() {
         unreachable!()
     };
     record.cluster = "other".into();
-    let read = Event::LeaseRead {
+    let read = AgentEvent::LeaseRead {
         requested_at,
         answer: LeaseReadResult::Found(etag, record),
     };
-    let alarms = |actions: Vec<Action>| {
-        let is_alarm =
-            |it: &Action| matches!(it, Action::AlertOperator(OperatorAlert::LeaseMismatch(_)));
+    let alarms = |actions: Vec<AgentAction>| {
+        let is_alarm = |it: &AgentAction| {
+            matches!(
+                it,
+                AgentAction::AlertOperator(OperatorAlert::LeaseMismatch(_))
+            )
+        };
         actions.iter().filter(|it| is_alarm(it)).count()
     };
     assert_eq!(alarms(agent.handle(at(10), read.clone())), 1);
@@ -440,7 +457,7 @@ fn command_on_another_timeline_then_only_by_its_number() {
     };
     let server = look(ServerView::Standby(elsewhere));
     agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
-    agent.handle(at(0), Event::LocalObserved(Box::new(server)));
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(server)));
     let mut take = |accepted| {
         let planned = Epoch::new(1);
         agent.take(at(60_000), planned, FencingProof::LeaseExpired, accepted)
@@ -469,7 +486,7 @@ fn open_primary_then_the_record_says_where_its_timeline_comes_from() {
         ancestry: Some(ancestry.clone()),
         ..up()
     };
-    let actions = agent.handle(at(100), Event::LocalObserved(Box::new(opened)));
+    let actions = agent.handle(at(100), AgentEvent::LocalObserved(Box::new(opened)));
     let write = only(written(actions));
     assert_eq!(write.record.state, LeaseState::Held);
     assert_eq!(write.record.ancestry, Some(ancestry));
@@ -479,7 +496,7 @@ fn open_primary_then_the_record_says_where_its_timeline_comes_from() {
 fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     let mut agent = holder();
     let peer = |epoch| {
-        Event::PeersObserved(vec![PeerView {
+        AgentEvent::PeersObserved(vec![PeerView {
             node: "b".parse().unwrap(),
             automatic: true,
             system_id: None,
@@ -493,7 +510,7 @@ fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     assert!(!agent.holds());
     // It does not take it back, by itself or by command.
     let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
-    agent.handle(at(60_000), Event::LocalObserved(Box::new(ended)));
+    agent.handle(at(60_000), AgentEvent::LocalObserved(Box::new(ended)));
     let superseded = NoAction::Superseded("b".parse().unwrap(), Epoch::new(3));
     assert_eq!(agent.decision(), Some(&Decision::NoAction(superseded)));
     let taken = agent.take(
@@ -516,7 +533,7 @@ fn another_database_then_command_to_take_refused() {
         system_id: Some(SystemId(2)),
         ..following()
     };
-    agent.handle(at(0), Event::LocalObserved(Box::new(foreign)));
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(foreign)));
     let taken = agent.take(
         at(60_000),
         Epoch::new(1),
@@ -529,7 +546,7 @@ fn another_database_then_command_to_take_refused() {
 #[test]
 fn lists_of_nodes_differ_then_named() {
     let mut agent = agent("b");
-    agent.handle(at(0), Event::LocalObserved(Box::new(following())));
+    agent.handle(at(0), AgentEvent::LocalObserved(Box::new(following())));
     let kind = ProblemKind::NodesDiffer;
     let differs = |agent: &Agent| {
         agent
@@ -539,7 +556,7 @@ fn lists_of_nodes_differ_then_named() {
     };
     agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     assert_eq!(differs(&agent), None);
-    let Event::LeaseRead {
+    let AgentEvent::LeaseRead {
         requested_at,
         answer: LeaseReadResult::Found(etag, mut record),
     } = found(50, 2, "a", LeaseState::Held)
@@ -550,7 +567,7 @@ fn lists_of_nodes_differ_then_named() {
     let answer = LeaseReadResult::Found(etag, record);
     agent.handle(
         at(60),
-        Event::LeaseRead {
+        AgentEvent::LeaseRead {
             requested_at,
             answer,
         },

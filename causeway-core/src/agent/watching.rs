@@ -1,15 +1,15 @@
 //! What an agent does while the lease is not its node's: look, and take it when that is right.
 
 use super::holding::Holding;
-use super::{Action, Agent, Attempt, Role, Write};
+use super::{Agent, AgentAction, Attempt, LeaseWrite, Role};
 use crate::HostInstant;
-use crate::failover::decision::{self, Decision, NoAction, PromotionMode, TakeOver};
+use crate::failover::decision::{self, Decision, NoAction, PromotionMode, Takeover};
 use crate::failover::observation::{LeaseView, Observation, ServerView};
 use crate::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, WritePrecondition};
 use crate::lsn::Ancestor;
 
 impl Agent {
-    pub(super) fn watch(&mut self, now: HostInstant, actions: &mut Vec<Action>) {
+    pub(super) fn watch(&mut self, now: HostInstant, actions: &mut Vec<AgentAction>) {
         if !self.reading
             && self
                 .poll_at
@@ -28,7 +28,7 @@ impl Agent {
             return;
         }
         let decision = decision::decide(&self.observe(now), &self.settings.policy);
-        if let Decision::TakeOver(take_over) = decision
+        if let Decision::TakeLease(take_over) = decision
             && self.may_write(now)
         {
             self.challenge(now, take_over, actions);
@@ -69,8 +69,8 @@ impl Agent {
     pub(super) fn challenge(
         &mut self,
         now: HostInstant,
-        taken: TakeOver,
-        actions: &mut Vec<Action>,
+        taken: Takeover,
+        actions: &mut Vec<AgentAction>,
     ) {
         let Some(seen) = &self.seen else {
             return;
@@ -103,7 +103,7 @@ impl Agent {
         record: LeaseRecord,
         how: PromotionMode,
         condition: WritePrecondition,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<AgentAction>,
     ) {
         let tried = self
             .attempts
@@ -125,7 +125,10 @@ impl Agent {
             record: record.clone(),
             how,
         });
-        actions.push(Action::Write(Box::new(Write { record, condition })));
+        actions.push(AgentAction::WriteLease(Box::new(LeaseWrite {
+            record,
+            condition,
+        })));
     }
 
     pub(super) fn holder(&self) -> LeaseHolder {

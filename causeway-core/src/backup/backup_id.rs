@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of one backup: when it began, then eight random hexadecimal digits, such as
 /// `20261120T201500Z-5f3a9c01`. Names sort by age where the clocks of the hosts were right; what must not
-/// depend on that is ordered by [`Summary::age_order`](super::Summary::age_order).
+/// depend on that is ordered by [`BackupSummary::age_order`](super::BackupSummary::age_order).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupId(String);

@@ -63,12 +63,14 @@ impl TimelineHistory {
     /// Returns how much of `segment` replay towards this timeline may read. PostgreSQL itself reads all
     /// that it is given: it passes over a timeline that begins after a segment, and not over one that was
     /// left before it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).
-    pub fn share(&self, segment: SegmentName, size: SegmentSize) -> Share {
+    pub fn share(&self, segment: SegmentName, size: SegmentSize) -> SegmentShare {
         let start = segment.start(size);
         match self.left_at(segment.timeline) {
-            Some(left_at) if left_at <= start => Share::Nothing,
-            Some(left_at) if left_at.get() - start.get() < size.bytes() => Share::UpTo(left_at),
-            Some(_) | None => Share::Whole,
+            Some(left_at) if left_at <= start => SegmentShare::Nothing,
+            Some(left_at) if left_at.get() - start.get() < size.bytes() => {
+                SegmentShare::UpTo(left_at)
+            }
+            Some(_) | None => SegmentShare::Whole,
         }
     }
 
@@ -104,7 +106,7 @@ impl TimelineHistory {
 
 /// How much of a segment replay towards a timeline may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum SegmentShare {
     /// All of it.
     Whole,
     /// What comes before this position, at which its timeline was left.
@@ -165,11 +167,11 @@ mod tests {
     fn ancestor_left_then_nothing_after_that_is_read() {
         let share =
             |of, number| history().share(SegmentName::numbered(timeline(of), number, SIZE), SIZE);
-        assert_eq!(share(1, 5), Share::Whole);
-        assert_eq!(share(1, 6), Share::UpTo(Lsn::new(100 << 20)));
-        assert_eq!(share(1, 7), Share::Nothing);
-        assert_eq!(share(3, 6), Share::Whole);
-        assert_eq!(share(2, 7), Share::Whole, "2 is not on the way");
+        assert_eq!(share(1, 5), SegmentShare::Whole);
+        assert_eq!(share(1, 6), SegmentShare::UpTo(Lsn::new(100 << 20)));
+        assert_eq!(share(1, 7), SegmentShare::Nothing);
+        assert_eq!(share(3, 6), SegmentShare::Whole);
+        assert_eq!(share(2, 7), SegmentShare::Whole, "2 is not on the way");
 
         let left = Ancestor {
             timeline: timeline(1),
@@ -178,7 +180,10 @@ mod tests {
         let at_a_boundary = TimelineHistory::new(timeline(2), vec![left]);
         let share =
             |number| at_a_boundary.share(SegmentName::numbered(timeline(1), number, SIZE), SIZE);
-        assert_eq!((share(5), share(6)), (Share::Whole, Share::Nothing));
+        assert_eq!(
+            (share(5), share(6)),
+            (SegmentShare::Whole, SegmentShare::Nothing)
+        );
     }
 
     #[test]

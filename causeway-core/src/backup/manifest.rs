@@ -4,7 +4,7 @@
 //! every other one. It refers to blobs in packs and not to files in packs, so that a later backup
 //! can point at a blob that an earlier one stored.
 //!
-//! It is JSON lines: the [`Manifest`] itself, then one line for each [`File`], so that both sides
+//! It is JSON lines: the [`Manifest`] itself, then one line for each [`ManifestFile`], so that both sides
 //! hold one file at a time however many there are. [`lines`] writes and reads them.
 
 mod digest;
@@ -46,7 +46,7 @@ impl WallTime {
 /// nothing of what it holds. It stands in the clear part of the manifest object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Summary {
+pub struct BackupSummary {
     /// The name of the backup.
     pub id: BackupId,
     /// The timeline that it was taken on.
@@ -72,7 +72,7 @@ pub struct Summary {
     pub damaged_pages: u64,
 }
 
-impl Summary {
+impl BackupSummary {
     /// Returns what orders backups by age: where they ended. Their times and names are those of clocks,
     /// which may have been wrong; they tell apart what ended at one position, as on an idle standby.
     pub fn age_order(&self) -> (Timeline, Lsn, WallTime, &BackupId) {
@@ -83,11 +83,11 @@ impl Summary {
     ///
     /// # Errors
     ///
-    /// [`Unsound::SegmentSize`] if PostgreSQL has no such size.
-    pub const fn segment_size(&self) -> Result<SegmentSize, Unsound> {
+    /// [`ManifestError::SegmentSize`] if PostgreSQL has no such size.
+    pub const fn segment_size(&self) -> Result<SegmentSize, ManifestError> {
         match SegmentSize::new(self.segment_bytes) {
             Some(size) => Ok(size),
-            None => Err(Unsound::SegmentSize(self.segment_bytes)),
+            None => Err(ManifestError::SegmentSize(self.segment_bytes)),
         }
     }
 }
@@ -123,14 +123,14 @@ pub struct Blob {
 /// One file, by its path below the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct File {
+pub struct ManifestFile {
     /// The path, with `/` and no leading one.
     pub path: String,
     /// Its blobs, in order: together they are the file.
     pub blobs: Vec<Blob>,
 }
 
-impl File {
+impl ManifestFile {
     /// Returns the length of the file.
     pub fn bytes(&self) -> u64 {
         self.blobs.iter().map(|it| it.raw_bytes).sum()
@@ -173,7 +173,7 @@ pub struct Manifest {
     /// The version of this record.
     pub format: u32,
     /// What the clear part says too; here it is encrypted and authenticated.
-    pub summary: Summary,
+    pub summary: BackupSummary,
     /// What the person who asked for the backup called it.
     pub label: String,
     /// The identifier that initdb gave the cluster.
@@ -202,7 +202,7 @@ pub struct Manifest {
 
 /// A manifest that contradicts itself or would lead out of the directory it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsound {
+pub enum ManifestError {
     /// It is of a later version.
     #[error(
         "the manifest has format {found} and this program reads up to {FORMAT}: use a later release"
@@ -240,29 +240,29 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`Unsound`], with the first thing found.
-    pub fn check(&self) -> Result<(), Unsound> {
+    /// [`ManifestError`], with the first thing found.
+    pub fn check(&self) -> Result<(), ManifestError> {
         if self.format > FORMAT {
-            return Err(Unsound::TooNew { found: self.format });
+            return Err(ManifestError::TooNew { found: self.format });
         }
         self.summary.segment_size()?;
         let stray = self.directories.iter().find(|it| !is_below(it));
-        stray.map_or(Ok(()), |path| Err(Unsound::Path(path.clone())))
+        stray.map_or(Ok(()), |path| Err(ManifestError::Path(path.clone())))
     }
 
     /// Checks that a file lies below the data directory, and each of its blobs in a pack.
     ///
     /// # Errors
     ///
-    /// [`Unsound`], with the path.
-    pub fn check_file(&self, file: &File) -> Result<(), Unsound> {
+    /// [`ManifestError`], with the path.
+    pub fn check_file(&self, file: &ManifestFile) -> Result<(), ManifestError> {
         if !is_below(&file.path) {
-            return Err(Unsound::Path(file.path.clone()));
+            return Err(ManifestError::Path(file.path.clone()));
         }
         if file.blobs.iter().all(|it| self.holds(it)) {
             return Ok(());
         }
-        Err(Unsound::Blob(file.path.clone()))
+        Err(ManifestError::Blob(file.path.clone()))
     }
 
     fn holds(&self, blob: &Blob) -> bool {
@@ -291,16 +291,16 @@ pub(crate) mod tests {
         let whole = manifest(10);
         assert_eq!(whole.check_file(&file("base/5/1259")), Ok(()));
         for path in ["/etc/passwd", "base/../../x", "", "base//1"] {
-            let unsound = Unsound::Path(path.to_owned());
+            let unsound = ManifestError::Path(path.to_owned());
             assert_eq!(whole.check_file(&file(path)), Err(unsound), "{path}");
             let directories = vec![path.to_owned()];
             let climbing = Manifest {
                 directories,
                 ..whole.clone()
             };
-            assert_eq!(climbing.check(), Err(Unsound::Path(path.to_owned())));
+            assert_eq!(climbing.check(), Err(ManifestError::Path(path.to_owned())));
         }
-        let stray = Unsound::Blob("base/5/1259".to_owned());
+        let stray = ManifestError::Blob("base/5/1259".to_owned());
         let short = manifest(9);
         assert_eq!(short.check_file(&file("base/5/1259")), Err(stray.clone()));
         let mut huge = file("base/5/1259");
@@ -308,7 +308,7 @@ pub(crate) mod tests {
         assert_eq!(whole.check_file(&huge), Err(stray));
     }
 
-    pub(crate) fn file(path: &str) -> File {
+    pub(crate) fn file(path: &str) -> ManifestFile {
         let blob = Blob {
             pack: 0,
             offset: 4,
@@ -316,7 +316,7 @@ pub(crate) mod tests {
             raw_bytes: 8192,
             sha256: Digest::new([7; 32]),
         };
-        File {
+        ManifestFile {
             path: path.to_owned(),
             blobs: vec![blob],
         }
@@ -326,7 +326,7 @@ pub(crate) mod tests {
         let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
         Manifest {
             format: FORMAT,
-            summary: Summary {
+            summary: BackupSummary {
                 id: id.clone(),
                 timeline: Timeline::FIRST,
                 start_lsn: Lsn::new(1),

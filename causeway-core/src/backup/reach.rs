@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup::{Share, TimelineHistory};
+use crate::backup::{SegmentShare, TimelineHistory};
 use crate::lsn::{SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
@@ -17,7 +17,7 @@ pub struct HeldSegments {
 
 /// A segment that is not in the archive, though one that follows it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct WalGap {
     /// The first that is missing.
     pub missing: SegmentName,
     /// The first after it that is there.
@@ -26,11 +26,11 @@ pub struct Gap {
 
 /// How far replay gets from a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct ArchiveReach {
     /// The last segment that is read without a gap; none if the first one is missing.
     pub last: Option<SegmentName>,
     /// What ends it there, if that is not the end of the WAL.
-    pub gap: Option<Gap>,
+    pub gap: Option<WalGap>,
 }
 
 impl HeldSegments {
@@ -94,7 +94,7 @@ impl HeldSegments {
     }
 
     /// Returns how far replay from `start`, on a timeline of `history`, gets along it.
-    pub fn reach(&self, history: &TimelineHistory, start: Lsn) -> Reach {
+    pub fn reach(&self, history: &TimelineHistory, start: Lsn) -> ArchiveReach {
         let mut last = None;
         let mut number = start.get() / self.size.bytes();
         let mut parent = None;
@@ -114,18 +114,18 @@ impl HeldSegments {
             } else if let Some(parent) = parent.filter(|_| number == first) {
                 // The ancestor's own copy holds the WAL up to the fork, and replay ends there.
                 let copy = SegmentName::numbered(parent, number, self.size);
-                let has_share = history.share(copy, self.size) != Share::Nothing;
+                let has_share = history.share(copy, self.size) != SegmentShare::Nothing;
                 last = Some(copy)
                     .filter(|it| has_share && self.holds(*it))
                     .or(last);
             }
             if end != Some(number) {
                 let gap = self.gap(history, timeline, number);
-                return Reach { last, gap };
+                return ArchiveReach { last, gap };
             }
             parent = Some(timeline);
         }
-        Reach { last, gap: None }
+        ArchiveReach { last, gap: None }
     }
 
     /// Returns the last segment that an ancestor wrote past its fork, if nothing that branched off there is
@@ -158,13 +158,13 @@ impl HeldSegments {
     }
 
     /// Returns the gap that begins at `number` of `timeline`, if anything later on `history` is held.
-    fn gap(&self, history: &TimelineHistory, timeline: Timeline, number: u64) -> Option<Gap> {
+    fn gap(&self, history: &TimelineHistory, timeline: Timeline, number: u64) -> Option<WalGap> {
         let later = |(it, first, end): (Timeline, u64, Option<u64>)| {
             let held = self.first_from(it, number.max(first))?;
             let is_on_the_way = it >= timeline && end.is_none_or(|end| held < end);
             is_on_the_way.then(|| SegmentName::numbered(it, held, self.size))
         };
-        Some(Gap {
+        Some(WalGap {
             missing: SegmentName::numbered(timeline, number, self.size),
             next_held: self.parts(history).into_iter().find_map(later)?,
         })
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn segment_missing_then_gap_names_it_and_the_next() {
         let held = held(&[(1, 3), (1, 5), (1, 6)]);
-        let gap = Gap {
+        let gap = WalGap {
             missing: segment(1, 4),
             next_held: segment(1, 5),
         };
@@ -236,7 +236,7 @@ mod tests {
         // The ancestor's copy of segment 5 holds nothing that is after the fork.
         let without = held(&[(1, 3), (1, 4), (1, 5), (1, 6), (3, 6)]);
         let reach = without.reach(&history, at(3));
-        let gap = Gap {
+        let gap = WalGap {
             missing: segment(3, 5),
             next_held: segment(3, 6),
         };
@@ -274,7 +274,7 @@ mod tests {
     fn segment_missing_before_the_fork_then_the_child_shows_the_gap() {
         let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(1, 3), (2, 5)]);
-        let gap = Gap {
+        let gap = WalGap {
             missing: segment(1, 4),
             next_held: segment(2, 5),
         };

@@ -1,11 +1,11 @@
 //! Which backup reaches a target.
 
-use crate::backup::{BackupId, Summary, TimelineHistory, WallTime};
+use crate::backup::{BackupId, BackupSummary, TimelineHistory, WallTime};
 use crate::{Lsn, Timeline};
 
 /// How far a restored cluster replays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum RecoveryTarget {
     /// To the end of what is archived.
     Latest,
     /// To the last commit at or before this time.
@@ -22,7 +22,7 @@ pub enum Target {
 
 /// No backup can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoBackup {
+pub enum BackupChoiceError {
     /// There is none at all.
     #[error("there is no backup in the archive")]
     None,
@@ -83,18 +83,18 @@ pub enum NoBackup {
 ///
 /// # Errors
 ///
-/// [`NoBackup`], which says what is possible instead.
+/// [`BackupChoiceError`], which says what is possible instead.
 pub fn choose<'a>(
-    backups: &'a [Summary],
+    backups: &'a [BackupSummary],
     history: &TimelineHistory,
-    target: &Target,
+    target: &RecoveryTarget,
     asked: Option<&BackupId>,
-) -> Result<&'a Summary, NoBackup> {
+) -> Result<&'a BackupSummary, BackupChoiceError> {
     if let Some(asked) = asked {
         let found = backups.iter().find(|it| it.id == *asked);
-        let found = found.ok_or_else(|| NoBackup::Unknown(asked.clone()))?;
+        let found = found.ok_or_else(|| BackupChoiceError::Unknown(asked.clone()))?;
         if !history.passes(found.timeline, found.stop_lsn) {
-            return Err(NoBackup::NotOnTheWay {
+            return Err(BackupChoiceError::NotOnTheWay {
                 id: asked.clone(),
                 lsn: found.stop_lsn,
                 timeline: found.timeline,
@@ -104,43 +104,48 @@ pub fn choose<'a>(
         if reaches(found, target) {
             return Ok(found);
         }
-        return Err(NoBackup::TooLate {
+        return Err(BackupChoiceError::TooLate {
             id: asked.clone(),
             lsn: found.stop_lsn,
             time: found.stopped_at,
         });
     }
 
-    let on_the_way: Vec<&Summary> = backups
+    let on_the_way: Vec<&BackupSummary> = backups
         .iter()
         .filter(|it| history.passes(it.timeline, it.stop_lsn))
         .collect();
     let Some(earliest) = on_the_way.iter().min_by_key(|it| it.stopped_at) else {
         return Err(if backups.is_empty() {
-            NoBackup::None
+            BackupChoiceError::None
         } else {
-            NoBackup::OtherHistory
+            BackupChoiceError::OtherHistory
         });
     };
-    if matches!(target, Target::Name(_) | Target::Xid(_)) && on_the_way.len() > 1 {
-        return Err(NoBackup::Ambiguous {
+    if matches!(target, RecoveryTarget::Name(_) | RecoveryTarget::Xid(_)) && on_the_way.len() > 1 {
+        return Err(BackupChoiceError::Ambiguous {
             count: on_the_way.len(),
         });
     }
     let in_time = on_the_way.iter().filter(|it| reaches(it, target));
     let newest = in_time.max_by_key(|it| (it.stop_lsn, &it.id));
-    newest.copied().ok_or_else(|| NoBackup::AllTooLate {
-        earliest: earliest.id.clone(),
-        lsn: earliest.stop_lsn,
-        time: earliest.stopped_at,
-    })
+    newest
+        .copied()
+        .ok_or_else(|| BackupChoiceError::AllTooLate {
+            earliest: earliest.id.clone(),
+            lsn: earliest.stop_lsn,
+            time: earliest.stopped_at,
+        })
 }
 
-fn reaches(backup: &Summary, target: &Target) -> bool {
+fn reaches(backup: &BackupSummary, target: &RecoveryTarget) -> bool {
     match target {
-        Target::Latest | Target::Name(_) | Target::Xid(_) | Target::Immediate => true,
-        Target::Time(time) => backup.stopped_at <= *time,
-        Target::Lsn(lsn) => backup.stop_lsn <= *lsn,
+        RecoveryTarget::Latest
+        | RecoveryTarget::Name(_)
+        | RecoveryTarget::Xid(_)
+        | RecoveryTarget::Immediate => true,
+        RecoveryTarget::Time(time) => backup.stopped_at <= *time,
+        RecoveryTarget::Lsn(lsn) => backup.stop_lsn <= *lsn,
     }
 }
 
@@ -160,7 +165,7 @@ mod tests {
             target in 1_i64..100,
         ) {
             let backups: Vec<_> = ends.iter().enumerate().map(|(n, end)| backup(n, 1, *end)).collect();
-            let time = Target::Time(WallTime::from_micros(target));
+            let time = RecoveryTarget::Time(WallTime::from_micros(target));
             let newest = ends.iter().copied().filter(|it| *it <= target).max();
 
             let chosen = choose(&backups, &first(), &time, None).ok();
@@ -172,7 +177,7 @@ mod tests {
     #[test]
     fn says_what_is_possible_when_the_target_is_too_early() {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
-        let time = Target::Time(WallTime::from_micros(49));
+        let time = RecoveryTarget::Time(WallTime::from_micros(49));
 
         let refused = choose(&backups, &first(), &time, None).unwrap_err();
 
@@ -181,7 +186,10 @@ mod tests {
             "no backup ended before the target; the earliest that can be restored to is the end of \
              `20261120T201500Z-00000000`, at 0/32"
         );
-        assert_eq!(choose(&[], &first(), &time, None), Err(NoBackup::None));
+        assert_eq!(
+            choose(&[], &first(), &time, None),
+            Err(BackupChoiceError::None)
+        );
     }
 
     #[test]
@@ -193,24 +201,29 @@ mod tests {
         let history = TimelineHistory::new(Timeline::new(2).unwrap(), vec![left]);
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
 
-        let chosen = choose(&backups, &history, &Target::Latest, None).unwrap();
+        let chosen = choose(&backups, &history, &RecoveryTarget::Latest, None).unwrap();
 
         assert_eq!(chosen.id, backups[0].id);
-        let named = choose(&backups, &history, &Target::Latest, Some(&backups[1].id));
+        let named = choose(
+            &backups,
+            &history,
+            &RecoveryTarget::Latest,
+            Some(&backups[1].id),
+        );
         let refused = named.unwrap_err().to_string();
         assert!(refused.contains("`--target-timeline 1`"), "{refused}");
         let abandoned = &backups[1..];
-        let refused = choose(abandoned, &history, &Target::Latest, None);
-        assert_eq!(refused, Err(NoBackup::OtherHistory));
+        let refused = choose(abandoned, &history, &RecoveryTarget::Latest, None);
+        assert_eq!(refused, Err(BackupChoiceError::OtherHistory));
     }
 
     #[test]
     fn asks_which_backup_where_the_target_has_no_time() {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
-        let name = Target::Name("before the migration".to_owned());
+        let name = RecoveryTarget::Name("before the migration".to_owned());
 
         let refused = choose(&backups, &first(), &name, None);
-        assert_eq!(refused, Err(NoBackup::Ambiguous { count: 2 }));
+        assert_eq!(refused, Err(BackupChoiceError::Ambiguous { count: 2 }));
 
         let chosen = choose(&backups, &first(), &name, Some(&backups[0].id)).unwrap();
         assert_eq!(chosen.id, backups[0].id);
@@ -220,8 +233,8 @@ mod tests {
         TimelineHistory::new(Timeline::FIRST, Vec::new())
     }
 
-    fn backup(number: usize, timeline: u32, end: i64) -> Summary {
-        Summary {
+    fn backup(number: usize, timeline: u32, end: i64) -> BackupSummary {
+        BackupSummary {
             id: format!("20261120T201500Z-{number:08x}").parse().unwrap(),
             timeline: Timeline::new(timeline).unwrap(),
             start_lsn: Lsn::new(1),

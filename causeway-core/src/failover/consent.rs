@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::loss::DataLoss;
-use super::plan::{FencingMethod, Plan};
+use super::plan::{FailoverPlan, FencingMethod};
 use crate::Timeline;
 
 /// What was accepted on the command line.
@@ -38,7 +38,7 @@ pub enum MissingConsent {
 impl Consent {
     /// Returns what is dangerous about a plan and not accepted here, the most dangerous first. An operator
     /// who reads the plan and answers yes accepts it; `--yes` alone does not.
-    pub fn missing(&self, plan: &Plan, loss: Option<&DataLoss>) -> Option<MissingConsent> {
+    pub fn missing(&self, plan: &FailoverPlan, loss: Option<&DataLoss>) -> Option<MissingConsent> {
         match plan.fence() {
             FencingMethod::Unfenced if !self.unfenced => return Some(MissingConsent::Unfenced),
             FencingMethod::InstanceStopped if !self.stop_instance => {
@@ -73,7 +73,7 @@ impl fmt::Display for MissingConsent {
 mod tests {
     use std::time::Duration;
 
-    use super::super::plan::Step;
+    use super::super::plan::PlanStep;
     use super::*;
     use crate::Epoch;
 
@@ -139,15 +139,15 @@ mod tests {
         }
     }
 
-    fn plan(method: FencingMethod, accept_timeline: Option<Timeline>) -> Plan {
+    fn plan(method: FencingMethod, accept_timeline: Option<Timeline>) -> FailoverPlan {
         let node = "a".parse().unwrap();
-        Plan {
+        FailoverPlan {
             to: "c".parse().unwrap(),
             from: "a".parse().unwrap(),
             planned_epoch: Epoch::new(7),
             loss: None,
             accept_timeline,
-            steps: vec![Step::Fence { node, method }],
+            steps: vec![PlanStep::Fence { node, method }],
         }
     }
 }

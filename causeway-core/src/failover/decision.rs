@@ -14,7 +14,7 @@ use crate::{Epoch, Lsn, NodeId, Timeline};
 
 /// What the operator allows without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct FailoverPolicy {
     /// How long one version of the lease must have stood.
     pub lease_duration: Duration,
     /// Whether this node may take over without a command: it stands in the primary region.
@@ -33,14 +33,14 @@ pub enum Decision {
     /// Leave the cluster as it is.
     NoAction(NoAction),
     /// Take the lease.
-    TakeOver(TakeOver),
+    TakeLease(Takeover),
     /// Leave the cluster as it is and call a person.
     Escalate(Escalation),
 }
 
 /// How the lease is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakeOver {
+pub struct Takeover {
     /// The epoch of the new term.
     pub epoch: Epoch,
     /// How the server becomes primary.
@@ -120,7 +120,7 @@ pub enum Escalation {
 ///
 /// The checks run from those that protect the data to those that restore service. What a lease in
 /// force says outweighs every witness: a primary that cannot be reached can still be writing.
-pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
+pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let Some(lease) = &seen.lease else {
         return Decision::NoAction(NoAction::NotInitialized);
     };
@@ -210,7 +210,7 @@ pub fn decide(seen: &Observation, policy: &Policy) -> Decision {
 
 /// Decides as [`decide`] would if the holder were lost now and its lease had expired: what `status`
 /// forecasts is what this answers, and nothing else.
-pub fn if_primary_lost(seen: &Observation, policy: &Policy) -> Decision {
+pub fn if_primary_lost(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let mut seen = seen.clone();
     if let Some(lease) = &mut seen.lease {
         lease.age = lease
@@ -245,7 +245,7 @@ fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
         {
             Decision::NoAction(NoAction::NotConsistent)
         }
-        ServerView::Stopped(DataDirectoryState::Primary) => Decision::TakeOver(TakeOver {
+        ServerView::Stopped(DataDirectoryState::Primary) => Decision::TakeLease(Takeover {
             epoch: lease.epoch.next(),
             how: PromotionMode::Resume,
         }),
@@ -279,7 +279,7 @@ fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
         return Decision::NoAction(NoAction::CommitsNotHeldBack);
     }
     let how = PromotionMode::Promote(lease.highest_reserved_timeline.next());
-    Decision::TakeOver(TakeOver {
+    Decision::TakeLease(Takeover {
         epoch: lease.epoch.next(),
         how,
     })

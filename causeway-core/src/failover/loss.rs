@@ -48,14 +48,14 @@ pub struct TimelineFork {
 
 /// What one run may lose: what was accepted by name, or stated when an operator said yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
+pub struct LossLimit {
     /// Bytes.
     pub bytes: u64,
     /// Rows; none where only bytes were named.
     pub rows: Option<u64>,
 }
 
-impl Limit {
+impl LossLimit {
     /// Says whether a loss is no larger than what was accepted.
     pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
         loss.is_none_or(|it| {
@@ -307,14 +307,14 @@ mod tests {
     #[test]
     fn more_bytes_or_more_rows_than_accepted_then_not_admitted() {
         let loss = state(&last(1000, 100), own(900), &LeaseTiming::default());
-        let limit = |bytes, rows| Limit { bytes, rows }.admits(Some(&loss));
+        let limit = |bytes, rows| LossLimit { bytes, rows }.admits(Some(&loss));
         let (bytes, rows) = (loss.bytes_at_most, loss.rows_at_most);
 
         assert!(limit(bytes, Some(rows)));
         assert!(limit(bytes, None));
         assert!(!limit(bytes - 1, None));
         assert!(!limit(bytes, Some(rows - 1)));
-        let nothing = Limit {
+        let nothing = LossLimit {
             bytes: 0,
             rows: None,
         };

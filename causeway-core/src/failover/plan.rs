@@ -12,7 +12,7 @@ use crate::{Epoch, NodeId, Timeline};
 /// A plan is a value: it can be printed, compared, stored and read by a person before anything is
 /// done. Each step is safe to repeat, so a plan that was cut off is continued from its journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct FailoverPlan {
     /// The node that becomes primary.
     pub to: NodeId,
     /// The node that was primary.
@@ -26,13 +26,13 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_timeline: Option<Timeline>,
     /// What will be done.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
 }
 
 /// One change to the world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
-pub enum Step {
+pub enum PlanStep {
     /// Make sure that the old primary accepts no more writes.
     Fence {
         /// The old primary.
@@ -87,16 +87,16 @@ pub enum FencingMethod {
     Unfenced,
 }
 
-impl Plan {
+impl FailoverPlan {
     /// Returns how the old primary is fenced.
     pub fn fence(&self) -> FencingMethod {
-        let method = |it: &Step| match it {
-            Step::Fence { method, .. } => Some(*method),
-            Step::CatchUp { .. }
-            | Step::TakeLease { .. }
-            | Step::Promote { .. }
-            | Step::PointRecord { .. }
-            | Step::VerifyWrite { .. } => None,
+        let method = |it: &PlanStep| match it {
+            PlanStep::Fence { method, .. } => Some(*method),
+            PlanStep::CatchUp { .. }
+            | PlanStep::TakeLease { .. }
+            | PlanStep::Promote { .. }
+            | PlanStep::PointRecord { .. }
+            | PlanStep::VerifyWrite { .. } => None,
         };
         self.steps
             .iter()
@@ -105,7 +105,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for FailoverPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -127,7 +127,7 @@ impl fmt::Display for Plan {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for PlanStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fence {

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Step};
+use super::plan::{FailoverPlan, PlanStep};
 use crate::lease::LeaseRecord;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct StepRecord {
     /// Its place in the plan, from 0.
     pub step: usize,
     /// When it was begun, as the operator's clock says: RFC 3339.
@@ -22,23 +22,23 @@ pub struct Entry {
 
 /// Where the lease stands, for a plan that was not carried out to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PlanState {
     /// The lease is where it was when the plan was made: nothing of it has happened.
-    Waiting,
+    NotStarted,
     /// The target has taken the lease.
-    Taken,
+    LeaseTaken,
     /// Somebody else has: nothing of the plan can be carried out any more.
     Overtaken,
 }
 
 /// Compares a plan with the lease as it is now.
-pub fn standing(plan: &Plan, lease: &LeaseRecord) -> Standing {
+pub fn standing(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
     if lease.epoch == plan.planned_epoch {
-        Standing::Waiting
+        PlanState::NotStarted
     } else if lease.epoch > plan.planned_epoch && lease.holder.node == plan.to {
-        Standing::Taken
+        PlanState::LeaseTaken
     } else {
-        Standing::Overtaken
+        PlanState::Overtaken
     }
 }
 
@@ -49,24 +49,24 @@ pub fn standing(plan: &Plan, lease: &LeaseRecord) -> Standing {
 /// what is done is not done again, but that the target accepts writes is looked at again: the report says
 /// so. A step that was begun and not ended is repeated: each is safe to repeat.
 pub fn remaining<'a>(
-    plan: &'a Plan,
-    entries: &[Entry],
-    standing: Standing,
-) -> Vec<(usize, &'a Step)> {
+    plan: &'a FailoverPlan,
+    entries: &[StepRecord],
+    standing: PlanState,
+) -> Vec<(usize, &'a PlanStep)> {
     let is_done = |at: usize| entries.iter().any(|it| it.step == at && it.completed);
     let steps = plan.steps.iter().enumerate();
     match standing {
-        Standing::Waiting => steps.collect(),
-        Standing::Taken => steps
+        PlanState::NotStarted => steps.collect(),
+        PlanState::LeaseTaken => steps
             .filter(|(at, step)| match step {
-                Step::Fence { .. } | Step::CatchUp { .. } => false,
-                Step::Promote { .. } => true,
-                Step::TakeLease { .. } | Step::PointRecord { .. } | Step::VerifyWrite { .. } => {
-                    !is_done(*at)
-                }
+                PlanStep::Fence { .. } | PlanStep::CatchUp { .. } => false,
+                PlanStep::Promote { .. } => true,
+                PlanStep::TakeLease { .. }
+                | PlanStep::PointRecord { .. }
+                | PlanStep::VerifyWrite { .. } => !is_done(*at),
             })
             .collect(),
-        Standing::Overtaken => Vec::new(),
+        PlanState::Overtaken => Vec::new(),
     }
 }
 
@@ -76,21 +76,21 @@ mod tests {
     use crate::lease::{LeaseHolder, LeaseState, NonceGenerator, SystemId};
     use crate::{Epoch, Timeline};
 
-    fn plan() -> Plan {
+    fn plan() -> FailoverPlan {
         let node: crate::NodeId = "c".parse().unwrap();
         let steps = vec![
-            Step::CatchUp { node: node.clone() },
-            Step::TakeLease {
+            PlanStep::CatchUp { node: node.clone() },
+            PlanStep::TakeLease {
                 node: node.clone(),
                 epoch: Epoch::new(8),
             },
-            Step::Promote {
+            PlanStep::Promote {
                 node: node.clone(),
                 timeline: Timeline::FIRST.next(),
             },
         ];
         let from = "a".parse().unwrap();
-        Plan {
+        FailoverPlan {
             to: node,
             from,
             planned_epoch: Epoch::new(7),
@@ -100,15 +100,15 @@ mod tests {
         }
     }
 
-    fn left(entries: &[Entry], standing: Standing) -> Vec<usize> {
+    fn left(entries: &[StepRecord], standing: PlanState) -> Vec<usize> {
         remaining(&plan(), entries, standing)
             .into_iter()
             .map(|it| it.0)
             .collect()
     }
 
-    fn entry(step: usize, completed: bool) -> Entry {
-        Entry {
+    fn entry(step: usize, completed: bool) -> StepRecord {
+        StepRecord {
             step,
             started_at: "2026-11-20T20:00:00Z".to_owned(),
             ended_at: None,
@@ -120,28 +120,28 @@ mod tests {
     #[test]
     fn lease_not_taken_then_everything_is_done_again() {
         for entries in [&[][..], &[entry(0, true), entry(1, false)]] {
-            assert_eq!(left(entries, Standing::Waiting), [0, 1, 2]);
+            assert_eq!(left(entries, PlanState::NotStarted), [0, 1, 2]);
         }
     }
 
     #[test]
     fn lease_taken_then_what_was_begun_and_not_ended_is_done_again() {
-        let taken = |entries: &[Entry]| left(entries, Standing::Taken);
+        let taken = |entries: &[StepRecord]| left(entries, PlanState::LeaseTaken);
         assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1, 2]);
         // Whether the target accepts writes is a question of the moment.
         assert_eq!(taken(&[entry(1, false), entry(1, true)]), [2]);
         assert_eq!(taken(&[entry(1, true), entry(2, true)]), [2]);
-        assert_eq!(left(&[], Standing::Overtaken), [0; 0]);
+        assert_eq!(left(&[], PlanState::Overtaken), [0; 0]);
     }
 
     #[test]
     fn standing_follows_from_epoch_and_holder() {
         let at = |epoch, holder: &str| standing(&plan(), &lease(epoch, holder));
-        assert_eq!(at(7, "a"), Standing::Waiting);
-        assert_eq!(at(8, "c"), Standing::Taken);
-        assert_eq!(at(9, "c"), Standing::Taken);
-        assert_eq!(at(8, "b"), Standing::Overtaken);
-        assert_eq!(at(6, "c"), Standing::Overtaken);
+        assert_eq!(at(7, "a"), PlanState::NotStarted);
+        assert_eq!(at(8, "c"), PlanState::LeaseTaken);
+        assert_eq!(at(9, "c"), PlanState::LeaseTaken);
+        assert_eq!(at(8, "b"), PlanState::Overtaken);
+        assert_eq!(at(6, "c"), PlanState::Overtaken);
     }
 
     fn lease(epoch: u64, holder: &str) -> LeaseRecord {

@@ -9,20 +9,20 @@ use crate::{NodeId, Timeline};
 
 /// The cluster at one moment: the lease, and every node that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
+pub struct ClusterObservation {
     /// The lease. It is what the store answered with, or newer.
     pub lease: LeaseRecord,
     /// The nodes that answer.
-    pub witnesses: Vec<Witness>,
+    pub witnesses: Vec<NodeObservation>,
 }
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Witness {
+pub struct NodeObservation {
     /// The node.
     pub node: NodeId,
     /// What it says that it is.
-    pub part: Part,
+    pub part: LeaseRole,
     /// How far it has come, if it follows and is consistent.
     pub progress: Option<ReplayProgress>,
     /// The ancestors of the timeline of `progress`; none while that is not known.
@@ -31,7 +31,7 @@ pub struct Witness {
 
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum LeaseRole {
     /// It holds the lease and accepts writes.
     Primary,
     /// It holds the lease and is on its way.
@@ -42,7 +42,7 @@ pub enum Part {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct PromotionRequest<'a> {
     /// The node to be promoted.
     pub to: &'a NodeId,
     /// The timeline of that node which is accepted although the last primary wrote on another.
@@ -53,7 +53,7 @@ pub struct Request<'a> {
 
 /// A node that may be promoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct PromotionCandidate {
     /// How far it is.
     pub progress: ReplayProgress,
     /// What that may lose; none if no primary was ever open.
@@ -115,17 +115,17 @@ pub enum PromotionRejected {
 ///
 /// [`PromotionRejected`].
 pub fn check(
-    survey: &Survey,
-    request: Request<'_>,
+    survey: &ClusterObservation,
+    request: PromotionRequest<'_>,
     timing: &LeaseTiming,
-) -> Result<Candidate, PromotionRejected> {
-    let Survey { lease, witnesses } = survey;
+) -> Result<PromotionCandidate, PromotionRejected> {
+    let ClusterObservation { lease, witnesses } = survey;
     let to = request.to;
     if lease.state == LeaseState::Retired {
         return Err(PromotionRejected::Retired);
     }
     let target = witnesses.iter().find(|it| it.node == *to);
-    let holds = |it: &Witness| it.part != Part::Other;
+    let holds = |it: &NodeObservation| it.part != LeaseRole::Other;
     // A node that gave the lease up is a standby like any other, also for a command.
     if target.map_or(lease.holder.node == *to, holds) {
         return Err(PromotionRejected::AlreadyPrimary(to.clone()));
@@ -133,7 +133,7 @@ pub fn check(
     let primary = witnesses
         .iter()
         .filter(|it| !(request.old_primary_stopped && it.node == lease.holder.node))
-        .find(|it| it.part == Part::Primary);
+        .find(|it| it.part == LeaseRole::Primary);
     if let Some(primary) = primary {
         return Err(PromotionRejected::PrimaryHealthy(primary.node.clone()));
     }
@@ -161,15 +161,19 @@ pub fn check(
         });
     }
     let progress = own;
-    Ok(Candidate { progress, loss })
+    Ok(PromotionCandidate { progress, loss })
 }
 
 /// Finds a node that has what the target lacks: one on the last primary's timeline where the target is on
 /// another, or one that is further on the target's.
-fn behind(survey: &Survey, to: &NodeId, own: ReplayProgress) -> Option<PromotionRejected> {
+fn behind(
+    survey: &ClusterObservation,
+    to: &NodeId,
+    own: ReplayProgress,
+) -> Option<PromotionRejected> {
     let last = survey.lease.last_position.map(|it| it.timeline);
     let others = survey.witnesses.iter().filter(|it| it.node != *to);
-    let has = |it: &Witness| {
+    let has = |it: &NodeObservation| {
         let there = it.progress?;
         if there.timeline == own.timeline && there.received_lsn > own.received_lsn {
             let bytes = there.received_lsn.bytes_since(own.received_lsn);
@@ -201,20 +205,20 @@ mod tests {
 
     #[test]
     fn primary_that_answers_then_refused_until_its_instance_is_stopped() {
-        let seen = survey(&[part("a", Part::Primary), standby("c", 2, 1000)]);
+        let seen = survey(&[part("a", LeaseRole::Primary), standby("c", 2, 1000)]);
         assert_eq!(
             ask(&seen),
             Err(PromotionRejected::PrimaryHealthy(node("a")))
         );
 
         let to = node("c");
-        let stopped = Request {
+        let stopped = PromotionRequest {
             old_primary_stopped: true,
             ..request(&to)
         };
         assert!(check(&seen, stopped, &LeaseTiming::default()).is_ok());
         // A third node that is primary is no business of the stopped one's.
-        let seen = survey(&[part("b", Part::Primary), standby("c", 2, 1000)]);
+        let seen = survey(&[part("b", LeaseRole::Primary), standby("c", 2, 1000)]);
         let found = check(&seen, stopped, &LeaseTiming::default());
         assert_eq!(found, Err(PromotionRejected::PrimaryHealthy(node("b"))));
     }
@@ -223,7 +227,7 @@ mod tests {
     fn target_that_holds_the_lease_then_already_primary() {
         let to = node("c");
         let already = Err(PromotionRejected::AlreadyPrimary(to.clone()));
-        for is in [Part::Primary, Part::Promoting] {
+        for is in [LeaseRole::Primary, LeaseRole::Promoting] {
             assert_eq!(ask(&survey(&[part("c", is)])), already);
         }
         let mut seen = survey(&[]);
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn silent_or_inconsistent_target_then_refused() {
         assert_eq!(ask(&survey(&[])), Err(PromotionRejected::Silent));
-        let stopped = survey(&[part("c", Part::Other)]);
+        let stopped = survey(&[part("c", LeaseRole::Other)]);
         assert_eq!(ask(&stopped), Err(PromotionRejected::NotAStandby));
     }
 
@@ -253,7 +257,7 @@ mod tests {
         let to = node("c");
         let with = |number| {
             let accept_timeline = Timeline::new(number);
-            let request = Request {
+            let request = PromotionRequest {
                 accept_timeline,
                 ..request(&to)
             };
@@ -268,7 +272,7 @@ mod tests {
 
     #[test]
     fn node_that_has_more_then_that_one() {
-        let behind = |others: &[Witness]| {
+        let behind = |others: &[NodeObservation]| {
             let mut all = vec![standby("c", 2, 900)];
             all.extend_from_slice(others);
             matches!(ask(&survey(&all)), Err(PromotionRejected::Behind { .. }))
@@ -281,12 +285,12 @@ mod tests {
         assert!(matches!(ask(&seen), Err(PromotionRejected::Behind { .. })));
     }
 
-    fn ask(survey: &Survey) -> Result<Candidate, PromotionRejected> {
+    fn ask(survey: &ClusterObservation) -> Result<PromotionCandidate, PromotionRejected> {
         check(survey, request(&node("c")), &LeaseTiming::default())
     }
 
-    fn request(to: &NodeId) -> Request<'_> {
-        Request {
+    fn request(to: &NodeId) -> PromotionRequest<'_> {
+        PromotionRequest {
             to,
             accept_timeline: None,
             old_primary_stopped: false,
@@ -297,8 +301,8 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn part(name: &str, part: Part) -> Witness {
-        Witness {
+    fn part(name: &str, part: LeaseRole) -> NodeObservation {
+        NodeObservation {
             node: node(name),
             part,
             progress: None,
@@ -306,20 +310,20 @@ mod tests {
         }
     }
 
-    fn standby(name: &str, timeline: u32, received: u64) -> Witness {
+    fn standby(name: &str, timeline: u32, received: u64) -> NodeObservation {
         let received = Lsn::new(received);
         let progress = ReplayProgress {
             timeline: Timeline::new(timeline).unwrap(),
             received_lsn: received,
             replayed_lsn: received,
         };
-        Witness {
+        NodeObservation {
             progress: Some(progress),
-            ..part(name, Part::Other)
+            ..part(name, LeaseRole::Other)
         }
     }
 
-    fn survey(witnesses: &[Witness]) -> Survey {
+    fn survey(witnesses: &[NodeObservation]) -> ClusterObservation {
         let timeline = Timeline::new(2).unwrap();
         let ancestors = vec![Ancestor {
             timeline: Timeline::FIRST,
@@ -359,7 +363,7 @@ mod tests {
             unretired: None,
             idle_millis: 0,
         };
-        Survey {
+        ClusterObservation {
             lease,
             witnesses: witnesses.to_vec(),
         }

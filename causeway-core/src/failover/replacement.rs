@@ -44,7 +44,7 @@ pub enum StoreFacts {
 
 /// Everything that is known before a lease is replaced.
 #[derive(Clone, Debug)]
-pub struct Evidence {
+pub struct ReplacementEvidence {
     /// The store that the new record goes to.
     pub target: LeaseStoreId,
     /// Every store that a node is known to have used, the target among them.
@@ -63,7 +63,7 @@ pub struct Evidence {
 
 /// What the operator asserts.
 #[derive(Clone, Debug, Default)]
-pub struct Asserted {
+pub struct OperatorAssertions {
     /// Nodes that are stopped, and will not be started with the settings they have.
     pub without: BTreeSet<NodeId>,
     /// A store that does not answer may be left behind unretired.
@@ -78,7 +78,7 @@ pub struct Asserted {
 
 /// Why the lease is not replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ReplacementObstacle {
     /// A node does not answer.
     Silent(NodeId),
     /// A node uses another store than the one the new record goes to.
@@ -99,7 +99,7 @@ pub enum Obstacle {
 
 /// How a lease is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replacement {
+pub struct LeaseReplacement {
     /// The epoch of the new record.
     pub epoch: Epoch,
     /// Its sequence.
@@ -118,8 +118,11 @@ pub struct Replacement {
 ///
 /// # Errors
 ///
-/// Every [`Obstacle`] at once.
-pub fn plan(seen: &Evidence, asserted: &Asserted) -> Result<Replacement, Vec<Obstacle>> {
+/// Every [`ReplacementObstacle`] at once.
+pub fn plan(
+    seen: &ReplacementEvidence,
+    asserted: &OperatorAssertions,
+) -> Result<LeaseReplacement, Vec<ReplacementObstacle>> {
     let mut draft = Draft {
         seen,
         asserted,
@@ -146,9 +149,9 @@ pub fn plan(seen: &Evidence, asserted: &Asserted) -> Result<Replacement, Vec<Obs
 
 /// A replacement that is being thought through.
 struct Draft<'a> {
-    seen: &'a Evidence,
-    asserted: &'a Asserted,
-    obstacles: Vec<Obstacle>,
+    seen: &'a ReplacementEvidence,
+    asserted: &'a OperatorAssertions,
+    obstacles: Vec<ReplacementObstacle>,
     risks: Vec<String>,
     retire: Vec<LeaseStoreId>,
     unretired: Option<LeaseStoreId>,
@@ -164,14 +167,17 @@ impl Draft<'_> {
         match &self.seen.dns {
             Ok(found) => self.epoch = self.epoch.max(found.unwrap_or_default()),
             Err(_) if self.asserted.highest_epoch.is_some() => {}
-            Err(why) => self.obstacles.push(Obstacle::DnsSilent(why.clone())),
+            Err(why) => self
+                .obstacles
+                .push(ReplacementObstacle::DnsSilent(why.clone())),
         }
     }
 
     fn add_store(&mut self, store: &LeaseStoreId, facts: &StoreFacts) {
         match facts {
             StoreFacts::Silent(why) if store.is_same(&self.seen.target) => {
-                self.obstacles.push(Obstacle::TargetSilent(why.clone()));
+                self.obstacles
+                    .push(ReplacementObstacle::TargetSilent(why.clone()));
             }
             StoreFacts::Silent(_) if self.asserted.store_lost => {
                 self.risks.push(format!(
@@ -180,7 +186,7 @@ impl Draft<'_> {
                 self.unretired = Some(store.clone());
             }
             StoreFacts::Silent(why) => {
-                let silent = Obstacle::StoreSilent(store.clone(), why.clone());
+                let silent = ReplacementObstacle::StoreSilent(store.clone(), why.clone());
                 self.obstacles.push(silent);
             }
             StoreFacts::Holds(None) => {}
@@ -216,7 +222,8 @@ impl Draft<'_> {
                     "`{node}` was not asked: it is stopped, by the operator's word"
                 ));
             } else {
-                self.obstacles.push(Obstacle::Silent(node.clone()));
+                self.obstacles
+                    .push(ReplacementObstacle::Silent(node.clone()));
             }
             return;
         };
@@ -224,10 +231,11 @@ impl Draft<'_> {
         self.timeline = self.timeline.max(facts.timeline.unwrap_or(self.timeline));
         let store = facts.store.as_ref();
         if !store.is_some_and(|it| it.is_same(&self.seen.target)) {
-            let other = Obstacle::OtherStore(node.clone(), facts.store.clone());
+            let other = ReplacementObstacle::OtherStore(node.clone(), facts.store.clone());
             self.obstacles.push(other);
         } else if facts.may_write && !self.is_complete {
-            self.obstacles.push(Obstacle::MayWrite(node.clone()));
+            self.obstacles
+                .push(ReplacementObstacle::MayWrite(node.clone()));
         }
     }
 
@@ -235,7 +243,8 @@ impl Draft<'_> {
         let known: BTreeSet<_> = self.seen.nodes.iter().map(|(node, _)| node).collect();
         let named = &self.asserted.without;
         let strangers = named.iter().filter(|it| !known.contains(it)).cloned();
-        self.obstacles.extend(strangers.map(Obstacle::NotAMember));
+        self.obstacles
+            .extend(strangers.map(ReplacementObstacle::NotAMember));
         if self.seen.holds_position {
             return;
         }
@@ -243,11 +252,11 @@ impl Draft<'_> {
             let given_up = "WAL that the last primary recorded is missing, and is given up";
             self.risks.push(given_up.to_owned());
         } else {
-            self.obstacles.push(Obstacle::WalMissing);
+            self.obstacles.push(ReplacementObstacle::WalMissing);
         }
     }
 
-    fn finish(self) -> Result<Replacement, Vec<Obstacle>> {
+    fn finish(self) -> Result<LeaseReplacement, Vec<ReplacementObstacle>> {
         if !self.obstacles.is_empty() {
             return Err(self.obstacles);
         }
@@ -264,7 +273,7 @@ impl Draft<'_> {
             let jumped = timeline.get().saturating_add(TIMELINE_GAP);
             timeline = Timeline::new(jumped).unwrap_or(timeline);
         }
-        Ok(Replacement {
+        Ok(LeaseReplacement {
             // A retired record takes the number in between.
             epoch: epoch.next().next(),
             sequence: self.sequence + 2,
@@ -276,7 +285,7 @@ impl Draft<'_> {
     }
 }
 
-impl Replacement {
+impl LeaseReplacement {
     /// Returns the new record: released, with `holder` to take it first, like the one of `init`.
     pub fn record(
         &self,
@@ -312,7 +321,7 @@ impl Replacement {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for ReplacementObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(node) => write!(
@@ -370,7 +379,7 @@ mod tests {
     }
 
     fn record(epoch: u64) -> Box<LeaseRecord> {
-        let replacement = Replacement {
+        let replacement = LeaseReplacement {
             epoch: Epoch::new(epoch),
             sequence: 90,
             highest_reserved_timeline: timeline(4),
@@ -401,8 +410,8 @@ mod tests {
         }
     }
 
-    fn evidence() -> Evidence {
-        Evidence {
+    fn evidence() -> ReplacementEvidence {
+        ReplacementEvidence {
             target: store("new"),
             stores: vec![
                 (store("new"), StoreFacts::Holds(None)),
@@ -421,7 +430,7 @@ mod tests {
 
     #[test]
     fn old_store_answers_then_retired_and_nothing_reused() {
-        let plan = plan(&evidence(), &Asserted::default()).unwrap();
+        let plan = plan(&evidence(), &OperatorAssertions::default()).unwrap();
 
         assert_eq!(plan.retire, [store("old")]);
         assert_eq!(plan.risks, Vec::<String>::new());
@@ -437,15 +446,15 @@ mod tests {
     fn old_store_silent_then_only_by_name_and_with_a_gap() {
         let mut seen = evidence();
         seen.stores[1].1 = StoreFacts::Silent("no answer".into());
-        let refused = plan(&seen, &Asserted::default()).unwrap_err();
+        let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
         assert!(
-            matches!(refused[..], [Obstacle::StoreSilent(..)]),
+            matches!(refused[..], [ReplacementObstacle::StoreSilent(..)]),
             "{refused:?}"
         );
 
-        let lost = Asserted {
+        let lost = OperatorAssertions {
             store_lost: true,
-            ..Asserted::default()
+            ..OperatorAssertions::default()
         };
         let replaced = plan(&seen, &lost).unwrap();
         assert_eq!(replaced.unretired, Some(store("old")));
@@ -456,7 +465,10 @@ mod tests {
         // A node may write until its guard's deadline, and nothing deposes it.
         seen.nodes[0].1.as_mut().unwrap().may_write = true;
         let refused = plan(&seen, &lost).unwrap_err();
-        assert_eq!(refused, [Obstacle::MayWrite("a".parse().unwrap())]);
+        assert_eq!(
+            refused,
+            [ReplacementObstacle::MayWrite("a".parse().unwrap())]
+        );
     }
 
     #[test]
@@ -464,39 +476,42 @@ mod tests {
         let mut seen = evidence();
         seen.nodes[0].1 = Some(facts("old", 7));
         seen.nodes[1].1 = None;
-        let refused = plan(&seen, &Asserted::default()).unwrap_err();
+        let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let expected = [
-            Obstacle::OtherStore(a.clone(), Some(store("old"))),
-            Obstacle::Silent(b.clone()),
+            ReplacementObstacle::OtherStore(a.clone(), Some(store("old"))),
+            ReplacementObstacle::Silent(b.clone()),
         ];
         assert_eq!(refused, expected);
 
         // What answers is not excused by being named.
-        let named = Asserted {
+        let named = OperatorAssertions {
             without: BTreeSet::from([a.clone(), b]),
-            ..Asserted::default()
+            ..OperatorAssertions::default()
         };
         let refused = plan(&seen, &named).unwrap_err();
-        assert_eq!(refused, [Obstacle::OtherStore(a, Some(store("old")))]);
+        assert_eq!(
+            refused,
+            [ReplacementObstacle::OtherStore(a, Some(store("old")))]
+        );
     }
 
     #[test]
     fn recorded_wal_missing_then_only_as_restored() {
         let mut seen = evidence();
         seen.holds_position = false;
-        let refused = plan(&seen, &Asserted::default()).unwrap_err();
-        assert_eq!(refused, [Obstacle::WalMissing]);
-        let restored = Asserted {
+        let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
+        assert_eq!(refused, [ReplacementObstacle::WalMissing]);
+        let restored = OperatorAssertions {
             restored: true,
-            ..Asserted::default()
+            ..OperatorAssertions::default()
         };
         assert_eq!(plan(&seen, &restored).unwrap().risks.len(), 1);
     }
 
     #[test]
     fn nothing_left_then_numbers_from_the_operator_are_the_floor() {
-        let seen = Evidence {
+        let seen = ReplacementEvidence {
             target: store("new"),
             stores: vec![(store("new"), StoreFacts::Holds(None))],
             nodes: vec![("a".parse().unwrap(), Some(facts("new", 0)))],
@@ -505,14 +520,14 @@ mod tests {
             system_id: SystemId(1),
             holds_position: true,
         };
-        let asserted = Asserted {
+        let asserted = OperatorAssertions {
             highest_epoch: Some(Epoch::new(40)),
             highest_reserved_timeline: Some(timeline(9)),
-            ..Asserted::default()
+            ..OperatorAssertions::default()
         };
-        let refused = plan(&seen, &Asserted::default()).unwrap_err();
+        let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
         assert!(
-            matches!(refused[..], [Obstacle::DnsSilent(_)]),
+            matches!(refused[..], [ReplacementObstacle::DnsSilent(_)]),
             "{refused:?}"
         );
         let replaced = plan(&seen, &asserted).unwrap();

@@ -11,14 +11,14 @@ use crate::{Epoch, NodeId};
 
 /// The loss, as it was stated at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statement {
+pub struct LossStatement {
     /// After what it was made.
     pub after: LossStatementStage,
     /// When, as the operator's clock says: RFC 3339.
     pub at: String,
     /// The version of the lease that it rests on, which the store itself answered with or a node has seen
     /// since.
-    pub lease: Version,
+    pub lease: LeaseVersion,
     /// The target.
     pub node: NodeId,
     /// How far the target said that it was.
@@ -43,7 +43,7 @@ pub enum LossStatementStage {
 
 /// One version of the lease, and what it says of the last primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct LeaseVersion {
     /// Its epoch.
     pub epoch: Epoch,
     /// Its sequence.
@@ -58,7 +58,7 @@ pub struct Version {
     pub last_position: Option<PrimaryPosition>,
 }
 
-impl From<&LeaseRecord> for Version {
+impl From<&LeaseRecord> for LeaseVersion {
     fn from(record: &LeaseRecord) -> Self {
         Self {
             epoch: record.epoch,
@@ -82,9 +82,9 @@ impl fmt::Display for LossStatementStage {
     }
 }
 
-impl fmt::Display for Statement {
+impl fmt::Display for LossStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Version {
+        let LeaseVersion {
             epoch,
             sequence,
             state,

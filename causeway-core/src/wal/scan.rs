@@ -48,7 +48,7 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// The beginning of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct WalRecord<'a> {
     /// Where it begins (`ReadRecPtr`).
     pub start: Lsn,
     /// Its length in bytes, page headers left out.
@@ -57,7 +57,7 @@ pub struct Record<'a> {
     bytes: &'a [u8],
 }
 
-impl Record<'_> {
+impl WalRecord<'_> {
     /// Returns when a transaction committed or aborted, if the record says that one did. Only such
     /// records end recovery to a time (`recoveryStopsBefore` in `xlogrecovery.c`).
     pub fn transaction_end(&self) -> Option<WallTime> {
@@ -120,7 +120,7 @@ impl Record<'_> {
 /// What it holds between two segments is small and can be stored, for a reader that sees one segment at
 /// a time.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Scanner {
+pub struct WalScanner {
     page_bytes: usize,
     segment_bytes: u64,
     /// The bytes of a page that is not complete yet.
@@ -161,14 +161,14 @@ struct PageHeader {
     rest: Option<u32>,
 }
 
-impl Scanner {
+impl WalScanner {
     /// Returns a scanner that begins with the next segment that it is given.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Takes in more bytes, which follow those before, and shows each record that they complete.
-    pub fn push(&mut self, mut bytes: &[u8], mut show: impl FnMut(&Record<'_>)) {
+    pub fn push(&mut self, mut bytes: &[u8], mut show: impl FnMut(&WalRecord<'_>)) {
         while !bytes.is_empty() {
             if self.page.is_empty() {
                 self.learn_sizes(bytes);
@@ -221,7 +221,7 @@ impl Scanner {
         }
     }
 
-    fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&Record<'_>)) {
+    fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let expected = self.address;
         let header = PageHeader::read(page).filter(|it| expected.is_none_or(|at| at == it.address));
         let Some(header) = header else {
@@ -274,7 +274,7 @@ impl Scanner {
         page: &[u8],
         header: PageHeader,
         from: usize,
-        show: &mut impl FnMut(&Record<'_>),
+        show: &mut impl FnMut(&WalRecord<'_>),
     ) {
         let mut at = from;
         if matches!(self.state, State::WithinUnseen) {
@@ -317,13 +317,13 @@ impl Scanner {
         }
     }
 
-    fn complete(&mut self, begun: &Begun, whole: &[u8], show: &mut impl FnMut(&Record<'_>)) {
+    fn complete(&mut self, begun: &Begun, whole: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let bytes = if begun.kept.is_empty() {
             whole
         } else {
             &begun.kept
         };
-        let record = Record {
+        let record = WalRecord {
             start: Lsn::new(begun.start),
             length: begun.length,
             bytes,

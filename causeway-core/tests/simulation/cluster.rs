@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use causeway_core::HostInstant;
-use causeway_core::agent::{Event, WriteProbeFailure};
+use causeway_core::agent::{AgentEvent, WriteProbeFailure};
 use causeway_core::failover::observation::DataDirectoryState;
 
 use crate::cloning::{CLONE, Snapshot};
@@ -13,7 +13,7 @@ use crate::healing::{Heal, OPERATOR_AFTER};
 use crate::host::Host;
 use crate::invariants::{Invariants, Violation};
 use crate::mutants::Mutant;
-use crate::network::Request;
+use crate::network::LeaseRequest;
 use crate::seeded_rng::{MILLI, Micros, SECOND, SeededRng};
 use crate::server::{MOST_WRITTEN, Server, State};
 use crate::shell::Effects;
@@ -44,7 +44,7 @@ pub(crate) enum SimEvent {
         effects: Box<Effects>,
     },
     /// A request reaches the store.
-    Arrive(Box<Request>),
+    Arrive(Box<LeaseRequest>),
     /// A guard's loop turns.
     Turn {
         host: usize,
@@ -87,11 +87,11 @@ pub(crate) enum SimEvent {
 
 #[derive(Debug)]
 pub(crate) enum Told {
-    Now(Event),
+    Now(AgentEvent),
     /// The answer to a request, or that it was given up; whichever comes first counts.
     Answer {
         id: u64,
-        event: Event,
+        event: AgentEvent,
     },
 }
 

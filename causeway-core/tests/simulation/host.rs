@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use causeway_core::agent::{Agent, AgentConfig, Identity, LocalObservation};
-use causeway_core::failover::decision::Policy;
+use causeway_core::agent::{Agent, AgentConfig, AgentIdentity, LocalObservation};
+use causeway_core::failover::decision::FailoverPolicy;
 use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::guard::{Guard, GuardDeadline};
 use causeway_core::lease::LeaseTiming;
@@ -102,7 +102,7 @@ impl Host {
     ) -> Self {
         let settings = AgentConfig {
             timing: LeaseTiming::default(),
-            policy: Policy {
+            policy: FailoverPolicy {
                 lease_duration: LeaseTiming::default().lease_duration,
                 automatic,
                 region_nodes: region_of(name)
@@ -164,7 +164,7 @@ impl Host {
     }
 
     pub(crate) fn start_agent(&mut self, members: Vec<NodeId>, seed: u64) {
-        let identity = Identity {
+        let identity = AgentIdentity {
             cluster: "causeway".into(),
             node: self.node.clone(),
             host_id: self.host_id.clone(),

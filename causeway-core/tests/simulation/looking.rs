@@ -1,6 +1,8 @@
 //! How an agent sees its server and its guard.
 
-use causeway_core::agent::{Commits, Event, LocalObservation, ServerHealth, WriteProbeFailure};
+use causeway_core::agent::{
+    AgentEvent, Commits, LocalObservation, ServerHealth, WriteProbeFailure,
+};
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::Guard;
 
@@ -41,7 +43,7 @@ impl Cluster {
             self.rng.between(MILLI, longest),
             self.hosts[host].agent_life,
         );
-        let told = Box::new(Told::Now(Event::LocalObserved(Box::new(look))));
+        let told = Box::new(Told::Now(AgentEvent::LocalObserved(Box::new(look))));
         self.after(wait, SimEvent::Tell { host, life, told });
     }
 

@@ -1,6 +1,6 @@
 //! What lies between the nodes and the store, and between node and node.
 
-use causeway_core::agent::{Event, LeaseReadResult, LeaseWriteResult, Write};
+use causeway_core::agent::{AgentEvent, LeaseReadResult, LeaseWrite, LeaseWriteResult};
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::LeaseRecord;
 use causeway_core::{Epoch, HostInstant};
@@ -14,24 +14,24 @@ use crate::server::State;
 use crate::shell::meant;
 
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct LeaseRequest {
     pub(crate) host: usize,
     pub(crate) life: u64,
     pub(crate) id: u64,
     pub(crate) requested_at: HostInstant,
     /// What is written; none for a read.
-    pub(crate) write: Option<Write>,
+    pub(crate) write: Option<LeaseWrite>,
 }
 
-impl Request {
+impl LeaseRequest {
     /// Returns what the agent is told when the request fails.
-    fn failure(&self) -> Event {
+    fn failure(&self) -> AgentEvent {
         match &self.write {
-            Some(write) => Event::LeaseWritten {
+            Some(write) => AgentEvent::LeaseWritten {
                 nonce: write.record.nonce.clone(),
                 answer: LeaseWriteResult::Unknown,
             },
-            None => Event::LeaseRead {
+            None => AgentEvent::LeaseRead {
                 requested_at: self.requested_at,
                 answer: LeaseReadResult::Failed,
             },
@@ -41,10 +41,15 @@ impl Request {
 
 impl Cluster {
     /// Sends a request to the store, and gives it up after its time.
-    pub(crate) fn send(&mut self, host: usize, requested_at: HostInstant, write: Option<Write>) {
+    pub(crate) fn send(
+        &mut self,
+        host: usize,
+        requested_at: HostInstant,
+        write: Option<LeaseWrite>,
+    ) {
         self.requests += 1;
         let (id, life) = (self.requests, self.hosts[host].agent_life);
-        let request = Request {
+        let request = LeaseRequest {
             host,
             life,
             id,
@@ -92,13 +97,13 @@ impl Cluster {
         }
     }
 
-    fn answer(&mut self, request: &Request, wait: Micros, event: Event) {
+    fn answer(&mut self, request: &LeaseRequest, wait: Micros, event: AgentEvent) {
         let (host, life, id) = (request.host, request.life, request.id);
         let told = Box::new(Told::Answer { id, event });
         self.after(wait, SimEvent::Tell { host, life, told });
     }
 
-    pub(crate) fn arrive(&mut self, request: &Request) {
+    pub(crate) fn arrive(&mut self, request: &LeaseRequest) {
         if self.faults.store_is_down {
             return;
         }
@@ -110,7 +115,7 @@ impl Cluster {
             ..
         } = self.faults.weather;
         let event = match &request.write {
-            None => Event::LeaseRead {
+            None => AgentEvent::LeaseRead {
                 requested_at: request.requested_at,
                 answer: self.read(),
             },
@@ -119,7 +124,7 @@ impl Cluster {
                 let stored = self.put(request.host, write);
                 // What repeats a request by itself hears of its second try that it is refused.
                 match stored.filter(|_| !self.rng.in_thousand(repeated)) {
-                    Some(answer) => Event::LeaseWritten {
+                    Some(answer) => AgentEvent::LeaseWritten {
                         nonce: write.record.nonce.clone(),
                         answer,
                     },
@@ -150,13 +155,13 @@ impl Cluster {
         }
     }
 
-    fn refusal(&self, request: &Request) -> Event {
+    fn refusal(&self, request: &LeaseRequest) -> AgentEvent {
         match (request.failure(), self.is(Mutant::TakeARefusalForAGrant)) {
-            (Event::LeaseWritten { nonce, .. }, false) => Event::LeaseWritten {
+            (AgentEvent::LeaseWritten { nonce, .. }, false) => AgentEvent::LeaseWritten {
                 nonce,
                 answer: LeaseWriteResult::Rejected,
             },
-            (Event::LeaseWritten { nonce, .. }, true) => Event::LeaseWritten {
+            (AgentEvent::LeaseWritten { nonce, .. }, true) => AgentEvent::LeaseWritten {
                 nonce,
                 answer: match self.store.get() {
                     LeaseReadResult::Found(etag, _) => LeaseWriteResult::Stored(etag),
@@ -169,7 +174,7 @@ impl Cluster {
         }
     }
 
-    fn put(&mut self, host: usize, write: &Write) -> Option<LeaseWriteResult> {
+    fn put(&mut self, host: usize, write: &LeaseWrite) -> Option<LeaseWriteResult> {
         let before = self.store.last_record().cloned();
         let etag = if self.is(Mutant::PutUnconditionally) {
             Some(self.store.put_whatever_is_there(write.record.clone()))
@@ -216,7 +221,7 @@ impl Cluster {
             Vec::new()
         };
         let (wait, life) = (self.delay(0), self.hosts[host].agent_life);
-        let told = Box::new(Told::Now(Event::PeersObserved(peers)));
+        let told = Box::new(Told::Now(AgentEvent::PeersObserved(peers)));
         self.after(wait, SimEvent::Tell { host, life, told });
     }
 }

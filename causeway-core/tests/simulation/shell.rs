@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use causeway_core::agent::{
-    Action, Event, FencingProof, GuardCommand, LeaseReadResult, OperatorAlert, TargetRole, Write,
+    AgentAction, AgentEvent, FencingProof, GuardCommand, LeaseReadResult, LeaseWrite,
+    OperatorAlert, TargetRole,
 };
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::{DeadlineError, GuardDeadline};
@@ -28,7 +29,7 @@ pub(crate) struct Effects {
     allowed: Result<(), DeadlineError>,
     follow: Option<Follow>,
     reads: u32,
-    writes: Vec<Write>,
+    writes: Vec<LeaseWrite>,
     look: bool,
 }
 
@@ -64,7 +65,7 @@ impl Cluster {
             looks = false;
         }
         let now = self.moment(host);
-        self.step(host, now, Event::Tick, looks);
+        self.step(host, now, AgentEvent::Tick, looks);
     }
 
     pub(crate) fn tell(&mut self, host: usize, told: Told) {
@@ -78,10 +79,10 @@ impl Cluster {
                 event
             }
         };
-        if let Event::LocalObserved(_) = event {
+        if let AgentEvent::LocalObserved(_) = event {
             self.hosts[host].looking = false;
         }
-        if let (Event::LeaseRead { requested_at, .. }, true) =
+        if let (AgentEvent::LeaseRead { requested_at, .. }, true) =
             (&event, self.is(Mutant::CountTheWaitFromTheAsking))
         {
             now = *requested_at;
@@ -131,9 +132,9 @@ impl Cluster {
         self.log(|it| format!("{} is commanded to release: {said:?}", it.hosts[host].node));
     }
 
-    fn step(&mut self, host: usize, now: HostInstant, event: Event, looks: bool) {
+    fn step(&mut self, host: usize, now: HostInstant, event: AgentEvent, looks: bool) {
         let looked =
-            matches!(event, Event::LocalObserved(_)) || self.is(Mutant::LookBeforeTheOrder);
+            matches!(event, AgentEvent::LocalObserved(_)) || self.is(Mutant::LookBeforeTheOrder);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
@@ -165,7 +166,7 @@ impl Cluster {
         &mut self,
         host: usize,
         now: HostInstant,
-        actions: Vec<Action>,
+        actions: Vec<AgentAction>,
         orders: bool,
         look: bool,
     ) {
@@ -203,12 +204,12 @@ impl Cluster {
         effects.feed = deadline.map(|it| self.miscount(host, now, it));
         for action in actions {
             match action {
-                Action::Read => effects.reads += 1,
-                Action::Write(write) => effects.writes.push(*write),
-                Action::Remember(epoch, sequence) => {
+                AgentAction::ReadLease => effects.reads += 1,
+                AgentAction::WriteLease(write) => effects.writes.push(*write),
+                AgentAction::Remember(epoch, sequence) => {
                     self.hosts[host].remembered = (epoch, sequence);
                 }
-                Action::AlertOperator(alarm) => self.alarm(host, &alarm),
+                AgentAction::AlertOperator(alarm) => self.alarm(host, &alarm),
             }
         }
         // What leaves stays in order.
@@ -335,10 +336,10 @@ impl Cluster {
     }
 
     /// Hands on what the store said, unless a mistake reads something else in it.
-    fn misread(&self, event: Event) -> Event {
+    fn misread(&self, event: AgentEvent) -> AgentEvent {
         let (
             true,
-            Event::LeaseRead {
+            AgentEvent::LeaseRead {
                 requested_at,
                 answer: LeaseReadResult::Missing,
             },
@@ -351,7 +352,7 @@ impl Cluster {
         };
         record.state = LeaseState::Released;
         let etag = ETag("missing".into());
-        Event::LeaseRead {
+        AgentEvent::LeaseRead {
             requested_at: *requested_at,
             answer: LeaseReadResult::Found(etag, Box::new(record)),
         }

@@ -28,7 +28,7 @@ pub struct CaCertificates {
 
 /// A file of CA certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum UnusableCaCertificates {
+pub enum CaCertificatesError {
     /// The file cannot be read.
     #[error("could not read the CA certificates in `{}`: {source}", path.display())]
     Io {
@@ -48,13 +48,13 @@ pub enum UnusableCaCertificates {
 }
 
 impl TryFrom<PathBuf> for CaCertificates {
-    type Error = UnusableCaCertificates;
+    type Error = CaCertificatesError;
 
     /// Reads the certificates. All of them are checked: the SDK panics at one that it cannot use.
-    fn try_from(path: PathBuf) -> Result<Self, UnusableCaCertificates> {
+    fn try_from(path: PathBuf) -> Result<Self, CaCertificatesError> {
         let pem = match std::fs::read(&path) {
             Ok(pem) => pem,
-            Err(source) => return Err(UnusableCaCertificates::Io { path, source }),
+            Err(source) => return Err(CaCertificatesError::Io { path, source }),
         };
         let mut roots = RootCertStore::empty();
         let mut why = None;
@@ -70,7 +70,7 @@ impl TryFrom<PathBuf> for CaCertificates {
                 path,
                 pem: pem.into(),
             }),
-            why => Err(UnusableCaCertificates::NotCertificates {
+            why => Err(CaCertificatesError::NotCertificates {
                 path,
                 why: why.unwrap_or_else(|| "there is none".to_owned()),
             }),
@@ -87,11 +87,11 @@ impl fmt::Debug for CaCertificates {
 /// The connections of one program. Clients that share them share what TLS needs, which takes longer to
 /// prepare than a short command's request takes.
 #[derive(Clone, Debug, Default)]
-pub struct Connections {
+pub struct AwsConnections {
     by_trust: Arc<Mutex<BTreeMap<Option<CaCertificates>, SharedHttpClient>>>,
 }
 
-impl Connections {
+impl AwsConnections {
     /// Returns connections to whoever one of these CAs vouches for, or one that this host trusts.
     pub(super) fn trusting(&self, ca: Option<&CaCertificates>) -> SharedHttpClient {
         let mut by_trust = self.by_trust.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway_core::agent::{Agent, Identity, LeaseReadResult};
+use causeway_core::agent::{Agent, AgentIdentity, LeaseReadResult};
 use causeway_runtime::clock;
 use causeway_runtime::shutdown::Tasks;
 use nix::sys::prctl;
@@ -60,7 +60,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     let store = LeaseStore::open(&settings).await;
     check_store(&settings, &host, &store).await?;
 
-    let identity = Identity {
+    let identity = AgentIdentity {
         cluster: settings.cluster.clone(),
         node: node.name.clone(),
         host_id: host_id::read(host.agent.host_id_file.as_deref())?,

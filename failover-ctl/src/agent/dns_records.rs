@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::problem::{Problem, ProblemKind};
+use causeway_core::problem::{NodeProblem, ProblemKind};
 use causeway_core::{Epoch, HostInstant};
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
@@ -33,13 +33,13 @@ pub(super) struct RecordMoves {
 
 impl RecordMoves {
     /// Returns the problem that a record is not moved, once it has stood for a few tries.
-    pub(super) fn problem(&self, now: HostInstant) -> Option<Problem> {
+    pub(super) fn problem(&self, now: HostInstant) -> Option<NodeProblem> {
         let (_, since) = self.epoch?;
         if now.elapsed_upper_bound(since) < NOT_MOVED {
             return None;
         }
         let why = self.why.as_ref()?.borrow().clone()?;
-        Some(Problem::new(ProblemKind::RecordNotMoved, why))
+        Some(NodeProblem::new(ProblemKind::RecordNotMoved, why))
     }
 
     /// Says whether the records were sent on their way under `epoch`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_core::agent::{
-    Action, Agent, Event, FencingProof, GuardCommand, LocalObservation, Write,
+    Agent, AgentAction, AgentEvent, FencingProof, GuardCommand, LeaseWrite, LocalObservation,
 };
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::Nonce;
@@ -58,7 +58,7 @@ pub(crate) struct AgentLoop {
     pub(super) settings: Arc<Settings>,
     pub(super) host: HostSettings,
     pub(super) with: AgentConnections,
-    pub(super) happened: mpsc::Sender<Event>,
+    pub(super) happened: mpsc::Sender<AgentEvent>,
     pub(super) following: StandbyState,
     pub(super) problems: ProblemLog,
     /// Answers to questions put to peers that were another's, when they were last asked.
@@ -90,7 +90,7 @@ impl AgentLoop {
         settings: Arc<Settings>,
         host: HostSettings,
         with: AgentConnections,
-    ) -> (Self, mpsc::Receiver<Event>) {
+    ) -> (Self, mpsc::Receiver<AgentEvent>) {
         let (happened, happens) = mpsc::channel(64);
         let following = StandbyState::new(&host.agent.state_directory);
         let driver = Self {
@@ -118,7 +118,11 @@ impl AgentLoop {
     }
 
     /// Runs until told to stop. PostgreSQL goes on without the agent, until guard's deadline.
-    pub(crate) async fn run(mut self, mut happens: mpsc::Receiver<Event>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        mut happens: mpsc::Receiver<AgentEvent>,
+        stop: CancellationToken,
+    ) {
         self.ask_peers();
         self.retire_old_lease();
         let mut turn = time::interval(TURN);
@@ -204,7 +208,7 @@ impl AgentLoop {
         look.ancestry = self
             .ancestry
             .read(&self.host.postgres.data_directory, now, &look);
-        self.take_in(Event::LocalObserved(Box::new(look.clone())));
+        self.take_in(AgentEvent::LocalObserved(Box::new(look.clone())));
         self.follow(now, look.server);
         let order = self.guard_order();
         self.with.guard.send(self.core.deadline(), order);
@@ -214,7 +218,7 @@ impl AgentLoop {
     }
 
     /// Hands an event to the core, and carries out what it answers.
-    fn take_in(&mut self, event: Event) {
+    fn take_in(&mut self, event: AgentEvent) {
         let held = self.core.holds();
         let confirmed = self.core.deadline();
         let actions = self.core.handle(clock::now(), event);
@@ -233,12 +237,12 @@ impl AgentLoop {
         self.tell_decision();
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: AgentAction) {
         match action {
-            Action::Read => self.read(),
-            Action::Write(write) => self.write(*write),
-            Action::Remember(epoch, sequence) => self.remember(epoch, sequence),
-            Action::AlertOperator(alarm) => {
+            AgentAction::ReadLease => self.read(),
+            AgentAction::WriteLease(write) => self.write(*write),
+            AgentAction::Remember(epoch, sequence) => self.remember(epoch, sequence),
+            AgentAction::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
                 error!(error = &alarm as &dyn std::error::Error, "alarm");
             }
@@ -251,7 +255,7 @@ impl AgentLoop {
             let asked_at = clock::now();
             let answer = store.read_lease().await;
             happened
-                .send(Event::LeaseRead {
+                .send(AgentEvent::LeaseRead {
                     requested_at: asked_at,
                     answer,
                 })
@@ -260,13 +264,13 @@ impl AgentLoop {
         });
     }
 
-    fn write(&self, write: Write) {
+    fn write(&self, write: LeaseWrite) {
         let (store, happened) = (self.with.store.clone(), self.happened.clone());
         self.with.tasks.start("write lease", |_stop| async move {
             let nonce: Nonce = write.record.nonce.clone();
             let answer = store.write_lease(&write.record, &write.condition).await;
             happened
-                .send(Event::LeaseWritten { nonce, answer })
+                .send(AgentEvent::LeaseWritten { nonce, answer })
                 .await
                 .ok();
         });
@@ -402,7 +406,7 @@ impl AgentLoop {
                     }
                 }
                 mismatches.send_replace(wrong);
-                happened.send(Event::PeersObserved(peers)).await.ok();
+                happened.send(AgentEvent::PeersObserved(peers)).await.ok();
             }
         });
     }

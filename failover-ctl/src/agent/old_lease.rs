@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_core::agent::Event;
+use causeway_core::agent::AgentEvent;
 use causeway_core::lease::{LeaseState, LeaseStoreId, NonceGenerator, WritePrecondition};
 use tokio::time;
 use tracing::{debug, info};
@@ -44,7 +44,7 @@ impl AgentLoop {
                     match retire(&store, &target, &mut nonces).await {
                         Ok(()) => {
                             info!(store = %old, "old lease retired");
-                            happened.send(Event::OldLeaseRetired(old)).await.ok();
+                            happened.send(AgentEvent::OldLeaseRetired(old)).await.ok();
                         }
                         Err(error) => debug!(%error, store = %old, "old lease not retired yet"),
                     }

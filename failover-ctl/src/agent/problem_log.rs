@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_core::HostInstant;
-use causeway_core::problem::{Problem, ProblemKind};
+use causeway_core::problem::{NodeProblem, ProblemKind};
 use tracing::{info, warn};
 
 use crate::protocol::node_status::ProblemStatus;
@@ -17,9 +17,9 @@ pub(crate) struct ProblemLog {
 impl ProblemLog {
     /// Records the whole list of one turn. Each kind that is new is logged, and each that is gone; a
     /// detail that changes is not, since it may hold a number that changes every turn.
-    pub(crate) fn update(&mut self, now: HostInstant, found: Vec<Problem>) {
+    pub(crate) fn update(&mut self, now: HostInstant, found: Vec<NodeProblem>) {
         let mut standing = BTreeMap::new();
-        for Problem { kind, detail } in found {
+        for NodeProblem { kind, detail } in found {
             let since = match self.standing.remove(&kind) {
                 Some((since, _)) => since,
                 None if standing.contains_key(&kind) => continue,
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn problem_that_stays_then_keeps_its_beginning() {
         let mut log = ProblemLog::default();
-        let problem = |detail: &str| vec![Problem::new(ProblemKind::GuardSilent, detail)];
+        let problem = |detail: &str| vec![NodeProblem::new(ProblemKind::GuardSilent, detail)];
 
         log.update(at(10), problem("for 1 s"));
         log.update(at(14), problem("for 5 s"));
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn problem_that_ended_then_begins_anew() {
         let mut log = ProblemLog::default();
-        let problem = || vec![Problem::new(ProblemKind::NotWriting, "no proof")];
+        let problem = || vec![NodeProblem::new(ProblemKind::NotWriting, "no proof")];
 
         log.update(at(10), problem());
         log.update(at(11), Vec::new());

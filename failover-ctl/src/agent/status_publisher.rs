@@ -7,7 +7,7 @@ use causeway_core::agent::LocalObservation;
 use causeway_core::failover::decision::{Decision, NoAction};
 use causeway_core::failover::observation::ServerView;
 use causeway_core::lease::LeaseState;
-use causeway_core::problem::{Problem, ProblemKind};
+use causeway_core::problem::{NodeProblem, ProblemKind};
 use tracing::{error, info};
 
 use crate::agent::event_loop::AgentLoop;
@@ -36,7 +36,7 @@ impl AgentLoop {
             }
             Some(Decision::NoAction(why)) => (why.to_string(), false),
             Some(Decision::Escalate(why)) => (why.to_string(), true),
-            Some(Decision::TakeOver(taken)) => (
+            Some(Decision::TakeLease(taken)) => (
                 format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
                 false,
             ),
@@ -86,20 +86,23 @@ impl AgentLoop {
     }
 
     /// Returns everything that keeps this node from doing its part.
-    fn find_problems(&self, now: HostInstant) -> Vec<Problem> {
+    fn find_problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut found = self.core.problems(now);
         found.extend(self.following.problems(now));
         if let Some(why) = &self.not_kept {
-            found.push(Problem::new(ProblemKind::StateNotKept, why.clone()));
+            found.push(NodeProblem::new(ProblemKind::StateNotKept, why.clone()));
         }
         found.extend(self.hindrance(now));
         if let Some((_, Some(detail))) = &self.exposure {
-            found.push(Problem::new(ProblemKind::CommandKeyExposed, detail));
+            found.push(NodeProblem::new(ProblemKind::CommandKeyExposed, detail));
         }
         let mismatches = self.mismatches.borrow();
         let details: Vec<_> = mismatches.iter().map(ToString::to_string).collect();
         if !details.is_empty() {
-            found.push(Problem::new(ProblemKind::PeerMismatch, details.join("; ")));
+            found.push(NodeProblem::new(
+                ProblemKind::PeerMismatch,
+                details.join("; "),
+            ));
         }
         if self.core.is_primary(now) {
             found.extend(self.pointing.problem(now));
@@ -120,14 +123,14 @@ impl AgentLoop {
     }
 
     /// Returns what keeps clients of this primary from writing, although it can write.
-    fn hindrance(&self, now: HostInstant) -> Option<Problem> {
+    fn hindrance(&self, now: HostInstant) -> Option<NodeProblem> {
         let hindrance = self.with.said.borrow().hindrance;
         match hindrance.filter(|_| self.core.is_primary(now))? {
-            WriteHindrance::ReadOnlyDefault => Some(Problem::new(
+            WriteHindrance::ReadOnlyDefault => Some(NodeProblem::new(
                 ProblemKind::ReadOnlyDefault,
                 "`default_transaction_read_only` is on, so clients cannot write: reset it and reload",
             )),
-            WriteHindrance::ConnectionsExhausted => Some(Problem::new(
+            WriteHindrance::ConnectionsExhausted => Some(NodeProblem::new(
                 ProblemKind::ConnectionsExhausted,
                 "clients have taken every connection: find them in `pg_stat_activity`, or raise `max_connections`",
             )),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceStateName, Reservation};
-use causeway_runtime::aws::{self, Patience, Retries, Service};
+use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use tokio::time::{self, Instant};
 
 /// How long one call may take.
-const PATIENCE: Patience = Patience {
+const PATIENCE: AwsTimeouts = AwsTimeouts {
     connect: Duration::from_secs(2),
     attempt: Duration::from_secs(10),
 };
@@ -26,8 +26,8 @@ const STOPS_WITHIN: Duration = Duration::from_mins(5);
 /// # Errors
 ///
 /// When EC2 refuses, does not answer, or the instance is not stopped within five minutes.
-pub(crate) async fn stop_instance(service: &Service, instance: &str) -> anyhow::Result<()> {
-    let config = aws::config(service, Retries::Standard, PATIENCE).await;
+pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyhow::Result<()> {
+    let config = aws::config(service, SdkRetries::Standard, PATIENCE).await;
     let client = Client::new(&config);
     let stopping = client
         .stop_instances()

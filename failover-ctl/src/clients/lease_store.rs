@@ -7,7 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use causeway_core::agent::{LeaseReadResult, LeaseWriteResult};
 use causeway_core::lease::{ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, WritePrecondition};
-use causeway_runtime::aws::{self, Patience, Retries, Service};
+use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 
 use crate::config::Settings;
 
@@ -61,16 +61,16 @@ impl LeaseStore {
     /// Returns another store of the cluster that `settings` describe: one that was used before.
     pub(crate) async fn open_at(settings: &Settings, store: &LeaseStoreId) -> Self {
         let patience = settings.timing.request_timeout;
-        let times = Patience {
+        let times = AwsTimeouts {
             connect: patience,
             attempt: patience,
         };
-        let service = Service {
+        let service = AwsService {
             region: store.region.clone(),
             endpoint: store.endpoint.clone(),
             ca_certificate: None,
         };
-        let client = aws::s3(&service, Retries::Off, times).await;
+        let client = aws::s3(&service, SdkRetries::Off, times).await;
         let bucket = store.bucket.clone();
         Self {
             client,

@@ -14,14 +14,14 @@ use aws_sdk_route53::types::{
     Change, ChangeAction, ChangeBatch, ChangeStatus, ResourceRecord, ResourceRecordSet, RrType,
 };
 use causeway_core::Epoch;
-use causeway_runtime::aws::{self, Patience, Retries, Service};
+use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
 use crate::config::{DnsSettings, NodeSettings, Settings};
 
 /// How long one call may take. Route 53's control plane is far away, and answers within a second.
-const PATIENCE: Patience = Patience {
+const PATIENCE: AwsTimeouts = AwsTimeouts {
     connect: Duration::from_secs(2),
     attempt: Duration::from_secs(5),
 };
@@ -125,12 +125,12 @@ impl DnsRecords {
 
     /// Returns a way to the zones; nothing is asked yet.
     pub(crate) async fn open(settings: &DnsSettings) -> Self {
-        let service = Service {
+        let service = AwsService {
             region: settings.region.clone(),
             endpoint: settings.endpoint.clone(),
             ca_certificate: None,
         };
-        let config = aws::config(&service, Retries::Standard, PATIENCE).await;
+        let config = aws::config(&service, SdkRetries::Standard, PATIENCE).await;
         Self {
             client: Client::new(&config),
             zone: settings.zone_id.clone(),

@@ -1,15 +1,15 @@
 //! Why settings cannot be used.
 
 use causeway_core::lease::TimingError;
-use causeway_runtime::config::Unusable;
-use causeway_runtime::secret::Unreadable;
+use causeway_runtime::config::ConfigFileError;
+use causeway_runtime::secret::SecretFileError;
 
 /// Settings that cannot be right. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     /// The file cannot be used at all.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
+    Unusable(#[from] ConfigFileError),
     /// The times of the lease contradict each other.
     #[error("the times in `[lease]` contradict each other")]
     LeaseTiming(#[from] TimingError),
@@ -27,7 +27,7 @@ pub(crate) enum SettingsError {
         /// Which.
         setting: &'static str,
         /// Why.
-        source: Unreadable,
+        source: SecretFileError,
     },
 }
 

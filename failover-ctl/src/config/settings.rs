@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use causeway_core::agent;
-use causeway_core::failover::decision::Policy;
+use causeway_core::failover::decision::FailoverPolicy;
 use causeway_core::lease::{LeaseStoreId, LeaseTiming};
 use causeway_core::{NodeId, Region};
 use causeway_runtime::postgres::SslMode;
@@ -210,7 +210,7 @@ impl Settings {
 
     /// Returns how this node's agent behaves.
     pub(crate) fn for_agent(&self, node: &NodeSettings) -> agent::AgentConfig {
-        let policy = Policy {
+        let policy = FailoverPolicy {
             lease_duration: self.timing.lease_duration,
             automatic: self.is_automatic(node),
             region_nodes: self

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use causeway_core::failover::plan::{FencingMethod, Plan, Step};
-use causeway_core::failover::progress::{Entry, Standing, standing};
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
+use causeway_core::failover::progress::{PlanState, StepRecord, standing};
 use causeway_runtime::telemetry::chain;
 use tokio::time;
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), 
 }
 
 /// Says where the lease is, and what that means for the plan.
-async fn lease(store: &LeaseStore, plan: &Plan) -> Vec<String> {
+async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
     let record = match store.lease().await {
         Ok(Some(record)) => record,
         Ok(None) => return vec!["there is no lease".to_owned()],
@@ -59,11 +59,11 @@ async fn lease(store: &LeaseStore, plan: &Plan) -> Vec<String> {
     let (epoch, state, holder) = (record.epoch, record.state, &record.holder.node);
     let to = &plan.to;
     let meaning = match standing(plan, &record) {
-        Standing::Waiting => {
+        PlanState::NotStarted => {
             format!("the plan's step that takes it was not carried out for `{to}`")
         }
-        Standing::Taken => format!("`{to}` has taken it, and its agent goes on by itself"),
-        Standing::Overtaken => "it has gone another way than the plan".to_owned(),
+        PlanState::LeaseTaken => format!("`{to}` has taken it, and its agent goes on by itself"),
+        PlanState::Overtaken => "it has gone another way than the plan".to_owned(),
     };
     vec![format!(
         "the lease is at epoch {epoch} ({state}), held by `{holder}`: {meaning}"
@@ -71,18 +71,18 @@ async fn lease(store: &LeaseStore, plan: &Plan) -> Vec<String> {
 }
 
 /// Says that an instance was stopped, or may have been: nothing starts it again.
-fn instance(plan: &Plan, entries: &[Entry]) -> Option<String> {
-    let stops = |(at, it): (usize, &Step)| match it {
-        Step::Fence {
+fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
+    let stops = |(at, it): (usize, &PlanStep)| match it {
+        PlanStep::Fence {
             node,
             method: FencingMethod::InstanceStopped,
         } => Some((at, node.clone())),
-        Step::Fence { .. }
-        | Step::CatchUp { .. }
-        | Step::TakeLease { .. }
-        | Step::Promote { .. }
-        | Step::PointRecord { .. }
-        | Step::VerifyWrite { .. } => None,
+        PlanStep::Fence { .. }
+        | PlanStep::CatchUp { .. }
+        | PlanStep::TakeLease { .. }
+        | PlanStep::Promote { .. }
+        | PlanStep::PointRecord { .. }
+        | PlanStep::VerifyWrite { .. } => None,
     };
     let (at, node) = plan.steps.iter().enumerate().find_map(stops)?;
     let mut begun = entries.iter().filter(|it| it.step == at).peekable();
@@ -98,14 +98,14 @@ fn instance(plan: &Plan, entries: &[Entry]) -> Option<String> {
 }
 
 /// Says where each record of the plan points.
-async fn records(settings: &Settings, plan: &Plan) -> Vec<String> {
+async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
     let Some(dns) = &settings.dns else {
         return Vec::new();
     };
     let records = DnsRecords::open(dns).await;
     let mut said = Vec::new();
     for step in &plan.steps {
-        let Step::PointRecord { name, .. } = step else {
+        let PlanStep::PointRecord { name, .. } = step else {
             continue;
         };
         let found = time::timeout(ANSWERS_WITHIN, records.standing(name)).await;

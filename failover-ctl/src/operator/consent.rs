@@ -3,8 +3,8 @@
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use causeway_core::failover::consent::MissingConsent;
-use causeway_core::failover::loss::{DataLoss, Limit};
-use causeway_core::failover::plan::{FencingMethod, Plan};
+use causeway_core::failover::loss::{DataLoss, LossLimit};
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod};
 
 use crate::cli::AcceptArgs;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::output;
 /// What was accepted: how much may be lost, and everything in words.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AcceptedRisks {
-    pub(super) limit: Limit,
+    pub(super) limit: LossLimit,
     pub(super) words: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct AcceptedRisks {
 ///
 /// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was done.
 pub(super) fn ask(
-    plan: &Plan,
+    plan: &FailoverPlan,
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
 ) -> Result<AcceptedRisks, Error> {
@@ -48,7 +48,7 @@ pub(super) fn ask(
 
 /// Returns what the command line accepts; none if a person is to be asked.
 fn by_name(
-    plan: &Plan,
+    plan: &FailoverPlan,
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
 ) -> Result<Option<AcceptedRisks>, Error> {
@@ -66,7 +66,7 @@ fn by_name(
         Some(other) => return Err(Error::ConsentMissing(other)),
         None => {}
     }
-    let limit = Limit {
+    let limit = LossLimit {
         bytes: accepts.accept_loss.unwrap_or(0),
         rows: None,
     };
@@ -77,11 +77,11 @@ fn by_name(
 }
 
 /// Returns what a person has accepted who read the plan and said yes.
-fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
+fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
     let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
     let limit = match accepts.accept_loss {
-        Some(bytes) => Limit { bytes, rows: None },
-        None => Limit {
+        Some(bytes) => LossLimit { bytes, rows: None },
+        None => LossLimit {
             bytes,
             rows: Some(rows),
         },
@@ -93,7 +93,7 @@ fn by_answer(plan: &Plan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> Acce
     AcceptedRisks { limit, words }
 }
 
-fn words(plan: &Plan, accepts: &AcceptArgs) -> Vec<String> {
+fn words(plan: &FailoverPlan, accepts: &AcceptArgs) -> Vec<String> {
     let mut words = Vec::new();
     match plan.fence() {
         FencingMethod::Unfenced => words.push(
@@ -116,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use causeway_core::Epoch;
-    use causeway_core::failover::plan::Step;
+    use causeway_core::failover::plan::PlanStep;
 
     use super::*;
 
@@ -147,7 +147,7 @@ mod tests {
             ));
         }
         let accepted = by_name(&plan, Some(&loss()), &accepts(true, Some(200)));
-        let limit = Limit {
+        let limit = LossLimit {
             bytes: 200,
             rows: None,
         };
@@ -161,7 +161,7 @@ mod tests {
             Some(&loss()),
             &accepts(false, None),
         );
-        let limit = Limit {
+        let limit = LossLimit {
             bytes: 100,
             rows: Some(7),
         };
@@ -191,15 +191,15 @@ mod tests {
         }
     }
 
-    fn plan(by: FencingMethod) -> Plan {
+    fn plan(by: FencingMethod) -> FailoverPlan {
         let node = "a".parse().unwrap();
-        Plan {
+        FailoverPlan {
             to: "c".parse().unwrap(),
             from: "a".parse().unwrap(),
             planned_epoch: Epoch::new(7),
             loss: None,
             accept_timeline: None,
-            steps: vec![Step::Fence { node, method: by }],
+            steps: vec![PlanStep::Fence { node, method: by }],
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use causeway_core::Epoch;
-use causeway_core::failover::loss::Limit;
-use causeway_core::failover::plan::Plan;
-use causeway_core::failover::progress::{Entry, Standing, standing};
-use causeway_core::failover::statement::Statement;
+use causeway_core::failover::loss::LossLimit;
+use causeway_core::failover::plan::FailoverPlan;
+use causeway_core::failover::progress::{PlanState, StepRecord, standing};
+use causeway_core::failover::statement::LossStatement;
 use causeway_core::lease::{ETag, LeaseRecord, WritePrecondition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,18 +44,18 @@ pub(crate) struct Journal {
     /// When it ended; none while it has not.
     pub(crate) ended_at: Option<String>,
     /// What is done.
-    pub(crate) plan: Plan,
+    pub(crate) plan: FailoverPlan,
     /// What was accepted or forced: `--accept-loss`, `--unfenced`.
     pub(crate) accepted: Vec<String>,
     /// How much may be lost by what was accepted last.
     #[serde(default)]
-    pub(crate) limit: Option<Limit>,
+    pub(crate) limit: Option<LossLimit>,
     /// What was stated to be lost, and from what, oldest first. The last one before the lease was taken is
     /// the one that counts.
     #[serde(default)]
-    pub(crate) statements: Vec<Statement>,
+    pub(crate) statements: Vec<LossStatement>,
     /// What became of each step, in the order in which they were begun.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<StepRecord>,
     /// Why its operator has left it unended; none while somebody may be at work on it.
     #[serde(default)]
     pub(crate) left: Option<String>,
@@ -132,7 +132,7 @@ pub(crate) struct OperationLock {
 
 impl Journal {
     /// Returns the journal of an operation that has not begun.
-    pub(crate) fn new(plan: Plan, limit: Limit, accepted: Vec<String>) -> Self {
+    pub(crate) fn new(plan: FailoverPlan, limit: LossLimit, accepted: Vec<String>) -> Self {
         let now = Timestamp::now();
         Self {
             format: 1,
@@ -288,7 +288,7 @@ impl OperationLock {
         let key = store.key("operation");
         let condition = match OpenOperation::look(store).await? {
             JournalState::Open(open) => {
-                let outcome = if standing(&open.journal.plan, lease) == Standing::Overtaken {
+                let outcome = if standing(&open.journal.plan, lease) == PlanState::Overtaken {
                     // Whatever its operator still does is refused: the lease has gone past its plan.
                     let epoch = lease.epoch;
                     OperationOutcome::Overtaken { epoch }
@@ -323,7 +323,7 @@ impl OperationLock {
     /// Notes that a step is begun, before anything is done, and what became of the one before.
     pub(crate) async fn began(&mut self, step: usize) -> anyhow::Result<()> {
         let began_at = seconds(Timestamp::now());
-        let entry = Entry {
+        let entry = StepRecord {
             step,
             started_at: began_at,
             ended_at: None,
@@ -345,7 +345,7 @@ impl OperationLock {
     }
 
     /// Takes in what is stated to be lost, to be stored with the next write.
-    pub(crate) fn stated(&mut self, statement: Statement) {
+    pub(crate) fn stated(&mut self, statement: LossStatement) {
         self.journal.statements.push(statement);
     }
 

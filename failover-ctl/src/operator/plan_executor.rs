@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use causeway_core::NodeId;
-use causeway_core::failover::loss::Limit;
-use causeway_core::failover::plan::{FencingMethod, Plan, Step};
-use causeway_core::failover::progress::{Standing, remaining, standing};
-use causeway_core::failover::promotion::Request;
-use causeway_core::failover::statement::{LossStatementStage, Statement};
+use causeway_core::failover::loss::LossLimit;
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
+use causeway_core::failover::progress::{PlanState, remaining, standing};
+use causeway_core::failover::promotion::PromotionRequest;
+use causeway_core::failover::statement::{LossStatement, LossStatementStage};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -95,12 +95,12 @@ impl<'a> PlanExecutor<'a> {
     pub(crate) async fn run(
         &self,
         mut held: OperationLock,
-        standing: Standing,
+        standing: PlanState,
     ) -> Result<Journal, Error> {
         let plan = held.journal.plan.clone();
         let operation = held.journal.id.clone();
         let mut records_not_moved = Vec::new();
-        let steps: Vec<(usize, Step)> = remaining(&plan, &held.journal.entries, standing)
+        let steps: Vec<(usize, PlanStep)> = remaining(&plan, &held.journal.entries, standing)
             .into_iter()
             .map(|(at, it)| (at, it.clone()))
             .collect();
@@ -143,7 +143,7 @@ impl<'a> PlanExecutor<'a> {
                 StepFailure::Over(failure) => return Err(over(held, failure).await),
                 StepFailure::GoOn => {
                     output::say(&format!("   NOT DONE: {why}"));
-                    if let Step::PointRecord { name, .. } = &step {
+                    if let PlanStep::PointRecord { name, .. } = &step {
                         records_not_moved.push(name.clone());
                     }
                 }
@@ -164,7 +164,7 @@ impl<'a> PlanExecutor<'a> {
     /// everything else that would refuse a new plan. The statement is stored with the next step.
     async fn state(
         &self,
-        plan: &Plan,
+        plan: &FailoverPlan,
         after: LossStatementStage,
         held: &mut OperationLock,
     ) -> Result<(), Error> {
@@ -172,7 +172,7 @@ impl<'a> PlanExecutor<'a> {
         let Some(stated) = stating.await?? else {
             return Ok(());
         };
-        let limit = held.journal.limit.unwrap_or(Limit {
+        let limit = held.journal.limit.unwrap_or(LossLimit {
             bytes: 0,
             rows: None,
         });
@@ -193,9 +193,9 @@ impl<'a> PlanExecutor<'a> {
     /// Looks at the cluster as it is now; none if the target holds the lease already.
     async fn statement(
         &self,
-        plan: &Plan,
+        plan: &FailoverPlan,
         after: LossStatementStage,
-    ) -> Result<Option<Statement>, Error> {
+    ) -> Result<Option<LossStatement>, Error> {
         let fence = plan.fence();
         // A primary that lives renews its lease, so the fence of the first kind fails without its answer.
         let patience = match fence {
@@ -214,9 +214,9 @@ impl<'a> PlanExecutor<'a> {
         let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
         match standing(plan, lease) {
-            Standing::Waiting => {}
-            Standing::Taken => return Ok(None),
-            Standing::Overtaken => {
+            PlanState::NotStarted => {}
+            PlanState::LeaseTaken => return Ok(None),
+            PlanState::Overtaken => {
                 return Err(Error::NotPromotable {
                     node: plan.to.to_string(),
                     why: format!(
@@ -226,7 +226,7 @@ impl<'a> PlanExecutor<'a> {
                 });
             }
         }
-        let request = Request {
+        let request = PromotionRequest {
             to: &plan.to,
             accept_timeline: plan.accept_timeline,
             old_primary_stopped: fence == FencingMethod::InstanceStopped
@@ -270,34 +270,36 @@ impl<'a> PlanExecutor<'a> {
 }
 
 /// Returns after what the loss is stated again before a step is begun.
-const fn stated_before(step: &Step) -> Option<LossStatementStage> {
+const fn stated_before(step: &PlanStep) -> Option<LossStatementStage> {
     match step {
-        Step::Fence { .. } => Some(LossStatementStage::Answer),
-        Step::CatchUp { .. } => Some(LossStatementStage::Fence),
-        Step::TakeLease { .. } => Some(LossStatementStage::CatchUp),
-        Step::Promote { .. } | Step::PointRecord { .. } | Step::VerifyWrite { .. } => None,
+        PlanStep::Fence { .. } => Some(LossStatementStage::Answer),
+        PlanStep::CatchUp { .. } => Some(LossStatementStage::Fence),
+        PlanStep::TakeLease { .. } => Some(LossStatementStage::CatchUp),
+        PlanStep::Promote { .. } | PlanStep::PointRecord { .. } | PlanStep::VerifyWrite { .. } => {
+            None
+        }
     }
 }
 
-fn broken(step: &Step, error: &anyhow::Error, why: &str) -> StepFailure {
+fn broken(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFailure {
     let why = why.to_owned();
     match step {
-        Step::Fence { node, .. } => StepFailure::Over(Error::NotFenced {
+        PlanStep::Fence { node, .. } => StepFailure::Over(Error::NotFenced {
             node: node.to_string(),
             why,
         }),
-        Step::CatchUp { node } => StepFailure::Over(Error::NotPromotable {
+        PlanStep::CatchUp { node } => StepFailure::Over(Error::NotPromotable {
             node: node.to_string(),
             why,
         }),
-        Step::TakeLease { node, .. } if error.is::<LeaseNotTaken>() => {
+        PlanStep::TakeLease { node, .. } if error.is::<LeaseNotTaken>() => {
             StepFailure::Over(Error::NotPromotable {
                 node: node.to_string(),
                 why,
             })
         }
-        Step::PointRecord { .. } => StepFailure::GoOn,
-        Step::TakeLease { .. } | Step::Promote { .. } | Step::VerifyWrite { .. } => {
+        PlanStep::PointRecord { .. } => StepFailure::GoOn,
+        PlanStep::TakeLease { .. } | PlanStep::Promote { .. } | PlanStep::VerifyWrite { .. } => {
             StepFailure::Left
         }
     }

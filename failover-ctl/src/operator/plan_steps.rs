@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use causeway_core::NodeId;
-use causeway_core::failover::plan::{FencingMethod, Plan, Step};
-use causeway_core::failover::progress::{Standing, standing};
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
+use causeway_core::failover::progress::{PlanState, standing};
 use causeway_core::{Epoch, lease::LeaseState};
-use causeway_runtime::aws::Service;
+use causeway_runtime::aws::AwsService;
 use tokio::time::{self, Instant};
 
 use crate::clients::agents::AgentRejection;
@@ -53,22 +53,31 @@ const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 
 impl PlanExecutor<'_> {
     /// Does one step, or sees that it is done, and returns what shows it.
-    pub(super) async fn perform(&self, plan: &Plan, step: &Step) -> anyhow::Result<String> {
+    pub(super) async fn perform(
+        &self,
+        plan: &FailoverPlan,
+        step: &PlanStep,
+    ) -> anyhow::Result<String> {
         match step {
-            Step::Fence { node, method: by } => self.fence(plan, node, *by).await,
-            Step::CatchUp { node } => self.catch_up(plan, node).await,
-            Step::TakeLease { node, epoch } => self.take_lease(plan, node, *epoch).await,
-            Step::Promote { node, .. } => self.promote(plan, node).await,
-            Step::PointRecord {
+            PlanStep::Fence { node, method: by } => self.fence(plan, node, *by).await,
+            PlanStep::CatchUp { node } => self.catch_up(plan, node).await,
+            PlanStep::TakeLease { node, epoch } => self.take_lease(plan, node, *epoch).await,
+            PlanStep::Promote { node, .. } => self.promote(plan, node).await,
+            PlanStep::PointRecord {
                 name,
                 target,
                 epoch,
             } => self.point(name, target, *epoch).await,
-            Step::VerifyWrite { host } => self.confirm(plan, host).await,
+            PlanStep::VerifyWrite { host } => self.confirm(plan, host).await,
         }
     }
 
-    async fn fence(&self, plan: &Plan, node: &NodeId, by: FencingMethod) -> anyhow::Result<String> {
+    async fn fence(
+        &self,
+        plan: &FailoverPlan,
+        node: &NodeId,
+        by: FencingMethod,
+    ) -> anyhow::Result<String> {
         match by {
             FencingMethod::Unfenced => Ok(format!(
                 "`{node}` is NOT proved to be fenced; a person has accepted that"
@@ -81,7 +90,7 @@ impl PlanExecutor<'_> {
                     .context("no `instance-id`")?;
                 let ec2 = self.settings.ec2.as_ref().context("no `[ec2]`")?;
                 let region = self.node(node)?.region.to_string();
-                let service = Service {
+                let service = AwsService {
                     region,
                     endpoint: ec2.endpoint.clone(),
                     ca_certificate: None,
@@ -94,7 +103,7 @@ impl PlanExecutor<'_> {
     }
 
     /// Waits until the target has confirmed that the lease has stood for the whole lease duration.
-    async fn watch_expiry(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+    async fn watch_expiry(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let within = self.settings.timing.lease_duration + FENCE_SLACK;
         let what = format!("`{}` to see the lease of `{node}` over", plan.to);
         self.wait(&plan.to, within, &what, |status| {
@@ -134,7 +143,7 @@ impl PlanExecutor<'_> {
         .await
     }
 
-    async fn catch_up(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+    async fn catch_up(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let mut last = None;
         self.wait(
             node,
@@ -161,7 +170,12 @@ impl PlanExecutor<'_> {
         .await
     }
 
-    async fn take_lease(&self, plan: &Plan, node: &NodeId, epoch: Epoch) -> anyhow::Result<String> {
+    async fn take_lease(
+        &self,
+        plan: &FailoverPlan,
+        node: &NodeId,
+        epoch: Epoch,
+    ) -> anyhow::Result<String> {
         let target = self.node(node)?;
         // One that cannot read the store refuses the order, and says why.
         let what = format!("`{node}` to read the lease again");
@@ -189,7 +203,7 @@ impl PlanExecutor<'_> {
             Ok(()) => Ok(format!("`{node}` holds epoch {epoch}")),
             // The one write that the order led to is decided by now: the store says how.
             Err(error) => match self.store.lease().await {
-                Ok(Some(record)) if standing(plan, &record) != Standing::Taken => {
+                Ok(Some(record)) if standing(plan, &record) != PlanState::LeaseTaken => {
                     Err(LeaseNotTaken(format!("{error:#}")).into())
                 }
                 Ok(_) | Err(_) => Err(error),
@@ -199,7 +213,7 @@ impl PlanExecutor<'_> {
 
     async fn taken_anyway(
         &self,
-        plan: &Plan,
+        plan: &FailoverPlan,
         node: &NodeId,
         refused: anyhow::Error,
     ) -> anyhow::Result<String> {
@@ -209,7 +223,12 @@ impl PlanExecutor<'_> {
         }
     }
 
-    async fn taken(&self, plan: &Plan, node: &NodeId, within: Duration) -> anyhow::Result<()> {
+    async fn taken(
+        &self,
+        plan: &FailoverPlan,
+        node: &NodeId,
+        within: Duration,
+    ) -> anyhow::Result<()> {
         let what = format!("`{node}` to take the lease");
         let taken = |status: &NodeStatus| Ok(is_taken(status, plan).then(String::new));
         self.wait(node, within, &what, taken).await?;
@@ -218,13 +237,13 @@ impl PlanExecutor<'_> {
 
     /// Waits until the target accepts writes: as long as its agent answers and holds the lease, which it
     /// gives up itself when nothing advances.
-    async fn promote(&self, plan: &Plan, node: &NodeId) -> anyhow::Result<String> {
+    async fn promote(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let start_timeout = Duration::from_secs(self.settings.policy.start_within_secs.into());
         let mut held_at = Instant::now();
         let what = format!("`{node}` to accept writes");
         self.wait(node, CATCH_UP, &what, |status| {
             if let Some(lease) = &status.lease
-                && standing(plan, &lease.record) == Standing::Overtaken
+                && standing(plan, &lease.record) == PlanState::Overtaken
             {
                 let (epoch, holder) = (lease.record.epoch, &lease.record.holder.node);
                 bail!("`{holder}` has taken the lease since, at epoch {epoch}");
@@ -350,15 +369,15 @@ impl PlanExecutor<'_> {
 
 /// Says whether the target has not read the lease again since it was as planned: it may have been cut off from
 /// the store until a moment ago.
-fn is_behind(status: &NodeStatus, plan: &Plan) -> bool {
+fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let lease = status.lease.as_ref();
     lease.is_some_and(|it| it.record.epoch < plan.planned_epoch)
 }
 
 /// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
 /// not show that: a node that cannot read the store shows an old one.
-fn is_taken(status: &NodeStatus, plan: &Plan) -> bool {
+fn is_taken(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);
     let lease = status.lease.as_ref();
-    holds && lease.is_some_and(|it| standing(plan, &it.record) == Standing::Taken)
+    holds && lease.is_some_and(|it| standing(plan, &it.record) == PlanState::LeaseTaken)
 }

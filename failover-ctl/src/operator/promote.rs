@@ -1,8 +1,8 @@
 //! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
-use causeway_core::failover::plan::{FencingMethod, Plan, Step};
-use causeway_core::failover::progress::{Standing, standing};
-use causeway_core::failover::promotion::{Candidate, Request};
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
+use causeway_core::failover::progress::{PlanState, standing};
+use causeway_core::failover::promotion::{PromotionCandidate, PromotionRequest};
 use causeway_core::failover::statement::LossStatementStage;
 
 use crate::cli::PromoteArgs;
@@ -46,7 +46,7 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     journal.statements.push(stated);
     let held = OperationLock::begin(&store, journal, &seen.survey.lease).await?;
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, held, Standing::Waiting, asked.json)).await
+    Box::pin(finish(executor, held, PlanState::NotStarted, asked.json)).await
 }
 
 /// Says what there is to do about a target that holds the lease: an operation that took it for the target
@@ -54,7 +54,7 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
 async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
     if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node
-        && standing(&open.journal.plan, &seen.survey.lease) == Standing::Taken
+        && standing(&open.journal.plan, &seen.survey.lease) == PlanState::LeaseTaken
     {
         let operation = open.journal.id;
         return Error::AlreadyTaken { node, operation };
@@ -66,7 +66,7 @@ async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Erro
 pub(super) async fn finish(
     executor: PlanExecutor<'_>,
     held: OperationLock,
-    standing: Standing,
+    standing: PlanState,
     json: bool,
 ) -> Result<(), Error> {
     let journal = Box::pin(executor.run(held, standing)).await?;
@@ -92,12 +92,12 @@ fn make(
     settings: &Settings,
     seen: &ClusterSurvey,
     asked: &PromoteArgs,
-) -> Result<(Plan, Candidate), Error> {
+) -> Result<(FailoverPlan, PromotionCandidate), Error> {
     let target = seen.target(settings, &asked.to)?;
     let name = target.name.clone();
     let record = &seen.survey.lease;
     let from = record.holder.node.clone();
-    let request = Request {
+    let request = PromotionRequest {
         to: &name,
         accept_timeline: asked.accepts.accept_timeline,
         old_primary_stopped: false,
@@ -113,7 +113,7 @@ fn make(
     }
     let last = record.last_position.map(|it| it.timeline);
     let here = candidate.progress.timeline;
-    let plan = Plan {
+    let plan = FailoverPlan {
         planned_epoch: record.epoch,
         loss: candidate.loss,
         accept_timeline: last.filter(|it| *it != here).map(|_| here),
@@ -129,27 +129,27 @@ fn steps(
     seen: &ClusterSurvey,
     target: &NodeSettings,
     by: FencingMethod,
-) -> Vec<Step> {
+) -> Vec<PlanStep> {
     let record = &seen.survey.lease;
     let epoch = record.epoch.next();
     let node = || target.name.clone();
     let mut steps = vec![
-        Step::Fence {
+        PlanStep::Fence {
             node: record.holder.node.clone(),
             method: by,
         },
-        Step::CatchUp { node: node() },
-        Step::TakeLease {
+        PlanStep::CatchUp { node: node() },
+        PlanStep::TakeLease {
             node: node(),
             epoch,
         },
-        Step::Promote {
+        PlanStep::Promote {
             node: node(),
             timeline: record.highest_reserved_timeline.next(),
         },
     ];
     let records = DnsRecords::wanted(settings, target).into_iter();
-    steps.extend(records.map(|(name, target)| Step::PointRecord {
+    steps.extend(records.map(|(name, target)| PlanStep::PointRecord {
         name,
         target,
         epoch,
@@ -159,7 +159,7 @@ fn steps(
             .dns
             .as_ref()
             .map_or_else(|| target.address.clone(), |it| it.writer.clone());
-        steps.push(Step::VerifyWrite { host });
+        steps.push(PlanStep::VerifyWrite { host });
     }
     steps
 }
@@ -186,7 +186,7 @@ fn can_stop(
     Ok(())
 }
 
-fn show(plan: &Plan, json: bool) -> Result<(), Error> {
+fn show(plan: &FailoverPlan, json: bool) -> Result<(), Error> {
     let text = if json {
         serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?
     } else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use causeway_core::failover::replacement::{
-    self, Asserted, Evidence, NodeFacts, Replacement, StoreFacts,
+    self, LeaseReplacement, NodeFacts, OperatorAssertions, ReplacementEvidence, StoreFacts,
 };
 use causeway_core::guard::PostgresProcess;
 use causeway_core::lease::{
@@ -85,9 +85,9 @@ async fn made(
     host: &HostSettings,
     control: &ControlFile,
     asked: &cli::ReplaceLeaseArgs,
-) -> Result<Replacement, Error> {
+) -> Result<LeaseReplacement, Error> {
     let evidence = gather(settings, host, control).await?;
-    let asserted = Asserted {
+    let asserted = OperatorAssertions {
         without: asked.without.iter().cloned().collect(),
         store_lost: asked.old_store_lost,
         restored: asked.restored,
@@ -106,7 +106,7 @@ async fn gather(
     settings: &Settings,
     host: &HostSettings,
     control: &ControlFile,
-) -> Result<Evidence, Error> {
+) -> Result<ReplacementEvidence, Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let target = settings.lease.store_id();
     let answers = AgentClient::new(settings).statuses(settings).await;
@@ -155,7 +155,7 @@ async fn gather(
     let pg_wal = host.postgres.data_directory.join("pg_wal");
     let listed = position::highest_timeline(&pg_wal).map_err(anyhow::Error::from)?;
     let timeline = listed.max(control.timeline).unwrap_or(Timeline::FIRST);
-    Ok(Evidence {
+    Ok(ReplacementEvidence {
         target,
         stores: found,
         nodes,
@@ -240,7 +240,7 @@ async fn retire(
     settings: &Settings,
     old: &LeaseStoreId,
     target: &LeaseStoreId,
-    plan: &Replacement,
+    plan: &LeaseReplacement,
     nonces: &mut NonceGenerator,
 ) -> Result<(), Error> {
     let store = LeaseStore::open_at(settings, old).await;
@@ -292,7 +292,7 @@ async fn wait_for_term(settings: &Settings) {
     }
 }
 
-fn described(settings: &Settings, plan: &Replacement) -> String {
+fn described(settings: &Settings, plan: &LeaseReplacement) -> String {
     let mut lines = vec![format!(
         "a new lease in {}, at epoch {}; timelines up to {} are not used again",
         settings.lease.store_id(),

@@ -1,8 +1,8 @@
 //! `failover-ctl resume`: continues what was cut off, in the world as it is now.
 
-use causeway_core::failover::plan::Plan;
-use causeway_core::failover::progress::{Standing, standing};
-use causeway_core::failover::promotion::Request;
+use causeway_core::failover::plan::FailoverPlan;
+use causeway_core::failover::progress::{PlanState, standing};
+use causeway_core::failover::promotion::PromotionRequest;
 use causeway_core::failover::statement::LossStatementStage;
 
 use crate::cli::ResumeArgs;
@@ -31,12 +31,12 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
     let standing = standing(&open.journal.plan, &seen.survey.lease);
     let held = match standing {
-        Standing::Overtaken => return Err(close(open, &seen).await?),
-        Standing::Taken => {
+        PlanState::Overtaken => return Err(close(open, &seen).await?),
+        PlanState::LeaseTaken => {
             output::say(&open.journal.plan.to_string());
             open.take_up(|_| ()).await?
         }
-        Standing::Waiting => confirm(settings, asked, open, &seen).await?,
+        PlanState::NotStarted => confirm(settings, asked, open, &seen).await?,
     };
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
     Box::pin(finish(executor, held, standing, asked.json)).await
@@ -50,13 +50,13 @@ async fn confirm(
     seen: &ClusterSurvey,
 ) -> Result<OperationLock, Error> {
     let plan = &open.journal.plan;
-    let request = Request {
+    let request = PromotionRequest {
         to: &plan.to,
         accept_timeline: plan.accept_timeline,
         old_primary_stopped: false,
     };
     let candidate = seen.check(settings, request)?;
-    let now = Plan {
+    let now = FailoverPlan {
         loss: candidate.loss,
         ..plan.clone()
     };

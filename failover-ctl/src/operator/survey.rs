@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use causeway_core::NodeId;
 use causeway_core::failover::promotion::{
-    self, Candidate, Part, PromotionRejected, Request, Survey, Witness,
+    self, ClusterObservation, LeaseRole, NodeObservation, PromotionCandidate, PromotionRejected,
+    PromotionRequest,
 };
-use causeway_core::failover::statement::{LossStatementStage, Statement, Version};
+use causeway_core::failover::statement::{LeaseVersion, LossStatement, LossStatementStage};
 use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
@@ -32,7 +33,7 @@ pub(crate) const QUICK: Duration = Duration::from_millis(400);
 /// The cluster at one moment, and in words what each node is.
 #[derive(Debug)]
 pub(crate) struct ClusterSurvey {
-    pub(crate) survey: Survey,
+    pub(crate) survey: ClusterObservation,
     /// When it began to be asked for.
     pub(crate) asked_at: Instant,
     roles: BTreeMap<NodeId, NodeRole>,
@@ -81,7 +82,7 @@ pub(crate) async fn take(
     let witnesses = statuses.iter().map(witness).collect();
     let roles = statuses.into_iter().map(|it| (it.node, it.role)).collect();
     Ok(ClusterSurvey {
-        survey: Survey { lease, witnesses },
+        survey: ClusterObservation { lease, witnesses },
         asked_at,
         roles,
         unusable,
@@ -121,13 +122,13 @@ fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
     }
 }
 
-fn witness(status: &NodeStatus) -> Witness {
-    Witness {
+fn witness(status: &NodeStatus) -> NodeObservation {
+    NodeObservation {
         node: status.node.clone(),
         part: match status.role {
-            NodeRole::Primary => Part::Primary,
-            NodeRole::Promoting => Part::Promoting,
-            NodeRole::Standby | NodeRole::Stopped => Part::Other,
+            NodeRole::Primary => LeaseRole::Primary,
+            NodeRole::Promoting => LeaseRole::Promoting,
+            NodeRole::Standby | NodeRole::Stopped => LeaseRole::Other,
         },
         progress: status.progress,
         ancestors: status.ancestors.clone(),
@@ -165,8 +166,8 @@ impl ClusterSurvey {
     pub(crate) fn check(
         &self,
         settings: &Settings,
-        request: Request<'_>,
-    ) -> Result<Candidate, Error> {
+        request: PromotionRequest<'_>,
+    ) -> Result<PromotionCandidate, Error> {
         promotion::check(&self.survey, request, &settings.timing).map_err(|refusal| {
             let node = request.to.to_string();
             match &refusal {
@@ -199,12 +200,12 @@ impl ClusterSurvey {
         &self,
         after: LossStatementStage,
         node: &NodeId,
-        candidate: &Candidate,
-    ) -> Statement {
-        Statement {
+        candidate: &PromotionCandidate,
+    ) -> LossStatement {
+        LossStatement {
             after,
             at: journal::now(),
-            lease: Version::from(&self.survey.lease),
+            lease: LeaseVersion::from(&self.survey.lease),
             node: node.clone(),
             progress: candidate.progress,
             loss: candidate.loss,

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use causeway_core::failover::plan::Plan;
-use causeway_runtime::postgres::{self, RootCert};
+use causeway_core::failover::plan::FailoverPlan;
+use causeway_runtime::postgres::{self, RootCertificates};
 use causeway_runtime::secret::Secret;
 use causeway_runtime::shutdown::Tasks;
 use tokio::time;
@@ -27,7 +27,7 @@ const CONFIRMED: &str = "select at::text from causeway_confirmation where promot
 impl PlanExecutor<'_> {
     /// Writes a row and reads it back over a connection like a client's: through the name where that
     /// leads to the node, to the node itself where it does not yet.
-    pub(super) async fn confirm(&self, plan: &Plan, host: &str) -> anyhow::Result<String> {
+    pub(super) async fn confirm(&self, plan: &FailoverPlan, host: &str) -> anyhow::Result<String> {
         let settings = self
             .settings
             .confirm
@@ -48,7 +48,10 @@ impl PlanExecutor<'_> {
         if let Some(address) = address {
             config.hostaddr(address);
         }
-        let root_cert = settings.root_certificate.clone().map(RootCert::File);
+        let root_cert = settings
+            .root_certificate
+            .clone()
+            .map(RootCertificates::File);
         let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
         let tasks = Tasks::new();
         let client = postgres::connect(&config, tls, CONFIRMING, &tasks)

@@ -151,7 +151,7 @@ pub(crate) struct Forecast {
 impl From<Decision> for Forecast {
     fn from(decision: Decision) -> Self {
         let why = match decision {
-            Decision::TakeOver(_) => None,
+            Decision::TakeLease(_) => None,
             Decision::NoAction(why) => Some(why.to_string()),
             Decision::Escalate(why) => Some(why.to_string()),
         };

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_core::backup::{BackupId, Summary};
+use causeway_core::backup::{BackupId, BackupSummary};
 use causeway_core::lsn::WalFileName;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
@@ -302,7 +302,7 @@ fn lacking<'a>(catalog: &'a Catalog, bucket: &str, scope: Scope) -> (Vec<&'a Bac
 async fn without_all_packs<'a>(
     bucket: &Bucket,
     layout: &Layout,
-    backups: impl Iterator<Item = &'a Summary>,
+    backups: impl Iterator<Item = &'a BackupSummary>,
 ) -> Result<Vec<&'a BackupId>, Failure> {
     let tallies = backups.map(|summary| async move {
         let counted = tally(bucket, layout, summary).await;
@@ -367,7 +367,7 @@ mod tests {
 
     fn entry(id: &str, timeline: u32, stop: u64, buckets: &[&str]) -> Entry {
         Entry {
-            summary: Summary {
+            summary: BackupSummary {
                 id: id.parse().unwrap(),
                 timeline: Timeline::new(timeline).unwrap(),
                 start_lsn: Lsn::new(stop - 1),

@@ -1,7 +1,7 @@
 //! The packs of one backup, as a bucket lists them, compared with the length that the backup says all of
 //! them have together. It stands in the clear part of the manifest, so that no identity is needed.
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 
 use crate::storage::bucket::Bucket;
 use crate::storage::object_keys::Layout;
@@ -80,7 +80,7 @@ pub(crate) fn pack_number(key: &str) -> Option<u32> {
 pub(crate) async fn tally(
     bucket: &Bucket,
     layout: &Layout,
-    summary: &Summary,
+    summary: &BackupSummary,
 ) -> Result<PackTally, StoreError> {
     let mut tally = PackTally::new(summary.stored_bytes);
     let prefix = layout.packs(&summary.id);

@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use causeway_runtime::retry::RetryClass;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
@@ -92,7 +92,7 @@ pub(super) async fn replicate_packs(
 }
 
 /// Returns what the manifest says in the clear, as the first bucket that has it gives it.
-async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<Summary>, StoreError> {
+async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<BackupSummary>, StoreError> {
     let mut last = None;
     for bucket in iter::once(&copy.target).chain(copy.sources) {
         match bucket.header(copy.key).await {

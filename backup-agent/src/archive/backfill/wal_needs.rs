@@ -1,7 +1,7 @@
 //! From where on a bucket needs WAL: what lies before that was expired there, and stays so.
 
 use causeway_core::Timeline;
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use causeway_core::lsn::{SegmentName, WalFileName};
 
 /// The places from which on a bucket needs WAL.
@@ -19,7 +19,7 @@ pub(super) struct WalNeeds {
 
 impl WalNeeds {
     /// Returns what a bucket with these backups needs.
-    pub(super) fn of<'a>(backups: impl IntoIterator<Item = &'a Summary>) -> Self {
+    pub(super) fn of<'a>(backups: impl IntoIterator<Item = &'a BackupSummary>) -> Self {
         let mut needs = Self::default();
         for backup in backups {
             // A summary with another size is not read.
@@ -133,9 +133,9 @@ mod tests {
         format!("main/1/wal/{timeline:08X}/{timeline:08X}00000000{number:08X}")
     }
 
-    fn backup(timeline: u32, number: u64) -> Summary {
+    fn backup(timeline: u32, number: u64) -> BackupSummary {
         let lsn = Lsn::new((number << 24) + 40);
-        Summary {
+        BackupSummary {
             id: "20261120T201500Z-5f3a9c01".parse().unwrap(),
             timeline: Timeline::new(timeline).unwrap(),
             start_lsn: lsn,

@@ -1,6 +1,6 @@
 //! Manifests as a backup stores them, planned for a restore.
 
-use causeway_core::backup::Summary;
+use causeway_core::backup::BackupSummary;
 use causeway_core::backup::manifest::{Digest, Pack, WallTime, lines};
 use causeway_core::{Lsn, Timeline};
 
@@ -34,7 +34,7 @@ fn shared_blob_then_planned_for_each_file() {
         raw_bytes: 4096,
         sha256: Digest::new([7; 32]),
     };
-    let file = |path: &str, offsets: &[u64]| manifest::File {
+    let file = |path: &str, offsets: &[u64]| manifest::ManifestFile {
         path: path.to_owned(),
         blobs: offsets.iter().map(|offset| blob(*offset)).collect(),
     };
@@ -68,11 +68,11 @@ fn shared_blob_then_planned_for_each_file() {
 }
 
 /// The plan of a backup with one pack and these files.
-fn plan(files: &[manifest::File]) -> Plan {
+fn plan(files: &[manifest::ManifestFile]) -> Plan {
     let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
     let head = Manifest {
         format: manifest::FORMAT,
-        summary: Summary {
+        summary: BackupSummary {
             id: id.clone(),
             timeline: Timeline::FIRST,
             start_lsn: Lsn::new(1),

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backup::manifest::{File, Manifest, Unsound};
+use crate::backup::manifest::{Manifest, ManifestError, ManifestFile};
 
 /// The longest first line: packs and directories, about 100 bytes each. 64 MiB are the packs of more
 /// than 40 TB.
@@ -17,7 +17,7 @@ pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Content that is not the lines of a manifest.
 #[derive(Debug, thiserror::Error)]
-pub enum LineError {
+pub enum ManifestLineError {
     /// It could not be read.
     #[error("the manifest could not be read")]
     Read(#[from] io::Error),
@@ -47,15 +47,15 @@ pub enum LineError {
     },
     /// What it says cannot be followed.
     #[error(transparent)]
-    Unsound(#[from] Unsound),
+    Invalid(#[from] ManifestError),
 }
 
 /// Returns the first line of a manifest, with its end.
 ///
 /// # Errors
 ///
-/// [`LineError::TooLong`], before a backup is stored that no restore would read.
-pub fn head_line(manifest: &Manifest) -> Result<Vec<u8>, LineError> {
+/// [`ManifestLineError::TooLong`], before a backup is stored that no restore would read.
+pub fn head_line(manifest: &Manifest) -> Result<Vec<u8>, ManifestLineError> {
     line(manifest, 1, MAX_HEAD_BYTES)
 }
 
@@ -63,19 +63,19 @@ pub fn head_line(manifest: &Manifest) -> Result<Vec<u8>, LineError> {
 ///
 /// # Errors
 ///
-/// [`LineError::TooLong`], before a backup is stored that no restore would read.
-pub fn file_line(file: &File) -> Result<Vec<u8>, LineError> {
+/// [`ManifestLineError::TooLong`], before a backup is stored that no restore would read.
+pub fn file_line(file: &ManifestFile) -> Result<Vec<u8>, ManifestLineError> {
     line(file, 2, MAX_FILE_BYTES)
 }
 
-fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, LineError> {
-    let mut text =
-        serde_json::to_vec(value).map_err(|source| LineError::Malformed { line, source })?;
+fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, ManifestLineError> {
+    let mut text = serde_json::to_vec(value)
+        .map_err(|source| ManifestLineError::Malformed { line, source })?;
     text.push(b'\n');
     if u64::try_from(text.len()).is_ok_and(|it| it <= limit) {
         return Ok(text);
     }
-    Err(LineError::TooLong { line, limit })
+    Err(ManifestLineError::TooLong { line, limit })
 }
 
 /// A manifest that is being read, and how many of its files have been.
@@ -86,9 +86,9 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(head: Option<Manifest>) -> Result<Self, LineError> {
+    fn new(head: Option<Manifest>) -> Result<Self, ManifestLineError> {
         // An empty manifest is one that is cut off before its first line.
-        let head = head.ok_or(LineError::Read(io::ErrorKind::UnexpectedEof.into()))?;
+        let head = head.ok_or(ManifestLineError::Read(io::ErrorKind::UnexpectedEof.into()))?;
         head.check()?;
         Ok(Self {
             head,
@@ -101,14 +101,17 @@ impl Checked {
     }
 
     /// Takes in the next file, or that there is none.
-    fn take(&mut self, read: Option<File>) -> Result<Option<File>, LineError> {
+    fn take(
+        &mut self,
+        read: Option<ManifestFile>,
+    ) -> Result<Option<ManifestFile>, ManifestLineError> {
         let found = self.files_read + u64::from(read.is_some());
         let announced = self.head.files;
         let Some(file) = read.filter(|_| found <= announced) else {
             if found == announced {
                 return Ok(None);
             }
-            return Err(LineError::FileCount { announced, found });
+            return Err(ManifestLineError::FileCount { announced, found });
         };
         self.files_read = found;
         self.head.check_file(&file)?;
@@ -130,8 +133,8 @@ impl<R: BufRead> ManifestReader<R> {
     ///
     /// # Errors
     ///
-    /// [`LineError`]
-    pub fn open(mut source: R) -> Result<Self, LineError> {
+    /// [`ManifestLineError`]
+    pub fn open(mut source: R) -> Result<Self, ManifestLineError> {
         let mut line = Vec::new();
         let head = parse(&mut source, &mut line, 1, MAX_HEAD_BYTES)?;
         Ok(Self {
@@ -147,7 +150,7 @@ impl<R: BufRead> ManifestReader<R> {
         &self.checked.head
     }
 
-    fn read_file(&mut self) -> Result<Option<File>, LineError> {
+    fn read_file(&mut self) -> Result<Option<ManifestFile>, ManifestLineError> {
         let number = self.checked.next_line();
         let read = parse(&mut self.source, &mut self.line, number, MAX_FILE_BYTES)?;
         self.checked.take(read)
@@ -156,7 +159,7 @@ impl<R: BufRead> ManifestReader<R> {
 
 /// The files, until the end or the first error.
 impl<R: BufRead> Iterator for ManifestReader<R> {
-    type Item = Result<File, LineError>;
+    type Item = Result<ManifestFile, ManifestLineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_over {
@@ -180,15 +183,15 @@ impl ManifestLines {
     ///
     /// # Errors
     ///
-    /// [`LineError`], with the first thing found.
-    pub fn push(&mut self, content: &[u8]) -> Result<(), LineError> {
+    /// [`ManifestLineError`], with the first thing found.
+    pub fn push(&mut self, content: &[u8]) -> Result<(), ManifestLineError> {
         for part in content.split_inclusive(|byte| *byte == b'\n') {
             let (line, limit) = self.expected();
             self.line.extend_from_slice(part);
             let is_over = part.ends_with(b"\n");
             let length = u64::try_from(self.line.len()).unwrap_or(u64::MAX);
             if length > limit || (length == limit && !is_over) {
-                return Err(LineError::TooLong { line, limit });
+                return Err(ManifestLineError::TooLong { line, limit });
             }
             if is_over {
                 self.take_line()?;
@@ -201,13 +204,13 @@ impl ManifestLines {
     ///
     /// # Errors
     ///
-    /// [`LineError`], if it is not the end of a manifest.
-    pub fn finish(&mut self) -> Result<&Manifest, LineError> {
+    /// [`ManifestLineError`], if it is not the end of a manifest.
+    pub fn finish(&mut self) -> Result<&Manifest, ManifestLineError> {
         if !self.line.is_empty() {
             self.take_line()?;
         }
         match &mut self.checked {
-            None => Err(LineError::Read(io::ErrorKind::UnexpectedEof.into())),
+            None => Err(ManifestLineError::Read(io::ErrorKind::UnexpectedEof.into())),
             Some(checked) => {
                 checked.take(None)?;
                 Ok(&checked.head)
@@ -233,7 +236,7 @@ impl ManifestLines {
         }
     }
 
-    fn take_line(&mut self) -> Result<(), LineError> {
+    fn take_line(&mut self) -> Result<(), ManifestLineError> {
         let (number, _) = self.expected();
         match &mut self.checked {
             None => self.checked = Some(Checked::new(Some(parsed(&self.line, number)?))?),
@@ -250,20 +253,20 @@ fn parse<T: DeserializeOwned>(
     buffer: &mut Vec<u8>,
     line: u64,
     limit: u64,
-) -> Result<Option<T>, LineError> {
+) -> Result<Option<T>, ManifestLineError> {
     buffer.clear();
     source.take(limit).read_until(b'\n', buffer)?;
     if buffer.is_empty() {
         return Ok(None);
     }
     if buffer.last() != Some(&b'\n') && u64::try_from(buffer.len()).is_ok_and(|it| it >= limit) {
-        return Err(LineError::TooLong { line, limit });
+        return Err(ManifestLineError::TooLong { line, limit });
     }
     parsed(buffer, line).map(Some)
 }
 
-fn parsed<T: DeserializeOwned>(text: &[u8], line: u64) -> Result<T, LineError> {
-    serde_json::from_slice(text).map_err(|source| LineError::Malformed { line, source })
+fn parsed<T: DeserializeOwned>(text: &[u8], line: u64) -> Result<T, ManifestLineError> {
+    serde_json::from_slice(text).map_err(|source| ManifestLineError::Malformed { line, source })
 }
 
 #[cfg(test)]
@@ -300,7 +303,7 @@ mod tests {
         let mut reader = ManifestReader::open(cut.as_slice()).unwrap();
         assert!(matches!(
             reader.next(),
-            Some(Err(LineError::Malformed { line: 2, .. }))
+            Some(Err(ManifestLineError::Malformed { line: 2, .. }))
         ));
         assert!(ManifestReader::open(b"".as_slice()).is_err());
     }
@@ -335,7 +338,10 @@ mod tests {
         lines.push(&head_line(&manifest(10)).unwrap()).unwrap();
         let piece = vec![b'x'; 1 << 20];
         let pushed = (0..100).try_for_each(|_| lines.push(&piece));
-        assert!(matches!(pushed, Err(LineError::TooLong { line: 2, .. })));
+        assert!(matches!(
+            pushed,
+            Err(ManifestLineError::TooLong { line: 2, .. })
+        ));
         assert!(lines.line.len() <= 17 << 20);
     }
 
@@ -349,7 +355,7 @@ mod tests {
         let error = reader.next().unwrap().unwrap_err();
         assert!(matches!(
             error,
-            LineError::TooLong {
+            ManifestLineError::TooLong {
                 line: 2,
                 limit: MAX_FILE_BYTES
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use crate::backup::manifest::{File, Manifest, Unsound};
+use crate::backup::manifest::{Manifest, ManifestError, ManifestFile};
 
 /// The file that marks a directory whose restore is not complete.
 pub const MARKER: &str = "backup-agent.restore";
@@ -37,7 +37,7 @@ pub fn is_reserved(path: &str) -> bool {
 
 /// The paths of a manifest, in 8 bytes each.
 #[derive(Debug)]
-pub struct PathCheck<'a> {
+pub struct PathChecker<'a> {
     directories: BTreeSet<&'a str>,
     files: Vec<u64>,
     has_control_file: bool,
@@ -47,20 +47,20 @@ pub struct PathCheck<'a> {
 #[derive(Clone, Debug)]
 pub struct KnownPaths(Vec<u64>);
 
-impl<'a> PathCheck<'a> {
+impl<'a> PathChecker<'a> {
     /// Checks the directories and tablespaces of `manifest`.
     ///
     /// # Errors
     ///
-    /// [`Unsound`], with the first thing found.
-    pub fn new(manifest: &'a Manifest) -> Result<Self, Unsound> {
+    /// [`ManifestError`], with the first thing found.
+    pub fn new(manifest: &'a Manifest) -> Result<Self, ManifestError> {
         let mut directories = BTreeSet::new();
         for path in &manifest.directories {
             if !has_parent(&directories, path) || is_reserved(path) {
-                return Err(Unsound::Place(path.clone()));
+                return Err(ManifestError::Place(path.clone()));
             }
             if !directories.insert(path.as_str()) {
-                return Err(Unsound::Twice);
+                return Err(ManifestError::Twice);
             }
         }
         let mut locations = BTreeSet::new();
@@ -68,12 +68,12 @@ impl<'a> PathCheck<'a> {
             let location = &tablespace.location;
             let link = format!("pg_tblspc/{}", tablespace.oid);
             if !is_location(location) || !directories.contains(link.as_str()) {
-                return Err(Unsound::Location(location.escape_debug().to_string()));
+                return Err(ManifestError::Location(location.escape_debug().to_string()));
             }
             if !locations.insert(location.as_str())
                 || !locations.insert(link_of(&directories, &link))
             {
-                return Err(Unsound::Twice);
+                return Err(ManifestError::Twice);
             }
         }
         Ok(Self {
@@ -87,14 +87,14 @@ impl<'a> PathCheck<'a> {
     ///
     /// # Errors
     ///
-    /// [`Unsound::Place`], if it lies in no directory of the manifest, or where a restore writes.
-    pub fn add(&mut self, file: &File) -> Result<(), Unsound> {
+    /// [`ManifestError::Place`], if it lies in no directory of the manifest, or where a restore writes.
+    pub fn add(&mut self, file: &ManifestFile) -> Result<(), ManifestError> {
         let path = file.path.as_str();
         let is_placed = has_parent(&self.directories, path)
             && !self.directories.contains(path)
             && !is_reserved(path);
         if !is_placed {
-            return Err(Unsound::Place(file.path.clone()));
+            return Err(ManifestError::Place(file.path.clone()));
         }
         self.has_control_file |= path == CONTROL_FILE;
         self.files.push(hash(path));
@@ -105,15 +105,15 @@ impl<'a> PathCheck<'a> {
     ///
     /// # Errors
     ///
-    /// [`Unsound::Twice`], and [`Unsound::NoControlFile`].
-    pub fn finish(mut self) -> Result<KnownPaths, Unsound> {
+    /// [`ManifestError::Twice`], and [`ManifestError::NoControlFile`].
+    pub fn finish(mut self) -> Result<KnownPaths, ManifestError> {
         self.files.sort_unstable();
         // Two of ten million paths have one hash by chance once in 400,000 backups.
         if self.files.windows(2).any(|it| it.first() == it.last()) {
-            return Err(Unsound::Twice);
+            return Err(ManifestError::Twice);
         }
         if !self.has_control_file {
-            return Err(Unsound::NoControlFile);
+            return Err(ManifestError::NoControlFile);
         }
         self.files.shrink_to_fit();
         Ok(KnownPaths(self.files))
@@ -183,19 +183,19 @@ mod tests {
             "global/pg_control.unfinished",
         ] {
             let unsound = checked(&["base", "global"], &[path]).unwrap_err();
-            assert_eq!(unsound, Unsound::Place(path.to_owned()));
+            assert_eq!(unsound, ManifestError::Place(path.to_owned()));
         }
         let orphan = checked(&["global", "base/5"], &[]).unwrap_err();
-        assert_eq!(orphan, Unsound::Place("base/5".to_owned()));
+        assert_eq!(orphan, ManifestError::Place("base/5".to_owned()));
         let twice = checked(&["base", "global"], &["base/1", "base/1"]).unwrap_err();
-        assert_eq!(twice, Unsound::Twice);
+        assert_eq!(twice, ManifestError::Twice);
         assert_eq!(
             checked(&["global", "global"], &[]).unwrap_err(),
-            Unsound::Twice
+            ManifestError::Twice
         );
         let whole = manifest(10);
-        let check = PathCheck::new(&whole).unwrap();
-        assert_eq!(check.finish().unwrap_err(), Unsound::NoControlFile);
+        let check = PathChecker::new(&whole).unwrap();
+        assert_eq!(check.finish().unwrap_err(), ManifestError::NoControlFile);
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
             whole
         };
         for location in ["/mnt/side", "/mnt//side/"] {
-            assert!(PathCheck::new(&with(77, location)).is_ok());
+            assert!(PathChecker::new(&with(77, location)).is_ok());
         }
         for (oid, location) in [
             (78, "/mnt/side"),
@@ -219,18 +219,21 @@ mod tests {
             (77, "/mnt/\u{1b}[2J"),
         ] {
             let whole = with(oid, location);
-            let unsound = PathCheck::new(&whole).unwrap_err();
-            assert!(matches!(unsound, Unsound::Location(_)), "{location:?}");
+            let unsound = PathChecker::new(&whole).unwrap_err();
+            assert!(
+                matches!(unsound, ManifestError::Location(_)),
+                "{location:?}"
+            );
         }
         let mut whole = with(77, "/mnt/side");
         whole.tablespaces.push(whole.tablespaces[0].clone());
-        assert_eq!(PathCheck::new(&whole).unwrap_err(), Unsound::Twice);
+        assert_eq!(PathChecker::new(&whole).unwrap_err(), ManifestError::Twice);
     }
 
-    fn checked(directories: &[&str], paths: &[&str]) -> Result<KnownPaths, Unsound> {
+    fn checked(directories: &[&str], paths: &[&str]) -> Result<KnownPaths, ManifestError> {
         let mut whole = manifest(10);
         whole.directories = directories.iter().map(|it| (*it).to_owned()).collect();
-        let mut check = PathCheck::new(&whole)?;
+        let mut check = PathChecker::new(&whole)?;
         check.add(&file(CONTROL_FILE))?;
         for path in paths {
             check.add(&file(path))?;

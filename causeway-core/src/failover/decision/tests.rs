@@ -28,7 +28,7 @@ proptest! {
             lease.host_id = seen.host_id.clone();
             lease.holder = seen.node.clone();
         }
-        if let Decision::TakeOver(TakeOver { how: PromotionMode::Promote(timeline), .. }) = decide(&seen, &policy()) {
+        if let Decision::TakeLease(Takeover { how: PromotionMode::Promote(timeline), .. }) = decide(&seen, &policy()) {
             prop_assert!(timeline.get() > highest);
         }
     }
@@ -36,13 +36,13 @@ proptest! {
 
 #[test]
 fn takes_over_once_the_term_has_passed() {
-    let expected = TakeOver {
+    let expected = Takeover {
         epoch: Epoch::new(8),
         how: PromotionMode::Promote(Timeline::new(2).unwrap()),
     };
     assert_eq!(
         decide(&observation(10_000, 100), &policy()),
-        Decision::TakeOver(expected)
+        Decision::TakeLease(expected)
     );
 }
 
@@ -50,7 +50,7 @@ fn takes_over_once_the_term_has_passed() {
 fn does_not_wait_for_a_lease_that_was_released() {
     let mut seen = observation(0, 100);
     seen.lease.as_mut().unwrap().state = LeaseState::Released;
-    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeLease(_)));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn lets_a_better_standby_go_first_but_not_for_ever() {
     assert_eq!(decide(&seen, &policy()), better);
 
     seen.lease.as_mut().unwrap().age = Duration::from_secs(13);
-    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeLease(_)));
 }
 
 #[test]
@@ -100,11 +100,11 @@ fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
     lease.host_id = seen.host_id.clone();
     lease.last_primary = Some(seen.node.clone());
     seen.server = ServerView::Stopped(DataDirectoryState::Primary);
-    let back = TakeOver {
+    let back = Takeover {
         epoch: Epoch::new(8),
         how: PromotionMode::Resume,
     };
-    assert_eq!(decide(&seen, &policy()), Decision::TakeOver(back));
+    assert_eq!(decide(&seen, &policy()), Decision::TakeLease(back));
 
     seen.server = ServerView::MayWrite;
     assert_eq!(
@@ -131,7 +131,7 @@ fn own_name_on_another_host_then_waits_like_a_candidate() {
     let promoted = PromotionMode::Promote(Timeline::new(2).unwrap());
     assert!(matches!(
         decide(&seen, &policy()),
-        Decision::TakeOver(TakeOver { how, .. }) if how == promoted
+        Decision::TakeLease(Takeover { how, .. }) if how == promoted
     ));
 }
 
@@ -192,7 +192,7 @@ fn newer_timeline_that_holds_the_position_then_takes_over() {
     let decision = decide(&seen, &policy());
     let promoted = PromotionMode::Promote(Timeline::new(3).unwrap());
     assert!(
-        matches!(decision, Decision::TakeOver(TakeOver { how, .. }) if how == promoted),
+        matches!(decision, Decision::TakeLease(Takeover { how, .. }) if how == promoted),
         "{decision:?}"
     );
 }
@@ -257,7 +257,7 @@ fn peer_with_another_database_then_not_waited_for() {
     let better = NoAction::BehindPeer("c".parse().unwrap());
     assert_eq!(decide(&seen, &policy()), Decision::NoAction(better));
     seen.peers[0].system_id = Some(SystemId(2));
-    assert!(matches!(decide(&seen, &policy()), Decision::TakeOver(_)));
+    assert!(matches!(decide(&seen, &policy()), Decision::TakeLease(_)));
 }
 
 proptest! {
@@ -279,7 +279,7 @@ proptest! {
         let own = ReplayProgress { timeline: Timeline::new(timeline).unwrap(), ..progress(received) };
         seen.server = ServerView::Standby(own);
         seen.peers = vec![peer(better)];
-        let policy = Policy { automatic, ..policy() };
+        let policy = FailoverPolicy { automatic, ..policy() };
 
         let forecast = if_primary_lost(&seen, &policy);
 
@@ -288,15 +288,15 @@ proptest! {
         let holder = lease.holder.clone();
         seen.peers.retain(|it| it.node != holder);
         prop_assert_eq!(&forecast, &decide(&seen, &policy));
-        if matches!(forecast, Decision::TakeOver(_)) {
+        if matches!(forecast, Decision::TakeLease(_)) {
             prop_assert!(automatic && region && database == 1 && timeline == 1 && state < 2);
             prop_assert!(received + policy.max_loss_bytes >= 100);
         }
     }
 }
 
-fn policy() -> Policy {
-    Policy {
+fn policy() -> FailoverPolicy {
+    FailoverPolicy {
         lease_duration: Duration::from_secs(10),
         automatic: true,
         region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),

@@ -17,7 +17,7 @@ use super::*;
 async fn only_the_ca_of_the_settings_is_believed() {
     let (ours, other) = (Ca::new("ours"), Ca::new("other"));
     let port = ours.serve();
-    let connections = Connections::default();
+    let connections = AwsConnections::default();
 
     let ca = read(&ours.path("ca.pem")).unwrap();
     let answered = ask(&connections, port, Some(&ca)).await;
@@ -60,7 +60,7 @@ fn a_file_that_holds_no_certificate_is_refused() {
 #[test]
 fn who_trusts_the_same_shares_connections() {
     let ca = read(&Ca::new("ours").path("ca.pem")).unwrap();
-    let connections = Connections::default();
+    let connections = AwsConnections::default();
 
     for trusted in [None, Some(&ca), Some(&ca), None] {
         drop(connections.trusting(trusted));
@@ -69,13 +69,13 @@ fn who_trusts_the_same_shares_connections() {
     assert_eq!(connections.by_trust.lock().unwrap().len(), 2);
 }
 
-fn read(path: &Path) -> Result<CaCertificates, UnusableCaCertificates> {
+fn read(path: &Path) -> Result<CaCertificates, CaCertificatesError> {
     path.to_owned().try_into()
 }
 
 /// Returns the status with which S3 at `port` answers, or why there is no answer.
 async fn ask(
-    connections: &Connections,
+    connections: &AwsConnections,
     port: u16,
     ca: Option<&CaCertificates>,
 ) -> Result<u16, String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::HostInstant;
-use causeway_core::problem::{Problem, ProblemKind};
+use causeway_core::problem::{NodeProblem, ProblemKind};
 
 use crate::agent::standby::state::StandbyState;
 use crate::agent::standby_setup::StandbySetupError;
@@ -14,9 +14,9 @@ const NOT_STREAMING: Duration = Duration::from_secs(10);
 
 impl StandbyState {
     /// Returns what keeps this node from following at this moment.
-    pub(crate) fn problems(&self, now: HostInstant) -> Vec<Problem> {
+    pub(crate) fn problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut problems = Vec::new();
-        let mut add = |kind, detail: String| problems.push(Problem::new(kind, detail));
+        let mut add = |kind, detail: String| problems.push(NodeProblem::new(kind, detail));
         if let Some(unknown) = &self.unknown {
             add(
                 ProblemKind::UnknownPrimary,

@@ -268,7 +268,7 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
             received_lsn: received,
             replayed_lsn: received,
         })
-        .find_map(|own| match rejoin::way(own, newest, ancestors) {
+        .find_map(|own| match rejoin::rejoin_method(own, newest, ancestors) {
             RejoinMethod::Follow => None,
             RejoinMethod::Rewind(diverged) => Some(diverged),
         })

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use causeway_core::lease::SystemId;
 use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
-use causeway_runtime::postgres::{self, RootCert};
+use causeway_runtime::postgres::{self, RootCertificates};
 use causeway_runtime::secret::Secret;
 use tokio::time;
 use tokio_postgres::types::ToSql;
@@ -95,7 +95,10 @@ impl StandbySetup {
             .dbname(&postgres.database)
             .application_name("failover-ctl rejoin")
             .ssl_mode(postgres.sslmode.on_the_wire());
-        let root_cert = postgres.root_certificate.clone().map(RootCert::File);
+        let root_cert = postgres
+            .root_certificate
+            .clone()
+            .map(RootCertificates::File);
         let tls = postgres::tls(postgres.sslmode, root_cert.as_ref())?;
         Ok(postgres::connect(&config, tls, PATIENCE, &self.tasks).await?)
     }
