@@ -8,6 +8,9 @@ use aws_sdk_ec2::types::{InstanceStateName, Reservation};
 use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use tokio::time::{self, Instant};
 
+/// Whether this build can stop an instance.
+pub(crate) const AVAILABLE: bool = true;
+
 /// How long one call may take.
 const PATIENCE: AwsTimeouts = AwsTimeouts {
     connect: Duration::from_secs(2),

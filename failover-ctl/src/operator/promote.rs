@@ -7,6 +7,7 @@ use causeway_core::failover::statement::LossStatementStage;
 
 use crate::cli::PromoteArgs;
 use crate::clients::agents::AgentClient;
+use crate::clients::ec2;
 use crate::clients::lease_store::LeaseStore;
 use crate::clients::route53::DnsRecords;
 use crate::config::{NodeSettings, Settings};
@@ -178,6 +179,11 @@ fn can_stop(
     };
     if *from == target.name {
         return not("it is the node that is to be promoted, so its instance is not stopped");
+    }
+    if !ec2::AVAILABLE {
+        return not(
+            "this build has no EC2 client: use a build with failover-ctl's feature `ec2`, as every release is",
+        );
     }
     let instance = settings.node(from).and_then(|it| it.instance_id.as_ref());
     if settings.ec2.is_none() || instance.is_none() {
