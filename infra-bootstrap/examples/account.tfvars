@@ -1,4 +1,4 @@
-# One account with two environments. An organisation with one account for each names one here.
+# One account with two environments. With one account per environment, name one here.
 project      = "causeway"
 owner        = "platform-team"
 repository   = "example/causeway"

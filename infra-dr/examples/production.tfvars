@@ -1,4 +1,4 @@
-# As strong as the primary once it is active; until then two tasks wait, and there is no cache to warm.
+# Sized like the primary region once active; until then two standby tasks, and no cache.
 environment = "production"
 owner       = "platform-team"
 

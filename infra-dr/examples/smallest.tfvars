@@ -1,4 +1,4 @@
-# The least that can be promoted: one node, one NAT gateway, endpoints in one zone, one task that waits.
+# The minimum for a promotion: one node, one NAT gateway, endpoints in one zone, one standby task.
 environment = "staging"
 owner       = "platform-team"
 

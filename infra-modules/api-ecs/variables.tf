@@ -119,8 +119,8 @@ variable "tls_policy" {
 
 variable "database" {
   description = <<-EOT
-    Where the data is. The tasks ask all hosts which of them is primary. `cidrs` are the networks that the hosts are in,
-    of both regions. `ca_certificate_pem` is the authority of the hosts' certificates, where it is one of your own.
+    The database. The tasks find the primary among all hosts. `cidrs` are the hosts' networks in both regions.
+    `ca_certificate_pem` has the CA certificates of the servers, if they are private.
   EOT
   type = object({
     hosts               = list(string)
@@ -206,8 +206,8 @@ variable "connection_limit" {
 
 variable "health_check_path" {
   description = <<-EOT
-    What the load balancer asks a task: `/readyz`, whether requests should be sent to it, or `/livez`, whether it lives.
-    ECS replaces what fails, so a region whose tasks reach no primary before it is promoted asks `/livez`.
+    Path of the load balancer's health check: `/readyz` (readiness) or `/livez` (liveness). ECS replaces targets that
+    fail, so a standby region, whose tasks reach no primary, uses `/livez`.
   EOT
   type        = string
   default     = "/readyz"

@@ -1,5 +1,5 @@
 resource "aws_ssm_parameter" "this" {
-  # checkov:skip=CKV2_AWS_34: addresses and names, which are no secret; whoever reads them needs no key
+  # checkov:skip=CKV2_AWS_34: addresses and names are not secret, and readers need no KMS key
   # checkov:skip=CKV_AWS_337: as above
   for_each = var.values
 

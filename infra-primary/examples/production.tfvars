@@ -1,4 +1,4 @@
-# A zone can be lost without notice: NAT and endpoints in each, a cache with a replica, a WAF, blue/green.
+# Survives the loss of a zone without an interruption: NAT and endpoints in each, a cache with a replica, a WAF, blue/green.
 environment = "production"
 owner       = "platform-team"
 

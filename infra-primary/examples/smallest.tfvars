@@ -1,4 +1,4 @@
-# The least that still fails over by itself: one NAT gateway, endpoints in one zone, no cache, no WAF.
+# The minimum with automatic failover: one NAT gateway, endpoints in one zone, no cache, no WAF.
 environment = "staging"
 owner       = "platform-team"
 

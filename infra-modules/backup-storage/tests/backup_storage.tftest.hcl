@@ -31,7 +31,7 @@ run "bucket" {
       aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].mode == "GOVERNANCE" &&
       aws_s3_bucket_object_lock_configuration.this.rule[0].default_retention[0].days == 14
     )
-    error_message = "What is stored must be locked by itself, in governance mode unless said otherwise."
+    error_message = "Objects must be locked by default, in governance mode unless set otherwise."
   }
   assert {
     condition = alltrue([

@@ -1,4 +1,4 @@
-# What a person can get wrong is refused at plan, each with a sentence.
+# Invalid inputs are rejected at plan, each with the remedy.
 
 mock_provider "aws" {
   source          = "./tests/mocks"

@@ -118,7 +118,7 @@ run "policy_names_who_writes_and_where" {
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
       try(toset(statement.Action) == toset(["s3:DeleteObject", "s3:DeleteObjectVersion"]) && !can(statement.Condition), false)
     ])
-    error_message = "Nobody may delete the lease."
+    error_message = "No principal may delete the lease."
   }
 }
 

@@ -89,7 +89,7 @@ run "the_topic_is_closed" {
 
   assert {
     condition     = one([for it in data.aws_iam_policy_document.alarms.statement : it.effect if it.sid == "RefuseWithoutTls"]) == "Deny"
-    error_message = "nobody may publish without TLS"
+    error_message = "publishing without TLS must be denied"
   }
 }
 
@@ -103,7 +103,7 @@ run "health_events_are_sent_and_kept" {
 
   assert {
     condition     = aws_cloudwatch_log_group.health_events.retention_in_days == 365 && aws_cloudwatch_log_group.health_events.kms_key_id == var.kms_key_arn
-    error_message = "the log must be encrypted, and not be kept for ever"
+    error_message = "the log group must be encrypted, with a retention"
   }
 }
 
@@ -119,7 +119,7 @@ run "the_budget_warns_before_it_is_spent" {
     condition = { for it in aws_budgets_budget.this[0].notification : it.notification_type => it.threshold } == { ACTUAL = 80, FORECASTED = 100 } && alltrue([
       for it in aws_budgets_budget.this[0].notification : it.subscriber_email_addresses == toset(["owner@example.com"]) && it.subscriber_sns_topic_arns == toset([aws_sns_topic.alarms.arn])
     ])
-    error_message = "at 80 percent, and when all of it is foreseen, somebody must be told"
+    error_message = "the budget must notify at 80 percent and when the forecast exceeds it"
   }
 
   assert {

@@ -39,7 +39,7 @@ run "nodes_are_closed_and_encrypted" {
 
   assert {
     condition     = alltrue([for it in aws_instance.node : it.metadata_options[0].http_tokens == "required" && it.metadata_options[0].http_put_response_hop_limit == 1])
-    error_message = "a node must refuse IMDSv1, and answer nobody who is a hop away"
+    error_message = "a node must require IMDSv2 with a hop limit of 1"
   }
 
   assert {
@@ -69,7 +69,7 @@ run "nodes_are_closed_and_encrypted" {
 
   assert {
     condition     = strcontains(aws_instance.node["eu-west-1a-1"].user_data, "until python3")
-    error_message = "user data is read once, so a node must wait until S3 can be reached, or nobody ever gets in"
+    error_message = "user data runs once, so a node must wait for S3, or it is never reachable"
   }
 
   assert {
@@ -88,7 +88,7 @@ run "volumes_are_of_their_own" {
 
   assert {
     condition     = length(aws_ebs_volume.this) == 4 && length(aws_volume_attachment.this) == 4
-    error_message = "each node must have a volume for data and one for the log"
+    error_message = "each node must have a volume for data and one for WAL"
   }
 
   assert {

@@ -17,9 +17,9 @@ variables {
     kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000001"
   }
   secrets = {
-    replicator = { description = "The standbys' password" }
-    orders     = { description = "The key of signed orders", kind = "key", length = 64 }
-    identity   = { description = "The identity that opens backups", kind = "given" }
+    replicator          = { description = "The standbys' password" }
+    command-signing-key = { description = "Signs commands", kind = "key", length = 64 }
+    identity            = { description = "The identity that opens backups", kind = "given" }
   }
 }
 
@@ -38,15 +38,15 @@ run "secrets_outlive_the_region" {
     error_message = "A secret that was deleted by mistake must be there for a month."
   }
   assert {
-    condition     = aws_secretsmanager_secret.this["orders"].name == "causeway-test/orders"
+    condition     = aws_secretsmanager_secret.this["command-signing-key"].name == "causeway-test/command-signing-key"
     error_message = "Names must begin with the platform's."
   }
   assert {
-    condition     = output.replica_arns["orders"] == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway-test/example-AbCdEf"
+    condition     = output.replica_arns["command-signing-key"] == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:causeway-test/example-AbCdEf"
     error_message = "The copy's ARN must be of the other region."
   }
   assert {
-    condition     = toset(keys(output.arns)) == toset(["identity", "orders", "replicator"])
+    condition     = toset(keys(output.arns)) == toset(["command-signing-key", "identity", "replicator"])
     error_message = "Every secret must have an ARN."
   }
 }
@@ -55,7 +55,7 @@ run "values_are_in_no_state" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_secretsmanager_secret_version.this)) == toset(["orders", "replicator"])
+    condition     = toset(keys(aws_secretsmanager_secret_version.this)) == toset(["command-signing-key", "replicator"])
     error_message = "Values are made for passwords and keys, and given for the rest."
   }
   assert {
@@ -158,7 +158,7 @@ run "refuses_a_short_key" {
   expect_failures = [var.secrets]
 
   variables {
-    secrets = { orders = { description = "The key of signed orders", kind = "key", length = 24 } }
+    secrets = { command-signing-key = { description = "Signs commands", kind = "key", length = 24 } }
   }
 }
 
