@@ -1,4 +1,4 @@
-"""What every test needs: the engine, the image under test, and patience."""
+"""Shared by the tests: the engine, the image under test, and waiting."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ def say(sentence):
 
 
 def eventually(what, condition):
-    """Waits until the condition holds. Whatever is wrong until then may pass."""
+    """Waits until the condition holds, ignoring errors until the timeout."""
     deadline = time.monotonic() + TIMEOUT_SECS
     while True:
         try:
             if condition():
                 return
-            last = "it does not hold"
+            last = "condition is false"
         except (AssertionError, OSError, ValueError) as error:
             last = error
         if time.monotonic() > deadline:
