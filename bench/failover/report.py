@@ -18,7 +18,7 @@ CPU_PERCENT_AT_MOST = 1.0
 class Failover:
     """What the writers saw of one fault."""
 
-    seconds_without_writes: float
+    downtime_seconds: float
     split_brain_seconds: float
 
 
@@ -43,12 +43,12 @@ class Report:
     def add(self, system: str, fault: str, failover: Failover) -> None:
         """Adds a measurement."""
         self.failovers.setdefault(fault, {}).setdefault(system, []).append(failover)
-        print(f"{system}, {fault}: {failover.seconds_without_writes:.2f} s without writes, "
+        print(f"{system}, {fault}: {failover.downtime_seconds:.2f} s of downtime, "
               f"{failover.split_brain_seconds:.2f} s of split-brain", flush=True)
 
     def seconds(self, fault: str, system: str) -> list[float]:
         """Returns how long writes were interrupted, each time."""
-        return [it.seconds_without_writes for it in self.failovers.get(fault, {}).get(system, [])]
+        return [it.downtime_seconds for it in self.failovers.get(fault, {}).get(system, [])]
 
     def split_brain(self, fault: str, system: str) -> float:
         """Returns the longest split-brain."""
