@@ -16,8 +16,6 @@
 
 mod client;
 mod redis;
-#[cfg(test)]
-mod simulation;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,8 +30,7 @@ use tokio::time::{self, Instant};
 use tracing::error;
 
 use self::client::CacheClient;
-pub use self::redis::Unusable;
-use self::redis::{CacheBackend, Redis};
+pub use self::redis::{CacheBackend, Redis, Unusable};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::Unavailable;
@@ -54,7 +51,7 @@ const LIST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The cache, if there is one.
 #[derive(Debug)]
-pub(crate) struct Cache<B: CacheBackend = Redis> {
+pub struct Cache<B: CacheBackend = Redis> {
     used: Option<Arc<Used<B>>>,
     metrics: Metrics,
     tasks: Tasks,
@@ -72,7 +69,7 @@ struct Used<B: CacheBackend> {
 
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Key {
+pub enum Key {
     /// One user.
     User(i64),
     /// All of them.
@@ -81,7 +78,7 @@ pub(crate) enum Key {
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// The cache.
     Hit,
     /// The database, since the cache did not have it.
@@ -145,22 +142,24 @@ impl Cache {
         tasks: &Tasks,
     ) -> Result<Self, Unusable> {
         let redis = settings.redis.as_ref().map(Redis::new).transpose()?;
-        let client = redis.map(|it| CacheClient::new(it, settings.prefix.clone()));
-        Ok(Self::with(client, settings.ttl, era, metrics, tasks))
+        let prefix = settings.prefix.clone();
+        Ok(Self::with(redis, prefix, settings.ttl, era, metrics, tasks))
     }
 }
 
 impl<B: CacheBackend> Cache<B> {
-    fn with(
-        client: Option<CacheClient<B>>,
+    /// Starts using `backend`, if there is one, for the data of the current `era`.
+    pub fn with(
+        backend: Option<B>,
+        prefix: String,
         ttl: Duration,
         era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
-        let used = client.map(|client| {
+        let used = backend.map(|backend| {
             Arc::new(Used {
-                client,
+                client: CacheClient::new(backend, prefix),
                 reads: Mutex::default(),
                 lists: Semaphore::new(LISTS_AT_ONCE),
                 era,
@@ -191,7 +190,7 @@ impl<B: CacheBackend> Cache<B> {
     /// # Errors
     ///
     /// [`Unavailable`] when there was no answer before `deadline`.
-    pub(crate) async fn read<Read>(
+    pub async fn read<Read>(
         &self,
         key: Key,
         deadline: Instant,
@@ -242,7 +241,7 @@ impl<B: CacheBackend> Cache<B> {
     /// # Errors
     ///
     /// What `write` says, or [`Unavailable::Bug`] when it ended without saying anything.
-    pub(crate) async fn change<T, E>(
+    pub async fn change<T, E>(
         &self,
         write: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E>

@@ -9,7 +9,8 @@ use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, TlsCertifica
 use crate::config;
 
 /// A server to connect to. Redis is one; the simulation has another, which loses, delays and forgets.
-pub(crate) trait CacheBackend: Debug + Send + Sync + 'static {
+pub trait CacheBackend: Debug + Send + Sync + 'static {
+    /// One connection, on which the commands of many follow each other.
     type Connection: ConnectionLike + Clone + Debug + Send + Sync + 'static;
 
     /// Opens a connection, which gives up by itself on what is not answered in time.
@@ -23,7 +24,7 @@ pub struct Unusable(#[from] RedisError);
 
 /// How to reach it.
 #[derive(Debug)]
-pub(crate) struct Redis {
+pub struct Redis {
     client: Client,
     timeouts: AsyncConnectionConfig,
 }
