@@ -4,22 +4,22 @@
 //! then. That is safe because each of them may be repeated: see [`queries::Effect`].
 //!
 //! Short reads share a few connections, since each waits for the server and not for a disk. Each kind
-//! of what takes longer has connections of its own ([`queries::Lane`]). A read that has no answer soon is
+//! of what takes longer has connections of its own ([`queries::ConnectionKind`]). A read that has no answer soon is
 //! sent again on another. Greetings, which are most of the work, are batched: those that come at the
 //! same time go in one statement.
 
-mod attempts;
 mod batcher;
 mod connect;
 mod connection;
 mod ended_sessions;
-mod failure;
+mod executor;
 mod hello;
-mod keeper;
 mod lists;
 mod pool;
 mod primary;
+mod primary_monitor;
 mod queries;
+mod query_error;
 mod requests;
 mod rows;
 mod schema;
@@ -41,7 +41,7 @@ use self::ended_sessions::EndedSessions;
 use self::hello::{Birthday, Name, ServerClock};
 pub(crate) use self::lists::{Listed, Rows};
 use self::pool::Pool;
-use self::primary::{Primary, View};
+use self::primary::{Primary, PrimaryState};
 pub use self::requests::NotStored;
 pub use self::schema::SchemaError;
 use crate::config::Database;
@@ -98,7 +98,7 @@ pub struct State {
 }
 
 impl Store {
-    /// Starts looking for the primary. Nothing is lent before [`Store::prepare_schema`] is done.
+    /// Starts looking for the primary. No connection is handed out before [`Store::prepare_schema`] is done.
     pub(crate) fn start(
         settings: Database,
         metrics: Metrics,
@@ -155,10 +155,14 @@ impl Store {
     /// Returns what is known about the database, without asking it.
     pub(crate) fn state(&self) -> State {
         let (role, writable) = match self.primary.view() {
-            View::Known(_) => ("primary", true),
-            View::Reading(known) if known.answer.timeline.is_some() => ("primary", false),
-            View::Reading(_) | View::Searching { read_only: true } => ("standby", false),
-            View::Suspected(_) | View::Searching { read_only: false } => ("unknown", false),
+            PrimaryState::Available(_) => ("primary", true),
+            PrimaryState::Reading(known) if known.answer.timeline.is_some() => ("primary", false),
+            PrimaryState::Reading(_) | PrimaryState::Searching { read_only: true } => {
+                ("standby", false)
+            }
+            PrimaryState::Suspected(_) | PrimaryState::Searching { read_only: false } => {
+                ("unknown", false)
+            }
         };
         State {
             role,
@@ -181,13 +185,13 @@ impl Store {
 
     /// Brings the metrics that are only read now and then up to date.
     pub(crate) fn report(&self) {
-        let (mut idle, mut lent) = (0, 0);
+        let (mut idle, mut in_use) = (0, 0);
         for pool in self.own_pools() {
             let (open, others) = pool.count();
-            (idle, lent) = (idle + open, lent + others);
+            (idle, in_use) = (idle + open, in_use + others);
         }
         let (shared, _others) = self.shared.count();
-        for (state, count) in [("idle", idle), ("lent", lent), ("shared", shared)] {
+        for (state, count) in [("idle", idle), ("in_use", in_use), ("shared", shared)] {
             let connections = self.metrics.db_pool_connections.with_label_values(&[state]);
             connections.set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -18,9 +18,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
 
 use super::Store;
-use super::failure::Failure;
 use super::primary::Primary;
 use super::queries::Query;
+use super::query_error::QueryError;
 
 /// The most requests in one statement: enough for every request that is worked on at once, by default,
 /// and still a small statement.
@@ -54,7 +54,7 @@ pub(super) trait BatchItem: Send + Sync + 'static {
         store: &Store,
         first_ends: Instant,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Vec<Self::Answer>, Failure>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, QueryError>> + Send;
 }
 
 /// The place where requests are handed in.
@@ -79,7 +79,7 @@ type Busy<T> = BTreeMap<String, (u64, Vec<Waiting<T>>)>;
 struct Waiting<T: BatchItem> {
     item: T,
     deadline: Instant,
-    answer: oneshot::Sender<Result<T::Answer, Arc<Failure>>>,
+    answer: oneshot::Sender<Result<T::Answer, Arc<QueryError>>>,
 }
 
 impl<T: BatchItem> Clone for Batcher<T> {
@@ -116,7 +116,7 @@ impl<T: BatchItem> Batcher<T> {
         item: T,
         deadline: Instant,
         primary: &Primary,
-    ) -> Result<T::Answer, Arc<Failure>> {
+    ) -> Result<T::Answer, Arc<QueryError>> {
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -126,7 +126,7 @@ impl<T: BatchItem> Batcher<T> {
         };
         let unanswered = || {
             let absence = primary.absence();
-            Arc::new(absence.unwrap_or_else(|| Failure::OutOfTime(began.elapsed())))
+            Arc::new(absence.unwrap_or_else(|| QueryError::OutOfTime(began.elapsed())))
         };
         self.0.queue.send(waiting).map_err(|_closed| unanswered())?;
         match time::timeout_at(deadline, answered).await {
@@ -150,9 +150,10 @@ impl<T: BatchItem> Batcher<T> {
             }
             let result = run(&batch, store).await;
             // What one row is refused for says nothing about the others.
-            let is_of_one =
-                |it: &Failure| it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some();
-            if matches!(&result, Err(failure) if is_of_one(failure)) {
+            let is_of_one = |it: &QueryError| {
+                it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some()
+            };
+            if matches!(&result, Err(error) if is_of_one(error)) {
                 self.write_each_alone(batch, store);
             } else {
                 self.finish(batch, result);
@@ -184,7 +185,7 @@ impl<T: BatchItem> Batcher<T> {
     }
 
     /// Answers a batch, and lets go on what waits for its rows.
-    fn finish(&self, batch: Vec<Waiting<T>>, result: Result<Vec<T::Answer>, Failure>) {
+    fn finish(&self, batch: Vec<Waiting<T>>, result: Result<Vec<T::Answer>, QueryError>) {
         let mut busy = self.busy();
         let rows = batch.iter().filter_map(|it| it.item.row());
         let behind = rows.filter_map(|it| busy.remove(it)).flat_map(|it| it.1);
@@ -200,10 +201,10 @@ impl<T: BatchItem> Batcher<T> {
                     waiting.answer.send(Ok(answer)).ok();
                 }
             }
-            Err(failure) => {
-                let failure = Arc::new(failure);
+            Err(error) => {
+                let error = Arc::new(error);
                 for waiting in batch {
-                    waiting.answer.send(Err(Arc::clone(&failure))).ok();
+                    waiting.answer.send(Err(Arc::clone(&error))).ok();
                 }
             }
         }
@@ -239,7 +240,7 @@ impl<T: BatchItem> Batcher<T> {
                 }
             }
             let result = run(&waiting, store).await;
-            if !matches!(&result, Err(failure) if failure.is_lock_timeout()) {
+            if !matches!(&result, Err(error) if error.is_lock_timeout()) {
                 return self.finish(waiting, result);
             }
             drop(turn);
@@ -252,7 +253,10 @@ impl<T: BatchItem> Batcher<T> {
     }
 }
 
-async fn run<T: BatchItem>(batch: &[Waiting<T>], store: &Store) -> Result<Vec<T::Answer>, Failure> {
+async fn run<T: BatchItem>(
+    batch: &[Waiting<T>],
+    store: &Store,
+) -> Result<Vec<T::Answer>, QueryError> {
     let ends = || batch.iter().map(|it| it.deadline);
     let now = Instant::now();
     let (first_ends, deadline) = (ends().min().unwrap_or(now), ends().max().unwrap_or(now));

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Answer, Connection, ROLE, talk};
-use super::failure::{self, Failure};
 use super::lock;
+use super::query_error::{self, QueryError};
 use crate::config::{Database, Server};
 
 /// A lock is waited for no longer than a client would wait for the statement behind it.
@@ -46,7 +46,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// When the log is told of what does not end.
 #[derive(Debug)]
-pub(super) struct Complaint(Instant);
+pub(super) struct WarnThrottle(Instant);
 
 /// What a server answered that would answer the next login the same.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ struct Refusal {
     why: String,
     pause: Duration,
     until: Instant,
-    complaint: Complaint,
+    warn_throttle: WarnThrottle,
 }
 
 /// Opens connections.
@@ -84,13 +84,13 @@ impl Address {
     }
 }
 
-impl Default for Complaint {
+impl Default for WarnThrottle {
     fn default() -> Self {
         Self(Instant::now() + COMPLAIN_AFTER)
     }
 }
 
-impl Complaint {
+impl WarnThrottle {
     pub(super) fn is_due(&mut self) -> bool {
         let is_due = self.0 <= Instant::now();
         if is_due {
@@ -154,7 +154,7 @@ impl Connector {
     }
 
     /// Returns what the server's name means now.
-    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, Failure> {
+    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, QueryError> {
         let found = |ip| Address {
             server: server.clone(),
             ip,
@@ -164,8 +164,8 @@ impl Connector {
         }
         let name = (server.host.as_str(), server.port);
         let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
-        let unresolved = |source| Failure::Unresolved(server.host.clone(), source);
-        let out_of_time = |_elapsed| Failure::Silent(self.connect_timeout);
+        let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);
+        let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
         Ok(addresses.map(|it| found(Some(it.ip()))).collect())
     }
@@ -175,20 +175,20 @@ impl Connector {
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), Failure> {
+    ) -> Result<(Connection, Answer), QueryError> {
         let place = address.to_string();
         if let Some(refusal) = lock(&self.refusals).get(&place)
             && Instant::now() < refusal.until
         {
-            return Err(Failure::RefusedLately(refusal.why.clone()));
+            return Err(QueryError::RefusedLately(refusal.why.clone()));
         }
         let connecting = self.connect_patiently(address, ends);
-        let out_of_time = |_elapsed| Failure::Silent(self.connect_timeout);
+        let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let connected = time::timeout(self.connect_timeout, connecting).await;
         let connected = connected.map_err(out_of_time)?;
         match &connected {
             Ok(_) => drop(lock(&self.refusals).remove(&place)),
-            Err(Failure::Refused(error)) if failure::is_permanent(error) => {
+            Err(QueryError::Refused(error)) if query_error::is_permanent(error) => {
                 self.refused(&place, chain(error));
             }
             Err(_) => {}
@@ -203,11 +203,11 @@ impl Connector {
             why: String::new(),
             pause: FIRST_REFUSED_PAUSE / 2,
             until: Instant::now(),
-            complaint: Complaint::default(),
+            warn_throttle: WarnThrottle::default(),
         });
         refusal.pause = LONGEST_REFUSED_PAUSE.min(refusal.pause * 2);
         refusal.until = Instant::now() + refusal.pause;
-        if refusal.complaint.is_due() {
+        if refusal.warn_throttle.is_due() {
             warn!(address = place, error = why, "connections are refused");
         }
         refusal.why = why;
@@ -217,7 +217,7 @@ impl Connector {
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), Failure> {
+    ) -> Result<(Connection, Answer), QueryError> {
         let mut config = self.config.clone();
         config.host(&address.server.host).port(address.server.port);
         if let Some(ip) = address.ip {

@@ -15,9 +15,9 @@ use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::failure::Failure;
 use super::lock;
 use super::queries::{Effect, Query};
+use super::query_error::QueryError;
 
 /// A pooler that is busy gives some of so many statements to another session.
 const POOLED_ASKS: usize = 10;
@@ -106,16 +106,16 @@ impl Connection {
     }
 
     /// Asks the server what it is.
-    pub(super) async fn ask(&self) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self) -> Result<Answer, QueryError> {
         let answer = Answer::read(&self.client.simple_query(ROLE).await?);
         if answer.backend != self.backend {
-            return Err(Failure::Pooled);
+            return Err(QueryError::Pooled);
         }
         Ok(answer)
     }
 
     /// Asks so often that a pooler shows, which gives this connection the sessions of others.
-    pub(super) async fn check_session(&self) -> Result<(), Failure> {
+    pub(super) async fn check_session(&self) -> Result<(), QueryError> {
         for _ in 0..POOLED_ASKS {
             self.ask().await?;
         }

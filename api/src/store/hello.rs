@@ -8,10 +8,10 @@ use jiff::civil::Date;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::attempts::{ANSWER_GRACE, FIRST_PAUSE};
 use super::batcher::BatchItem;
-use super::failure::Failure;
+use super::executor::{ANSWER_GRACE, FIRST_PAUSE};
 use super::queries::{self, Effect, Query};
+use super::query_error::QueryError;
 use super::{Store, Unavailable, lock, read_all};
 use crate::config::Case;
 use crate::domain::Username;
@@ -40,7 +40,7 @@ pub(super) struct Birthday {
 
 /// What became of a birthday.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Put {
+pub(super) enum PutOutcome {
     Stored,
     /// The statement was late, or the date that it may replace was stored then.
     Refused {
@@ -50,7 +50,7 @@ pub(super) enum Put {
 
 impl Birthday {
     /// Returns what becomes of it where the statement stored nothing, but found `stored`.
-    fn refused(&self, stored: Option<(Date, Timestamp)>, clock: &ServerClock) -> Put {
+    fn refused(&self, stored: Option<(Date, Timestamp)>, clock: &ServerClock) -> PutOutcome {
         let since = self.since;
         match stored {
             Some((date, at)) if Some(at) > since => {
@@ -59,11 +59,11 @@ impl Birthday {
                 let is_newer = !clock.was_set_back && is_past && at > clock.at_most(self.arrived);
                 // Another request has stored it meanwhile, as if a moment after this one.
                 if is_newer && !(self.rewrite && date == self.date_of_birth) {
-                    return Put::Stored;
+                    return PutOutcome::Stored;
                 }
-                Put::Refused { since: Some(at) }
+                PutOutcome::Refused { since: Some(at) }
             }
-            _ => Put::Refused { since },
+            _ => PutOutcome::Refused { since },
         }
     }
 }
@@ -158,9 +158,9 @@ impl Store {
             let name = Name(username.clone());
             match self.names.submit(name, deadline, &self.primary).await {
                 Ok(found) => return Ok(found),
-                Err(failure) => {
+                Err(error) => {
                     let query = Name::QUERY;
-                    self.pause(query, &failure, &mut longest, deadline).await?;
+                    self.pause(query, &error, &mut longest, deadline).await?;
                 }
             }
         }
@@ -199,12 +199,12 @@ impl Store {
                 submitted.await
             };
             match submitted.await {
-                Ok(Put::Stored) => return Ok(()),
-                Ok(Put::Refused { since }) => birthday.since = since,
-                Err(failure) => {
-                    birthday.rewrite |= failure.is_unknown_outcome();
+                Ok(PutOutcome::Stored) => return Ok(()),
+                Ok(PutOutcome::Refused { since }) => birthday.since = since,
+                Err(error) => {
+                    birthday.rewrite |= error.is_unknown_outcome();
                     let query = Birthday::QUERY;
-                    self.pause(query, &failure, &mut longest, deadline).await?;
+                    self.pause(query, &error, &mut longest, deadline).await?;
                 }
             }
         }
@@ -213,7 +213,7 @@ impl Store {
     /// Returns what the clock of the primary is, as it was last read. It is read with every write, and so
     /// is rarely asked for. A clock that was set forward makes the writes under way late, and each of
     /// those reads it.
-    async fn server_clock(&self, deadline: Instant) -> Result<ServerClock, Failure> {
+    async fn server_clock(&self, deadline: Instant) -> Result<ServerClock, QueryError> {
         let generation = self
             .primary
             .known(Effect::Writes, deadline)
@@ -235,10 +235,10 @@ impl Store {
         Ok(clock)
     }
 
-    async fn read_server_clock(&self, deadline: Instant) -> Result<Timestamp, Failure> {
+    async fn read_server_clock(&self, deadline: Instant) -> Result<Timestamp, QueryError> {
         let rows = self.attempt(&queries::SERVER_CLOCK, &[], deadline).await?;
-        let row = rows.first().ok_or(Failure::NoSchema)?;
-        row.try_get(0).map_err(Failure::Unreadable)
+        let row = rows.first().ok_or(QueryError::NoSchema)?;
+        row.try_get(0).map_err(QueryError::Unreadable)
     }
 }
 
@@ -258,13 +258,13 @@ impl BatchItem for Name {
         store: &Store,
         _first_ends: Instant,
         deadline: Instant,
-    ) -> Result<Vec<Self::Answer>, Failure> {
+    ) -> Result<Vec<Self::Answer>, QueryError> {
         let names: Vec<&str> = items.iter().map(|it| it.0.as_str()).collect();
         let rows = store.attempt(Self::QUERY, &[&names], deadline).await?;
         let mut found = BTreeMap::new();
         for row in &rows {
-            let name: &str = row.try_get(0).map_err(Failure::Unreadable)?;
-            let date: Date = row.try_get(1).map_err(Failure::Unreadable)?;
+            let name: &str = row.try_get(0).map_err(QueryError::Unreadable)?;
+            let date: Date = row.try_get(1).map_err(QueryError::Unreadable)?;
             found.insert(name, date);
         }
         Ok(names.iter().map(|it| found.get(it).copied()).collect())
@@ -277,7 +277,7 @@ impl BatchItem for Birthday {
     /// beside 1, 2, 8 and 16 with 64 clients: 2 are a fifth slower, 8 take twice the processor time.
     const STATEMENTS: usize = 4;
 
-    type Answer = Put;
+    type Answer = PutOutcome;
 
     fn row(&self) -> Option<&str> {
         Some(self.username.as_str())
@@ -290,7 +290,7 @@ impl BatchItem for Birthday {
         store: &Store,
         first_ends: Instant,
         deadline: Instant,
-    ) -> Result<Vec<Self::Answer>, Failure> {
+    ) -> Result<Vec<Self::Answer>, QueryError> {
         let clock = store.server_clock(deadline).await?;
         let began = Instant::now();
         let given_up_at = began + store.settings.statement_timeout + ANSWER_GRACE;
@@ -311,8 +311,8 @@ impl BatchItem for Birthday {
         let late_at_theirs = clock.at_least(late_at);
         let params: [&(dyn ToSql + Sync); 5] = [&names, &dates, &rewrites, &since, &late_at_theirs];
         let attempted = store.attempt(Self::QUERY, &params, deadline).await;
-        let rows = attempted.inspect_err(|failure| {
-            if failure.is_unknown_outcome() {
+        let rows = attempted.inspect_err(|error| {
+            if error.is_unknown_outcome() {
                 let mut until = lock(&store.unsettled_until);
                 *until = until.max(late_at);
             }
@@ -320,9 +320,9 @@ impl BatchItem for Birthday {
         let mut refused: BTreeMap<&str, Option<(Date, Timestamp)>> = BTreeMap::new();
         let mut clock = clock;
         for row in &rows {
-            let name: Option<&str> = row.try_get(0).map_err(Failure::Unreadable)?;
-            let date: Option<Date> = row.try_get(1).map_err(Failure::Unreadable)?;
-            let at: Option<Timestamp> = row.try_get(2).map_err(Failure::Unreadable)?;
+            let name: Option<&str> = row.try_get(0).map_err(QueryError::Unreadable)?;
+            let date: Option<Date> = row.try_get(1).map_err(QueryError::Unreadable)?;
+            let at: Option<Timestamp> = row.try_get(2).map_err(QueryError::Unreadable)?;
             match (name, at) {
                 (Some(name), _) => drop(refused.insert(name, date.zip(at))),
                 (None, Some(shown)) => clock = clock.read(shown, began),
@@ -348,7 +348,7 @@ impl BatchItem for Birthday {
         drop(known);
         let put = |it: &&Self| match refused.get(it.username.as_str()) {
             Some(stored) => it.refused(*stored, &clock),
-            None => Put::Stored,
+            None => PutOutcome::Stored,
         };
         Ok(items.iter().map(put).collect())
     }

@@ -17,10 +17,10 @@ use tokio::time::{self, Instant};
 use super::connect::Connector;
 use super::connection::Connection;
 use super::ended_sessions::EndedSessions;
-use super::failure::Failure;
 use super::lock;
-use super::primary::{Known, Primary};
+use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
+use super::query_error::QueryError;
 use crate::config::Server;
 use crate::metrics::Metrics;
 
@@ -103,8 +103,8 @@ impl Pool {
         self: &Arc<Self>,
         effect: Effect,
         deadline: Instant,
-    ) -> Result<PooledConnection, Failure> {
-        let closed = |_closed| Failure::PoolExhausted;
+    ) -> Result<PooledConnection, QueryError> {
+        let closed = |_closed| QueryError::PoolExhausted;
         let began = Instant::now();
         let turn = Arc::clone(&self.turns).acquire_owned();
         let turn = self.soon(turn, began, deadline).await?.map_err(closed)?;
@@ -141,7 +141,7 @@ impl Pool {
                 match time::timeout_at(deadline, opening).await {
                     Ok(Ok(opened)) => opened?,
                     Ok(Err(_)) | Err(_) => {
-                        return Err(Failure::Silent(began.elapsed()));
+                        return Err(QueryError::Silent(began.elapsed()));
                     }
                 }
             }
@@ -156,7 +156,7 @@ impl Pool {
         awaited: impl Future<Output = T>,
         began: Instant,
         deadline: Instant,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, QueryError> {
         let give_up_at = || deadline.min(began.max(self.primary.well_since()) + ACQUIRE_TIMEOUT);
         let mut awaited = pin!(awaited);
         loop {
@@ -164,7 +164,7 @@ impl Pool {
                 Ok(it) => return Ok(it),
                 Err(_elapsed) if Instant::now() < give_up_at() => {}
                 Err(_elapsed) => {
-                    return Err(self.primary.absence().unwrap_or(Failure::PoolExhausted));
+                    return Err(self.primary.absence().unwrap_or(QueryError::PoolExhausted));
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Pool {
     /// Returns a connection to the primary that is known, if one is open: the one that was used last,
     /// or, of those that are shared, the next with the fewest statements under way: a backend that hangs
     /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
-    fn pick(self: &Arc<Self>, known: &Arc<Known>) -> Option<Arc<PrimaryConnection>> {
+    fn pick(self: &Arc<Self>, known: &Arc<KnownServer>) -> Option<Arc<PrimaryConnection>> {
         let mut open = lock(&self.open);
         open.retain(|it| it.generation == known.generation && it.is_of_use());
         if !self.shared {
@@ -193,7 +193,7 @@ impl Pool {
         Some(picked)
     }
 
-    fn places(&self, known: &Known) -> Arc<Semaphore> {
+    fn places(&self, known: &KnownServer) -> Arc<Semaphore> {
         let mut places = lock(&self.places);
         let of_server = places.entry(known.address.server.to_string());
         Arc::clone(of_server.or_insert_with(|| Arc::new(Semaphore::new(self.size))))
@@ -203,9 +203,9 @@ impl Pool {
     /// open one in vain.
     fn open(
         self: &Arc<Self>,
-        known: Arc<Known>,
+        known: Arc<KnownServer>,
         place: OwnedSemaphorePermit,
-    ) -> oneshot::Receiver<Result<(), Failure>> {
+    ) -> oneshot::Receiver<Result<(), QueryError>> {
         let pool = Arc::clone(self);
         let (sender, receiver) = oneshot::channel();
         self.connector.tasks.start("connect", |_stop| async move {
@@ -219,13 +219,13 @@ impl Pool {
     /// Connects to the primary that is known. If it is none, `primary` is told.
     async fn connect(
         &self,
-        known: &Known,
+        known: &KnownServer,
         place: OwnedSemaphorePermit,
-    ) -> Result<PrimaryConnection, Failure> {
+    ) -> Result<PrimaryConnection, QueryError> {
         let connected = self.connector.connect(&known.address, &known.ends).await;
         let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
         let connection =
-            checked.inspect_err(|failure| self.primary.heed(known.generation, failure))?;
+            checked.inspect_err(|error| self.primary.record_error(known.generation, error))?;
         let spread = rand::rng().random_range(0..=2 * LIFETIME_SPREAD_SECS);
         Ok(PrimaryConnection {
             connection,

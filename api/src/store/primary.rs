@@ -1,7 +1,7 @@
 //! Who the primary is. One task asks the servers, so that a thousand requests need not.
 //!
 //! While a primary is known it is asked once a second whether it still takes writes. Whoever finds it
-//! gone says so with [`Primary::heed`]; then every server is asked at once, over and over, and of those
+//! gone says so with [`Primary::record_error`]; then every server is asked at once, over and over, and of those
 //! that take writes the one on the highest timeline is the primary. Requests wait for that, and are woken
 //! by it. A lower timeline than one that was seen, and another database, are never gone to.
 
@@ -18,10 +18,10 @@ use tracing::warn;
 
 use super::connect::{Address, Connector};
 use super::connection::{Answer, Connection};
-use super::failure::{Failure, Meaning};
-use super::keeper::Keeper;
 use super::lock;
+use super::primary_monitor::PrimaryMonitor;
 use super::queries::Effect;
+use super::query_error::{ErrorClass, QueryError};
 use crate::config::Database;
 use crate::metrics::Metrics;
 
@@ -33,7 +33,7 @@ const FAILOVERS: u32 = 3;
 
 /// A server that accepts writes, or did when it was last asked; or one that may be read meanwhile.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownServer {
     /// Rises whenever connections that were opened before must not be used again.
     pub(super) generation: u64,
     /// Where it is.
@@ -47,15 +47,15 @@ pub(super) struct Known {
     pub(super) monitor: Arc<Connection>,
 }
 
-impl Known {
+impl KnownServer {
     /// Returns whether a new connection leads to the same server, in the same role.
-    pub(super) fn check(&self, answer: &Answer) -> Result<(), Failure> {
+    pub(super) fn check(&self, answer: &Answer) -> Result<(), QueryError> {
         if self.answer.writable && !answer.writable {
-            return Err(Failure::ReadOnly);
+            return Err(QueryError::ReadOnly);
         }
         if self.answer.history() != answer.history() {
             let why = "another server answers at this address by now";
-            return Err(Failure::OtherServer(why.to_owned()));
+            return Err(QueryError::OtherServer(why.to_owned()));
         }
         Ok(())
     }
@@ -75,13 +75,13 @@ impl Known {
 
 /// What is known about the primary.
 #[derive(Clone, Debug)]
-pub(super) enum View {
+pub(super) enum PrimaryState {
     /// It answers and accepts writes.
-    Known(Arc<Known>),
+    Available(Arc<KnownServer>),
     /// It has not answered in time. Others are asked too, and nothing new is sent to it.
-    Suspected(Arc<Known>),
+    Suspected(Arc<KnownServer>),
     /// There is none, and this server may be read.
-    Reading(Arc<Known>),
+    Reading(Arc<KnownServer>),
     /// There is none.
     Searching {
         /// Whether some server answers.
@@ -92,15 +92,15 @@ pub(super) enum View {
 /// The place where the primary is looked up, reported missing, and found again.
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
-    pub(super) view: Arc<watch::Sender<View>>,
+    pub(super) view: Arc<watch::Sender<PrimaryState>>,
     /// What identifies the history and the run of the last primary. Empty before the first, and while a
     /// standby is read.
     pub(super) era: Arc<watch::Sender<String>>,
     pub(super) last_writable: Arc<Mutex<Instant>>,
     /// When the primary that is known came, or came back to its senses.
-    pub(super) came: Arc<Mutex<Instant>>,
+    pub(super) available_since: Arc<Mutex<Instant>>,
     /// Why each server cannot be used, as it was last seen.
-    pub(super) troubles: Arc<Mutex<BTreeMap<String, String>>>,
+    pub(super) server_errors: Arc<Mutex<BTreeMap<String, String>>>,
     /// How long a failover may take.
     grace: Duration,
 }
@@ -114,18 +114,20 @@ impl Primary {
         tasks: &Tasks,
     ) -> Self {
         let primary = Self {
-            view: Arc::new(watch::Sender::new(View::Searching { read_only: false })),
+            view: Arc::new(watch::Sender::new(PrimaryState::Searching {
+                read_only: false,
+            })),
             era: Arc::default(),
             last_writable: Arc::new(Mutex::new(Instant::now())),
-            came: Arc::new(Mutex::new(Instant::now())),
-            troubles: Arc::default(),
+            available_since: Arc::new(Mutex::new(Instant::now())),
+            server_errors: Arc::default(),
             // A lease runs out, and a promotion takes its time: requests wait for both.
             grace: FAILOVERS * settings.ready_grace,
         };
-        let keeper = Keeper::new(settings, connector, metrics, primary.clone());
+        let primary_monitor = PrimaryMonitor::new(settings, connector, metrics, primary.clone());
         tasks.start("primary", |stop| async move {
             tokio::select! {
-                never = keeper.run() => match never {},
+                never = primary_monitor.run() => match never {},
                 () = stop.cancelled() => {}
             }
         });
@@ -138,17 +140,21 @@ impl Primary {
         &self,
         effect: Effect,
         deadline: Instant,
-    ) -> Result<Arc<Known>, Failure> {
-        if let View::Known(known) = &*self.view.borrow() {
+    ) -> Result<Arc<KnownServer>, QueryError> {
+        if let PrimaryState::Available(known) = &*self.view.borrow() {
             return Ok(Arc::clone(known));
         }
         let mut view = self.view.subscribe();
         let began = Instant::now();
         loop {
             match &*view.borrow_and_update() {
-                View::Known(known) => return Ok(Arc::clone(known)),
-                View::Reading(known) if effect == Effect::Reads => return Ok(Arc::clone(known)),
-                View::Suspected(_) | View::Reading(_) | View::Searching { .. } => {}
+                PrimaryState::Available(known) => return Ok(Arc::clone(known)),
+                PrimaryState::Reading(known) if effect == Effect::Reads => {
+                    return Ok(Arc::clone(known));
+                }
+                PrimaryState::Suspected(_)
+                | PrimaryState::Reading(_)
+                | PrimaryState::Searching { .. } => {}
             }
             let failover_over = *lock(&self.last_writable) + self.grace;
             let give_up_at = deadline.min(failover_over.max(began + KNOWN_ABSENCE));
@@ -160,36 +166,36 @@ impl Primary {
     }
 
     /// Returns why nothing can be sent to the primary now, or `None` if it can.
-    pub(super) fn absence(&self) -> Option<Failure> {
+    pub(super) fn absence(&self) -> Option<QueryError> {
         let read_only = match &*self.view.borrow() {
-            View::Known(_) => return None,
-            View::Suspected(_) => false,
-            View::Reading(_) => true,
-            View::Searching { read_only } => *read_only,
+            PrimaryState::Available(_) => return None,
+            PrimaryState::Suspected(_) => false,
+            PrimaryState::Reading(_) => true,
+            PrimaryState::Searching { read_only } => *read_only,
         };
-        Some(Failure::NoPrimary { read_only })
+        Some(QueryError::NoPrimary { read_only })
     }
 
     /// Returns since when statements could be sent to the primary, which is now if they cannot be.
     pub(super) fn well_since(&self) -> Instant {
         match self.absence() {
-            None => *lock(&self.came),
+            None => *lock(&self.available_since),
             Some(_) => Instant::now(),
         }
     }
 
     /// Returns once the server of `generation` is not the one to ask.
     pub(super) async fn left(&self, generation: u64) {
-        let is_left = |view: &View| match view {
-            View::Known(it) | View::Reading(it) => it.generation != generation,
-            View::Suspected(_) | View::Searching { .. } => true,
+        let is_left = |view: &PrimaryState| match view {
+            PrimaryState::Available(it) | PrimaryState::Reading(it) => it.generation != generation,
+            PrimaryState::Suspected(_) | PrimaryState::Searching { .. } => true,
         };
         // It cannot be closed: the other end is here too.
         self.view.subscribe().wait_for(is_left).await.ok();
     }
 
     /// Returns what is known now.
-    pub(super) fn view(&self) -> View {
+    pub(super) fn view(&self) -> PrimaryState {
         self.view.borrow().clone()
     }
 
@@ -201,38 +207,40 @@ impl Primary {
     /// Returns how old the rows can be that are read now, if they are a standby's.
     pub(super) fn staleness(&self) -> Option<Duration> {
         match &*self.view.borrow() {
-            View::Reading(known) => known.staleness(),
-            View::Known(_) | View::Suspected(_) | View::Searching { .. } => None,
+            PrimaryState::Reading(known) => known.staleness(),
+            PrimaryState::Available(_)
+            | PrimaryState::Suspected(_)
+            | PrimaryState::Searching { .. } => None,
         }
     }
 
     /// Returns why each server cannot be used, as it was last seen.
-    pub(super) fn troubles(&self) -> String {
-        let troubles = lock(&self.troubles);
-        let each = troubles.iter().map(|(it, why)| format!("{it}: {why}"));
+    pub(super) fn server_errors(&self) -> String {
+        let server_errors = lock(&self.server_errors);
+        let each = server_errors.iter().map(|(it, why)| format!("{it}: {why}"));
         each.collect::<Vec<_>>().join("; ")
     }
 
     /// Draws the conclusion from a failure on a connection of `generation`: its server is gone, accepts
     /// no writes, or does not answer. If there is another by now, nothing happens.
-    pub(super) fn heed(&self, generation: u64, failure: &Failure) {
-        let meaning = failure.meaning();
-        let left = self.turn(generation, |known, is_suspected| match meaning {
-            Meaning::ServerLost => Some(View::Searching { read_only: false }),
-            Meaning::ServerReadOnly => Some(View::Searching { read_only: true }),
+    pub(super) fn record_error(&self, generation: u64, error: &QueryError) {
+        let class = error.class();
+        let left = self.turn(generation, |known, is_suspected| match class {
+            ErrorClass::ServerLost => Some(PrimaryState::Searching { read_only: false }),
+            ErrorClass::ServerReadOnly => Some(PrimaryState::Searching { read_only: true }),
             // One that is only read is left.
-            Meaning::ServerSilent if !known.answer.writable => {
-                Some(View::Searching { read_only: false })
+            ErrorClass::ServerSilent if !known.answer.writable => {
+                Some(PrimaryState::Searching { read_only: false })
             }
-            Meaning::ServerSilent if !is_suspected => Some(View::Suspected(known)),
-            Meaning::ServerSilent
-            | Meaning::ConnectionSpent
-            | Meaning::Passing
-            | Meaning::Final
-            | Meaning::Bug => None,
+            ErrorClass::ServerSilent if !is_suspected => Some(PrimaryState::Suspected(known)),
+            ErrorClass::ServerSilent
+            | ErrorClass::ConnectionSpent
+            | ErrorClass::Passing
+            | ErrorClass::Final
+            | ErrorClass::Bug => None,
         });
         if left {
-            warn!(generation, error = chain(failure), "primary is lost");
+            warn!(generation, error = chain(error), "primary is lost");
         }
     }
 
@@ -240,19 +248,23 @@ impl Primary {
         *lock(&self.last_writable) = Instant::now();
         self.turn(generation, |known, is_suspected| {
             is_suspected.then(|| {
-                *lock(&self.came) = Instant::now();
-                View::Known(known)
+                *lock(&self.available_since) = Instant::now();
+                PrimaryState::Available(known)
             })
         });
     }
 
     /// Changes what is known of the server of `generation`, if it is still the one.
-    fn turn(&self, generation: u64, next: impl FnOnce(Arc<Known>, bool) -> Option<View>) -> bool {
+    fn turn(
+        &self,
+        generation: u64,
+        next: impl FnOnce(Arc<KnownServer>, bool) -> Option<PrimaryState>,
+    ) -> bool {
         self.view.send_if_modified(|view| {
             let (known, is_suspected) = match view {
-                View::Known(known) | View::Reading(known) => (known, false),
-                View::Suspected(known) => (known, true),
-                View::Searching { .. } => return false,
+                PrimaryState::Available(known) | PrimaryState::Reading(known) => (known, false),
+                PrimaryState::Suspected(known) => (known, true),
+                PrimaryState::Searching { .. } => return false,
             };
             let is_it = known.generation == generation;
             let next = is_it.then(|| next(Arc::clone(known), is_suspected));
@@ -261,19 +273,21 @@ impl Primary {
     }
 
     /// Says that a server answers, which accepts no writes, and may be read if it is `readable`.
-    pub(super) fn some_server_answers(&self, readable: impl FnOnce() -> Option<Arc<Known>>) {
+    pub(super) fn some_server_answers(&self, readable: impl FnOnce() -> Option<Arc<KnownServer>>) {
         self.view.send_if_modified(|view| match view {
-            View::Searching { read_only } => {
+            PrimaryState::Searching { read_only } => {
                 let next = readable();
                 if next.as_ref().is_some_and(|it| it.staleness().is_some()) {
                     self.era.send_replace(String::new());
                 }
-                let next = next.map(View::Reading);
+                let next = next.map(PrimaryState::Reading);
                 let is_news = !*read_only || next.is_some();
-                *view = next.unwrap_or(View::Searching { read_only: true });
+                *view = next.unwrap_or(PrimaryState::Searching { read_only: true });
                 is_news
             }
-            View::Known(_) | View::Suspected(_) | View::Reading(_) => false,
+            PrimaryState::Available(_) | PrimaryState::Suspected(_) | PrimaryState::Reading(_) => {
+                false
+            }
         });
     }
 }

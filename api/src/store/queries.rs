@@ -19,7 +19,7 @@ pub(crate) struct Query {
     /// Whether it changes anything, so that its outcome can be unknown.
     pub(super) effect: Effect,
     /// Which connections it is run on.
-    pub(super) lane: Lane,
+    pub(super) kind: ConnectionKind,
     /// Whether it last waited for a lock in vain. One request at a time waits for it then, so that a
     /// table that is locked takes one connection, and leaves the others to other tables.
     pub(super) is_locked: AtomicBool,
@@ -39,7 +39,7 @@ pub(super) enum Effect {
 
 /// Which connections a statement is run on. None can use up those of another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum ConnectionKind {
     /// Shared with other statements: reads of a row by its key, which are short.
     Shared,
     /// For reads of many rows, and for reads that had no answer on a shared one.
@@ -51,12 +51,12 @@ pub(super) enum Lane {
 }
 
 macro_rules! queries {
-    ($($constant:ident $name:literal $effect:ident $lane:ident;)*) => {$(
+    ($($constant:ident $name:literal $effect:ident $kind:ident;)*) => {$(
         pub(super) static $constant: Query = Query {
             name: $name,
             sql: include_str!(concat!("queries/", $name, ".sql")),
             effect: Effect::$effect,
-            lane: Lane::$lane,
+            kind: ConnectionKind::$kind,
             is_locked: AtomicBool::new(false),
             lock_turn: Semaphore::const_new(1),
             hedges: Semaphore::const_new(HEDGES),

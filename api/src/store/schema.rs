@@ -11,10 +11,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tracing::{info, warn};
 
-use super::connect::{Complaint, Connector};
-use super::failure::Failure;
+use super::connect::{Connector, WarnThrottle};
 use super::primary::Primary;
 use super::queries::Effect;
+use super::query_error::QueryError;
 use crate::config::Migrate;
 
 /// One step of the schema. Steps are forward only, and each works beside the release before it.
@@ -55,12 +55,14 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[non_exhaustive]
 pub enum SchemaError {
     /// The database could not be reached in time.
-    #[error("no database server that accepts writes was reached within {waited:?}: {troubles}")]
+    #[error(
+        "no database server that accepts writes was reached within {waited:?}: {server_errors}"
+    )]
     Unreachable {
         /// How long was waited.
         waited: Duration,
         /// Each server, and why it cannot be used.
-        troubles: String,
+        server_errors: String,
     },
     /// The server refused a migration.
     #[error("the schema could not be brought up to date{}", hint(.0))]
@@ -109,14 +111,14 @@ pub(super) async fn prepare(
     patience: Duration,
 ) -> Result<(), SchemaError> {
     let mut deadline = Instant::now() + patience;
-    let mut complaint = Complaint::default();
+    let mut warn_throttle = WarnThrottle::default();
     loop {
         let error = match attempt(primary, connector, migrate, patience, deadline).await {
             Ok(()) => return Ok(()),
             Err(error) if !error.may_pass() => return Err(error),
             Err(error) => error,
         };
-        if complaint.is_due() {
+        if warn_throttle.is_due() {
             let error = chain(&error);
             warn!(error, "the schema is not up to date; trying again");
         }
@@ -136,12 +138,15 @@ async fn attempt(
     waited: Duration,
     deadline: Instant,
 ) -> Result<(), SchemaError> {
-    let unreachable = |troubles| SchemaError::Unreachable { waited, troubles };
+    let unreachable = |server_errors| SchemaError::Unreachable {
+        waited,
+        server_errors,
+    };
     let away = |error| unreachable(chain(&error));
     let known = match primary.known(Effect::Reads, deadline).await {
         Ok(known) => known,
-        Err(Failure::NoPrimary { read_only: true }) => return Err(SchemaError::Missing),
-        Err(_away) => return Err(unreachable(primary.troubles())),
+        Err(QueryError::NoPrimary { read_only: true }) => return Err(SchemaError::Missing),
+        Err(_away) => return Err(unreachable(primary.server_errors())),
     };
     // A connection of its own, straight to the server: the lock belongs to its session.
     let connected = connector.connect(&known.address, &known.ends).await;
@@ -149,12 +154,12 @@ async fn attempt(
     let is_shared =
         (&answer.backend, &answer.started_at) == (&known.answer.backend, &known.answer.started_at);
     let checked = if is_shared {
-        Err(Failure::Pooled)
+        Err(QueryError::Pooled)
     } else {
         connection.check_session().await
     };
     match checked {
-        Err(error @ Failure::Pooled) => {
+        Err(error @ QueryError::Pooled) => {
             // What was set at the connect is not left for whoever comes next.
             connection.client.batch_execute("RESET ALL").await.ok();
             return Err(SchemaError::Pooled(error.to_string()));

@@ -135,7 +135,7 @@ fn lists_that_nobody_reads_then_within_the_limit_and_others_are_served() {
             program.metric("http_requests_in_flight") == Some(1.0)
         });
         eventually("none has a connection to the database", || {
-            program.metric("db_pool_connections{state=\"lent\"}") == Some(0.0)
+            program.metric("db_pool_connections{state=\"in_use\"}") == Some(0.0)
         });
         for _ in 0..20 {
             assert_eq!(program.put_date("John", "1990-06-15").status, 204);

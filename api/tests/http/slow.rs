@@ -50,7 +50,7 @@ fn slow_heads_bodies_and_readers_then_others_are_served() {
         assert_eq!(program.get("/members?limit=10").status, 200);
     }
     eventually("no slow reader has a connection to the database", || {
-        program.metric("db_pool_connections{state=\"lent\"}") == Some(0.0)
+        program.metric("db_pool_connections{state=\"in_use\"}") == Some(0.0)
     });
     drop(unread);
     for it in dripping {

@@ -11,9 +11,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::{debug, error};
 
-use super::failure::{Failure, Meaning};
 use super::pool::{Pool, PooledConnection, PrimaryConnection};
-use super::queries::{Effect, Lane, Query};
+use super::queries::{ConnectionKind, Effect, Query};
+use super::query_error::{ErrorClass, QueryError};
 use super::{Store, Unavailable};
 
 /// The first pause before another try is drawn from nothing to this.
@@ -38,8 +38,8 @@ impl Store {
         loop {
             match self.attempt(query, params, deadline).await {
                 Ok(rows) => return Ok(rows),
-                Err(failure) => {
-                    let pause = self.pause(query, &failure, &mut longest_pause, deadline);
+                Err(error) => {
+                    let pause = self.pause(query, &error, &mut longest_pause, deadline);
                     pause.await?;
                 }
             }
@@ -50,26 +50,26 @@ impl Store {
     pub(super) async fn pause(
         &self,
         query: &Query,
-        failure: &Failure,
+        error: &QueryError,
         longest: &mut Duration,
         deadline: Instant,
     ) -> Result<(), Unavailable> {
-        if query.effect == Effect::Writes && failure.is_unknown_outcome() {
+        if query.effect == Effect::Writes && error.is_unknown_outcome() {
             self.metrics.db_commit_unknown.inc();
         }
-        let text = causeway_runtime::telemetry::chain(failure);
+        let text = causeway_runtime::telemetry::chain(error);
         debug!(stmt = query.name, error = text, "statement failed");
-        if let Some(name) = failure.constraint() {
+        if let Some(name) = error.constraint() {
             return Err(Unavailable::Constraint(name.to_owned()));
         }
-        let reason = match failure.meaning() {
-            Meaning::ServerLost => "server-lost",
-            Meaning::ServerReadOnly => "read-only",
-            Meaning::ServerSilent => "server-silent",
-            Meaning::ConnectionSpent => "connection-spent",
-            Meaning::Passing => "passing",
-            Meaning::Final => return Err(unavailable(failure)),
-            Meaning::Bug => {
+        let reason = match error.class() {
+            ErrorClass::ServerLost => "server-lost",
+            ErrorClass::ServerReadOnly => "read-only",
+            ErrorClass::ServerSilent => "server-silent",
+            ErrorClass::ConnectionSpent => "connection-spent",
+            ErrorClass::Passing => "passing",
+            ErrorClass::Final => return Err(unavailable(error)),
+            ErrorClass::Bug => {
                 error!(stmt = query.name, error = text, "statement is wrong");
                 return Err(Unavailable::Bug);
             }
@@ -77,7 +77,7 @@ impl Store {
         let pause = longest.mul_f64(rand::random_range(0.0..1.0));
         *longest = LONGEST_PAUSE.min(*longest * 2);
         if Instant::now() + pause >= deadline {
-            return Err(unavailable(failure));
+            return Err(unavailable(error));
         }
         self.metrics.db_retries.with_label_values(&[reason]).inc();
         time::sleep(pause).await;
@@ -90,13 +90,13 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, QueryError> {
         self.wait_for_schema(deadline).await?;
-        let pool = match query.lane {
-            Lane::Shared => &self.shared,
-            Lane::Lists => &self.lists,
-            Lane::Creates => &self.creates,
-            Lane::Birthdays => &self.puts,
+        let pool = match query.kind {
+            ConnectionKind::Shared => &self.shared,
+            ConnectionKind::Lists => &self.lists,
+            ConnectionKind::Creates => &self.creates,
+            ConnectionKind::Birthdays => &self.puts,
         };
         let first = self.attempt_on(pool, query, params, deadline);
         let attempted = if query.effect == Effect::Reads {
@@ -104,8 +104,8 @@ impl Store {
         } else {
             first.await
         };
-        if let Err(failure) = &attempted {
-            let class = failure.sqlstate_class();
+        if let Err(error) = &attempted {
+            let class = error.sqlstate_class();
             self.metrics.db_errors.with_label_values(&[class]).inc();
         }
         attempted
@@ -113,11 +113,11 @@ impl Store {
 
     async fn hedge(
         &self,
-        first: impl Future<Output = Result<Vec<Row>, Failure>>,
+        first: impl Future<Output = Result<Vec<Row>, QueryError>>,
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, QueryError> {
         let mut first = pin!(first);
         if let Ok(answered) = time::timeout(HEDGE_AFTER, &mut first).await {
             return answered;
@@ -145,7 +145,7 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, QueryError> {
         let (connection, _lock_turn) = acquire(pool, query, deadline).await?;
         let answer = {
             let mut answer = pin!(self.answer(&connection.opened, query, params, deadline));
@@ -156,15 +156,19 @@ impl Store {
                 answer.await
             }
         };
-        let is_locked = answer.as_ref().is_err_and(Failure::is_lock_timeout);
+        let is_locked = answer.as_ref().is_err_and(QueryError::is_lock_timeout);
         // Where a write waits it may be for one row, which is nothing to the others.
         let is_locked = is_locked && query.effect == Effect::Reads;
         query.is_locked.store(is_locked, Ordering::Relaxed);
-        match answer.as_ref().map_err(Failure::meaning) {
-            Err(_) if matches!(answer, Err(Failure::OutOfTime(_))) => drop(connection),
-            Err(Meaning::ServerSilent) => drop(connection),
-            Ok(_) | Err(Meaning::Passing | Meaning::Final | Meaning::Bug) => connection.release(),
-            Err(Meaning::ServerLost | Meaning::ServerReadOnly | Meaning::ConnectionSpent) => {
+        match answer.as_ref().map_err(QueryError::class) {
+            Err(_) if matches!(answer, Err(QueryError::OutOfTime(_))) => drop(connection),
+            Err(ErrorClass::ServerSilent) => drop(connection),
+            Ok(_) | Err(ErrorClass::Passing | ErrorClass::Final | ErrorClass::Bug) => {
+                connection.release()
+            }
+            Err(
+                ErrorClass::ServerLost | ErrorClass::ServerReadOnly | ErrorClass::ConnectionSpent,
+            ) => {
                 connection.close();
             }
         }
@@ -178,7 +182,7 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, QueryError> {
         let connection = &opened.connection;
         let began = Instant::now();
         let silent_at = began + self.settings.statement_timeout + ANSWER_GRACE;
@@ -189,26 +193,26 @@ impl Store {
             .db_query_duration
             .with_label_values(&[query.name])
             .observe(took.as_secs_f64());
-        let failure = match answered {
+        let error = match answered {
             Ok(Ok(_)) if query.effect == Effect::Writes && connection.has_warned() => {
-                Failure::Unreplicated
+                QueryError::Unreplicated
             }
             Ok(Ok(rows)) => return Ok(rows),
-            Ok(Err(error)) if error.code().is_none() && connection.was_ended() => Failure::Ended,
-            Ok(Err(error)) => Failure::Statement(error),
-            Err(_elapsed) if deadline < silent_at => Failure::OutOfTime(took),
-            Err(_elapsed) => Failure::Unanswered(took),
+            Ok(Err(error)) if error.code().is_none() && connection.was_ended() => QueryError::Ended,
+            Ok(Err(error)) => QueryError::Statement(error),
+            Err(_elapsed) if deadline < silent_at => QueryError::OutOfTime(took),
+            Err(_elapsed) => QueryError::Unanswered(took),
         };
-        self.primary.heed(opened.generation, &failure);
-        Err(failure)
+        self.primary.record_error(opened.generation, &error);
+        Err(error)
     }
 
-    async fn wait_for_schema(&self, deadline: Instant) -> Result<(), Failure> {
+    async fn wait_for_schema(&self, deadline: Instant) -> Result<(), QueryError> {
         let mut has_schema = self.has_schema.subscribe();
         let waited = time::timeout_at(deadline, has_schema.wait_for(|it| *it)).await;
         matches!(waited, Ok(Ok(_)))
             .then_some(())
-            .ok_or(Failure::NoSchema)
+            .ok_or(QueryError::NoSchema)
     }
 }
 
@@ -217,7 +221,7 @@ async fn acquire(
     pool: &Arc<Pool>,
     query: &'static Query,
     deadline: Instant,
-) -> Result<(PooledConnection, Option<SemaphorePermit<'static>>), Failure> {
+) -> Result<(PooledConnection, Option<SemaphorePermit<'static>>), QueryError> {
     let mut turn = None;
     loop {
         let connection = pool.acquire(query.effect, deadline).await?;
@@ -226,15 +230,15 @@ async fn acquire(
         }
         connection.release();
         let waited = time::timeout_at(deadline, query.lock_turn.acquire()).await;
-        turn = waited.map_err(|_elapsed| Failure::PoolExhausted)?.ok();
+        turn = waited.map_err(|_elapsed| QueryError::PoolExhausted)?.ok();
     }
 }
 
-fn unavailable(failure: &Failure) -> Unavailable {
-    let is_read_only = matches!(failure, Failure::NoPrimary { read_only: true });
-    if is_read_only || failure.meaning() == Meaning::ServerReadOnly {
+fn unavailable(error: &QueryError) -> Unavailable {
+    let is_read_only = matches!(error, QueryError::NoPrimary { read_only: true });
+    if is_read_only || error.class() == ErrorClass::ServerReadOnly {
         Unavailable::ReadOnly
-    } else if matches!(failure, Failure::PoolExhausted) {
+    } else if matches!(error, QueryError::PoolExhausted) {
         Unavailable::Busy
     } else {
         Unavailable::Away

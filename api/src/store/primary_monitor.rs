@@ -13,11 +13,11 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::connect::{Address, Complaint, Connector};
+use super::connect::{Address, Connector, WarnThrottle};
 use super::connection::{Answer, Connection};
-use super::failure::Failure;
 use super::lock;
-use super::primary::{KNOWN_ABSENCE, Known, Primary, View};
+use super::primary::{KNOWN_ABSENCE, KnownServer, Primary, PrimaryState};
+use super::query_error::QueryError;
 use crate::config::{Database, Server};
 use crate::metrics::Metrics;
 
@@ -45,17 +45,17 @@ const COUNT_EVERY: Duration = Duration::from_millis(500);
 const FOREVER: Duration = Duration::from_hours(24);
 
 /// The task that asks.
-pub(super) struct Keeper {
+pub(super) struct PrimaryMonitor {
     servers: Vec<Server>,
     reads_from_standby: Option<Duration>,
     connector: Connector,
     metrics: Metrics,
     primary: Primary,
     /// The primary before the one that is looked for.
-    before: Option<Arc<Known>>,
+    before: Option<Arc<KnownServer>>,
     seen: Mutex<Seen>,
     /// The runs of servers that were told of because they accept writes beside the primary.
-    rivals: Mutex<BTreeSet<String>>,
+    other_primaries: Mutex<BTreeSet<String>>,
 }
 
 /// What is never gone back behind.
@@ -66,7 +66,7 @@ struct Seen {
     timeline: Option<u32>,
 }
 
-impl Keeper {
+impl PrimaryMonitor {
     pub(super) fn new(
         settings: &Database,
         connector: Connector,
@@ -81,7 +81,7 @@ impl Keeper {
             primary,
             before: None,
             seen: Mutex::default(),
-            rivals: Mutex::default(),
+            other_primaries: Mutex::default(),
         }
     }
 
@@ -106,10 +106,10 @@ impl Keeper {
         answer: Answer,
         monitor: &Arc<Connection>,
         ends: CancellationToken,
-    ) -> Arc<Known> {
+    ) -> Arc<KnownServer> {
         let mut seen = lock(&self.seen);
         seen.generation += 1;
-        Arc::new(Known {
+        Arc::new(KnownServer {
             generation: seen.generation,
             address: address.clone(),
             answer,
@@ -120,7 +120,7 @@ impl Keeper {
     }
 
     /// Makes what was found the primary.
-    fn publish(&mut self, known: &Arc<Known>) {
+    fn publish(&mut self, known: &Arc<KnownServer>) {
         let answer = &known.answer;
         {
             let mut seen = lock(&self.seen);
@@ -140,10 +140,10 @@ impl Keeper {
         }
         info!(address = %known.address, generation = known.generation,
             timeline = answer.timeline, moved, "primary found");
-        lock(&self.primary.troubles).clear();
+        lock(&self.primary.server_errors).clear();
         *lock(&self.primary.last_writable) = Instant::now();
-        *lock(&self.primary.came) = Instant::now();
-        let silent = matches!(self.primary.view(), View::Suspected(_));
+        *lock(&self.primary.available_since) = Instant::now();
+        let silent = matches!(self.primary.view(), PrimaryState::Suspected(_));
         let era = format!("{:?} {}", answer.history(), answer.started_at);
         if *self.primary.era.borrow() != era {
             // From here on no row of the server before is an answer.
@@ -151,7 +151,7 @@ impl Keeper {
         }
         self.primary
             .view
-            .send_replace(View::Known(Arc::clone(known)));
+            .send_replace(PrimaryState::Available(Arc::clone(known)));
         // Afterwards, so that no row of the server before is cached as one of this server.
         self.primary.era.send_replace(era);
         // What waits on a server that answers may still be answered; what waits on one that does
@@ -165,42 +165,42 @@ impl Keeper {
     }
 
     /// Asks the primary until it has to be left. Returns another if one was found on the way.
-    async fn watch(&self, known: &Known) -> Option<Arc<Known>> {
+    async fn watch(&self, known: &KnownServer) -> Option<Arc<KnownServer>> {
         let mut view = self.primary.view.subscribe();
-        let mut rivals = std::pin::pin!(self.watch_rivals(known));
+        let mut other_primaries = std::pin::pin!(self.watch_second_primaries(known));
         loop {
             let now = view.borrow_and_update().clone();
             match now {
-                View::Known(_) => {
+                PrimaryState::Available(_) => {
                     tokio::select! {
                         () = time::sleep(ASK_EVERY) => {}
                         _ = view.changed() => continue,
-                        newer = &mut rivals => return Some(newer),
+                        newer = &mut other_primaries => return Some(newer),
                     }
                     let asked = time::timeout(ASK_TIMEOUT, known.monitor.ask()).await;
-                    self.judge(known, asked.unwrap_or(Err(Failure::Silent(ASK_TIMEOUT))));
+                    self.judge(known, asked.unwrap_or(Err(QueryError::Silent(ASK_TIMEOUT))));
                 }
-                View::Suspected(_) => {
+                PrimaryState::Suspected(_) => {
                     tokio::select! {
                         answer = known.monitor.ask() => self.judge(known, answer),
                         other = self.search() => return Some(other),
                         _ = view.changed() => {}
                     }
                 }
-                View::Reading(_) | View::Searching { .. } => return None,
+                PrimaryState::Reading(_) | PrimaryState::Searching { .. } => return None,
             }
         }
     }
 
-    fn judge(&self, known: &Known, answer: Result<Answer, Failure>) {
+    fn judge(&self, known: &KnownServer, answer: Result<Answer, QueryError>) {
         match answer.and_then(|it| known.check(&it)) {
             Ok(()) => self.primary.answered(known.generation),
-            Err(failure) => self.primary.heed(known.generation, &failure),
+            Err(error) => self.primary.record_error(known.generation, &error),
         }
     }
 
     /// Asks the other servers now and then, until one is found that is newer than the primary.
-    async fn watch_rivals(&self, known: &Known) -> Arc<Known> {
+    async fn watch_second_primaries(&self, known: &KnownServer) -> Arc<KnownServer> {
         // A name may have several addresses of one server, which need no second connection.
         let mut own = vec![known.address.clone()];
         loop {
@@ -217,7 +217,7 @@ impl Keeper {
                         continue;
                     };
                     let other = self.known(&address, answer, &Arc::new(connection), ends);
-                    if !self.is_rival(known, &other) {
+                    if !self.is_second_primary(known, &other) {
                         if other.answer.writable {
                             own.push(address);
                         }
@@ -232,10 +232,10 @@ impl Keeper {
     }
 
     /// Returns whether a server accepts writes beside the primary, and tells of each that does.
-    fn is_rival(&self, primary: &Known, other: &Known) -> bool {
-        let is_rival = other.answer.writable && primary.run() != other.run();
+    fn is_second_primary(&self, primary: &KnownServer, other: &KnownServer) -> bool {
+        let is_second_primary = other.answer.writable && primary.run() != other.run();
         let name = format!("{} {}", other.address, other.answer.started_at);
-        if is_rival && lock(&self.rivals).insert(name) {
+        if is_second_primary && lock(&self.other_primaries).insert(name) {
             self.metrics.db_split_brain.inc();
             warn!(
                 primary = %primary.address,
@@ -245,14 +245,14 @@ impl Keeper {
                 "two servers accept writes"
             );
         }
-        is_rival
+        is_second_primary
     }
 
     /// Asks every server at once until one accepts writes, and chooses among those that do.
-    async fn search(&self) -> Arc<Known> {
+    async fn search(&self) -> Arc<KnownServer> {
         let mut servers: FuturesUnordered<_> =
             self.servers.iter().map(|it| self.ask_server(it)).collect();
-        let mut complaint = Complaint::default();
+        let mut warn_throttle = WarnThrottle::default();
         let mut found = Vec::new();
         let mut choose_at = None;
         loop {
@@ -266,13 +266,16 @@ impl Keeper {
                 return self.choose(found);
             }
             let view = self.primary.view();
-            if matches!(view, View::Searching { read_only: true } | View::Reading(_)) {
+            if matches!(
+                view,
+                PrimaryState::Searching { read_only: true } | PrimaryState::Reading(_)
+            ) {
                 let seconds = began.elapsed().as_secs_f64();
                 self.metrics.db_read_only_seconds.inc_by(seconds);
             }
-            if complaint.is_due() {
+            if warn_throttle.is_due() {
                 warn!(
-                    servers = self.primary.troubles(),
+                    servers = self.primary.server_errors(),
                     "no server accepts writes"
                 );
             }
@@ -280,28 +283,28 @@ impl Keeper {
     }
 
     /// Returns whether a server has been promoted since there was a primary: no other will outdo it.
-    fn is_promoted(&self, found: &Known) -> bool {
+    fn is_promoted(&self, found: &KnownServer) -> bool {
         let before = self.before.as_ref();
         before.is_some_and(|it| found.answer.timeline > it.answer.timeline)
     }
 
     /// Returns whether nothing that a server may still say would change the choice.
-    fn is_settled(&self, found: &[Arc<Known>]) -> bool {
-        let troubles = lock(&self.primary.troubles);
+    fn is_settled(&self, found: &[Arc<KnownServer>]) -> bool {
+        let server_errors = lock(&self.primary.server_errors);
         let has_answered = |server: &Server| {
-            troubles.contains_key(&server.to_string())
+            server_errors.contains_key(&server.to_string())
                 || found.iter().any(|it| it.address.server == *server)
         };
         found.iter().any(|it| self.is_promoted(it)) || self.servers.iter().all(has_answered)
     }
 
     /// Returns the server on the highest timeline, and of several the one that is named first.
-    fn choose(&self, mut found: Vec<Arc<Known>>) -> Arc<Known> {
-        let place = |it: &Known| self.servers.iter().position(|at| *at == it.address.server);
+    fn choose(&self, mut found: Vec<Arc<KnownServer>>) -> Arc<KnownServer> {
+        let place = |it: &KnownServer| self.servers.iter().position(|at| *at == it.address.server);
         let first = found.iter().min_by_key(|it| place(it));
         let seen = lock(&self.seen).system.clone();
         let system = seen.or_else(|| first.and_then(|it| it.answer.system.clone()));
-        let rank = |it: &Arc<Known>| {
+        let rank = |it: &Arc<KnownServer>| {
             (
                 it.answer.system != system,
                 Reverse(it.answer.timeline),
@@ -311,13 +314,13 @@ impl Keeper {
         found.sort_by_key(rank);
         let chosen = found.remove(0);
         for other in &found {
-            self.is_rival(&chosen, other);
+            self.is_second_primary(&chosen, other);
         }
         chosen
     }
 
     /// Asks one server, under every address that its name has, until it accepts writes.
-    async fn ask_server(&self, server: &Server) -> Vec<Arc<Known>> {
+    async fn ask_server(&self, server: &Server) -> Vec<Arc<KnownServer>> {
         loop {
             let addresses = match self.connector.resolve(server).await {
                 Ok(addresses) => addresses,
@@ -352,24 +355,24 @@ impl Keeper {
 
     /// Asks the server at one address until it accepts writes, ends the connection, or has been
     /// asked for as long as its name is believed.
-    async fn ask_address(&self, address: &Address) -> Result<Arc<Known>, Failure> {
+    async fn ask_address(&self, address: &Address) -> Result<Arc<KnownServer>, QueryError> {
         let ends = CancellationToken::new();
         let (connection, mut answer) = self.connector.connect(address, &ends).await?;
         let connection = Arc::new(connection);
         let until = Instant::now() + RESOLVE_EVERY;
         self.check_lineage(&answer)?;
         if !answer.writable {
-            self.note(&address.server, &Failure::ReadOnly);
+            self.note(&address.server, &QueryError::ReadOnly);
         }
         while !answer.writable {
             self.primary
                 .some_server_answers(|| self.readable(address, &answer, &connection));
             if Instant::now() >= until {
-                return Err(Failure::ReadOnly);
+                return Err(QueryError::ReadOnly);
             }
             time::sleep(STANDBY_POLL).await;
             let asked = time::timeout(ASK_TIMEOUT, connection.ask()).await;
-            answer = asked.map_err(|_elapsed| Failure::Silent(ASK_TIMEOUT))??;
+            answer = asked.map_err(|_elapsed| QueryError::Silent(ASK_TIMEOUT))??;
             self.check_lineage(&answer)?;
         }
         Ok(self.known(address, answer, &connection, ends))
@@ -377,7 +380,7 @@ impl Keeper {
 
     /// Refuses a server of another database, or of a history that has been left. At the start it only
     /// loses the choice.
-    fn check_lineage(&self, answer: &Answer) -> Result<(), Failure> {
+    fn check_lineage(&self, answer: &Answer) -> Result<(), QueryError> {
         let mut seen = lock(&self.seen);
         if let (Some(seen), Some(system)) = (&seen.system, &answer.system)
             && seen != system
@@ -385,7 +388,7 @@ impl Keeper {
             if self.primary.away_for() >= REPLACED_AFTER {
                 return Ok(());
             }
-            return Err(Failure::OtherServer(format!(
+            return Err(QueryError::OtherServer(format!(
                 "its system identifier is {system}, and the primary's {seen}: it is of another database, \
                  and taken for its successor after {} s without a primary",
                 REPLACED_AFTER.as_secs()
@@ -395,7 +398,7 @@ impl Keeper {
             && timeline < seen
             && self.before.is_some()
         {
-            return Err(Failure::OtherServer(format!(
+            return Err(QueryError::OtherServer(format!(
                 "it is on timeline {timeline}, and timeline {seen} has been seen: it was replaced; \
                  after a restore, restart this service"
             )));
@@ -414,7 +417,7 @@ impl Keeper {
         address: &Address,
         answer: &Answer,
         monitor: &Arc<Connection>,
-    ) -> Option<Arc<Known>> {
+    ) -> Option<Arc<KnownServer>> {
         let is_primary = answer.timeline.is_some();
         let after = if is_primary {
             KNOWN_ABSENCE
@@ -431,9 +434,9 @@ impl Keeper {
         (away_for >= after).then(|| self.known(address, answer, monitor, CancellationToken::new()))
     }
 
-    fn note(&self, server: &Server, why: &Failure) {
+    fn note(&self, server: &Server, why: &QueryError) {
         let text = chain(why);
         debug!(%server, why = text, "not the primary");
-        lock(&self.primary.troubles).insert(server.to_string(), text);
+        lock(&self.primary.server_errors).insert(server.to_string(), text);
     }
 }

@@ -10,7 +10,7 @@ use super::requests::KEY_CONSTRAINT;
 
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum QueryError {
     /// The server said no, or the connection to it ended.
     #[error("the statement failed")]
     Statement(#[source] tokio_postgres::Error),
@@ -55,8 +55,8 @@ pub(super) enum Failure {
         /// Whether some server answers.
         read_only: bool,
     },
-    /// Every connection is lent.
-    #[error("every connection is lent")]
+    /// Every connection is in use.
+    #[error("every connection is in use")]
     PoolExhausted,
     /// The tables are not there yet.
     #[error("the schema is not up to date")]
@@ -65,7 +65,7 @@ pub(super) enum Failure {
 
 /// What a failure means for the server and for the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum ErrorClass {
     /// The server is gone, or going: leave it, and repeat the statement elsewhere.
     ServerLost,
     /// The server accepts no writes: leave it, and repeat the statement elsewhere.
@@ -82,23 +82,25 @@ pub(super) enum Meaning {
     Bug,
 }
 
-impl Failure {
-    pub(super) fn meaning(&self) -> Meaning {
+impl QueryError {
+    pub(super) fn class(&self) -> ErrorClass {
         match self {
             Self::Statement(error) => of(error),
-            Self::Refused(error) if of(error) == Meaning::ServerLost => Meaning::ServerLost,
+            Self::Refused(error) if of(error) == ErrorClass::ServerLost => ErrorClass::ServerLost,
             // Refused at the door, as with a wrong password: it may be mended while we wait.
-            Self::Refused(_) | Self::RefusedLately(_) => Meaning::Passing,
-            Self::Unanswered(_) | Self::Silent(_) | Self::Unresolved(..) => Meaning::ServerSilent,
-            Self::ReadOnly => Meaning::ServerReadOnly,
-            Self::OtherServer(_) | Self::Pooled => Meaning::ServerLost,
-            Self::Ended => Meaning::ConnectionSpent,
-            Self::Unreadable(_) => Meaning::Bug,
+            Self::Refused(_) | Self::RefusedLately(_) => ErrorClass::Passing,
+            Self::Unanswered(_) | Self::Silent(_) | Self::Unresolved(..) => {
+                ErrorClass::ServerSilent
+            }
+            Self::ReadOnly => ErrorClass::ServerReadOnly,
+            Self::OtherServer(_) | Self::Pooled => ErrorClass::ServerLost,
+            Self::Ended => ErrorClass::ConnectionSpent,
+            Self::Unreadable(_) => ErrorClass::Bug,
             Self::OutOfTime(_)
             | Self::Unreplicated
             | Self::NoPrimary { .. }
             | Self::PoolExhausted
-            | Self::NoSchema => Meaning::Final,
+            | Self::NoSchema => ErrorClass::Final,
         }
     }
 
@@ -149,47 +151,47 @@ impl Failure {
     }
 }
 
-fn of(error: &tokio_postgres::Error) -> Meaning {
+fn of(error: &tokio_postgres::Error) -> ErrorClass {
     let Some(code) = error.code() else {
         // No SQLSTATE: the connection ended, or what came over it was not PostgreSQL's protocol.
-        return Meaning::ServerLost;
+        return ErrorClass::ServerLost;
     };
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        return Meaning::ServerReadOnly;
+        return ErrorClass::ServerReadOnly;
     }
     if *code == SqlState::ADMIN_SHUTDOWN
         || *code == SqlState::CRASH_SHUTDOWN
         || *code == SqlState::CANNOT_CONNECT_NOW
     {
-        return Meaning::ServerLost;
+        return ErrorClass::ServerLost;
     }
     if *code == SqlState::QUERY_CANCELED || *code == SqlState::DISK_FULL {
-        return Meaning::Final;
+        return ErrorClass::Final;
     }
     // "cached plan must not change result type", after a migration; and prepared statements that a
     // pooler has lost.
     if *code == SqlState::FEATURE_NOT_SUPPORTED || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
-        return Meaning::ConnectionSpent;
+        return ErrorClass::ConnectionSpent;
     }
     // Another request under the same key was first. Asked again, the statement finds its answer.
     let constraint = error.as_db_error().and_then(|it| it.constraint());
     if *code == SqlState::UNIQUE_VIOLATION && constraint == Some(KEY_CONSTRAINT) {
-        return Meaning::Passing;
+        return ErrorClass::Passing;
     }
     match code.code().get(..2).unwrap_or_default() {
-        "08" => Meaning::ServerLost,
+        "08" => ErrorClass::ServerLost,
         // Rolled back to be tried again (40), out of connections or memory (53), not in the right
         // state (55, such as a lock that was waited for).
-        "40" | "53" | "55" => Meaning::Passing,
+        "40" | "53" | "55" => ErrorClass::Passing,
         // Not allowed in (28, 42501), no such database (3D) or table (42P01), an error of the
         // server's system (58): an operator's to mend, and no mistake of this program.
-        "28" | "3D" | "58" => Meaning::Final,
+        "28" | "3D" | "58" => ErrorClass::Final,
         _ if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INSUFFICIENT_PRIVILEGE => {
-            Meaning::Final
+            ErrorClass::Final
         }
         // The server ended the session, as after `idle_session_timeout` (57P05).
-        _ if is_fatal(error) => Meaning::ConnectionSpent,
-        _ => Meaning::Bug,
+        _ if is_fatal(error) => ErrorClass::ConnectionSpent,
+        _ => ErrorClass::Bug,
     }
 }
 
@@ -198,7 +200,7 @@ fn of(error: &tokio_postgres::Error) -> Meaning {
 pub(super) fn is_permanent(error: &tokio_postgres::Error) -> bool {
     let is_io = || error.source().is_some_and(<dyn Error>::is::<io::Error>);
     match error.code() {
-        Some(_) => of(error) != Meaning::ServerLost,
+        Some(_) => of(error) != ErrorClass::ServerLost,
         None => !error.is_closed() && !is_io(),
     }
 }
