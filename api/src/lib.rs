@@ -43,6 +43,7 @@ use crate::routes::About;
 use crate::serve::{ConnectionLimit, Server};
 use crate::shutdown::{Haste, Signals};
 use crate::store::Store;
+use crate::store::birthdays::Birthdays;
 
 /// How long connections to the database may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ pub(crate) type App = Arc<Shared>;
 #[derive(Debug)]
 pub(crate) struct Shared {
     store: Store,
+    birthdays: Birthdays,
     cache: Cache,
     metrics: Metrics,
     hello: config::Hello,
@@ -87,12 +89,13 @@ pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
     let ready_grace = config.database.ready_grace;
     let most_connections =
         serve::max_connections(config.edge.max_connections, config.database.pool_max);
-    let store = Store::start(config.database, metrics.clone(), &tasks).context(NO_TLS)?;
+    let store = Store::start(&config.database, metrics.clone(), &tasks).context(NO_TLS)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
     let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)
         .context("could not prepare the cache")?;
     let app = Arc::new(Shared {
         store: store.clone(),
+        birthdays: Birthdays::start(&store, &tasks),
         cache,
         metrics,
         hello: config.hello,
@@ -148,7 +151,7 @@ pub async fn migrate(database: Database, tasks: Tasks) -> anyhow::Result<()> {
         migrate: Migrate::AtStart,
         ..database
     };
-    let store = Store::start(database, Metrics::new()?, &tasks).context(NO_TLS)?;
+    let store = Store::start(&database, Metrics::new()?, &tasks).context(NO_TLS)?;
     tokio::select! {
         prepared = store.prepare_schema() => prepared.context(NO_SCHEMA)?,
         // What had begun is rolled back.

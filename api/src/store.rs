@@ -9,12 +9,14 @@
 //! same time go in one statement.
 
 mod batcher;
+mod birthday_batches;
+pub(crate) mod birthdays;
 mod connect;
 mod connection;
 mod ended_sessions;
-mod executor;
-mod hello;
-mod lists;
+mod execute;
+pub(crate) mod lists;
+mod lock;
 mod pool;
 mod primary;
 mod primary_monitor;
@@ -23,65 +25,47 @@ mod query_error;
 mod requests;
 mod rows;
 mod schema;
+mod server_clock;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_runtime::postgres::TlsError;
 use causeway_runtime::shutdown::Tasks;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_postgres::Row;
-use tracing::{error, info};
+use tracing::info;
 
-use self::batcher::Batcher;
-pub(crate) use self::batcher::LEAST_TIME;
 use self::connect::Connector;
 use self::ended_sessions::EndedSessions;
-use self::hello::{Birthday, Name, ServerClock};
-pub(crate) use self::lists::{Listed, Rows};
 use self::pool::Pool;
 use self::primary::{Primary, PrimaryState};
-pub use self::requests::NotStored;
+use self::primary_monitor::PrimaryMonitor;
+pub use self::query_error::{NotStored, Unavailable};
 pub use self::schema::SchemaError;
-use crate::config::Database;
+use crate::config::{Database, Migrate};
 use crate::metrics::Metrics;
 
 /// The target of what is logged at every level.
 pub const ALWAYS_LOGGED: &str = "always";
 
+/// PostgreSQL ends a statement after its own timeout; a server that has not reported this so much
+/// later is frozen or cut off.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// The data, wherever the primary is.
 #[derive(Clone, Debug)]
 pub struct Store {
     primary: Primary,
-    shared: Arc<Pool>,
+    pipelined: Arc<Pool>,
     lists: Arc<Pool>,
     creates: Arc<Pool>,
-    puts: Arc<Pool>,
+    birthdays: Arc<Pool>,
     connector: Connector,
     metrics: Metrics,
-    settings: Arc<Database>,
     has_schema: Arc<watch::Sender<bool>>,
-    names: Batcher<Name>,
-    birthdays: Batcher<Birthday>,
-    clock: Arc<Mutex<Option<ServerClock>>>,
-    /// Until when an attempt of which nobody knows what became may still write a birthday.
-    unsettled_until: Arc<Mutex<Instant>>,
-}
-
-/// Why there is no answer from the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// No server answers, or none in time.
-    Away,
-    /// Servers answer, but none accepts writes.
-    ReadOnly,
-    /// Every connection is in use, and has been for too long.
-    Busy,
-    /// The table has this rule, which the values break.
-    Constraint(String),
-    /// A mistake in this program; the log has it.
-    Bug,
+    /// How long a server that is well may take to answer a statement.
+    answer_timeout: Duration,
+    migrate: Migrate,
+    startup_timeout: Duration,
 }
 
 /// What is known about the database.
@@ -100,52 +84,52 @@ pub struct State {
 impl Store {
     /// Starts looking for the primary. No connection is handed out before [`Store::prepare_schema`] is done.
     pub(crate) fn start(
-        settings: Database,
+        settings: &Database,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Result<Self, TlsError> {
-        let connector = Connector::new(&settings, tasks.clone())?;
-        let primary = Primary::start(&settings, connector.clone(), metrics.clone(), tasks);
+        let connector = Connector::new(settings, tasks.clone())?;
+        let monitor = PrimaryMonitor::new(settings, connector.clone(), metrics.clone());
+        let primary = monitor.start(tasks);
         let ended = EndedSessions::start(primary.clone(), tasks);
         let pool = |size, shared, connector| {
             let (primary, metrics) = (primary.clone(), metrics.clone());
             Pool::new((size, shared), connector, primary, metrics, ended.clone())
         };
-        let own = |size| pool(size, false, connector.clone());
-        let [lists, creates, puts] = match settings.pool_max {
+        let exclusive = |size| pool(size, false, connector.clone());
+        let [lists, creates, birthdays] = match settings.pool_max {
             // Too few for each kind to have its own.
-            few @ 0..3 => [&own(few); 3].map(Arc::clone),
+            few @ 0..3 => [&exclusive(few); 3].map(Arc::clone),
             all => {
                 let (lists, creates) = (1.max(all / 5), all / 2);
                 let reads = pool(lists, false, connector.for_reads());
-                [reads, own(creates), own(all - lists - creates)]
+                [reads, exclusive(creates), exclusive(all - lists - creates)]
             }
         };
-        let store = Self {
-            shared: pool(settings.shared_connections, true, connector.for_reads()),
+        Ok(Self {
+            pipelined: pool(settings.shared_connections, true, connector.for_reads()),
             lists,
             creates,
-            puts,
+            birthdays,
             primary,
             connector,
             metrics,
-            settings: Arc::new(settings),
             has_schema: Arc::new(watch::Sender::new(false)),
-            names: Batcher::new(),
-            birthdays: Batcher::new(),
-            clock: Arc::default(),
-            unsettled_until: Arc::new(Mutex::new(Instant::now())),
-        };
-        store.names.start(&store, tasks);
-        store.birthdays.start(&store, tasks);
-        Ok(store)
+            answer_timeout: settings.statement_timeout + ANSWER_GRACE,
+            migrate: settings.migrate,
+            startup_timeout: settings.startup_timeout,
+        })
     }
 
-    /// Brings the schema up to date, or waits until somebody else has.
+    /// Brings the schema up to date, or waits until another program has.
     pub(crate) async fn prepare_schema(&self) -> Result<(), SchemaError> {
-        let settings = &self.settings;
-        let patience = settings.startup_timeout;
-        schema::prepare(&self.primary, &self.connector, settings.migrate, patience).await?;
+        schema::prepare(
+            &self.primary,
+            &self.connector,
+            self.migrate,
+            self.startup_timeout,
+        )
+        .await?;
         self.has_schema.send_replace(true);
         // Tools wait for exactly this message.
         info!(target: ALWAYS_LOGGED, "SchemaUpToDate");
@@ -183,14 +167,14 @@ impl Store {
         self.primary.staleness()
     }
 
-    /// Brings the metrics that are only read now and then up to date.
+    /// Brings the metrics of the connections up to date.
     pub(crate) fn report(&self) {
         let (mut idle, mut in_use) = (0, 0);
-        for pool in self.own_pools() {
+        for pool in self.exclusive_pools() {
             let (open, others) = pool.count();
             (idle, in_use) = (idle + open, in_use + others);
         }
-        let (shared, _others) = self.shared.count();
+        let (shared, _others) = self.pipelined.count();
         for (state, count) in [("idle", idle), ("in_use", in_use), ("shared", shared)] {
             let connections = self.metrics.db_pool_connections.with_label_values(&[state]);
             connections.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -199,32 +183,14 @@ impl Store {
 
     /// Closes the connections, and opens no more.
     pub(crate) fn close(&self) {
-        self.shared.close();
-        self.own_pools().into_iter().for_each(|it| it.close());
+        self.pipelined.close();
+        self.exclusive_pools().iter().for_each(|pool| pool.close());
     }
 
-    fn own_pools(&self) -> Vec<&Arc<Pool>> {
-        let mut pools = vec![&self.lists, &self.creates, &self.puts];
+    fn exclusive_pools(&self) -> Vec<&Arc<Pool>> {
+        let mut pools = vec![&self.lists, &self.creates, &self.birthdays];
         // The three are one where there are too few connections.
         pools.dedup_by(|one, other| Arc::ptr_eq(one, other));
         pools
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads every row.
-fn read_all<T>(
-    rows: &[Row],
-    read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
-) -> Result<Vec<T>, Unavailable> {
-    let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
-    all.map_err(|error| unreadable(&error))
-}
-
-fn unreadable(error: &tokio_postgres::Error) -> Unavailable {
-    error!(%error, "a row could not be read");
-    Unavailable::Bug
 }

@@ -18,7 +18,7 @@ use crate::config::Hello;
 use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
 use crate::problem::{Kind, Problem};
 use crate::routes::problems::unavailable;
-use crate::store::LEAST_TIME;
+use crate::store::birthdays::LEAST_TIME;
 
 /// One service's liveness probe is a greeting of this name. A person may have it all the same.
 const PROBE: &str = "health";
@@ -49,7 +49,7 @@ pub(super) async fn get(
     };
     let deadline = Instant::now() + budget;
     let found = app
-        .store
+        .birthdays
         .date_of_birth(&username, app.hello.case, deadline)
         .await;
     match found {
@@ -96,8 +96,8 @@ pub(super) async fn put(
     };
     let (username, born) = read_object(&app, request, app.validation_status, read).await?;
     let deadline = Instant::now() + app.request_timeout;
-    app.store
-        .remember(&username, app.hello.case, born, deadline)
+    app.birthdays
+        .put_date_of_birth(&username, app.hello.case, born, deadline)
         .await
         .map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)

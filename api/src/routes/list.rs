@@ -17,7 +17,7 @@ use super::problems::unavailable;
 use crate::App;
 use crate::domain::Invalid;
 use crate::problem::Problem;
-use crate::store::{Listed, Rows};
+use crate::store::lists::{Listed, Rows};
 
 pub(super) const JSON: (HeaderName, HeaderValue) = (
     header::CONTENT_TYPE,

@@ -15,7 +15,8 @@ use crate::body::read_object;
 use crate::cache::{Key, encode};
 use crate::domain::{NewUser, User, parse_user_id};
 use crate::problem::{Kind, Problem};
-use crate::store::{Listed as _, Unavailable};
+use crate::store::Unavailable;
+use crate::store::lists::Listed as _;
 
 /// The status for values that break a rule, which the framework of the earlier service chose.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;

@@ -10,14 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use causeway_runtime::shutdown::Tasks;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
 
-use super::Store;
+use super::lock::lock;
 use super::primary::Primary;
 use super::queries::Query;
 use super::query_error::QueryError;
@@ -33,90 +33,87 @@ const ALONE: usize = 2;
 /// The pause before a row that is locked is tried again, of which chance takes up to a half.
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
-/// What can be batched.
-pub(super) trait BatchItem: Send + Sync + 'static {
+/// Runs batches of one kind of request.
+pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
     /// The statement.
     const QUERY: &'static Query;
 
     /// The most of them on their way at once, each for what has come meanwhile.
     const STATEMENTS: usize;
 
-    /// What each of them is answered.
+    /// A request.
+    type Item: std::fmt::Debug + Send + Sync + 'static;
+
+    /// The answer to one.
     type Answer: std::fmt::Debug + Send + 'static;
 
-    /// Returns the row that it writes, if it does.
-    fn row(&self) -> Option<&str>;
+    /// Returns the row that a request writes, if it does.
+    fn row(item: &Self::Item) -> Option<&str>;
 
     /// Asks the server for all of them at once, and returns an answer for each, in their order. The
     /// first request ends at `first_ends`, and the last at `deadline`.
     fn run(
-        items: Vec<&Self>,
-        store: &Store,
+        &self,
+        items: Vec<&Self::Item>,
         first_ends: Instant,
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Self::Answer>, QueryError>> + Send;
 }
 
-/// The place where requests are handed in.
+/// The queue of requests that are batched.
 #[derive(Debug)]
-pub(super) struct Batcher<T: BatchItem>(Arc<Shared<T>>);
-
-#[derive(Debug)]
-struct Shared<T: BatchItem> {
+pub(super) struct Batcher<R: BatchRunner> {
+    pub(super) runner: R,
     // As many wait as there are requests, and no more: those are limited at the edge.
-    queue: mpsc::UnboundedSender<Waiting<T>>,
-    waiting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Waiting<T>>>,
-    busy: Mutex<Busy<T>>,
+    queue: mpsc::UnboundedSender<Waiting<R>>,
+    waiting: AsyncMutex<mpsc::UnboundedReceiver<Waiting<R>>>,
+    busy: Mutex<Busy<R>>,
     batches: AtomicU64,
     alone: Semaphore,
+    primary: Primary,
+    tasks: Tasks,
 }
 
 /// The rows that are being written, each with the batch that does it and what waits for its end.
-type Busy<T> = BTreeMap<String, (u64, Vec<Waiting<T>>)>;
+type Busy<R> = BTreeMap<String, (u64, Vec<Waiting<R>>)>;
 
 /// One request, and who waits for its answer.
 #[derive(Debug)]
-struct Waiting<T: BatchItem> {
-    item: T,
+struct Waiting<R: BatchRunner> {
+    item: R::Item,
     deadline: Instant,
-    answer: oneshot::Sender<Result<T::Answer, Arc<QueryError>>>,
+    answer: oneshot::Sender<Result<R::Answer, Arc<QueryError>>>,
 }
 
-impl<T: BatchItem> Clone for Batcher<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T: BatchItem> Batcher<T> {
-    pub(super) fn new() -> Self {
+impl<R: BatchRunner> Batcher<R> {
+    /// Starts working on what is handed in.
+    pub(super) fn start(runner: R, primary: &Primary, tasks: &Tasks) -> Arc<Self> {
         let (queue, waiting) = mpsc::unbounded_channel();
-        Self(Arc::new(Shared {
+        let batcher = Arc::new(Self {
+            runner,
             queue,
-            waiting: tokio::sync::Mutex::new(waiting),
+            waiting: AsyncMutex::new(waiting),
             busy: Mutex::default(),
             batches: AtomicU64::new(0),
             alone: Semaphore::new(ALONE),
-        }))
-    }
-
-    /// Starts working on what is handed in.
-    pub(super) fn start(&self, store: &Store, tasks: &Tasks) {
-        for _ in 0..T::STATEMENTS {
-            let (batcher, store) = (self.clone(), store.clone());
+            primary: primary.clone(),
+            tasks: tasks.clone(),
+        });
+        for _ in 0..R::STATEMENTS {
+            let batcher = Arc::clone(&batcher);
             tasks.start("batched requests", |stop| async move {
-                stop.run_until_cancelled(batcher.work(&store)).await;
+                stop.run_until_cancelled(batcher.work()).await;
             });
         }
+        batcher
     }
 
     /// Asks for `item` with whatever else is there. What it writes has been committed when this returns.
     pub(super) async fn submit(
         &self,
-        item: T,
+        item: R::Item,
         deadline: Instant,
-        primary: &Primary,
-    ) -> Result<T::Answer, Arc<QueryError>> {
+    ) -> Result<R::Answer, Arc<QueryError>> {
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -125,36 +122,33 @@ impl<T: BatchItem> Batcher<T> {
             answer,
         };
         let unanswered = || {
-            let absence = primary.absence();
+            let absence = self.primary.absence();
             Arc::new(absence.unwrap_or_else(|| QueryError::OutOfTime(began.elapsed())))
         };
-        self.0.queue.send(waiting).map_err(|_closed| unanswered())?;
+        self.queue.send(waiting).map_err(|_closed| unanswered())?;
         match time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(unanswered()),
         }
     }
 
-    async fn work(&self, store: &Store) {
+    async fn work(self: Arc<Self>) {
         loop {
             let mut waiting = Vec::new();
-            self.0
-                .waiting
-                .lock()
-                .await
-                .recv_many(&mut waiting, MOST)
-                .await;
+            let mut queue = self.waiting.lock().await;
+            queue.recv_many(&mut waiting, MOST).await;
+            drop(queue);
             let batch = self.claim(waiting);
             if batch.is_empty() {
                 continue;
             }
-            let result = run(&batch, store).await;
+            let result = self.run(&batch).await;
             // What one row is refused for says nothing about the others.
             let is_of_one = |it: &QueryError| {
                 it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some()
             };
             if matches!(&result, Err(error) if is_of_one(error)) {
-                self.write_each_alone(batch, store);
+                self.write_each_alone(batch);
             } else {
                 self.finish(batch, result);
             }
@@ -162,13 +156,13 @@ impl<T: BatchItem> Batcher<T> {
     }
 
     /// Makes a batch of those whose rows are not being written.
-    fn claim(&self, mut waiting: Vec<Waiting<T>>) -> Vec<Waiting<T>> {
-        let number = self.0.batches.fetch_add(1, Ordering::Relaxed);
+    fn claim(&self, mut waiting: Vec<Waiting<R>>) -> Vec<Waiting<R>> {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed);
         keep_those_with_time(&mut waiting);
-        let mut busy = self.busy();
+        let mut busy = lock(&self.busy);
         let mut batch = Vec::with_capacity(waiting.len());
         for it in waiting {
-            let Some(row) = it.item.row() else {
+            let Some(row) = R::row(&it.item) else {
                 batch.push(it);
                 continue;
             };
@@ -185,13 +179,13 @@ impl<T: BatchItem> Batcher<T> {
     }
 
     /// Answers a batch, and lets go on what waits for its rows.
-    fn finish(&self, batch: Vec<Waiting<T>>, result: Result<Vec<T::Answer>, QueryError>) {
-        let mut busy = self.busy();
-        let rows = batch.iter().filter_map(|it| it.item.row());
+    fn finish(&self, batch: Vec<Waiting<R>>, result: Result<Vec<R::Answer>, QueryError>) {
+        let mut busy = lock(&self.busy);
+        let rows = batch.iter().filter_map(|it| R::row(&it.item));
         let behind = rows.filter_map(|it| busy.remove(it)).flat_map(|it| it.1);
         for waiting in behind.collect::<Vec<_>>() {
             // It cannot be closed: the other end is here too.
-            self.0.queue.send(waiting).ok();
+            self.queue.send(waiting).ok();
         }
         drop(busy);
         // Whoever has gone in the meantime needs no answer.
@@ -210,28 +204,27 @@ impl<T: BatchItem> Batcher<T> {
         }
     }
 
-    fn write_each_alone(&self, batch: Vec<Waiting<T>>, store: &Store) {
-        let mut rows: BTreeMap<String, Vec<Waiting<T>>> = BTreeMap::new();
+    fn write_each_alone(self: &Arc<Self>, batch: Vec<Waiting<R>>) {
+        let mut rows: BTreeMap<String, Vec<Waiting<R>>> = BTreeMap::new();
         for it in batch {
-            let row = it.item.row().unwrap_or_default().to_owned();
+            let row = R::row(&it.item).unwrap_or_default().to_owned();
             rows.entry(row).or_default().push(it);
         }
         for (row, waiting) in rows {
-            let (batcher, theirs) = (self.clone(), store.clone());
-            let tasks = &store.connector.tasks;
-            tasks.start("locked row", |stop| async move {
-                let writing = batcher.write_alone(&row, waiting, &theirs);
+            let batcher = Arc::clone(self);
+            self.tasks.start("locked row", |stop| async move {
+                let writing = batcher.write_alone(&row, waiting);
                 stop.run_until_cancelled(writing).await;
             });
         }
     }
 
     /// Writes one row, with whatever comes for it, until it can be or no request has time left.
-    async fn write_alone(&self, row: &str, mut waiting: Vec<Waiting<T>>, store: &Store) {
+    async fn write_alone(&self, row: &str, mut waiting: Vec<Waiting<R>>) {
         loop {
-            let turn = self.0.alone.acquire().await;
+            let turn = self.alone.acquire().await;
             {
-                let mut busy = self.busy();
+                let mut busy = lock(&self.busy);
                 waiting.extend(busy.get_mut(row).into_iter().flat_map(|it| it.1.drain(..)));
                 keep_those_with_time(&mut waiting);
                 if waiting.is_empty() {
@@ -239,7 +232,7 @@ impl<T: BatchItem> Batcher<T> {
                     return;
                 }
             }
-            let result = run(&waiting, store).await;
+            let result = self.run(&waiting).await;
             if !matches!(&result, Err(error) if error.is_lock_timeout()) {
                 return self.finish(waiting, result);
             }
@@ -248,25 +241,18 @@ impl<T: BatchItem> Batcher<T> {
         }
     }
 
-    fn busy(&self) -> MutexGuard<'_, Busy<T>> {
-        self.0.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn run(&self, batch: &[Waiting<R>]) -> Result<Vec<R::Answer>, QueryError> {
+        let ends = || batch.iter().map(|it| it.deadline);
+        let now = Instant::now();
+        let (first_ends, deadline) = (ends().min().unwrap_or(now), ends().max().unwrap_or(now));
+        let items = batch.iter().map(|it| &it.item).collect();
+        self.runner.run(items, first_ends, deadline).await
     }
-}
-
-async fn run<T: BatchItem>(
-    batch: &[Waiting<T>],
-    store: &Store,
-) -> Result<Vec<T::Answer>, QueryError> {
-    let ends = || batch.iter().map(|it| it.deadline);
-    let now = Instant::now();
-    let (first_ends, deadline) = (ends().min().unwrap_or(now), ends().max().unwrap_or(now));
-    let items = batch.iter().map(|it| &it.item).collect();
-    T::run(items, store, first_ends, deadline).await
 }
 
 /// Leaves out what no request waits for any more, and what has little time left beside others. Those
 /// are told that their time is over.
-fn keep_those_with_time<T: BatchItem>(waiting: &mut Vec<Waiting<T>>) {
+fn keep_those_with_time<R: BatchRunner>(waiting: &mut Vec<Waiting<R>>) {
     let now = Instant::now();
     waiting.retain(|it| !it.answer.is_closed() && it.deadline > now);
     if waiting.iter().any(|it| it.deadline > now + LEAST_TIME) {

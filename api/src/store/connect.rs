@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Answer, Connection, ROLE, talk};
-use super::lock;
+use super::lock::lock;
 use super::query_error::{self, QueryError};
 use crate::config::{Database, Server};
 

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage, Statement};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::lock;
+use super::lock::lock;
 use super::queries::{Effect, Query};
 use super::query_error::QueryError;
 

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::Store;
 use super::queries::Query;
-use super::{Store, Unavailable, read_all};
+use super::query_error::{Unavailable, read_all};
 
 /// The most rows of a page: as many as a client may ask for, and the one that shows there are more.
 /// The statements end a page after 128 KiB of texts as well.

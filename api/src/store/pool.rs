@@ -17,7 +17,7 @@ use tokio::time::{self, Instant};
 use super::connect::Connector;
 use super::connection::Connection;
 use super::ended_sessions::EndedSessions;
-use super::lock;
+use super::lock::lock;
 use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
 use super::query_error::QueryError;

@@ -9,21 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connect::{Address, Connector};
+use super::connect::Address;
 use super::connection::{Answer, Connection};
-use super::lock;
-use super::primary_monitor::PrimaryMonitor;
+use super::lock::lock;
 use super::queries::Effect;
 use super::query_error::{ErrorClass, QueryError};
-use crate::config::Database;
-use crate::metrics::Metrics;
 
 /// How long a request waits for a primary that has been away for longer than a failover takes. A
 /// primary that only refuses writes is read after as long.
@@ -106,14 +102,9 @@ pub(super) struct Primary {
 }
 
 impl Primary {
-    /// Starts looking for the primary, and never stops.
-    pub(super) fn start(
-        settings: &Database,
-        connector: Connector,
-        metrics: Metrics,
-        tasks: &Tasks,
-    ) -> Self {
-        let primary = Self {
+    /// Returns one that no server has been found for.
+    pub(super) fn new(ready_grace: Duration) -> Self {
+        Self {
             view: Arc::new(watch::Sender::new(PrimaryState::Searching {
                 read_only: false,
             })),
@@ -121,17 +112,9 @@ impl Primary {
             last_writable: Arc::new(Mutex::new(Instant::now())),
             available_since: Arc::new(Mutex::new(Instant::now())),
             server_errors: Arc::default(),
-            // A lease runs out, and a promotion takes its time: requests wait for both.
-            grace: FAILOVERS * settings.ready_grace,
-        };
-        let primary_monitor = PrimaryMonitor::new(settings, connector, metrics, primary.clone());
-        tasks.start("primary", |stop| async move {
-            tokio::select! {
-                never = primary_monitor.run() => match never {},
-                () = stop.cancelled() => {}
-            }
-        });
-        primary
+            // A lease expires, and a promotion takes its time: requests wait for both.
+            grace: FAILOVERS * ready_grace,
+        }
     }
 
     /// Returns the server for a statement, waiting for one until `deadline`; or for a moment, where

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -15,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::connect::{Address, Connector, WarnThrottle};
 use super::connection::{Answer, Connection};
-use super::lock;
+use super::lock::lock;
 use super::primary::{KNOWN_ABSENCE, KnownServer, Primary, PrimaryState};
 use super::query_error::QueryError;
 use crate::config::{Database, Server};
@@ -67,25 +68,29 @@ struct Seen {
 }
 
 impl PrimaryMonitor {
-    pub(super) fn new(
-        settings: &Database,
-        connector: Connector,
-        metrics: Metrics,
-        primary: Primary,
-    ) -> Self {
+    pub(super) fn new(settings: &Database, connector: Connector, metrics: Metrics) -> Self {
         Self {
             servers: settings.servers.clone(),
             reads_from_standby: settings.reads_from_standby,
             connector,
             metrics,
-            primary,
+            primary: Primary::new(settings.ready_grace),
             before: None,
             seen: Mutex::default(),
             other_primaries: Mutex::default(),
         }
     }
 
-    pub(super) async fn run(mut self) -> Infallible {
+    /// Starts looking for the primary, and never stops.
+    pub(super) fn start(self, tasks: &Tasks) -> Primary {
+        let primary = self.primary.clone();
+        tasks.start("primary", |stop| async move {
+            let _stopped: Option<Infallible> = stop.run_until_cancelled(self.run()).await;
+        });
+        primary
+    }
+
+    async fn run(mut self) -> Infallible {
         let mut found = self.search().await;
         loop {
             self.publish(&found);

@@ -41,7 +41,7 @@ pub(super) enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionKind {
     /// Shared with other statements: reads of a row by its key, which are short.
-    Shared,
+    Pipelined,
     /// For reads of many rows, and for reads that had no answer on a shared one.
     Lists,
     /// For what makes rows.
@@ -66,14 +66,14 @@ macro_rules! queries {
 }
 
 queries! {
-    HELLO_GET "hello_get" Reads Shared;
-    HELLO_GET_ANY_CASE "hello_get_any_case" Reads Shared;
+    HELLO_GET "hello_get" Reads Pipelined;
+    HELLO_GET_ANY_CASE "hello_get_any_case" Reads Pipelined;
     HELLO_PUT "hello_put" Writes Birthdays;
     MEMBER_CREATE "member_create" Writes Creates;
     MEMBERS_LIST "members_list" Reads Lists;
     MEMBERS_LIST_END "members_list_end" Reads Lists;
     USER_CREATE "user_create" Writes Creates;
-    USER_GET "user_get" Reads Shared;
+    USER_GET "user_get" Reads Pipelined;
     USERS_LIST "users_list" Reads Lists;
     USERS_LIST_END "users_list_end" Reads Lists;
     BEER_CREATE "beer_create" Writes Creates;
@@ -81,6 +81,6 @@ queries! {
     BEERS_LIST_END "beers_list_end" Reads Lists;
     BEERS_SEED "beers_seed" Writes Creates;
     REQUESTS_EXPIRE "requests_expire" Writes Creates;
-    SERVER_CLOCK "server_clock" Reads Shared;
-    SESSIONS_LEFT "sessions_left" Reads Shared;
+    SERVER_CLOCK "server_clock" Reads Pipelined;
+    SESSIONS_LEFT "sessions_left" Reads Pipelined;
 }

@@ -1,29 +1,59 @@
-//! What went wrong with a statement, and so what to do: leave the server, try again, or tell.
+//! Errors of statements, and so what to do: leave the server, try again, or tell the client.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Error as PostgresError, Row};
+use tracing::error;
 
-use super::requests::KEY_CONSTRAINT;
+/// The constraint by which a second request under one key fails.
+const KEY_CONSTRAINT: &str = "api_requests_pkey";
+
+/// Why there is no answer from the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// No server answers, or none in time.
+    Away,
+    /// Servers answer, but none accepts writes.
+    ReadOnly,
+    /// Every connection is in use, and has been for too long.
+    Busy,
+    /// The table has this rule, which the values break.
+    Constraint(String),
+    /// A mistake in this program; the log has it.
+    Bug,
+}
+
+/// Why a request made no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// Another row has the value that must be unique.
+    Taken,
+    /// The key belongs to a request that asked for something else.
+    KeyReused,
+    /// The database has no answer.
+    Unavailable(Unavailable),
+}
 
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum QueryError {
-    /// The server said no, or the connection to it ended.
+    /// The server rejected the statement, or the connection ended.
     #[error("the statement failed")]
-    Statement(#[source] tokio_postgres::Error),
+    Statement(#[source] PostgresError),
     /// What the server sent is not what was asked for.
     #[error("the answer could not be read")]
-    Unreadable(#[source] tokio_postgres::Error),
+    Unreadable(#[source] PostgresError),
     #[error("could not resolve `{0}`")]
     Unresolved(String, #[source] io::Error),
     #[error("PostgreSQL refused the connection")]
-    Refused(#[from] tokio_postgres::Error),
+    Refused(#[from] PostgresError),
     #[error("PostgreSQL refused the connection a moment ago: {0}")]
     RefusedLately(String),
-    /// The server did not say in time what it is.
+    /// The server did not report its status in time.
     #[error("PostgreSQL did not answer within {0:?}")]
     Silent(Duration),
     #[error(
@@ -31,7 +61,7 @@ pub(super) enum QueryError {
          with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
     )]
     Pooled,
-    /// The server has not answered, and should have: it ends a statement by itself before this.
+    /// The server has not answered, although its own timeout for the statement is over.
     #[error("the statement had no answer within {0:?}")]
     Unanswered(Duration),
     /// The request's time was over before the answer came, which says nothing about the server.
@@ -46,7 +76,7 @@ pub(super) enum QueryError {
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]
     ReadOnly,
-    /// The server is not the one that is looked for: of another database, or of a history that was left.
+    /// The server is of another database, or of a timeline that was left.
     #[error("{0}")]
     OtherServer(String),
     /// No server accepts writes.
@@ -63,7 +93,7 @@ pub(super) enum QueryError {
     NoSchema,
 }
 
-/// What a failure means for the server and for the statement.
+/// What an error means for the server and for the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorClass {
     /// The server is gone, or going: leave it, and repeat the statement elsewhere.
@@ -85,9 +115,11 @@ pub(super) enum ErrorClass {
 impl QueryError {
     pub(super) fn class(&self) -> ErrorClass {
         match self {
-            Self::Statement(error) => of(error),
-            Self::Refused(error) if of(error) == ErrorClass::ServerLost => ErrorClass::ServerLost,
-            // Refused at the door, as with a wrong password: it may be mended while we wait.
+            Self::Statement(error) => class(error),
+            Self::Refused(error) if class(error) == ErrorClass::ServerLost => {
+                ErrorClass::ServerLost
+            }
+            // Refused at login, as with a wrong password, which an operator may mend meanwhile.
             Self::Refused(_) | Self::RefusedLately(_) => ErrorClass::Passing,
             Self::Unanswered(_) | Self::Silent(_) | Self::Unresolved(..) => {
                 ErrorClass::ServerSilent
@@ -104,28 +136,34 @@ impl QueryError {
         }
     }
 
-    /// Returns the class of the SQLSTATE, the first two characters, or a word where there is none.
-    pub(super) fn sqlstate_class(&self) -> &str {
-        let code = match self {
-            Self::Statement(error) | Self::Refused(error) => error.code(),
-            Self::RefusedLately(_) | Self::Pooled => return "refused",
-            Self::Unresolved(..) | Self::Silent(_) | Self::Unanswered(_) | Self::OutOfTime(_) => {
-                return "timeout";
-            }
-            Self::Ended => return "io",
-            Self::Unreadable(_) => return "decoding",
-            Self::Unreplicated => return "01",
-            Self::NoPrimary { .. } | Self::ReadOnly | Self::OtherServer(_) => return "no_primary",
-            Self::PoolExhausted => return "pool",
-            Self::NoSchema => return "schema",
-        };
-        code.and_then(|it| it.code().get(..2)).unwrap_or("io")
+    /// Returns whether the connection is of no more use.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(
+            self.class(),
+            ErrorClass::ServerLost | ErrorClass::ServerReadOnly | ErrorClass::ConnectionSpent
+        )
     }
 
-    /// Returns whether a lock was waited for in vain.
+    /// Returns the class of the SQLSTATE, the first two characters, or a word where there is none.
+    pub(super) fn sqlstate_class(&self) -> &str {
+        match self {
+            Self::Statement(error) | Self::Refused(error) => sqlstate_class(error).unwrap_or("io"),
+            Self::RefusedLately(_) | Self::Pooled => "refused",
+            Self::Unresolved(..) | Self::Silent(_) | Self::Unanswered(_) | Self::OutOfTime(_) => {
+                "timeout"
+            }
+            Self::Ended => "io",
+            Self::Unreadable(_) => "decoding",
+            Self::Unreplicated => "01",
+            Self::NoPrimary { .. } | Self::ReadOnly | Self::OtherServer(_) => "no_primary",
+            Self::PoolExhausted => "pool",
+            Self::NoSchema => "schema",
+        }
+    }
+
+    /// Returns whether the statement gave up waiting for a lock.
     pub(super) fn is_lock_timeout(&self) -> bool {
-        let code = |it: &tokio_postgres::Error| it.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
-        matches!(self, Self::Statement(error) if code(error))
+        matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
     }
 
     /// Returns the rule of a table that the values break, or the column that may not be without one:
@@ -151,61 +189,97 @@ impl QueryError {
     }
 }
 
-fn of(error: &tokio_postgres::Error) -> ErrorClass {
-    let Some(code) = error.code() else {
-        // No SQLSTATE: the connection ended, or what came over it was not PostgreSQL's protocol.
+impl From<&QueryError> for Unavailable {
+    fn from(error: &QueryError) -> Self {
+        let is_read_only = matches!(error, QueryError::NoPrimary { read_only: true });
+        if is_read_only || error.class() == ErrorClass::ServerReadOnly {
+            Self::ReadOnly
+        } else if matches!(error, QueryError::PoolExhausted) {
+            Self::Busy
+        } else {
+            Self::Away
+        }
+    }
+}
+
+impl From<Unavailable> for NotStored {
+    fn from(why: Unavailable) -> Self {
+        Self::Unavailable(why)
+    }
+}
+
+fn sqlstate_class(error: &PostgresError) -> Option<&str> {
+    error.code().and_then(|code| code.code().get(..2))
+}
+
+fn class(error: &PostgresError) -> ErrorClass {
+    // No SQLSTATE: the connection ended, or what came over it was not PostgreSQL's protocol.
+    let (Some(code), Some(sqlstate_class)) = (error.code(), sqlstate_class(error)) else {
         return ErrorClass::ServerLost;
     };
-    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        return ErrorClass::ServerReadOnly;
+    let constraint = error.as_db_error().and_then(DbError::constraint);
+    match *code {
+        SqlState::READ_ONLY_SQL_TRANSACTION => return ErrorClass::ServerReadOnly,
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
+            return ErrorClass::ServerLost;
+        }
+        // "cached plan must not change result type", after a migration; and prepared statements that a
+        // pooler has lost.
+        SqlState::FEATURE_NOT_SUPPORTED | SqlState::INVALID_SQL_STATEMENT_NAME => {
+            return ErrorClass::ConnectionSpent;
+        }
+        // Another request under the same key was first. Asked again, the statement finds its answer.
+        SqlState::UNIQUE_VIOLATION if constraint == Some(KEY_CONSTRAINT) => {
+            return ErrorClass::Passing;
+        }
+        SqlState::QUERY_CANCELED
+        | SqlState::DISK_FULL
+        | SqlState::UNDEFINED_TABLE
+        | SqlState::INSUFFICIENT_PRIVILEGE => return ErrorClass::Final,
+        _ => {}
     }
-    if *code == SqlState::ADMIN_SHUTDOWN
-        || *code == SqlState::CRASH_SHUTDOWN
-        || *code == SqlState::CANNOT_CONNECT_NOW
-    {
-        return ErrorClass::ServerLost;
-    }
-    if *code == SqlState::QUERY_CANCELED || *code == SqlState::DISK_FULL {
-        return ErrorClass::Final;
-    }
-    // "cached plan must not change result type", after a migration; and prepared statements that a
-    // pooler has lost.
-    if *code == SqlState::FEATURE_NOT_SUPPORTED || *code == SqlState::INVALID_SQL_STATEMENT_NAME {
-        return ErrorClass::ConnectionSpent;
-    }
-    // Another request under the same key was first. Asked again, the statement finds its answer.
-    let constraint = error.as_db_error().and_then(|it| it.constraint());
-    if *code == SqlState::UNIQUE_VIOLATION && constraint == Some(KEY_CONSTRAINT) {
-        return ErrorClass::Passing;
-    }
-    match code.code().get(..2).unwrap_or_default() {
+    match sqlstate_class {
         "08" => ErrorClass::ServerLost,
         // Rolled back to be tried again (40), out of connections or memory (53), not in the right
         // state (55, such as a lock that was waited for).
         "40" | "53" | "55" => ErrorClass::Passing,
-        // Not allowed in (28, 42501), no such database (3D) or table (42P01), an error of the
-        // server's system (58): an operator's to mend, and no mistake of this program.
+        // Not allowed in (28), no such database (3D), an error of the server's system (58): an
+        // operator's to mend, and no mistake of this program.
         "28" | "3D" | "58" => ErrorClass::Final,
-        _ if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INSUFFICIENT_PRIVILEGE => {
-            ErrorClass::Final
-        }
         // The server ended the session, as after `idle_session_timeout` (57P05).
         _ if is_fatal(error) => ErrorClass::ConnectionSpent,
         _ => ErrorClass::Bug,
     }
 }
 
+fn is_fatal(error: &PostgresError) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    matches!(severity, Some(Severity::Fatal | Severity::Panic))
+}
+
 /// Returns whether a server that refused a connection would refuse the next one the same: a password, a
 /// line of `pg_hba.conf`, a database that is not there, a certificate.
-pub(super) fn is_permanent(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_permanent(error: &PostgresError) -> bool {
     let is_io = || error.source().is_some_and(<dyn Error>::is::<io::Error>);
     match error.code() {
-        Some(_) => of(error) != ErrorClass::ServerLost,
+        Some(_) => class(error) != ErrorClass::ServerLost,
         None => !error.is_closed() && !is_io(),
     }
 }
 
-fn is_fatal(error: &tokio_postgres::Error) -> bool {
-    let severity = error.as_db_error().and_then(DbError::parsed_severity);
-    matches!(severity, Some(Severity::Fatal | Severity::Panic))
+/// Reads a column.
+pub(super) fn read<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, QueryError> {
+    row.try_get(index).map_err(QueryError::Unreadable)
+}
+
+/// Reads every row.
+pub(super) fn read_all<T>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, PostgresError>,
+) -> Result<Vec<T>, Unavailable> {
+    let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
+    all.map_err(|error| {
+        error!(%error, "row unreadable");
+        Unavailable::Bug
+    })
 }

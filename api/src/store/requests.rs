@@ -19,11 +19,9 @@ use tokio_postgres::types::{Json, ToSql};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::Store;
 use super::queries::{self, Query};
-use super::{Store, Unavailable, read_all};
-
-/// The constraint by which a second request under one key fails.
-pub(super) const KEY_CONSTRAINT: &str = "api_requests_pkey";
+use super::query_error::{NotStored, Unavailable, read_all};
 
 /// Answers are kept for a day. Whether they are deleted some minutes sooner or later does not
 /// matter, so replicas draw their pauses, from nothing to this, and rarely meet.
@@ -36,23 +34,6 @@ const EXPIRY_BATCH: i64 = 1000;
 const BATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How long that may take, tries included.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a request made no row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotStored {
-    /// Another row has the value that must be unique.
-    Taken,
-    /// The key belongs to a request that asked for something else.
-    KeyReused,
-    /// The database has no answer.
-    Unavailable(Unavailable),
-}
-
-impl From<Unavailable> for NotStored {
-    fn from(why: Unavailable) -> Self {
-        Self::Unavailable(why)
-    }
-}
 
 impl Store {
     /// Runs a statement that makes a row under a request key, and returns the answer, which is the

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::lists::{Listed, listed_by_id};
 use super::queries::Query;
-use super::requests::NotStored;
-use super::{Store, Unavailable, queries, read_all};
+use super::query_error::{NotStored, Unavailable, read_all};
+use super::{Store, queries};
 use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, StoredMember, User};
 
 /// The beginning of the year 1, in seconds since 1970. PostgreSQL has no room for the earliest times

@@ -1,0 +1,243 @@
+//! Runs statements on the primary: on which connections, how often, and for how long.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use causeway_runtime::retry::{RetryBackoff, RetryPolicy};
+use causeway_runtime::telemetry::chain;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{self, Instant};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use tracing::{debug, error};
+
+use super::Store;
+use super::pool::{Pool, PooledConnection};
+use super::queries::{ConnectionKind, Effect, Query};
+use super::query_error::{ErrorClass, QueryError, Unavailable};
+
+/// The pauses between two attempts. A request that waits for a primary is woken when there is one.
+const RETRY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(25),
+    max_backoff: Duration::from_millis(400),
+};
+/// A read without an answer by now is sent again elsewhere: its backend may be frozen.
+const HEDGE_AFTER: Duration = Duration::from_millis(250);
+
+/// The pauses between the attempts of one statement.
+pub(super) struct Retry<'a> {
+    store: &'a Store,
+    query: &'static Query,
+    deadline: Instant,
+    backoff: RetryBackoff,
+}
+
+impl Retry<'_> {
+    /// Waits until it is time for another attempt.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the caller where another attempt would be of no use, or too late.
+    pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), Unavailable> {
+        let reason = self.store.retry_reason(self.query, error)?;
+        let pause = self.backoff.next_pause();
+        if Instant::now() + pause >= self.deadline {
+            return Err(error.into());
+        }
+        let retries = &self.store.metrics.db_retries;
+        retries.with_label_values(&[reason]).inc();
+        time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Runs a statement until it has an answer or `deadline` has come.
+    pub(super) async fn run(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Unavailable> {
+        let mut retry = self.retry(query, deadline);
+        loop {
+            match self.attempt(query, params, deadline).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => retry.pause(&error).await?,
+            }
+        }
+    }
+
+    /// Returns the pauses between the attempts of a statement.
+    pub(super) fn retry(&self, query: &'static Query, deadline: Instant) -> Retry<'_> {
+        Retry {
+            store: self,
+            query,
+            deadline,
+            backoff: RETRY.backoff(),
+        }
+    }
+
+    /// Returns why to try again, or what to tell the caller where that would be of no use.
+    fn retry_reason(&self, query: &Query, error: &QueryError) -> Result<&'static str, Unavailable> {
+        if query.effect == Effect::Writes && error.is_unknown_outcome() {
+            self.metrics.db_commit_unknown.inc();
+        }
+        debug!(stmt = query.name, error = chain(error), "statement failed");
+        if let Some(name) = error.constraint() {
+            return Err(Unavailable::Constraint(name.to_owned()));
+        }
+        match error.class() {
+            ErrorClass::ServerLost => Ok("server-lost"),
+            ErrorClass::ServerReadOnly => Ok("read-only"),
+            ErrorClass::ServerSilent => Ok("server-silent"),
+            ErrorClass::ConnectionSpent => Ok("connection-spent"),
+            ErrorClass::Passing => Ok("passing"),
+            ErrorClass::Final => Err(error.into()),
+            ErrorClass::Bug => {
+                error!(
+                    stmt = query.name,
+                    error = chain(error),
+                    "statement rejected"
+                );
+                Err(Unavailable::Bug)
+            }
+        }
+    }
+
+    /// Runs a statement once, and a read once more elsewhere if it has no answer soon.
+    pub(super) async fn attempt(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, QueryError> {
+        self.wait_for_schema(deadline).await?;
+        let pool = match query.kind {
+            ConnectionKind::Pipelined => &self.pipelined,
+            ConnectionKind::Lists => &self.lists,
+            ConnectionKind::Creates => &self.creates,
+            ConnectionKind::Birthdays => &self.birthdays,
+        };
+        let first = self.attempt_on(pool, query, params, deadline);
+        let attempted = match query.effect {
+            Effect::Reads => self.hedge(first, query, params, deadline).await,
+            Effect::Writes => first.await,
+        };
+        attempted.inspect_err(|error| {
+            let class = error.sqlstate_class();
+            self.metrics.db_errors.with_label_values(&[class]).inc();
+        })
+    }
+
+    async fn hedge(
+        &self,
+        first: impl Future<Output = Result<Vec<Row>, QueryError>>,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, QueryError> {
+        let mut first = pin!(first);
+        if let Ok(answered) = time::timeout(HEDGE_AFTER, &mut first).await {
+            return answered;
+        }
+        let second = Box::pin(async {
+            let _hedge = query.hedges.acquire().await;
+            loop {
+                self.metrics.db_retries.with_label_values(&["hedge"]).inc();
+                let attempted = self.attempt_on(&self.lists, query, params, deadline).await;
+                if let Ok(rows) = attempted {
+                    break rows;
+                }
+                time::sleep(HEDGE_AFTER).await;
+            }
+        });
+        tokio::select! {
+            answered = &mut first => answered,
+            rows = second => Ok(rows),
+        }
+    }
+
+    /// Runs a statement on one connection; where its server or the connection should be left, it is.
+    async fn attempt_on(
+        &self,
+        pool: &Arc<Pool>,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, QueryError> {
+        let (pooled, _lock_turn) = acquire(pool, query, deadline).await?;
+        let connection = &pooled.opened.connection;
+        let began = Instant::now();
+        let silent_at = began + self.answer_timeout;
+        let answered = {
+            let mut running = pin!(connection.run(query, params));
+            let (soon, end) = (began + HEDGE_AFTER, deadline.min(silent_at));
+            let mut answered = time::timeout_at(soon.min(end), &mut running).await;
+            if answered.is_err() && soon < end {
+                pooled.suspect(self.answer_timeout);
+                answered = time::timeout_at(end, running).await;
+            }
+            answered
+        };
+        let took = began.elapsed();
+        let durations = &self.metrics.db_query_duration;
+        let duration = durations.with_label_values(&[query.name]);
+        duration.observe(took.as_secs_f64());
+        let is_write = query.effect == Effect::Writes;
+        let answer = match answered {
+            Ok(Ok(_)) if is_write && connection.has_warned() => Err(QueryError::Unreplicated),
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) if error.code().is_none() && connection.was_ended() => {
+                Err(QueryError::Ended)
+            }
+            Ok(Err(error)) => Err(QueryError::Statement(error)),
+            Err(_elapsed) if deadline < silent_at => Err(QueryError::OutOfTime(took)),
+            Err(_elapsed) => Err(QueryError::Unanswered(took)),
+        };
+        // Where a write waits it may be for one row, which is nothing to the others.
+        let is_locked = !is_write && answer.as_ref().is_err_and(QueryError::is_lock_timeout);
+        query.is_locked.store(is_locked, Ordering::Relaxed);
+        let Err(error) = &answer else {
+            pooled.release();
+            return answer;
+        };
+        self.primary.record_error(pooled.opened.generation, error);
+        if matches!(error, QueryError::OutOfTime(_) | QueryError::Unanswered(_)) {
+            // The statement is still under way.
+            drop(pooled);
+        } else if error.ends_connection() {
+            pooled.close();
+        } else {
+            pooled.release();
+        }
+        answer
+    }
+
+    async fn wait_for_schema(&self, deadline: Instant) -> Result<(), QueryError> {
+        let mut has_schema = self.has_schema.subscribe();
+        let waited = time::timeout_at(deadline, has_schema.wait_for(|it| *it)).await;
+        let has_schema = matches!(waited, Ok(Ok(_)));
+        has_schema.then_some(()).ok_or(QueryError::NoSchema)
+    }
+}
+
+/// Acquires a connection; alone, if the statement waited for a lock last.
+async fn acquire(
+    pool: &Arc<Pool>,
+    query: &'static Query,
+    deadline: Instant,
+) -> Result<(PooledConnection, Option<SemaphorePermit<'static>>), QueryError> {
+    let mut turn = None;
+    loop {
+        let connection = pool.acquire(query.effect, deadline).await?;
+        if turn.is_some() || !query.is_locked.load(Ordering::Relaxed) {
+            return Ok((connection, turn));
+        }
+        connection.release();
+        let waited = time::timeout_at(deadline, query.lock_turn.acquire()).await;
+        turn = waited.map_err(|_elapsed| QueryError::PoolExhausted)?.ok();
+    }
+}
