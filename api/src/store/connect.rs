@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use causeway_runtime::postgres::{Tls, TlsError};
+use causeway_runtime::retry::{RetryBackoff, RetryPolicy};
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -37,9 +38,11 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// A cancel request is worth this much waiting, and no more.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that refuses a connection for good is asked again after this, and twice as long each time.
-const FIRST_REFUSED_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between logins at a server that refuses them.
+const REFUSED: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(50),
+    max_backoff: Duration::from_secs(1),
+};
 /// What lasts for so long is worth a line of the log, and another every so often.
 const COMPLAIN_AFTER: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
@@ -52,7 +55,7 @@ pub(super) struct WarnThrottle(Instant);
 #[derive(Debug)]
 struct Refusal {
     why: String,
-    pause: Duration,
+    backoff: RetryBackoff,
     until: Instant,
     warn_throttle: WarnThrottle,
 }
@@ -201,12 +204,11 @@ impl Connector {
         let mut refusals = lock(&self.refusals);
         let refusal = refusals.entry(place.to_owned()).or_insert_with(|| Refusal {
             why: String::new(),
-            pause: FIRST_REFUSED_PAUSE / 2,
+            backoff: REFUSED.backoff(),
             until: Instant::now(),
             warn_throttle: WarnThrottle::default(),
         });
-        refusal.pause = LONGEST_REFUSED_PAUSE.min(refusal.pause * 2);
-        refusal.until = Instant::now() + refusal.pause;
+        refusal.until = Instant::now() + refusal.backoff.next_pause();
         if refusal.warn_throttle.is_due() {
             warn!(address = place, error = why, "connections are refused");
         }

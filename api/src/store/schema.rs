@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{self, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::ToSql;
 use tracing::{info, warn};
 
 use super::connect::{Connector, WarnThrottle};
@@ -17,27 +18,22 @@ use super::queries::Effect;
 use super::query_error::QueryError;
 use crate::config::Migrate;
 
-/// One step of the schema. Steps are forward only, and each works beside the release before it.
 struct Migration {
     version: i32,
     name: &'static str,
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "initial",
-        sql: include_str!("../../migrations/0001_initial.sql"),
-    },
-    Migration {
-        version: 2,
-        name: "members_users_beers",
-        sql: include_str!("../../migrations/0002_members_users_beers.sql"),
-    },
+/// The name and the text of each step of the schema, numbered from 1. Steps are forward only, and each
+/// works beside the release before it.
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("initial", include_str!("../../migrations/0001_initial.sql")),
+    (
+        "members_users_beers",
+        include_str!("../../migrations/0002_members_users_beers.sql"),
+    ),
 ];
-
-/// The migration before which the tables of earlier services are taken over.
+/// The step before which the tables of earlier services are taken over.
 const ADOPTING: i32 = 2;
 /// The key of the advisory lock under which one program at a time changes the schema: "causeway" in
 /// ASCII, as a number.
@@ -66,7 +62,7 @@ pub enum SchemaError {
     },
     /// The server refused a migration.
     #[error("the schema could not be brought up to date{}", hint(.0))]
-    Refused(#[from] tokio_postgres::Error),
+    Refused(#[source] tokio_postgres::Error),
     /// The server says that this role may not change the schema.
     #[error(
         "the schema is not up to date, and this role may not change it; run `api migrate` as the \
@@ -158,27 +154,25 @@ async fn attempt(
     } else {
         connection.check_session().await
     };
-    match checked {
-        Err(error @ QueryError::Pooled) => {
-            // What was set at the connect is not left for whoever comes next.
-            connection.client.batch_execute("RESET ALL").await.ok();
-            return Err(SchemaError::Pooled(error.to_string()));
+    if let Err(error) = checked {
+        if !matches!(error, QueryError::Pooled) {
+            return Err(away(error));
         }
-        checked => checked.map_err(away)?,
+        // What was set at the connect is not left for the next client of the pooler.
+        connection.client.batch_execute("RESET ALL").await.ok();
+        return Err(SchemaError::Pooled(error.to_string()));
     }
-    match bring_up_to_date(&mut connection.client, migrate).await {
-        Err(SchemaError::Refused(error)) if is(&error, &SqlState::READ_ONLY_SQL_TRANSACTION) => {
-            Err(SchemaError::Missing)
-        }
-        Err(SchemaError::Refused(error)) if is(&error, &SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Err(SchemaError::NotOwner(error))
-        }
-        ended => ended,
-    }
+    bring_up_to_date(&mut connection.client, migrate).await
 }
 
-fn is(error: &tokio_postgres::Error, state: &SqlState) -> bool {
-    error.code() == Some(state)
+impl From<tokio_postgres::Error> for SchemaError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code().cloned() {
+            Some(SqlState::READ_ONLY_SQL_TRANSACTION) => Self::Missing,
+            Some(SqlState::INSUFFICIENT_PRIVILEGE) => Self::NotOwner(error),
+            _ => Self::Refused(error),
+        }
+    }
 }
 
 impl SchemaError {
@@ -217,68 +211,56 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
     let table = include_str!("queries/schema_table.sql");
     client.batch_execute(table).await?;
     // While the lock was waited for, another program may have done some of it.
-    for migration in missing(client).await? {
+    for Migration { version, name, sql } in missing(client).await? {
         let transaction = client.transaction().await?;
-        if migration.version == ADOPTING {
+        if version == ADOPTING {
             let adopt = include_str!("queries/schema_adopt.sql");
             transaction.batch_execute(adopt).await?;
         }
-        transaction.batch_execute(&migration.text()).await?;
+        transaction.batch_execute(&keeping_adopted(sql)).await?;
         let record = include_str!("queries/schema_record.sql");
-        transaction
-            .execute(
-                record,
-                &[&migration.version, &migration.name, &migration.checksum()],
-            )
-            .await?;
+        let checksum = checksum(sql);
+        let params: [&(dyn ToSql + Sync); 3] = [&version, &name, &checksum];
+        transaction.execute(record, &params).await?;
         transaction.commit().await?;
-        info!(
-            version = migration.version,
-            name = migration.name,
-            "migration applied"
-        );
+        info!(version, name, "migration applied");
     }
     Ok(())
 }
 
-impl Migration {
-    fn checksum(&self) -> String {
-        let digest = Sha256::digest(self.sql);
-        let add = |text: String, byte: &u8| text + &format!("{byte:02x}");
-        digest.iter().fold(String::new(), add)
-    }
+fn checksum(sql: &str) -> String {
+    let digest = Sha256::digest(sql);
+    let add = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    digest.iter().fold(String::new(), add)
+}
 
-    /// Returns what is run: tables of earlier services that were taken over are not made again.
-    fn text(&self) -> String {
-        let adopted = ["members", "users", "beers"].iter();
-        adopted.fold(self.sql.to_owned(), |sql, table| {
-            let make = |how| format!("CREATE TABLE {how}{table} (");
-            sql.replace(&make(""), &make("IF NOT EXISTS "))
-        })
-    }
+/// Returns what is run: tables of earlier services that were taken over are not made again.
+fn keeping_adopted(sql: &str) -> String {
+    let adopted = ["members", "users", "beers"].iter();
+    adopted.fold(sql.to_owned(), |sql, table| {
+        let create = |how| format!("CREATE TABLE {how}{table} (");
+        sql.replace(&create(""), &create("IF NOT EXISTS "))
+    })
 }
 
 /// Returns the migrations that are not applied.
-async fn missing(client: &Client) -> Result<Vec<&'static Migration>, SchemaError> {
-    let applied = applied(client).await?;
-    let changed = |it: &&Migration| {
-        applied
-            .get(&it.version)
-            .is_some_and(|at| *at != it.checksum())
-    };
-    if let Some(changed) = MIGRATIONS.iter().find(changed) {
-        return Err(SchemaError::Changed(changed.version));
+async fn missing(client: &Client) -> Result<Vec<Migration>, SchemaError> {
+    let mut applied = applied(client).await?;
+    let mut missing = Vec::new();
+    for (version, (name, sql)) in (1..).zip(MIGRATIONS) {
+        match applied.remove(&version) {
+            None => missing.push(Migration { version, name, sql }),
+            Some(of) if of != checksum(sql) => return Err(SchemaError::Changed(version)),
+            Some(_same) => {}
+        }
     }
-    let ours = MIGRATIONS.iter().map(|it| it.version).max();
-    let newest = applied.keys().max().copied();
-    if newest > ours {
+    if let Some((newest, _)) = applied.last_key_value() {
         warn!(
             newest,
-            ours, "the schema is newer than this program, which works beside it"
+            "the schema is newer than this program, which works beside it"
         );
     }
-    let is_missing = |it: &&Migration| !applied.contains_key(&it.version);
-    Ok(MIGRATIONS.iter().filter(is_missing).collect())
+    Ok(missing)
 }
 
 /// Returns the number and the checksum of each migration that is applied.
@@ -287,22 +269,8 @@ async fn applied(client: &Client) -> Result<BTreeMap<i32, String>, tokio_postgre
     if !client.query_one(exists, &[]).await?.try_get(0)? {
         return Ok(BTreeMap::new());
     }
-    let rows = client
-        .query(include_str!("queries/schema_applied.sql"), &[])
-        .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+    let rows = client.query(include_str!("queries/schema_applied.sql"), &[]);
+    let rows = rows.await?.into_iter();
+    rows.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn migrations_are_numbered_from_one_without_a_gap() {
-        let numbers: Vec<i32> = MIGRATIONS.iter().map(|it| it.version).collect();
-        let expected: Vec<i32> = (1..).take(MIGRATIONS.len()).collect();
-        assert_eq!(numbers, expected);
-    }
 }
