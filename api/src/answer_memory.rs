@@ -58,11 +58,8 @@ impl AnswerMemory {
             || self.metrics.available_permits() < METRICS_TEXT_KIB as usize
     }
 
-    /// Waits until another page may be made, also of this list. It is made while the turn is held.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] at `deadline`.
+    /// Waits until `deadline` for a turn to make a page, also of this list. It is made while the turn is
+    /// held.
     pub(crate) async fn turn(
         &self,
         of_list: &'static Semaphore,
@@ -75,33 +72,21 @@ impl AnswerMemory {
         turn.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 
-    /// Waits for the memory of a page of an answer that has begun. It comes before the turn, which
-    /// others may need who need no memory.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] at `deadline`.
+    /// Waits until `deadline` for the memory of a page of an answer that has begun. It comes before the
+    /// turn, which others may need who need no memory.
     pub(crate) async fn room(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Problem> {
         let acquiring = Arc::clone(&self.lists).acquire_many_owned(PAGE_KIB);
         let acquired = time::timeout_at(deadline, acquiring).await;
         acquired.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 
-    /// Returns the memory of one text of the metrics.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] when others that nobody reads have it.
+    /// Returns the memory of one text of the metrics, unless others that nobody reads have it.
     pub(crate) fn room_for_metrics(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let room = Arc::clone(&self.metrics).try_acquire_many_owned(METRICS_TEXT_KIB);
         room.map_err(|_taken| overloaded())
     }
 
-    /// Counts bytes until they have been written: in `room`, or in what is free now.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Overloaded`] when other answers have the memory.
+    /// Counts bytes until they have been written: in `room`, or in what other answers leave free now.
     pub(crate) fn hold(
         &self,
         mut bytes: Vec<u8>,

@@ -131,10 +131,6 @@ impl std::fmt::Display for Key {
 
 impl Cache {
     /// Starts using Redis, if there is one, for the data of the current `era`.
-    ///
-    /// # Errors
-    ///
-    /// [`Unusable`] when the trusted authorities cannot be read.
     pub(crate) fn start(
         settings: &config::Cache,
         era: watch::Receiver<String>,
@@ -351,10 +347,6 @@ impl<B: CacheBackend> Used<B> {
 }
 
 /// Writes what is kept, which is also what a client is shown.
-///
-/// # Errors
-///
-/// [`Unavailable::Bug`], which no row causes.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, Unavailable> {
     serde_json::to_string(value).map_err(bug)
 }

@@ -9,7 +9,6 @@
 //! same time go in one statement.
 
 mod batcher;
-mod birthday_batches;
 pub(crate) mod birthdays;
 mod connect;
 mod connection;

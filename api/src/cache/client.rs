@@ -161,39 +161,39 @@ impl<B: CacheBackend> CacheClient<B> {
     pub(super) async fn maintain(&self) -> Infallible {
         let mut is_used = true;
         loop {
-            let session = match self.begin().await {
-                Ok(session) => session,
-                Err(error) => {
-                    self.close();
-                    if is_used {
-                        warn!(%error, "cache does not answer, and is not used for a while");
-                    } else {
-                        debug!(%error, "cache did not answer");
-                    }
-                    is_used = false;
-                    time::sleep(RETRY_INTERVAL).await;
-                    continue;
-                }
-            };
-            if !is_used {
-                info!("cache is used again");
-            }
-            is_used = true;
             let began = time::Instant::now();
-            let mut link = self.link.subscribe();
-            let mut ended = async || {
-                let ended = link.wait_for(|it| !matches!(it, Link::Up(_))).await;
-                drop(ended);
-            };
-            while time::timeout(PROBE_INTERVAL, ended()).await.is_err() {
-                let probed = self.look_in(&session, PROBE).await;
-                self.account(&session, probed);
+            match self.begin().await {
+                Ok(session) => {
+                    if !is_used {
+                        info!("cache is used again");
+                    }
+                    is_used = true;
+                    self.probe(&session).await;
+                }
+                Err(error) if is_used => {
+                    warn!(%error, "cache does not answer, and is not used for a while");
+                    is_used = false;
+                }
+                Err(error) => debug!(%error, "cache did not answer"),
             }
-            // One that begins and cannot be used is no better than one that does not begin.
-            if began.elapsed() < RETRY_INTERVAL {
+            // A session that ends at once is no better than none.
+            if !is_used || began.elapsed() < RETRY_INTERVAL {
                 self.close();
                 time::sleep(RETRY_INTERVAL).await;
             }
+        }
+    }
+
+    /// Asks the server now and then whether it answers, until the session has ended.
+    async fn probe(&self, session: &Arc<Session<B>>) {
+        let mut link = self.link.subscribe();
+        loop {
+            let ended = link.wait_for(|link| !matches!(link, Link::Up(_)));
+            if time::timeout(PROBE_INTERVAL, ended).await.is_ok() {
+                return;
+            }
+            let probed = self.look_in(session, PROBE).await;
+            self.account(session, probed);
         }
     }
 

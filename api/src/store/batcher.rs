@@ -162,17 +162,11 @@ impl<R: BatchRunner> Batcher<R> {
         let mut busy = lock(&self.busy);
         let mut batch = Vec::with_capacity(waiting.len());
         for it in waiting {
-            let Some(row) = R::row(&it.item) else {
-                batch.push(it);
-                continue;
-            };
-            match busy.get_mut(row) {
+            let row = R::row(&it.item).map(str::to_owned);
+            let claimed = row.map(|row| busy.entry(row).or_insert_with(|| (number, Vec::new())));
+            match claimed {
                 Some((by, behind)) if *by != number => behind.push(it),
-                Some(_) => batch.push(it),
-                None => {
-                    busy.insert(row.to_owned(), (number, Vec::new()));
-                    batch.push(it);
-                }
+                Some(_) | None => batch.push(it),
             }
         }
         batch
@@ -189,14 +183,13 @@ impl<R: BatchRunner> Batcher<R> {
         }
         drop(busy);
         // Whoever has gone in the meantime needs no answer.
-        match result {
+        match result.map_err(Arc::new) {
             Ok(answers) => {
                 for (waiting, answer) in batch.into_iter().zip(answers) {
                     waiting.answer.send(Ok(answer)).ok();
                 }
             }
             Err(error) => {
-                let error = Arc::new(error);
                 for waiting in batch {
                     waiting.answer.send(Err(Arc::clone(&error))).ok();
                 }

@@ -35,11 +35,8 @@ pub(super) struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Waits until it is time for another attempt.
-    ///
-    /// # Errors
-    ///
-    /// What to tell the caller where another attempt would be of no use, or too late.
+    /// Waits until it is time for another attempt, or returns what to tell the client where that would be
+    /// of no use, or too late.
     pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), Unavailable> {
         let reason = self.store.retry_reason(self.query, error)?;
         let pause = self.backoff.next_pause();
@@ -204,7 +201,8 @@ impl Store {
             pooled.release();
             return answer;
         };
-        self.primary.record_error(pooled.opened.generation, error);
+        self.primary
+            .record_error(pooled.opened.known.generation, error);
         if matches!(error, QueryError::OutOfTime(_) | QueryError::Unanswered(_)) {
             // The statement is still under way.
             drop(pooled);

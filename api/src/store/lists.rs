@@ -74,10 +74,6 @@ pub(crate) struct Rows<T> {
 
 impl Store {
     /// Returns at most `most` rows from the first after `after`.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] when there was no answer before `deadline`.
     pub(crate) async fn page<T: Listed>(
         &self,
         after: Option<&T::Key>,
@@ -94,10 +90,6 @@ impl Store {
     }
 
     /// Returns the key of the row that is `size` after `after`, if there are more behind it.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] when there was no answer before `deadline`.
     pub(crate) async fn list_end<T: Listed>(
         &self,
         after: Option<&T::Key>,

@@ -5,12 +5,12 @@
 //! [`super::ended_sessions`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rand::RngExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
@@ -21,16 +21,14 @@ use super::lock::lock;
 use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
 use super::query_error::QueryError;
-use crate::config::Server;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
 /// would only make every answer late.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is used, give or take: backends that live for ever only grow. The spread keeps
+/// How long a connection is used, in seconds: backends that live for ever only grow. The spread keeps
 /// connections from ending together.
-const LIFETIME_SECS: u64 = 15 * 60;
-const LIFETIME_SPREAD_SECS: u64 = 3 * 60;
+const LIFETIME_SECS: Range<u64> = 12 * 60..18 * 60;
 
 /// The connections for one kind of statement.
 #[derive(Debug)]
@@ -55,8 +53,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct PrimaryConnection {
     pub(super) connection: Connection,
-    pub(super) generation: u64,
-    server: Server,
+    pub(super) known: Arc<KnownServer>,
     lifetime: Duration,
     is_silent: AtomicBool,
     place: Option<OwnedSemaphorePermit>,
@@ -138,12 +135,9 @@ impl Pool {
             };
             if let Some(place) = place {
                 let opening = self.open(known, place.map_err(closed)?);
-                match time::timeout_at(deadline, opening).await {
-                    Ok(Ok(opened)) => opened?,
-                    Ok(Err(_)) | Err(_) => {
-                        return Err(QueryError::Silent(began.elapsed()));
-                    }
-                }
+                let opened = time::timeout_at(deadline, opening).await;
+                let opened = opened.ok().and_then(Result::ok);
+                opened.unwrap_or_else(|| Err(QueryError::Silent(began.elapsed())))?;
             }
         }
     }
@@ -175,7 +169,7 @@ impl Pool {
     /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
     fn pick(self: &Arc<Self>, known: &Arc<KnownServer>) -> Option<Arc<PrimaryConnection>> {
         let mut open = lock(&self.open);
-        open.retain(|it| it.generation == known.generation && it.is_of_use());
+        open.retain(|it| it.known.generation == known.generation && it.is_of_use());
         if !self.shared {
             return open.pop();
         }
@@ -209,7 +203,7 @@ impl Pool {
         let pool = Arc::clone(self);
         let (sender, receiver) = oneshot::channel();
         self.connector.tasks.start("connect", |_stop| async move {
-            let opened = pool.connect(&known, place).await;
+            let opened = pool.connect(known, place).await;
             // Whoever asked may have gone.
             sender.send(opened.map(|it| pool.add(Arc::new(it)))).ok();
         });
@@ -219,19 +213,17 @@ impl Pool {
     /// Connects to the primary that is known. If it is none, `primary` is told.
     async fn connect(
         &self,
-        known: &KnownServer,
+        known: Arc<KnownServer>,
         place: OwnedSemaphorePermit,
     ) -> Result<PrimaryConnection, QueryError> {
         let connected = self.connector.connect(&known.address, &known.ends).await;
         let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
         let connection =
             checked.inspect_err(|error| self.primary.record_error(known.generation, error))?;
-        let spread = rand::rng().random_range(0..=2 * LIFETIME_SPREAD_SECS);
         Ok(PrimaryConnection {
             connection,
-            generation: known.generation,
-            server: known.address.server.clone(),
-            lifetime: Duration::from_secs(LIFETIME_SECS - LIFETIME_SPREAD_SECS + spread),
+            known,
+            lifetime: Duration::from_secs(rand::random_range(LIFETIME_SECS)),
             is_silent: AtomicBool::new(false),
             place: Some(place),
             ended: self.ended.clone(),
@@ -255,8 +247,7 @@ impl Pool {
         let open = lock(&self.open).len();
         let places = lock(&self.places);
         let taken = places.values().map(|it| self.size - it.available_permits());
-        let taken: usize = taken.sum();
-        (open, taken.saturating_sub(open))
+        (open, taken.sum::<usize>().saturating_sub(open))
     }
 
     /// Closes the connections, and opens no more.
@@ -280,7 +271,8 @@ impl PrimaryConnection {
 impl Drop for PrimaryConnection {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.ended.add(&self.connection, &self.server, place);
+            let server = &self.known.address.server;
+            self.ended.add(&self.connection, server, place);
         }
     }
 }

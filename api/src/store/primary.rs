@@ -189,12 +189,11 @@ impl Primary {
 
     /// Returns how old the rows can be that are read now, if they are a standby's.
     pub(super) fn staleness(&self) -> Option<Duration> {
-        match &*self.view.borrow() {
-            PrimaryState::Reading(known) => known.staleness(),
-            PrimaryState::Available(_)
-            | PrimaryState::Suspected(_)
-            | PrimaryState::Searching { .. } => None,
-        }
+        let view = self.view.borrow();
+        let PrimaryState::Reading(known) = &*view else {
+            return None;
+        };
+        known.staleness()
     }
 
     /// Returns why each server cannot be used, as it was last seen.
