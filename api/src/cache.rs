@@ -1,18 +1,17 @@
-//! The cache of the users: Redis keeps for a while what the database answered.
+//! The cache of users: Redis keeps answers of the database for a limited time.
 //!
-//! It is optional at every moment. Whatever happens to Redis, the answer comes from the database, and
-//! is no older than any answer before it.
+//! Redis is optional at every moment. Whatever happens to it, the answer comes from the database, and is
+//! no older than any answer before it.
 //!
-//! A value is the JSON of an answer. It carries a label, and counts only while that is the label of its
-//! key:
+//! A value is the JSON of an answer. It carries a label, and is valid only while its key has that label:
 //!
-//! - A stored user never changes, so the label of one is the *era*: the run of the server that is the
-//!   primary. Another primary may lack rows of the one before.
+//! - A stored user never changes, so its label is the *era*: the run of the server that is the primary.
+//!   Another primary may lack rows of the one before.
 //! - The label of the list is era and *generation*, a number in Redis that every write raises after its
-//!   commit. See [`client`] for what keeps a number from coming twice.
+//!   commit. See [`client`] for what keeps a number from occurring twice.
 //!
-//! A reader takes the label before it reads the database. So what it stores is at least as new as the
-//! label says, however late it is stored.
+//! A reader takes the label before it reads the database. So a value is at least as new as its label,
+//! however late it is stored.
 
 mod client;
 mod redis;
@@ -30,23 +29,23 @@ use tokio::time::{self, Instant};
 use tracing::error;
 
 use self::client::CacheClient;
-pub use self::redis::{CacheBackend, Redis, Unusable};
+pub use self::redis::{CacheBackend, CacheError, Redis};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::Unavailable;
 
-/// Says whether an answer came from the cache.
+/// Whether an answer came from the cache.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// How much the time to live of a value differs from what is set, either way, so that values which
-/// were stored together do not expire together.
-const SPREAD: f64 = 0.1;
-/// The longest value that is kept. What comes behind a longer one on the connection would wait for more
-/// of the time that Redis has to answer in, and a Redis that is well would be called broken.
-const LONGEST_ENTRY_BYTES: usize = 512 * 1024;
-/// The lists that are fetched at once. Each may be as long.
+/// The jitter of a value's time to live, either way: values that were stored together do not expire
+/// together.
+const TTL_JITTER: f64 = 0.1;
+/// The longest value that is stored. Commands behind a longer one on the connection would time out, and
+/// open the circuit breaker of a healthy Redis.
+const MAX_ENTRY_BYTES: usize = 512 * 1024;
+/// The lists that are fetched at once, each of at most [`MAX_ENTRY_BYTES`].
 const LISTS_AT_ONCE: usize = 8;
-/// The longest wait for one of those places. The database has its own for lists.
+/// The longest wait for one of those fetches. After it the list is read from the database.
 const LIST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The cache, if there is one.
@@ -60,14 +59,14 @@ pub struct Cache<B: CacheBackend = Redis> {
 #[derive(Debug)]
 struct Used<B: CacheBackend> {
     client: CacheClient<B>,
-    /// The reads of the database that are under way.
+    /// The reads of the database that are under way, each for all requests that need it (single-flight).
     reads: Mutex<BTreeMap<String, Weak<OnceCell<Option<String>>>>>,
     lists: Semaphore,
     era: watch::Receiver<String>,
     ttl: Duration,
 }
 
-/// What is kept.
+/// The key of a value.
 #[derive(Clone, Copy, Debug)]
 pub enum Key {
     /// One user.
@@ -81,9 +80,9 @@ pub enum Key {
 pub enum Source {
     /// The cache.
     Hit,
-    /// The database, since the cache did not have it.
+    /// The database: the cache has no valid value.
     Miss,
-    /// The database, since there is no cache or it does not answer.
+    /// The database: there is no cache, or it does not answer.
     Bypass,
 }
 
@@ -95,18 +94,18 @@ struct Entry<'a> {
     value: &'a RawValue,
 }
 
-/// What a reader found.
-struct Looked {
-    /// The label under which what is read from now on may be stored, unless `era` has changed by then.
+/// The result of a lookup.
+struct Lookup {
+    /// The label for a value that is read from now on, unless `era` has changed by the time it is stored.
     label: String,
-    /// The number of the last write that was noted.
+    /// The generation that the last invalidation made.
     generation: i64,
     hit: Option<String>,
     era: watch::Receiver<String>,
 }
 
 impl Source {
-    /// Returns the header that says so.
+    /// Returns the header `X-Cache`.
     pub(crate) fn header(self) -> (HeaderName, HeaderValue) {
         (X_CACHE, HeaderValue::from_static(self.name()))
     }
@@ -136,7 +135,7 @@ impl Cache {
         era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
-    ) -> Result<Self, Unusable> {
+    ) -> Result<Self, CacheError> {
         let redis = settings.redis.as_ref().map(Redis::new).transpose()?;
         let prefix = settings.prefix.clone();
         Ok(Self::with(redis, prefix, settings.ttl, era, metrics, tasks))
@@ -179,9 +178,8 @@ impl<B: CacheBackend> Cache<B> {
         }
     }
 
-    /// Returns what there is under `key`: from the cache, or else from `read`, which asks the
-    /// database. Requests for the same that come together ask it once. Where there is nothing, nothing
-    /// is kept.
+    /// Returns the value of `key`: from the cache, or else from `read`, which asks the database once for
+    /// all requests of the same time. `None` is not stored.
     ///
     /// # Errors
     ///
@@ -196,47 +194,50 @@ impl<B: CacheBackend> Cache<B> {
         Read: Future<Output = Result<Option<String>, Unavailable>>,
     {
         let began = Instant::now();
-        // What waits for a database is large, and would be part of every future that holds it.
+        // Boxed: the future of a read is large, and would be part of every future that holds it.
         let reading = Box::pin(read());
         let found = match &self.used {
-            Some(used) => used.look(key).await.map(|it| (used, it)),
+            Some(used) => used.look_up(key).await.map(|lookup| (used, lookup)),
             None => None,
         };
-        let Some((used, looked)) = found else {
+        let Some((used, lookup)) = found else {
             return Ok((reading.await?, self.count(Source::Bypass)));
         };
-        if let Some(value) = looked.hit {
+        if let Some(value) = lookup.hit {
             return Ok((Some(value), self.count(Source::Hit)));
         }
         let source = self.count(Source::Miss);
 
-        let once = used.join(key, &looked);
+        let once = used.join(key, &lookup);
         let mut is_first = false;
-        let landing = once.get_or_try_init(async || {
+        let reading = once.get_or_try_init(async || {
             is_first = true;
             reading.await
         });
-        let landed = time::timeout_at(deadline, landing).await;
-        let value = landed.map_err(|_elapsed| Unavailable::Away)??.clone();
+        let completed = time::timeout_at(deadline, reading).await;
+        let value = completed.map_err(|_elapsed| Unavailable::Away)??.clone();
         // Between two eras rows may come from a standby, which lacks the last ones.
-        let is_of_era = looked.era.has_changed().is_ok_and(|it| !it);
+        let is_of_era = lookup
+            .era
+            .has_changed()
+            .is_ok_and(|has_changed| !has_changed);
         if let Some(value) = value.as_ref().filter(|_| is_first && is_of_era) {
-            used.keep(key, looked.label, value, began).await?;
+            used.store(key, lookup.label, value, began).await?;
         }
         Ok((value, source))
     }
 
-    /// Notes that an answer did not ask the cache at all, and says so.
+    /// Counts an answer that did not ask the cache.
     pub(crate) fn bypass(&self) -> Source {
         self.count(Source::Bypass)
     }
 
-    /// Carries out `write`, which adds users, and ends the validity of the list. Once begun it is
-    /// finished, though its client leaves: what was committed has to be invalidated.
+    /// Runs `write`, which adds users, and then invalidates the list. Both run to their end, also when the
+    /// client disconnects.
     ///
     /// # Errors
     ///
-    /// What `write` says, or [`Unavailable::Bug`] when it ended without saying anything.
+    /// The error of `write`, or [`Unavailable::Bug`] when it panicked.
     pub async fn change<T, E>(
         &self,
         write: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -248,29 +249,32 @@ impl<B: CacheBackend> Cache<B> {
         let Some(used) = self.used.clone() else {
             return write.await;
         };
-        let (told, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         self.tasks.start("change of users", |_stop| async move {
-            // A write that reports a failure may have been committed all the same.
+            // A write with an error may have been committed all the same.
             let written = write.await;
             used.client.invalidate().await;
-            // The client may have left.
-            told.send(written).ok();
+            // The client may have disconnected.
+            sender.send(written).ok();
         });
         outcome.await.map_err(bug)?
     }
 
-    /// Returns how the cache is: `ok`, `degraded` or `off`.
+    /// Returns the state of the cache: `ok`, `degraded` or `off`.
     pub(crate) fn status(&self) -> &'static str {
-        match self.used.as_ref().map(|it| it.client.health()) {
+        match self.used.as_ref().map(|used| used.client.health()) {
             None => "off",
             Some((true, true)) => "ok",
             Some(_) => "degraded",
         }
     }
 
-    /// Brings the metrics that are only read now and then up to date.
+    /// Updates the metrics that are only computed when they are read.
     pub(crate) fn report(&self) {
-        let is_open = self.used.as_ref().is_some_and(|it| !it.client.health().0);
+        let is_open = self
+            .used
+            .as_ref()
+            .is_some_and(|used| !used.client.health().0);
         self.metrics.cache_breaker_open.set(is_open.into());
     }
 
@@ -283,7 +287,7 @@ impl<B: CacheBackend> Cache<B> {
 }
 
 impl<B: CacheBackend> Used<B> {
-    async fn look(&self, key: Key) -> Option<Looked> {
+    async fn look_up(&self, key: Key) -> Option<Lookup> {
         let _turn = match key {
             Key::User(_) => None,
             Key::AllUsers => {
@@ -296,28 +300,28 @@ impl<B: CacheBackend> Used<B> {
         if label.is_empty() {
             return None;
         }
-        let (generation, value) = self.client.look(&key.to_string()).await?;
+        let (generation, value) = self.client.look_up(&key.to_string()).await?;
         if let Key::AllUsers = key {
             label = format!("{label} {generation}");
         }
         let entry = serde_json::from_slice::<Entry<'_>>(value.as_deref().unwrap_or(&[])).ok();
-        let hit = entry.filter(|it| it.label == label);
-        Some(Looked {
-            hit: hit.map(|it| it.value.get().to_owned()),
+        let hit = entry.filter(|entry| entry.label == label);
+        Some(Lookup {
+            hit: hit.map(|entry| entry.value.get().to_owned()),
             label,
             generation,
             era,
         })
     }
 
-    /// Joins a read of the database, or begins one. The first that initializes the cell reads for all;
-    /// when it fails, or its client leaves, the next one reads. A request that came after a write does
-    /// not join a read that began before it: it may have found nothing yet.
-    fn join(&self, key: Key, looked: &Looked) -> Arc<OnceCell<Option<String>>> {
-        let read = format!("{key} {} {}", looked.label, looked.generation);
+    /// Joins a read of the database, or begins one. The first request that initializes the cell reads for
+    /// all; when it fails, or its client disconnects, the next one reads. A request that came after a
+    /// write does not join a read that began before it.
+    fn join(&self, key: Key, lookup: &Lookup) -> Arc<OnceCell<Option<String>>> {
+        let read = format!("{key} {} {}", lookup.label, lookup.generation);
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        // At most as many as there are requests, so that looking at each is cheaper than a guard.
-        reads.retain(|_, it| it.strong_count() > 0);
+        // There are at most as many as there are requests.
+        reads.retain(|_, cell| cell.strong_count() > 0);
         if let Some(under_way) = reads.get(&read).and_then(Weak::upgrade) {
             return under_way;
         }
@@ -326,9 +330,8 @@ impl<B: CacheBackend> Used<B> {
         cell
     }
 
-    /// Stores a value that was read from the database after `began`, so that it is gone in time however
-    /// long that took.
-    async fn keep(
+    /// Stores a value that was read from the database after `began`, from when its time to live counts.
+    async fn store(
         &self,
         key: Key,
         label: String,
@@ -337,21 +340,21 @@ impl<B: CacheBackend> Used<B> {
     ) -> Result<(), Unavailable> {
         let value = serde_json::from_str(value).map_err(bug)?;
         let entry = encode(&Entry { label, value })?;
-        let spread = rand::random_range(1.0 - SPREAD..=1.0 + SPREAD);
+        let spread = rand::random_range(1.0 - TTL_JITTER..=1.0 + TTL_JITTER);
         let left = self.ttl.mul_f64(spread).checked_sub(began.elapsed());
-        if let Some(left) = left.filter(|_| entry.len() <= LONGEST_ENTRY_BYTES) {
-            self.client.keep(&key.to_string(), &entry, left).await;
+        if let Some(left) = left.filter(|_| entry.len() <= MAX_ENTRY_BYTES) {
+            self.client.store(&key.to_string(), &entry, left).await;
         }
         Ok(())
     }
 }
 
-/// Writes what is kept, which is also what a client is shown.
+/// Returns the JSON of a value, which is also what a client receives.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, Unavailable> {
     serde_json::to_string(value).map_err(bug)
 }
 
 fn bug(error: impl std::fmt::Display) -> Unavailable {
-    error!(%error, "an answer of the cache could not be made");
+    error!(%error, "answer for the cache not encoded");
     Unavailable::Bug
 }

@@ -1,14 +1,13 @@
-//! The use of one server: a session is one connection for all requests, and begins by raising the
+//! Sessions of one cache server. A session is one connection for all requests, and begins by raising the
 //! generation.
 //!
-//! What the server held while nobody was connected is unknown: it may have been emptied, restored, or
-//! replaced by a replica that lacks the last writes. So a session first raises the generation by a random
-//! distance, to a number that no stored value carries. The same is due when the generation is missing or
-//! has gone back. An invalidation that failed ends the session, and so there is no answer from the cache
-//! until another has begun.
+//! Between two sessions the server may have been emptied, restored, or replaced by a replica that lacks
+//! the last writes. So a session first raises the generation by a random distance, to a number that no
+//! stored value carries. The same follows when the generation is missing or has gone back. A failed
+//! invalidation ends the session, and the cache is not read until another session has begun.
 //!
-//! One task begins the sessions. That makes it the circuit breaker: as soon as it could not begin one,
-//! requests do without until it has.
+//! One task begins the sessions and is the circuit breaker: after a failed attempt, requests bypass the
+//! cache until an attempt succeeds.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -41,16 +40,16 @@ const PROBE: &str = "users:none";
 pub(super) struct CacheClient<B: CacheBackend> {
     backend: B,
     prefix: String,
-    link: watch::Sender<Link<B>>,
+    connection: watch::Sender<CacheConnection<B>>,
 }
 
 /// Whether the server can be asked.
 #[derive(Debug)]
-enum Link<B: CacheBackend> {
+enum CacheConnection<B: CacheBackend> {
     /// A session begins, and requests wait for it.
     Connecting,
     Up(Arc<Session<B>>),
-    /// None could be begun, and requests do without.
+    /// The last attempt to begin a session failed, and requests bypass the cache.
     Down,
 }
 
@@ -68,58 +67,58 @@ impl<B: CacheBackend> CacheClient<B> {
         Self {
             backend,
             prefix,
-            link: watch::Sender::new(Link::Connecting),
+            connection: watch::Sender::new(CacheConnection::Connecting),
         }
     }
 
-    /// Returns the current generation and the value under `key`, or `None` when the server is of no
-    /// use now.
-    pub(super) async fn look(&self, key: &str) -> Option<(i64, Option<Vec<u8>>)> {
+    /// Returns the current generation and the value under `key`, or `None` when the server cannot be
+    /// asked.
+    pub(super) async fn look_up(&self, key: &str) -> Option<(i64, Option<Vec<u8>>)> {
         let session = self.session().await?;
-        let looked = self.look_in(&session, key).await;
-        self.account(&session, looked)
+        let found = self.look_up_in(&session, key).await;
+        self.account(&session, found)
     }
 
-    async fn look_in(
+    async fn look_up_in(
         &self,
         session: &Session<B>,
         key: &str,
     ) -> RedisResult<(i64, Option<Vec<u8>>)> {
-        // From before, as what others see meanwhile may be later than what comes back.
+        // Read first: other requests may raise it before this answer arrives.
         let floor = session.floor.load(Ordering::Relaxed);
         let mut look = cmd("MGET");
         look.arg(self.name(GENERATION)).arg(self.name(key));
-        // What is there may be anything.
+        // The stored generation may be any bytes.
         let (generation, value): (Option<Vec<u8>>, _) = session.run(&look).await?;
-        let text = generation.and_then(|it| String::from_utf8(it).ok());
-        let generation = text.and_then(|it| it.parse().ok());
-        if let Some(generation) = generation.filter(|it| *it >= floor) {
+        let text = generation.and_then(|bytes| String::from_utf8(bytes).ok());
+        let generation = text.and_then(|text| text.parse().ok());
+        if let Some(generation) = generation.filter(|generation| *generation >= floor) {
             session.floor.fetch_max(generation, Ordering::Relaxed);
             return Ok((generation, value));
         }
-        warn!("cache has lost its generation, and begins a new one");
+        warn!("cache generation lost; starting a new one");
         Ok((self.begin_generation(session).await?, value))
     }
 
     /// Stores `value` for `ttl`.
-    pub(super) async fn keep(&self, key: &str, value: &str, ttl: Duration) {
+    pub(super) async fn store(&self, key: &str, value: &str, ttl: Duration) {
         if let Some(session) = self.session().await {
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-            let mut keep = cmd("SET");
-            keep.arg(self.name(key)).arg(value).arg("PX").arg(millis);
-            let kept = match session.run::<()>(&keep).await {
-                // A server that is full answers, and others' values may still fit.
+            let mut set = cmd("SET");
+            set.arg(self.name(key)).arg(value).arg("PX").arg(millis);
+            let stored = match session.run::<()>(&set).await {
+                // A full server still answers, and smaller values may fit.
                 Err(error) if error.code() == Some("OOM") => Ok(()),
-                kept => kept,
+                stored => stored,
             };
-            self.account(&session, kept);
+            self.account(&session, stored);
         }
     }
 
-    /// Ends the validity of every value that was stored for an earlier generation. If that fails, the
-    /// cache is not read here until it has been made good.
+    /// Invalidates every value that was stored for an earlier generation. After a failure the cache is not
+    /// read here until the next session has raised the generation.
     pub(super) async fn invalidate(&self) {
-        // A connection that has ended may be noticed only now.
+        // The first attempt may be what notices that the connection has ended.
         for _attempt in 0..2 {
             let Some(session) = self.session().await else {
                 return;
@@ -130,7 +129,7 @@ impl<B: CacheBackend> CacheClient<B> {
                     return;
                 }
                 Err(error) => {
-                    warn!(%error, "cache could not be invalidated, and is not read until that has been made good");
+                    warn!(%error, "cache invalidation failed; bypassing the cache until it succeeds");
                     self.end(&session);
                 }
             }
@@ -165,16 +164,16 @@ impl<B: CacheBackend> CacheClient<B> {
             match self.begin().await {
                 Ok(session) => {
                     if !is_used {
-                        info!("cache is used again");
+                        info!("cache available again");
                     }
                     is_used = true;
                     self.probe(&session).await;
                 }
                 Err(error) if is_used => {
-                    warn!(%error, "cache does not answer, and is not used for a while");
+                    warn!(%error, "cache unavailable; bypassing it");
                     is_used = false;
                 }
-                Err(error) => debug!(%error, "cache did not answer"),
+                Err(error) => debug!(%error, "cache request failed"),
             }
             // A session that ends at once is no better than none.
             if !is_used || began.elapsed() < RETRY_INTERVAL {
@@ -184,15 +183,16 @@ impl<B: CacheBackend> CacheClient<B> {
         }
     }
 
-    /// Asks the server now and then whether it answers, until the session has ended.
+    /// Asks the server every [`PROBE_INTERVAL`] whether it answers, until the session has ended.
     async fn probe(&self, session: &Arc<Session<B>>) {
-        let mut link = self.link.subscribe();
+        let mut connection = self.connection.subscribe();
         loop {
-            let ended = link.wait_for(|link| !matches!(link, Link::Up(_)));
+            let ended =
+                connection.wait_for(|connection| !matches!(connection, CacheConnection::Up(_)));
             if time::timeout(PROBE_INTERVAL, ended).await.is_ok() {
                 return;
             }
-            let probed = self.look_in(session, PROBE).await;
+            let probed = self.look_up_in(session, PROBE).await;
             self.account(session, probed);
         }
     }
@@ -203,49 +203,53 @@ impl<B: CacheBackend> CacheClient<B> {
             floor: AtomicI64::default(),
             timeouts: AtomicU32::default(),
         });
-        // The generation is raised after every write that did without. One that comes later waits, and
-        // raises it again.
-        self.link.send_replace(Link::Connecting);
+        // The generation is raised after every write that bypassed the cache. A later write waits for the
+        // session, and raises it again.
+        self.connection.send_replace(CacheConnection::Connecting);
         self.begin_generation(&session).await?;
-        self.link.send_replace(Link::Up(Arc::clone(&session)));
+        self.connection
+            .send_replace(CacheConnection::Up(Arc::clone(&session)));
         Ok(session)
     }
 
-    /// Lets requests do without the server.
+    /// Lets requests bypass the server.
     pub(super) fn close(&self) {
-        self.link.send_replace(Link::Down);
+        self.connection.send_replace(CacheConnection::Down);
     }
 
     /// Returns whether the server can be asked, and whether it answered the last time.
     pub(super) fn health(&self) -> (bool, bool) {
-        match &*self.link.borrow() {
-            Link::Up(session) => (true, session.timeouts.load(Ordering::Relaxed) == 0),
-            Link::Connecting | Link::Down => (false, false),
+        match &*self.connection.borrow() {
+            CacheConnection::Up(session) => (true, session.timeouts.load(Ordering::Relaxed) == 0),
+            CacheConnection::Connecting | CacheConnection::Down => (false, false),
         }
     }
 
     /// Returns the session, which may be about to begin.
     async fn session(&self) -> Option<Arc<Session<B>>> {
-        let mut link = self.link.subscribe();
-        let decided = link.wait_for(|it| !matches!(it, Link::Connecting)).await;
+        let mut connection = self.connection.subscribe();
+        let decided = connection
+            .wait_for(|connection| !matches!(connection, CacheConnection::Connecting))
+            .await;
         match &*decided.ok()? {
-            Link::Up(session) => Some(Arc::clone(session)),
-            Link::Connecting | Link::Down => None,
+            CacheConnection::Up(session) => Some(Arc::clone(session)),
+            CacheConnection::Connecting | CacheConnection::Down => None,
         }
     }
 
     /// Ends a session, if it has not ended. Another is begun at once.
     fn end(&self, session: &Arc<Session<B>>) {
-        self.link.send_if_modified(|link| {
-            let is_current = matches!(link, Link::Up(it) if Arc::ptr_eq(it, session));
+        self.connection.send_if_modified(|connection| {
+            let is_current =
+                matches!(connection, CacheConnection::Up(current) if Arc::ptr_eq(current, session));
             if is_current {
-                *link = Link::Connecting;
+                *connection = CacheConnection::Connecting;
             }
             is_current
         });
     }
 
-    /// Draws the conclusion from an operation in a session.
+    /// Counts the outcome of an operation, and ends the session where it has failed.
     fn account<T>(&self, session: &Arc<Session<B>>, done: RedisResult<T>) -> Option<T> {
         match done {
             Ok(done) => {
@@ -253,8 +257,8 @@ impl<B: CacheBackend> CacheClient<B> {
                 Some(done)
             }
             Err(error) => {
-                // What Redis says, and what the system says of the connection, holds no password.
-                debug!(%error, "cache did not answer");
+                // Errors of Redis and of the connection contain no password.
+                debug!(%error, "cache request failed");
                 let timeouts = session.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
                 if !error.is_timeout() || timeouts >= MAX_TIMEOUTS {
                     self.end(session);

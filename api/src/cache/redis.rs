@@ -8,21 +8,21 @@ use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, TlsCertifica
 
 use crate::config;
 
-/// A server to connect to. Redis is one; the simulation has another, which loses, delays and forgets.
+/// A server to connect to: Redis, or in the simulation a server that loses and delays commands.
 pub trait CacheBackend: Debug + Send + Sync + 'static {
-    /// One connection, on which the commands of many follow each other.
+    /// A connection that all requests share.
     type Connection: ConnectionLike + Clone + Debug + Send + Sync + 'static;
 
-    /// Opens a connection, which gives up by itself on what is not answered in time.
+    /// Opens a connection with timeouts of its own.
     fn connect(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
 }
 
-/// A Redis server that cannot be used as it was described: its certificate authorities are not usable.
+/// Settings of Redis that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`REDIS_TLS_CA_FILE` names no file of certificate authorities that this user can read")]
-pub struct Unusable(#[from] RedisError);
+#[error("`REDIS_TLS_CA_FILE` is not a readable file of CA certificates")]
+pub struct CacheError(#[from] RedisError);
 
-/// How to reach it.
+/// A Redis server.
 #[derive(Debug)]
 pub struct Redis {
     client: Client,
@@ -30,18 +30,18 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub(super) fn new(settings: &config::Redis) -> Result<Self, Unusable> {
+    pub(super) fn new(settings: &config::Redis) -> Result<Self, CacheError> {
         let tcp = TcpSettings::default().set_nodelay(true);
-        let place = settings.connection.clone().set_tcp_settings(tcp);
+        let address = settings.connection.clone().set_tcp_settings(tcp);
         let client = match &settings.root_cert {
-            None => Client::open(place),
+            None => Client::open(address),
             Some(path) => {
-                let authorities = std::fs::read(path).map_err(RedisError::from)?;
+                let certificates = std::fs::read(path).map_err(RedisError::from)?;
                 let trusted = TlsCertificates {
                     client_tls: None,
-                    root_cert: Some(authorities),
+                    root_cert: Some(certificates),
                 };
-                Client::build_with_tls(place, trusted)
+                Client::build_with_tls(address, trusted)
             }
         };
         Ok(Self {

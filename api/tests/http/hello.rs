@@ -59,7 +59,7 @@ fn a_day_that_no_calendar_here_has_is_a_mistake_and_no_lost_server() {
 
     assert_eq!(program.get("/hello/Far").status, 500);
     assert!(
-        program.log().contains("statement is wrong"),
+        program.log().contains("statement rejected"),
         "{}",
         program.log()
     );

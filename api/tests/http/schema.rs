@@ -348,7 +348,7 @@ fn tables_own_rule_broken_then_a_conflict_that_names_it() {
         });
         assert_eq!((one.status, &one.body), (201, &other.body), "{other:?}");
     }
-    assert!(!program.log().contains("statement is wrong"));
+    assert!(!program.log().contains("statement rejected"));
 }
 
 #[test]
