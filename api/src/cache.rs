@@ -128,37 +128,22 @@ impl std::fmt::Display for Key {
     }
 }
 
-impl Cache {
-    /// Starts using Redis, if there is one, for the data of the current `era`.
-    pub(crate) fn start(
-        settings: &config::Cache,
-        era: watch::Receiver<String>,
-        metrics: Metrics,
-        tasks: &Tasks,
-    ) -> Result<Self, CacheError> {
-        let redis = settings.redis.as_ref().map(Redis::new).transpose()?;
-        let prefix = settings.prefix.clone();
-        Ok(Self::with(redis, prefix, settings.ttl, era, metrics, tasks))
-    }
-}
-
 impl<B: CacheBackend> Cache<B> {
     /// Starts using `backend`, if there is one, for the data of the current `era`.
-    pub fn with(
+    pub fn start(
         backend: Option<B>,
-        prefix: String,
-        ttl: Duration,
+        settings: config::Cache,
         era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
         let used = backend.map(|backend| {
             Arc::new(Used {
-                client: CacheClient::new(backend, prefix),
+                client: CacheClient::new(backend, settings.prefix),
                 reads: Mutex::default(),
                 lists: Semaphore::new(LISTS_AT_ONCE),
                 era,
-                ttl,
+                ttl: settings.ttl,
             })
         });
         if let Some(used) = used.clone() {

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::answer_memory::AnswerMemory;
-use crate::cache::Cache;
+use crate::cache::{Cache, Redis};
 use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
 use crate::edge::Edge;
 use crate::metrics::Metrics;
@@ -91,8 +91,9 @@ pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
         serve::max_connections(config.edge.max_connections, config.database.pool_max);
     let store = Store::start(&config.database, metrics.clone(), &tasks).context(NO_TLS)?;
     tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
-    let cache = Cache::start(&config.cache, store.era(), metrics.clone(), &tasks)
-        .context("could not prepare the cache")?;
+    let redis = config.cache.redis.as_ref().map(Redis::new).transpose();
+    let redis = redis.context("could not prepare the cache")?;
+    let cache = Cache::start(redis, config.cache, store.era(), metrics.clone(), &tasks);
     let app = Arc::new(Shared {
         store: store.clone(),
         birthdays: Birthdays::start(&store, &tasks),

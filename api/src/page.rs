@@ -1,8 +1,7 @@
 //! What a browser is shown. A page holds all it needs, and its policy lets it load nothing else.
 
 use axum::body::Bytes;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderName, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -16,51 +15,37 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// The members of a path that are operations.
 const METHODS: [&str; 4] = ["get", "head", "put", "post"];
 
-/// A page, with the policy that it is shown under.
-#[derive(Clone, Debug)]
-pub(crate) struct Page {
-    html: Bytes,
-    policy: HeaderValue,
-}
+/// A page, with its headers: among them the policy under which a browser shows it.
+pub(crate) type Page = ([(HeaderName, HeaderValue); 2], Bytes);
 
-impl Page {
-    /// Lays out a page.
-    fn new(title: &str, body: &Markup) -> Self {
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (title) }
-                    link rel="icon" href=(ICON);
-                    style { (PreEscaped(STYLE)) }
-                }
-                body { (body) }
+/// Lays out a page.
+fn page(title: &str, body: &Markup) -> Page {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                link rel="icon" href=(ICON);
+                style { (PreEscaped(STYLE)) }
             }
-        };
-        let style = STANDARD.encode(Sha256::digest(STYLE));
-        let policy = format!(
-            "default-src 'none'; style-src 'sha256-{style}'; script-src 'none'; connect-src 'self'; \
-             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        );
-        Self {
-            html: page.into_string().into(),
-            policy: HeaderValue::try_from(policy)
-                .unwrap_or(HeaderValue::from_static("default-src 'none'")),
+            body { (body) }
         }
-    }
-}
-
-impl IntoResponse for Page {
-    fn into_response(self) -> Response {
-        let html = HeaderValue::from_static("text/html; charset=utf-8");
-        let headers = [
-            (header::CONTENT_TYPE, html),
-            (header::CONTENT_SECURITY_POLICY, self.policy),
-        ];
-        (headers, self.html).into_response()
-    }
+    };
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; script-src 'none'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy =
+        HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    let headers = [
+        (header::CONTENT_TYPE, html),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    (headers, page.into_string().into())
 }
 
 /// Returns the page at `/`, for a person who has found the service and wonders what it is.
@@ -79,7 +64,7 @@ pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
             p.quiet { "It serves " (surfaces.join(", ")) ". A program that asks for JSON here gets it." }
         }
     };
-    Page::new(company, &body)
+    page(company, &body)
 }
 
 /// Returns the page at `/docs`: the operations of an OpenAPI document. Schemas are left to the document
@@ -102,7 +87,7 @@ pub(crate) fn docs(document: &Value) -> Page {
             }
         }
     };
-    Page::new(string(info, "title"), &body)
+    page(string(info, "title"), &body)
 }
 
 fn section(document: &Value, path: &str, method: &str, operation: &Value) -> Markup {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use api::cache::{Cache, CacheBackend, Key, Source};
+use api::config;
 use api::metrics::Metrics;
 use api::store::Unavailable;
 use causeway_runtime::shutdown::Tasks;
@@ -111,11 +112,14 @@ impl Process {
         let era = watch::Sender::new("0".to_owned());
         let metrics = Metrics::new().unwrap();
         let tasks = model.world().tasks.clone();
-        let backend = Some(model.clone());
-        let cache = Cache::with(
-            backend,
-            String::new(),
-            TTL,
+        let settings = config::Cache {
+            redis: None,
+            ttl: TTL,
+            prefix: String::new(),
+        };
+        let cache = Cache::start(
+            Some(model.clone()),
+            settings,
             era.subscribe(),
             metrics,
             &tasks,

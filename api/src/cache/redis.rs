@@ -30,7 +30,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub(super) fn new(settings: &config::Redis) -> Result<Self, CacheError> {
+    pub(crate) fn new(settings: &config::Redis) -> Result<Self, CacheError> {
         let tcp = TcpSettings::default().set_nodelay(true);
         let address = settings.connection.clone().set_tcp_settings(tcp);
         let client = match &settings.root_cert {

@@ -121,10 +121,6 @@ impl Connection {
         }
         Ok(())
     }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
 }
 
 /// Carries what is said on a connection, until it ends.

@@ -262,7 +262,7 @@ impl PrimaryConnection {
     /// Returns whether another statement may be sent on it.
     fn is_of_use(&self) -> bool {
         let connection = &self.connection;
-        !connection.is_closed()
+        !connection.client.is_closed()
             && !connection.was_ended()
             && connection.opened_at.elapsed() < self.lifetime
     }

@@ -56,11 +56,6 @@ impl KnownServer {
         Ok(())
     }
 
-    /// Returns which run of which server it is.
-    pub(super) fn run(&self) -> (&str, (Option<&str>, Option<u32>)) {
-        (&self.answer.started_at, self.answer.history())
-    }
-
     /// Returns how old what it shows can be, if it is a standby.
     fn staleness(&self) -> Option<Duration> {
         let behind = self.answer.behind.unwrap_or_default();

@@ -211,7 +211,9 @@ impl PrimaryMonitor {
 
     /// Returns whether a server accepts writes beside the primary, and tells of each that does.
     fn is_second_primary(&self, primary: &KnownServer, other: &KnownServer) -> bool {
-        let is_second_primary = other.answer.writable && primary.run() != other.run();
+        let is_same = primary.answer.started_at == other.answer.started_at
+            && primary.answer.history() == other.answer.history();
+        let is_second_primary = other.answer.writable && !is_same;
         let name = format!("{} {}", other.address, other.answer.started_at);
         if is_second_primary && lock(&self.other_primaries).insert(name) {
             self.metrics.db_split_brain.inc();

@@ -18,12 +18,6 @@ use super::queries::Effect;
 use super::query_error::QueryError;
 use crate::config::Migrate;
 
-struct Migration {
-    version: i32,
-    name: &'static str,
-    sql: &'static str,
-}
-
 /// The name and the text of each step of the schema, numbered from 1. Steps are forward only, and each
 /// works beside the release before it.
 const MIGRATIONS: [(&str, &str); 2] = [
@@ -63,12 +57,6 @@ pub enum SchemaError {
     /// The server refused a migration.
     #[error("the schema could not be brought up to date{}", hint(.0))]
     Refused(#[source] tokio_postgres::Error),
-    /// The server says that this role may not change the schema.
-    #[error(
-        "the schema is not up to date, and this role may not change it; run `api migrate` as the \
-         role that owns the schema"
-    )]
-    NotOwner(#[source] tokio_postgres::Error),
     /// The database cannot hold every text that a client may send.
     #[error(
         "the database's encoding is {0}, which cannot hold every name: make a database with \
@@ -91,10 +79,13 @@ pub enum SchemaError {
     Pooled(String),
 }
 
-/// What to do about an error, where the server says so.
+/// Returns the remedy for an error, where there is one.
 fn hint(error: &tokio_postgres::Error) -> String {
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return "; run `api migrate` as the role that owns the schema".to_owned();
+    }
     let hint = error.as_db_error().and_then(DbError::hint);
-    hint.map(|it| format!("; {it}")).unwrap_or_default()
+    hint.map_or_else(String::new, |hint| format!("; {hint}"))
 }
 
 /// Waits for the primary and brings its schema up to date, or waits until somebody else has.
@@ -167,11 +158,10 @@ async fn attempt(
 
 impl From<tokio_postgres::Error> for SchemaError {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.code().cloned() {
-            Some(SqlState::READ_ONLY_SQL_TRANSACTION) => Self::Missing,
-            Some(SqlState::INSUFFICIENT_PRIVILEGE) => Self::NotOwner(error),
-            _ => Self::Refused(error),
+        if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            return Self::Missing;
         }
+        Self::Refused(error)
     }
 }
 
@@ -186,7 +176,7 @@ impl SchemaError {
                 ["08", "25", "40", "53", "55", "57", "58"].contains(&class)
                     || *it == SqlState::UNIQUE_VIOLATION
             }),
-            Self::NotOwner(_) | Self::Encoding(_) | Self::Changed(_) | Self::Pooled(_) => false,
+            Self::Encoding(_) | Self::Changed(_) | Self::Pooled(_) => false,
         }
     }
 }
@@ -211,7 +201,7 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
     let table = include_str!("queries/schema_table.sql");
     client.batch_execute(table).await?;
     // While the lock was waited for, another program may have done some of it.
-    for Migration { version, name, sql } in missing(client).await? {
+    for (version, name, sql) in missing(client).await? {
         let transaction = client.transaction().await?;
         if version == ADOPTING {
             let adopt = include_str!("queries/schema_adopt.sql");
@@ -243,13 +233,13 @@ fn keeping_adopted(sql: &str) -> String {
     })
 }
 
-/// Returns the migrations that are not applied.
-async fn missing(client: &Client) -> Result<Vec<Migration>, SchemaError> {
+/// Returns the number, the name and the text of each migration that is not applied.
+async fn missing(client: &Client) -> Result<Vec<(i32, &'static str, &'static str)>, SchemaError> {
     let mut applied = applied(client).await?;
     let mut missing = Vec::new();
     for (version, (name, sql)) in (1..).zip(MIGRATIONS) {
         match applied.remove(&version) {
-            None => missing.push(Migration { version, name, sql }),
+            None => missing.push((version, name, sql)),
             Some(of) if of != checksum(sql) => return Err(SchemaError::Changed(version)),
             Some(_same) => {}
         }
