@@ -201,8 +201,7 @@ impl Store {
             pooled.release();
             return answer;
         };
-        self.primary
-            .record_error(pooled.opened.known.generation, error);
+        self.primary.record_error(pooled.opened.generation, error);
         if matches!(error, QueryError::OutOfTime(_) | QueryError::Unanswered(_)) {
             // The statement is still under way.
             drop(pooled);

@@ -21,6 +21,7 @@ use super::lock::lock;
 use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
 use super::query_error::QueryError;
+use crate::config::Server;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is well. A longer queue than this
@@ -53,7 +54,8 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct PrimaryConnection {
     pub(super) connection: Connection,
-    pub(super) known: Arc<KnownServer>,
+    pub(super) generation: u64,
+    server: Server,
     lifetime: Duration,
     is_silent: AtomicBool,
     place: Option<OwnedSemaphorePermit>,
@@ -169,7 +171,7 @@ impl Pool {
     /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
     fn pick(self: &Arc<Self>, known: &Arc<KnownServer>) -> Option<Arc<PrimaryConnection>> {
         let mut open = lock(&self.open);
-        open.retain(|it| it.known.generation == known.generation && it.is_of_use());
+        open.retain(|it| it.generation == known.generation && it.is_of_use());
         if !self.shared {
             return open.pop();
         }
@@ -222,7 +224,8 @@ impl Pool {
             checked.inspect_err(|error| self.primary.record_error(known.generation, error))?;
         Ok(PrimaryConnection {
             connection,
-            known,
+            generation: known.generation,
+            server: known.address.server.clone(),
             lifetime: Duration::from_secs(rand::random_range(LIFETIME_SECS)),
             is_silent: AtomicBool::new(false),
             place: Some(place),
@@ -271,8 +274,7 @@ impl PrimaryConnection {
 impl Drop for PrimaryConnection {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            let server = &self.known.address.server;
-            self.ended.add(&self.connection, server, place);
+            self.ended.add(&self.connection, &self.server, place);
         }
     }
 }
