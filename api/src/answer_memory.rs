@@ -1,5 +1,5 @@
-//! Memory for answers that a client may take its time over. It counts until the last byte has been
-//! written, or the client was cut off.
+//! Memory for answers that a client may read slowly. It counts until the last byte has been written, or the
+//! connection ends.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::problem::{Kind, Problem};
 /// A quarter of a small container. A page of a list is at most 2 MiB, and 300 KiB of usual text.
 const LISTS_KIB: usize = 64 * 1024;
 const PAGE_KIB: u32 = 2 * 1024;
-/// Metrics have their own, since they tell that the rest is taken.
+/// Metrics have their own, since they show that the rest is in use.
 const METRICS_KIB: usize = 8 * 1024;
 const METRICS_TEXT_KIB: u32 = 256;
-/// What is shorter does not count: it fits into what the kernel keeps of an answer.
+/// Shorter answers do not count: they fit into the socket's send buffer.
 const SHORT_BYTES: usize = 16 * 1024;
 /// The pages that are made at once, each of which is in memory three times for a moment: as rows, as
 /// values and as JSON. It is half of the connections that there are by default, too.
@@ -23,7 +23,7 @@ const PAGES_AT_ONCE: usize = 8;
 /// The same of one list, whose table may be locked: the others have the rest.
 pub(crate) const PAGES_OF_ONE_LIST: usize = 6;
 
-/// The memory that is left.
+/// The memory that is available.
 #[derive(Debug)]
 pub(crate) struct AnswerMemory {
     turns: Semaphore,
@@ -52,7 +52,7 @@ impl AnswerMemory {
         }
     }
 
-    /// Returns whether the next answer may find no memory.
+    /// Returns whether the next answer may exceed the memory.
     pub(crate) fn is_short(&self) -> bool {
         self.lists.available_permits() < PAGE_KIB as usize
             || self.metrics.available_permits() < METRICS_TEXT_KIB as usize

@@ -51,7 +51,7 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
     };
     let why = format!("{failure:#}");
     // Tools wait for exactly the first of these messages.
-    if let Some(SchemaError::Unreachable { .. }) = failure.downcast_ref() {
+    if let Some(SchemaError::Unreachable(..)) = failure.downcast_ref() {
         error!(error = why, "FailedToConnectToDatabase");
     } else {
         error!(error = why, "could not start");

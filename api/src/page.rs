@@ -1,4 +1,4 @@
-//! What a browser is shown. A page holds all it needs, and its policy lets it load nothing else.
+//! HTML pages for browsers. A page is self-contained, and its policy lets it load nothing else.
 
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 const STYLE: &str = include_str!("page/style.css");
-/// A page without one would make browsers ask for `/favicon.ico`.
+/// Without an icon in the page, browsers request `/favicon.ico`.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E\
                     %3Cpath fill='%230b57c4' d='M0 5h2V3h4v2h2v2H0z'/%3E%3C/svg%3E";
 /// The members of a path that are operations.
@@ -48,7 +48,7 @@ fn page(title: &str, body: &Markup) -> Page {
     (headers, page.into_string().into())
 }
 
-/// Returns the page at `/`, for a person who has found the service and wonders what it is.
+/// Returns the page at `/`, which links to all others.
 pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
     let body = html! {
         main {
@@ -67,8 +67,7 @@ pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
     page(company, &body)
 }
 
-/// Returns the page at `/docs`: the operations of an OpenAPI document. Schemas are left to the document
-/// itself, and to the many programs that show one.
+/// Returns the page at `/docs`: the operations of an OpenAPI document. Schemas are in the document itself.
 pub(crate) fn docs(document: &Value) -> Page {
     let info = document.get("info").unwrap_or(&Value::Null);
     let body = html! {
@@ -81,7 +80,7 @@ pub(crate) fn docs(document: &Value) -> Page {
         }
         main {
             @for (path, item) in members(document, "/paths") {
-                @for (method, operation) in members(item, "").filter(|it| METHODS.contains(&it.0.as_str())) {
+                @for (method, operation) in members(item, "").filter(|(method, _)| METHODS.contains(&method.as_str())) {
                     (section(document, path, method, operation))
                 }
             }
@@ -106,14 +105,14 @@ fn section(document: &Value, path: &str, method: &str, operation: &Value) -> Mar
     }
 }
 
-/// Returns what the value refers to, or the value.
+/// Returns the target of a `$ref`, or the value.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let target = value.get("$ref").and_then(Value::as_str);
-    let found = target.and_then(|it| document.pointer(it.trim_start_matches('#')));
+    let found = target.and_then(|target| document.pointer(target.trim_start_matches('#')));
     found.unwrap_or(value)
 }
 
-/// Writes a description: what stands between backticks is code, and nothing else is special.
+/// Renders a description, with text between backticks as code.
 fn prose(text: &str) -> Markup {
     html! {
         @for (index, part) in text.split('`').enumerate() {

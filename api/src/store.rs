@@ -44,11 +44,10 @@ pub use self::schema::SchemaError;
 use crate::config::{Database, Migrate};
 use crate::metrics::Metrics;
 
-/// The target of what is logged at every level.
+/// The target of events that are logged at every level.
 pub const ALWAYS_LOGGED: &str = "always";
 
-/// PostgreSQL ends a statement after its own timeout; a server that has not reported this so much
-/// later is frozen or cut off.
+/// The time beyond `statement_timeout` in which a healthy server reports that timeout.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// The data, wherever the primary is.
 #[derive(Clone, Debug)]
@@ -61,20 +60,20 @@ pub struct Store {
     connector: Connector,
     metrics: Metrics,
     has_schema: Arc<watch::Sender<bool>>,
-    /// How long a server that is well may take to answer a statement.
+    /// The time for the answer to a statement, after which the server is frozen or cut off.
     answer_timeout: Duration,
     migrate: Migrate,
     startup_timeout: Duration,
 }
 
-/// What is known about the database.
+/// The state of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     /// `primary`, `standby`, or `unknown` when no server answers.
     pub role: &'static str,
     /// Whether the database accepts writes.
     pub writable: bool,
-    /// How long ago it last said so.
+    /// The time since it last accepted writes.
     pub away_for: Duration,
     /// Whether the schema is up to date.
     pub has_schema: bool,
@@ -135,11 +134,11 @@ impl Store {
         Ok(())
     }
 
-    /// Returns what is known about the database, without asking it.
+    /// Returns the state of the database, without a query.
     pub(crate) fn state(&self) -> State {
         let (role, writable) = match self.primary.view() {
             PrimaryState::Available(_) => ("primary", true),
-            PrimaryState::Reading(known) if known.answer.timeline.is_some() => ("primary", false),
+            PrimaryState::Reading(known) if known.status.timeline.is_some() => ("primary", false),
             PrimaryState::Reading(_) | PrimaryState::Searching { read_only: true } => {
                 ("standby", false)
             }
@@ -161,7 +160,7 @@ impl Store {
         self.primary.era.subscribe()
     }
 
-    /// Returns how old the rows can be that are read now, if they are a standby's.
+    /// Returns the greatest age of rows that are read now, if a standby is read.
     pub(crate) fn staleness(&self) -> Option<Duration> {
         self.primary.staleness()
     }

@@ -1,12 +1,12 @@
-//! Requests of one kind that come at the same time, in one statement: they share its way to the server
-//! and back, and, where they write, its commit.
+//! Batching: requests of one kind that come at the same time share one statement, its round trip and, where
+//! they write, its commit (group commit).
 //!
-//! No request waits for company. While one statement is on its way, whatever comes in the meantime is
-//! batched for the next, so a single request is as quick as ever, and many are as many as fit.
+//! No request waits for others. Requests that come while a statement is under way are batched for the next,
+//! so a single request is not delayed.
 //!
-//! A row is written by one statement at a time: requests for a row that is being written wait for the
-//! end of that. If another session has locked a row, or a row breaks a rule of the table, each row of its
-//! batch is written alone, and a locked one until it can be.
+//! A row is written by one statement at a time: requests for a row that is being written wait for it. If
+//! another session has locked a row, or a row violates a constraint, each row of its batch is written
+//! alone, and a locked one again until it succeeds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,15 +22,14 @@ use super::primary::Primary;
 use super::queries::Query;
 use super::query_error::QueryError;
 
-/// The most requests in one statement: enough for every request that is worked on at once, by default,
-/// and still a small statement.
+/// The most requests in one statement: by default, all requests in flight.
 const MOST: usize = 512;
-/// A request that has less time left is not sent with others that have more: a statement is only good
-/// for as long as all of its requests have.
+/// A request with less time left is not sent with others that have more: a statement ends with the first
+/// deadline of its requests.
 pub(crate) const LEAST_TIME: Duration = Duration::from_millis(250);
 /// The most rows that are written alone at once.
 const ALONE: usize = 2;
-/// The pause before a row that is locked is tried again, of which chance takes up to a half.
+/// The longest pause before a locked row is written again, with a jitter of half of it.
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs batches of one kind of request.
@@ -38,7 +37,7 @@ pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
     /// The statement.
     const QUERY: &'static Query;
 
-    /// The most of them on their way at once, each for what has come meanwhile.
+    /// The most statements under way at once.
     const STATEMENTS: usize;
 
     /// A request.
@@ -47,11 +46,11 @@ pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
     /// The answer to one.
     type Answer: std::fmt::Debug + Send + 'static;
 
-    /// Returns the row that a request writes, if it does.
+    /// Returns the row that a request writes, if it writes.
     fn row(item: &Self::Item) -> Option<&str>;
 
-    /// Asks the server for all of them at once, and returns an answer for each, in their order. The
-    /// first request ends at `first_ends`, and the last at `deadline`.
+    /// Runs one statement for all requests, and returns an answer for each, in their order. The first
+    /// request ends at `first_ends`, and the last at `deadline`.
     fn run(
         &self,
         items: Vec<&Self::Item>,
@@ -64,7 +63,7 @@ pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Batcher<R: BatchRunner> {
     pub(super) runner: R,
-    // As many wait as there are requests, and no more: those are limited at the edge.
+    // Not bounded here: the number of requests in flight is.
     queue: mpsc::UnboundedSender<Waiting<R>>,
     waiting: AsyncMutex<mpsc::UnboundedReceiver<Waiting<R>>>,
     busy: Mutex<Busy<R>>,
@@ -74,10 +73,10 @@ pub(super) struct Batcher<R: BatchRunner> {
     tasks: Tasks,
 }
 
-/// The rows that are being written, each with the batch that does it and what waits for its end.
+/// The rows that are being written, each with the number of its batch and the requests that wait for it.
 type Busy<R> = BTreeMap<String, (u64, Vec<Waiting<R>>)>;
 
-/// One request, and who waits for its answer.
+/// A request that waits for its answer.
 #[derive(Debug)]
 struct Waiting<R: BatchRunner> {
     item: R::Item,
@@ -86,7 +85,7 @@ struct Waiting<R: BatchRunner> {
 }
 
 impl<R: BatchRunner> Batcher<R> {
-    /// Starts working on what is handed in.
+    /// Starts the tasks that run the statements.
     pub(super) fn start(runner: R, primary: &Primary, tasks: &Tasks) -> Arc<Self> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let batcher = Arc::new(Self {
@@ -108,7 +107,7 @@ impl<R: BatchRunner> Batcher<R> {
         batcher
     }
 
-    /// Asks for `item` with whatever else is there. What it writes has been committed when this returns.
+    /// Runs a request in the next batch. Its write is committed when this returns.
     pub(super) async fn submit(
         &self,
         item: R::Item,
@@ -143,7 +142,7 @@ impl<R: BatchRunner> Batcher<R> {
                 continue;
             }
             let result = self.run(&batch).await;
-            // What one row is refused for says nothing about the others.
+            // An error of one row does not concern the others.
             let is_of_one = |it: &QueryError| {
                 it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some()
             };
@@ -155,7 +154,7 @@ impl<R: BatchRunner> Batcher<R> {
         }
     }
 
-    /// Makes a batch of those whose rows are not being written.
+    /// Makes a batch of the requests whose rows are not being written.
     fn claim(&self, mut waiting: Vec<Waiting<R>>) -> Vec<Waiting<R>> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
         keep_those_with_time(&mut waiting);
@@ -172,17 +171,19 @@ impl<R: BatchRunner> Batcher<R> {
         batch
     }
 
-    /// Answers a batch, and lets go on what waits for its rows.
+    /// Answers a batch, and queues the requests that wait for its rows.
     fn finish(&self, batch: Vec<Waiting<R>>, result: Result<Vec<R::Answer>, QueryError>) {
         let mut busy = lock(&self.busy);
-        let rows = batch.iter().filter_map(|it| R::row(&it.item));
-        let behind = rows.filter_map(|it| busy.remove(it)).flat_map(|it| it.1);
+        let rows = batch.iter().filter_map(|waiting| R::row(&waiting.item));
+        let behind = rows
+            .filter_map(|row| busy.remove(row))
+            .flat_map(|(_, behind)| behind);
         for waiting in behind.collect::<Vec<_>>() {
-            // It cannot be closed: the other end is here too.
+            // The channel is open: `self` has its receiver.
             self.queue.send(waiting).ok();
         }
         drop(busy);
-        // Whoever has gone in the meantime needs no answer.
+        // A request that was given up needs no answer.
         match result.map_err(Arc::new) {
             Ok(answers) => {
                 for (waiting, answer) in batch.into_iter().zip(answers) {
@@ -200,7 +201,8 @@ impl<R: BatchRunner> Batcher<R> {
     fn write_each_alone(self: &Arc<Self>, batch: Vec<Waiting<R>>) {
         let mut rows: BTreeMap<String, Vec<Waiting<R>>> = BTreeMap::new();
         for it in batch {
-            let row = R::row(&it.item).unwrap_or_default().to_owned();
+            // Reads write no row, and stay one batch.
+            let row = R::row(&it.item).unwrap_or("").to_owned();
             rows.entry(row).or_default().push(it);
         }
         for (row, waiting) in rows {
@@ -212,13 +214,17 @@ impl<R: BatchRunner> Batcher<R> {
         }
     }
 
-    /// Writes one row, with whatever comes for it, until it can be or no request has time left.
+    /// Writes one row, with all requests for it, until that succeeds or no request has time left.
     async fn write_alone(&self, row: &str, mut waiting: Vec<Waiting<R>>) {
         loop {
             let turn = self.alone.acquire().await;
             {
                 let mut busy = lock(&self.busy);
-                waiting.extend(busy.get_mut(row).into_iter().flat_map(|it| it.1.drain(..)));
+                waiting.extend(
+                    busy.get_mut(row)
+                        .into_iter()
+                        .flat_map(|(_, behind)| behind.drain(..)),
+                );
                 keep_those_with_time(&mut waiting);
                 if waiting.is_empty() {
                     busy.remove(row);
@@ -235,20 +241,22 @@ impl<R: BatchRunner> Batcher<R> {
     }
 
     async fn run(&self, batch: &[Waiting<R>]) -> Result<Vec<R::Answer>, QueryError> {
-        let ends = || batch.iter().map(|it| it.deadline);
+        let ends = || batch.iter().map(|waiting| waiting.deadline);
         let now = Instant::now();
         let (first_ends, deadline) = (ends().min().unwrap_or(now), ends().max().unwrap_or(now));
-        let items = batch.iter().map(|it| &it.item).collect();
+        let items = batch.iter().map(|waiting| &waiting.item).collect();
         self.runner.run(items, first_ends, deadline).await
     }
 }
 
-/// Leaves out what no request waits for any more, and what has little time left beside others. Those
-/// are told that their time is over.
+/// Drops requests that were given up, and those with little time left beside others, which fail.
 fn keep_those_with_time<R: BatchRunner>(waiting: &mut Vec<Waiting<R>>) {
     let now = Instant::now();
-    waiting.retain(|it| !it.answer.is_closed() && it.deadline > now);
-    if waiting.iter().any(|it| it.deadline > now + LEAST_TIME) {
-        waiting.retain(|it| it.deadline > now + LEAST_TIME);
+    waiting.retain(|request| !request.answer.is_closed() && request.deadline > now);
+    if waiting
+        .iter()
+        .any(|request| request.deadline > now + LEAST_TIME)
+    {
+        waiting.retain(|request| request.deadline > now + LEAST_TIME);
     }
 }

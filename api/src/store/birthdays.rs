@@ -19,10 +19,10 @@ use super::server_clock::ServerClock;
 use crate::config::Case;
 use crate::domain::Username;
 
-/// The clock is known to within the quickest of so many answers.
+/// The most reads of the clock for one batch.
 const CLOCK_READS: usize = 4;
 
-/// Stores and finds dates of birth.
+/// Reads and writes dates of birth.
 #[derive(Debug)]
 pub(crate) struct Birthdays {
     store: Store,
@@ -40,7 +40,7 @@ impl Birthdays {
         }
     }
 
-    /// Returns when a person was born, or `None` for a stranger.
+    /// Returns the date of birth of a person, if it is stored.
     pub(crate) async fn date_of_birth(
         &self,
         username: &Username,
@@ -62,8 +62,8 @@ impl Birthdays {
         }
     }
 
-    /// Stores when a person was born. When this returns, it has been committed; and if the database was
-    /// unavailable, it may have been, but will not be later than another that is acknowledged.
+    /// Stores the date of birth of a person. On success it is committed. After [`Unavailable`] it may have
+    /// been, but will not be after a later write is acknowledged.
     pub(crate) async fn put_date_of_birth(
         &self,
         username: &Username,
@@ -73,7 +73,7 @@ impl Birthdays {
     ) -> Result<(), Unavailable> {
         let arrived = Instant::now();
         let mut retry = self.store.retry(BirthdayWriter::QUERY, deadline);
-        // One for all attempts: a later one must not replace what was stored since.
+        // One for all attempts: a later attempt must not replace a date that was stored since.
         let since = loop {
             match self.writes.runner.server_clock(deadline).await {
                 Ok(clock) => break clock.shown,
@@ -103,55 +103,55 @@ impl Birthdays {
     }
 }
 
-/// Finds dates of birth.
+/// Reads batches of dates of birth.
 #[derive(Debug)]
 struct BirthdayReader(Store);
 
-/// Stores dates of birth.
+/// Writes batches of dates of birth.
 #[derive(Debug)]
 struct BirthdayWriter {
     store: Store,
     clock: Mutex<Option<ServerClock>>,
-    /// Until when an attempt of unknown outcome may still write a birthday.
+    /// The time until which an attempt of unknown outcome may still be committed.
     unsettled_until: Mutex<Instant>,
 }
 
-/// When a person was born, on its way to the table.
+/// A request to store a date of birth.
 #[derive(Clone, Debug)]
 struct Birthday {
     username: Username,
     date_of_birth: Date,
     arrived: Instant,
-    /// A time on the server's clock, before the request. What was stored after it is not replaced.
+    /// A time on the server's clock before the request. A date that was stored after it is not replaced.
     since: Timestamp,
-    /// Whether it is to be written even if it seems to be there: an earlier attempt may have been
-    /// committed on a primary that was ended before its standby had it.
+    /// Whether to write the date even if it is stored: an earlier attempt may have been committed on a
+    /// primary that stopped before its standby had it.
     rewrite: bool,
 }
 
-/// The names that a statement rejected, each with what is stored.
+/// The names that a statement rejected, each with the stored date and its time.
 type Rejected<'a> = BTreeMap<&'a str, Option<(Date, Timestamp)>>;
 
-/// What became of a birthday.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 enum PutOutcome {
     Stored,
-    /// The statement was late, or the date that it may replace was stored then.
+    /// The statement was late, or a date was stored after `since`; the next attempt replaces one of that time.
     Rejected {
         since: Timestamp,
     },
 }
 
 impl Birthday {
-    /// Returns what becomes of it where the statement stored nothing, but found `stored`.
-    fn rejected(&self, stored: Option<(Date, Timestamp)>, clock: &ServerClock) -> PutOutcome {
+    /// Returns the outcome where the statement stored nothing, but found `stored`.
+    fn outcome(&self, stored: Option<(Date, Timestamp)>, clock: &ServerClock) -> PutOutcome {
         let since = self.since;
         match stored {
             Some((date, at)) if at > since => {
-                // Where the clock was set back, what is stored may lie in its future.
+                // Where the clock was set back, the stored time may lie in its future.
                 let is_past = at <= clock.at_most(Instant::now());
                 let is_newer = !clock.was_set_back && is_past && at > clock.at_most(self.arrived);
-                // Another request has stored it meanwhile, as if a moment after this one.
+                // Another request has stored its date meanwhile, as if just after this one.
                 if is_newer && !(self.rewrite && date == self.date_of_birth) {
                     return PutOutcome::Stored;
                 }
@@ -164,7 +164,7 @@ impl Birthday {
 
 impl BatchRunner for BirthdayReader {
     const QUERY: &'static Query = &queries::HELLO_GET;
-    /// One waits for the server while another is made up; more would only be smaller.
+    /// One waits for the server while another is built; more would only be smaller.
     const STATEMENTS: usize = 2;
 
     type Item = Username;
@@ -197,9 +197,8 @@ impl BirthdayWriter {
         }
     }
 
-    /// Returns the clock of the primary, as it was last read. It is read with every write, and so is
-    /// rarely asked for. A clock that was set forward makes the writes under way late, and each of
-    /// those reads it.
+    /// Returns the clock of the primary, as it was last read: with every write, and otherwise by a statement
+    /// of its own. A clock that was set forward makes the writes under way late, and each of those reads it.
     async fn server_clock(&self, deadline: Instant) -> Result<ServerClock, QueryError> {
         let primary = self.store.primary.known(Effect::Writes, deadline);
         let generation = primary.await?.generation;
@@ -216,7 +215,7 @@ impl BirthdayWriter {
         Ok(*known.insert(clock))
     }
 
-    /// Reads the clock until it is clear whether what is stored is older or newer than each request.
+    /// Reads the clock until it is clear whether the stored date is older or newer than each request.
     async fn read_until_clear(
         &self,
         items: &[&Birthday],
@@ -259,8 +258,8 @@ impl BatchRunner for BirthdayWriter {
         Some(birthday.username.as_str())
     }
 
-    /// A name that comes twice may not be twice in one statement (SQLSTATE 21000). The earlier of two is
-    /// answered as if overwritten a moment later.
+    /// A name must not occur twice in one statement (SQLSTATE 21000). The earlier of two requests is answered
+    /// as if overwritten just after.
     async fn run(
         &self,
         items: Vec<&Birthday>,
@@ -280,9 +279,11 @@ impl BatchRunner for BirthdayWriter {
         }
         let names: Vec<&str> = latest.keys().copied().collect();
         let each = || latest.values();
-        let dates: Vec<Date> = each().map(|it| it.date_of_birth).collect();
-        let rewrites: Vec<bool> = each().map(|it| it.rewrite || rewrite_all).collect();
-        let since: Vec<Timestamp> = each().map(|it| it.since).collect();
+        let dates: Vec<Date> = each().map(|birthday| birthday.date_of_birth).collect();
+        let rewrites: Vec<bool> = each()
+            .map(|birthday| birthday.rewrite || rewrite_all)
+            .collect();
+        let since: Vec<Timestamp> = each().map(|birthday| birthday.since).collect();
         let late_at_theirs = clock.at_least(late_at);
         let params: [&(dyn ToSql + Sync); 5] = [&names, &dates, &rewrites, &since, &late_at_theirs];
         let attempted = self.store.attempt(Self::QUERY, &params, deadline).await;
@@ -310,7 +311,7 @@ impl BatchRunner for BirthdayWriter {
         }
         drop(known);
         let outcome = |birthday: &&Birthday| match rejected.get(birthday.username.as_str()) {
-            Some(stored) => birthday.rejected(*stored, &clock),
+            Some(stored) => birthday.outcome(*stored, &clock),
             None => PutOutcome::Stored,
         };
         Ok(items.iter().map(outcome).collect())

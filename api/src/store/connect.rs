@@ -1,4 +1,4 @@
-//! Where a server is, and how a connection to it is opened: TLS, timeouts, and what it is.
+//! The address of a server, and opening a connection to it: TLS, timeouts, and its status.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,16 +16,16 @@ use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Answer, Connection, ROLE, talk};
+use super::connection::{Connection, ROLE, ServerStatus, drive};
 use super::lock::lock;
 use super::query_error::{self, QueryError};
 use crate::config::{Database, Server};
 
-/// A lock is waited for no longer than a client would wait for the statement behind it.
+/// The `lock_timeout` of writes.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for reads, which others wait behind: they are tried again.
+/// The same for reads, which others wait behind on a shared connection; they are repeated.
 const READ_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-/// Nothing here holds a transaction open on purpose.
+/// No transaction here is idle on purpose.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host that vanished is noticed in 5 + 3 * 2 = 11 s on an idle connection, instead of in hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -33,9 +33,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// The same while something is unacknowledged, instead of about 15 minutes.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to say goodbye when the program ends.
-const GOODBYE: Duration = Duration::from_millis(500);
-/// A cancel request is worth this much waiting, and no more.
+/// The time for a connection to close when the program ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The timeout of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pauses between logins at a server that refuses them.
@@ -43,15 +43,15 @@ const REFUSED: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(50),
     max_backoff: Duration::from_secs(1),
 };
-/// What lasts for so long is worth a line of the log, and another every so often.
-const COMPLAIN_AFTER: Duration = Duration::from_secs(1);
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+/// A condition that lasts is logged first after this, and then every [`WARN_INTERVAL`].
+const WARN_AFTER: Duration = Duration::from_secs(1);
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// When the log is told of what does not end.
+/// When a lasting condition is logged next.
 #[derive(Debug)]
 pub(super) struct WarnThrottle(Instant);
 
-/// What a server answered that would answer the next login the same.
+/// The answer of a server that would refuse the next login the same.
 #[derive(Debug)]
 struct Refusal {
     why: String,
@@ -72,7 +72,7 @@ pub(super) struct Connector {
     pub(super) tasks: Tasks,
 }
 
-/// Where a server was found: its name, for TLS, and what the name meant just then.
+/// The address of a server: its name, for TLS, and the IP address that the name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) server: Server,
@@ -80,7 +80,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Returns whether both lead to one place, whatever it is called.
+    /// Returns whether both lead to the same IP address and port, under whatever name.
     pub(super) fn is_at(&self, other: &Self) -> bool {
         let is_same_ip = self.ip.is_some() && self.ip == other.ip;
         self == other || is_same_ip && self.server.port == other.server.port
@@ -89,7 +89,7 @@ impl Address {
 
 impl Default for WarnThrottle {
     fn default() -> Self {
-        Self(Instant::now() + COMPLAIN_AFTER)
+        Self(Instant::now() + WARN_AFTER)
     }
 }
 
@@ -97,7 +97,7 @@ impl WarnThrottle {
     pub(super) fn is_due(&mut self) -> bool {
         let is_due = self.0 <= Instant::now();
         if is_due {
-            self.0 = Instant::now() + COMPLAIN_EVERY;
+            self.0 = Instant::now() + WARN_INTERVAL;
         }
         is_due
     }
@@ -139,7 +139,7 @@ impl Connector {
         })
     }
 
-    /// Returns one for connections of reads.
+    /// Returns a connector for reads.
     pub(super) fn for_reads(&self) -> Self {
         Self {
             lock_timeout: READ_LOCK_TIMEOUT,
@@ -156,7 +156,7 @@ impl Connector {
             .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT))
     }
 
-    /// Returns what the server's name means now.
+    /// Resolves the name of a server.
     pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, QueryError> {
         let found = |ip| Address {
             server: server.clone(),
@@ -170,39 +170,39 @@ impl Connector {
         let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);
         let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
-        Ok(addresses.map(|it| found(Some(it.ip()))).collect())
+        Ok(addresses.map(|address| found(Some(address.ip()))).collect())
     }
 
-    /// Opens a connection, which lasts until it is dropped or `ends` is cancelled.
+    /// Opens a connection, which ends when it is dropped or `ends` is cancelled.
     pub(super) async fn connect(
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), QueryError> {
-        let place = address.to_string();
-        if let Some(refusal) = lock(&self.refusals).get(&place)
+    ) -> Result<(Connection, ServerStatus), QueryError> {
+        let name = address.to_string();
+        if let Some(refusal) = lock(&self.refusals).get(&name)
             && Instant::now() < refusal.until
         {
             return Err(QueryError::RefusedLately(refusal.why.clone()));
         }
-        let connecting = self.connect_patiently(address, ends);
+        let connecting = self.open(address, ends);
         let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let connected = time::timeout(self.connect_timeout, connecting).await;
         let connected = connected.map_err(out_of_time)?;
         match &connected {
-            Ok(_) => drop(lock(&self.refusals).remove(&place)),
+            Ok(_) => drop(lock(&self.refusals).remove(&name)),
             Err(QueryError::Refused(error)) if query_error::is_permanent(error) => {
-                self.refused(&place, chain(error));
+                self.record_refusal(&name, chain(error));
             }
             Err(_) => {}
         }
         connected
     }
 
-    /// Leaves a server alone for a while that would refuse the next login like this one.
-    fn refused(&self, place: &str, why: String) {
+    /// Prevents logins for a while at a server that would refuse them like this one.
+    fn record_refusal(&self, name: &str, why: String) {
         let mut refusals = lock(&self.refusals);
-        let refusal = refusals.entry(place.to_owned()).or_insert_with(|| Refusal {
+        let refusal = refusals.entry(name.to_owned()).or_insert_with(|| Refusal {
             why: String::new(),
             backoff: REFUSED.backoff(),
             until: Instant::now(),
@@ -210,16 +210,16 @@ impl Connector {
         });
         refusal.until = Instant::now() + refusal.backoff.next_pause();
         if refusal.warn_throttle.is_due() {
-            warn!(address = place, error = why, "connections are refused");
+            warn!(address = name, error = why, "login refused");
         }
         refusal.why = why;
     }
 
-    async fn connect_patiently(
+    async fn open(
         &self,
         address: &Address,
         ends: &CancellationToken,
-    ) -> Result<(Connection, Answer), QueryError> {
+    ) -> Result<(Connection, ServerStatus), QueryError> {
         let mut config = self.config.clone();
         config.host(&address.server.host).port(address.server.port);
         if let Some(ip) = address.ip {
@@ -230,44 +230,42 @@ impl Connector {
         config.application_name(&session_name);
         let (client, connection) = config.connect(self.tls.clone()).await?;
         let ends = ends.child_token();
-        let ordered = ends.clone();
+        let ended_here = ends.clone();
         let warned = Arc::new(AtomicBool::new(false));
-        let connection = talk(connection, Arc::clone(&warned));
+        let connection = drive(connection, Arc::clone(&warned));
         self.tasks.start("postgres connection", |stop| async move {
             let mut connection = pin!(connection);
-            // Dropping the connection fails whatever still waits on it, at once.
+            // Dropping the connection fails at once the statements that wait on it.
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = ordered.cancelled() => return,
+                () = ended_here.cancelled() => return,
                 () = stop.cancelled() => {
-                    time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+                    time::timeout(CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()))
                 }
             };
             if let Err(error) = ended {
                 debug!(%error, "connection to PostgreSQL ended");
             }
         });
-        let answer = Answer::read(&client.simple_query(&self.session()).await?);
-        // What a server warns of at the door, such as an older collation, is no commit's.
+        let status = ServerStatus::read(&client.simple_query(&self.session()).await?)?;
+        // A warning at login, such as of an older collation, does not concern a commit.
         warned.store(false, Ordering::Relaxed);
         let connection = Connection {
             client,
-            backend: answer.backend.clone(),
+            backend: status.backend.clone(),
             session_name,
             statements: Mutex::default(),
-            opened_at: Instant::now(),
             ends,
             warned,
             settled: AtomicBool::new(false),
         };
-        Ok((connection, answer))
+        Ok((connection, status))
     }
 
-    /// Ends a connection whose read nobody waits for any more, and asks the server to stop working on
-    /// it.
+    /// Ends a connection whose read was given up, and sends a cancel request.
     ///
-    /// A write is never cancelled: one that waits for a synchronous standby would be committed
-    /// without it, and the next try would find its row and call it stored.
+    /// A write is never cancelled: one that waits for a synchronous standby would be committed without it,
+    /// and the next attempt would find its row and report it as stored.
     pub(super) fn abandon(&self, connection: &Connection) {
         connection.end();
         let cancel = connection.client.cancel_token();
@@ -275,8 +273,8 @@ impl Connector {
         self.tasks.start("postgres cancel", |_stop| async move {
             match time::timeout(CANCEL_TIMEOUT, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "a statement could not be cancelled"),
-                Err(_elapsed) => debug!("a statement could not be cancelled in time"),
+                Ok(Err(error)) => debug!(%error, "cancel request failed"),
+                Err(_elapsed) => debug!("cancel request timed out"),
             }
         });
     }

@@ -1,7 +1,6 @@
-//! Connections that have ended here, until their server has no backend of them any more: one that waits
-//! for a standby, is frozen, or is behind a network that lost the end, lives on. Their places at that
-//! server are taken as long, also while another is used, so that a replica never has more backends at
-//! one than it was given connections.
+//! Sessions of closed connections whose backend may live on: it waits for a standby, is frozen, or a
+//! network lost the end of the connection. Until the server has no such backend, the session counts
+//! against the connection limit at that server, so that a replica never has more backends than connections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,20 +10,19 @@ use tokio::time::{self, Instant};
 use tokio_postgres::types::ToSql;
 use tracing::debug;
 
-use super::connection::Connection;
 use super::primary::Primary;
 use super::queries::{self, Effect};
 use crate::config::Server;
 
-/// How often the server is asked whether it still has a session.
+/// How often the server is asked whether it still has a backend of a session.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-/// The same for one that ended so long ago, which the server is told to end.
+/// The same for a session that ended [`LONG_AGO`], whose backend is terminated.
 const ASK_SELDOM_EVERY: Duration = Duration::from_millis(500);
 const LONG_AGO: Duration = Duration::from_secs(1);
-/// How long its answer may take.
+/// The timeout of that question.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The place where connections that have ended are handed in.
+/// The queue of closed connections.
 #[derive(Clone, Debug)]
 pub(super) struct EndedSessions(mpsc::UnboundedSender<Ended>);
 
@@ -33,7 +31,7 @@ struct Ended {
     session: String,
     server: Server,
     at: Instant,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl EndedSessions {
@@ -46,20 +44,15 @@ impl EndedSessions {
         Self(sender)
     }
 
-    /// Keeps a place until the server has ended the session.
-    pub(super) fn add(
-        &self,
-        connection: &Connection,
-        server: &Server,
-        place: OwnedSemaphorePermit,
-    ) {
+    /// Keeps a permit until the server has ended the session.
+    pub(super) fn add(&self, session: String, server: Server, permit: OwnedSemaphorePermit) {
         let ended = Ended {
-            session: connection.session_name.clone(),
-            server: server.clone(),
+            session,
+            server,
             at: Instant::now(),
-            _place: place,
+            _permit: permit,
         };
-        // Where nobody keeps it any more, the program ends.
+        // The task has ended only when the program ends.
         self.0.send(ended).ok();
     }
 }
@@ -67,7 +60,7 @@ impl EndedSessions {
 async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) {
     let mut sessions = Vec::new();
     loop {
-        let ages = sessions.iter().map(|it: &Ended| it.at.elapsed());
+        let ages = sessions.iter().map(|session: &Ended| session.at.elapsed());
         let pause = match ages.min() {
             None => Duration::MAX,
             Some(age) if age < LONG_AGO => ASK_EVERY,
@@ -79,34 +72,34 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) 
         }
         let asked = time::timeout(ASK_TIMEOUT, left(&sessions, primary)).await;
         if let Ok(Some((server, left))) = asked {
-            sessions.retain(|it| it.server != server || left.contains(&it.session));
+            sessions.retain(|ended| ended.server != server || left.contains(&ended.session));
         }
     }
 }
 
-/// Returns the server that is used, and those that it still has.
+/// Returns the server that is used, and the sessions of which it still has a backend.
 async fn left(sessions: &[Ended], primary: &Primary) -> Option<(Server, BTreeSet<String>)> {
     let deadline = Instant::now() + ASK_TIMEOUT;
     let known = primary.known(Effect::Reads, deadline).await.ok()?;
     let server = &known.address.server;
     let names = |of: &dyn Fn(&&Ended) -> bool| {
-        let these = sessions.iter().filter(|it| it.server == *server);
-        let these = these.filter(of).map(|it| it.session.as_str());
+        let these = sessions.iter().filter(|ended| ended.server == *server);
+        let these = these.filter(of).map(|ended| ended.session.as_str());
         these.collect::<Vec<_>>()
     };
     let all = names(&|_| true);
-    let long_ago = names(&|it| it.at.elapsed() >= LONG_AGO);
+    let long_ago = names(&|ended| ended.at.elapsed() >= LONG_AGO);
     if all.is_empty() {
         return None;
     }
     let params: [&(dyn ToSql + Sync); 2] = [&all, &long_ago];
     match known.monitor.run(&queries::SESSIONS_LEFT, &params).await {
         Ok(rows) => {
-            let left = rows.iter().map(|it| it.try_get(0).ok());
+            let left = rows.iter().map(|row| row.try_get(0).ok());
             Some((server.clone(), left.collect::<Option<_>>()?))
         }
         Err(error) => {
-            debug!(%error, "could not ask for sessions that have ended");
+            debug!(%error, "query for ended sessions failed");
             None
         }
     }

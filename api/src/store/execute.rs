@@ -157,7 +157,7 @@ impl Store {
         }
     }
 
-    /// Runs a statement on one connection; where its server or the connection should be left, it is.
+    /// Runs a statement on one connection, and then releases or closes the connection.
     async fn attempt_on(
         &self,
         pool: &Arc<Pool>,
@@ -194,7 +194,7 @@ impl Store {
             Err(_elapsed) if deadline < silent_at => Err(QueryError::OutOfTime(took)),
             Err(_elapsed) => Err(QueryError::Unanswered(took)),
         };
-        // Where a write waits it may be for one row, which is nothing to the others.
+        // A write may wait for one row, which does not concern others.
         let is_locked = !is_write && answer.as_ref().is_err_and(QueryError::is_lock_timeout);
         query.is_locked.store(is_locked, Ordering::Relaxed);
         let Err(error) = &answer else {
@@ -215,13 +215,14 @@ impl Store {
 
     async fn wait_for_schema(&self, deadline: Instant) -> Result<(), QueryError> {
         let mut has_schema = self.has_schema.subscribe();
-        let waited = time::timeout_at(deadline, has_schema.wait_for(|it| *it)).await;
+        let waited =
+            time::timeout_at(deadline, has_schema.wait_for(|has_schema| *has_schema)).await;
         let has_schema = matches!(waited, Ok(Ok(_)));
         has_schema.then_some(()).ok_or(QueryError::NoSchema)
     }
 }
 
-/// Acquires a connection; alone, if the statement waited for a lock last.
+/// Acquires a connection. After a lock timeout, one request of the statement at a time has one.
 async fn acquire(
     pool: &Arc<Pool>,
     query: &'static Query,

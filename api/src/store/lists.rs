@@ -1,5 +1,5 @@
-//! Lists, read in pages: a page takes little memory and no connection for long, however long its list
-//! and its rows are.
+//! Lists, read in pages: a page takes little memory and holds a connection for a short time, however long
+//! the list and its rows are.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,20 +12,20 @@ use super::Store;
 use super::queries::Query;
 use super::query_error::{Unavailable, read_all};
 
-/// The most rows of a page: as many as a client may ask for, and the one that shows there are more.
+/// The most rows of a page: as many as a client may ask for, and one that shows whether there are more.
 /// The statements end a page after 128 KiB of texts as well.
 const PAGE_ROWS: i64 = 1001;
 
-/// A row of a list, which is in the order of its keys.
+/// A row of a list, which is ordered by its keys.
 pub(crate) trait Listed: Sized + Send + 'static {
     /// The key of a row.
     type Key: Serialize + DeserializeOwned + Ord + Send + Sync + 'static;
     /// A page: the rows after `$1…` and at most as many as the last parameter, with the number of
     /// rows before the texts were too long as the last column.
     const PAGE: &'static Query;
-    /// The keys of the row that is so many after `$1…`, and of the next.
+    /// The keys of the row at a distance after `$1…`, and of the next row.
     const END: &'static Query;
-    /// Returns the turns of those who read a page.
+    /// Returns the limit of the pages that are made at once.
     fn turns() -> &'static Semaphore {
         &Self::PAGE.pages
     }
@@ -35,7 +35,7 @@ pub(crate) trait Listed: Sized + Send + 'static {
     fn key(&self) -> Self::Key;
 }
 
-/// Makes a list of rows in the order of their ids.
+/// Implements [`Listed`] for rows that are ordered by their ids.
 macro_rules! listed_by_id {
     ($row:ty, $page:ident, $end:ident, $read:ident) => {
         impl Listed for $row {
@@ -68,7 +68,7 @@ pub(super) use listed_by_id;
 #[derive(Debug)]
 pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
-    /// Whether there are none behind these.
+    /// Whether the list ends with these.
     pub(crate) is_last: bool,
 }
 
@@ -82,9 +82,9 @@ impl Store {
     ) -> Result<Rows<T>, Unavailable> {
         let most = most.min(PAGE_ROWS);
         let rows = self.list::<T>(T::PAGE, after, most, deadline).await?;
-        let found = read_all(&rows, |it| it.try_get::<_, i64>("found"))?;
+        let found = read_all(&rows, |row| row.try_get::<_, i64>("found"))?;
         let found = found.first().copied().unwrap_or(0);
-        let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|it| it == found);
+        let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|rows| rows == found);
         let rows = read_all(&rows, T::read)?;
         Ok(Rows { rows, is_last })
     }
@@ -113,7 +113,7 @@ impl Store {
         parameters.push(Box::new(count));
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters
             .iter()
-            .map(|it| &**it as &(dyn ToSql + Sync))
+            .map(|parameter| &**parameter as &(dyn ToSql + Sync))
             .collect();
         self.run(query, &parameters, deadline).await
     }

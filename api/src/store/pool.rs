@@ -1,7 +1,7 @@
-//! Connections to the primary, as many as the pool has places. One that is shared carries many
-//! statements, one behind the other; any other is acquired for one statement at a time.
+//! Pools of connections to the primary. A shared connection carries many statements, one behind the other;
+//! any other is acquired for one statement at a time.
 //!
-//! A connection keeps its place until the server has no backend of it any more: see
+//! A connection counts against the limit of its pool until the server has no backend of it: see
 //! [`super::ended_sessions`].
 
 use std::collections::BTreeMap;
@@ -24,11 +24,11 @@ use super::query_error::QueryError;
 use crate::config::Server;
 use crate::metrics::Metrics;
 
-/// How long a request waits for a connection while the primary is well. A longer queue than this
-/// would only make every answer late.
+/// How long a request waits for a connection while the primary is available. A longer queue would make
+/// every answer late.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is used, in seconds: backends that live for ever only grow. The spread keeps
-/// connections from ending together.
+/// How long a connection is used, in seconds: the memory of a backend grows. The jitter keeps connections
+/// from ending together.
 const LIFETIME_SECS: Range<u64> = 12 * 60..18 * 60;
 
 /// The connections for one kind of statement.
@@ -39,12 +39,12 @@ pub(super) struct Pool {
     primary: Primary,
     metrics: Metrics,
     ended: EndedSessions,
-    /// One for each connection that a server may have a backend of.
-    places: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    /// For each server, a permit for each connection that it may have a backend of.
+    permits: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     size: usize,
-    /// One for each statement that may have a connection; in the order in which they came.
+    /// A permit for each statement that may have a connection, in the order of their requests.
     turns: Arc<Semaphore>,
-    /// Those that are shared, or that nothing is under way on.
+    /// The connections that are shared, or idle.
     open: Mutex<Vec<Arc<PrimaryConnection>>>,
     changed: Notify,
     next: AtomicUsize,
@@ -56,14 +56,14 @@ pub(super) struct PrimaryConnection {
     pub(super) connection: Connection,
     pub(super) generation: u64,
     server: Server,
-    lifetime: Duration,
+    expires_at: Instant,
     is_silent: AtomicBool,
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
     ended: EndedSessions,
 }
 
-/// A connection that a statement has acquired. Dropped, it is left to what is still under way on it;
-/// [`PooledConnection::release`] keeps it, and [`PooledConnection::close`] does not.
+/// A connection that a statement has acquired. [`PooledConnection::release`] returns it to the pool,
+/// [`PooledConnection::close`] ends it, and dropping it leaves it to the statement that is under way.
 #[derive(Debug)]
 pub(super) struct PooledConnection {
     pub(super) opened: Arc<PrimaryConnection>,
@@ -88,7 +88,7 @@ impl Pool {
             primary,
             metrics,
             ended,
-            places: Mutex::default(),
+            permits: Mutex::default(),
             size,
             turns: Arc::new(Semaphore::new(turns)),
             open: Mutex::default(),
@@ -97,7 +97,7 @@ impl Pool {
         })
     }
 
-    /// Returns a connection to the primary, waiting for one until `deadline`.
+    /// Acquires a connection to the primary, until `deadline`.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         effect: Effect,
@@ -106,11 +106,12 @@ impl Pool {
         let closed = |_closed| QueryError::PoolExhausted;
         let began = Instant::now();
         let turn = Arc::clone(&self.turns).acquire_owned();
-        let turn = self.soon(turn, began, deadline).await?.map_err(closed)?;
+        let turn = self.wait(turn, began, deadline).await?.map_err(closed)?;
         loop {
             let known = self.primary.known(effect, deadline).await?;
-            // Until there is a place, and no longer: what opens a connection keeps no wake-up from others.
-            let place = {
+            // Listens until there is a permit, and no longer: a statement that opens a connection must not
+            // take a notification from others.
+            let permit = {
                 let mut changed = pin!(self.changed.notified());
                 changed.as_mut().enable();
                 if let Some(opened) = self.pick(&known) {
@@ -126,17 +127,17 @@ impl Pool {
                         is_done: self.shared,
                     });
                 }
-                let place = async {
+                let permit = async {
                     tokio::select! {
-                        place = self.places(&known).acquire_owned() => Some(place),
+                        permit = self.permits(&known).acquire_owned() => Some(permit),
                         () = changed => None,
                         () = self.primary.left(known.generation) => None,
                     }
                 };
-                self.soon(place, began, deadline).await?
+                self.wait(permit, began, deadline).await?
             };
-            if let Some(place) = place {
-                let opening = self.open(known, place.map_err(closed)?);
+            if let Some(permit) = permit {
+                let opening = self.open(known, permit.map_err(closed)?);
                 let opened = time::timeout_at(deadline, opening).await;
                 let opened = opened.ok().and_then(Result::ok);
                 opened.unwrap_or_else(|| Err(QueryError::Silent(began.elapsed())))?;
@@ -144,10 +145,10 @@ impl Pool {
         }
     }
 
-    /// Waits until `deadline`, and not for longer than [`ACQUIRE_TIMEOUT`] of a time in which the
-    /// primary was well. While it is not, connections are held by those who wait for it; and when it is
-    /// back, all who have come meanwhile are waiting, and that is no sign of overload.
-    async fn soon<T>(
+    /// Waits until `deadline`, and at most for [`ACQUIRE_TIMEOUT`] during which the primary was available.
+    /// While it is not, statements that wait for it hold the connections; and when it is back, the queue of
+    /// the meantime is no sign of overload.
+    async fn wait<T>(
         &self,
         awaited: impl Future<Output = T>,
         began: Instant,
@@ -157,7 +158,7 @@ impl Pool {
         let mut awaited = pin!(awaited);
         loop {
             match time::timeout_at(give_up_at(), &mut awaited).await {
-                Ok(it) => return Ok(it),
+                Ok(value) => return Ok(value),
                 Err(_elapsed) if Instant::now() < give_up_at() => {}
                 Err(_elapsed) => {
                     return Err(self.primary.absence().unwrap_or(QueryError::PoolExhausted));
@@ -166,69 +167,72 @@ impl Pool {
         }
     }
 
-    /// Returns a connection to the primary that is known, if one is open: the one that was used last,
-    /// or, of those that are shared, the next with the fewest statements under way: a backend that hangs
-    /// for a moment holds up what is sent after. Those are opened one by one until every place is taken.
+    /// Returns a connection to the known primary, if one is open: the one that was used last, or, of shared
+    /// connections, the next with the fewest statements under way, since a backend that hangs for a moment
+    /// delays the statements behind. Shared connections are opened one by one up to the limit.
     fn pick(self: &Arc<Self>, known: &Arc<KnownServer>) -> Option<Arc<PrimaryConnection>> {
         let mut open = lock(&self.open);
-        open.retain(|it| it.generation == known.generation && it.is_of_use());
+        open.retain(|opened| opened.generation == known.generation && opened.is_usable());
         if !self.shared {
             return open.pop();
         }
         let next = self.next.fetch_add(1, Ordering::Relaxed) % open.len().max(1);
         let in_turn = || open.iter().cycle().skip(next).take(open.len());
         let answering = in_turn()
-            .filter(|it| !it.is_silent.load(Ordering::Relaxed))
-            .min_by_key(|it| Arc::strong_count(it));
+            .filter(|opened| !opened.is_silent.load(Ordering::Relaxed))
+            .min_by_key(|opened| Arc::strong_count(opened));
         let picked = answering.or_else(|| in_turn().next()).cloned()?;
         if open.len() < self.size
-            && let Ok(place) = self.places(known).try_acquire_owned()
+            && let Ok(permit) = self.permits(known).try_acquire_owned()
         {
-            drop(self.open(Arc::clone(known), place));
+            drop(self.open(Arc::clone(known), permit));
         }
         Some(picked)
     }
 
-    fn places(&self, known: &KnownServer) -> Arc<Semaphore> {
-        let mut places = lock(&self.places);
-        let of_server = places.entry(known.address.server.to_string());
+    fn permits(&self, known: &KnownServer) -> Arc<Semaphore> {
+        let mut permits = lock(&self.permits);
+        let of_server = permits.entry(known.address.server.to_string());
         Arc::clone(of_server.or_insert_with(|| Arc::new(Semaphore::new(self.size))))
     }
 
-    /// Opens a connection, which is there for whoever comes first: when many wait, each would otherwise
-    /// open one in vain.
+    /// Opens a connection for the statement that is first in the queue when it is open: when many wait, each
+    /// would otherwise open one in vain.
     fn open(
         self: &Arc<Self>,
         known: Arc<KnownServer>,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> oneshot::Receiver<Result<(), QueryError>> {
         let pool = Arc::clone(self);
         let (sender, receiver) = oneshot::channel();
         self.connector.tasks.start("connect", |_stop| async move {
-            let opened = pool.connect(known, place).await;
-            // Whoever asked may have gone.
-            sender.send(opened.map(|it| pool.add(Arc::new(it)))).ok();
+            let opened = pool.connect(known, permit).await;
+            // The statement that asked for it may have been given up.
+            sender
+                .send(opened.map(|opened| pool.add(Arc::new(opened))))
+                .ok();
         });
         receiver
     }
 
-    /// Connects to the primary that is known. If it is none, `primary` is told.
+    /// Connects to the known primary. An error is reported to `primary`.
     async fn connect(
         &self,
         known: Arc<KnownServer>,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Result<PrimaryConnection, QueryError> {
         let connected = self.connector.connect(&known.address, &known.ends).await;
-        let checked = connected.and_then(|(it, answer)| known.check(&answer).map(|()| it));
+        let checked =
+            connected.and_then(|(connection, status)| known.check(&status).map(|()| connection));
         let connection =
             checked.inspect_err(|error| self.primary.record_error(known.generation, error))?;
         Ok(PrimaryConnection {
             connection,
             generation: known.generation,
             server: known.address.server.clone(),
-            lifetime: Duration::from_secs(rand::random_range(LIFETIME_SECS)),
+            expires_at: Instant::now() + Duration::from_secs(rand::random_range(LIFETIME_SECS)),
             is_silent: AtomicBool::new(false),
-            place: Some(place),
+            permit: Some(permit),
             ended: self.ended.clone(),
         })
     }
@@ -244,43 +248,48 @@ impl Pool {
         }
     }
 
-    /// Returns how many connections are idle, or shared, and how many others there are.
+    /// Returns the number of idle or shared connections, and of all others.
     pub(super) fn count(&self) -> (usize, usize) {
-        // One after the other: `pick` takes the lock of the places while it has the other one.
+        // One lock after the other: `pick` takes that of the permits while it holds the first.
         let open = lock(&self.open).len();
-        let places = lock(&self.places);
-        let taken = places.values().map(|it| self.size - it.available_permits());
+        let permits = lock(&self.permits);
+        let taken = permits
+            .values()
+            .map(|permits| self.size - permits.available_permits());
         (open, taken.sum::<usize>().saturating_sub(open))
     }
 
     /// Closes the connections, and opens no more.
     pub(super) fn close(&self) {
-        lock(&self.places).values().for_each(|it| it.close());
+        lock(&self.permits)
+            .values()
+            .for_each(|permits| permits.close());
         self.turns.close();
         lock(&self.open).clear();
     }
 }
 
 impl PrimaryConnection {
-    /// Returns whether another statement may be sent on it.
-    fn is_of_use(&self) -> bool {
+    /// Returns whether it can take another statement.
+    fn is_usable(&self) -> bool {
         let connection = &self.connection;
         !connection.client.is_closed()
             && !connection.was_ended()
-            && connection.opened_at.elapsed() < self.lifetime
+            && Instant::now() < self.expires_at
     }
 }
 
 impl Drop for PrimaryConnection {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.ended.add(&self.connection, &self.server, place);
+        if let Some(permit) = self.permit.take() {
+            let session = self.connection.session_name.clone();
+            self.ended.add(session, self.server.clone(), permit);
         }
     }
 }
 
 impl PooledConnection {
-    /// Keeps the connection for the next statement. Nothing is under way on it any more.
+    /// Returns the connection to the pool. No statement is under way on it.
     pub(super) fn release(mut self) {
         if !self.is_done {
             self.is_done = true;
@@ -294,16 +303,16 @@ impl PooledConnection {
         self.opened.connection.end();
     }
 
-    /// Sends nothing more on a shared connection until it has answered, if others do; ends it if it does
-    /// not answer in `time`.
-    pub(super) fn suspect(&self, time: Duration) {
+    /// Prefers others to a shared connection until it has answered, and ends it when it does not answer
+    /// within `timeout`.
+    pub(super) fn suspect(&self, timeout: Duration) {
         if !self.pool.shared || self.opened.is_silent.swap(true, Ordering::Relaxed) {
             return;
         }
         let (opened, connector) = (Arc::clone(&self.opened), self.pool.connector.clone());
         let tasks = connector.tasks.clone();
         tasks.start("silent connection", |stop| async move {
-            let settled = time::timeout(time, opened.connection.settle());
+            let settled = time::timeout(timeout, opened.connection.settle());
             match stop.run_until_cancelled(settled).await {
                 Some(Ok(_)) => opened.is_silent.store(false, Ordering::Relaxed),
                 Some(Err(_elapsed)) => connector.abandon(&opened.connection),
@@ -314,8 +323,7 @@ impl PooledConnection {
 }
 
 impl Drop for PooledConnection {
-    /// Leaves the connection to what is still under way on it. A read is cancelled. A write is let run,
-    /// for as long as it takes, and its connection is kept.
+    /// Cancels a read. A write runs to its end, and then its connection returns to the pool.
     fn drop(&mut self) {
         if self.is_done {
             return;
@@ -328,7 +336,7 @@ impl Drop for PooledConnection {
         let turn = self.turn.take();
         connector.tasks.start("late answer", |stop| async move {
             let settled = stop.run_until_cancelled(opened.connection.settle()).await;
-            if settled.is_some_and(|it| it.is_ok()) {
+            if settled.is_some_and(|settled| settled.is_ok()) {
                 pool.add(opened);
             }
             drop(turn);

@@ -1,9 +1,9 @@
-//! Who the primary is. One task asks the servers, so that a thousand requests need not.
+//! The state of the primary, which one task keeps for all requests.
 //!
-//! While a primary is known it is asked once a second whether it still takes writes. Whoever finds it
-//! gone says so with [`Primary::record_error`]; then every server is asked at once, over and over, and of those
-//! that take writes the one on the highest timeline is the primary. Requests wait for that, and are woken
-//! by it. A lower timeline than one that was seen, and another database, are never gone to.
+//! A known primary is queried once a second. A statement that fails on it reports [`Primary::record_error`];
+//! then all servers are queried at once, repeatedly, and of those that accept writes the one on the highest
+//! timeline is the primary. Requests wait for it. A server on a lower timeline than before, or of another
+//! database, is never used.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,60 +16,60 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::connect::Address;
-use super::connection::{Answer, Connection};
+use super::connection::{Connection, ServerStatus};
 use super::lock::lock;
 use super::queries::Effect;
 use super::query_error::{ErrorClass, QueryError};
 
-/// How long a request waits for a primary that has been away for longer than a failover takes. A
-/// primary that only refuses writes is read after as long.
+/// How long a request waits for a primary that has been away for longer than a failover takes. A primary
+/// that only rejects writes is read after as long.
 pub(super) const KNOWN_ABSENCE: Duration = Duration::from_secs(1);
-/// How many times the grace of `/readyz` a database has been away when no failover is under way.
+/// After this many times the grace period of `/readyz` without a primary, no failover is expected.
 const FAILOVERS: u32 = 3;
 
-/// A server that accepts writes, or did when it was last asked; or one that may be read meanwhile.
+/// A server that accepts writes, or did when it was last queried; or one that may be read meanwhile.
 #[derive(Debug)]
 pub(super) struct KnownServer {
     /// Rises whenever connections that were opened before must not be used again.
     pub(super) generation: u64,
     /// Where it is.
     pub(super) address: Address,
-    /// What it said of itself, and when.
-    pub(super) answer: Answer,
+    /// Its status, and when it was reported.
+    pub(super) status: ServerStatus,
     pub(super) answered_at: Instant,
     /// Ends every connection of this generation.
     pub(super) ends: CancellationToken,
-    /// The connection on which it is asked whether it still is the primary.
+    /// The connection on which its status is queried.
     pub(super) monitor: Arc<Connection>,
 }
 
 impl KnownServer {
     /// Returns whether a new connection leads to the same server, in the same role.
-    pub(super) fn check(&self, answer: &Answer) -> Result<(), QueryError> {
-        if self.answer.writable && !answer.writable {
+    pub(super) fn check(&self, status: &ServerStatus) -> Result<(), QueryError> {
+        if self.status.writable && !status.writable {
             return Err(QueryError::ReadOnly);
         }
-        if self.answer.history() != answer.history() {
-            let why = "another server answers at this address by now";
+        if self.status.history() != status.history() {
+            let why = "another server answers at this address now";
             return Err(QueryError::OtherServer(why.to_owned()));
         }
         Ok(())
     }
 
-    /// Returns how old what it shows can be, if it is a standby.
+    /// Returns the greatest age of its rows, if it is a standby.
     fn staleness(&self) -> Option<Duration> {
-        let behind = self.answer.behind.unwrap_or_default();
-        let is_standby = self.answer.timeline.is_none();
+        let behind = self.status.behind.unwrap_or(Duration::ZERO);
+        let is_standby = self.status.timeline.is_none();
         is_standby.then(|| behind + self.answered_at.elapsed())
     }
 }
 
-/// What is known about the primary.
+/// The known state of the primary.
 #[derive(Clone, Debug)]
 pub(super) enum PrimaryState {
     /// It answers and accepts writes.
     Available(Arc<KnownServer>),
-    /// It has not answered in time. Others are asked too, and nothing new is sent to it.
+    /// It did not answer in time. Others are queried too, and no statement is sent to it.
     Suspected(Arc<KnownServer>),
     /// There is none, and this server may be read.
     Reading(Arc<KnownServer>),
@@ -80,24 +80,23 @@ pub(super) enum PrimaryState {
     },
 }
 
-/// The place where the primary is looked up, reported missing, and found again.
+/// The shared state of the primary.
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
     pub(super) view: Arc<watch::Sender<PrimaryState>>,
-    /// What identifies the history and the run of the last primary. Empty before the first, and while a
-    /// standby is read.
+    /// The history and the run of the last primary. Empty before the first, and while a standby is read.
     pub(super) era: Arc<watch::Sender<String>>,
     pub(super) last_writable: Arc<Mutex<Instant>>,
-    /// When the primary that is known came, or came back to its senses.
+    /// Time when the current primary was found or last became responsive.
     pub(super) available_since: Arc<Mutex<Instant>>,
-    /// Why each server cannot be used, as it was last seen.
+    /// The last error of each server.
     pub(super) server_errors: Arc<Mutex<BTreeMap<String, String>>>,
-    /// How long a failover may take.
+    /// The longest time for a failover.
     grace: Duration,
 }
 
 impl Primary {
-    /// Returns one that no server has been found for.
+    /// Returns the state before the first search.
     pub(super) fn new(ready_grace: Duration) -> Self {
         Self {
             view: Arc::new(watch::Sender::new(PrimaryState::Searching {
@@ -112,8 +111,8 @@ impl Primary {
         }
     }
 
-    /// Returns the server for a statement, waiting for one until `deadline`; or for a moment, where
-    /// there has been none for longer than a failover takes.
+    /// Returns the server for a statement, waiting for one until `deadline`, or at most [`KNOWN_ABSENCE`]
+    /// where the failover is overdue.
     pub(super) async fn known(
         &self,
         effect: Effect,
@@ -143,7 +142,7 @@ impl Primary {
         }
     }
 
-    /// Returns why nothing can be sent to the primary now, or `None` if it can.
+    /// Returns why no statement can be sent to the primary now, or `None`.
     pub(super) fn absence(&self) -> Option<QueryError> {
         let read_only = match &*self.view.borrow() {
             PrimaryState::Available(_) => return None,
@@ -154,7 +153,7 @@ impl Primary {
         Some(QueryError::NoPrimary { read_only })
     }
 
-    /// Returns since when statements could be sent to the primary, which is now if they cannot be.
+    /// Returns the time since which the primary is available: now, if it is not.
     pub(super) fn well_since(&self) -> Instant {
         match self.absence() {
             None => *lock(&self.available_since),
@@ -162,27 +161,29 @@ impl Primary {
         }
     }
 
-    /// Returns once the server of `generation` is not the one to ask.
+    /// Waits until the server of `generation` is no longer the one to use.
     pub(super) async fn left(&self, generation: u64) {
         let is_left = |view: &PrimaryState| match view {
-            PrimaryState::Available(it) | PrimaryState::Reading(it) => it.generation != generation,
+            PrimaryState::Available(known) | PrimaryState::Reading(known) => {
+                known.generation != generation
+            }
             PrimaryState::Suspected(_) | PrimaryState::Searching { .. } => true,
         };
-        // It cannot be closed: the other end is here too.
+        // The channel is open: `self` has its sender.
         self.view.subscribe().wait_for(is_left).await.ok();
     }
 
-    /// Returns what is known now.
+    /// Returns the current state.
     pub(super) fn view(&self) -> PrimaryState {
         self.view.borrow().clone()
     }
 
-    /// Returns how long ago a server last said that it accepts writes.
+    /// Returns the time since a server last accepted writes.
     pub(super) fn away_for(&self) -> Duration {
         lock(&self.last_writable).elapsed()
     }
 
-    /// Returns how old the rows can be that are read now, if they are a standby's.
+    /// Returns the greatest age of rows that are read now, if a standby is read.
     pub(super) fn staleness(&self) -> Option<Duration> {
         let view = self.view.borrow();
         let PrimaryState::Reading(known) = &*view else {
@@ -191,22 +192,24 @@ impl Primary {
         known.staleness()
     }
 
-    /// Returns why each server cannot be used, as it was last seen.
+    /// Returns the last error of each server.
     pub(super) fn server_errors(&self) -> String {
         let server_errors = lock(&self.server_errors);
-        let each = server_errors.iter().map(|(it, why)| format!("{it}: {why}"));
+        let each = server_errors
+            .iter()
+            .map(|(server, error)| format!("{server}: {error}"));
         each.collect::<Vec<_>>().join("; ")
     }
 
-    /// Draws the conclusion from a failure on a connection of `generation`: its server is gone, accepts
-    /// no writes, or does not answer. If there is another by now, nothing happens.
+    /// Changes the state after an error on a connection of `generation`: the server is lost, read-only or
+    /// unresponsive. An error of an earlier generation changes nothing.
     pub(super) fn record_error(&self, generation: u64, error: &QueryError) {
         let class = error.class();
-        let left = self.turn(generation, |known, is_suspected| match class {
+        let left = self.update(generation, |known, is_suspected| match class {
             ErrorClass::ServerLost => Some(PrimaryState::Searching { read_only: false }),
             ErrorClass::ServerReadOnly => Some(PrimaryState::Searching { read_only: true }),
-            // One that is only read is left.
-            ErrorClass::ServerSilent if !known.answer.writable => {
+            // A read-only server is left at once.
+            ErrorClass::ServerSilent if !known.status.writable => {
                 Some(PrimaryState::Searching { read_only: false })
             }
             ErrorClass::ServerSilent if !is_suspected => Some(PrimaryState::Suspected(known)),
@@ -217,13 +220,13 @@ impl Primary {
             | ErrorClass::Bug => None,
         });
         if left {
-            warn!(generation, error = chain(error), "primary is lost");
+            warn!(generation, error = chain(error), "primary lost");
         }
     }
 
     pub(super) fn answered(&self, generation: u64) {
         *lock(&self.last_writable) = Instant::now();
-        self.turn(generation, |known, is_suspected| {
+        self.update(generation, |known, is_suspected| {
             is_suspected.then(|| {
                 *lock(&self.available_since) = Instant::now();
                 PrimaryState::Available(known)
@@ -231,8 +234,8 @@ impl Primary {
         });
     }
 
-    /// Changes what is known of the server of `generation`, if it is still the one.
-    fn turn(
+    /// Changes the state of the server of `generation`, if it is the current one.
+    fn update(
         &self,
         generation: u64,
         next: impl FnOnce(Arc<KnownServer>, bool) -> Option<PrimaryState>,
@@ -249,12 +252,15 @@ impl Primary {
         })
     }
 
-    /// Says that a server answers, which accepts no writes, and may be read if it is `readable`.
-    pub(super) fn some_server_answers(&self, readable: impl FnOnce() -> Option<Arc<KnownServer>>) {
+    /// Records that a read-only server answers, which may be read if it is `readable`.
+    pub(super) fn record_read_only(&self, readable: impl FnOnce() -> Option<Arc<KnownServer>>) {
         self.view.send_if_modified(|view| match view {
             PrimaryState::Searching { read_only } => {
                 let next = readable();
-                if next.as_ref().is_some_and(|it| it.staleness().is_some()) {
+                if next
+                    .as_ref()
+                    .is_some_and(|known| known.staleness().is_some())
+                {
                     self.era.send_replace(String::new());
                 }
                 let next = next.map(PrimaryState::Reading);

@@ -1,4 +1,4 @@
-//! The task that asks the servers who of them is the primary.
+//! The task that monitors the primary.
 
 mod search;
 
@@ -15,32 +15,32 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::connect::{Address, Connector};
-use super::connection::{Answer, Connection};
+use super::connection::{Connection, ServerStatus};
 use super::lock::lock;
 use super::primary::{KnownServer, Primary, PrimaryState};
 use super::query_error::QueryError;
 use crate::config::{Database, Server};
 use crate::metrics::Metrics;
 
-/// How often a primary that is known is asked whether it still is one.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How long its answer may take before others are asked too. A frozen server is suspected after at
-/// most `ASK_EVERY` and this.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often the other servers are asked whether one of them takes writes as well.
-const SECOND_PRIMARY_POLL: Duration = Duration::from_secs(5);
+/// The interval at which a known primary is queried.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The time for its answer, after which others are queried too. A frozen server is suspected after at most
+/// `POLL_INTERVAL` and this.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval at which the other servers are queried for a second primary.
+const SECOND_PRIMARY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The task that asks.
+/// Finds the primary, and queries it.
 pub(super) struct PrimaryMonitor {
     servers: Vec<Server>,
     reads_from_standby: Option<Duration>,
     connector: Connector,
     metrics: Metrics,
     primary: Primary,
-    /// The primary before the one that is looked for.
+    /// The last primary.
     before: Option<Arc<KnownServer>>,
     generations: AtomicU64,
-    /// The runs of servers that were told of because they accept writes beside the primary.
+    /// The runs of servers that were reported as a second primary.
     other_primaries: Mutex<BTreeSet<String>>,
 }
 
@@ -58,7 +58,7 @@ impl PrimaryMonitor {
         }
     }
 
-    /// Starts looking for the primary, and never stops.
+    /// Starts the task.
     pub(super) fn start(self, tasks: &Tasks) -> Primary {
         let primary = self.primary.clone();
         tasks.start("primary", |stop| async move {
@@ -74,37 +74,37 @@ impl PrimaryMonitor {
             found = if let Some(newer) = self.watch(&found).await {
                 newer
             } else {
-                // It has a place for one connection, which is the next one's.
+                // One monitoring connection is allowed, which the next server needs.
                 found.monitor.end();
                 self.search().await
             };
         }
     }
 
-    /// Returns what a server said, under a generation of its own.
+    /// Returns a server under a generation of its own.
     fn known(
         &self,
         address: &Address,
-        answer: Answer,
+        status: ServerStatus,
         monitor: &Arc<Connection>,
         ends: CancellationToken,
     ) -> Arc<KnownServer> {
         Arc::new(KnownServer {
             generation: self.generations.fetch_add(1, Ordering::Relaxed),
             address: address.clone(),
-            answer,
+            status,
             answered_at: Instant::now(),
             ends,
             monitor: Arc::clone(monitor),
         })
     }
 
-    /// Makes what was found the primary.
+    /// Makes a server the primary.
     fn publish(&mut self, found: &Arc<KnownServer>) {
-        let answer = &found.answer;
+        let status = &found.status;
         let before = self.before.replace(Arc::clone(found));
         if let Some(before) = &before
-            && let (Some(old), Some(new)) = (&before.answer.system, &answer.system)
+            && let (Some(old), Some(new)) = (&before.status.system, &status.system)
             && old != new
         {
             warn!(old, new, "database replaced by another");
@@ -115,14 +115,14 @@ impl PrimaryMonitor {
             self.metrics.db_failovers.inc();
         }
         info!(address = %found.address, generation = found.generation,
-            timeline = answer.timeline, moved, "primary found");
+            timeline = status.timeline, moved, "primary found");
         lock(&self.primary.server_errors).clear();
         *lock(&self.primary.last_writable) = Instant::now();
         *lock(&self.primary.available_since) = Instant::now();
         let silent = matches!(self.primary.view(), PrimaryState::Suspected(_));
-        let era = format!("{:?} {}", answer.history(), answer.started_at);
+        let era = format!("{:?} {}", status.history(), status.started_at);
         if *self.primary.era.borrow() != era {
-            // From here on no row of the server before is an answer.
+            // From here on no cached row of the server before is valid.
             self.primary.era.send_replace(String::new());
         }
         self.primary
@@ -130,17 +130,17 @@ impl PrimaryMonitor {
             .send_replace(PrimaryState::Available(Arc::clone(found)));
         // Afterwards, so that no row of the server before is cached as one of this server.
         self.primary.era.send_replace(era);
-        // What waits on a server that answers may still be answered; what waits on one that does
-        // not, or that has been replaced, is better repeated.
+        // Statements on a server that still runs may be answered; those on one that is silent, or was
+        // replaced, are repeated.
         if let Some(before) = before {
-            let same_run = !moved && before.answer.started_at == answer.started_at;
+            let same_run = !moved && before.status.started_at == status.started_at;
             if silent || !same_run {
                 before.ends.cancel();
             }
         }
     }
 
-    /// Asks the primary until it has to be left. Returns another if one was found on the way.
+    /// Queries the primary until it is lost. Returns another if one was found meanwhile.
     async fn watch(&self, known: &KnownServer) -> Option<Arc<KnownServer>> {
         let mut view = self.primary.view.subscribe();
         let mut other_primaries = pin!(self.watch_second_primaries(known));
@@ -149,16 +149,19 @@ impl PrimaryMonitor {
             match now {
                 PrimaryState::Available(_) => {
                     tokio::select! {
-                        () = time::sleep(ASK_EVERY) => {}
+                        () = time::sleep(POLL_INTERVAL) => {}
                         _ = view.changed() => continue,
                         newer = &mut other_primaries => return Some(newer),
                     }
-                    let asked = time::timeout(ASK_TIMEOUT, known.monitor.ask()).await;
-                    self.judge(known, asked.unwrap_or(Err(QueryError::Silent(ASK_TIMEOUT))));
+                    let asked = time::timeout(STATUS_TIMEOUT, known.monitor.query_status()).await;
+                    self.record(
+                        known,
+                        asked.unwrap_or(Err(QueryError::Silent(STATUS_TIMEOUT))),
+                    );
                 }
                 PrimaryState::Suspected(_) => {
                     tokio::select! {
-                        answer = known.monitor.ask() => self.judge(known, answer),
+                        status = known.monitor.query_status() => self.record(known, status),
                         other = self.search() => return Some(other),
                         _ = view.changed() => {}
                     }
@@ -168,39 +171,39 @@ impl PrimaryMonitor {
         }
     }
 
-    fn judge(&self, known: &KnownServer, answer: Result<Answer, QueryError>) {
-        match answer.and_then(|it| known.check(&it)) {
+    fn record(&self, known: &KnownServer, status: Result<ServerStatus, QueryError>) {
+        match status.and_then(|status| known.check(&status)) {
             Ok(()) => self.primary.answered(known.generation),
             Err(error) => self.primary.record_error(known.generation, &error),
         }
     }
 
-    /// Asks the other servers now and then, until one is found that is newer than the primary.
+    /// Queries the other servers from time to time, until one is on a higher timeline than the primary.
     async fn watch_second_primaries(&self, known: &KnownServer) -> Arc<KnownServer> {
-        // A name may have several addresses of one server, which need no second connection.
+        // A name may resolve to several addresses of the primary, which need no second connection.
         let mut own = vec![known.address.clone()];
         loop {
-            time::sleep(SECOND_PRIMARY_POLL).await;
+            time::sleep(SECOND_PRIMARY_INTERVAL).await;
             for server in &self.servers {
                 let Ok(addresses) = self.connector.resolve(server).await else {
                     continue;
                 };
                 for address in addresses {
-                    if own.iter().any(|it| it.is_at(&address)) {
+                    if own.iter().any(|known| known.is_at(&address)) {
                         continue;
                     }
                     let ends = CancellationToken::new();
-                    let Ok((connection, answer)) = self.connector.connect(&address, &ends).await
+                    let Ok((connection, status)) = self.connector.connect(&address, &ends).await
                     else {
                         continue;
                     };
-                    let other = self.known(&address, answer, &Arc::new(connection), ends);
+                    let other = self.known(&address, status, &Arc::new(connection), ends);
                     if !self.is_second_primary(known, &other) {
-                        if other.answer.writable {
+                        if other.status.writable {
                             own.push(address);
                         }
-                    } else if other.answer.system == known.answer.system
-                        && other.answer.timeline > known.answer.timeline
+                    } else if other.status.system == known.status.system
+                        && other.status.timeline > known.status.timeline
                     {
                         return other;
                     }
@@ -209,19 +212,19 @@ impl PrimaryMonitor {
         }
     }
 
-    /// Returns whether a server accepts writes beside the primary, and tells of each that does.
+    /// Returns whether a server is a second primary, and reports each once.
     fn is_second_primary(&self, primary: &KnownServer, other: &KnownServer) -> bool {
-        let is_same = primary.answer.started_at == other.answer.started_at
-            && primary.answer.history() == other.answer.history();
-        let is_second_primary = other.answer.writable && !is_same;
-        let name = format!("{} {}", other.address, other.answer.started_at);
+        let is_same = primary.status.started_at == other.status.started_at
+            && primary.status.history() == other.status.history();
+        let is_second_primary = other.status.writable && !is_same;
+        let name = format!("{} {}", other.address, other.status.started_at);
         if is_second_primary && lock(&self.other_primaries).insert(name) {
             self.metrics.db_split_brain.inc();
             warn!(
                 primary = %primary.address,
                 other = %other.address,
-                timelines = ?(primary.answer.timeline, other.answer.timeline),
-                systems = ?(&primary.answer.system, &other.answer.system),
+                timelines = ?(primary.status.timeline, other.status.timeline),
+                systems = ?(&primary.status.system, &other.status.system),
                 "two servers accept writes"
             );
         }

@@ -6,47 +6,47 @@ use tokio::sync::Semaphore;
 
 use crate::answer_memory::PAGES_OF_ONE_LIST;
 
-/// A read is sent again so often at once. A server that is slow as a whole gets hardly more to do.
+/// The hedges of one statement at once: a server that is slow as a whole gets hardly more work.
 const HEDGES: usize = 2;
 
 /// One statement.
 #[derive(Debug)]
 pub(crate) struct Query {
-    /// The name, as its metrics have it.
+    /// The name in metrics.
     pub(super) name: &'static str,
     /// The text.
     pub(super) sql: &'static str,
-    /// Whether it changes anything, so that its outcome can be unknown.
+    /// Whether it changes data, so that its outcome can be unknown.
     pub(super) effect: Effect,
-    /// Which connections it is run on.
+    /// The connections that it runs on.
     pub(super) kind: ConnectionKind,
-    /// Whether it last waited for a lock in vain. One request at a time waits for it then, so that a
-    /// table that is locked takes one connection, and leaves the others to other tables.
+    /// Whether its last attempt timed out waiting for a lock. Then one request at a time waits for the
+    /// lock, so that a locked table occupies one connection, and not those of other tables.
     pub(super) is_locked: AtomicBool,
     pub(super) lock_turn: Semaphore,
     pub(super) hedges: Semaphore,
-    /// For the pages of a list that are made at once.
+    /// Limits the pages of one list that are made at once.
     pub(super) pages: Semaphore,
 }
 
-/// What a statement does to the data. Each may be repeated: a write here is absolute and does nothing
-/// once a newer one has been stored, or carries the key of its request.
+/// The effect of a statement on the data. Each may be repeated: a write is absolute and does nothing once
+/// a newer one has been stored, or carries the key of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Reads,
     Writes,
 }
 
-/// Which connections a statement is run on. None can use up those of another kind.
+/// The connections that a statement runs on. No kind can use up those of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionKind {
-    /// Shared with other statements: reads of a row by its key, which are short.
+    /// Shared by many statements at once: for reads of a row by its key, which are short.
     Pipelined,
     /// For reads of many rows, and for reads that had no answer on a shared one.
     Lists,
-    /// For what makes rows.
+    /// For statements that create rows.
     Creates,
-    /// For birthdays, many in one statement.
+    /// For writes of birthdays, many in one statement.
     Birthdays,
 }
 

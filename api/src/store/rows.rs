@@ -1,5 +1,5 @@
-//! Members, users and beers in the database. Whatever is made is made once for the key of its request,
-//! and lists are in the order of their keys.
+//! Members, users and beers in the database. A row is created once for the key of its request, and lists
+//! are ordered by their keys.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -13,14 +13,14 @@ use super::query_error::{NotStored, Unavailable, read_all};
 use super::{Store, queries};
 use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, StoredMember, User};
 
-/// The beginning of the year 1, in seconds since 1970. PostgreSQL has no room for the earliest times
-/// that can be written down here.
+/// The beginning of the year 1, in seconds since 1970. PostgreSQL cannot store the earliest times that
+/// `Timestamp` can.
 const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
 type Read<T> = Result<T, tokio_postgres::Error>;
 
 impl Store {
-    /// Stores a member once for `key`; maybe also where the database was unavailable before it said so.
+    /// Stores a member once for `key`. After [`Unavailable`] the member may have been stored.
     pub(crate) async fn create_member(
         &self,
         key: Uuid,
@@ -63,7 +63,7 @@ impl Store {
         self.once(&queries::BEER_CREATE, &params, deadline).await
     }
 
-    /// Stores those of the beers to begin with of whose name there is none, and returns them.
+    /// Stores those of the seed beers whose name no beer has, and returns them.
     pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, Unavailable> {
         let names = SEED.map(|(name, _style, _abv)| name);
         let styles = SEED.map(|(_name, style, _abv)| style);
@@ -84,7 +84,7 @@ impl Listed for StoredMember {
 
     fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>> {
         let (created_at, id) = after.copied().unzip();
-        let created_at = created_at.map(|it: Timestamp| it.max(EARLIEST));
+        let created_at = created_at.map(|at: Timestamp| at.max(EARLIEST));
         vec![Box::new(created_at), Box::new(id)]
     }
 

@@ -1,5 +1,4 @@
-//! Bringing the schema up to date: embedded, numbered, checksummed, one transaction each, and one
-//! program at a time.
+//! Schema migrations: embedded, numbered, with checksums, one transaction each, by one program at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,17 +26,17 @@ const MIGRATIONS: [(&str, &str); 2] = [
         include_str!("../../migrations/0002_members_users_beers.sql"),
     ),
 ];
-/// The step before which the tables of earlier services are taken over.
+/// The step before which tables of earlier services are adopted.
 const ADOPTING: i32 = 2;
 /// The key of the advisory lock under which one program at a time changes the schema: "causeway" in
 /// ASCII, as a number.
 const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
-/// How long a migration waits for a table that is in use, or for another program's migration, before
-/// everything begins anew: a queue behind a waiting `ALTER TABLE` stops every reader.
+/// The time that a migration waits for a lock before it is repeated: readers queue behind an `ALTER TABLE`
+/// that waits.
 const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
-/// The encodings that take every text in UTF-8; `SQL_ASCII` keeps bytes as they come.
+/// The encodings that store every UTF-8 text; `SQL_ASCII` does not convert.
 const HOLDS_EVERY_TEXT: [&str; 2] = ["UTF8", "SQL_ASCII"];
-/// How often the database is asked while it is away, or its tables are not there.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A schema that could not be brought up to date.
@@ -45,36 +44,27 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[non_exhaustive]
 pub enum SchemaError {
     /// The database could not be reached in time.
-    #[error(
-        "no database server that accepts writes was reached within {waited:?}: {server_errors}"
-    )]
-    Unreachable {
-        /// How long was waited.
-        waited: Duration,
-        /// Each server, and why it cannot be used.
-        server_errors: String,
-    },
+    #[error("no database server that accepts writes was reached within {0:?}: {1}")]
+    Unreachable(Duration, String),
     /// The server refused a migration.
     #[error("the schema could not be brought up to date{}", hint(.0))]
     Refused(#[source] tokio_postgres::Error),
-    /// The database cannot hold every text that a client may send.
+    /// The database cannot store every text that a client may send.
     #[error(
-        "the database's encoding is {0}, which cannot hold every name: make a database with \
-         `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`, and move there what is in this one"
+        "the database's encoding is {0}, which cannot store every name: create a database with \
+         `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`, and move the data there"
     )]
     Encoding(String),
-    /// A migration that was applied is not the one that this program has.
+    /// An applied migration differs from the one in this program.
     #[error(
         "migration {0} in the database is not the one in this program; restore the file as it was \
          applied, and write what should change as a new migration"
     )]
     Changed(i32),
-    /// The tables are not there, and are made elsewhere or not before the database accepts writes.
-    #[error(
-        "the tables are not there, and are somebody else's to make, or no server accepts writes"
-    )]
+    /// The tables are missing, and this program may not create them now.
+    #[error("the tables are missing, and `MIGRATE` is `off` or no server accepts writes")]
     Missing,
-    /// What is connected to keeps no session.
+    /// A pooler keeps no session.
     #[error("{0}")]
     Pooled(String),
 }
@@ -88,9 +78,9 @@ fn hint(error: &tokio_postgres::Error) -> String {
     hint.map_or_else(String::new, |hint| format!("; {hint}"))
 }
 
-/// Waits for the primary and brings its schema up to date, or waits until somebody else has.
+/// Waits for the primary and brings its schema up to date, or waits until another program has.
 ///
-/// A server that accepts no writes is waited for as long as it answers: a failover may be under way.
+/// A read-only server is waited for as long as it answers: a failover may be under way.
 pub(super) async fn prepare(
     primary: &Primary,
     connector: &Connector,
@@ -107,7 +97,7 @@ pub(super) async fn prepare(
         };
         if warn_throttle.is_due() {
             let error = chain(&error);
-            warn!(error, "the schema is not up to date; trying again");
+            warn!(error, "schema not up to date");
         }
         if matches!(error, SchemaError::Missing) {
             deadline = Instant::now() + patience;
@@ -125,21 +115,18 @@ async fn attempt(
     waited: Duration,
     deadline: Instant,
 ) -> Result<(), SchemaError> {
-    let unreachable = |server_errors| SchemaError::Unreachable {
-        waited,
-        server_errors,
-    };
+    let unreachable = |server_errors| SchemaError::Unreachable(waited, server_errors);
     let away = |error| unreachable(chain(&error));
     let known = match primary.known(Effect::Reads, deadline).await {
         Ok(known) => known,
         Err(QueryError::NoPrimary { read_only: true }) => return Err(SchemaError::Missing),
         Err(_away) => return Err(unreachable(primary.server_errors())),
     };
-    // A connection of its own, straight to the server: the lock belongs to its session.
+    // A connection of its own: the advisory lock belongs to its session.
     let connected = connector.connect(&known.address, &known.ends).await;
-    let (mut connection, answer) = connected.map_err(away)?;
+    let (mut connection, status) = connected.map_err(away)?;
     let is_shared =
-        (&answer.backend, &answer.started_at) == (&known.answer.backend, &known.answer.started_at);
+        (&status.backend, &status.started_at) == (&known.status.backend, &known.status.started_at);
     let checked = if is_shared {
         Err(QueryError::Pooled)
     } else {
@@ -149,7 +136,7 @@ async fn attempt(
         if !matches!(error, QueryError::Pooled) {
             return Err(away(error));
         }
-        // What was set at the connect is not left for the next client of the pooler.
+        // The settings must not be left for the next client of the pooler.
         connection.client.batch_execute("RESET ALL").await.ok();
         return Err(SchemaError::Pooled(error.to_string()));
     }
@@ -166,23 +153,23 @@ impl From<tokio_postgres::Error> for SchemaError {
 }
 
 impl SchemaError {
-    /// Returns whether another try may end otherwise: the connection ended, a lock was waited for, the
-    /// tables are somebody else's to make. What the server says about the tables it says again.
+    /// Returns whether another attempt may succeed: the connection ended, a lock was not available, or the
+    /// tables are missing.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Missing => true,
-            Self::Refused(error) => error.code().is_none_or(|it| {
-                let class = it.code().get(..2).unwrap_or_default();
+            Self::Unreachable(..) | Self::Missing => true,
+            Self::Refused(error) => error.code().is_none_or(|state| {
+                let class = state.code().get(..2).unwrap_or("");
                 ["08", "25", "40", "53", "55", "57", "58"].contains(&class)
-                    || *it == SqlState::UNIQUE_VIOLATION
+                    || *state == SqlState::UNIQUE_VIOLATION
             }),
             Self::Encoding(_) | Self::Changed(_) | Self::Pooled(_) => false,
         }
     }
 }
 
-/// Applies what is missing, or says that it is missing when that is somebody else's work. Where
-/// nothing is missing, nothing is locked, and a role that may only read the list of migrations will do.
+/// Applies the missing migrations, unless `migrate` is off. Where none is missing, no lock is taken, and a
+/// role that may only read the list of migrations suffices.
 async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), SchemaError> {
     let encoding = client.query_one("SHOW server_encoding", &[]).await?;
     let encoding: String = encoding.try_get(0)?;
@@ -200,14 +187,14 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
     client.execute(lock, &[&LOCK_KEY]).await?;
     let table = include_str!("queries/schema_table.sql");
     client.batch_execute(table).await?;
-    // While the lock was waited for, another program may have done some of it.
+    // Read again under the lock: another program may have applied some.
     for (version, name, sql) in missing(client).await? {
         let transaction = client.transaction().await?;
         if version == ADOPTING {
             let adopt = include_str!("queries/schema_adopt.sql");
             transaction.batch_execute(adopt).await?;
         }
-        transaction.batch_execute(&keeping_adopted(sql)).await?;
+        transaction.batch_execute(&keep_adopted(sql)).await?;
         let record = include_str!("queries/schema_record.sql");
         let checksum = checksum(sql);
         let params: [&(dyn ToSql + Sync); 3] = [&version, &name, &checksum];
@@ -224,8 +211,8 @@ fn checksum(sql: &str) -> String {
     digest.iter().fold(String::new(), add)
 }
 
-/// Returns what is run: tables of earlier services that were taken over are not made again.
-fn keeping_adopted(sql: &str) -> String {
+/// Returns a migration that does not create the tables that were adopted.
+fn keep_adopted(sql: &str) -> String {
     let adopted = ["members", "users", "beers"].iter();
     adopted.fold(sql.to_owned(), |sql, table| {
         let create = |how| format!("CREATE TABLE {how}{table} (");
@@ -245,10 +232,7 @@ async fn missing(client: &Client) -> Result<Vec<(i32, &'static str, &'static str
         }
     }
     if let Some((newest, _)) = applied.last_key_value() {
-        warn!(
-            newest,
-            "the schema is newer than this program, which works beside it"
-        );
+        warn!(newest, "schema newer than this program");
     }
     Ok(missing)
 }

@@ -3,21 +3,21 @@
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Two clocks go apart by less than one second in so many.
+/// Two clocks drift apart by less than one second in so many.
 const DRIFT: i64 = 2000;
 
 /// The clock of the primary, as it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
     pub(super) generation: u64,
-    /// The latest that it, or a primary's before, has shown: a row that is written after a request is
-    /// never stored at an earlier time than this, whatever the clock.
+    /// The latest time that the clock of this or an earlier primary has shown: a row that is written after a
+    /// request is never stored with an earlier time, even after the clock was set back.
     pub(super) shown: Timestamp,
-    /// How far it is ahead of the time since `start`, in microseconds: at least and at most.
+    /// Its lead over the time since `start`, in microseconds: at least and at most.
     ahead: (i64, i64),
     start: Instant,
     read_at: Instant,
-    /// Whether it was set back before it was read last.
+    /// Whether it was set back before the last read.
     pub(super) was_set_back: bool,
 }
 
@@ -39,12 +39,12 @@ impl ServerClock {
         i64::try_from(since).unwrap_or(i64::MAX)
     }
 
-    /// Returns what it shows at `moment` at least.
+    /// Returns its earliest possible time at `moment`.
     pub(super) fn at_least(&self, moment: Instant) -> Timestamp {
         self.shows(self.ahead.0, moment)
     }
 
-    /// Returns what it shows at `moment` at most.
+    /// Returns its latest possible time at `moment`.
     pub(super) fn at_most(&self, moment: Instant) -> Timestamp {
         self.shows(self.ahead.1, moment)
     }
@@ -54,8 +54,8 @@ impl ServerClock {
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
     }
 
-    /// Takes in what a statement returned that was sent at `sent`, and read the clock at some time since.
-    /// What does not fit what is known of the clock means that it was set.
+    /// Adds the time `shown` of a statement that was sent at `sent` and read the clock at some time since. A
+    /// time outside of the known bounds means that the clock was set.
     pub(super) fn read(self, shown: Timestamp, sent: Instant) -> Self {
         let now = Instant::now();
         let micros = shown.as_microsecond();

@@ -12,33 +12,33 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{ASK_TIMEOUT, PrimaryMonitor};
+use super::{PrimaryMonitor, STATUS_TIMEOUT};
 use crate::config::Server;
 use crate::store::connect::{Address, WarnThrottle};
-use crate::store::connection::{Answer, Connection};
+use crate::store::connection::{Connection, ServerStatus};
 use crate::store::lock::lock;
 use crate::store::primary::{KNOWN_ABSENCE, KnownServer, PrimaryState};
 use crate::store::query_error::QueryError;
 
-/// How long no server of the database may have accepted writes before another one is taken for what it
-/// was upgraded to or restored as: longer than any failover, and shorter than either takes.
+/// The time without a primary after which another database is taken for its successor, as after an
+/// upgrade or a restore: longer than any failover, and shorter than either takes.
 const REPLACED_AFTER: Duration = Duration::from_secs(30);
-/// How often a standby is asked whether it has been promoted: a promotion is seen after at most this.
-const STANDBY_POLL: Duration = Duration::from_millis(25);
-/// How long one standby's connection is asked before its name is resolved again.
-const RESOLVE_EVERY: Duration = Duration::from_secs(1);
-/// The pause before a server that refused is tried again, and how much chance adds to it.
-const REFUSED_PAUSE: Duration = Duration::from_millis(40);
-/// How long the first server that takes writes waits for what the others say of themselves.
+/// The interval at which a standby is queried for its promotion.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(25);
+/// The time after which the name of a standby is resolved again.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause before the next attempt at a server, with a jitter of half of it.
+const RETRY_PAUSE: Duration = Duration::from_millis(40);
+/// How long the first server that accepts writes waits for the status of the others.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often that is looked at.
+/// The interval at which their answers are counted.
 const OTHERS_POLL: Duration = Duration::from_millis(5);
-/// How often the time without a primary is added to its metric.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
+/// The interval at which the time without a primary is added to its metric.
+const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 const FOREVER: Duration = Duration::from_hours(24);
 
 impl PrimaryMonitor {
-    /// Asks every server at once until one accepts writes, and chooses among those that do.
+    /// Queries all servers at once until one accepts writes, and chooses among those that do.
     pub(super) async fn search(&self) -> Arc<KnownServer> {
         tokio::select! {
             found = self.find() => self.choose(found),
@@ -49,13 +49,13 @@ impl PrimaryMonitor {
     async fn report_absence(&self) -> Infallible {
         let mut throttle = WarnThrottle::default();
         loop {
-            time::sleep(COUNT_EVERY).await;
+            time::sleep(COUNT_INTERVAL).await;
             let state = self.primary.view();
             if matches!(
                 state,
                 PrimaryState::Searching { read_only: true } | PrimaryState::Reading(_)
             ) {
-                let seconds = COUNT_EVERY.as_secs_f64();
+                let seconds = COUNT_INTERVAL.as_secs_f64();
                 self.metrics.db_read_only_seconds.inc_by(seconds);
             }
             if throttle.is_due() {
@@ -81,10 +81,10 @@ impl PrimaryMonitor {
         found
     }
 
-    /// Returns whether a server has been promoted since there was a primary: no other will outdo it.
+    /// Returns whether a server has been promoted since the last primary: then it is the choice.
     fn is_promoted(&self, found: &KnownServer) -> bool {
         let before = self.before.as_ref();
-        before.is_some_and(|before| found.answer.timeline > before.answer.timeline)
+        before.is_some_and(|before| found.status.timeline > before.status.timeline)
     }
 
     /// Returns whether no answer that is still awaited would change the choice.
@@ -97,18 +97,18 @@ impl PrimaryMonitor {
         found.iter().any(|known| self.is_promoted(known)) || self.servers.iter().all(has_answered)
     }
 
-    /// Returns the server on the highest timeline, and of several the one that is named first.
+    /// Returns the server on the highest timeline, and of several the one that is configured first.
     fn choose(&self, mut found: Vec<Arc<KnownServer>>) -> Arc<KnownServer> {
         let place = |known: &KnownServer| {
             let server = &known.address.server;
             self.servers.iter().position(|named| named == server)
         };
         found.sort_by_key(|known| place(known));
-        let system_of = |known: Option<&Arc<KnownServer>>| known?.answer.system.clone();
+        let system_of = |known: Option<&Arc<KnownServer>>| known?.status.system.clone();
         let system = system_of(self.before.as_ref()).or_else(|| system_of(found.first()));
         found.sort_by_key(|known| {
-            let answer = &known.answer;
-            (answer.system != system, Reverse(answer.timeline))
+            let status = &known.status;
+            (status.system != system, Reverse(status.timeline))
         });
         let chosen = found.remove(0);
         for other in &found {
@@ -117,7 +117,7 @@ impl PrimaryMonitor {
         chosen
     }
 
-    /// Asks one server, under every address that its name has, until it accepts writes.
+    /// Queries one server, under every address of its name, until it accepts writes.
     async fn ask_server(&self, server: &Server) -> Vec<Arc<KnownServer>> {
         loop {
             match self.connector.resolve(server).await {
@@ -129,7 +129,7 @@ impl PrimaryMonitor {
                 }
                 Err(error) => self.note(server, &error),
             }
-            time::sleep(REFUSED_PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+            time::sleep(RETRY_PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
         }
     }
 
@@ -138,8 +138,8 @@ impl PrimaryMonitor {
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut all = Vec::new();
         let mut until = Instant::now() + FOREVER;
-        while let Ok(Some(answer)) = time::timeout_at(until, asked.next()).await {
-            match answer {
+        while let Ok(Some(status)) = time::timeout_at(until, asked.next()).await {
+            match status {
                 Ok(found) => {
                     until = until.min(Instant::now() + OTHERS_TIMEOUT);
                     let is_promoted = self.is_promoted(&found);
@@ -154,86 +154,86 @@ impl PrimaryMonitor {
         all
     }
 
-    /// Asks the server at one address until it accepts writes, ends the connection, or its name has to
-    /// be resolved again.
+    /// Queries the server at one address until it accepts writes, the connection ends, or its name has to be
+    /// resolved again.
     async fn ask_address(&self, address: &Address) -> Result<Arc<KnownServer>, QueryError> {
         let ends = CancellationToken::new();
-        let (connection, mut answer) = self.connector.connect(address, &ends).await?;
+        let (connection, mut status) = self.connector.connect(address, &ends).await?;
         let connection = Arc::new(connection);
-        let until = Instant::now() + RESOLVE_EVERY;
-        self.check_history(&answer)?;
-        if !answer.writable {
+        let until = Instant::now() + RESOLVE_INTERVAL;
+        self.check_history(&status)?;
+        if !status.writable {
             self.note(&address.server, &QueryError::ReadOnly);
         }
-        while !answer.writable {
+        while !status.writable {
             self.primary
-                .some_server_answers(|| self.readable(address, &answer, &connection));
+                .record_read_only(|| self.readable(address, &status, &connection));
             if Instant::now() >= until {
                 return Err(QueryError::ReadOnly);
             }
-            time::sleep(STANDBY_POLL).await;
-            let asked = time::timeout(ASK_TIMEOUT, connection.ask()).await;
-            answer = asked.map_err(|_elapsed| QueryError::Silent(ASK_TIMEOUT))??;
-            self.check_history(&answer)?;
+            time::sleep(STANDBY_INTERVAL).await;
+            let asked = time::timeout(STATUS_TIMEOUT, connection.query_status()).await;
+            status = asked.map_err(|_elapsed| QueryError::Silent(STATUS_TIMEOUT))??;
+            self.check_history(&status)?;
         }
-        Ok(self.known(address, answer, &connection, ends))
+        Ok(self.known(address, status, &connection, ends))
     }
 
     /// Rejects a server of another database, or of a timeline that has been left.
-    fn check_history(&self, answer: &Answer) -> Result<(), QueryError> {
+    fn check_history(&self, status: &ServerStatus) -> Result<(), QueryError> {
         let Some(before) = &self.before else {
             return Ok(());
         };
-        if let (Some(seen), Some(system)) = (&before.answer.system, &answer.system)
+        if let (Some(seen), Some(system)) = (&before.status.system, &status.system)
             && seen != system
         {
             if self.primary.away_for() >= REPLACED_AFTER {
                 return Ok(());
             }
             return Err(QueryError::OtherServer(format!(
-                "its system identifier is {system}, and the primary's {seen}: it is of another database, \
-                 and taken for its successor after {} s without a primary",
+                "its system identifier is {system}, and the primary's {seen}: it serves another database, \
+                 which is accepted as the successor after {} s without a primary",
                 REPLACED_AFTER.as_secs()
             )));
         }
-        if let (Some(seen), Some(timeline)) = (before.answer.timeline, answer.timeline)
+        if let (Some(seen), Some(timeline)) = (before.status.timeline, status.timeline)
             && timeline < seen
         {
             return Err(QueryError::OtherServer(format!(
-                "it is on timeline {timeline}, and timeline {seen} has been seen: it was replaced; \
-                 after a restore, restart this service"
+                "it is on timeline {timeline}, and the last primary was on timeline {seen}; after a \
+                 restore, restart this service"
             )));
         }
         Ok(())
     }
 
-    /// Returns a server that accepts no writes, if it may be read now: a primary that only refuses
-    /// writes has every row, and a standby is read where the operator wants it.
+    /// Returns a read-only server, if it may be read now: a primary that only rejects writes has every row,
+    /// and a standby is read where `READS_FROM_STANDBY` allows it.
     fn readable(
         &self,
         address: &Address,
-        answer: &Answer,
+        status: &ServerStatus,
         monitor: &Arc<Connection>,
     ) -> Option<Arc<KnownServer>> {
-        let is_primary = answer.timeline.is_some();
+        let is_primary = status.timeline.is_some();
         let after = if is_primary {
             KNOWN_ABSENCE
         } else {
             self.reads_from_standby?
         };
         let away_for = self.primary.away_for();
-        // What a standby does not say of its rows is as long ago as the primary, at least.
-        let behind = answer.behind.or(Some(away_for));
-        let answer = Answer {
+        // Without a replay time, rows are as old as the absence of the primary, at least.
+        let behind = status.behind.or(Some(away_for));
+        let status = ServerStatus {
             behind,
-            ..answer.clone()
+            ..status.clone()
         };
-        (away_for >= after).then(|| self.known(address, answer, monitor, CancellationToken::new()))
+        (away_for >= after).then(|| self.known(address, status, monitor, CancellationToken::new()))
     }
 
     fn note(&self, server: &Server, why: &QueryError) {
         let text = chain(why);
-        debug!(%server, why = text, "not the primary");
+        debug!(%server, why = text, "server is not the primary");
         lock(&self.primary.server_errors).insert(server.to_string(), text);
     }
 }
