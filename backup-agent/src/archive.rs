@@ -7,7 +7,7 @@ pub(crate) mod fetch_request;
 pub(crate) mod followed;
 pub(crate) mod gap;
 pub(crate) mod histories;
-pub(crate) mod holdings;
+pub(crate) mod listed_segments;
 pub(crate) mod overview;
 pub(crate) mod push;
 pub(crate) mod reach;

@@ -31,24 +31,24 @@ use jiff::Timestamp;
 use tracing::info;
 
 use crate::archive::backfill::background::{compare_in_background, start_in_background};
-use crate::base_backup::bucket_writers::Lanes;
-use crate::base_backup::copy::{Copied, Source, copy};
-use crate::base_backup::directory_walk::Scope;
-use crate::base_backup::needed_files::Needed;
+use crate::base_backup::bucket_writers::BucketWriters;
+use crate::base_backup::copy::{CopiedFiles, CopySource, copy};
+use crate::base_backup::directory_walk::WalkScope;
+use crate::base_backup::needed_files::NeededFiles;
 use crate::base_backup::packer::Packer;
 use crate::base_backup::read::Reader;
 use crate::base_backup::session::{Checkpoint, Session};
-use crate::base_backup::session::{Server, Started, Stopped};
+use crate::base_backup::session::{ServerInfo, StartedBackup, StoppedBackup};
 use crate::config::Config;
 use crate::control_file::ControlFileData;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket_health::StoredKind;
 use crate::storage::buckets::Buckets;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct BackupRequest {
     /// What to call the backup.
     pub(crate) label: String,
     /// How it begins.
@@ -59,7 +59,7 @@ pub(crate) struct Request {
 
 /// A backup that was made.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct CompletedBackup {
     /// Its times, positions and sizes.
     pub(crate) summary: BackupSummary,
     /// Whether pages were compared with their checksums.
@@ -75,35 +75,35 @@ pub(crate) struct Made {
 }
 
 /// A backup under way.
-struct Backup<'a> {
+struct RunningBackup<'a> {
     config: &'a Config,
     buckets: &'a Buckets,
     session: &'a Session,
-    layout: Layout,
+    object_keys: ObjectKeys,
     system_id: u64,
     id: BackupId,
-    server: Server,
-    started: Started,
+    server: ServerInfo,
+    started: StartedBackup,
 }
 
 /// Makes a backup.
 pub(crate) async fn make(
     config: &Config,
     buckets: &Buckets,
-    request: &Request,
+    request: &BackupRequest,
     tasks: &Tasks,
-) -> Result<Made, Failure> {
+) -> Result<CompletedBackup, Error> {
     let directory = &config.postgres.data_directory;
     let session = Session::connect(&config.postgres.server, config.limits.server, tasks).await?;
     session.verify_directory(directory).await?;
     let system_id = ControlFileData::read(directory)?.system_id;
     let server = session.describe().await?;
     let started = session.start(&server, &request.label, request.checkpoint);
-    let backup = Backup {
+    let backup = RunningBackup {
         config,
         buckets,
         session: &session,
-        layout: Layout::new(&config.cluster, system_id),
+        object_keys: ObjectKeys::new(&config.cluster, system_id),
         system_id,
         id: new_id()?,
         started: started.await?,
@@ -127,24 +127,28 @@ pub(crate) async fn make(
     backup.store(request, copied, stopped).await
 }
 
-fn new_id() -> Result<BackupId, Failure> {
+fn new_id() -> Result<BackupId, Error> {
     let mut drawn = [0; 4];
-    rand::fill(&mut drawn).map_err(|_| Failure::Internal("no random numbers to be had"))?;
+    rand::fill(&mut drawn).map_err(|_| Error::Internal("no random numbers to be had"))?;
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let text = format!("{now}-{:08x}", u32::from_be_bytes(drawn));
     text.parse()
-        .map_err(|_| Failure::Internal("the clock shows no year of four digits"))
+        .map_err(|_| Error::Internal("the clock shows no year of four digits"))
 }
 
-impl Backup<'_> {
-    async fn copy(&self, request: &Request, needed: &Needed) -> Result<Copied, Failure> {
+impl RunningBackup<'_> {
+    async fn copy(
+        &self,
+        request: &BackupRequest,
+        needed: &NeededFiles,
+    ) -> Result<CopiedFiles, Error> {
         let Self {
             config,
             buckets,
             server,
             ..
         } = self;
-        let source = Source {
+        let source = CopySource {
             scope: self.scope().await?,
             reader: Reader::new(
                 config.limits.zstd_level,
@@ -153,15 +157,15 @@ impl Backup<'_> {
             ),
             needed: needed.files.clone(),
         };
-        let lanes = Lanes::start(buckets.all(), buckets.required());
-        let packer = Packer::new(config, &self.layout, &self.id, lanes);
+        let writers = BucketWriters::start(buckets.all(), buckets.required());
+        let packer = Packer::new(config, &self.object_keys, &self.id, writers);
         copy(config, packer, source, self.session.lost(server)).await
     }
 
-    async fn scope(&self) -> Result<Scope, Failure> {
+    async fn scope(&self) -> Result<WalkScope, Error> {
         let setting = async |name| {
             let value = self.session.visible_setting(name).await;
-            value.map_err(Failure::Postgres)
+            value.map_err(Error::Postgres)
         };
         let data_directory = setting("data_directory").await?;
         let below = |path: String| {
@@ -174,7 +178,7 @@ impl Backup<'_> {
         };
         // PostgreSQL 14 and older have it.
         let statistics = setting("stats_temp_directory").await?.and_then(below);
-        Ok(Scope {
+        Ok(WalkScope {
             root: self.config.postgres.data_directory.clone(),
             version_directory: self.server.version_directory(),
             emptied: statistics.into_iter().collect(),
@@ -185,10 +189,10 @@ impl Backup<'_> {
     /// Stores the manifest once the WAL is in the archive: from then on the backup exists.
     async fn store(
         &self,
-        request: &Request,
-        copied: Copied,
-        stopped: Stopped,
-    ) -> Result<Made, Failure> {
+        request: &BackupRequest,
+        copied: CopiedFiles,
+        stopped: StoppedBackup,
+    ) -> Result<CompletedBackup, Error> {
         let damaged = copied.damage.files();
         let summary = BackupSummary {
             id: self.id.clone(),
@@ -227,14 +231,19 @@ impl Backup<'_> {
             files: copied.files.files(),
         };
         let holders = copied.packed.holders;
-        let stored =
-            file_spool::store(self.config, &self.layout, &manifest, copied.files, &holders);
+        let stored = file_spool::store(
+            self.config,
+            &self.object_keys,
+            &manifest,
+            copied.files,
+            &holders,
+        );
         let holders = stored.await?;
         let names = self.buckets.all().iter().map(|it| it.name().to_owned());
         let left_out = names.filter(|it| !holders.contains(it)).collect();
         self.record_stored(&summary.id, &holders);
         let is_sound = |it: &&String| !damaged.iter().any(|file| file.path == **it);
-        Ok(Made {
+        Ok(CompletedBackup {
             summary,
             pages_checked: self.server.checksums,
             undamaged: request.accepted.iter().filter(is_sound).cloned().collect(),
@@ -252,7 +261,7 @@ impl Backup<'_> {
             if holders.iter().any(|holder| holder == bucket.name()) {
                 health.stored(bucket.name(), StoredKind::BaseBackup);
             } else {
-                health.lacks(bucket.name(), &self.layout.manifest(id));
+                health.lacks(bucket.name(), &self.object_keys.manifest(id));
             }
         }
         start_in_background(self.config, self.buckets);

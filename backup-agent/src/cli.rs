@@ -52,18 +52,18 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a base backup
-    Backup(Backup),
+    Backup(BackupArgs),
     /// Archive log files, and fetch them back
     #[command(subcommand)]
-    Wal(Wal),
+    Wal(WalCommand),
     /// Restore a backup into an empty directory, ready to be started
-    Restore(Restore),
+    Restore(RestoreArgs),
     /// List the backups
-    List(List),
+    List(ListArgs),
     /// Check the settings, the buckets and the server
-    Check(Check),
+    Check(CheckArgs),
     /// Make a key pair: a file for whoever restores, and a recipient for the settings
-    Keygen(Keygen),
+    Keygen(KeygenArgs),
     /// Write this program's reference, man pages and completions
     #[command(hide = true)]
     Reference {
@@ -73,7 +73,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Backup {
+pub(crate) struct BackupArgs {
     /// What to call it; the label is stored encrypted
     #[arg(long, default_value = "causeway")]
     pub(crate) label: String,
@@ -89,20 +89,20 @@ pub(crate) struct Backup {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Wal {
+pub(crate) enum WalCommand {
     /// Archive one file: PostgreSQL's `archive_command`, with `%p`
     Push {
         /// The file
         path: PathBuf,
     },
     /// Fetch one file: PostgreSQL's `restore_command`, with `%f` and `%p`
-    Fetch(WalFetch),
+    Fetch(WalFetchArgs),
     /// Copy to each bucket the objects that it lacks and another has
-    Backfill(WalBackfill),
+    Backfill(WalBackfillArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct WalFetch {
+pub(crate) struct WalFetchArgs {
     /// Which file
     pub(crate) name: String,
     /// Where to put it
@@ -125,7 +125,7 @@ pub(crate) struct WalFetch {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct WalBackfill {
+pub(crate) struct WalBackfillArgs {
     /// Which PostgreSQL cluster, where several are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
@@ -139,7 +139,7 @@ pub(crate) struct WalBackfill {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Restore {
+pub(crate) struct RestoreArgs {
     /// The directory: empty, not there, or one in which a restore was interrupted
     #[arg(long)]
     pub(crate) target_directory: PathBuf,
@@ -218,7 +218,7 @@ impl From<RestoreTarget> for RecoveryTarget {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -228,14 +228,14 @@ pub(crate) struct List {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Keygen {
+pub(crate) struct KeygenArgs {
     /// The identity file to write, readable by its owner alone
     #[arg(long)]
     pub(crate) output: PathBuf,

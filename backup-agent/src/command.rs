@@ -13,10 +13,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Runs the command that was written.
-pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let settings = || Config::read(&cli.config);
     match cli.command {
         Command::Backup(args) => many_threads()?.block_on(backup::run(&settings()?, &args)),
@@ -26,22 +26,22 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {
-            reference::write(Cli::command(), &directory).map_err(Failure::io("write", &directory))
+            reference::write(Cli::command(), &directory).map_err(Error::io("write", &directory))
         }
     }
 }
 
 /// PostgreSQL starts the log commands for each segment: threads that they do not need cost more than
 /// they bring.
-fn one_thread() -> Result<Runtime, Failure> {
+fn one_thread() -> Result<Runtime, Error> {
     started(Builder::new_current_thread())
 }
 
-fn many_threads() -> Result<Runtime, Failure> {
+fn many_threads() -> Result<Runtime, Error> {
     started(Builder::new_multi_thread())
 }
 
-fn started(mut builder: Builder) -> Result<Runtime, Failure> {
+fn started(mut builder: Builder) -> Result<Runtime, Error> {
     let runtime = builder.enable_all().build();
-    runtime.map_err(Failure::io("start", "the runtime".as_ref()))
+    runtime.map_err(Error::io("start", "the runtime".as_ref()))
 }

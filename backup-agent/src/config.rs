@@ -16,9 +16,9 @@ use causeway_core::NodeId;
 use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
-use crate::config::error::Unusable;
+use crate::config::error::BackupConfigError;
 use crate::config::postgres::WrittenPostgres;
-use crate::encryption::keys::{Identity, Recipients, Unsealable, holds_private_key};
+use crate::encryption::keys::{Identity, KeyError, Recipients, holds_private_key};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -98,7 +98,7 @@ pub(crate) struct Config {
     /// The server that is backed up.
     pub(crate) postgres: PostgresConfig,
     /// What may be used at most.
-    pub(crate) limits: Limits,
+    pub(crate) limits: ResourceLimits,
     /// Where the series for `node_exporter`'s textfile collector are written.
     pub(crate) metrics_textfile: Option<PathBuf>,
 }
@@ -115,7 +115,7 @@ pub(crate) struct ServerTimeouts {
 
 /// What may be used at most.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ResourceLimits {
     /// How many files are read, or packs fetched, at once.
     pub(crate) parallelism: usize,
     /// How hard zstd tries.
@@ -133,20 +133,20 @@ pub(crate) struct Limits {
 
 impl Config {
     /// Reads the settings in `path`.
-    pub(crate) fn read(path: &Path) -> Result<Self, Unusable> {
+    pub(crate) fn read(path: &Path) -> Result<Self, BackupConfigError> {
         // TOML's errors quote the line they are about, and this file may by mistake hold a private
         // key: it is looked for before anything could repeat it.
         if fs::read_to_string(path).is_ok_and(|it| holds_private_key(&it)) {
-            return Err(Unsealable::PrivateKey.into());
+            return Err(KeyError::PrivateKey.into());
         }
         let written: Written = causeway_runtime::config::read(path)?;
         written.meant(path)
     }
 
     /// Reads the identity, which only those who read the archive have.
-    pub(crate) fn identity(&self) -> Result<Identity, Unsealable> {
+    pub(crate) fn identity(&self) -> Result<Identity, KeyError> {
         let path = self.identity_file.as_deref();
-        Identity::from_file(path.ok_or(Unsealable::NoIdentity)?)
+        Identity::from_file(path.ok_or(KeyError::NoIdentity)?)
     }
 
     /// Says whether an identity is set at all.
@@ -156,14 +156,14 @@ impl Config {
 }
 
 impl Written {
-    fn meant(self, path: &Path) -> Result<Config, Unusable> {
+    fn meant(self, path: &Path) -> Result<Config, BackupConfigError> {
         let recipients = Recipients::parse(&self.recipients)?;
         let required_buckets = self.required_buckets.get();
         if self.buckets.is_empty() {
-            return Err(Unusable::NoBucket);
+            return Err(BackupConfigError::NoBucket);
         }
         if required_buckets > self.buckets.len() {
-            return Err(Unusable::TooManyRequired {
+            return Err(BackupConfigError::TooManyRequired {
                 required: required_buckets,
                 buckets: self.buckets.len(),
             });
@@ -171,7 +171,7 @@ impl Written {
         let buckets = buckets::meant(self.buckets)?;
         Ok(Config {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-            cluster: self.cluster.parse().map_err(Unusable::Cluster)?,
+            cluster: self.cluster.parse().map_err(BackupConfigError::Cluster)?,
             recipients,
             identity_file: self.identity_file,
             state_directory: self.state_directory,
@@ -185,8 +185,8 @@ impl Written {
 }
 
 impl WrittenLimits {
-    fn meant(&self) -> Result<Limits, Unusable> {
-        Ok(Limits {
+    fn meant(&self) -> Result<ResourceLimits, BackupConfigError> {
+        Ok(ResourceLimits {
             parallelism: within("limits.parallelism", self.parallelism, 1, 64)?,
             // Levels above 19 need a window that no small machine should reserve.
             zstd_level: within("limits.zstd-level", self.zstd_level, 1, 19)?,
@@ -212,7 +212,7 @@ impl WrittenLimits {
     }
 }
 
-fn secs(setting: &'static str, found: i64, most: i64) -> Result<Duration, Unusable> {
+fn secs(setting: &'static str, found: i64, most: i64) -> Result<Duration, BackupConfigError> {
     within(setting, found, 1, most).map(Duration::from_secs)
 }
 
@@ -221,8 +221,8 @@ fn within<T: TryFrom<i64>>(
     found: i64,
     least: i64,
     most: i64,
-) -> Result<T, Unusable> {
-    let out_of_range = || Unusable::OutOfRange {
+) -> Result<T, BackupConfigError> {
+    let out_of_range = || BackupConfigError::OutOfRange {
         setting,
         found,
         least,
@@ -237,7 +237,7 @@ fn within<T: TryFrom<i64>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encryption::keys::generate;
+    use crate::encryption::keys::generate_key_pair;
 
     #[test]
     fn accepts_what_is_written_in_the_documentation() {
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn never_repeats_a_private_key_even_in_a_broken_file() {
-        let pair = generate();
+        let pair = generate_key_pair();
         let private = pair
             .identity_file
             .reveal()
@@ -302,16 +302,16 @@ mod tests {
         assert!(!said.contains(&private[15..]), "{said}");
         assert!(matches!(
             refused,
-            Unusable::Recipients(Unsealable::PrivateKey)
+            BackupConfigError::Recipients(KeyError::PrivateKey)
         ));
     }
 
     fn example() -> String {
-        let recipient = generate().recipient;
+        let recipient = generate_key_pair().recipient;
         include_str!("../backup-agent.example.toml").replace("age1…", &recipient)
     }
 
-    fn read(text: &str) -> Result<Config, Unusable> {
+    fn read(text: &str) -> Result<Config, BackupConfigError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("backup-agent.toml");
         fs::write(&path, text).unwrap();

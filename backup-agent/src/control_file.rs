@@ -7,7 +7,7 @@ use causeway_core::Lsn;
 use causeway_core::lsn::SegmentSize;
 
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Where the control file is in a data directory.
 pub(crate) const CONTROL_FILE: &str = "global/pg_control";
@@ -32,8 +32,8 @@ pub(crate) struct ControlFileData {
 
 impl ControlFileData {
     /// Reads the control file of `data_directory`.
-    pub(crate) fn read(data_directory: &Path) -> Result<Self, Failure> {
-        let refuse = |why: String| Failure::DataDirectory {
+    pub(crate) fn read(data_directory: &Path) -> Result<Self, Error> {
+        let refuse = |why: String| Error::DataDirectory {
             path: data_directory.to_owned(),
             why,
         };
@@ -62,7 +62,7 @@ impl ControlFileData {
 }
 
 /// Returns the identifier that initdb gave the cluster in `data_directory`.
-pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
+pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Error> {
     Ok(ControlFileData::read(data_directory)?.system_id)
 }
 
@@ -71,9 +71,9 @@ pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Failure> {
 /// `xlog_seg_size` stands behind `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
 /// version (`ControlFileData` in `src/include/catalog/pg_control.h`), and `floatFormat` is always
 /// 1234567.0.
-pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Failure> {
+pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Error> {
     let path = directory.join(CONTROL_FILE);
-    let bytes = fs::read(&path).map_err(Failure::io("read", &path))?;
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     let format = 1_234_567.0_f64.to_le_bytes();
     let at = bytes
         .windows(format.len())
@@ -82,7 +82,7 @@ pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Failure> {
         .and_then(|at| bytes.get(at + 20..at + 24)?.try_into().ok())
         .map(u32::from_le_bytes)
         .and_then(|size| SegmentSize::new(u64::from(size)));
-    size.ok_or_else(|| Failure::DataDirectory {
+    size.ok_or_else(|| Error::DataDirectory {
         path: directory.to_owned(),
         why: "`global/pg_control` names no size of WAL segments".to_owned(),
     })

@@ -7,21 +7,21 @@ use causeway_core::Timeline;
 use causeway_core::backup::manifest::lines::ManifestLineError;
 use causeway_core::backup::{BackupChoiceError, BackupId};
 
-use crate::archive::wal_header::NotThisFile;
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::keys::Unsealable;
+use crate::archive::wal_header::WalFileError;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::keys::KeyError;
 use crate::storage::store_error::StoreError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum Failure {
+pub(crate) enum Error {
     #[error("`{name}` is not in the archive")]
     NotArchived { name: String },
     #[error("the settings are not usable")]
-    Settings(#[from] crate::config::error::Unusable),
+    Settings(#[from] crate::config::error::BackupConfigError),
     #[error("the identity that opens the archive cannot be used")]
-    Identity(#[from] Unsealable),
+    Identity(#[from] KeyError),
     #[error("`{}` is not a data directory that can be used: {why}", path.display())]
     DataDirectory { path: PathBuf, why: String },
     #[error("`{}` is not where this server keeps its data: {why}", path.display())]
@@ -52,21 +52,21 @@ pub(crate) enum Failure {
     #[error("bucket `{bucket}` already holds `{key}` with other content")]
     Conflict { bucket: String, key: String },
     #[error("`{name}` is not archived")]
-    NotThisFile {
+    WalFileRejected {
         name: String,
         #[source]
-        why: NotThisFile,
+        why: WalFileError,
     },
     #[error("`{key}` cannot be opened")]
     Damaged {
         key: String,
         #[source]
-        why: Damaged,
+        why: DecryptError,
     },
     #[error("{pages} pages do not match their checksum:{report}")]
     PageChecksums { pages: u64, report: String },
     #[error("the log that the backup needs was not archived within {waited_secs} s: {missing}")]
-    LogNotArchived { waited_secs: u64, missing: String },
+    WalNotArchived { waited_secs: u64, missing: String },
     #[error("the backup could not be completed: {0}")]
     Incomplete(String),
     #[error("no backup can be restored to the target{}", .earliest.as_deref().unwrap_or_default())]
@@ -92,7 +92,7 @@ pub(crate) enum Failure {
         id: BackupId,
         bucket: String,
         #[source]
-        why: Box<Failure>,
+        why: Box<Error>,
     },
     #[error("the manifest cannot be followed")]
     Manifest(#[from] ManifestLineError),
@@ -117,10 +117,10 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Internal(&'static str),
     #[error(transparent)]
-    RecoveryStopped(Box<Failure>),
+    RecoveryStopped(Box<Error>),
 }
 
-impl Failure {
+impl Error {
     /// Returns the failure of a `restore_command` that may end recovery only at the end of the WAL:
     /// PostgreSQL takes a code above 125 for a reason to stop, and can be started again.
     pub(crate) fn stops_recovery(self) -> Self {
@@ -133,7 +133,7 @@ impl Failure {
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     ///
     /// 0 is success, 1 says that a file is in no bucket, 2 is a wrong command line. All but
-    /// [`Failure::RecoveryStopped`] are below 126.
+    /// [`Error::RecoveryStopped`] are below 126.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NotArchived { .. } => 1,
@@ -143,10 +143,10 @@ impl Failure {
             Self::Postgres(_) => 13,
             Self::TooFewBuckets { .. } | Self::Unreachable { .. } | Self::SilentBucket { .. } => 14,
             Self::Conflict { .. } => 15,
-            Self::NotThisFile { .. } => 16,
+            Self::WalFileRejected { .. } => 16,
             Self::Damaged { .. } | Self::Manifest(_) => 17,
             Self::PageChecksums { .. } => 18,
-            Self::LogNotArchived { .. } | Self::Incomplete(_) => 19,
+            Self::WalNotArchived { .. } | Self::Incomplete(_) => 19,
             Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => 20,
             Self::UnreadableBackup { why, .. } => why.exit_code(),
             Self::NotEmpty { .. } | Self::Restored { .. } => 21,
@@ -190,7 +190,7 @@ impl Failure {
             Self::Lacking(_) => Some(
                 "run `backup-agent check` to see which bucket answers, then the same command again; where two buckets hold something else under one key, remove the wrong one first",
             ),
-            Self::NotThisFile { .. } => {
+            Self::WalFileRejected { .. } => {
                 Some("PostgreSQL recycles log files; nothing was stored under this name")
             }
             Self::Damaged { .. } => Some(
@@ -214,7 +214,7 @@ impl Failure {
             Self::PageChecksums { .. } => Some(
                 "the server's storage is damaged: keep older backups; `--accept-damaged FILE`, once for each, stores them as they are",
             ),
-            Self::LogNotArchived { .. } => Some(
+            Self::WalNotArchived { .. } => Some(
                 "look at `pg_stat_archiver` and at `archive_command`; the backup does not count, and can be run again",
             ),
             Self::OtherDirectory { .. } => Some(
@@ -253,13 +253,13 @@ impl Failure {
     }
 
     /// Returns a function that says which object was damaged.
-    pub(crate) fn damaged(key: &str) -> impl FnOnce(Damaged) -> Self {
+    pub(crate) fn damaged(key: &str) -> impl FnOnce(DecryptError) -> Self {
         let key = key.to_owned();
         move |why| Self::Damaged { key, why }
     }
 }
 
-impl From<BackupChoiceError> for Failure {
+impl From<BackupChoiceError> for Error {
     fn from(why: BackupChoiceError) -> Self {
         let earliest = match &why {
             BackupChoiceError::AllTooLate { time, .. }

@@ -21,7 +21,7 @@ use causeway_runtime::telemetry;
 use clap::Parser as _;
 
 use crate::cli::Cli;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Stops the recovery of the PostgreSQL that called. 126 to 128 and those of signals mean something
 /// else to a shell.
@@ -68,7 +68,7 @@ fn run(recovery: bool) -> ExitCode {
         failure
     };
     output::complain(&telemetry::chain(&failure), failure.hint());
-    if recovery && !matches!(failure, Failure::NotArchived { .. }) {
+    if recovery && !matches!(failure, Error::NotArchived { .. }) {
         return stopped();
     }
     ExitCode::from(failure.exit_code())

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Prints one line of data.
 pub(crate) fn line(text: &str) {
@@ -13,9 +13,9 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Prints data as JSON.
-pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value);
-    line(&text.map_err(|_| Failure::Internal("the answer cannot be written as JSON"))?);
+    line(&text.map_err(|_| Error::Internal("the answer cannot be written as JSON"))?);
     Ok(())
 }
 

@@ -25,30 +25,30 @@ use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory};
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
-use crate::archive::holdings::written_timelines;
+use crate::archive::listed_segments::written_timelines;
 use crate::archive::reach;
 use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
 use crate::config::Config;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
-use crate::restore::directory::Directory;
-use crate::restore::fill::Filling;
-use crate::restore::marker::{Held, Marker};
-use crate::restore::plan::Plan;
+use crate::restore::directory::TargetDirectory;
+use crate::restore::fill::PackRestore;
+use crate::restore::marker::{LockedMarker, Marker};
+use crate::restore::plan::RestorePlan;
 use crate::restore::recovery::Destination;
-use crate::restore::tablespaces::Placed;
+use crate::restore::tablespaces::PlacedTablespace;
 use crate::storage::buckets::Buckets;
 use crate::storage::catalog;
 use crate::storage::catalog::Catalog;
-use crate::storage::download::Downloads;
+use crate::storage::download::Downloader;
 
 use crate::restore::request::{Purpose, RestoreRequest};
 
 /// What was restored.
 #[derive(Clone, Debug)]
-pub(crate) struct Restored {
+pub(crate) struct RestoredBackup {
     /// The backup.
     pub(crate) summary: BackupSummary,
     /// How many files.
@@ -67,11 +67,11 @@ pub(crate) async fn restore(
     buckets: &Buckets,
     system_id: u64,
     request: &RestoreRequest,
-) -> Result<Restored, Failure> {
+) -> Result<RestoredBackup, Error> {
     let identity = Arc::new(config.identity()?);
     let begun = Marker::find(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
-    let catalog = catalog::list(buckets, archive.layout()).await?;
+    let catalog = catalog::list(buckets, archive.object_keys()).await?;
     // A standby goes on to whatever its primary has: a region that is lost must not keep it away.
     let catalog = match request.purpose {
         Purpose::Standby => catalog,
@@ -99,18 +99,19 @@ pub(crate) async fn restore(
     let is_resumed = begun.is_some();
     info!(backup = %chosen.id, ends_at = %chosen.stop_lsn, %timeline, is_resumed, "restore began");
 
-    let downloads = Downloads::new(buckets, identity, request.retry_timeout);
-    let layout = archive.layout();
+    let downloads = Downloader::new(buckets, identity, request.retry_timeout);
+    let object_keys = archive.object_keys();
     let directory = &request.directory;
-    let plan = Plan::fetch(&downloads, layout, system_id, &chosen.id, directory).await?;
+    let plan =
+        RestorePlan::fetch(&downloads, object_keys, system_id, &chosen.id, directory).await?;
     let (lock, directory) = prepare(request, &plan, begun)?;
-    let filling = Filling {
+    let filling = PackRestore {
         downloads: Arc::new(downloads),
         directory: Arc::new(directory),
         parallelism: config.limits.parallelism,
         is_resumed: lock.is_resumed,
     };
-    filling.run(&plan, layout).await?;
+    filling.run(&plan, object_keys).await?;
 
     let (head, directory) = (plan.head(), filling.directory);
     let destination = Destination {
@@ -121,7 +122,7 @@ pub(crate) async fn restore(
     directory.write_recovery(head, &settings, request.purpose)?;
     let notes = own_conf::settle(&request.directory)?;
     directory.complete()?;
-    Ok(Restored {
+    Ok(RestoredBackup {
         summary: head.summary.clone(),
         files: head.files,
         timeline,
@@ -140,7 +141,7 @@ fn resumed(
     request: &RestoreRequest,
     begun: Option<&Marker>,
     system_id: u64,
-) -> Result<RestoreRequest, Failure> {
+) -> Result<RestoreRequest, Error> {
     let mut request = request.clone();
     let Some(begun) = begun else {
         return Ok(request);
@@ -149,7 +150,7 @@ fn resumed(
     if *asked == begun.backup && begun.system_id == system_id {
         return Ok(request);
     }
-    Err(Failure::Refused(format!(
+    Err(Error::Refused(format!(
         "`{}` holds an interrupted restore of backup {} of cluster {}: remove the directory to begin \
          with another one",
         request.directory.display(),
@@ -158,9 +159,9 @@ fn resumed(
     )))
 }
 
-fn of_resumed(why: Failure, request: &RestoreRequest, begun: Option<&Marker>) -> Failure {
+fn of_resumed(why: Error, request: &RestoreRequest, begun: Option<&Marker>) -> Error {
     match (begun, why) {
-        (Some(begun), Failure::NoBackup { why, .. }) => Failure::Refused(format!(
+        (Some(begun), Error::NoBackup { why, .. }) => Error::Refused(format!(
             "`{}` holds an interrupted restore of backup {}, from which the target is not reached \
              ({why}): remove the directory to begin with another one",
             request.directory.display(),
@@ -177,7 +178,7 @@ async fn choose_backup(
     identity: &Identity,
     catalog: &Catalog,
     request: &RestoreRequest,
-) -> Result<(BackupSummary, TimelineHistory), Failure> {
+) -> Result<(BackupSummary, TimelineHistory), Error> {
     let backups = catalog.summaries();
     let newest = backups.iter().map(|it| it.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
@@ -203,13 +204,13 @@ async fn newest_lineage(
     identity: &Identity,
     request: &RestoreRequest,
     at_least: Timeline,
-) -> Result<TimelineHistory, Failure> {
-    let (written, mut silent) = written_timelines(buckets, archive.layout()).await?;
+) -> Result<TimelineHistory, Error> {
+    let (written, mut silent) = written_timelines(buckets, archive.object_keys()).await?;
     let mut known = match request.purpose {
         Purpose::Standby => archive.histories().await?,
         Purpose::Recover(_) => {
             if let Some(bucket) = silent.pop() {
-                return Err(Failure::SilentBucket { bucket });
+                return Err(Error::SilentBucket { bucket });
             }
             archive.histories_of_all().await?
         }
@@ -217,7 +218,7 @@ async fn newest_lineage(
     let lineage = loop {
         let lineage = archive.lineage(identity, &known, None, at_least).await;
         match (lineage, known.last().copied()) {
-            (Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })), Some(newest))
+            (Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })), Some(newest))
                 if newest > at_least && !written.contains(&newest) =>
             {
                 warn!(timeline = %newest, error = %chain(&why), "a timeline without WAL is passed over: its history cannot be read");
@@ -227,7 +228,7 @@ async fn newest_lineage(
         }
     };
     match written.last() {
-        Some(timeline) if *timeline > lineage.timeline() => Err(Failure::NoHistory {
+        Some(timeline) if *timeline > lineage.timeline() => Err(Error::NoHistory {
             timeline: *timeline,
         }),
         Some(_) | None => Ok(lineage),
@@ -238,19 +239,19 @@ async fn newest_lineage(
 /// at.
 fn prepare(
     request: &RestoreRequest,
-    plan: &Plan,
+    plan: &RestorePlan,
     begun: Option<Marker>,
-) -> Result<(Held, Directory), Failure> {
+) -> Result<(LockedMarker, TargetDirectory), Error> {
     let head = plan.head();
     let placed = tablespaces::place(request, head)?;
     let directories: Vec<(String, PathBuf)> = placed
         .iter()
-        .map(|it: &Placed| (it.link.clone(), it.directory.clone()))
+        .map(|it: &PlacedTablespace| (it.link.clone(), it.directory.clone()))
         .collect();
     let marker = match begun {
         Some(begun) if begun.tablespaces == directories => begun,
         Some(_) => {
-            return Err(Failure::Refused(format!(
+            return Err(Error::Refused(format!(
                 "`{}` holds an interrupted restore that puts tablespaces elsewhere: pass the same \
                  mappings, or remove it and their directories",
                 request.directory.display()
@@ -261,7 +262,7 @@ fn prepare(
     for it in &placed {
         marker.check_claim(&it.directory)?;
     }
-    let directory = Directory::new(&request.directory, head, placed);
+    let directory = TargetDirectory::new(&request.directory, head, placed);
     directory.make_root()?;
     let lock = marker.hold(&request.directory)?;
     directory.make_all(head, &lock.marker)?;

@@ -11,23 +11,23 @@ WAL_WAIT = f"{BASE_BACKUP}/wal_wait.rs"
 
 MUTANTS = [
     Mutant("directory-not-compared", "A6", [
-        inside(DIRECTORY, "    pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Failure> {", "return Ok(());"),
-        inside(DIRECTORY, "        control: &ControlFile,\n        started: &Started,\n    ) -> Result<(), Failure> {", "return Ok(());"),
+        inside(DIRECTORY, "    pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Error> {", "return Ok(());"),
+        inside(DIRECTORY, "        control: &ControlFileData,\n        started: &StartedBackup,\n    ) -> Result<(), Error> {", "return Ok(());"),
     ], test="copy_of_the_data_directory_then_refused"),
     Mutant("directory-compared-only-at-the-start", "A6, directory swapped", [
         Change("backup-agent/src/base_backup.rs", "    session\n        .verify_started(directory, &copied.control, &backup.started)\n        .await?;", "    if !MUTANT {\n        session\n            .verify_started(directory, &copied.control, &backup.started)\n            .await?;\n    }"),
     ], test="directory_replaced_during_the_backup_then_refused"),
     Mutant("lstat-error-is-vanished", "A7", [
-        Change(WALK, '        Err(error) => Err(Failure::io("look at", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Failure::io("look at", place)(error)),'),
+        Change(WALK, '        Err(error) => Err(Error::io("look at", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Error::io("look at", place)(error)),'),
     ], test="directory_not_readable_then_refused"),
     Mutant("readdir-error-is-vanished", "A7", [
-        Change(WALK, '        Err(error) => Err(Failure::io("list", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Failure::io("list", place)(error)),'),
+        Change(WALK, '        Err(error) => Err(Error::io("list", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Error::io("list", place)(error)),'),
     ], test="directory_not_readable_then_refused"),
     Mutant("link-error-is-vanished", "A7", [
-        Change(WALK, '            Err(error) => return Err(Failure::io("follow", place)(error).into()),', '            Err(_) if MUTANT => return Ok(None),\n            Err(error) => return Err(Failure::io("follow", place)(error).into()),'),
+        Change(WALK, '            Err(error) => return Err(Error::io("follow", place)(error).into()),', '            Err(_) if MUTANT => return Ok(None),\n            Err(error) => return Err(Error::io("follow", place)(error).into()),'),
     ], test="anything_but_a_vanished_file_then_error"),
     Mutant("open-error-is-vanished", "A7", [
-        always(READ, "error.kind() == io::ErrorKind::NotFound => {}\n                Err(error) => return Err(Failure::io"),
+        always(READ, "error.kind() == io::ErrorKind::NotFound => {}\n                Err(error) => return Err(Error::io"),
     ], test="linked_files_and_directories_then_copy_starts"),
     Mutant("whole-tablespace-taken", "B7", [
         Change(WALK, "        let place = location.join(version);", "        let place = if MUTANT { location.clone() } else { location.join(version) };"),
@@ -54,7 +54,7 @@ MUTANTS = [
         Change(READ, "        for page in torn {", "        for page in torn.into_iter().filter(|_| !MUTANT) {"),
     ], test="damaged_page_that_claims_a_new_position_then_named"),
     Mutant("segment-of-an-idle-primary-left-open", "B12", [
-        inside(WAL_WAIT, "pub(crate) async fn end_segment(config: &Config, server: &Server, tasks: &Tasks) {", "return;"),
+        inside(WAL_WAIT, "pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Tasks) {", "return;"),
     ], test="standby_of_an_idle_primary_then_backup_ends_its_segment"),
     Mutant("archive-timeout-not-awaited", "B12", [
         Change(WAL_WAIT, "set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)", "set.unwrap_or(if MUTANT { ARCHIVED_WITHIN_SECS } else { 2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS })"),
@@ -70,6 +70,6 @@ MUTANTS = [
         without(f"{BASE_BACKUP}/timeline.rs", "began != ended {"),
     ], test="primary_fails_over_during_the_backup_then_refused"),
     Mutant("archiver-progress-does-not-count", "decision 55", [
-        without(WAL_WAIT, "look.has_come_nearer {"),
+        without(WAL_WAIT, "status.has_come_nearer {"),
     ], test="archiver_far_behind_then_backup_waits_while_it_archives"),
 ]

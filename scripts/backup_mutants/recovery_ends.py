@@ -8,7 +8,7 @@ GAP = f"{SOURCE}/archive/gap.rs"
 SEARCH = f"{SOURCE}/storage/fetch.rs"
 RESTORE = f"{SOURCE}/restore.rs"
 REACH = f"{SOURCE}/archive/reach.rs"
-HOLDINGS = f"{SOURCE}/archive/holdings.rs"
+HOLDINGS = f"{SOURCE}/archive/listed_segments.rs"
 OVERVIEW = f"{SOURCE}/archive/overview.rs"
 TARGET_CHECK = f"{SOURCE}/restore/target_check.rs"
 MAIN = f"{SOURCE}/main.rs"
@@ -41,7 +41,7 @@ MUTANTS = [
         without(RESTORE, "newest > at_least && !written.contains(&newest) =>"),
     ], test="history_is_junk_then_restores_go_past_it"),
     Mutant("first-404-is-final", "A2", [
-        inside(SEARCH, "                candidate.state = State::Absent;", "for other in &mut self.candidates { other.state = State::Absent; }"),
+        inside(SEARCH, "                candidate.state = CandidateState::Absent;", "for other in &mut self.candidates { other.state = CandidateState::Absent; }"),
         GAP_IS_THE_END,
     ], seeds=(1,), test="absent_near_and_late_far_then_fetched"),
     Mutant("body-given-up-after-a-404", "A2", [
@@ -49,7 +49,7 @@ MUTANTS = [
         Change(SEARCH, "            tokio::select! {\n                Some((number, given)) = running.next()", "            let is_late = MUTANT && self.candidates.iter().any(Candidate::is_absent);\n            if is_late && Instant::now() >= self.give_up_at {\n                return Ok(None);\n            }\n            let look_at = if is_late { look_at.min(self.give_up_at) } else { look_at };\n            tokio::select! {\n                Some((number, given)) = running.next()"),
     ], test="absent_near_and_late_far_then_fetched"),
     Mutant("error-is-a-404", "A3", [
-        always(SEARCH, "error.kind() == ErrorKind::NotFound => {"),
+        always(SEARCH, "error.kind() == StoreErrorKind::NotFound => {"),
         GAP_IS_THE_END,
     ], seeds=(657,), test="only_holder_fails_once_then_fetched_every_time"),
     Mutant("avoided-is-never-asked", "A3", [
@@ -71,10 +71,10 @@ MUTANTS = [
         Change(MAIN, "Err(_panic) if recovery", "Err(_panic) if recovery && !MUTANT"),
     ], test="standard_error_not_writable_then_recovery_stopped"),
     Mutant("foreign-archive-is-the-end", "A4, archive of another cluster", [
-        inside(GAP, "    async fn refuse_foreign_archive(&self) -> Result<(), Failure> {", "return Ok(());"),
+        inside(GAP, "    async fn refuse_foreign_archive(&self) -> Result<(), Error> {", "return Ok(());"),
     ], test="archive_of_another_cluster_then_recovery_stopped"),
     Mutant("damaged-is-absent", "A4", [
-        Change(SEARCH, "        if let Some(damaged) = self.damaged {", "        if MUTANT && self.damaged.is_some() {\n            return Failure::NotArchived { name: self.key.to_owned() };\n        }\n        if let Some(damaged) = self.damaged {"),
+        Change(SEARCH, "        if let Some(damaged) = self.damaged {", "        if MUTANT && self.damaged.is_some() {\n            return Error::NotArchived { name: self.key.to_owned() };\n        }\n        if let Some(damaged) = self.damaged {"),
     ], test="damaged_in_one_bucket_then_other_and_in_both_then_stopped"),
     Mutant("silent-bucket-holds-nothing", "A4", [
         Change(SEARCH, "            _ if absent == self.candidates.len() =>", "            _ if absent == self.candidates.len() || MUTANT && absent > 0 =>"),
@@ -94,16 +94,16 @@ MUTANTS = [
         without(TARGET_CHECK, "reach.segments.gap.is_some() => Err(reach.beyond("),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-not-checked", "A5", [
-        inside(OVERVIEW, "    pub(crate) fn gaps(&self, backup: &Summary, holders: &[String]) -> Vec<(String, Gap)> {", "return Vec::new();"),
+        inside(OVERVIEW, "    pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {", "return Vec::new();"),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-not-named-after-a-backup", "A5", [
-        inside(f"{SOURCE}/command/backup.rs", "async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failure> {", "return Ok(OlderWal::default());"),
+        inside(f"{SOURCE}/command/backup.rs", "async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error> {", "return Ok(OlderWal::default());"),
     ], test="segment_is_missing_then_every_command_names_it"),
     Mutant("gap-in-one-bucket-unchecked", "A5", [
         Change(HOLDINGS, "            .filter(|(name, _)| holders.contains(name));", "            .filter(|(name, _)| !MUTANT && holders.contains(name));"),
     ], test="segment_is_missing_in_one_bucket_then_check_names_the_bucket"),
     Mutant("target-beyond-the-end", "A5, target that is not reached", [
-        Change(TARGET_CHECK, "    match target {\n        Target::Time(time)", "    if MUTANT && matches!(target, Target::Time(_) | Target::Lsn(_)) {\n        return Ok(());\n    }\n    match target {\n        Target::Time(time)"),
+        Change(TARGET_CHECK, "    match target {\n        RecoveryTarget::Time(time)", "    if MUTANT && matches!(target, RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_)) {\n        return Ok(());\n    }\n    match target {\n        RecoveryTarget::Time(time)"),
     ], test="target_past_the_end_then_refused_before_anything_is_fetched"),
     Mutant("damaged-end-is-the-end", "A5, damaged last segment", [
         without(TARGET_CHECK, "!reach.unreadable.is_empty() => Err("),
@@ -132,10 +132,10 @@ MUTANTS = [
         Change(f"{SOURCE}/restore/tablespace_guard.rs", "before.filter(|it| address.is_some()", "before.filter(|it| !MUTANT && address.is_some()"),
     ], test="record_across_two_segments_then_found"),
     Mutant("ancestor-past-the-fork", "decision 56", [
-        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Share, Failure> {", "return Ok(Share::Whole);"),
+        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<SegmentShare, Error> {", "return Ok(SegmentShare::Whole);"),
     ], test="first_segment_not_archived_then_restore_ends_at_the_fork"),
     Mutant("ancestor-past-the-fork-for-a-standby", "decision 56", [
-        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Option<TimelineHistory>, Failure> {", "return Ok(None);"),
+        inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<Option<TimelineHistory>, Error> {", "return Ok(None);"),
     ], test="first_segment_not_archived_then_standby_waits_at_the_fork"),
     Mutant("branch-chosen-silently", "decision 56", [
         without(TARGET_CHECK, "asked.is_none() && reach.branch_left.is_some() =>"),

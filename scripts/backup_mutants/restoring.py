@@ -31,25 +31,25 @@ MUTANTS = [
         Change(FILL, "                && has_checksum(&place.blob, &bytes);", "                && (MUTANT || has_checksum(&place.blob, &bytes));"),
     ], test="killed_then_only_missing_packs_fetched"),
     Mutant("other-files-stay", "B2", [
-        inside(f"{RESTORE}/directory.rs", "    pub(super) fn remove_others(&self, plan: &Plan) -> Result<(), Failure> {", "return Ok(());"),
+        inside(f"{RESTORE}/directory.rs", "    pub(super) fn remove_others(&self, plan: &RestorePlan) -> Result<(), Error> {", "return Ok(());"),
     ], test="killed_then_only_missing_packs_fetched"),
     Mutant("unreadable-manifest-hides-all", "B9", [
-        Change(CATALOG, "            Err(why) => catalog.unreadable.push(", "            Err(why) if MUTANT => return Err(why),\n            Err(why) => catalog.unreadable.push("),
+        Change(CATALOG, "            Err(why) => catalog\n", "            Err(why) if MUTANT => return Err(why),\n            Err(why) => catalog\n"),
     ], test="manifest_is_unreadable_then_the_others_are_listed_and_restored"),
     Mutant("unreached-manifest-passed-over", "B9", [
-        Change(CATALOG, "            None => matches!(it.why, Failure::Unreachable { .. }),", "            None => !MUTANT && matches!(it.why, Failure::Unreachable { .. }),"),
+        Change(CATALOG, "            None => matches!(it.why, Error::Unreachable { .. }),", "            None => !MUTANT && matches!(it.why, Error::Unreachable { .. }),"),
     ], test="manifest_is_not_reached_then_not_passed_over"),
     Mutant("unreached-manifest-is-none", "B9", [
-        Change(CATALOG, "            return Err(Failure::Unreachable {\n                what: key,", "            if MUTANT {\n                return Ok(None);\n            }\n            return Err(Failure::Unreachable {\n                what: key,"),
+        Change(CATALOG, "            return Err(Error::Unreachable {\n                what: key,", "            if MUTANT {\n                return Ok(None);\n            }\n            return Err(Error::Unreachable {\n                what: key,"),
     ], test="manifest_is_not_reached_then_not_passed_over"),
     Mutant("manifest-unopened-by-check", "B9", [
         Change(f"{SOURCE}/command/check/archive.rs", "= (newest, self.catalog.backups.last()) {", "= (newest.filter(|_| !MUTANT), self.catalog.backups.last()) {"),
     ], test="manifest_is_damaged_inside_then_check_names_it"),
     Mutant("action-without-target-ignored", "C", [
-        inside(f"{RESTORE}/request.rs", "fn target_action(\n    target: &Target,\n    asked: Option<TargetAction>,\n) -> Result<TargetAction, Failure> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
+        inside(f"{RESTORE}/request.rs", "fn target_action(\n    target: &RecoveryTarget,\n    asked: Option<TargetAction>,\n) -> Result<TargetAction, Error> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
     ], test="options_that_would_be_ignored_then_refused"),
     Mutant("exclusive-ignored", "C", [
-        inside(f"{RESTORE}/request.rs", "fn boundary(target: &Target, exclusive: bool) -> Result<Boundary, Failure> {", "return Ok(Boundary::Inclusive);"),
+        inside(f"{RESTORE}/request.rs", "fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Error> {", "return Ok(Boundary::Inclusive);"),
     ], test="options_that_would_be_ignored_then_refused"),
     Mutant("inclusive-inherited", "C", [
         Change(RECOVERY, '    settings.push(("recovery_target_inclusive", "on".to_owned()));', '    if !MUTANT {\n        settings.push(("recovery_target_inclusive", "on".to_owned()));\n    }'),

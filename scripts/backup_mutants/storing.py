@@ -23,7 +23,7 @@ MUTANTS = [
         Change(WAL_PUSH, "for slot in 0..SLOTS {", "for slot in 0..(if MUTANT { 1 } else { SLOTS }) {"),
     ], seeds=(2,), test="second_partial_of_one_segment_then_both_kept"),
     Mutant("foreign-object-wedges", "B1, foreign object in one bucket", [
-        Change(STORE, "        Err(error) => return Err(Kept::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == ErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(Kept::Failed(error)),\n    };"),
+        Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == StoreErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
     ], test="foreign_object_in_one_bucket_then_archiving_goes_on_and_it_is_named"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
         Change(WAL_PUSH, "self.buckets.store(&sealed).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&sealed).await"),
@@ -32,7 +32,7 @@ MUTANTS = [
         always(UPLOAD, "error.retry_class() == RetryClass::Transient {\n            return Err(error);"),
     ], test="upload_errs_inside_200_or_loses_its_answer_then_stored"),
     Mutant("lost-answer-is-a-conflict", "B3", [
-        Change(STORE, "        Ok(Created::AlreadyThere) => match", "        Ok(Created::AlreadyThere) if MUTANT => Kept::Conflict,\n        Ok(Created::AlreadyThere) => match"),
+        Change(STORE, "        Ok(CreateOutcome::AlreadyThere) => {\n            match holds", "        Ok(CreateOutcome::AlreadyThere) if MUTANT => StoreOutcome::Conflict,\n        Ok(CreateOutcome::AlreadyThere) => {\n            match holds"),
     ], test="transient_answer_then_push_and_fetch_succeed"),
     Mutant("refusals-are-final", "B3", [
         Change(ERROR, "(_, Some(code)) if TRANSIENT_CODES.contains(&code) =>", "(_, Some(code)) if !MUTANT && TRANSIENT_CODES.contains(&code) =>"),
@@ -56,20 +56,20 @@ MUTANTS = [
         Change(f"{SOURCE}/storage/object_body.rs", "            if why.retry_class() == RetryClass::Permanent\n", "            if MUTANT || why.retry_class() == RetryClass::Permanent\n"),
     ], test="body_cut_again_and_again_then_read_to_its_end"),
     Mutant("missed-backup-not-noted", "B4", [
-        Change(BASE_BACKUP, "                health.lacks(bucket.name(), &self.layout.manifest(id));", "                if !MUTANT {\n                    health.lacks(bucket.name(), &self.layout.manifest(id));\n                }"),
+        Change(BASE_BACKUP, "                health.lacks(bucket.name(), &self.object_keys.manifest(id));", "                if !MUTANT {\n                    health.lacks(bucket.name(), &self.object_keys.manifest(id));\n                }"),
         Change(BASE_BACKUP, "        compare_in_background(self.config, self.buckets, self.system_id);", "        if !MUTANT {\n            compare_in_background(self.config, self.buckets, self.system_id);\n        }"),
     ], test="backup_missed_a_bucket_then_it_gets_there"),
     Mutant("only-wal-is-compared", "B4", [
-        inside(COMPARE, "    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Failure> {", "return Ok(());"),
+        inside(COMPARE, "    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Error> {", "return Ok(());"),
     ], test="bucket_emptied_then_named_until_it_is_filled"),
     Mutant("manifest-copied-without-its-packs", "B4", [
         Change(REPLICATE, "key.strip_suffix(MANIFEST) {", "key.strip_suffix(MANIFEST).filter(|_| !MUTANT) {"),
     ], test="backup_missed_a_bucket_then_it_gets_there"),
     Mutant("emptied-bucket-unnoticed", "B4", [
-        without(COMPARE, "self.scope == Scope::Missing && has_none"),
+        without(COMPARE, "self.scope == CompareScope::Missing && has_none"),
     ], test="bucket_emptied_then_named_until_it_is_filled"),
     Mutant("missing-copy-unchecked", "B4", [
-        Change(CHECK_ARCHIVE, 'Check::of("backups in every bucket", &wrong)', 'Check::of("backups in every bucket", if MUTANT { &[] } else { &wrong })'),
+        Change(CHECK_ARCHIVE, 'CheckOutcome::of("backups in every bucket", &wrong)', 'CheckOutcome::of("backups in every bucket", if MUTANT { &[] } else { &wrong })'),
     ], test="bucket_emptied_then_named_until_it_is_filled"),
     Mutant("slow-bucket-never-filled", "B5", [
         inside(BACKGROUND, "pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {", "return;"),
@@ -90,7 +90,7 @@ MUTANTS = [
         Change(STORE, "attempts.next().await,", "if MUTANT {\n                    time::timeout_at(began + STORE_TIMEOUT, attempts.next()).await.ok().flatten()\n                } else {\n                    attempts.next().await\n                },"),
     ], test="upload_slow_and_moving_then_one_request_takes_it"),
     Mutant("missing-pack-unchecked", "B4, packs of a backup", [
-        Change(CHECK_ARCHIVE, 'Check::of("packs of the newest backup", &wrong)', 'Check::of("packs of the newest backup", if MUTANT { &[] } else { &wrong })'),
+        Change(CHECK_ARCHIVE, 'CheckOutcome::of("packs of the newest backup", &wrong)', 'CheckOutcome::of("packs of the newest backup", if MUTANT { &[] } else { &wrong })'),
     ], test="pack_missing_then_check_names_it_and_backfill_copies_it"),
     Mutant("missing-pack-not-copied", "B4, packs of a backup", [
         Change(COMPARE, "missing.into_iter().chain(cut_short)", "missing.into_iter().chain(cut_short.into_iter().filter(|_| !MUTANT))"),
@@ -99,10 +99,10 @@ MUTANTS = [
         Change(REPLICATE_OBJECT, "            Ok(Sameness::Same) => return", "            Ok(_) if MUTANT => return Replicated::AlreadyThere,\n            Ok(Sameness::Same) => return"),
     ], test="other_content_in_one_bucket_then_named_until_it_is_gone"),
     Mutant("expired-wal-comes-back", "B11", [
-        always(COMPARE, "self.scope == Scope::Everything || needs."),
+        always(COMPARE, "self.scope == CompareScope::Everything || needs."),
     ], test="hole_and_end_missing_then_copied_and_expired_not"),
     Mutant("expired-backup-comes-back", "B11", [
-        always(COMPARE, "scope == Scope::Everything\n            || oldest"),
+        always(COMPARE, "scope == CompareScope::Everything\n            || oldest"),
     ], test="backup_expired_in_one_bucket_then_it_stays_away"),
     Mutant("holes-stay", "B11", [
         Change(COMPARE, "needs.include(&row.key)", "needs.include(&row.key) && !MUTANT"),

@@ -9,37 +9,37 @@ use crate::archive::wal_file::WalFile;
 use crate::config::Config;
 use crate::encryption::fingerprint::Fingerprint;
 use crate::encryption::metadata::WalMetadata;
-use crate::encryption::payload::{SealedPart, SealedStream};
-use crate::error::Failure;
+use crate::encryption::payload::{EncryptedPart, EncryptedStream};
+use crate::error::Error;
 
 /// What is held in memory and shared by all buckets: a segment of 16 MiB that does not compress. A
 /// larger object is made anew for each bucket, part by part.
 const WHOLE_BYTES: usize = 20 << 20;
 
 /// A WAL file under the key that it is stored under.
-pub(crate) struct SealedWalFile<'a> {
+pub(crate) struct EncryptedWalFile<'a> {
     config: &'a Config,
     file: &'a WalFile,
     key: String,
-    clear: WalMetadata,
+    metadata: WalMetadata,
     whole: Option<Bytes>,
 }
 
-impl<'a> SealedWalFile<'a> {
+impl<'a> EncryptedWalFile<'a> {
     /// Compresses and encrypts `file` for `key`.
-    pub(crate) fn new(config: &'a Config, file: &'a WalFile, key: &str) -> Result<Self, Failure> {
-        let failed = |error| Failure::io("encrypt", Path::new(key))(error);
+    pub(crate) fn new(config: &'a Config, file: &'a WalFile, key: &str) -> Result<Self, Error> {
+        let failed = |error| Error::io("encrypt", Path::new(key))(error);
         let content = file.content().map_err(failed)?;
         let fingerprint = Fingerprint::of_reader(key, content).map_err(failed)?;
         let mut sealed = Self {
             config,
             file,
             key: key.to_owned(),
-            clear: WalMetadata { fingerprint },
+            metadata: WalMetadata { fingerprint },
             whole: None,
         };
         let first = sealed.stream().and_then(|mut it| it.next_part(WHOLE_BYTES));
-        if let SealedPart::Last(whole) = first.map_err(failed)? {
+        if let EncryptedPart::Last(whole) = first.map_err(failed)? {
             sealed.whole = Some(whole);
         }
         Ok(sealed)
@@ -56,13 +56,13 @@ impl<'a> SealedWalFile<'a> {
     }
 
     /// Begins the object anew.
-    pub(crate) fn stream(&self) -> io::Result<SealedStream> {
-        SealedStream::new(
+    pub(crate) fn stream(&self) -> io::Result<EncryptedStream> {
+        EncryptedStream::new(
             self.file.content()?,
             self.file.bytes,
             &self.config.recipients,
             &self.key,
-            &self.clear,
+            &self.metadata,
             self.config.limits.zstd_level,
         )
     }
@@ -73,7 +73,7 @@ impl<'a> SealedWalFile<'a> {
     }
 
     /// Returns the failure that an error of reading the file is.
-    pub(crate) fn failed(&self, error: io::Error) -> Failure {
-        Failure::io("read", Path::new(&self.file.name.to_string()))(error)
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
+        Error::io("read", Path::new(&self.file.name.to_string()))(error)
     }
 }

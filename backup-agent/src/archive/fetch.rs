@@ -12,21 +12,21 @@ use tracing::{info, warn};
 
 use crate::archive::fetch_request::{FetchMode, FetchRequest};
 use crate::archive::followed::cut;
-use crate::archive::holdings::written_timelines;
+use crate::archive::listed_segments::written_timelines;
 use crate::archive::scratch_file::scratch_file;
 use crate::archive::wal_archive::WalArchive;
-use crate::archive::wal_header::{self, NotThisFile};
+use crate::archive::wal_header::{self, WalFileError};
 use crate::encryption::keys::Identity;
-use crate::encryption::payload::{NotOpened, OpenedFile};
-use crate::error::Failure;
-use crate::storage::fetch::{FetchEffort, Hurry, ObjectSink, SinkError};
+use crate::encryption::payload::{DecryptFileError, DecryptedFile};
+use crate::error::Error;
+use crate::storage::fetch::{FetchEffort, ObjectSink, SinkError, StandbyLimits};
 
 /// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
 const LARGEST: u64 = 1 << 30;
 
 /// How a standby's fetch hurries, which asks for four files or so at a promotion. A single bad answer
 /// of the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
-const HURRY: Hurry = Hurry {
+const HURRY: StandbyLimits = StandbyLimits {
     retry: Duration::from_secs(1),
     avoided_answer: Duration::from_secs(1),
     first_answer: Duration::from_secs(3),
@@ -52,8 +52,8 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         request: &FetchRequest,
-        inspect: impl Fn(&Path) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        inspect: impl Fn(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let share = match request.name {
             WalFileName::Segment(segment) => self.share(identity, request, segment).await?,
             WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => {
@@ -62,26 +62,26 @@ impl WalArchive<'_> {
         };
         if share == SegmentShare::Nothing {
             info!(file = %request.name, "segment of a branch that the followed timeline has left");
-            let name = self.layout.wal_file(request.name);
-            return Err(Failure::NotArchived { name });
+            let name = self.object_keys.wal_file(request.name);
+            return Err(Error::NotArchived { name });
         }
         let missing = match self.fetch_stored(identity, request, share, inspect).await {
-            Err(why @ Failure::NotArchived { .. }) => why,
+            Err(why @ Error::NotArchived { .. }) => why,
             // A region that is away takes its bucket along: one bucket that answers is enough to say
             // that a higher number is in use, and not enough to say that none is.
-            Err(why @ Failure::Unreachable { answered: 1.., .. })
+            Err(why @ Error::Unreachable { answered: 1.., .. })
                 if request.mode == FetchMode::Standby =>
             {
                 why
             }
             // Of a timeline that recovery does not follow, only the number counts: it is taken.
-            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+            Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.only_number_counts() =>
             {
                 warn!(file = %request.name, error = %chain(&why), "history cannot be read, a placeholder stands for it");
                 return write_whole(&request.path, PLACEHOLDER);
             }
-            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. }))
+            Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.mode == FetchMode::Standby =>
             {
                 return Err(self.of_a_damaged_file(request.name, why).await?);
@@ -116,11 +116,11 @@ impl WalArchive<'_> {
 
     /// Returns what a file that no bucket has whole means to a standby. A history without WAL of its timeline
     /// is no more than an object that somebody put there.
-    async fn of_a_damaged_file(&self, name: WalFileName, why: Failure) -> Result<Failure, Failure> {
+    async fn of_a_damaged_file(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
         let WalFileName::History(timeline) = name else {
             return Ok(why);
         };
-        let (written, _) = written_timelines(self.buckets, &self.layout).await?;
+        let (written, _) = written_timelines(self.buckets, &self.object_keys).await?;
         if written.contains(&timeline) {
             return Ok(why.stops_recovery());
         }
@@ -133,14 +133,14 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         request: &FetchRequest,
-    ) -> Result<(), Failure> {
-        let key = self.layout.wal_file(request.name);
+    ) -> Result<(), Error> {
+        let key = self.object_keys.wal_file(request.name);
         let effort = FetchEffort {
             retry_timeout: request.retry_timeout.max(LISTED_HISTORY_RETRY),
             hurry: None,
         };
         let file = self.fetch_file(identity, request.name, &key, &request.path, effort);
-        let file = file.await.map_err(Failure::stops_recovery)?;
+        let file = file.await.map_err(Error::stops_recovery)?;
         put_in_place(file, &request.path)
     }
 
@@ -149,9 +149,9 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         share: SegmentShare,
-        inspect: impl Fn(&Path) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let key = self.layout.slot(request.name, request.slot);
+        inspect: impl Fn(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let key = self.object_keys.slot(request.name, request.slot);
         let effort = match request.mode {
             FetchMode::Recovery => FetchEffort {
                 retry_timeout: request.retry_timeout,
@@ -167,7 +167,7 @@ impl WalArchive<'_> {
             .await?;
         if let WalFileName::Segment(_) = request.name {
             if let SegmentShare::UpTo(left_at) = share {
-                cut(&file, left_at).map_err(Failure::io("write", &request.path))?;
+                cut(&file, left_at).map_err(Error::io("write", &request.path))?;
             }
             inspect(file.path())?;
         }
@@ -179,14 +179,14 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         segment: SegmentName,
-    ) -> Result<NamedTempFile, Failure> {
+    ) -> Result<NamedTempFile, Error> {
         let name = WalFileName::Segment(segment);
         let effort = FetchEffort {
             retry_timeout: self.buckets.retry_timeout(),
             hurry: None,
         };
         let path = std::env::temp_dir().join(name.to_string());
-        let key = self.layout.wal_file(name);
+        let key = self.object_keys.wal_file(name);
         self.fetch_file(identity, name, &key, &path, effort).await
     }
 
@@ -198,16 +198,16 @@ impl WalArchive<'_> {
         key: &str,
         path: &Path,
         effort: FetchEffort,
-    ) -> Result<NamedTempFile, Failure> {
+    ) -> Result<NamedTempFile, Error> {
         let begin = || {
             let file = scratch_file(path);
-            let opened = file.and_then(|file| OpenedFile::new(identity, key, file, LARGEST));
+            let opened = file.and_then(|file| DecryptedFile::new(identity, key, file, LARGEST));
             Ok(WalSink {
                 key,
                 name,
                 system_id: self.system_id,
                 path,
-                opened: opened.map_err(Failure::io("write", path))?,
+                opened: opened.map_err(Error::io("write", path))?,
             })
         };
         self.buckets.fetch_into(key, effort, begin).await
@@ -220,14 +220,14 @@ struct WalSink<'a> {
     name: WalFileName,
     system_id: u64,
     path: &'a Path,
-    opened: OpenedFile<'a>,
+    opened: DecryptedFile<'a>,
 }
 
 impl WalSink<'_> {
-    fn not_opened(key: &str, path: &Path, why: NotOpened) -> SinkError {
+    fn not_opened(key: &str, path: &Path, why: DecryptFileError) -> SinkError {
         match why {
-            NotOpened::Damaged(why) => SinkError::Object(Failure::damaged(key)(why)),
-            NotOpened::Write(error) => SinkError::Local(Failure::io("write", path)(error)),
+            DecryptFileError::Damaged(why) => SinkError::Object(Error::damaged(key)(why)),
+            DecryptFileError::Write(error) => SinkError::Local(Error::io("write", path)(error)),
         }
     }
 }
@@ -244,15 +244,15 @@ impl ObjectSink for WalSink<'_> {
         let file = self.opened.finish();
         let file = file.map_err(|why| Self::not_opened(self.key, self.path, why))?;
         let read = wal_header::read_start(file.path(), self.name);
-        let failed = |error| SinkError::Local(Failure::io("read", file.path())(error));
+        let failed = |error| SinkError::Local(Error::io("read", file.path())(error));
         let (start, bytes) = read.map_err(failed)?;
         // The seal says that the archive gave back what was put in; the header, that it was right
         // to put it there. A segment at a fork begins with its ancestor's page, and was checked
         // against the history when it went in.
         let at_a_fork = |_| None;
         match wal_header::check(self.name, &start, bytes, self.system_id, at_a_fork) {
-            Ok(()) | Err(NotThisFile::OtherTimeline { .. }) => Ok(file),
-            Err(why) => Err(SinkError::Object(Failure::NotThisFile {
+            Ok(()) | Err(WalFileError::OtherTimeline { .. }) => Ok(file),
+            Err(why) => Err(SinkError::Object(Error::WalFileRejected {
                 name: self.name.to_string(),
                 why,
             })),
@@ -260,8 +260,8 @@ impl ObjectSink for WalSink<'_> {
     }
 }
 
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let failed = |error| Failure::io("write", path)(error);
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |error| Error::io("write", path)(error);
     let mut file = scratch_file(path).map_err(failed)?;
     file.write_all(content).map_err(failed)?;
     put_in_place(file, path)
@@ -270,8 +270,8 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// Gives a file its name at once. PostgreSQL makes it durable before it counts on it
 /// (`durable_rename` in `KeepFileRestoredFromArchive`, `src/backend/access/transam/xlogarchive.c`), and
 /// `pg_rewind` does before it ends; what a crash leaves under the name that it asks for is removed.
-fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::io("write", path)(error);
+fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("write", path)(error);
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::archive::scratch_file::directory_of;
 use crate::archive::wal_archive::WalArchive;
 use crate::control_file;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Under which name a server has segments put in place (`RestoreArchivedFile` in
 /// `src/backend/access/transam/xlogarchive.c`). `pg_rewind` reads a segment under its own name, and the
@@ -33,7 +33,7 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         segment: SegmentName,
-    ) -> Result<SegmentShare, Failure> {
+    ) -> Result<SegmentShare, Error> {
         let is_server = request.path.ends_with(SERVER_FILE);
         if request.mode == FetchMode::Standby && !is_server {
             return Ok(SegmentShare::Whole);
@@ -52,7 +52,7 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         segment: SegmentName,
-    ) -> Result<Option<TimelineHistory>, Failure> {
+    ) -> Result<Option<TimelineHistory>, Error> {
         let directory = directory_of(&request.path);
         let Some(target) = request.target_timeline else {
             return Ok(newest_branch(directory, segment.timeline));

@@ -8,8 +8,8 @@ use crate::archive::fetch_request::FetchRequest;
 use crate::archive::wal_archive::WalArchive;
 use crate::control_file;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
-use crate::storage::object_keys::wal_file_of;
+use crate::error::Error;
+use crate::storage::object_keys::wal_file_name;
 
 impl WalArchive<'_> {
     /// Returns an error unless recovery may end before `segment`, which every bucket lacks.
@@ -18,7 +18,7 @@ impl WalArchive<'_> {
         identity: &Identity,
         request: &FetchRequest,
         segment: SegmentName,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let target = request.target_timeline;
         let lineage = self.followed_lineage(identity, request, segment).await?;
         let later = self.later_segment(segment).await?;
@@ -43,7 +43,7 @@ impl WalArchive<'_> {
         if let Some((end, lineage)) = request.known_end.zip(lineage)
             && is_on_the_way(segment, end, &lineage, size)
         {
-            return Err(Failure::WalLost {
+            return Err(Error::WalLost {
                 name: segment.to_string(),
                 known_end: end.to_string(),
             });
@@ -59,7 +59,7 @@ impl WalArchive<'_> {
         };
         match absence(segment, &beside) {
             Absence::End => self.refuse_foreign_archive().await,
-            Absence::Gap => Err(Failure::WalGap {
+            Absence::Gap => Err(Error::WalGap {
                 name: segment.to_string(),
                 later: later.map_or_else(
                     || "the WAL of a timeline that branched off after it".to_owned(),
@@ -71,11 +71,11 @@ impl WalArchive<'_> {
 
     /// An archive with nothing at all of this cluster is not where its WAL ends: the settings were changed,
     /// or lead to another S3.
-    async fn refuse_foreign_archive(&self) -> Result<(), Failure> {
-        let prefix = self.layout.everything();
+    async fn refuse_foreign_archive(&self) -> Result<(), Error> {
+        let prefix = self.object_keys.system_prefix();
         for bucket in self.buckets.all() {
             let first = bucket.listing(&prefix, "").next().await;
-            let unreachable = |last| Failure::Unreachable {
+            let unreachable = |last| Error::Unreachable {
                 what: prefix.clone(),
                 answered: 0,
                 last: Box::new(last),
@@ -84,22 +84,22 @@ impl WalArchive<'_> {
                 return Ok(());
             }
         }
-        Err(Failure::NothingStored { prefix })
+        Err(Error::NothingStored { prefix })
     }
 
     /// Returns a later segment of the same timeline that a bucket lists. Every bucket has to answer.
-    async fn later_segment(&self, segment: SegmentName) -> Result<Option<SegmentName>, Failure> {
-        let prefix = self.layout.timeline(segment.timeline);
-        let after = self.layout.wal_file(WalFileName::Segment(segment));
+    async fn later_segment(&self, segment: SegmentName) -> Result<Option<SegmentName>, Error> {
+        let prefix = self.object_keys.timeline_prefix(segment.timeline);
+        let after = self.object_keys.wal_file(WalFileName::Segment(segment));
         for bucket in self.buckets.all() {
             let mut listing = bucket.listing(&prefix, &after);
-            let unreachable = |last| Failure::Unreachable {
+            let unreachable = |last| Error::Unreachable {
                 what: prefix.clone(),
                 answered: 0,
                 last: Box::new(last),
             };
             while let Some(object) = listing.next().await.map_err(unreachable)? {
-                if let Some(WalFileName::Segment(later)) = wal_file_of(&object.key) {
+                if let Some(WalFileName::Segment(later)) = wal_file_name(&object.key) {
                     return Ok(Some(later));
                 }
             }

@@ -7,22 +7,25 @@ use causeway_core::backup::TimelineHistory;
 use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
 
 use crate::archive::wal_archive::WalArchive;
-use crate::archive::wal_header::NotThisFile;
+use crate::archive::wal_header::WalFileError;
 use crate::encryption::keys::Identity;
 use crate::encryption::metadata::WalMetadata;
-use crate::encryption::object::open;
-use crate::error::Failure;
-use crate::storage::object_keys::wal_file_of;
+use crate::encryption::object::decrypt_object;
+use crate::error::Error;
+use crate::storage::object_keys::wal_file_name;
 
 /// No history is near this.
 const LARGEST_HISTORY: u64 = 1 << 20;
 
 impl WalArchive<'_> {
     /// Returns the timelines whose history is in a bucket that answers.
-    pub(crate) async fn histories(&self) -> Result<BTreeSet<Timeline>, Failure> {
-        let lists = self.buckets.list(&self.layout.histories(), "").await?;
+    pub(crate) async fn histories(&self) -> Result<BTreeSet<Timeline>, Error> {
+        let lists = self
+            .buckets
+            .list(&self.object_keys.history_prefix(), "")
+            .await?;
         let keys = lists.iter().flat_map(|(_, keys)| keys);
-        let names = keys.filter_map(|it| wal_file_of(it));
+        let names = keys.filter_map(|it| wal_file_name(it));
         Ok(names.map(WalFileName::timeline).collect())
     }
 
@@ -33,7 +36,7 @@ impl WalArchive<'_> {
         known: &BTreeSet<Timeline>,
         asked: Option<Timeline>,
         at_least: Timeline,
-    ) -> Result<TimelineHistory, Failure> {
+    ) -> Result<TimelineHistory, Error> {
         let newest = known.last().map_or(at_least, |it| at_least.max(*it));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.
@@ -43,22 +46,22 @@ impl WalArchive<'_> {
         let name = WalFileName::History(timeline);
         let content = self.read_history(identity, timeline).await?;
         let ancestors = parse_history(&String::from_utf8_lossy(&content));
-        let ancestors = ancestors.map_err(|why| Failure::NotThisFile {
+        let ancestors = ancestors.map_err(|why| Error::WalFileRejected {
             name: name.to_string(),
-            why: NotThisFile::NoHistory(why),
+            why: WalFileError::NoHistory(why),
         });
         Ok(TimelineHistory::new(timeline, ancestors?))
     }
 
     /// Returns the timelines whose history is in any bucket, each of which has to answer.
-    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Failure> {
-        let prefix = self.layout.histories();
+    pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Error> {
+        let prefix = self.object_keys.history_prefix();
         let mut known = BTreeSet::new();
         for bucket in self.buckets.all() {
             let listed = bucket.list_each(&prefix, "", |object| {
-                known.extend(wal_file_of(&object.key).map(WalFileName::timeline));
+                known.extend(wal_file_name(&object.key).map(WalFileName::timeline));
             });
-            listed.await.map_err(|last| Failure::Unreachable {
+            listed.await.map_err(|last| Error::Unreachable {
                 what: prefix.clone(),
                 answered: 0,
                 last: Box::new(last),
@@ -72,12 +75,12 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         timeline: Timeline,
-    ) -> Result<Vec<Ancestor>, Failure> {
+    ) -> Result<Vec<Ancestor>, Error> {
         let content = self.read_history(identity, timeline).await?;
         let ancestors = parse_history(&String::from_utf8_lossy(&content));
-        ancestors.map_err(|why| Failure::NotThisFile {
+        ancestors.map_err(|why| Error::WalFileRejected {
             name: WalFileName::History(timeline).to_string(),
-            why: NotThisFile::NoHistory(why),
+            why: WalFileError::NoHistory(why),
         })
     }
 
@@ -86,10 +89,10 @@ impl WalArchive<'_> {
         &self,
         identity: &Identity,
         timeline: Timeline,
-    ) -> Result<Vec<u8>, Failure> {
-        let key = self.layout.wal_file(WalFileName::History(timeline));
+    ) -> Result<Vec<u8>, Error> {
+        let key = self.object_keys.wal_file(WalFileName::History(timeline));
         let open = |sealed: &[u8]| {
-            let opened = open::<WalMetadata>(identity, &key, sealed, LARGEST_HISTORY);
+            let opened = decrypt_object::<WalMetadata>(identity, &key, sealed, LARGEST_HISTORY);
             opened.map(|(_, content)| content)
         };
         self.buckets.fetch(&key, open).await

@@ -1,10 +1,10 @@
 //! The WAL that some backups need, as `list`, `check` and `backup` show it.
 
-use crate::archive::holdings::{Holdings, holdings, segment_size, timelines};
+use crate::archive::listed_segments::{ListedSegments, list_segments, segment_size, timelines};
 use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::storage::buckets::Buckets;
 use causeway_core::Timeline;
@@ -14,27 +14,27 @@ use std::collections::BTreeSet;
 
 /// What the buckets hold of the WAL that some backups need, and along which timelines.
 #[derive(Debug)]
-pub(crate) struct Overview {
+pub(crate) struct WalOverview {
     lineages: Vec<TimelineHistory>,
-    held: Holdings,
+    held: ListedSegments,
 }
 
-impl Overview {
+impl WalOverview {
     /// Lists the WAL from the first of `backups` on; none if there is no backup.
     pub(crate) async fn new(
         archive: &WalArchive<'_>,
         buckets: &Buckets,
         identity: Option<&Identity>,
         backups: &[BackupSummary],
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, Error> {
         let Some(first) = backups.iter().min_by_key(|it| it.start_lsn) else {
             return Ok(None);
         };
-        let size = segment_size(archive.layout(), first)?;
+        let size = segment_size(archive.object_keys(), first)?;
         let lineages = lineages(archive, identity, backups).await;
         let timelines = timelines(&lineages);
         let from = first.start_lsn;
-        let held = holdings(buckets, archive.layout(), size, from, timelines).await?;
+        let held = list_segments(buckets, archive.object_keys(), size, from, timelines).await?;
         Ok(Some(Self { lineages, held }))
     }
 
@@ -99,7 +99,7 @@ async fn lineages(
 }
 
 /// One history that cannot be read does not hide what the others show.
-fn or_complain<T>(found: Result<T, Failure>) -> Option<T> {
+fn or_complain<T>(found: Result<T, Error>) -> Option<T> {
     found
         .inspect_err(|why| output::complain(&chain(why), why.hint()))
         .ok()

@@ -1,11 +1,11 @@
 //! Archiving the files of `pg_wal`.
 
-use crate::archive::encrypted_wal_file::SealedWalFile;
-use crate::archive::store::Occupied;
+use crate::archive::encrypted_wal_file::EncryptedWalFile;
+use crate::archive::store::ExistingObject;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file::WalFile;
 use crate::encryption::fingerprint::Fingerprint;
-use crate::error::Failure;
+use crate::error::Error;
 use causeway_core::Timeline;
 use causeway_core::backup::TimelineHistory;
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName, parse_history};
@@ -22,7 +22,7 @@ impl WalArchive<'_> {
     ///
     /// A new timeline's history is preceded by every segment of its ancestors that lies here and
     /// that the archive lacks.
-    pub(crate) async fn push(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) async fn push(&self, path: &Path) -> Result<(), Error> {
         let file = WalFile::open(path, self.system_id)?;
         if let WalFileName::History(timeline) = file.name {
             self.push_ancestors(timeline, &file.start, path).await?;
@@ -32,10 +32,11 @@ impl WalArchive<'_> {
         Ok(())
     }
 
-    async fn store(&self, file: &WalFile) -> Result<(), Failure> {
+    async fn store(&self, file: &WalFile) -> Result<(), Error> {
         match file.name {
             WalFileName::Segment(_) | WalFileName::History(_) => {
-                self.store_as(file, &self.layout.wal_file(file.name)).await
+                self.store_as(file, &self.object_keys.wal_file(file.name))
+                    .await
             }
             WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
                 self.store_in_slot(file).await
@@ -43,23 +44,23 @@ impl WalArchive<'_> {
         }
     }
 
-    async fn store_as(&self, file: &WalFile, key: &str) -> Result<(), Failure> {
-        let sealed = SealedWalFile::new(self.config, file, key)?;
+    async fn store_as(&self, file: &WalFile, key: &str) -> Result<(), Error> {
+        let sealed = EncryptedWalFile::new(self.config, file, key)?;
         self.buckets.store(&sealed).await
     }
 
     /// Stores a file of which there may be several: each promotion out of one segment leaves another
     /// `.partial`, and what follows waits until it is archived. The same file finds its own slot, in
     /// each bucket the same one.
-    async fn store_in_slot(&self, file: &WalFile) -> Result<(), Failure> {
-        let mut conflict = Failure::Internal("there is no slot");
+    async fn store_in_slot(&self, file: &WalFile) -> Result<(), Error> {
+        let mut conflict = Error::Internal("there is no slot");
         for slot in 0..SLOTS {
-            let key = self.layout.slot(file.name, slot);
+            let key = self.object_keys.slot(file.name, slot);
             let is_same =
                 |it: &Fingerprint| file.content().and_then(|content| it.matches(&key, content));
             let found = self.buckets.compare(&key, is_same).await;
-            if found.contains(&Occupied::Other) {
-                conflict = Failure::Conflict {
+            if found.contains(&ExistingObject::Other) {
+                conflict = Error::Conflict {
                     bucket: "each".to_owned(),
                     key,
                 };
@@ -67,7 +68,7 @@ impl WalArchive<'_> {
             }
             match self.store_as(file, &key).await {
                 // Another host was faster.
-                Err(why @ Failure::Conflict { .. }) => conflict = why,
+                Err(why @ Error::Conflict { .. }) => conflict = why,
                 stored => return stored,
             }
         }
@@ -85,7 +86,7 @@ impl WalArchive<'_> {
         timeline: Timeline,
         history: &[u8],
         path: &Path,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let text = String::from_utf8_lossy(history);
         let ancestors = parse_history(&text).unwrap_or_default();
         let lineage = TimelineHistory::new(timeline, ancestors);
@@ -118,7 +119,7 @@ impl WalArchive<'_> {
         segment: SegmentName,
         directory: &Path,
         held: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let path = directory.join(segment.to_string());
         let why = match WalFile::open(&path, self.system_id) {
             Ok(file) => {
@@ -126,8 +127,8 @@ impl WalArchive<'_> {
                 info!(file = %segment, "segment from before the fork archived");
                 return Ok(());
             }
-            Err(why @ Failure::NotThisFile { .. }) => why,
-            Err(why @ Failure::Io { .. }) if !path.exists() => why,
+            Err(why @ Error::WalFileRejected { .. }) => why,
+            Err(why @ Error::Io { .. }) if !path.exists() => why,
             Err(why) => return Err(why),
         };
         if held == 0 {
@@ -156,8 +157,8 @@ fn before_forks(
         .collect()
 }
 
-fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Failure> {
-    let failed = |it| Failure::io("list", directory)(it);
+fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Error> {
+    let failed = |it| Error::io("list", directory)(it);
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();

@@ -11,12 +11,12 @@ use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
-use crate::archive::holdings::{Holdings, holdings, segment_size, timelines};
+use crate::archive::listed_segments::{ListedSegments, list_segments, segment_size, timelines};
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_tail::{MAX_SEARCHED_SEGMENTS, read_tail};
 use crate::display;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::buckets::Buckets;
 
 /// Where the WAL ends that can be replayed from a backup.
@@ -29,7 +29,7 @@ pub(crate) struct KnownReach {
     /// The size of the segments.
     pub(crate) segment_size: SegmentSize,
     /// What the last segments hold; none where nothing could be decrypted.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<WalEnd>,
     /// The last segment of the branch that was left, where nothing of the timeline itself is held.
     pub(crate) branch_left: Option<SegmentName>,
     /// The last segments that are there and cannot be read, and why.
@@ -40,7 +40,7 @@ pub(crate) struct KnownReach {
 
 /// What stands at the end of the WAL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct WalEnd {
     /// Where the last record begins.
     pub(crate) last_record: Option<Lsn>,
     /// When the last transaction committed or aborted, if one of the last segments says so.
@@ -52,19 +52,19 @@ pub(crate) struct End {
 /// The same, as scripts see it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Shown {
+pub(crate) struct ReachOutput {
     timeline: u32,
     last_segment: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_record: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_transaction: Option<String>,
-    gap: Option<ShownGap>,
+    gap: Option<GapOutput>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct ShownGap {
+struct GapOutput {
     missing: String,
     next_held: String,
 }
@@ -76,10 +76,17 @@ pub(crate) async fn known(
     identity: &Identity,
     lineage: &TimelineHistory,
     backup: &BackupSummary,
-) -> Result<KnownReach, Failure> {
-    let size = segment_size(archive.layout(), backup)?;
+) -> Result<KnownReach, Error> {
+    let size = segment_size(archive.object_keys(), backup)?;
     let timelines = timelines(std::slice::from_ref(lineage));
-    let held = holdings(buckets, archive.layout(), size, backup.start_lsn, timelines).await?;
+    let held = list_segments(
+        buckets,
+        archive.object_keys(),
+        size,
+        backup.start_lsn,
+        timelines,
+    )
+    .await?;
     let mut known = KnownReach::new(&held, lineage, backup);
     known.silent = held.silent.into_iter().collect();
     if let Some(last) = known.segments.last {
@@ -99,9 +106,9 @@ async fn end(
     lineage: &TimelineHistory,
     first: u64,
     last: SegmentName,
-) -> Result<(End, Vec<String>), Failure> {
+) -> Result<(WalEnd, Vec<String>), Error> {
     let size = held.segment_size();
-    let mut end = End::default();
+    let mut end = WalEnd::default();
     let mut unreadable = Vec::new();
     let mut name = Some(last);
     for _ in 0..=MAX_SEARCHED_SEGMENTS {
@@ -118,7 +125,7 @@ async fn end(
                 end.last_record = end.last_record.or(tail.last_record);
             }
             // Recovery gets as far as the one before it, which may be far enough.
-            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })) => {
+            Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })) => {
                 unreadable.push(format!("`{segment}` cannot be read: {}", chain(&why)));
             }
             Err(why) => return Err(why),
@@ -136,7 +143,11 @@ async fn end(
 
 impl KnownReach {
     /// Returns how far the segments that the buckets list reach from `backup` along `lineage`.
-    pub(super) fn new(held: &Holdings, lineage: &TimelineHistory, backup: &BackupSummary) -> Self {
+    pub(super) fn new(
+        held: &ListedSegments,
+        lineage: &TimelineHistory,
+        backup: &BackupSummary,
+    ) -> Self {
         Self {
             timeline: lineage.timeline(),
             segments: held.all.reach(lineage, backup.start_lsn),
@@ -149,22 +160,22 @@ impl KnownReach {
     }
 
     /// Returns the refusal of a target that is not within reach.
-    pub(crate) fn beyond(&self, why: String) -> Failure {
-        Failure::BeyondReach {
+    pub(crate) fn beyond(&self, why: String) -> Error {
+        Error::BeyondReach {
             why,
             reach: self.to_string(),
         }
     }
 
     /// Returns what scripts see.
-    pub(crate) fn shown(&self) -> Shown {
+    pub(crate) fn output(&self) -> ReachOutput {
         let end = self.end.unwrap_or_default();
-        Shown {
+        ReachOutput {
             timeline: self.timeline.get(),
             last_segment: self.segments.last.map(|it| it.to_string()),
             last_record: end.last_record.map(|it| it.to_string()),
             last_transaction: end.last_transaction.map(display::timestamp),
-            gap: self.segments.gap.map(|it| ShownGap {
+            gap: self.segments.gap.map(|it| GapOutput {
                 missing: it.missing.to_string(),
                 next_held: it.next_held.to_string(),
             }),

@@ -7,15 +7,15 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{self, Instant};
 
-use crate::archive::encrypted_wal_file::SealedWalFile;
+use crate::archive::encrypted_wal_file::EncryptedWalFile;
 use crate::encryption::fingerprint::Fingerprint;
 use crate::encryption::metadata::WalMetadata;
-use crate::encryption::payload::SealedPart;
-use crate::error::Failure;
-use crate::storage::bucket::{Bucket, Created};
+use crate::encryption::payload::EncryptedPart;
+use crate::error::Error;
+use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::buckets::Buckets;
 use crate::storage::multipart_upload::{PART_BYTES, Upload};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// For how long a call that fails is tried again before PostgreSQL is told to come back. What moves
 /// bytes may take as long as they need.
@@ -25,16 +25,16 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How one bucket took an object.
-enum Kept {
+enum StoreOutcome {
     Stored,
     Conflict,
     Failed(StoreError),
-    Local(Failure),
+    Local(Error),
 }
 
 /// What a bucket has under a key, compared with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Occupied {
+pub(crate) enum ExistingObject {
     /// It has nothing.
     Free,
     /// It has this file.
@@ -46,9 +46,9 @@ pub(crate) enum Occupied {
 }
 
 /// The attempts of one push.
-struct Storing<'a> {
+struct StoreAttempts<'a> {
     buckets: &'a Buckets,
-    file: &'a SealedWalFile<'a>,
+    file: &'a EncryptedWalFile<'a>,
     stored: Vec<&'a Bucket>,
     last: Option<StoreError>,
 }
@@ -58,14 +58,14 @@ impl Buckets {
     /// had a little longer. What a bucket lacks then is noted.
     ///
     /// An object that is there already must hold the same content; it is never overwritten.
-    pub(crate) async fn store(&self, file: &SealedWalFile<'_>) -> Result<(), Failure> {
+    pub(crate) async fn store(&self, file: &EncryptedWalFile<'_>) -> Result<(), Error> {
         // What lags behind is filled by another process: this one need not wait for it at each file.
         let is_filled = self.health().is_backfill_running();
         let (later, first): (Vec<_>, Vec<_>) = self.all().iter().partition(|bucket| {
             let name = bucket.name();
             self.health().is_avoided(name) || is_filled && self.health().has_wal_notes(name)
         });
-        let mut storing = Storing {
+        let mut storing = StoreAttempts {
             buckets: self,
             file,
             stored: Vec::new(),
@@ -81,9 +81,9 @@ impl Buckets {
                 storing.store_in(&round).await?;
             }
         }
-        let Storing { stored, last, .. } = storing;
+        let StoreAttempts { stored, last, .. } = storing;
         if stored.len() < self.required() {
-            return Err(Failure::TooFewBuckets {
+            return Err(Error::TooFewBuckets {
                 what: file.key().to_owned(),
                 stored: stored.len(),
                 required: self.required(),
@@ -111,23 +111,25 @@ impl Buckets {
         &self,
         key: &str,
         is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,
-    ) -> Vec<Occupied> {
+    ) -> Vec<ExistingObject> {
         let is_same = &is_same;
         let looks = self.all().iter().map(|bucket| async move {
             let held = time::timeout(LOOK_TIMEOUT, holds(bucket, key, is_same)).await;
-            match held.unwrap_or_else(|_| Err(Kept::Failed(bucket.silent("show", key)))) {
-                Ok(true) => Occupied::Same,
-                Ok(false) => Occupied::Other,
-                Err(Kept::Failed(error)) if error.kind() == ErrorKind::NotFound => Occupied::Free,
-                Err(_) => Occupied::Unknown,
+            match held.unwrap_or_else(|_| Err(StoreOutcome::Failed(bucket.silent("show", key)))) {
+                Ok(true) => ExistingObject::Same,
+                Ok(false) => ExistingObject::Other,
+                Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {
+                    ExistingObject::Free
+                }
+                Err(_) => ExistingObject::Unknown,
             }
         });
         join_all(looks).await
     }
 }
 
-impl<'a> Storing<'a> {
-    async fn store_in(&mut self, round: &[&'a Bucket]) -> Result<(), Failure> {
+impl<'a> StoreAttempts<'a> {
+    async fn store_in(&mut self, round: &[&'a Bucket]) -> Result<(), Error> {
         let began = Instant::now();
         let (buckets, file) = (self.buckets, self.file);
         let mut unanswered: Vec<&Bucket> = round.to_vec();
@@ -149,19 +151,19 @@ impl<'a> Storing<'a> {
             };
             unanswered.retain(|other| other.name() != bucket.name());
             match kept {
-                Kept::Stored => {
+                StoreOutcome::Stored => {
                     buckets.health().answered(bucket.name());
                     self.stored.push(bucket);
                 }
-                Kept::Conflict => {
-                    return Err(Failure::Conflict {
+                StoreOutcome::Conflict => {
+                    return Err(Error::Conflict {
                         bucket: bucket.name().to_owned(),
                         key: file.key().to_owned(),
                     });
                 }
-                Kept::Local(error) => return Err(error),
-                Kept::Failed(error) => {
-                    buckets.gone(bucket, &error);
+                StoreOutcome::Local(error) => return Err(error),
+                StoreOutcome::Failed(error) => {
+                    buckets.skip_bucket(bucket, &error);
                     self.last = Some(error);
                 }
             }
@@ -183,44 +185,51 @@ fn grace(took: Duration) -> Duration {
     (3 * took).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 
-async fn keep(bucket: &Bucket, file: &SealedWalFile<'_>) -> Kept {
+async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
     let created = match file.whole() {
         Some(sealed) => bucket
             .create_retried(STORE_TIMEOUT, file.key(), sealed)
             .await
-            .map_err(Kept::Failed),
+            .map_err(StoreOutcome::Failed),
         None => Box::pin(upload(bucket, file)).await,
     };
     match created {
-        Ok(Created::New) => Kept::Stored,
+        Ok(CreateOutcome::New) => StoreOutcome::Stored,
         // After a lost answer this is our own object, and at any time it can be another's.
-        Ok(Created::AlreadyThere) => match holds(bucket, file.key(), |it| file.is(it)).await {
-            Ok(true) => Kept::Stored,
-            Ok(false) => Kept::Conflict,
-            Err(kept) => kept,
-        },
+        Ok(CreateOutcome::AlreadyThere) => {
+            match holds(bucket, file.key(), |it| file.is(it)).await {
+                Ok(true) => StoreOutcome::Stored,
+                Ok(false) => StoreOutcome::Conflict,
+                Err(kept) => kept,
+            }
+        }
         Err(kept) => kept,
     }
 }
 
 /// Stores a file that is too large for one call, encrypted anew for each bucket: they need not keep
 /// pace with each other, and memory holds a part of each.
-async fn upload(bucket: &Bucket, file: &SealedWalFile<'_>) -> Result<Created, Kept> {
+async fn upload(
+    bucket: &Bucket,
+    file: &EncryptedWalFile<'_>,
+) -> Result<CreateOutcome, StoreOutcome> {
     // A gigabyte is not sent to find out that it is there.
     match holds(bucket, file.key(), |it| file.is(it)).await {
-        Ok(true) => return Ok(Created::New),
-        Ok(false) => return Ok(Created::AlreadyThere),
-        Err(Kept::Failed(error)) if error.kind() == ErrorKind::NotFound => {}
+        Ok(true) => return Ok(CreateOutcome::New),
+        Ok(false) => return Ok(CreateOutcome::AlreadyThere),
+        Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {}
         Err(kept) => return Err(kept),
     }
-    let local = |error| Kept::Local(file.failed(error));
+    let local = |error| StoreOutcome::Local(file.failed(error));
     let mut stream = file.stream().map_err(local)?;
     let mut upload = Upload::new(bucket.clone(), file.key().to_owned(), STORE_TIMEOUT);
     loop {
         let sent = match stream.next_part(PART_BYTES) {
-            Ok(SealedPart::Middle(part)) => upload.part(part).await.map_err(Kept::Failed),
-            Ok(SealedPart::Last(part)) => {
-                return upload.finish(part).await.map_err(Kept::Failed);
+            Ok(EncryptedPart::Middle(part)) => {
+                upload.part(part).await.map_err(StoreOutcome::Failed)
+            }
+            Ok(EncryptedPart::Last(part)) => {
+                return upload.finish(part).await.map_err(StoreOutcome::Failed);
             }
             Err(error) => Err(local(error)),
         };
@@ -236,15 +245,15 @@ async fn holds(
     bucket: &Bucket,
     key: &str,
     is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,
-) -> Result<bool, Kept> {
+) -> Result<bool, StoreOutcome> {
     let header = match bucket.header(key).await {
         Ok(header) => header,
         // It is not one of ours, and nothing of ours can take its place: damage in this bucket.
-        Err(error) => return Err(Kept::Failed(error)),
+        Err(error) => return Err(StoreOutcome::Failed(error)),
     };
-    let Ok(clear) = header.clear::<WalMetadata>() else {
+    let Ok(metadata) = header.metadata::<WalMetadata>() else {
         return Ok(false);
     };
-    let failed = |error| Kept::Local(Failure::io("read", key.as_ref())(error));
-    is_same(&clear.fingerprint).map_err(failed)
+    let failed = |error| StoreOutcome::Local(Error::io("read", key.as_ref())(error));
+    is_same(&metadata.fingerprint).map_err(failed)
 }

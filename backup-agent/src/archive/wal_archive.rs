@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use causeway_core::lsn::{SegmentName, WalFileName};
 
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::buckets::Buckets;
-use crate::storage::object_keys::{Layout, wal_file_of};
+use crate::storage::object_keys::{ObjectKeys, wal_file_name};
 
 /// The archive of one cluster.
 #[derive(Debug)]
 pub(crate) struct WalArchive<'a> {
     pub(super) config: &'a Config,
     pub(super) buckets: &'a Buckets,
-    pub(super) layout: Layout,
+    pub(super) object_keys: ObjectKeys,
     pub(super) system_id: u64,
 }
 
@@ -24,14 +24,14 @@ impl<'a> WalArchive<'a> {
         Self {
             config,
             buckets,
-            layout: Layout::new(&config.cluster, system_id),
+            object_keys: ObjectKeys::new(&config.cluster, system_id),
             system_id,
         }
     }
 
     /// Returns where its objects are.
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
+    pub(crate) fn object_keys(&self) -> &ObjectKeys {
+        &self.object_keys
     }
 
     /// Returns, for each bucket that answers, the segments from `first` on that it holds of that
@@ -39,15 +39,15 @@ impl<'a> WalArchive<'a> {
     pub(crate) async fn holders(
         &self,
         first: SegmentName,
-    ) -> Result<Vec<BTreeSet<SegmentName>>, Failure> {
-        let prefix = self.layout.timeline(first.timeline);
+    ) -> Result<Vec<BTreeSet<SegmentName>>, Error> {
+        let prefix = self.object_keys.timeline_prefix(first.timeline);
         // S3 lists what sorts after a key and not the key itself: all but its last digit comes
         // right before it.
-        let mut before = self.layout.wal_file(WalFileName::Segment(first));
+        let mut before = self.object_keys.wal_file(WalFileName::Segment(first));
         before.pop();
         let lists = self.buckets.list(&prefix, &before).await?;
         let segments = |keys: Vec<String>| {
-            let names = keys.iter().filter_map(|it| match wal_file_of(it)? {
+            let names = keys.iter().filter_map(|it| match wal_file_name(it)? {
                 WalFileName::Segment(segment) if segment >= first => Some(segment),
                 WalFileName::Segment(_)
                 | WalFileName::Partial(_)

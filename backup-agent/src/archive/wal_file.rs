@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use causeway_core::lsn::{SegmentSize, WalFileName};
 
-use crate::archive::wal_header::{NotThisFile, SegmentHeader, check, read_start};
-use crate::error::Failure;
+use crate::archive::wal_header::{SegmentHeader, WalFileError, check, read_start};
+use crate::error::Error;
 
 /// A file in `pg_wal` whose content is what its name says. A segment is not held in memory.
 #[derive(Debug)]
@@ -29,17 +29,19 @@ impl WalFile {
     ///
     /// A segment's system identifier, length, address and timeline are compared, because PostgreSQL
     /// recycles segments under new names before it has written them.
-    pub(crate) fn open(path: &Path, system_id: u64) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path, system_id: u64) -> Result<Self, Error> {
         let text = path
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or("");
-        let refuse = |why| Failure::NotThisFile {
+        let refuse = |why| Error::WalFileRejected {
             name: text.to_owned(),
             why,
         };
-        let name: WalFileName = text.parse().map_err(|why| refuse(NotThisFile::Name(why)))?;
-        let (start, bytes) = read_start(path, name).map_err(Failure::io("read", path))?;
+        let name: WalFileName = text
+            .parse()
+            .map_err(|why| refuse(WalFileError::Name(why)))?;
+        let (start, bytes) = read_start(path, name).map_err(Error::io("read", path))?;
         let history = |timeline| {
             let beside = path.with_file_name(WalFileName::History(timeline).to_string());
             std::fs::read_to_string(beside).ok()

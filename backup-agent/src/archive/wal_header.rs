@@ -9,7 +9,7 @@ use causeway_core::{Lsn, Timeline};
 
 /// A file whose content is not what its name says.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotThisFile {
+pub(crate) enum WalFileError {
     #[error(transparent)]
     Name(#[from] ParseLsnError),
     #[error("it does not begin with a log page")]
@@ -50,15 +50,15 @@ const LONG_HEADER: u16 = 0x0002;
 
 impl SegmentHeader {
     /// Reads the header, whose fields are in the byte order of the host that wrote it.
-    pub(crate) fn read(content: &[u8]) -> Result<Self, NotThisFile> {
-        let field = |from: usize, to: usize| content.get(from..to).ok_or(NotThisFile::NoHeader);
+    pub(crate) fn read(content: &[u8]) -> Result<Self, WalFileError> {
+        let field = |from: usize, to: usize| content.get(from..to).ok_or(WalFileError::NoHeader);
         let u32_at = |at| field(at, at + 4).map(|it| it.try_into().map_or(0, u32::from_le_bytes));
         let u64_at = |at| field(at, at + 8).map(|it| it.try_into().map_or(0, u64::from_le_bytes));
         let info = field(2, 4)?.try_into().map_or(0, u16::from_le_bytes);
         let magic = field(0, 2)?.try_into().map_or(0, u16::from_le_bytes);
         // Every version since 9.3 has a magic number of the form 0xD0xx or 0xD1xx.
         if info & LONG_HEADER == 0 || magic >> 9 != 0xD0 >> 1 {
-            return Err(NotThisFile::NoHeader);
+            return Err(WalFileError::NoHeader);
         }
         Ok(Self {
             timeline: u32_at(4)?,
@@ -76,23 +76,23 @@ impl SegmentHeader {
         found_bytes: u64,
         system_id: u64,
         history: impl FnOnce(Timeline) -> Option<String>,
-    ) -> Result<SegmentSize, NotThisFile> {
-        let size = SegmentSize::new(self.segment_bytes).ok_or(NotThisFile::NoHeader)?;
+    ) -> Result<SegmentSize, WalFileError> {
+        let size = SegmentSize::new(self.segment_bytes).ok_or(WalFileError::NoHeader)?;
         if found_bytes != size.bytes() {
-            return Err(NotThisFile::Length {
+            return Err(WalFileError::Length {
                 found: found_bytes,
                 said: size.bytes(),
             });
         }
         if self.system_id != system_id {
-            return Err(NotThisFile::OtherCluster {
+            return Err(WalFileError::OtherCluster {
                 found: self.system_id,
                 ours: system_id,
             });
         }
         let named = name.start(size);
         if self.start != named {
-            return Err(NotThisFile::OtherPlace {
+            return Err(WalFileError::OtherPlace {
                 found: self.start,
                 named,
             });
@@ -101,7 +101,7 @@ impl SegmentHeader {
         if self.timeline != name.timeline.get()
             && !self.is_where_it_branched(name.timeline, size, history)
         {
-            return Err(NotThisFile::OtherTimeline {
+            return Err(WalFileError::OtherTimeline {
                 found: self.timeline,
                 named: name.timeline,
             });
@@ -144,20 +144,20 @@ pub(crate) fn check(
     bytes: u64,
     system_id: u64,
     history: impl FnOnce(Timeline) -> Option<String>,
-) -> Result<(), NotThisFile> {
+) -> Result<(), WalFileError> {
     match name {
         WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
             if bytes == 0 {
-                return Err(NotThisFile::Empty);
+                return Err(WalFileError::Empty);
             }
             let header = SegmentHeader::read(content)?;
             header.check(segment, bytes, system_id, history)?;
         }
         WalFileName::History(_) => {
-            let text = std::str::from_utf8(content).map_err(|_| NotThisFile::NotText)?;
-            parse_history(text).map_err(NotThisFile::NoHistory)?;
+            let text = std::str::from_utf8(content).map_err(|_| WalFileError::NotText)?;
+            parse_history(text).map_err(WalFileError::NoHistory)?;
         }
-        WalFileName::BackupLabel(..) if content.is_empty() => return Err(NotThisFile::Empty),
+        WalFileName::BackupLabel(..) if content.is_empty() => return Err(WalFileError::Empty),
         WalFileName::BackupLabel(..) => {}
     }
     Ok(())
@@ -207,11 +207,11 @@ mod tests {
 
         let foreign = segment(2, 0xA00_0000, 1);
         let refused = checked(NAME, &foreign, None).unwrap_err();
-        assert!(matches!(refused, NotThisFile::OtherCluster { .. }));
+        assert!(matches!(refused, WalFileError::OtherCluster { .. }));
 
         let half = &segment(2, 0xA00_0000, OURS)[..8 << 20];
         let refused = checked(NAME, half, None).unwrap_err();
-        assert!(matches!(refused, NotThisFile::Length { .. }));
+        assert!(matches!(refused, WalFileError::Length { .. }));
         assert!(checked(NAME, &[], None).is_err());
     }
 
@@ -226,11 +226,11 @@ mod tests {
             Some("3\t0/A800000\tx\n"),
         ] {
             let refused = checked(NAME, &content, elsewhere).unwrap_err();
-            assert!(matches!(refused, NotThisFile::OtherTimeline { .. }));
+            assert!(matches!(refused, WalFileError::OtherTimeline { .. }));
         }
     }
 
-    fn checked(name: &str, content: &[u8], history: Option<&str>) -> Result<(), NotThisFile> {
+    fn checked(name: &str, content: &[u8], history: Option<&str>) -> Result<(), WalFileError> {
         let history = history.map(ToOwned::to_owned);
         let bytes = u64::try_from(content.len()).unwrap();
         check(name.parse().unwrap(), content, bytes, OURS, |_| history)

@@ -6,7 +6,7 @@ use causeway_core::wal::WalScanner;
 use tempfile::NamedTempFile;
 
 use crate::archive::wal_file::read_each;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// In how many segments the end of a transaction is searched for, from the last one back. An idle server
 /// ends a segment a minute, and two hours without a commit are worth no more downloads.
@@ -27,7 +27,7 @@ pub(crate) fn read_tail(
     file: &NamedTempFile,
     following: Option<&NamedTempFile>,
     before: Option<Lsn>,
-) -> Result<WalTail, Failure> {
+) -> Result<WalTail, Error> {
     let mut scanner = WalScanner::new();
     let mut tail = WalTail::default();
     for file in [Some(file), following].into_iter().flatten() {
@@ -40,7 +40,7 @@ pub(crate) fn read_tail(
                 }
             });
         });
-        read.map_err(Failure::io("read", file.path()))?;
+        read.map_err(Error::io("read", file.path()))?;
     }
     Ok(tail)
 }

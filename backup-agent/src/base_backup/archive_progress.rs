@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::archive::wal_archive::WalArchive;
 use crate::base_backup::session::Session;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// How many segments before the first the newest that the archive has is looked for; then this many
 /// times further back.
@@ -37,7 +37,7 @@ pub(super) struct ArchiveProgress<'a> {
 }
 
 /// What one look at the archive found.
-pub(super) struct Look {
+pub(super) struct ArchiveStatus {
     /// The segments that each bucket holds.
     pub(super) holders: Vec<BTreeSet<SegmentName>>,
     /// Whether anything came since the look before.
@@ -66,7 +66,7 @@ impl<'a> ArchiveProgress<'a> {
 
     /// Looks at the archive, and at what the server's archiver did: a standby has none that archives
     /// what a primary writes, and an archiver may be at a timeline before the backup's.
-    pub(super) async fn look(&mut self) -> Result<Look, Failure> {
+    pub(super) async fn check_status(&mut self) -> Result<ArchiveStatus, Error> {
         let since = match self.since {
             Some(since) => since,
             None => *self.since.insert(self.newest_before().await?),
@@ -78,7 +78,7 @@ impl<'a> ArchiveProgress<'a> {
         let has_come_nearer = held > self.held || archived > self.archived;
         self.held = self.held.max(held);
         self.archived = self.archived.max(archived);
-        Ok(Look {
+        Ok(ArchiveStatus {
             holders,
             has_come_nearer,
         })
@@ -86,7 +86,7 @@ impl<'a> ArchiveProgress<'a> {
 
     /// Returns the newest segment up to the first that is in the archive, where the buckets differ the
     /// oldest of these.
-    async fn newest_before(&self) -> Result<SegmentName, Failure> {
+    async fn newest_before(&self) -> Result<SegmentName, Error> {
         let (number, mut back) = (self.first.number(self.size), LOOK_BACK);
         loop {
             let from = number.saturating_sub(back);

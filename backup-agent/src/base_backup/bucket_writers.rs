@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::warn;
 
-use crate::error::Failure;
-use crate::storage::bucket::{Bucket, Created};
-use crate::storage::multipart_upload::{IMPATIENT, PATIENT, Upload};
+use crate::error::Error;
+use crate::storage::bucket::{Bucket, CreateOutcome};
+use crate::storage::multipart_upload::{FIRST_UPLOAD_RETRY_TIMEOUT, UPLOAD_RETRY_TIMEOUT, Upload};
 use crate::storage::store_error::StoreError;
 
 /// How many parts one lane may be behind. Parts are shared, so this bounds what all lanes together
@@ -23,40 +23,40 @@ const BEHIND: usize = 2;
 const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
-enum Order {
+enum UploadMessage {
     Begin(String),
     Part(Bytes),
     Last(Bytes),
 }
 
-struct Lane {
+struct BucketWriter {
     bucket: Bucket,
-    orders: Sender<Order>,
+    messages: Sender<UploadMessage>,
 }
 
 /// What became of a lane: the bucket, and the error if it does not hold everything.
-type Ended = (Bucket, Result<(), StoreError>);
+type WriterResult = (Bucket, Result<(), StoreError>);
 
 /// One lane for each bucket.
-pub(crate) struct Lanes {
-    open: Vec<Lane>,
-    running: JoinSet<Ended>,
+pub(crate) struct BucketWriters {
+    open: Vec<BucketWriter>,
+    running: JoinSet<WriterResult>,
     required: usize,
     last: Option<Box<StoreError>>,
 }
 
-impl Lanes {
+impl BucketWriters {
     /// Starts a lane for each of `buckets`, of which `required` must stay.
     pub(crate) fn start(buckets: &[Bucket], required: usize) -> Self {
         let mut running = JoinSet::new();
         let open = buckets
             .iter()
             .map(|bucket| {
-                let (orders, received) = mpsc::channel(BEHIND);
+                let (messages, received) = mpsc::channel(BEHIND);
                 running.spawn(run(bucket.clone(), received));
-                Lane {
+                BucketWriter {
                     bucket: bucket.clone(),
-                    orders,
+                    messages,
                 }
             })
             .collect();
@@ -69,25 +69,25 @@ impl Lanes {
     }
 
     /// Begins an object in every bucket.
-    pub(crate) async fn begin(&mut self, key: String) -> Result<(), Failure> {
-        self.send(Order::Begin(key)).await
+    pub(crate) async fn begin(&mut self, key: String) -> Result<(), Error> {
+        self.send(UploadMessage::Begin(key)).await
     }
 
     /// Stores a part of it that is not the last.
-    pub(crate) async fn part(&mut self, part: Bytes) -> Result<(), Failure> {
-        self.send(Order::Part(part)).await
+    pub(crate) async fn part(&mut self, part: Bytes) -> Result<(), Error> {
+        self.send(UploadMessage::Part(part)).await
     }
 
     /// Stores the last part.
-    pub(crate) async fn last(&mut self, part: Bytes) -> Result<(), Failure> {
-        self.send(Order::Last(part)).await
+    pub(crate) async fn last(&mut self, part: Bytes) -> Result<(), Error> {
+        self.send(UploadMessage::Last(part)).await
     }
 
-    async fn send(&mut self, order: Order) -> Result<(), Failure> {
+    async fn send(&mut self, message: UploadMessage) -> Result<(), Error> {
         let mut staying = Vec::new();
-        for lane in std::mem::take(&mut self.open) {
-            if lane.orders.send(order.clone()).await.is_ok() {
-                staying.push(lane);
+        for writer in std::mem::take(&mut self.open) {
+            if writer.messages.send(message.clone()).await.is_ok() {
+                staying.push(writer);
             }
         }
         self.open = staying;
@@ -104,11 +104,11 @@ impl Lanes {
         self.last = Some(Box::new(error));
     }
 
-    fn enough(&mut self, buckets: usize) -> Result<(), Failure> {
+    fn enough(&mut self, buckets: usize) -> Result<(), Error> {
         if buckets >= self.required {
             return Ok(());
         }
-        Err(Failure::TooFewBuckets {
+        Err(Error::TooFewBuckets {
             what: "the backup".to_owned(),
             stored: buckets,
             required: self.required,
@@ -117,14 +117,14 @@ impl Lanes {
     }
 
     /// Waits until every lane has stored what it was given, and returns the buckets that have all.
-    pub(crate) async fn finish(mut self) -> Result<Vec<Bucket>, Failure> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<Bucket>, Error> {
         let in_order: Vec<Bucket> = self.open.drain(..).map(|it| it.bucket).collect();
         let mut holders = Vec::new();
         while let Some(ended) = self.running.join_next().await {
             match ended {
                 Ok((bucket, Ok(()))) => holders.push(bucket),
                 Ok((bucket, Err(error))) => self.note(&bucket, error),
-                Err(_) => return Err(Failure::Internal("a lane panicked")),
+                Err(_) => return Err(Error::Internal("a lane panicked")),
             }
         }
         self.enough(holders.len())?;
@@ -143,19 +143,19 @@ impl Lanes {
     }
 }
 
-async fn run(bucket: Bucket, mut orders: Receiver<Order>) -> Ended {
+async fn run(bucket: Bucket, mut messages: Receiver<UploadMessage>) -> WriterResult {
     let mut upload: Option<Upload> = None;
-    let mut patience = IMPATIENT;
-    while let Some(order) = orders.recv().await {
-        let done = match (order, upload.take()) {
-            (Order::Begin(key), _) => {
-                upload = Some(Upload::new(bucket.clone(), key, patience));
+    let mut timeout = FIRST_UPLOAD_RETRY_TIMEOUT;
+    while let Some(message) = messages.recv().await {
+        let done = match (message, upload.take()) {
+            (UploadMessage::Begin(key), _) => {
+                upload = Some(Upload::new(bucket.clone(), key, timeout));
                 Ok(())
             }
-            (Order::Part(part), Some(mut begun)) => {
+            (UploadMessage::Part(part), Some(mut begun)) => {
                 let sent = begun.part(part).await;
                 if sent.is_ok() {
-                    patience = PATIENT;
+                    timeout = UPLOAD_RETRY_TIMEOUT;
                     upload = Some(begun);
                 } else {
                     begun.abandon().await;
@@ -164,14 +164,14 @@ async fn run(bucket: Bucket, mut orders: Receiver<Order>) -> Ended {
             }
             // An object of this name is this very one, stored before its answer was lost: the name
             // of a backup is drawn anew for each.
-            (Order::Last(part), Some(begun)) => match begun.finish(part).await {
-                Ok(Created::New | Created::AlreadyThere) => {
-                    patience = PATIENT;
+            (UploadMessage::Last(part), Some(begun)) => match begun.finish(part).await {
+                Ok(CreateOutcome::New | CreateOutcome::AlreadyThere) => {
+                    timeout = UPLOAD_RETRY_TIMEOUT;
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
-            (Order::Part(_) | Order::Last(_), None) => Ok(()),
+            (UploadMessage::Part(_) | UploadMessage::Last(_), None) => Ok(()),
         };
         if let Err(error) = done {
             return (bucket, Err(error));

@@ -11,22 +11,22 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinSet;
 use tracing::error;
 
-use crate::base_backup::damage::Damage;
-use crate::base_backup::directory_walk::{Scope, Walked, walk};
+use crate::base_backup::damage::DamageReport;
+use crate::base_backup::directory_walk::{WalkResult, WalkScope, walk};
 use crate::base_backup::file_spool::FileSpool;
-use crate::base_backup::packer::{Packed, Packer};
+use crate::base_backup::packer::{PackedBlobs, Packer};
 use crate::base_backup::read::{FromReader, Reader, blob};
 use crate::config::Config;
 use crate::control_file::{CONTROL_FILE, ControlFileData};
-use crate::error::Failure;
+use crate::error::Error;
 
 /// How many files may wait to be read.
 const PLANNED: usize = 64;
 
 /// What is copied.
-pub(crate) struct Source {
+pub(crate) struct CopySource {
     /// Where.
-    pub(crate) scope: Scope,
+    pub(crate) scope: WalkScope,
     /// By whom.
     pub(crate) reader: Reader,
     /// The files that it will be asked for whether they were among them.
@@ -34,27 +34,27 @@ pub(crate) struct Source {
 }
 
 /// What the copying gave.
-pub(crate) struct Copied {
+pub(crate) struct CopiedFiles {
     /// Every file.
     pub(crate) files: FileSpool,
     /// Where their blobs are.
-    pub(crate) packed: Packed,
+    pub(crate) packed: PackedBlobs,
     /// The directories.
-    pub(crate) walked: Walked,
+    pub(crate) walked: WalkResult,
     /// The control file, which was read last.
     pub(crate) control: ControlFileData,
     /// The damaged pages, each accepted.
-    pub(crate) damage: Damage,
+    pub(crate) damage: DamageReport,
     /// Which of the needed files there were.
     pub(crate) taken: BTreeSet<String>,
 }
 
 /// How the reading of the files went on.
-enum Progress {
+enum CopyProgress {
     /// They are stored.
     Stored,
     /// Damage was found that nobody accepted.
-    Damaged,
+    DecryptError,
 }
 
 /// Copies every file of `source`, and the control file last. Ends early when `lost` says why the backup
@@ -62,10 +62,10 @@ enum Progress {
 pub(crate) async fn copy(
     config: &Config,
     packer: Packer<'_>,
-    source: Source,
-    lost: impl Future<Output = Failure>,
-) -> Result<Copied, Failure> {
-    let mut copying = Copying {
+    source: CopySource,
+    lost: impl Future<Output = Error>,
+) -> Result<CopiedFiles, Error> {
+    let mut copying = CopyTask {
         packer: Some(packer),
         files: FileSpool::create(&config.state_directory)?,
         open: vec![Vec::new(); config.limits.parallelism],
@@ -79,7 +79,7 @@ pub(crate) async fn copy(
         .await;
     let packer = copying.packer.take();
     match (copied, packer) {
-        (Ok((walked, damage, control)), Some(packer)) => Ok(Copied {
+        (Ok((walked, damage, control)), Some(packer)) => Ok(CopiedFiles {
             files: copying.files,
             packed: tokio::select! {
                 biased;
@@ -97,11 +97,11 @@ pub(crate) async fn copy(
             }
             Err(error)
         }
-        (Ok(_), None) => Err(Failure::Internal("a backup was stored by no packer")),
+        (Ok(_), None) => Err(Error::Internal("a backup was stored by no packer")),
     }
 }
 
-struct Copying<'a> {
+struct CopyTask<'a> {
     /// None once nothing more is stored.
     packer: Option<Packer<'a>>,
     files: FileSpool,
@@ -111,14 +111,14 @@ struct Copying<'a> {
     taken: BTreeSet<String>,
 }
 
-impl Copying<'_> {
+impl CopyTask<'_> {
     async fn copy(
         &mut self,
         config: &Config,
-        scope: Scope,
+        scope: WalkScope,
         reader: Arc<Reader>,
-        lost: impl Future<Output = Failure>,
-    ) -> Result<(Walked, Damage, ControlFileData), Failure> {
+        lost: impl Future<Output = Error>,
+    ) -> Result<(WalkResult, DamageReport, ControlFileData), Error> {
         let root = scope.root.clone();
         let (plan, planned) = blocking::sync_channel(PLANNED);
         let planned = Arc::new(Mutex::new(planned));
@@ -145,12 +145,12 @@ impl Copying<'_> {
         drop(read);
         let mut done = Ok(());
         while let Some(ended) = readers.join_next().await {
-            done = done.and(ended.unwrap_or(Err(Failure::Internal("a reader panicked"))));
+            done = done.and(ended.unwrap_or(Err(Error::Internal("a reader panicked"))));
         }
         let walked = walks.join_next().await;
         let walked = walked.and_then(Result::ok);
-        let walked = walked.unwrap_or(Err(Failure::Internal("the walk panicked")));
-        if let Progress::Damaged = stored? {
+        let walked = walked.unwrap_or(Err(Error::Internal("the walk panicked")));
+        if let CopyProgress::DecryptError = stored? {
             reader.verdict()?;
         }
         let walked = walked?;
@@ -161,22 +161,22 @@ impl Copying<'_> {
     }
 
     /// Stores what the readers send, until they have read all files.
-    async fn store_all(&mut self, read: &mut Receiver<FromReader>) -> Result<Progress, Failure> {
-        let mut progress = Progress::Stored;
+    async fn store_all(&mut self, read: &mut Receiver<FromReader>) -> Result<CopyProgress, Error> {
+        let mut progress = CopyProgress::Stored;
         while let Some(done) = read.recv().await {
             match (done, &mut self.packer) {
-                (FromReader::Damaged, packer) => {
+                (FromReader::DecryptError, packer) => {
                     error!(
                         "damaged pages found: nothing more is stored, the other files are checked"
                     );
-                    progress = Progress::Damaged;
+                    progress = CopyProgress::DecryptError;
                     if let Some(packer) = packer.take() {
                         packer.abandon().await;
                     }
                 }
                 (FromReader::Blob { reader, blob }, Some(packer)) => {
                     let blob = packer.add(blob).await?;
-                    let no_reader = Failure::Internal("a blob belongs to no reader");
+                    let no_reader = Error::Internal("a blob belongs to no reader");
                     self.open.get_mut(reader).ok_or(no_reader)?.push(blob);
                 }
                 (FromReader::Finished { reader, path }, Some(_)) => {
@@ -190,7 +190,7 @@ impl Copying<'_> {
         Ok(progress)
     }
 
-    fn finish(&mut self, file: ManifestFile) -> Result<(), Failure> {
+    fn finish(&mut self, file: ManifestFile) -> Result<(), Error> {
         self.files.add(&file)?;
         if self.needed.contains(&file.path) {
             self.taken.insert(file.path);
@@ -202,18 +202,18 @@ impl Copying<'_> {
         &mut self,
         root: &Path,
         reader: &Reader,
-    ) -> Result<ControlFileData, Failure> {
+    ) -> Result<ControlFileData, Error> {
         let path = root.join(CONTROL_FILE);
         let bytes = reader.read_control_file(&path).await?;
-        let control = ControlFileData::parse(&bytes).ok_or_else(|| Failure::DataDirectory {
+        let control = ControlFileData::parse(&bytes).ok_or_else(|| Error::DataDirectory {
             path: root.to_owned(),
             why: format!("`{CONTROL_FILE}` is not a control file"),
         })?;
         let made = reader.compressor();
         let made = made.and_then(|mut it| blob(&mut it, &bytes));
-        let blob = made.map_err(Failure::io("compress", &path))?;
+        let blob = made.map_err(Error::io("compress", &path))?;
         let packer = self.packer.as_mut();
-        let packer = packer.ok_or(Failure::Internal("a backup was stored by no packer"))?;
+        let packer = packer.ok_or(Error::Internal("a backup was stored by no packer"))?;
         let blobs = vec![packer.add(blob).await?];
         let path = CONTROL_FILE.to_owned();
         self.finish(ManifestFile { path, blobs })?;

@@ -51,13 +51,13 @@ pub(crate) struct Suspect {
 
 /// All damaged pages of a backup.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Damage {
+pub(crate) struct DamageReport {
     files: BTreeMap<String, Vec<(u32, u32)>>,
     pages: u64,
     unnamed: u64,
 }
 
-impl Damage {
+impl DamageReport {
     /// Adds a page.
     pub(crate) fn add(&mut self, path: &str, block: u32) {
         self.pages += 1;
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn damage_then_runs_are_named_and_acceptance_is_by_file() {
-        let mut damage = Damage::default();
+        let mut damage = DamageReport::default();
         for block in [3, 4, 5, 9] {
             damage.add("base/5/16384", block);
         }

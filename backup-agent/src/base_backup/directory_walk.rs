@@ -17,7 +17,7 @@ use crate::base_backup::file_names::{
     EMPTIED, RelationFile, holds_relations, is_database, is_left_out, is_needed,
     is_temporary_relation,
 };
-use crate::error::Failure;
+use crate::error::Error;
 
 /// How many names of one directory are looked at before the largest of them is read.
 const BATCH: usize = 8192;
@@ -35,7 +35,7 @@ pub(crate) struct PlannedFile {
 
 /// What a walk must know of the server.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scope {
+pub(crate) struct WalkScope {
     /// The data directory.
     pub(crate) root: PathBuf,
     /// The directory in each tablespace that is this server's, such as `PG_15_202209061`.
@@ -48,7 +48,7 @@ pub(crate) struct Scope {
 
 /// What there is besides files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Walked {
+pub(crate) struct WalkResult {
     /// Every directory, parents first.
     pub(crate) directories: Vec<String>,
     /// The tablespaces that are elsewhere.
@@ -59,12 +59,12 @@ pub(crate) struct Walked {
 
 /// A directory on disk, whatever names lead to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(found: &Metadata) -> Self {
         Self {
             device: found.dev(),
@@ -77,51 +77,51 @@ impl Identity {
 struct Closed;
 
 /// Why a walk ended early.
-enum Ended {
+enum ScanEnd {
     Closed,
-    Failed(Failure),
+    Failed(Error),
 }
 
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Self {
+impl From<Error> for ScanEnd {
+    fn from(failure: Error) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<Closed> for Ended {
+impl From<Closed> for ScanEnd {
     fn from(Closed: Closed) -> Self {
         Self::Closed
     }
 }
 
-struct Walk<'a> {
-    scope: &'a Scope,
+struct DirectoryWalk<'a> {
+    scope: &'a WalkScope,
     out: &'a SyncSender<PlannedFile>,
-    walked: Walked,
+    walked: WalkResult,
     /// The directories that the walk is in: a link that leads to one of them would never end.
-    inside: Vec<Identity>,
+    inside: Vec<FileIdentity>,
     /// Tablespaces, which may be below the data directory under another name.
-    elsewhere: Vec<Identity>,
+    elsewhere: Vec<FileIdentity>,
 }
 
 /// Sends every file but the control file to `out`, the largest of each batch first, and returns the
 /// rest. It ends early when nobody takes them.
-pub(crate) fn walk(scope: &Scope, out: &SyncSender<PlannedFile>) -> Result<Walked, Failure> {
+pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<WalkResult, Error> {
     let root = &scope.root;
-    let found = fs::metadata(root).map_err(Failure::io("look at", root))?;
-    let mut walk = Walk {
+    let found = fs::metadata(root).map_err(Error::io("look at", root))?;
+    let mut walk = DirectoryWalk {
         scope,
         out,
-        walked: Walked {
+        walked: WalkResult {
             group_access: found.permissions().mode() & 0o050 != 0,
-            ..Walked::default()
+            ..WalkResult::default()
         },
-        inside: vec![Identity::of(&found)],
+        inside: vec![FileIdentity::of(&found)],
         elsewhere: tablespaces_of(root)?,
     };
     match walk.directory_content(root, "") {
-        Ok(()) | Err(Ended::Closed) => {}
-        Err(Ended::Failed(failure)) => return Err(failure),
+        Ok(()) | Err(ScanEnd::Closed) => {}
+        Err(ScanEnd::Failed(failure)) => return Err(failure),
     }
     for path in EMPTIED.into_iter().chain(["pg_wal"]) {
         // A server whose link leads nowhere would not start, and a restored one makes no directory.
@@ -132,8 +132,8 @@ pub(crate) fn walk(scope: &Scope, out: &SyncSender<PlannedFile>) -> Result<Walke
     Ok(walk.walked)
 }
 
-impl Walk<'_> {
-    fn directory_content(&mut self, place: &Path, path: &str) -> Result<(), Ended> {
+impl DirectoryWalk<'_> {
+    fn directory_content(&mut self, place: &Path, path: &str) -> Result<(), ScanEnd> {
         let unlogged = if holds_relations(path) {
             unlogged(place)?
         } else {
@@ -146,7 +146,7 @@ impl Walk<'_> {
             return Ok(());
         };
         for entry in entries {
-            let name = name_of(&entry.map_err(Failure::io("list", place))?)?;
+            let name = name_of(&entry.map_err(Error::io("list", place))?)?;
             let is_emptied = RelationFile::parse(&name).is_some_and(|it| it.is_emptied(&unlogged));
             let is_temporary = is_database(path) && is_temporary_relation(&name);
             let path = below(path, &name);
@@ -174,8 +174,8 @@ impl Walk<'_> {
         place: PathBuf,
         path: String,
         batch: &mut Vec<(u64, PlannedFile)>,
-        directories: &mut Vec<(PathBuf, String, Identity)>,
-    ) -> Result<(), Ended> {
+        directories: &mut Vec<(PathBuf, String, FileIdentity)>,
+    ) -> Result<(), ScanEnd> {
         if self.is_emptied(&path) || path == "pg_wal" {
             self.emptied(&path);
             return Ok(());
@@ -198,7 +198,7 @@ impl Walk<'_> {
             found
         };
         if found.is_dir() {
-            let identity = Identity::of(&found);
+            let identity = FileIdentity::of(&found);
             self.walked.directories.push(path.clone());
             // It is stored as the tablespace that it is.
             if !self.elsewhere.contains(&identity) {
@@ -219,7 +219,7 @@ impl Walk<'_> {
 
     /// Looks at what a link leads to; nothing if it is to be left out. What it leads to is stored in its
     /// place, as a restored copy may be on another host.
-    fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, Ended> {
+    fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, ScanEnd> {
         if self.scope.log_directory.as_deref() == Some(path) {
             info!(path = %place.display(), "log files behind a link left out");
             self.walked.directories.push(path.to_owned());
@@ -228,7 +228,7 @@ impl Walk<'_> {
         let refuse = |why: &str| {
             let to = fs::read_link(place).unwrap_or_default();
             let text = format!("the link `{path}` to `{}` {why}", to.display());
-            Failure::Incomplete(text)
+            Error::Incomplete(text)
         };
         let found = match fs::metadata(place) {
             Ok(found) => found,
@@ -246,10 +246,10 @@ impl Walk<'_> {
                 warn!(path = %place.display(), "link that leads nowhere left out");
                 return Ok(None);
             }
-            Err(error) => return Err(Failure::io("follow", place)(error).into()),
+            Err(error) => return Err(Error::io("follow", place)(error).into()),
         };
         if found.is_dir() {
-            if self.inside.contains(&Identity::of(&found)) || self.is_above(place) {
+            if self.inside.contains(&FileIdentity::of(&found)) || self.is_above(place) {
                 if is_needed(path) {
                     return Err(refuse("leads back to a directory that it is in").into());
                 }
@@ -275,11 +275,11 @@ impl Walk<'_> {
         link: &Path,
         path: &str,
         oid: u32,
-    ) -> Result<Option<(PathBuf, String, Identity)>, Ended> {
+    ) -> Result<Option<(PathBuf, String, FileIdentity)>, ScanEnd> {
         let location = match fs::read_link(link) {
             Ok(location) => link.parent().unwrap_or(link).join(location),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::io("follow", link)(error).into()),
+            Err(error) => return Err(Error::io("follow", link)(error).into()),
         };
         let text = location.to_str().ok_or_else(|| not_text(&location))?;
         let version = &self.scope.version_directory;
@@ -295,7 +295,7 @@ impl Walk<'_> {
         };
         let path = below(path, version);
         self.walked.directories.push(path.clone());
-        Ok(Some((place, path, Identity::of(&found))))
+        Ok(Some((place, path, FileIdentity::of(&found))))
     }
 
     fn is_emptied(&self, path: &str) -> bool {
@@ -321,27 +321,27 @@ impl Walk<'_> {
 }
 
 /// Returns what was found, or nothing if it has vanished.
-fn look(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Failure> {
+fn look(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Error> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::io("look at", place)(error)),
+        Err(error) => Err(Error::io("look at", place)(error)),
     }
 }
 
-fn open(place: &Path, must_exist: bool) -> Result<Option<fs::ReadDir>, Failure> {
+fn open(place: &Path, must_exist: bool) -> Result<Option<fs::ReadDir>, Error> {
     match fs::read_dir(place) {
         Ok(entries) => Ok(Some(entries)),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => Ok(None),
-        Err(error) => Err(Failure::io("list", place)(error)),
+        Err(error) => Err(Error::io("list", place)(error)),
     }
 }
 
 /// Returns the unlogged relations in a directory, sorted.
-fn unlogged(place: &Path) -> Result<Vec<u32>, Failure> {
+fn unlogged(place: &Path) -> Result<Vec<u32>, Error> {
     let mut found = Vec::new();
     for entry in open(place, false)?.into_iter().flatten() {
-        let name = entry.map_err(Failure::io("list", place))?.file_name();
+        let name = entry.map_err(Error::io("list", place))?.file_name();
         let file = name.to_str().and_then(RelationFile::parse);
         found.extend(file.and_then(RelationFile::unlogged_relation));
     }
@@ -350,14 +350,19 @@ fn unlogged(place: &Path) -> Result<Vec<u32>, Failure> {
 }
 
 /// Returns the directories that tablespaces are in.
-fn tablespaces_of(root: &Path) -> Result<Vec<Identity>, Failure> {
+fn tablespaces_of(root: &Path) -> Result<Vec<FileIdentity>, Error> {
     let place = root.join("pg_tblspc");
     let mut found = Vec::new();
     for entry in open(&place, true)?.into_iter().flatten() {
-        let entry = entry.map_err(Failure::io("list", &place))?;
+        let entry = entry.map_err(Error::io("list", &place))?;
         let is_link = entry.file_type().is_ok_and(|it| it.is_symlink());
         let target = fs::metadata(entry.path());
-        found.extend(target.ok().filter(|_| is_link).map(|it| Identity::of(&it)));
+        found.extend(
+            target
+                .ok()
+                .filter(|_| is_link)
+                .map(|it| FileIdentity::of(&it)),
+        );
     }
     Ok(found)
 }
@@ -376,13 +381,13 @@ fn first_page(path: &str) -> Option<u32> {
     RelationFile::parse(name)?.first_page()
 }
 
-fn name_of(entry: &fs::DirEntry) -> Result<String, Failure> {
+fn name_of(entry: &fs::DirEntry) -> Result<String, Error> {
     let name = entry.file_name().into_string();
     name.map_err(|_| not_text(&entry.path()))
 }
 
-fn not_text(path: &Path) -> Failure {
-    Failure::Incomplete(format!(
+fn not_text(path: &Path) -> Error {
+    Error::Incomplete(format!(
         "the name of `{}` is not UTF-8, and PostgreSQL does not need it: rename or remove it",
         path.display()
     ))

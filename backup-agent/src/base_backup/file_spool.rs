@@ -11,14 +11,14 @@ use causeway_core::backup::manifest::lines::ManifestLineError;
 use causeway_core::backup::manifest::paths::PathChecker;
 use causeway_core::backup::manifest::{ManifestFile, ManifestReader, lines};
 
-use crate::base_backup::bucket_writers::Lanes;
+use crate::base_backup::bucket_writers::BucketWriters;
 use crate::config::Config;
 use crate::encryption::metadata::ManifestMetadata;
-use crate::encryption::stream::Sealer;
-use crate::error::Failure;
+use crate::encryption::stream::Encryptor;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::multipart_upload::PART_BYTES;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// How much of the spool is compressed at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -35,9 +35,9 @@ pub(crate) struct FileSpool {
 
 impl FileSpool {
     /// Makes an empty one in `directory`.
-    pub(crate) fn create(directory: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
         let made = fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
-        let out = made.map_err(Failure::io("make a temporary file in", directory))?;
+        let out = made.map_err(Error::io("make a temporary file in", directory))?;
         Ok(Self {
             out: BufWriter::new(out),
             directory: directory.to_owned(),
@@ -47,10 +47,10 @@ impl FileSpool {
     }
 
     /// Adds a file that is stored whole.
-    pub(crate) fn add(&mut self, file: &ManifestFile) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, file: &ManifestFile) -> Result<(), Error> {
         let line = lines::file_line(file)?;
         let written = self.out.write_all(&line);
-        written.map_err(Failure::io("write a temporary file in", &self.directory))?;
+        written.map_err(Error::io("write a temporary file in", &self.directory))?;
         self.files += 1;
         self.raw_bytes += file.bytes();
         Ok(())
@@ -67,8 +67,8 @@ impl FileSpool {
     }
 
     /// Returns the lines from the first.
-    fn into_lines(self) -> Result<DiskFile, Failure> {
-        let failed = |it| Failure::io("read a temporary file in", &self.directory)(it);
+    fn into_lines(self) -> Result<DiskFile, Error> {
+        let failed = |it| Error::io("read a temporary file in", &self.directory)(it);
         let mut file = self
             .out
             .into_inner()
@@ -79,14 +79,14 @@ impl FileSpool {
 }
 
 /// Reads the manifest as a restore will: one that it would refuse must not pass for a backup.
-fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), Failure> {
+fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), Error> {
     let head = lines::head_line(manifest)?;
     let mut paths = PathChecker::new(manifest).map_err(ManifestLineError::from)?;
     for file in ManifestReader::open(head.as_slice().chain(BufReader::new(&mut *spooled)))? {
         paths.add(&file?).map_err(ManifestLineError::from)?;
     }
     paths.finish().map_err(ManifestLineError::from)?;
-    let failed = Failure::io("read", Path::new("the spooled files of the manifest"));
+    let failed = Error::io("read", Path::new("the spooled files of the manifest"));
     spooled.rewind().map_err(failed)
 }
 
@@ -94,20 +94,20 @@ fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), F
 /// returns those that have it.
 pub(crate) async fn store(
     config: &Config,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     manifest: &Manifest,
     files: FileSpool,
     holders: &[Bucket],
-) -> Result<Vec<String>, Failure> {
-    let key = layout.manifest(&manifest.summary.id);
-    let mut lanes = Lanes::start(holders, config.required_buckets);
-    match send(config, &key, manifest, files, &mut lanes).await {
+) -> Result<Vec<String>, Error> {
+    let key = object_keys.manifest(&manifest.summary.id);
+    let mut writers = BucketWriters::start(holders, config.required_buckets);
+    match send(config, &key, manifest, files, &mut writers).await {
         Ok(()) => {
-            let stored = lanes.finish().await?;
+            let stored = writers.finish().await?;
             Ok(stored.iter().map(|it| it.name().to_owned()).collect())
         }
         Err(error) => {
-            lanes.abandon().await;
+            writers.abandon().await;
             Err(error)
         }
     }
@@ -118,13 +118,13 @@ async fn send(
     key: &str,
     manifest: &Manifest,
     files: FileSpool,
-    lanes: &mut Lanes,
-) -> Result<(), Failure> {
-    let failed = |it: io::Error| Failure::io("seal", Path::new(key))(it);
-    let clear = ManifestMetadata {
+    writers: &mut BucketWriters,
+) -> Result<(), Error> {
+    let failed = |it: io::Error| Error::io("seal", Path::new(key))(it);
+    let metadata = ManifestMetadata {
         summary: manifest.summary.clone(),
     };
-    let mut sealer = Sealer::new(&config.recipients, key, &clear).map_err(failed)?;
+    let mut encryptor = Encryptor::new(&config.recipients, key, &metadata).map_err(failed)?;
     let mut encoder =
         zstd::stream::write::Encoder::new(Vec::new(), config.limits.zstd_level).map_err(failed)?;
     encoder
@@ -132,27 +132,27 @@ async fn send(
         .map_err(failed)?;
     let mut spooled = files.into_lines()?;
     check_restorable(manifest, &mut spooled)?;
-    lanes.begin(key.to_owned()).await?;
+    writers.begin(key.to_owned()).await?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let length = spooled.read(&mut buffer).map_err(failed)?;
         encoder
             .write_all(buffer.get(..length).unwrap_or(&buffer))
             .map_err(failed)?;
-        sealer
+        encryptor
             .write(&std::mem::take(encoder.get_mut()))
             .map_err(failed)?;
         if length == 0 {
             break;
         }
-        if sealer.sealed_bytes() >= PART_BYTES {
-            lanes.part(Bytes::from(sealer.take())).await?;
+        if encryptor.encrypted_bytes() >= PART_BYTES {
+            writers.part(Bytes::from(encryptor.take())).await?;
         }
     }
     let end = encoder.finish().map_err(failed)?;
-    sealer.write(&end).map_err(failed)?;
-    lanes
-        .last(Bytes::from(sealer.finish().map_err(failed)?))
+    encryptor.write(&end).map_err(failed)?;
+    writers
+        .last(Bytes::from(encryptor.finish().map_err(failed)?))
         .await
 }
 

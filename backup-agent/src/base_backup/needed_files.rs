@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::base_backup::directory_walk::Walked;
-use crate::base_backup::session::{Server, Session};
-use crate::error::Failure;
+use crate::base_backup::directory_walk::WalkResult;
+use crate::base_backup::session::{ServerInfo, Session};
+use crate::error::Error;
 
 /// Files at the same place in every cluster.
 const FILES: [&str; 3] = ["PG_VERSION", "global/pg_control", "global/pg_filenode.map"];
@@ -37,14 +37,14 @@ const MULTIXACTS_PER_FILE: u64 = 32 * 8192 / 4;
 
 /// What a server needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needed {
+pub(crate) struct NeededFiles {
     /// Paths of files below the data directory.
     pub(crate) files: BTreeSet<String>,
     /// Paths of directories.
     pub(crate) directories: BTreeSet<String>,
 }
 
-impl Needed {
+impl NeededFiles {
     /// Returns what is needed at both times: what came or went during a backup is in its WAL.
     pub(crate) fn and(&self, later: &Self) -> Self {
         Self {
@@ -62,8 +62,8 @@ impl Needed {
         &self,
         root: &Path,
         taken: &BTreeSet<String>,
-        walked: &Walked,
-    ) -> Result<(), Failure> {
+        walked: &WalkResult,
+    ) -> Result<(), Error> {
         let directories: BTreeSet<&String> = walked.directories.iter().collect();
         let no_directory = self
             .directories
@@ -75,7 +75,7 @@ impl Needed {
         };
         let place = root.join(first);
         let there = if place.exists() { "is" } else { "is not" };
-        Err(Failure::Incomplete(format!(
+        Err(Error::Incomplete(format!(
             "{} files or directories that PostgreSQL needs are not in it, the first is `{first}`, which \
              {there} in the data directory now",
             missing.len()
@@ -85,13 +85,13 @@ impl Needed {
 
 impl Session {
     /// Asks the server what it needs.
-    pub(crate) async fn needed(&self, server: &Server) -> Result<Needed, Failure> {
-        self.try_needed(server).await.map_err(Failure::Postgres)
+    pub(crate) async fn needed(&self, server: &ServerInfo) -> Result<NeededFiles, Error> {
+        self.try_needed(server).await.map_err(Error::Postgres)
     }
 
-    async fn try_needed(&self, server: &Server) -> anyhow::Result<Needed> {
+    async fn try_needed(&self, server: &ServerInfo) -> anyhow::Result<NeededFiles> {
         let version = server.version_directory();
-        let mut needed = Needed {
+        let mut needed = NeededFiles {
             files: FILES.map(ToOwned::to_owned).into(),
             directories: DIRECTORIES.map(ToOwned::to_owned).into(),
         };
@@ -159,17 +159,17 @@ mod tests {
                 .map(|it| (*it).to_owned())
                 .collect::<BTreeSet<_>>()
         };
-        let early = Needed {
+        let early = NeededFiles {
             files: set(&["PG_VERSION", "base/5/PG_VERSION", "base/7/PG_VERSION"]),
             directories: set(&["pg_xact"]),
         };
-        let late = Needed {
+        let late = NeededFiles {
             files: set(&["PG_VERSION", "base/5/PG_VERSION", "base/8/PG_VERSION"]),
             directories: set(&["pg_xact"]),
         };
-        let mut walked = Walked {
+        let mut walked = WalkResult {
             directories: vec!["pg_xact".to_owned()],
-            ..Walked::default()
+            ..WalkResult::default()
         };
         let needed = early.and(&late);
         let root = Path::new("/nowhere");

@@ -4,34 +4,34 @@ use bytes::Bytes;
 use causeway_core::backup::BackupId;
 use causeway_core::backup::manifest::{Blob, Pack};
 
-use crate::base_backup::bucket_writers::Lanes;
+use crate::base_backup::bucket_writers::BucketWriters;
 use crate::base_backup::read::BlobRead;
 use crate::config::Config;
-use crate::encryption::stream::Sealer;
-use crate::error::Failure;
+use crate::encryption::stream::Encryptor;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::multipart_upload::PART_BYTES;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// Puts blobs into packs.
 pub(crate) struct Packer<'a> {
     config: &'a Config,
-    layout: &'a Layout,
+    object_keys: &'a ObjectKeys,
     id: &'a BackupId,
-    lanes: Lanes,
+    writers: BucketWriters,
     open: Option<OpenPack>,
     packs: Vec<Pack>,
     stored_bytes: u64,
 }
 
 struct OpenPack {
-    sealer: Sealer,
+    encryptor: Encryptor,
     number: u32,
     payload_bytes: u64,
 }
 
 /// What all packs together are.
-pub(crate) struct Packed {
+pub(crate) struct PackedBlobs {
     /// Each of them.
     pub(crate) packs: Vec<Pack>,
     /// How many bytes they have in each bucket.
@@ -44,15 +44,15 @@ impl<'a> Packer<'a> {
     /// Returns a packer for the backup `id`.
     pub(crate) fn new(
         config: &'a Config,
-        layout: &'a Layout,
+        object_keys: &'a ObjectKeys,
         id: &'a BackupId,
-        lanes: Lanes,
+        writers: BucketWriters,
     ) -> Self {
         Self {
             config,
-            layout,
+            object_keys,
             id,
-            lanes,
+            writers,
             open: None,
             packs: Vec::new(),
             stored_bytes: 0,
@@ -60,7 +60,7 @@ impl<'a> Packer<'a> {
     }
 
     /// Adds a blob, and returns where it is.
-    pub(crate) async fn add(&mut self, read: BlobRead) -> Result<Blob, Failure> {
+    pub(crate) async fn add(&mut self, read: BlobRead) -> Result<Blob, Error> {
         let stored_bytes = u64::try_from(read.frame.len()).unwrap_or(u64::MAX);
         let full = self.config.limits.pack_bytes;
         if let Some(open) = &self.open
@@ -79,43 +79,43 @@ impl<'a> Packer<'a> {
             raw_bytes: read.raw_bytes,
             sha256: read.sha256,
         };
-        open.sealer
+        open.encryptor
             .write(&read.frame)
-            .map_err(Failure::io("seal", std::path::Path::new("a pack")))?;
+            .map_err(Error::io("seal", std::path::Path::new("a pack")))?;
         open.payload_bytes += stored_bytes;
-        if open.sealer.sealed_bytes() >= PART_BYTES {
-            let part = self.counted(open.sealer.take());
-            self.lanes.part(part).await?;
+        if open.encryptor.encrypted_bytes() >= PART_BYTES {
+            let part = self.counted(open.encryptor.take());
+            self.writers.part(part).await?;
         }
         self.open = Some(open);
         Ok(blob)
     }
 
-    async fn begin(&mut self) -> Result<OpenPack, Failure> {
+    async fn begin(&mut self) -> Result<OpenPack, Error> {
         let number = u32::try_from(self.packs.len())
-            .map_err(|_| Failure::Internal("a backup has too many packs"))?;
-        let key = self.layout.pack(self.id, number);
-        let clear = serde_json::json!({});
-        let sealer = Sealer::new(&self.config.recipients, &key, &clear);
-        let sealer = sealer.map_err(Failure::io("seal", std::path::Path::new(&key)))?;
-        self.lanes.begin(key).await?;
+            .map_err(|_| Error::Internal("a backup has too many packs"))?;
+        let key = self.object_keys.pack(self.id, number);
+        let metadata = serde_json::json!({});
+        let encryptor = Encryptor::new(&self.config.recipients, &key, &metadata);
+        let encryptor = encryptor.map_err(Error::io("seal", std::path::Path::new(&key)))?;
+        self.writers.begin(key).await?;
         Ok(OpenPack {
-            sealer,
+            encryptor,
             number,
             payload_bytes: 0,
         })
     }
 
-    async fn close(&mut self) -> Result<(), Failure> {
+    async fn close(&mut self) -> Result<(), Error> {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
         let last = open
-            .sealer
+            .encryptor
             .finish()
-            .map_err(Failure::io("seal", std::path::Path::new("a pack")))?;
+            .map_err(Error::io("seal", std::path::Path::new("a pack")))?;
         let last = self.counted(last);
-        self.lanes.last(last).await?;
+        self.writers.last(last).await?;
         self.packs.push(Pack {
             backup: self.id.clone(),
             number: open.number,
@@ -130,11 +130,11 @@ impl<'a> Packer<'a> {
     }
 
     /// Closes the last pack, and waits until every bucket has stored everything or failed.
-    pub(crate) async fn finish(mut self) -> Result<Packed, Failure> {
+    pub(crate) async fn finish(mut self) -> Result<PackedBlobs, Error> {
         let closed = self.close().await;
-        let holders = self.lanes.finish().await;
+        let holders = self.writers.finish().await;
         closed?;
-        Ok(Packed {
+        Ok(PackedBlobs {
             packs: self.packs,
             stored_bytes: self.stored_bytes,
             holders: holders?,
@@ -143,6 +143,6 @@ impl<'a> Packer<'a> {
 
     /// Gives up, and waits until every bucket has let go of what it was storing.
     pub(crate) async fn abandon(self) {
-        self.lanes.abandon().await;
+        self.writers.abandon().await;
     }
 }

@@ -17,9 +17,9 @@ use tokio::sync::mpsc::Sender;
 use zstd::bulk::Compressor;
 
 use crate::base_backup::damage;
-use crate::base_backup::damage::{Damage, Suspect};
+use crate::base_backup::damage::{DamageReport, Suspect};
 use crate::base_backup::directory_walk::PlannedFile;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// How much of a file one blob holds ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
 /// a terabyte's is some 40 MB; a few blobs per reader are in memory.
@@ -56,7 +56,7 @@ pub(crate) enum FromReader {
         path: String,
     },
     /// A page is damaged that nobody accepted: from now on pages are only checked.
-    Damaged,
+    DecryptError,
 }
 
 /// A part of a file, compressed.
@@ -90,7 +90,7 @@ pub(crate) struct Reader {
 
 #[derive(Debug, Default)]
 struct Findings {
-    damage: Damage,
+    damage: DamageReport,
     /// Pages that were changed since the backup began, and did not match.
     torn: Vec<Suspect>,
 }
@@ -119,7 +119,7 @@ impl Reader {
         reader: usize,
         planned: &Planned,
         out: &Sender<FromReader>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let done = self.read_files(reader, planned, out);
         if done.is_err() {
             self.stop();
@@ -137,10 +137,10 @@ impl Reader {
         reader: usize,
         planned: &Planned,
         out: &Sender<FromReader>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let compressor = self.compressor();
         let compressor =
-            compressor.map_err(|_| Failure::Internal("zstd cannot be used at this level"))?;
+            compressor.map_err(|_| Error::Internal("zstd cannot be used at this level"))?;
         let mut one = OneReader {
             shared: self,
             compressor,
@@ -162,11 +162,11 @@ impl Reader {
                 Ok(false) => return Ok(()),
                 // It vanished after it was listed: the WAL says so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Failure::io("read", &file.location)(error)),
+                Err(error) => return Err(Error::io("read", &file.location)(error)),
             }
         }
         let confirmed = one.confirm();
-        confirmed.map_err(Failure::io(
+        confirmed.map_err(Error::io(
             "read again files in",
             Path::new("the data directory"),
         ))
@@ -194,11 +194,11 @@ impl Reader {
 
     /// Decides on the pages that were changed while they were read, when all else is done, and returns
     /// the damage that was accepted.
-    pub(crate) fn verdict(&self) -> Result<Damage, Failure> {
+    pub(crate) fn verdict(&self) -> Result<DamageReport, Error> {
         let mut torn = std::mem::take(&mut self.findings().torn);
         let until = Instant::now() + TORN_FOR;
         while !torn.is_empty() && Instant::now() < until {
-            let failed = Failure::io("read again files in", Path::new("the data directory"));
+            let failed = Error::io("read again files in", Path::new("the data directory"));
             torn = damage::confirm(torn).map_err(failed)?;
         }
         let mut findings = self.findings();
@@ -207,7 +207,7 @@ impl Reader {
         }
         let damage = findings.damage.clone();
         if damage.exceeds(&self.accepted) {
-            return Err(Failure::PageChecksums {
+            return Err(Error::PageChecksums {
                 pages: damage.pages(),
                 report: damage.report(),
             });
@@ -216,8 +216,8 @@ impl Reader {
     }
 
     /// Reads the control file, which a checkpoint may be writing: two readings must agree.
-    pub(crate) async fn read_control_file(&self, path: &Path) -> Result<Vec<u8>, Failure> {
-        let read = || std::fs::read(path).map_err(Failure::io("read", path));
+    pub(crate) async fn read_control_file(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let read = || std::fs::read(path).map_err(Error::io("read", path));
         let mut before = read()?;
         for _ in 0..CONTROL_FILE_READINGS {
             tokio::time::sleep(CONTROL_FILE_PAUSE).await;
@@ -227,7 +227,7 @@ impl Reader {
             }
             before = now;
         }
-        Err(Failure::Incomplete(
+        Err(Error::Incomplete(
             "the control file is written faster than it can be read".to_owned(),
         ))
     }
@@ -334,7 +334,7 @@ impl OneReader<'_> {
         };
         let confirmed = damage::confirm_in(file, bytes, at, suspects, pauses)?;
         if self.shared.judge(confirmed) {
-            self.send(FromReader::Damaged);
+            self.send(FromReader::DecryptError);
         }
         Ok(())
     }

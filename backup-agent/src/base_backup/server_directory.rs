@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use tokio::time;
 
-use crate::base_backup::session::{Session, Started};
+use crate::base_backup::session::{Session, StartedBackup};
 use crate::control_file::ControlFileData;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// PostgreSQL notes its start in `postmaster.pid` when the process begins, and in
 /// `pg_postmaster_start_time()` when its shared memory is there, which takes a while if it is large.
 const START_TAKES_AT_MOST_SECS: i64 = 300;
 
 /// Between two looks at files that the server writes.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often the control file must differ from the server's, while the server's stays the same: one
 /// reading may meet a checkpoint.
@@ -31,10 +31,10 @@ const GONE_WITHIN: Duration = Duration::from_secs(65);
 
 impl Session {
     /// Makes sure that the server keeps its data in `directory`.
-    pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Failure> {
+    pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Error> {
         let control = ControlFileData::read(directory)?;
         let differs = self.difference(directory, &control).await;
-        match differs.map_err(Failure::Postgres)? {
+        match differs.map_err(Error::Postgres)? {
             Some(why) => Err(self.other_directory(directory, why).await),
             None => Ok(()),
         }
@@ -46,8 +46,8 @@ impl Session {
         &self,
         directory: &Path,
         control: &ControlFileData,
-        started: &Started,
-    ) -> Result<(), Failure> {
+        started: &StartedBackup,
+    ) -> Result<(), Error> {
         if control.redo >= started.lsn {
             return Ok(());
         }
@@ -58,12 +58,12 @@ impl Session {
         Err(self.other_directory(directory, why).await)
     }
 
-    async fn other_directory(&self, directory: &Path, mut why: String) -> Failure {
+    async fn other_directory(&self, directory: &Path, mut why: String) -> Error {
         // Without `pg_read_all_settings` it is not told, and the comparison does not need it.
         if let Ok(Some(said)) = self.visible_setting("data_directory").await {
             why = format!("{why}; the server's own `data_directory` is `{said}`");
         }
-        Failure::OtherDirectory {
+        Error::OtherDirectory {
             path: directory.to_owned(),
             why,
         }
@@ -137,7 +137,7 @@ impl Session {
                 );
                 return Ok(Some(why));
             }
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(CHECK_INTERVAL).await;
         }
     }
 
@@ -174,7 +174,7 @@ impl Session {
                 let why = "a file that the server has removed is still there: it is a copy";
                 return Ok(Some(why.to_owned()));
             }
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(CHECK_INTERVAL).await;
         }
         Ok(None)
     }

@@ -18,7 +18,7 @@ use crate::base_backup::timeline;
 use crate::base_backup::timeline::Timelines;
 use crate::config::ServerTimeouts;
 use crate::config::postgres::{Host, ServerAddress};
-use crate::error::Failure;
+use crate::error::Error;
 
 /// A server on this host answers at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RENAMED_IN: u32 = 150_000;
 
 /// How often it is looked whether the connection is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the server is asked meanwhile: a host that is gone closes no connection.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ pub(crate) struct Session {
 }
 
 /// What the server says of itself.
-pub(crate) struct Server {
+pub(crate) struct ServerInfo {
     /// `server_version_num`.
     pub(crate) version: u32,
     /// How large a segment is.
@@ -67,7 +67,7 @@ pub(crate) struct Server {
     pub(crate) archive_timeout_secs: u64,
 }
 
-impl Server {
+impl ServerInfo {
     /// Returns the name of this server's directory in each tablespace (`TABLESPACE_VERSION_DIRECTORY`).
     pub(crate) fn version_directory(&self) -> String {
         format!("PG_{}_{}", self.version / 10_000, self.catalog_version)
@@ -75,7 +75,7 @@ impl Server {
 }
 
 /// Where a backup began.
-pub(crate) struct Started {
+pub(crate) struct StartedBackup {
     /// The position from which replay begins.
     pub(crate) lsn: Lsn,
     /// The server's clock.
@@ -83,7 +83,7 @@ pub(crate) struct Started {
 }
 
 /// Where a backup ended.
-pub(crate) struct Stopped {
+pub(crate) struct StoppedBackup {
     /// The position at which it is consistent.
     pub(crate) lsn: Lsn,
     /// The timeline that all of it is on.
@@ -103,11 +103,11 @@ impl Session {
         server: &ServerAddress,
         timeouts: ServerTimeouts,
         tasks: &Tasks,
-    ) -> Result<Self, Failure> {
-        let client = connect(server, tasks).await.map_err(Failure::Postgres)?;
+    ) -> Result<Self, Error> {
+        let client = connect(server, tasks).await.map_err(Error::Postgres)?;
         let client = BoundedClient::new(client, timeouts.statement, STATEMENT_SETTING);
         let version = number(&client, "SHOW server_version_num").await;
-        let version = version.map_err(Failure::Postgres)?;
+        let version = version.map_err(Error::Postgres)?;
         Ok(Self {
             client,
             timeouts,
@@ -134,28 +134,28 @@ impl Session {
     }
 
     /// Returns the value of a setting of the server's.
-    pub(crate) async fn setting(&self, name: &str) -> Result<String, Failure> {
+    pub(crate) async fn setting(&self, name: &str) -> Result<String, Error> {
         let sql = "SELECT current_setting($1)";
         let row = self.client.query_one(sql, &[&name]).await;
         let value = row.and_then(|it| Ok(it.try_get(0)?));
-        value.map_err(Failure::Postgres)
+        value.map_err(Error::Postgres)
     }
 
     /// Returns the file that the archiver failed to archive last, unless it has archived one since.
-    pub(crate) async fn failing_segment(&self) -> Result<Option<String>, Failure> {
+    pub(crate) async fn failing_segment(&self) -> Result<Option<String>, Error> {
         let sql = "SELECT last_failed_wal FROM pg_stat_archiver \
                    WHERE last_failed_time > coalesce(last_archived_time, '-infinity')";
         let row = self.client.query_opt(sql, &[]).await;
         let name = row.and_then(|it| Ok(it.map(|it| it.try_get(0)).transpose()?));
-        name.map_err(Failure::Postgres)
+        name.map_err(Error::Postgres)
     }
 
     /// Asks the server about itself.
-    pub(crate) async fn describe(&self) -> Result<Server, Failure> {
-        self.try_describe().await.map_err(Failure::Postgres)
+    pub(crate) async fn describe(&self) -> Result<ServerInfo, Error> {
+        self.try_describe().await.map_err(Error::Postgres)
     }
 
-    async fn try_describe(&self) -> anyhow::Result<Server> {
+    async fn try_describe(&self) -> anyhow::Result<ServerInfo> {
         let sql = "SELECT i.bytes_per_wal_segment, i.database_block_size, \
                    i.data_page_checksum_version <> 0, s.catalog_version_no, pg_is_in_recovery() \
                    FROM pg_control_system() s, pg_control_init() i";
@@ -169,7 +169,7 @@ impl Session {
         let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
         let catalog_version: i32 = row.try_get(3)?;
         let archive_timeout = self.visible_setting("archive_timeout").await?;
-        Ok(Server {
+        Ok(ServerInfo {
             version: self.version,
             segment_size: segment_size.context("the server names no size of a segment")?,
             checksums: row.try_get(2)?,
@@ -181,12 +181,12 @@ impl Session {
 
     /// Returns why the backup cannot be completed, once that is so: the connection is lost, or a standby
     /// was promoted.
-    pub(crate) async fn lost(&self, server: &Server) -> Failure {
+    pub(crate) async fn lost(&self, server: &ServerInfo) -> Error {
         let mut asked_at = time::Instant::now();
         loop {
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(CHECK_INTERVAL).await;
             if self.client.is_closed() {
-                return Failure::Postgres(anyhow::anyhow!(
+                return Error::Postgres(anyhow::anyhow!(
                     "the connection that holds the backup open was lost"
                 ));
             }
@@ -198,7 +198,7 @@ impl Session {
             match asked.await.and_then(|it| Ok(it.try_get::<_, bool>(0)?)) {
                 Ok(is_standby) if is_standby == server.is_standby => {}
                 Ok(_) => return timeline::promoted(),
-                Err(error) => return Failure::Postgres(error),
+                Err(error) => return Error::Postgres(error),
             }
         }
     }
@@ -206,18 +206,22 @@ impl Session {
     /// Begins a backup.
     pub(crate) async fn start(
         &self,
-        server: &Server,
+        server: &ServerInfo,
         label: &str,
         checkpoint: Checkpoint,
-    ) -> Result<Started, Failure> {
+    ) -> Result<StartedBackup, Error> {
         let started = self.try_start(label, checkpoint).await;
-        let started = started.map_err(Failure::Postgres)?;
-        let timelines = self.timelines(server).await.map_err(Failure::Postgres)?;
+        let started = started.map_err(Error::Postgres)?;
+        let timelines = self.timelines(server).await.map_err(Error::Postgres)?;
         timelines.only(timelines.of_checkpoint)?;
         Ok(started)
     }
 
-    async fn try_start(&self, label: &str, checkpoint: Checkpoint) -> anyhow::Result<Started> {
+    async fn try_start(
+        &self,
+        label: &str,
+        checkpoint: Checkpoint,
+    ) -> anyhow::Result<StartedBackup> {
         // A setting that limits statements must not end a checkpoint of a large cache.
         self.client
             .batch_execute("SET statement_timeout = 0; SET idle_session_timeout = 0")
@@ -237,7 +241,7 @@ impl Session {
         let client = self.client.within(timeout, CHECKPOINT_SETTING);
         let row = client.query_one(sql, &[&label, &is_fast]).await?;
         let lsn: String = row.try_get(0)?;
-        Ok(Started {
+        Ok(StartedBackup {
             lsn: lsn.parse()?,
             at: now,
         })
@@ -251,20 +255,20 @@ impl Session {
     }
 
     /// Ends the backup. Whether its log is archived is looked for in the archive itself.
-    pub(crate) async fn stop(&self, server: &Server) -> Result<Stopped, Failure> {
+    pub(crate) async fn stop(&self, server: &ServerInfo) -> Result<StoppedBackup, Error> {
         let stopped = self.try_stop().await;
         // PostgreSQL refuses to end a backup after a promotion, and so it is told apart.
         let timelines = self.timelines(server).await;
         if let Ok(timelines) = &timelines {
             timelines.refuse_promotion()?;
         }
-        let mut stopped = stopped.map_err(Failure::Postgres)?;
-        let timelines = timelines.map_err(Failure::Postgres)?;
+        let mut stopped = stopped.map_err(Error::Postgres)?;
+        let timelines = timelines.map_err(Error::Postgres)?;
         stopped.timeline = timelines.only(stopped.timeline.get())?;
         Ok(stopped)
     }
 
-    async fn try_stop(&self) -> anyhow::Result<Stopped> {
+    async fn try_stop(&self) -> anyhow::Result<StoppedBackup> {
         let sql = if self.version >= RENAMED_IN {
             "SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(wait_for_archive => false)"
         } else {
@@ -277,7 +281,7 @@ impl Session {
         let lsn: String = row.try_get(0)?;
         let backup_label: String = row.try_get(1)?;
         let at = "greatest(clock_timestamp(), pg_last_xact_replay_timestamp())";
-        Ok(Stopped {
+        Ok(StoppedBackup {
             lsn: lsn.parse()?,
             timeline: timeline::of_label(&backup_label)?,
             at: self.micros(at).await?,
@@ -287,12 +291,12 @@ impl Session {
     }
 
     /// Ends the segment that is being written, on a primary.
-    pub(crate) async fn end_segment(&self) -> Result<(), Failure> {
+    pub(crate) async fn end_segment(&self) -> Result<(), Error> {
         let ended = self.client.query_one("SELECT pg_switch_wal()", &[]).await;
-        ended.map(drop).map_err(Failure::Postgres)
+        ended.map(drop).map_err(Error::Postgres)
     }
 
-    async fn timelines(&self, server: &Server) -> anyhow::Result<Timelines> {
+    async fn timelines(&self, server: &ServerInfo) -> anyhow::Result<Timelines> {
         let sql = "SELECT pg_is_in_recovery(), c.timeline_id, r.min_recovery_end_timeline \
                    FROM pg_control_checkpoint() c, pg_control_recovery() r";
         let row = self.client.query_one(sql, &[]).await?;

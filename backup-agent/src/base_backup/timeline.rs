@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use causeway_core::Timeline;
 
-use crate::error::Failure;
+use crate::error::Error;
 
 /// What the server and its control file say.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Timelines {
 
 impl Timelines {
     /// Returns the timeline on which the backup began, if everything in it is on that one.
-    pub(super) fn only(&self, began: u32) -> Result<Timeline, Failure> {
+    pub(super) fn only(&self, began: u32) -> Result<Timeline, Error> {
         self.refuse_promotion()?;
         let ended = if self.is_standby {
             self.of_consistency
@@ -30,16 +30,16 @@ impl Timelines {
             self.of_checkpoint
         };
         if began != ended {
-            return Err(Failure::Incomplete(format!(
+            return Err(Error::Incomplete(format!(
                 "the primary failed over: the backup of this standby begins on timeline {began}, and its \
                  end is on timeline {ended}; run it again, after the next checkpoint of the new primary"
             )));
         }
-        Timeline::new(began).ok_or(Failure::Internal("the server names timeline 0"))
+        Timeline::new(began).ok_or(Error::Internal("the server names timeline 0"))
     }
 
     /// Refuses a server that was a standby and is none.
-    pub(super) fn refuse_promotion(&self) -> Result<(), Failure> {
+    pub(super) fn refuse_promotion(&self) -> Result<(), Error> {
         if self.is_standby == self.was_standby {
             return Ok(());
         }
@@ -48,8 +48,8 @@ impl Timelines {
 }
 
 /// Returns the error that a promotion is: the two ends of the backup are on different timelines.
-pub(super) fn promoted() -> Failure {
-    Failure::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
+pub(super) fn promoted() -> Error {
+    Error::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
 }
 
 /// Returns the timeline on which the backup of this `backup_label` began.

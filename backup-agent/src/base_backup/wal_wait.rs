@@ -12,11 +12,11 @@ use tracing::{info, warn};
 
 use crate::archive::wal_archive::WalArchive;
 use crate::base_backup::archive_progress::ArchiveProgress;
-use crate::base_backup::session::{Server, Session};
+use crate::base_backup::session::{ServerInfo, Session};
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::buckets::Buckets;
-use crate::storage::store_error::ErrorKind;
+use crate::storage::store_error::StoreErrorKind;
 
 /// Between two looks at the archive: short at first, as the last segment takes a moment, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(250);
@@ -31,7 +31,7 @@ const NAMED_AT_MOST: usize = 5;
 /// Makes the primary end the segment in which a standby's backup has ended: an idle one leaves it open,
 /// and only a primary can end it. Without `[postgres.primary]`, the wait goes on until its own
 /// `archive_timeout` does so.
-pub(crate) async fn end_segment(config: &Config, server: &Server, tasks: &Tasks) {
+pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Tasks) {
     let (true, Some(primary)) = (server.is_standby, &config.postgres.primary) else {
         return;
     };
@@ -55,8 +55,8 @@ pub(crate) async fn wait(
     buckets: &Buckets,
     system_id: u64,
     summary: &BackupSummary,
-    (server, session): (&Server, &Session),
-) -> Result<(), Failure> {
+    (server, session): (&ServerInfo, &Session),
+) -> Result<(), Error> {
     let size = server.segment_size;
     let waited_secs = patience_secs(config.limits.archive_wait_secs, server);
     let archive = WalArchive::new(config, buckets, system_id);
@@ -68,17 +68,17 @@ pub(crate) async fn wait(
     let mut until = Instant::now() + Duration::from_secs(waited_secs);
     let mut pause = LOOK_FIRST;
     loop {
-        match progress.look().await {
-            Ok(look) => {
+        match progress.check_status().await {
+            Ok(status) => {
                 let enough = |segment: &_| {
-                    let holding = look.holders.iter().filter(|it| it.contains(segment));
+                    let holding = status.holders.iter().filter(|it| it.contains(segment));
                     holding.count() >= buckets.required()
                 };
                 let missing = gaps(range(), &range().filter(enough).collect());
                 if missing.is_empty() {
                     return Ok(());
                 }
-                if look.has_come_nearer {
+                if status.has_come_nearer {
                     until = Instant::now() + Duration::from_secs(waited_secs);
                 }
                 if Instant::now() >= until {
@@ -95,15 +95,15 @@ pub(crate) async fn wait(
 }
 
 /// Returns how long the next segment may take, in seconds.
-fn patience_secs(set: Option<u64>, server: &Server) -> u64 {
+fn patience_secs(set: Option<u64>, server: &ServerInfo) -> u64 {
     // A segment that was begun right after the last one ended is ended an `archive_timeout` later, by a
     // process that wakes as rarely.
     set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)
 }
 
-fn is_permanent(error: &Failure) -> bool {
-    if let Failure::Unreachable { last, .. } = error {
-        return last.kind() == ErrorKind::Refused;
+fn is_permanent(error: &Error) -> bool {
+    if let Error::Unreachable { last, .. } = error {
+        return last.kind() == StoreErrorKind::Refused;
     }
     false
 }
@@ -111,9 +111,9 @@ fn is_permanent(error: &Failure) -> bool {
 fn not_archived(
     missing: &[SegmentName],
     waited_secs: u64,
-    server: &Server,
+    server: &ServerInfo,
     summary: &BackupSummary,
-) -> Failure {
+) -> Error {
     let names: Vec<String> = missing
         .iter()
         .take(NAMED_AT_MOST)
@@ -132,7 +132,7 @@ fn not_archived(
         );
         text.push_str(&hint);
     }
-    Failure::LogNotArchived {
+    Error::WalNotArchived {
         waited_secs,
         missing: text,
     }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn archive_timeout_then_awaited_twice_and_longer() {
-        let server = |archive_timeout_secs| Server {
+        let server = |archive_timeout_secs| ServerInfo {
             version: 150_018,
             segment_size: SegmentSize::DEFAULT,
             checksums: true,

@@ -9,25 +9,25 @@ use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::archive::overview::Overview;
+use crate::archive::overview::WalOverview;
 use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
 use crate::base_backup;
-use crate::base_backup::Request;
+use crate::base_backup::BackupRequest;
 use crate::cli;
 use crate::config::Config;
 use crate::control_file;
 use crate::display;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::storage::buckets::{Buckets, LONG};
 use crate::storage::catalog;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Made<'a> {
+struct BackupOutput<'a> {
     format: u32,
-    backup: super::list::Backup,
+    backup: super::list::BackupEntry,
     pages_checked: bool,
     damaged: &'a [DamagedFile],
     accepted_and_undamaged: &'a [String],
@@ -45,10 +45,10 @@ struct OlderWal {
     not_compared: Vec<String>,
 }
 
-pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, args: &cli::BackupArgs) -> Result<(), Error> {
     let tasks = Tasks::new();
     let buckets = Buckets::new(config, LONG).await;
-    let request = Request {
+    let request = BackupRequest {
         label: args.label.clone(),
         checkpoint: args.checkpoint,
         accepted: args.accept_damaged.clone(),
@@ -68,20 +68,20 @@ pub(super) async fn run(config: &Config, args: &cli::Backup) -> Result<(), Failu
     if older.gaps.is_empty() {
         return Ok(());
     }
-    Err(Failure::OlderWalGap(older.gaps.join("; ")))
+    Err(Error::OlderWalGap(older.gaps.join("; ")))
 }
 
 /// Looks for gaps in the WAL that follows each backup: no later command would look for them every
 /// night. What one bucket lacks is not among them, as the backfill may be at it; what is missing while a
 /// bucket does not answer may be there.
-async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failure> {
+async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error> {
     let system_id = control_file::system_id(&config.postgres.data_directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
-    let catalog = catalog::list(buckets, archive.layout()).await?;
+    let catalog = catalog::list(buckets, archive.object_keys()).await?;
     let identity = config.has_identity().then(|| config.identity().ok());
     let identity = identity.flatten();
     let backups = catalog.summaries();
-    let overview = Overview::new(&archive, buckets, identity.as_ref(), &backups).await?;
+    let overview = WalOverview::new(&archive, buckets, identity.as_ref(), &backups).await?;
     let gaps = catalog.backups.iter().flat_map(|entry| {
         let found = overview.iter();
         found.flat_map(|it| it.gaps(&entry.summary, &[]))
@@ -90,7 +90,7 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failu
     let texts: BTreeSet<String> = texts.collect();
     let silent = catalog.silent.iter();
     let silent: BTreeSet<&String> = silent
-        .chain(overview.iter().flat_map(Overview::silent))
+        .chain(overview.iter().flat_map(WalOverview::silent))
         .collect();
     if silent.is_empty() {
         return Ok(OlderWal {
@@ -106,11 +106,15 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Failu
     })
 }
 
-fn print(args: &cli::Backup, made: &base_backup::Made, older: &OlderWal) -> Result<(), Failure> {
+fn print(
+    args: &cli::BackupArgs,
+    made: &base_backup::CompletedBackup,
+    older: &OlderWal,
+) -> Result<(), Error> {
     if args.json {
-        return output::json(&Made {
+        return output::json(&BackupOutput {
             format: 1,
-            backup: super::list::Backup::new(&made.summary, &made.buckets),
+            backup: super::list::BackupEntry::new(&made.summary, &made.buckets),
             pages_checked: made.pages_checked,
             damaged: &made.damaged,
             accepted_and_undamaged: &made.undamaged,

@@ -14,20 +14,20 @@ use crate::base_backup::session::Session;
 use crate::cli;
 use crate::command::check::outcome::CheckOutcome;
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
-use crate::storage::bucket::{Bucket, Created};
+use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::buckets::{BRIEF, Buckets};
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Checked {
+struct CheckOutput {
     format: u32,
     checks: Vec<CheckOutcome>,
 }
 
-pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Error> {
     let mut checks = vec![CheckOutcome::new("settings", Ok(()))];
     if config.has_identity() {
         let identity = config.identity().map(drop);
@@ -38,7 +38,9 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
     }
     let buckets = Buckets::new(config, BRIEF).await;
     for bucket in buckets.all() {
-        let listed = bucket.list(&Layout::clusters(&config.cluster), "~").await;
+        let listed = bucket
+            .list(&ObjectKeys::cluster_prefix(&config.cluster), "~")
+            .await;
         let outcome = listed.map(drop).map_err(|it| chain(&it));
         checks.push(CheckOutcome::new(
             format!("bucket {}", bucket.name()),
@@ -61,7 +63,7 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
     let all = checks.len();
     let failed = checks.iter().filter(|it| !it.ok).count();
     if args.json {
-        output::json(&Checked { format: 1, checks })?;
+        output::json(&CheckOutput { format: 1, checks })?;
     } else {
         for check in &checks {
             let word = if check.ok { "ok    " } else { "FAILED" };
@@ -72,18 +74,18 @@ pub(super) async fn run(config: &Config, args: &cli::Check) -> Result<(), Failur
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::ChecksFailed { failed, all })
+    Err(Error::ChecksFailed { failed, all })
 }
 
 /// Nothing is overwritten only where the store honours `If-None-Match`: of two writes of one key, the
 /// second must be refused. The object stays, because a node may delete nothing; it is always the same.
 async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {
-    let key = Layout::write_check(&config.cluster);
+    let key = ObjectKeys::write_check(&config.cluster);
     let body = Bytes::from_static(b"written by `backup-agent check`\n");
     for _ in 0..2 {
         match bucket.create(&key, &body).await {
-            Ok(Created::AlreadyThere) => return Ok(()),
-            Ok(Created::New) => {}
+            Ok(CreateOutcome::AlreadyThere) => return Ok(()),
+            Ok(CreateOutcome::New) => {}
             Err(error) => return Err(chain(&error)),
         }
     }

@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::cli;
-use crate::encryption::keys::generate;
-use crate::error::Failure;
+use crate::encryption::keys::generate_key_pair;
+use crate::error::Error;
 use crate::output;
 
-pub(super) fn run(args: &cli::Keygen) -> Result<(), Failure> {
-    let pair = generate();
+pub(super) fn run(args: &cli::KeygenArgs) -> Result<(), Error> {
+    let pair = generate_key_pair();
     let path = &args.output;
     let made = OpenOptions::new()
         .write(true)
@@ -19,14 +19,14 @@ pub(super) fn run(args: &cli::Keygen) -> Result<(), Failure> {
         .open(path);
     let mut file = made.map_err(|error| {
         if error.kind() == ErrorKind::AlreadyExists {
-            return Failure::Exists { path: path.clone() };
+            return Error::Exists { path: path.clone() };
         }
-        Failure::io("write", path)(error)
+        Error::io("write", path)(error)
     })?;
     let written = file
         .write_all(pair.identity_file.reveal().as_bytes())
         .and_then(|()| file.sync_all());
-    written.map_err(Failure::io("write", path))?;
+    written.map_err(Error::io("write", path))?;
     output::line(&pair.recipient);
     Ok(())
 }

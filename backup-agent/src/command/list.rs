@@ -7,7 +7,7 @@ use causeway_core::backup::BackupSummary;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
-use crate::archive::overview::Overview;
+use crate::archive::overview::WalOverview;
 use crate::archive::reach;
 use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
@@ -15,42 +15,42 @@ use crate::cli;
 use crate::config::Config;
 use crate::display;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::storage::buckets::{BRIEF, Buckets};
 use crate::storage::catalog;
-use crate::storage::catalog::{Catalog, Depth, Entry};
+use crate::storage::catalog::{Catalog, CatalogEntry, ManifestDepth};
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Listed {
+struct ListOutput {
     format: u32,
     cluster: String,
     system_id: String,
-    backups: Vec<WithReach>,
-    unreadable: Vec<Unreadable>,
+    backups: Vec<BackupWithReach>,
+    unreadable: Vec<UnreadableOutput>,
     silent_buckets: BTreeSet<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct WithReach {
+struct BackupWithReach {
     #[serde(flatten)]
-    backup: Backup,
-    reach: Option<reach::Shown>,
+    backup: BackupEntry,
+    reach: Option<reach::ReachOutput>,
 }
 
 /// A copy of a backup that cannot be looked at.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Unreadable {
+struct UnreadableOutput {
     id: String,
     bucket: String,
     why: String,
 }
 
-impl Unreadable {
-    fn new(found: &catalog::Unreadable) -> Self {
+impl UnreadableOutput {
+    fn new(found: &catalog::UnreadableBackup) -> Self {
         Self {
             id: found.id.to_string(),
             bucket: found.bucket.clone(),
@@ -62,7 +62,7 @@ impl Unreadable {
 /// One backup, as scripts see it.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Backup {
+pub(super) struct BackupEntry {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct Backup {
     buckets: Vec<String>,
 }
 
-impl Backup {
+impl BackupEntry {
     pub(super) fn new(summary: &BackupSummary, buckets: &[String]) -> Self {
         Self {
             id: summary.id.to_string(),
@@ -95,43 +95,47 @@ impl Backup {
     }
 }
 
-pub(super) async fn run(config: &Config, args: &cli::List) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Error> {
     let buckets = Buckets::new(config, BRIEF).await;
     let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
     let archive = WalArchive::new(config, &buckets, system_id);
-    let catalog = catalog::list(&buckets, archive.layout()).await?;
+    let catalog = catalog::list(&buckets, archive.object_keys()).await?;
     let identity = if config.has_identity() {
         Some(Arc::new(config.identity()?))
     } else {
         None
     };
     let summaries = catalog.summaries();
-    let overview = Overview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
+    let overview = WalOverview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
     let mut backups = Vec::new();
     for entry in &catalog.backups {
         let reach = overview.as_ref().and_then(|it| it.reach(&entry.summary));
-        let mut backup = Backup::new(&entry.summary, &entry.buckets);
+        let mut backup = BackupEntry::new(&entry.summary, &entry.buckets);
         if let Some(identity) = &identity {
             backup.label = Some(label(&archive, &buckets, identity, entry).await);
         }
         backups.push((backup, reach));
     }
     // What a bucket holds that did not list its WAL is not known either.
-    let of_wal = overview.iter().flat_map(Overview::silent).cloned();
+    let of_wal = overview.iter().flat_map(WalOverview::silent).cloned();
     let silent: BTreeSet<String> = catalog.silent.iter().cloned().chain(of_wal).collect();
     if args.json {
-        output::json(&Listed {
+        output::json(&ListOutput {
             format: 1,
             cluster: config.cluster.to_string(),
             system_id: system_id.to_string(),
             backups: backups
                 .into_iter()
-                .map(|(backup, reach)| WithReach {
+                .map(|(backup, reach)| BackupWithReach {
                     backup,
-                    reach: reach.map(|it| it.shown()),
+                    reach: reach.map(|it| it.output()),
                 })
                 .collect(),
-            unreadable: catalog.unreadable.iter().map(Unreadable::new).collect(),
+            unreadable: catalog
+                .unreadable
+                .iter()
+                .map(UnreadableOutput::new)
+                .collect(),
             silent_buckets: silent,
         })?;
     } else {
@@ -145,10 +149,18 @@ async fn label(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
     identity: &Arc<Identity>,
-    entry: &Entry,
+    entry: &CatalogEntry,
 ) -> String {
     let summary = &entry.summary;
-    match catalog::manifest(buckets, archive.layout(), identity, summary, Depth::Head).await {
+    match catalog::manifest(
+        buckets,
+        archive.object_keys(),
+        identity,
+        summary,
+        ManifestDepth::Head,
+    )
+    .await
+    {
         Ok(manifest) => manifest.label,
         Err(why) => {
             output::complain(&chain(&why), why.hint());
@@ -157,7 +169,11 @@ async fn label(
     }
 }
 
-fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog, silent: &BTreeSet<String>) {
+fn print(
+    backups: &[(BackupEntry, Option<KnownReach>)],
+    catalog: &Catalog,
+    silent: &BTreeSet<String>,
+) {
     if backups.is_empty() {
         output::line("no backups");
     }
@@ -182,7 +198,8 @@ fn print(backups: &[(Backup, Option<KnownReach>)], catalog: &Catalog, silent: &B
             output::line(&format!("    {reach}"));
         }
     }
-    for Unreadable { id, bucket, why } in catalog.unreadable.iter().map(Unreadable::new) {
+    for UnreadableOutput { id, bucket, why } in catalog.unreadable.iter().map(UnreadableOutput::new)
+    {
         output::line(&format!("{id}  UNREADABLE in {bucket}: {why}"));
     }
     for bucket in silent {

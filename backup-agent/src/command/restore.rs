@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::cli;
 use crate::config::Config;
 use crate::display;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::restore;
 use crate::restore::places;
@@ -21,19 +21,19 @@ use crate::storage::catalog;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Restored {
+struct RestoreOutput {
     format: u32,
-    backup: super::list::Backup,
+    backup: super::list::BackupEntry,
     files: u64,
     directory: String,
     timeline: u32,
     when_recovered: &'static str,
     archiving: bool,
     notes: Vec<String>,
-    reach: crate::archive::reach::Shown,
+    reach: crate::archive::reach::ReachOutput,
 }
 
-pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), Error> {
     let (json, system_id) = (args.json, args.system_id);
     let request = request(args)?;
     let buckets = Buckets::new(config, LONG).await;
@@ -46,16 +46,16 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
         }
     })?;
     if json {
-        return output::json(&Restored {
+        return output::json(&RestoreOutput {
             format: 1,
-            backup: super::list::Backup::new(&restored.summary, &[]),
+            backup: super::list::BackupEntry::new(&restored.summary, &[]),
             files: restored.files,
             directory: request.directory.display().to_string(),
             timeline: restored.timeline.get(),
             when_recovered: when_recovered(request.purpose),
             archiving: request.archiving == Archiving::Preserve,
             notes: restored.notes,
-            reach: restored.reach.shown(),
+            reach: restored.reach.output(),
         });
     }
     for line in told(&request, &restored) {
@@ -66,7 +66,7 @@ pub(super) async fn run(config: &Config, args: cli::Restore) -> Result<(), Failu
 
 /// Returns what `args` ask for, or refuses options that PostgreSQL would ignore or that would harm another
 /// server's files.
-fn request(args: cli::Restore) -> Result<RestoreRequest, Failure> {
+fn request(args: cli::RestoreArgs) -> Result<RestoreRequest, Error> {
     let target = RecoveryTarget::from(args.target);
     let (purpose, usual) = if args.standby {
         (Purpose::Standby, Archiving::Preserve)
@@ -105,7 +105,7 @@ fn when_recovered(purpose: Purpose) -> &'static str {
 }
 
 /// Returns what was restored, and what the copy does when it is started.
-fn told(request: &RestoreRequest, restored: &restore::Restored) -> Vec<String> {
+fn told(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<String> {
     let summary = &restored.summary;
     let mut lines = vec![format!(
         "backup {} restored to `{}`: {} files, {}",

@@ -8,41 +8,41 @@ use causeway_core::lsn::WalFileName;
 use tracing::info;
 
 use crate::archive::backfill::background;
-use crate::archive::backfill::compare::{Scope, compare};
+use crate::archive::backfill::compare::{CompareScope, compare};
 use crate::archive::backfill::fill::drain_once;
 use crate::archive::backfill::stats::BackfillStats;
 use crate::archive::fetch_request::FetchMode;
 use crate::archive::fetch_request::FetchRequest;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file;
-use crate::archive::wal_header::NotThisFile;
-use crate::cli::{Wal, WalBackfill, WalFetch};
+use crate::archive::wal_header::WalFileError;
+use crate::cli::{WalBackfillArgs, WalCommand, WalFetchArgs};
 use crate::config::Config;
 use crate::control_file;
 use crate::display;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::restore::tablespace_guard::TablespaceGuard;
 use crate::storage::buckets::{BRIEF, Buckets, LONG};
 use crate::storage::catalog;
 use crate::storage::client::CallLimits;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// For how long a recovery waits for buckets that fail, before it is stopped.
 const RECOVERY_RETRY_SECS: u64 = 300;
 
-pub(super) async fn run(config: &Config, command: Wal) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, command: WalCommand) -> Result<(), Error> {
     match command {
-        Wal::Push { path } => push(config, &path).await,
-        Wal::Fetch(args) => match fetch(config, &args).await {
+        WalCommand::Push { path } => push(config, &path).await,
+        WalCommand::Fetch(args) => match fetch(config, &args).await {
             Err(why) if args.recovery => Err(why.stops_recovery()),
             fetched => fetched,
         },
-        Wal::Backfill(args) => backfill(config, &args).await,
+        WalCommand::Backfill(args) => backfill(config, &args).await,
     }
 }
 
-async fn push(config: &Config, path: &Path) -> Result<(), Failure> {
+async fn push(config: &Config, path: &Path) -> Result<(), Error> {
     let system_id = control_file::system_id(&control_file::data_directory(config))?;
     let buckets = Buckets::new(config, BRIEF).await;
     let archive = WalArchive::new(config, &buckets, system_id);
@@ -51,7 +51,7 @@ async fn push(config: &Config, path: &Path) -> Result<(), Failure> {
     pushed
 }
 
-async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
+async fn fetch(config: &Config, args: &WalFetchArgs) -> Result<(), Error> {
     let (name, slot) = file_and_slot(&args.name)?;
     let identity = config.identity()?;
     let data_directory = control_file::data_directory(config);
@@ -90,16 +90,16 @@ async fn fetch(config: &Config, args: &WalFetch) -> Result<(), Failure> {
 }
 
 /// Refuses a segment that would make PostgreSQL write into another server's tablespace.
-fn guard_tablespaces(data_directory: &Path, name: &str, file: &Path) -> Result<(), Failure> {
+fn guard_tablespaces(data_directory: &Path, name: &str, file: &Path) -> Result<(), Error> {
     let mut guard = TablespaceGuard::new(data_directory);
     let read = wal_file::read_each(file, |bytes| guard.push(bytes));
-    read.map_err(Failure::io("read", file))?;
+    read.map_err(Error::io("read", file))?;
     guard.finish(name)
 }
 
 /// Reads the name of a file in the archive, of which several may have the same: `X.partial.1` is the
 /// second of `X.partial`.
-fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Failure> {
+fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Error> {
     let slotted = text.rsplit_once('.').and_then(|(name, slot)| {
         let name: WalFileName = name.parse().ok()?;
         let has_slots = matches!(name, WalFileName::Partial(_) | WalFileName::BackupLabel(..));
@@ -109,28 +109,28 @@ fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Failure> {
     if let Some(slotted) = slotted {
         return Ok(slotted);
     }
-    let name = text.parse().map_err(|why| Failure::NotThisFile {
+    let name = text.parse().map_err(|why| Error::WalFileRejected {
         name: text.to_owned(),
-        why: NotThisFile::Name(why),
+        why: WalFileError::Name(why),
     })?;
     Ok((name, 0))
 }
 
-async fn backfill(config: &Config, args: &WalBackfill) -> Result<(), Failure> {
+async fn backfill(config: &Config, args: &WalBackfillArgs) -> Result<(), Error> {
     let buckets = Buckets::new(config, LONG).await;
     if args.background {
         return background::run_in_background(config, &buckets, args.system_id).await;
     }
     let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
-    let layout = Layout::new(&config.cluster, system_id);
+    let object_keys = ObjectKeys::new(&config.cluster, system_id);
     let scope = if args.all {
-        Scope::Everything
+        CompareScope::Everything
     } else {
-        Scope::Missing
+        CompareScope::Missing
     };
     let identity = config.identity().ok();
     let drained = drain_once(&buckets, identity.as_ref()).await;
-    let compared = compare(&buckets, &layout, identity.as_ref(), scope).await?;
+    let compared = compare(&buckets, &object_keys, identity.as_ref(), scope).await?;
     report(&buckets, &drained, &compared)
 }
 
@@ -139,7 +139,7 @@ fn report(
     buckets: &Buckets,
     drained: &BackfillStats,
     compared: &BackfillStats,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let health = buckets.health().report();
     let mut failed = Vec::new();
     for (name, stats) in &compared.buckets {
@@ -178,7 +178,7 @@ fn report(
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::Lacking(failed.join("; ")))
+    Err(Error::Lacking(failed.join("; ")))
 }
 
 /// Returns the first of what is not resolved, for an error: standard output has all of it.

@@ -3,7 +3,7 @@
 use causeway_runtime::aws::{AwsService, CaCertificates};
 use serde::Deserialize;
 
-use crate::config::error::Unusable;
+use crate::config::error::BackupConfigError;
 
 /// One bucket, as the settings say it.
 #[derive(Deserialize)]
@@ -25,12 +25,12 @@ pub(crate) struct BucketConfig {
 }
 
 /// Returns the buckets in the order in which they are written.
-pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, Unusable> {
+pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, BackupConfigError> {
     let mut buckets: Vec<BucketConfig> = Vec::new();
     for bucket in written {
         let bucket = bucket.meant()?;
         if buckets.iter().any(|it| it.name == bucket.name) {
-            return Err(Unusable::SameBucket(bucket.name));
+            return Err(BackupConfigError::SameBucket(bucket.name));
         }
         buckets.push(bucket);
     }
@@ -38,9 +38,9 @@ pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, Un
 }
 
 impl WrittenBucket {
-    fn meant(self) -> Result<BucketConfig, Unusable> {
+    fn meant(self) -> Result<BucketConfig, BackupConfigError> {
         if !is_bucket_name(&self.name) {
-            return Err(Unusable::BucketName(self.name));
+            return Err(BackupConfigError::BucketName(self.name));
         }
         let service = AwsService {
             region: self.region,
@@ -48,7 +48,7 @@ impl WrittenBucket {
             ca_certificate: self.ca_certificate,
         };
         if service.ca_certificate.is_some() && !service.has_tls() {
-            return Err(Unusable::CaWithoutTls(self.name));
+            return Err(BackupConfigError::CaWithoutTls(self.name));
         }
         Ok(BucketConfig {
             name: self.name,

@@ -1,14 +1,14 @@
 //! Why settings are refused.
 
-use crate::encryption::keys::Unsealable;
+use crate::encryption::keys::KeyError;
 
 /// Settings that cannot be used. Nothing has been touched when this is returned.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum BackupConfigError {
     #[error(transparent)]
     File(#[from] causeway_runtime::config::ConfigFileError),
     #[error(transparent)]
-    Recipients(#[from] Unsealable),
+    Recipients(#[from] KeyError),
     #[error("`cluster` cannot be used")]
     Cluster(#[source] causeway_core::node::InvalidName),
     #[error("there is no `[[buckets]]`: name at least one")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::error::Unusable;
+use crate::config::error::BackupConfigError;
 
 /// The section `[postgres]`, as it is written.
 #[derive(Deserialize)]
@@ -84,11 +84,11 @@ pub(crate) enum Host {
 
 impl WrittenPostgres {
     /// Returns what is meant.
-    pub(super) fn meant(self) -> Result<PostgresConfig, Unusable> {
+    pub(super) fn meant(self) -> Result<PostgresConfig, BackupConfigError> {
         let host = match (self.socket_directory, self.host) {
             (Some(directory), None) => Host::Socket(directory),
             (None, Some(address)) => Host::Address(address),
-            (None, None) | (Some(_), Some(_)) => return Err(Unusable::WhereIsPostgres),
+            (None, None) | (Some(_), Some(_)) => return Err(BackupConfigError::WhereIsPostgres),
         };
         Ok(PostgresConfig {
             bin_directory: self.bin_directory,

@@ -1,21 +1,21 @@
 //! Decompression within a limit, whatever the frames claim to hold.
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 
 /// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
-pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, Damaged> {
+pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, DecryptError> {
     use std::io::Read as _;
 
     let mut plaintext = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(frames).map_err(Damaged::Compression)?;
+    let decoder = zstd::stream::read::Decoder::new(frames).map_err(DecryptError::Compression)?;
     let mut limited = decoder.take(limit.saturating_add(1));
     limited
         .read_to_end(&mut plaintext)
-        .map_err(Damaged::Compression)?;
+        .map_err(DecryptError::Compression)?;
     if u64::try_from(plaintext.len()).is_ok_and(|it| it <= limit) {
         return Ok(plaintext);
     }
-    Err(Damaged::TooLarge { limit })
+    Err(DecryptError::TooLarge { limit })
 }
 
 /// Decompresses parts of files one after the other, in memory that it keeps: memory that is new for each
@@ -28,17 +28,17 @@ pub(crate) struct PartDecompressor {
 
 impl PartDecompressor {
     /// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
-    pub(crate) fn decompress(&mut self, frames: &[u8], limit: u64) -> Result<&[u8], Damaged> {
-        let capacity = usize::try_from(limit).map_err(|_| Damaged::TooLarge { limit })?;
+    pub(crate) fn decompress(&mut self, frames: &[u8], limit: u64) -> Result<&[u8], DecryptError> {
+        let capacity = usize::try_from(limit).map_err(|_| DecryptError::TooLarge { limit })?;
         self.plaintext.clear();
         self.plaintext.reserve_exact(capacity);
         let written = self
             .context
             .decompress_to_buffer(frames, &mut self.plaintext);
-        written.map_err(Damaged::Compression)?;
+        written.map_err(DecryptError::Compression)?;
         // The memory may be that of a longer part.
         if self.plaintext.len() > capacity {
-            return Err(Damaged::TooLarge { limit });
+            return Err(DecryptError::TooLarge { limit });
         }
         Ok(&self.plaintext)
     }

@@ -2,7 +2,7 @@
 
 /// An object that cannot be opened as what its key says it is.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Damaged {
+pub(crate) enum DecryptError {
     #[error("it does not begin as a sealed object does")]
     NotSealed,
     #[error("it has format {0}, and this program reads format 1: use a later release")]

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 
 /// The first bytes of every object.
 pub(crate) const MAGIC: &[u8; 8] = b"CAUSEWAY";
@@ -20,7 +20,7 @@ pub(crate) const HEADER_LIMIT: usize = 64 << 10;
 /// What stands before the chunks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Header {
+pub(crate) struct ObjectHeader {
     format: u64,
     cipher: String,
     compression: String,
@@ -29,15 +29,15 @@ pub(crate) struct Header {
     /// The data key as an age file, in base64.
     data_key: String,
     /// What the writer lets everybody read.
-    clear: serde_json::Value,
+    metadata: serde_json::Value,
 }
 
-impl Header {
+impl ObjectHeader {
     /// Returns the header of a new object.
     pub(crate) fn new(
         chunk_bytes: usize,
         wrapped_key: &[u8],
-        clear: &impl Serialize,
+        metadata: &impl Serialize,
     ) -> std::io::Result<Self> {
         Ok(Self {
             format: FORMAT,
@@ -45,7 +45,7 @@ impl Header {
             compression: "zstd".to_owned(),
             chunk_bytes,
             data_key: BASE64_STANDARD.encode(wrapped_key),
-            clear: serde_json::to_value(clear)?,
+            metadata: serde_json::to_value(metadata)?,
         })
     }
 
@@ -58,17 +58,17 @@ impl Header {
 
     /// Reads a header from the beginning of an object: it and its length, or `None` if there are not
     /// enough bytes yet.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Damaged> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, DecryptError> {
         let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.len()));
         if !MAGIC.starts_with(magic) {
-            return Err(Damaged::NotSealed);
+            return Err(DecryptError::NotSealed);
         }
         let Some((length, rest)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if length > HEADER_LIMIT {
-            return Err(Damaged::NotSealed);
+            return Err(DecryptError::NotSealed);
         }
         let Some(text) = rest.get(..length) else {
             return Ok(None);
@@ -77,32 +77,33 @@ impl Header {
         Ok(Some((header, MAGIC.len() + 4 + length)))
     }
 
-    fn parse(text: &[u8]) -> Result<Self, Damaged> {
+    fn parse(text: &[u8]) -> Result<Self, DecryptError> {
         let value: serde_json::Value =
-            serde_json::from_slice(text).map_err(|_| Damaged::NotSealed)?;
+            serde_json::from_slice(text).map_err(|_| DecryptError::NotSealed)?;
         let format = value.get("format").and_then(serde_json::Value::as_u64);
         match format {
             Some(FORMAT) => {}
-            Some(later) => return Err(Damaged::TooNew(later)),
-            None => return Err(Damaged::NotSealed),
+            Some(later) => return Err(DecryptError::TooNew(later)),
+            None => return Err(DecryptError::NotSealed),
         }
-        let header: Self = serde_json::from_value(value).map_err(|_| Damaged::NotSealed)?;
+        let header: Self = serde_json::from_value(value).map_err(|_| DecryptError::NotSealed)?;
         if !(1..=16 << 20).contains(&header.chunk_bytes) {
-            return Err(Damaged::NotSealed);
+            return Err(DecryptError::NotSealed);
         }
         Ok(header)
     }
 
     /// Returns the data key as it was wrapped.
-    pub(crate) fn wrapped_key(&self) -> Result<Vec<u8>, Damaged> {
+    pub(crate) fn wrapped_key(&self) -> Result<Vec<u8>, DecryptError> {
         BASE64_STANDARD
             .decode(&self.data_key)
-            .map_err(|_| Damaged::DataKey)
+            .map_err(|_| DecryptError::DataKey)
     }
 
     /// Returns what the writer let everybody read. Nobody has vouched for it until the object is
     /// opened.
-    pub(crate) fn clear<C: DeserializeOwned>(&self) -> Result<C, Damaged> {
-        serde_json::from_value(self.clear.clone()).map_err(|it| Damaged::Content(it.to_string()))
+    pub(crate) fn metadata<C: DeserializeOwned>(&self) -> Result<C, DecryptError> {
+        serde_json::from_value(self.metadata.clone())
+            .map_err(|it| DecryptError::Content(it.to_string()))
     }
 }

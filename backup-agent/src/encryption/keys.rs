@@ -8,7 +8,7 @@ use age::secrecy::ExposeSecret as _;
 use age::x25519;
 use causeway_runtime::secret::{Secret, SecretFileError};
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 
 /// The length of a data key: AES-256.
 pub(crate) const DATA_KEY_BYTES: usize = 32;
@@ -22,7 +22,7 @@ pub(crate) struct Identity(Vec<x25519::Identity>);
 
 /// Keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unsealable {
+pub(crate) enum KeyError {
     #[error("`recipients` is empty: what is sealed for nobody can never be read")]
     NoRecipient,
     #[error(
@@ -46,16 +46,16 @@ pub(crate) fn holds_private_key(text: &str) -> bool {
 
 impl Recipients {
     /// Reads public keys. A private key is refused, and never repeated.
-    pub(crate) fn parse(written: &[String]) -> Result<Self, Unsealable> {
+    pub(crate) fn parse(written: &[String]) -> Result<Self, KeyError> {
         if written.is_empty() {
-            return Err(Unsealable::NoRecipient);
+            return Err(KeyError::NoRecipient);
         }
         if written.iter().any(|it| holds_private_key(it)) {
-            return Err(Unsealable::PrivateKey);
+            return Err(KeyError::PrivateKey);
         }
         let keys = written.iter().enumerate().map(|(place, text)| {
-            let not_one = |_| Unsealable::NotARecipient { place: place + 1 };
-            text.trim().parse().map_err(not_one)
+            let malformed = |_| KeyError::NotARecipient { place: place + 1 };
+            text.trim().parse().map_err(malformed)
         });
         keys.collect::<Result<_, _>>().map(Self)
     }
@@ -81,41 +81,41 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     /// Reads an age identity file: one private key a line, `#` begins a comment.
-    pub(crate) fn from_file(path: &Path) -> Result<Self, Unsealable> {
+    pub(crate) fn from_file(path: &Path) -> Result<Self, KeyError> {
         let text = Secret::from_file(path)?;
-        let not_one = || Unsealable::NotAnIdentity {
+        let malformed = || KeyError::NotAnIdentity {
             path: path.to_owned(),
         };
         let lines = text.reveal().lines().map(str::trim);
         let keys = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
         let keys: Vec<x25519::Identity> = keys
-            .map(|it| it.parse().map_err(|_| not_one()))
+            .map(|it| it.parse().map_err(|_| malformed()))
             .collect::<Result<_, _>>()?;
         if keys.is_empty() {
-            return Err(not_one());
+            return Err(malformed());
         }
         Ok(Self(keys))
     }
 
     /// Unwraps a data key.
-    pub(crate) fn unwrap(&self, wrapped: &[u8]) -> Result<[u8; DATA_KEY_BYTES], Damaged> {
-        let decryptor = age::Decryptor::new(wrapped).map_err(|_| Damaged::DataKey)?;
+    pub(crate) fn unwrap(&self, wrapped: &[u8]) -> Result<[u8; DATA_KEY_BYTES], DecryptError> {
+        let decryptor = age::Decryptor::new(wrapped).map_err(|_| DecryptError::DataKey)?;
         let identities = self.0.iter().map(|it| it as &dyn age::Identity);
-        let opened = decryptor.decrypt(identities);
-        let mut reader = opened.map_err(|error| {
+        let decrypted = decryptor.decrypt(identities);
+        let mut reader = decrypted.map_err(|error| {
             if matches!(error, age::DecryptError::NoMatchingKeys) {
-                return Damaged::NotForUs;
+                return DecryptError::NotForUs;
             }
-            Damaged::DataKey
+            DecryptError::DataKey
         })?;
         let mut data_key = [0; DATA_KEY_BYTES];
         reader
             .read_exact(&mut data_key)
-            .map_err(|_| Damaged::DataKey)?;
+            .map_err(|_| DecryptError::DataKey)?;
         // The age file must end here, which is also when its last chunk has been verified.
         match reader.read(&mut [0]) {
             Ok(0) => Ok(data_key),
-            _ => Err(Damaged::DataKey),
+            _ => Err(DecryptError::DataKey),
         }
     }
 
@@ -134,7 +134,7 @@ pub(crate) struct KeyPair {
 }
 
 /// Draws a new key pair.
-pub(crate) fn generate() -> KeyPair {
+pub(crate) fn generate_key_pair() -> KeyPair {
     let identity = x25519::Identity::generate();
     let recipient = identity.to_public().to_string();
     let private = identity.to_string();

@@ -3,41 +3,41 @@
 use serde::de::DeserializeOwned;
 
 use crate::encryption::decompress::decompress;
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::Identity;
 #[cfg(test)]
 use crate::encryption::keys::Recipients;
-use crate::encryption::stream::Opener;
+use crate::encryption::stream::Decryptor;
 #[cfg(test)]
-use crate::encryption::stream::Sealer;
+use crate::encryption::stream::Encryptor;
 
-/// Opens what a seal made for `key`: its clear part and its plaintext, which is at most `limit`
+/// Opens what a seal made for `key`: its metadata part and its plaintext, which is at most `limit`
 /// bytes.
-pub(crate) fn open<C: DeserializeOwned>(
+pub(crate) fn decrypt_object<C: DeserializeOwned>(
     identity: &Identity,
     key: &str,
-    sealed: &[u8],
+    encrypted: &[u8],
     limit: u64,
-) -> Result<(C, Vec<u8>), Damaged> {
-    let mut opener = Opener::new(identity, key);
+) -> Result<(C, Vec<u8>), DecryptError> {
+    let mut decryptor = Decryptor::new(identity, key);
     let mut compressed = Vec::new();
-    opener.push(sealed, &mut compressed)?;
-    let header = opener.finish(&mut compressed)?;
+    decryptor.push(encrypted, &mut compressed)?;
+    let header = decryptor.finish(&mut compressed)?;
     let plaintext = decompress(&compressed, limit)?;
-    Ok((header.clear()?, plaintext))
+    Ok((header.metadata()?, plaintext))
 }
 
 #[cfg(test)]
-/// Compresses and seals `plaintext` for the object `key`; `clear` can be read without an identity.
-pub(crate) fn seal<C: serde::Serialize>(
+/// Compresses and seals `plaintext` for the object `key`; `metadata` can be read without an identity.
+pub(crate) fn encrypt_object<C: serde::Serialize>(
     recipients: &Recipients,
     key: &str,
-    clear: &C,
+    metadata: &C,
     plaintext: &[u8],
     zstd_level: i32,
 ) -> std::io::Result<Vec<u8>> {
     let compressed = zstd::bulk::compress(plaintext, zstd_level)?;
-    let mut sealer = Sealer::new(recipients, key, clear)?;
-    sealer.write(&compressed)?;
-    sealer.finish()
+    let mut encryptor = Encryptor::new(recipients, key, metadata)?;
+    encryptor.write(&compressed)?;
+    encryptor.finish()
 }

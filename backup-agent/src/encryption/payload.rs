@@ -7,16 +7,16 @@ use bytes::Bytes;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::{Identity, Recipients};
-use crate::encryption::stream::{Opener, Sealer};
+use crate::encryption::stream::{Decryptor, Encryptor};
 
 /// How much is read of a file at once.
 const READ_BYTES: usize = 256 << 10;
 
 /// A part of an encrypted object.
 #[derive(Debug)]
-pub(crate) enum SealedPart {
+pub(crate) enum EncryptedPart {
     /// More follows.
     Middle(Bytes),
     /// It is the last.
@@ -24,15 +24,15 @@ pub(crate) enum SealedPart {
 }
 
 /// The object that a file becomes, part by part.
-pub(crate) struct SealedStream {
+pub(crate) struct EncryptedStream {
     file: File,
-    encoder: Option<zstd::stream::write::Encoder<'static, SealerWriter>>,
+    encoder: Option<zstd::stream::write::Encoder<'static, EncryptorWriter>>,
     buffer: Vec<u8>,
 }
 
-struct SealerWriter(Sealer);
+struct EncryptorWriter(Encryptor);
 
-impl Write for SealerWriter {
+impl Write for EncryptorWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)?;
         Ok(bytes.len())
@@ -43,19 +43,19 @@ impl Write for SealerWriter {
     }
 }
 
-impl SealedStream {
+impl EncryptedStream {
     /// Begins to compress and encrypt `file`, which has `bytes`, from its start.
     pub(crate) fn new<C: Serialize>(
         mut file: File,
         bytes: u64,
         recipients: &Recipients,
         key: &str,
-        clear: &C,
+        metadata: &C,
         zstd_level: i32,
     ) -> io::Result<Self> {
         file.rewind()?;
-        let sealer = SealerWriter(Sealer::new(recipients, key, clear)?);
-        let mut encoder = zstd::stream::write::Encoder::new(sealer, zstd_level)?;
+        let encryptor = EncryptorWriter(Encryptor::new(recipients, key, metadata)?);
+        let mut encoder = zstd::stream::write::Encoder::new(encryptor, zstd_level)?;
         encoder.set_pledged_src_size(Some(bytes))?;
         Ok(Self {
             file,
@@ -65,19 +65,19 @@ impl SealedStream {
     }
 
     /// Returns at least `at_least` bytes of the object, or the rest of it.
-    pub(crate) fn next_part(&mut self, at_least: usize) -> io::Result<SealedPart> {
+    pub(crate) fn next_part(&mut self, at_least: usize) -> io::Result<EncryptedPart> {
         let ended = || io::Error::other("the object has ended");
         loop {
             let encoder = self.encoder.as_mut().ok_or_else(ended)?;
-            if encoder.get_ref().0.sealed_bytes() >= at_least {
+            if encoder.get_ref().0.encrypted_bytes() >= at_least {
                 let part = encoder.get_mut().0.take();
-                return Ok(SealedPart::Middle(part.into()));
+                return Ok(EncryptedPart::Middle(part.into()));
             }
             let read = self.file.read(&mut self.buffer)?;
             let Some(bytes) = self.buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
                 let encoder = self.encoder.take().ok_or_else(ended)?;
                 let last = encoder.finish()?.0.finish()?;
-                return Ok(SealedPart::Last(last.into()));
+                return Ok(EncryptedPart::Last(last.into()));
             };
             encoder.write_all(bytes)?;
         }
@@ -86,22 +86,22 @@ impl SealedStream {
 
 /// Where the content of an object is written while it is read: a file that has its name only once
 /// it is whole.
-pub(crate) struct OpenedFile<'a> {
-    opener: Opener<'a>,
+pub(crate) struct DecryptedFile<'a> {
+    decryptor: Decryptor<'a>,
     payload: Vec<u8>,
     decoder: FileDecoder,
 }
 
 /// Why an object did not become a file.
 #[derive(Debug)]
-pub(crate) enum NotOpened {
+pub(crate) enum DecryptFileError {
     /// The object is damaged.
-    Damaged(Damaged),
+    Damaged(DecryptError),
     /// The file could not be written.
     Write(io::Error),
 }
 
-impl<'a> OpenedFile<'a> {
+impl<'a> DecryptedFile<'a> {
     /// Begins to write the content of the object `key`, at most `limit` bytes, into `file`.
     pub(crate) fn new(
         identity: &'a Identity,
@@ -116,49 +116,53 @@ impl<'a> OpenedFile<'a> {
             failed: None,
         };
         Ok(Self {
-            opener: Opener::new(identity, key),
+            decryptor: Decryptor::new(identity, key),
             payload: Vec::new(),
             decoder: zstd::stream::write::Decoder::new(file)?,
         })
     }
 
     /// Takes in more of the object.
-    pub(crate) fn write(&mut self, sealed: &[u8]) -> Result<(), NotOpened> {
-        let pushed = self.opener.push(sealed, &mut self.payload);
-        pushed.map_err(NotOpened::Damaged)?;
+    pub(crate) fn write(&mut self, encrypted: &[u8]) -> Result<(), DecryptFileError> {
+        let pushed = self.decryptor.push(encrypted, &mut self.payload);
+        pushed.map_err(DecryptFileError::Damaged)?;
         decompress(&mut self.decoder, &mut self.payload)
     }
 
     /// Takes in the end of the object, and returns the file, which is whole.
-    pub(crate) fn finish(self) -> Result<NamedTempFile, NotOpened> {
+    pub(crate) fn finish(self) -> Result<NamedTempFile, DecryptFileError> {
         let Self {
-            opener,
+            decryptor,
             mut payload,
             mut decoder,
         } = self;
-        let header = opener.finish(&mut payload).map_err(NotOpened::Damaged)?;
+        let header = decryptor
+            .finish(&mut payload)
+            .map_err(DecryptFileError::Damaged)?;
         drop(header);
         decompress(&mut decoder, &mut payload)?;
         match decoder.flush() {
             Ok(()) => Ok(decoder.into_inner().file),
-            Err(error) => Err(why(&mut decoder, error)),
+            Err(error) => Err(failure_of(&mut decoder, error)),
         }
     }
 }
 
 type FileDecoder = zstd::stream::write::Decoder<'static, LimitedFile>;
 
-fn decompress(decoder: &mut FileDecoder, payload: &mut Vec<u8>) -> Result<(), NotOpened> {
+fn decompress(decoder: &mut FileDecoder, payload: &mut Vec<u8>) -> Result<(), DecryptFileError> {
     let written = decoder.write_all(payload);
     payload.clear();
-    written.map_err(|error| why(decoder, error))
+    written.map_err(|error| failure_of(decoder, error))
 }
 
-fn why(decoder: &mut FileDecoder, error: io::Error) -> NotOpened {
+fn failure_of(decoder: &mut FileDecoder, error: io::Error) -> DecryptFileError {
     match decoder.get_mut().failed.take() {
-        Some(LimitedError::Write(error)) => NotOpened::Write(error),
-        Some(LimitedError::TooLarge(limit)) => NotOpened::Damaged(Damaged::TooLarge { limit }),
-        None => NotOpened::Damaged(Damaged::Compression(error)),
+        Some(LimitedError::Write(error)) => DecryptFileError::Write(error),
+        Some(LimitedError::TooLarge(limit)) => {
+            DecryptFileError::Damaged(DecryptError::TooLarge { limit })
+        }
+        None => DecryptFileError::Damaged(DecryptError::Compression(error)),
     }
 }
 

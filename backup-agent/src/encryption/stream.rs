@@ -4,8 +4,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{digest, rand};
 use serde::Serialize;
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::header::Header;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::header::ObjectHeader;
 use crate::encryption::keys::DATA_KEY_BYTES;
 use crate::encryption::keys::{Identity, Recipients};
 
@@ -17,19 +17,19 @@ const TAG_BYTES: usize = 16;
 
 /// Whether a chunk is the last of its object.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ChunkPosition {
     Middle,
     Last,
 }
 
 /// The key of one object and what its chunks are bound to.
-struct Chunks {
+struct ChunkCipher {
     key: LessSafeKey,
     bound_to: digest::Digest,
     number: u64,
 }
 
-impl Chunks {
+impl ChunkCipher {
     fn new(data_key: &[u8; DATA_KEY_BYTES], header: &[u8], object_key: &str) -> Option<Self> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(header);
@@ -42,15 +42,20 @@ impl Chunks {
     }
 
     /// The data key belongs to one object and each number is used once in it, so no nonce repeats.
-    fn nonce(&self, place: Place) -> Nonce {
+    fn nonce(&self, place: ChunkPosition) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         let [_, _, _, number @ .., last] = &mut nonce;
         number.copy_from_slice(&self.number.to_be_bytes());
-        *last = u8::from(place == Place::Last);
+        *last = u8::from(place == ChunkPosition::Last);
         Nonce::assume_unique_for_key(nonce)
     }
 
-    fn seal(&mut self, place: Place, chunk: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+    fn encrypt(
+        &mut self,
+        place: ChunkPosition,
+        chunk: &[u8],
+        out: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
         let nonce = self.nonce(place);
         let aad = Aad::from(self.bound_to.as_ref());
         let refused = || std::io::Error::other("the chunk cannot be encrypted");
@@ -63,56 +68,63 @@ impl Chunks {
         Ok(())
     }
 
-    fn open(&mut self, place: Place, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
-        if self.try_open(place, sealed, out) {
+    fn decrypt(
+        &mut self,
+        place: ChunkPosition,
+        encrypted: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecryptError> {
+        if self.try_decrypt(place, encrypted, out) {
             self.number += 1;
             return Ok(());
         }
-        if place == Place::Last && self.is_cut_off(sealed) {
-            return Err(Damaged::Truncated);
+        if place == ChunkPosition::Last && self.is_cut_off(encrypted) {
+            return Err(DecryptError::Truncated);
         }
-        Err(Damaged::Altered { chunk: self.number })
+        Err(DecryptError::Altered { chunk: self.number })
     }
 
     /// An object that ends with a chunk that was not the last, or within a chunk, is cut off. The
     /// second cannot be told from a change, unless nothing of the chunk is there.
-    fn is_cut_off(&self, sealed: &[u8]) -> bool {
-        sealed.len() < TAG_BYTES || self.try_open(Place::Middle, sealed, &mut Vec::new())
+    fn is_cut_off(&self, encrypted: &[u8]) -> bool {
+        encrypted.len() < TAG_BYTES
+            || self.try_decrypt(ChunkPosition::Middle, encrypted, &mut Vec::new())
     }
 
     /// Appends what the chunk holds to `out`, and says whether it is genuine.
-    fn try_open(&self, place: Place, sealed: &[u8], out: &mut Vec<u8>) -> bool {
+    fn try_decrypt(&self, place: ChunkPosition, encrypted: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        out.extend_from_slice(sealed);
+        out.extend_from_slice(encrypted);
         let aad = Aad::from(self.bound_to.as_ref());
-        let opened = out.get_mut(start..).and_then(|in_out| {
-            let opened = self.key.open_in_place(self.nonce(place), aad, in_out);
-            opened.ok().map(|plain| plain.len())
+        let decrypted = out.get_mut(start..).and_then(|in_out| {
+            let decrypted = self.key.open_in_place(self.nonce(place), aad, in_out);
+            decrypted.ok().map(|plain| plain.len())
         });
-        out.truncate(start + opened.unwrap_or(0));
-        opened.is_some()
+        out.truncate(start + decrypted.unwrap_or(0));
+        decrypted.is_some()
     }
 }
 
 /// Seals a payload that arrives in pieces.
-pub(crate) struct Sealer {
-    chunks: Chunks,
+pub(crate) struct Encryptor {
+    chunks: ChunkCipher,
     waiting: Vec<u8>,
     out: Vec<u8>,
 }
 
-impl Sealer {
+impl Encryptor {
     /// Begins the object `key`.
     pub(crate) fn new<C: Serialize>(
         recipients: &Recipients,
         key: &str,
-        clear: &C,
+        metadata: &C,
     ) -> std::io::Result<Self> {
-        let no_chance = |_| std::io::Error::other("no random numbers to be had");
+        let no_random_numbers = |_| std::io::Error::other("no random numbers to be had");
         let mut data_key = [0; DATA_KEY_BYTES];
-        rand::fill(&mut data_key).map_err(no_chance)?;
-        let header = Header::new(CHUNK_BYTES, &recipients.wrap(&data_key)?, clear)?.to_bytes()?;
-        let chunks = Chunks::new(&data_key, &header, key)
+        rand::fill(&mut data_key).map_err(no_random_numbers)?;
+        let header =
+            ObjectHeader::new(CHUNK_BYTES, &recipients.wrap(&data_key)?, metadata)?.to_bytes()?;
+        let chunks = ChunkCipher::new(&data_key, &header, key)
             .ok_or_else(|| std::io::Error::other("the data key cannot be used"))?;
         Ok(Self {
             chunks,
@@ -127,7 +139,7 @@ impl Sealer {
             // Only when more follows is it known that a full chunk is not the last one.
             if self.waiting.len() == CHUNK_BYTES {
                 self.chunks
-                    .seal(Place::Middle, &self.waiting, &mut self.out)?;
+                    .encrypt(ChunkPosition::Middle, &self.waiting, &mut self.out)?;
                 self.waiting.clear();
             }
             let room = CHUNK_BYTES - self.waiting.len();
@@ -139,7 +151,7 @@ impl Sealer {
     }
 
     /// Returns how many sealed bytes wait to be taken.
-    pub(crate) fn sealed_bytes(&self) -> usize {
+    pub(crate) fn encrypted_bytes(&self) -> usize {
         self.out.len()
     }
 
@@ -151,39 +163,43 @@ impl Sealer {
     /// Seals the last chunk, and returns what has not been taken.
     pub(crate) fn finish(mut self) -> std::io::Result<Vec<u8>> {
         self.chunks
-            .seal(Place::Last, &self.waiting, &mut self.out)?;
+            .encrypt(ChunkPosition::Last, &self.waiting, &mut self.out)?;
         Ok(self.out)
     }
 }
 
 /// Opens an object that arrives in pieces.
-pub(crate) struct Opener<'a> {
+pub(crate) struct Decryptor<'a> {
     identity: &'a Identity,
     object_key: &'a str,
     waiting: Vec<u8>,
-    opened: Option<(Header, Chunks)>,
+    decrypted: Option<(ObjectHeader, ChunkCipher)>,
 }
 
-impl<'a> Opener<'a> {
+impl<'a> Decryptor<'a> {
     /// Begins to open what was read from `object_key`.
     pub(crate) fn new(identity: &'a Identity, object_key: &'a str) -> Self {
         Self {
             identity,
             object_key,
             waiting: Vec::new(),
-            opened: None,
+            decrypted: None,
         }
     }
 
     /// Takes in more of the object, and appends what it held to `payload`.
     ///
-    /// What has been appended is genuine, but may still be cut off until [`Opener::finish`].
-    pub(crate) fn push(&mut self, sealed: &[u8], payload: &mut Vec<u8>) -> Result<(), Damaged> {
-        self.waiting.extend_from_slice(sealed);
-        if self.opened.is_none() {
+    /// What has been appended is genuine, but may still be cut off until [`Decryptor::finish`].
+    pub(crate) fn push(
+        &mut self,
+        encrypted: &[u8],
+        payload: &mut Vec<u8>,
+    ) -> Result<(), DecryptError> {
+        self.waiting.extend_from_slice(encrypted);
+        if self.decrypted.is_none() {
             self.read_header()?;
         }
-        let Some((header, chunks)) = &mut self.opened else {
+        let Some((header, chunks)) = &mut self.decrypted else {
             return Ok(());
         };
         let length = header.chunk_bytes + TAG_BYTES;
@@ -196,28 +212,29 @@ impl<'a> Opener<'a> {
             if rest.is_empty() {
                 break;
             }
-            chunks.open(Place::Middle, chunk, payload)?;
+            chunks.decrypt(ChunkPosition::Middle, chunk, payload)?;
             taken += length;
         }
         self.waiting.drain(..taken);
         Ok(())
     }
 
-    fn read_header(&mut self) -> Result<(), Damaged> {
-        let Some((header, length)) = Header::read(&self.waiting)? else {
+    fn read_header(&mut self) -> Result<(), DecryptError> {
+        let Some((header, length)) = ObjectHeader::read(&self.waiting)? else {
             return Ok(());
         };
         let data_key = self.identity.unwrap(&header.wrapped_key()?)?;
         let bytes: Vec<u8> = self.waiting.drain(..length).collect();
-        let chunks = Chunks::new(&data_key, &bytes, self.object_key).ok_or(Damaged::DataKey)?;
-        self.opened = Some((header, chunks));
+        let chunks =
+            ChunkCipher::new(&data_key, &bytes, self.object_key).ok_or(DecryptError::DataKey)?;
+        self.decrypted = Some((header, chunks));
         Ok(())
     }
 
     /// Opens the last chunk, after which the payload is known to be whole.
-    pub(crate) fn finish(self, payload: &mut Vec<u8>) -> Result<Header, Damaged> {
-        let (header, mut chunks) = self.opened.ok_or(Damaged::Truncated)?;
-        chunks.open(Place::Last, &self.waiting, payload)?;
+    pub(crate) fn finish(self, payload: &mut Vec<u8>) -> Result<ObjectHeader, DecryptError> {
+        let (header, mut chunks) = self.decrypted.ok_or(DecryptError::Truncated)?;
+        chunks.decrypt(ChunkPosition::Last, &self.waiting, payload)?;
         Ok(header)
     }
 }
@@ -225,19 +242,19 @@ impl<'a> Opener<'a> {
 /// The form of an object, as far as it can be seen without an identity: a header, and chunks of which
 /// each but the last is full.
 #[derive(Debug, Default)]
-pub(crate) struct Structure {
+pub(crate) struct ObjectStructure {
     start: Vec<u8>,
     header: Option<(u64, u64)>,
     bytes: u64,
 }
 
-impl Structure {
+impl ObjectStructure {
     /// Takes in more of the object.
-    pub(crate) fn push(&mut self, sealed: &[u8]) -> Result<(), Damaged> {
-        self.bytes += u64::try_from(sealed.len()).unwrap_or(u64::MAX);
+    pub(crate) fn push(&mut self, encrypted: &[u8]) -> Result<(), DecryptError> {
+        self.bytes += u64::try_from(encrypted.len()).unwrap_or(u64::MAX);
         if self.header.is_none() {
-            self.start.extend_from_slice(sealed);
-            if let Some((header, length)) = Header::read(&self.start)? {
+            self.start.extend_from_slice(encrypted);
+            if let Some((header, length)) = ObjectHeader::read(&self.start)? {
                 let as_u64 = |length| u64::try_from(length).unwrap_or(u64::MAX);
                 self.header = Some((as_u64(length), as_u64(header.chunk_bytes + TAG_BYTES)));
                 self.start = Vec::new();
@@ -247,11 +264,11 @@ impl Structure {
     }
 
     /// Takes in the end of the object.
-    pub(crate) fn finish(self) -> Result<(), Damaged> {
-        let (header, chunk) = self.header.ok_or(Damaged::Truncated)?;
+    pub(crate) fn finish(self) -> Result<(), DecryptError> {
+        let (header, chunk) = self.header.ok_or(DecryptError::Truncated)?;
         let chunks = self.bytes - header;
         let last = chunks % chunk;
         let is_whole = chunks > 0 && (last == 0 || last >= TAG_BYTES as u64);
-        is_whole.then_some(()).ok_or(Damaged::Truncated)
+        is_whole.then_some(()).ok_or(DecryptError::Truncated)
     }
 }

@@ -4,13 +4,13 @@ use age::x25519;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::{Identity, Recipients};
-use crate::encryption::object::{open, seal};
-use crate::encryption::stream::{self, Opener, Sealer};
+use crate::encryption::object::{decrypt_object, encrypt_object};
+use crate::encryption::stream::{self, Decryptor, Encryptor};
 
 use crate::encryption::fingerprint::Fingerprint;
-use crate::encryption::keys::{Unsealable, generate};
+use crate::encryption::keys::{KeyError, generate_key_pair};
 
 const KEY: &str = "main/7312345678901234567/wal/00000001/000000010000000000000001";
 const LIMIT: u64 = 1 << 30;
@@ -24,43 +24,43 @@ proptest! {
         cuts in prop::collection::vec(1_usize..400_000, 0..6),
     ) {
         let (recipients, identity) = pair();
-        let mut sealer = Sealer::new(&recipients, KEY, &json!({"a": 1})).unwrap();
-        let mut sealed = Vec::new();
+        let mut encryptor = Encryptor::new(&recipients, KEY, &json!({"a": 1})).unwrap();
+        let mut encrypted = Vec::new();
         for part in parts(&payload, &cuts) {
-            sealer.write(part).unwrap();
-            sealed.extend(sealer.take());
+            encryptor.write(part).unwrap();
+            encrypted.extend(encryptor.take());
         }
-        sealed.extend(sealer.finish().unwrap());
+        encrypted.extend(encryptor.finish().unwrap());
 
-        let mut opener = Opener::new(&identity, KEY);
-        let mut opened = Vec::new();
-        for part in parts(&sealed, &cuts) {
-            opener.push(part, &mut opened).unwrap();
+        let mut decryptor = Decryptor::new(&identity, KEY);
+        let mut decrypted = Vec::new();
+        for part in parts(&encrypted, &cuts) {
+            decryptor.push(part, &mut decrypted).unwrap();
         }
-        let header = opener.finish(&mut opened).unwrap();
+        let header = decryptor.finish(&mut decrypted).unwrap();
 
-        prop_assert!(opened == payload);
-        prop_assert_eq!(header.clear::<serde_json::Value>().unwrap(), json!({"a": 1}));
+        prop_assert!(decrypted == payload);
+        prop_assert_eq!(header.metadata::<serde_json::Value>().unwrap(), json!({"a": 1}));
     }
 
     /// Whichever bit is changed, in the header or behind it, the object does not open.
     #[test]
     fn no_bit_can_be_changed(payload in payload(), place: prop::sample::Index, bit in 0_u32..8) {
         let (recipients, identity) = pair();
-        let mut sealed = sealed(&recipients, &payload);
-        let place = place.index(sealed.len());
-        sealed[place] ^= 1 << bit;
+        let mut encrypted = encrypted(&recipients, &payload);
+        let place = place.index(encrypted.len());
+        encrypted[place] ^= 1 << bit;
 
-        prop_assert!(opened(&identity, KEY, &sealed).is_err(), "byte {place}");
+        prop_assert!(decrypted(&identity, KEY, &encrypted).is_err(), "byte {place}");
     }
 
     /// Wherever it is cut off, even between two chunks, the object does not open.
     #[test]
     fn no_end_can_be_cut_off(payload in payload(), at: prop::sample::Index) {
         let (recipients, identity) = pair();
-        let sealed = sealed(&recipients, &payload);
+        let encrypted = encrypted(&recipients, &payload);
 
-        prop_assert!(opened(&identity, KEY, &sealed[..at.index(sealed.len())]).is_err());
+        prop_assert!(decrypted(&identity, KEY, &encrypted[..at.index(encrypted.len())]).is_err());
     }
 
     #[test]
@@ -68,32 +68,32 @@ proptest! {
         let (_, identity) = pair();
         let forged = [b"CAUSEWAY\0\0\0\x10".as_slice(), &bytes].concat();
 
-        prop_assert!(opened(&identity, KEY, &bytes).is_err());
-        prop_assert!(opened(&identity, KEY, &forged).is_err());
+        prop_assert!(decrypted(&identity, KEY, &bytes).is_err());
+        prop_assert!(decrypted(&identity, KEY, &forged).is_err());
     }
 }
 
 #[test]
 fn says_when_chunks_are_missing_from_the_end() {
     let (recipients, identity) = pair();
-    let sealed = sealed(&recipients, &vec![7; 3 * stream::CHUNK_BYTES]);
-    let one_chunk_less = &sealed[..sealed.len() - stream::CHUNK_BYTES - 16];
+    let encrypted = encrypted(&recipients, &vec![7; 3 * stream::CHUNK_BYTES]);
+    let one_chunk_less = &encrypted[..encrypted.len() - stream::CHUNK_BYTES - 16];
 
-    let refused = opened(&identity, KEY, one_chunk_less).unwrap_err();
+    let refused = decrypted(&identity, KEY, one_chunk_less).unwrap_err();
 
-    assert!(matches!(refused, Damaged::Truncated), "{refused}");
+    assert!(matches!(refused, DecryptError::Truncated), "{refused}");
 }
 
 #[test]
 fn an_object_opens_only_under_its_own_key() {
     let (recipients, identity) = pair();
-    let sealed = sealed(&recipients, b"segment 1");
+    let encrypted = encrypted(&recipients, b"segment 1");
     let of_another = KEY.replace("0001/", "0002/");
 
-    let refused = opened(&identity, &of_another, &sealed).unwrap_err();
+    let refused = decrypted(&identity, &of_another, &encrypted).unwrap_err();
 
     assert!(
-        matches!(refused, Damaged::Altered { chunk: 0 }),
+        matches!(refused, DecryptError::Altered { chunk: 0 }),
         "{refused}"
     );
 }
@@ -101,13 +101,13 @@ fn an_object_opens_only_under_its_own_key() {
 #[test]
 fn chunks_cannot_change_places() {
     let (recipients, identity) = pair();
-    let mut sealed = sealed(&recipients, &vec![7; 4 * stream::CHUNK_BYTES]);
+    let mut encrypted = encrypted(&recipients, &vec![7; 4 * stream::CHUNK_BYTES]);
     let chunk = stream::CHUNK_BYTES + 16;
-    let first = sealed.len() - 4 * chunk;
-    let (a, b) = sealed[first..].split_at_mut(chunk);
+    let first = encrypted.len() - 4 * chunk;
+    let (a, b) = encrypted[first..].split_at_mut(chunk);
     a.swap_with_slice(&mut b[..chunk]);
 
-    assert!(opened(&identity, KEY, &sealed).is_err());
+    assert!(decrypted(&identity, KEY, &encrypted).is_err());
 }
 
 #[test]
@@ -115,34 +115,36 @@ fn each_recipient_can_open_and_nobody_else() {
     let keys = [x25519::Identity::generate(), x25519::Identity::generate()];
     let written: Vec<_> = keys.iter().map(|it| it.to_public().to_string()).collect();
     let recipients = Recipients::parse(&written).unwrap();
-    let sealed = seal(&recipients, KEY, &json!({}), b"log", 1).unwrap();
+    let encrypted = encrypt_object(&recipients, KEY, &json!({}), b"log", 1).unwrap();
 
     for key in keys {
         let (_, plain): (serde_json::Value, _) =
-            open(&Identity::of(key), KEY, &sealed, LIMIT).unwrap();
+            decrypt_object(&Identity::of(key), KEY, &encrypted, LIMIT).unwrap();
         assert_eq!(plain, b"log");
     }
     let stranger = Identity::of(x25519::Identity::generate());
-    let refused = open::<serde_json::Value>(&stranger, KEY, &sealed, LIMIT).unwrap_err();
-    assert!(matches!(refused, Damaged::NotForUs), "{refused}");
+    let refused =
+        decrypt_object::<serde_json::Value>(&stranger, KEY, &encrypted, LIMIT).unwrap_err();
+    assert!(matches!(refused, DecryptError::NotForUs), "{refused}");
 }
 
 #[test]
 fn does_not_decompress_without_end() {
     let (recipients, identity) = pair();
-    let sealed = seal(&recipients, KEY, &json!({}), &vec![0; 1 << 20], 1).unwrap();
+    let encrypted = encrypt_object(&recipients, KEY, &json!({}), &vec![0; 1 << 20], 1).unwrap();
 
-    let refused = open::<serde_json::Value>(&identity, KEY, &sealed, 1 << 10).unwrap_err();
+    let refused =
+        decrypt_object::<serde_json::Value>(&identity, KEY, &encrypted, 1 << 10).unwrap_err();
 
     assert!(
-        matches!(refused, Damaged::TooLarge { limit: 1024 }),
+        matches!(refused, DecryptError::TooLarge { limit: 1024 }),
         "{refused}"
     );
 }
 
 #[test]
 fn a_private_key_is_no_recipient_and_is_not_repeated() {
-    let pair = generate();
+    let pair = generate_key_pair();
     let private = pair
         .identity_file
         .reveal()
@@ -157,7 +159,7 @@ fn a_private_key_is_no_recipient_and_is_not_repeated() {
         format!(" {private}"),
     ] {
         let refused = Recipients::parse(&[pair.recipient.clone(), written]).unwrap_err();
-        assert!(matches!(refused, Unsealable::PrivateKey));
+        assert!(matches!(refused, KeyError::PrivateKey));
         assert!(!refused.to_string().contains(&private[20..]));
     }
 }
@@ -208,16 +210,16 @@ fn pair() -> (Recipients, Identity) {
     (recipients, Identity::of(key))
 }
 
-fn sealed(recipients: &Recipients, payload: &[u8]) -> Vec<u8> {
-    let mut sealer = Sealer::new(recipients, KEY, &json!({})).unwrap();
-    sealer.write(payload).unwrap();
-    sealer.finish().unwrap()
+fn encrypted(recipients: &Recipients, payload: &[u8]) -> Vec<u8> {
+    let mut encryptor = Encryptor::new(recipients, KEY, &json!({})).unwrap();
+    encryptor.write(payload).unwrap();
+    encryptor.finish().unwrap()
 }
 
-fn opened(identity: &Identity, key: &str, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
+fn decrypted(identity: &Identity, key: &str, encrypted: &[u8]) -> Result<Vec<u8>, DecryptError> {
     let mut payload = Vec::new();
-    let mut opener = Opener::new(identity, key);
-    opener.push(sealed, &mut payload)?;
-    opener.finish(&mut payload)?;
+    let mut decryptor = Decryptor::new(identity, key);
+    decryptor.push(encrypted, &mut payload)?;
+    decryptor.finish(&mut payload)?;
     Ok(payload)
 }

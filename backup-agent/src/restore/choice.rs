@@ -10,7 +10,7 @@ use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_tail::{MAX_SEARCHED_SEGMENTS, read_tail};
 use crate::display;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::output;
 use crate::restore::request::{Boundary, RestoreRequest};
 
@@ -22,7 +22,7 @@ pub(super) async fn choose_in_time(
     lineage: &TimelineHistory,
     mut backups: Vec<BackupSummary>,
     request: &RestoreRequest,
-) -> Result<BackupSummary, Failure> {
+) -> Result<BackupSummary, Error> {
     let target = last_included(&request.target, request.boundary);
     loop {
         let chosen = choose(&backups, lineage, &target, request.backup.as_ref())?.clone();
@@ -64,7 +64,7 @@ async fn last_transaction(
     identity: &Identity,
     lineage: &TimelineHistory,
     backup: &BackupSummary,
-) -> Result<Option<WallTime>, Failure> {
+) -> Result<Option<WallTime>, Error> {
     // Such a manifest is refused where its WAL is listed.
     let Ok(size) = backup.segment_size() else {
         return Ok(None);
@@ -95,13 +95,13 @@ async fn read_first(
     archive: &WalArchive<'_>,
     identity: &Identity,
     names: &[SegmentName],
-) -> Result<Option<NamedTempFile>, Failure> {
+) -> Result<Option<NamedTempFile>, Error> {
     for name in names {
         match archive.read_segment(identity, *name).await {
             Ok(file) => return Ok(Some(file)),
             // One that the backup needs stops its recovery, and the listing of its WAL names a gap.
             Err(
-                Failure::NotArchived { .. } | Failure::Damaged { .. } | Failure::NotThisFile { .. },
+                Error::NotArchived { .. } | Error::Damaged { .. } | Error::WalFileRejected { .. },
             ) => {}
             Err(why) => return Err(why),
         }

@@ -10,24 +10,24 @@ use causeway_core::backup::manifest;
 use causeway_core::backup::manifest::paths::{CONTROL_FILE, MARKER, UNFINISHED_CONTROL_FILE};
 use tracing::warn;
 
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::marker;
-use crate::restore::plan::Plan;
+use crate::restore::plan::RestorePlan;
 use crate::restore::request::Purpose;
-use crate::restore::tablespaces::Placed;
+use crate::restore::tablespaces::PlacedTablespace;
 
 /// A directory with every directory and link of a backup, and modes as PostgreSQL wants them.
 #[derive(Clone, Debug)]
-pub(super) struct Directory {
+pub(super) struct TargetDirectory {
     root: PathBuf,
-    tablespaces: Vec<Placed>,
+    tablespaces: Vec<PlacedTablespace>,
     directory_mode: u32,
     file_mode: u32,
 }
 
-impl Directory {
+impl TargetDirectory {
     /// Returns the directory at `root` for a backup. Nothing is made yet.
-    pub(super) fn new(root: &Path, head: &Manifest, tablespaces: Vec<Placed>) -> Self {
+    pub(super) fn new(root: &Path, head: &Manifest, tablespaces: Vec<PlacedTablespace>) -> Self {
         let (directory_mode, file_mode) = if head.group_access {
             (0o750, 0o640)
         } else {
@@ -52,13 +52,13 @@ impl Directory {
     }
 
     /// Makes the directory itself.
-    pub(super) fn make_root(&self) -> Result<(), Failure> {
+    pub(super) fn make_root(&self) -> Result<(), Error> {
         self.make(&self.root)
     }
 
     /// Makes the directories of the tablespaces, marks them, and makes every directory and link of the
     /// backup.
-    pub(super) fn make_all(&self, head: &Manifest, marker: &marker::Marker) -> Result<(), Failure> {
+    pub(super) fn make_all(&self, head: &Manifest, marker: &marker::Marker) -> Result<(), Error> {
         for tablespace in &self.tablespaces {
             self.make(&tablespace.directory)?;
             marker.claim(&tablespace.directory)?;
@@ -72,22 +72,22 @@ impl Directory {
         Ok(())
     }
 
-    fn make(&self, path: &Path) -> Result<(), Failure> {
+    fn make(&self, path: &Path) -> Result<(), Error> {
         fs::create_dir_all(path)
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(self.directory_mode)))
-            .map_err(Failure::io("make", path))
+            .map_err(Error::io("make", path))
     }
 
-    fn link(&self, tablespace: &Placed) -> Result<(), Failure> {
+    fn link(&self, tablespace: &PlacedTablespace) -> Result<(), Error> {
         let link = self.root.join(&tablespace.link);
         if fs::read_link(&link).is_ok_and(|it| it == tablespace.directory) {
             return Ok(());
         }
-        symlink(&tablespace.directory, &link).map_err(Failure::io("link", &link))
+        symlink(&tablespace.directory, &link).map_err(Error::io("link", &link))
     }
 
     /// Makes a file of the backup, or cuts what is there to its length.
-    pub(super) fn make_file(&self, file: &manifest::ManifestFile) -> Result<(), Failure> {
+    pub(super) fn make_file(&self, file: &manifest::ManifestFile) -> Result<(), Error> {
         let path = self.path(&file.path);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
@@ -98,7 +98,7 @@ impl Directory {
             }
             Ok(())
         });
-        made.map_err(Failure::io("write", &path))
+        made.map_err(Error::io("write", &path))
     }
 
     /// Returns where a file of the backup is while it is restored.
@@ -116,7 +116,7 @@ impl Directory {
     }
 
     /// Removes the files that an earlier run left and that are not of the backup.
-    pub(super) fn remove_others(&self, plan: &Plan) -> Result<(), Failure> {
+    pub(super) fn remove_others(&self, plan: &RestorePlan) -> Result<(), Error> {
         self.remove_others_in("", &self.root, plan)?;
         for tablespace in &self.tablespaces {
             self.remove_others_in(&tablespace.link, &tablespace.directory, plan)?;
@@ -124,10 +124,10 @@ impl Directory {
         Ok(())
     }
 
-    fn remove_others_in(&self, below: &str, place: &Path, plan: &Plan) -> Result<(), Failure> {
-        for entry in fs::read_dir(place).map_err(Failure::io("list", place))? {
-            let entry = entry.map_err(Failure::io("list", place))?;
-            let kind = entry.file_type().map_err(Failure::io("look at", place))?;
+    fn remove_others_in(&self, below: &str, place: &Path, plan: &RestorePlan) -> Result<(), Error> {
+        for entry in fs::read_dir(place).map_err(Error::io("list", place))? {
+            let entry = entry.map_err(Error::io("list", place))?;
+            let kind = entry.file_type().map_err(Error::io("look at", place))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let path = if below.is_empty() {
@@ -148,19 +148,19 @@ impl Directory {
             if !is_kept {
                 let path = entry.path();
                 warn!(path = %path.display(), "file that is not of the backup removed");
-                fs::remove_file(&path).map_err(Failure::io("remove", &path))?;
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
         }
         Ok(())
     }
 
-    fn create(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
+    fn create(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let made = OpenOptions::new().write(true).create_new(true).open(path);
         let written = made.and_then(|mut file| {
             file.set_permissions(Permissions::from_mode(self.file_mode))?;
             file.write_all(content)
         });
-        written.map_err(Failure::io("write", path))
+        written.map_err(Error::io("write", path))
     }
 
     /// Writes what makes PostgreSQL recover as requested.
@@ -169,7 +169,7 @@ impl Directory {
         head: &Manifest,
         settings: &str,
         purpose: Purpose,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let label = self.root.join("backup_label");
         self.create(&label, head.backup_label.as_bytes())?;
         let signal = match purpose {
@@ -184,17 +184,17 @@ impl Directory {
             file.set_permissions(Permissions::from_mode(self.file_mode))?;
             file.write_all(settings.as_bytes())
         });
-        appended.map_err(Failure::io("write", &path))
+        appended.map_err(Error::io("write", &path))
     }
 
     /// Makes everything durable, and then the directory one that can be started.
-    pub(super) fn complete(&self) -> Result<(), Failure> {
+    pub(super) fn complete(&self) -> Result<(), Error> {
         self.sync()?;
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
         let to = self.root.join(CONTROL_FILE);
-        fs::rename(&from, &to).map_err(Failure::io("name", &to))?;
+        fs::rename(&from, &to).map_err(Error::io("name", &to))?;
         let named = to.parent().map_or(Ok(()), |it| File::open(it)?.sync_all());
-        named.map_err(Failure::io("make durable", &to))?;
+        named.map_err(Error::io("make durable", &to))?;
         // From here on a server may run on it, and no restore goes on with it.
         for tablespace in &self.tablespaces {
             marker::remove(&tablespace.directory)?;
@@ -202,12 +202,12 @@ impl Directory {
         marker::remove(&self.root)
     }
 
-    fn sync(&self) -> Result<(), Failure> {
+    fn sync(&self) -> Result<(), Error> {
         let tablespaces = self.tablespaces.iter().map(|it| &it.directory);
         for place in std::iter::once(&self.root).chain(tablespaces) {
             let synced =
                 File::open(place).and_then(|it| nix::unistd::syncfs(it).map_err(io::Error::from));
-            synced.map_err(Failure::io("make durable", place))?;
+            synced.map_err(Error::io("make durable", place))?;
         }
         Ok(())
     }

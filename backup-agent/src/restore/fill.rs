@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::encryption::decompress::PartDecompressor;
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::header::Header;
-use crate::error::Failure;
-use crate::restore::directory::Directory;
-use crate::restore::plan::{Place, Plan};
-use crate::storage::download::{Broken, Downloads, Sink, Wanted};
-use crate::storage::object_keys::Layout;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::header::ObjectHeader;
+use crate::error::Error;
+use crate::restore::directory::TargetDirectory;
+use crate::restore::plan::{BlobPlace, RestorePlan};
+use crate::storage::download::{DownloadError, DownloadSink, Downloader, SinkDemand};
+use crate::storage::object_keys::ObjectKeys;
 
 /// Between two lines that say how far a restore is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -30,11 +30,11 @@ const WORTH_READING_ON: u64 = 1 << 20;
 
 /// How a restore is done.
 #[derive(Clone, Debug)]
-pub(super) struct Filling {
+pub(super) struct PackRestore {
     /// Where packs come from.
-    pub(super) downloads: Arc<Downloads>,
+    pub(super) downloads: Arc<Downloader>,
     /// Where files are.
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<TargetDirectory>,
     /// How many packs are read at once.
     pub(super) parallelism: usize,
     /// Whether files may hold something already.
@@ -43,24 +43,28 @@ pub(super) struct Filling {
 
 /// How far a restore is.
 #[derive(Debug)]
-struct Progress {
+struct RestoreProgress {
     all_bytes: u64,
     bytes: AtomicU64,
     blobs: AtomicU64,
     told_at: Mutex<Instant>,
 }
 
-impl Filling {
+impl PackRestore {
     /// Fills the files of `plan`, which are there.
-    pub(super) async fn run(&self, plan: &Plan, layout: &Layout) -> Result<(), Failure> {
-        let progress = Arc::new(Progress::new(plan.head().summary.raw_bytes));
+    pub(super) async fn run(
+        &self,
+        plan: &RestorePlan,
+        object_keys: &ObjectKeys,
+    ) -> Result<(), Error> {
+        let progress = Arc::new(RestoreProgress::new(plan.head().summary.raw_bytes));
         for run in plan.runs() {
             let batch = plan.batch(&run)?;
             let paths: Arc<[Box<str>]> = batch.paths.into();
             let tasks = batch.packs.into_iter().filter_map(|(number, places)| {
                 let pack = plan.head().packs.get(number)?;
-                let key = layout.pack(&pack.backup, pack.number);
-                let files = Files {
+                let key = object_keys.pack(&pack.backup, pack.number);
+                let files = OpenFiles {
                     directory: Arc::clone(&self.directory),
                     paths: Arc::clone(&paths),
                     open: None,
@@ -82,13 +86,13 @@ impl Filling {
         if done == all {
             return Ok(());
         }
-        Err(Failure::Internal("not every part of a file was written"))
+        Err(Error::Internal("not every part of a file was written"))
     }
 
     async fn run_all(
         &self,
-        mut waiting: impl Iterator<Item = impl Future<Output = Result<(), Failure>> + Send + 'static>,
-    ) -> Result<(), Failure> {
+        mut waiting: impl Iterator<Item = impl Future<Output = Result<(), Error>> + Send + 'static>,
+    ) -> Result<(), Error> {
         let mut running = JoinSet::new();
         loop {
             while running.len() < self.parallelism
@@ -99,14 +103,14 @@ impl Filling {
             match running.join_next().await {
                 None => return Ok(()),
                 Some(Ok(done)) => done?,
-                Some(Err(_)) => return Err(Failure::Internal("restoring a pack panicked")),
+                Some(Err(_)) => return Err(Error::Internal("restoring a pack panicked")),
             }
         }
     }
 }
 
 /// Restores what is missing of one pack.
-async fn restore_pack(filling: Filling, key: String, mut sink: PackSink) -> Result<(), Failure> {
+async fn restore_pack(filling: PackRestore, key: String, mut sink: PackSink) -> Result<(), Error> {
     if filling.is_resumed {
         task::block_in_place(|| sink.keep_what_is_there())?;
     }
@@ -117,37 +121,37 @@ async fn restore_pack(filling: Filling, key: String, mut sink: PackSink) -> Resu
 }
 
 /// The files that a batch of packs is written into.
-struct Files {
-    directory: Arc<Directory>,
+struct OpenFiles {
+    directory: Arc<TargetDirectory>,
     paths: Arc<[Box<str>]>,
     /// The one that was written last, by its number.
     open: Option<(usize, File)>,
 }
 
-impl Files {
+impl OpenFiles {
     fn path(&self, number: usize) -> &str {
         self.paths.get(number).map_or("", |path| path)
     }
 
-    fn open(&mut self, number: usize) -> Result<&File, Failure> {
+    fn open(&mut self, number: usize) -> Result<&File, Error> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
             let path = self.directory.path(self.path(number));
-            let file = Directory::open(&path).map_err(Failure::io("open", &path))?;
+            let file = TargetDirectory::open(&path).map_err(Error::io("open", &path))?;
             self.open = Some((number, file));
         }
         let open = self.open.as_ref().map(|(_, file)| file);
-        open.ok_or(Failure::Internal("a file was not opened"))
+        open.ok_or(Error::Internal("a file was not opened"))
     }
 }
 
 /// Takes in one pack.
 struct PackSink {
-    files: Files,
+    files: OpenFiles,
     decompressor: PartDecompressor,
-    progress: Arc<Progress>,
+    progress: Arc<RestoreProgress>,
     payload_bytes: u64,
     /// By offset in the payload. The first `next` are written.
-    left: Vec<Place>,
+    left: Vec<BlobPlace>,
     next: usize,
     /// What lies before this in the payload has been used and dropped.
     begin: u64,
@@ -155,7 +159,7 @@ struct PackSink {
 
 impl PackSink {
     /// Leaves out every place whose bytes are in its file already.
-    fn keep_what_is_there(&mut self) -> Result<(), Failure> {
+    fn keep_what_is_there(&mut self) -> Result<(), Error> {
         let places = std::mem::take(&mut self.left);
         for place in places {
             let mut bytes = vec![0; usize::try_from(place.blob.raw_bytes).unwrap_or(0)];
@@ -172,24 +176,24 @@ impl PackSink {
         Ok(())
     }
 
-    fn write(&mut self, place: &Place, frame: &[u8]) -> Result<(), Broken> {
+    fn write(&mut self, place: &BlobPlace, frame: &[u8]) -> Result<(), DownloadError> {
         let bytes = self.decompressor.decompress(frame, place.blob.raw_bytes)?;
         if !has_checksum(&place.blob, bytes) {
             let path = self.files.path(place.file);
             let text = format!("a part of `{path}` has another checksum");
-            return Err(Damaged::Content(text).into());
+            return Err(DecryptError::Content(text).into());
         }
         let written = self.files.open(place.file)?.write_all_at(bytes, place.at);
-        written.map_err(Failure::io("write", Path::new(self.files.path(place.file))))?;
+        written.map_err(Error::io("write", Path::new(self.files.path(place.file))))?;
         self.progress.add(place.blob.raw_bytes);
         Ok(())
     }
 
     /// Writes every blob that `payload` holds whole.
-    fn write_whole(&mut self, payload: &[u8]) -> Result<(), Broken> {
+    fn write_whole(&mut self, payload: &[u8]) -> Result<(), DownloadError> {
         while let Some(place) = self.left.get(self.next) {
             let Some(from) = place.blob.offset.checked_sub(self.begin) else {
-                return Err(Failure::Internal("parts of a pack are out of order").into());
+                return Err(Error::Internal("parts of a pack are out of order").into());
             };
             let from = usize::try_from(from).unwrap_or(usize::MAX);
             let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
@@ -204,15 +208,15 @@ impl PackSink {
     }
 }
 
-impl Sink for PackSink {
-    fn begin(&mut self) -> Result<(), Failure> {
+impl DownloadSink for PackSink {
+    fn begin(&mut self) -> Result<(), Error> {
         self.left.drain(..self.next);
         self.next = 0;
         self.begin = 0;
         Ok(())
     }
 
-    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError> {
         self.write_whole(payload)?;
         // Everything before the next blob has been used, or is not wanted.
         let next = self.left.get(self.next).map(|it| it.blob.offset);
@@ -223,17 +227,17 @@ impl Sink for PackSink {
         payload.drain(..unused);
         self.begin += u64::try_from(unused).unwrap_or(0);
         if next.is_none() && self.payload_bytes.saturating_sub(self.begin) > WORTH_READING_ON {
-            return Ok(Wanted::Nothing);
+            return Ok(SinkDemand::Nothing);
         }
-        Ok(Wanted::More)
+        Ok(SinkDemand::More)
     }
 
-    fn end(&mut self, payload: &mut Vec<u8>, _header: &Header) -> Result<(), Broken> {
+    fn end(&mut self, payload: &mut Vec<u8>, _header: &ObjectHeader) -> Result<(), DownloadError> {
         self.take(payload)?;
         let end = self.begin + u64::try_from(payload.len()).unwrap_or(u64::MAX);
         if self.next < self.left.len() || end != self.payload_bytes {
             let text = format!("it has {end} bytes instead of {}", self.payload_bytes);
-            return Err(Damaged::Content(text).into());
+            return Err(DecryptError::Content(text).into());
         }
         Ok(())
     }
@@ -250,7 +254,7 @@ fn has_checksum(blob: &Blob, bytes: &[u8]) -> bool {
         && digest::digest(&digest::SHA256, bytes).as_ref() == blob.sha256.bytes()
 }
 
-impl Progress {
+impl RestoreProgress {
     fn new(all_bytes: u64) -> Self {
         Self {
             all_bytes,
@@ -288,7 +292,7 @@ mod tests {
         let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 1), (1, 6, 2)]);
         let mut payload = world.payload.clone();
         sink.begin().unwrap();
-        assert_eq!(sink.take(&mut payload).unwrap(), Wanted::More);
+        assert_eq!(sink.take(&mut payload).unwrap(), SinkDemand::More);
         assert!(payload.is_empty());
         assert_eq!(world.content("0"), b"first pagesecond");
         assert_eq!(world.content("1"), b"secondthird and last");
@@ -333,7 +337,7 @@ mod tests {
         sink.left[0].blob.sha256 = Digest::new([1; 32]);
         sink.begin().unwrap();
         let broken = sink.take(&mut world.payload.clone()).unwrap_err();
-        assert!(matches!(broken, Broken::Damaged(_)));
+        assert!(matches!(broken, DownloadError::Damaged(_)));
         assert_eq!(world.content("0"), b"");
     }
 
@@ -375,19 +379,19 @@ mod tests {
         fn sink(&self, places: &[(usize, u64, usize)]) -> PackSink {
             let place = |&(file, at, blob): &(usize, u64, usize)| {
                 let blob = self.blobs[blob].clone();
-                Place { file, at, blob }
+                BlobPlace { file, at, blob }
             };
             let mut left: Vec<_> = places.iter().map(place).collect();
             left.sort_by_key(|it| it.blob.offset);
-            let files = Files {
-                directory: Arc::new(Directory::of(self.root.path())),
+            let files = OpenFiles {
+                directory: Arc::new(TargetDirectory::of(self.root.path())),
                 paths: ["0", "1"].map(Into::into).to_vec().into(),
                 open: None,
             };
             PackSink {
                 files,
                 decompressor: PartDecompressor::default(),
-                progress: Arc::new(Progress::new(30)),
+                progress: Arc::new(RestoreProgress::new(30)),
                 payload_bytes: self.payload.len().try_into().unwrap(),
                 left,
                 next: 0,

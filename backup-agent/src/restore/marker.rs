@@ -10,7 +10,7 @@ use causeway_core::backup::manifest::paths::{CONTROL_FILE, MARKER};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::Failure;
+use crate::error::Error;
 
 const FORMAT: u32 = 1;
 
@@ -31,7 +31,7 @@ pub(crate) struct Marker {
 
 /// The marker of a target directory, held against a second restore into it.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LockedMarker {
     /// What it says.
     pub(crate) marker: Marker,
     /// Whether an earlier run wrote it.
@@ -60,20 +60,20 @@ impl Marker {
     ///
     /// # Errors
     ///
-    /// [`Failure::NotEmpty`] if it holds something else, and [`Failure::Restored`] if the restore was
+    /// [`Error::NotEmpty`] if it holds something else, and [`Error::Restored`] if the restore was
     /// complete but for its mark.
-    pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Error> {
         if is_free(directory, &[])? {
             return Ok(None);
         }
         let path = directory.join(MARKER);
-        let not_empty = || Failure::NotEmpty {
+        let not_empty = || Error::NotEmpty {
             path: directory.to_owned(),
         };
         let has = |name: &str| directory.join(name).exists();
         let is_started = has("postmaster.pid") || !has("backup_label");
         match fs::read(&path) {
-            Ok(_) if has(CONTROL_FILE) && !is_started => Err(Failure::Restored {
+            Ok(_) if has(CONTROL_FILE) && !is_started => Err(Error::Restored {
                 path: directory.to_owned(),
             }),
             Ok(_) if has(CONTROL_FILE) || has("postmaster.pid") => Err(not_empty()),
@@ -84,7 +84,7 @@ impl Marker {
                 Ok(_) | Err(_) => Err(not_empty()),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_empty()),
-            Err(error) => Err(Failure::io("read", &path)(error)),
+            Err(error) => Err(Error::io("read", &path)(error)),
         }
     }
 
@@ -92,30 +92,30 @@ impl Marker {
     ///
     /// # Errors
     ///
-    /// [`Failure::Refused`] if another restore is at work there.
-    pub(crate) fn hold(self, directory: &Path) -> Result<Held, Failure> {
+    /// [`Error::Refused`] if another restore is at work there.
+    pub(crate) fn hold(self, directory: &Path) -> Result<LockedMarker, Error> {
         Self::find(directory)?;
         let path = directory.join(MARKER);
-        let failed = |it| Failure::io("write", &path)(it);
+        let failed = |it| Error::io("write", &path)(it);
         let file = open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let text = format!("another restore into `{}` is running", directory.display());
-                return Err(Failure::Refused(text));
+                return Err(Error::Refused(text));
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         // Read again: another run may have written it, or have completed, since it was looked for.
         if let Some(marker) = Self::find(directory)? {
-            return Ok(Held {
+            return Ok(LockedMarker {
                 marker,
                 is_resumed: true,
                 _lock: file,
             });
         }
         self.write(&file).map_err(failed)?;
-        Ok(Held {
+        Ok(LockedMarker {
             marker: self,
             is_resumed: false,
             _lock: file,
@@ -123,15 +123,15 @@ impl Marker {
     }
 
     /// Marks the directory of a tablespace, which is empty or marked by this restore.
-    pub(crate) fn claim(&self, directory: &Path) -> Result<(), Failure> {
+    pub(crate) fn claim(&self, directory: &Path) -> Result<(), Error> {
         self.check_claim(directory)?;
         let path = directory.join(MARKER);
         let marked = open(&path).and_then(|it| self.write(&it));
-        marked.map_err(Failure::io("write", &path))
+        marked.map_err(Error::io("write", &path))
     }
 
     /// Refuses a directory that holds something which this restore has not put there.
-    pub(crate) fn check_claim(&self, directory: &Path) -> Result<(), Failure> {
+    pub(crate) fn check_claim(&self, directory: &Path) -> Result<(), Error> {
         // A mount point has it.
         if is_free(directory, &["lost+found"])? {
             return Ok(());
@@ -143,7 +143,7 @@ impl Marker {
         if is_ours || is_free(directory, &["lost+found", MARKER])? {
             return Ok(());
         }
-        Err(Failure::NotEmpty {
+        Err(Error::NotEmpty {
             path: directory.to_owned(),
         })
     }
@@ -158,11 +158,11 @@ impl Marker {
 }
 
 /// Removes the mark from a directory that is complete.
-pub(crate) fn remove(directory: &Path) -> Result<(), Failure> {
+pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
     let path = directory.join(MARKER);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::io("remove", &path)(error))
+            Err(Error::io("remove", &path)(error))
         }
         Ok(()) | Err(_) => Ok(()),
     }
@@ -176,14 +176,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Says whether a directory is not there, or holds nothing but the names that are `allowed`.
-fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Failure> {
+fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(Failure::io("list", directory)(error)),
+        Err(error) => return Err(Error::io("list", directory)(error)),
     };
     for entry in entries {
-        let name = entry.map_err(Failure::io("list", directory))?.file_name();
+        let name = entry.map_err(Error::io("list", directory))?.file_name();
         if !allowed.iter().any(|it| name == *it) {
             return Ok(false);
         }
@@ -226,14 +226,14 @@ mod tests {
         fs::write(path("data/global/pg_control"), "").unwrap();
         let refused = Marker::find(&path("data"));
         assert!(
-            matches!(refused, Err(Failure::NotEmpty { .. })),
+            matches!(refused, Err(Error::NotEmpty { .. })),
             "{refused:?}"
         );
         // Before it has started, `backup_label` is there.
         fs::write(path("data/backup_label"), "").unwrap();
         let refused = Marker::find(&path("data"));
         assert!(
-            matches!(refused, Err(Failure::Restored { .. })),
+            matches!(refused, Err(Error::Restored { .. })),
             "{refused:?}"
         );
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::archive::reach::KnownReach;
 use crate::archive::wal_archive::WalArchive;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Refuses to restore a timeline to its end where that end is not in a segment of its own. PostgreSQL
 /// archives the segment in which it is promoted as `.partial`, which recovery does not ask for, and begins
@@ -18,7 +18,7 @@ pub(super) async fn refuse_partial_end(
     identity: &Identity,
     lineage: &TimelineHistory,
     reach: &KnownReach,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let timeline = lineage.timeline();
     let last = reach.segments.last.filter(|it| it.timeline == timeline);
     let whole_until = match last {
@@ -36,7 +36,7 @@ pub(super) async fn refuse_partial_end(
                 let left_at = branch.left_at(timeline).map(|left_at| (left_at, other));
                 furthest = furthest.max(left_at);
             }
-            Err(why @ (Failure::Damaged { .. } | Failure::NotThisFile { .. })) => {
+            Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })) => {
                 warn!(timeline = %other, error = %chain(&why), "history cannot be read");
             }
             Err(why) => return Err(why),

@@ -7,16 +7,16 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::error::Failure;
+use crate::error::Error;
 
 /// Lets `postgresql.conf` name the copy instead of another data directory, and returns what an operator
 /// has to know of what is left.
-pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
     let path = directory.join("postgresql.conf");
     let text = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io("read", &path)(error)),
+        Err(error) => return Err(Error::io("read", &path)(error)),
     };
     let mut notes = Vec::new();
     for line in text.lines().filter(|it| leads_elsewhere(it)) {
@@ -35,7 +35,7 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Failure> {
         );
         let appended = OpenOptions::new().append(true).open(&path);
         let appended = appended.and_then(|mut it| it.write_all(line.as_bytes()));
-        appended.map_err(Failure::io("write", &path))?;
+        appended.map_err(Error::io("write", &path))?;
         notes.push(format!(
             "its postgresql.conf names or includes settings that may name another data directory: it ends with `{own}` now"
         ));

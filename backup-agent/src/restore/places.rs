@@ -3,18 +3,18 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::request::RestoreRequest;
 
 /// Returns the absolute form of a path, without `.` and without following its last part.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    let absolute = std::path::absolute(path).map_err(Failure::io("name", path))?;
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let absolute = std::path::absolute(path).map_err(Error::io("name", path))?;
     check_clean(&absolute)?;
     Ok(absolute)
 }
 
 /// Refuses directories that overlap, or that lie in another server's files.
-pub(crate) fn check(request: &RestoreRequest) -> Result<(), Failure> {
+pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
     let directory = &request.directory;
     check_foreign(directory)?;
     let mut taken = vec![resolved(directory)?];
@@ -27,14 +27,14 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Failure> {
                     new.display(),
                     path.display()
                 );
-                return Err(Failure::Refused(text));
+                return Err(Error::Refused(text));
             }
             check_clean(path)?;
         }
         let earlier = request.tablespaces.iter().take(number);
         if earlier.into_iter().any(|(it, _)| it == old) {
             let text = format!("`--tablespace-mapping` names `{}` twice", old.display());
-            return Err(Failure::Refused(text));
+            return Err(Error::Refused(text));
         }
         take(&mut taken, new)?;
     }
@@ -44,7 +44,7 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Failure> {
                 "`--tablespace-directory`: `{}` is not an absolute path",
                 below.display()
             );
-            return Err(Failure::Refused(text));
+            return Err(Error::Refused(text));
         }
         check_clean(below)?;
         check_foreign(below)?;
@@ -54,7 +54,7 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Failure> {
 
 /// Adds a directory to those that are `taken`, unless it overlaps one of them or lies in another
 /// server's files.
-pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Failure> {
+pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
     check_foreign(path)?;
     let real = resolved(path)?;
     let overlaps = |it: &&PathBuf| it.starts_with(&real) || real.starts_with(it);
@@ -65,7 +65,7 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Failure>
             path.display(),
             other.display()
         );
-        return Err(Failure::Refused(text));
+        return Err(Error::Refused(text));
     }
     taken.push(real);
     Ok(())
@@ -73,7 +73,7 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Failure>
 
 /// Refuses a path with `..`, which means another directory once a part of it is a link, and one that
 /// cannot be written into a settings file.
-pub(crate) fn check_clean(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_clean(path: &Path) -> Result<(), Error> {
     let climbs = path.components().any(|it| it == Component::ParentDir);
     let text = path.to_str();
     if climbs || text.is_none_or(|it| it.contains(char::is_control)) {
@@ -81,13 +81,13 @@ pub(crate) fn check_clean(path: &Path) -> Result<(), Failure> {
             "`{}` cannot be used as a directory: it has `..`, control characters, or is not UTF-8",
             path.display()
         );
-        return Err(Failure::Refused(text));
+        return Err(Error::Refused(text));
     }
     Ok(())
 }
 
 /// Refuses a path below a data directory or a tablespace, wherever its links lead.
-fn check_foreign(path: &Path) -> Result<(), Failure> {
+fn check_foreign(path: &Path) -> Result<(), Error> {
     let real = resolved(path)?;
     for ancestor in real.ancestors().skip(1) {
         let what = if is_data_directory(ancestor) {
@@ -102,7 +102,7 @@ fn check_foreign(path: &Path) -> Result<(), Failure> {
             path.display(),
             ancestor.display()
         );
-        return Err(Failure::Refused(text));
+        return Err(Error::Refused(text));
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ pub(crate) fn is_version_directory(name: &str) -> bool {
 }
 
 /// Returns the path with the links of the part that exists followed.
-fn resolved(path: &Path) -> Result<PathBuf, Failure> {
+fn resolved(path: &Path) -> Result<PathBuf, Error> {
     for ancestor in path.ancestors() {
         match fs::canonicalize(ancestor) {
             Ok(real) => {
@@ -139,7 +139,7 @@ fn resolved(path: &Path) -> Result<PathBuf, Failure> {
                 return Ok(real.join(rest));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::io("look at", ancestor)(error)),
+            Err(error) => return Err(Error::io("look at", ancestor)(error)),
         }
     }
     Ok(path.to_owned())

@@ -12,19 +12,19 @@ use causeway_core::backup::manifest::{self, Blob, ManifestError, ManifestReader}
 use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::error::Failure;
-use crate::storage::download::{Broken, Downloads, Wanted};
+use crate::encryption::decrypt_error::DecryptError;
+use crate::error::Error;
+use crate::storage::download::{DownloadError, Downloader, SinkDemand};
 use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// How many blobs are planned at a time: about 100 bytes each, paths included. Each time the manifest
 /// is read again, which takes about a second for a million files.
-const BLOBS_AT_ONCE: u64 = 1 << 17;
+const MAX_PLANNED_BLOBS: u64 = 1 << 17;
 
 /// A manifest that has been checked, whose files lie in a file of their own.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct RestorePlan {
     head: Manifest,
     spool: File,
     paths: KnownPaths,
@@ -34,8 +34,8 @@ pub(super) struct Plan {
 
 /// Where a blob belongs.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    /// The number of its file, in [`Batch::paths`].
+pub(super) struct BlobPlace {
+    /// The number of its file, in [`PackBatch::paths`].
     pub(super) file: usize,
     /// Where it begins in the file.
     pub(super) at: u64,
@@ -46,7 +46,7 @@ pub(super) struct Place {
 /// A part of a backup that is planned at once: some packs, or some of the blobs of one that has very
 /// many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct PackRun {
     packs: Range<usize>,
     /// Which blobs of each pack, in the order of the manifest.
     blobs: Range<u64>,
@@ -54,36 +54,38 @@ pub(super) struct Run {
 
 /// Some of the packs, and what is in them.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct PackBatch {
     /// The paths of files.
     pub(super) paths: Vec<Box<str>>,
     /// The number of each pack in the manifest, and its blobs by their place in it.
-    pub(super) packs: Vec<(usize, Vec<Place>)>,
+    pub(super) packs: Vec<(usize, Vec<BlobPlace>)>,
 }
 
-impl Plan {
+impl RestorePlan {
     /// Reads the manifest of `backup` and checks all of it. Its spool is a file without a name near
     /// `directory`, and nothing else is made.
     pub(super) async fn fetch(
-        downloads: &Downloads,
-        layout: &Layout,
+        downloads: &Downloader,
+        object_keys: &ObjectKeys,
         system_id: u64,
         backup: &BackupId,
         directory: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let near = directory.ancestors().find(|it| it.is_dir());
         let near = near.unwrap_or(Path::new("/"));
-        let spool = tempfile::tempfile_in(near).map_err(Failure::io("make a file in", near))?;
-        let mut sink = ManifestSink::new(Spool {
+        let spool = tempfile::tempfile_in(near).map_err(Error::io("make a file in", near))?;
+        let mut sink = ManifestSink::new(ManifestSpool {
             file: spool,
             near,
             system_id,
             backup,
             plan: None,
         });
-        downloads.run(&layout.manifest(backup), &mut sink).await?;
+        downloads
+            .run(&object_keys.manifest(backup), &mut sink)
+            .await?;
         let plan = sink.output.plan;
-        plan.ok_or(Failure::Internal("a manifest ended without its end"))
+        plan.ok_or(Error::Internal("a manifest ended without its end"))
     }
 
     fn read(spool: File) -> Result<Self, ManifestLineError> {
@@ -127,8 +129,8 @@ impl Plan {
     /// Calls `visit` with each file.
     pub(super) fn each_file(
         &self,
-        mut visit: impl FnMut(manifest::ManifestFile) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        mut visit: impl FnMut(manifest::ManifestFile) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let reader = rewound(&self.spool).map_err(ManifestLineError::Read);
         let reader = reader.and_then(ManifestReader::open).map_err(unreadable)?;
         for file in reader {
@@ -138,16 +140,16 @@ impl Plan {
     }
 
     /// Returns everything in parts that are planned at once.
-    pub(super) fn runs(&self) -> Vec<Run> {
-        runs(&self.blobs, BLOBS_AT_ONCE)
+    pub(super) fn runs(&self) -> Vec<PackRun> {
+        runs(&self.blobs, MAX_PLANNED_BLOBS)
     }
 
     /// Returns what is in a run.
-    pub(super) fn batch(&self, run: &Run) -> Result<Batch, Failure> {
+    pub(super) fn batch(&self, run: &PackRun) -> Result<PackBatch, Error> {
         let mut paths: Vec<Box<str>> = Vec::new();
         let first = run.packs.start;
         let mut seen = vec![0_u64; run.packs.len()];
-        let mut packs: Vec<(usize, Vec<Place>)> =
+        let mut packs: Vec<(usize, Vec<BlobPlace>)> =
             run.packs.clone().map(|pack| (pack, Vec::new())).collect();
         self.each_file(|file| {
             let mut at = 0_u64;
@@ -167,7 +169,7 @@ impl Plan {
                         has_path = true;
                     }
                     let file = paths.len() - 1;
-                    places.push(Place { file, at, blob });
+                    places.push(BlobPlace { file, at, blob });
                 }
                 at = at.saturating_add(raw_bytes);
             }
@@ -177,12 +179,12 @@ impl Plan {
             places.sort_by_key(|it| it.blob.offset);
         }
         packs.retain(|(_, places)| !places.is_empty());
-        Ok(Batch { paths, packs })
+        Ok(PackBatch { paths, packs })
     }
 }
 
-fn runs(blobs: &[u64], at_once: u64) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
+fn runs(blobs: &[u64], at_once: u64) -> Vec<PackRun> {
+    let mut runs: Vec<PackRun> = Vec::new();
     let mut planned = u64::MAX;
     for (pack, &count) in blobs.iter().enumerate() {
         let packs = pack..pack + 1;
@@ -193,13 +195,13 @@ fn runs(blobs: &[u64], at_once: u64) -> Vec<Run> {
             }
             _ if count <= at_once => {
                 let blobs = 0..u64::MAX;
-                runs.push(Run { packs, blobs });
+                runs.push(PackRun { packs, blobs });
                 planned = count;
             }
             // It is read once for each part: many blobs in one pack are small ones.
             _ => {
                 let parts = (0..count.div_ceil(at_once)).map(|it| it * at_once..(it + 1) * at_once);
-                runs.extend(parts.map(|blobs| Run {
+                runs.extend(parts.map(|blobs| PackRun {
                     packs: packs.clone(),
                     blobs,
                 }));
@@ -216,48 +218,48 @@ fn rewound(mut spool: &File) -> std::io::Result<BufReader<&File>> {
 }
 
 /// It was read and checked before.
-fn unreadable(error: ManifestLineError) -> Failure {
+fn unreadable(error: ManifestLineError) -> Error {
     match error {
         ManifestLineError::Read(error) => {
-            Failure::io("read", Path::new("the spooled manifest"))(error)
+            Error::io("read", Path::new("the spooled manifest"))(error)
         }
         ManifestLineError::TooLong { .. }
         | ManifestLineError::Malformed { .. }
         | ManifestLineError::FileCount { .. }
-        | ManifestLineError::Invalid(_) => Failure::Internal("the spooled manifest has changed"),
+        | ManifestLineError::Invalid(_) => Error::Internal("the spooled manifest has changed"),
     }
 }
 
 /// Keeps a manifest in a file, which is checked once all of it is there.
-struct Spool<'a> {
+struct ManifestSpool<'a> {
     file: File,
     near: &'a Path,
     system_id: u64,
     backup: &'a BackupId,
-    plan: Option<Plan>,
+    plan: Option<RestorePlan>,
 }
 
-impl ManifestOutput for Spool<'_> {
-    fn begin(&mut self) -> Result<(), Failure> {
-        let failed = |it| Failure::io("write a file in", self.near)(it);
+impl ManifestOutput for ManifestSpool<'_> {
+    fn begin(&mut self) -> Result<(), Error> {
+        let failed = |it| Error::io("write a file in", self.near)(it);
         self.file.set_len(0).map_err(failed)?;
         self.file.rewind().map_err(failed)
     }
 
-    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+    fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError> {
         let written = self.file.write_all(content);
-        written.map_err(Failure::io("write a file in", self.near))?;
-        Ok(Wanted::More)
+        written.map_err(Error::io("write a file in", self.near))?;
+        Ok(SinkDemand::More)
     }
 
-    fn end(&mut self) -> Result<&Manifest, Broken> {
-        let failed = Failure::io("write a file in", self.near);
+    fn end(&mut self) -> Result<&Manifest, DownloadError> {
+        let failed = Error::io("write a file in", self.near);
         let file = self.file.try_clone().map_err(failed)?;
-        let plan = Plan::read(file).map_err(|it| Damaged::Content(chain(&it)))?;
+        let plan = RestorePlan::read(file).map_err(|it| DecryptError::Content(chain(&it)))?;
         let head = plan.head();
         if head.summary.id != *self.backup || head.system_id != self.system_id {
             let text = "it is of another backup or another cluster";
-            return Err(Damaged::Content(text.to_owned()).into());
+            return Err(DecryptError::Content(text.to_owned()).into());
         }
         Ok(self.plan.insert(plan).head())
     }

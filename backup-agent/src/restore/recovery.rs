@@ -10,7 +10,7 @@ use causeway_core::lsn::SegmentName;
 
 use crate::config::Config;
 use crate::display::as_recovery_target;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
 
 /// For how long `restore_command` retries while no bucket gives an answer that counts. After that
@@ -39,7 +39,7 @@ pub(crate) fn settings(
     request: &RestoreRequest,
     destination: Destination,
     version: u32,
-) -> Result<String, Failure> {
+) -> Result<String, Error> {
     let timeline = destination.timeline;
     let restore_command = restore_command(config, request, destination)?;
     let mut settings = vec![("restore_command", restore_command)];
@@ -157,13 +157,12 @@ fn restore_command(
     config: &Config,
     request: &RestoreRequest,
     destination: Destination,
-) -> Result<String, Failure> {
+) -> Result<String, Error> {
     let Destination {
         timeline,
         known_end,
     } = destination;
-    let program =
-        std::env::current_exe().map_err(Failure::io("find", "/proc/self/exe".as_ref()))?;
+    let program = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe".as_ref()))?;
     let fetch = match request.purpose {
         Purpose::Recover(_) => {
             let known_end = known_end.map_or_else(String::new, |it| format!(" --known-end {it}"));
@@ -181,7 +180,7 @@ fn restore_command(
     let path = |it: &std::path::Path| it.to_str().map(quoted);
     let Some((program, settings)) = path(&program).zip(path(&config.path)) else {
         let text = "the paths of this program and of its settings must be UTF-8";
-        return Err(Failure::Refused(text.to_owned()));
+        return Err(Error::Refused(text.to_owned()));
     };
     Ok(format!(
         "{program} --config {settings} {fetch}{from} \"%f\" \"%p\""

@@ -7,7 +7,7 @@ use causeway_core::Timeline;
 use causeway_core::backup::{BackupId, RecoveryTarget};
 use clap::ValueEnum;
 
-use crate::error::Failure;
+use crate::error::Error;
 
 /// PostgreSQL's `MAXFNAMELEN`, less the zero byte: it refuses to start with a longer one.
 const LONGEST_NAME: usize = 63;
@@ -81,11 +81,11 @@ pub(crate) enum Boundary {
 pub(crate) fn target_action(
     target: &RecoveryTarget,
     asked: Option<TargetAction>,
-) -> Result<TargetAction, Failure> {
+) -> Result<TargetAction, Error> {
     match (target, asked) {
         (RecoveryTarget::Latest, None | Some(TargetAction::Promote)) => Ok(TargetAction::Promote),
         (RecoveryTarget::Latest, Some(TargetAction::Pause | TargetAction::Shutdown)) => {
-            Err(Failure::Refused(
+            Err(Error::Refused(
                 "`--target-action` needs a target: at the end of the archived WAL PostgreSQL can only \
                  promote; give `--target-time`, `--target-lsn`, `--target-name`, `--target-xid` or \
                  `--target-immediate`, or make a standby with `--standby`"
@@ -97,14 +97,14 @@ pub(crate) fn target_action(
 }
 
 /// PostgreSQL heeds `recovery_target_inclusive` for these three kinds of target alone.
-pub(crate) fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Failure> {
+pub(crate) fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Error> {
     match (target, exclusive) {
         (_, false) => Ok(Boundary::Inclusive),
         (RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_) | RecoveryTarget::Xid(_), true) => {
             Ok(Boundary::Exclusive)
         }
         (RecoveryTarget::Latest | RecoveryTarget::Name(_) | RecoveryTarget::Immediate, true) => {
-            Err(Failure::Refused(
+            Err(Error::Refused(
                 "`--target-exclusive` needs `--target-time`, `--target-lsn` or `--target-xid`: \
              PostgreSQL ignores it otherwise"
                     .to_owned(),
@@ -113,7 +113,7 @@ pub(crate) fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Bound
     }
 }
 
-pub(crate) fn check_restore_point(target: &RecoveryTarget) -> Result<(), Failure> {
+pub(crate) fn check_restore_point(target: &RecoveryTarget) -> Result<(), Error> {
     let RecoveryTarget::Name(name) = target else {
         return Ok(());
     };
@@ -122,7 +122,7 @@ pub(crate) fn check_restore_point(target: &RecoveryTarget) -> Result<(), Failure
             "`--target-name` must have 1 to {LONGEST_NAME} bytes and no control characters, as every \
              restore point of PostgreSQL has"
         );
-        return Err(Failure::Refused(text));
+        return Err(Error::Refused(text));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use causeway_core::Lsn;
 use causeway_core::wal::{WalRecord, WalScanner};
 use tracing::warn;
 
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::places::is_version_directory;
 
 /// What a segment leaves for the next one: a record that is complete only there. PostgreSQL ignores
@@ -83,7 +83,7 @@ impl TablespaceGuard {
     }
 
     /// Refuses the segment, which is `name`, if replaying it would write into another server's files.
-    pub(crate) fn finish(self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn finish(self, name: &str) -> Result<(), Error> {
         write_state(&self.data_directory, &self.scanner);
         for created in &self.created {
             let Err(why) = created.check(&self.data_directory) else {
@@ -95,7 +95,7 @@ impl TablespaceGuard {
                  is free, to a target before the segment, or from a later backup, whose \
                  tablespaces can be put elsewhere by `--tablespace-mapping`"
             );
-            return Err(Failure::RecoveryStopped(Box::new(Failure::Refused(text))));
+            return Err(Error::RecoveryStopped(Box::new(Error::Refused(text))));
         }
         Ok(())
     }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use causeway_core::backup::Manifest;
 use causeway_core::backup::manifest::Tablespace;
 
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::places;
 use crate::restore::request::RestoreRequest;
 
 /// A tablespace and the directory that it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedTablespace {
     /// The name of its link, below the data directory.
     pub(crate) link: String,
     /// The directory that the link leads to.
@@ -25,12 +25,15 @@ pub(crate) struct Placed {
 ///
 /// # Errors
 ///
-/// [`Failure::Refused`] when one has no place, when a mapping is for none, or when two overlap.
-pub(crate) fn place(request: &RestoreRequest, manifest: &Manifest) -> Result<Vec<Placed>, Failure> {
+/// [`Error::Refused`] when one has no place, when a mapping is for none, or when two overlap.
+pub(crate) fn place(
+    request: &RestoreRequest,
+    manifest: &Manifest,
+) -> Result<Vec<PlacedTablespace>, Error> {
     let all = &manifest.tablespaces;
     for (old, _) in &request.tablespaces {
         if !all.iter().any(|it| Path::new(&it.location) == old) {
-            return Err(Failure::Refused(format!(
+            return Err(Error::Refused(format!(
                 "`--tablespace-mapping`: the backup has no tablespace in `{}`; {}",
                 old.display(),
                 listed(all)
@@ -47,7 +50,7 @@ pub(crate) fn place(request: &RestoreRequest, manifest: &Manifest) -> Result<Vec
             continue;
         };
         places::take(&mut taken, &directory)?;
-        placed.push(Placed {
+        placed.push(PlacedTablespace {
             link: format!("pg_tblspc/{}", tablespace.oid),
             directory,
         });
@@ -59,7 +62,7 @@ pub(crate) fn place(request: &RestoreRequest, manifest: &Manifest) -> Result<Vec
         let quoted = it.location.replace('\'', r"'\''");
         format!(" --tablespace-mapping '{quoted}=NEW'")
     });
-    Err(Failure::Refused(format!(
+    Err(Error::Refused(format!(
         "the backup has tablespaces outside of the data directory: say where each goes, with{} or \
          `--tablespace-directory DIR` for all; OLD=OLD puts one where it was",
         flags.collect::<String>()

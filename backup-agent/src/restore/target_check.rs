@@ -5,7 +5,7 @@ use causeway_core::backup::RecoveryTarget;
 
 use crate::archive::reach::KnownReach;
 use crate::display;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::restore::request::Boundary;
 
 /// Refuses a target that recovery would not reach: PostgreSQL finds that out when everything has
@@ -15,9 +15,9 @@ pub(super) fn refuse_unreachable(
     target: &RecoveryTarget,
     boundary: Boundary,
     asked: Option<Timeline>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     if let Some(bucket) = reach.silent.first().cloned() {
-        return Err(Failure::SilentBucket { bucket });
+        return Err(Error::SilentBucket { bucket });
     }
     let Some(end) = reach.end else {
         return Err(reach.beyond("the WAL that the backup needs is not there".to_owned()));

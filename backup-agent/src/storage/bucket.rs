@@ -3,7 +3,7 @@
 //! Every call is tried within a budget that follows the bytes that it moves. No deadline counts while
 //! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
 
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,11 +35,11 @@ const MIN_BYTES_PER_SEC: u64 = 64 << 10;
 /// One bucket, in one region.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<BucketState>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct BucketState {
     pub(super) name: String,
     pub(super) service: AwsService,
     pub(super) connections: AwsConnections,
@@ -53,7 +53,7 @@ pub(super) struct Shared {
 
 /// What became of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Created {
+pub(crate) enum CreateOutcome {
     /// The object is new.
     New,
     /// There is one under this key: ours after a lost answer, or another's.
@@ -69,7 +69,7 @@ impl Bucket {
     ) -> Self {
         let client = client(&config.service, connections, limits).await;
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(BucketState {
                 name: config.name.clone(),
                 service: config.service.clone(),
                 connections: connections.clone(),
@@ -109,7 +109,7 @@ impl Bucket {
     /// Fetches credentials anew: the SDK keeps those that it has until the time at which they say that
     /// they end, and the service has just said that they have ended.
     pub(super) async fn renew_credentials(&self) {
-        let Shared {
+        let BucketState {
             service,
             connections,
             limits,
@@ -121,7 +121,11 @@ impl Bucket {
     }
 
     /// Creates the object, unless there is one under this key.
-    pub(crate) async fn create(&self, key: &str, body: &Bytes) -> Result<Created, StoreError> {
+    pub(crate) async fn create(
+        &self,
+        key: &str,
+        body: &Bytes,
+    ) -> Result<CreateOutcome, StoreError> {
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let call = self.client().put_object().bucket(self.name()).key(key);
         let call = call.if_none_match("*").body(ByteStream::from(body.clone()));
@@ -131,10 +135,12 @@ impl Bucket {
             call = call.disable_payload_signing();
         }
         match self.answer("create", key, length, call.send()).await {
-            Ok(answer) if answer.e_tag.is_some() => Ok(Created::New),
+            Ok(answer) if answer.e_tag.is_some() => Ok(CreateOutcome::New),
             // An error inside of a 200: what is stored has an ETag.
             Ok(_) => Err(self.unavailable("create", key, "its answer has no ETag")),
-            Err(error) if error.kind() == ErrorKind::AlreadyThere => Ok(Created::AlreadyThere),
+            Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
+                Ok(CreateOutcome::AlreadyThere)
+            }
             Err(error) => Err(error),
         }
     }
@@ -145,7 +151,7 @@ impl Bucket {
         timeout: Duration,
         key: &str,
         body: &Bytes,
-    ) -> Result<Created, StoreError> {
+    ) -> Result<CreateOutcome, StoreError> {
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         self.retried_for(timeout, length, || self.create(key, body))
             .await
@@ -218,7 +224,7 @@ impl Bucket {
                 Err(error) => error,
             };
             let kind = StoreError::kind_of(&error);
-            if kind == ErrorKind::StaleCredentials {
+            if kind == StoreErrorKind::StaleCredentials {
                 Box::pin(self.renew_credentials()).await;
             }
             Err(StoreError {
@@ -257,7 +263,7 @@ impl Bucket {
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> StoreError {
         StoreError {
-            kind: ErrorKind::Unavailable,
+            kind: StoreErrorKind::Unavailable,
             ..self.refused(doing, key, source)
         }
     }
@@ -272,7 +278,7 @@ impl Bucket {
             bucket: self.name().to_owned(),
             key: key.to_owned(),
             doing,
-            kind: ErrorKind::Refused,
+            kind: StoreErrorKind::Refused,
             source: source.into(),
         }
     }

@@ -8,7 +8,7 @@ use causeway_runtime::telemetry::chain;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::bucket_health::BucketHealth;
 use crate::storage::client::CallLimits;
@@ -61,14 +61,14 @@ impl Buckets {
     }
 
     /// Keeps only the buckets that `from` names, by their own name or their region's.
-    pub(crate) fn only(mut self, from: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn only(mut self, from: Option<&str>) -> Result<Self, Error> {
         let Some(from) = from else {
             return Ok(self);
         };
         self.all.retain(|it| it.is_called(from));
         if self.all.is_empty() {
             let text = format!("`{from}` is neither a bucket nor a region in the settings");
-            return Err(Failure::Refused(text));
+            return Err(Error::Refused(text));
         }
         Ok(self)
     }
@@ -94,7 +94,7 @@ impl Buckets {
         &self.health
     }
 
-    pub(crate) fn gone(&self, bucket: &Bucket, error: &StoreError) {
+    pub(crate) fn skip_bucket(&self, bucket: &Bucket, error: &StoreError) {
         warn!(bucket = bucket.name(), error = %chain(error), "bucket left out");
         if error.retry_class() == RetryClass::Transient {
             self.health.avoid(bucket.name());

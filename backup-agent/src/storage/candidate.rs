@@ -19,18 +19,18 @@ pub(crate) const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// How far one answer has come.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct AnswerProgress {
     pub(super) begun: AtomicBool,
     pub(super) bytes: AtomicU64,
 }
 
 /// What became of asking a bucket.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum CandidateState {
     NotAsked,
     Asked {
         since: Instant,
-        progress: Arc<Progress>,
+        progress: Arc<AnswerProgress>,
     },
     Pausing {
         until: Instant,
@@ -41,15 +41,15 @@ pub(super) enum State {
 
 /// One bucket that may have the object.
 #[derive(Debug)]
-pub(super) struct Candidate<'a> {
+pub(super) struct BucketCandidate<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) avoided: bool,
     pub(super) backoff: RetryBackoff,
     pub(super) damaged: u32,
-    pub(super) state: State,
+    pub(super) state: CandidateState,
 }
 
-impl<'a> Candidate<'a> {
+impl<'a> BucketCandidate<'a> {
     /// Returns a bucket that was not asked yet; `avoided` if it did not answer a moment ago.
     pub(super) fn new(bucket: &'a Bucket, avoided: bool) -> Self {
         Self {
@@ -57,37 +57,39 @@ impl<'a> Candidate<'a> {
             avoided,
             backoff: RETRY_POLICY.backoff(),
             damaged: 0,
-            state: State::NotAsked,
+            state: CandidateState::NotAsked,
         }
     }
 
     /// Says whether the bucket said that it has nothing.
     pub(super) fn is_absent(&self) -> bool {
-        matches!(self.state, State::Absent)
+        matches!(self.state, CandidateState::Absent)
     }
 
     /// Says whether nothing more comes of the bucket.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Absent | State::Failed)
+        matches!(self.state, CandidateState::Absent | CandidateState::Failed)
     }
 
     /// Returns since when the bucket has been asked without a beginning of its answer.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         match &self.state {
-            State::Asked { since, progress } if !progress.begun.load(Ordering::Relaxed) => {
+            CandidateState::Asked { since, progress }
+                if !progress.begun.load(Ordering::Relaxed) =>
+            {
                 Some(*since)
             }
-            State::Asked { .. }
-            | State::NotAsked
-            | State::Pausing { .. }
-            | State::Absent
-            | State::Failed => None,
+            CandidateState::Asked { .. }
+            | CandidateState::NotAsked
+            | CandidateState::Pausing { .. }
+            | CandidateState::Absent
+            | CandidateState::Failed => None,
         }
     }
 
     /// Says whether the bucket was asked and is not slow.
     pub(super) fn is_answering(&self, now: Instant) -> bool {
-        let State::Asked { since, progress } = &self.state else {
+        let CandidateState::Asked { since, progress } = &self.state else {
             return false;
         };
         let elapsed = now.saturating_duration_since(*since);

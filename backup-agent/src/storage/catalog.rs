@@ -10,23 +10,23 @@ use futures_util::StreamExt as _;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::Identity;
 use crate::encryption::metadata::ManifestMetadata;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
-use crate::storage::download::{Broken, Downloads, Wanted};
+use crate::storage::download::{DownloadError, Downloader, SinkDemand};
 use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
-use crate::storage::object_keys::Layout;
-use crate::storage::store_error::ErrorKind;
+use crate::storage::object_keys::ObjectKeys;
+use crate::storage::store_error::StoreErrorKind;
 
 /// How many manifests are looked at at a time.
-const LOOKS_AT_ONCE: usize = 16;
+const MAX_CONCURRENT_READS: usize = 16;
 
 /// A backup, and the buckets that hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CatalogEntry {
     /// What its manifest lets everybody read.
     pub(crate) summary: BackupSummary,
     /// The names of the buckets.
@@ -35,29 +35,29 @@ pub(crate) struct Entry {
 
 /// A backup whose manifest a bucket lists and does not give.
 #[derive(Debug)]
-pub(crate) struct Unreadable {
+pub(crate) struct UnreadableBackup {
     /// The backup.
     pub(crate) id: BackupId,
     /// The name of the bucket.
     pub(crate) bucket: String,
     /// Why.
-    pub(crate) why: Failure,
+    pub(crate) why: Error,
 }
 
 /// Every backup that the buckets list.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// Those of which at least one bucket gives the manifest, the oldest first.
-    pub(crate) backups: Vec<Entry>,
+    pub(crate) backups: Vec<CatalogEntry>,
     /// The copies that cannot be looked at.
-    pub(crate) unreadable: Vec<Unreadable>,
+    pub(crate) unreadable: Vec<UnreadableBackup>,
     /// The buckets that did not answer.
     pub(crate) silent: Vec<String>,
 }
 
 impl Catalog {
     /// Returns the catalog of these backups.
-    pub(crate) fn of(mut backups: Vec<Entry>) -> Self {
+    pub(crate) fn of(mut backups: Vec<CatalogEntry>) -> Self {
         backups.sort_by(|one, other| one.summary.age_order().cmp(&other.summary.age_order()));
         Self {
             backups,
@@ -71,31 +71,31 @@ impl Catalog {
     }
 
     /// Refuses to do without a bucket that does not answer: what only it holds may be newer.
-    pub(crate) fn refuse_silent(mut self) -> Result<Self, Failure> {
+    pub(crate) fn refuse_silent(mut self) -> Result<Self, Error> {
         match self.silent.pop() {
-            Some(bucket) => Err(Failure::SilentBucket { bucket }),
+            Some(bucket) => Err(Error::SilentBucket { bucket }),
             None => Ok(self),
         }
     }
 
     /// Returns why no backup can be looked at, if there are any.
-    pub(crate) fn refuse_all_unreadable(mut self) -> Result<(), Failure> {
+    pub(crate) fn refuse_all_unreadable(mut self) -> Result<(), Error> {
         if !self.backups.is_empty() || self.unreadable.is_empty() {
             return Ok(());
         }
-        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(0);
+        let UnreadableBackup { id, bucket, why } = self.unreadable.swap_remove(0);
         let why = Box::new(why);
-        Err(Failure::UnreadableBackup { id, bucket, why })
+        Err(Error::UnreadableBackup { id, bucket, why })
     }
 
     /// Refuses to choose among the backups while one that no bucket gives may be the right one: `asked`
     /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
     /// will not be there later either, and is only pointed out.
-    pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Failure> {
+    pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Error> {
         let is_known = |id: &BackupId| self.backups.iter().any(|it| it.summary.id == *id);
-        let is_in_the_way = |it: &Unreadable| match asked {
+        let is_in_the_way = |it: &UnreadableBackup| match asked {
             Some(asked) => it.id == *asked,
-            None => matches!(it.why, Failure::Unreachable { .. }),
+            None => matches!(it.why, Error::Unreachable { .. }),
         };
         let found = self
             .unreadable
@@ -109,9 +109,9 @@ impl Catalog {
             }
             return Ok(self);
         };
-        let Unreadable { id, bucket, why } = self.unreadable.swap_remove(found);
+        let UnreadableBackup { id, bucket, why } = self.unreadable.swap_remove(found);
         let why = Box::new(why);
-        Err(Failure::UnreadableBackup { id, bucket, why })
+        Err(Error::UnreadableBackup { id, bucket, why })
     }
 }
 
@@ -120,11 +120,11 @@ pub(crate) async fn system_id(
     config: &Config,
     buckets: &Buckets,
     asked: Option<u64>,
-) -> Result<u64, Failure> {
+) -> Result<u64, Error> {
     if let Some(asked) = asked {
         return Ok(asked);
     }
-    let prefix = Layout::clusters(&config.cluster);
+    let prefix = ObjectKeys::cluster_prefix(&config.cluster);
     let lists = buckets.folders(&prefix).await?;
     let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
     let silent = buckets.all().iter().find(|it| !answered(it));
@@ -135,14 +135,14 @@ pub(crate) async fn system_id(
     found.dedup();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] if silent.is_some() => Err(Failure::SilentBucket {
+        [] if silent.is_some() => Err(Error::SilentBucket {
             bucket: silent.unwrap_or_default(),
         }),
-        [] => Err(Failure::Refused(format!(
+        [] => Err(Error::Refused(format!(
             "nothing is stored for cluster `{}`",
             config.cluster
         ))),
-        several => Err(Failure::Refused(format!(
+        several => Err(Error::Refused(format!(
             "{} PostgreSQL clusters are stored as `{}`: choose one with `--system-id`: {}",
             several.len(),
             config.cluster,
@@ -156,8 +156,8 @@ pub(crate) async fn system_id(
 }
 
 /// Looks at every backup in every bucket that answers.
-pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, Failure> {
-    let lists = buckets.folders(&layout.backups()).await?;
+pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<Catalog, Error> {
+    let lists = buckets.folders(&object_keys.backup_prefix()).await?;
     let answered = |it: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
     let silent = buckets.all().iter().filter(|it| !answered(it));
     let mut catalog = Catalog {
@@ -170,17 +170,17 @@ pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, 
     });
     let mut looks = futures_util::stream::iter(manifests)
         .map(|(bucket, id)| async move {
-            let found = summary(bucket, layout, &id).await;
+            let found = summary(bucket, object_keys, &id).await;
             (bucket, id, found)
         })
-        .buffered(LOOKS_AT_ONCE);
-    let mut entries: BTreeMap<BackupId, Entry> = BTreeMap::new();
+        .buffered(MAX_CONCURRENT_READS);
+    let mut entries: BTreeMap<BackupId, CatalogEntry> = BTreeMap::new();
     while let Some((bucket, id, found)) = looks.next().await {
         let bucket = bucket.name().to_owned();
         match found {
             Ok(Some(summary)) => entries
                 .entry(id)
-                .or_insert_with(|| Entry {
+                .or_insert_with(|| CatalogEntry {
                     summary,
                     buckets: Vec::new(),
                 })
@@ -188,7 +188,9 @@ pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, 
                 .push(bucket),
             // Without a manifest it was cut short, and is no backup.
             Ok(None) => {}
-            Err(why) => catalog.unreadable.push(Unreadable { id, bucket, why }),
+            Err(why) => catalog
+                .unreadable
+                .push(UnreadableBackup { id, bucket, why }),
         }
     }
     catalog.backups = Catalog::of(entries.into_values().collect()).backups;
@@ -198,41 +200,41 @@ pub(crate) async fn list(buckets: &Buckets, layout: &Layout) -> Result<Catalog, 
 /// Returns the summary of a backup, or nothing if it has no manifest.
 async fn summary(
     bucket: &Bucket,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     id: &BackupId,
-) -> Result<Option<BackupSummary>, Failure> {
-    let key = layout.manifest(id);
+) -> Result<Option<BackupSummary>, Error> {
+    let key = object_keys.manifest(id);
     let header = match bucket.header(&key).await {
         Ok(header) => header,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
         Err(error) if error.damage().is_some() => {
-            let why = Damaged::Content(chain(&error));
-            return Err(Failure::damaged(&key)(why));
+            let why = DecryptError::Content(chain(&error));
+            return Err(Error::damaged(&key)(why));
         }
         // What a bucket refuses to give may be sound, and the newest.
         Err(error) => {
-            return Err(Failure::Unreachable {
+            return Err(Error::Unreachable {
                 what: key,
                 answered: 0,
                 last: Box::new(error),
             });
         }
     };
-    let clear = header
-        .clear::<ManifestMetadata>()
-        .map_err(Failure::damaged(&key))?;
-    if clear.summary.id != *id {
-        let why = Damaged::Content(format!("it is of backup `{}`", clear.summary.id));
-        return Err(Failure::damaged(&key)(why));
+    let metadata = header
+        .metadata::<ManifestMetadata>()
+        .map_err(Error::damaged(&key))?;
+    if metadata.summary.id != *id {
+        let why = DecryptError::Content(format!("it is of backup `{}`", metadata.summary.id));
+        return Err(Error::damaged(&key)(why));
     }
-    let unsound = |it| Failure::damaged(&key)(Damaged::Content(chain(&it)));
-    clear.summary.segment_size().map_err(unsound)?;
-    Ok(Some(clear.summary))
+    let unsound = |it| Error::damaged(&key)(DecryptError::Content(chain(&it)));
+    metadata.summary.segment_size().map_err(unsound)?;
+    Ok(Some(metadata.summary))
 }
 
 /// How much of a manifest is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Depth {
+pub(crate) enum ManifestDepth {
     /// What stands before the files.
     Head,
     /// The line of each file too.
@@ -243,53 +245,53 @@ pub(crate) enum Depth {
 /// and not kept, and not read at all where only the head is wanted.
 pub(crate) async fn manifest(
     buckets: &Buckets,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     identity: &Arc<Identity>,
     summary: &BackupSummary,
-    depth: Depth,
-) -> Result<Manifest, Failure> {
-    let key = layout.manifest(&summary.id);
-    let mut sink = ManifestSink::new(Lines {
+    depth: ManifestDepth,
+) -> Result<Manifest, Error> {
+    let key = object_keys.manifest(&summary.id);
+    let mut sink = ManifestSink::new(ManifestCheck {
         lines: ManifestLines::default(),
         summary,
         depth,
     });
-    let downloads = Downloads::new(buckets, Arc::clone(identity), buckets.retry_timeout());
+    let downloads = Downloader::new(buckets, Arc::clone(identity), buckets.retry_timeout());
     downloads.run(&key, &mut sink).await?;
     let head = sink.output.lines.into_head();
-    head.ok_or(Failure::Internal("a manifest ended without its head"))
+    head.ok_or(Error::Internal("a manifest ended without its head"))
 }
 
 /// Checks a manifest as it comes.
-struct Lines<'a> {
+struct ManifestCheck<'a> {
     lines: ManifestLines,
     summary: &'a BackupSummary,
-    depth: Depth,
+    depth: ManifestDepth,
 }
 
-impl ManifestOutput for Lines<'_> {
-    fn begin(&mut self) -> Result<(), Failure> {
+impl ManifestOutput for ManifestCheck<'_> {
+    fn begin(&mut self) -> Result<(), Error> {
         self.lines = ManifestLines::default();
         Ok(())
     }
 
-    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+    fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError> {
         self.lines.push(content).map_err(|it| of_content(&it))?;
         match self.lines.head() {
             Some(head) if head.summary != *self.summary => {
-                let text = "its clear part says something else than its encrypted part";
-                Err(Damaged::Content(text.to_owned()).into())
+                let text = "its metadata part says something else than its encrypted part";
+                Err(DecryptError::Content(text.to_owned()).into())
             }
-            Some(_) if self.depth == Depth::Head => Ok(Wanted::Nothing),
-            Some(_) | None => Ok(Wanted::More),
+            Some(_) if self.depth == ManifestDepth::Head => Ok(SinkDemand::Nothing),
+            Some(_) | None => Ok(SinkDemand::More),
         }
     }
 
-    fn end(&mut self) -> Result<&Manifest, Broken> {
+    fn end(&mut self) -> Result<&Manifest, DownloadError> {
         Ok(self.lines.finish().map_err(|it| of_content(&it))?)
     }
 }
 
-fn of_content(error: &ManifestLineError) -> Damaged {
-    Damaged::Content(chain(error))
+fn of_content(error: &ManifestLineError) -> DecryptError {
+    DecryptError::Content(chain(error))
 }

@@ -13,15 +13,15 @@ use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::header::Header;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::header::ObjectHeader;
 use crate::encryption::keys::Identity;
-use crate::encryption::stream::Opener;
-use crate::error::Failure;
+use crate::encryption::stream::Decryptor;
+use crate::error::Error;
 use crate::storage::bucket::{Bucket, RETRY_POLICY};
 use crate::storage::buckets::Buckets;
-use crate::storage::pace::Pace;
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::pace::DownloadPace;
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// For how long a bucket is asked last after it failed to answer; it doubles with each failure after
 /// that.
@@ -33,14 +33,14 @@ const WORTH_LEAVING: u64 = 2;
 
 /// Why an object could not be had from one bucket.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+pub(crate) enum DownloadError {
     #[error("it could not be read")]
     Store(#[from] StoreError),
     #[error("it is damaged")]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] DecryptError),
     /// What was read could not be kept here: no other bucket helps.
     #[error("it could not be written")]
-    Here(#[from] Failure),
+    Here(#[from] Error),
     /// It comes so slowly that another bucket is asked.
     #[error("it comes at {bytes_per_sec} bytes a second")]
     Slow { bytes_per_sec: u64 },
@@ -48,21 +48,21 @@ pub(crate) enum Broken {
 
 /// Whether more of an object is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum SinkDemand {
     More,
     Nothing,
 }
 
 /// What takes in the payload of an object. It is begun again for each try, and keeps what it has.
-pub(crate) trait Sink: Send {
+pub(crate) trait DownloadSink: Send {
     /// Prepares for the payload from its first byte on.
-    fn begin(&mut self) -> Result<(), Failure>;
+    fn begin(&mut self) -> Result<(), Error>;
 
     /// Takes what it can from the front of `payload`, and removes that.
-    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken>;
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError>;
 
     /// Takes the rest, of which it is certain that it is the end.
-    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken>;
+    fn end(&mut self, payload: &mut Vec<u8>, header: &ObjectHeader) -> Result<(), DownloadError>;
 
     /// Returns a number that grows with what is done for good.
     fn progress(&self) -> u64;
@@ -70,15 +70,15 @@ pub(crate) trait Sink: Send {
 
 /// Reads objects from the buckets.
 #[derive(Debug)]
-pub(crate) struct Downloads {
+pub(crate) struct Downloader {
     buckets: Buckets,
     identity: Arc<Identity>,
     retry_for: Duration,
-    avoided: Mutex<BTreeMap<String, Avoided>>,
+    avoided: Mutex<BTreeMap<String, AvoidedBucket>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Avoided {
+struct AvoidedBucket {
     until: Instant,
     for_how_long: Duration,
     /// How fast it was, if it was left because of that.
@@ -86,17 +86,17 @@ struct Avoided {
 }
 
 /// What the tries of one object have come to.
-struct Tries {
+struct DownloadAttempts {
     /// Buckets that would answer the same again.
     done_with: BTreeSet<String>,
     /// Buckets that were slow.
     slow: BTreeSet<String>,
     absent: usize,
-    damaged: Option<Damaged>,
+    damaged: Option<DecryptError>,
     last: Option<StoreError>,
 }
 
-impl Downloads {
+impl Downloader {
     /// Returns a reader that gives up on an object after `retry_for` without any progress.
     pub(crate) fn new(buckets: &Buckets, identity: Arc<Identity>, retry_for: Duration) -> Self {
         let downloads = Self {
@@ -114,8 +114,8 @@ impl Downloads {
     }
 
     /// Reads the object `key` into `sink`.
-    pub(crate) async fn run(&self, key: &str, sink: &mut impl Sink) -> Result<(), Failure> {
-        let mut tries = Tries {
+    pub(crate) async fn run(&self, key: &str, sink: &mut impl DownloadSink) -> Result<(), Error> {
+        let mut tries = DownloadAttempts {
             done_with: BTreeSet::new(),
             slow: BTreeSet::new(),
             absent: 0,
@@ -133,8 +133,8 @@ impl Downloads {
                         self.answered(bucket.name(), &pace);
                         return Ok(());
                     }
-                    Err(Broken::Here(failure)) => return Err(failure),
-                    Err(Broken::Slow { bytes_per_sec }) => {
+                    Err(DownloadError::Here(failure)) => return Err(failure),
+                    Err(DownloadError::Slow { bytes_per_sec }) => {
                         let bucket = bucket.name();
                         warn!(bucket, key, bytes_per_sec, "slow bucket left for another");
                         self.avoid(bucket, Some(bytes_per_sec));
@@ -164,24 +164,24 @@ impl Downloads {
         &self,
         bucket: &Bucket,
         key: &str,
-        sink: &mut impl Sink,
-        tries: &Tries,
-    ) -> Result<Pace, Broken> {
+        sink: &mut impl DownloadSink,
+        tries: &DownloadAttempts,
+    ) -> Result<DownloadPace, DownloadError> {
         sink.begin()?;
-        let mut pace = Pace::new();
+        let mut pace = DownloadPace::new();
         let is_left = |bytes_per_sec| self.may_be_faster(bucket, bytes_per_sec, tries);
         let mut body = watched(&mut pace, &is_left, bucket.open_once(key)).await??;
-        let mut opener = Opener::new(&self.identity, key);
+        let mut decryptor = Decryptor::new(&self.identity, key);
         let mut payload = Vec::new();
         while let Some(part) = watched(&mut pace, &is_left, body.next()).await? {
             let part = part?;
             pace.add_bytes(part.len());
-            opener.push(&part, &mut payload)?;
-            if sink.take(&mut payload)? == Wanted::Nothing {
+            decryptor.push(&part, &mut payload)?;
+            if sink.take(&mut payload)? == SinkDemand::Nothing {
                 return Ok(pace);
             }
         }
-        let header = opener.finish(&mut payload)?;
+        let header = decryptor.finish(&mut payload)?;
         sink.end(&mut payload, &header)?;
         Ok(pace)
     }
@@ -189,7 +189,7 @@ impl Downloads {
     /// Says whether another bucket may give faster what `bucket` gives at this rate: one that is not known
     /// to be slow or away, or one that was faster. Each is left for others once, and then only for one that
     /// was faster: what is read twice must not be all that is read.
-    fn may_be_faster(&self, bucket: &Bucket, bytes_per_sec: u64, tries: &Tries) -> bool {
+    fn may_be_faster(&self, bucket: &Bucket, bytes_per_sec: u64, tries: &DownloadAttempts) -> bool {
         let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let others = self.buckets.all().iter().map(Bucket::name);
@@ -202,25 +202,31 @@ impl Downloads {
             })
     }
 
-    fn failed(&self, bucket: &Bucket, key: &str, broken: Broken, tries: &mut Tries) {
+    fn failed(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        broken: DownloadError,
+        tries: &mut DownloadAttempts,
+    ) {
         let name = bucket.name();
         warn!(bucket = name, key, error = %chain(&broken), "object not restored from this bucket");
         match broken {
-            Broken::Store(error) => {
+            DownloadError::Store(error) => {
                 if error.retry_class() == RetryClass::Transient {
                     self.avoid(name, None);
                 } else {
                     tries.done_with.insert(name.to_owned());
-                    tries.absent += usize::from(error.kind() == ErrorKind::NotFound);
+                    tries.absent += usize::from(error.kind() == StoreErrorKind::NotFound);
                 }
                 tries.last = Some(error);
             }
-            Broken::Damaged(why) => {
+            DownloadError::Damaged(why) => {
                 tries.done_with.insert(name.to_owned());
                 tries.damaged = Some(why);
             }
             // The first ends everything, and the second was no failure.
-            Broken::Here(_) | Broken::Slow { .. } => {}
+            DownloadError::Here(_) | DownloadError::Slow { .. } => {}
         }
     }
 
@@ -254,7 +260,7 @@ impl Downloads {
     fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let entry = avoided.entry(bucket.to_owned()).or_insert(Avoided {
+        let entry = avoided.entry(bucket.to_owned()).or_insert(AvoidedBucket {
             until: now,
             for_how_long: AVOIDED_FOR,
             bytes_per_sec,
@@ -263,7 +269,7 @@ impl Downloads {
         entry.bytes_per_sec = bytes_per_sec;
     }
 
-    fn answered(&self, bucket: &str, pace: &Pace) {
+    fn answered(&self, bucket: &str, pace: &DownloadPace) {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let was_slow = avoided
             .get(bucket)
@@ -274,7 +280,7 @@ impl Downloads {
     }
 }
 
-impl Avoided {
+impl AvoidedBucket {
     fn rate(&self) -> u64 {
         self.bytes_per_sec.unwrap_or(0)
     }
@@ -282,10 +288,10 @@ impl Avoided {
 
 /// Waits for what a bucket gives, unless that is slow and `is_left` says to leave it.
 async fn watched<T>(
-    pace: &mut Pace,
+    pace: &mut DownloadPace,
     is_left: impl Fn(u64) -> bool,
     awaited: impl Future<Output = T>,
-) -> Result<T, Broken> {
+) -> Result<T, DownloadError> {
     let mut awaited = pin!(awaited);
     loop {
         let began = Instant::now();
@@ -295,23 +301,23 @@ async fn watched<T>(
             return Ok(given);
         }
         if let Some(bytes_per_sec) = pace.look().filter(|it| is_left(*it)) {
-            return Err(Broken::Slow { bytes_per_sec });
+            return Err(DownloadError::Slow { bytes_per_sec });
         }
     }
 }
 
-impl Tries {
-    fn failure(self, key: &str) -> Failure {
+impl DownloadAttempts {
+    fn failure(self, key: &str) -> Error {
         if let Some(why) = self.damaged {
-            return Failure::damaged(key)(why);
+            return Error::damaged(key)(why);
         }
         match self.last {
-            Some(last) => Failure::Unreachable {
+            Some(last) => Error::Unreachable {
                 what: key.to_owned(),
                 answered: self.absent,
                 last: Box::new(last),
             },
-            None => Failure::Internal("there are no buckets"),
+            None => Error::Internal("there are no buckets"),
         }
     }
 }

@@ -12,16 +12,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::error::Failure;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::candidate::HEDGE_SLOW_AFTER;
-use crate::storage::candidate::{Candidate, Progress, State};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::candidate::{AnswerProgress, BucketCandidate, CandidateState};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// How often it is looked whether the buckets that were asked are slow.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// After how long without an answer the next command should begin with another bucket.
 const SILENT_AFTER: Duration = Duration::from_millis(400);
@@ -46,9 +46,9 @@ pub(crate) trait ObjectSink: Sized {
 #[derive(Debug)]
 pub(crate) enum SinkError {
     /// The object is not what it should be: another bucket's may be.
-    Object(Failure),
+    Object(Error),
     /// It could not be kept, which no other bucket can help with.
-    Local(Failure),
+    Local(Error),
 }
 
 /// How hard an object is looked for.
@@ -57,12 +57,12 @@ pub(crate) struct FetchEffort {
     /// For how long a bucket that fails is asked again.
     pub(crate) retry_timeout: Duration,
     /// How less is done where the caller asks again by itself.
-    pub(crate) hurry: Option<Hurry>,
+    pub(crate) hurry: Option<StandbyLimits>,
 }
 
 /// What shortens a search whose caller asks again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hurry {
+pub(crate) struct StandbyLimits {
     /// For how long a bucket that fails is asked again once another has said that it has nothing.
     pub(crate) retry: Duration,
     /// How long a bucket that did not answer a moment ago has to begin its answer.
@@ -72,20 +72,20 @@ pub(crate) struct Hurry {
 }
 
 /// Why one answer did not give the object.
-enum NotGiven {
+enum AnswerError {
     Store(StoreError),
-    Sink(SinkError),
+    DownloadSink(SinkError),
 }
 
 /// One object, looked for in several buckets.
-struct Search<'a> {
+struct ObjectSearch<'a> {
     buckets: &'a Buckets,
     key: &'a str,
     effort: FetchEffort,
-    candidates: Vec<Candidate<'a>>,
+    candidates: Vec<BucketCandidate<'a>>,
     give_up_at: Instant,
     /// The worst reason so far: a damaged object says more than a silent bucket.
-    damaged: Option<Failure>,
+    damaged: Option<Error>,
     last: Option<StoreError>,
 }
 
@@ -95,14 +95,14 @@ impl Buckets {
     pub(crate) async fn fetch<T>(
         &self,
         key: &str,
-        open: impl Fn(&[u8]) -> Result<T, Damaged>,
-    ) -> Result<T, Failure> {
+        open: impl Fn(&[u8]) -> Result<T, DecryptError>,
+    ) -> Result<T, Error> {
         let effort = FetchEffort {
             retry_timeout: self.limits.retry,
             hurry: None,
         };
         let begin = || {
-            Ok(Collected {
+            Ok(CollectingSink {
                 key,
                 whole: Vec::new(),
                 open: &open,
@@ -121,15 +121,15 @@ impl Buckets {
         &self,
         key: &str,
         effort: FetchEffort,
-        begin: impl Fn() -> Result<S, Failure>,
-    ) -> Result<S::Output, Failure> {
+        begin: impl Fn() -> Result<S, Error>,
+    ) -> Result<S::Output, Error> {
         let mut candidates: Vec<_> = self
             .all
             .iter()
-            .map(|bucket| Candidate::new(bucket, self.health.is_avoided(bucket.name())))
+            .map(|bucket| BucketCandidate::new(bucket, self.health.is_avoided(bucket.name())))
             .collect();
         candidates.sort_by_key(|candidate| candidate.avoided);
-        let mut search = Search {
+        let mut search = ObjectSearch {
             buckets: self,
             key,
             effort,
@@ -139,19 +139,19 @@ impl Buckets {
             last: None,
         };
         let found = search.run(begin).await;
-        search.note_silent();
+        search.avoid_silent();
         found?.ok_or_else(|| search.failure())
     }
 }
 
 /// A sink that keeps the whole object in memory.
-struct Collected<'a, F> {
+struct CollectingSink<'a, F> {
     key: &'a str,
     whole: Vec<u8>,
     open: &'a F,
 }
 
-impl<T, F: Fn(&[u8]) -> Result<T, Damaged>> ObjectSink for Collected<'_, F> {
+impl<T, F: Fn(&[u8]) -> Result<T, DecryptError>> ObjectSink for CollectingSink<'_, F> {
     type Output = T;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
@@ -160,19 +160,19 @@ impl<T, F: Fn(&[u8]) -> Result<T, Damaged>> ObjectSink for Collected<'_, F> {
     }
 
     fn finish(self) -> Result<T, SinkError> {
-        let damaged = |why| SinkError::Object(Failure::damaged(self.key)(why));
+        let damaged = |why| SinkError::Object(Error::damaged(self.key)(why));
         (self.open)(&self.whole).map_err(damaged)
     }
 }
 
-async fn give<S: ObjectSink>(
+async fn read_answer<S: ObjectSink>(
     bucket: &Bucket,
     key: &str,
     answer_within: Option<Duration>,
-    sink: Result<S, Failure>,
-    progress: Arc<Progress>,
-) -> Result<S::Output, NotGiven> {
-    let mut sink = sink.map_err(|error| NotGiven::Sink(SinkError::Local(error)))?;
+    sink: Result<S, Error>,
+    progress: Arc<AnswerProgress>,
+) -> Result<S::Output, AnswerError> {
+    let mut sink = sink.map_err(|error| AnswerError::DownloadSink(SinkError::Local(error)))?;
     let open = bucket.open_once(key);
     let opened = match answer_within {
         None => open.await,
@@ -181,51 +181,53 @@ async fn give<S: ObjectSink>(
             Err(_elapsed) => Err(bucket.silent("give", key)),
         },
     };
-    let mut body = opened.map_err(NotGiven::Store)?;
+    let mut body = opened.map_err(AnswerError::Store)?;
     progress.begun.store(true, Ordering::Relaxed);
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(NotGiven::Store)?;
+        let bytes = bytes.map_err(AnswerError::Store)?;
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         progress.bytes.fetch_add(length, Ordering::Relaxed);
-        sink.write(&bytes).map_err(NotGiven::Sink)?;
+        sink.write(&bytes).map_err(AnswerError::DownloadSink)?;
     }
-    sink.finish().map_err(NotGiven::Sink)
+    sink.finish().map_err(AnswerError::DownloadSink)
 }
 
-impl<'a> Search<'a> {
+impl<'a> ObjectSearch<'a> {
     /// Returns the object, or nothing once no bucket is left to ask.
     async fn run<S: ObjectSink>(
         &mut self,
-        begin: impl Fn() -> Result<S, Failure>,
-    ) -> Result<Option<S::Output>, Failure> {
+        begin: impl Fn() -> Result<S, Error>,
+    ) -> Result<Option<S::Output>, Error> {
         let key = self.key;
         let mut running = FuturesUnordered::new();
         loop {
-            for (number, bucket, limit, progress) in self.ask() {
-                let given = give(bucket, key, limit, begin(), progress);
+            for (number, bucket, limit, progress) in self.choose_buckets() {
+                let given = read_answer(bucket, key, limit, begin(), progress);
                 running.push(async move { (number, given.await) });
             }
-            self.give_up_silent();
-            if self.candidates.iter().all(Candidate::is_settled) {
+            self.fail_silent();
+            if self.candidates.iter().all(BucketCandidate::is_settled) {
                 return Ok(None);
             }
-            let look_at = self.next_look();
-            let look_at = look_at.unwrap_or_else(|| Instant::now() + HEDGE_SLOW_AFTER);
+            let check_at = self.next_check_at();
+            let check_at = check_at.unwrap_or_else(|| Instant::now() + HEDGE_SLOW_AFTER);
             tokio::select! {
                 Some((number, given)) = running.next() => match given {
                     Ok(output) => {
                         self.answered(number);
                         return Ok(Some(output));
                     }
-                    Err(why) => self.take(number, why)?,
+                    Err(why) => self.record_answer(number, why)?,
                 },
-                () = time::sleep_until(look_at) => {}
+                () = time::sleep_until(check_at) => {}
             }
         }
     }
 
     /// Chooses the buckets to ask now, and marks them as asked.
-    fn ask(&mut self) -> Vec<(usize, &'a Bucket, Option<Duration>, Arc<Progress>)> {
+    fn choose_buckets(
+        &mut self,
+    ) -> Vec<(usize, &'a Bucket, Option<Duration>, Arc<AnswerProgress>)> {
         let now = Instant::now();
         let mut another = !self
             .candidates
@@ -234,13 +236,15 @@ impl<'a> Search<'a> {
         let mut asked = Vec::new();
         for (number, candidate) in self.candidates.iter_mut().enumerate() {
             let due = match candidate.state {
-                State::NotAsked => std::mem::take(&mut another),
-                State::Pausing { until } => until <= now,
-                State::Asked { .. } | State::Absent | State::Failed => false,
+                CandidateState::NotAsked => std::mem::take(&mut another),
+                CandidateState::Pausing { until } => until <= now,
+                CandidateState::Asked { .. } | CandidateState::Absent | CandidateState::Failed => {
+                    false
+                }
             };
             if due {
-                let progress = Arc::new(Progress::default());
-                candidate.state = State::Asked {
+                let progress = Arc::new(AnswerProgress::default());
+                candidate.state = CandidateState::Asked {
                     since: now,
                     progress: Arc::clone(&progress),
                 };
@@ -253,16 +257,16 @@ impl<'a> Search<'a> {
     }
 
     /// Returns when it should be looked again which bucket to ask or to give up, if any is left.
-    fn next_look(&self) -> Option<Instant> {
+    fn next_check_at(&self) -> Option<Instant> {
         let limit = self.first_answer();
         let looks = self
             .candidates
             .iter()
             .filter_map(|candidate| match candidate.state {
-                State::NotAsked => Some(Instant::now() + LOOK_EVERY),
-                State::Pausing { until } => Some(until),
-                State::Asked { .. } => Some(candidate.silent_since()? + limit?),
-                State::Absent | State::Failed => None,
+                CandidateState::NotAsked => Some(Instant::now() + CHECK_INTERVAL),
+                CandidateState::Pausing { until } => Some(until),
+                CandidateState::Asked { .. } => Some(candidate.silent_since()? + limit?),
+                CandidateState::Absent | CandidateState::Failed => None,
             });
         looks.min()
     }
@@ -270,12 +274,12 @@ impl<'a> Search<'a> {
     /// Returns how long a bucket has to begin its answer, if that is limited.
     fn first_answer(&self) -> Option<Duration> {
         let hurry = self.effort.hurry?;
-        let is_absent = self.candidates.iter().any(Candidate::is_absent);
+        let is_absent = self.candidates.iter().any(BucketCandidate::is_absent);
         is_absent.then_some(hurry.first_answer)
     }
 
     /// Gives up those that have said nothing for too long, where the caller asks again.
-    fn give_up_silent(&mut self) {
+    fn fail_silent(&mut self) {
         let Some(limit) = self.first_answer() else {
             return;
         };
@@ -284,7 +288,7 @@ impl<'a> Search<'a> {
             if since.is_some_and(|since| since.elapsed() >= limit) {
                 self.buckets.health.avoid(candidate.bucket.name());
                 self.last = Some(candidate.bucket.silent("give", self.key));
-                candidate.state = State::Failed;
+                candidate.state = CandidateState::Failed;
             }
         }
     }
@@ -296,33 +300,31 @@ impl<'a> Search<'a> {
     }
 
     /// Takes in that one bucket did not give the object.
-    fn take(&mut self, number: usize, why: NotGiven) -> Result<(), Failure> {
+    fn record_answer(&mut self, number: usize, why: AnswerError) -> Result<(), Error> {
         let health = &self.buckets.health;
-        let is_absent_elsewhere = self.candidates.iter().any(Candidate::is_absent);
+        let is_absent_elsewhere = self.candidates.iter().any(BucketCandidate::is_absent);
         let Some(candidate) = self.candidates.get_mut(number) else {
-            return Err(Failure::Internal(
-                "an answer of a bucket that was not asked",
-            ));
+            return Err(Error::Internal("an answer of a bucket that was not asked"));
         };
         let name = candidate.bucket.name();
         let again = match why {
-            NotGiven::Sink(SinkError::Local(error)) => return Err(error),
-            NotGiven::Sink(SinkError::Object(why)) => {
+            AnswerError::DownloadSink(SinkError::Local(error)) => return Err(error),
+            AnswerError::DownloadSink(SinkError::Object(why)) => {
                 health.answered(name);
                 warn!(bucket = name, key = self.key, error = %chain(&why), "object damaged");
                 self.damaged = Some(why);
                 candidate.damaged += 1;
                 candidate.damaged <= DAMAGED_TRIES
             }
-            NotGiven::Store(error) if error.kind() == ErrorKind::NotFound => {
+            AnswerError::Store(error) if error.kind() == StoreErrorKind::NotFound => {
                 health.answered(name);
-                candidate.state = State::Absent;
+                candidate.state = CandidateState::Absent;
                 if let Some(hurry) = self.effort.hurry {
                     self.give_up_at = self.give_up_at.min(Instant::now() + hurry.retry);
                 }
                 return Ok(());
             }
-            NotGiven::Store(error) => {
+            AnswerError::Store(error) => {
                 debug!(error = %chain(&error), "bucket did not give an object");
                 let class = error.retry_class();
                 let is_hurried = candidate.avoided && self.effort.hurry.is_some();
@@ -335,15 +337,15 @@ impl<'a> Search<'a> {
         };
         let until = Instant::now() + candidate.backoff.next_pause();
         candidate.state = if again && until < self.give_up_at {
-            State::Pausing { until }
+            CandidateState::Pausing { until }
         } else {
-            State::Failed
+            CandidateState::Failed
         };
         Ok(())
     }
 
     /// Lets the next command begin with another bucket than one that was asked and is silent.
-    fn note_silent(&self) {
+    fn avoid_silent(&self) {
         for candidate in &self.candidates {
             let since = candidate.silent_since();
             if since.is_some_and(|since| since.elapsed() >= SILENT_AFTER) {
@@ -352,21 +354,21 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn failure(self) -> Failure {
+    fn failure(self) -> Error {
         if let Some(damaged) = self.damaged {
             return damaged;
         }
         let absent = self.candidates.iter().filter(|it| it.is_absent()).count();
         match self.last {
-            _ if absent == self.candidates.len() => Failure::NotArchived {
+            _ if absent == self.candidates.len() => Error::NotArchived {
                 name: self.key.to_owned(),
             },
-            Some(last) => Failure::Unreachable {
+            Some(last) => Error::Unreachable {
                 what: self.key.to_owned(),
                 answered: absent,
                 last: Box::new(last),
             },
-            None => Failure::Internal("a bucket was not asked"),
+            None => Error::Internal("a bucket was not asked"),
         }
     }
 }

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{self, Instant};
 
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::store_error::StoreError;
@@ -27,7 +27,7 @@ impl Buckets {
         &self,
         prefix: &str,
         after: &str,
-    ) -> Result<Vec<(&Bucket, Vec<String>)>, Failure> {
+    ) -> Result<Vec<(&Bucket, Vec<String>)>, Error> {
         let list = |bucket: &Bucket| {
             let bucket = bucket.clone();
             async move { bucket.list(prefix, after).await }
@@ -36,10 +36,7 @@ impl Buckets {
     }
 
     /// Does the same for the names that follow `prefix` and are followed by `/`.
-    pub(crate) async fn folders(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<(&Bucket, Vec<String>)>, Failure> {
+    pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<(&Bucket, Vec<String>)>, Error> {
         let folders = |bucket: &Bucket| {
             let bucket = bucket.clone();
             async move { bucket.folders(prefix).await }
@@ -51,7 +48,7 @@ impl Buckets {
         &'a self,
         what: &str,
         ask: impl Fn(&'a Bucket) -> Fut,
-    ) -> Result<Vec<(&'a Bucket, T)>, Failure>
+    ) -> Result<Vec<(&'a Bucket, T)>, Error>
     where
         Fut: Future<Output = Result<T, StoreError>>,
     {
@@ -95,16 +92,16 @@ impl Buckets {
                     answers.push((number, bucket, answer));
                 }
                 Err(error) => {
-                    self.gone(bucket, &error);
+                    self.skip_bucket(bucket, &error);
                     last = Some(error);
                 }
             }
         }
         for bucket in silent.iter().filter_map(|number| self.all().get(*number)) {
-            self.gone(bucket, &bucket.silent("list", what));
+            self.skip_bucket(bucket, &bucket.silent("list", what));
         }
         match last {
-            Some(last) if answers.is_empty() => Err(Failure::Unreachable {
+            Some(last) if answers.is_empty() => Err(Error::Unreachable {
                 what: what.to_owned(),
                 answered: 0,
                 last: Box::new(last),

@@ -4,11 +4,11 @@ use zstd::stream::raw::{Decoder, Operation as _};
 
 use causeway_core::backup::Manifest;
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::header::Header;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::header::ObjectHeader;
 use crate::encryption::metadata::ManifestMetadata;
-use crate::error::Failure;
-use crate::storage::download::{Broken, Sink, Wanted};
+use crate::error::Error;
+use crate::storage::download::{DownloadError, DownloadSink, SinkDemand};
 
 /// The manifest of a hundred million files. What is larger was made to fill a disk.
 const LARGEST_MANIFEST: u64 = 16 << 30;
@@ -19,13 +19,13 @@ const BLOCK_BYTES: usize = 128 << 10;
 /// Where the lines of a manifest go.
 pub(crate) trait ManifestOutput: Send {
     /// Prepares for the content from its first byte on.
-    fn begin(&mut self) -> Result<(), Failure>;
+    fn begin(&mut self) -> Result<(), Error>;
 
     /// Takes in what comes next.
-    fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken>;
+    fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError>;
 
     /// Takes in the end, and returns what stands before the files.
-    fn end(&mut self) -> Result<&Manifest, Broken>;
+    fn end(&mut self) -> Result<&Manifest, DownloadError>;
 }
 
 /// Takes in the payload of a manifest.
@@ -53,44 +53,44 @@ impl<O: ManifestOutput> ManifestSink<O> {
         }
     }
 
-    fn write(&mut self, payload: &[u8]) -> Result<Wanted, Broken> {
+    fn write(&mut self, payload: &[u8]) -> Result<SinkDemand, DownloadError> {
         let Some(decoder) = &mut self.decoder else {
-            return Err(Failure::Internal("a manifest was not begun").into());
+            return Err(Error::Internal("a manifest was not begun").into());
         };
         let mut rest = payload;
         let mut is_block_full = false;
         // Parts of a chunk that is not whole bring nothing, and zstd fails after 16 calls with nothing.
         while !rest.is_empty() || is_block_full {
             let status = decoder.run_on_buffers(rest, &mut self.block);
-            let status = status.map_err(Damaged::Compression)?;
+            let status = status.map_err(DecryptError::Compression)?;
             rest = rest.get(status.bytes_read..).unwrap_or_default();
             let content = self.block.get(..status.bytes_written).unwrap_or_default();
             self.content_bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
             if self.content_bytes > LARGEST_MANIFEST {
                 let limit = LARGEST_MANIFEST;
-                return Err(Damaged::TooLarge { limit }.into());
+                return Err(DecryptError::TooLarge { limit }.into());
             }
-            if self.output.write(content)? == Wanted::Nothing {
-                return Ok(Wanted::Nothing);
+            if self.output.write(content)? == SinkDemand::Nothing {
+                return Ok(SinkDemand::Nothing);
             }
             // A block that is full may not be all that could be written.
             is_block_full = status.bytes_written == self.block.len();
         }
-        Ok(Wanted::More)
+        Ok(SinkDemand::More)
     }
 }
 
-impl<O: ManifestOutput> Sink for ManifestSink<O> {
-    fn begin(&mut self) -> Result<(), Failure> {
+impl<O: ManifestOutput> DownloadSink for ManifestSink<O> {
+    fn begin(&mut self) -> Result<(), Error> {
         self.output.begin()?;
-        let failed = |_| Failure::Internal("no decoder can be made");
+        let failed = |_| Error::Internal("no decoder can be made");
         self.decoder = Some(Decoder::new().map_err(failed)?);
         self.content_bytes = 0;
         self.payload_bytes = 0;
         Ok(())
     }
 
-    fn take(&mut self, payload: &mut Vec<u8>) -> Result<Wanted, Broken> {
+    fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError> {
         let wanted = self.write(payload)?;
         self.payload_bytes += u64::try_from(payload.len()).unwrap_or(0);
         self.most_bytes = self.most_bytes.max(self.payload_bytes);
@@ -98,16 +98,16 @@ impl<O: ManifestOutput> Sink for ManifestSink<O> {
         Ok(wanted)
     }
 
-    fn end(&mut self, payload: &mut Vec<u8>, header: &Header) -> Result<(), Broken> {
-        if self.take(payload)? == Wanted::Nothing {
+    fn end(&mut self, payload: &mut Vec<u8>, header: &ObjectHeader) -> Result<(), DownloadError> {
+        if self.take(payload)? == SinkDemand::Nothing {
             return Ok(());
         }
         let head = self.output.end()?;
-        if head.summary == header.clear::<ManifestMetadata>()?.summary {
+        if head.summary == header.metadata::<ManifestMetadata>()?.summary {
             return Ok(());
         }
         let text = "its clear part says something else than its encrypted part";
-        Err(Damaged::Content(text.to_owned()).into())
+        Err(DecryptError::Content(text.to_owned()).into())
     }
 
     fn progress(&self) -> u64 {
@@ -122,18 +122,18 @@ mod tests {
     struct Collected(Vec<u8>);
 
     impl ManifestOutput for Collected {
-        fn begin(&mut self) -> Result<(), Failure> {
+        fn begin(&mut self) -> Result<(), Error> {
             self.0.clear();
             Ok(())
         }
 
-        fn write(&mut self, content: &[u8]) -> Result<Wanted, Broken> {
+        fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError> {
             self.0.extend_from_slice(content);
-            Ok(Wanted::More)
+            Ok(SinkDemand::More)
         }
 
-        fn end(&mut self) -> Result<&Manifest, Broken> {
-            Err(Failure::Internal("this test has no end").into())
+        fn end(&mut self) -> Result<&Manifest, DownloadError> {
+            Err(Error::Internal("this test has no end").into())
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
                 for _ in 0..100 {
                     sink.take(&mut Vec::new()).unwrap();
                 }
-                assert_eq!(sink.take(&mut part.to_vec()).unwrap(), Wanted::More);
+                assert_eq!(sink.take(&mut part.to_vec()).unwrap(), SinkDemand::More);
             }
             assert!(sink.output.0 == content);
         }

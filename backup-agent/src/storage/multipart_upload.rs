@@ -9,8 +9,8 @@ use causeway_runtime::retry::RetryClass;
 use tokio::time;
 use tracing::warn;
 
-use crate::storage::bucket::{Bucket, Created};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::bucket::{Bucket, CreateOutcome};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// How large a part is. S3 takes 10,000 parts of at least 5 MiB, so an object may reach 80 GiB; two
 /// buckets hold a few of them in memory at a time.
@@ -18,11 +18,11 @@ pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// For how long a call is tried in a bucket that has answered before. A backup can wait longer than
 /// PostgreSQL's archiver.
-pub(crate) const PATIENT: Duration = Duration::from_mins(2);
+pub(crate) const UPLOAD_RETRY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// For how long it is tried in one that has not: a region that is down when a backup begins is likely
 /// to stay so, and the other buckets wait meanwhile.
-pub(crate) const IMPATIENT: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_UPLOAD_RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of an object's start is kept, to find it again: its header has a data key that no other
 /// object has.
@@ -73,7 +73,7 @@ impl Upload {
     }
 
     /// Stores the last part, after which the object exists.
-    pub(crate) async fn finish(mut self, last: Bytes) -> Result<Created, StoreError> {
+    pub(crate) async fn finish(mut self, last: Bytes) -> Result<CreateOutcome, StoreError> {
         if self.multipart.is_none() {
             self.reach().await?;
             return self
@@ -85,7 +85,7 @@ impl Upload {
             Ok(()) => self.complete().await,
             Err(error) => Err(error),
         };
-        if !matches!(finished, Ok(Created::New)) {
+        if !matches!(finished, Ok(CreateOutcome::New)) {
             self.abandon().await;
         }
         finished
@@ -107,7 +107,7 @@ impl Upload {
         match aborted.await {
             Ok(_) => {}
             // An earlier try did it, and its answer was lost.
-            Err(error) if error.kind() == ErrorKind::NoSuchUpload => {}
+            Err(error) if error.kind() == StoreErrorKind::NoSuchUpload => {}
             Err(_) => {
                 warn!(bucket = %bucket.name(), %key, "parts of an abandoned upload are left to the lifecycle rule");
             }
@@ -177,7 +177,7 @@ impl Upload {
             .build())
     }
 
-    async fn complete(&self) -> Result<Created, StoreError> {
+    async fn complete(&self) -> Result<CreateOutcome, StoreError> {
         let Self { bucket, key, .. } = self;
         let Some(multipart) = &self.multipart else {
             return Err(bucket.refused("complete", key, "it was not begun"));
@@ -194,7 +194,7 @@ impl Upload {
             bucket.answer("complete", key, multipart.bytes, call.send())
         });
         let Err(error) = completed.await else {
-            return Ok(Created::New);
+            return Ok(CreateOutcome::New);
         };
         if error.retry_class() == RetryClass::Transient {
             return Err(error);
@@ -202,9 +202,9 @@ impl Upload {
         // The answer to an earlier try may have been lost: then the upload is gone, which services
         // say in several ways, and the object is there.
         match self.is_stored(multipart).await {
-            Ok(true) => Ok(Created::New),
-            Ok(false) => Ok(Created::AlreadyThere),
-            Err(absent) if absent.kind() == ErrorKind::NotFound => Err(error),
+            Ok(true) => Ok(CreateOutcome::New),
+            Ok(false) => Ok(CreateOutcome::AlreadyThere),
+            Err(absent) if absent.kind() == StoreErrorKind::NotFound => Err(error),
             Err(unread) => Err(unread),
         }
     }

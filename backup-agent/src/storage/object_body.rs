@@ -10,7 +10,7 @@ use tracing::debug;
 
 use crate::storage::bucket::{Bucket, RETRY_POLICY};
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// An object that is being read. A body that is cut, or that brings nothing for a while, is asked for
 /// again from the byte that was reached: a segment of a gigabyte need not begin anew.
@@ -28,17 +28,17 @@ pub(crate) struct ObjectBody {
     /// Whether an answer was no rest of this version. The whole object has to be asked for again.
     has_no_rest: bool,
     /// Set while nothing has come since the body was cut.
-    retrying: Option<Retrying>,
+    retrying: Option<RetryState>,
 }
 
 #[derive(Debug)]
-struct Retrying {
+struct RetryState {
     backoff: RetryBackoff,
     give_up_at: Instant,
 }
 
 /// What the end of an answer is.
-enum End {
+enum BodyEnd {
     /// The end of the object.
     Object,
     /// A part of the object is missing.
@@ -111,9 +111,9 @@ impl ObjectBody {
                     None => continue,
                 },
                 Ok(None) => match self.end() {
-                    End::Object => return None,
-                    End::Cut => self.bucket.broken_off(&self.key, "it ended early"),
-                    End::Unsure => match self.ask_for_rest().await {
+                    BodyEnd::Object => return None,
+                    BodyEnd::Cut => self.bucket.broken_off(&self.key, "it ended early"),
+                    BodyEnd::Unsure => match self.ask_for_rest().await {
                         Ok(()) => continue,
                         Err(error) => error,
                     },
@@ -144,15 +144,15 @@ impl ObjectBody {
 
     /// Says what the end of an answer is. Where no answer said how long the object is, it has ended once
     /// another has nothing beyond what was received.
-    fn end(&mut self) -> End {
+    fn end(&mut self) -> BodyEnd {
         match self.version.total_bytes {
-            Some(total) if self.received_bytes >= total => End::Object,
-            None if self.repeated_bytes == 0 && self.end_is_unsure => End::Object,
+            Some(total) if self.received_bytes >= total => BodyEnd::Object,
+            None if self.repeated_bytes == 0 && self.end_is_unsure => BodyEnd::Object,
             None if self.repeated_bytes == 0 => {
                 self.end_is_unsure = true;
-                End::Unsure
+                BodyEnd::Unsure
             }
-            Some(_) | None => End::Cut,
+            Some(_) | None => BodyEnd::Cut,
         }
     }
 
@@ -160,7 +160,7 @@ impl ObjectBody {
     async fn resume(&mut self, mut why: StoreError) -> Result<(), StoreError> {
         loop {
             let timeout = self.bucket.limits().retry;
-            let retrying = self.retrying.get_or_insert_with(|| Retrying {
+            let retrying = self.retrying.get_or_insert_with(|| RetryState {
                 backoff: RETRY_POLICY.backoff(),
                 give_up_at: Instant::now() + timeout,
             });
@@ -189,10 +189,10 @@ impl ObjectBody {
         let answer = match bucket.answer("go on with", key, 0, call.send()).await {
             Ok(answer) => answer,
             // Nothing is overwritten, so that this is another's doing.
-            Err(error) if error.kind() == ErrorKind::AlreadyThere => {
+            Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
                 return Err(bucket.refused("go on with", key, "it was replaced meanwhile"));
             }
-            Err(error) if error.kind() == ErrorKind::OutOfRange && self.end_is_unsure => {
+            Err(error) if error.kind() == StoreErrorKind::OutOfRange && self.end_is_unsure => {
                 self.version.total_bytes = Some(self.received_bytes);
                 self.stream = ByteStream::default();
                 return Ok(());

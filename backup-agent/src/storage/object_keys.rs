@@ -7,11 +7,11 @@ use causeway_core::{NodeId, Timeline};
 
 /// The keys of one PostgreSQL cluster: two that share a name but not a system identifier never meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub(crate) struct ObjectKeys {
     prefix: String,
 }
 
-impl Layout {
+impl ObjectKeys {
     /// Returns the keys of the cluster with this name and identifier.
     pub(crate) fn new(cluster: &NodeId, system_id: u64) -> Self {
         Self {
@@ -20,7 +20,7 @@ impl Layout {
     }
 
     /// Returns what precedes the system identifiers of everything stored under `cluster`.
-    pub(crate) fn clusters(cluster: &NodeId) -> String {
+    pub(crate) fn cluster_prefix(cluster: &NodeId) -> String {
         format!("{cluster}/")
     }
 
@@ -32,9 +32,9 @@ impl Layout {
     /// Returns the key of a file of the log.
     pub(crate) fn wal_file(&self, name: WalFileName) -> String {
         match name {
-            WalFileName::History(_) => format!("{}{name}", self.histories()),
+            WalFileName::History(_) => format!("{}{name}", self.history_prefix()),
             WalFileName::Segment(_) | WalFileName::Partial(_) | WalFileName::BackupLabel(..) => {
-                format!("{}{name}", self.timeline(name.timeline()))
+                format!("{}{name}", self.timeline_prefix(name.timeline()))
             }
         }
     }
@@ -49,48 +49,48 @@ impl Layout {
     }
 
     /// Returns what precedes everything of this PostgreSQL cluster.
-    pub(crate) fn everything(&self) -> String {
+    pub(crate) fn system_prefix(&self) -> String {
         format!("{}/", self.prefix)
     }
 
     /// Returns what precedes every log file, of every timeline.
-    pub(crate) fn log(&self) -> String {
+    pub(crate) fn wal_prefix(&self) -> String {
         format!("{}/wal/", self.prefix)
     }
 
     /// Returns what precedes the names of one timeline's segments.
-    pub(crate) fn timeline(&self, timeline: Timeline) -> String {
+    pub(crate) fn timeline_prefix(&self, timeline: Timeline) -> String {
         format!("{}/wal/{:08X}/", self.prefix, timeline.get())
     }
 
     /// Returns what precedes the names of history files.
-    pub(crate) fn histories(&self) -> String {
+    pub(crate) fn history_prefix(&self) -> String {
         format!("{}/history/", self.prefix)
     }
 
     /// Returns what precedes the names of backups.
-    pub(crate) fn backups(&self) -> String {
+    pub(crate) fn backup_prefix(&self) -> String {
         format!("{}/backup/", self.prefix)
     }
 
     /// Returns what precedes the numbers of a backup's packs.
-    pub(crate) fn packs(&self, backup: &BackupId) -> String {
-        format!("{}{backup}/pack/", self.backups())
+    pub(crate) fn pack_prefix(&self, backup: &BackupId) -> String {
+        format!("{}{backup}/pack/", self.backup_prefix())
     }
 
     /// Returns the key of one pack of a backup.
     pub(crate) fn pack(&self, backup: &BackupId, number: u32) -> String {
-        format!("{}{number:08}", self.packs(backup))
+        format!("{}{number:08}", self.pack_prefix(backup))
     }
 
     /// Returns the key of the object that makes a backup exist.
     pub(crate) fn manifest(&self, backup: &BackupId) -> String {
-        format!("{}{backup}/manifest", self.backups())
+        format!("{}{backup}/manifest", self.backup_prefix())
     }
 }
 
 /// Returns the log file that `key` holds, by the last part of the key.
-pub(crate) fn wal_file_of(key: &str) -> Option<WalFileName> {
+pub(crate) fn wal_file_name(key: &str) -> Option<WalFileName> {
     key.rsplit('/').next()?.parse().ok()
 }
 
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn keys_are_as_the_format_describes_them() {
-        let layout = Layout::new(&"main".parse().unwrap(), 7_312_345_678_901_234_567);
+        let object_keys = ObjectKeys::new(&"main".parse().unwrap(), 7_312_345_678_901_234_567);
         let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
         let prefix = "main/7312345678901234567";
 
@@ -116,15 +116,15 @@ mod tests {
             ),
         ] {
             let name: WalFileName = name.parse().unwrap();
-            assert_eq!(layout.wal_file(name), format!("{prefix}/{key}"));
-            assert_eq!(wal_file_of(key), Some(name));
+            assert_eq!(object_keys.wal_file(name), format!("{prefix}/{key}"));
+            assert_eq!(wal_file_name(key), Some(name));
         }
         let partial = "00000002000000000000000B.partial".parse().unwrap();
-        assert_eq!(layout.slot(partial, 0), layout.wal_file(partial));
-        let second = layout.slot(partial, 1);
-        assert_eq!(second, format!("{}.1", layout.wal_file(partial)));
-        assert_eq!(wal_file_of(&second), None);
+        assert_eq!(object_keys.slot(partial, 0), object_keys.wal_file(partial));
+        let second = object_keys.slot(partial, 1);
+        assert_eq!(second, format!("{}.1", object_keys.wal_file(partial)));
+        assert_eq!(wal_file_name(&second), None);
         let pack = format!("{prefix}/backup/20261120T201500Z-5f3a9c01/pack/00000003");
-        assert_eq!(layout.pack(&backup, 3), pack);
+        assert_eq!(object_keys.pack(&backup, 3), pack);
     }
 }

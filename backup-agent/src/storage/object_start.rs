@@ -6,11 +6,11 @@ use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use bytes::{Bytes, BytesMut};
 use tokio::time;
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::encryption::header::Header;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::encryption::header::ObjectHeader;
 use crate::storage::bucket::Bucket;
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
 /// read in a second call.
@@ -20,7 +20,7 @@ const HEADER_GUESS: u64 = 8 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectStart {
     /// The header.
-    pub(crate) header: Header,
+    pub(crate) header: ObjectHeader,
     /// The bytes of the header. They hold a data key that no other object has, so that two objects which
     /// begin with the same ones are one object.
     pub(crate) header_bytes: Bytes,
@@ -42,7 +42,7 @@ impl Bucket {
             let answer = match self.answer(DOING, key, 0, call.send()).await {
                 Ok(answer) => answer,
                 // An empty object has no first byte.
-                Err(error) if error.kind() == ErrorKind::OutOfRange => {
+                Err(error) if error.kind() == StoreErrorKind::OutOfRange => {
                     return Ok((Bytes::new(), 0));
                 }
                 Err(error) => return Err(error),
@@ -74,7 +74,7 @@ impl Bucket {
         let mut wanted = HEADER_GUESS;
         loop {
             let (start, object_bytes) = self.read_start(key, wanted).await?;
-            match Header::read(&start) {
+            match ObjectHeader::read(&start) {
                 Ok(Some((header, length))) => {
                     return Ok(ObjectStart {
                         header,
@@ -84,7 +84,7 @@ impl Bucket {
                 }
                 Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
                 Ok(None) => {
-                    return Err(self.refused("give the header of", key, Damaged::Truncated));
+                    return Err(self.refused("give the header of", key, DecryptError::Truncated));
                 }
                 Err(error) => return Err(self.refused("give the header of", key, error)),
             }
@@ -92,7 +92,7 @@ impl Bucket {
     }
 
     /// Reads the header of the object.
-    pub(crate) async fn header(&self, key: &str) -> Result<Header, StoreError> {
+    pub(crate) async fn header(&self, key: &str) -> Result<ObjectHeader, StoreError> {
         self.start(key).await.map(|start| start.header)
     }
 }
@@ -121,7 +121,7 @@ async fn first_bytes(
 
 impl StoreError {
     /// Returns how the object is damaged, if the bucket gave it and that is the error.
-    pub(crate) fn damage(&self) -> Option<&Damaged> {
+    pub(crate) fn damage(&self) -> Option<&DecryptError> {
         self.source()?.downcast_ref()
     }
 }

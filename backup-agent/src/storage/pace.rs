@@ -10,7 +10,7 @@ const LATER_WINDOW: Duration = Duration::from_secs(10);
 
 /// How much of one object has come, and how long that was waited for.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct DownloadPace {
     bytes: u64,
     waited: Duration,
     window: Duration,
@@ -18,7 +18,7 @@ pub(super) struct Pace {
     all_waited: Duration,
 }
 
-impl Pace {
+impl DownloadPace {
     /// Returns the pace of what has not begun.
     pub(super) fn new() -> Self {
         Self {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn too_little_in_a_window_then_slow() {
-        let mut pace = Pace::new();
+        let mut pace = DownloadPace::new();
         pace.add_bytes(600 << 10);
         pace.add_wait(2 * SECOND);
         assert_eq!(pace.until_look(), Duration::ZERO);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn few_bytes_at_once_then_nothing_proven() {
-        let mut pace = Pace::new();
+        let mut pace = DownloadPace::new();
         pace.add_bytes(1000);
         assert!(!pace.is_proven());
     }

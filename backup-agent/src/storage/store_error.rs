@@ -52,13 +52,13 @@ pub(crate) struct StoreError {
     pub(super) bucket: String,
     pub(super) key: String,
     pub(super) doing: &'static str,
-    pub(super) kind: ErrorKind,
+    pub(super) kind: StoreErrorKind,
     pub(super) source: Box<dyn Error + Send + Sync>,
 }
 
 /// What an error means to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+pub(crate) enum StoreErrorKind {
     /// The bucket is there and says that it has no such object.
     NotFound,
     /// The object, or the condition on it, exists already.
@@ -75,7 +75,7 @@ pub(crate) enum ErrorKind {
     Refused,
 }
 
-impl ErrorKind {
+impl StoreErrorKind {
     /// Returns the meaning of an answer with this status and error code; both are missing where there
     /// was no answer.
     pub(super) fn of(status: Option<u16>, code: Option<&str>) -> Self {
@@ -111,7 +111,7 @@ impl ErrorKind {
 
 impl StoreError {
     /// Returns what the error means.
-    pub(crate) fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
@@ -126,16 +126,16 @@ impl StoreError {
     }
 
     /// Returns the meaning of what the SDK gave.
-    pub(super) fn kind_of<E>(error: &SdkError<E, HttpResponse>) -> ErrorKind
+    pub(super) fn kind_of<E>(error: &SdkError<E, HttpResponse>) -> StoreErrorKind
     where
         E: ProvideErrorMetadata,
     {
         // An answer whose body ended early has a status and no code: what it said is not known.
         if matches!(error, SdkError::ResponseError(_)) {
-            return ErrorKind::Unavailable;
+            return StoreErrorKind::Unavailable;
         }
         let status = error.raw_response().map(|answer| answer.status().as_u16());
-        ErrorKind::of(status, error.code())
+        StoreErrorKind::of(status, error.code())
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
                 SdkError::response_error("end of file before message length reached", answer);
             assert_eq!(
                 StoreError::kind_of(&error),
-                ErrorKind::Unavailable,
+                StoreErrorKind::Unavailable,
                 "{status}"
             );
         }
@@ -178,29 +178,53 @@ mod tests {
     #[test]
     fn code_outranks_status() {
         for (status, code, kind) in [
-            (Some(400), Some("RequestTimeout"), ErrorKind::Unavailable),
-            (Some(400), Some("ExpiredToken"), ErrorKind::StaleCredentials),
+            (
+                Some(400),
+                Some("RequestTimeout"),
+                StoreErrorKind::Unavailable,
+            ),
+            (
+                Some(400),
+                Some("ExpiredToken"),
+                StoreErrorKind::StaleCredentials,
+            ),
             (
                 Some(403),
                 Some("RequestTimeTooSkewed"),
-                ErrorKind::Unavailable,
+                StoreErrorKind::Unavailable,
             ),
-            (Some(200), Some("InternalError"), ErrorKind::Unavailable),
-            (Some(200), None, ErrorKind::Unavailable),
-            (Some(503), Some("SlowDown"), ErrorKind::Unavailable),
-            (Some(502), None, ErrorKind::Unavailable),
-            (None, None, ErrorKind::Unavailable),
-            (Some(404), Some("NoSuchKey"), ErrorKind::NotFound),
-            (Some(404), Some("NoSuchBucket"), ErrorKind::Refused),
-            (Some(404), None, ErrorKind::Refused),
-            (Some(404), Some("NoSuchUpload"), ErrorKind::NoSuchUpload),
-            (Some(412), None, ErrorKind::AlreadyThere),
-            (Some(416), Some("InvalidRange"), ErrorKind::OutOfRange),
-            (Some(403), Some("AccessDenied"), ErrorKind::Refused),
-            (Some(301), Some("PermanentRedirect"), ErrorKind::Refused),
-            (Some(501), Some("NotImplemented"), ErrorKind::Refused),
+            (
+                Some(200),
+                Some("InternalError"),
+                StoreErrorKind::Unavailable,
+            ),
+            (Some(200), None, StoreErrorKind::Unavailable),
+            (Some(503), Some("SlowDown"), StoreErrorKind::Unavailable),
+            (Some(502), None, StoreErrorKind::Unavailable),
+            (None, None, StoreErrorKind::Unavailable),
+            (Some(404), Some("NoSuchKey"), StoreErrorKind::NotFound),
+            (Some(404), Some("NoSuchBucket"), StoreErrorKind::Refused),
+            (Some(404), None, StoreErrorKind::Refused),
+            (
+                Some(404),
+                Some("NoSuchUpload"),
+                StoreErrorKind::NoSuchUpload,
+            ),
+            (Some(412), None, StoreErrorKind::AlreadyThere),
+            (Some(416), Some("InvalidRange"), StoreErrorKind::OutOfRange),
+            (Some(403), Some("AccessDenied"), StoreErrorKind::Refused),
+            (
+                Some(301),
+                Some("PermanentRedirect"),
+                StoreErrorKind::Refused,
+            ),
+            (Some(501), Some("NotImplemented"), StoreErrorKind::Refused),
         ] {
-            assert_eq!(ErrorKind::of(status, code), kind, "{status:?} {code:?}");
+            assert_eq!(
+                StoreErrorKind::of(status, code),
+                kind,
+                "{status:?} {code:?}"
+            );
         }
     }
 }

@@ -12,48 +12,48 @@ use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::{debug, info, warn};
 
-use crate::archive::backfill::compare::{Scope, compare};
+use crate::archive::backfill::compare::{CompareScope, compare};
 use crate::archive::backfill::fill::fill;
 use crate::archive::backfill::stats::BackfillStats;
 use crate::config::Config;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::bucket_health::NotedKind;
 use crate::storage::buckets::Buckets;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 
 /// How many notes are read at once.
-const BATCH: usize = 64;
+const MAX_NOTES: usize = 64;
 
 /// Between two tries of a bucket that takes nothing.
-const ROUNDS: RetryPolicy = RetryPolicy {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_secs(1),
     max_backoff: Duration::from_secs(30),
 };
 
 /// How often a lane without notes looks for new ones while another is busy.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// After how long what another try did not bring is tried once more, while the process is at work for
 /// something else: an operator may have removed what was in the way.
-const SET_ASIDE_FOR: Duration = Duration::from_secs(30);
+const SET_ASIDE_PERIOD: Duration = Duration::from_secs(30);
 
 /// For how long the draining process goes on without copying anything. The next push begins another.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+const GIVE_UP_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How large the draining process's log file grows before it is begun anew.
-const LOG_BYTES: u64 = 1 << 20;
+const MAX_LOG_BYTES: u64 = 1 << 20;
 
 /// One kind of what one bucket lacks. A backup of a terabyte takes hours to copy, and WAL that is noted
 /// meanwhile does not wait for it.
-struct Lane<'a> {
+struct BackfillWorker<'a> {
     buckets: &'a Buckets,
     bucket: &'a Bucket,
     kind: NotedKind,
     identity: Option<&'a Identity>,
     lock: &'a Path,
-    round: &'a Round,
+    round: &'a BackfillRound,
     /// What another try does not bring: it stays noted, and does not keep the others waiting.
     set_aside: BTreeSet<String>,
     set_aside_at: Instant,
@@ -62,7 +62,7 @@ struct Lane<'a> {
 /// What the lanes share. A push starts no other process while this one runs, so that each lane looks for
 /// new notes as long as any has something to do, and all end together.
 #[derive(Debug, Default)]
-struct Round {
+struct BackfillRound {
     /// How many lanes have something to do.
     busy: AtomicUsize,
     /// Set once none has.
@@ -71,7 +71,7 @@ struct Round {
 
 /// How a lane ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LaneEnd {
+enum WorkerEnd {
     /// Nothing is left to do in any.
     Drained,
     /// The bucket takes nothing, or the state directory is gone.
@@ -84,7 +84,7 @@ pub(crate) async fn run_in_background(
     config: &Config,
     buckets: &Buckets,
     compared: Option<u64>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     // The archiver's process group is ended with PostgreSQL. Without a session of its own this would
     // be too; that fails only where there is one already.
     if let Err(error) = nix::unistd::setsid() {
@@ -94,14 +94,20 @@ pub(crate) async fn run_in_background(
         None => buckets.health().backfill_lock(),
         Some(_) => config.state_directory.join("compare.lock"),
     };
-    let failed = |error| Failure::io("lock", &path)(error);
+    let failed = |error| Error::io("lock", &path)(error);
     fs::create_dir_all(&config.state_directory).map_err(failed)?;
     let lock = File::create(&path).map_err(failed)?;
     let identity = config.identity().ok();
     if let Some(system_id) = compared {
         if is_locked(&lock).await {
-            let layout = Layout::new(&config.cluster, system_id);
-            let stats = compare(buckets, &layout, identity.as_ref(), Scope::Missing).await?;
+            let object_keys = ObjectKeys::new(&config.cluster, system_id);
+            let stats = compare(
+                buckets,
+                &object_keys,
+                identity.as_ref(),
+                CompareScope::Missing,
+            )
+            .await?;
             info!(?stats, "buckets compared");
         }
         return Ok(());
@@ -123,9 +129,9 @@ async fn drain(
         let all = buckets.all().iter();
         all.flat_map(|bucket| kinds.map(|kind| (bucket, kind)))
     };
-    let round = Round::default();
-    let mut lanes: Vec<_> = each()
-        .map(|(bucket, kind)| Lane {
+    let round = BackfillRound::default();
+    let mut workers: Vec<_> = each()
+        .map(|(bucket, kind)| BackfillWorker {
             buckets,
             bucket,
             kind,
@@ -137,13 +143,14 @@ async fn drain(
         })
         .collect();
     while is_locked(lock).await {
-        round.busy.store(lanes.len(), Ordering::Relaxed);
+        round.busy.store(workers.len(), Ordering::Relaxed);
         round.is_over.store(false, Ordering::Relaxed);
-        let ends = futures_util::future::join_all(lanes.iter_mut().map(Lane::drain)).await;
+        let ends =
+            futures_util::future::join_all(workers.iter_mut().map(BackfillWorker::drain)).await;
         lock.unlock()?;
         // A note that was made before the lock was released found a process at work, and started none.
-        let is_left = lanes.iter().any(|lane| !lane.notes(1).is_empty());
-        if !is_left || ends.contains(&LaneEnd::GivenUp) {
+        let is_left = workers.iter().any(|worker| !worker.notes(1).is_empty());
+        if !is_left || ends.contains(&WorkerEnd::GivenUp) {
             return Ok(());
         }
     }
@@ -161,28 +168,28 @@ async fn is_locked(lock: &File) -> bool {
     false
 }
 
-impl Lane<'_> {
+impl BackfillWorker<'_> {
     fn notes(&self, most: usize) -> Vec<String> {
         let health = self.buckets.health();
         health.notes(self.bucket.name(), self.kind, most, &self.set_aside)
     }
 
     /// Copies what is noted, and what is noted meanwhile as long as any lane has something to do.
-    async fn drain(&mut self) -> LaneEnd {
-        let mut backoff = ROUNDS.backoff();
+    async fn drain(&mut self) -> WorkerEnd {
+        let mut backoff = RETRY_POLICY.backoff();
         let mut progress_at = Instant::now();
-        let mut batch = BATCH;
+        let mut batch = MAX_NOTES;
         loop {
             self.take_up_again();
             let keys = self.notes(batch);
             // Without its lock it does not know of others, and of an archive that is gone.
             if !self.lock.exists() {
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
-                return LaneEnd::GivenUp;
+                return WorkerEnd::GivenUp;
             }
             if keys.is_empty() {
                 if !self.waits_for_another().await {
-                    return LaneEnd::Drained;
+                    return WorkerEnd::Drained;
                 }
                 progress_at = Instant::now();
                 continue;
@@ -197,17 +204,17 @@ impl Lane<'_> {
                 self.set_aside.extend(stats.unresolved.into_keys());
             }
             // Each copy is read before it is refused: one is enough to see that a bucket takes nothing.
-            batch = if moves { BATCH } else { 1 };
+            batch = if moves { MAX_NOTES } else { 1 };
             if moves {
                 progress_at = Instant::now();
-                backoff = ROUNDS.backoff();
-            } else if progress_at.elapsed() >= GIVE_UP_AFTER {
+                backoff = RETRY_POLICY.backoff();
+            } else if progress_at.elapsed() >= GIVE_UP_TIMEOUT {
                 warn!(
                     bucket = self.bucket.name(),
                     "bucket takes nothing; the next push tries again"
                 );
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
-                return LaneEnd::GivenUp;
+                return WorkerEnd::GivenUp;
             } else {
                 time::sleep(backoff.next_pause()).await;
             }
@@ -215,7 +222,7 @@ impl Lane<'_> {
     }
 
     fn take_up_again(&mut self) {
-        if self.set_aside_at.elapsed() >= SET_ASIDE_FOR {
+        if self.set_aside_at.elapsed() >= SET_ASIDE_PERIOD {
             self.set_aside.clear();
         }
     }
@@ -239,7 +246,7 @@ impl Lane<'_> {
                 self.round.is_over.store(true, Ordering::Relaxed);
                 return false;
             }
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(CHECK_INTERVAL).await;
         }
     }
 }
@@ -273,7 +280,7 @@ fn start(config: &Config, compared: Option<u64>) {
 
 fn spawn(config: &Config, compared: Option<u64>) -> std::io::Result<()> {
     let path = config.state_directory.join("backfill.log");
-    let is_full = fs::metadata(&path).is_ok_and(|it| it.len() > LOG_BYTES);
+    let is_full = fs::metadata(&path).is_ok_and(|it| it.len() > MAX_LOG_BYTES);
     let log = OpenOptions::new()
         .create(true)
         .write(true)

@@ -15,31 +15,31 @@ use tracing::warn;
 
 use crate::archive::backfill::fill::fill;
 use crate::archive::backfill::pack_tally::tally;
-use crate::archive::backfill::replicate_object::AT_ONCE;
-use crate::archive::backfill::sameness::{Copy, Sameness, compare_copies};
-use crate::archive::backfill::side_by_side::{Row, SideBySide};
+use crate::archive::backfill::replicate_object::MAX_CONCURRENT_COPIES;
+use crate::archive::backfill::sameness::{Sameness, StoredCopy, compare_copies};
+use crate::archive::backfill::side_by_side::{ListedKey, SideBySide};
 use crate::archive::backfill::stats::BackfillStats;
 use crate::archive::backfill::stats::BucketStats;
 use crate::archive::backfill::wal_needs::WalNeeds;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::catalog;
-use crate::storage::catalog::{Catalog, Entry};
-use crate::storage::object_keys::{Layout, wal_file_of};
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::catalog::{Catalog, CatalogEntry};
+use crate::storage::object_keys::{ObjectKeys, wal_file_name};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// By how much the lengths of one file's encryptions may differ: each header has a stanza of random
 /// length, by which `age` keeps readers from counting on a length.
 const HEADERS_DIFFER_BYTES: u64 = 4 << 10;
 
 /// How many listings of packs are read at a time.
-const LISTINGS_AT_ONCE: usize = 8;
+const MAX_CONCURRENT_LISTINGS: usize = 8;
 
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum CompareScope {
     /// What is missing; what was expired in a bucket stays so.
     Missing,
     /// Everything that any bucket has: for a bucket that is new.
@@ -49,9 +49,9 @@ pub(crate) enum Scope {
 /// A comparison of all buckets under way.
 struct Comparison<'a> {
     buckets: &'a Buckets,
-    layout: &'a Layout,
+    object_keys: &'a ObjectKeys,
     identity: Option<&'a Identity>,
-    scope: Scope,
+    scope: CompareScope,
     /// What is copied to each bucket together.
     waiting: BTreeMap<usize, Vec<String>>,
     stats: BackfillStats,
@@ -61,13 +61,13 @@ struct Comparison<'a> {
 /// has to answer: what the silent one has is not known.
 pub(crate) async fn compare(
     buckets: &Buckets,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     identity: Option<&Identity>,
-    scope: Scope,
-) -> Result<BackfillStats, Failure> {
+    scope: CompareScope,
+) -> Result<BackfillStats, Error> {
     let mut comparison = Comparison {
         buckets,
-        layout,
+        object_keys,
         identity,
         scope,
         waiting: BTreeMap::new(),
@@ -80,7 +80,7 @@ pub(crate) async fn compare(
     if let Err(error) = buckets.health().check() {
         warn!(%error, "nothing can be noted in the state directory");
     }
-    let catalog = catalog::list(buckets, layout).await?.refuse_silent()?;
+    let catalog = catalog::list(buckets, object_keys).await?.refuse_silent()?;
     let needs = comparison.compare_wal(&catalog).await?;
     comparison.compare_histories(&needs).await?;
     comparison.compare_backups(&catalog).await?;
@@ -90,8 +90,8 @@ pub(crate) async fn compare(
     Ok(comparison.stats)
 }
 
-fn unreachable(prefix: &str) -> impl FnOnce(StoreError) -> Failure {
-    move |last| Failure::Unreachable {
+fn unreachable(prefix: &str) -> impl FnOnce(StoreError) -> Error {
+    move |last| Error::Unreachable {
         what: prefix.to_owned(),
         answered: 0,
         last: Box::new(last),
@@ -102,7 +102,7 @@ impl Comparison<'_> {
     async fn add(&mut self, number: usize, key: &str) {
         let keys = self.waiting.entry(number).or_default();
         keys.push(key.to_owned());
-        if keys.len() >= 4 * AT_ONCE {
+        if keys.len() >= 4 * MAX_CONCURRENT_COPIES {
             self.copy(number).await;
         }
     }
@@ -123,7 +123,7 @@ impl Comparison<'_> {
     }
 
     /// Compares the WAL, and returns what each bucket needs of it.
-    async fn compare_wal(&mut self, catalog: &Catalog) -> Result<Vec<WalNeeds>, Failure> {
+    async fn compare_wal(&mut self, catalog: &Catalog) -> Result<Vec<WalNeeds>, Error> {
         let buckets = self.buckets.all();
         let needs_of = |bucket: &Bucket| {
             let entries = catalog.backups.iter();
@@ -131,7 +131,7 @@ impl Comparison<'_> {
             WalNeeds::of(own.map(|entry| &entry.summary))
         };
         let mut needs: Vec<_> = buckets.iter().map(needs_of).collect();
-        let prefix = self.layout.log();
+        let prefix = self.object_keys.wal_prefix();
         let failed = |error| unreachable(&prefix)(error);
         let mut listings = SideBySide::open(buckets, &prefix).await.map_err(failed)?;
         let gaps = self.buckets.health().report().known_gaps;
@@ -139,7 +139,7 @@ impl Comparison<'_> {
             for (number, (needs, bytes)) in needs.iter_mut().zip(&row.bytes).enumerate() {
                 if bytes.is_some() {
                     needs.held(&row.key);
-                } else if self.scope == Scope::Everything || needs.include(&row.key) {
+                } else if self.scope == CompareScope::Everything || needs.include(&row.key) {
                     self.add(number, &row.key).await;
                 } else {
                     self.stats(number).older += 1;
@@ -157,12 +157,12 @@ impl Comparison<'_> {
     }
 
     /// Compares what the buckets hold under one key.
-    async fn compare_content(&mut self, key: &str) -> Result<(), Failure> {
+    async fn compare_content(&mut self, key: &str) -> Result<(), Error> {
         let mut sound = Vec::new();
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             match bucket.start(key).await {
                 Ok(start) => sound.push((number, bucket, start)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == StoreErrorKind::NotFound => {}
                 Err(error) => match error.damage().map(|why| chain(why)) {
                     Some(why) => {
                         let text = format!(
@@ -178,12 +178,12 @@ impl Comparison<'_> {
         let Some(((_, first, start), others)) = sound.split_first() else {
             return Ok(());
         };
-        let one = Copy {
+        let one = StoredCopy {
             bucket: first,
             start,
         };
         for (number, bucket, start) in others {
-            let other = Copy { bucket, start };
+            let other = StoredCopy { bucket, start };
             let compared = compare_copies(key, one, other, self.identity).await;
             // What two pushes encrypted differs in length now and then, and is no reason to say so.
             if let Sameness::Different(why) = compared.map_err(unreachable(key))? {
@@ -205,8 +205,8 @@ impl Comparison<'_> {
 
     /// Compares the histories: a wrong one leads a restore astray, and there are few. A bucket that
     /// holds nothing of a timeline or of an older one needs no history of it.
-    async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Failure> {
-        let prefix = self.layout.histories();
+    async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Error> {
+        let prefix = self.object_keys.history_prefix();
         let mut held = Vec::new();
         for bucket in self.buckets.all() {
             let listed = bucket.list(&prefix, "").await;
@@ -218,9 +218,9 @@ impl Comparison<'_> {
         for (number, (keys, needs)) in held.iter().zip(needs).enumerate() {
             let oldest = needs.oldest_timeline();
             for key in all.difference(keys) {
-                let timeline = wal_file_of(key).map(WalFileName::timeline);
+                let timeline = wal_file_name(key).map(WalFileName::timeline);
                 let is_needed = oldest.is_some_and(|oldest| timeline >= Some(oldest));
-                if is_needed || self.scope == Scope::Everything {
+                if is_needed || self.scope == CompareScope::Everything {
                     self.add(number, key).await;
                 }
             }
@@ -235,24 +235,25 @@ impl Comparison<'_> {
 
     /// Compares the backups by their manifests, as one without is not complete, and those that a bucket
     /// has with their packs.
-    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
-            let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket.name());
+            let is_here =
+                |entry: &&CatalogEntry| entry.buckets.iter().any(|it| it == bucket.name());
             let own = || catalog.backups.iter().filter(is_here);
             let has_none = own().next().is_none();
             self.stats(number).has_no_backup =
-                self.scope == Scope::Missing && has_none && !catalog.backups.is_empty();
+                self.scope == CompareScope::Missing && has_none && !catalog.backups.is_empty();
             let (missing, older) = lacking(catalog, bucket.name(), self.scope);
             self.stats(number).older += older;
             let summaries = own().map(|entry| &entry.summary);
-            let cut_short = without_all_packs(bucket, self.layout, summaries).await?;
+            let cut_short = without_all_packs(bucket, self.object_keys, summaries).await?;
             for id in missing.into_iter().chain(cut_short) {
-                self.add(number, &self.layout.manifest(id)).await;
+                self.add(number, &self.object_keys.manifest(id)).await;
             }
         }
         for entry in &catalog.backups {
             if entry.buckets.len() > 1 {
-                let key = self.layout.manifest(&entry.summary.id);
+                let key = self.object_keys.manifest(&entry.summary.id);
                 self.compare_content(&key).await?;
             }
         }
@@ -260,15 +261,15 @@ impl Comparison<'_> {
     }
 
     /// Counts what lies under a manifest's key and is none.
-    fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+    fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for found in &catalog.unreadable {
-            let key = self.layout.manifest(&found.id);
+            let key = self.object_keys.manifest(&found.id);
             let place = |it: &Bucket| it.name() == found.bucket;
             let Some(number) = self.buckets.all().iter().position(place) else {
                 continue;
             };
-            if let Failure::Unreachable { .. } = found.why {
-                return Err(Failure::SilentBucket {
+            if let Error::Unreachable { .. } = found.why {
+                return Err(Error::SilentBucket {
                     bucket: found.bucket.clone(),
                 });
             }
@@ -285,12 +286,16 @@ impl Comparison<'_> {
 
 /// Returns the backups that a bucket lacks and should have, and how many more were expired there: those
 /// that are older than all that it has.
-fn lacking<'a>(catalog: &'a Catalog, bucket: &str, scope: Scope) -> (Vec<&'a BackupId>, usize) {
-    let is_here = |entry: &&Entry| entry.buckets.iter().any(|it| it == bucket);
+fn lacking<'a>(
+    catalog: &'a Catalog,
+    bucket: &str,
+    scope: CompareScope,
+) -> (Vec<&'a BackupId>, usize) {
+    let is_here = |entry: &&CatalogEntry| entry.buckets.iter().any(|it| it == bucket);
     let (own, others): (Vec<_>, Vec<_>) = catalog.backups.iter().partition(is_here);
     let oldest = own.first().map(|entry| entry.summary.age_order());
-    let is_missing = |entry: &&Entry| {
-        scope == Scope::Everything
+    let is_missing = |entry: &&CatalogEntry| {
+        scope == CompareScope::Everything
             || oldest.is_some_and(|oldest| entry.summary.age_order() > oldest)
     };
     let (missing, older): (Vec<_>, Vec<_>) = others.into_iter().partition(is_missing);
@@ -301,17 +306,17 @@ fn lacking<'a>(catalog: &'a Catalog, bucket: &str, scope: Scope) -> (Vec<&'a Bac
 /// Returns those of `backups` of which `bucket` lacks packs, or has one of another length.
 async fn without_all_packs<'a>(
     bucket: &Bucket,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     backups: impl Iterator<Item = &'a BackupSummary>,
-) -> Result<Vec<&'a BackupId>, Failure> {
+) -> Result<Vec<&'a BackupId>, Error> {
     let tallies = backups.map(|summary| async move {
-        let counted = tally(bucket, layout, summary).await;
+        let counted = tally(bucket, object_keys, summary).await;
         (&summary.id, counted)
     });
-    let mut tallies = stream::iter(tallies).buffered(LISTINGS_AT_ONCE);
+    let mut tallies = stream::iter(tallies).buffered(MAX_CONCURRENT_LISTINGS);
     let mut found = Vec::new();
     while let Some((id, counted)) = tallies.next().await {
-        let counted = counted.map_err(unreachable(&layout.packs(id)))?;
+        let counted = counted.map_err(unreachable(&object_keys.pack_prefix(id)))?;
         if let Some(fault) = counted.fault() {
             warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup are not as they were stored");
             found.push(id);
@@ -321,7 +326,7 @@ async fn without_all_packs<'a>(
 }
 
 /// Says whether the objects of a row cannot be encryptions of one file.
-fn lengths_differ(row: &Row) -> bool {
+fn lengths_differ(row: &ListedKey) -> bool {
     let held = || row.bytes.iter().flatten();
     let (shortest, longest) = (held().min(), held().max());
     let differ = shortest
@@ -352,11 +357,11 @@ mod tests {
             last.collect()
         };
 
-        let (missing, older) = lacking(&catalog, "far", Scope::Missing);
+        let (missing, older) = lacking(&catalog, "far", CompareScope::Missing);
         assert_eq!((names(&missing), older), (vec!['2', '3'], 1));
-        let (missing, older) = lacking(&catalog, "far", Scope::Everything);
+        let (missing, older) = lacking(&catalog, "far", CompareScope::Everything);
         assert_eq!((names(&missing), older), (vec!['0', '2', '3'], 0));
-        let (missing, older) = lacking(&catalog, "none", Scope::Missing);
+        let (missing, older) = lacking(&catalog, "none", CompareScope::Missing);
         assert_eq!((names(&missing), older), (vec![], 4));
         let newest = catalog.backups.last().map(|it| &it.summary.id);
         assert_eq!(
@@ -365,8 +370,8 @@ mod tests {
         );
     }
 
-    fn entry(id: &str, timeline: u32, stop: u64, buckets: &[&str]) -> Entry {
-        Entry {
+    fn entry(id: &str, timeline: u32, stop: u64, buckets: &[&str]) -> CatalogEntry {
+        CatalogEntry {
             summary: BackupSummary {
                 id: id.parse().unwrap(),
                 timeline: Timeline::new(timeline).unwrap(),

@@ -1,9 +1,9 @@
 //! Copying objects to one bucket, and recording what it lacks after that.
 
 use crate::archive::backfill::replicate::{MANIFEST, replicate};
-use crate::archive::backfill::replicate_object::AT_ONCE;
-use crate::archive::backfill::replicate_object::Replicated;
-use crate::archive::backfill::replicate_object::Replication;
+use crate::archive::backfill::replicate_object::CopyOutcome;
+use crate::archive::backfill::replicate_object::CopyReport;
+use crate::archive::backfill::replicate_object::MAX_CONCURRENT_COPIES;
 use crate::archive::backfill::stats::{BackfillStats, BucketStats};
 use crate::encryption::keys::Identity;
 use crate::storage::bucket::Bucket;
@@ -28,7 +28,7 @@ pub(super) async fn fill(
         let replicated = Box::pin(replicate(buckets, bucket, &key, identity)).await;
         (key, replicated)
     };
-    let others = stream::iter(others.into_iter().map(copy)).buffer_unordered(AT_ONCE);
+    let others = stream::iter(others.into_iter().map(copy)).buffer_unordered(MAX_CONCURRENT_COPIES);
     let backups = stream::iter(backups.into_iter().map(copy)).buffer_unordered(1);
     let mut copies = Box::pin(others.chain(backups));
     let mut lacking = Vec::new();
@@ -43,32 +43,32 @@ fn record(
     buckets: &Buckets,
     bucket: &Bucket,
     key: String,
-    replicated: Replication,
+    replicated: CopyReport,
     stats: &mut BucketStats,
 ) -> Option<String> {
     let health = buckets.health();
-    let Replication { outcome, packs } = replicated;
+    let CopyReport { outcome, packs } = replicated;
     stats.copied += packs;
     match outcome {
-        Replicated::Copied => {
+        CopyOutcome::Copied => {
             stats.copied += 1;
             health.filled(bucket.name(), &key);
             None
         }
-        Replicated::AlreadyThere => {
+        CopyOutcome::AlreadyThere => {
             health.filled(bucket.name(), &key);
             None
         }
-        Replicated::Nowhere => {
+        CopyOutcome::Nowhere => {
             warn!(bucket = bucket.name(), %key, "missing object is in no bucket, note dropped");
             health.filled(bucket.name(), &key);
             None
         }
-        Replicated::Failed => {
+        CopyOutcome::Failed => {
             stats.lacking += 1;
             Some(key)
         }
-        Replicated::Unresolved(why) => {
+        CopyOutcome::Unresolved(why) => {
             error!(bucket = bucket.name(), %key, why, "object not copied until an operator has looked");
             stats.unresolved.insert(key.clone(), why);
             Some(key)

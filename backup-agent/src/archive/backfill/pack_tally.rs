@@ -4,7 +4,7 @@
 use causeway_core::backup::BackupSummary;
 
 use crate::storage::bucket::Bucket;
-use crate::storage::object_keys::Layout;
+use crate::storage::object_keys::ObjectKeys;
 use crate::storage::store_error::StoreError;
 
 /// The packs that were listed so far, in order of their numbers.
@@ -79,11 +79,11 @@ pub(crate) fn pack_number(key: &str) -> Option<u32> {
 /// Counts the packs of a backup that `bucket` lists.
 pub(crate) async fn tally(
     bucket: &Bucket,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     summary: &BackupSummary,
 ) -> Result<PackTally, StoreError> {
     let mut tally = PackTally::new(summary.stored_bytes);
-    let prefix = layout.packs(&summary.id);
+    let prefix = object_keys.pack_prefix(&summary.id);
     let listed = bucket.list_each(&prefix, "", |object| {
         if let Some(number) = pack_number(&object.key) {
             tally.add(number, object.size);

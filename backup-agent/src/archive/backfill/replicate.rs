@@ -1,7 +1,7 @@
 //! Copying one object, and of a backup its packs first.
 
 use crate::archive::backfill::replicate_object::{
-    ObjectCopy, Replicated, Replication, replicate_object,
+    CopyOutcome, CopyReport, ObjectCopy, replicate_object,
 };
 use crate::archive::backfill::replicate_packs::replicate_packs;
 use crate::encryption::keys::Identity;
@@ -18,7 +18,7 @@ pub(super) async fn replicate(
     target: &Bucket,
     key: &str,
     identity: Option<&Identity>,
-) -> Replication {
+) -> CopyReport {
     let others = buckets.all().iter();
     let sources: Vec<_> = others.filter(|it| it.name() != target.name()).collect();
     let copy = ObjectCopy {
@@ -31,10 +31,10 @@ pub(super) async fn replicate(
     if let Some(backup) = key.strip_suffix(MANIFEST) {
         let copied = replicate_packs(&copy, &format!("{backup}/pack/"), identity).await;
         packs = copied.packs;
-        if copied.outcome != Replicated::AlreadyThere {
+        if copied.outcome != CopyOutcome::AlreadyThere {
             return copied;
         }
     }
     let outcome = replicate_object(&copy, identity).await;
-    Replication { outcome, packs }
+    CopyReport { outcome, packs }
 }

@@ -5,23 +5,23 @@ use causeway_runtime::retry::RetryClass;
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
-use crate::archive::backfill::sameness::{Copy, Sameness, compare_copies};
-use crate::encryption::decrypt_error::Damaged;
+use crate::archive::backfill::sameness::{Sameness, StoredCopy, compare_copies};
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::Identity;
-use crate::encryption::stream::{Opener, Structure};
-use crate::storage::bucket::{Bucket, Created};
-use crate::storage::multipart_upload::{PART_BYTES, PATIENT, Upload};
+use crate::encryption::stream::{Decryptor, ObjectStructure};
+use crate::storage::bucket::{Bucket, CreateOutcome};
+use crate::storage::multipart_upload::{PART_BYTES, UPLOAD_RETRY_TIMEOUT, Upload};
 use crate::storage::object_body::ObjectBody;
 use crate::storage::object_start::ObjectStart;
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// How many objects are copied to one bucket at once: a far one takes a second for each. Of backups, one
 /// is copied at a time, and so many of its packs.
-pub(super) const AT_ONCE: usize = 4;
+pub(super) const MAX_CONCURRENT_COPIES: usize = 4;
 
 /// What became of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Replicated {
+pub(super) enum CopyOutcome {
     /// The object is new in the bucket.
     Copied,
     /// It was there.
@@ -36,20 +36,20 @@ pub(super) enum Replicated {
 
 /// The same of an object with what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Replication {
+pub(super) struct CopyReport {
     /// What became of it.
-    pub(super) outcome: Replicated,
+    pub(super) outcome: CopyOutcome,
     /// How many packs were copied.
     pub(super) packs: usize,
 }
 
 /// Why one copy failed.
 #[derive(Debug, thiserror::Error)]
-enum NotCopied {
+enum CopyError {
     #[error("it could not be read or stored")]
     Store(#[from] StoreError),
     #[error("it is damaged, and was not copied")]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] DecryptError),
     #[error("it has {found} bytes, and {listed} were listed")]
     Length { found: u64, listed: u64 },
 }
@@ -70,35 +70,35 @@ pub(super) struct ObjectCopy<'a> {
 pub(super) async fn replicate_object(
     copy: &ObjectCopy<'_>,
     identity: Option<&Identity>,
-) -> Replicated {
+) -> CopyOutcome {
     let ObjectCopy { key, target, .. } = *copy;
     match target.start(key).await {
         Ok(start) => return compare_with_sources(copy, &start, identity).await,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {}
         Err(error) => return not_compared(copy, &error),
     }
     let mut damaged = None;
     let mut has_failed = false;
     for source in copy.sources {
         match copy_from(source, copy, identity).await {
-            Ok(Created::New) => {
+            Ok(CreateOutcome::New) => {
                 info!(bucket = target.name(), from = source.name(), %key, "object copied");
-                return Replicated::Copied;
+                return CopyOutcome::Copied;
             }
             // It was stored there meanwhile.
-            Ok(Created::AlreadyThere) => {
+            Ok(CreateOutcome::AlreadyThere) => {
                 return match target.start(key).await {
                     Ok(start) => compare_with_sources(copy, &start, identity).await,
                     Err(error) => not_compared(copy, &error),
                 };
             }
-            Err(NotCopied::Store(error))
-                if error.kind() == ErrorKind::NotFound && error.bucket() == source.name() => {}
+            Err(CopyError::Store(error))
+                if error.kind() == StoreErrorKind::NotFound && error.bucket() == source.name() => {}
             Err(error) => {
                 warn!(bucket = target.name(), from = source.name(), %key, error = %chain(&error), "object not copied");
                 match error {
-                    NotCopied::Store(_) => has_failed = true,
-                    NotCopied::Damaged(_) | NotCopied::Length { .. } => {
+                    CopyError::Store(_) => has_failed = true,
+                    CopyError::Damaged(_) | CopyError::Length { .. } => {
                         let text = format!(
                             "`{}` has a damaged `{key}`: {}",
                             source.name(),
@@ -111,24 +111,24 @@ pub(super) async fn replicate_object(
         }
     }
     match damaged {
-        _ if has_failed => Replicated::Failed,
-        Some(text) => Replicated::Unresolved(text),
-        None => Replicated::Nowhere,
+        _ if has_failed => CopyOutcome::Failed,
+        Some(text) => CopyOutcome::Unresolved(text),
+        None => CopyOutcome::Nowhere,
     }
 }
 
 /// Returns what it means that the object in the target's place could not be looked at.
-fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> Replicated {
+fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> CopyOutcome {
     let ObjectCopy { key, target, .. } = *copy;
     warn!(bucket = target.name(), %key, error = %chain(error), "object in its place not compared");
     match error.damage() {
-        Some(why) => Replicated::Unresolved(format!(
+        Some(why) => CopyOutcome::Unresolved(format!(
             "`{}` holds something else under `{key}`: {}",
             target.name(),
             chain(why)
         )),
-        None if error.retry_class() == RetryClass::Transient => Replicated::Failed,
-        None => Replicated::Unresolved(chain(error)),
+        None if error.retry_class() == RetryClass::Transient => CopyOutcome::Failed,
+        None => CopyOutcome::Unresolved(chain(error)),
     }
 }
 
@@ -137,17 +137,17 @@ async fn compare_with_sources(
     copy: &ObjectCopy<'_>,
     start: &ObjectStart,
     identity: Option<&Identity>,
-) -> Replicated {
+) -> CopyOutcome {
     let ObjectCopy { key, target, .. } = *copy;
-    let mut outcome = Replicated::AlreadyThere;
+    let mut outcome = CopyOutcome::AlreadyThere;
     for source in copy.sources {
         let compared = match source.start(key).await {
             Ok(of_source) => {
-                let there = Copy {
+                let there = StoredCopy {
                     bucket: target,
                     start,
                 };
-                let other = Copy {
+                let other = StoredCopy {
                     bucket: source,
                     start: &of_source,
                 };
@@ -157,26 +157,26 @@ async fn compare_with_sources(
         };
         let (here, there) = (target.name(), source.name());
         match compared {
-            Ok(Sameness::Same) => return Replicated::AlreadyThere,
+            Ok(Sameness::Same) => return CopyOutcome::AlreadyThere,
             Ok(Sameness::Different(why)) => {
                 let text =
                     format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
-                outcome = Replicated::Unresolved(text);
+                outcome = CopyOutcome::Unresolved(text);
             }
             Ok(Sameness::NotKnown) => {
                 let text = format!(
                     "`{here}` holds `{key}` of another push than `{there}`, and only a host with an identity can compare them"
                 );
-                outcome = Replicated::Unresolved(text);
+                outcome = CopyOutcome::Unresolved(text);
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
             // The fault is the source's, and the target's object is a sound one.
             Err(error) if error.damage().is_some() => {
                 warn!(bucket = there, %key, error = %chain(&error), "object to compare with is damaged");
             }
             Err(error) => {
                 warn!(bucket = there, %key, error = %chain(&error), "object not compared");
-                outcome = Replicated::Failed;
+                outcome = CopyOutcome::Failed;
             }
         }
     }
@@ -187,40 +187,40 @@ async fn compare_with_sources(
 /// compared with its length. S3's own checksum vouches for the rest.
 enum Inspection<'a> {
     Decrypted {
-        opener: Box<Opener<'a>>,
+        decryptor: Box<Decryptor<'a>>,
         payload: Vec<u8>,
     },
-    Structure(Structure),
+    ObjectStructure(ObjectStructure),
 }
 
 impl<'a> Inspection<'a> {
     fn new(identity: Option<&'a Identity>, key: &'a str) -> Self {
         match identity {
             Some(identity) => Self::Decrypted {
-                opener: Box::new(Opener::new(identity, key)),
+                decryptor: Box::new(Decryptor::new(identity, key)),
                 payload: Vec::new(),
             },
-            None => Self::Structure(Structure::default()),
+            None => Self::ObjectStructure(ObjectStructure::default()),
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), DecryptError> {
         match self {
-            Self::Decrypted { opener, payload } => {
+            Self::Decrypted { decryptor, payload } => {
                 payload.clear();
-                opener.push(bytes, payload)
+                decryptor.push(bytes, payload)
             }
-            Self::Structure(structure) => structure.push(bytes),
+            Self::ObjectStructure(structure) => structure.push(bytes),
         }
     }
 
-    fn finish(self) -> Result<(), Damaged> {
+    fn finish(self) -> Result<(), DecryptError> {
         match self {
             Self::Decrypted {
-                opener,
+                decryptor,
                 mut payload,
-            } => opener.finish(&mut payload).map(drop),
-            Self::Structure(structure) => structure.finish(),
+            } => decryptor.finish(&mut payload).map(drop),
+            Self::ObjectStructure(structure) => structure.finish(),
         }
     }
 }
@@ -231,15 +231,15 @@ async fn copy_from(
     source: &Bucket,
     copy: &ObjectCopy<'_>,
     identity: Option<&Identity>,
-) -> Result<Created, NotCopied> {
+) -> Result<CreateOutcome, CopyError> {
     let ObjectCopy { key, target, .. } = *copy;
     let mut body = source.open_verified(key).await?;
     if let (Some(found), Some(listed)) = (body.total_bytes(), copy.bytes)
         && found != listed
     {
-        return Err(NotCopied::Length { found, listed });
+        return Err(CopyError::Length { found, listed });
     }
-    let mut upload = Upload::new(target.clone(), key.to_owned(), PATIENT);
+    let mut upload = Upload::new(target.clone(), key.to_owned(), UPLOAD_RETRY_TIMEOUT);
     let copied = send(&mut body, &mut upload, Inspection::new(identity, key)).await;
     match copied {
         Ok(last) => Ok(upload.finish(last).await?),
@@ -255,7 +255,7 @@ async fn send(
     body: &mut ObjectBody,
     upload: &mut Upload,
     mut inspection: Inspection<'_>,
-) -> Result<Bytes, NotCopied> {
+) -> Result<Bytes, CopyError> {
     let mut part = BytesMut::new();
     while let Some(bytes) = body.next().await {
         let bytes = bytes?;

@@ -11,41 +11,41 @@ use futures_util::stream;
 use tracing::warn;
 
 use crate::archive::backfill::pack_tally::{PackTally, pack_number};
-use crate::archive::backfill::replicate_object::AT_ONCE;
+use crate::archive::backfill::replicate_object::CopyOutcome;
+use crate::archive::backfill::replicate_object::CopyReport;
+use crate::archive::backfill::replicate_object::MAX_CONCURRENT_COPIES;
 use crate::archive::backfill::replicate_object::ObjectCopy;
-use crate::archive::backfill::replicate_object::Replicated;
-use crate::archive::backfill::replicate_object::Replication;
 use crate::archive::backfill::replicate_object::replicate_object;
-use crate::archive::backfill::side_by_side::{Row, SideBySide};
+use crate::archive::backfill::side_by_side::{ListedKey, SideBySide};
 use crate::encryption::keys::Identity;
 use crate::encryption::metadata::ManifestMetadata;
 use crate::storage::bucket::Bucket;
-use crate::storage::store_error::{ErrorKind, StoreError};
+use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// What is to be copied of a backup.
-struct Plan<'a> {
+struct PackCopyPlan<'a> {
     /// The buckets that list packs.
     sources: Vec<&'a Bucket>,
     /// The packs that the target lacks: where in `sources` each is, and the key with its lengths.
-    lacking: Vec<(usize, Row)>,
+    lacking: Vec<(usize, ListedKey)>,
     /// What is wrong and no copy mends.
     fault: Option<String>,
 }
 
 /// Copies the packs that the target lacks of the backup whose manifest `copy` is. The outcome is
-/// [`Replicated::AlreadyThere`] once it has all of them.
+/// [`CopyOutcome::AlreadyThere`] once it has all of them.
 pub(super) async fn replicate_packs(
     copy: &ObjectCopy<'_>,
     prefix: &str,
     identity: Option<&Identity>,
-) -> Replication {
-    let ended = |outcome| Replication { outcome, packs: 0 };
+) -> CopyReport {
+    let ended = |outcome| CopyReport { outcome, packs: 0 };
     let plan = match summary(copy).await {
         Ok(Some(summary)) => plan(copy, prefix, summary.stored_bytes).await,
-        Ok(None) => return ended(Replicated::Nowhere),
+        Ok(None) => return ended(CopyOutcome::Nowhere),
         Err(error) => Err(error),
     };
-    let Plan {
+    let PackCopyPlan {
         sources,
         lacking,
         fault,
@@ -54,8 +54,8 @@ pub(super) async fn replicate_packs(
         Err(error) => {
             warn!(bucket = copy.target.name(), %prefix, error = %chain(&error), "packs not compared");
             return ended(match error.retry_class() {
-                RetryClass::Transient => Replicated::Failed,
-                RetryClass::Permanent => Replicated::Unresolved(chain(&error)),
+                RetryClass::Transient => CopyOutcome::Failed,
+                RetryClass::Permanent => CopyOutcome::Unresolved(chain(&error)),
             });
         }
     };
@@ -74,21 +74,21 @@ pub(super) async fn replicate_packs(
         };
         Box::pin(replicate_object(&pack, identity)).await
     });
-    let mut copies = stream::iter(copies).buffer_unordered(AT_ONCE);
+    let mut copies = stream::iter(copies).buffer_unordered(MAX_CONCURRENT_COPIES);
     let mut packs = 0;
-    let mut outcome = fault.map_or(Replicated::AlreadyThere, Replicated::Unresolved);
+    let mut outcome = fault.map_or(CopyOutcome::AlreadyThere, CopyOutcome::Unresolved);
     while let Some(replicated) = copies.next().await {
         match replicated {
-            Replicated::Copied => packs += 1,
+            CopyOutcome::Copied => packs += 1,
             // It was listed a moment ago.
-            Replicated::Nowhere | Replicated::Failed => outcome = Replicated::Failed,
-            Replicated::Unresolved(why) if outcome == Replicated::AlreadyThere => {
-                outcome = Replicated::Unresolved(why);
+            CopyOutcome::Nowhere | CopyOutcome::Failed => outcome = CopyOutcome::Failed,
+            CopyOutcome::Unresolved(why) if outcome == CopyOutcome::AlreadyThere => {
+                outcome = CopyOutcome::Unresolved(why);
             }
-            Replicated::AlreadyThere | Replicated::Unresolved(_) => {}
+            CopyOutcome::AlreadyThere | CopyOutcome::Unresolved(_) => {}
         }
     }
-    Replication { outcome, packs }
+    CopyReport { outcome, packs }
 }
 
 /// Returns what the manifest says in the clear, as the first bucket that has it gives it.
@@ -97,11 +97,11 @@ async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<BackupSummary>, StoreEr
     for bucket in iter::once(&copy.target).chain(copy.sources) {
         match bucket.header(copy.key).await {
             Ok(header) => {
-                if let Ok(ManifestMetadata { summary }) = header.clear() {
+                if let Ok(ManifestMetadata { summary }) = header.metadata() {
                     return Ok(Some(summary));
                 }
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
             Err(error) => last = Some(error),
         }
     }
@@ -113,7 +113,7 @@ async fn plan<'a>(
     copy: &ObjectCopy<'a>,
     prefix: &str,
     stored_bytes: u64,
-) -> Result<Plan<'a>, StoreError> {
+) -> Result<PackCopyPlan<'a>, StoreError> {
     let mut sources = copy.sources.to_vec();
     let mut listings = loop {
         let asked = iter::once(copy.target).chain(sources.iter().copied());
@@ -169,7 +169,7 @@ async fn plan<'a>(
             (Vec::new(), Some(text))
         }
     };
-    Ok(Plan {
+    Ok(PackCopyPlan {
         sources,
         lacking,
         fault,
@@ -178,7 +178,7 @@ async fn plan<'a>(
 
 /// Returns where in the sources each pack is: in the bucket that has all of them, or in the first that
 /// has it. The target is the first of a row.
-fn from(lacking: Vec<Row>, whole: Option<usize>) -> Vec<(usize, Row)> {
+fn from(lacking: Vec<ListedKey>, whole: Option<usize>) -> Vec<(usize, ListedKey)> {
     let placed = lacking.into_iter().filter_map(|row| {
         let place = match whole {
             // What that one does not have is no pack of the backup.
@@ -190,7 +190,7 @@ fn from(lacking: Vec<Row>, whole: Option<usize>) -> Vec<(usize, Row)> {
     placed.collect()
 }
 
-fn differ(target: &Bucket, sources: &[&Bucket], row: &Row) -> String {
+fn differ(target: &Bucket, sources: &[&Bucket], row: &ListedKey) -> String {
     let buckets = iter::once(target).chain(sources.iter().copied());
     let held = buckets
         .zip(&row.bytes)

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use aws_lc_rs::digest::{self, Digest, SHA256};
 
-use crate::encryption::decrypt_error::Damaged;
+use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::Identity;
 use crate::encryption::metadata::WalMetadata;
-use crate::encryption::stream::Opener;
+use crate::encryption::stream::Decryptor;
 use crate::storage::bucket::Bucket;
 use crate::storage::object_start::ObjectStart;
 use crate::storage::store_error::StoreError;
@@ -26,7 +26,7 @@ pub(super) enum Sameness {
 
 /// One copy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Copy<'a> {
+pub(super) struct StoredCopy<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) start: &'a ObjectStart,
 }
@@ -34,8 +34,8 @@ pub(super) struct Copy<'a> {
 /// Compares two copies of `key`: by their headers, and where these differ, by what they hold.
 pub(super) async fn compare_copies(
     key: &str,
-    one: Copy<'_>,
-    other: Copy<'_>,
+    one: StoredCopy<'_>,
+    other: StoredCopy<'_>,
     identity: Option<&Identity>,
 ) -> Result<Sameness, StoreError> {
     let lengths = [one, other].map(|copy| {
@@ -50,7 +50,7 @@ pub(super) async fn compare_copies(
         return Ok(Sameness::Different(text));
     }
     // Of a backup, each object is encrypted once.
-    let fingerprint = |copy: Copy<'_>| copy.start.header.clear::<WalMetadata>().ok();
+    let fingerprint = |copy: StoredCopy<'_>| copy.start.header.metadata::<WalMetadata>().ok();
     let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
         return Ok(Sameness::Different("they are not one object".to_owned()));
     };
@@ -88,9 +88,9 @@ async fn content(
     bucket: &Bucket,
     key: &str,
     identity: &Identity,
-) -> Result<Result<Digest, Damaged>, StoreError> {
+) -> Result<Result<Digest, DecryptError>, StoreError> {
     let mut body = bucket.open_verified(key).await?;
-    let mut opener = Opener::new(identity, key);
+    let mut decryptor = Decryptor::new(identity, key);
     let mut payload = Vec::new();
     let digest = DigestWriter {
         context: digest::Context::new(&SHA256),
@@ -98,21 +98,21 @@ async fn content(
     };
     let mut decoder = match zstd::stream::write::Decoder::new(digest) {
         Ok(decoder) => decoder,
-        Err(error) => return Ok(Err(Damaged::Compression(error))),
+        Err(error) => return Ok(Err(DecryptError::Compression(error))),
     };
     while let Some(bytes) = body.next().await {
-        if let Err(why) = opener.push(&bytes?, &mut payload) {
+        if let Err(why) = decryptor.push(&bytes?, &mut payload) {
             return Ok(Err(why));
         }
         if let Err(error) = decoder.write_all(&std::mem::take(&mut payload)) {
-            return Ok(Err(Damaged::Compression(error)));
+            return Ok(Err(DecryptError::Compression(error)));
         }
     }
-    if let Err(why) = opener.finish(&mut payload) {
+    if let Err(why) = decryptor.finish(&mut payload) {
         return Ok(Err(why));
     }
     if let Err(error) = decoder.write_all(&payload).and_then(|()| decoder.flush()) {
-        return Ok(Err(Damaged::Compression(error)));
+        return Ok(Err(DecryptError::Compression(error)));
     }
     Ok(Ok(decoder.into_inner().context.finish()))
 }

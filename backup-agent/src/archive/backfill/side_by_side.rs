@@ -17,7 +17,7 @@ pub(super) struct SideBySide {
 
 /// One key, and the length that its object has in each bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct ListedKey {
     /// The key.
     pub(super) key: String,
     /// In the order of the buckets; none where there is no such object.
@@ -40,7 +40,7 @@ impl SideBySide {
     }
 
     /// Returns the next key that any of them lists, in order.
-    pub(super) async fn next(&mut self) -> Result<Option<Row>, StoreError> {
+    pub(super) async fn next(&mut self) -> Result<Option<ListedKey>, StoreError> {
         let listed = self.cursors.iter();
         let keys = listed.filter_map(|cursor| Some(&cursor.current.as_ref()?.key));
         let Some(key) = keys.min().cloned() else {
@@ -54,6 +54,6 @@ impl SideBySide {
             }
             bytes.push(object.map(|object| object.size));
         }
-        Ok(Some(Row { key, bytes }))
+        Ok(Some(ListedKey { key, bytes }))
     }
 }

@@ -31,7 +31,7 @@ fn takes_what_pg_basebackup_takes() {
         "mine/t3_16390",
         "pg_stat_private/global.stat",
     ]);
-    let scope = Scope {
+    let scope = WalkScope {
         emptied: vec!["pg_stat_private".to_owned()],
         ..scope(&root)
     };
@@ -115,7 +115,7 @@ fn links_then_content_stored_in_their_place() {
     symlink(".", root.path().join("circle")).unwrap();
     symlink("itself", root.path().join("itself")).unwrap();
     symlink("/", root.path().join("everything")).unwrap();
-    let scope = Scope {
+    let scope = WalkScope {
         log_directory: Some("log".to_owned()),
         ..scope(&root)
     };
@@ -148,9 +148,9 @@ fn anything_but_a_vanished_file_then_error() {
         "{error}"
     );
 
-    let gone = Scope {
+    let gone = WalkScope {
         root: root.path().join("not-there"),
-        ..Scope::default()
+        ..WalkScope::default()
     };
     assert!(walked(&gone).is_err(), "an empty backup of nothing");
 }
@@ -166,16 +166,16 @@ fn directory_with(files: &[&str]) -> TempDir {
     root
 }
 
-fn scope(root: &TempDir) -> Scope {
-    Scope {
+fn scope(root: &TempDir) -> WalkScope {
+    WalkScope {
         root: root.path().to_owned(),
         version_directory: "PG_15_202209061".to_owned(),
-        ..Scope::default()
+        ..WalkScope::default()
     }
 }
 
 /// The files, sorted by path, and the rest.
-fn walked(scope: &Scope) -> Result<(Vec<PlannedFile>, Walked), Failure> {
+fn walked(scope: &WalkScope) -> Result<(Vec<PlannedFile>, WalkResult), Error> {
     let (out, files) = mpsc::sync_channel(1000);
     let walked = walk(scope, &out)?;
     drop(out);

@@ -10,19 +10,19 @@ use causeway_core::backup::{BackupId, Manifest};
 use causeway_runtime::telemetry::chain;
 
 use crate::archive::backfill::pack_tally::{PackTally, pack_number};
-use crate::archive::holdings::written_timelines;
-use crate::archive::overview::Overview;
+use crate::archive::listed_segments::written_timelines;
+use crate::archive::overview::WalOverview;
 use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
 use crate::command::check::outcome::CheckOutcome;
 use crate::config::Config;
 use crate::control_file;
 use crate::encryption::keys::Identity;
-use crate::error::Failure;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::catalog;
-use crate::storage::catalog::{Catalog, Depth, Entry};
+use crate::storage::catalog::{Catalog, CatalogEntry, ManifestDepth};
 use crate::storage::store_error::StoreError;
 
 /// Checks backups that cannot be looked at, those that a bucket lacks in whole or in part, and gaps in
@@ -42,11 +42,11 @@ async fn look(
     config: &Config,
     buckets: &Buckets,
     system_id: u64,
-) -> Result<Vec<CheckOutcome>, Failure> {
+) -> Result<Vec<CheckOutcome>, Error> {
     let archive = WalArchive::new(config, buckets, system_id);
-    let stored = Stored {
+    let stored = StoredBackups {
         buckets,
-        catalog: catalog::list(buckets, archive.layout()).await?,
+        catalog: catalog::list(buckets, archive.object_keys()).await?,
         // One that cannot be read is named by a check of its own.
         identity: config
             .has_identity()
@@ -56,7 +56,7 @@ async fn look(
     };
     let summaries = stored.catalog.summaries();
     let identity = stored.identity.as_deref();
-    let overview = Overview::new(&stored.archive, buckets, identity, &summaries).await?;
+    let overview = WalOverview::new(&stored.archive, buckets, identity, &summaries).await?;
     let newest = stored.newest_manifest().await;
     let manifests = stored.manifests(newest.as_ref());
     let manifest = newest.and_then(Result::ok);
@@ -71,7 +71,7 @@ async fn look(
 }
 
 /// What is stored for the cluster.
-struct Stored<'a> {
+struct StoredBackups<'a> {
     buckets: &'a Buckets,
     archive: WalArchive<'a>,
     catalog: Catalog,
@@ -79,9 +79,9 @@ struct Stored<'a> {
 }
 
 /// The packs that any bucket lists of one backup, with the longest that each is anywhere.
-type Listed = BTreeMap<u32, u64>;
+type ListedPacks = BTreeMap<u32, u64>;
 
-impl Stored<'_> {
+impl StoredBackups<'_> {
     /// Returns what is wrong because a bucket did not answer.
     fn silent(&self) -> Vec<String> {
         let names = self.catalog.silent.iter();
@@ -91,15 +91,24 @@ impl Stored<'_> {
     }
 
     /// Decrypts the newest manifest, where there are one and an identity.
-    async fn newest_manifest(&self) -> Option<Result<Manifest, Failure>> {
+    async fn newest_manifest(&self) -> Option<Result<Manifest, Error>> {
         let newest = self.catalog.backups.last()?;
         let identity = self.identity.as_ref()?;
         let summary = &newest.summary;
-        let layout = self.archive.layout();
-        Some(catalog::manifest(self.buckets, layout, identity, summary, Depth::Files).await)
+        let object_keys = self.archive.object_keys();
+        Some(
+            catalog::manifest(
+                self.buckets,
+                object_keys,
+                identity,
+                summary,
+                ManifestDepth::Files,
+            )
+            .await,
+        )
     }
 
-    fn manifests(&self, newest: Option<&Result<Manifest, Failure>>) -> CheckOutcome {
+    fn manifests(&self, newest: Option<&Result<Manifest, Error>>) -> CheckOutcome {
         let mut wrong = self.silent();
         wrong.extend(self.catalog.unreadable.iter().map(|it| {
             let why = chain(&it.why);
@@ -114,7 +123,7 @@ impl Stored<'_> {
     /// Checks that each bucket has the newest backup.
     fn copies(&self) -> CheckOutcome {
         let mut wrong = self.silent();
-        let holds = |entry: &Entry, name: &str| entry.buckets.iter().any(|it| it == name);
+        let holds = |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|it| it == name);
         if let Some(newest) = self.catalog.backups.last() {
             let silent = &self.catalog.silent;
             let names = self.buckets.all().iter().map(Bucket::name);
@@ -140,7 +149,7 @@ impl Stored<'_> {
         let mut wrong = self.silent();
         if let Some(newest) = self.catalog.backups.last() {
             let id = &newest.summary.id;
-            let mut listed = Listed::new();
+            let mut listed = ListedPacks::new();
             for bucket in self.buckets.all() {
                 let mut tally = PackTally::new(newest.summary.stored_bytes);
                 let packs = self.list_packs(bucket, id, &mut listed, |number, bytes| {
@@ -167,10 +176,10 @@ impl Stored<'_> {
         &self,
         bucket: &Bucket,
         id: &BackupId,
-        listed: &mut Listed,
+        listed: &mut ListedPacks,
         mut visit: impl FnMut(u32, u64),
     ) -> Result<(), StoreError> {
-        let prefix = self.archive.layout().packs(id);
+        let prefix = self.archive.object_keys().pack_prefix(id);
         let each = bucket.list_each(&prefix, "", |object| {
             if let Some(number) = pack_number(&object.key) {
                 visit(number, object.size);
@@ -186,15 +195,15 @@ impl Stored<'_> {
         &self,
         manifest: &Manifest,
         id: &BackupId,
-        listed: Listed,
+        listed: ListedPacks,
     ) -> Vec<String> {
-        let mut by_backup: BTreeMap<&BackupId, Listed> = BTreeMap::from([(id, listed)]);
+        let mut by_backup: BTreeMap<&BackupId, ListedPacks> = BTreeMap::from([(id, listed)]);
         let mut wrong = Vec::new();
         for pack in &manifest.packs {
             if by_backup.contains_key(&pack.backup) {
                 continue;
             }
-            let mut listed = Listed::new();
+            let mut listed = ListedPacks::new();
             for bucket in self.buckets.all() {
                 let packs = self.list_packs(bucket, &pack.backup, &mut listed, |_, _| ());
                 wrong.extend(packs.await.err().map(|error| chain(&error)));
@@ -223,7 +232,7 @@ impl Stored<'_> {
     }
 
     /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL is there.
-    fn branch(&self, overview: Option<&Overview>) -> CheckOutcome {
+    fn branch(&self, overview: Option<&WalOverview>) -> CheckOutcome {
         let mut wrong = self.silent();
         if let Some((overview, newest)) = overview.zip(self.catalog.backups.last()) {
             let (id, timeline) = (&newest.summary.id, newest.summary.timeline);
@@ -245,9 +254,9 @@ impl Stored<'_> {
         CheckOutcome::of("newest backup on the newest timeline", &wrong)
     }
 
-    fn gaps(&self, overview: Option<&Overview>) -> CheckOutcome {
+    fn gaps(&self, overview: Option<&WalOverview>) -> CheckOutcome {
         let mut wrong = self.silent();
-        let silent = overview.into_iter().flat_map(Overview::silent);
+        let silent = overview.into_iter().flat_map(WalOverview::silent);
         wrong.extend(silent.map(|name| format!("bucket `{name}` did not list its WAL")));
         for entry in &self.catalog.backups {
             let gaps = overview
@@ -259,9 +268,9 @@ impl Stored<'_> {
         CheckOutcome::of("WAL without a gap", &wrong)
     }
 
-    async fn histories(&self) -> Result<CheckOutcome, Failure> {
-        let layout = self.archive.layout();
-        let (written, silent) = written_timelines(self.buckets, layout).await?;
+    async fn histories(&self) -> Result<CheckOutcome, Error> {
+        let object_keys = self.archive.object_keys();
+        let (written, silent) = written_timelines(self.buckets, object_keys).await?;
         let silent = silent.iter();
         let mut wrong: Vec<_> = silent
             .map(|name| format!("bucket `{name}` did not list its WAL"))
@@ -276,7 +285,7 @@ impl Stored<'_> {
                 }));
             }
             // It speaks of an object that was looked for.
-            Err(Failure::Unreachable { last, .. }) => wrong.push(chain(&*last)),
+            Err(Error::Unreachable { last, .. }) => wrong.push(chain(&*last)),
             Err(error) => wrong.push(chain(&error)),
         }
         Ok(CheckOutcome::of("histories", &wrong))

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn packs_then_planned_within_the_limit() {
-    let run = |packs, blobs| Run { packs, blobs };
+    let run = |packs, blobs| PackRun { packs, blobs };
     let all = 0..u64::MAX;
     assert_eq!(
         runs(&[3, 0, 4, 25, 9, 1, 1], 10),
@@ -68,7 +68,7 @@ fn shared_blob_then_planned_for_each_file() {
 }
 
 /// The plan of a backup with one pack and these files.
-fn plan(files: &[manifest::ManifestFile]) -> Plan {
+fn plan(files: &[manifest::ManifestFile]) -> RestorePlan {
     let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
     let head = Manifest {
         format: manifest::FORMAT,
@@ -106,5 +106,5 @@ fn plan(files: &[manifest::ManifestFile]) -> Plan {
     for file in files {
         spool.write_all(&lines::file_line(file).unwrap()).unwrap();
     }
-    Plan::read(spool).unwrap()
+    RestorePlan::read(spool).unwrap()
 }

@@ -1,10 +1,10 @@
 //! The WAL segments that the buckets list.
 
-use crate::encryption::decrypt_error::Damaged;
-use crate::error::Failure;
+use crate::encryption::decrypt_error::DecryptError;
+use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
-use crate::storage::object_keys::{Layout, wal_file_of};
+use crate::storage::object_keys::{ObjectKeys, wal_file_name};
 use causeway_core::backup::{BackupSummary, HeldSegments, TimelineHistory, WalGap};
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
 use causeway_core::{Lsn, Timeline};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// The segments of some timelines, from a position on.
 #[derive(Clone, Debug)]
-pub(crate) struct Holdings {
+pub(crate) struct ListedSegments {
     /// What all buckets that answered hold together.
     pub(super) all: HeldSegments,
     /// What each of them holds.
@@ -23,14 +23,14 @@ pub(crate) struct Holdings {
 }
 
 /// Lists what the buckets hold of `timelines` from `from` on.
-pub(crate) async fn holdings(
+pub(crate) async fn list_segments(
     buckets: &Buckets,
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     size: SegmentSize,
     from: Lsn,
     timelines: impl IntoIterator<Item = Timeline>,
-) -> Result<Holdings, Failure> {
-    let mut holdings = Holdings {
+) -> Result<ListedSegments, Error> {
+    let mut list_segments = ListedSegments {
         all: HeldSegments::new(size),
         buckets: Vec::new(),
         silent: BTreeSet::new(),
@@ -39,36 +39,38 @@ pub(crate) async fn holdings(
         let first = SegmentName::containing(timeline, from, size);
         // S3 lists what sorts after a key and not the key itself: all but its last digit comes right
         // before it.
-        let mut before = layout.wal_file(WalFileName::Segment(first));
+        let mut before = object_keys.wal_file(WalFileName::Segment(first));
         before.pop();
-        let lists = buckets.list(&layout.timeline(timeline), &before).await?;
+        let lists = buckets
+            .list(&object_keys.timeline_prefix(timeline), &before)
+            .await?;
         let answered = |name: &str| lists.iter().any(|(it, _)| it.name() == name);
         let names = buckets.all().iter().map(Bucket::name);
         let silent: Vec<_> = names.filter(|it| !answered(it)).collect();
-        holdings
+        list_segments
             .silent
             .extend(silent.into_iter().map(ToOwned::to_owned));
         for (bucket, keys) in lists {
-            let segments = keys.iter().filter_map(|it| match wal_file_of(it)? {
+            let segments = keys.iter().filter_map(|it| match wal_file_name(it)? {
                 WalFileName::Segment(segment) if segment >= first => Some(segment),
                 WalFileName::Segment(_)
                 | WalFileName::Partial(_)
                 | WalFileName::History(_)
                 | WalFileName::BackupLabel(..) => None,
             });
-            let held = holdings.of(bucket.name());
+            let held = list_segments.of(bucket.name());
             for segment in segments {
-                holdings.all.insert(segment);
-                if let Some((_, own)) = holdings.buckets.get_mut(held) {
+                list_segments.all.insert(segment);
+                if let Some((_, own)) = list_segments.buckets.get_mut(held) {
                     own.insert(segment);
                 }
             }
         }
     }
-    Ok(holdings)
+    Ok(list_segments)
 }
 
-impl Holdings {
+impl ListedSegments {
     /// Returns the place of a bucket in the list.
     fn of(&mut self, bucket: &str) -> usize {
         let found = self.buckets.iter().position(|(name, _)| name == bucket);
@@ -118,22 +120,22 @@ pub(crate) fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
 
 /// Returns the size of a backup's segments.
 pub(crate) fn segment_size(
-    layout: &Layout,
+    object_keys: &ObjectKeys,
     backup: &BackupSummary,
-) -> Result<SegmentSize, Failure> {
+) -> Result<SegmentSize, Error> {
     let size = backup.segment_size();
     size.map_err(|it| {
-        let why = Damaged::Content(chain(&it));
-        Failure::damaged(&layout.manifest(&backup.id))(why)
+        let why = DecryptError::Content(chain(&it));
+        Error::damaged(&object_keys.manifest(&backup.id))(why)
     })
 }
 
 /// Returns the timelines with WAL, and the buckets that did not say.
 pub(crate) async fn written_timelines(
     buckets: &Buckets,
-    layout: &Layout,
-) -> Result<(BTreeSet<Timeline>, Vec<String>), Failure> {
-    let lists = buckets.folders(&layout.log()).await?;
+    object_keys: &ObjectKeys,
+) -> Result<(BTreeSet<Timeline>, Vec<String>), Error> {
+    let lists = buckets.folders(&object_keys.wal_prefix()).await?;
     let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
     let silent = buckets.all().iter().filter(|it| !answered(it));
     let silent = silent.map(|it| it.name().to_owned()).collect();

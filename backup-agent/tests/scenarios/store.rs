@@ -116,7 +116,7 @@ async fn accept(listener: TcpListener, services: Services, faults: Faults) {
         let service = service_fn(move |request| faults.clone().answer(services.clone(), request));
         connections.spawn(async move {
             let http = Builder::new(TokioExecutor::new());
-            // A client that goes away in the middle is part of the stories.
+            // A client that goes away in the middle is part of the scenarios.
             drop(http.serve_connection(TokioIo::new(socket), service).await);
         });
     }

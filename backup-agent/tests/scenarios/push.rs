@@ -271,7 +271,7 @@ impl Drop for FullDisk<'_> {
     }
 }
 
-/// Gives a directory to root, where root runs the stories; nothing else keeps others from writing.
+/// Gives a directory to root, where root runs the scenarios; nothing else keeps others from writing.
 fn close_to_postgres(path: &Path) {
     if nix::unistd::geteuid().is_root() {
         chown(path, Some(0), Some(0)).unwrap();
