@@ -1,8 +1,8 @@
-//! Reading a body as JSON, within a length, a depth and a time.
+//! Request bodies: JSON of a limited size and depth, received within a timeout.
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -10,28 +10,24 @@ use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time;
 
-use crate::App;
 use crate::domain::Invalid;
-use crate::edge;
+use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// What is longer is read of as many requests at once as may be worked on. The bodies of all of them
-/// are a few hundred bytes.
+/// Longer bodies are received for as many requests at once as may be in progress. Those of this service
+/// have a few hundred bytes.
 const SHORT_BODY_BYTES: usize = 4 * 1024;
-/// How long a body may take to arrive.
+/// Time within which a body has to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const SLOW_BODY: &str = "the body did not arrive within 10 s";
 
 /// Reads the body as one JSON object, and what `read` makes of it. Nesting is limited by `serde_json`,
-/// to 128 levels. The object itself, which may take thirty times the memory of its text, is gone when
-/// this returns. The request counts as one that is worked on once its body is there.
-///
-/// # Errors
-///
-/// A [`Problem`] for a body in another format, too long, too slow, or not JSON; and with the status
-/// `invalid` for JSON that is not an object, or that breaks a rule of `read`.
+/// to 128 levels. The object, which may take thirty times the memory of its text, is dropped before this
+/// returns. The request counts as in progress once its body has arrived.
+/// JSON that is no object, or that breaks a rule of `read`, is rejected with the status `invalid`.
 pub(crate) async fn read_object<T>(
-    app: &App,
+    load_limit: &LoadLimit,
     request: Request,
     invalid: StatusCode,
     read: impl FnOnce(&Map<String, Value>) -> Result<T, Vec<Invalid>>,
@@ -41,15 +37,16 @@ pub(crate) async fn read_object<T>(
     let announced = parts
         .headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|it| it.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|it| it > MAX_BODY_BYTES) {
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let receiving = time::timeout(BODY_TIMEOUT, receive(app, body));
-    let (bytes, _long) = edge::wait_for_body(app, receiving)
+    let receiving = time::timeout(BODY_TIMEOUT, receive(load_limit, body));
+    let (bytes, _long) = load_limit
+        .wait_for_body(receiving)
         .await?
-        .map_err(|_elapsed| too_slow())??;
-    let read = match serde_json::from_slice(&bytes).map_err(|it| malformed(&it))? {
+        .map_err(|_elapsed| Problem::new(Kind::RequestTimeout, SLOW_BODY))??;
+    let read = match serde_json::from_slice(&bytes).map_err(|error| malformed(&error))? {
         Value::Object(object) => read(&object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             let message = "the body must be a JSON object";
@@ -59,28 +56,27 @@ pub(crate) async fn read_object<T>(
     read.map_err(|broken| Problem::invalid(invalid, &broken))
 }
 
-/// Copies each frame: a body of many small ones would keep the buffers of all of them.
+/// Receives a body. Each frame is copied: many small ones would keep their whole buffers.
 async fn receive(
-    app: &App,
+    load_limit: &LoadLimit,
     mut body: Body,
 ) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Problem> {
     let (mut bytes, mut long) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         let cut_off = |_error| Problem::new(Kind::MalformedJson, "the body ended too early");
-        let data = frame.map_err(cut_off)?.into_data().unwrap_or_default();
+        let data = frame.map_err(cut_off)?.into_data().unwrap_or(Bytes::new());
         if bytes.len() + data.len() > MAX_BODY_BYTES {
             return Err(too_large());
         }
         if bytes.len() + data.len() > SHORT_BODY_BYTES && long.is_none() {
-            let taken = |_error| edge::overloaded("too many long bodies are on their way");
-            long = Some(app.edge.long_bodies.try_acquire().map_err(taken)?);
+            long = Some(load_limit.begin_long_body()?);
         }
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, long))
 }
 
-/// Says what cannot be read where JSON itself allows it; `serde_json` tells these apart in words only.
+/// Names the limit that valid JSON exceeds; `serde_json` tells these apart in words only.
 fn malformed(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let says = |words: &str| text.contains(words);
@@ -96,21 +92,13 @@ fn malformed(error: &serde_json::Error) -> Problem {
     Problem::new(Kind::MalformedJson, detail)
 }
 
-fn too_slow() -> Problem {
-    let detail = format!(
-        "the body did not arrive within {} s",
-        BODY_TIMEOUT.as_secs()
-    );
-    Problem::new(Kind::RequestTimeout, detail)
-}
-
 fn too_large() -> Problem {
     let detail = format!("the body must not be longer than {MAX_BODY_BYTES} bytes");
     Problem::new(Kind::PayloadTooLarge, detail)
 }
 
-/// Accepts what clients of the earlier services send: JSON by name, and what `curl -d` and others
-/// say when nobody named a type.
+/// Accepts the types that clients of the earlier services send: JSON, and the default types of `curl -d`
+/// and others.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let unsupported = |detail: &str| Problem::new(Kind::UnsupportedMediaType, detail);
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
@@ -124,12 +112,12 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let expected = "the body must be JSON in UTF-8; say `Content-Type: application/json`";
     let value = value.to_str().map_err(|_not_ascii| unsupported(expected))?;
     let mut parts = value.split(';');
-    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = parts.next().unwrap_or("").trim().to_ascii_lowercase();
     let is_json = matches!(
         essence.as_str(),
         "" | "application/json" | "text/plain" | "application/x-www-form-urlencoded"
     ) || essence.ends_with("+json");
-    let is_utf8 = parts.all(|it| match it.trim().split_once('=') {
+    let is_utf8 = parts.all(|parameter| match parameter.trim().split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
             let value = value.trim().trim_matches('"');
             value.eq_ignore_ascii_case("utf-8")

@@ -1,13 +1,12 @@
-//! The command line: what the program is asked to do. How it does it is said by the environment.
+//! The command line. Settings are environment variables.
 
 use std::path::PathBuf;
 
-use axum::http::Uri;
 use clap::{Parser, Subcommand};
 
-/// The HTTP service of the platform. Its settings are variables of the environment.
+/// HTTP service of the platform. Its settings are environment variables, which `--help` lists.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_long_help = api::config::help())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -15,18 +14,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve requests until a signal asks to stop; also what happens without a command
+    /// Serve requests until SIGTERM or SIGINT (the default command)
     Serve,
-    /// Bring the schema up to date, as the role that owns it, and end
+    /// Bring the schema up to date, as the role that owns it
     Migrate,
-    /// Ask the service that runs here whether it lives; exit code 0 says that it does, 1 that it does not
+    /// Check that the service on this host is alive: exit code 0 if it is, 1 if not
     Healthcheck {
-        /// Ask whether requests should be sent to it: whether it has its database, and is not stopping
+        /// Check that it is ready instead: it has its database, and is not shutting down
         #[arg(long)]
         ready: bool,
-        /// Ask here, instead of where `LISTEN` or `PORT` say that the service is
-        #[arg(long, value_name = "http://HOST:PORT")]
-        url: Option<Uri>,
     },
     /// Write this program's reference, man pages and completions
     #[command(hide = true)]

@@ -1,270 +1,175 @@
-//! Settings: read once from the environment, refused with a reason, and then only meant values.
+//! Settings, read once from the environment. Each is declared in one place: its variables, its default,
+//! its parser, and the text of `--help` and of `docs/reference/settings-api.md`.
 
 mod cache;
-mod company;
 mod database;
-mod edge;
 mod environment;
+mod http;
+mod services;
+mod values;
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use axum::http::StatusCode;
 use causeway_runtime::telemetry::LogFormat;
-use clap::ValueEnum;
-use jiff::tz::TimeZone;
+use clap::{Args, Command};
 use tracing::level_filters::LevelFilter;
 
 pub use self::cache::{Cache, Redis};
-pub use self::company::Company;
 pub use self::database::{Database, Migrate, Server};
-pub use self::edge::Edge;
 use self::environment::Environment;
-pub use self::environment::{Unusable, option_name};
-use crate::domain::{Calendar, LeapDay, parse_date};
+pub use self::environment::{SettingError, option_name};
+pub use self::http::Http;
+pub use self::services::{Case, Company, Hello, MembersKeys, Services, Surface};
+use self::values::expected;
 
-/// Everything that this program can be told.
-#[derive(Clone, Debug)]
+/// The settings.
+#[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// The addresses to serve on.
-    pub listen: Vec<SocketAddr>,
-    /// Where `/metrics` is served, if not on the same addresses.
-    pub metrics_listen: Option<SocketAddr>,
-    /// The company whose service this is.
-    pub company: Company,
-    /// Which log lines are written.
-    pub log_level: String,
-    /// How they are written.
-    pub log_format: LogFormat,
-    /// The services that are served.
-    pub surfaces: BTreeSet<Surface>,
-    /// What `/hello` does.
-    pub hello: Hello,
-    /// How answers about members spell their keys.
-    pub members_keys: MembersKeys,
-    /// The most rows of a list that names no limit.
-    pub list_max: usize,
-    /// The status of an answer to values that break a rule, except about users.
-    pub validation_status: StatusCode,
-    /// Where the data is.
+    /// The HTTP server.
+    #[command(flatten)]
+    pub http: Http,
+    /// The database.
+    #[command(flatten)]
     pub database: Database,
-    /// Where answers about users are kept for a while.
+    /// The cache.
+    #[command(flatten)]
     pub cache: Cache,
-    /// How long a request may take, retries included.
-    pub request_timeout: Duration,
-    /// What is asked of every request.
-    pub edge: Edge,
-    /// How long to go on serving after SIGTERM, until nobody sends requests here any more.
-    pub shutdown_delay: Duration,
-    /// How long to wait then for requests that are being answered.
-    pub shutdown_timeout: Duration,
+    /// All services.
+    #[command(flatten)]
+    pub services: Services,
+    /// `/hello`.
+    #[command(flatten)]
+    pub hello: Hello,
+    /// The log.
+    #[command(flatten)]
+    pub log: Log,
     /// Settings that disagree, for the log.
+    #[arg(skip)]
     pub warnings: Vec<String>,
 }
 
-/// What `/hello` does.
-#[derive(Clone, Debug)]
-pub struct Hello {
-    /// Which day it is.
-    pub calendar: Calendar,
-    /// When a person born on 29 February has their birthday in a common year.
-    pub leap_day: LeapDay,
-    /// Whether `John` and `john` are one person.
-    pub case: Case,
-}
-
-/// Whether `John` and `john` are one person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Case {
-    /// They are two.
-    Sensitive,
-    /// They are one.
-    Insensitive,
-}
-
-/// One of the services that this program serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Surface {
-    /// `/hello`.
-    Hello,
-    /// `/` and `/members`.
-    Members,
-    /// `/users`.
-    Users,
-    /// `/beers` and `/seed`.
-    Beers,
-}
-
-/// Which spellings of their keys the answers about members have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MembersKeys {
-    /// `Name` and `name`.
-    Both,
-    /// `Name`: exactly the keys of the earlier service.
-    Original,
-    /// `name`.
-    Lower,
+/// Settings of the log.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct Log {
+    /// Level (`error`, `warn`, `info`, `debug`, `trace`), or a filter such as `info,api=debug`.
+    #[arg(
+        long = "LOG_LEVEL",
+        visible_alias = "RUST_LOG",
+        default_value = "info",
+        value_parser = expected(
+            "a level: use error, warn, info, debug or trace, or a filter such as `info,api=debug`",
+            log_filter
+        )
+    )]
+    pub level: String,
+    /// `logfmt` or `json`.
+    #[arg(
+        long = "LOG_FORMAT",
+        default_value = "logfmt",
+        value_parser = expected("`logfmt` or `json`", |text| match text {
+            "logfmt" => Some(LogFormat::Logfmt),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        })
+    )]
+    pub format: LogFormat,
 }
 
 impl Config {
-    /// Reads the settings from the variables of the environment.
+    /// Reads the settings from environment variables.
     ///
     /// # Errors
     ///
-    /// [`Unusable`] names the variable, and says why and what to write instead.
+    /// [`SettingError`] names the variable, the reason and the remedy.
     pub fn from_environment(
         variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Unusable> {
-        read_from(Environment::new(variables))
+    ) -> Result<Self, SettingError> {
+        let mut environment = Environment::new(variables);
+        database::read_url(&mut environment)?;
+        let redis = cache::read_redis(&mut environment)?;
+        let mut config: Self = environment.parse()?;
+        config.database.pair_servers(&environment)?;
+        config.cache.redis = redis;
+        config.reject_contradictions(&environment)?;
+        config.ignore_outweighed(&mut environment);
+        config.warnings = environment.into_warnings();
+        Ok(config)
+    }
+
+    fn reject_contradictions(&self, environment: &Environment) -> Result<(), SettingError> {
+        let names = ["DB_STATEMENT_TIMEOUT", "REQUEST_TIMEOUT"];
+        if names.iter().all(|name| environment.is_set(name))
+            && self.database.statement_timeout > self.http.request_timeout
+        {
+            let [statement, request] = names;
+            let reason = "a statement may not take longer than the request that it is for; lower \
+                          the first or raise the second";
+            return Err(SettingError::contradiction(statement, request, reason));
+        }
+        let http = &self.http;
+        if let Some(metrics) = http
+            .metrics_listen
+            .filter(|it| http.addresses().contains(it))
+        {
+            let reason = format!("both are `{metrics}`; unset the first to serve `/metrics` there");
+            return Err(SettingError::contradiction(
+                "METRICS_LISTEN",
+                "LISTEN",
+                &reason,
+            ));
+        }
+        Ok(())
+    }
+
+    fn ignore_outweighed(&mut self, environment: &mut Environment) {
+        let port = self.http.port;
+        let mut addresses = self.http.addresses().into_iter();
+        if environment.is_set("PORT") && addresses.all(|address| address.port() != port) {
+            environment.warn_of_ignored("LISTEN", "PORT");
+        }
+        let is_test = self.hello.test_clock.as_deref() == Some("1");
+        if self.hello.fake_today.is_some() && !is_test {
+            self.hello.fake_today = None;
+            environment.warn(
+                "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
+                    .to_owned(),
+            );
+        }
+        self.services.surfaces.sort();
+        self.services.surfaces.dedup();
     }
 }
 
-fn read_from(mut environment: Environment) -> Result<Config, Unusable> {
-    let config = Config {
-        listen: addresses(&environment)?,
-        metrics_listen: environment.parsed(
-            "METRICS_LISTEN",
-            None,
-            "an address and a port, such as `0.0.0.0:9090`",
-            |text| text.parse().ok().map(Some),
-        )?,
-        company: company::read(&environment),
-        log_level: environment.parsed(
-            "LOG_LEVEL RUST_LOG",
-            "info".to_owned(),
-            "a level: use error, warn, info, debug or trace, or a filter such as \
-                 `info,api=debug`",
-            |text| is_log_filter(text).then(|| text.to_owned()),
-        )?,
-        log_format: environment.parsed(
-            "LOG_FORMAT",
-            LogFormat::Logfmt,
-            "`logfmt` or `json`",
-            |text| match text {
-                "logfmt" => Some(LogFormat::Logfmt),
-                "json" => Some(LogFormat::Json),
-                _ => None,
-            },
-        )?,
-        surfaces: environment.list(
-            "API_SURFACES",
-            Surface::value_variants().iter().copied().collect(),
-            "a list of `hello`, `members`, `users` and `beers`, with commas",
-            |name| Surface::from_str(name, true).ok(),
-        )?,
-        hello: hello(&environment)?,
-        members_keys: environment.choice("MEMBERS_KEYS", MembersKeys::Both)?,
-        list_max: environment.number("LIST_MAX", 10_000, 1..=100_000, "number of rows")?,
-        validation_status: environment.parsed(
-            "VALIDATION_STATUS",
-            StatusCode::BAD_REQUEST,
-            "`400` or `422`",
-            |text| {
-                let status = text.parse().ok();
-                status.filter(|it: &StatusCode| matches!(it.as_u16(), 400 | 422))
-            },
-        )?,
-        database: database::read(&mut environment)?,
-        cache: cache::read(&mut environment)?,
-        request_timeout: environment.time("REQUEST_TIMEOUT", Duration::from_secs(8))?,
-        edge: edge::read(&environment)?,
-        shutdown_delay: environment.delay("SHUTDOWN_DELAY", Duration::from_secs(5))?,
-        shutdown_timeout: environment.delay("SHUTDOWN_TIMEOUT", Duration::from_secs(20))?,
-        warnings: Vec::new(),
-    };
-    refuse_contradictions(&environment, &config)?;
-    let warnings = environment.into_warnings();
-    Ok(Config { warnings, ..config })
+/// Declares every setting: an argument for each, whose names are variables.
+pub fn declarations() -> Command {
+    Redis::augment_args(Config::augment_args(Command::new("settings")))
 }
 
-/// Reads the addresses to serve on and nothing else, for whoever only asks a service that runs.
-///
-/// # Errors
-///
-/// [`Unusable`], as from [`Config::from_environment`].
-pub fn listen(
-    variables: impl IntoIterator<Item = (String, String)>,
-) -> Result<Vec<SocketAddr>, Unusable> {
-    addresses(&Environment::new(variables))
+/// Returns the settings as `--help` prints them.
+pub fn help() -> String {
+    let settings = declarations();
+    let shown = settings
+        .get_arguments()
+        .filter(|setting| !setting.is_hide_set());
+    let lines = shown.map(|setting| {
+        let names = setting.get_long_and_visible_aliases();
+        let names = names.map_or(String::new(), |names| names.join(", "));
+        let default = setting.get_default_values().first();
+        let default = default.map_or(String::new(), |value| {
+            format!(" [default: {}]", value.display())
+        });
+        let text = setting
+            .get_help()
+            .map_or(String::new(), ToString::to_string);
+        format!("\n  {names}{default}\n      {text}\n")
+    });
+    format!("Environment variables:\n{}", lines.collect::<String>())
 }
 
-fn refuse_contradictions(environment: &Environment, config: &Config) -> Result<(), Unusable> {
-    let statement = environment.first("DB_STATEMENT_TIMEOUT");
-    let request = environment.first("REQUEST_TIMEOUT");
-    if let (Some(statement), Some(request)) = (statement, request)
-        && config.database.statement_timeout > config.request_timeout
-    {
-        return Err(Unusable::contradiction(
-            &statement.name,
-            &request.name,
-            "a statement may not take longer than the request that it is for; lower the first or \
-             raise the second",
-        ));
-    }
-    if let Some(metrics) = config.metrics_listen
-        && config.listen.contains(&metrics)
-    {
-        let reason = format!("both are `{metrics}`; unset the first to serve `/metrics` there");
-        return Err(Unusable::contradiction("METRICS_LISTEN", "LISTEN", &reason));
-    }
-    Ok(())
-}
-
-fn addresses(environment: &Environment) -> Result<Vec<SocketAddr>, Unusable> {
-    let port = environment.number("PORT", 8080, 1..=u16::MAX, "port")?;
-    let addresses: Vec<SocketAddr> = environment.list(
-        "LISTEN",
-        Vec::new(),
-        "an address and a port, such as `0.0.0.0:8080`, or a list of them with commas",
-        |text| text.parse().ok(),
-    )?;
-    if addresses.is_empty() {
-        return Ok(vec![SocketAddr::from(([0, 0, 0, 0], port))]);
-    }
-    if environment.first("PORT").is_some() && addresses.iter().all(|it| it.port() != port) {
-        environment.warn_of("LISTEN", "PORT");
-    }
-    Ok(addresses)
-}
-
-/// Returns whether a filter says levels. A word alone that is none would be taken for the name of a
+/// Accepts a filter that names levels. A word alone that is none would be taken for the name of a
 /// module, and silence all others.
-fn is_log_filter(text: &str) -> bool {
-    text.split(',')
-        .all(|it| it.contains('=') || it.trim().parse::<LevelFilter>().is_ok())
-}
-
-fn hello(environment: &Environment) -> Result<Hello, Unusable> {
-    let zone = environment.parsed(
-        "HELLO_TZ",
-        TimeZone::UTC,
-        "a time zone that this host knows, such as `Europe/Berlin`",
-        |text| TimeZone::get(text).ok(),
-    )?;
-    let test_clock = environment.first("API_TEST_CLOCK");
-    let fake_today = environment.parsed(
-        "API_FAKE_TODAY",
-        None,
-        "a date, such as `2025-02-28`",
-        |text| parse_date(text).map(Some),
-    )?;
-    let is_test = test_clock.is_some_and(|it| it.value == "1");
-    if fake_today.is_some() && !is_test {
-        environment.warn(
-            "`API_FAKE_TODAY` is ignored; it is for tests, which also set `API_TEST_CLOCK=1`"
-                .to_owned(),
-        );
-    }
-    let fixed = fake_today.filter(|_| is_test).map(Calendar::Fixed);
-    let is_insensitive = environment.flag("HELLO_CASE_INSENSITIVE")?;
-    Ok(Hello {
-        calendar: fixed.unwrap_or(Calendar::Zone(zone)),
-        leap_day: environment.choice("HELLO_LEAP_DAY", LeapDay::February28)?,
-        case: if is_insensitive {
-            Case::Insensitive
-        } else {
-            Case::Sensitive
-        },
-    })
+fn log_filter(text: &str) -> Option<String> {
+    let is_level = |text: &str| text.trim().parse::<LevelFilter>().is_ok();
+    let mut parts = text.split(',');
+    let is_filter = parts.all(|part| part.contains('=') || is_level(part));
+    is_filter.then(|| text.to_owned())
 }

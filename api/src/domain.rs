@@ -1,4 +1,4 @@
-//! The rules of the service, with no HTTP and no SQL.
+//! The rules of the service, without HTTP and SQL.
 
 mod beer;
 mod birthday;
@@ -10,16 +10,16 @@ use serde::Serialize;
 
 pub use self::beer::{Beer, NewBeer, SEED};
 pub use self::birthday::{
-    Calendar, LeapDay, USERNAME_MAX, Username, days_to_birthday, greeting, parse_date,
+    LeapDay, MAX_USERNAME_CHARS, Username, day_in, days_to_birthday, greeting, parse_date,
     parse_date_of_birth,
 };
 pub use self::member::{Member, NewMember, StoredMember};
 pub use self::user::{NewUser, User, parse_user_id};
 
-/// A value that breaks a rule: which field, which rule, and the rule in words.
+/// A value that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Invalid {
-    /// The field, as the caller names it.
+    /// The field, as clients name it.
     pub field: &'static str,
     /// The rule, for programs.
     pub code: &'static str,
@@ -28,7 +28,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// Returns which rule a field breaks. The message is a sentence that names the field.
+    /// Names the rule that a field breaks. The message is a sentence that names the field.
     pub fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {

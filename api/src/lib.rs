@@ -1,186 +1,179 @@
-//! The HTTP service of the platform: it uses the database, and stays correct and available across a
-//! failover.
+//! The HTTP service: it stores its data in PostgreSQL, and stays correct and available across a failover.
 //!
-//! A request passes [`edge`], which every request has in common, one of [`routes`], which reads it
-//! by the rules of [`domain`], and [`store`], which alone speaks SQL and knows where the primary is.
+//! A request passes [`middleware`], is dispatched by [`app`] to one of [`routes`], which validates it with
+//! [`domain`], and reaches PostgreSQL through [`store`], the only module that speaks SQL and knows the
+//! primary.
 
+mod about;
 mod answer_memory;
 mod body;
-mod edge;
+mod load_limit;
+mod middleware;
 mod openapi;
 mod page;
+mod routes;
 mod serve;
 mod shutdown;
-mod trace;
 
+pub mod app;
 pub mod cache;
 pub mod config;
 pub mod domain;
 pub mod healthcheck;
 pub mod metrics;
 pub mod problem;
-pub mod routes;
 pub mod store;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use axum::http::StatusCode;
 use causeway_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::about::About;
 use crate::answer_memory::AnswerMemory;
+use crate::app::route_table;
+use crate::app::state::AppState;
 use crate::cache::{Cache, Redis};
-use crate::config::{Company, Config, Database, MembersKeys, Migrate, Surface};
-use crate::edge::Edge;
+use crate::config::{Config, Database, Migrate};
+use crate::load_limit::LoadLimit;
 use crate::metrics::Metrics;
-use crate::routes::About;
+use crate::middleware::Middleware;
 use crate::serve::{ConnectionLimit, Server};
-use crate::shutdown::{Haste, Signals};
+use crate::shutdown::{ShutdownMode, Signals};
 use crate::store::Store;
 use crate::store::birthdays::Birthdays;
 
-/// How long connections to the database may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Time within which connections to the database are closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_SCHEMA: &str = "could not prepare the database";
 const NO_TLS: &str = "could not prepare TLS";
 
-/// What every handler has at hand.
-pub(crate) type App = Arc<Shared>;
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    store: Store,
-    birthdays: Birthdays,
-    cache: Cache,
-    metrics: Metrics,
-    hello: config::Hello,
-    company: Company,
-    surfaces: BTreeSet<Surface>,
-    members_keys: MembersKeys,
-    list_max: usize,
-    validation_status: StatusCode,
-    request_timeout: Duration,
-    ready_grace: Duration,
-    edge: Edge,
-    answer_memory: AnswerMemory,
-    about: About,
-    draining: CancellationToken,
-}
-
-/// Serves until a signal asks to stop, and then finishes what is under way.
+/// Serves until a signal asks to stop, and then finishes the requests in progress.
 ///
 /// # Errors
 ///
-/// Why the service cannot do its work: above all a [`store::SchemaError`], when the database stays
-/// away at start.
+/// The reason why the service cannot run: above all a [`store::SchemaError`], when the database is not
+/// available at start.
 pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
-    let service = config.listen.iter().copied().map(serve::listen);
-    let service = service.collect::<anyhow::Result<Vec<_>>>()?;
-    let metrics_only = config.metrics_listen.map(serve::listen).transpose()?;
-    let about = About::new(&config).context("could not describe the service")?;
+    let addresses = config.http.addresses().into_iter();
+    let service = addresses
+        .map(serve::listen)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let metrics_only = config.http.metrics_listen.map(serve::listen).transpose()?;
     let metrics = Metrics::new().context("could not prepare the metrics")?;
-    let ready_grace = config.database.ready_grace;
-    let most_connections =
-        serve::max_connections(config.edge.max_connections, config.database.pool_max);
-    let store = Store::start(&config.database, metrics.clone(), &tasks).context(NO_TLS)?;
-    tasks.start("request expiry", |stop| store.clone().expire_requests(stop));
-    let redis = config.cache.redis.as_ref().map(Redis::new).transpose();
-    let redis = redis.context("could not prepare the cache")?;
-    let cache = Cache::start(redis, config.cache, store.era(), metrics.clone(), &tasks);
-    let app = Arc::new(Shared {
-        store: store.clone(),
-        birthdays: Birthdays::start(&store, &tasks),
-        cache,
-        metrics,
-        hello: config.hello,
-        company: config.company,
-        surfaces: config.surfaces,
-        members_keys: config.members_keys,
-        list_max: config.list_max,
-        validation_status: config.validation_status,
-        request_timeout: config.request_timeout,
-        ready_grace,
-        edge: Edge::new(config.edge),
-        answer_memory: AnswerMemory::new(),
-        about,
-        draining: CancellationToken::new(),
-    });
+    let state = start(config, &metrics, &tasks)?;
     let serving = Tasks::new();
-    let limit = ConnectionLimit::new(most_connections, app.metrics.clone());
-    serve(&app, service, metrics_only, &limit, &serving);
+    serve(&state, &metrics, service, metrics_only, &serving);
 
     let preparing = async {
-        store.prepare_schema().await.context(NO_SCHEMA)?;
+        state.store.prepare_schema().await.context(NO_SCHEMA)?;
         std::future::pending::<anyhow::Result<()>>().await
     };
-    let haste = tokio::select! {
+    let mode = tokio::select! {
         failed = preparing => return failed,
-        haste = signals.next() => haste,
+        mode = signals.next() => mode,
     };
-    if haste == Haste::Orderly {
+    if mode == ShutdownMode::Graceful {
+        let http = &state.config.http;
         let draining = async {
-            app.draining.cancel();
-            time::sleep(config.shutdown_delay).await;
-            serving.stop(config.shutdown_timeout).await;
+            state.draining.cancel();
+            time::sleep(http.shutdown_delay).await;
+            serving.stop(http.shutdown_timeout).await;
         };
         tokio::select! {
             () = draining => {}
-            _again = signals.next() => warn!("stopping at once; what was under way is cut off"),
+            _second = signals.next() => warn!("immediate shutdown, requests in progress aborted"),
         }
     }
-    store.close();
-    tasks.stop(GOODBYE).await;
+    state.store.close();
+    tasks.stop(CLOSE_TIMEOUT).await;
     info!("stopped");
     Ok(())
 }
 
-/// Brings the schema up to date, whatever `MIGRATE` says, and does nothing else.
+/// Brings the schema up to date, independently of `MIGRATE`, and does nothing else.
 ///
 /// # Errors
 ///
-/// Why it is not up to date afterwards.
-pub async fn migrate(database: Database, tasks: Tasks) -> anyhow::Result<()> {
+/// The reason why the schema is not up to date afterwards.
+pub async fn migrate(mut database: Database, tasks: Tasks) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
-    let database = Database {
-        migrate: Migrate::AtStart,
-        ..database
-    };
+    database.migrate = Migrate::AtStart;
     let store = Store::start(&database, Metrics::new()?, &tasks).context(NO_TLS)?;
     tokio::select! {
         prepared = store.prepare_schema() => prepared.context(NO_SCHEMA)?,
-        // What had begun is rolled back.
-        _haste = signals.next() => bail!("asked to stop before the schema was up to date"),
+        // PostgreSQL rolls a migration in progress back.
+        _mode = signals.next() => bail!("stopped by a signal before the schema was up to date"),
     }
     store.close();
-    tasks.stop(GOODBYE).await;
+    tasks.stop(CLOSE_TIMEOUT).await;
     Ok(())
 }
 
+/// Starts the parts of the service.
+fn start(config: Config, metrics: &Metrics, tasks: &Tasks) -> anyhow::Result<AppState> {
+    let about = About::new(&config).context("could not describe the service")?;
+    let store = Store::start(&config.database, metrics.clone(), tasks).context(NO_TLS)?;
+    let expiring = store.clone();
+    tasks.start("request expiry", |stop| expiring.expire_requests(stop));
+    let redis = config.cache.redis.as_ref().map(Redis::new).transpose();
+    let redis = redis.context("could not prepare the cache")?;
+    let cache = Cache::start(
+        redis,
+        config.cache.clone(),
+        store.era(),
+        metrics.clone(),
+        tasks,
+    );
+    let in_flight = metrics.http_requests_in_flight.clone();
+    let load_limit = LoadLimit::new(in_flight, config.http.max_inflight);
+    Ok(AppState {
+        config: Arc::new(config),
+        birthdays: Arc::new(Birthdays::start(&store, tasks)),
+        store: Arc::new(store),
+        cache: Arc::new(cache),
+        about: Arc::new(about),
+        load_limit: Arc::new(load_limit),
+        answer_memory: Arc::new(AnswerMemory::new()),
+        metrics: metrics.registry.clone(),
+        draining: CancellationToken::new(),
+    })
+}
+
+/// Starts to serve on each address.
 fn serve(
-    app: &App,
+    state: &AppState,
+    metrics: &Metrics,
     service: Vec<TcpListener>,
     metrics_only: Option<TcpListener>,
-    limit: &Arc<ConnectionLimit>,
     serving: &Tasks,
 ) {
-    let routes = routes::all(app, metrics_only.is_some());
-    let service = service.into_iter().map(|it| (it, routes.clone()));
-    let metrics_only = metrics_only.map(|it| (it, routes::metrics(app)));
-    for (listener, routes) in service.chain(metrics_only) {
+    let config = &state.config;
+    let max_connections =
+        serve::max_connections(config.http.max_connections, config.database.pool_max);
+    let limit = ConnectionLimit::new(max_connections, metrics.clone());
+    let middleware = Arc::new(Middleware::new(state, metrics.clone()));
+    let router = route_table::service(state);
+    let service = service
+        .into_iter()
+        .map(|listener| (listener, router.clone()));
+    let metrics_only = metrics_only.map(|listener| (listener, route_table::metrics(state)));
+    for (listener, router) in service.chain(metrics_only) {
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }
         let server = Server {
-            app: app.clone(),
-            routes,
-            limit: Arc::clone(limit),
+            middleware: Arc::clone(&middleware),
+            router,
+            answer_memory: Arc::clone(&state.answer_memory),
+            metrics: metrics.clone(),
+            limit: Arc::clone(&limit),
             tasks: serving.clone(),
         };
         serving.start("listener", |stop| server.accept(listener, stop));

@@ -1,4 +1,4 @@
-//! Reads the command and the settings, and does what they say.
+//! Parses the command and the settings, and runs the command.
 
 mod cli;
 
@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use api::config::Config;
 use api::healthcheck;
 use api::store::SchemaError;
-use axum::http::Uri;
 use causeway_runtime::reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat, chain};
@@ -16,17 +15,17 @@ use tracing::{error, warn};
 
 use crate::cli::{Cli, Command};
 
-/// The settings cannot be used; nothing was begun.
+/// The settings are not usable; nothing was started.
 const UNUSABLE_SETTINGS: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => with_settings(async |it| api::run(it, Tasks::new()).await).await,
+        Command::Serve => with_settings(async |config| api::run(config, Tasks::new()).await).await,
         Command::Migrate => {
-            with_settings(async |it| api::migrate(it.database, Tasks::new()).await).await
+            with_settings(async |config| api::migrate(config.database, Tasks::new()).await).await
         }
-        Command::Healthcheck { ready, url } => is_healthy(ready, url).await,
+        Command::Healthcheck { ready } => is_healthy(ready).await,
         Command::Reference { directory } => {
             let written = reference::write(Cli::command(), &directory);
             written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
@@ -61,14 +60,14 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
 
 fn settings() -> anyhow::Result<Config> {
     let config = Config::from_environment(environment())?;
-    let level = format!("{},{}=info", config.log_level, api::store::ALWAYS_LOGGED);
+    let level = format!("{},{}=info", config.log.level, api::store::ALWAYS_LOGGED);
     let unusable = |_error| {
         anyhow::anyhow!(
             "`LOG_LEVEL` is `{}`, which is not a level: use error, warn, info, debug or trace",
-            config.log_level
+            config.log.level
         )
     };
-    telemetry::start(&level, config.log_format).map_err(unusable)?;
+    telemetry::start(&level, config.log.format).map_err(unusable)?;
     Ok(config)
 }
 
@@ -77,9 +76,9 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Silent when all is well. Container runtimes know no other code than 0 and 1.
-async fn is_healthy(ready: bool, url: Option<Uri>) -> ExitCode {
-    let Err(unhealthy) = healthcheck::ask(ready, url, environment()).await else {
+/// Prints nothing on success. Container runtimes know only the exit codes 0 and 1.
+async fn is_healthy(ready: bool) -> ExitCode {
+    let Err(unhealthy) = healthcheck::ask(ready, environment()).await else {
         return ExitCode::SUCCESS;
     };
     log_plainly();
@@ -87,7 +86,7 @@ async fn is_healthy(ready: bool, url: Option<Uri>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Logs as without settings. The level is `info`, which always parses.
+/// Logs with the default settings.
 fn log_plainly() {
     telemetry::start("info", LogFormat::Logfmt).ok();
 }

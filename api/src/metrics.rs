@@ -1,4 +1,4 @@
-//! Every series this program exports, named once.
+//! Every metric of this program.
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -11,18 +11,18 @@ const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Why statements fail and are tried again most often. These are exported from the start: a series
-/// that is not there cannot be told from one that nobody counts.
+/// The most frequent reasons of errors and retries. Their series are exported from the start: a missing
+/// series cannot be told from one that is not counted.
 const USUAL_ERRORS: [&str; 7] = ["08", "25", "40", "53", "57", "io", "timeout"];
 const USUAL_RETRIES: [&str; 3] = ["server-lost", "read-only", "passing"];
 
-/// Makes the series from their list: each one's field and type, what it says, and how it is made.
+/// Makes the metrics from their list: field, type, help text and constructor.
 macro_rules! metrics {
     ($($field:ident: $kind:ty, $help:literal, $made:expr;)*) => {
-        /// The series, and the registry that lists them.
+        /// The metrics, and the registry that exports them.
         #[derive(Clone, Debug)]
         pub struct Metrics {
-            /// Everything below, for `/metrics`.
+            /// All metrics, for `/metrics`.
             pub registry: Registry,
             $(#[doc = $help] pub $field: $kind,)*
         }
@@ -43,39 +43,39 @@ macro_rules! metrics {
 
 metrics! {
     http_requests: IntCounterVec, "Requests answered",
-        |it| IntCounterVec::new(Opts::new("http_requests_total", it), &["method", "route", "status"]);
+        |help| IntCounterVec::new(Opts::new("http_requests_total", help), &["method", "route", "status"]);
     http_request_duration: HistogramVec, "Time to answer a request",
-        |it| HistogramVec::new(seconds("http_request_duration_seconds", it), &["method", "route"]);
-    http_requests_in_flight: IntGauge, "Requests being worked on",
-        |it| IntGauge::new("http_requests_in_flight", it);
+        |help| HistogramVec::new(seconds("http_request_duration_seconds", help), &["method", "route"]);
+    http_requests_in_flight: IntGauge, "Requests in progress",
+        |help| IntGauge::new("http_requests_in_flight", help);
     http_connections: IntGauge, "Connections from clients",
-        |it| IntGauge::new("http_connections", it);
-    http_connections_refused: IntCounter, "Connections above the limit, which only probes may use",
-        |it| IntCounter::new("http_connections_refused_total", it);
-    http_connections_displaced: IntCounter, "Connections above the limit that were ended for others",
-        |it| IntCounter::new("http_connections_displaced_total", it);
+        |help| IntGauge::new("http_connections", help);
+    http_connections_rejected: IntCounter, "Connections above the limit, which only serve probes",
+        |help| IntCounter::new("http_connections_rejected_total", help);
+    http_connections_evicted: IntCounter, "Connections above the limit that were closed for newer ones",
+        |help| IntCounter::new("http_connections_evicted_total", help);
     db_pool_connections: IntGaugeVec, "Connections to PostgreSQL",
-        |it| IntGaugeVec::new(Opts::new("db_pool_connections", it), &["state"]);
+        |help| IntGaugeVec::new(Opts::new("db_pool_connections", help), &["state"]);
     db_pool_wait: Histogram, "Wait for a connection",
-        |it| Histogram::with_opts(seconds("db_pool_wait_seconds", it));
-    db_query_duration: HistogramVec, "Time that statements took",
-        |it| HistogramVec::new(seconds("db_query_duration_seconds", it), &["stmt"]);
+        |help| Histogram::with_opts(seconds("db_pool_wait_seconds", help));
+    db_query_duration: HistogramVec, "Duration of statements",
+        |help| HistogramVec::new(seconds("db_query_duration_seconds", help), &["stmt"]);
     db_errors: IntCounterVec, "Statements and connections that failed",
-        |it| IntCounterVec::new(Opts::new("db_errors_total", it), &["sqlstate_class"]);
-    db_retries: IntCounterVec, "Statements tried again",
-        |it| IntCounterVec::new(Opts::new("db_retries_total", it), &["reason"]);
-    db_failovers: IntCounter, "Times that another server was found to be the primary",
-        |it| IntCounter::new("db_failovers_total", it);
-    db_split_brain: IntCounter, "Servers seen to accept writes beside the primary",
-        |it| IntCounter::new("db_split_brain_total", it);
-    db_read_only_seconds: Counter, "Time in which servers answered and none accepted writes",
-        |it| Counter::new("db_read_only_seconds_total", it);
+        |help| IntCounterVec::new(Opts::new("db_errors_total", help), &["sqlstate_class"]);
+    db_retries: IntCounterVec, "Statements retried",
+        |help| IntCounterVec::new(Opts::new("db_retries_total", help), &["reason"]);
+    db_failovers: IntCounter, "Changes of the primary",
+        |help| IntCounter::new("db_failovers_total", help);
+    db_split_brain: IntCounter, "Writable servers seen beside the primary",
+        |help| IntCounter::new("db_split_brain_total", help);
+    db_read_only_seconds: Counter, "Time in which servers answered, but none was writable",
+        |help| Counter::new("db_read_only_seconds_total", help);
     db_commit_unknown: IntCounter, "Writes whose connection ended before their answer",
-        |it| IntCounter::new("db_commit_unknown_total", it);
+        |help| IntCounter::new("db_commit_unknown_total", help);
     cache_requests: IntCounterVec, "Reads of users",
-        |it| IntCounterVec::new(Opts::new("cache_requests_total", it), &["result"]);
-    cache_breaker_open: IntGauge, "1 while Redis is not asked because it failed",
-        |it| IntGauge::new("cache_breaker_open", it);
+        |help| IntCounterVec::new(Opts::new("cache_requests_total", help), &["result"]);
+    cache_breaker_open: IntGauge, "1 while the circuit breaker keeps requests from Redis",
+        |help| IntGauge::new("cache_breaker_open", help);
 }
 
 fn seconds(name: &str, help: &str) -> HistogramOpts {
@@ -83,11 +83,11 @@ fn seconds(name: &str, help: &str) -> HistogramOpts {
 }
 
 impl Metrics {
-    /// Returns the series, all at zero.
+    /// Registers the metrics, all at zero.
     ///
     /// # Errors
     ///
-    /// When two of them have one name.
+    /// When two metrics have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let metrics = Self::registered()?;
         let build = Gauge::with_opts(
@@ -106,5 +106,24 @@ impl Metrics {
             metrics.db_retries.with_label_values(&[reason]);
         }
         Ok(metrics)
+    }
+}
+
+/// Adds to a gauge until it is dropped.
+pub(crate) struct GaugeGuard<'a> {
+    gauge: &'a IntGauge,
+    added: i64,
+}
+
+impl<'a> GaugeGuard<'a> {
+    pub(crate) fn add(gauge: &'a IntGauge, added: i64) -> Self {
+        gauge.add(added);
+        Self { gauge, added }
+    }
+}
+
+impl Drop for GaugeGuard<'_> {
+    fn drop(&mut self) {
+        self.gauge.sub(self.added);
     }
 }

@@ -1,4 +1,4 @@
-//! Every error as the caller sees it (RFC 9457).
+//! Errors as clients see them (RFC 9457).
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::domain::Invalid;
 
-/// Makes the kinds from their table: the kind, its name, its status and its title. Each has a page of
-/// its own under `/problems/`.
+/// Makes the kinds from their table: kind, name, status and title. Each has a page under `/problems/`.
 macro_rules! kinds {
     ($($kind:ident, $name:literal, $status:ident, $title:literal;)*) => {
         /// A kind of problem.
@@ -19,7 +18,7 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// Every kind, for the pages that describe them.
+            /// Every kind, for their pages.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
             /// Returns the kind's name, which metrics and logs use, its status and its title.
@@ -54,7 +53,7 @@ kinds! {
     DatabaseUnavailable, "database-unavailable", SERVICE_UNAVAILABLE,
         "The database does not answer";
     ReadOnly, "read-only", SERVICE_UNAVAILABLE, "The database accepts no writes at the moment";
-    Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests are being worked on";
+    Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests are in progress";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The service made a mistake";
 }
 
@@ -65,18 +64,18 @@ impl Kind {
     }
 }
 
-/// One problem, on its way to a caller. Which request it belongs to is added at the edge.
+/// One problem. The middleware adds the request that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Problem {
     kind: Kind,
     status: StatusCode,
     detail: String,
     errors: Vec<Invalid>,
-    /// After how many seconds it is worth asking again.
+    /// Seconds after which to retry.
     retry_after: Option<u64>,
 }
 
-/// The document as RFC 9457 has it, with our extensions.
+/// The document of RFC 9457, with extensions.
 #[derive(Serialize)]
 struct Document<'a> {
     r#type: String,
@@ -92,8 +91,8 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// Returns a problem of this kind. `detail` tells the caller about this occurrence, and nothing
-    /// about the inside of the service.
+    /// Returns a problem of this kind. `detail` describes this occurrence, and nothing of the inside of the
+    /// service.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (_name, status, _title) = kind.describe();
         Self {
@@ -105,10 +104,12 @@ impl Problem {
         }
     }
 
-    /// Returns the problem of values that break rules, with the status that the service answers
-    /// with.
+    /// Returns the problem of values that break rules.
     pub fn invalid(status: StatusCode, broken: &[Invalid]) -> Self {
-        let messages: Vec<&str> = broken.iter().map(|it| it.message.as_str()).collect();
+        let messages: Vec<&str> = broken
+            .iter()
+            .map(|invalid| invalid.message.as_str())
+            .collect();
         Self {
             status,
             errors: broken.to_vec(),
@@ -116,7 +117,15 @@ impl Problem {
         }
     }
 
-    /// Tells the caller to ask again after `wait`.
+    /// Returns the problem of a bug, which the log describes.
+    pub fn internal() -> Self {
+        Self::new(
+            Kind::Internal,
+            "the service made a mistake; it has been noted",
+        )
+    }
+
+    /// Tells the caller to retry after `wait`.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -150,12 +159,12 @@ impl Problem {
             errors: &self.errors,
         };
         // Strings and numbers always become JSON.
-        serde_json::to_vec(&document).unwrap_or_default()
+        serde_json::to_vec(&document).unwrap_or(b"{}".to_vec())
     }
 }
 
 impl IntoResponse for Problem {
-    /// Returns an answer without a body: the edge, which knows the request, writes it.
+    /// Returns an answer without a body: the middleware, which knows the request, adds it.
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after {

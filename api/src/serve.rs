@@ -1,6 +1,7 @@
-//! Connections from clients: accepted, given a slot, served by hyper, and closed in order.
+//! Connections from clients: accepted, given a slot, served by hyper, and closed.
 
 mod connection_limit;
+mod connection_state;
 mod io_timeout;
 
 use std::convert::Infallible;
@@ -24,26 +25,29 @@ use tracing::{debug, warn};
 
 use self::connection_limit::ConnectionSlot;
 pub(crate) use self::connection_limit::{ConnectionLimit, max_connections};
-use self::io_timeout::{Activity, TimedStream};
-use crate::App;
-use crate::edge::{self, Arrival};
-use crate::routes::Routes;
+use self::connection_state::ConnectionState;
+use self::io_timeout::TimedStream;
+use crate::answer_memory::AnswerMemory;
+use crate::app::router::AppRouter;
+use crate::metrics::{GaugeGuard, Metrics};
+use crate::middleware::Middleware;
+use crate::middleware::request_context::PeerInfo;
 
 /// The buffer of a request's head, and of answers. Above [`io_timeout`]'s limit, which is hit first.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What the kernel keeps of an answer beyond what the client's side has room for. So 2048 answers that
-/// nobody reads fit into half of a small container. A small send buffer would limit what is on its way
-/// as well, and wait for each delayed acknowledgement.
+/// Bytes of an answer that the kernel buffers beyond the client's receive window. 2048 answers that are
+/// not read fit into half of a small container. A small send buffer would limit the bytes in flight as
+/// well, and wait for each delayed acknowledgement.
 const UNSENT_BYTES: u32 = 64 * 1024;
 /// The pause after a connection could not be accepted: most often file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection is read after the last answer: one that is closed with something unread on
-/// it is reset, and the answer may be lost with it.
+/// Time for which a connection is read after the last answer: closing it with unread bytes resets it, and
+/// the answer may be lost.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long a connection that is new when the program ends may take to ask.
+/// Time within which a connection that is new at shutdown sends its request.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// The connections that the system accepts on its own while we are busy: what comes when a balancer
-/// opens all of its own at once. The system may allow fewer; more than there are wait for a second.
+/// Connections that the kernel accepts for a busy program: a load balancer may open all of its own at
+/// once. The kernel may allow fewer; further ones retry after a second.
 const BACKLOG: u32 = 4096;
 
 /// Listens on one address.
@@ -66,15 +70,17 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Accepts connections on one address.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) app: App,
-    pub(crate) routes: Routes,
+    pub(crate) middleware: Arc<Middleware>,
+    pub(crate) router: AppRouter,
+    pub(crate) answer_memory: Arc<AnswerMemory>,
+    pub(crate) metrics: Metrics,
     pub(crate) limit: Arc<ConnectionLimit>,
-    /// Each connection is one of these, and ends once the request that is on it has been answered.
+    /// Each connection is one of these, and ends once its request has been answered.
     pub(crate) tasks: Tasks,
 }
 
 impl Server {
-    /// Accepts connections until told to stop. Those that the system has accepted by then are served.
+    /// Accepts connections until `stop`. Those that the kernel has accepted by then are served.
     pub(crate) async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
@@ -82,7 +88,7 @@ impl Server {
                 () = stop.cancelled() => break,
             };
             match accepted {
-                // What has been accepted is served, also when the program ends meanwhile.
+                // An accepted connection is served, also if the program stops meanwhile.
                 Ok((stream, peer)) => self.start(stream, peer, self.limit.acquire().await),
                 Err(error) => {
                     warn!(%error, "connection not accepted");
@@ -118,32 +124,33 @@ impl Server {
         stop: CancellationToken,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let _open = edge::Counted::new(&self.app.metrics.http_connections, 1);
-        let arrival = Arrival {
-            peer: peer.ip(),
-            is_spare: slot.is_reserved(),
+        let _open = GaugeGuard::add(&self.metrics.http_connections, 1);
+        let peer = PeerInfo {
+            address: peer.ip(),
+            is_reserved: slot.is_reserved(),
         };
-        let activity = Arc::new(Activity::default());
-        let limit = slot.limit();
-        let stream = TimedStream::new(stream, Arc::clone(&activity), limit, self.app.clone());
+        let state = Arc::new(ConnectionState::default());
+        let answer_memory = Arc::clone(&self.answer_memory);
+        let stream = TimedStream::new(stream, Arc::clone(&state), slot.limit(), answer_memory);
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            activity.begin_request();
-            let answer = edge::handle(&self.app, &self.routes, arrival, request.map(Body::new));
-            let activity = &activity;
+            state.begin_request();
+            let request = request.map(Body::new);
+            let answer = self.middleware.handle(&self.router, peer, request);
+            let state = &state;
             async move {
                 let answer = answer.await;
-                activity.end_request();
+                state.end_request();
                 Ok::<_, Infallible>(answer)
             }
         });
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
-            // A client that has said everything may close its side, and is answered all the same.
+            // A client may close its side after the request, and is answered all the same.
             .half_close(true)
             .keep_alive(!slot.is_reserved())
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
-        let told = async {
+        let stopped = async {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = slot.evicted() => {}
@@ -152,9 +159,9 @@ impl Server {
         let mut ended = tokio::select! {
             biased;
             ended = &mut connection => Some(ended),
-            () = told => None,
+            () = stopped => None,
         };
-        if ended.is_none() && stop.is_cancelled() && !activity.has_asked() {
+        if ended.is_none() && stop.is_cancelled() && state.requests() == 0 {
             let asking = time::timeout(LAST_REQUEST_TIMEOUT, &mut connection);
             ended = asking.await.ok();
         }
@@ -164,31 +171,31 @@ impl Server {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         };
-        let (stream, refusal) = connection.into_parts().io.into_inner().into_parts();
-        let refusal = match refusal {
-            Some(problem) => Some(edge::refuse_early(&self.app, arrival, problem).await),
+        let (stream, rejection) = connection.into_parts().io.into_inner().into_parts();
+        let early_response = match rejection {
+            Some(problem) => Some(self.middleware.early_response(peer, problem).await),
             None => None,
         };
-        close(stream, refusal, &ended, slot.is_reserved()).await?;
+        close(stream, early_response, &ended, slot.is_reserved()).await?;
         ended.map_err(io::Error::other)
     }
 }
 
-/// Closes a connection, after a last answer to what never became a request.
+/// Closes a connection, after the answer to a head that could not be read.
 async fn close(
     mut stream: TcpStream,
-    refusal: Option<Vec<u8>>,
+    early_response: Option<Vec<u8>>,
     ended: &hyper::Result<()>,
     is_reserved: bool,
 ) -> io::Result<()> {
-    let is_unreadable = |it: &hyper::Error| it.is_parse() || it.is_incomplete_message();
-    if refusal.is_none() && ended.as_ref().is_err_and(|it| !is_unreadable(it)) {
-        // An answer that was broken off must not look complete, as it would where its end is the
-        // connection's.
+    let is_unreadable = |error: &hyper::Error| error.is_parse() || error.is_incomplete_message();
+    if early_response.is_none() && ended.as_ref().is_err_and(|error| !is_unreadable(error)) {
+        // An aborted answer must not look complete, as it would where the end of the connection is its
+        // end.
         return stream.set_zero_linger();
     }
     let closing = async {
-        if let Some(answer) = refusal {
+        if let Some(answer) = early_response {
             stream.write_all(&answer).await?;
         }
         stream.shutdown().await?;

@@ -1,4 +1,4 @@
-//! The signals that ask the program to stop. As PID 1 in a container it gets none by default.
+//! The signals that stop the program. As PID 1 in a container it gets none by default.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,13 +10,13 @@ pub(crate) struct Signals {
     interrupt: Signal,
 }
 
-/// How soon the program is to end.
+/// The way to stop.
 #[derive(PartialEq, Eq)]
-pub(crate) enum Haste {
-    /// When what is under way has been finished.
-    Orderly,
-    /// Now.
-    AtOnce,
+pub(crate) enum ShutdownMode {
+    /// Requests in progress are answered first.
+    Graceful,
+    /// Requests in progress are aborted.
+    Immediate,
 }
 
 impl Signals {
@@ -28,13 +28,13 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal: SIGTERM asks for an orderly end, SIGINT for one at once.
-    pub(crate) async fn next(&mut self) -> Haste {
-        let (signal, haste) = tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", Haste::Orderly),
-            _ = self.interrupt.recv() => ("SIGINT", Haste::AtOnce),
+    /// Waits for the next signal: SIGTERM asks for a graceful shutdown, SIGINT for an immediate one.
+    pub(crate) async fn next(&mut self) -> ShutdownMode {
+        let (signal, mode) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", ShutdownMode::Graceful),
+            _ = self.interrupt.recv() => ("SIGINT", ShutdownMode::Immediate),
         };
-        info!(signal, "asked to stop");
-        haste
+        info!(signal, "shutdown requested");
+        mode
     }
 }

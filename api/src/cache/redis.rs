@@ -32,7 +32,7 @@ pub struct Redis {
 impl Redis {
     pub(crate) fn new(settings: &config::Redis) -> Result<Self, CacheError> {
         let tcp = TcpSettings::default().set_nodelay(true);
-        let address = settings.connection.clone().set_tcp_settings(tcp);
+        let address = settings.connection()?.set_tcp_settings(tcp);
         let client = match &settings.root_cert {
             None => Client::open(address),
             Some(path) => {

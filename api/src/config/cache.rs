@@ -1,106 +1,140 @@
-//! Where Redis is, who we are there, and how long an answer is kept in it.
+//! Settings of the cache.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_runtime::secret::Secret;
+use clap::Args;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::environment::{Environment, Found, Unusable};
+use super::environment::{Environment, SettingError};
+use super::values::{flag, secret, timeout, within};
 
-/// Everything about the cache.
-#[derive(Clone, Debug)]
+/// Settings of the cache.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cache")]
 pub struct Cache {
     /// The server; without one there is no cache.
+    #[arg(skip)]
     pub redis: Option<Redis>,
-    /// How long an answer is kept, give or take a tenth.
+    /// Time for which an answer is kept, give or take a tenth.
+    #[arg(long = "CACHE_TTL", default_value = "60s", value_parser = timeout)]
     pub ttl: Duration,
-    /// What every key begins with.
+    /// Prefix of every key. Deployments that share one Redis need one each.
+    #[arg(long = "CACHE_PREFIX", default_value = "")]
     pub prefix: String,
 }
 
-/// A Redis server.
-#[derive(Clone, Debug)]
+/// Settings of a Redis server. They are read only where it has a host: Docker's links set the port of
+/// a container that no setting names.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cache")]
 pub struct Redis {
-    /// Where it is, and who we are there. It does not print the password.
-    pub connection: ConnectionInfo,
-    /// The trusted authorities, other than the system's.
+    /// `redis://user:password@host:port/0`, or `rediss://…` for TLS. What it leaves out is read from the
+    /// variables below.
+    #[arg(long = "REDIS_URL", hide_env_values = true, value_parser = secret())]
+    pub url: Option<Secret>,
+    /// Server, where there is no `REDIS_URL`. Its name is resolved at each connection.
+    #[arg(long = "REDIS_HOST", default_value = "")]
+    host: String,
+    /// Port of the server.
+    #[arg(long = "REDIS_PORT", default_value = "6379", value_parser = within(1..=u16::MAX))]
+    port: u16,
+    /// Whether to use TLS, also where `REDIS_URL` begins with `redis://`. The server's certificate is always
+    /// verified.
+    #[arg(long = "REDIS_TLS", default_value = "false", value_parser = flag, action = clap::ArgAction::Set)]
+    tls: bool,
+    /// File of trusted CA certificates in PEM format, by default the system's.
+    #[arg(long = "REDIS_TLS_CA_FILE")]
     pub root_cert: Option<PathBuf>,
-    /// How long it may take to accept a connection, TLS and password included.
+    /// User of Redis's access list. By default `default`.
+    #[arg(long = "REDIS_USER")]
+    user: Option<String>,
+    /// Password of the user.
+    #[arg(long = "REDIS_PASSWORD", hide_env_values = true, value_parser = secret())]
+    password: Option<Secret>,
+    /// Number of the database.
+    #[arg(long = "REDIS_DB", default_value = "0", value_parser = within(0..=u16::MAX))]
+    db: u16,
+    /// Time within which a connection opens, TLS and password included.
+    #[arg(long = "REDIS_CONNECT_TIMEOUT", default_value = "100ms", value_parser = timeout)]
     pub connect_timeout: Duration,
-    /// How long it may take to answer.
+    /// Time within which Redis answers.
+    #[arg(long = "REDIS_TIMEOUT", default_value = "50ms", value_parser = timeout)]
     pub timeout: Duration,
 }
 
-pub(super) fn read(environment: &mut Environment) -> Result<Cache, Unusable> {
-    let prefix = environment.first("CACHE_PREFIX");
-    Ok(Cache {
-        redis: redis(environment)?,
-        ttl: environment.time("CACHE_TTL", Duration::from_mins(1))?,
-        prefix: prefix.map_or_else(String::new, |it| it.value),
-    })
-}
+impl Redis {
+    /// Returns the address and the login. The password does not print.
+    ///
+    /// # Errors
+    ///
+    /// When the address is of a kind that this host does not have.
+    pub fn connection(&self) -> redis::RedisResult<ConnectionInfo> {
+        let (host, port) = (self.host.clone(), self.port);
+        let address = if self.tls {
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let mut login = RedisConnectionInfo::default().set_db(self.db.into());
+        if let Some(user) = &self.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            login = login.set_password(password.reveal());
+        }
+        Ok(address.into_connection_info()?.set_redis_settings(login))
+    }
 
-fn redis(environment: &mut Environment) -> Result<Option<Redis>, Unusable> {
-    let mut is_tls = environment.flag("REDIS_TLS")?;
-    if let Some(Found {
-        name, value: url, ..
-    }) = environment.secret("REDIS_URL")?
-    {
-        let url_is_tls = read_url(environment, &name, &url)?;
-        // A wish for TLS is not dropped with a mere warning.
-        if is_tls && !url_is_tls {
-            return Err(Unusable::contradiction(
-                &name,
+    fn reject_contradictions(&self) -> Result<(), SettingError> {
+        if self.root_cert.is_some() && !self.tls {
+            return Err(SettingError::contradiction(
+                "REDIS_TLS_CA_FILE",
                 "REDIS_TLS",
-                "the one says `redis://`, which is without TLS; write `rediss://` there, or unset \
-                 the other",
+                "a CA certificate is of use only with TLS; set the second to `true`, write \
+                 `rediss://` in `REDIS_URL`, or unset the first",
             ));
         }
-        is_tls = url_is_tls;
-    }
-    let Some(Found {
-        name, value: host, ..
-    }) = environment.first("REDIS_HOST")
-    else {
-        return Ok(None);
-    };
-    let port = environment.number("REDIS_PORT", 6379, 1..=u16::MAX, "port")?;
-    let root_cert = environment.first("REDIS_TLS_CA_FILE");
-    if let Some(of_no_use) = root_cert.as_ref().filter(|_| !is_tls) {
-        return Err(Unusable::contradiction(
-            &of_no_use.name,
-            "REDIS_TLS",
-            "an authority is of use only with TLS; set the second to `true`, write `rediss://` in \
-             `REDIS_URL`, or unset the first",
-        ));
-    }
-    let address = if is_tls {
-        ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: false,
-            tls_params: None,
+        // Redis would log in its user `default`.
+        if self.user.is_some() && self.password.is_none() {
+            return Err(SettingError::contradiction(
+                "REDIS_USER",
+                "REDIS_PASSWORD",
+                "a user logs in with a password; set the second or unset the first",
+            ));
         }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    };
-    let address = address.into_connection_info();
-    let address = address.map_err(|error| Unusable::hidden(&name, &error.to_string()))?;
-    Ok(Some(Redis {
-        connection: address.set_redis_settings(login(environment)?),
-        root_cert: root_cert.map(|it| PathBuf::from(it.value)),
-        connect_timeout: environment.time("REDIS_CONNECT_TIMEOUT", Duration::from_millis(100))?,
-        timeout: environment.time("REDIS_TIMEOUT", Duration::from_millis(50))?,
-    }))
+        Ok(())
+    }
 }
 
-/// Notes what a URL says, which outweighs the variables, and returns whether it asks for TLS.
-fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool, Unusable> {
+/// Reads the settings of Redis, if there are any.
+pub(super) fn read_redis(environment: &mut Environment) -> Result<Option<Redis>, SettingError> {
+    let url_is_tls = match environment.find(&["REDIS_URL"], true)? {
+        Some(url) => read_url(environment, &url.name, &url.value)?,
+        None => false,
+    };
+    if !environment.is_set("REDIS_HOST") {
+        return Ok(None);
+    }
+    let mut redis: Redis = environment.parse()?;
+    redis.tls |= url_is_tls;
+    redis.reject_contradictions()?;
+    Ok(Some(redis))
+}
+
+/// Overrides the variables by the parts of the URL, and returns whether it asks for TLS.
+fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool, SettingError> {
     let form = "write it as `redis://user:password@host:port/0`, or `rediss://…` for TLS";
     // What the parser says may hold parts of the URL, and so of the password.
     let place = url
         .into_connection_info()
-        .map_err(|_shows_it| Unusable::hidden(name, form))?;
+        .map_err(|_shows_it| SettingError::hidden(name, form))?;
     let (host, port, is_tls) = match place.addr() {
         ConnectionAddr::Tcp(host, port) => (host, port, false),
         ConnectionAddr::TcpTls {
@@ -110,42 +144,20 @@ fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool
             ..
         } => (host, port, true),
         ConnectionAddr::TcpTls { .. } => {
-            let reason = "it ends in `#insecure`, and a server is always verified; name its \
-                          authority in `REDIS_TLS_CA_FILE`";
-            return Err(Unusable::hidden(name, reason));
+            let reason = "it ends in `#insecure`, and a server is always verified; name its CA \
+                          certificate in `REDIS_TLS_CA_FILE`";
+            return Err(SettingError::hidden(name, reason));
         }
-        ConnectionAddr::Unix(_) | _ => return Err(Unusable::hidden(name, form)),
+        ConnectionAddr::Unix(_) | _ => return Err(SettingError::hidden(name, form)),
     };
     let login = place.redis_settings();
     let (user, password) = (login.username(), login.password());
-    environment.outweigh(name, "REDIS_HOST", host);
-    environment.outweigh(name, "REDIS_PORT", &port.to_string());
-    environment.outweigh(name, "REDIS_USER", user.unwrap_or(""));
-    environment.outweigh(name, "REDIS_PASSWORD", password.unwrap_or(""));
+    environment.override_by(name, "REDIS_HOST", host);
+    environment.override_by(name, "REDIS_PORT", &port.to_string());
+    environment.override_by(name, "REDIS_USER", user.unwrap_or(""));
+    environment.override_by(name, "REDIS_PASSWORD", password.unwrap_or(""));
     if login.db() != 0 {
-        environment.outweigh(name, "REDIS_DB", &login.db().to_string());
+        environment.override_by(name, "REDIS_DB", &login.db().to_string());
     }
     Ok(is_tls)
-}
-
-/// Returns who we are.
-fn login(environment: &Environment) -> Result<RedisConnectionInfo, Unusable> {
-    let number = environment.number("REDIS_DB", 0, 0..=u16::MAX, "number of a database")?;
-    let mut login = RedisConnectionInfo::default().set_db(number.into());
-    let password = environment.secret("REDIS_PASSWORD")?;
-    if let Some(user) = environment.first("REDIS_USER") {
-        // Redis would be spoken to as its user `default`.
-        if password.is_none() {
-            return Err(Unusable::contradiction(
-                "REDIS_USER",
-                "REDIS_PASSWORD",
-                "a user logs in with a password; set the second or unset the first",
-            ));
-        }
-        login = login.set_username(user.value);
-    }
-    Ok(match password {
-        Some(password) => login.set_password(password.value),
-        None => login,
-    })
 }

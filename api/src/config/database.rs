@@ -1,4 +1,4 @@
-//! Where PostgreSQL is, who we are there, and how long we wait for it.
+//! Settings of the database: its servers, the role, and how long to wait for them.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,19 +6,13 @@ use std::time::Duration;
 
 use causeway_runtime::postgres::{RootCertificates, SslMode};
 use causeway_runtime::secret::Secret;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use percent_encoding::percent_decode_str;
 
-use super::environment::{Environment, Found, Unusable, duration};
+use super::environment::{Environment, SettingError};
+use super::values::{delay, duration, expected, secret, timeout, within};
 
-const HOST: &str = "PGHOST DB_HOST POSTGRES_HOST APP_DB_HOST";
-const PORT: &str = "PGPORT DB_PORT PSQL_PORT POSTGRES_PORT APP_DB_PORT";
-const USER: &str = "PGUSER DB_USER PSQL_USER POSTGRES_USER APP_DB_USER";
-const PASSWORD: &str = "PGPASSWORD DB_PASSWORD PSQL_PASS POSTGRES_PASSWORD APP_DB_PASSWORD";
-const NAME: &str = "PGDATABASE DB_NAME PSQL_DBNAME POSTGRES_DB APP_DB_NAME";
-const TLS: &str = "PGSSLMODE DB_SSLMODE";
-
-/// What a URL may say, and the variable that says the same.
+/// Parameters of a URL, and the variable of the same meaning.
 const IN_URL: [(&str, &str); 9] = [
     ("host", "PGHOST"),
     ("port", "PGPORT"),
@@ -31,13 +25,144 @@ const IN_URL: [(&str, &str); 9] = [
     ("connect_timeout", "DB_CONNECT_TIMEOUT"),
 ];
 
+/// Settings of the database.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Database")]
+pub struct Database {
+    /// `postgres://user:password@host:port,host:port/database?…`. It overrides the variables below.
+    /// `sslmode`, `sslrootcert` and `connect_timeout` are read from it; `target_session_attrs` may be
+    /// `read-write` or `any`; `channel_binding`, `options` and `hostaddr` are rejected, as they would
+    /// have no effect; any other parameter is ignored with a warning that names it. Without a port in
+    /// it, `PGPORT` counts.
+    #[arg(long = "DATABASE_URL", hide_env_values = true, value_parser = secret())]
+    pub url: Option<Secret>,
+    /// Servers, with commas. At most one of them is the primary, which the service finds.
+    #[arg(
+        long = "PGHOST",
+        visible_aliases = ["DB_HOST", "POSTGRES_HOST", "APP_DB_HOST"],
+        default_value = "localhost",
+        value_delimiter = ','
+    )]
+    hosts: Vec<String>,
+    /// One port for all servers, or one for each.
+    #[arg(
+        long = "PGPORT",
+        visible_aliases = ["DB_PORT", "PSQL_PORT", "POSTGRES_PORT", "APP_DB_PORT"],
+        default_value = "5432",
+        value_delimiter = ',',
+        value_parser = expected("a port from 1 to 65535, or a list of them with commas", |text| {
+            text.parse::<u16>().ok().filter(|port| *port != 0)
+        })
+    )]
+    ports: Vec<u16>,
+    /// Servers, paired from hosts and ports.
+    #[arg(skip)]
+    pub servers: Vec<Server>,
+    /// Role.
+    #[arg(
+        long = "PGUSER",
+        visible_aliases = ["DB_USER", "PSQL_USER", "POSTGRES_USER", "APP_DB_USER"],
+        default_value = "postgres"
+    )]
+    pub user: String,
+    /// Password of the role.
+    #[arg(
+        long = "PGPASSWORD",
+        visible_aliases = ["DB_PASSWORD", "PSQL_PASS", "POSTGRES_PASSWORD", "APP_DB_PASSWORD"],
+        hide_env_values = true,
+        value_parser = secret()
+    )]
+    pub password: Option<Secret>,
+    /// Database. By default it has the role's name.
+    #[arg(
+        long = "PGDATABASE",
+        visible_aliases = ["DB_NAME", "PSQL_DBNAME", "POSTGRES_DB", "APP_DB_NAME"]
+    )]
+    name: Option<String>,
+    /// libpq's modes, without `allow`. Production uses `verify-full`.
+    #[arg(
+        long = "PGSSLMODE",
+        visible_alias = "DB_SSLMODE",
+        default_value = "prefer",
+        value_parser = expected(
+            "an sslmode: use disable, prefer, require, verify-ca or verify-full",
+            |text| text.parse::<SslMode>().ok()
+        )
+    )]
+    pub tls: SslMode,
+    /// Trusted CA certificates, by default the system's: a file in PEM format, or the content of such a
+    /// file, for a service that is given no files. With it, `require` verifies as `verify-ca` does, as
+    /// in libpq.
+    #[arg(
+        long = "PGSSLROOTCERT",
+        value_parser = expected(
+            "a file of CA certificates that this user can read, nor CA certificates in PEM format",
+            root_cert
+        )
+    )]
+    pub root_cert: Option<RootCertificates>,
+    /// Time within which one server accepts a connection.
+    #[arg(long = "DB_CONNECT_TIMEOUT", default_value = "2s", value_parser = timeout)]
+    pub connect_timeout: Duration,
+    /// Time within which one statement ends; not more than `REQUEST_TIMEOUT`.
+    #[arg(long = "DB_STATEMENT_TIMEOUT", default_value = "5s", value_parser = timeout)]
+    pub statement_timeout: Duration,
+    /// Time to wait for the database at the start.
+    #[arg(long = "DB_STARTUP_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    pub startup_timeout: Duration,
+    /// Time without a writable database after which `/readyz` answers 503; may be 0. After three times
+    /// as long, requests wait for the database for 1 s only.
+    #[arg(long = "READY_DB_GRACE", default_value = "10s", value_parser = delay)]
+    pub ready_grace: Duration,
+    /// Time without a primary after which a standby is read, such as `2s`. Answers then carry `Age`.
+    #[arg(
+        long = "READS_FROM_STANDBY",
+        default_value = "off",
+        value_parser = expected(
+            "`off`, or a time without a primary after which a standby is read, such as `2s`",
+            |text| match text {
+                "off" | "false" => Some(None),
+                _ => duration(text).map(Some),
+            }
+        )
+    )]
+    pub reads_from_standby: StandbyDelay,
+    /// Maximum number of connections for writes and long reads, each used by one at a time, 1 to 500: a
+    /// fifth for lists, half for inserts, the rest for birthdays. Fewer than three are not divided.
+    #[arg(long = "DB_POOL_MAX", default_value = "16", value_parser = within(1..=500_usize))]
+    pub pool_max: usize,
+    /// Number of connections that short reads share, 1 to 64. One more asks the primary whether it still
+    /// is one, so a replica opens at most `DB_POOL_MAX` + `DB_SHARED_CONNECTIONS` + 1. A connection that
+    /// has ended counts until its session at the server has ended.
+    #[arg(long = "DB_SHARED_CONNECTIONS", default_value = "4", value_parser = within(1..=64_usize))]
+    pub shared_connections: usize,
+    /// `off` where `api migrate` brings the schema up to date, as the role that owns it.
+    #[arg(long = "MIGRATE", default_value = "on", ignore_case = true)]
+    pub migrate: Migrate,
+}
+
+/// Time without a primary after which a standby is read, if it may be at all. Named, since clap takes a
+/// plain `Option` for an argument that may be missing.
+type StandbyDelay = Option<Duration>;
+
 /// One server that may be the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// A name, resolved anew at each connection, an address, or the directory of a Unix socket.
+    /// A name, resolved at each connection, an address, or the directory of a Unix socket.
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+/// The program that brings the schema up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Migrate {
+    /// This program, at its start.
+    #[value(name = "on", aliases = ["true", "1", "yes"])]
+    AtStart,
+    /// Another one; this program waits for the tables.
+    #[value(aliases = ["false", "0", "no"])]
+    Off,
 }
 
 impl std::fmt::Display for Server {
@@ -46,48 +171,36 @@ impl std::fmt::Display for Server {
     }
 }
 
-/// Who brings the schema up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Migrate {
-    /// This program, at its start.
-    #[value(name = "on", aliases = ["true", "1", "yes"])]
-    AtStart,
-    /// Somebody else; this program waits for the tables.
-    #[value(aliases = ["false", "0", "no"])]
-    Off,
-}
+impl Database {
+    /// Returns the name of the database.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.user)
+    }
 
-/// Everything about the database.
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// The servers, of which at most one is the primary.
-    pub servers: Vec<Server>,
-    /// The role to log in as.
-    pub user: String,
-    /// Its password, where it needs one.
-    pub password: Option<Secret>,
-    /// The name of the database.
-    pub name: String,
-    /// How far a server must prove who it is.
-    pub tls: SslMode,
-    /// The trusted authorities, other than the system's.
-    pub root_cert: Option<RootCertificates>,
-    /// How long one server may take to accept a connection.
-    pub connect_timeout: Duration,
-    /// How long one statement may take.
-    pub statement_timeout: Duration,
-    /// How long to wait for the database when the program starts.
-    pub startup_timeout: Duration,
-    /// How long the database may be away before this replica says that it is not ready.
-    pub ready_grace: Duration,
-    /// The most connections that writes and long reads may use at once, each alone on its own.
-    pub pool_max: usize,
-    /// The connections that short reads share.
-    pub shared_connections: usize,
-    /// How long there has to be no primary before a standby is read, if it may be at all.
-    pub reads_from_standby: Option<Duration>,
-    /// Who brings the schema up to date.
-    pub migrate: Migrate,
+    /// Pairs each host with its port: one port for all, or as many as there are hosts.
+    pub(super) fn pair_servers(&mut self, environment: &Environment) -> Result<(), SettingError> {
+        let hosts: Vec<&str> = self.hosts.iter().map(|host| host.trim()).collect();
+        let hosts: Vec<&str> = hosts.into_iter().filter(|host| !host.is_empty()).collect();
+        if self.ports.len() != 1 && self.ports.len() != hosts.len() {
+            let reason = format!(
+                "there are {} hosts and {} ports; give one port for all, or one for each",
+                hosts.len(),
+                self.ports.len()
+            );
+            return Err(SettingError::contradiction(
+                environment.name_of("PGHOST"),
+                environment.name_of("PGPORT"),
+                &reason,
+            ));
+        }
+        let ports = self.ports.iter().copied().cycle();
+        let server = |(host, port): (&str, u16)| Server {
+            host: host.to_owned(),
+            port,
+        };
+        self.servers = hosts.into_iter().zip(ports).map(server).collect();
+        Ok(())
+    }
 }
 
 /// Where a service is given variables and no files, as on ECS, they hold the certificates themselves.
@@ -99,92 +212,14 @@ fn root_cert(text: &str) -> Option<RootCertificates> {
     is_readable.then(|| RootCertificates::File(PathBuf::from(text)))
 }
 
-pub(super) fn read(environment: &mut Environment) -> Result<Database, Unusable> {
-    if let Some(Found {
-        name, value: url, ..
-    }) = environment.secret("DATABASE_URL")?
-    {
-        read_url(environment, &name, &url)?;
-    }
-    let text = |names| environment.first(names).map(|it| it.value);
-    let user = text(USER).unwrap_or_else(|| "postgres".to_owned());
-    let password = environment.secret(PASSWORD)?;
-    Ok(Database {
-        servers: servers(environment)?,
-        password: password.map(|it| Secret::new(it.value)),
-        name: text(NAME).unwrap_or_else(|| user.clone()),
-        user,
-        tls: environment.parsed(
-            TLS,
-            SslMode::Prefer,
-            "an sslmode: use disable, prefer, require, verify-ca or verify-full",
-            |text| text.parse().ok(),
-        )?,
-        root_cert: environment.parsed(
-            "PGSSLROOTCERT",
-            None,
-            "a file of certificate authorities that this user can read, nor such authorities in PEM format",
-            |text| root_cert(text).map(Some),
-        )?,
-        connect_timeout: environment.time("DB_CONNECT_TIMEOUT", Duration::from_secs(2))?,
-        statement_timeout: environment.time("DB_STATEMENT_TIMEOUT", Duration::from_secs(5))?,
-        startup_timeout: environment.time("DB_STARTUP_TIMEOUT", Duration::from_secs(30))?,
-        ready_grace: environment.delay("READY_DB_GRACE", Duration::from_secs(10))?,
-        pool_max: environment.number("DB_POOL_MAX", 16, 1..=500, "number of connections")?,
-        shared_connections: environment.number(
-            "DB_SHARED_CONNECTIONS",
-            4,
-            1..=64,
-            "number of connections",
-        )?,
-        reads_from_standby: environment.parsed(
-            "READS_FROM_STANDBY",
-            None,
-            "`off`, or a time without a primary after which a standby is read, such as `2s`",
-            |text| match text {
-                "off" | "false" => Some(None),
-                _ => duration(text).map(Some),
-            },
-        )?,
-        migrate: environment.choice("MIGRATE", Migrate::AtStart)?,
-    })
-}
-
-/// Pairs each host with its port: one port for all, or as many as there are hosts.
-fn servers(environment: &Environment) -> Result<Vec<Server>, Unusable> {
-    let hosts = environment.first(HOST);
-    let hosts = hosts.unwrap_or_else(|| Found::new("PGHOST", "localhost"));
-    let ports = environment.first(PORT);
-    let ports = ports.unwrap_or_else(|| Found::new("PGPORT", "5432"));
-    let port = |it: &str| it.parse().ok().filter(|port| *port != 0);
-    let numbers: Option<Vec<u16>> = split(&ports.value).map(port).collect();
-    let expected = "a port from 1 to 65535, or a list of them with commas";
-    let numbers = numbers.ok_or_else(|| ports.not_one(expected))?;
-    let names: Vec<&str> = split(&hosts.value).collect();
-    if numbers.len() != 1 && numbers.len() != names.len() {
-        let reason = format!(
-            "there are {} hosts and {} ports; give one port for all, or one for each",
-            names.len(),
-            numbers.len()
-        );
-        return Err(Unusable::contradiction(&hosts.name, &ports.name, &reason));
-    }
-    let paired = names.into_iter().zip(numbers.into_iter().cycle());
-    let server = |(host, port): (&str, u16)| Server {
-        host: host.to_owned(),
-        port,
+/// Reads `DATABASE_URL` as libpq and `SQLAlchemy` write it: several hosts, and a driver's name in the
+/// scheme. Each part overrides the variable of the same meaning.
+pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError> {
+    let Some(found) = environment.find(&["DATABASE_URL"], true)? else {
+        return Ok(());
     };
-    Ok(paired.map(server).collect())
-}
-
-fn split(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|it| !it.is_empty())
-}
-
-/// Reads a URL as libpq and `SQLAlchemy` write it: several hosts, and a driver's name in the scheme. What
-/// it says outweighs the variable of the same meaning.
-fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<(), Unusable> {
-    let hidden = |reason: &str| Unusable::hidden(name, reason);
+    let (name, url) = (found.name.as_str(), found.value.as_str());
+    let hidden = |reason: &str| SettingError::hidden(name, reason);
     let form = || hidden("write it as `postgres://user:password@host:port/database`");
     let (scheme, rest) = url.trim().split_once("://").ok_or_else(form)?;
     let protocol = scheme.split('+').next().unwrap_or(scheme);
@@ -200,16 +235,16 @@ fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<(), 
         return Err(hidden("write an `@` in a user or a password as `%40`"));
     }
     // The colons of an address in version 6 stand within brackets.
-    let each = hosts.split(',').map(|it| match it.rsplit_once(']') {
+    let each = hosts.split(',').map(|part| match part.rsplit_once(']') {
         Some((address, port)) => (
             address.trim_start_matches('['),
             port.trim_start_matches(':'),
         ),
-        None => it.split_once(':').unwrap_or((it, "")),
+        None => part.split_once(':').unwrap_or((part, "")),
     });
     let (hosts, ports): (Vec<&str>, Vec<&str>) = each.unzip();
-    let has_ports = ports.iter().any(|it| !it.is_empty());
-    let port = |it: &&str| if it.is_empty() { "5432" } else { *it }.to_owned();
+    let has_ports = ports.iter().any(|part| !part.is_empty());
+    let port = |port: &&str| if port.is_empty() { "5432" } else { *port }.to_owned();
     let ports: Vec<String> = ports.iter().filter(|_| has_ports).map(port).collect();
     let (hosts, ports) = (hosts.join(","), ports.join(","));
     let address = [
@@ -219,8 +254,8 @@ fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<(), 
         ("password", password),
     ];
 
-    let pairs = query.split('&').filter(|it| !it.is_empty());
-    let pairs = pairs.map(|it| it.split_once('=').unwrap_or((it, "")));
+    let pairs = query.split('&').filter(|part| !part.is_empty());
+    let pairs = pairs.map(|part| part.split_once('=').unwrap_or((part, "")));
     for (key, value) in address
         .into_iter()
         .chain([("dbname", database)])
@@ -251,8 +286,8 @@ fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<(), 
             _ if key.contains('@') => {
                 return Err(hidden("write a `?` in a user or a password as `%3F`"));
             }
-            _ => match IN_URL.iter().find(|it| it.0 == key) {
-                Some((_key, variable)) => environment.outweigh(name, variable, value),
+            _ => match IN_URL.iter().find(|part| part.0 == key) {
+                Some((_key, variable)) => environment.override_by(name, variable, value),
                 None => environment.warn(format!(
                     "`{name}` sets `{key}`, which does nothing here and is ignored"
                 )),

@@ -1,24 +1,23 @@
-//! The environment, as settings: several names for one meaning, blanks, and secrets in files.
+//! Environment variables as arguments for clap: several names of one setting, blanks, and secrets in
+//! files.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::error::Error as _;
 use std::path::Path;
-use std::str::FromStr;
-use std::time::Duration;
 
 use causeway_runtime::secret::{Secret, SecretFileError};
 use causeway_runtime::telemetry::chain;
-use clap::ValueEnum;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, Command, ValueEnum};
 
-/// A setting that cannot be used: which, why, and what to write instead. Nothing has been touched when
+/// A setting that cannot be used: its name, the reason and the remedy. Nothing has been touched when
 /// this is returned.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(String);
+pub struct SettingError(String);
 
-impl Unusable {
-    /// The value may hold a password, so it is not shown.
+impl SettingError {
+    /// Does not show the value, which may hold a password.
     pub(super) fn hidden(name: &str, reason: &str) -> Self {
         Self(format!("`{name}` is not usable: {reason}"))
     }
@@ -30,22 +29,23 @@ impl Unusable {
     }
 }
 
-/// A value and where it stands.
+/// A value, and the variable that holds it.
 #[derive(Clone)]
-pub(super) struct Found {
-    /// The variable.
+pub(super) struct SettingValue {
     pub(super) name: String,
     pub(super) value: String,
-    /// Whether the variable is a URL, of which this is a part.
-    of_url: bool,
+    /// Whether the variable is a URL, and the value a part of it.
+    is_of_url: bool,
 }
 
-/// The variables of a process, and which of them disagree.
+/// The variables of a process.
 pub(super) struct Environment {
     variables: BTreeMap<String, String>,
-    /// What URLs say, by the variable that they outweigh.
-    urls: BTreeMap<&'static str, Found>,
-    warnings: RefCell<Vec<String>>,
+    /// Parts of URLs, by the variable that each of them overrides.
+    url_parts: BTreeMap<&'static str, SettingValue>,
+    /// Values in use, by the first variable of each setting.
+    used: BTreeMap<String, SettingValue>,
+    warnings: Vec<String>,
 }
 
 impl Environment {
@@ -55,198 +55,161 @@ impl Environment {
             .filter(|(_, value)| !value.trim().is_empty());
         Self {
             variables: set.collect(),
-            urls: BTreeMap::new(),
-            warnings: RefCell::default(),
+            url_parts: BTreeMap::new(),
+            used: BTreeMap::new(),
+            warnings: Vec::new(),
         }
     }
 
-    /// Notes that the URL in `name` gives `variable`, the first of its names, this value, if it is one.
-    pub(super) fn outweigh(&mut self, name: &str, variable: &'static str, value: &str) {
+    /// Returns the variable that sets what `first` would set.
+    pub(super) fn name_of<'a>(&'a self, first: &'a str) -> &'a str {
+        self.used
+            .get(first)
+            .map_or(first, |used| used.name.as_str())
+    }
+
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.variables.contains_key(name) || self.url_parts.contains_key(name)
+    }
+
+    /// Overrides a setting, named by the first of its variables, by a part of the URL in `url`.
+    pub(super) fn override_by(&mut self, url: &str, variable: &'static str, value: &str) {
         if !value.is_empty() {
-            let (found, of_url) = (Found::new(name, value), true);
-            self.urls.insert(variable, Found { of_url, ..found });
+            let part = SettingValue {
+                name: url.to_owned(),
+                value: value.to_owned(),
+                is_of_url: true,
+            };
+            self.url_parts.insert(variable, part);
         }
     }
 
-    /// Returns the first of `names`, which have spaces between them, that is set, and notes those that say otherwise.
-    pub(super) fn first(&self, names: &str) -> Option<Found> {
-        let set = names.split(' ').filter_map(|name| {
-            let value = self.variables.get(name)?.trim();
-            Some(Found::new(name, value))
-        });
-        self.agreed(names, set)
-    }
-
-    /// Returns the first secret of `names`, each of which may also name a file, as `<NAME>_FILE`.
-    pub(super) fn secret(&self, names: &str) -> Result<Option<Found>, Unusable> {
-        let mut set = Vec::new();
-        for name in names.split(' ') {
-            if let Some(value) = self.variables.get(name) {
-                set.push(Found::new(name, value));
+    /// Returns the first of `names` that is set, and warns of those with another value. Each name of a
+    /// secret may also name a file, as `<NAME>_FILE`.
+    pub(super) fn find(
+        &mut self,
+        names: &[&str],
+        is_secret: bool,
+    ) -> Result<Option<SettingValue>, SettingError> {
+        let of_url = names.first().and_then(|name| self.url_parts.get(name));
+        let mut found: Vec<SettingValue> = of_url.into_iter().cloned().collect();
+        for name in names {
+            if let Some(value) = self.variables.get(*name) {
+                let value = if is_secret { value } else { value.trim() };
+                found.push(SettingValue::new(name, value));
             }
-            let name = format!("{name}_FILE");
-            if let Some(path) = self.variables.get(&name) {
-                match Secret::from_file(Path::new(path.trim())) {
-                    Ok(value) => set.push(Found::new(&name, value.reveal())),
-                    Err(SecretFileError::Empty { .. }) => self.warn(format!(
-                        "the file that `{name}` names is blank, which is no value"
-                    )),
-                    Err(error) => {
-                        return Err(Unusable(format!(
-                            "`{name}` names a file that is not usable; name one that this user can \
-                             read, or unset it: {}",
-                            chain(&error)
-                        )));
-                    }
-                }
+            if is_secret {
+                found.extend(self.read_file(&format!("{name}_FILE"))?);
             }
         }
-        Ok(self.agreed(names, set))
-    }
-
-    /// Returns what a URL says, or else the first of what is set, and notes those that say otherwise.
-    fn agreed(&self, names: &str, set: impl IntoIterator<Item = Found>) -> Option<Found> {
-        let of_url = names
-            .split(' ')
-            .next()
-            .and_then(|it| self.urls.get(it))
-            .cloned();
-        let mut set = of_url.into_iter().chain(set);
-        let used = set.next()?;
-        for other in set.filter(|it| it.value != used.value) {
-            self.warn_of(&used.name, &other.name);
+        let mut found = found.into_iter();
+        let Some(used) = found.next() else {
+            return Ok(None);
+        };
+        for other in found.filter(|other| other.value != used.value) {
+            self.warn_of_ignored(&used.name, &other.name);
         }
-        Some(used)
+        Ok(Some(used))
     }
 
-    /// Notes that `ignored` says otherwise than `used`. Values are not shown: they may be secrets.
-    pub(super) fn warn_of(&self, used: &str, ignored: &str) {
+    fn read_file(&mut self, name: &str) -> Result<Option<SettingValue>, SettingError> {
+        let Some(path) = self.variables.get(name) else {
+            return Ok(None);
+        };
+        match Secret::from_file(Path::new(path.trim())) {
+            Ok(value) => Ok(Some(SettingValue::new(name, value.reveal()))),
+            Err(SecretFileError::Empty { .. }) => {
+                self.warn(format!(
+                    "`{name}` is ignored: the file that it names is blank"
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(SettingError(format!(
+                "`{name}` names a file that is not usable; name one that this user can read, or \
+                 unset it: {}",
+                chain(&error)
+            ))),
+        }
+    }
+
+    /// Warns that `ignored` differs from `used`. Values are not shown: they may be secrets.
+    pub(super) fn warn_of_ignored(&mut self, used: &str, ignored: &str) {
         self.warn(format!(
             "`{used}` is used; `{ignored}` has another value and is ignored"
         ));
     }
 
-    pub(super) fn warn(&self, warning: String) {
-        self.warnings.borrow_mut().push(warning);
+    pub(super) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     pub(super) fn into_warnings(self) -> Vec<String> {
-        self.warnings.into_inner()
+        self.warnings
     }
 
-    /// Returns what `read` makes of a setting, or `default` when it is not set.
-    pub(super) fn parsed<T>(
-        &self,
-        names: &str,
-        default: T,
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, Unusable> {
-        self.first(names).map_or(Ok(default), |found| {
-            read(&found.value).ok_or_else(|| found.not_one(expected))
-        })
-    }
-
-    /// Returns the option that is named, of a few.
-    pub(super) fn choice<T: ValueEnum>(&self, name: &str, default: T) -> Result<T, Unusable> {
-        let options = T::value_variants().iter();
-        let names: Vec<String> = options.map(|it| format!("`{}`", option_name(it))).collect();
-        let expected = match names.as_slice() {
-            [before @ .., last] => format!("{} or {last}", before.join(", ")),
-            [] => String::new(),
-        };
-        let read = |text: &str| T::from_str(text, true).ok();
-        self.parsed(name, default, &expected, read)
-    }
-
-    /// Returns a number of something.
-    pub(super) fn number<T>(
-        &self,
-        name: &str,
-        default: T,
-        range: RangeInclusive<T>,
-        of: &str,
-    ) -> Result<T, Unusable>
-    where
-        T: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let (start, end) = (range.start(), range.end());
-        let expected = format!("a {of} from {start} to {end}");
-        self.parsed(name, default, &expected, |text| {
-            text.parse().ok().filter(|it| range.contains(it))
-        })
-    }
-
-    /// Returns a list that is written with commas.
-    pub(super) fn list<T, L: FromIterator<T>>(
-        &self,
-        name: &str,
-        default: L,
-        expected: &str,
-        read: impl FnMut(&str) -> Option<T>,
-    ) -> Result<L, Unusable> {
-        self.parsed(name, default, expected, |text| {
-            text.split(',').map(str::trim).map(read).collect()
-        })
-    }
-
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Unusable> {
-        self.parsed(name, false, "`true` or `false`", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "1" | "true" | "yes" | "on" => Some(true),
-                "0" | "false" | "no" | "off" => Some(false),
-                _ => None,
+    /// Parses the settings that `T` declares as arguments: the long name of each, and then its aliases,
+    /// are the variables that set it. An argument that hides its value is a secret.
+    pub(super) fn parse<T: Args>(&mut self) -> Result<T, SettingError> {
+        let command = Command::new("settings").no_binary_name(true);
+        let command = T::augment_args(command.disable_help_flag(true));
+        let mut args = Vec::new();
+        for arg in command.get_arguments() {
+            let (Some(first), Some(names)) = (arg.get_long(), arg.get_long_and_visible_aliases())
+            else {
+                continue;
+            };
+            if let Some(used) = self.find(&names, arg.is_hide_env_values_set())? {
+                args.push(format!("--{first}={}", used.value));
+                self.used.insert(first.to_owned(), used);
             }
-        })
+        }
+        let parsed = command
+            .try_get_matches_from(args)
+            .and_then(|matches| T::from_arg_matches(&matches));
+        parsed.map_err(|error| self.explain(&error))
     }
 
-    /// Returns a time that must not be zero.
-    pub(super) fn time(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
-        let expected = "a time above zero, such as `5`, `5s` or `500ms`";
-        self.parsed(name, default, expected, |text| {
-            duration(text).filter(|it| !it.is_zero())
-        })
-    }
-
-    /// Returns a time that may be zero.
-    pub(super) fn delay(&self, name: &str, default: Duration) -> Result<Duration, Unusable> {
-        let expected = "a time, such as `0`, `5`, `5s` or `500ms`";
-        self.parsed(name, default, expected, duration)
+    /// Names the variable whose value clap rejected, and the values that are accepted.
+    fn explain(&self, error: &clap::Error) -> SettingError {
+        let expected = match (error.source(), error.get(ContextKind::ValidValue)) {
+            (Some(source), _) => source.to_string(),
+            (None, Some(ContextValue::Strings(options))) => format!("`{}`", options.join("` or `")),
+            (None, _) => error.to_string(),
+        };
+        let argument = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) => argument.trim_start_matches('-'),
+            _ => "",
+        };
+        let name = argument.split(' ').next().unwrap_or(argument);
+        match self.used.get(name) {
+            // The value may hold a part of a password.
+            Some(SettingValue {
+                name,
+                is_of_url: true,
+                ..
+            }) => SettingError::hidden(name, &format!("a part of it is not {expected}")),
+            Some(SettingValue { name, value, .. }) => {
+                SettingError(format!("`{name}` is `{value}`, which is not {expected}"))
+            }
+            None => SettingError(expected),
+        }
     }
 }
 
-impl Found {
-    pub(super) fn new(name: &str, value: &str) -> Self {
+impl SettingValue {
+    fn new(name: &str, value: &str) -> Self {
         Self {
             name: name.to_owned(),
             value: value.to_owned(),
-            of_url: false,
+            is_of_url: false,
         }
-    }
-
-    /// Says that this is not what was expected. What stands in a URL may hold a part of a password.
-    pub(super) fn not_one(&self, expected: &str) -> Unusable {
-        let Self { name, value, .. } = self;
-        if self.of_url {
-            return Unusable::hidden(name, &format!("a part of it is not {expected}"));
-        }
-        Unusable(format!("`{name}` is `{value}`, which is not {expected}"))
     }
 }
 
 /// Returns the name by which an option is chosen.
 pub fn option_name<T: ValueEnum>(option: &T) -> String {
     let named = option.to_possible_value();
-    named.map_or_else(String::new, |it| it.get_name().to_owned())
-}
-
-/// Reads seconds (`5`, `0.5`, `5s`), milliseconds (`500ms`) or minutes (`1m`), at most a day.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    const DAY: f64 = 86_400.0;
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
-    let with_unit = |(suffix, unit)| Some((text.strip_suffix(suffix)?, unit));
-    let (digits, unit) = units.into_iter().find_map(with_unit)?;
-    let seconds = digits.trim().parse::<f64>().ok()? * unit;
-    let is_right = (0.0..=DAY).contains(&seconds);
-    is_right.then(|| Duration::from_secs_f64(seconds))
+    named.map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -1,14 +1,14 @@
-//! Beers: a name, and perhaps a style and a strength.
+//! Beers: a name, and optionally a style and the alcohol by volume.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Invalid, field};
 
-/// The longest style, in characters.
-const STYLE_MAX: usize = 255;
+/// Maximum length of a style, in characters.
+const MAX_STYLE_CHARS: usize = 255;
 
-/// A beer that is to be stored.
+/// A beer to store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewBeer {
     /// The name, 1 to 255 characters.
@@ -19,7 +19,7 @@ pub struct NewBeer {
     pub abv: Option<f64>,
 }
 
-/// A beer as it was stored, and as clients see it.
+/// A stored beer, as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beer {
     /// The identifier, from 1.
@@ -32,7 +32,7 @@ pub struct Beer {
     pub abv: Option<f64>,
 }
 
-/// The beers that the earlier service began with: name, style and strength.
+/// The beers that the earlier service seeded: name, style and alcohol by volume.
 pub const SEED: [(&str, &str, f64); 4] = [
     ("Sapporo Premium", "Lager", 5.0),
     ("Kirin Ichiban", "Pale Lager", 5.0),
@@ -41,14 +41,14 @@ pub const SEED: [(&str, &str, f64); 4] = [
 ];
 
 impl NewBeer {
-    /// Reads a beer.
+    /// Parses a beer.
     ///
     /// # Errors
     ///
-    /// Every rule that is broken.
+    /// All rules that it breaks.
     pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
-        let name = field::text("name", body.get("name"), field::NAME_MAX);
-        let style = field::optional_text("style", body.get("style"), STYLE_MAX);
+        let name = field::text("name", body.get("name"), field::MAX_NAME_CHARS);
+        let style = field::optional_text("style", body.get("style"), MAX_STYLE_CHARS);
         let abv = abv(body.get("abv"));
         match (name, style, abv) {
             (Ok(name), Ok(style), Ok(abv)) => Ok(Self { name, style, abv }),
@@ -60,7 +60,7 @@ impl NewBeer {
     }
 }
 
-/// Reads a strength: a number, or a text such as `5.0` or the earlier service's `5.0%`.
+/// Parses the alcohol by volume: a number, or text such as `5.0` or the earlier service's `5.0%`.
 fn abv(value: Option<&Value>) -> Result<Option<f64>, Invalid> {
     let invalid = |code| {
         let message = "abv must be a number from 0 to 100, or a text such as 5.0 or 5.0%";
@@ -79,12 +79,12 @@ fn abv(value: Option<&Value>) -> Result<Option<f64>, Invalid> {
     Ok(Some(number))
 }
 
-/// Reads digits, perhaps with a sign, a point between them, and a per-cent sign behind them.
+/// Parses digits with an optional sign, decimal point and per-cent sign.
 fn percentage(text: &str) -> Option<f64> {
     let text = text.trim();
     let digits = text.strip_suffix('%').unwrap_or(text).trim_end();
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
-    let is_digits = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_number = is_digits(whole.strip_prefix('-').unwrap_or(whole)) && is_digits(part);
     is_number.then(|| digits.parse().ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! `/hello`: names, dates of birth, and how many days there are to a birthday.
+//! Usernames, dates of birth, and days to the next birthday.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,31 +10,31 @@ use jiff::tz::TimeZone;
 
 use super::Invalid;
 
-/// The longest username, in characters.
-pub const USERNAME_MAX: usize = 100;
+/// Maximum length of a username, in characters.
+pub const MAX_USERNAME_CHARS: usize = 100;
 
 /// The Gregorian calendar repeats after this many years, weekdays included.
 const CALENDAR_CYCLE_YEARS: i16 = 400;
 
-/// A name of one to [`USERNAME_MAX`] ASCII letters.
+/// A name of one to [`MAX_USERNAME_CHARS`] ASCII letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
-    /// Reads a name that has been percent-decoded.
+    /// Parses a percent-decoded name.
     ///
     /// # Errors
     ///
     /// [`Invalid`] when it is empty, too long, or holds anything but ASCII letters.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = |code, message: &str| Invalid::new("username", code, message);
-        if text.is_empty() || !text.bytes().all(|it| it.is_ascii_alphabetic()) {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Err(invalid(
                 "letters-only",
                 "username must consist of the letters A to Z and a to z only",
             ));
         }
-        if text.len() > USERNAME_MAX {
+        if text.len() > MAX_USERNAME_CHARS {
             return Err(invalid(
                 "too-long",
                 "username must not be longer than 100 letters",
@@ -43,12 +43,12 @@ impl Username {
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the name as it was written.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the name in lower case, which stands for all its spellings.
+    /// Returns the name in lower case, which is the same for all its spellings.
     #[must_use]
     pub fn folded(&self) -> Self {
         Self(self.0.to_ascii_lowercase())
@@ -61,12 +61,12 @@ impl fmt::Display for Username {
     }
 }
 
-/// Reads a date of birth: exactly `YYYY-MM-DD`, a day of the Gregorian calendar in the years 0001 to
+/// Parses a date of birth: exactly `YYYY-MM-DD`, a day of the Gregorian calendar in the years 0001 to
 /// 9999, and before `today`.
 ///
 /// # Errors
 ///
-/// [`Invalid`], with the rule that is broken.
+/// [`Invalid`], with the rule that it breaks.
 pub fn parse_date_of_birth(text: &str, today: Date) -> Result<Date, Invalid> {
     let invalid = |code, message: &str| Invalid::new("dateOfBirth", code, message);
     let date = parse_date(text).ok_or_else(|| {
@@ -84,20 +84,20 @@ pub fn parse_date_of_birth(text: &str, today: Date) -> Result<Date, Invalid> {
     Ok(date)
 }
 
-/// Reads exactly ten ASCII characters `YYYY-MM-DD` as a day of the years 0001 to 9999.
+/// Parses exactly ten ASCII characters `YYYY-MM-DD` as a day of the years 0001 to 9999.
 pub fn parse_date(text: &str) -> Option<Date> {
     let date: Date = text.parse().ok()?;
-    // Dates may be written in other ways too; this is the one in which they are printed.
+    // `jiff` parses other forms too, and prints this one.
     (date.year() > 0 && date.to_string() == text).then_some(date)
 }
 
-/// When a person born on 29 February has their birthday in a common year.
+/// Birthday, in a common year, of a person born on 29 February.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LeapDay {
-    /// On 28 February, as `date + interval '1 year'` has it.
+    /// 28 February, as in PostgreSQL's `date + interval '1 year'`.
     #[value(name = "feb28")]
     February28,
-    /// On 1 March.
+    /// 1 March.
     #[value(name = "mar1")]
     March1,
 }
@@ -109,12 +109,12 @@ pub fn days_to_birthday(born: Date, today: Date, leap_day: LeapDay) -> i16 {
     if day <= this_year {
         return this_year - day;
     }
-    // The year after 9999 has no dates here, but it has the shape of the one 400 years before it.
+    // `jiff` has no dates after 9999, but the year 400 years earlier has the same days.
     let next_year = today.year() + 1 - CALENDAR_CYCLE_YEARS;
     today.days_in_year() - day + birthday_in(next_year, born, leap_day)
 }
 
-/// Returns the day of `year` on which the birthday falls, counted from 1.
+/// Returns the day of the year of a birthday, counted from 1.
 fn birthday_in(year: i16, born: Date, leap_day: LeapDay) -> i16 {
     let (month, day) = match Date::new(year, born.month(), born.day()) {
         Ok(date) => return date.day_of_year(),
@@ -126,35 +126,17 @@ fn birthday_in(year: i16, born: Date, leap_day: LeapDay) -> i16 {
     jiff::civil::date(year, month, day).day_of_year()
 }
 
-/// Returns what a person is greeted with, `days` before their birthday.
+/// Returns the greeting of a person, `days` before their birthday.
 pub fn greeting(username: &Username, days: i16) -> String {
     if days == 0 {
         return format!("Hello, {username}! Happy birthday!");
     }
-    // Both requirement texts have "day(s)" literally, for one day too.
+    // Both requirement texts say "day(s)" literally, for one day too.
     format!("Hello, {username}! Your birthday is in {days} day(s)")
 }
 
-/// Says which day it is.
-#[derive(Clone, Debug)]
-pub enum Calendar {
-    /// The day in a time zone, by the wall clock.
-    Zone(TimeZone),
-    /// Always the same day. For tests.
-    Fixed(Date),
-}
-
-impl Calendar {
-    /// Returns the day that it is when the wall clock shows `wall` since 1970.
-    pub fn day_at(&self, wall: Duration) -> Date {
-        match self {
-            Self::Fixed(day) => *day,
-            Self::Zone(zone) => {
-                let now = Timestamp::UNIX_EPOCH
-                    .checked_add(wall)
-                    .unwrap_or(Timestamp::MAX);
-                zone.to_datetime(now).date()
-            }
-        }
-    }
+/// Returns the day in a time zone when the wall clock shows `wall` since 1970.
+pub fn day_in(zone: &TimeZone, wall: Duration) -> Date {
+    let now = Timestamp::UNIX_EPOCH.checked_add(wall);
+    zone.to_datetime(now.unwrap_or(Timestamp::MAX)).date()
 }

@@ -1,19 +1,19 @@
-//! The fields of a JSON object, each read by one rule.
+//! Rules of the fields of a JSON object.
 
 use serde_json::Value;
 
 use super::Invalid;
 
-/// The longest name of anything, in characters.
-pub(super) const NAME_MAX: usize = 255;
+/// Maximum length of any name, in characters.
+pub(super) const MAX_NAME_CHARS: usize = 255;
 
-/// Reads a text of 1 to `longest` characters that shows something.
+/// Parses text of 1 to `max_chars` characters that is not blank.
 pub(super) fn text(
     field: &'static str,
     value: Option<&Value>,
-    longest: usize,
+    max_chars: usize,
 ) -> Result<String, Invalid> {
-    let text = any_text(field, required(field, value)?, longest)?;
+    let text = any_text(field, required(field, value)?, max_chars)?;
     if text.trim().is_empty() {
         let message = format!("{field} must not be blank");
         return Err(Invalid::new(field, "blank", message));
@@ -21,19 +21,19 @@ pub(super) fn text(
     Ok(text)
 }
 
-/// Reads a text of at most `longest` characters, or none.
+/// Parses text of at most `max_chars` characters, if there is any.
 pub(super) fn optional_text(
     field: &'static str,
     value: Option<&Value>,
-    longest: usize,
+    max_chars: usize,
 ) -> Result<Option<String>, Invalid> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => any_text(field, value, longest).map(Some),
+        Some(value) => any_text(field, value, max_chars).map(Some),
     }
 }
 
-/// Returns the value of a field that must be there.
+/// Returns the value of a required field.
 pub(super) fn required<'a>(
     field: &'static str,
     value: Option<&'a Value>,
@@ -41,18 +41,18 @@ pub(super) fn required<'a>(
     value.ok_or_else(|| Invalid::new(field, "required", format!("{field} is required")))
 }
 
-fn any_text(field: &'static str, value: &Value, longest: usize) -> Result<String, Invalid> {
+fn any_text(field: &'static str, value: &Value, max_chars: usize) -> Result<String, Invalid> {
     let Value::String(text) = value else {
         let message = format!("{field} must be a string");
         return Err(Invalid::new(field, "not-a-string", message));
     };
-    // PostgreSQL's texts end where one would be.
+    // PostgreSQL's text type cannot store it.
     if text.contains('\0') {
         let message = format!("{field} must not contain the character NUL");
         return Err(Invalid::new(field, "nul", message));
     }
-    if text.chars().count() > longest {
-        let message = format!("{field} must not be longer than {longest} characters");
+    if text.chars().count() > max_chars {
+        let message = format!("{field} must not be longer than {max_chars} characters");
         return Err(Invalid::new(field, "too-long", message));
     }
     Ok(text.clone())

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{Invalid, field};
 
-/// The oldest that anybody is, in years.
-const AGE_MAX: i32 = 150;
+/// Maximum age, in years.
+const MAX_AGE: i32 = 150;
 
-/// A member that is to be stored.
+/// A member to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMember {
     /// The name, 1 to 255 characters.
@@ -19,7 +19,7 @@ pub struct NewMember {
     pub age: i32,
 }
 
-/// A member as it was stored.
+/// A stored member.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Member {
     /// The identifier.
@@ -30,26 +30,26 @@ pub struct Member {
     pub age: i32,
 }
 
-/// A member of the list.
+/// A stored member with its times, as lists have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMember {
     /// The member.
     pub member: Member,
-    /// When it was stored.
+    /// Time at which it was stored.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of its last change.
     pub updated_at: Timestamp,
 }
 
 impl NewMember {
-    /// Reads a member. Keys count in any case, as the earlier service read them; of several spellings
-    /// in one object, the one with the most lower case counts.
+    /// Parses a member. Keys are case-insensitive, as in the earlier service; of several spellings in one
+    /// object, the last in byte order counts.
     ///
     /// # Errors
     ///
-    /// Every rule that is broken.
+    /// All rules that it breaks.
     pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
-        let name = field::text("name", in_any_case(body, "name"), field::NAME_MAX);
+        let name = field::text("name", in_any_case(body, "name"), field::MAX_NAME_CHARS);
         let age = age(in_any_case(body, "age"));
         match (name, age) {
             (Ok(name), Ok(age)) => Ok(Self { name, age }),
@@ -59,24 +59,24 @@ impl NewMember {
 }
 
 fn in_any_case<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
-    // Keys are in the order of their bytes, and capitals come first.
+    // Keys are in byte order, capitals first.
     let mut spellings = body.iter().rev();
     let (_key, value) = spellings.find(|(key, _)| key.eq_ignore_ascii_case(field))?;
     Some(value)
 }
 
-/// Reads an age. `25.0` is an integer, as JSON Schema has it: how a number is written is its writer's.
+/// Parses an age. `25.0` is an integer, as in JSON Schema.
 fn age(value: Option<&Value>) -> Result<i32, Invalid> {
     let invalid = |code| {
-        let message = format!("age must be an integer from 0 to {AGE_MAX}");
+        let message = format!("age must be an integer from 0 to {MAX_AGE}");
         Invalid::new("age", code, message)
     };
     let number = field::required("age", value)?
         .as_f64()
-        .filter(|it| it.fract() == 0.0)
+        .filter(|number| number.fract() == 0.0)
         .ok_or_else(|| invalid("not-an-integer"))?;
     // Both are whole, so they are equal or differ by more.
-    (0..=AGE_MAX)
+    (0..=MAX_AGE)
         .find(|age| (f64::from(*age) - number).abs() < 0.5)
         .ok_or_else(|| invalid("out-of-range"))
 }

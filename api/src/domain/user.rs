@@ -1,14 +1,14 @@
-//! Users: people with a name, and an email address that nobody else has.
+//! Users: people with a name and a unique email address.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Invalid, field};
 
-/// The longest address, in characters: 64 before the `@`, and 255 after it.
-const EMAIL_MAX: usize = 320;
+/// Maximum length of an address, in characters: 64 before the `@`, and 255 after it.
+const MAX_EMAIL_CHARS: usize = 320;
 
-/// A user that is to be stored.
+/// A user to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUser {
     /// The name, 1 to 255 characters.
@@ -17,7 +17,7 @@ pub struct NewUser {
     pub email: String,
 }
 
-/// A user as it was stored, and as clients see it.
+/// A stored user, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The identifier, from 1.
@@ -29,13 +29,13 @@ pub struct User {
 }
 
 impl NewUser {
-    /// Reads a user.
+    /// Parses a user.
     ///
     /// # Errors
     ///
-    /// Every rule that is broken.
+    /// All rules that it breaks.
     pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
-        let name = field::text("name", body.get("name"), field::NAME_MAX);
+        let name = field::text("name", body.get("name"), field::MAX_NAME_CHARS);
         let email = email(body.get("email"));
         match (name, email) {
             (Ok(name), Ok(email)) => Ok(Self { name, email }),
@@ -44,28 +44,27 @@ impl NewUser {
     }
 }
 
-/// Reads the id of a user, or `None` for an integer that is no user's.
+/// Parses the id of a user; `None` is an integer that no user has.
 ///
 /// # Errors
 ///
 /// [`Invalid`] when it is not an integer.
 pub fn parse_user_id(text: &str) -> Result<Option<i64>, Invalid> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|it| it.is_ascii_digit()) {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Invalid::new(
             "id",
             "not-an-integer",
             "id must be an integer",
         ));
     }
-    Ok(text.parse().ok().filter(|it| *it > 0))
+    Ok(text.parse().ok().filter(|id| *id > 0))
 }
 
-/// Reads an address: something, one `@`, and something, without spaces. Whether mail arrives there is
-/// only shown by sending some.
+/// Parses an address: text, one `@`, and text, without spaces. Only sending mail shows whether it exists.
 fn email(value: Option<&Value>) -> Result<String, Invalid> {
-    let text = field::text("email", value, EMAIL_MAX)?;
-    let is_spaced = text.contains(|it: char| it.is_whitespace() || it.is_control());
+    let text = field::text("email", value, MAX_EMAIL_CHARS)?;
+    let is_spaced = text.contains(|char: char| char.is_whitespace() || char.is_control());
     let is_address = text.split_once('@').is_some_and(|(mailbox, host)| {
         !mailbox.is_empty() && !host.is_empty() && !host.contains('@')
     });

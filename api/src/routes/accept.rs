@@ -1,17 +1,19 @@
-//! Whether a client would rather have a page than JSON.
+//! The choice between a page and JSON.
 
 use axum::http::{HeaderMap, header};
 
-/// Returns whether a client names `text/html` and prefers it to JSON, as browsers do. One that takes
+/// Returns whether a client names `text/html` and prefers it to JSON, as browsers do. A client that accepts
 /// anything, such as curl, does not.
 pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter();
-    let text: Vec<&str> = values.filter_map(|it| it.to_str().ok()).collect();
+    let text: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     let text = text.join(",").to_ascii_lowercase();
     let weight = |named: &str| {
         let of_range = |range: &str| {
             let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
-            let weight = parameters.rsplit_once("q=").map_or("1", |it| it.1);
+            let weight = parameters
+                .rsplit_once("q=")
+                .map_or("1", |(_, weight)| weight);
             (name.trim() == named).then(|| weight.trim().parse().unwrap_or(1.0))
         };
         text.split(',').filter_map(of_range).reduce(f32::max)

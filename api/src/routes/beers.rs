@@ -1,4 +1,6 @@
-//! `/beers`, and the beers to begin with.
+//! `/beers`, and the first beers.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -7,40 +9,49 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::list::{self, Page};
+use super::list::{ListReader, Page};
 use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
-use crate::App;
 use crate::body::read_object;
+use crate::config::Config;
 use crate::domain::{Beer, NewBeer};
+use crate::load_limit::LoadLimit;
 use crate::problem::Problem;
+use crate::store::Store;
 
 /// Stores a beer.
-pub(super) async fn create(
-    State(app): State<App>,
+pub(crate) async fn create(
+    State(config): State<Arc<Config>>,
+    State(load_limit): State<Arc<LoadLimit>>,
+    State(store): State<Arc<Store>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Beer>), Problem> {
-    let invalid = app.validation_status;
+    let invalid = config.services.validation_status;
     let key = request_key(request.headers())?;
-    let beer = read_object(&app, request, invalid, NewBeer::read).await?;
-    let deadline = Instant::now() + app.request_timeout;
-    let stored = app.store.create_beer(key, &beer, deadline).await;
-    let stored = stored.map_err(not_stored)?;
-    Ok((StatusCode::CREATED, Json(stored)))
+    let beer = read_object(&load_limit, request, invalid, NewBeer::read).await?;
+    let deadline = Instant::now() + config.http.request_timeout;
+    let stored = store.create_beer(key, &beer, deadline).await;
+    Ok((StatusCode::CREATED, Json(stored.map_err(not_stored)?)))
 }
 
 /// Returns beers in the order of their ids.
-pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let page = Page::read("beers", &uri, app.list_max)
-        .map_err(|it| Problem::invalid(app.validation_status, &it))?;
-    let deadline = Instant::now() + app.request_timeout;
-    list::read_and_answer(&app, &page, |beer: Beer, _app| beer, deadline).await
+pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
+    let services = &reader.config.services;
+    let page = Page::read("beers", &uri, services.list_max)
+        .map_err(|broken| Problem::invalid(services.validation_status, &broken))?;
+    let deadline = Instant::now() + reader.config.http.request_timeout;
+    reader
+        .answer(&page, |beer: Beer, _config| beer, deadline)
+        .await
 }
 
-/// Stores the beers to begin with, as far as they are not there.
-pub(super) async fn seed(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    let deadline = Instant::now() + app.request_timeout;
-    let inserted = app.store.seed_beers(deadline).await.map_err(unavailable)?;
+/// Stores those of the first beers that are missing.
+pub(crate) async fn seed(
+    State(config): State<Arc<Config>>,
+    State(store): State<Arc<Store>>,
+) -> Result<Json<Value>, Problem> {
+    let deadline = Instant::now() + config.http.request_timeout;
+    let inserted = store.seed_beers(deadline).await.map_err(unavailable)?;
     let message = match inserted.len() {
         0 => "every beer was there already".to_owned(),
         1 => "1 beer inserted".to_owned(),

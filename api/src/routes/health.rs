@@ -1,26 +1,37 @@
-//! Whether the program lives, and whether requests should be sent to it.
+//! Liveness, readiness and metrics.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use http_body_util::{BodyExt as _, Collected};
+use http_body_util::BodyExt as _;
+use prometheus::Registry;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::App;
+use crate::answer_memory::AnswerMemory;
+use crate::cache::Cache;
+use crate::config::Config;
 use crate::problem::Problem;
+use crate::store::{State as StoreState, Store};
 
-/// Says that the process answers. It asks nobody: a program is not restarted because of its
-/// database.
-pub(super) async fn live() -> Json<Value> {
+/// Reports that the process answers, without asking the database: a restart would not repair that.
+pub(crate) async fn live() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Says whether requests should be sent here. A failover that is short enough changes nothing, since
-/// it would take every replica out of service at once.
-pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let state = app.store.state();
-    let is_ready = is_ready(&app);
+/// Reports whether the service can answer requests. A short failover changes nothing, since it would take
+/// every replica out of the load balancer at once.
+pub(crate) async fn ready(
+    State(config): State<Arc<Config>>,
+    State(store): State<Arc<Store>>,
+    State(cache): State<Arc<Cache>>,
+    State(draining): State<CancellationToken>,
+) -> (StatusCode, Json<Value>) {
+    let state = store.state();
+    let is_ready = is_ready(&config, state, &draining);
     let answer = json!({
         "status": if is_ready { "ready" } else { "not-ready" },
         "database": {
@@ -28,41 +39,46 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
             "writable": state.writable,
             "schema": if state.has_schema { "up-to-date" } else { "missing" },
         },
-        "cache": app.cache.status(),
-        "draining": app.draining.is_cancelled(),
+        "cache": cache.status(),
+        "draining": draining.is_cancelled(),
     });
     (status(is_ready), Json(answer))
 }
 
-/// Says the same in the words of an earlier service.
-pub(super) async fn health(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let is_ready = is_ready(&app);
+/// Reports readiness as the earlier beers service did.
+pub(crate) async fn health(
+    State(config): State<Arc<Config>>,
+    State(store): State<Arc<Store>>,
+    State(draining): State<CancellationToken>,
+) -> (StatusCode, Json<Value>) {
+    let state = store.state();
+    let is_ready = is_ready(&config, state, &draining);
     let answer = json!({
         "status": if is_ready { "healthy" } else { "unhealthy" },
-        "database": if app.store.state().writable { "ok" } else { "unavailable" },
+        "database": if state.writable { "ok" } else { "unavailable" },
     });
     (status(is_ready), Json(answer))
 }
 
-/// Returns every series.
-pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let room = app.answer_memory.room_for_metrics()?;
-    app.store.report();
-    app.cache.report();
-    let (head, body) = causeway_runtime::health::metrics(&app.metrics.registry).into_parts();
-    let text = body
-        .collect()
-        .await
-        .map(Collected::to_bytes)
-        .unwrap_or_default();
-    let text = app.answer_memory.hold(text.into(), Some(room))?;
+/// Returns the metrics.
+pub(crate) async fn metrics(
+    State(registry): State<Registry>,
+    State(answer_memory): State<Arc<AnswerMemory>>,
+    State(store): State<Arc<Store>>,
+    State(cache): State<Arc<Cache>>,
+) -> Result<Response, Problem> {
+    let room = answer_memory.room_for_metrics()?;
+    store.report();
+    cache.report();
+    let (head, body) = causeway_runtime::health::metrics(&registry).into_parts();
+    let text = body.collect().await.map_err(|_error| Problem::internal())?;
+    let text = answer_memory.hold(text.to_bytes().into(), Some(room))?;
     Ok(Response::from_parts(head, text.into()))
 }
 
-fn is_ready(app: &App) -> bool {
-    let state = app.store.state();
-    let is_reachable = state.writable || state.away_for <= app.ready_grace;
-    !app.draining.is_cancelled() && state.has_schema && is_reachable
+fn is_ready(config: &Config, state: StoreState, draining: &CancellationToken) -> bool {
+    let is_reachable = state.writable || state.away_for <= config.database.ready_grace;
+    !draining.is_cancelled() && state.has_schema && is_reachable
 }
 
 fn status(is_ready: bool) -> StatusCode {

@@ -1,5 +1,6 @@
-//! `/hello/{username}`: who was born when, and when they are to be congratulated.
+//! `/hello/{username}`: dates of birth, and days to the next birthday.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,15 +13,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::App;
+use super::problems::unavailable;
 use crate::body::read_object;
-use crate::config::Hello;
+use crate::config::Config;
 use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
+use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
-use crate::routes::problems::unavailable;
-use crate::store::birthdays::LEAST_TIME;
+use crate::store::birthdays::{Birthdays, LEAST_TIME};
 
-/// One service's liveness probe is a greeting of this name. A person may have it all the same.
+/// The liveness probe of an earlier service is the greeting of this name. A person may have the name too.
 const PROBE: &str = "health";
 /// A liveness probe must not wait for a database; but with less than [`LEAST_TIME`] left it would not be
 /// asked for beside others.
@@ -35,71 +36,72 @@ struct Greeting {
 }
 
 /// Greets a person.
-pub(super) async fn get(
-    State(app): State<App>,
+pub(crate) async fn get(
+    State(config): State<Arc<Config>>,
+    State(birthdays): State<Arc<Birthdays>>,
     username: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let broken = |broken| Problem::invalid(app.validation_status, &[broken]);
-    let username = parse_username(username).map_err(broken)?;
+    let (hello, request_timeout) = (&config.hello, config.http.request_timeout);
+    let status = config.services.validation_status;
+    let username =
+        parse_username(username).map_err(|broken| Problem::invalid(status, &[broken]))?;
     let is_probe = username.as_str() == PROBE;
     let budget = if is_probe {
-        PROBE_TIMEOUT.min(app.request_timeout)
+        PROBE_TIMEOUT.min(request_timeout)
     } else {
-        app.request_timeout
+        request_timeout
     };
     let deadline = Instant::now() + budget;
-    let found = app
-        .birthdays
-        .date_of_birth(&username, app.hello.case, deadline)
-        .await;
-    match found {
+    let finding = birthdays.date_of_birth(&username, hello.case, deadline);
+    match finding.await {
         Ok(Some(born)) => {
-            let days = days_to_birthday(born, today(&app.hello), app.hello.leap_day);
+            let days = days_to_birthday(born, hello.today(), hello.leap_day);
             let message = greeting(&username, days);
-            Ok(answer(&Greeting { message }))
+            answer(&Greeting { message })
         }
         Ok(None) | Err(_) if is_probe => Ok("OK".into_response()),
         Ok(None) => Err(Problem::new(
             Kind::NotFound,
             format!("User {username} not found"),
         )),
-        Err(why) => Err(unavailable(why)),
+        Err(error) => Err(unavailable(error)),
     }
 }
 
-/// Returns an answer with room for the headers that the edge adds: a table that grows is a good part of
-/// the work for such a short one.
-fn answer(greeting: &Greeting) -> Response {
-    // A string always becomes JSON.
-    let body = serde_json::to_vec(greeting).unwrap_or_default();
+/// Returns an answer with room for the headers that the middleware adds: growing the table is a good
+/// part of the work for such a short answer.
+fn answer(greeting: &Greeting) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(greeting).map_err(|_error| Problem::internal())?;
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
-    response
+    Ok(response)
 }
 
 /// Stores a person's date of birth.
-pub(super) async fn put(
-    State(app): State<App>,
+pub(crate) async fn put(
+    State(config): State<Arc<Config>>,
+    State(load_limit): State<Arc<LoadLimit>>,
+    State(birthdays): State<Arc<Birthdays>>,
     username: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
+    let hello = &config.hello;
     let username = parse_username(username);
     let read = |body: &Map<String, Value>| {
-        let born = date_of_birth(body.get("dateOfBirth"), today(&app.hello));
+        let born = date_of_birth(body.get("dateOfBirth"), hello.today());
         match (username, born) {
             (Ok(username), Ok(born)) => Ok((username, born)),
             (username, born) => Err(username.err().into_iter().chain(born.err()).collect()),
         }
     };
-    let (username, born) = read_object(&app, request, app.validation_status, read).await?;
-    let deadline = Instant::now() + app.request_timeout;
-    app.birthdays
-        .put_date_of_birth(&username, app.hello.case, born, deadline)
-        .await
-        .map_err(unavailable)?;
+    let invalid = config.services.validation_status;
+    let (username, born) = read_object(&load_limit, request, invalid, read).await?;
+    let deadline = Instant::now() + config.http.request_timeout;
+    let storing = birthdays.put_date_of_birth(&username, hello.case, born, deadline);
+    storing.await.map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,9 +123,4 @@ fn date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
         )),
         None => Err(invalid("required", "dateOfBirth is required")),
     }
-}
-
-/// The one function that says which day it is, for what is stored and for what is read.
-pub(super) fn today(hello: &Hello) -> Date {
-    hello.calendar.day_at(causeway_runtime::clock::wall())
 }

@@ -1,7 +1,9 @@
-//! Lists, a page at a time: `?limit=`, and a cursor that the header `Link` leads on with.
+//! Lists, one page at a time: `?limit=`, and the cursor in the header `Link`.
+
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Query;
+use axum::extract::FromRef;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -14,9 +16,12 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use super::problems::unavailable;
-use crate::App;
+use crate::answer_memory::AnswerMemory;
+use crate::app::state::AppState;
+use crate::config::Config;
 use crate::domain::Invalid;
 use crate::problem::Problem;
+use crate::store::Store;
 use crate::store::lists::{Listed, Rows};
 
 pub(super) const JSON: (HeaderName, HeaderValue) = (
@@ -24,8 +29,8 @@ pub(super) const JSON: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("application/json"),
 );
 
-/// The most rows that a client may ask for at once.
-const LIMIT_MAX: usize = 1000;
+/// Maximum number of rows that a client may ask for at once.
+const MAX_LIMIT: usize = 1000;
 
 /// The page that a client asks for, of a list whose rows are in the order of their keys `K`.
 #[derive(Debug)]
@@ -39,18 +44,14 @@ pub(super) struct Page<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// Reads which page of `list` a client asks for; one that names no limit gets `list_max` rows.
-    ///
-    /// # Errors
-    ///
-    /// Every rule that a parameter breaks.
+    /// Parses the page of `list` that a client asks for, of `list_max` rows where it names no limit, or returns
+    /// every rule that a parameter breaks.
     pub(super) fn read(
         list: &'static str,
         uri: &Uri,
         list_max: usize,
     ) -> Result<Self, Vec<Invalid>> {
-        // Any query is a list of names and values.
-        let parameters = Query::<Vec<(String, String)>>::try_from_uri(uri).unwrap_or_default();
+        let parameters = form_urlencoded::parse(uri.query().unwrap_or("").as_bytes());
         let mut page = Self {
             after: None,
             list,
@@ -59,7 +60,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
             others: Vec::new(),
         };
         let mut broken = Vec::new();
-        for (name, value) in parameters.0 {
+        for (name, value) in parameters.into_owned() {
             if name == "cursor" {
                 page.after = decode(list, &value);
                 if page.after.is_none() {
@@ -71,7 +72,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
             if name == "limit" {
                 page.size = limit(&value).unwrap_or(0);
                 if page.size == 0 {
-                    let message = format!("limit must be an integer from 1 to {LIMIT_MAX}");
+                    let message = format!("limit must be an integer from 1 to {MAX_LIMIT}");
                     broken.push(Invalid::new("limit", "out-of-range", message));
                 }
             }
@@ -84,119 +85,141 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         }
     }
 
-    /// Returns whether the client asks for the list as a whole, and not for a part of it.
+    /// Returns whether the client asks for the whole list.
     pub(super) fn is_whole(&self) -> bool {
         self.after.is_none() && self.others.iter().all(|(name, _)| name != "limit")
     }
 
-    /// Returns how many rows to fetch. The last of them only shows that there is another page.
+    /// Returns the number of rows to fetch. The last of them only shows that there is another page.
     pub(super) fn most(&self) -> i64 {
-        i64::try_from(self.size).map_or(i64::MAX, |it| it.saturating_add(1))
+        i64::try_from(self.size).map_or(i64::MAX, |size| size.saturating_add(1))
     }
 
-    /// Returns the headers that lead to what is behind `last`.
-    fn headers(&self, last: Option<&K>) -> HeaderMap {
-        let link = last.and_then(|it| HeaderValue::try_from(self.link(it)).ok());
-        link.map(|it| (header::LINK, it)).into_iter().collect()
-    }
-
-    fn link(&self, last: &K) -> String {
+    /// Returns the headers that link to the rows after `last`.
+    fn headers(&self, last: Option<&K>) -> Result<HeaderMap, Problem> {
+        let Some(last) = last else {
+            return Ok(HeaderMap::new());
+        };
+        // A cursor names its list, so that it is rejected for another one.
+        let cursor =
+            serde_json::to_vec(&(self.list, last)).map_err(|_error| Problem::internal())?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.others);
-        query.append_pair("cursor", &encode(self.list, last));
-        format!("<{}?{}>; rel=\"next\"", self.path, query.finish())
+        query.append_pair("cursor", &URL_SAFE_NO_PAD.encode(cursor));
+        let link = format!("<{}?{}>; rel=\"next\"", self.path, query.finish());
+        let link = HeaderValue::try_from(link).map_err(|_error| Problem::internal())?;
+        Ok(HeaderMap::from_iter([(header::LINK, link)]))
     }
 }
 
-/// Reads a page and answers with it. What is short is one answer; of what is long, each page is read
-/// when the client has taken the one before.
-///
-/// # Errors
-///
-/// A [`Problem`] when the database, or the memory for long answers, is not to be had in time.
-pub(super) async fn read_and_answer<T, S>(
-    app: &App,
-    page: &Page<T::Key>,
-    show: fn(T, &App) -> S,
-    deadline: Instant,
-) -> Result<Response, Problem>
-where
-    T: Listed,
-    S: Serialize + 'static,
-{
-    let _turn = app.answer_memory.turn(T::turns(), deadline).await?;
-    let reading = app.store.page(page.after.as_ref(), page.most(), deadline);
-    let Rows { mut rows, is_last } = reading.await.map_err(unavailable)?;
-    let has_more = rows.len() > page.size;
-    rows.truncate(page.size);
-    let left = page.size - rows.len();
-    let last = rows.last().map(T::key);
-    let (end, next) = if is_last || has_more {
-        (last.filter(|_| has_more), None)
-    } else {
-        let size = i64::try_from(page.size).unwrap_or(i64::MAX);
-        let finding = app.store.list_end::<T>(page.after.as_ref(), size, deadline);
-        (finding.await.map_err(unavailable)?, last)
-    };
-    let headers = page.headers(end.as_ref());
-    let json = encode_rows(rows, "[", next.is_none(), |it| show(it, app));
-    let bytes = app.answer_memory.hold(json, None)?;
-    if next.is_none() {
-        return Ok((headers, [JSON], bytes).into_response());
-    }
-    let rest = Rest {
-        is_marked: app.store.staleness().is_some(),
-        app: app.clone(),
-        next,
-        end,
-        left,
-        show,
-    };
-    let rest = stream::try_unfold(rest, async |mut rest| {
-        let page = rest.next_page().await;
-        let page = page.inspect_err(|reason| warn!(reason, "list broken off"))?;
-        Ok(page.map(|page| (page, rest)))
-    });
-    let body = Body::from_stream(stream::once(async { Ok::<_, &str>(bytes) }).chain(rest));
-    Ok((headers, [JSON], body).into_response())
+/// Reads lists from the database, in as much memory as there is for answers.
+#[derive(Clone, Debug)]
+pub(crate) struct ListReader {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Arc<Store>,
+    pub(super) answer_memory: Arc<AnswerMemory>,
 }
 
-/// What a list has behind the pages that were sent. Its head has been sent as well, so whatever would
-/// belie that breaks the list off: its connection is reset, and the client knows that it has not all.
-struct Rest<T: Listed, S> {
-    app: App,
+impl FromRef<AppState> for ListReader {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            config: Arc::clone(&state.config),
+            store: Arc::clone(&state.store),
+            answer_memory: Arc::clone(&state.answer_memory),
+        }
+    }
+}
+
+impl ListReader {
+    /// Reads a page and answers with it. A short list is one answer; of a long one, each page is read
+    /// once the client has received the one before.
+    pub(super) async fn answer<T, S>(
+        &self,
+        page: &Page<T::Key>,
+        view: fn(T, &Config) -> S,
+        deadline: Instant,
+    ) -> Result<Response, Problem>
+    where
+        T: Listed,
+        S: Serialize + 'static,
+    {
+        let _turn = self.answer_memory.turn(T::turns(), deadline).await?;
+        let reading = self.store.page(page.after.as_ref(), page.most(), deadline);
+        let Rows { mut rows, is_last } = reading.await.map_err(unavailable)?;
+        let has_more = rows.len() > page.size;
+        rows.truncate(page.size);
+        let left = page.size - rows.len();
+        let last = rows.last().map(T::key);
+        let (end, next) = if is_last || has_more {
+            (last.filter(|_| has_more), None)
+        } else {
+            let size = i64::try_from(page.size).unwrap_or(i64::MAX);
+            let after = page.after.as_ref();
+            let finding = self.store.list_end::<T>(after, size, deadline);
+            (finding.await.map_err(unavailable)?, last)
+        };
+        let headers = page.headers(end.as_ref())?;
+        let json = encode_rows(rows, "[", next.is_none(), |row| view(row, &self.config))?;
+        let bytes = self.answer_memory.hold(json, None)?;
+        if next.is_none() {
+            return Ok((headers, [JSON], bytes).into_response());
+        }
+        let rest = RemainingPages {
+            is_marked: self.store.staleness().is_some(),
+            reader: self.clone(),
+            next,
+            end,
+            left,
+            view,
+        };
+        let rest = stream::try_unfold(rest, async |mut rest| {
+            let page = rest.next_page().await;
+            let page = page.inspect_err(|reason| warn!(reason, "list aborted"))?;
+            Ok(page.map(|page| (page, rest)))
+        });
+        let body = Body::from_stream(stream::once(async { Ok::<_, &str>(bytes) }).chain(rest));
+        Ok((headers, [JSON], body).into_response())
+    }
+}
+
+/// The pages of a list after those that were sent. The head has been sent as well, so anything that
+/// would contradict it aborts the list: the connection is reset, and the client sees that rows are
+/// missing.
+struct RemainingPages<T: Listed, S> {
+    reader: ListReader,
     /// The key before the next page.
     next: Option<T::Key>,
-    /// The key that the `Link` leads on from.
+    /// The key after which the `Link` continues.
     end: Option<T::Key>,
     left: usize,
     /// Whether the head says that the rows may be a standby's.
     is_marked: bool,
-    show: fn(T, &App) -> S,
+    view: fn(T, &Config) -> S,
 }
 
-impl<T: Listed, S: Serialize> Rest<T, S> {
+impl<T: Listed, S: Serialize> RemainingPages<T, S> {
     async fn next_page(&mut self) -> Result<Option<Bytes>, &'static str> {
         let Some(after) = self.next.take() else {
             return Ok(None);
         };
         let name = |problem: Problem| problem.kind().describe().0;
-        let app = &self.app;
-        let deadline = Instant::now() + app.request_timeout;
-        let room = app.answer_memory.room(deadline).await.map_err(name)?;
-        let _turn = app
-            .answer_memory
-            .turn(T::turns(), deadline)
-            .await
-            .map_err(name)?;
-        let reading = app.store.page::<T>(Some(&after), i64::MAX, deadline);
-        let read = reading.await.map_err(|it| name(unavailable(it)))?;
-        if app.store.staleness().is_some() && !self.is_marked {
+        let ListReader {
+            config,
+            store,
+            answer_memory,
+        } = &self.reader;
+        let deadline = Instant::now() + config.http.request_timeout;
+        let room = answer_memory.room(deadline).await.map_err(name)?;
+        let turn = answer_memory.turn(T::turns(), deadline).await;
+        let _turn = turn.map_err(name)?;
+        let reading = store.page::<T>(Some(&after), i64::MAX, deadline);
+        let read = reading.await.map_err(|error| name(unavailable(error)))?;
+        if store.staleness().is_some() && !self.is_marked {
             return Err("the primary was lost, and a standby may lack rows");
         }
         let Rows { mut rows, is_last } = read;
         let found = rows.len();
-        rows.retain(|it| self.end.as_ref().is_none_or(|end| it.key() <= *end));
+        rows.retain(|row| self.end.as_ref().is_none_or(|end| row.key() <= *end));
         let last = rows.last().map(T::key);
         let is_at_end = rows.len() < found || (last.is_some() && last == self.end);
         let Some(left) = self.left.checked_sub(rows.len()) else {
@@ -205,47 +228,40 @@ impl<T: Listed, S: Serialize> Rest<T, S> {
         self.left = left;
         self.next = last.filter(|_| !is_last && !is_at_end);
         let opening = if rows.is_empty() { "" } else { "," };
-        let json = encode_rows(rows, opening, self.next.is_none(), |it| {
-            (self.show)(it, app)
+        let json = encode_rows(rows, opening, self.next.is_none(), |row| {
+            (self.view)(row, config)
         });
-        app.answer_memory
-            .hold(json, Some(room))
-            .map(Some)
-            .map_err(name)
+        let json = json.map_err(name)?;
+        let bytes = answer_memory.hold(json, Some(room));
+        bytes.map(Some).map_err(name)
     }
 }
 
-/// Writes rows as a part of an array.
+/// Encodes rows as a part of an array.
 fn encode_rows<T, S: Serialize>(
     rows: Vec<T>,
     opening: &str,
     is_last: bool,
-    show: impl Fn(T) -> S,
-) -> Vec<u8> {
+    view: impl Fn(T) -> S,
+) -> Result<Vec<u8>, Problem> {
     let mut json = opening.as_bytes().to_vec();
     for (index, row) in rows.into_iter().enumerate() {
         if index > 0 {
             json.push(b',');
         }
-        // Rows always become JSON, and memory takes all of it.
-        serde_json::to_writer(&mut json, &show(row)).ok();
+        let written = serde_json::to_writer(&mut json, &view(row));
+        written.map_err(|_error| Problem::internal())?;
     }
     if is_last {
         json.push(b']');
     }
-    json
+    Ok(json)
 }
 
 fn limit(text: &str) -> Option<usize> {
-    let is_digits = text.bytes().all(|it| it.is_ascii_digit());
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let limit: usize = is_digits.then(|| text.parse().ok()).flatten()?;
-    (1..=LIMIT_MAX).contains(&limit).then_some(limit)
-}
-
-/// A cursor names its list, so that one of another list is not mistaken for a place in this one.
-fn encode<K: Serialize>(list: &str, key: &K) -> String {
-    // Names, numbers and times always become JSON.
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&(list, key)).unwrap_or_default())
+    (1..=MAX_LIMIT).contains(&limit).then_some(limit)
 }
 
 fn decode<K: DeserializeOwned>(list: &str, cursor: &str) -> Option<K> {

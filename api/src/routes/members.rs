@@ -1,5 +1,7 @@
 //! `/` and `/members`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::Uri;
@@ -8,24 +10,25 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tokio::time::Instant;
 
-use super::list::{self, Page};
+use super::list::{ListReader, Page};
 use super::problems::not_stored;
 use super::request_key::request_key;
-use crate::App;
 use crate::body::read_object;
-use crate::config::MembersKeys;
+use crate::config::{Config, MembersKeys};
 use crate::domain::{Member, NewMember, StoredMember};
+use crate::load_limit::LoadLimit;
 use crate::problem::Problem;
+use crate::store::Store;
 
-/// A member as a client sees it, in the spellings that it is to see.
-pub(super) struct Shown {
+/// A member as clients see it.
+pub(crate) struct MemberView {
     member: Member,
-    /// When it was stored, and changed last, in a list.
+    /// Times at which it was stored and last changed, in a list.
     times: Option<(Timestamp, Timestamp)>,
     keys: MembersKeys,
 }
 
-impl Serialize for Shown {
+impl Serialize for MemberView {
     /// Writes the keys of the earlier service, in its order, and then their lower case.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (Member { id, name, age }, times) = (&self.member, &self.times);
@@ -41,7 +44,7 @@ impl Serialize for Shown {
             map.serialize_entry("Age", age)?;
             match times {
                 Some((created_at, _updated_at)) => map.serialize_entry("CreatedAt", created_at)?,
-                // Which the earlier service did not tell.
+                // The earlier service did not return it.
                 None if self.keys == MembersKeys::Both => map.serialize_entry("ID", id)?,
                 None => {}
             }
@@ -61,32 +64,35 @@ impl Serialize for Shown {
 }
 
 /// Stores a member.
-pub(super) async fn create(
-    State(app): State<App>,
+pub(crate) async fn create(
+    State(config): State<Arc<Config>>,
+    State(load_limit): State<Arc<LoadLimit>>,
+    State(store): State<Arc<Store>>,
     request: Request,
-) -> Result<Json<Shown>, Problem> {
-    let invalid = app.validation_status;
+) -> Result<Json<MemberView>, Problem> {
+    let services = &config.services;
     let key = request_key(request.headers())?;
-    let member = read_object(&app, request, invalid, NewMember::read).await?;
-    let deadline = Instant::now() + app.request_timeout;
-    let storing = app.store.create_member(key, &member, deadline);
-    let stored = storing.await.map_err(not_stored)?;
-    Ok(Json(Shown {
-        member: stored,
+    let invalid = services.validation_status;
+    let member = read_object(&load_limit, request, invalid, NewMember::read).await?;
+    let deadline = Instant::now() + config.http.request_timeout;
+    let storing = store.create_member(key, &member, deadline);
+    Ok(Json(MemberView {
+        member: storing.await.map_err(not_stored)?,
         times: None,
-        keys: app.members_keys,
+        keys: services.members_keys,
     }))
 }
 
 /// Returns members in the order in which they were stored.
-pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let page = Page::read("members", &uri, app.list_max)
-        .map_err(|it| Problem::invalid(app.validation_status, &it))?;
-    let deadline = Instant::now() + app.request_timeout;
-    let show = |it: StoredMember, app: &App| Shown {
-        member: it.member,
-        times: Some((it.created_at, it.updated_at)),
-        keys: app.members_keys,
+pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
+    let services = &reader.config.services;
+    let page = Page::read("members", &uri, services.list_max)
+        .map_err(|broken| Problem::invalid(services.validation_status, &broken))?;
+    let deadline = Instant::now() + reader.config.http.request_timeout;
+    let view = |stored: StoredMember, config: &Config| MemberView {
+        member: stored.member,
+        times: Some((stored.created_at, stored.updated_at)),
+        keys: config.services.members_keys,
     };
-    list::read_and_answer(&app, &page, show, deadline).await
+    reader.answer(&page, view, deadline).await
 }

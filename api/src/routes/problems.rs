@@ -1,4 +1,4 @@
-//! The pages that the `type` of a problem leads to.
+//! The pages of problem types, and the problems of failed statements.
 
 use axum::Json;
 use axum::extract::Path;
@@ -11,17 +11,17 @@ use crate::problem::{Kind, Problem};
 use crate::store::{NotStored, Unavailable};
 
 /// Describes every kind of problem.
-pub(super) async fn list() -> impl IntoResponse {
+pub(crate) async fn list() -> impl IntoResponse {
     let pages: Vec<Value> = Kind::ALL.iter().copied().map(page).collect();
     ([(header::CACHE_CONTROL, "max-age=3600")], Json(pages))
 }
 
 /// Describes one kind of problem.
-pub(super) async fn describe(
+pub(crate) async fn describe(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut kinds = Kind::ALL.iter().copied();
-    let known = kinds.find(|it| name.as_ref().is_ok_and(|name| name.0 == it.describe().0));
+    let known = kinds.find(|kind| name.as_ref().is_ok_and(|name| name.0 == kind.describe().0));
     let unknown = || Problem::new(Kind::NotFound, "there is no such kind of problem");
     let page = known.map(page).ok_or_else(unknown)?;
     Ok(([(header::CACHE_CONTROL, "max-age=3600")], Json(page)))
@@ -32,9 +32,9 @@ fn page(kind: Kind) -> Value {
     json!({ "type": kind.path(), "title": title, "status": status.as_u16() })
 }
 
-/// Returns what a caller is told when the database has no answer.
-pub(super) fn unavailable(why: Unavailable) -> Problem {
-    match why {
+/// Returns the problem of a statement without a result.
+pub(super) fn unavailable(error: Unavailable) -> Problem {
+    match error {
         Unavailable::Away => Problem::new(
             Kind::DatabaseUnavailable,
             "the database did not answer in time; try again in a moment",
@@ -51,21 +51,18 @@ pub(super) fn unavailable(why: Unavailable) -> Problem {
             Kind::Constraint,
             format!("the table's own rule `{name}` does not allow these values"),
         ),
-        Unavailable::Bug => Problem::new(
-            Kind::Internal,
-            "the service made a mistake; it has been noted",
-        ),
+        Unavailable::Bug => Problem::internal(),
     }
 }
 
-/// Returns what a caller is told when nothing was stored.
-pub(super) fn not_stored(why: NotStored) -> Problem {
-    match why {
+/// Returns the problem of an insert that stored nothing.
+pub(super) fn not_stored(error: NotStored) -> Problem {
+    match error {
         NotStored::Taken => Problem::new(Kind::EmailTaken, "Email already exists"),
         NotStored::KeyReused => Problem::new(
             Kind::KeyReused,
             "this Idempotency-Key was used for another request; use a new key for a new request",
         ),
-        NotStored::Unavailable(why) => unavailable(why),
+        NotStored::Unavailable(error) => unavailable(error),
     }
 }

@@ -1,4 +1,4 @@
-//! The key under which a request is carried out once.
+//! The idempotency key, under which a request is executed once.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,12 @@ use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY_CHARACTERS: usize = 255;
-/// What keys that are not UUIDs are hashed with; it must never change.
+/// The namespace of keys that are not UUIDs; it must never change.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_52d4_0a6e_4c39_9b7d_3e51_f0a8_6d24);
 
-/// Returns the client's key, or a new one, which serves our own tries. Those are made in the order of
-/// time, so that they lie together in the index. A key that is no UUID is hashed into one.
-///
-/// # Errors
-///
-/// A [`Problem`] when the client's is empty, too long, twice there, or the UUID of nothing.
+/// Returns the client's key, or a new one for the service's own retries. New keys sort by time, so that they
+/// are close together in the index. A key that is no UUID is hashed into one.
+/// One that is empty, too long, sent twice, or the nil UUID is rejected.
 pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = given.next() else {
@@ -46,33 +43,20 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
     }
 }
 
-/// Returns the text of a value, which is UTF-8, or Latin-1 as HTTP had it: two keys stay two.
+/// Decodes a value as UTF-8, or else as Latin-1, as HTTP had it: different keys stay different.
 fn text(value: &HeaderValue) -> Cow<'_, str> {
     let bytes = value.as_bytes();
     let latin_1 = || bytes.iter().copied().map(char::from).collect::<String>();
     std::str::from_utf8(bytes).map_or_else(|_| latin_1().into(), Cow::from)
 }
 
-/// Takes the quotation marks away that the draft of the header has.
+/// Removes the quotation marks that the draft of the header requires.
 fn unquoted(text: &str) -> String {
-    let inner = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
     inner.map_or_else(
         || text.to_owned(),
-        |it| it.replace("\\\"", "\"").replace("\\\\", "\\"),
+        |inner| inner.replace("\\\"", "\"").replace("\\\\", "\\"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_in_latin_1_then_each_its_own() {
-        let key = |bytes: &[u8]| {
-            let given = [(IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).unwrap())];
-            request_key(&given.into_iter().collect()).unwrap()
-        };
-        assert_ne!(key(b"cl\xe9"), key(b"cl\xe8"));
-        assert_eq!(key("cl\u{e9}".as_bytes()), key(b"cl\xe9"));
-    }
 }

@@ -1,4 +1,6 @@
-//! `/`, which several of the earlier services had a meaning for, and which people find first.
+//! `/`: the members, or a page for browsers.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -7,19 +9,26 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
 use super::accept::prefers_html;
+use super::list::ListReader;
 use super::members;
-use crate::App;
+use crate::about::About;
 use crate::config::Surface;
 
-/// Returns a page to a browser, and to a program the members, or where they are not served, that the
-/// service runs.
-pub(super) async fn get(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Response {
+/// Returns a page to a browser, and the members to a program. Where members are not served, a program
+/// gets a status.
+pub(crate) async fn get(
+    State(about): State<Arc<About>>,
+    State(reader): State<ListReader>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let services = &reader.config.services;
     let answer = if prefers_html(&headers) {
-        app.about.home().into_response()
-    } else if app.surfaces.contains(&Surface::Members) {
-        members::list(State(app), uri).await.into_response()
+        about.home.clone().into_response()
+    } else if services.surfaces.contains(&Surface::Members) {
+        members::list(State(reader), uri).await.into_response()
     } else {
-        let company = &app.company.name;
+        let company = &services.company.name;
         Json(json!({ "company": company, "status": "running" })).into_response()
     };
     ([(header::VARY, "accept")], answer).into_response()

@@ -1,5 +1,7 @@
 //! `/users` and `/users/{id}`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -7,82 +9,99 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::list::{self, JSON, Page};
+use super::list::{JSON, ListReader, Page};
 use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
-use crate::App;
 use crate::body::read_object;
-use crate::cache::{Key, encode};
+use crate::cache::{Cache, Key, encode};
+use crate::config::Config;
 use crate::domain::{NewUser, User, parse_user_id};
+use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
-use crate::store::Unavailable;
 use crate::store::lists::Listed as _;
+use crate::store::{Store, Unavailable};
 
-/// The status for values that break a rule, which the framework of the earlier service chose.
+/// The status for values that break a rule, chosen by the framework of the earlier service.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
 /// Stores a user.
-pub(super) async fn create(
-    State(app): State<App>,
+pub(crate) async fn create(
+    State(config): State<Arc<Config>>,
+    State(load_limit): State<Arc<LoadLimit>>,
+    State(store): State<Arc<Store>>,
+    State(cache): State<Arc<Cache>>,
     request: Request,
 ) -> Result<Json<User>, Problem> {
     let key = request_key(request.headers())?;
-    let user = read_object(&app, request, INVALID, NewUser::read).await?;
-    let deadline = Instant::now() + app.request_timeout;
-    let store = app.store.clone();
+    let user = read_object(&load_limit, request, INVALID, NewUser::read).await?;
+    let deadline = Instant::now() + config.http.request_timeout;
     let storing = async move { store.create_user(key, &user, deadline).await };
-    let stored = app.cache.change(storing).await;
+    let stored = cache.change(storing).await;
     stored.map(Json).map_err(not_stored)
 }
 
-/// Returns users in the order of their ids. Only the list as a whole is cached, if it is one page.
-pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let page =
-        Page::read("users", &uri, app.list_max).map_err(|it| Problem::invalid(INVALID, &it))?;
-    let deadline = Instant::now() + app.request_timeout;
-    // Only who asks the database takes a turn: one that waits for a table stops nobody else.
+/// Returns users in the order of their ids. Only the whole list is cached, if it fits into one page.
+pub(crate) async fn list(
+    State(reader): State<ListReader>,
+    State(cache): State<Arc<Cache>>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let ListReader {
+        config,
+        store,
+        answer_memory,
+    } = &reader;
+    let page = Page::read("users", &uri, config.services.list_max)
+        .map_err(|broken| Problem::invalid(INVALID, &broken))?;
+    let deadline = Instant::now() + config.http.request_timeout;
+    // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
     let listing = async || {
-        let turn = app.answer_memory.turn(User::turns(), deadline).await;
+        let turn = answer_memory.turn(User::turns(), deadline).await;
         let _turn = turn.map_err(|_too_many| Unavailable::Busy)?;
-        let reading = app.store.page::<User>(None, page.most(), deadline);
-        let users = reading.await?;
+        let users = store.page::<User>(None, page.most(), deadline).await?;
         users.is_last.then(|| encode(&users.rows)).transpose()
     };
     let (users, source) = if page.is_whole() {
-        let reading = app.cache.read(Key::AllUsers, deadline, listing);
+        let reading = cache.read(Key::AllUsers, deadline, listing);
         reading.await.map_err(unavailable)?
     } else {
-        (None, app.cache.bypass())
+        (None, cache.bypass())
     };
     let answer = match users {
         Some(users) => {
-            let users = app.answer_memory.hold(users.into_bytes(), None)?;
+            let users = answer_memory.hold(users.into_bytes(), None)?;
             ([JSON], users).into_response()
         }
-        None => list::read_and_answer(&app, &page, |user: User, _app| user, deadline).await?,
+        None => {
+            reader
+                .answer(&page, |user: User, _config| user, deadline)
+                .await?
+        }
     };
     Ok(([source.header()], answer).into_response())
 }
 
 /// Returns one user.
-pub(super) async fn get(
-    State(app): State<App>,
+pub(crate) async fn get(
+    State(config): State<Arc<Config>>,
+    State(store): State<Arc<Store>>,
+    State(cache): State<Arc<Cache>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    // What is percent-encoded may not be UTF-8, and so no number.
+    // Percent-encoded bytes that are not UTF-8 are no number.
     let text = id.map_or_else(|_rejection| String::new(), |Path(text)| text);
-    let id = parse_user_id(&text).map_err(|it| Problem::invalid(INVALID, &[it]))?;
+    let id = parse_user_id(&text).map_err(|broken| Problem::invalid(INVALID, &[broken]))?;
     let (user, source) = match id {
         Some(id) => {
-            let deadline = Instant::now() + app.request_timeout;
+            let deadline = Instant::now() + config.http.request_timeout;
             let finding = async || {
-                let user = app.store.user(id, deadline).await?;
+                let user = store.user(id, deadline).await?;
                 user.as_ref().map(encode).transpose()
             };
-            let reading = app.cache.read(Key::User(id), deadline, finding);
+            let reading = cache.read(Key::User(id), deadline, finding);
             reading.await.map_err(unavailable)?
         }
-        None => (None, app.cache.bypass()),
+        None => (None, cache.bypass()),
     };
     let answer = match user {
         Some(user) => ([JSON], user).into_response(),

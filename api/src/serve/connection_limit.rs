@@ -1,4 +1,4 @@
-//! The number of connections, and what happens above it.
+//! The connection limit, and eviction above it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::metrics::Metrics;
 
-/// The slots above the limit, for probes: several times those that a service has at one moment.
+/// Slots above the limit, for probes: several times as many as a service has at one moment.
 const RESERVED_SLOTS: usize = 64;
 /// File descriptors of the rest: listeners, the runtime, the log, the cache.
 const OTHER_DESCRIPTORS: usize = 64;
@@ -19,9 +19,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 pub(crate) struct ConnectionLimit {
     slots: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
-    /// Woken in the order in which they came.
+    /// Wakes reserved connections in the order of their arrival.
     evictions: Notify,
-    /// The new connections for which there is no slot.
+    /// The number of new connections without a slot.
     waiting: AtomicUsize,
     metrics: Metrics,
 }
@@ -45,8 +45,8 @@ impl ConnectionLimit {
         })
     }
 
-    /// Returns a slot for a connection that was accepted. Above the limit that is a reserved one, for
-    /// one request; with all of those taken, the oldest that has not asked yet is evicted.
+    /// Returns a slot for an accepted connection. Above the limit that is a reserved one, for one request;
+    /// with all of those taken, the oldest that has sent no request is evicted.
     pub(super) async fn acquire(self: &Arc<Self>) -> ConnectionSlot {
         let slot = |permit, is_reserved| ConnectionSlot {
             limit: Arc::clone(self),
@@ -56,10 +56,10 @@ impl ConnectionLimit {
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             return slot(Some(permit), false);
         }
-        self.metrics.http_connections_refused.inc();
+        self.metrics.http_connections_rejected.inc();
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.reserved.available_permits() == 0 {
-            self.metrics.http_connections_displaced.inc();
+            self.metrics.http_connections_evicted.inc();
             self.evictions.notify_one();
         }
         let permit = Arc::clone(&self.reserved).acquire_owned().await;
@@ -67,7 +67,7 @@ impl ConnectionLimit {
         slot(permit.ok(), true)
     }
 
-    /// Returns whether a new connection would find only a reserved slot.
+    /// Returns whether a new connection would get a reserved slot.
     pub(super) fn is_reached(&self) -> bool {
         self.slots.available_permits() == 0
     }
@@ -83,14 +83,14 @@ impl ConnectionSlot {
         (!self.is_reserved).then(|| Arc::clone(&self.limit))
     }
 
-    /// Waits until the slot is needed for another connection; a regular one never is.
+    /// Waits until another connection needs the slot; a regular one is never needed.
     pub(super) async fn evicted(&self) {
         if !self.is_reserved {
             std::future::pending::<()>().await;
         }
         loop {
             self.limit.evictions.notified().await;
-            // The slot of one that was ending may have been enough.
+            // A connection that ended may have freed the slot.
             if self.limit.waiting.load(Ordering::Relaxed) > 0 {
                 return;
             }
@@ -114,7 +114,7 @@ pub(crate) fn max_connections(wanted: usize, to_database: usize) -> usize {
             wanted,
             room,
             limit,
-            "fewer connections fit than `MAX_CONNECTIONS`: raise the limit of open files, or lower it"
+            "connection limit lowered: raise the limit of open files, or lower `MAX_CONNECTIONS`"
         );
     }
     room.min(wanted)
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn eviction_that_was_not_needed_then_nobody_is_evicted() {
+    async fn eviction_not_needed_then_none_evicted() {
         let limit = ConnectionLimit::new(0, Metrics::new().unwrap());
         let mut slots = Vec::new();
         for _ in 0..RESERVED_SLOTS {

@@ -1,10 +1,9 @@
-//! A stream that ends connections whose client is too slow. hyper has one clock for the time between
-//! requests and the time within a head; a balancer needs the first to be long, and we the second short.
+//! A stream that closes the connections of slow clients. hyper has one timeout for the wait for a request
+//! and for the rest of its head; a load balancer needs the first to be long, and the second must be short.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,84 +12,62 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant, Sleep};
 
 use super::connection_limit::ConnectionLimit;
-use crate::App;
-use crate::edge;
+use super::connection_state::ConnectionState;
+use crate::answer_memory::AnswerMemory;
+use crate::middleware::head_check;
 use crate::problem::Problem;
 
-/// How long the head of a request may take, from its first byte.
+/// Time within which the head of a request arrives, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may wait for its next request: longer than the 60 s of a load balancer,
-/// which would otherwise send a request into a connection that is being closed.
+/// Time that a connection may be idle: longer than the 60 s of a load balancer, which would otherwise
+/// send a request into a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// The same while all slots are taken, and how often that is looked at.
+/// The same while all slots are taken, and the interval of that check.
 const IDLE_TIMEOUT_AT_LIMIT: Duration = Duration::from_secs(10);
-/// The same on a reserved slot, with the head.
+/// The same on a reserved slot, head included.
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a client may take to read what is there for it: a part of a list is some 200 kB.
+/// Time within which a client reads what was written: a part of a list has some 200 kB.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same while the memory for long answers is taken, and how often that is looked at.
+/// The same while the memory for long answers is taken, and the interval of that check.
 const ANSWER_TIMEOUT_AT_LIMIT: Duration = Duration::from_secs(5);
-/// A head that is longer is refused before hyper refuses it: above the limits of the edge.
+/// A longer head is rejected before hyper rejects it: above the limits of the middleware.
 const MAX_HEAD_BYTES: usize = 26 * 1024;
 
-/// The most that is read at once: hyper's buffer grows with what fills it, up to 128 KiB, and stays.
+/// Maximum size of one read: hyper's buffer grows with what fills it, up to 128 KiB, and never shrinks.
 const READ_BYTES: usize = 8 * 1024;
-
-/// What a connection does, as its service sees it.
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    requests: AtomicU32,
-    is_answering: AtomicBool,
-}
-
-impl Activity {
-    pub(super) fn begin_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.is_answering.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn end_request(&self) {
-        self.is_answering.store(false, Ordering::Relaxed);
-    }
-
-    /// Returns whether there has been a request.
-    pub(super) fn has_asked(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0
-    }
-}
 
 /// A client's stream.
 #[derive(Debug)]
 pub(super) struct TimedStream {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     /// None on a reserved slot.
     limit: Option<Arc<ConnectionLimit>>,
-    app: App,
+    answer_memory: Arc<AnswerMemory>,
     sleep: Pin<Box<Sleep>>,
-    /// The count of requests when the wait for the next one began.
+    /// The number of requests when the wait for the next one began.
     requests: u32,
     waits_since: Option<Instant>,
     head_since: Option<Instant>,
     head_bytes: usize,
     has_line: bool,
     unread_since: Option<Instant>,
-    /// Why the head of a request was not read to its end.
-    refusal: Option<Problem>,
+    /// The reason why the head of a request was not read to its end.
+    rejection: Option<Problem>,
 }
 
 impl TimedStream {
     pub(super) fn new(
         stream: TcpStream,
-        activity: Arc<Activity>,
+        state: Arc<ConnectionState>,
         limit: Option<Arc<ConnectionLimit>>,
-        app: App,
+        answer_memory: Arc<AnswerMemory>,
     ) -> Self {
         Self {
             stream,
-            activity,
+            state,
             limit,
-            app,
+            answer_memory,
             sleep: Box::pin(time::sleep(IDLE_TIMEOUT_AT_LIMIT)),
             requests: 0,
             waits_since: None,
@@ -98,16 +75,16 @@ impl TimedStream {
             head_bytes: 0,
             has_line: false,
             unread_since: None,
-            refusal: None,
+            rejection: None,
         }
     }
 
     pub(super) fn into_parts(self) -> (TcpStream, Option<Problem>) {
-        (self.stream, self.refusal)
+        (self.stream, self.rejection)
     }
 
-    fn refuse(&mut self, why: Problem) -> io::Error {
-        self.refusal = Some(why);
+    fn reject(&mut self, problem: Problem) -> io::Error {
+        self.rejection = Some(problem);
         io::ErrorKind::TimedOut.into()
     }
 
@@ -127,9 +104,9 @@ impl TimedStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Forgets the head that was read last once it has become a request.
+    /// Starts the wait for the next request once the last head has become a request.
     fn begin_wait(&mut self) {
-        let requests = self.activity.requests.load(Ordering::Relaxed);
+        let requests = self.state.requests();
         if requests != self.requests {
             self.requests = requests;
             (self.waits_since, self.head_since) = (None, None);
@@ -145,7 +122,7 @@ impl TimedStream {
         }
     }
 
-    /// Returns until when a request, or the rest of its head, is waited for.
+    /// Returns the deadline of the next request, or of the rest of its head.
     fn waits_until(&mut self, now: Instant) -> Instant {
         let waits_since = *self.waits_since.get_or_insert(now);
         match (&self.limit, self.head_since) {
@@ -156,7 +133,7 @@ impl TimedStream {
         }
     }
 
-    /// Sleeps until `wake` at the latest. The timer is set rarely, not at each request.
+    /// Sleeps until `wake` at the latest. The timer is set rarely, not for each request.
     fn poll_sleep(&mut self, cx: &mut Context<'_>, wake: Instant) -> Poll<()> {
         if self.sleep.is_elapsed() || self.sleep.deadline() > wake {
             self.sleep.as_mut().reset(wake);
@@ -171,7 +148,7 @@ impl TimedStream {
             if now < until {
                 ready!(self.poll_sleep(cx, until.min(now + IDLE_TIMEOUT_AT_LIMIT)));
             } else if self.head_since.is_some() {
-                return Poll::Ready(Err(self.refuse(edge::slow_head())));
+                return Poll::Ready(Err(self.reject(head_check::slow_head())));
             } else {
                 // As if the client had closed its side: hyper ends the connection.
                 return Poll::Ready(Ok(()));
@@ -183,7 +160,7 @@ impl TimedStream {
         let since = *self.unread_since.get_or_insert_with(Instant::now);
         loop {
             let now = Instant::now();
-            let is_short = self.app.answer_memory.is_short();
+            let is_short = self.answer_memory.is_short();
             let timeout = if is_short {
                 ANSWER_TIMEOUT_AT_LIMIT
             } else {
@@ -205,18 +182,18 @@ impl AsyncRead for TimedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.activity.is_answering.load(Ordering::Relaxed) {
-            // What is read is a body, which has a time of its own.
+        if this.state.is_answering() {
+            // The bytes belong to a body, which has a timeout of its own.
             return this.poll_read_some(cx, buffer);
         }
         this.begin_wait();
         if this.head_bytes >= MAX_HEAD_BYTES {
             let problem = if this.has_line {
-                edge::header_fields_too_large()
+                head_check::header_fields_too_large()
             } else {
-                edge::uri_too_long()
+                head_check::uri_too_long()
             };
-            return Poll::Ready(Err(this.refuse(problem)));
+            return Poll::Ready(Err(this.reject(problem)));
         }
         let filled = buffer.filled().len();
         match this.poll_read_some(cx, buffer) {
@@ -253,15 +230,15 @@ impl AsyncWrite for TimedStream {
         self.stream.is_write_vectored()
     }
 
-    /// Called when everything that was there has been written.
+    /// Called when all buffered bytes have been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.unread_since = None;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.refusal.is_some() {
-            // There is something left to say.
+        if self.rejection.is_some() {
+            // The early response is still to be written.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

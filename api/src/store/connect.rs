@@ -117,7 +117,7 @@ impl Connector {
         let mut config = Config::new();
         config
             .user(&database.user)
-            .dbname(&database.name)
+            .dbname(database.name())
             .ssl_mode(database.tls.on_the_wire())
             .connect_timeout(database.connect_timeout)
             .keepalives(true)

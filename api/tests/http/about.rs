@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use api::app::route_table::{Route, TABLE};
 use api::config::{Surface, option_name};
-use api::routes::{Route, TABLE};
 use axum::routing::MethodFilter;
 
 use crate::program::{Answer, Program};
@@ -101,6 +101,19 @@ fn the_document_is_one_of_openapi_whatever_the_settings() {
     assert!(validated.status.success(), "{validated:?}");
     let said = String::from_utf8(validated.stdout).unwrap();
     assert_eq!(said.matches(": OK").count(), files.len(), "{said}");
+}
+
+#[test]
+fn date_of_birth_then_before_today_in_the_document_too() {
+    let today = [("API_FAKE_TODAY", "2026-03-01"), ("API_TEST_CLOCK", "1")];
+    let program = Program::without_database(&today);
+    let expected = "^(?!0000)(?:[0-1][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]\
+                    |20[0-1][0-9]-[0-9][0-9]-[0-9][0-9]\
+                    |202[0-5]-[0-9][0-9]-[0-9][0-9]\
+                    |2026-0[0-2]-[0-9][0-9]\
+                    |2026-03-0[0-0])$";
+    let document = program.get("/openapi.json").body;
+    assert!(document.contains(expected), "{document}");
 }
 
 #[test]

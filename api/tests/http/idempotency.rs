@@ -116,6 +116,26 @@ fn an_email_that_was_refused_is_refused_again_under_its_key() {
 }
 
 #[test]
+fn latin_1_keys_then_different() {
+    let server = Server::primary();
+    let program = Program::before(&[&server], &[]);
+    let status = |key: &[u8], body: &str| {
+        let length = body.len();
+        let head = format!("POST /members HTTP/1.1\r\nHost: api\r\nContent-Length: {length}");
+        let key = [b"\r\nIdempotency-Key: ", key].concat();
+        let end = format!("\r\nConnection: close\r\n\r\n{body}");
+        program
+            .raw(&[head.as_bytes(), &key, end.as_bytes()].concat())
+            .status
+    };
+
+    assert_eq!(status(b"cl\xe9", ANN), 200);
+    assert_eq!(status(b"cl\xe8", BOB), 200);
+    // The same key in UTF-8.
+    assert_eq!(status("cl\u{e9}".as_bytes(), BOB), 409);
+}
+
+#[test]
 fn any_text_is_a_key() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::routes::TABLE;
+use api::app::route_table::TABLE;
 use axum::routing::MethodFilter;
 use serde_json::json;
 

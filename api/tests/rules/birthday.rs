@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::domain::{Calendar, LeapDay, days_to_birthday, parse_date};
+use api::domain::{LeapDay, day_in, days_to_birthday, parse_date};
 use jiff::ToSpan as _;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -37,11 +37,11 @@ fn a_leap_day_is_kept_in_february_unless_told_otherwise() {
 #[test]
 fn the_day_depends_on_the_zone() {
     let late = Duration::from_mins(29_167_170); // 2025-06-15T23:30:00Z
-    let utc = Calendar::Zone(TimeZone::UTC);
-    let tokyo = Calendar::Zone(TimeZone::fixed(jiff::tz::offset(9)));
+    let utc = TimeZone::UTC;
+    let tokyo = TimeZone::fixed(jiff::tz::offset(9));
 
-    assert_eq!(utc.day_at(late), date(2025, 6, 15));
-    assert_eq!(tokyo.day_at(late), date(2025, 6, 16));
+    assert_eq!(day_in(&utc, late), date(2025, 6, 15));
+    assert_eq!(day_in(&tokyo, late), date(2025, 6, 16));
 }
 
 proptest! {

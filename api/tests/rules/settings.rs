@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use api::config::{Config, Server, Unusable};
-use api::domain::Calendar;
+use api::config::{Config, Server, SettingError};
 use causeway_runtime::postgres::{RootCertificates, SslMode};
 use redis::{ConnectionAddr, ConnectionInfo};
 
-fn read(variables: &[(&str, &str)]) -> Result<Config, Unusable> {
+fn read(variables: &[(&str, &str)]) -> Result<Config, SettingError> {
     let each = variables.iter();
     Config::from_environment(each.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
@@ -26,12 +25,12 @@ fn refusal(variables: &[(&str, &str)]) -> String {
 fn an_empty_environment_is_enough() {
     let config = read(&[]).unwrap();
 
-    assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(config.http.addresses(), ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!(servers(&[]), "localhost:5432");
     assert_eq!(config.database.user, "postgres");
-    assert_eq!(config.database.name, "postgres");
+    assert_eq!(config.database.name(), "postgres");
     assert_eq!(config.database.tls, SslMode::Prefer);
-    assert_eq!(config.company.name, "My Company");
+    assert_eq!(config.services.company.name, "My Company");
     assert!(config.warnings.is_empty());
 }
 
@@ -107,7 +106,8 @@ fn the_url_may_say_what_tokio_postgres_cannot_read() {
         .database;
 
     assert_eq!(database.servers[0].to_string(), "db:6000");
-    assert_eq!(database.user + "/" + &database.name, "u@x/hello");
+    assert_eq!(database.user, "u@x");
+    assert_eq!(database.name(), "hello");
     assert_eq!(database.password.unwrap().reveal(), "p/w");
     assert_eq!(database.tls, SslMode::VerifyFull);
     let file = RootCertificates::File(file.path().to_owned());
@@ -193,26 +193,27 @@ fn a_blank_file_is_no_value() {
     assert_eq!(config.database.password.unwrap().reveal(), "hunter2");
     assert_eq!(
         config.warnings,
-        ["the file that `PGPASSWORD_FILE` names is blank, which is no value"]
+        ["`PGPASSWORD_FILE` is ignored: the file that it names is blank"]
     );
 }
 
 #[test]
 fn a_fake_day_needs_the_test_clock() {
     let fake = ("API_FAKE_TODAY", "2025-02-28");
+    let day = jiff::civil::date(2025, 2, 28);
     let fixed = read(&[fake, ("API_TEST_CLOCK", "1")]).unwrap();
-    assert!(matches!(fixed.hello.calendar, Calendar::Fixed(_)));
+    assert_eq!(fixed.hello.today(), day);
 
     for clock in ["", "0", "true"] {
         let real = read(&[fake, ("API_TEST_CLOCK", clock)]).unwrap();
-        assert!(matches!(real.hello.calendar, Calendar::Zone(_)), "{clock}");
+        assert_ne!(real.hello.today(), day, "{clock}");
         assert_eq!(real.warnings.len(), 1);
     }
 }
 
 #[test]
 fn reads_times_as_people_write_them() {
-    let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|it| it.shutdown_delay);
+    let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|it| it.http.shutdown_delay);
     for (text, millis) in [("5", 5000), ("0.5", 500), ("250ms", 250), ("1m", 60_000)] {
         assert_eq!(time(text).unwrap(), Duration::from_millis(millis));
     }
@@ -233,7 +234,7 @@ fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
 
 fn redis(variables: &[(&str, &str)]) -> ConnectionInfo {
     let cache = read(variables).unwrap().cache;
-    cache.redis.unwrap().connection
+    cache.redis.unwrap().connection().unwrap()
 }
 
 #[test]
@@ -271,6 +272,16 @@ fn redis_url_and_variables_say_the_same() {
 }
 
 #[test]
+fn redis_tls_set_then_used_with_any_url() {
+    let variables = [("REDIS_URL", "redis://cache"), ("REDIS_TLS", "true")];
+    let server = redis(&variables);
+    assert!(
+        matches!(server.addr(), ConnectionAddr::TcpTls { .. }),
+        "{server:?}"
+    );
+}
+
+#[test]
 fn a_redis_password_prints_neither_with_the_settings_nor_when_they_are_refused() {
     let server = redis(&[("REDIS_URL", "redis://:hunter2@cache")]);
     assert!(!format!("{server:?}").contains("hunter2"));
@@ -293,7 +304,6 @@ fn a_redis_that_cannot_be_is_refused_with_what_to_write() {
     let plain = ("REDIS_URL", "redis://cache");
     let host = ("REDIS_HOST", "cache");
     for (variables, expected) in [
-        ([plain, ("REDIS_TLS", "true")], "write `rediss://`"),
         (
             [plain, ("REDIS_TLS_CA_FILE", "/etc/ca.pem")],
             "`REDIS_TLS_CA_FILE` and `REDIS_TLS`",
@@ -315,7 +325,7 @@ fn a_redis_that_cannot_be_is_refused_with_what_to_write() {
 
 #[test]
 fn the_company_fits_into_a_header_whatever_its_name() {
-    let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().company;
+    let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().services.company;
     for (name, header) in [
         ("Smith & Sons", "Smith & Sons"),
         ("Bäcker\r\nX: y", "B%C3%A4cker%0D%0AX: y"),
@@ -325,4 +335,30 @@ fn the_company_fits_into_a_header_whatever_its_name() {
         assert_eq!(company(name).header, header, "{name:?}");
     }
     assert_eq!(company("Bäcker").name, "Bäcker");
+}
+
+/// `docs/reference/settings-api.md` says of each setting what its declaration says.
+#[test]
+fn setting_declared_then_described_in_the_reference() {
+    let reference = include_str!("../../../docs/reference/settings-api.md");
+    let rows = api::config::declarations();
+    let rows = rows
+        .get_arguments()
+        .filter(|setting| !setting.is_hide_set());
+    let rows = rows.map(|setting| {
+        let code = |text: &str| format!("`{text}`");
+        let names = setting.get_long_and_visible_aliases().unwrap();
+        let names: Vec<String> = names.into_iter().map(code).collect();
+        let default = setting.get_default_values().first();
+        let default = default.and_then(|value| value.to_str()).unwrap_or("");
+        let default = if default.is_empty() {
+            "none".to_owned()
+        } else {
+            code(default)
+        };
+        let text = setting.get_help().unwrap();
+        format!("| {} | {default} | {text} |\n", names.join(", "))
+    });
+    let missing: String = rows.filter(|row| !reference.contains(row)).collect();
+    assert!(missing.is_empty(), "add these rows:\n{missing}");
 }

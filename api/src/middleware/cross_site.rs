@@ -1,5 +1,5 @@
-//! Requests that a page of another site has a browser send. A form can be sent anywhere without
-//! asking first, and inside a private network the browser is the way in.
+//! Protection against cross-site requests. A browser sends a form to any host without a preflight, and so
+//! reaches services in a private network.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -7,7 +7,7 @@ use crate::problem::{Kind, Problem};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request that changes something and comes from another site's page. Programs send neither
+/// Rejects a request that changes something and comes from another site's page. Programs send neither
 /// `Sec-Fetch-Site` nor `Origin`, and browsers let no page forge them.
 pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if method.is_safe() || !is_cross_site(headers) {
@@ -19,11 +19,11 @@ pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Problem>
 
 fn is_cross_site(headers: &HeaderMap) -> bool {
     if headers.contains_key(SEC_FETCH_SITE) {
-        let is_ours = |it: &[u8]| matches!(it, b"same-origin" | b"same-site" | b"none");
+        let is_ours = |site: &[u8]| matches!(site, b"same-origin" | b"same-site" | b"none");
         let mut values = headers.get_all(SEC_FETCH_SITE).iter();
-        return !values.all(|it| is_ours(it.as_bytes()));
+        return !values.all(|site| is_ours(site.as_bytes()));
     }
-    // Browsers from before 2023, and those that were asked over plain HTTP, name the origin alone.
+    // Browsers from before 2023, and all of them over plain HTTP, send only the origin.
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let is_ours = |origin: &[u8]| {
         // An origin leaves out its scheme's port, which a proxy may have added to the host.
@@ -37,5 +37,5 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
         })
     };
     let mut origins = headers.get_all(header::ORIGIN).iter();
-    !origins.all(|it| is_ours(it.as_bytes()))
+    !origins.all(|origin| is_ours(origin.as_bytes()))
 }

@@ -1,5 +1,5 @@
-//! The trace that a request is a part of, continued from the caller's `traceparent` (W3C Trace
-//! Context, level 2). Spans are not exported: they are in the log, and named in the answer.
+//! The trace of a request, continued from the caller's `traceparent` (W3C Trace Context, level 2). Spans
+//! are not exported: their ids are in the log and in the answer.
 
 use axum::http::{HeaderMap, HeaderName};
 
@@ -7,10 +7,10 @@ pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 
 /// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
 const LENGTH: usize = 55;
-/// The flags that have a meaning: the caller records its part, and the trace's number is random.
+/// The known flags: sampled, and random trace id.
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// One request as a part of its caller's trace.
+/// The span of a request in its caller's trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) trace_id: String,
@@ -19,7 +19,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Continues the caller's trace. A `traceparent` that is malformed, or sent twice, counts as none.
+    /// Continues the caller's trace. A `traceparent` that is malformed, or sent twice, is ignored.
     pub(crate) fn continued(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let (line, None) = (lines.next()?, lines.next()) else {
@@ -30,9 +30,9 @@ impl Span {
         let [version, trace_id, parent, flags] = *parts else {
             return None;
         };
-        let is_digit = |it| matches!(it, b'0'..=b'9' | b'a'..=b'f');
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_hex = |text: &str, length| text.len() == length && text.bytes().all(is_digit);
-        let is_id = |text, length| is_hex(text, length) && text.bytes().any(|it| it != b'0');
+        let is_id = |text, length| is_hex(text, length) && text.bytes().any(|byte| byte != b'0');
         // Later versions may add to what version 0 has, after another hyphen.
         let is_readable = rest.is_empty() || (version != "00" && rest.starts_with('-'));
         let is_known = is_hex(version, 2) && version != "ff" && is_readable;
@@ -46,7 +46,7 @@ impl Span {
         })
     }
 
-    /// Returns the header that names this request's part of the trace.
+    /// Returns the header that names this span.
     pub(crate) fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
