@@ -224,12 +224,14 @@ impl WalScanner {
     fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let expected = self.address;
         let header = PageHeader::read(page).filter(|it| expected.is_none_or(|at| at == it.address));
-        let Some(header) = header else {
-            self.address = expected.map(|it| it + length_of(page));
+        // A damaged page may claim an address whose end is no position.
+        let header = header.and_then(|it| Some((it, it.address.checked_add(length_of(page))?)));
+        let Some((header, end)) = header else {
+            self.address = expected.map(|it| it.saturating_add(length_of(page)));
             self.state = State::SegmentEnded;
             return;
         };
-        self.address = Some(header.address + length_of(page));
+        self.address = Some(end);
         if header.address.is_multiple_of(self.segment_bytes)
             && matches!(self.state, State::SegmentEnded)
         {
