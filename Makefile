@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -60,6 +60,21 @@ test-backup-faults: build  ## histories of backups whose buckets fail, each row 
 
 test-backup-mutants:  ## plant known faults in a copy of backup-agent, and show what catches each
 	scripts/backup-mutants
+
+nightly-simulation: setup  ## fresh seeds of the simulation; SEEDS=200000, and FIRST_SEED=1 to choose where they begin
+	first=$(or $(FIRST_SEED),$$(date +%s)000000); echo "seeds from $$first"; \
+	CAUSEWAY_FIRST_SEED=$$first CAUSEWAY_SEEDS=$(or $(SEEDS),200000) cargo nextest run --workspace --profile simulation \
+		whatever_goes_wrong_one_node_writes
+
+nightly-parsers: setup  ## damaged input for each parser of stored bytes; CASES=1000000
+	PROPTEST_CASES=$(or $(CASES),1000000) cargo nextest run --workspace --profile simulation --ignore-default-filter \
+		-E 'test(/(damaged|arbitrary)_.*_then_no_panic$$/)'
+
+nightly-mutants: setup  ## mutants of the decisions that no test catches, an eighth of them each night; SHARD=0/8
+	command -v cargo-mutants >/dev/null || cargo install --quiet --locked cargo-mutants@27.1.0
+	cargo mutants --package causeway-core --test-tool nextest --output $(TARGET) \
+		--shard $(or $(SHARD),$$(($$(date +%s) / 86400 % 8))/8) \
+		$(foreach part,agent failover guard lease rejoin,--file 'causeway-core/src/$(part).rs' --file 'causeway-core/src/$(part)/**')
 
 test-image:     ## the image of the API and docker-compose.yml, in a real engine (which root may have installed)
 	python3 compose/tests

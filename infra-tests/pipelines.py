@@ -19,6 +19,7 @@ STEPS = {
     "infrastructure.yml": ['infra plan --root "$ROOT"'],
     "infrastructure-apply.yml": ['infra apply --root "$ROOT" --environment "$ENVIRONMENT" --plan approved/tfplan\n'],
     "drift.yml": ["schedule:", 'infra drift --root "$ROOT"'],
+    "nightly.yml": ["schedule:", "target: nightly-simulation", 'run: make "$TARGET"\n'],
     "restore-drill.yml": ["schedule:", "scripts/deploy/restore-drill --name"],
     "deploy-environment.yml": ["scripts/deploy/environment --name"],
     "release.yml": ["scripts/release/image --repository", "uses: actions/attest@"],
