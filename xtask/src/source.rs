@@ -15,6 +15,8 @@ pub(crate) struct SourceFile {
     pub(crate) path: String,
     /// Contents.
     pub(crate) text: String,
+    /// Contents in lower case.
+    pub(crate) lower: String,
     /// Tokens of Rust source; empty for other files.
     pub(crate) tokens: Vec<Token>,
 }
@@ -34,6 +36,7 @@ impl SourceFile {
         }
         Ok(Self {
             path: path.to_owned(),
+            lower: text.to_lowercase(),
             text,
             tokens,
         })

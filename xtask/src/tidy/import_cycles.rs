@@ -10,27 +10,41 @@ use proc_macro2::Delimiter;
 use crate::source::{SourceFile, Token};
 
 /// Crates that still have import cycles. Crates leave this list; none joins it.
-const NOT_YET_FREE: [&str; 4] = ["api", "backup-agent", "failover-ctl", "lab"];
+const NOT_YET_FREE: [&str; 2] = ["api", "lab"];
 
 /// Path of a module from its crate's root.
 type ModulePath = Vec<String>;
 
 /// Checks every crate's `src`.
 pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
+    for (name, cycle) in cycles(files) {
+        if !NOT_YET_FREE.contains(&name) {
+            findings.push(format!("{name}: import cycle {}", cycle.join(" -> ")));
+        }
+    }
+}
+
+/// Returns the crates that have no import cycle although `NOT_YET_FREE` excuses them.
+#[cfg(test)]
+pub(super) fn stale(files: &[SourceFile]) -> impl Iterator<Item = &'static str> {
+    let cycles = cycles(files);
+    NOT_YET_FREE
+        .into_iter()
+        .filter(move |name| !cycles.contains_key(name))
+}
+
+/// Returns the crates with import cycles, with the shortest of each.
+fn cycles(files: &[SourceFile]) -> BTreeMap<&str, Vec<&str>> {
     let mut crates: BTreeMap<&str, Vec<&SourceFile>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_rust()) {
         if file.path.split('/').nth(1) == Some("src") {
             crates.entry(file.crate_name()).or_default().push(file);
         }
     }
-    for (name, files) in crates {
-        let cycle = shortest_cycle(&imports(&files));
-        if let Some(cycle) = cycle
-            && !NOT_YET_FREE.contains(&name)
-        {
-            findings.push(format!("{name}: import cycle {}", cycle.join(" -> ")));
-        }
-    }
+    crates
+        .into_iter()
+        .filter_map(|(name, files)| Some((name, shortest_cycle(&imports(&files))?)))
+        .collect()
 }
 
 /// Returns the files that each file of a crate imports from.
