@@ -30,16 +30,11 @@ impl TryFrom<String> for Digest {
     type Error = InvalidDigest;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let invalid = || InvalidDigest(text.clone());
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(invalid());
-        }
         let mut bytes = [0; 32];
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            let digits = text.get(2 * place..2 * place + 2).ok_or_else(invalid)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid())?;
+        match hex::decode_to_slice(&text, &mut bytes) {
+            Ok(()) => Ok(Self(bytes)),
+            Err(_) => Err(InvalidDigest(text)),
         }
-        Ok(Self(bytes))
     }
 }
 
@@ -51,6 +46,30 @@ impl From<Digest> for String {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|it| write!(f, "{it:02x}"))
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Digest;
+
+    #[test]
+    fn digits_then_read_back_as_written() {
+        let text = "0f".repeat(32);
+        let digest = Digest::try_from(text.clone());
+        assert_eq!(digest.map(String::from), Ok(text));
+    }
+
+    #[test]
+    fn sign_length_or_other_letter_then_rejected() {
+        for text in [
+            "+f".repeat(32),
+            "0f".repeat(31),
+            "0g".repeat(32),
+            "é".repeat(32),
+        ] {
+            assert!(Digest::try_from(text.clone()).is_err(), "{text}");
+        }
     }
 }
