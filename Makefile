@@ -120,7 +120,7 @@ gen-check:
 	cargo run --quiet -p xtask -- gen --check
 
 typos:          ## spelling
-	$(CAUSEWAY_VENV)/bin/typos
+	.venv/bin/typos
 
 deny:           ## licences, banned crates and sources of dependencies, without the network
 	cargo deny --offline --log-level error check bans licenses sources
