@@ -41,8 +41,9 @@ mod planted {
 
     /// Returns files from paths and texts.
     pub(super) fn files<const N: usize>(files: [(&str, &str); N]) -> Vec<SourceFile> {
-        let parsed = files.map(|(path, text)| SourceFile::new(path, text.to_owned()));
-        parsed.into_iter().filter_map(Result::ok).collect()
+        files
+            .map(|(path, text)| SourceFile::new(path, text.to_owned()).expect("valid tokens"))
+            .into()
     }
 }
 

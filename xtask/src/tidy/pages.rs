@@ -37,23 +37,23 @@ fn check_links(root: &Path, file: &SourceFile, findings: &mut Vec<String>) {
     }
 }
 
-/// Checks that the reference lists every exit code of `failover-ctl`.
+/// Checks that the reference lists every exit code of the programs that declare theirs.
 fn check_exit_codes(files: &[SourceFile], findings: &mut Vec<String>) {
-    let page = find(files, "docs/reference/exit-codes.md");
-    let source = find(files, "failover-ctl/src/error.rs");
-    let (Some(page), Some(source)) = (page, source) else {
-        findings.push("no docs/reference/exit-codes.md or failover-ctl/src/error.rs".to_owned());
-        return;
-    };
-    let codes = exit_codes(&source.text);
-    if codes.is_empty() {
-        findings.push("failover-ctl/src/error.rs: no exit codes found".to_owned());
-    }
-    for code in codes {
-        if !page.text.contains(&format!("| {code} |")) {
-            findings.push(format!(
-                "docs/reference/exit-codes.md lacks exit code {code} of failover-ctl"
-            ));
+    const PAGE: &str = "docs/reference/exit-codes.md";
+    let page = find(files, PAGE).map_or("", |page| page.text.as_str());
+    for program in ["failover-ctl", "backup-agent"] {
+        let heading = format!("\n## {program}\n");
+        let section = page.split(&heading).nth(1).unwrap_or("");
+        let section = section.split("\n## ").next().unwrap_or("");
+        let path = format!("{program}/src/error.rs");
+        let codes = find(files, &path).map_or(Vec::new(), |file| exit_codes(&file.text));
+        if codes.is_empty() {
+            findings.push(format!("{path}: no exit codes found"));
+        }
+        for code in codes {
+            if !section.contains(&format!("| {code} |")) {
+                findings.push(format!("{PAGE} lacks exit code {code} of {program}"));
+            }
         }
     }
 }
@@ -63,7 +63,7 @@ fn exit_codes(source: &str) -> Vec<u8> {
     let body = source
         .split("fn exit_code")
         .nth(1)
-        .and_then(|rest| rest.split("fn hint").next())
+        .and_then(|rest| rest.split("\n    }\n").next())
         .unwrap_or("");
     body.lines()
         .filter_map(|line| {
@@ -89,12 +89,19 @@ mod tests {
     use super::super::planted::files;
     use super::check;
 
-    const SOURCE: &str = "fn exit_code() { match self {\nSelf::A => 3,\n} }\nfn hint() {}";
+    const SOURCE: &str =
+        "impl E {\n    fn exit_code() {\nSelf::A => 3,\n    }\n    fn b() {\n=> 4,\n    }\n}";
+    const CODES: &str = "\n## failover-ctl\n| 3 | a |\n## backup-agent\n| 3 | b |";
 
     fn findings(page: &str, text: &str) -> Vec<String> {
+        findings_with_codes(CODES, page, text)
+    }
+
+    fn findings_with_codes(codes: &str, page: &str, text: &str) -> Vec<String> {
         let files = files([
             ("failover-ctl/src/error.rs", SOURCE),
-            ("docs/reference/exit-codes.md", "| 3 | settings |"),
+            ("backup-agent/src/error.rs", SOURCE),
+            ("docs/reference/exit-codes.md", codes),
             (page, text),
         ]);
         let mut findings = Vec::new();
@@ -124,16 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn exit_code_missing_in_reference_then_found() {
-        let files = files([
-            ("failover-ctl/src/error.rs", SOURCE),
-            ("docs/reference/exit-codes.md", "| 4 | lease |"),
-        ]);
-        let mut findings = Vec::new();
-        check(Path::new("."), &files, &mut findings);
+    fn exit_code_missing_in_its_programs_section_then_found() {
+        let codes = "\n## failover-ctl\n| 3 | a |\n## backup-agent\n| 4 | b |";
         assert_eq!(
-            findings,
-            ["docs/reference/exit-codes.md lacks exit code 3 of failover-ctl"]
+            findings_with_codes(codes, "a.md", ""),
+            ["docs/reference/exit-codes.md lacks exit code 3 of backup-agent"]
         );
     }
 }
