@@ -55,13 +55,13 @@ pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
             h1 { (company) }
             p { "The API runs." }
             ul {
-                li { a href="/docs" { "What it can do" } }
-                li { a href="/openapi.json" { "The same for programs" } }
-                li { a href="/info" { "How it is set" } }
-                li { a href="/readyz" { "How it is" } }
-                li { a href="/problems" { "What can go wrong" } }
+                li { a href="/docs" { "API documentation" } }
+                li { a href="/openapi.json" { "OpenAPI document" } }
+                li { a href="/info" { "Settings" } }
+                li { a href="/readyz" { "Readiness" } }
+                li { a href="/problems" { "Problem types" } }
             }
-            p.quiet { "It serves " (surfaces.join(", ")) ". A program that asks for JSON here gets it." }
+            p.quiet { "API surfaces: " (surfaces.join(", ")) ". Clients that accept JSON receive JSON here." }
         }
     };
     page(company, &body)
@@ -72,9 +72,9 @@ pub(crate) fn docs(document: &Value) -> Page {
     let info = document.get("info").unwrap_or(&Value::Null);
     let body = html! {
         h1 { (string(info, "title")) }
-        p { "Version " (string(info, "version")) ", described for programs by "
-            a href="/openapi.json" { "openapi.json" } "; what can go wrong is under "
-            a href="/problems" { "problems" } "." }
+        p { "Version " (string(info, "version")) "; "
+            a href="/openapi.json" { "OpenAPI document" } ", "
+            a href="/problems" { "problem types" } "." }
         @for paragraph in string(info, "description").split("\n\n") {
             p { (prose(paragraph)) }
         }

@@ -143,8 +143,8 @@ impl<R: BatchRunner> Batcher<R> {
             }
             let result = self.run(&batch).await;
             // An error of one row does not concern the others.
-            let is_of_one = |it: &QueryError| {
-                it.is_lock_timeout() || batch.len() > 1 && it.constraint().is_some()
+            let is_of_one = |error: &QueryError| {
+                error.is_lock_timeout() || batch.len() > 1 && error.constraint().is_some()
             };
             if matches!(&result, Err(error) if is_of_one(error)) {
                 self.write_each_alone(batch);
@@ -160,12 +160,12 @@ impl<R: BatchRunner> Batcher<R> {
         keep_those_with_time(&mut waiting);
         let mut busy = lock(&self.busy);
         let mut batch = Vec::with_capacity(waiting.len());
-        for it in waiting {
-            let row = R::row(&it.item).map(str::to_owned);
+        for request in waiting {
+            let row = R::row(&request.item).map(str::to_owned);
             let claimed = row.map(|row| busy.entry(row).or_insert_with(|| (number, Vec::new())));
             match claimed {
-                Some((by, behind)) if *by != number => behind.push(it),
-                Some(_) | None => batch.push(it),
+                Some((by, behind)) if *by != number => behind.push(request),
+                Some(_) | None => batch.push(request),
             }
         }
         batch
@@ -200,10 +200,10 @@ impl<R: BatchRunner> Batcher<R> {
 
     fn write_each_alone(self: &Arc<Self>, batch: Vec<Waiting<R>>) {
         let mut rows: BTreeMap<String, Vec<Waiting<R>>> = BTreeMap::new();
-        for it in batch {
+        for request in batch {
             // Reads write no row, and stay one batch.
-            let row = R::row(&it.item).unwrap_or("").to_owned();
-            rows.entry(row).or_default().push(it);
+            let row = R::row(&request.item).unwrap_or("").to_owned();
+            rows.entry(row).or_default().push(request);
         }
         for (row, waiting) in rows {
             let batcher = Arc::clone(self);

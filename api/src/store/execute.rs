@@ -38,13 +38,35 @@ impl Retry<'_> {
     /// Waits until it is time for another attempt, or returns what to tell the client where that would be
     /// of no use, or too late.
     pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), Unavailable> {
-        let reason = self.store.retry_reason(self.query, error)?;
+        let (query, metrics) = (self.query, &self.store.metrics);
+        if query.effect == Effect::Writes && error.is_unknown_outcome() {
+            metrics.db_commit_unknown.inc();
+        }
+        debug!(stmt = query.name, error = chain(error), "statement failed");
+        if let Some(name) = error.constraint() {
+            return Err(Unavailable::Constraint(name.to_owned()));
+        }
+        let reason = match error.class() {
+            ErrorClass::ServerLost => "server-lost",
+            ErrorClass::ServerReadOnly => "read-only",
+            ErrorClass::ServerSilent => "server-silent",
+            ErrorClass::ConnectionSpent => "connection-spent",
+            ErrorClass::Passing => "passing",
+            ErrorClass::Final => return Err(error.into()),
+            ErrorClass::Bug => {
+                error!(
+                    stmt = query.name,
+                    error = chain(error),
+                    "statement rejected"
+                );
+                return Err(Unavailable::Bug);
+            }
+        };
         let pause = self.backoff.next_pause();
         if Instant::now() + pause >= self.deadline {
             return Err(error.into());
         }
-        let retries = &self.store.metrics.db_retries;
-        retries.with_label_values(&[reason]).inc();
+        metrics.db_retries.with_label_values(&[reason]).inc();
         time::sleep(pause).await;
         Ok(())
     }
@@ -74,33 +96,6 @@ impl Store {
             query,
             deadline,
             backoff: RETRY.backoff(),
-        }
-    }
-
-    /// Returns why to try again, or what to tell the caller where that would be of no use.
-    fn retry_reason(&self, query: &Query, error: &QueryError) -> Result<&'static str, Unavailable> {
-        if query.effect == Effect::Writes && error.is_unknown_outcome() {
-            self.metrics.db_commit_unknown.inc();
-        }
-        debug!(stmt = query.name, error = chain(error), "statement failed");
-        if let Some(name) = error.constraint() {
-            return Err(Unavailable::Constraint(name.to_owned()));
-        }
-        match error.class() {
-            ErrorClass::ServerLost => Ok("server-lost"),
-            ErrorClass::ServerReadOnly => Ok("read-only"),
-            ErrorClass::ServerSilent => Ok("server-silent"),
-            ErrorClass::ConnectionSpent => Ok("connection-spent"),
-            ErrorClass::Passing => Ok("passing"),
-            ErrorClass::Final => Err(error.into()),
-            ErrorClass::Bug => {
-                error!(
-                    stmt = query.name,
-                    error = chain(error),
-                    "statement rejected"
-                );
-                Err(Unavailable::Bug)
-            }
         }
     }
 
