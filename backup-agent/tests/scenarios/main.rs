@@ -2,7 +2,6 @@
 //! needs one, a real PostgreSQL.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that is surprised has failed"

@@ -132,10 +132,6 @@ impl Https {
         SharedHttpConnector::new(connector.build())
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "a context of certificates that were checked has nothing that could fail"
-    )]
     fn tls_context(&self) -> TlsContext {
         let Some(ca) = &self.ca else {
             return TlsContext::default();
