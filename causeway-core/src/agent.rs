@@ -392,7 +392,7 @@ impl Agent {
             }
             LeaseReadResult::Missing => self.missing(now),
             LeaseReadResult::Found(etag, record) => {
-                self.found(now, requested_at, etag, *record, actions)
+                self.found(now, requested_at, etag, *record, actions);
             }
         }
     }

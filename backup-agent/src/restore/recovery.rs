@@ -106,7 +106,7 @@ fn target(request: &RestoreRequest, action: TargetAction) -> Vec<Setting> {
         RecoveryTarget::Lsn(lsn) => settings.push(("recovery_target_lsn", lsn.to_string())),
         RecoveryTarget::Name(name) => settings.push(("recovery_target_name", name.clone())),
         RecoveryTarget::Time(time) => {
-            settings.push(("recovery_target_time", as_recovery_target(*time)))
+            settings.push(("recovery_target_time", as_recovery_target(*time)));
         }
         RecoveryTarget::Xid(xid) => settings.push(("recovery_target_xid", xid.to_string())),
     }

@@ -37,7 +37,7 @@ pub(crate) enum SimEvent {
         life: u64,
         told: Box<Told>,
     },
-    /// SimEvent an agent decided leaves it.
+    /// The decisions of an agent leave it.
     Carry {
         host: usize,
         life: u64,
@@ -328,7 +328,7 @@ impl Cluster {
         self.after(100 * MILLI, SimEvent::Stream);
     }
 
-    /// Lets clients write on a primary. SimEvent it holds back it has written all the same.
+    /// Lets clients write on a primary. What it holds back it has written all the same.
     fn write(&mut self, host: usize) {
         let server = &mut self.hosts[host].server;
         let runs = server.state == State::Writable && server.answers();

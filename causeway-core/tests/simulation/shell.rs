@@ -285,7 +285,7 @@ impl Cluster {
         let server = &mut self.hosts[host].server;
         match (server.state, server.directory) {
             (State::Ended, DataDirectoryState::Standby) if fits != Some(false) => {
-                self.start_standby(host)
+                self.start_standby(host);
             }
             (State::Ended, _) if reached && !server.rewinding => {
                 server.rewinding = true;

@@ -132,7 +132,7 @@ impl AgentLoop {
         let rebuild = self.following.wants_rebuild();
         match directory {
             DataDirectoryState::Empty | DataDirectoryState::Rewinding => {
-                self.prepare(follower, directory, rebuild)
+                self.prepare(follower, directory, rebuild);
             }
             DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
                 self.prepare(follower, directory, true);

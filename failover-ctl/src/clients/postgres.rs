@@ -132,7 +132,7 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
                 it.failure = Some((now, WriteProbeFailure::Stalled));
             }
             QueryOutcome::NoConnectionLeft => {
-                it.failure = Some((now, WriteProbeFailure::NoConnectionLeft))
+                it.failure = Some((now, WriteProbeFailure::NoConnectionLeft));
             }
             QueryOutcome::Refused(failure) => it.failure = Some((now, *failure)),
             QueryOutcome::Failed => it.failure = Some((now, WriteProbeFailure::Error)),

@@ -353,7 +353,7 @@ impl<'a> Supervisor<'a> {
         let server = self.server();
         match self.core.tick(now, clock::wall(), server) {
             GuardAction::Kill if server == PostgresProcess::Unmanaged => {
-                self.kill("a postmaster that is not guard's")
+                self.kill("a postmaster that is not guard's");
             }
             GuardAction::Kill => self.kill("the lease is over"),
             GuardAction::FastShutdown => self.interrupt(),
