@@ -55,7 +55,6 @@ pub struct LeaseRecord {
     pub unretired: Option<LeaseStoreId>,
     /// For how long the holder's server had shown no sign of life when this was written, in milliseconds:
     /// an agent that is started again goes on counting from there.
-    #[serde(default)]
     pub idle_millis: u64,
 }
 
@@ -148,7 +147,6 @@ pub struct PrimaryPosition {
     pub rows_per_sec: u64,
     /// How old this was when the record was written, in milliseconds: a primary that proves no write shows
     /// no position either, and may acknowledge commits all the same.
-    #[serde(default)]
     pub age_millis: u64,
 }
 
@@ -286,9 +284,13 @@ impl LeaseRecord {
     }
 
     /// Returns the body of the lease object.
+    ///
+    /// # Panics
+    ///
+    /// Never: a record has string keys and no floats.
     pub fn to_body(&self) -> String {
-        // A record is numbers, texts and lists of them: there is nothing in it that JSON lacks.
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        // Not a default: an empty lease would be stored.
+        serde_json::to_string_pretty(self).expect("a lease record has string keys and no floats")
     }
 
     /// Checks that the record is of this cluster and this database.

@@ -195,10 +195,16 @@ impl SegmentName {
         u64::from(self.log) * size.per_log() + u64::from(self.segment)
     }
 
-    /// Returns the name of the segment with this number ([`SegmentName::number`]).
+    /// Returns the name of the segment with this number ([`SegmentName::number`]), or of the last one that
+    /// an LSN can address.
+    ///
+    /// # Panics
+    ///
+    /// Never: both halves of a 64-bit address have 32 bits.
     pub fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
-        let log = u32::try_from(number / size.per_log()).unwrap_or(u32::MAX);
-        let segment = u32::try_from(number % size.per_log()).unwrap_or(u32::MAX);
+        let number = number.min(u64::MAX / size.0);
+        let half = |part| u32::try_from(part).expect("half of a 64-bit address has 32 bits");
+        let (log, segment) = (half(number / size.per_log()), half(number % size.per_log()));
         Self {
             timeline,
             log,
@@ -249,7 +255,7 @@ impl FromStr for WalFileName {
             )
         };
         let mut parts = text.split('.');
-        let stem = parts.next().unwrap_or_default();
+        let stem = parts.next().expect("a split has at least one part");
         let suffixes: Vec<&str> = parts.collect();
         if let ["history"] = suffixes.as_slice() {
             let number = hex(stem, 8..=8).ok_or_else(malformed)?;

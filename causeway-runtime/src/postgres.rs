@@ -212,6 +212,9 @@ where
     }
 }
 
+/// The last TLS of one mode, and the root certificates it was built from.
+type Built = (Option<Vec<u8>>, Tls);
+
 /// Returns TLS that verifies as `mode` says, trusting the system's authorities or those in
 /// `root_cert`. Where both are as they were, so is what is returned, with the connector in it.
 ///
@@ -219,13 +222,12 @@ where
 ///
 /// [`TlsError`] when a file is missing, or there is no certificate.
 pub fn tls(mode: SslMode, root_cert: Option<&RootCertificates>) -> Result<Tls, TlsError> {
-    static LAST: Mutex<BTreeMap<SslMode, (Vec<u8>, Tls)>> = Mutex::new(BTreeMap::new());
+    static LAST: Mutex<BTreeMap<SslMode, Built>> = Mutex::new(BTreeMap::new());
     let pem = root_cert.map(RootCertificates::read).transpose()?;
     let roots = match root_cert.zip(pem.as_ref()) {
         Some((root_cert, pem)) => root_cert.parse(pem)?,
         None => Vec::new(),
     };
-    let pem = pem.unwrap_or_default();
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((of_last, tls)) = last.get(&mode)
         && *of_last == pem

@@ -122,9 +122,9 @@ pub fn needed(
     stop: Lsn,
     size: SegmentSize,
 ) -> impl Iterator<Item = SegmentName> {
-    let first = SegmentName::containing(timeline, start, size);
-    std::iter::successors(Some(first), move |it| Some(it.next(size)))
-        .take_while(move |it| it.start(size) < stop)
+    let first = start.get() / size.bytes();
+    let end = stop.get().div_ceil(size.bytes());
+    (first..end).map(move |number| SegmentName::numbered(timeline, number, size))
 }
 
 /// Returns the segments of `needed` that are not among those `held`.

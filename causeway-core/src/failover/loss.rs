@@ -103,7 +103,7 @@ pub fn stated(
     let common = match parted {
         None => own.received_lsn,
         Some(TimelineFork { at: Some(at), .. }) => own.received_lsn.min(at),
-        Some(TimelineFork { at: None, .. }) => Lsn::default(),
+        Some(TimelineFork { at: None, .. }) => Lsn::new(0),
     };
     let recorded = lease.last_primary.as_ref() == Some(&lease.holder.node);
     let unopened = lease.state == LeaseState::Acquiring || !recorded;

@@ -152,7 +152,7 @@ pub fn check(
     if let (Some(last), Some(loss)) = (lease.last_position, loss)
         && own.timeline != last.timeline
         && request.accept_timeline.is_none()
-        && !own.descends_from(&last, target.ancestors.as_deref().unwrap_or_default())
+        && !own.descends_from(&last, target.ancestors.as_deref().unwrap_or(&[]))
     {
         return Err(PromotionRejected::OnAnotherTimeline {
             here: own.timeline,

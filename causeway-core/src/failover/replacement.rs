@@ -131,7 +131,7 @@ pub fn plan(
         retire: Vec::new(),
         unretired: None,
         is_complete: false,
-        epoch: Epoch::default(),
+        epoch: Epoch::new(0),
         sequence: 0,
         timeline: seen.timeline,
     };
@@ -165,7 +165,8 @@ struct Draft<'a> {
 impl Draft<'_> {
     fn add_records(&mut self) {
         match &self.seen.dns {
-            Ok(found) => self.epoch = self.epoch.max(found.unwrap_or_default()),
+            Ok(Some(found)) => self.epoch = self.epoch.max(*found),
+            Ok(None) => {}
             Err(_) if self.asserted.highest_epoch.is_some() => {}
             Err(why) => self
                 .obstacles
@@ -264,14 +265,14 @@ impl Draft<'_> {
             self.asserted.highest_epoch,
             self.asserted.highest_reserved_timeline,
         );
-        let mut epoch = self.epoch.max(named_epoch.unwrap_or_default());
+        let mut epoch = self.epoch.max(named_epoch.unwrap_or(self.epoch));
         let mut timeline = self.timeline.max(named_timeline.unwrap_or(self.timeline));
         if !self.is_complete && named_epoch.is_none() {
             epoch = Epoch::new(epoch.get().saturating_add(EPOCH_GAP));
         }
         if !self.is_complete && named_timeline.is_none() {
             let jumped = timeline.get().saturating_add(TIMELINE_GAP);
-            timeline = Timeline::new(jumped).unwrap_or(timeline);
+            timeline = Timeline::new(jumped).expect("a number above a timeline's is not 0");
         }
         Ok(LeaseReplacement {
             // A retired record takes the number in between.

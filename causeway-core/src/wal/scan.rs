@@ -225,9 +225,9 @@ impl WalScanner {
         let expected = self.address;
         let header = PageHeader::read(page).filter(|it| expected.is_none_or(|at| at == it.address));
         // A damaged page may claim an address whose end is no position.
-        let header = header.and_then(|it| Some((it, it.address.checked_add(length_of(page))?)));
+        let header = header.and_then(|it| Some((it, it.address.checked_add(as_u64(page.len()))?)));
         let Some((header, end)) = header else {
-            self.address = expected.map(|it| it.saturating_add(length_of(page)));
+            self.address = expected.map(|it| it.saturating_add(as_u64(page.len())));
             self.state = State::SegmentEnded;
             return;
         };
@@ -304,14 +304,14 @@ impl WalScanner {
                     return;
                 }
             };
-            let rest = page.get(at..).unwrap_or_default();
+            let (_, rest) = page.split_at(at);
             match begun.take(rest) {
                 Taken::More(begun) => {
                     self.state = State::Within(begun);
                     return;
                 }
                 Taken::Whole(begun, length) => {
-                    let whole = rest.get(..length).unwrap_or_default();
+                    let (whole, _) = rest.split_at(length);
                     self.complete(&begun, whole, show);
                     at += length;
                 }
@@ -356,7 +356,7 @@ impl Begun {
         let length = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
         let is_record = usize::try_from(length).is_ok_and(|it| it >= RECORD_HEADER);
         is_record.then(|| Self {
-            start: address + u64::try_from(at).unwrap_or(0),
+            start: address + as_u64(at),
             length,
             taken: 0,
             kept: Vec::new(),
@@ -369,11 +369,10 @@ impl Begun {
         if self.taken == 0 && left <= rest.len() {
             return Taken::Whole(self, left);
         }
-        let now = rest.get(..left.min(rest.len())).unwrap_or_default();
+        let (now, _) = rest.split_at(left.min(rest.len()));
         let room = KEPT_BYTES.saturating_sub(self.kept.len()).min(now.len());
-        self.kept
-            .extend_from_slice(now.get(..room).unwrap_or_default());
-        self.taken += u32::try_from(now.len()).unwrap_or(0);
+        self.kept.extend(now.iter().take(room));
+        self.taken += u32::try_from(now.len()).expect("a part of a record whose length is a u32");
         if now.len() == left {
             return Taken::Whole(self, left);
         }
@@ -400,6 +399,6 @@ impl PageHeader {
     }
 }
 
-fn length_of(page: &[u8]) -> u64 {
-    u64::try_from(page.len()).unwrap_or(0)
+fn as_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("usize has at most 64 bits")
 }

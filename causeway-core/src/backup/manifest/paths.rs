@@ -67,12 +67,13 @@ impl<'a> PathChecker<'a> {
         for tablespace in &manifest.tablespaces {
             let location = &tablespace.location;
             let link = format!("pg_tblspc/{}", tablespace.oid);
-            if !is_location(location) || !directories.contains(link.as_str()) {
+            let link = directories
+                .get(link.as_str())
+                .filter(|_| is_location(location));
+            let Some(link) = link else {
                 return Err(ManifestError::Location(location.escape_debug().to_string()));
-            }
-            if !locations.insert(location.as_str())
-                || !locations.insert(link_of(&directories, &link))
-            {
+            };
+            if !locations.insert(location.as_str()) || !locations.insert(link) {
                 return Err(ManifestError::Twice);
             }
         }
@@ -125,11 +126,6 @@ impl KnownPaths {
     pub fn contains(&self, path: &str) -> bool {
         self.0.binary_search(&hash(path)).is_ok()
     }
-}
-
-/// Returns the set's own copy of a name that it holds.
-fn link_of<'a>(directories: &BTreeSet<&'a str>, link: &str) -> &'a str {
-    directories.get(link).copied().unwrap_or_default()
 }
 
 fn has_parent(directories: &BTreeSet<&str>, path: &str) -> bool {
