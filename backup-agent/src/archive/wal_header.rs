@@ -188,6 +188,13 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn arbitrary_segment_header_then_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            SegmentHeader::read(&bytes).ok();
+        }
+    }
+
     #[test]
     fn takes_a_segment_that_is_what_its_name_says() {
         let content = segment(2, 0xA00_0000, OURS);

@@ -107,3 +107,32 @@ impl ObjectHeader {
             .map_err(|it| DecryptError::Content(it.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::ObjectHeader;
+
+    proptest! {
+        #[test]
+        fn damaged_header_then_no_panic(
+            edits in prop::collection::vec((any::<Index>(), any::<u8>()), 0..8),
+            end: Index,
+        ) {
+            let header = ObjectHeader::new(1 << 16, b"key", &"metadata").unwrap();
+            let mut bytes = header.to_bytes().unwrap();
+            for (index, byte) in edits {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for part in [bytes.as_slice(), &bytes[..end.index(bytes.len())]] {
+                if let Ok(Some((header, length))) = ObjectHeader::read(part) {
+                    prop_assert!(length <= part.len(), "{length} of {} bytes", part.len());
+                    header.wrapped_key().ok();
+                }
+            }
+        }
+    }
+}
