@@ -1,8 +1,8 @@
-//! A base backup: every file read once, compressed and sealed once, stored in every bucket.
+//! Base backups: every file is read, compressed and encrypted once, and stored in every bucket.
 //!
-//! Readers turn files into blobs, one packer turns blobs into sealed parts, and a lane for each
-//! bucket stores them. Between them are queues of a few places, so memory does not grow with the
-//! database, and a bucket that fails leaves the others to go on.
+//! Readers turn files into blobs, one packer turns blobs into encrypted parts, and one writer per bucket
+//! stores them. The queues between them are bounded, so memory does not grow with the database, and a
+//! failing bucket does not stop the others.
 
 pub(crate) mod archive_progress;
 pub(crate) mod bounded_client;

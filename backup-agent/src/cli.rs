@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use crate::base_backup::session::Checkpoint;
 use crate::restore::request::{Archiving, TargetAction};
 
-/// Encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
+/// Encrypted base backups and WAL archive of PostgreSQL, in S3 buckets of two regions.
 #[derive(Debug, Parser)]
 #[command(name = "backup-agent", version)]
 pub(crate) struct Cli {
-    /// The settings
+    /// Settings file
     #[arg(
         long,
         global = true,
@@ -24,7 +24,7 @@ pub(crate) struct Cli {
         default_value = "/etc/causeway/backup-agent.toml"
     )]
     pub(crate) config: PathBuf,
-    /// What to log, such as `info` or `backup_agent=debug,warn`
+    /// Log filter, such as `info` or `backup_agent=debug,warn`
     #[arg(
         long,
         global = true,
@@ -32,7 +32,7 @@ pub(crate) struct Cli {
         default_value = "warn,backup_agent=info"
     )]
     pub(crate) log: String,
-    /// Log one JSON object a line
+    /// Log one JSON object per line
     #[arg(long, global = true)]
     pub(crate) log_json: bool,
     #[command(subcommand)]
@@ -51,18 +51,18 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a base backup
+    /// Take a base backup
     Backup(BackupArgs),
-    /// Archive log files, and fetch them back
+    /// Archive, fetch and backfill WAL files
     #[command(subcommand)]
     Wal(WalCommand),
-    /// Restore a backup into an empty directory, ready to be started
+    /// Restore a backup into an empty directory, without starting PostgreSQL
     Restore(RestoreArgs),
     /// List the backups
     List(ListArgs),
     /// Check the settings, the buckets and the server
     Check(CheckArgs),
-    /// Make a key pair: a file for whoever restores, and a recipient for the settings
+    /// Generate a key pair: an identity file for hosts that restore, and a recipient for the settings
     Keygen(KeygenArgs),
     /// Write this program's reference, man pages and completions
     #[command(hide = true)]
@@ -74,28 +74,28 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// What to call it; the label is stored encrypted
+    /// Label of the backup, stored encrypted
     #[arg(long, default_value = "causeway")]
     pub(crate) label: String,
-    /// How PostgreSQL makes the checkpoint that the backup begins with
+    /// Checkpoint mode at the start of the backup
     #[arg(long, value_enum, default_value_t = Checkpoint::Fast)]
     pub(crate) checkpoint: Checkpoint,
-    /// Store this file although pages in it are damaged, as the error names it; once for each
+    /// Store this file despite its damaged pages, named as in the error; once per file
     #[arg(long, value_name = "FILE")]
     pub(crate) accept_damaged: Vec<String>,
-    /// Print what was made as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalCommand {
-    /// Archive one file: PostgreSQL's `archive_command`, with `%p`
+    /// Archive one file: the `archive_command` of PostgreSQL, with `%p`
     Push {
-        /// The file
+        /// Path of the file
         path: PathBuf,
     },
-    /// Fetch one file: PostgreSQL's `restore_command`, with `%f` and `%p`
+    /// Fetch one file: the `restore_command` of PostgreSQL, with `%f` and `%p`
     Fetch(WalFetchArgs),
     /// Copy to each bucket the objects that it lacks and another has
     Backfill(WalBackfillArgs),
@@ -103,104 +103,103 @@ pub(crate) enum WalCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct WalFetchArgs {
-    /// Which file
+    /// Name of the file
     pub(crate) name: String,
-    /// Where to put it
+    /// Path to write it to
     pub(crate) path: PathBuf,
-    /// Read from this bucket or region alone
+    /// Read only from this bucket or region
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// End with 1 only where the archive ends, and with 255, which stops PostgreSQL, for any failure
+    /// Exit with 1 only at the end of the archive, and with 255, which stops PostgreSQL, on any failure
     #[arg(long)]
     pub(crate) recovery: bool,
-    /// The timeline that recovery follows: what other timelines hold does not matter to it
+    /// Timeline that recovery follows; WAL of other timelines does not count
     #[arg(long, requires = "recovery", value_parser = timeline)]
     pub(crate) target_timeline: Option<Timeline>,
-    /// The last segment that `restore` saw: if one on the way to it is missing, recovery is stopped
+    /// Last segment that `restore` found; recovery stops if a segment before it is missing
     #[arg(long, requires = "target_timeline", value_parser = segment)]
     pub(crate) known_end: Option<SegmentName>,
-    /// For how long to ask a bucket that fails again [default: 0; 300 with `--recovery`]
+    /// How long to retry a failing bucket, in seconds [default: 0; 300 with `--recovery`]
     #[arg(long)]
     pub(crate) retry_timeout_secs: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WalBackfillArgs {
-    /// Which PostgreSQL cluster, where several are stored under one name
+    /// System identifier, where several PostgreSQL clusters are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
-    /// Copy also what is older than all that a bucket holds, as to one that is new
+    /// Also copy objects older than everything in a bucket, for a new bucket
     #[arg(long)]
     pub(crate) all: bool,
-    /// Copy what pushes and backups have noted until nothing is left, or, with a system identifier,
-    /// compare the buckets, unless another process does it
+    /// Copy what pushes and backups noted as missing, or, with a system identifier, compare the
+    /// buckets, unless another process does so
     #[arg(long, hide = true, conflicts_with = "all")]
     pub(crate) background: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// The directory: empty, not there, or one in which a restore was interrupted
+    /// Directory to restore into: empty, missing, or with an interrupted restore
     #[arg(long)]
     pub(crate) target_directory: PathBuf,
     #[command(flatten)]
     pub(crate) target: RestoreTarget,
-    /// The timeline to follow, instead of the newest
+    /// Timeline to follow [default: the newest]
     #[arg(long, value_parser = timeline)]
     pub(crate) target_timeline: Option<Timeline>,
-    /// The backup to begin from, instead of the newest that reaches the target
+    /// Backup to start from [default: the newest that reaches the target]
     #[arg(long)]
     pub(crate) backup: Option<BackupId>,
-    /// Read from this bucket or region alone
+    /// Read only from this bucket or region
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// Stop before what lies at the target time, position or transaction, instead of after it
+    /// Stop before the target time, position or transaction instead of after it
     #[arg(long)]
     pub(crate) target_exclusive: bool,
-    /// What to do once the target is reached [default: pause; without a target PostgreSQL promotes]
+    /// Action once the target is reached [default: pause; without a target PostgreSQL promotes]
     #[arg(long, value_enum)]
     pub(crate) target_action: Option<TargetAction>,
-    /// Make a standby, which goes on to follow a primary
+    /// Restore a standby, which follows a primary
     #[arg(long, conflicts_with_all = ["target_action", "target_exclusive", "target_time", "target_lsn", "target_name", "target_xid", "target_immediate"])]
     pub(crate) standby: bool,
     /// Whether the restored server archives its own WAL [default: off; preserve for a standby]
     #[arg(long, value_enum)]
     pub(crate) archive_mode: Option<Archiving>,
-    /// Where to put a tablespace: OLD=NEW, once for each that the backup has; OLD=OLD puts it where
-    /// it was
+    /// New location of a tablespace, as OLD=NEW, once per tablespace; OLD=OLD keeps the location
     #[arg(long, value_parser = mapping)]
     pub(crate) tablespace_mapping: Vec<(PathBuf, PathBuf)>,
-    /// Put each tablespace that has no mapping below this directory, named by its OID
+    /// Parent directory for tablespaces without a mapping, each named by its OID
     #[arg(long)]
     pub(crate) tablespace_directory: Option<PathBuf>,
-    /// Which PostgreSQL cluster, where several are stored under one name
+    /// System identifier, where several PostgreSQL clusters are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
-    /// How long to retry while no bucket gives anything
+    /// How long to retry while no bucket responds, in seconds
     #[arg(long, default_value_t = 300)]
     pub(crate) retry_timeout_secs: u64,
-    /// Print what was restored as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How far to replay; to the end of the archive, unless one is given.
+/// Recovery target; without one, the end of the archive.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct RestoreTarget {
-    /// To the last commit at or before this time, such as `2026-11-20T20:15:00Z`
+    /// Last commit at or before this time, such as `2026-11-20T20:15:00Z`
     #[arg(long, value_parser = time)]
     target_time: Option<WallTime>,
-    /// Past the record at this position, such as `16/B374D848`
+    /// WAL position, such as `16/B374D848`
     #[arg(long)]
     target_lsn: Option<Lsn>,
-    /// To the restore point of this name
+    /// Name of a restore point
     #[arg(long)]
     target_name: Option<String>,
-    /// To the commit of this transaction
+    /// Commit of this transaction
     #[arg(long, value_parser = clap::value_parser!(u64).range(3..))]
     target_xid: Option<u64>,
-    /// To the end of the backup, and no farther
+    /// End of the backup, the first consistent state
     #[arg(long)]
     target_immediate: bool,
 }
@@ -222,7 +221,7 @@ pub(crate) struct ListArgs {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which PostgreSQL cluster, where several are stored under one name
+    /// System identifier, where several PostgreSQL clusters are stored under one name
     #[arg(long)]
     pub(crate) system_id: Option<u64>,
 }
@@ -236,7 +235,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
-    /// The identity file to write, readable by its owner alone
+    /// Identity file to create, readable only by its owner
     #[arg(long)]
     pub(crate) output: PathBuf,
 }

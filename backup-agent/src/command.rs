@@ -31,8 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// PostgreSQL starts the log commands for each segment: threads that they do not need cost more than
-/// they bring.
+/// PostgreSQL starts the WAL commands once per segment, where unused threads cost more than they save.
 fn one_thread() -> Result<Runtime, Error> {
     started(Builder::new_current_thread())
 }

@@ -108,11 +108,9 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 /// which is where PostgreSQL starts `archive_command` and `restore_command`, and otherwise the one in
 /// the settings.
 pub(crate) fn data_directory(config: &Config) -> PathBuf {
-    let here = std::env::current_dir().unwrap_or_default();
-    if here.join(CONTROL_FILE).is_file() {
-        return here;
-    }
-    config.postgres.data_directory.clone()
+    let here = std::env::current_dir().ok();
+    here.filter(|path| path.join(CONTROL_FILE).is_file())
+        .unwrap_or_else(|| config.postgres.data_directory.clone())
 }
 
 #[cfg(test)]

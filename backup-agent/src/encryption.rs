@@ -1,5 +1,5 @@
-//! Sealing: what is stored can be read only by whoever has an identity, and only under the key it
-//! was stored under. `FORMAT.md` describes the bytes.
+//! Envelope encryption: an object can be decrypted only with an identity, and only under the key it was
+//! stored under. `FORMAT.md` describes the bytes.
 //!
 //! Each object has a data key of its own, wrapped as an `age` file for every recipient. The payload
 //! is compressed, cut into chunks and each chunk encrypted with AES-256-GCM; the nonce is the number

@@ -1,4 +1,4 @@
-//! Every way in which a command can fail that a person or a script may want to tell apart.
+//! Failures of a command, with exit code and hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use crate::storage::store_error::StoreError;
 pub(crate) enum Error {
     #[error("`{name}` is not in the archive")]
     NotArchived { name: String },
-    #[error("the settings are not usable")]
+    #[error("the settings are invalid")]
     Settings(#[from] crate::config::error::BackupConfigError),
-    #[error("the identity that opens the archive cannot be used")]
+    #[error("the identity that decrypts the archive is unusable")]
     Identity(#[from] KeyError),
-    #[error("`{}` is not a data directory that can be used: {why}", path.display())]
+    #[error("`{}` is not a usable data directory: {why}", path.display())]
     DataDirectory { path: PathBuf, why: String },
-    #[error("`{}` is not where this server keeps its data: {why}", path.display())]
+    #[error("`{}` is not the data directory of this server: {why}", path.display())]
     OtherDirectory { path: PathBuf, why: String },
-    #[error("PostgreSQL could not be asked")]
+    #[error("the connection to PostgreSQL or a statement failed")]
     Postgres(#[source] anyhow::Error),
-    #[error("`{what}` is in {stored} of the {required} buckets that must hold it")]
+    #[error("`{what}` is in {stored} of {required} required buckets")]
     TooFewBuckets {
         what: String,
         stored: usize,
@@ -36,28 +36,30 @@ pub(crate) enum Error {
         #[source]
         last: Option<Box<StoreError>>,
     },
-    #[error("`{what}` was found in no bucket, and only {answered} answered")]
+    #[error("`{what}` was found in no bucket, and only {answered} responded")]
     Unreachable {
         what: String,
         answered: usize,
         #[source]
         last: Box<StoreError>,
     },
-    #[error("`{name}` is in no bucket any more: the restore saw the WAL complete to `{known_end}`")]
+    #[error(
+        "`{name}` was lost from every bucket: the restore found the WAL complete to `{known_end}`"
+    )]
     WalLost { name: String, known_end: String },
-    #[error("`{name}` is in no bucket, and {later} is: there is a gap in the WAL")]
+    #[error("the WAL has a gap: `{name}` is in no bucket, and {later} is")]
     WalGap { name: String, later: String },
     #[error("buckets lack objects that others have: {0}")]
     Lacking(String),
     #[error("bucket `{bucket}` already holds `{key}` with other content")]
     Conflict { bucket: String, key: String },
-    #[error("`{name}` is not archived")]
+    #[error("`{name}` was not archived")]
     WalFileRejected {
         name: String,
         #[source]
         why: WalFileError,
     },
-    #[error("`{key}` cannot be opened")]
+    #[error("`{key}` cannot be decrypted")]
     Damaged {
         key: String,
         #[source]
@@ -65,11 +67,11 @@ pub(crate) enum Error {
     },
     #[error("{pages} pages do not match their checksum:{report}")]
     PageChecksums { pages: u64, report: String },
-    #[error("the log that the backup needs was not archived within {waited_secs} s: {missing}")]
+    #[error("the WAL that the backup needs was not archived within {waited_secs} s: {missing}")]
     WalNotArchived { waited_secs: u64, missing: String },
-    #[error("the backup could not be completed: {0}")]
+    #[error("the backup was not completed: {0}")]
     Incomplete(String),
-    #[error("no backup can be restored to the target{}", .earliest.as_deref().unwrap_or_default())]
+    #[error("no backup reaches the target{}", .earliest.as_deref().unwrap_or_default())]
     NoBackup {
         #[source]
         why: BackupChoiceError,
@@ -77,30 +79,26 @@ pub(crate) enum Error {
     },
     #[error("{why} ({reach})")]
     BeyondReach { why: String, reach: String },
-    #[error(
-        "timeline {timeline} has WAL in the archive, and its history is in no bucket: what branched off where is not known"
-    )]
+    #[error("timeline {timeline} has WAL in the archive, but its history is in no bucket")]
     NoHistory { timeline: Timeline },
-    #[error(
-        "no bucket holds anything below `{prefix}`: this is another cluster's archive, or none"
-    )]
+    #[error("no bucket has an object below `{prefix}`: another cluster's archive, or none")]
     NothingStored { prefix: String },
-    #[error("bucket `{bucket}` does not answer, and may hold what no other does")]
+    #[error("bucket `{bucket}` does not respond, and may have objects that no other bucket has")]
     SilentBucket { bucket: String },
-    #[error("backup `{id}` in bucket `{bucket}` cannot be looked at")]
+    #[error("backup `{id}` in bucket `{bucket}` cannot be read")]
     UnreadableBackup {
         id: BackupId,
         bucket: String,
         #[source]
         why: Box<Error>,
     },
-    #[error("the manifest cannot be followed")]
+    #[error("the manifest is invalid")]
     Manifest(#[from] ManifestLineError),
     #[error("`{}` is not empty", path.display())]
     NotEmpty { path: PathBuf },
-    #[error("`{}` holds a restore that is complete and was not started", path.display())]
+    #[error("`{}` has a complete restore that was not started", path.display())]
     Restored { path: PathBuf },
-    #[error("the backup is made, and the WAL of older ones has a gap: {0}")]
+    #[error("the backup is stored, but the WAL after older ones has a gap: {0}")]
     OlderWalGap(String),
     #[error("{failed} of {all} checks failed")]
     ChecksFailed { failed: usize, all: usize },
@@ -162,52 +160,52 @@ impl Error {
         }
     }
 
-    /// Returns what the reader can do next, where there is something.
+    /// Returns the remedy, where there is one.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::RecoveryStopped(why) => why.hint(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("make room, and run the same command again")
+                Some("free disk space, and run the same command again")
             }
             Self::Identity(_) => Some(
                 "set `identity-file` to the file that `backup-agent keygen` wrote; hosts that only write need none",
             ),
             Self::TooFewBuckets { .. } => {
-                Some("nothing was acknowledged; the same command can be run again")
+                Some("nothing was acknowledged: run the same command again")
             }
             Self::Unreachable { .. } => {
-                Some("run `backup-agent check` to see which bucket answers")
+                Some("run `backup-agent check` to see which bucket responds")
             }
             Self::Conflict { .. } => Some(
                 "another server, or a copy restored with `archive_mode` on, archives under this name and system identifier: stop one, or give it another `cluster`; nothing was overwritten",
             ),
             Self::WalLost { .. } => Some(
-                "make the buckets answer with what they had, or push the segment again, and start PostgreSQL again; without `--known-end` in `restore_command` recovery ends there",
+                "restore the object in a bucket or push the segment again, and start PostgreSQL again; without `--known-end` in `restore_command` recovery ends there",
             ),
             Self::WalGap { .. } => Some(
                 "recover to a target before the gap, or restore a backup from after it; `backup-agent list` shows both",
             ),
             Self::Lacking(_) => Some(
-                "run `backup-agent check` to see which bucket answers, then the same command again; where two buckets hold something else under one key, remove the wrong one first",
+                "run `backup-agent check` to see which bucket responds, then the same command again; of two different objects under one key, remove the wrong one first",
             ),
             Self::WalFileRejected { .. } => {
-                Some("PostgreSQL recycles log files; nothing was stored under this name")
+                Some("PostgreSQL recycles WAL files; nothing was stored under this name")
             }
             Self::Damaged { .. } => Some(
                 "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`, or an older backup with `--backup`, which `backup-agent list` shows",
             ),
             Self::BeyondReach { .. } => Some(
-                "choose a target within what is there, without one for all of it; a gap is closed by `backup-agent wal backfill` (with `--all` if the bucket never had it) if another bucket has the segment, and by `wal push` from a node's `pg_wal`",
+                "choose an earlier target, or none to replay all WAL; a gap is closed by `backup-agent wal backfill` (with `--all` if the bucket never had it) if another bucket has the segment, and by `wal push` from a node's `pg_wal`",
             ),
             Self::NoHistory { .. } => Some(
                 "archive the history again from a node's `pg_wal` (`backup-agent wal push`), or follow another timeline with `--target-timeline`",
             ),
             Self::NothingStored { .. } => Some(
-                "set `cluster` and `[[buckets]]` as they were when the backup was made, and start PostgreSQL again: recovery goes on",
+                "set `cluster` and `[[buckets]]` as when the backup was taken, and start PostgreSQL again: recovery resumes",
             ),
-            Self::SilentBucket { .. } => Some(
-                "try again; `restore --from` reads from another bucket alone, without what only this one holds",
-            ),
+            Self::SilentBucket { .. } => {
+                Some("try again, or read only from another bucket with `--from`")
+            }
             Self::UnreadableBackup { .. } => Some(
                 "try again, or name the backup to restore with `--backup`; `backup-agent list` shows them",
             ),
@@ -215,10 +213,10 @@ impl Error {
                 "the server's storage is damaged: keep older backups; `--accept-damaged FILE`, once for each, stores them as they are",
             ),
             Self::WalNotArchived { .. } => Some(
-                "look at `pg_stat_archiver` and at `archive_command`; the backup does not count, and can be run again",
+                "check `pg_stat_archiver` and `archive_command`, and run the backup again: this one does not count",
             ),
             Self::OtherDirectory { .. } => Some(
-                "set `data-directory` to where this host sees the files of the server in `[postgres]`; nothing was stored",
+                "set `data-directory` to the files of the server in `[postgres]`; nothing was stored",
             ),
             Self::OlderWalGap(_) => Some(
                 "a restore from an older backup ends before the gap; keep the new one, and see `backup-agent list`",
@@ -227,7 +225,9 @@ impl Error {
                 "start PostgreSQL on it as it is, or remove it to restore again; only the removal of its mark, `backup-agent.restore`, was interrupted",
             ),
             Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
-            Self::Exists { .. } => Some("choose another name: a lost identity opens nothing again"),
+            Self::Exists { .. } => {
+                Some("choose another name: objects encrypted for a lost identity stay unreadable")
+            }
             Self::NotArchived { .. }
             | Self::Settings(_)
             | Self::DataDirectory { .. }

@@ -221,7 +221,7 @@ async fn newest_lineage(
             (Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })), Some(newest))
                 if newest > at_least && !written.contains(&newest) =>
             {
-                warn!(timeline = %newest, error = %chain(&why), "a timeline without WAL is passed over: its history cannot be read");
+                warn!(timeline = %newest, error = %chain(&why), "timeline without WAL ignored, its history is unreadable");
                 known.remove(&newest);
             }
             (lineage, _) => break lineage?,

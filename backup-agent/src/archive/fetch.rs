@@ -61,7 +61,7 @@ impl WalArchive<'_> {
             }
         };
         if share == SegmentShare::Nothing {
-            info!(file = %request.name, "segment of a branch that the followed timeline has left");
+            info!(file = %request.name, "segment of an abandoned branch not fetched");
             let name = self.object_keys.wal_file(request.name);
             return Err(Error::NotArchived { name });
         }
@@ -78,7 +78,7 @@ impl WalArchive<'_> {
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.only_number_counts() =>
             {
-                warn!(file = %request.name, error = %chain(&why), "history cannot be read, a placeholder stands for it");
+                warn!(file = %request.name, error = %chain(&why), "unreadable history replaced by a placeholder");
                 return write_whole(&request.path, PLACEHOLDER);
             }
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
@@ -101,7 +101,7 @@ impl WalArchive<'_> {
                 {
                     return Err(missing);
                 }
-                info!(%timeline, "timeline was reserved and never written, a placeholder stands for it");
+                info!(%timeline, "history of an unwritten timeline replaced by a placeholder");
                 write_whole(&request.path, PLACEHOLDER)
             }
             WalFileName::Segment(segment) if request.mode == FetchMode::Recovery => {

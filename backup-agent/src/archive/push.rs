@@ -4,6 +4,7 @@ use crate::archive::encrypted_wal_file::EncryptedWalFile;
 use crate::archive::store::ExistingObject;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file::WalFile;
+use crate::archive::wal_header::WalFileError;
 use crate::encryption::fingerprint::Fingerprint;
 use crate::error::Error;
 use causeway_core::Timeline;
@@ -88,7 +89,11 @@ impl WalArchive<'_> {
         path: &Path,
     ) -> Result<(), Error> {
         let text = String::from_utf8_lossy(history);
-        let ancestors = parse_history(&text).unwrap_or_default();
+        // Not an empty history: the segments before the forks would be lost.
+        let ancestors = parse_history(&text).map_err(|why| Error::WalFileRejected {
+            name: WalFileName::History(timeline).to_string(),
+            why: WalFileError::NoHistory(why),
+        })?;
         let lineage = TimelineHistory::new(timeline, ancestors);
         let directory = path.parent().unwrap_or(Path::new("."));
         let here = segments_in(directory)?;
@@ -124,7 +129,7 @@ impl WalArchive<'_> {
         let why = match WalFile::open(&path, self.system_id) {
             Ok(file) => {
                 self.store(&file).await?;
-                info!(file = %segment, "segment from before the fork archived");
+                info!(file = %segment, "segment before the fork archived");
                 return Ok(());
             }
             Err(why @ Error::WalFileRejected { .. }) => why,
@@ -132,7 +137,7 @@ impl WalArchive<'_> {
             Err(why) => return Err(why),
         };
         if held == 0 {
-            error!(file = %segment, error = %chain(&why), "segment from before the fork lost: in no bucket, and not whole here");
+            error!(file = %segment, error = %chain(&why), "segment before the fork lost");
             self.buckets.health().add_gap(segment);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The archive of one cluster's log: what goes in, and what comes out.
+//! The WAL archive of one cluster.
 
 use std::collections::BTreeSet;
 

@@ -12,13 +12,13 @@ use causeway_core::{Lsn, Timeline};
 pub(crate) enum WalFileError {
     #[error(transparent)]
     Name(#[from] ParseLsnError),
-    #[error("it does not begin with a log page")]
+    #[error("it does not begin with a WAL page")]
     NoHeader,
     #[error("it is {found} bytes long and its header says {said}")]
     Length { found: u64, said: u64 },
     #[error("it was written by the cluster {found}, and this is {ours}")]
     OtherCluster { found: u64, ours: u64 },
-    #[error("it holds the log from {found}, and its name says {named}")]
+    #[error("it has the WAL from {found}, and its name says {named}")]
     OtherPlace { found: Lsn, named: Lsn },
     #[error("it was written on timeline {found}, from which timeline {named} did not branch here")]
     OtherTimeline { found: u32, named: Timeline },
@@ -51,11 +51,14 @@ const LONG_HEADER: u16 = 0x0002;
 impl SegmentHeader {
     /// Reads the header, whose fields are in the byte order of the host that wrote it.
     pub(crate) fn read(content: &[u8]) -> Result<Self, WalFileError> {
-        let field = |from: usize, to: usize| content.get(from..to).ok_or(WalFileError::NoHeader);
-        let u32_at = |at| field(at, at + 4).map(|it| it.try_into().map_or(0, u32::from_le_bytes));
-        let u64_at = |at| field(at, at + 8).map(|it| it.try_into().map_or(0, u64::from_le_bytes));
-        let info = field(2, 4)?.try_into().map_or(0, u16::from_le_bytes);
-        let magic = field(0, 2)?.try_into().map_or(0, u16::from_le_bytes);
+        fn bytes<const N: usize>(content: &[u8], at: usize) -> Result<[u8; N], WalFileError> {
+            let field = content.get(at..).and_then(<[u8]>::first_chunk);
+            field.copied().ok_or(WalFileError::NoHeader)
+        }
+        let u32_at = |at| bytes(content, at).map(u32::from_le_bytes);
+        let u64_at = |at| bytes(content, at).map(u64::from_le_bytes);
+        let info = u16::from_le_bytes(bytes(content, 2)?);
+        let magic = u16::from_le_bytes(bytes(content, 0)?);
         // Every version since 9.3 has a magic number of the form 0xD0xx or 0xD1xx.
         if info & LONG_HEADER == 0 || magic >> 9 != 0xD0 >> 1 {
             return Err(WalFileError::NoHeader);
@@ -209,7 +212,7 @@ mod tests {
         let refused = checked(NAME, &recycled, None).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "it holds the log from 0/3000000, and its name says 0/A000000"
+            "it has the WAL from 0/3000000, and its name says 0/A000000"
         );
 
         let foreign = segment(2, 0xA00_0000, 1);

@@ -1,5 +1,5 @@
-//! A lane for each bucket: what is sealed once is stored in all of them, each at its own pace within
-//! a few parts, and a lane that fails leaves the others to go on.
+//! One writer per bucket: each stores the same encrypted parts, at its own pace within a few parts, and a
+//! failing writer does not stop the others.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl BucketWriters {
     }
 
     fn note(&mut self, bucket: &Bucket, error: StoreError) {
-        warn!(bucket = bucket.name(), error = %chain(&error), "the backup goes on without a bucket");
+        warn!(bucket = bucket.name(), error = %chain(&error), "bucket left out of the backup");
         self.last = Some(Box::new(error));
     }
 
@@ -124,7 +124,7 @@ impl BucketWriters {
             match ended {
                 Ok((bucket, Ok(()))) => holders.push(bucket),
                 Ok((bucket, Err(error))) => self.note(&bucket, error),
-                Err(_) => return Err(Error::Internal("a lane panicked")),
+                Err(_) => return Err(Error::Internal("a bucket writer panicked")),
             }
         }
         self.enough(holders.len())?;

@@ -1,4 +1,4 @@
-//! `backup-agent list`. It needs no identity, and shows what was written beside the seal.
+//! `backup-agent list`. Without an identity it shows the metadata alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! Why an object cannot be decrypted.
 
-/// An object that cannot be opened as what its key says it is.
+/// Failure to decrypt an object under its key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecryptError {
-    #[error("it does not begin as a sealed object does")]
-    NotSealed,
-    #[error("it has format {0}, and this program reads format 1: use a later release")]
+    #[error("it is not an encrypted object of this archive")]
+    NotEncrypted,
+    #[error("it has format {0}, and this release reads format 1: use a later release")]
     TooNew(u64),
-    #[error("it is sealed for none of the identities in `identity-file`")]
-    NotForUs,
+    #[error("it is encrypted for none of the identities in `identity-file`")]
+    NoMatchingIdentity,
     #[error("its data key was altered")]
     DataKey,
     #[error("it is cut off")]
@@ -19,6 +19,6 @@ pub(crate) enum DecryptError {
     Compression(#[source] std::io::Error),
     #[error("its content is larger than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("its content is not what it should be: {0}")]
+    #[error("its content is invalid: {0}")]
     Content(String),
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// How much is read of a content at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// A keyed hash of an object's content, with a key drawn for this object and stored beside it.
+/// A keyed hash of an object's content, with a key generated for this object and stored beside it.
 ///
 /// It confirms a content that one has, and nothing else: a plain hash would also show that two
 /// objects are equal, and could be looked up.

@@ -13,8 +13,8 @@ pub(crate) const MAGIC: &[u8; 8] = b"CAUSEWAY";
 /// The version of the format that this code writes, and the only one it reads.
 const FORMAT: u64 = 1;
 
-/// A header is a few hundred bytes for each recipient. More than this is no header of ours, and is
-/// not allocated because somebody's bytes ask for it.
+/// Maximum header length. A header has a few hundred bytes per recipient; a longer one is rejected before
+/// it is allocated.
 pub(crate) const HEADER_LIMIT: usize = 64 << 10;
 
 /// What stands before the chunks.
@@ -28,7 +28,7 @@ pub(crate) struct ObjectHeader {
     pub(crate) chunk_bytes: usize,
     /// The data key as an age file, in base64.
     data_key: String,
-    /// What the writer lets everybody read.
+    /// Readable without an identity.
     metadata: serde_json::Value,
 }
 
@@ -61,14 +61,14 @@ impl ObjectHeader {
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, DecryptError> {
         let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.len()));
         if !MAGIC.starts_with(magic) {
-            return Err(DecryptError::NotSealed);
+            return Err(DecryptError::NotEncrypted);
         }
         let Some((length, rest)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if length > HEADER_LIMIT {
-            return Err(DecryptError::NotSealed);
+            return Err(DecryptError::NotEncrypted);
         }
         let Some(text) = rest.get(..length) else {
             return Ok(None);
@@ -79,16 +79,16 @@ impl ObjectHeader {
 
     fn parse(text: &[u8]) -> Result<Self, DecryptError> {
         let value: serde_json::Value =
-            serde_json::from_slice(text).map_err(|_| DecryptError::NotSealed)?;
+            serde_json::from_slice(text).map_err(|_| DecryptError::NotEncrypted)?;
         let format = value.get("format").and_then(serde_json::Value::as_u64);
         match format {
             Some(FORMAT) => {}
             Some(later) => return Err(DecryptError::TooNew(later)),
-            None => return Err(DecryptError::NotSealed),
+            None => return Err(DecryptError::NotEncrypted),
         }
-        let header: Self = serde_json::from_value(value).map_err(|_| DecryptError::NotSealed)?;
+        let header: Self = serde_json::from_value(value).map_err(|_| DecryptError::NotEncrypted)?;
         if !(1..=16 << 20).contains(&header.chunk_bytes) {
-            return Err(DecryptError::NotSealed);
+            return Err(DecryptError::NotEncrypted);
         }
         Ok(header)
     }
@@ -100,8 +100,7 @@ impl ObjectHeader {
             .map_err(|_| DecryptError::DataKey)
     }
 
-    /// Returns what the writer let everybody read. Nobody has vouched for it until the object is
-    /// opened.
+    /// Returns the metadata, which is authenticated only once the object is decrypted.
     pub(crate) fn metadata<C: DeserializeOwned>(&self) -> Result<C, DecryptError> {
         serde_json::from_value(self.metadata.clone())
             .map_err(|it| DecryptError::Content(it.to_string()))

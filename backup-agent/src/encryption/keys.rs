@@ -1,4 +1,4 @@
-//! Recipients, who can open what is sealed, and identities, with which they do.
+//! Recipients (public keys), for which objects are encrypted, and identities (private keys), which decrypt them.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -13,20 +13,20 @@ use crate::encryption::decrypt_error::DecryptError;
 /// The length of a data key: AES-256.
 pub(crate) const DATA_KEY_BYTES: usize = 32;
 
-/// The public keys for which everything is sealed. A host that writes needs nothing else.
+/// The public keys for which objects are encrypted. A host that only writes needs no others.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipients(Vec<x25519::Recipient>);
 
-/// The private keys of whoever reads. Never printed.
+/// The private keys that decrypt. Never printed.
 pub(crate) struct Identity(Vec<x25519::Identity>);
 
 /// Keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    #[error("`recipients` is empty: what is sealed for nobody can never be read")]
+    #[error("`recipients` is empty: add at least one public key (`age1…`)")]
     NoRecipient,
     #[error(
-        "a private key (`AGE-SECRET-KEY-…`) stands where a public one must: put `age1…` in `recipients`, and regard the private key as disclosed"
+        "a private key (`AGE-SECRET-KEY-…`) is in place of a public one: put `age1…` in `recipients`, and treat the private key as disclosed"
     )]
     PrivateKey,
     #[error("recipient {place} is not an age X25519 public key (`age1…`)")]
@@ -104,7 +104,7 @@ impl Identity {
         let decrypted = decryptor.decrypt(identities);
         let mut reader = decrypted.map_err(|error| {
             if matches!(error, age::DecryptError::NoMatchingKeys) {
-                return DecryptError::NotForUs;
+                return DecryptError::NoMatchingIdentity;
             }
             DecryptError::DataKey
         })?;
@@ -133,7 +133,7 @@ pub(crate) struct KeyPair {
     pub(crate) recipient: String,
 }
 
-/// Draws a new key pair.
+/// Generates a key pair.
 pub(crate) fn generate_key_pair() -> KeyPair {
     let identity = x25519::Identity::generate();
     let recipient = identity.to_public().to_string();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encryption::fingerprint::Fingerprint;
 
-/// What can be read of a log file without an identity.
+/// Metadata of a WAL file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct WalMetadata {
@@ -13,7 +13,7 @@ pub(crate) struct WalMetadata {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// What can be read of a manifest without an identity.
+/// Metadata of a manifest.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ManifestMetadata {

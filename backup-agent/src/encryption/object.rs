@@ -28,7 +28,7 @@ pub(crate) fn decrypt_object<C: DeserializeOwned>(
 }
 
 #[cfg(test)]
-/// Compresses and seals `plaintext` for the object `key`; `metadata` can be read without an identity.
+/// Compresses and encrypts `plaintext` for the object `key`; `metadata` can be read without an identity.
 pub(crate) fn encrypt_object<C: serde::Serialize>(
     recipients: &Recipients,
     key: &str,

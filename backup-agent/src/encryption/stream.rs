@@ -1,4 +1,4 @@
-//! Chunks: sealed one after the other, and opened in the same order.
+//! STREAM construction: chunks encrypted one after the other, and decrypted in the same order.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{digest, rand};
@@ -105,7 +105,7 @@ impl ChunkCipher {
     }
 }
 
-/// Seals a payload that arrives in pieces.
+/// Encrypts a payload that arrives in parts.
 pub(crate) struct Encryptor {
     chunks: ChunkCipher,
     waiting: Vec<u8>,
@@ -150,17 +150,17 @@ impl Encryptor {
         Ok(())
     }
 
-    /// Returns how many sealed bytes wait to be taken.
+    /// Returns the number of encrypted bytes not yet taken.
     pub(crate) fn encrypted_bytes(&self) -> usize {
         self.out.len()
     }
 
-    /// Takes what has been sealed since it was last taken.
+    /// Takes the bytes encrypted since the last call.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// Seals the last chunk, and returns what has not been taken.
+    /// Encrypts the last chunk, and returns the bytes not yet taken.
     pub(crate) fn finish(mut self) -> std::io::Result<Vec<u8>> {
         self.chunks
             .encrypt(ChunkPosition::Last, &self.waiting, &mut self.out)?;
@@ -168,7 +168,7 @@ impl Encryptor {
     }
 }
 
-/// Opens an object that arrives in pieces.
+/// Decrypts an object that arrives in parts.
 pub(crate) struct Decryptor<'a> {
     identity: &'a Identity,
     object_key: &'a str,
@@ -177,7 +177,7 @@ pub(crate) struct Decryptor<'a> {
 }
 
 impl<'a> Decryptor<'a> {
-    /// Begins to open what was read from `object_key`.
+    /// Begins to decrypt the object `object_key`.
     pub(crate) fn new(identity: &'a Identity, object_key: &'a str) -> Self {
         Self {
             identity,
@@ -231,7 +231,7 @@ impl<'a> Decryptor<'a> {
         Ok(())
     }
 
-    /// Opens the last chunk, after which the payload is known to be whole.
+    /// Decrypts the last chunk, after which the payload is complete.
     pub(crate) fn finish(self, payload: &mut Vec<u8>) -> Result<ObjectHeader, DecryptError> {
         let (header, mut chunks) = self.decrypted.ok_or(DecryptError::Truncated)?;
         chunks.decrypt(ChunkPosition::Last, &self.waiting, payload)?;

@@ -125,7 +125,10 @@ fn each_recipient_can_open_and_nobody_else() {
     let stranger = Identity::of(x25519::Identity::generate());
     let refused =
         decrypt_object::<serde_json::Value>(&stranger, KEY, &encrypted, LIMIT).unwrap_err();
-    assert!(matches!(refused, DecryptError::NotForUs), "{refused}");
+    assert!(
+        matches!(refused, DecryptError::NoMatchingIdentity),
+        "{refused}"
+    );
 }
 
 #[test]

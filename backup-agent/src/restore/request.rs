@@ -51,20 +51,20 @@ pub(crate) enum Purpose {
 /// What is done once the target is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TargetAction {
-    /// Wait, readable, until an operator calls `pg_wal_replay_resume()`, which promotes.
+    /// Pause, readable, until an operator calls `pg_wal_replay_resume()`, which promotes
     Pause,
-    /// Accept writes, on a new timeline.
+    /// Accept writes on a new timeline
     Promote,
-    /// Stop.
+    /// Shut down
     Shutdown,
 }
 
 /// Whether a restored server archives its own WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Archiving {
-    /// As the restored settings say.
+    /// As in the restored settings
     Preserve,
-    /// Not at all: a copy made for a look must not add a timeline to the cluster's archive.
+    /// No archiving: a temporary copy must not add a timeline to the cluster's archive
     Off,
 }
 

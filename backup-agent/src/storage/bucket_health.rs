@@ -85,7 +85,9 @@ impl BucketHealth {
 
     /// Notes that the bucket did not answer.
     pub(crate) fn avoid(&self, bucket: &str) {
-        let boot = clock::boot_id().unwrap_or_default();
+        let Ok(boot) = clock::boot_id() else {
+            return;
+        };
         let note = format!("{boot} {}\n", clock::now().boottime().as_millis());
         self.write(&self.down(bucket), &note);
     }
@@ -193,8 +195,29 @@ impl BucketHealth {
 
     /// Returns what is recorded.
     pub(crate) fn report(&self) -> HealthReport {
-        let text = fs::read(self.report_path()).unwrap_or_default();
-        let mut report: HealthReport = serde_json::from_slice(&text).unwrap_or_default();
+        self.try_report().unwrap_or_else(|error| {
+            warn!(path = %self.report_path().display(), %error, "bucket state not read");
+            self.complete(HealthReport::default())
+        })
+    }
+
+    /// Reads the report. Not a default after a read error: the next update would erase the known gaps.
+    fn try_report(&self) -> io::Result<HealthReport> {
+        let path = self.report_path();
+        let report = match fs::read(&path) {
+            // A crash can leave the file empty, and the notes are rebuilt by `wal backfill`.
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                warn!(path = %path.display(), %error, "bucket state unreadable, started anew");
+                HealthReport::default()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => HealthReport::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(self.complete(report))
+    }
+
+    /// Keeps an entry for each bucket of the settings, and no other.
+    fn complete(&self, mut report: HealthReport) -> HealthReport {
         report.buckets.retain(|name, _| self.buckets.contains(name));
         for name in &self.buckets {
             report.buckets.entry(name.clone()).or_default();
@@ -232,7 +255,7 @@ impl BucketHealth {
         fs::create_dir_all(&self.directory)?;
         let lock = File::create(self.directory.join("health.lock"))?;
         lock.lock()?;
-        let before = self.report();
+        let before = self.try_report()?;
         let mut report = before.clone();
         change(&mut report);
         if report == before {

@@ -105,7 +105,7 @@ impl Catalog {
         let found = found.or((self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0));
         let Some(found) = found else {
             for it in &self.unreadable {
-                warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "a backup cannot be looked at");
+                warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "backup unreadable");
             }
             return Ok(self);
         };
@@ -135,13 +135,13 @@ pub(crate) async fn system_id(
     found.dedup();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] if silent.is_some() => Err(Error::SilentBucket {
-            bucket: silent.unwrap_or_default(),
+        [] => Err(match silent {
+            Some(bucket) => Error::SilentBucket { bucket },
+            None => Error::Refused(format!(
+                "nothing is stored for cluster `{}`",
+                config.cluster
+            )),
         }),
-        [] => Err(Error::Refused(format!(
-            "nothing is stored for cluster `{}`",
-            config.cluster
-        ))),
         several => Err(Error::Refused(format!(
             "{} PostgreSQL clusters are stored as `{}`: choose one with `--system-id`: {}",
             several.len(),
@@ -279,7 +279,7 @@ impl ManifestOutput for ManifestCheck<'_> {
         self.lines.push(content).map_err(|it| of_content(&it))?;
         match self.lines.head() {
             Some(head) if head.summary != *self.summary => {
-                let text = "its metadata part says something else than its encrypted part";
+                let text = "its metadata differs from its encrypted content";
                 Err(DecryptError::Content(text.to_owned()).into())
             }
             Some(_) if self.depth == ManifestDepth::Head => Ok(SinkDemand::Nothing),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use aws_sdk_s3::types::Object;
+
 use crate::storage::bucket::Bucket;
 use crate::storage::store_error::StoreError;
 
@@ -75,17 +77,15 @@ impl Listing {
                 bucket.answer("list", prefix, 0, call.send())
             })
             .await?;
+        // S3 omits `Contents` from an empty page.
         let contents = page.contents.unwrap_or_default();
-        self.page = contents
-            .into_iter()
-            .filter_map(|object| {
-                Some(ListedObject {
-                    key: object.key?,
-                    size: u64::try_from(object.size.unwrap_or(0)).unwrap_or(0),
-                    last_modified: object.last_modified.map_or(0, |time| time.secs()),
-                })
-            })
-            .collect();
+        let objects = contents.into_iter().map(listed_object);
+        // Not a default: a length of 0 would pass for a pack that is cut off.
+        let incomplete = || {
+            let why = "the listing lacks the key, length or time of an object";
+            self.bucket.refused("list", &self.prefix, why)
+        };
+        self.page = objects.collect::<Option<_>>().ok_or_else(incomplete)?;
         self.next = match page.next_continuation_token {
             Some(token) => NextPage::Token(token),
             None if page.is_truncated == Some(true) => {
@@ -96,6 +96,14 @@ impl Listing {
         };
         Ok(())
     }
+}
+
+fn listed_object(object: Object) -> Option<ListedObject> {
+    Some(ListedObject {
+        key: object.key?,
+        size: u64::try_from(object.size?).ok()?,
+        last_modified: object.last_modified?.secs(),
+    })
 }
 
 impl Bucket {

@@ -63,8 +63,13 @@ impl<O: ManifestOutput> ManifestSink<O> {
         while !rest.is_empty() || is_block_full {
             let status = decoder.run_on_buffers(rest, &mut self.block);
             let status = status.map_err(DecryptError::Compression)?;
-            rest = rest.get(status.bytes_read..).unwrap_or_default();
-            let content = self.block.get(..status.bytes_written).unwrap_or_default();
+            rest = rest
+                .get(status.bytes_read..)
+                .expect("zstd reads at most the bytes that it is given");
+            let content = self
+                .block
+                .get(..status.bytes_written)
+                .expect("zstd writes at most the bytes that fit");
             self.content_bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
             if self.content_bytes > LARGEST_MANIFEST {
                 let limit = LARGEST_MANIFEST;
@@ -106,7 +111,7 @@ impl<O: ManifestOutput> DownloadSink for ManifestSink<O> {
         if head.summary == header.metadata::<ManifestMetadata>()?.summary {
             return Ok(());
         }
-        let text = "its clear part says something else than its encrypted part";
+        let text = "its metadata differs from its encrypted content";
         Err(DecryptError::Content(text.to_owned()).into())
     }
 

@@ -62,11 +62,12 @@ impl Upload {
             Some(begun) => begun,
             None => self.begin(&body).await?,
         };
-        let number = i32::try_from(multipart.parts.len() + 1).unwrap_or(i32::MAX);
+        let number = i32::try_from(multipart.parts.len() + 1)
+            .expect("S3 refuses the part after the 10,000th");
         let sent = self.send(&multipart.id, number, &body).await;
         if let Ok(part) = &sent {
             multipart.parts.push(part.clone());
-            multipart.bytes += u64::try_from(body.len()).unwrap_or(0);
+            multipart.bytes += u64::try_from(body.len()).expect("a length fits into 64 bits");
         }
         self.multipart = Some(multipart);
         sent.map(drop)

@@ -29,7 +29,7 @@ impl ObjectKeys {
         format!("{cluster}/write-check")
     }
 
-    /// Returns the key of a file of the log.
+    /// Returns the key of a WAL file.
     pub(crate) fn wal_file(&self, name: WalFileName) -> String {
         match name {
             WalFileName::History(_) => format!("{}{name}", self.history_prefix()),
@@ -53,7 +53,7 @@ impl ObjectKeys {
         format!("{}/", self.prefix)
     }
 
-    /// Returns what precedes every log file, of every timeline.
+    /// Returns what precedes every WAL file, of every timeline.
     pub(crate) fn wal_prefix(&self) -> String {
         format!("{}/wal/", self.prefix)
     }
@@ -89,7 +89,7 @@ impl ObjectKeys {
     }
 }
 
-/// Returns the log file that `key` holds, by the last part of the key.
+/// Returns the name of the WAL file stored under `key`.
 pub(crate) fn wal_file_name(key: &str) -> Option<WalFileName> {
     key.rsplit('/').next()?.parse().ok()
 }

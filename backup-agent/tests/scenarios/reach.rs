@@ -174,7 +174,7 @@ async fn history_is_lost_then_its_timeline_is_not_passed_over() {
         .await
         .fails_with(
             20,
-            "timeline 2 has WAL in the archive, and its history is in no bucket",
+            "timeline 2 has WAL in the archive, but its history is in no bucket",
         );
     let first = [
         "restore",
@@ -218,10 +218,7 @@ async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
         "--backup",
         &ids[1],
     ];
-    world
-        .run(&named)
-        .await
-        .fails_with(17, "cannot be looked at");
+    world.run(&named).await.fails_with(17, "cannot be read");
     let other = [
         "restore",
         "--target-directory",
@@ -253,7 +250,7 @@ async fn bucket_is_away_then_a_restore_needs_the_word_to_do_without() {
     world
         .run(&["restore", "--target-directory", &directory])
         .await
-        .fails_with(14, "bucket `near` does not answer");
+        .fails_with(14, "bucket `near` does not respond");
     let listed = world.run(&["list"]).await.ok();
     assert!(
         listed.out.contains("bucket `near` DID NOT ANSWER"),

@@ -91,7 +91,7 @@ async fn end_of_archive_then_one_and_gap_then_recovery_stopped() {
         fs::remove_file(object(&world, &store.objects(), second)).unwrap();
     }
     let gap = fetch(&world, second, Some("--recovery")).await;
-    gap.fails_with(255, "there is a gap");
+    gap.fails_with(255, "the WAL has a gap");
     fetch(&world, second, None).await.fails_with(1, "");
 }
 
@@ -244,7 +244,7 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
         &fetched,
     ];
     let refused = world.run(&fetch).await;
-    refused.fails_with(255, "no bucket holds anything below `other/");
+    refused.fails_with(255, "no bucket has an object below `other/");
 }
 
 /// The endpoint leads to a replica that is behind, or somebody has removed what `restore` saw.
@@ -273,7 +273,7 @@ async fn end_that_was_seen_is_gone_then_recovery_stopped() {
         .fails_with(1, "is not in the archive");
     for known_end in [3, 5] {
         let refused = fetch(&name(known_end), &name(3)).await;
-        refused.fails_with(255, "is in no bucket any more");
+        refused.fails_with(255, "was lost from every bucket");
     }
     fetch(&name(5), &name(2)).await.ok();
 }

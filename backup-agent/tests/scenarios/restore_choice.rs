@@ -71,14 +71,11 @@ async fn no_manifest_can_be_read_then_not_said_to_be_empty() {
         }
     }
 
-    let listed = world
-        .run(&["list"])
-        .await
-        .fails_with(17, "cannot be looked at");
+    let listed = world.run(&["list"]).await.fails_with(17, "cannot be read");
     assert!(listed.out.contains("UNREADABLE in near"), "{listed:?}");
     let restore = ["restore", "--target-directory", &world.path("restored")];
     let refused = world.run(&restore).await;
-    refused.fails_with(17, "cannot be looked at");
+    refused.fails_with(17, "cannot be read");
 }
 
 /// Its header is sound, and what `list` shows of it too.

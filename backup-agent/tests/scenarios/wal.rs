@@ -49,7 +49,7 @@ async fn a_segment_that_is_not_what_its_name_says_is_never_stored() {
     world
         .run(&["wal", "push", &recycled])
         .await
-        .fails_with(16, "holds the log from 0/300000");
+        .fails_with(16, "has the WAL from 0/300000");
 
     assert!(world.near.keys().is_empty());
 }

@@ -88,7 +88,7 @@ pub(crate) async fn run_in_background(
     // The archiver's process group is ended with PostgreSQL. Without a session of its own this would
     // be too; that fails only where there is one already.
     if let Err(error) = nix::unistd::setsid() {
-        debug!(%error, "no session of its own");
+        debug!(%error, "no new session started");
     }
     let path = match compared {
         None => buckets.health().backfill_lock(),
@@ -197,7 +197,10 @@ impl BackfillWorker<'_> {
             let asked = keys.len();
             let mut stats = BackfillStats::default();
             fill(self.buckets, self.bucket, keys, self.identity, &mut stats).await;
-            let stats = stats.buckets.remove(self.bucket.name()).unwrap_or_default();
+            let stats = stats
+                .buckets
+                .remove(self.bucket.name())
+                .expect("each key was counted for its bucket");
             let moves = stats.lacking < asked || stats.copied > 0;
             if !stats.unresolved.is_empty() {
                 self.set_aside_at = Instant::now();
@@ -211,7 +214,7 @@ impl BackfillWorker<'_> {
             } else if progress_at.elapsed() >= GIVE_UP_TIMEOUT {
                 warn!(
                     bucket = self.bucket.name(),
-                    "bucket takes nothing; the next push tries again"
+                    "backfill of a bucket given up until the next push"
                 );
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return WorkerEnd::GivenUp;

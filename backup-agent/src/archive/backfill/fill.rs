@@ -60,7 +60,7 @@ fn record(
             None
         }
         CopyOutcome::Nowhere => {
-            warn!(bucket = bucket.name(), %key, "missing object is in no bucket, note dropped");
+            warn!(bucket = bucket.name(), %key, "missing object in no bucket, note dropped");
             health.filled(bucket.name(), &key);
             None
         }
@@ -69,7 +69,7 @@ fn record(
             Some(key)
         }
         CopyOutcome::Unresolved(why) => {
-            error!(bucket = bucket.name(), %key, why, "object not copied until an operator has looked");
+            error!(bucket = bucket.name(), %key, why, "object not copied, operator needed");
             stats.unresolved.insert(key.clone(), why);
             Some(key)
         }

@@ -1,5 +1,5 @@
 //! The packs of one backup, as a bucket lists them, compared with the length that the backup says all of
-//! them have together. It stands in the clear part of the manifest, so that no identity is needed.
+//! them have together. It is in the metadata of the manifest, so that no identity is needed.
 
 use causeway_core::backup::BackupSummary;
 

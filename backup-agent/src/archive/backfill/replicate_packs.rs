@@ -91,7 +91,7 @@ pub(super) async fn replicate_packs(
     CopyReport { outcome, packs }
 }
 
-/// Returns what the manifest says in the clear, as the first bucket that has it gives it.
+/// Returns the summary in the metadata of the manifest, from the first bucket that has it.
 async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<BackupSummary>, StoreError> {
     let mut last = None;
     for bucket in iter::once(&copy.target).chain(copy.sources) {
