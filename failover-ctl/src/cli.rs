@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Run this node's agent until told to stop.
     Agent {
         /// Read the key that signs orders from standard input, which the supervisor has opened, and not
-        /// from `orders-key-file`: then the user that PostgreSQL runs as needs no access to the file.
+        /// from `command-signing-key-file`: then the user that PostgreSQL runs as needs no access to the file.
         #[arg(long)]
         key_from_stdin: bool,
     },

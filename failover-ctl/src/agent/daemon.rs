@@ -42,7 +42,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     let key = if key_from_stdin {
         CommandSigningKey::from_stdin()?
     } else {
-        CommandSigningKey::read(&settings.orders_key_file)?
+        CommandSigningKey::read(&settings.command_signing_key_file)?
     };
     check_data_directory(&host)?;
     let state = &host.agent.state_directory;

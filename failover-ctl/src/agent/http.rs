@@ -131,7 +131,7 @@ async fn order(
         warn!("an order without a right signature was refused");
         return (
             StatusCode::FORBIDDEN,
-            "the signature is not right: check `orders-key-file`\n".to_owned(),
+            "the signature is not right: check `command-signing-key-file`\n".to_owned(),
         );
     };
     if let Some(Extension(connection)) = connection {

@@ -37,7 +37,10 @@ mod tests {
     #[test]
     fn key_readable_by_the_owner_of_the_data_directory_then_exposed() {
         let root = tempfile::tempdir().unwrap();
-        let (key, data) = (root.path().join("orders.key"), root.path().join("data"));
+        let (key, data) = (
+            root.path().join("command-signing.key"),
+            root.path().join("data"),
+        );
         fs::create_dir(&data).unwrap();
         assert_eq!(exposed(&key, &data), None, "there is no key");
         fs::write(&key, "k").unwrap();

@@ -45,7 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_millis(1500);
 
 /// Why a directory that was a primary's is left as it is.
-const COMMAND: &str = "it was a primary, and `rejoin` is `command`: run `failover-ctl rejoin`";
+const COMMAND: &str = "it was a primary, and `rejoin` is `manual`: run `failover-ctl rejoin`";
 
 impl AgentLoop {
     /// Brings this node closer to following, if that is its duty.

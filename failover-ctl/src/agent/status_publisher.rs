@@ -80,7 +80,7 @@ impl AgentLoop {
             |(at, _): &(HostInstant, Option<String>)| now.elapsed_upper_bound(*at) >= KEY_EVERY;
         if self.exposure.as_ref().is_none_or(due) {
             let data = &self.host.postgres.data_directory;
-            let found = key_exposure::exposed(&self.settings.orders_key_file, data);
+            let found = key_exposure::exposed(&self.settings.command_signing_key_file, data);
             self.exposure = Some((now, found));
         }
     }

@@ -76,7 +76,7 @@ pub(crate) struct PostgresSettings {
     pub(crate) sslmode: SslMode,
     /// The authorities to trust, instead of the system's.
     #[serde(default)]
-    pub(crate) root_certificate: Option<PathBuf>,
+    pub(crate) sslrootcert: Option<PathBuf>,
     /// PostgreSQL's `restore_command`, where this host can read the archive.
     #[serde(default)]
     pub(crate) restore_command: Option<String>,
@@ -90,7 +90,7 @@ pub(crate) struct GuardSettings {
     pub(crate) runtime_directory: PathBuf,
     /// A watchdog device to feed while guard turns, such as `/dev/watchdog`.
     #[serde(default)]
-    pub(crate) watchdog: Option<PathBuf>,
+    pub(crate) watchdog_device: Option<PathBuf>,
 }
 
 /// The agent's part.

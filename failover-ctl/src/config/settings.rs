@@ -38,9 +38,9 @@ pub(crate) struct Settings {
     /// EC2, if a node's instance may be stopped as a fence.
     pub ec2: Option<Ec2Settings>,
     /// How `promote` writes a row as a client would.
-    pub(crate) confirm: Option<VerifyWriteSettings>,
+    pub(crate) verify_write: Option<VerifyWriteSettings>,
     /// The file with the key by which orders to agents are signed.
-    pub(crate) orders_key_file: PathBuf,
+    pub(crate) command_signing_key_file: PathBuf,
     /// This host, if it is a node.
     pub(crate) host: Option<HostSettings>,
 }
@@ -57,17 +57,17 @@ pub(crate) struct LeaseSettings {
     #[serde(default)]
     pub(crate) endpoint: Option<String>,
     #[serde(default)]
-    pub(super) renew_every_secs: Option<f64>,
+    pub(super) renew_interval_secs: Option<f64>,
     #[serde(default)]
     pub(super) request_timeout_secs: Option<f64>,
     #[serde(default)]
-    pub(super) poll_every_secs: Option<f64>,
+    pub(super) poll_interval_secs: Option<f64>,
     #[serde(default)]
-    pub(super) soft_deadline_secs: Option<f64>,
+    pub(super) stop_deadline_secs: Option<f64>,
     #[serde(default)]
-    pub(super) hard_deadline_secs: Option<f64>,
+    pub(super) kill_deadline_secs: Option<f64>,
     #[serde(default)]
-    pub(super) term_secs: Option<f64>,
+    pub(super) lease_duration_secs: Option<f64>,
 }
 
 const fn record_ttl() -> u32 {
@@ -81,13 +81,13 @@ pub(crate) struct PolicySettings {
     /// How many bytes of log may be missing on a node that takes over by itself.
     pub(crate) max_loss_bytes: u64,
     /// For how long a primary may answer no write probe.
-    pub(crate) hang_after_secs: u32,
+    pub(crate) write_probe_timeout_secs: u32,
     /// For how long a primary that answers may prove no write.
     pub(crate) write_stall_timeout_secs: u32,
     /// For how long a server that starts, recovers or is promoted may show no progress.
-    pub(crate) start_within_secs: u32,
+    pub(crate) start_timeout_secs: u32,
     /// How many times in a minute a primary is started again in place.
-    pub(crate) restarts: u32,
+    pub(crate) max_restarts_per_minute: u32,
     /// Whether an old primary is rewound or rebuilt by itself, or by `rejoin` only.
     pub(crate) rejoin: RejoinPolicy,
 }
@@ -99,7 +99,7 @@ pub(crate) enum RejoinPolicy {
     /// As soon as there is a primary to follow; what diverged is saved first.
     Automatic,
     /// When `failover-ctl rejoin` asks for it.
-    Command,
+    Manual,
 }
 
 impl Default for PolicySettings {
@@ -108,11 +108,11 @@ impl Default for PolicySettings {
             // One segment: what a standby that streams is behind at worst when it is healthy.
             max_loss_bytes: 16 << 20,
             // Longer than a stall of ten seconds, which a busy host has and comes out of.
-            hang_after_secs: 15,
+            write_probe_timeout_secs: 15,
             // Three such stalls. It answers meanwhile, so its clients see no connection refused.
             write_stall_timeout_secs: 30,
-            start_within_secs: 30,
-            restarts: 3,
+            start_timeout_secs: 30,
+            max_restarts_per_minute: 3,
             rejoin: RejoinPolicy::Automatic,
         }
     }
@@ -179,7 +179,7 @@ pub(crate) struct VerifyWriteSettings {
     pub(crate) sslmode: SslMode,
     /// The authorities to trust, instead of the system's.
     #[serde(default)]
-    pub(crate) root_certificate: Option<PathBuf>,
+    pub(crate) sslrootcert: Option<PathBuf>,
 }
 
 impl Settings {
@@ -226,10 +226,10 @@ impl Settings {
         agent::AgentConfig {
             timing: self.timing,
             policy,
-            write_probe_timeout: Duration::from_secs(self.policy.hang_after_secs.into()),
+            write_probe_timeout: Duration::from_secs(self.policy.write_probe_timeout_secs.into()),
             write_stall_timeout: Duration::from_secs(self.policy.write_stall_timeout_secs.into()),
-            start_timeout: Duration::from_secs(self.policy.start_within_secs.into()),
-            restarts: self.policy.restarts,
+            start_timeout: Duration::from_secs(self.policy.start_timeout_secs.into()),
+            restarts: self.policy.max_restarts_per_minute,
         }
     }
 }

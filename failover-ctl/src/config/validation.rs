@@ -22,7 +22,7 @@ struct SettingsFile {
     #[serde(default)]
     node: Option<NodeId>,
     primary_region: Region,
-    orders_key_file: PathBuf,
+    command_signing_key_file: PathBuf,
     nodes: Vec<NodeSettings>,
     lease: LeaseSettings,
     #[serde(default)]
@@ -38,7 +38,7 @@ struct SettingsFile {
     #[serde(default)]
     ec2: Option<Ec2Settings>,
     #[serde(default)]
-    confirm: Option<VerifyWriteSettings>,
+    verify_write: Option<VerifyWriteSettings>,
 }
 
 impl Settings {
@@ -60,7 +60,7 @@ impl Settings {
             policy,
             dns,
             ec2,
-            confirm,
+            verify_write,
             ..
         } = written;
         if cluster.parse::<NodeId>().is_err() {
@@ -90,13 +90,16 @@ impl Settings {
             }
         }
         let limits = [
-            policy.hang_after_secs,
+            policy.write_probe_timeout_secs,
             policy.write_stall_timeout_secs,
-            policy.start_within_secs,
+            policy.start_timeout_secs,
         ];
         if limits.contains(&0) {
-            let why = "`write-stall-timeout-secs` and `start-within-secs` must be more than zero";
-            return Err(SettingsError::setting("policy.hang-after-secs", why));
+            let why = "`write-stall-timeout-secs` and `start-timeout-secs` must be more than zero";
+            return Err(SettingsError::setting(
+                "policy.write-probe-timeout-secs",
+                why,
+            ));
         }
         let timing = lease.timing()?;
         let host = match written.node {
@@ -109,7 +112,7 @@ impl Settings {
                 written.agent,
             )?),
         };
-        let orders_key_file = written.orders_key_file;
+        let command_signing_key_file = written.command_signing_key_file;
         Ok(Self {
             cluster,
             primary_region,
@@ -119,8 +122,8 @@ impl Settings {
             policy,
             dns,
             ec2,
-            confirm,
-            orders_key_file,
+            verify_write,
+            command_signing_key_file,
             host,
         })
     }
@@ -227,8 +230,8 @@ impl LeaseSettings {
         };
         let timing = LeaseTiming {
             renew_interval: or(
-                "lease.renew-every-secs",
-                self.renew_every_secs,
+                "lease.renew-interval-secs",
+                self.renew_interval_secs,
                 standard.renew_interval,
             )?,
             request_timeout: or(
@@ -237,21 +240,25 @@ impl LeaseSettings {
                 standard.request_timeout,
             )?,
             poll_interval: or(
-                "lease.poll-every-secs",
-                self.poll_every_secs,
+                "lease.poll-interval-secs",
+                self.poll_interval_secs,
                 standard.poll_interval,
             )?,
             stop_deadline: or(
-                "lease.soft-deadline-secs",
-                self.soft_deadline_secs,
+                "lease.stop-deadline-secs",
+                self.stop_deadline_secs,
                 standard.stop_deadline,
             )?,
             kill_deadline: or(
-                "lease.hard-deadline-secs",
-                self.hard_deadline_secs,
+                "lease.kill-deadline-secs",
+                self.kill_deadline_secs,
                 standard.kill_deadline,
             )?,
-            lease_duration: or("lease.term-secs", self.term_secs, standard.lease_duration)?,
+            lease_duration: or(
+                "lease.lease-duration-secs",
+                self.lease_duration_secs,
+                standard.lease_duration,
+            )?,
         };
         Ok(timing.checked()?)
     }

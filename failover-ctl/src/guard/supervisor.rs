@@ -137,7 +137,7 @@ impl<'a> Supervisor<'a> {
             unswept: true,
             ending: None,
             interrupted: false,
-            watchdog: open_watchdog(host.guard.watchdog.as_deref()),
+            watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
             supervisor: ServiceManager::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
             announced_at: None,
             starts: 0,

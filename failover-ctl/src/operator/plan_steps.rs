@@ -238,7 +238,7 @@ impl PlanExecutor<'_> {
     /// Waits until the target accepts writes: as long as its agent answers and holds the lease, which it
     /// gives up itself when nothing advances.
     async fn promote(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
-        let start_timeout = Duration::from_secs(self.settings.policy.start_within_secs.into());
+        let start_timeout = Duration::from_secs(self.settings.policy.start_timeout_secs.into());
         let mut held_at = Instant::now();
         let what = format!("`{node}` to accept writes");
         self.wait(node, CATCH_UP, &what, |status| {

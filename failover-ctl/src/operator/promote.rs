@@ -31,7 +31,7 @@ pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(),
 
 /// Carries the plan out.
 pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
-    let key = CommandSigningKey::read(&settings.orders_key_file)?;
+    let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
     let agents = AgentClient::new(settings);
@@ -155,7 +155,7 @@ fn steps(
         target,
         epoch,
     }));
-    if settings.confirm.is_some() {
+    if settings.verify_write.is_some() {
         let host = settings
             .dns
             .as_ref()

@@ -30,7 +30,7 @@ const FAILING: Duration = Duration::from_secs(30);
 /// Orders the node's agent to come back, and waits until it streams.
 pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<(), Error> {
     let node = &asked.node;
-    let key = CommandSigningKey::read(&settings.orders_key_file)?;
+    let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     let store = LeaseStore::open(settings).await;
     let agents = AgentClient::new(settings);
     let cluster = cluster_view::cluster(settings, &store, &agents).await;

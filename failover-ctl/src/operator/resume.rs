@@ -21,7 +21,7 @@ use crate::protocol::signed_command::CommandSigningKey;
 /// Continues the operation that has not ended. Until its target has taken the lease, everything is checked
 /// and accepted anew: the plan is of another hour, and so was the consent.
 pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), Error> {
-    let key = CommandSigningKey::read(&settings.orders_key_file)?;
+    let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     let store = LeaseStore::open(settings).await;
     let open = OpenOperation::find(&store)
         .await?

@@ -30,9 +30,9 @@ impl PlanExecutor<'_> {
     pub(super) async fn confirm(&self, plan: &FailoverPlan, host: &str) -> anyhow::Result<String> {
         let settings = self
             .settings
-            .confirm
+            .verify_write
             .as_ref()
-            .context("no `[confirm]` in the settings")?;
+            .context("no `[verify-write]` in the settings")?;
         let node = self.node(&plan.to)?;
         let (host, address) = self.way(host, node).await?;
         let password = Secret::from_file(&settings.password_file)?;
@@ -48,10 +48,7 @@ impl PlanExecutor<'_> {
         if let Some(address) = address {
             config.hostaddr(address);
         }
-        let root_cert = settings
-            .root_certificate
-            .clone()
-            .map(RootCertificates::File);
+        let root_cert = settings.sslrootcert.clone().map(RootCertificates::File);
         let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
         let tasks = Tasks::new();
         let client = postgres::connect(&config, tls, CONFIRMING, &tasks)

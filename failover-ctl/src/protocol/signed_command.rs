@@ -93,7 +93,7 @@ impl CommandSigningKey {
     /// When the file cannot be read, or the key is shorter than 32 bytes.
     pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
         let secret = Secret::from_file(path).map_err(|source| SettingsError::Secret {
-            setting: "orders-key-file",
+            setting: "command-signing-key-file",
             source,
         })?;
         Self::of(&secret)
@@ -108,7 +108,7 @@ impl CommandSigningKey {
         let unreadable = |error: io::Error| {
             let why =
                 format!("cannot be read from standard input ({error}): see `--key-from-stdin`");
-            SettingsError::setting("orders-key-file", why)
+            SettingsError::setting("command-signing-key-file", why)
         };
         let mut text = String::new();
         let mut input = io::stdin().lock().take(MAX_KEY_BYTES);
@@ -121,7 +121,7 @@ impl CommandSigningKey {
     fn of(secret: &Secret) -> Result<Self, SettingsError> {
         if secret.reveal().len() < MIN_KEY_BYTES {
             let why = "holds a key of less than 32 bytes: make one with `openssl rand -hex 32`";
-            return Err(SettingsError::setting("orders-key-file", why));
+            return Err(SettingsError::setting("command-signing-key-file", why));
         }
         Ok(Self(hmac::Key::new(
             hmac::HMAC_SHA256,

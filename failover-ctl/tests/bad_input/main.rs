@@ -33,7 +33,7 @@ impl Host {
         for name in ["data", "run", "state"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        fs::write(directory.path().join("orders.key"), "k".repeat(64)).unwrap();
+        fs::write(directory.path().join("command-signing.key"), "k".repeat(64)).unwrap();
         fs::write(
             directory.path().join("postgresql.conf"),
             format!("include '{at}/run/guard.conf'\n"),
@@ -44,7 +44,7 @@ impl Host {
 cluster = "test"
 node = "a"
 primary-region = "eu-west-1"
-orders-key-file = "{at}/orders.key"
+command-signing-key-file = "{at}/command-signing.key"
 
 [[nodes]]
 name = "a"
@@ -154,17 +154,17 @@ fn times_that_contradict_each_other_are_explained() {
     );
     let host = Host::new().but(
         "bucket = \"lease\"",
-        "bucket = \"lease\"\nrenew-every-secs = 5",
+        "bucket = \"lease\"\nrenew-interval-secs = 5",
     );
     host.refuses(&["agent"], 3, &["must survive two lost renewals"]);
     let host = Host::new().but(
         "bucket = \"lease\"",
-        "bucket = \"lease\"\nrenew-every-secs = -1",
+        "bucket = \"lease\"\nrenew-interval-secs = -1",
     );
     host.refuses(
         &["agent"],
         3,
-        &["`lease.renew-every-secs` must be a number of seconds"],
+        &["`lease.renew-interval-secs` must be a number of seconds"],
     );
 }
 
@@ -216,10 +216,14 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_short_orders_key_is_refused_and_not_shown() {
+fn a_short_command_signing_key_is_refused_and_not_shown() {
     let host = Host::new();
-    fs::write(host.path().join("orders.key"), "hunter2").unwrap();
-    host.refuses(&["agent"], 3, &["`orders-key-file`", "less than 32 bytes"]);
+    fs::write(host.path().join("command-signing.key"), "hunter2").unwrap();
+    host.refuses(
+        &["agent"],
+        3,
+        &["`command-signing-key-file`", "less than 32 bytes"],
+    );
     assert!(!String::from_utf8_lossy(&host.run(&["agent"]).stderr).contains("hunter2"));
 }
 
@@ -308,5 +312,9 @@ fn the_example_in_the_documentation_is_read_whole() {
     let mut host = Host::new();
     host.text = text.unwrap();
     // It gets as far as the files that only a real host has.
-    host.refuses(&["agent"], 3, &["`orders-key-file` cannot be used"]);
+    host.refuses(
+        &["agent"],
+        3,
+        &["`command-signing-key-file` cannot be used"],
+    );
 }

@@ -54,7 +54,7 @@ impl Programs {
     pub fn agent(&self, place: &Place) -> Program {
         // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
         Program {
-            stdin: Some(settings::orders_key(&self.topology)),
+            stdin: Some(settings::command_signing_key(&self.topology)),
             ..self.on_node(place, &["agent", "--key-from-stdin"])
         }
     }

@@ -61,7 +61,7 @@ impl Secrets {
     ///
     /// When they cannot be written.
     pub fn write(&self, topology: &Topology) -> anyhow::Result<()> {
-        let key = orders_key(topology);
+        let key = command_signing_key(topology);
         std::fs::write(&key, self.orders.reveal())?;
         restrict(&key, 0o600)?;
         let directory = &topology.secrets();
@@ -82,8 +82,8 @@ impl Secrets {
 }
 
 /// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
-pub fn orders_key(topology: &Topology) -> PathBuf {
-    topology.directory().join("orders.key")
+pub fn command_signing_key(topology: &Topology) -> PathBuf {
+    topology.directory().join("command-signing.key")
 }
 
 /// Returns the file of an operator's `failover-ctl` settings.
@@ -160,12 +160,12 @@ struct FailoverCtl {
     cluster: String,
     node: Option<String>,
     primary_region: String,
-    orders_key_file: PathBuf,
+    command_signing_key_file: PathBuf,
     nodes: Vec<NodeEntry>,
     lease: Lease,
     dns: Dns,
     ec2: Ec2,
-    confirm: Confirm,
+    verify_write: VerifyWrite,
     postgres: Option<Postgres>,
     guard: Option<Guard>,
     agent: Option<Agent>,
@@ -249,7 +249,7 @@ struct ApiRecord {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Confirm {
+struct VerifyWrite {
     user: String,
     password_file: PathBuf,
     database: String,
@@ -305,7 +305,7 @@ impl FailoverCtl {
             cluster: CLUSTER.to_owned(),
             node: None,
             primary_region: topology.primary.to_string(),
-            orders_key_file: orders_key(topology),
+            command_signing_key_file: command_signing_key(topology),
             nodes: topology.nodes.iter().map(NodeEntry::of).collect(),
             lease: Lease::at(topology, &topology.store(&topology.third).to_string()),
             dns: Dns {
@@ -324,7 +324,7 @@ impl FailoverCtl {
             ec2: Ec2 {
                 endpoint: format!("http://{}", topology.moto()),
             },
-            confirm: Confirm {
+            verify_write: VerifyWrite {
                 user: "app".to_owned(),
                 password_file: secrets.join("app.password"),
                 database: "app".to_owned(),

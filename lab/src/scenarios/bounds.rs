@@ -11,15 +11,15 @@ use crate::workload::checker::Promise;
 /// Factor by which a machine may be slower than the quiet one (2 cores) on which work was measured.
 const SLOWER: u32 = 3;
 
-/// Lease duration (10 s) and a candidate's poll interval (0.5 s): `lease.term-secs` and
-/// `lease.poll-every-secs` of the lab's settings.
+/// Lease duration (10 s) and a candidate's poll interval (0.5 s): `lease.lease-duration-secs` and
+/// `lease.poll-interval-secs` of the lab's settings.
 const LEASE: Duration = Duration::from_millis(10_500);
 
 /// Timers between a new primary and its first write: a client that waits for a silent host looks
 /// elsewhere after 2 s, and a resolver's copy of a record is 0.5 s old.
 const CLIENTS: Duration = Duration::from_millis(2_500);
 
-/// For how long a proven write counts (3 s), `policy.hang-after-secs` (15 s), and 1.5 s from the soft to the
+/// For how long a proven write counts (3 s), `policy.write-probe-timeout-secs` (15 s), and 1.5 s from the soft to the
 /// hard deadline of guard.
 const HANG: Duration = Duration::from_millis(19_500);
 

@@ -12,7 +12,7 @@ use super::lifecycle::{no_problem, problem};
 use super::primary;
 use super::restore::superuser;
 use crate::cluster::postgres::give_to_postgres;
-use crate::cluster::settings::orders_key;
+use crate::cluster::settings::command_signing_key;
 use crate::scenarios::scenario_run::Stage;
 
 /// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
@@ -30,7 +30,7 @@ pub async fn key_kept_from_postgres(stage: &Stage<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     let node = stage.lab.node(&primary(stage).await?)?;
-    let key = orders_key(stage.lab.topology());
+    let key = command_signing_key(stage.lab.topology());
     no_problem(node, EXPOSED).await?;
     let tasks = Tasks::new();
     let rewinder = rewinder(stage, &tasks).await?;

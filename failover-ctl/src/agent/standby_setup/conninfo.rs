@@ -77,7 +77,7 @@ fn root_certificates(
     postgres: &PostgresSettings,
     bundles: &[&Path],
 ) -> anyhow::Result<Option<PathBuf>> {
-    if let Some(file) = &postgres.root_certificate {
+    if let Some(file) = &postgres.sslrootcert {
         return Ok(Some(file.clone()));
     }
     if !matches!(postgres.sslmode, SslMode::VerifyCa | SslMode::VerifyFull) {
@@ -87,7 +87,7 @@ fn root_certificates(
         Some(bundle) => Ok(Some(bundle.to_path_buf())),
         None => bail!(
             "`postgres.sslmode` is `{}`, and this host has no bundle of certificate authorities (looked for {}): \
-             set `postgres.root-certificate`, or install `ca-certificates`",
+             set `postgres.sslrootcert`, or install `ca-certificates`",
             sslmode(postgres.sslmode),
             BUNDLES.join(", ")
         ),
@@ -137,12 +137,12 @@ mod tests {
 
         let none = root_certificates(&settings("verify-ca", ""), &[Path::new("/no")]);
         let said = none.unwrap_err().to_string();
-        assert!(said.contains("set `postgres.root-certificate`"), "{said}");
+        assert!(said.contains("set `postgres.sslrootcert`"), "{said}");
     }
 
     #[test]
     fn certificate_is_set_or_unverified_then_bundle_not_used() {
-        let named = settings("verify-full", "root-certificate = \"/mine.pem\"");
+        let named = settings("verify-full", "sslrootcert = \"/mine.pem\"");
         let found = root_certificates(&named, &[]).unwrap();
         assert_eq!(found.as_deref(), Some(Path::new("/mine.pem")));
         assert_eq!(

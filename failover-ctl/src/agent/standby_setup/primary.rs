@@ -95,10 +95,7 @@ impl StandbySetup {
             .dbname(&postgres.database)
             .application_name("failover-ctl rejoin")
             .ssl_mode(postgres.sslmode.on_the_wire());
-        let root_cert = postgres
-            .root_certificate
-            .clone()
-            .map(RootCertificates::File);
+        let root_cert = postgres.sslrootcert.clone().map(RootCertificates::File);
         let tls = postgres::tls(postgres.sslmode, root_cert.as_ref())?;
         Ok(postgres::connect(&config, tls, PATIENCE, &self.tasks).await?)
     }

@@ -9,7 +9,7 @@ use super::*;
 const SETTINGS: &str = r#"
 cluster = "main"
 primary-region = "eu-west-1"
-orders-key-file = "/k"
+command-signing-key-file = "/k"
 [[nodes]]
 name = "a"
 region = "eu-west-1"
