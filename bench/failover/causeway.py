@@ -99,7 +99,7 @@ class Causeway:
     def _lease_is_over(self) -> bool:
         url = f"http://127.77.{self._number}.13:8009/status"
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-            return bool(json.load(answer).get("lease", {}).get("over"))
+            return bool(json.load(answer).get("lease", {}).get("expired"))
 
     def _operator(self, *arguments: str) -> subprocess.Popen:
         """Runs `failover-ctl` with the credentials of this lab, which its agents have."""

@@ -1,5 +1,6 @@
 //! What an agent does about a command, and how it answers one that it does not carry out.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::{Agent, AgentAction, ReleaseReason, Role, Seen};
@@ -64,7 +65,8 @@ pub enum CommandRejected {
 }
 
 /// How the old primary is known to accept no more writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FencingProof {
     /// This node has watched the lease stand for the whole term, or it was released.
     LeaseExpired,

@@ -21,7 +21,7 @@ pub struct FailoverPlan {
     /// whose epoch is not the lease's.
     pub planned_epoch: Epoch,
     /// What may be lost; none if no primary was ever open.
-    pub loss: Option<DataLoss>,
+    pub data_loss: Option<DataLoss>,
     /// The timeline of the target that is accepted although the last primary wrote on another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_timeline: Option<Timeline>,
@@ -120,7 +120,7 @@ impl fmt::Display for FailoverPlan {
         if let Some(timeline) = self.accept_timeline {
             writeln!(f, "accepts that `{}` is on timeline {timeline}", self.to)?;
         }
-        match &self.loss {
+        match &self.data_loss {
             Some(loss) => write!(f, "may lose: {loss}"),
             None => f.write_str("may lose: nothing, no primary was ever open"),
         }

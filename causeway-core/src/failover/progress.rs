@@ -94,7 +94,7 @@ mod tests {
             to: node,
             from,
             planned_epoch: Epoch::new(7),
-            loss: None,
+            data_loss: None,
             accept_timeline: None,
             steps,
         }

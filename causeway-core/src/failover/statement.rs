@@ -24,7 +24,7 @@ pub struct LossStatement {
     /// How far the target said that it was.
     pub progress: ReplayProgress,
     /// What may be lost; none if no primary was ever open.
-    pub loss: Option<DataLoss>,
+    pub data_loss: Option<DataLoss>,
 }
 
 /// When the loss is stated.
@@ -98,7 +98,7 @@ impl fmt::Display for LossStatement {
              {received} on timeline {}; ",
             self.after, self.progress.timeline
         )?;
-        match &self.loss {
+        match &self.data_loss {
             Some(loss) => write!(f, "may lose: {loss}"),
             None => f.write_str("may lose: nothing, no primary was ever open"),
         }

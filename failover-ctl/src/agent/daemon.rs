@@ -97,7 +97,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     tasks.start("drive", |stop| driver.run(happens, stop));
     let front = HttpState {
         shown,
-        orders: ordered,
+        commands: ordered,
         key,
     };
     let routes = http::routes(front, registry);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_core::agent::{
-    Agent, AgentAction, AgentEvent, FencingProof, GuardCommand, LeaseWrite, LocalObservation,
+    Agent, AgentAction, AgentEvent, GuardCommand, LeaseWrite, LocalObservation,
 };
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::Nonce;
@@ -332,30 +332,28 @@ impl AgentLoop {
         }
         let now = clock::now();
         let current = self.core.lease(now).map(|(it, _)| it.epoch);
-        if current != Some(order.planned) {
+        if current != Some(order.planned_epoch) {
             return Err(format!(
                 "the order was planned at epoch {} and the lease is at {}: plan again",
-                order.planned,
+                order.planned_epoch,
                 current.unwrap_or_default()
             ));
         }
-        if self.orders_of != order.planned {
-            self.orders_of = order.planned;
+        if self.orders_of != order.planned_epoch {
+            self.orders_of = order.planned_epoch;
             self.orders.clear();
         }
         if !self.orders.insert(order.id.clone()) {
             return Err("the order was given before".to_owned());
         }
-        match order.what {
-            CommandKind::Take { vouched, timeline } => {
-                let fenced = if vouched {
-                    FencingProof::OperatorAsserted
-                } else {
-                    FencingProof::LeaseExpired
-                };
+        match order.command {
+            CommandKind::TakeLease {
+                fencing_proof,
+                timeline,
+            } => {
                 let actions = self
                     .core
-                    .take(now, order.planned, fenced, timeline)
+                    .take(now, order.planned_epoch, fencing_proof, timeline)
                     .map_err(|it| it.to_string())?;
                 for action in actions {
                     self.act(action);
@@ -363,7 +361,7 @@ impl AgentLoop {
             }
             CommandKind::Release => self
                 .core
-                .release(order.planned)
+                .release(order.planned_epoch)
                 .map_err(|it| it.to_string())?,
             CommandKind::Rejoin { rebuild } => {
                 if self.core.holds() {
@@ -372,7 +370,7 @@ impl AgentLoop {
                 self.order_rejoin(&order.id, rebuild)?;
             }
         }
-        info!(what = ?order.what, planned = %order.planned, "order accepted");
+        info!(command = ?order.command, planned_epoch = %order.planned_epoch, "command accepted");
         Ok(())
     }
 
@@ -396,7 +394,7 @@ impl AgentLoop {
                         Ok(it) if it.node == own => {}
                         Ok(it) => peers.push(PeerView {
                             node: it.node,
-                            automatic: it.automatic,
+                            automatic: it.automatic_failover,
                             system_id: it.system_id,
                             highest: it.highest.epoch,
                             progress: it.progress,

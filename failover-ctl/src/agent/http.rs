@@ -31,7 +31,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(5);
 /// What the handlers share.
 pub(crate) struct HttpState {
     pub(crate) shown: watch::Receiver<StatusSnapshot>,
-    pub(crate) orders: mpsc::Sender<CommandRequest>,
+    pub(crate) commands: mpsc::Sender<CommandRequest>,
     pub(crate) key: CommandSigningKey,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
         let reached = shown
             .status
             .as_ref()
-            .is_some_and(|it| it.lease.is_some() && it.guard.answers);
+            .is_some_and(|it| it.lease.is_some() && it.guard.responding);
         if reached {
             return Readiness::Ready;
         }
@@ -69,7 +69,7 @@ pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
         .route("/status", get(status))
         .route("/primary", get(primary))
         .route("/standby", get(standby))
-        .route("/orders", post(order))
+        .route("/commands", post(accept_command))
         .with_state(front)
         .merge(health::routes(registry, readiness))
 }
@@ -106,7 +106,7 @@ async fn standby(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static s
     )
 }
 
-async fn order(
+async fn accept_command(
     State(front): State<Arc<HttpState>>,
     connection: Option<Extension<HttpConnection>>,
     headers: HeaderMap,
@@ -142,7 +142,7 @@ async fn order(
         StatusCode::SERVICE_UNAVAILABLE,
         "the agent is stopping\n".to_owned(),
     );
-    if front.orders.send((order, answer)).await.is_err() {
+    if front.commands.send((order, answer)).await.is_err() {
         return gone;
     }
     match answered.await {

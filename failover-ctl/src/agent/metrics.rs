@@ -46,7 +46,7 @@ impl Metrics {
             Ok(gauge)
         };
         let alarms = IntCounter::with_opts(Opts::new(
-            "failover_alarms_total",
+            "failover_operator_alerts_total",
             "Times that a person should have looked",
         ))?;
         registry.register(Box::new(alarms.clone()))?;
@@ -86,7 +86,7 @@ impl Metrics {
                 "How long the lease has stood unchanged",
             )?,
             lease_left: gauge(
-                "failover_lease_left_seconds",
+                "failover_lease_remaining_seconds",
                 "How long guard lets the node write",
             )?,
             timeline: flag(
@@ -142,14 +142,14 @@ impl Metrics {
             Some(PostgresProcess::Standby | PostgresProcess::MayWrite)
         );
         self.postgres_up.set(i64::from(up));
-        self.guard_up.set(i64::from(status.guard.answers));
+        self.guard_up.set(i64::from(status.guard.responding));
         let lease = status.lease.as_ref();
         self.epoch
             .set(lease.map_or(0, |it| it.record.epoch.get().cast_signed()));
         self.lease_age.set(lease.map_or(0.0, |it| it.age_secs));
-        self.lease_left.set(status.guard.time_left_secs);
+        self.lease_left.set(status.guard.remaining_secs);
         let followed = status.progress.map(|it| it.timeline);
-        let timeline = status.written.map(|it| it.timeline).or(followed);
+        let timeline = status.wal_position.map(|it| it.timeline).or(followed);
         self.timeline.set(timeline.map_or(0, |it| it.get().into()));
         self.received.set(
             status
@@ -161,7 +161,10 @@ impl Metrics {
                 .progress
                 .map_or(0.0, |it| it.replayed_lsn.get() as f64),
         );
-        self.written
-            .set(status.written.map_or(0.0, |it| it.flush_lsn.get() as f64));
+        self.written.set(
+            status
+                .wal_position
+                .map_or(0.0, |it| it.flush_lsn.get() as f64),
+        );
     }
 }

@@ -164,7 +164,7 @@ impl AgentLoop {
             record: record.clone(),
             age_secs: age.as_secs_f64(),
             stood_secs: stood.as_secs_f64(),
-            over: !self.core.holds() && (record.state == LeaseState::Released || stood >= term),
+            expired: !self.core.holds() && (record.state == LeaseState::Released || stood >= term),
         });
         NodeStatus {
             format: 1,
@@ -175,9 +175,9 @@ impl AgentLoop {
             zone: self.host.node.zone.clone(),
             host_id: self.core.host_id().to_owned(),
             role,
-            automatic: self.settings.is_automatic(&self.host.node),
+            automatic_failover: self.settings.is_automatic(&self.host.node),
             system_id: report.and_then(|it| it.system_id),
-            directory: report.map(|it| it.directory),
+            data_directory_state: report.map(|it| it.directory),
             server: report.map(|it| it.server),
             progress: standby.map(|it| it.progress),
             ancestors: look
@@ -187,16 +187,16 @@ impl AgentLoop {
                 .map(|it| it.ancestors.clone()),
             streaming: standby.is_some() && self.following.streams(),
             replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
-            written: look.primary.map(|it| WalPosition {
+            wal_position: look.primary.map(|it| WalPosition {
                 timeline: it.position.timeline,
                 flush_lsn: it.position.flush_lsn,
                 last_commit_at_micros: it.position.last_commit_at_micros,
             }),
             lease,
             guard: GuardStatus {
-                answers: report.is_some(),
+                responding: report.is_some(),
                 epoch: armed.map(|it| it.epoch),
-                time_left_secs: armed.map_or(0.0, |it| now.time_left(it.stop_at).as_secs_f64()),
+                remaining_secs: armed.map_or(0.0, |it| now.time_left(it.stop_at).as_secs_f64()),
             },
             decision: if self.core.holds() {
                 None
@@ -205,7 +205,7 @@ impl AgentLoop {
             },
             forecast: self.core.forecast(now).map(Forecast::from),
             lease_store: Some(self.settings.lease.store_id()),
-            following: self.following.busy.map(str::to_owned),
+            standby_setup: self.following.busy.map(str::to_owned),
             problems: self.problems.status(now),
             highest: HighestRecord {
                 epoch: self.core.highest().0,

@@ -106,7 +106,7 @@ impl AgentClient {
     /// # Errors
     ///
     /// When it does not answer, or refuses; the text says why it refuses.
-    pub(crate) async fn order(
+    pub(crate) async fn send_command(
         &self,
         node: &NodeSettings,
         order: &SignedCommand,
@@ -115,7 +115,7 @@ impl AgentClient {
         let (body, signature) = key.sign(order)?;
         let request = Request::builder()
             .method(Method::POST)
-            .uri(url(node.agent, "/orders"))
+            .uri(url(node.agent, "/commands"))
             .header(SIGNATURE_HEADER, signature)
             .body(Full::from(body))?;
         let (status, body) = self.send(request, 5 * PATIENCE).await?;

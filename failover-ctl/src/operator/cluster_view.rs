@@ -26,7 +26,7 @@ pub(crate) struct ClusterView<'a> {
 
 /// What would happen if the primary were lost now.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "verdict", rename_all = "kebab-case")]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum FailoverForecast {
     /// A node would take over by itself.
     Automatic {
@@ -35,19 +35,19 @@ pub(crate) enum FailoverForecast {
         /// How many bytes it is behind now.
         behind_bytes: u64,
         /// What could be lost.
-        loss: DataLoss,
+        data_loss: DataLoss,
     },
     /// A node could be promoted by command.
-    ByCommand {
+    Manual {
         /// Which.
         node: NodeId,
         /// What would be lost.
-        loss: DataLoss,
+        data_loss: DataLoss,
         /// Why no node would take over automatically.
         why: String,
     },
     /// Nobody could take over.
-    Nobody {
+    NoCandidate {
         /// Why.
         why: String,
     },
@@ -146,8 +146,8 @@ impl ClusterView<'_> {
 
     /// Says who would take over if the primary were lost now. Whether a node does so automatically is its
     /// own forecast, made by the function that decides.
-    pub(crate) fn verdict(&self) -> FailoverForecast {
-        let nobody = |why: &str| FailoverForecast::Nobody {
+    pub(crate) fn forecast(&self) -> FailoverForecast {
+        let nobody = |why: &str| FailoverForecast::NoCandidate {
             why: why.to_owned(),
         };
         let Some(record) = self.record() else {
@@ -177,13 +177,13 @@ impl ClusterView<'_> {
         if let Some((best, loss)) = best.and_then(|it| Some((it, self.loss(it)?))) {
             let written = self
                 .primary()
-                .and_then(|it| it.written)
+                .and_then(|it| it.wal_position)
                 .map(|it| it.flush_lsn);
             let received = best.progress.map(|it| it.received_lsn).unwrap_or_default();
             return FailoverForecast::Automatic {
                 node: best.node.clone(),
                 behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),
-                loss,
+                data_loss: loss,
             };
         }
         let why = self.why_nobody_automatically(&record.holder.node);
@@ -191,12 +191,12 @@ impl ClusterView<'_> {
             .max_by_key(far)
             .and_then(|it| Some((it, self.loss(it)?)))
         {
-            Some((node, loss)) => FailoverForecast::ByCommand {
+            Some((node, loss)) => FailoverForecast::Manual {
                 node: node.node.clone(),
-                loss,
+                data_loss: loss,
                 why,
             },
-            None => FailoverForecast::Nobody {
+            None => FailoverForecast::NoCandidate {
                 why: format!("no standby follows the last primary ({why})"),
             },
         }

@@ -197,7 +197,7 @@ mod tests {
             to: "c".parse().unwrap(),
             from: "a".parse().unwrap(),
             planned_epoch: Epoch::new(7),
-            loss: None,
+            data_loss: None,
             accept_timeline: None,
             steps: vec![PlanStep::Fence { node, method: by }],
         }

@@ -33,7 +33,7 @@ pub(crate) fn describe(journal: &Journal) -> String {
         "operation {} by {}\n  began {}, {}\n{}",
         journal.id,
         journal.operator,
-        journal.began_at,
+        journal.started_at,
         if journal.ended_at.is_some() {
             format!("ended {ended}")
         } else {
@@ -41,7 +41,7 @@ pub(crate) fn describe(journal: &Journal) -> String {
         },
         journal.plan
     )];
-    for accepted in &journal.accepted {
+    for accepted in &journal.accepted_risks {
         lines.push(format!("  accepted: {accepted}"));
     }
     for statement in &journal.statements {

@@ -40,13 +40,13 @@ pub(crate) struct Journal {
     /// Who works on it: user, host and process.
     pub(crate) operator: String,
     /// When it was begun.
-    pub(crate) began_at: String,
+    pub(crate) started_at: String,
     /// When it ended; none while it has not.
     pub(crate) ended_at: Option<String>,
     /// What is done.
     pub(crate) plan: FailoverPlan,
     /// What was accepted or forced: `--accept-loss`, `--unfenced`.
-    pub(crate) accepted: Vec<String>,
+    pub(crate) accepted_risks: Vec<String>,
     /// How much may be lost by what was accepted last.
     #[serde(default)]
     pub(crate) limit: Option<LossLimit>,
@@ -63,7 +63,7 @@ pub(crate) struct Journal {
     #[serde(default)]
     pub(crate) outcome: Option<OperationOutcome>,
     /// Rises with each write.
-    pub(crate) beat: u64,
+    pub(crate) heartbeat: u64,
 }
 
 /// What came of an operation.
@@ -132,7 +132,7 @@ pub(crate) struct OperationLock {
 
 impl Journal {
     /// Returns the journal of an operation that has not begun.
-    pub(crate) fn new(plan: FailoverPlan, limit: LossLimit, accepted: Vec<String>) -> Self {
+    pub(crate) fn new(plan: FailoverPlan, limit: LossLimit, accepted_risks: Vec<String>) -> Self {
         let now = Timestamp::now();
         Self {
             format: 1,
@@ -142,16 +142,16 @@ impl Journal {
                 rand::random::<u16>()
             ),
             operator: operator(),
-            began_at: seconds(now),
+            started_at: seconds(now),
             ended_at: None,
             plan,
-            accepted,
+            accepted_risks,
             limit: Some(limit),
             statements: Vec::new(),
             entries: Vec::new(),
             left: None,
             outcome: None,
-            beat: 0,
+            heartbeat: 0,
         }
     }
 
@@ -258,7 +258,7 @@ impl OpenOperation {
     }
 
     async fn write(&mut self) -> Result<ETag, Error> {
-        self.journal.beat += 1;
+        self.journal.heartbeat += 1;
         let key = self.store.key("operation");
         let condition = WritePrecondition::Match(self.etag.clone());
         match self
@@ -322,10 +322,10 @@ impl OperationLock {
 
     /// Notes that a step is begun, before anything is done, and what became of the one before.
     pub(crate) async fn began(&mut self, step: usize) -> anyhow::Result<()> {
-        let began_at = seconds(Timestamp::now());
+        let started_at = seconds(Timestamp::now());
         let entry = StepRecord {
             step,
-            started_at: began_at,
+            started_at,
             ended_at: None,
             evidence: None,
             completed: false,
@@ -370,7 +370,7 @@ impl OperationLock {
     }
 
     async fn write(&mut self) -> anyhow::Result<()> {
-        self.journal.beat += 1;
+        self.journal.heartbeat += 1;
         let body = self.journal.body()?;
         let key = self.store.key("operation");
         match self
@@ -418,7 +418,7 @@ pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
         }
     }
     // Names of the same second are in no order.
-    journals.sort_by(|one, other| one.began_at.cmp(&other.began_at));
+    journals.sort_by(|one, other| one.started_at.cmp(&other.started_at));
     Ok(journals)
 }
 

@@ -176,7 +176,7 @@ impl<'a> PlanExecutor<'a> {
             bytes: 0,
             rows: None,
         });
-        let loss = stated.loss;
+        let loss = stated.data_loss;
         held.stated(stated);
         if limit.admits(loss.as_ref()) {
             return Ok(());

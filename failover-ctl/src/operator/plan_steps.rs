@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use causeway_core::NodeId;
+use causeway_core::agent::FencingProof;
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
 use causeway_core::failover::progress::{PlanState, standing};
 use causeway_core::{Epoch, lease::LeaseState};
@@ -126,7 +127,7 @@ impl PlanExecutor<'_> {
             }
             if record.state == LeaseState::Released {
                 let evidence = format!("`{}` has seen epoch {} released", plan.to, record.epoch);
-                return Ok(lease.over.then_some(evidence));
+                return Ok(lease.expired.then_some(evidence));
             }
             let evidence = format!(
                 "`{}` has confirmed that epoch {}, sequence {} stood for {:.1} s of {:.1} s, up to a read of the \
@@ -138,7 +139,7 @@ impl PlanExecutor<'_> {
                 self.settings.timing.lease_duration.as_secs_f64(),
                 (lease.age_secs - lease.stood_secs).max(0.0)
             );
-            Ok(lease.over.then_some(evidence))
+            Ok(lease.expired.then_some(evidence))
         })
         .await
     }
@@ -184,12 +185,19 @@ impl PlanExecutor<'_> {
         let silent = |error| LeaseNotTaken(format!("its agent does not answer: {error:#}"));
         let status = self.agents.status(target).await.map_err(silent)?;
         if !is_taken(&status, plan) {
-            let what = CommandKind::Take {
-                vouched: plan.fence() != FencingMethod::LeaseExpired,
+            let fencing_proof = match plan.fence() {
+                FencingMethod::LeaseExpired => FencingProof::LeaseExpired,
+                FencingMethod::InstanceStopped | FencingMethod::Unfenced => {
+                    FencingProof::OperatorAsserted
+                }
+            };
+            let take_lease = CommandKind::TakeLease {
+                fencing_proof,
                 timeline: plan.accept_timeline,
             };
-            let order = SignedCommand::new(&self.settings.cluster, node, plan.planned_epoch, what);
-            match self.agents.order(target, &order, &self.key).await {
+            let cluster = &self.settings.cluster;
+            let command = SignedCommand::new(cluster, node, plan.planned_epoch, take_lease);
+            match self.agents.send_command(target, &command, &self.key).await {
                 Ok(()) => {}
                 Err(error) if error.is::<AgentRejection>() => {
                     return self.taken_anyway(plan, node, error).await;
@@ -248,7 +256,7 @@ impl PlanExecutor<'_> {
                 let (epoch, holder) = (lease.record.epoch, &lease.record.holder.node);
                 bail!("`{holder}` has taken the lease since, at epoch {epoch}");
             }
-            match (status.role, status.written) {
+            match (status.role, status.wal_position) {
                 (NodeRole::Primary, Some(written)) => Ok(Some(format!(
                     "`{node}` writes on timeline {} from {}",
                     written.timeline, written.flush_lsn

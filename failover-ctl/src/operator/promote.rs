@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
         made => made?,
     };
     output::say(&plan.to_string());
-    let accepted = consent::ask(&plan, plan.loss.as_ref(), &asked.accepts)?;
+    let accepted = consent::ask(&plan, plan.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
@@ -116,7 +116,7 @@ fn make(
     let here = candidate.progress.timeline;
     let plan = FailoverPlan {
         planned_epoch: record.epoch,
-        loss: candidate.loss,
+        data_loss: candidate.loss,
         accept_timeline: last.filter(|it| *it != here).map(|_| here),
         steps: steps(settings, seen, target, by),
         to: name,

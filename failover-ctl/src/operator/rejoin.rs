@@ -54,7 +54,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
         rebuild: asked.rebuild,
     };
     let order = SignedCommand::new(&settings.cluster, node, record.epoch, what);
-    if let Err(error) = agents.order(target, &order, &key).await {
+    if let Err(error) = agents.send_command(target, &order, &key).await {
         let now = agents.status(target).await;
         if !asked.rebuild && now.is_ok_and(|it| streams(&it)) {
             say_that_it_streams(node, &record.holder.node);
@@ -120,10 +120,10 @@ impl RejoinWait<'_> {
             match self.agents.status(self.target).await {
                 Ok(status) => {
                     answered = now;
-                    let rejoin = status.rejoin.as_ref().filter(|it| it.order == self.order);
+                    let rejoin = status.rejoin.as_ref().filter(|it| it.command == self.order);
                     if let Some(rejoin) = rejoin {
                         shown = now;
-                        if rejoin.done && streams(&status) {
+                        if rejoin.completed && streams(&status) {
                             return Ok(());
                         }
                         failing = rejoin.failure.as_ref().map(|_| failing.unwrap_or(now));
@@ -167,7 +167,7 @@ fn tell(told: &mut String, status: &NodeStatus) {
 /// Says in words what the node is doing.
 fn progress(status: &NodeStatus) -> String {
     let failure = status.rejoin.as_ref().and_then(|it| it.failure.as_ref());
-    match (failure, &status.following) {
+    match (failure, &status.standby_setup) {
         (Some(why), _) => format!("{}: tried again after: {why}", status.node),
         (None, Some(busy)) => format!("{}: {busy}", status.node),
         (None, None) => format!("{}: {}, not streaming yet", status.node, status.role),

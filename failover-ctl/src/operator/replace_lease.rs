@@ -178,10 +178,10 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
 fn said(status: &NodeStatus) -> NodeFacts {
     let may_write = matches!(status.role, NodeRole::Primary | NodeRole::Promoting)
         || status.server == Some(PostgresProcess::MayWrite)
-        || status.guard.time_left_secs > 0.0;
+        || status.guard.remaining_secs > 0.0;
     let timelines = [
         status.highest.timeline,
-        status.written.map(|it| it.timeline),
+        status.wal_position.map(|it| it.timeline),
         status.progress.map(|it| it.timeline),
         status
             .lease

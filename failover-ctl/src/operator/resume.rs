@@ -57,16 +57,16 @@ async fn confirm(
     };
     let candidate = seen.check(settings, request)?;
     let now = FailoverPlan {
-        loss: candidate.loss,
+        data_loss: candidate.loss,
         ..plan.clone()
     };
     output::say(&now.to_string());
-    let accepted = consent::ask(&now, now.loss.as_ref(), &asked.accepts)?;
+    let accepted = consent::ask(&now, now.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let resumed = |journal: &mut crate::operator::journal::Journal| {
         journal.limit = Some(accepted.limit);
-        journal.accepted.push("resumed".to_owned());
-        journal.accepted.extend(accepted.words);
+        journal.accepted_risks.push("resumed".to_owned());
+        journal.accepted_risks.extend(accepted.words);
         journal.statements.push(stated);
     };
     open.take_up(resumed).await

@@ -20,7 +20,7 @@ struct StatusOutput<'a> {
     lease: Option<&'a LeaseRecord>,
     lease_store: Option<&'a str>,
     nodes: Vec<NodeRow<'a>>,
-    verdict: FailoverForecast,
+    failover_forecast: FailoverForecast,
 }
 
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ struct NodeRow<'a> {
     node: &'a str,
     region: &'a str,
     zone: &'a str,
-    answers: bool,
+    responding: bool,
     /// Why its answer is not used; none if it is.
     mismatch: Option<String>,
     behind_bytes: Option<u64>,
@@ -54,7 +54,7 @@ fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
         node: node.name.as_str(),
         region: node.region.as_str(),
         zone: &node.zone,
-        answers: status.is_some() || cluster.mismatches.contains_key(&node.name),
+        responding: status.is_some() || cluster.mismatches.contains_key(&node.name),
         mismatch: cluster.mismatches.get(&node.name).map(ToString::to_string),
         behind_bytes: status.as_ref().and_then(|it| behind_bytes(cluster, it)),
         behind_secs: status.as_ref().and_then(|it| behind_secs(cluster, it)),
@@ -66,7 +66,7 @@ fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
         lease: cluster.record(),
         lease_store: cluster.lease.as_ref().err().map(String::as_str),
         nodes: cluster.nodes.iter().map(row).collect(),
-        verdict: cluster.verdict(),
+        failover_forecast: cluster.forecast(),
     }
 }
 
@@ -75,7 +75,7 @@ fn behind_bytes(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<u64> {
     let own = node.progress?;
     let written = cluster
         .primary()
-        .and_then(|it| it.written)
+        .and_then(|it| it.wal_position)
         .map(|it| it.flush_lsn);
     let recorded = cluster
         .record()
@@ -92,7 +92,7 @@ fn behind_secs(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<f64> {
         .filter(|_| node.progress.is_some())?;
     let written = cluster
         .primary()
-        .and_then(|it| it.written)
+        .and_then(|it| it.wal_position)
         .map(|it| it.last_commit_at_micros);
     let recorded = cluster
         .record()
@@ -141,7 +141,7 @@ fn table(cluster: &ClusterView<'_>) -> String {
         text.push_str(&line);
         text.push('\n');
     }
-    text.push_str(&verdict_line(&cluster.verdict()));
+    text.push_str(&forecast_line(&cluster.forecast()));
     text
 }
 
@@ -177,11 +177,11 @@ fn row(
         ];
     };
     let timeline = status
-        .written
+        .wal_position
         .map(|it| it.timeline)
         .or(status.progress.map(|it| it.timeline));
     let received = status
-        .written
+        .wal_position
         .map(|it| it.flush_lsn)
         .or(status.progress.map(|it| it.received_lsn));
     let replayed = status.progress.map(|it| it.replayed_lsn);
@@ -189,7 +189,7 @@ fn row(
         .lease
         .as_ref()
         .map_or_else(dash, |it| format!("epoch {}", it.record.epoch));
-    let guard = match (status.guard.answers, status.guard.time_left_secs) {
+    let guard = match (status.guard.responding, status.guard.remaining_secs) {
         (false, _) => "silent".to_owned(),
         (true, left) if left > 0.0 => format!("armed {left:.1} s"),
         (true, _) => "not armed".to_owned(),
@@ -211,7 +211,7 @@ fn row(
 }
 
 fn state(status: &NodeStatus) -> String {
-    if let Some(busy) = &status.following {
+    if let Some(busy) = &status.standby_setup {
         return busy.clone();
     }
     let text = match status.role {
@@ -266,21 +266,25 @@ fn problem_lines(cluster: &ClusterView<'_>) -> Vec<String> {
     mismatches.chain(problems).collect()
 }
 
-fn verdict_line(verdict: &FailoverForecast) -> String {
-    match verdict {
+fn forecast_line(forecast: &FailoverForecast) -> String {
+    match forecast {
         FailoverForecast::Automatic {
             node,
             behind_bytes,
-            loss,
+            data_loss,
         } => format!(
-            "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {loss}",
+            "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {data_loss}",
             output::amount(*behind_bytes)
         ),
-        FailoverForecast::ByCommand { node, loss, why } => format!(
+        FailoverForecast::Manual {
+            node,
+            data_loss,
+            why,
+        } => format!(
             "if the primary were lost now: nobody would take over automatically; `failover-ctl promote --to {node}` \
-             may lose {loss}\n  {why}"
+             may lose {data_loss}\n  {why}"
         ),
-        FailoverForecast::Nobody { why } => {
+        FailoverForecast::NoCandidate { why } => {
             format!("if the primary were lost now: NOBODY could take over: {why}")
         }
     }

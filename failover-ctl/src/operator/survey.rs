@@ -208,7 +208,7 @@ impl ClusterSurvey {
             lease: LeaseVersion::from(&self.survey.lease),
             node: node.clone(),
             progress: candidate.progress,
-            loss: candidate.loss,
+            data_loss: candidate.loss,
         }
     }
 }

@@ -29,11 +29,11 @@ pub(crate) struct NodeStatus {
     /// What it is.
     pub(crate) role: NodeRole,
     /// Whether it takes over by itself.
-    pub(crate) automatic: bool,
+    pub(crate) automatic_failover: bool,
     /// The system identifier of its data directory.
     pub(crate) system_id: Option<SystemId>,
     /// What the directory was last used for.
-    pub(crate) directory: Option<DataDirectoryState>,
+    pub(crate) data_directory_state: Option<DataDirectoryState>,
     /// The server, as guard sees it; none if guard does not answer.
     pub(crate) server: Option<PostgresProcess>,
     /// How far it has come, if it follows.
@@ -47,7 +47,7 @@ pub(crate) struct NodeStatus {
     /// primary's clock.
     pub(crate) replayed_commit_at_micros: Option<u64>,
     /// Where it writes, if it is primary.
-    pub(crate) written: Option<WalPosition>,
+    pub(crate) wal_position: Option<WalPosition>,
     /// The lease, as this node knows it.
     pub(crate) lease: Option<LeaseStatus>,
     /// Guard's deadline.
@@ -61,7 +61,7 @@ pub(crate) struct NodeStatus {
     #[serde(default)]
     pub(crate) lease_store: Option<LeaseStoreId>,
     /// What it does to follow, in words, while it takes longer than a moment.
-    pub(crate) following: Option<String>,
+    pub(crate) standby_setup: Option<String>,
     /// What keeps it from doing its part.
     pub(crate) problems: Vec<ProblemStatus>,
     /// The highest record that it ever trusted: it refuses any below.
@@ -121,7 +121,7 @@ pub(crate) struct LeaseStatus {
     /// showed it. A node that cannot read the store confirms nothing.
     pub(crate) stood_secs: f64,
     /// Whether it is over: released, or confirmed to have stood for the whole term.
-    pub(crate) over: bool,
+    pub(crate) expired: bool,
 }
 
 /// The place of a record in the order of all records, as it is also kept on disk.
@@ -254,9 +254,9 @@ pub(crate) struct ProblemStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RejoinStatus {
     /// The order's number.
-    pub(crate) order: String,
+    pub(crate) command: String,
     /// Whether the node streams since.
-    pub(crate) done: bool,
+    pub(crate) completed: bool,
     /// Why the last attempt failed; it is tried again.
     pub(crate) failure: Option<String>,
 }
@@ -265,9 +265,9 @@ pub(crate) struct RejoinStatus {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct GuardStatus {
     /// Whether it answers.
-    pub(crate) answers: bool,
+    pub(crate) responding: bool,
     /// The epoch of its deadline, if it was ever fed one.
     pub(crate) epoch: Option<Epoch>,
     /// How long PostgreSQL may go on accepting writes, in seconds; zero once the deadline is over.
-    pub(crate) time_left_secs: f64,
+    pub(crate) remaining_secs: f64,
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aws_lc_rs::hmac;
+use causeway_core::agent::FencingProof;
 use causeway_core::{Epoch, NodeId, Timeline};
 use causeway_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -36,21 +37,26 @@ pub(crate) struct SignedCommand {
     /// The node it is for.
     pub(crate) node: NodeId,
     /// The epoch of the lease when it was planned.
-    pub(crate) planned: Epoch,
+    pub(crate) planned_epoch: Epoch,
     /// What is to be done.
-    pub(crate) what: CommandKind,
+    pub(crate) command: CommandKind,
 }
 
 impl SignedCommand {
     /// Returns an order that was never given before.
-    pub(crate) fn new(cluster: &str, node: &NodeId, planned: Epoch, what: CommandKind) -> Self {
+    pub(crate) fn new(
+        cluster: &str,
+        node: &NodeId,
+        planned_epoch: Epoch,
+        command: CommandKind,
+    ) -> Self {
         let id = format!("{:032x}", rand::random::<u128>());
         Self {
             id,
             cluster: cluster.to_owned(),
             node: node.clone(),
-            planned,
-            what,
+            planned_epoch,
+            command,
         }
     }
 }
@@ -59,10 +65,10 @@ impl SignedCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CommandKind {
-    /// Take the lease; `vouched` says that the old primary's fence does not rest on this node's watch.
-    Take {
-        /// Whether somebody else vouches for the fence.
-        vouched: bool,
+    /// Take the lease.
+    TakeLease {
+        /// How the old primary is known to accept no more writes.
+        fencing_proof: FencingProof,
         /// The node's timeline, if it is accepted although the last primary wrote on another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeline: Option<Timeline>,
@@ -130,8 +136,8 @@ impl CommandSigningKey {
     }
 
     /// Returns an order's body and its signature.
-    pub(crate) fn sign(&self, order: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
-        let body = serde_json::to_vec(order).context("could not write the order")?;
+    pub(crate) fn sign(&self, command: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
+        let body = serde_json::to_vec(command).context("could not write the order")?;
         let tag = hmac::sign(&self.0, &body);
         Ok((body, hex(tag.as_ref())))
     }
@@ -169,27 +175,27 @@ mod tests {
         CommandSigningKey(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
     }
 
-    fn order() -> SignedCommand {
+    fn command() -> SignedCommand {
         let node = "c".parse().unwrap();
         let id = "1".to_owned();
-        let what = CommandKind::Take {
-            vouched: false,
+        let command = CommandKind::TakeLease {
+            fencing_proof: FencingProof::LeaseExpired,
             timeline: None,
         };
         SignedCommand {
             id,
             cluster: "main".into(),
             node,
-            planned: Epoch::new(7),
-            what,
+            planned_epoch: Epoch::new(7),
+            command,
         }
     }
 
     #[test]
     fn only_the_signed_body_under_the_same_key_is_an_order() {
-        let (body, signature) = key('k').sign(&order()).unwrap();
+        let (body, signature) = key('k').sign(&command()).unwrap();
 
-        assert_eq!(key('k').verify(&body, &signature), Some(order()));
+        assert_eq!(key('k').verify(&body, &signature), Some(command()));
         assert_eq!(key('x').verify(&body, &signature), None);
         let altered = String::from_utf8(body.clone()).unwrap().replace('7', "8");
         assert_eq!(key('k').verify(altered.as_bytes(), &signature), None);

@@ -96,14 +96,14 @@ fn operation(planned: u64, fence: &str, left: &str) -> String {
   "format": 1,
   "id": "20261129T080000Z-0001",
   "operator": "op@host process 1",
-  "began_at": "2026-11-29T08:00:00.000Z",
+  "started_at": "2026-11-29T08:00:00.000Z",
   "ended_at": null,
   "left": {left},
   "plan": {{
     "to": "c",
     "from": "a",
-    "planned": {planned},
-    "loss": null,
+    "planned_epoch": {planned},
+    "data_loss": null,
     "steps": [
       {{"step": "fence", "node": "a", "by": {fence}}},
       {{"step": "catch-up", "node": "c"}},
@@ -111,11 +111,11 @@ fn operation(planned: u64, fence: &str, left: &str) -> String {
       {{"step": "promote", "node": "c", "timeline": 2}}
     ]
   }},
-  "accepted": [],
+  "accepted_risks": [],
   "entries": [
-    {{"step": 0, "began_at": "2026-11-29T08:00:00.000Z", "ended_at": null, "evidence": null, "done": false}}
+    {{"step": 0, "started_at": "2026-11-29T08:00:00.000Z", "ended_at": null, "evidence": null, "completed": false}}
   ],
-  "beat": 1
+  "heartbeat": 1
 }}"#
     )
 }

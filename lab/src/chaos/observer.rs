@@ -127,7 +127,7 @@ impl Observer {
         };
         let mut seen = self.seen();
         if let Some(rows) = answer
-            .pointer("/verdict/loss/rows_at_most")
+            .pointer("/failover_forecast/data_loss/rows_at_most")
             .and_then(Value::as_u64)
         {
             seen.stated.push(Stated { at, rows });
@@ -141,7 +141,7 @@ fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
     let nodes = answer.get("nodes").and_then(Value::as_array);
     let reasons = nodes.into_iter().flatten().filter_map(|it| {
         let node = it.get("node")?.as_str()?.parse().ok()?;
-        if it.get("answers").and_then(Value::as_bool) != Some(true) {
+        if it.get("responding").and_then(Value::as_bool) != Some(true) {
             return Some((node, vec!["no answer".to_owned()]));
         }
         let problems = problems(it.get("status")?);
@@ -150,7 +150,10 @@ fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
     StatusSeen {
         at,
         reasons: reasons.collect(),
-        verdict: answer.get("verdict").unwrap_or(&Value::Null).to_string(),
+        verdict: answer
+            .get("failover_forecast")
+            .unwrap_or(&Value::Null)
+            .to_string(),
     }
 }
 
@@ -166,7 +169,7 @@ async fn agent(node: &Node) -> Option<AgentSeen> {
         role: text("role"),
         problems: problems(&status),
         alerts: alerts(&String::from_utf8_lossy(&metrics.unwrap_or_default())),
-        says: [text("following"), text("decision")].join(" "),
+        says: [text("standby_setup"), text("decision")].join(" "),
     })
 }
 
@@ -219,9 +222,9 @@ failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",z
     fn status_then_a_reason_for_each_node_that_has_one() {
         let answer = serde_json::json!({
             "nodes": [
-                {"node": "a", "answers": false, "status": null},
-                {"node": "b", "answers": true, "status": {"problems": []}},
-                {"node": "c", "answers": true, "status": {"problems": [{"problem": "diverged"}]}},
+                {"node": "a", "responding": false, "status": null},
+                {"node": "b", "responding": true, "status": {"problems": []}},
+                {"node": "c", "responding": true, "status": {"problems": [{"problem": "diverged"}]}},
             ],
             "verdict": {"verdict": "nobody"},
         });

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn plan_or_journal_then_the_most_that_it_states() {
         let journal =
-            json!({"plan": {"loss": {"rows_at_most": 7}}, "entries": [{"rows_at_most": 9}]});
+            json!({"plan": {"data_loss": {"rows_at_most": 7}}, "entries": [{"rows_at_most": 9}]});
         assert_eq!(rows_stated(&journal), Some(9));
         assert_eq!(rows_stated(&json!({"error": "none"})), None);
     }

@@ -156,8 +156,10 @@ impl Node {
                 if field("streaming") == true {
                     return Ok(());
                 }
-                let (role, following) = (field("role"), field("following"));
-                Err(format!("`{node}` is {role}, following: {following}"))
+                let (role, standby_setup) = (field("role"), field("standby_setup"));
+                Err(format!(
+                    "`{node}` is {role}, standby setup: {standby_setup}"
+                ))
             }
             Err(error) => Err(format!(
                 "`{node}`: {error:#}; agent {}, guard {}; the agent's log ends: {}",

@@ -298,13 +298,13 @@ impl<'lab> Stage<'lab> {
         /// The part of the status that is read here.
         #[derive(Deserialize)]
         struct Status {
-            verdict: Plan,
+            failover_forecast: Plan,
         }
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
         let status = status.run(None, LONG).await?;
         let stated = serde_json::from_str::<Status>(&status)
             .with_context(|| format!("the status states no loss: {status}"))?;
-        let stated = stated.verdict.loss.rows_at_most;
+        let stated = stated.failover_forecast.data_loss.rows_at_most;
         self.say(&format!(
             "`failover-ctl status` states: a takeover may lose at most {stated} rows"
         ));
@@ -354,7 +354,7 @@ impl<'lab> Stage<'lab> {
 /// The part of a plan, or of a verdict, that is read here.
 #[derive(Deserialize)]
 struct Plan {
-    loss: Stated,
+    data_loss: Stated,
 }
 
 /// What a plan states before it is carried out.
@@ -375,7 +375,7 @@ impl Stated {
     pub fn of(plan: &str) -> anyhow::Result<Self> {
         let plan: Plan = serde_json::from_str(plan)
             .with_context(|| format!("the plan states no loss: {plan}"))?;
-        Ok(plan.loss)
+        Ok(plan.data_loss)
     }
 }
 

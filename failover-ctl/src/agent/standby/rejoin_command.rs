@@ -9,7 +9,7 @@ use crate::protocol::node_status::RejoinStatus;
 
 impl AgentLoop {
     /// Accepts a command to come back, unless there is nothing that it would change.
-    pub(crate) fn order_rejoin(&mut self, order: &str, rebuild: bool) -> Result<(), String> {
+    pub(crate) fn order_rejoin(&mut self, command: &str, rebuild: bool) -> Result<(), String> {
         let own = &self.host.node.name;
         let TargetRole::Standby { primary, .. } = self.core.target_role() else {
             return Err(format!("`{own}` holds the lease, or has just released it"));
@@ -30,7 +30,7 @@ impl AgentLoop {
         }
         self.following.follows(&primary);
         self.following.asked = Some(RejoinRequest {
-            order: order.to_owned(),
+            command: command.to_owned(),
             rebuild,
             failure: None,
         });
@@ -50,8 +50,8 @@ impl StandbyState {
     pub(super) fn has_rejoined(&mut self) {
         if let Some(asked) = self.asked.take_if(|it| !it.rebuild) {
             self.rejoined = Some(RejoinStatus {
-                order: asked.order,
-                done: true,
+                command: asked.command,
+                completed: true,
                 failure: None,
             });
         }
@@ -63,8 +63,8 @@ impl StandbyState {
             return self.rejoined.clone();
         };
         Some(RejoinStatus {
-            order: asked.order.clone(),
-            done: false,
+            command: asked.command.clone(),
+            completed: false,
             failure: asked.failure.clone(),
         })
     }

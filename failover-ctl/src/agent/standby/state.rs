@@ -80,7 +80,7 @@ pub(crate) struct StandbyState {
 /// A command that is being carried out.
 #[derive(Clone, Debug)]
 pub(super) struct RejoinRequest {
-    pub(super) order: String,
+    pub(super) command: String,
     /// A copy is still to be made.
     pub(super) rebuild: bool,
     /// Why the last attempt failed.

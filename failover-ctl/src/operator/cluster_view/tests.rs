@@ -76,11 +76,11 @@ fn record(holder: &str) -> LeaseRecord {
 fn standby(node: &str, record: &LeaseRecord, why: Option<&str>) -> NodeStatus {
     let status = json!({
         "format": 1, "cluster": "main", "version": "0", "node": node, "region": "eu-west-1", "zone": "z",
-        "host_id": "h", "role": "standby", "automatic": true, "system_id": "1", "directory": "standby",
+        "host_id": "h", "role": "standby", "automatic_failover": true, "system_id": "1", "data_directory_state": "standby",
         "server": null, "progress": {"timeline": 1, "received_lsn": "0/64", "replayed_lsn": "0/64"}, "streaming": true,
-        "replayed_commit_at_micros": null, "written": null, "decision": null, "following": null,
-        "lease": {"record": record, "age_secs": 1.0, "stood_secs": 1.0, "over": false},
-        "guard": {"answers": true, "epoch": null, "time_left_secs": 0.0}, "problems": [],
+        "replayed_commit_at_micros": null, "wal_position": null, "decision": null, "standby_setup": null,
+        "lease": {"record": record, "age_secs": 1.0, "stood_secs": 1.0, "expired": false},
+        "guard": {"responding": true, "epoch": null, "remaining_secs": 0.0}, "problems": [],
         "highest": {"epoch": 3, "sequence": 9}, "unproven_secs": null,
         "forecast": {"takes_over": why.is_none(), "why": why},
     });
@@ -91,17 +91,17 @@ fn silent() -> Result<NodeStatus, StatusError> {
     Err(StatusError::Silent(anyhow::anyhow!("no answer")))
 }
 
-fn verdict(
+fn forecast(
     settings: &Settings,
     holder: &str,
     answers: [Option<NodeStatus>; 3],
 ) -> FailoverForecast {
     let answers = answers.map(|it| it.map_or_else(silent, Ok)).into();
-    gathered(settings, answers, Ok(Some(record(holder)))).verdict()
+    gathered(settings, answers, Ok(Some(record(holder)))).forecast()
 }
 
 #[test]
-fn no_node_forecasts_a_takeover_then_verdict_is_by_command_and_says_why() {
+fn no_node_forecasts_a_takeover_then_forecast_is_by_command_and_says_why() {
     let settings = settings();
     let there = record("c");
     let why = Some("`c` is in another region, which is left by command only");
@@ -110,19 +110,19 @@ fn no_node_forecasts_a_takeover_then_verdict_is_by_command_and_says_why() {
         Some(standby("b", &there, why)),
         None,
     ];
-    let FailoverForecast::ByCommand { why, .. } = verdict(&settings, "c", answers) else {
+    let FailoverForecast::Manual { why, .. } = forecast(&settings, "c", answers) else {
         panic!("not by command");
     };
     assert!(why.contains("`a`: `c` is in another region"), "{why}");
 }
 
 #[test]
-fn node_forecasts_a_takeover_then_verdict_is_automatic() {
+fn node_forecasts_a_takeover_then_forecast_is_automatic() {
     let settings = settings();
     let there = record("a");
     let answers = [None, Some(standby("b", &there, None)), None];
     assert!(matches!(
-        verdict(&settings, "a", answers),
+        forecast(&settings, "a", answers),
         FailoverForecast::Automatic { node, .. } if node.as_str() == "b"
     ));
 }
@@ -135,8 +135,8 @@ fn forecast_about_an_older_epoch_then_not_automatic() {
     old.epoch = Epoch::new(2);
     let answers = [None, Some(standby("b", &old, None)), None];
     assert!(matches!(
-        verdict(&settings, "a", answers),
-        FailoverForecast::ByCommand { .. }
+        forecast(&settings, "a", answers),
+        FailoverForecast::Manual { .. }
     ));
 }
 
@@ -151,7 +151,10 @@ fn database_is_another_then_its_status_is_not_used() {
     let b: NodeId = "b".parse().unwrap();
     assert!(cluster.status(&b).is_none());
     assert!(cluster.why_unknown(&b).contains("system identifier 2"));
-    assert!(matches!(cluster.verdict(), FailoverForecast::Nobody { .. }));
+    assert!(matches!(
+        cluster.forecast(),
+        FailoverForecast::NoCandidate { .. }
+    ));
 }
 
 #[test]
