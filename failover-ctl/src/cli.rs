@@ -1,4 +1,4 @@
-//! Every command and flag, and nothing else: help and manual page are made from it.
+//! Commands and flags; help, man pages and `docs/reference/cli-failover-ctl.md` are generated from them.
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -14,60 +14,60 @@ use crate::config::DEFAULT_PATH;
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// The settings file.
+    /// Settings file.
     #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH, env = "FAILOVER_CTL_CONFIG")]
     pub(crate) config: PathBuf,
-    /// What is logged to standard error: error, warn, info, debug, or a filter.
+    /// Log level or filter for standard error: error, warn, info, debug, or `target=level`.
     #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
     pub(crate) log: Option<String>,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What can be done.
+/// Commands of `failover-ctl`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show every node, the lease, and what would happen if the primary were lost now.
+    /// Show every node, the lease, and the failover that would follow if the primary were lost now.
     Status {
-        /// Print everything that is known, as JSON.
+        /// Print the complete status as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show what a command would do, without doing it.
+    /// Print the plan of a command without executing it.
     #[command(subcommand)]
     Plan(PlanCommand),
-    /// Make a standby the primary although the primary is lost, and send clients to it.
+    /// Promote a standby after the loss of the primary, and move the DNS records to it.
     Promote(PromoteArgs),
-    /// Continue an operation that was cut off.
+    /// Resume an interrupted operation.
     Resume(ResumeArgs),
-    /// End an operation that was cut off, and leave everything as it is.
+    /// Close an interrupted operation without undoing or continuing it.
     Abandon(AbandonArgs),
-    /// Show what was decided and done, when, and from what evidence.
+    /// Show past operations: decisions, steps, times and evidence.
     History {
-        /// Print every journal whole, as JSON.
+        /// Print the complete journals as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Bring a node back as a standby of the primary.
+    /// Rejoin a node as a standby of the primary.
     Rejoin(RejoinArgs),
-    /// Create a cluster's first lease. Once, on the node that has the database.
+    /// Create the first lease of a cluster. Run it once, on the node that has the database.
     Init {
-        /// The node that becomes the first primary.
+        /// Node that becomes the first primary.
         #[arg(long, value_name = "NODE")]
         holder: NodeId,
     },
-    /// Put a lease in place of another: in another bucket, for an upgraded database, or after a restore.
-    /// On the node that has the database.
+    /// Replace the lease: in another bucket, for an upgraded database, or after a restore.
+    /// Run it on the node that has the database.
     ReplaceLease(ReplaceLeaseArgs),
-    /// Run this node's agent until told to stop.
+    /// Run the agent of this node until SIGTERM.
     Agent {
-        /// Read the key that signs orders from standard input, which the supervisor has opened, and not
-        /// from `command-signing-key-file`: then the user that PostgreSQL runs as needs no access to the file.
+        /// Read the command signing key from standard input, which systemd has opened, instead of
+        /// `command-signing-key-file`. The operating-system user of PostgreSQL then needs no access to the file.
         #[arg(long)]
         key_from_stdin: bool,
     },
-    /// Run the process that starts, promotes and ends this node's PostgreSQL.
+    /// Run the guard, the process that supervises PostgreSQL and fences it (a software watchdog).
     Guard,
     /// Write this program's reference, man pages and completions.
     #[command(hide = true)]
@@ -75,43 +75,43 @@ pub(crate) enum Command {
         /// Where they are written.
         directory: PathBuf,
     },
-    /// Become a program whose life is bound to guard's.
+    /// Replace this process with a program that ends with the guard.
     #[command(hide = true)]
     GuardExec {
-        /// Guard's process.
+        /// Process id of the guard.
         parent: i32,
-        /// The program.
+        /// Program.
         program: OsString,
-        /// Its arguments.
+        /// Arguments of the program.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Run a program, and end it and all that it has started when the agent is gone.
+    /// Run a program, and kill it and its children when the agent ends.
     #[command(hide = true)]
     ToolExec {
-        /// The agent's process.
+        /// Process id of the agent.
         parent: i32,
-        /// The program.
+        /// Program.
         program: OsString,
-        /// Its arguments.
+        /// Arguments of the program.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
 }
 
-/// Which node comes back, and how long that is waited for.
+/// Arguments of `rejoin`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RejoinArgs {
-    /// The node.
+    /// Node to rejoin.
     #[arg(long, value_name = "NODE")]
     pub(crate) node: NodeId,
-    /// Copy the primary anew, even where rewinding would do.
+    /// Copy the primary even where a rewind would do.
     #[arg(long)]
     pub(crate) rebuild: bool,
-    /// Return once the node's agent has accepted the command, without waiting for what comes of it.
+    /// Return once the agent of the node has accepted the command, before the rejoin completes.
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Wait at most this long until the node streams.
+    /// Time to wait until the node streams, in seconds.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -121,49 +121,48 @@ pub(crate) struct RejoinArgs {
     pub(crate) timeout_secs: u64,
 }
 
-/// What replacing a lease needs to know.
+/// Arguments of `replace-lease`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReplaceLeaseArgs {
-    /// The node that becomes primary; the command runs there.
+    /// Node that becomes primary; the command runs there.
     #[arg(long, value_name = "NODE")]
     pub(crate) holder: NodeId,
-    /// A node that does not answer, and is stopped. May be given several times.
+    /// Node that does not respond and is stopped. May be repeated.
     #[arg(long, value_name = "NODE")]
     pub(crate) without: Vec<NodeId>,
-    /// Go on although the store that was used before does not answer, so that its lease cannot be
-    /// retired.
+    /// Continue although the previous lease store does not respond, so its lease cannot be retired.
     #[arg(long)]
     pub(crate) old_store_lost: bool,
-    /// The database was restored: WAL that the last primary recorded may be missing.
+    /// The database was restored: WAL up to the recorded position of the last primary may be missing.
     #[arg(long)]
     pub(crate) restored: bool,
-    /// The highest epoch ever used, where no node and no store can say.
+    /// Highest epoch ever used, where no node and no store has it.
     #[arg(long, value_name = "EPOCH")]
     pub(crate) highest_epoch: Option<u64>,
-    /// The highest timeline ever used, where no node and no store can say.
+    /// Highest timeline ever used, where no node and no store has it.
     #[arg(long, value_name = "TIMELINE")]
     pub(crate) highest_reserved_timeline: Option<NonZeroU32>,
-    /// Do not ask.
+    /// Skip the confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
-/// What can be planned.
+/// Commands with a plan.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
-    /// Show what `promote` would do, and what would be lost.
+    /// Print the plan of `promote` and the data loss.
     Promote(PromoteArgs),
-    /// Show what `replace-lease` would do, or what stands against it.
+    /// Print the plan of `replace-lease`, or the reason why it is refused.
     ReplaceLease(ReplaceLeaseArgs),
 }
 
-/// What a promotion needs to know.
+/// Arguments of `promote`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PromoteArgs {
-    /// The node, or the region whose most advanced node is meant.
+    /// Node, or region whose most advanced node is promoted.
     #[arg(long, value_name = "NODE|REGION")]
     pub(crate) to: String,
-    /// What is accepted.
+    /// Accepted risks.
     #[command(flatten)]
     pub(crate) accepts: AcceptArgs,
     /// Print the plan or the report as JSON.
@@ -171,10 +170,10 @@ pub(crate) struct PromoteArgs {
     pub(crate) json: bool,
 }
 
-/// What is accepted before an operation is continued: nothing that was accepted before counts.
+/// Arguments of `resume`. Risks accepted for the interrupted run do not count.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ResumeArgs {
-    /// What is accepted.
+    /// Accepted risks.
     #[command(flatten)]
     pub(crate) accepts: AcceptArgs,
     /// Print the report as JSON.
@@ -182,10 +181,10 @@ pub(crate) struct ResumeArgs {
     pub(crate) json: bool,
 }
 
-/// Why an operation is ended.
+/// Arguments of `abandon`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AbandonArgs {
-    /// Why, for those who read the history.
+    /// Reason, stored in the history.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Print the report as JSON.
@@ -193,28 +192,28 @@ pub(crate) struct AbandonArgs {
     pub(crate) json: bool,
 }
 
-/// What an operator accepts by name, and whether they are asked.
+/// Risks that an operator accepts by name, and the confirmation.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AcceptArgs {
-    /// How many bytes of log may be lost without being asked; more is refused.
+    /// Maximum WAL loss to accept without confirmation, in bytes. Promotion is refused above it.
     #[arg(long, value_name = "BYTES", value_parser = crate::output::bytes)]
     pub(crate) accept_loss: Option<u64>,
-    /// Promote a node on this timeline although the last primary wrote on another.
+    /// Accept a node on this timeline although the last primary wrote on another.
     #[arg(long, value_name = "NUMBER", value_parser = timeline)]
     pub(crate) accept_timeline: Option<Timeline>,
-    /// Go on although nothing proves that the old primary accepts no more writes.
+    /// Continue without proof that the old primary is fenced. Risks split-brain.
     #[arg(long)]
     pub(crate) unfenced: bool,
-    /// Stop the old primary's EC2 instance to fence it.
+    /// Fence the old primary by stopping its EC2 instance.
     #[arg(long)]
     pub(crate) stop_instance: bool,
-    /// Do not ask.
+    /// Skip the confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
 impl AcceptArgs {
-    /// Returns what is accepted by name.
+    /// Returns the risks accepted by name.
     pub(crate) const fn consent(&self) -> Consent {
         Consent {
             accept_loss: self.accept_loss,
@@ -227,5 +226,5 @@ impl AcceptArgs {
 
 fn timeline(text: &str) -> Result<Timeline, String> {
     let number = text.parse().ok().and_then(Timeline::new);
-    number.ok_or_else(|| format!("`{text}` is not a timeline: write its number, such as `4`"))
+    number.ok_or_else(|| format!("`{text}` is not a timeline: use its number, such as `4`"))
 }

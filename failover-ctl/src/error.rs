@@ -1,4 +1,4 @@
-//! Every way in which a command can fail that a person or a script may want to tell apart.
+//! Errors of the program, each with its exit code and hint.
 
 use causeway_core::Epoch;
 use causeway_core::failover::consent::MissingConsent;
@@ -6,11 +6,11 @@ use causeway_core::failover::consent::MissingConsent;
 use crate::clients::lease_store::LeaseStoreError;
 use crate::config::SettingsError;
 
-/// A command that did not do what was asked.
+/// Error of a command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Error {
-    /// Something failed that nobody branches on.
+    /// An error without an exit code of its own.
     #[error("the command failed")]
     Other(#[from] anyhow::Error),
     /// The settings cannot be used; nothing was touched.
@@ -19,8 +19,8 @@ pub(crate) enum Error {
     /// The lease bucket cannot be used.
     #[error("the lease could not be used")]
     Store(#[from] LeaseStoreError),
-    /// The lease is another database's.
-    #[error("this is not the cluster that the lease is of")]
+    /// The lease belongs to another cluster or database.
+    #[error("the lease belongs to another cluster or database")]
     Foreign(#[source] causeway_core::lease::LeaseMismatch),
     /// `init` was run twice.
     #[error("the cluster `{0}` has a lease already, or had one")]
@@ -53,7 +53,7 @@ pub(crate) enum Error {
     /// The primary is healthy.
     #[error("`{0}` is primary and answers")]
     PrimaryHealthy(String),
-    /// More would be lost than was accepted.
+    /// The data loss exceeds the accepted bytes.
     #[error("up to {bytes} bytes may be lost, and {accepted} were accepted")]
     WouldLose {
         /// The bytes that may be lost.
@@ -61,7 +61,7 @@ pub(crate) enum Error {
         /// The bytes that were accepted.
         accepted: u64,
     },
-    /// More rows would be lost than were stated when an operator said yes.
+    /// The data loss exceeds the rows that the operator confirmed.
     #[error("up to {rows} rows may be lost, and {accepted} were accepted")]
     WouldLoseRows {
         /// The rows that may be lost.
@@ -69,7 +69,7 @@ pub(crate) enum Error {
         /// The rows that were accepted.
         accepted: u64,
     },
-    /// The old primary is not proved to be shut out.
+    /// The old primary is not fenced.
     #[error("`{node}` is not fenced: {why}")]
     NotFenced {
         /// The old primary.
@@ -85,14 +85,14 @@ pub(crate) enum Error {
         /// Which.
         operation: String,
     },
-    /// A question was not answered with yes.
+    /// The operator did not confirm the plan.
     #[error("nothing was done: the plan was not confirmed")]
     NotConfirmed,
-    /// A plan was confirmed by `--yes`, and something dangerous about it was not accepted by name.
-    #[error("nothing was done: the plan needs `{0}`, and that was not accepted")]
+    /// `--yes` was given, and a risk of the plan was not accepted by name.
+    #[error("nothing was done: the plan needs `{0}`, which was not given")]
     ConsentMissing(MissingConsent),
-    /// A step failed; the journal says how far it came.
-    #[error("step {step} of operation {operation} did not end: {what}")]
+    /// A step failed; the journal has the completed steps.
+    #[error("step {step} of operation {operation} failed: {what}")]
     Unfinished {
         /// The operation.
         operation: String,
@@ -103,8 +103,8 @@ pub(crate) enum Error {
         /// Why it did not.
         source: anyhow::Error,
     },
-    /// A node does not follow.
-    #[error("`{node}` did not come back: {why}")]
+    /// A node did not rejoin.
+    #[error("`{node}` did not rejoin: {why}")]
     NotRejoined {
         /// The node.
         node: String,
@@ -120,7 +120,7 @@ pub(crate) enum Error {
     /// There is nothing to abandon.
     #[error("there is no operation to abandon")]
     NothingToAbandon,
-    /// Nothing of an operation can be carried out any more.
+    /// The lease has moved past the plan of an operation.
     #[error("operation {operation} was overtaken: `{holder}` holds the lease at epoch {epoch}")]
     Overtaken {
         /// The operation.
@@ -159,54 +159,54 @@ impl Error {
         }
     }
 
-    /// Returns what the reader can do next, if the error does not say it already.
+    /// Returns the remedy, unless the message has it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Other(_) | Self::Settings(_) | Self::Foreign(_) | Self::LeaseNotReplaced(_) => {
                 None
             }
-            Self::Store(_) => Some("nothing was changed; try again when the lease bucket answers"),
+            Self::Store(_) => Some("nothing was changed; retry when the lease bucket responds"),
             Self::LeaseExists(_) => Some(
-                "`failover-ctl status` shows it; `init` is for a new cluster, `replace-lease` for one that has had a lease",
+                "`failover-ctl status` shows the lease; use `replace-lease` to replace it, `init` only for a new cluster",
             ),
             Self::NoLease(_) => Some(
                 "run `failover-ctl init` on the node that has the database, or `replace-lease` if there was a lease",
             ),
             Self::UnknownTarget(_) => Some("`failover-ctl status` lists the nodes"),
-            Self::AlreadyPrimary(_) => Some("`failover-ctl status` shows the cluster as it is"),
+            Self::AlreadyPrimary(_) => Some("`failover-ctl status` shows the cluster"),
             Self::AlreadyTaken { .. } => Some(
-                "`failover-ctl resume` does what remains, `failover-ctl abandon` ends it as it is",
+                "run `failover-ctl resume` for the remaining steps, or `failover-ctl abandon` to close the operation",
             ),
-            Self::NotPromotable { .. } => {
-                Some("`failover-ctl status` shows how far it is; choose another node, or wait")
-            }
+            Self::NotPromotable { .. } => Some(
+                "`failover-ctl status` shows its WAL position; promote another node, or wait until it has caught up",
+            ),
             Self::PrimaryHealthy(_) => Some(
-                "`promote` is for a primary that is lost; to move away from one that answers, stop its host first",
+                "`promote` replaces a lost primary; to move away from a healthy one, stop its host first",
             ),
             Self::WouldLose { .. } | Self::WouldLoseRows { .. } => Some(
-                "nothing was changed; wait for the standby to receive more, or accept it by name: `--accept-loss BYTES`",
+                "nothing was changed; wait until the standby has received more WAL, or accept the loss: `--accept-loss BYTES`",
             ),
             Self::NotFenced { .. } => Some(
-                "wait until its lease is over, stop its instance, or take the risk by name: `--unfenced`",
+                "wait for the lease to expire, stop the instance with `--stop-instance`, or risk split-brain with `--unfenced`",
             ),
             Self::Busy { .. } => Some(
-                "ask them; if they are gone, the same command goes on once they have been silent for 10 s",
+                "ask that operator; if the process has ended, retry: the command continues after 10 s without a heartbeat",
             ),
             Self::NotConfirmed => Some("answer `yes`, or pass `--yes`"),
             Self::ConsentMissing(_) => Some(
-                "what was accepted for an earlier run is not accepted for this one: name it again, or answer `yes` to the plan",
+                "pass the flag, or answer `yes` to the plan; a risk accepted for an earlier run does not count",
             ),
             Self::Unfinished { .. } => Some(
-                "remove the cause, then run `failover-ctl resume`: what is done is not done again; or `promote` another node",
+                "remove the cause, then run `failover-ctl resume`, which skips completed steps; or `promote` another node",
             ),
-            Self::NotRejoined { .. } => Some(
-                "`failover-ctl status` shows what keeps it from that; the agent goes on trying where it can",
-            ),
+            Self::NotRejoined { .. } => {
+                Some("`failover-ctl status` shows the problem; the agent retries")
+            }
             Self::NothingToResume | Self::NothingToAbandon => {
-                Some("`failover-ctl history` lists what was done")
+                Some("`failover-ctl history` lists past operations")
             }
             Self::Overtaken { .. } => {
-                Some("it is closed; `failover-ctl status` shows the cluster as it is")
+                Some("the operation is closed; `failover-ctl status` shows the cluster")
             }
         }
     }

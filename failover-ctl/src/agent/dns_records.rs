@@ -99,10 +99,12 @@ impl RecordMoveTask {
         let mut last = None;
         for (name, target) in std::mem::take(&mut self.records.wanted) {
             match records.point(&name, &target, self.records.epoch).await {
-                Ok(_) => info!(name, target, epoch = %self.records.epoch, "the record points here"),
+                Ok(_) => {
+                    info!(name, target, epoch = %self.records.epoch, "DNS record moved to this node")
+                }
                 Err(error) => {
                     let error = chain(&error);
-                    warn!(error, name, "a record is not moved yet");
+                    warn!(error, name, "DNS record not moved, retrying");
                     last = Some(error);
                     left.push((name, target));
                 }

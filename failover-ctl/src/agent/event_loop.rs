@@ -134,7 +134,7 @@ impl AgentLoop {
                 Some(event) = happens.recv() => self.take_in(event),
                 heard = self.with.guard.hear() => match heard {
                     Ok(report) => self.hear_guard(&report),
-                    Err(error) => warn!(%error, "guard could not be heard"),
+                    Err(error) => warn!(%error, "guard report not received"),
                 },
                 Some((order, answer)) = self.with.orders.recv() => {
                     let result = self.obey(&order);
@@ -174,7 +174,7 @@ impl AgentLoop {
         self.taken_timeline = None;
         let data = &self.host.postgres.data_directory;
         if let Err(error) = timeline_history::complete(data, primary.position.timeline) {
-            error!(%error, "the histories of older timelines could not be completed");
+            error!(%error, "history files of older timelines not completed");
         }
     }
 
@@ -227,7 +227,7 @@ impl AgentLoop {
         }
         if self.core.holds() != held {
             let epoch = self.core.lease(clock::now()).map(|(it, _)| it.epoch.get());
-            info!(epoch, holds = self.core.holds(), "the lease changed hands");
+            info!(epoch, holds = self.core.holds(), "lease holder changed");
         }
         // A renewal is worth nothing before guard knows of it.
         if self.core.deadline() != confirmed {
@@ -244,7 +244,7 @@ impl AgentLoop {
             AgentAction::Remember(epoch, sequence) => self.remember(epoch, sequence),
             AgentAction::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
-                error!(error = &alarm as &dyn std::error::Error, "alarm");
+                error!(error = &alarm as &dyn std::error::Error, "operator needed");
             }
         }
     }
@@ -292,7 +292,7 @@ impl AgentLoop {
         self.not_kept = written.err().map(|it| format!("{it:#}"));
         match &self.not_kept {
             None => self.highest = highest,
-            Some(error) => error!(error, "the highest record could not be kept"),
+            Some(error) => error!(error, "highest lease record not stored"),
         }
     }
 
@@ -328,15 +328,15 @@ impl AgentLoop {
 
     fn obey(&mut self, order: &SignedCommand) -> Result<(), String> {
         if order.cluster != self.settings.cluster || order.node != self.host.node.name {
-            return Err("the order is for another node".to_owned());
+            return Err("the command is for another node".to_owned());
         }
         let now = clock::now();
         let current = self.core.lease(now).map(|(it, _)| it.epoch);
         if current != Some(order.planned_epoch) {
             return Err(format!(
-                "the order was planned at epoch {} and the lease is at {}: plan again",
+                "the command was planned at epoch {} and the lease is at {}: plan again",
                 order.planned_epoch,
-                current.unwrap_or_default()
+                current.map_or_else(|| "no epoch".to_owned(), |epoch| epoch.to_string())
             ));
         }
         if self.orders_of != order.planned_epoch {
@@ -344,7 +344,7 @@ impl AgentLoop {
             self.orders.clear();
         }
         if !self.orders.insert(order.id.clone()) {
-            return Err("the order was given before".to_owned());
+            return Err("the command was received before".to_owned());
         }
         match order.command {
             CommandKind::TakeLease {

@@ -63,7 +63,7 @@ pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
         if reached {
             return Readiness::Ready;
         }
-        Readiness::NotReady("no lease has been seen, or guard does not answer".to_owned())
+        Readiness::NotReady("no lease has been read, or the guard does not respond".to_owned())
     };
     Router::new()
         .route("/status", get(status))
@@ -78,11 +78,7 @@ async fn status(State(front): State<Arc<HttpState>>) -> Response {
     let status = front.shown.borrow().status.clone();
     match status {
         Some(status) => Json(&*status).into_response(),
-        None => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "nothing has been seen yet\n",
-        )
-            .into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "no observation yet\n").into_response(),
     }
 }
 
@@ -100,10 +96,7 @@ async fn standby(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static s
     if front.shown.borrow().is_standby {
         return (StatusCode::OK, "standby\n");
     }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "not a standby that streams\n",
-    )
+    (StatusCode::SERVICE_UNAVAILABLE, "not a streaming standby\n")
 }
 
 async fn accept_command(
@@ -115,23 +108,23 @@ async fn accept_command(
     let body = match tokio::time::timeout(BODY_WITHIN, to_bytes(body, ORDER_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
-            let why = format!("an order has at most {ORDER_BYTES} bytes\n");
+            let why = format!("a command has at most {ORDER_BYTES} bytes\n");
             return (StatusCode::PAYLOAD_TOO_LARGE, why);
         }
         Err(_elapsed) => {
-            let why = "the order did not come in time\n".to_owned();
+            let why = "the command was not received within 5 s\n".to_owned();
             return (StatusCode::REQUEST_TIMEOUT, why);
         }
     };
     let signature = headers
         .get(SIGNATURE_HEADER)
         .and_then(|it| it.to_str().ok())
-        .unwrap_or_default();
+        .unwrap_or("");
     let Some(order) = front.key.verify(&body, signature) else {
-        warn!("an order without a right signature was refused");
+        warn!("command with wrong signature rejected");
         return (
             StatusCode::FORBIDDEN,
-            "the signature is not right: check `command-signing-key-file`\n".to_owned(),
+            "the signature does not match: check `command-signing-key-file`\n".to_owned(),
         );
     };
     if let Some(Extension(connection)) = connection {

@@ -207,7 +207,7 @@ impl AgentLoop {
     }
 
     fn end_server(&mut self) {
-        let drain = u64::try_from(DRAIN.as_millis()).unwrap_or(0);
+        let drain = u64::try_from(DRAIN.as_millis()).expect("1.5 s fits into 64 bits");
         self.following.ended = Some(EndCause::ByUs);
         self.tell_guard(SupervisorCommand::End(drain));
     }

@@ -29,7 +29,7 @@ impl AgentLoop {
     pub(super) fn tell_decision(&mut self) {
         let (said, is_escalation) = match self.core.decision() {
             Some(Decision::NoAction(NoAction::LeaseInForce(_))) => {
-                ("the lease is in force".to_owned(), false)
+                ("lease in force".to_owned(), false)
             }
             Some(Decision::NoAction(NoAction::YieldingAfterRelease(_))) => {
                 ("this node stands back".to_owned(), false)
@@ -47,9 +47,9 @@ impl AgentLoop {
         }
         if is_escalation {
             self.with.metrics.alarms.inc();
-            error!(reason = said, "a person is needed");
+            error!(reason = said, "operator needed");
         } else {
-            info!(reason = said, "decided");
+            info!(reason = said, "failover decision changed");
         }
         self.last_said = said;
     }

@@ -90,7 +90,9 @@ impl GuardClient {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
             let length = self.socket.recv(&mut buffer).await?;
-            let message = buffer.get(..length).unwrap_or_default();
+            let message = buffer
+                .get(..length)
+                .expect("recv returns at most the buffer's length");
             match serde_json::from_slice::<GuardReport>(message) {
                 Ok(report) => {
                     self.unanswered.store(0, Ordering::Relaxed);

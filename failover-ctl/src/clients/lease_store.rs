@@ -40,6 +40,16 @@ pub(crate) enum LeaseStoreError {
          lease: use Amazon S3, or a store that honours conditional writes"
     )]
     NotConditional(String),
+    /// A response names no version. An empty `If-Match` is no precondition, so nothing is written after it.
+    #[error(
+        "the bucket `{bucket}` returned no ETag for `{key}`: use Amazon S3, or a store that returns one"
+    )]
+    MissingETag {
+        /// The bucket.
+        bucket: String,
+        /// The object.
+        key: String,
+    },
     /// The lease object is not one.
     #[error(transparent)]
     Unreadable(#[from] LeaseFormatError),
@@ -171,7 +181,7 @@ impl LeaseStore {
             }
             Err(error) => return Err(self.unreachable(&error)),
         };
-        let etag = ETag(object.e_tag.unwrap_or_default());
+        let etag = self.etag(key, object.e_tag)?;
         let broken =
             |error: aws_sdk_s3::primitives::ByteStreamError| LeaseStoreError::Unreachable {
                 bucket: self.bucket.clone(),
@@ -204,7 +214,7 @@ impl LeaseStore {
             WritePrecondition::Missing => put.if_none_match("*"),
         };
         match put.send().await {
-            Ok(stored) => Ok(ETag(stored.e_tag.unwrap_or_default())),
+            Ok(stored) => self.etag(key, stored.e_tag),
             Err(error)
                 if matches!(status(&error), Some(404 | 409 | 412))
                     && code(&error) != Some("NoSuchBucket") =>
@@ -227,10 +237,9 @@ impl LeaseStore {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.unreachable(&error))?;
             keys.extend(
-                page.contents
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|it| it.key),
+                page.contents()
+                    .iter()
+                    .filter_map(|object| object.key.clone()),
             );
         }
         keys.sort();
@@ -246,10 +255,9 @@ impl LeaseStore {
     pub(crate) async fn probe(&self, name: &str) -> Result<(), LeaseStoreError> {
         let key = self.key(&format!("probe-{name}"));
         let body = || b"written to see whether conditional writes are honoured\n".to_vec();
-        if let Err(LeaseStoreError::Unreachable { bucket, reason }) =
-            self.write(&key, body(), &WritePrecondition::Missing).await
-        {
-            return Err(LeaseStoreError::Unreachable { bucket, reason });
+        match self.write(&key, body(), &WritePrecondition::Missing).await {
+            Ok(_) | Err(LeaseStoreError::Conflict(_)) => {}
+            Err(error) => return Err(error),
         }
         let other =
             WritePrecondition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
@@ -282,6 +290,13 @@ impl LeaseStore {
         self.write(&self.lease_key(), body, &WritePrecondition::Missing)
             .await
             .map(|_| ())
+    }
+
+    fn etag(&self, key: &str, etag: Option<String>) -> Result<ETag, LeaseStoreError> {
+        etag.map(ETag).ok_or_else(|| LeaseStoreError::MissingETag {
+            bucket: self.bucket.clone(),
+            key: key.to_owned(),
+        })
     }
 
     fn unreachable<E: aws_sdk_s3::error::ProvideErrorMetadata>(

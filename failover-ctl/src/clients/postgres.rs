@@ -65,7 +65,7 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
             QueryOutcome::Answered(row) => match known.read(&row) {
                 Ok(answer) => Some(answer),
                 Err(error) => {
-                    warn!(%error, "the server's answer was not understood");
+                    warn!(%error, "server answer rejected");
                     None
                 }
             },

@@ -174,9 +174,12 @@ impl DnsRecords {
             .send()
             .await
             .map_err(|error| not_moved(name, &error))?;
-        Ok(RecordMoved::Changed(
-            answer.change_info.map(|it| it.id).unwrap_or_default(),
-        ))
+        // Not `unwrap_or_default()`: without its id, the change could not be waited for.
+        let change = answer.change_info.ok_or_else(|| RecordMoveError::Again {
+            name: name.to_owned(),
+            source: anyhow::anyhow!("the response names no change"),
+        })?;
+        Ok(RecordMoved::Changed(change.id))
     }
 
     /// Points a record, and tries again while that is worth it: the primary's agent and an operator's

@@ -1,4 +1,4 @@
-//! Guard's loop: hear the agent, look at the server, do what the core says, twenty times a second.
+//! Loop of the guard, twenty times a second: receive messages, observe PostgreSQL, execute the core's action.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -52,7 +52,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
         .with_context(|| format!("could not make `{}`", runtime.display()))?;
     let _only_one = process_lock::lock(&runtime.join("guard.lock"), "guard")?;
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
-        warn!(%errno, "memory is not locked: guard may wait for the disk; raise LimitMEMLOCK");
+        warn!(%errno, "memory not locked, so the guard may wait for the disk: raise LimitMEMLOCK");
     }
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -74,10 +74,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
             warn!(%errno, "poll failed");
         }
         if let Ok(Some(signal)) = signals.read_signal() {
-            info!(
-                signal = signal.ssi_signo,
-                "guard stops, and PostgreSQL with it"
-            );
+            info!(signal = signal.ssi_signo, "guard and PostgreSQL stopping");
             post.tell_supervisor(ServiceManager::stopping);
             post.end(STOPPING);
             while post.server() != PostgresProcess::Stopped {
@@ -156,13 +153,13 @@ impl<'a> Supervisor<'a> {
     /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
     fn hear(&mut self, message: &[u8], from: &SocketAddr) {
         let Ok(request) = serde_json::from_slice::<GuardMessage>(message) else {
-            warn!("a message could not be read");
+            warn!("message rejected: not JSON of this release");
             return;
         };
         if let Some(fed) = request.feed
             && let Err(refusal) = self.core.accept_deadline(fed)
         {
-            warn!(%refusal, "deadline refused");
+            warn!(%refusal, "deadline rejected");
         }
         let refused = request.order.and_then(|it| self.obey(it).err());
         let report = self.report(request.number, refused);
@@ -282,7 +279,7 @@ impl<'a> Supervisor<'a> {
         File::create(data.join("promote"))?;
         running.may_write = true;
         kill(running.pid(), Signal::SIGUSR1)?;
-        info!("promotion begun");
+        info!("promotion started");
         Ok(())
     }
 
@@ -293,7 +290,7 @@ impl<'a> Supervisor<'a> {
         if let Some(running) = &self.child {
             kill(running.pid(), Signal::SIGHUP)?;
         }
-        info!("commits are acknowledged");
+        info!("commit acknowledgement enabled");
         Ok(())
     }
 
@@ -302,7 +299,7 @@ impl<'a> Supervisor<'a> {
         if let Some(supervisor) = &self.supervisor
             && let Err(error) = message(supervisor)
         {
-            warn!(%error, "the supervisor could not be told");
+            warn!(%error, "service manager not notified");
         }
     }
 
@@ -331,11 +328,11 @@ impl<'a> Supervisor<'a> {
             return;
         };
         if drain.is_zero() {
-            self.kill("ordered at once");
+            self.kill("immediate stop requested");
             return;
         }
         if self.ending.is_none() {
-            info!(?drain, "PostgreSQL is asked to end");
+            info!(?drain, "fast shutdown requested");
             kill(running.pid(), Signal::SIGINT).ok();
             self.ending = Some(clock::now() + drain);
         }
@@ -347,15 +344,15 @@ impl<'a> Supervisor<'a> {
         self.reap();
         self.notice_promotion();
         if self.unswept {
-            self.kill("PostgreSQL has ended");
+            self.kill("postmaster exited");
         }
         let now = clock::now();
         let server = self.server();
         match self.core.tick(now, clock::wall(), server) {
             GuardAction::Kill if server == PostgresProcess::Unmanaged => {
-                self.kill("a postmaster that is not guard's");
+                self.kill("unmanaged postmaster");
             }
-            GuardAction::Kill => self.kill("the lease is over"),
+            GuardAction::Kill => self.kill("kill deadline reached"),
             GuardAction::FastShutdown => self.interrupt(),
             GuardAction::None => {}
         }
@@ -363,7 +360,7 @@ impl<'a> Supervisor<'a> {
             .ending
             .is_some_and(|it| now.has_passed_on_any_clock(it))
         {
-            self.kill("it did not end in time");
+            self.kill("fast shutdown timed out");
         }
         self.announce(now, server);
         if let Some(watchdog) = &mut self.watchdog {
@@ -382,7 +379,7 @@ impl<'a> Supervisor<'a> {
             Ok(it)
         });
         if let Ok(socket) = again {
-            warn!(path = %path.display(), "the socket was removed, and is made again");
+            warn!(path = %path.display(), "socket was removed, bound again");
             self.socket = socket;
         }
     }
@@ -391,7 +388,7 @@ impl<'a> Supervisor<'a> {
         if let Some(running) = &self.child
             && !self.interrupted
         {
-            warn!("the lease is nearly over: PostgreSQL is asked to end");
+            warn!("stop deadline reached: fast shutdown requested");
             kill(running.pid(), Signal::SIGINT).ok();
             self.interrupted = true;
         }
@@ -415,7 +412,7 @@ impl<'a> Supervisor<'a> {
                     self.unswept = true;
                 }
                 Err(error) => {
-                    error!(%error, "could not look for processes");
+                    error!(%error, "listing PostgreSQL processes failed");
                     self.unswept = true;
                 }
             }
@@ -425,7 +422,7 @@ impl<'a> Supervisor<'a> {
             thread::sleep(Duration::from_millis(2));
         }
         if killed > 0 || !self.unswept {
-            info!(why, killed, ended = !self.unswept, "PostgreSQL was ended");
+            info!(why, killed, ended = !self.unswept, "PostgreSQL killed");
         }
         if !self.unswept {
             self.after_the_end();
@@ -440,11 +437,11 @@ impl<'a> Supervisor<'a> {
         match running.process.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                warn!(%status, "the postmaster has ended");
+                warn!(%status, "postmaster exited");
                 self.child = None;
                 self.unswept = true;
             }
-            Err(error) => error!(%error, "could not wait for PostgreSQL"),
+            Err(error) => error!(%error, "waiting for the postmaster failed"),
         }
     }
 
@@ -465,7 +462,7 @@ impl<'a> Supervisor<'a> {
             && !self.host.rewinding_marker().exists()
             && let Err(error) = data_directory::put_standby_signal(data)
         {
-            error!(%error, "could not write standby.signal");
+            error!(%error, "writing standby.signal failed");
         }
     }
 
@@ -532,7 +529,7 @@ fn open_watchdog(path: Option<&Path>) -> Option<File> {
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => Some(file),
         Err(error) => {
-            error!(%error, path = %path.display(), "the watchdog cannot be fed");
+            error!(%error, path = %path.display(), "watchdog device not opened");
             None
         }
     }

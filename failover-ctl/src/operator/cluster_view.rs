@@ -174,12 +174,13 @@ impl ClusterView<'_> {
             current && it.forecast.as_ref().is_some_and(|it| it.takes_over)
         };
         let best = able().filter(takes_over).max_by_key(far);
-        if let Some((best, loss)) = best.and_then(|it| Some((it, self.loss(it)?))) {
+        if let Some((best, received, loss)) =
+            best.and_then(|it| Some((it, it.progress?.received_lsn, self.loss(it)?)))
+        {
             let written = self
                 .primary()
                 .and_then(|it| it.wal_position)
                 .map(|it| it.flush_lsn);
-            let received = best.progress.map(|it| it.received_lsn).unwrap_or_default();
             return FailoverForecast::Automatic {
                 node: best.node.clone(),
                 behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),

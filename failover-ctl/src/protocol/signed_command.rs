@@ -151,7 +151,7 @@ impl CommandSigningKey {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |it: u8| char::from_digit(it.into(), 16).unwrap_or_default();
+    let digit = |it: u8| char::from_digit(it.into(), 16).expect("a half byte is below 16");
     bytes
         .iter()
         .flat_map(|it| [digit(it >> 4), digit(it & 15)])

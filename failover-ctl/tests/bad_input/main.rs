@@ -240,6 +240,13 @@ fn a_bucket_that_ignores_conditions_is_refused() {
 }
 
 #[test]
+fn bucket_returns_no_etag_then_rejected() {
+    let store = Store::start(Honesty::ReturnsNoETag);
+    let host = Host::with_store(&store.endpoint()).with_database(7);
+    host.refuses(&["init", "--holder", "a"], 10, &["returned no ETag"]);
+}
+
+#[test]
 fn a_second_init_is_refused() {
     let store = Store::start(Honesty::KeepsConditions);
     let host = Host::with_store(&store.endpoint()).with_database(7);

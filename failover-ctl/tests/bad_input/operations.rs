@@ -11,7 +11,7 @@ const LOCK: &str = "clusters/test/operation";
 
 #[test]
 fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
-    let (store, host) = with_operation(&operation(0, "\"lease-over\"", "\"its host was lost\""));
+    let (store, host) = with_operation(&operation(0, "\"lease-expired\"", "\"its host was lost\""));
     let output = host.run(&["abandon", "--reason", "not needed"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -32,7 +32,7 @@ fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
 
 #[test]
 fn stopped_instance_then_abandon_says_that_nothing_starts_it() {
-    let (_store, host) = with_operation(&operation(0, "\"stop-instance\"", "\"cut off\""));
+    let (_store, host) = with_operation(&operation(0, "\"instance-stopped\"", "\"cut off\""));
     let output = host.run(&["abandon"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -51,7 +51,7 @@ fn resumed_with_a_target_that_is_gone_then_refused_and_left_as_it_is() {
 
 #[test]
 fn lease_gone_another_way_then_resume_closes_the_operation() {
-    let (store, host) = with_operation(&operation(7, "\"lease-over\"", "null"));
+    let (store, host) = with_operation(&operation(7, "\"lease-expired\"", "null"));
     let operation = store.object(LOCK).unwrap();
     store.put(
         LOCK,
@@ -63,7 +63,7 @@ fn lease_gone_another_way_then_resume_closes_the_operation() {
 
 #[test]
 fn operator_at_work_then_nobody_else_closes_the_operation() {
-    let (store, host) = with_operation(&operation(0, "\"lease-over\"", "null"));
+    let (store, host) = with_operation(&operation(0, "\"lease-expired\"", "null"));
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -105,7 +105,7 @@ fn operation(planned: u64, fence: &str, left: &str) -> String {
     "planned_epoch": {planned},
     "data_loss": null,
     "steps": [
-      {{"step": "fence", "node": "a", "by": {fence}}},
+      {{"step": "fence", "node": "a", "method": {fence}}},
       {{"step": "catch-up", "node": "c"}},
       {{"step": "take-lease", "node": "c", "epoch": 1}},
       {{"step": "promote", "node": "c", "timeline": 2}}

@@ -11,6 +11,7 @@ use std::thread;
 pub(crate) enum Honesty {
     KeepsConditions,
     TakesEverything,
+    ReturnsNoETag,
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, (u64, String)>>>;
@@ -70,7 +71,7 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
         let (status, etag, answer) = match (method.as_str(), found) {
             ("PUT", found) => {
                 let holds = holds(&headers, found.as_ref().map(|it| it.0));
-                if honesty == Honesty::KeepsConditions && !holds {
+                if honesty != Honesty::TakesEverything && !holds {
                     ("412 Precondition Failed", 0, String::new())
                 } else {
                     let version = found.map_or(1, |it| it.0 + 1);
@@ -86,8 +87,12 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
             ),
         };
         drop(objects);
+        let etag = match honesty {
+            Honesty::ReturnsNoETag => String::new(),
+            Honesty::KeepsConditions | Honesty::TakesEverything => format!("etag: \"{etag}\"\r\n"),
+        };
         let answer = format!(
-            "HTTP/1.1 {status}\r\netag: \"{etag}\"\r\ncontent-length: {}\r\n\r\n{answer}",
+            "HTTP/1.1 {status}\r\n{etag}content-length: {}\r\n\r\n{answer}",
             answer.len()
         );
         if (&*stream).write_all(answer.as_bytes()).is_err() {

@@ -31,8 +31,11 @@ pub(super) struct FileDigest {
 impl CopiedWal {
     /// Reads what was remembered. What cannot be read is forgotten: more is saved then.
     pub(super) fn read(state: &Path) -> Self {
-        let text = fs::read_to_string(state.join(REMEMBERED)).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        let nothing = Self { files: Vec::new() };
+        match fs::read_to_string(state.join(REMEMBERED)) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or(nothing),
+            Err(_) => nothing,
+        }
     }
 
     /// Says whether this file of `log` is one of them, and is as it came. One that has grown is not.
@@ -64,7 +67,10 @@ fn sha256(path: &Path) -> io::Result<String> {
         if length == 0 {
             break;
         }
-        sum.update(part.get(..length).unwrap_or_default());
+        sum.update(
+            part.get(..length)
+                .expect("read returns at most the buffer's length"),
+        );
     }
     let mut text = String::new();
     for byte in sum.finish().as_ref() {

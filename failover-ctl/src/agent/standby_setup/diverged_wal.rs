@@ -205,7 +205,7 @@ impl Saved {
 
 impl Elsewhere {
     fn of(file: &WalPastFork, save: &Path) -> Self {
-        let save = save.file_name().unwrap_or_default();
+        let save = save.file_name().expect("a save is a directory with a name");
         Self {
             name: file.name.to_string(),
             bytes: file.bytes,
@@ -264,7 +264,9 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
     let (mut here, mut there) = (vec![0; 1 << 20], vec![0; 1 << 20]);
     loop {
         let length = one.read(&mut here)?;
-        let part = there.get_mut(..length).unwrap_or_default();
+        let part = there
+            .get_mut(..length)
+            .expect("read returns at most the buffer's length");
         other.read_exact(part)?;
         if here.get(..length) != Some(&*part) {
             return Ok(false);

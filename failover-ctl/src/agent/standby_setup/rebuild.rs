@@ -20,10 +20,9 @@ use crate::data_directory;
 use crate::data_directory::timeline_history;
 use crate::durable_file::{sync_parent, write_private};
 
-/// What the marker says. It is empty if an earlier release wrote it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// Content of the marker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct RebuildMarker {
-    #[serde(default)]
     layout: DirectoryLayout,
 }
 
@@ -174,7 +173,7 @@ impl StandbySetup {
         let data = &host.postgres.data_directory;
         self.write_password_file()?;
         let source = self.conninfo(&host.postgres.replication_user, None)?;
-        let layout = DirectoryLayout::of(data)?.and(self.marked().layout);
+        let layout = DirectoryLayout::of(data)?.and(self.marked_layout()?);
         let mapped = layout.mapped(&tablespaces);
         layout.check(data, &mapped)?;
         self.mark(layout.clone())?;
@@ -213,9 +212,23 @@ impl StandbySetup {
         write_private(&self.host.rewinding_marker(), &text)
     }
 
-    fn marked(&self) -> RebuildMarker {
-        let text = fs::read_to_string(self.host.rewinding_marker()).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+    /// Reads the layout that an interrupted rewind or copy recorded; none if there is no marker.
+    fn marked_layout(&self) -> anyhow::Result<DirectoryLayout> {
+        let path = self.host.rewinding_marker();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(DirectoryLayout::default());
+            }
+            read => read.with_context(|| format!("could not read `{}`", path.display()))?,
+        };
+        let marker: RebuildMarker = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "`{}` is damaged, so the places of tablespaces and `pg_wal` are not known: restore their links in the \
+                 data directory, then remove the file",
+                path.display()
+            )
+        })?;
+        Ok(marker.layout)
     }
 
     /// Makes the directory one that is started as a standby.

@@ -28,7 +28,7 @@ impl StandbySetup {
     /// Makes replication's settings name the primary. What was raised stays raised. Returns whether they
     /// were changed.
     pub(crate) fn settle(&self) -> anyhow::Result<bool> {
-        let written = fs::read_to_string(self.host.replication_conf()).unwrap_or_default();
+        let written = read_or_empty(&self.host.replication_conf())?;
         let is_raised = |line: &&str| {
             REQUIRED
                 .iter()
@@ -96,7 +96,7 @@ impl StandbySetup {
         let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
             return Ok((kept, too_low));
         };
-        let written = fs::read_to_string(self.host.replication_conf()).unwrap_or_default();
+        let written = read_or_empty(&self.host.replication_conf())?;
         for (name, required) in REQUIRED.into_iter().zip(control.required) {
             // PostgreSQL shows the result of its own files and of this one.
             let here = self.configured(name).await?;
@@ -156,6 +156,14 @@ pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
     })
 }
 
+/// Reads a file; one that does not exist is empty. Any other failure would drop the raised settings.
+fn read_or_empty(path: &Path) -> anyhow::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.with_context(|| format!("could not read `{}`", path.display())),
+    }
+}
+
 fn quoted(text: &str) -> String {
     text.replace('\'', "''")
 }
@@ -163,6 +171,16 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unreadable_file_then_error_and_missing_file_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(read_or_empty(&directory.path().join("none")).unwrap(), "");
+        assert!(
+            read_or_empty(directory.path()).is_err(),
+            "a directory is not a file"
+        );
+    }
 
     #[test]
     fn restored_settings_then_recovery_target_dropped_and_rest_kept() {

@@ -411,7 +411,7 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
         .await
         .unwrap();
     // Once more, as after a copy that was cut off: nothing of it is in the way.
-    fs::write(b.host().rewinding_marker(), "").unwrap();
+    fs::write(b.host().rewinding_marker(), "{\"layout\":{}}").unwrap();
     follower
         .prepare(DataDirectoryState::Rewinding, false)
         .await

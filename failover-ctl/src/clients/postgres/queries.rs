@@ -7,7 +7,7 @@ use causeway_core::failover::observation::ReplayProgress;
 use causeway_core::lease::{PrimaryPosition, SystemId};
 use causeway_core::{HostInstant, Lsn, Timeline};
 use causeway_runtime::clock;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Row;
 
 use super::state::{ServerAnswer, StandbyAnswer, WriteHindrance};
 use crate::clients::write_rates::{WriteRates, WriteSample};
@@ -75,6 +75,25 @@ pub(super) struct AnswerReader {
     pub(super) held_back_at: Option<HostInstant>,
 }
 
+/// A row of [`LOOK`] that is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    /// A column has another type.
+    #[error(transparent)]
+    Column(#[from] tokio_postgres::Error),
+    /// A column without which a position is not known is NULL.
+    #[error("column `{0}` has no usable value")]
+    Missing(&'static str),
+    /// A position is no position.
+    #[error("column `{column}` is `{text}`, which is not a WAL position")]
+    NotAnLsn {
+        /// The column.
+        column: &'static str,
+        /// Its value.
+        text: String,
+    },
+}
+
 impl AnswerReader {
     pub(super) fn new(settings: &PostgresSettings) -> Self {
         Self {
@@ -105,7 +124,7 @@ impl AnswerReader {
     /// # Errors
     ///
     /// When a column is not what it should be.
-    pub(super) fn read(&mut self, row: &Row) -> Result<ServerAnswer, Error> {
+    pub(super) fn read(&mut self, row: &Row) -> Result<ServerAnswer, AnswerError> {
         if row.try_get::<_, bool>("in_recovery")? {
             self.hindrance = None;
             return Ok(ServerAnswer::Standby(self.standby(row)?));
@@ -113,9 +132,9 @@ impl AnswerReader {
         Ok(ServerAnswer::Primary(self.primary(clock::now(), row)?))
     }
 
-    fn standby(&mut self, row: &Row) -> Result<StandbyAnswer, Error> {
+    fn standby(&mut self, row: &Row) -> Result<StandbyAnswer, AnswerError> {
         let received: Option<Lsn> = lsn(row, "received")?;
-        let replayed: Lsn = lsn(row, "replayed")?.unwrap_or(Lsn::new(0));
+        let replayed = required(lsn(row, "replayed")?, "replayed")?;
         let received = received.unwrap_or(replayed).max(replayed);
         let receiving: Option<i32> = row.try_get("receiving_timeline")?;
         let recovered: i32 = row.try_get("recovered_timeline")?;
@@ -128,7 +147,7 @@ impl AnswerReader {
             in_wal,
             self.timeline,
         ];
-        let timeline = known.into_iter().flatten().max().unwrap_or(Timeline::FIRST);
+        let timeline = required(known.into_iter().flatten().max(), "recovered_timeline")?;
         self.timeline = Some(timeline);
         self.checkpointed = None;
         Ok(StandbyAnswer {
@@ -144,9 +163,9 @@ impl AnswerReader {
         })
     }
 
-    fn primary(&mut self, now: HostInstant, row: &Row) -> Result<PrimaryView, Error> {
+    fn primary(&mut self, now: HostInstant, row: &Row) -> Result<PrimaryView, AnswerError> {
         self.timeline = None;
-        let flush_lsn = lsn(row, "flushed")?.unwrap_or(Lsn::new(0));
+        let flush_lsn = required(lsn(row, "flushed")?, "flushed")?;
         let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
         self.rates.note(WriteSample {
             at: now,
@@ -165,7 +184,7 @@ impl AnswerReader {
         let system_id: i64 = row.try_get("system_id")?;
         let written: i32 = row.try_get("written_timeline")?;
         let position = PrimaryPosition {
-            timeline: timeline(written).unwrap_or(Timeline::FIRST),
+            timeline: required(timeline(written), "written_timeline")?,
             flush_lsn,
             last_commit_at_micros: self.rates.moved_at_micros,
             wal_bytes_per_sec: self.rates.wal_bytes_per_sec(),
@@ -179,16 +198,49 @@ impl AnswerReader {
     }
 }
 
-fn lsn(row: &Row, column: &str) -> Result<Option<Lsn>, Error> {
+fn lsn(row: &Row, column: &'static str) -> Result<Option<Lsn>, AnswerError> {
     let text: Option<String> = row.try_get(column)?;
-    Ok(text.and_then(|it| it.parse().ok()))
+    text.map(|text| parse_lsn(&text, column)).transpose()
 }
 
-fn micros(row: &Row, column: &str) -> Result<Option<u64>, Error> {
+fn parse_lsn(text: &str, column: &'static str) -> Result<Lsn, AnswerError> {
+    text.parse().map_err(|_| AnswerError::NotAnLsn {
+        column,
+        text: text.to_owned(),
+    })
+}
+
+/// Rejects a missing value: LSN 0/0 or timeline 1 in its place would misstate the data loss.
+fn required<T>(value: Option<T>, column: &'static str) -> Result<T, AnswerError> {
+    value.ok_or(AnswerError::Missing(column))
+}
+
+fn micros(row: &Row, column: &str) -> Result<Option<u64>, AnswerError> {
     let number: Option<i64> = row.try_get(column)?;
     Ok(number.and_then(|it| u64::try_from(it).ok()))
 }
 
 fn timeline(number: i32) -> Option<Timeline> {
     u32::try_from(number).ok().and_then(Timeline::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_missing_or_malformed_then_rejected() {
+        let missing = required(None::<Lsn>, "flushed").unwrap_err();
+        assert_eq!(missing.to_string(), "column `flushed` has no usable value");
+
+        let malformed = parse_lsn("0-0", "received").unwrap_err();
+        assert!(
+            malformed.to_string().contains("not a WAL position"),
+            "{malformed}"
+        );
+        assert_eq!(
+            parse_lsn("0/3000148", "received").unwrap(),
+            Lsn::new(0x0300_0148)
+        );
+    }
 }

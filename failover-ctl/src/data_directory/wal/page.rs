@@ -103,7 +103,7 @@ fn page_bytes(segment: &[u8]) -> u64 {
 /// Returns the place of the last page of a segment that was written for this place.
 pub(super) fn last_page(segment: &[u8], start: u64) -> Option<u64> {
     let size = page_bytes(segment);
-    let pages = u64::try_from(segment.len()).unwrap_or(0) / size;
+    let pages = u64::try_from(segment.len()).expect("a length fits into 64 bits") / size;
     let places = (0..pages).map(|it| start + it * size);
     places
         .rev()

@@ -168,7 +168,7 @@ impl<'a> WalReader<'a> {
                 at += page.header_bytes();
             }
             let taken = page.from(at, length - bytes.len());
-            at += u64::try_from(taken.len()).unwrap_or(0);
+            at += u64::try_from(taken.len()).expect("a length fits into 64 bits");
             if taken.is_empty() {
                 return Ok(Taken::Short);
             }
