@@ -146,7 +146,10 @@ fn an_unknown_key_is_named() {
 
 #[test]
 fn times_that_contradict_each_other_are_explained() {
-    let host = Host::new().but("bucket = \"lease\"", "bucket = \"lease\"\nlease-duration-secs = 9");
+    let host = Host::new().but(
+        "bucket = \"lease\"",
+        "bucket = \"lease\"\nlease-duration-secs = 9",
+    );
     host.refuses(
         &["agent"],
         3,
