@@ -79,12 +79,12 @@ async fn receive(
 /// Names the limit that valid JSON exceeds; `serde_json` tells these apart in words only.
 fn malformed(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
-    let says = |words: &str| text.contains(words);
-    let detail = if says("number out of range") {
+    let has = |words: &str| text.contains(words);
+    let detail = if has("number out of range") {
         "the body has a number that is too large: numbers go up to about 1.8e308"
-    } else if says("surrogate") || says("hex escape") {
+    } else if has("surrogate") || has("hex escape") {
         "the body has one half of a surrogate pair, such as \\ud83d alone, which is no character"
-    } else if says("recursion limit") {
+    } else if has("recursion limit") {
         "the body is nested too deep: 127 levels are read"
     } else {
         "the body must be JSON"

@@ -141,7 +141,7 @@ impl Middleware {
             return Ok(());
         }
         if let Some(limit) = &self.rate_limit {
-            let detail = "this client asks more than it may; ask again a little later";
+            let detail = "this client exceeds the rate limit; retry later";
             let limited = |wait| Problem::new(Kind::RateLimited, detail).retry_after(wait);
             limit.take(context.client.address).map_err(limited)?;
         }

@@ -32,29 +32,29 @@ macro_rules! kinds {
 }
 
 kinds! {
-    BadRequest, "bad-request", BAD_REQUEST, "The request cannot be read";
+    BadRequest, "bad-request", BAD_REQUEST, "The request is malformed";
     MalformedJson, "malformed-json", BAD_REQUEST, "The body is not JSON";
     Validation, "validation", BAD_REQUEST, "A value breaks a rule";
     CrossSite, "cross-site", FORBIDDEN, "The request comes from another site's page";
-    NotFound, "not-found", NOT_FOUND, "There is nothing here";
+    NotFound, "not-found", NOT_FOUND, "The path does not exist";
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED,
-        "This path does not have this method";
+        "The path does not support this method";
     RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time";
     EmailTaken, "email-taken", CONFLICT, "Another user has this email address";
     KeyReused, "idempotency-key-reused", CONFLICT, "The Idempotency-Key belongs to another request";
-    Constraint, "constraint", CONFLICT, "The table has a rule that does not allow these values";
+    Constraint, "constraint", CONFLICT, "A constraint of the table rejects these values";
     PayloadTooLarge, "payload-too-large", PAYLOAD_TOO_LARGE, "The body is too long";
     UriTooLong, "uri-too-long", URI_TOO_LONG, "The path is too long";
     UnsupportedMediaType, "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE,
-        "The body is in a format that is not read here";
+        "The format of the body is not supported";
     HeaderFieldsTooLarge, "header-fields-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE,
         "The headers are too many or too long";
-    RateLimited, "rate-limited", TOO_MANY_REQUESTS, "One client asks too much";
+    RateLimited, "rate-limited", TOO_MANY_REQUESTS, "The client exceeds the rate limit";
     DatabaseUnavailable, "database-unavailable", SERVICE_UNAVAILABLE,
-        "The database does not answer";
-    ReadOnly, "read-only", SERVICE_UNAVAILABLE, "The database accepts no writes at the moment";
+        "The database is unavailable";
+    ReadOnly, "read-only", SERVICE_UNAVAILABLE, "The database is read-only at the moment";
     Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests are in progress";
-    Internal, "internal", INTERNAL_SERVER_ERROR, "The service made a mistake";
+    Internal, "internal", INTERNAL_SERVER_ERROR, "The service has a bug";
 }
 
 impl Kind {
@@ -119,10 +119,7 @@ impl Problem {
 
     /// Returns the problem of a bug, which the log describes.
     pub fn internal() -> Self {
-        Self::new(
-            Kind::Internal,
-            "the service made a mistake; it has been noted",
-        )
+        Self::new(Kind::Internal, "the service failed; its log has the reason")
     }
 
     /// Tells the caller to retry after `wait`.

@@ -87,7 +87,7 @@ async fn answer_unknown_path(method: Method, uri: Uri) -> Response {
 }
 
 fn not_found() -> Problem {
-    Problem::new(Kind::NotFound, "there is nothing at this path")
+    Problem::new(Kind::NotFound, "this path does not exist")
 }
 
 /// Answers a method that a path does not have. The router adds the header `Allow`.
@@ -95,6 +95,7 @@ async fn answer_unknown_method(method: Method) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let detail = "this path does not have this method; the header `Allow` lists those that it has";
+    let detail =
+        "this path does not support this method; the header `Allow` lists those that it does";
     Problem::new(Kind::MethodNotAllowed, detail).into_response()
 }

@@ -22,7 +22,7 @@ pub(crate) async fn describe(
 ) -> Result<impl IntoResponse, Problem> {
     let mut kinds = Kind::ALL.iter().copied();
     let known = kinds.find(|kind| name.as_ref().is_ok_and(|name| name.0 == kind.describe().0));
-    let unknown = || Problem::new(Kind::NotFound, "there is no such kind of problem");
+    let unknown = || Problem::new(Kind::NotFound, "there is no such problem type");
     let page = known.map(page).ok_or_else(unknown)?;
     Ok(([(header::CACHE_CONTROL, "max-age=3600")], Json(page)))
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 #[test]
-fn counts_calendar_days_to_the_next_birthday() {
+fn birthday_passed_then_counted_to_next_year() {
     let on = |born, today| days_to_birthday(born, today, LeapDay::February28);
     let born = date(1990, 6, 15);
 
@@ -21,7 +21,7 @@ fn counts_calendar_days_to_the_next_birthday() {
 }
 
 #[test]
-fn a_leap_day_is_kept_in_february_unless_told_otherwise() {
+fn leap_day_in_common_year_then_as_configured() {
     let born = date(2000, 2, 29);
     let feb28 = |today| days_to_birthday(born, today, LeapDay::February28);
     let mar1 = |today| days_to_birthday(born, today, LeapDay::March1);
@@ -35,7 +35,7 @@ fn a_leap_day_is_kept_in_february_unless_told_otherwise() {
 }
 
 #[test]
-fn the_day_depends_on_the_zone() {
+fn time_zone_then_its_day() {
     let late = Duration::from_mins(29_167_170); // 2025-06-15T23:30:00Z
     let utc = TimeZone::UTC;
     let tokyo = TimeZone::fixed(jiff::tz::offset(9));
@@ -45,9 +45,9 @@ fn the_day_depends_on_the_zone() {
 }
 
 proptest! {
-    /// Whatever the dates, the birthday is the number of days away that was said.
+    /// For any two dates, the birthday is as many days away as counted.
     #[test]
-    fn the_birthday_is_that_many_days_away(
+    fn days_to_birthday_passed_then_birthday(
         born in (1_i16..=9999, 1_i16..=365), today in (1_i16..=9990, 1_i16..=365),
     ) {
         let day = |(year, day): (i16, i16)| date(year, 1, 1) + i64::from(day - 1).days();
@@ -63,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn a_written_date_reads_back(year in 1_i16..=9999, day in 1_i16..=365) {
+    fn date_printed_then_parsed_back(year in 1_i16..=9999, day in 1_i16..=365) {
         let day = date(year, 1, 1) + i64::from(day - 1).days();
         prop_assert_eq!(parse_date(&day.to_string()), Some(day));
     }

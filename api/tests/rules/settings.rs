@@ -1,4 +1,4 @@
-//! Settings as people write them, and what they are told when a setting cannot be right.
+//! Parsing of settings, and the errors of invalid ones.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn refusal(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn an_empty_environment_is_enough() {
+fn environment_empty_then_defaults() {
     let config = read(&[]).unwrap();
 
     assert_eq!(config.http.addresses(), ["0.0.0.0:8080".parse().unwrap()]);
@@ -35,7 +35,7 @@ fn an_empty_environment_is_enough() {
 }
 
 #[test]
-fn each_host_has_its_port() {
+fn hosts_and_ports_then_paired() {
     let url = |url| ("DATABASE_URL", url);
     let without = url("postgres://u:p@a,[::1]/d");
     for (variables, expected) in [
@@ -60,7 +60,7 @@ fn each_host_has_its_port() {
 }
 
 #[test]
-fn a_url_outweighs_the_variables_and_says_so() {
+fn url_and_variables_then_url_used_with_warning() {
     let url = ("DATABASE_URL", "postgres://u@a:1/d?sslmode=require");
     let others = [("PGPORT", "2"), ("PGSSLMODE", "verify-full")];
     let config = read(&[url, others[0], others[1]]).unwrap();
@@ -83,7 +83,7 @@ fn a_url_outweighs_the_variables_and_says_so() {
 }
 
 #[test]
-fn a_parameter_of_the_url_that_does_nothing_is_named() {
+fn url_parameter_unknown_then_warning() {
     let url = "postgres://u:p@a/d?schema=public&pgbouncer=true&ssl=true";
     let config = read(&[("DATABASE_URL", url)]).unwrap();
 
@@ -94,7 +94,7 @@ fn a_parameter_of_the_url_that_does_nothing_is_named() {
 }
 
 #[test]
-fn the_url_may_say_what_tokio_postgres_cannot_read() {
+fn url_of_sqlalchemy_then_parsed() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let url = format!(
         "postgresql+asyncpg://u%40x:p%2Fw@db:6000/hello?sslmode=verify-full&sslrootcert={}\
@@ -116,7 +116,7 @@ fn the_url_may_say_what_tokio_postgres_cannot_read() {
 }
 
 #[test]
-fn says_which_setting_why_and_what_to_do() {
+fn setting_invalid_then_error_names_remedy() {
     assert_eq!(
         refusal(&[("PGPORT", "tcp://10.0.0.1")]),
         "`PGPORT` is `tcp://10.0.0.1`, which is not a port from 1 to 65535, or a list of them \
@@ -147,7 +147,7 @@ fn says_which_setting_why_and_what_to_do() {
 }
 
 #[test]
-fn a_url_that_is_refused_is_not_shown() {
+fn url_rejected_then_not_shown() {
     for url in [
         "postgres://u:hunter2@a:port/d",
         "hunter2",
@@ -167,7 +167,7 @@ fn a_url_that_is_refused_is_not_shown() {
 }
 
 #[test]
-fn secrets_come_from_files_too() {
+fn secret_file_set_then_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "hunter2\n").unwrap();
     let path = file.path().to_str().unwrap();
@@ -184,7 +184,7 @@ fn secrets_come_from_files_too() {
 }
 
 #[test]
-fn a_blank_file_is_no_value() {
+fn secret_file_blank_then_ignored() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), " \n").unwrap();
     let path = file.path().to_str().unwrap();
@@ -198,7 +198,7 @@ fn a_blank_file_is_no_value() {
 }
 
 #[test]
-fn a_fake_day_needs_the_test_clock() {
+fn fake_day_without_test_clock_then_ignored() {
     let fake = ("API_FAKE_TODAY", "2025-02-28");
     let day = jiff::civil::date(2025, 2, 28);
     let fixed = read(&[fake, ("API_TEST_CLOCK", "1")]).unwrap();
@@ -212,7 +212,7 @@ fn a_fake_day_needs_the_test_clock() {
 }
 
 #[test]
-fn reads_times_as_people_write_them() {
+fn time_with_or_without_unit_then_parsed() {
     let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|it| it.http.shutdown_delay);
     for (text, millis) in [("5", 5000), ("0.5", 500), ("250ms", 250), ("1m", 60_000)] {
         assert_eq!(time(text).unwrap(), Duration::from_millis(millis));
@@ -223,7 +223,7 @@ fn reads_times_as_people_write_them() {
 }
 
 #[test]
-fn a_blank_is_no_value_and_a_disagreement_names_no_values() {
+fn values_disagree_then_warning_without_values() {
     let variables = [("PGHOST", " "), ("DB_HOST", "a"), ("POSTGRES_HOST", "b")];
     let config = read(&variables).unwrap();
 
@@ -246,7 +246,7 @@ fn no_redis_host_then_no_cache() {
 }
 
 #[test]
-fn redis_url_and_variables_say_the_same() {
+fn redis_url_or_variables_then_same_server() {
     let all = [("REDIS_URL", "rediss://cache-user:p%2Fw@cache:6400/2")];
     let part = [
         ("REDIS_URL", "rediss://cache:6400"),
@@ -282,7 +282,7 @@ fn redis_tls_set_then_used_with_any_url() {
 }
 
 #[test]
-fn a_redis_password_prints_neither_with_the_settings_nor_when_they_are_refused() {
+fn redis_password_then_never_printed() {
     let server = redis(&[("REDIS_URL", "redis://:hunter2@cache")]);
     assert!(!format!("{server:?}").contains("hunter2"));
     for url in [
@@ -300,7 +300,7 @@ fn a_redis_password_prints_neither_with_the_settings_nor_when_they_are_refused()
 }
 
 #[test]
-fn a_redis_that_cannot_be_is_refused_with_what_to_write() {
+fn redis_setting_invalid_then_error_names_remedy() {
     let plain = ("REDIS_URL", "redis://cache");
     let host = ("REDIS_HOST", "cache");
     for (variables, expected) in [
@@ -324,7 +324,7 @@ fn a_redis_that_cannot_be_is_refused_with_what_to_write() {
 }
 
 #[test]
-fn the_company_fits_into_a_header_whatever_its_name() {
+fn company_name_then_valid_header() {
     let company = |name| read(&[("COMPANY_NAME", name)]).unwrap().services.company;
     for (name, header) in [
         ("Smith & Sons", "Smith & Sons"),
