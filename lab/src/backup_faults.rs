@@ -22,16 +22,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use self::checker::Violation;
-use self::runner::Player;
-use self::schedule::History;
-use self::template::Templates;
-use crate::progress::Voice;
-use crate::seeded_runs::{self, Ended};
+use self::checker::BackupViolation;
+use self::runner::ScheduleRunner;
+use self::schedule::BackupSchedule;
+use self::template::ServerTemplates;
+use crate::progress::ProgressReporter;
+use crate::seeded_runs::{self, RunOutcome};
 
 /// What is to be played.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BackupFaultsOptions {
     /// The seeds, each of one history.
     pub seeds: Vec<u64>,
     /// How many are played beside each other.
@@ -45,92 +45,111 @@ pub struct Options {
 /// # Errors
 ///
 /// When no server can be made, or nothing can be written to the directory for reports.
-pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
+pub async fn run(
+    options: &BackupFaultsOptions,
+    progress: &ProgressReporter,
+) -> anyhow::Result<bool> {
     let reports = &options.reports;
     seeded_runs::make_reports(reports)?;
-    let templates = Templates::make().await?;
+    let templates = ServerTemplates::make().await?;
     let count = options.seeds.len();
     let again = |first| format!("`lab backup-faults --seed {first} --histories {count}`");
-    let play = async |_, seed| one(seed, &templates, reports, voice).await;
-    let held = seeded_runs::play_all(&options.seeds, options.beside, again, reports, voice, play);
+    let play = async |_, seed| one(seed, &templates, reports, progress).await;
+    let held = seeded_runs::play_all(
+        &options.seeds,
+        options.beside,
+        again,
+        reports,
+        progress,
+        play,
+    );
     Ok(held.await)
 }
 
 /// Plays one history, and tells how it ended.
-async fn one(seed: u64, templates: &Templates, reports: &Path, voice: &Voice) -> Ended<Violation> {
-    let history = History::of(seed);
+async fn one(
+    seed: u64,
+    templates: &ServerTemplates,
+    reports: &Path,
+    progress: &ProgressReporter,
+) -> RunOutcome<BackupViolation> {
+    let schedule = BackupSchedule::of(seed);
     let began = Instant::now();
-    let template = templates.path(history.ballast);
-    let ended = match Player::begin(&history, template).await {
-        Ok(player) => play(player, &history, reports).await,
-        Err(error) => Ended::Unknown(format!("{error:#}")),
+    let template = templates.path(schedule.ballast);
+    let ended = match ScheduleRunner::begin(&schedule, template).await {
+        Ok(runner) => play(runner, &schedule, reports).await,
+        Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
     let secs = began.elapsed().as_secs_f64();
     let told = match &ended {
-        Ended::Held => format!("held, {secs:.0} s"),
-        Ended::Violated(violations) => {
+        RunOutcome::Passed => format!("held, {secs:.0} s"),
+        RunOutcome::Violated(violations) => {
             let lines = violations.iter().map(|it| format!("\n  {it}"));
             format!(
-                "FAILED, {secs:.0} s{}\n{history}",
+                "FAILED, {secs:.0} s{}\n{schedule}",
                 lines.collect::<String>()
             )
         }
-        Ended::Unknown(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{history}"),
+        RunOutcome::Inconclusive(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{schedule}"),
     };
-    voice.say(format!("seed {seed}: {told}"));
+    progress.report(format!("seed {seed}: {told}"));
     ended
 }
 
-async fn play(mut player: Player, history: &History, reports: &Path) -> Ended<Violation> {
-    let mut whole = all(&mut player, history).await;
-    if let Err(error) = player.stop(true).await {
+async fn play(
+    mut runner: ScheduleRunner,
+    schedule: &BackupSchedule,
+    reports: &Path,
+) -> RunOutcome<BackupViolation> {
+    let mut whole = all(&mut runner, schedule).await;
+    if let Err(error) = runner.stop(true).await {
         whole = whole.and(Err(error));
     }
-    player.site.stop().await;
+    runner.site.stop().await;
     let ended = match whole {
-        _ if !player.violations.is_empty() => Ended::Violated(player.violations.clone()),
-        Ok(()) => Ended::Held,
-        Err(error) => Ended::Unknown(format!("{error:#}")),
+        _ if !runner.violations.is_empty() => RunOutcome::Violated(runner.violations.clone()),
+        Ok(()) => RunOutcome::Passed,
+        Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
-    if !matches!(ended, Ended::Held) {
-        player.site.keep();
-        if let Err(error) = keep(&player, history, reports) {
-            return Ended::Unknown(format!("{error:#}"));
+    if !matches!(ended, RunOutcome::Passed) {
+        runner.site.keep();
+        if let Err(error) = keep(&runner, schedule, reports) {
+            return RunOutcome::Inconclusive(format!("{error:#}"));
         }
     }
     ended
 }
 
-async fn all(player: &mut Player, history: &History) -> anyhow::Result<()> {
-    for step in &history.steps {
-        player.step(step).await?;
+async fn all(runner: &mut ScheduleRunner, schedule: &BackupSchedule) -> anyhow::Result<()> {
+    for step in &schedule.steps {
+        runner.step(step).await?;
     }
-    player.stop(true).await?;
-    for (number, order) in history.restores.iter().enumerate() {
-        player.restore(number, order).await?;
+    runner.stop(true).await?;
+    for (number, order) in schedule.restores.iter().enumerate() {
+        runner.restore(number, order).await?;
     }
     Ok(())
 }
 
 /// Keeps what was seen of a history.
-fn keep(player: &Player, history: &History, reports: &Path) -> anyhow::Result<()> {
-    let kept = reports.join(history.seed.to_string());
+fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> anyhow::Result<()> {
+    let kept = reports.join(schedule.seed.to_string());
     if kept.exists() {
         std::fs::remove_dir_all(&kept)?;
     }
     std::fs::create_dir_all(&kept)
         .with_context(|| format!("could not make `{}`", kept.display()))?;
-    let directory = player.site.directory.display();
-    let mut text = format!("{history}\n\nwhat happened, in `{directory}`:\n");
-    for line in &player.told {
+    let directory = runner.site.directory.display();
+    let mut text = format!("{schedule}\n\nwhat happened, in `{directory}`:\n");
+    for line in &runner.told {
         writeln!(text, "{line}")?;
     }
     std::fs::write(kept.join("history.txt"), text)?;
-    for bucket in &player.site.buckets {
+    for bucket in &runner.site.buckets {
         let name = format!("requests-{}.txt", bucket.which);
         std::fs::write(kept.join(name), bucket.faults.log())?;
     }
-    for entry in std::fs::read_dir(player.site.directory.join("log"))? {
+    for entry in std::fs::read_dir(runner.site.directory.join("log"))? {
         let entry = entry?;
         std::fs::copy(entry.path(), kept.join(entry.file_name()))?;
     }

@@ -17,17 +17,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use self::checker::Violation;
-use self::runner::Played;
-use self::schedule::History;
-use crate::cluster::topology::{Claim, Topology};
-use crate::progress::Voice;
-use crate::seeded_runs::{self, Ended};
-use crate::{Disks, Lab};
+use self::checker::ChaosViolation;
+use self::runner::ChaosRun;
+use self::schedule::FaultSchedule;
+use crate::cluster::topology::{LabLock, Topology};
+use crate::progress::ProgressReporter;
+use crate::seeded_runs::{self, RunOutcome};
+use crate::{DiskMode, Lab};
 
 /// What is to be played, and where.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ChaosOptions {
     /// The seeds, each of one history.
     pub seeds: Vec<u64>,
     /// How many labs stand side by side.
@@ -43,72 +43,77 @@ pub struct Options {
 /// # Errors
 ///
 /// When nothing can be written to the directory for reports.
-pub async fn run(options: &Options, voice: &Voice) -> anyhow::Result<bool> {
+pub async fn run(options: &ChaosOptions, progress: &ProgressReporter) -> anyhow::Result<bool> {
     let reports = &options.reports;
     seeded_runs::make_reports(reports)?;
     let count = options.seeds.len();
     let again = |first| format!("`lab chaos --seed {first} --seeds {count}`");
     let play = async |worker, seed| {
         let number = options.number.map(|it| it + worker);
-        one(number, seed, reports, voice).await
+        one(number, seed, reports, progress).await
     };
-    let held = seeded_runs::play_all(&options.seeds, options.labs, again, reports, voice, play);
+    let held = seeded_runs::play_all(&options.seeds, options.labs, again, reports, progress, play);
     Ok(held.await)
 }
 
 /// Plays one history on a lab of its own, and tells how it ended.
-async fn one(number: Option<u8>, seed: u64, reports: &Path, voice: &Voice) -> Ended<Violation> {
-    let history = History::of(seed);
+async fn one(
+    number: Option<u8>,
+    seed: u64,
+    reports: &Path,
+    progress: &ProgressReporter,
+) -> RunOutcome<ChaosViolation> {
+    let schedule = FaultSchedule::of(seed);
     let began = Instant::now();
-    let ended = match on_a_lab(number, &history, reports).await {
+    let ended = match on_a_lab(number, &schedule, reports).await {
         Ok(ended) => ended,
-        Err(error) => Ended::Unknown(format!("{error:#}")),
+        Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
     let secs = began.elapsed().as_secs_f64();
     let told = match &ended {
-        Ended::Held => format!("held, {secs:.0} s"),
-        Ended::Violated(violations) => {
+        RunOutcome::Passed => format!("held, {secs:.0} s"),
+        RunOutcome::Violated(violations) => {
             let lines = violations.iter().map(|it| format!("\n  {it}"));
             format!(
-                "FAILED, {secs:.0} s\n{history}{}",
+                "FAILED, {secs:.0} s\n{schedule}{}",
                 lines.collect::<String>()
             )
         }
-        Ended::Unknown(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{history}"),
+        RunOutcome::Inconclusive(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{schedule}"),
     };
     let told = format!("seed {seed}: {told}");
-    voice.say(told);
+    progress.report(told);
     ended
 }
 
 async fn on_a_lab(
     number: Option<u8>,
-    history: &History,
+    schedule: &FaultSchedule,
     reports: &Path,
-) -> anyhow::Result<Ended<Violation>> {
+) -> anyhow::Result<RunOutcome<ChaosViolation>> {
     let claim = match number {
-        Some(number) => Claim::take(Topology::new(number, None)?)?,
-        None => Claim::any()?,
+        Some(number) => LabLock::take(Topology::new(number, None)?)?,
+        None => LabLock::any()?,
     };
     // Without a disk of its own, its faults are not possible, and the history says so.
     let disks = if crate::fault::disks_are_possible(&claim.topology).await {
-        Disks::Own
+        DiskMode::Own
     } else {
-        Disks::Shared
+        DiskMode::Shared
     };
-    let silent = Voice::new(|_| {});
+    let silent = ProgressReporter::new(|_| {});
     let lab = Arc::new(Lab::start_on(disks, claim, &silent).await?);
-    let played = runner::play(&lab, history).await;
-    let kept = reports.join(history.seed.to_string());
+    let played = runner::play(&lab, schedule).await;
+    let kept = reports.join(schedule.seed.to_string());
     let ended = match played {
         Ok(played) => {
             let violations = checker::check(&played.observed);
-            keep(&lab, history, &played, &violations, &kept)?;
+            keep(&lab, schedule, &played, &violations, &kept)?;
             if violations.is_empty() {
-                Ok(Ended::Held)
+                Ok(RunOutcome::Passed)
             } else {
                 keep_logs(&lab, &kept)?;
-                Ok(Ended::Violated(violations))
+                Ok(RunOutcome::Violated(violations))
             }
         }
         Err(error) => {
@@ -123,9 +128,9 @@ async fn on_a_lab(
 /// Keeps what was seen of a history.
 fn keep(
     lab: &Lab,
-    history: &History,
-    played: &Played,
-    violations: &[Violation],
+    schedule: &FaultSchedule,
+    played: &ChaosRun,
+    violations: &[ChaosViolation],
     kept: &Path,
 ) -> anyhow::Result<()> {
     if kept.exists() {
@@ -134,11 +139,11 @@ fn keep(
     std::fs::create_dir_all(kept)
         .with_context(|| format!("could not make `{}`", kept.display()))?;
     let mut text = format!(
-        "{history}\n\nwhat happened, on lab {}:\n",
+        "{schedule}\n\nwhat happened, on lab {}:\n",
         lab.topology().number()
     );
-    for mark in &played.marks {
-        writeln!(text, "{:6.1} s  {}", mark.at.as_secs_f64(), mark.what)?;
+    for event in &played.events {
+        writeln!(text, "{:6.1} s  {}", event.at.as_secs_f64(), event.what)?;
     }
     writeln!(text, "\nwho accepted writes:")?;
     for (node, at) in &played.observed.accepted {
@@ -175,8 +180,8 @@ fn keep(
 }
 
 /// Returns when a node accepted writes, without the pauses of a moment.
-fn writable(at: &[Duration]) -> Vec<crate::workload::checker::Span> {
-    let mut spans: Vec<crate::workload::checker::Span> = Vec::new();
+fn writable(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
+    let mut spans: Vec<crate::workload::checker::TimeSpan> = Vec::new();
     for span in crate::workload::checker::writable(at) {
         match spans.last_mut() {
             Some(last) if span.from.saturating_sub(last.to) < Duration::from_secs(1) => {

@@ -14,14 +14,14 @@ use tracing::debug;
 
 use crate::Lab;
 use crate::fault::Fault;
-use crate::progress::Voice;
-use crate::scenarios::Story;
-use crate::scenarios::scenario_run::Stage;
+use crate::progress::ProgressReporter;
+use crate::scenarios::Scenario;
+use crate::scenarios::scenario_run::ScenarioRun;
 
 /// What a running lab is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Order {
+pub enum ControlRequest {
     /// Say how everything is.
     Status,
     /// Break something.
@@ -29,7 +29,7 @@ pub enum Order {
     /// Put everything right.
     Heal,
     /// Play a story.
-    Drill(Story),
+    Run(Scenario),
     /// End.
     Down,
 }
@@ -37,7 +37,7 @@ pub enum Order {
 /// What it answers, line by line. The last line is one of the latter two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum ControlResponse {
     /// What happens meanwhile.
     Said(String),
     /// It is done.
@@ -56,15 +56,15 @@ pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("could not listen on `{}`", path.display()))?;
     // A drill and another order at once would measure one another.
-    let one_drill = Arc::new(Mutex::new(()));
+    let one_scenario = Arc::new(Mutex::new(()));
     let connections = tasks.clone();
     tasks.start("control", |stop| async move {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             let Ok((stream, _)) = accepted else { continue };
-            let (lab, one_drill) = (Arc::clone(&lab), Arc::clone(&one_drill));
+            let (lab, one_scenario) = (Arc::clone(&lab), Arc::clone(&one_scenario));
             let all = connections.clone();
             connections.start("order", |_stop| async move {
-                if let Err(error) = converse(stream, &lab, &one_drill, &all).await {
+                if let Err(error) = converse(stream, &lab, &one_scenario, &all).await {
                     debug!(error = format!("{error:#}"), "order cut off");
                 }
             });
@@ -78,7 +78,11 @@ pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// When there is no such lab, or it could not do what it was asked.
-pub async fn order(socket: &Path, order: &Order, voice: &Voice) -> anyhow::Result<String> {
+pub async fn request(
+    socket: &Path,
+    request: &ControlRequest,
+    progress: &ProgressReporter,
+) -> anyhow::Result<String> {
     let no_lab = || {
         format!(
             "no lab answers on `{}`: start one with `lab up`",
@@ -86,15 +90,15 @@ pub async fn order(socket: &Path, order: &Order, voice: &Voice) -> anyhow::Resul
         )
     };
     let mut stream = UnixStream::connect(socket).await.with_context(no_lab)?;
-    let mut line = serde_json::to_string(order)?;
+    let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).await?;
     let mut answers = BufReader::new(stream).lines();
     while let Some(line) = answers.next_line().await? {
         match serde_json::from_str(&line)? {
-            Answer::Said(line) => voice.say(line),
-            Answer::Done(text) => return Ok(text),
-            Answer::Failed(why) => bail!(why),
+            ControlResponse::Said(line) => progress.report(line),
+            ControlResponse::Done(text) => return Ok(text),
+            ControlResponse::Failed(why) => bail!(why),
         }
     }
     bail!("the lab ended before it answered")
@@ -103,21 +107,24 @@ pub async fn order(socket: &Path, order: &Order, voice: &Voice) -> anyhow::Resul
 async fn converse(
     stream: UnixStream,
     lab: &Lab,
-    one_drill: &Mutex<()>,
+    one_scenario: &Mutex<()>,
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     let line = lines.next_line().await?.context("no order")?;
-    let order: Order = serde_json::from_str(&line)?;
+    let request: ControlRequest = serde_json::from_str(&line)?;
     let (said, mut heard) = mpsc::unbounded_channel();
-    let voice = Voice::new(move |line| {
+    let progress = ProgressReporter::new(move |line| {
         // Whoever gave the order may have left; the order is carried out all the same.
-        let _left = said.send(Answer::Said(line.to_owned()));
+        let _left = said.send(ControlResponse::Said(line.to_owned()));
     });
     let carry_out = async {
-        let result = carry_out(&order, lab, one_drill, voice).await;
-        result.map_or_else(|error| Answer::Failed(format!("{error:#}")), Answer::Done)
+        let result = carry_out(&request, lab, one_scenario, progress).await;
+        result.map_or_else(
+            |error| ControlResponse::Failed(format!("{error:#}")),
+            ControlResponse::Done,
+        )
     };
     tokio::pin!(carry_out);
     let answer = loop {
@@ -131,13 +138,13 @@ async fn converse(
         tell(&mut write, &line).await;
     }
     tell(&mut write, &answer).await;
-    if matches!(order, Order::Down) {
+    if matches!(request, ControlRequest::Down) {
         tasks.stopping().cancel();
     }
     Ok(())
 }
 
-async fn tell(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) {
+async fn tell(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &ControlResponse) {
     let line = serde_json::to_string(answer).unwrap_or_default() + "\n";
     if let Err(error) = to.write_all(line.as_bytes()).await {
         debug!(%error, "nobody hears the answer");
@@ -145,28 +152,28 @@ async fn tell(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) {
 }
 
 async fn carry_out(
-    order: &Order,
+    request: &ControlRequest,
     lab: &Lab,
-    one_drill: &Mutex<()>,
-    voice: Voice,
+    one_scenario: &Mutex<()>,
+    progress: ProgressReporter,
 ) -> anyhow::Result<String> {
-    match order {
-        Order::Status => Ok(lab.status().await),
-        Order::Break(fault) => lab.break_with(fault).await,
-        Order::Heal => {
+    match request {
+        ControlRequest::Status => Ok(lab.status().await),
+        ControlRequest::Break(fault) => lab.break_with(fault).await,
+        ControlRequest::Heal => {
             lab.heal().await?;
             Ok("everything is put right; the nodes find their roles by themselves".to_owned())
         }
-        Order::Drill(story) => {
-            let Ok(_alone) = one_drill.try_lock() else {
+        ControlRequest::Run(scenario) => {
+            let Ok(_alone) = one_scenario.try_lock() else {
                 bail!("another drill is under way: wait until it has ended");
             };
-            let mut stage = Stage::set(lab, voice).await?;
-            let played = story.play(&mut stage).await;
-            stage.clear().await;
+            let mut run = ScenarioRun::start(lab, progress).await?;
+            let played = scenario.play(&mut run).await;
+            run.stop().await;
             Ok(serde_json::to_string_pretty(&played?)?)
         }
-        Order::Down => {
+        ControlRequest::Down => {
             lab.stop().await?;
             Ok("the lab is down".to_owned())
         }

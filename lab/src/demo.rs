@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::Lab;
-use crate::cluster::topology::Claim;
-use crate::progress::Voice;
+use crate::cluster::topology::LabLock;
+use crate::progress::ProgressReporter;
 use crate::report::Report;
 use crate::scenarios;
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::checker::Verdict;
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::checker::CheckResult;
 
 /// For how long the agent is frozen: twice the lease's term.
 const FROZEN_FOR: Duration = Duration::from_secs(20);
@@ -32,32 +32,42 @@ at the end of each story is compared with what the primary then has.
 ///
 /// When the lab does not start, or the report cannot be written. A story that does not come to an
 /// end is told as one that broke its promise.
-pub async fn tell(claim: Claim, reports: &Path, voice: &Voice) -> anyhow::Result<bool> {
+pub async fn tell(
+    claim: LabLock,
+    reports: &Path,
+    progress: &ProgressReporter,
+) -> anyhow::Result<bool> {
     let began = Instant::now();
-    voice.say(PROLOGUE);
-    let lab = Lab::start(claim, voice).await?;
-    voice.say(format!(
+    progress.report(PROLOGUE);
+    let lab = Lab::start(claim, progress).await?;
+    progress.report(format!(
         "everything is up after {:.1} s",
         began.elapsed().as_secs_f64()
     ));
-    let mut stage = Stage::set(&lab, voice.clone()).await?;
+    let mut run = ScenarioRun::start(&lab, progress.clone()).await?;
     let mut verdicts = Vec::new();
-    let cut_short = play(&mut stage, &mut verdicts).await.err();
-    stage.clear().await;
+    let cut_short = play(&mut run, &mut verdicts).await.err();
+    run.stop().await;
 
-    let (memory, topology) = (stage.memory(), lab.topology());
-    let held = memory.recall();
-    let mut report = Report::new(topology, verdicts, &held, memory.now(), began.elapsed());
+    let (history, topology) = (run.history(), lab.topology());
+    let snapshot = history.snapshot();
+    let mut report = Report::new(
+        topology,
+        verdicts,
+        &snapshot,
+        history.now(),
+        began.elapsed(),
+    );
     report.passed &= cut_short.is_none();
     report.write(reports)?;
-    voice.say(format!("\n{}", report.table()?));
+    progress.report(format!("\n{}", report.table()?));
     if let Some(error) = &cut_short {
-        voice.say(format!("the story was cut short: {error:#}"));
-        voice.say(format!("the logs stay in `{}`", topology.logs().display()));
+        progress.report(format!("the story was cut short: {error:#}"));
+        progress.report(format!("the logs stay in `{}`", topology.logs().display()));
         return Ok(false);
     }
     lab.stop().await?;
-    voice.say(format!(
+    progress.report(format!(
         "{} in {:.0} s; the timeline is drawn in `{}`",
         if report.passed {
             "every promise was kept"
@@ -71,23 +81,23 @@ pub async fn tell(claim: Claim, reports: &Path, voice: &Voice) -> anyhow::Result
 }
 
 /// Plays every story, one after another, on the same platform.
-async fn play(stage: &mut Stage<'_>, verdicts: &mut Vec<Verdict>) -> anyhow::Result<()> {
-    let voice = stage.voice.clone();
-    let chapter = |title: &str| voice.say(format!("\n── {title}"));
+async fn play(run: &mut ScenarioRun<'_>, verdicts: &mut Vec<CheckResult>) -> anyhow::Result<()> {
+    let progress = run.progress.clone();
+    let chapter = |title: &str| progress.report(format!("\n── {title}"));
     chapter("Before anything breaks: a base backup, sealed for a key that no database host has");
-    scenarios::base_backup(stage).await?;
+    scenarios::base_backup(run).await?;
 
     chapter("1. A zone is lost: the primary's host is gone. The other zone takes over by itself.");
-    verdicts.push(scenarios::zone_lost(stage).await?);
+    verdicts.push(scenarios::zone_lost(run).await?);
     chapter(
         "2. The primary's agent freezes. Its guard ends PostgreSQL before another node may take over.",
     );
-    verdicts.push(scenarios::agent_frozen(stage, FROZEN_FOR).await?);
+    verdicts.push(scenarios::agent_frozen(run, FROZEN_FOR).await?);
     chapter("3. A whole region is lost. Somebody decides to promote the other one.");
-    verdicts.push(scenarios::region_lost(stage).await?);
+    verdicts.push(scenarios::region_lost(run).await?);
     chapter("4. The lost region comes back. Its nodes follow, and never accept a write.");
-    verdicts.push(scenarios::old_region_rejoined(stage).await?);
+    verdicts.push(scenarios::old_region_rejoined(run).await?);
     chapter("5. A table is dropped by mistake. A copy of the database is restored to just before.");
-    verdicts.push(scenarios::restored_to_a_moment(stage).await?);
+    verdicts.push(scenarios::restored_to_a_moment(run).await?);
     Ok(())
 }

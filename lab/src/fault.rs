@@ -16,16 +16,16 @@ use clap::{Args, Subcommand};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::active_faults::Standing;
+pub(crate) use self::active_faults::ActiveFaults;
 pub(crate) use self::disk::{attach_disks, detach_disks, disks_are_possible};
 use crate::Lab;
-use crate::aws::s3::Service;
+use crate::aws::s3::ServiceMode;
 use crate::cluster::node::Node;
 use crate::cluster::postgres::bin_directory;
-use crate::cluster::process::{Process, Restart, signal_inside};
+use crate::cluster::process::{Process, RestartPolicy, signal_inside};
 use crate::cluster::program::{Program, RunAs};
-use crate::network::proxies::Path;
-use crate::network::proxy::Condition;
+use crate::network::proxies::NetworkPath;
+use crate::network::proxy::NetworkState;
 
 /// How late each piece arrives on a slow path: twice as long as an idle round trip to another continent,
 /// and several of them make a request.
@@ -40,69 +40,69 @@ const LATE: Duration = Duration::from_secs(6);
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// kill -9 of the postmaster, with guard and the agent alive
-    PostmasterKilled(On),
+    PostmasterKilled(NodeSelector),
     /// The host is gone: PostgreSQL, guard and agent end at once, and stay away
-    NodeLost(On),
+    NodeLost(NodeSelector),
     /// The host is gone and its network drops packets, so that connections to it hang
-    NodeSilent(On),
+    NodeSilent(NodeSelector),
     /// SIGSTOP of the agent
-    AgentFrozen(On),
+    AgentFrozen(NodeSelector),
     /// SIGSTOP of guard
-    GuardFrozen(On),
+    GuardFrozen(NodeSelector),
     /// SIGSTOP of agent and guard, so that PostgreSQL writes on: what guard's supervisor answers
-    AgentAndGuardFrozen(On),
+    AgentAndGuardFrozen(NodeSelector),
     /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
-    PostgresFrozen(On),
+    PostgresFrozen(NodeSelector),
     /// SIGSTOP of agent and PostgreSQL
-    AgentAndPostgresFrozen(On),
+    AgentAndPostgresFrozen(NodeSelector),
     /// SIGSTOP of guard and PostgreSQL
-    GuardAndPostgresFrozen(On),
+    GuardAndPostgresFrozen(NodeSelector),
     /// SIGSTOP of agent, guard and PostgreSQL; their supervisor is awake
-    EverythingFrozen(On),
+    EverythingFrozen(NodeSelector),
     /// Guard's supervisor ends nothing that is silent: what only a watchdog device can answer
-    SupervisorAsleep(On),
+    SupervisorAsleep(NodeSelector),
     /// SIGSTOP of everything on the host, supervisor and all
-    HostPaused(On),
+    HostPaused(NodeSelector),
     /// kill -9 of the agent; it is started again
-    AgentKilled(On),
+    AgentKilled(NodeSelector),
     /// SIGTERM to the agent, as by an upgrade; it is started again
-    AgentRestarted(On),
+    AgentRestarted(NodeSelector),
     /// The agent ends and is not started again
-    AgentGone(On),
+    AgentGone(NodeSelector),
     /// kill -9 of guard; it is started again
-    GuardKilled(On),
+    GuardKilled(NodeSelector),
     /// SIGTERM to guard, as by an upgrade; it is started again
-    GuardRestarted(On),
+    GuardRestarted(NodeSelector),
     /// Guard ends and is not started again
-    GuardGone(On),
+    GuardGone(NodeSelector),
     /// kill -9 of agent and guard at once; both are started again
-    AgentAndGuardKilled(On),
+    AgentAndGuardKilled(NodeSelector),
     /// A server is started on the node's data directory, and not by guard
-    PostgresStartedByHand(On),
+    PostgresStartedByHand(NodeSelector),
     /// The postmaster is killed, and another program has taken its port
-    PostgresCannotStart(On),
+    PostgresCannotStart(NodeSelector),
     /// postgresql.conf is given a line that PostgreSQL refuses, and the postmaster is killed
-    ConfigurationBroken(On),
+    ConfigurationBroken(NodeSelector),
     /// postgresql.conf is written without the line that includes guard's, and guard is killed
-    ConfigurationRewritten(On),
+    ConfigurationRewritten(NodeSelector),
     /// Replay advances for 3.5 % of the time
-    ReplaySlow(On),
+    ReplaySlow(NodeSelector),
     /// Replay is paused by a function call
-    ReplayPaused(On),
+    ReplayPaused(NodeSelector),
     /// The host is gone, and the primary removes WAL that the node needs
-    WalRemoved(On),
+    WalRemoved(NodeSelector),
     /// The node's disk has no room left
-    DiskFull(On),
+    DiskFull(NodeSelector),
     /// The host restarts, and the node's disk can only be read
-    DiskReadOnly(On),
+    DiskReadOnly(NodeSelector),
     /// A second host runs with a copy of the node's disk and settings
-    NodeCloned(On),
+    NodeCloned(NodeSelector),
     /// The node cannot reach the lease's store
-    LeaseCut(On),
+    LeaseCut(NodeSelector),
     /// Each piece between the node and the lease's store arrives 0.7 s late
-    LeaseSlow(On),
+    LeaseSlow(NodeSelector),
     /// The node hears and reaches no other node, but the lease's store and clients
-    NodeIsolated(On),
+    NodeIsolated(NodeSelector),
     /// Nobody can reach the lease's store
     LeaseStoreDown,
     /// Each piece between any node and the lease's store arrives 0.7 s late
@@ -120,12 +120,12 @@ pub enum Fault {
     /// Route 53 carries a change out and answers 12 s later
     DnsLate,
     /// Everything in a region is gone: nodes, S3, and the API
-    RegionLost(In),
+    RegionLost(RegionSelector),
 }
 
 /// Which node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
-pub struct On {
+pub struct NodeSelector {
     /// The node; the primary unless one is named
     #[arg(long)]
     pub node: Option<NodeId>,
@@ -133,13 +133,13 @@ pub struct On {
 
 /// Which region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
-pub struct In {
+pub struct RegionSelector {
     /// The region; the one whose nodes take over by themselves, unless another is named
     #[arg(long)]
     pub region: Option<Region>,
 }
 
-impl On {
+impl NodeSelector {
     /// Names one node.
     pub fn node(node: &NodeId) -> Self {
         Self {
@@ -157,7 +157,7 @@ impl On {
 
 impl Fault {
     /// Returns the node that it names, for a fault of one node.
-    pub fn on(&self) -> Option<&On> {
+    pub fn on(&self) -> Option<&NodeSelector> {
         match self {
             Self::PostmasterKilled(on)
             | Self::NodeLost(on)
@@ -240,15 +240,17 @@ impl Lab {
         reason = "each fault is in one of the functions that carry faults out"
     )]
     async fn break_node(&self, fault: &Fault, node: &Node) -> anyhow::Result<&'static str> {
-        let name = &node.place.node;
+        let name = &node.spec.node;
         let done = match fault {
             Fault::NodeLost(_) => {
-                self.links.set(Condition::Refused, |it| it.touches(name));
+                self.proxies
+                    .set(NetworkState::Refused, |it| it.touches(name));
                 node.lose().await?;
                 "its host is gone"
             }
             Fault::NodeSilent(_) => {
-                self.links.set(Condition::Silent, |it| it.touches(name));
+                self.proxies
+                    .set(NetworkState::Silent, |it| it.touches(name));
                 node.lose().await?;
                 "its host is gone and says nothing"
             }
@@ -301,17 +303,19 @@ impl Lab {
                 "a second host runs with a copy of its disk and settings"
             }
             Fault::LeaseCut(_) => {
-                self.links.set(Condition::Silent, |it| it.is_lease_of(name));
+                self.proxies
+                    .set(NetworkState::Silent, |it| it.is_lease_of(name));
                 "it cannot reach the lease"
             }
             Fault::LeaseSlow(_) => {
-                let slow = Condition::Slow(SLOW_MILLIS);
-                self.links.set(slow, |it| it.is_lease_of(name));
+                let slow = NetworkState::Slow(SLOW_MILLIS);
+                self.proxies.set(slow, |it| it.is_lease_of(name));
                 "its way to the lease is slow"
             }
             Fault::NodeIsolated(_) => {
-                self.links.set(Condition::Silent, |it| {
-                    let between = matches!(it, Path::Postgres { .. } | Path::Agent { .. });
+                self.proxies.set(NetworkState::Silent, |it| {
+                    let between =
+                        matches!(it, NetworkPath::Postgres { .. } | NetworkPath::Agent { .. });
                     between && it.touches(name)
                 });
                 "it neither hears nor reaches another node"
@@ -329,22 +333,22 @@ impl Lab {
         let route53 = &self.route53;
         let third = &self.topology().third;
         let done = match fault {
-            Fault::RegionLost(In { region }) => {
+            Fault::RegionLost(RegionSelector { region }) => {
                 let region = region.as_ref().unwrap_or(&self.topology().primary);
                 self.lose_region(region).await?;
                 return Ok(format!("everything in {region} is gone"));
             }
             Fault::LeaseStoreSlow => {
-                let lease = |it: &Path| matches!(it, Path::Lease { .. });
-                self.links.set(Condition::Slow(SLOW_MILLIS), lease);
+                let lease = |it: &NetworkPath| matches!(it, NetworkPath::Lease { .. });
+                self.proxies.set(NetworkState::Slow(SLOW_MILLIS), lease);
                 "S3 that holds the lease is slow"
             }
             Fault::LeaseStoreThrottled => {
-                self.store(third)?.behave(Service::Throttled);
+                self.store(third)?.behave(ServiceMode::Throttled);
                 "S3 that holds the lease refuses two requests of three"
             }
             Fault::LeaseStoreLate => {
-                self.store(third)?.behave(Service::Late(LATE));
+                self.store(third)?.behave(ServiceMode::Late(LATE));
                 "S3 that holds the lease answers every second request late"
             }
             Fault::DnsSilent => {
@@ -380,11 +384,11 @@ impl Lab {
         let here: Vec<_> = self
             .nodes
             .iter()
-            .filter(|it| it.place.region == *region)
+            .filter(|it| it.spec.region == *region)
             .collect();
-        self.links.set(Condition::Refused, |path| {
-            here.iter().any(|it| path.touches(&it.place.node))
-                || matches!(path, Path::Backups { to, .. } if to == region)
+        self.proxies.set(NetworkState::Refused, |path| {
+            here.iter().any(|it| path.touches(&it.spec.node))
+                || matches!(path, NetworkPath::Backups { to, .. } if to == region)
         });
         let nodes = futures_util::future::try_join_all(here.iter().map(|it| it.lose()));
         let api = async {
@@ -400,25 +404,25 @@ impl Lab {
     }
 
     async fn start_by_hand(&self, node: &Node) -> anyhow::Result<()> {
-        let place = &node.place;
-        let name = format!("by-hand-{}", place.node);
+        let spec = &node.spec;
+        let name = format!("by-hand-{}", spec.node);
         let program = Program {
             executable: bin_directory()?.join("postgres"),
-            arguments: vec!["-D".into(), place.data().into()],
+            arguments: vec!["-D".into(), spec.data().into()],
             environment: BTreeMap::new(),
             run_as: RunAs::Postgres,
             stdin: None,
             log: self.topology().logs().join(format!("{name}.log")),
             name,
         };
-        let process = Process::new(program, Restart::Never, &self.tasks);
+        let process = Process::new(program, RestartPolicy::Never, &self.tasks);
         process.start();
         process.was_started(Duration::from_secs(30)).await?;
-        self.standing.lock().await.by_hand.push(process);
+        self.active_faults.lock().await.by_hand.push(process);
         Ok(())
     }
 
-    fn store(&self, region: &Region) -> anyhow::Result<&crate::aws::s3::Store> {
+    fn store(&self, region: &Region) -> anyhow::Result<&crate::aws::s3::S3Server> {
         let found = self.stores.get(region);
         found.with_context(|| format!("there is no S3 in `{region}`"))
     }
@@ -430,7 +434,7 @@ impl Lab {
     reason = "each fault is in one of the functions that carry faults out"
 )]
 fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
-    let freeze_postgres = || signal_inside(&node.place.data(), Signal::SIGSTOP);
+    let freeze_postgres = || signal_inside(&node.spec.data(), Signal::SIGSTOP);
     let done = match fault {
         Fault::PostmasterKilled(_) => {
             node.kill_postmaster()?;

@@ -29,21 +29,21 @@ use anyhow::{Context as _, bail};
 use aws::Credentials;
 use aws::ec2::Ec2;
 use aws::route53::Route53;
-use aws::s3::Store;
+use aws::s3::S3Server;
 use causeway_core::{NodeId, Region};
 use causeway_runtime::shutdown::Tasks;
 use cluster::node::Node;
-use cluster::process::{Process, Restart};
+use cluster::process::{Process, RestartPolicy};
 use cluster::programs::Programs;
-use cluster::settings::{Readers, Secrets};
-use cluster::topology::{Claim, Topology};
+use cluster::settings::{BackupKeys, LabSecrets};
+use cluster::topology::{LabLock, Topology};
 use cluster::{postgres, process, program, settings};
-use fault::Standing;
+use fault::ActiveFaults;
 use network::dns;
-use network::proxies::Links;
+use network::proxies::Proxies;
 use nix::sys::signal::Signal;
-use progress::Voice;
-use workload::writers::Database;
+use progress::ProgressReporter;
+use workload::writers::DatabaseEndpoints;
 
 /// How long the first primary may take: guard and agent start, one lease is written and one server
 /// promoted, while two more nodes begin.
@@ -60,7 +60,7 @@ const MARKER: &str = ".causeway-lab";
 
 /// What the nodes' directories lie on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Disks {
+pub enum DiskMode {
     /// Whatever the lab's own directory lies on.
     #[default]
     Shared,
@@ -71,17 +71,17 @@ pub enum Disks {
 /// A platform that runs. Everything in it ends with this value.
 #[derive(Debug)]
 pub struct Lab {
-    claim: Claim,
+    claim: LabLock,
     programs: Programs,
-    secrets: Secrets,
-    readers: Readers,
-    stores: BTreeMap<Region, Store>,
-    links: Links,
+    secrets: LabSecrets,
+    backup_keys: BackupKeys,
+    stores: BTreeMap<Region, S3Server>,
+    proxies: Proxies,
     route53: Arc<Route53>,
     nodes: Arc<[Node]>,
     ec2: Ec2,
     apis: BTreeMap<Region, Process>,
-    standing: tokio::sync::Mutex<Standing>,
+    active_faults: tokio::sync::Mutex<ActiveFaults>,
     tasks: Tasks,
 }
 
@@ -92,8 +92,8 @@ impl Lab {
     /// # Errors
     ///
     /// When any part does not come up in time, with what was seen of it last.
-    pub async fn start(claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
-        Self::start_on(Disks::Shared, claim, voice).await
+    pub async fn start(claim: LabLock, progress: &ProgressReporter) -> anyhow::Result<Self> {
+        Self::start_on(DiskMode::Shared, claim, progress).await
     }
 
     /// Starts the whole platform, as [`Lab::start`] does, on disks of a kind.
@@ -101,9 +101,13 @@ impl Lab {
     /// # Errors
     ///
     /// As [`Lab::start`]; and when disks cannot be made, which needs root.
-    pub async fn start_on(disks: Disks, claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
+    pub async fn start_on(
+        disks: DiskMode,
+        claim: LabLock,
+        progress: &ProgressReporter,
+    ) -> anyhow::Result<Self> {
         let directory = claim.topology.directory().to_owned();
-        let started = Self::start_all(disks, claim, voice).await;
+        let started = Self::start_all(disks, claim, progress).await;
         if started.is_err() {
             // What has begun ended with its tasks; a disk would outlive them.
             fault::detach_disks(&directory)?;
@@ -111,23 +115,27 @@ impl Lab {
         started
     }
 
-    async fn start_all(disks: Disks, claim: Claim, voice: &Voice) -> anyhow::Result<Self> {
+    async fn start_all(
+        disks: DiskMode,
+        claim: LabLock,
+        progress: &ProgressReporter,
+    ) -> anyhow::Result<Self> {
         let mut topology = claim.topology.clone();
         prepare_directory(&topology)?;
-        if disks == Disks::Own {
+        if disks == DiskMode::Own {
             fault::attach_disks(&topology).await?;
         }
         let tasks = Tasks::new();
         let credentials = Credentials::draw();
-        let secrets = Secrets::draw();
+        let secrets = LabSecrets::draw();
         secrets.write(&topology)?;
         let programs = Programs::install(&topology, &credentials)?;
 
-        voice.say("starting S3 in three regions, Route 53, and the first database");
+        progress.report("starting S3 in three regions, Route 53, and the first database");
         let stores = start_stores(&topology, &credentials).await?;
-        let links = Links::open(&topology, &tasks)?;
-        for place in &topology.nodes {
-            postgres::install(&topology, place)?;
+        let proxies = Proxies::open(&topology, &tasks)?;
+        for spec in &topology.nodes {
+            postgres::install(&topology, spec)?;
         }
         let first = topology.nodes.first().context("a lab without nodes")?;
         let identity = topology.secrets().join("backup-identity");
@@ -138,61 +146,61 @@ impl Lab {
         );
         created?;
         let route53 = Arc::new(route53?);
-        let readers = Readers {
+        let backup_keys = BackupKeys {
             recipient: recipient?,
             identity,
         };
         let ec2 = Ec2::at(topology.moto());
-        for place in &mut topology.nodes {
-            place.instance = ec2.run_instance(&place.region).await?;
+        for spec in &mut topology.nodes {
+            spec.instance = ec2.run_instance(&spec.region).await?;
         }
         let first = topology.nodes.first().context("a lab without nodes")?;
         let api = topology.api(&topology.primary);
         route53.create_records(first.postgres(), api).await?;
         dns::serve(topology.dns(), Arc::clone(&route53), &tasks).await?;
-        settings::write_all(&topology, route53.zones(), &readers)?;
+        settings::write_all(&topology, route53.zones(), &backup_keys)?;
 
         let holder = first.node.as_str();
         let init = programs.failover_ctl_on(first, &["init", "--holder", holder]);
         init.run(None, PRIMARY_WITHIN).await?;
-        let node = |place| Node::new(place, &programs, &tasks);
+        let node = |spec| Node::new(spec, &programs, &tasks);
         let api = |region: Region| {
-            let process = Process::new(programs.api(&region), Restart::Always, &tasks);
+            let process = Process::new(programs.api(&region), RestartPolicy::Always, &tasks);
             (region, process)
         };
         let nodes: Arc<[Node]> = topology.nodes.iter().map(node).collect();
         ec2.watch(&nodes, &tasks);
         let lab = Self {
             stores,
-            links,
+            proxies,
             route53,
             nodes: Arc::clone(&nodes),
             ec2,
             apis: topology.api_regions().into_iter().map(api).collect(),
-            standing: tokio::sync::Mutex::default(),
+            active_faults: tokio::sync::Mutex::default(),
             programs,
             secrets,
-            readers,
+            backup_keys,
             tasks,
             claim,
         };
-        lab.start_nodes(voice).await?;
+        lab.start_nodes(progress).await?;
         Ok(lab)
     }
 
-    async fn start_nodes(&self, voice: &Voice) -> anyhow::Result<()> {
+    async fn start_nodes(&self, progress: &ProgressReporter) -> anyhow::Result<()> {
         for node in self.nodes() {
             node.start();
         }
-        voice.say("waiting for the first primary");
+        progress.report("waiting for the first primary");
         self.wait_for_primary(PRIMARY_WITHIN).await?;
         for api in self.apis.values() {
             api.start();
         }
-        voice.say("waiting for both standbys to be cloned and to stream, and for the API");
+        progress.report("waiting for both standbys to be cloned and to stream, and for the API");
         let standbys = async {
             let primary = self.wait_for_primary(PRIMARY_WITHIN).await?;
-            let standbys = self.nodes.iter().filter(|it| it.place.node != primary);
+            let standbys = self.nodes.iter().filter(|it| it.spec.node != primary);
             futures_util::future::try_join_all(standbys.map(|it| self.wait_for_standby(it)))
                 .await?;
             anyhow::Ok(())
@@ -224,8 +232,8 @@ impl Lab {
     }
 
     /// Returns who can read a backup.
-    pub fn readers(&self) -> &Readers {
-        &self.readers
+    pub fn backup_keys(&self) -> &BackupKeys {
+        &self.backup_keys
     }
 
     /// Returns the nodes.
@@ -245,15 +253,15 @@ impl Lab {
     /// When there is no such node.
     pub fn node(&self, node: &NodeId) -> anyhow::Result<&Node> {
         // The topology's error names the nodes that there are.
-        self.topology().place(node)?;
-        let found = self.nodes.iter().find(|it| it.place.node == *node);
+        self.topology().node_spec(node)?;
+        let found = self.nodes.iter().find(|it| it.spec.node == *node);
         found.with_context(|| format!("`{node}` has no programs"))
     }
 
     /// Returns how clients reach the database.
-    pub fn database(&self) -> Database {
-        let host = |it: &Node| (it.place.node.clone(), it.place.postgres());
-        Database {
+    pub fn database(&self) -> DatabaseEndpoints {
+        let host = |it: &Node| (it.spec.node.clone(), it.spec.postgres());
+        DatabaseEndpoints {
             hosts: self.nodes.iter().map(host).collect(),
             password: self.secrets.app.clone(),
         }
@@ -264,9 +272,9 @@ impl Lab {
     /// # Errors
     ///
     /// When none does in time.
-    pub async fn wait_for_primary(&self, patience: Duration) -> anyhow::Result<NodeId> {
+    pub async fn wait_for_primary(&self, timeout: Duration) -> anyhow::Result<NodeId> {
         let database = self.database();
-        let found = wait::until("a primary", patience, || async {
+        let found = wait::until("a primary", timeout, || async {
             let tries = database.connect_to_primary(Duration::from_secs(1), &self.tasks);
             match tries.await {
                 Ok((node, _client)) => Ok(node),
@@ -282,7 +290,7 @@ impl Lab {
     ///
     /// When it does not in time.
     pub async fn wait_for_standby(&self, node: &Node) -> anyhow::Result<()> {
-        let what = format!("`{}` to stream", node.place.node);
+        let what = format!("`{}` to stream", node.spec.node);
         wait::until(&what, STANDBY_WITHIN, || node.streams()).await?;
         Ok(())
     }
@@ -296,12 +304,12 @@ impl Lab {
             topology.directory().display()
         )];
         for node in self.nodes() {
-            let place = &node.place;
+            let spec = &node.spec;
             lines.push(format!(
                 "node {} in {} at {}: agent {}, guard {}",
-                place.node,
-                place.zone,
-                place.postgres(),
+                spec.node,
+                spec.zone,
+                spec.postgres(),
                 node.agent.state(),
                 node.guard.state()
             ));
@@ -320,8 +328,8 @@ impl Lab {
                 store.state().await
             ));
         }
-        for (path, condition) in self.links.disturbed() {
-            lines.push(format!("path from {path}: {condition:?}"));
+        for (path, state) in self.proxies.disturbed() {
+            lines.push(format!("path from {path}: {state:?}"));
         }
         let status = self.programs.failover_ctl(&["status"]);
         match status.run(None, Duration::from_secs(20)).await {
@@ -337,7 +345,7 @@ impl Lab {
     ///
     /// When a process is still there after seconds.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        self.standing.lock().await.end().await?;
+        self.active_faults.lock().await.end().await?;
         let nodes = self.nodes.iter().map(Node::lose);
         let apis = self.apis.values().map(Process::kill);
         let (nodes, apis, moto) = tokio::join!(
@@ -359,7 +367,7 @@ impl Lab {
         let of = |it: &Node| {
             format!(
                 "{}: agent {}, guard {}",
-                it.place.node,
+                it.spec.node,
                 it.agent.state(),
                 it.guard.state()
             )
@@ -372,7 +380,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // A lab that is not stopped in order leaves no server behind either.
         for node in self.nodes() {
-            let _gone = process::signal_inside(&node.place.data(), Signal::SIGKILL);
+            let _gone = process::signal_inside(&node.spec.data(), Signal::SIGKILL);
         }
         // Nor a disk, which is memory.
         let _detached = fault::detach_disks(self.topology().directory());
@@ -382,12 +390,12 @@ impl Drop for Lab {
 async fn start_stores(
     topology: &Topology,
     credentials: &Credentials,
-) -> anyhow::Result<BTreeMap<Region, Store>> {
+) -> anyhow::Result<BTreeMap<Region, S3Server>> {
     let mut stores = BTreeMap::new();
     for (region, buckets) in topology.stores() {
         let root = topology.directory().join("s3").join(region.as_str());
         let buckets: Vec<_> = buckets.iter().map(String::as_str).collect();
-        let store = Store::new(&root, &buckets, topology.store(&region), credentials)?;
+        let store = S3Server::new(&root, &buckets, topology.store(&region), credentials)?;
         store.start().await?;
         stores.insert(region, store);
     }

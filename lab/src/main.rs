@@ -12,20 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use causeway_runtime::reference;
 use causeway_runtime::secret::Secret;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::builder::{StringValueParser, TypedValueParser as _};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use lab::chaos::schedule::History;
-use lab::cluster::topology::{Claim, Topology};
-use lab::control::{self, Order};
+use clap::{Args, Parser, Subcommand};
+use lab::chaos::schedule::FaultSchedule;
+use lab::cluster::topology::{LabLock, Topology};
+use lab::control::{self, ControlRequest};
 use lab::fault::Fault;
-use lab::progress::Voice;
-use lab::scenarios::Story;
+use lab::progress::ProgressReporter;
+use lab::scenarios::Scenario;
 use lab::wait;
-use lab::{Disks, Lab};
+use lab::{DiskMode, Lab};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The whole platform on one machine: three PostgreSQL servers in two regions, and AWS beside them
@@ -33,13 +32,13 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(version, about, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    which: Which,
+    which: LabArgs,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Args)]
-struct Which {
+struct LabArgs {
     /// The lab's number, which is in all of its addresses: 127.77.<NUMBER>.x
     #[arg(long, global = true)]
     number: Option<u8>,
@@ -64,14 +63,14 @@ enum Command {
     /// Put right everything that was broken
     Heal,
     /// Break something under load, and judge what came of it
-    Drill {
+    Run {
         /// What happens
-        story: Story,
+        scenario: Scenario,
     },
     /// Play histories of random faults, and judge each
-    Chaos(Chaos),
+    Chaos(ChaosArgs),
     /// Play histories of backups whose buckets fail, restore, and compare every row
-    BackupFaults(BackupFaults),
+    BackupFaults(BackupFaultsArgs),
     /// Tell the whole story: zones and regions lost, and not a row more than was stated
     Demo {
         /// Where report.json and report.html are written
@@ -89,17 +88,11 @@ enum Command {
     },
     /// Serve S3 alone, without a lab: what `make bench-backup` measures against
     #[command(hide = true)]
-    S3(S3),
-    /// Write this program's reference, man pages and completions
-    #[command(hide = true)]
-    Reference {
-        /// Where they are written
-        directory: PathBuf,
-    },
+    S3(S3Args),
 }
 
 #[derive(Debug, Args)]
-struct S3 {
+struct S3Args {
     /// The directory whose directories are the buckets
     #[arg(long)]
     root: PathBuf,
@@ -115,7 +108,7 @@ struct S3 {
 }
 
 #[derive(Debug, Args)]
-struct Chaos {
+struct ChaosArgs {
     /// The first seed; drawn and printed if there is none
     #[arg(long)]
     seed: Option<u64>,
@@ -134,7 +127,7 @@ struct Chaos {
 }
 
 #[derive(Debug, Args)]
-struct BackupFaults {
+struct BackupFaultsArgs {
     /// The first seed; drawn and printed if there is none
     #[arg(long)]
     seed: Option<u64>,
@@ -152,17 +145,17 @@ struct BackupFaults {
     report_directory: PathBuf,
 }
 
-impl Which {
+impl LabArgs {
     fn topology(&self) -> anyhow::Result<Topology> {
         Topology::new(self.number.unwrap_or(1), self.directory.as_deref())
     }
 
     /// Claims the lab that was named, or for a demo any that is free.
-    fn claim_any(&self) -> anyhow::Result<Claim> {
+    fn claim_any(&self) -> anyhow::Result<LabLock> {
         if self.number.is_none() && self.directory.is_none() {
-            return Claim::any();
+            return LabLock::any();
         }
-        Claim::take(self.topology()?)
+        LabLock::take(self.topology()?)
     }
 }
 
@@ -179,34 +172,34 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let aloud = Voice::new(|line| eprintln!("{line}"));
-    let order = match &cli.command {
-        Command::Up { own_disks } => return up(&cli.which, *own_disks, &aloud).await,
+    let progress = ProgressReporter::new(|line| eprintln!("{line}"));
+    let request = match &cli.command {
+        Command::Up { own_disks } => return up(&cli.which, *own_disks, &progress).await,
         Command::Serve { own_disks } => return serve(&cli.which, *own_disks).await,
         Command::Demo { report_directory } => {
-            return demo(&cli.which, report_directory, &aloud).await;
+            return demo(&cli.which, report_directory, &progress).await;
         }
-        Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &aloud).await,
+        Command::Chaos(chaos) => return play_histories(&cli.which, chaos, &progress).await,
         Command::S3(s3) => return serve_s3(s3).await,
-        Command::Reference { directory } => {
-            reference::write(Cli::command(), directory)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::BackupFaults(asked) => return look_for_backup_faults(asked, &aloud).await,
-        Command::Status => Order::Status,
-        Command::Break(fault) => Order::Break(fault.clone()),
-        Command::Heal => Order::Heal,
-        Command::Drill { story } => Order::Drill(*story),
-        Command::Down => Order::Down,
+        Command::BackupFaults(asked) => return look_for_backup_faults(asked, &progress).await,
+        Command::Status => ControlRequest::Status,
+        Command::Break(fault) => ControlRequest::Break(fault.clone()),
+        Command::Heal => ControlRequest::Heal,
+        Command::Run { scenario } => ControlRequest::Run(*scenario),
+        Command::Down => ControlRequest::Down,
     };
     let socket = cli.which.topology()?.control_socket();
-    println!("{}", control::order(&socket, &order, &aloud).await?);
+    println!("{}", control::request(&socket, &request, &progress).await?);
     Ok(ExitCode::SUCCESS)
 }
 
-async fn demo(which: &Which, reports: &Path, aloud: &Voice) -> anyhow::Result<ExitCode> {
+async fn demo(
+    which: &LabArgs,
+    reports: &Path,
+    progress: &ProgressReporter,
+) -> anyhow::Result<ExitCode> {
     log("warn")?;
-    let passed = lab::demo::tell(which.claim_any()?, reports, aloud).await?;
+    let passed = lab::demo::tell(which.claim_any()?, reports, progress).await?;
     Ok(if passed {
         ExitCode::SUCCESS
     } else {
@@ -214,41 +207,48 @@ async fn demo(which: &Which, reports: &Path, aloud: &Voice) -> anyhow::Result<Ex
     })
 }
 
-async fn play_histories(which: &Which, chaos: &Chaos, aloud: &Voice) -> anyhow::Result<ExitCode> {
+async fn play_histories(
+    which: &LabArgs,
+    chaos: &ChaosArgs,
+    progress: &ProgressReporter,
+) -> anyhow::Result<ExitCode> {
     log("off")?;
     let first = chaos.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let seeds = (0..chaos.seeds).map(|it| first.wrapping_add(it));
     if chaos.show {
-        for history in seeds.map(History::of) {
-            println!("{history}");
+        for schedule in seeds.map(FaultSchedule::of) {
+            println!("{schedule}");
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let options = lab::chaos::Options {
+    let options = lab::chaos::ChaosOptions {
         seeds: seeds.collect(),
         labs: chaos.labs,
         number: which.number,
         reports: chaos.report_directory.clone(),
     };
-    judged(lab::chaos::run(&options, aloud)).await
+    judged(lab::chaos::run(&options, progress)).await
 }
 
-async fn look_for_backup_faults(asked: &BackupFaults, aloud: &Voice) -> anyhow::Result<ExitCode> {
+async fn look_for_backup_faults(
+    asked: &BackupFaultsArgs,
+    progress: &ProgressReporter,
+) -> anyhow::Result<ExitCode> {
     log("off")?;
     let first = asked.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let seeds = (0..asked.histories).map(|it| first.wrapping_add(it));
     if asked.show {
-        for history in seeds.map(lab::backup_faults::schedule::History::of) {
-            println!("{history}");
+        for schedule in seeds.map(lab::backup_faults::schedule::BackupSchedule::of) {
+            println!("{schedule}");
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let options = lab::backup_faults::Options {
+    let options = lab::backup_faults::BackupFaultsOptions {
         seeds: seeds.collect(),
         beside: asked.beside,
         reports: asked.report_directory.clone(),
     };
-    judged(lab::backup_faults::run(&options, aloud)).await
+    judged(lab::backup_faults::run(&options, progress)).await
 }
 
 /// Plays until everything is judged, or somebody ends it.
@@ -267,10 +267,17 @@ async fn judged(histories: impl Future<Output = anyhow::Result<bool>>) -> anyhow
     })
 }
 
-async fn up(which: &Which, own_disks: bool, aloud: &Voice) -> anyhow::Result<ExitCode> {
+async fn up(
+    which: &LabArgs,
+    own_disks: bool,
+    progress: &ProgressReporter,
+) -> anyhow::Result<ExitCode> {
     let topology = which.topology()?;
     let socket = topology.control_socket();
-    if control::order(&socket, &Order::Status, aloud).await.is_ok() {
+    if control::request(&socket, &ControlRequest::Status, progress)
+        .await
+        .is_ok()
+    {
         bail!(
             "lab {} is up already: `lab status` shows it",
             topology.number()
@@ -290,14 +297,14 @@ async fn up(which: &Which, own_disks: bool, aloud: &Voice) -> anyhow::Result<Exi
         .stderr(log)
         .process_group(0);
     let mut serve = serve.spawn().context("could not start the lab")?;
-    aloud.say(format!("starting; its log is `{}`", path.display()));
+    progress.report(format!("starting; its log is `{}`", path.display()));
     let answers = wait::until("the lab to come up", control::UP_WITHIN, || async {
         let tail = || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             text.lines().last().unwrap_or_default().to_owned()
         };
-        let silent = Voice::new(|_| {});
-        match control::order(&socket, &Order::Status, &silent).await {
+        let silent = ProgressReporter::new(|_| {});
+        match control::request(&socket, &ControlRequest::Status, &silent).await {
             Ok(status) => Ok(status),
             Err(_not_yet) => Err(tail()),
         }
@@ -312,11 +319,15 @@ async fn up(which: &Which, own_disks: bool, aloud: &Voice) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(which: &Which, own_disks: bool) -> anyhow::Result<ExitCode> {
+async fn serve(which: &LabArgs, own_disks: bool) -> anyhow::Result<ExitCode> {
     log("info,s3s=warn,s3s_fs=warn")?;
-    let claim = Claim::take(which.topology()?)?;
-    let disks = if own_disks { Disks::Own } else { Disks::Shared };
-    let lab = Arc::new(Lab::start_on(disks, claim, &Voice::logged()).await?);
+    let claim = LabLock::take(which.topology()?)?;
+    let disks = if own_disks {
+        DiskMode::Own
+    } else {
+        DiskMode::Shared
+    };
+    let lab = Arc::new(Lab::start_on(disks, claim, &ProgressReporter::to_log()).await?);
     let tasks = Tasks::new();
     control::serve(Arc::clone(&lab), &tasks)?;
     tasks.run_until_signalled(Duration::from_secs(5)).await?;
@@ -324,7 +335,7 @@ async fn serve(which: &Which, own_disks: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_s3(s3: &S3) -> anyhow::Result<ExitCode> {
+async fn serve_s3(s3: &S3Args) -> anyhow::Result<ExitCode> {
     log("info,s3s=warn,s3s_fs=warn")?;
     lab::aws::plain_s3::serve(&s3.root, s3.listen, &s3.access_key, &s3.secret_key).await?;
     Ok(ExitCode::SUCCESS)

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::topology::Topology;
-use crate::workload::checker::{Span, Verdict, per_second, writable};
-use crate::workload::history::{Door, Held, Mark};
+use crate::workload::checker::{CheckResult, TimeSpan, per_second, writable};
+use crate::workload::history::{HistoryEvent, HistorySnapshot, WritePath};
 
 /// A whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,31 +22,31 @@ pub struct Report {
     /// Whether every story kept its promise.
     pub passed: bool,
     /// The stories, in the order in which they were played.
-    pub stories: Vec<Verdict>,
+    pub scenarios: Vec<CheckResult>,
     /// How long the run took, from the first command to the last verdict.
     pub seconds: f64,
     /// The nodes, and when each of them acknowledged writes.
-    pub nodes: Vec<Lane>,
+    pub nodes: Vec<NodeTimeline>,
     /// How many rows were acknowledged in each second, through the API and by SQL.
-    pub acknowledged_per_second: Acknowledged,
+    pub acknowledged_per_second: AcknowledgedPerSecond,
     /// What happened.
-    pub marks: Vec<Mark>,
+    pub events: Vec<HistoryEvent>,
 }
 
 /// One node on the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Lane {
+pub struct NodeTimeline {
     /// The node.
     pub node: String,
     /// Where it stands.
     pub zone: String,
     /// When it was writable.
-    pub writable: Vec<Span>,
+    pub writable: Vec<TimeSpan>,
 }
 
 /// Acknowledged rows by the second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Acknowledged {
+pub struct AcknowledgedPerSecond {
     /// Through the API.
     pub api: Vec<u32>,
     /// By SQL.
@@ -57,35 +57,35 @@ impl Report {
     /// Puts together what was judged and what is remembered.
     pub fn new(
         topology: &Topology,
-        stories: Vec<Verdict>,
-        held: &Held,
+        scenarios: Vec<CheckResult>,
+        snapshot: &HistorySnapshot,
         to: Duration,
         took: Duration,
     ) -> Self {
-        let span = Span {
+        let span = TimeSpan {
             from: Duration::ZERO,
             to,
         };
-        let through = |door: Door| {
-            let rows = held.acknowledged.iter().filter(|it| it.door == door);
+        let through = |path: WritePath| {
+            let rows = snapshot.acknowledged.iter().filter(|it| it.path == path);
             per_second(&rows.map(|it| it.at).collect::<Vec<_>>(), span)
         };
-        let lane = |place: &crate::cluster::topology::Place| Lane {
-            node: place.node.to_string(),
-            zone: place.zone.clone(),
-            writable: writable(held.accepted.get(&place.node).map_or(&[], Vec::as_slice)),
+        let lane = |spec: &crate::cluster::topology::NodeSpec| NodeTimeline {
+            node: spec.node.to_string(),
+            zone: spec.zone.clone(),
+            writable: writable(snapshot.accepted.get(&spec.node).map_or(&[], Vec::as_slice)),
         };
         Self {
             format: 1,
-            passed: stories.iter().all(|it| it.passed),
-            stories,
+            passed: scenarios.iter().all(|it| it.passed),
+            scenarios,
             seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
             nodes: topology.nodes.iter().map(lane).collect(),
-            acknowledged_per_second: Acknowledged {
-                api: through(Door::Api),
-                sql: through(Door::Sql),
+            acknowledged_per_second: AcknowledgedPerSecond {
+                api: through(WritePath::Api),
+                sql: through(WritePath::Sql),
             },
-            marks: held.marks.clone(),
+            events: snapshot.events.clone(),
         }
     }
 
@@ -124,20 +124,20 @@ impl Report {
             "stated at most",
             "two writers"
         )?;
-        for story in &self.stories {
+        for scenario in &self.scenarios {
             writeln!(
                 text,
                 "{:<22} {:>6}  {:>12.1} s  {:>12}  {:>9}  {:>15}  {:>9.1} s",
-                story.name,
-                if story.passed { "yes" } else { "NO" },
-                story.seconds_without_writes,
-                story.rows_acknowledged,
-                story.rows_lost,
-                story.rows_lost_stated_at_most,
-                story.two_writers_seconds
+                scenario.name,
+                if scenario.passed { "yes" } else { "NO" },
+                scenario.downtime_seconds,
+                scenario.rows_acknowledged,
+                scenario.rows_lost,
+                scenario.rows_lost_stated_at_most,
+                scenario.split_brain_seconds
             )?;
-            for broken in &story.broken {
-                writeln!(text, "    {broken}")?;
+            for failures in &scenario.failures {
+                writeln!(text, "    {failures}")?;
             }
         }
         Ok(text)
@@ -145,7 +145,7 @@ impl Report {
 
     fn page(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
-        let verdict = if self.passed {
+        let result = if self.passed {
             "<p class=\"verdict kept\">Every promise was kept.</p>"
         } else {
             "<p class=\"verdict broken\">A promise was broken.</p>"
@@ -158,14 +158,14 @@ impl Report {
              <h1>A bad day, in {:.0} seconds</h1>\n\
              <p>Three PostgreSQL servers, a and b in two zones of one region and c in another, with \
              clients that wrote all the time and remember every row that was acknowledged to them. \
-             A node counts as writable only while it acknowledged writes.</p>\n{verdict}\n",
+             A node counts as writable only while it acknowledged writes.</p>\n{result}\n",
             self.seconds
         )?;
         self.rows(&mut page)?;
         page.push_str("<h2>Who was writable when</h2>\n<div class=\"chart\">\n");
         chart::draw(&mut page, self)?;
         page.push_str("</div>\n<h2>What happened</h2>\n<ol class=\"marks\">\n");
-        for (number, mark) in chart::told(&self.marks) {
+        for (number, mark) in chart::told(&self.events) {
             writeln!(
                 page,
                 "<li value=\"{number}\"><time>{}</time> {}</li>",
@@ -182,8 +182,8 @@ impl Report {
             "<table>\n<tr><th>story<th>kept<th>seconds without writes<th>rows acknowledged\
              <th>rows lost<th>stated beforehand<th>two writers at once</tr>\n",
         );
-        for story in &self.stories {
-            let (class, kept) = if story.passed {
+        for scenario in &self.scenarios {
+            let (class, kept) = if scenario.passed {
                 ("kept", "yes")
             } else {
                 ("broken", "no")
@@ -191,18 +191,18 @@ impl Report {
             writeln!(
                 page,
                 "<tr class=\"{class}\"><td>{}<td>{kept}<td>{:.1}<td>{}<td>{}<td>at most {}<td>{:.1} s</tr>",
-                escape(&story.name.replace('_', " ")),
-                story.seconds_without_writes,
-                story.rows_acknowledged,
-                story.rows_lost,
-                story.rows_lost_stated_at_most,
-                story.two_writers_seconds
+                escape(&scenario.name.replace('_', " ")),
+                scenario.downtime_seconds,
+                scenario.rows_acknowledged,
+                scenario.rows_lost,
+                scenario.rows_lost_stated_at_most,
+                scenario.split_brain_seconds
             )?;
-            for broken in &story.broken {
+            for failures in &scenario.failures {
                 writeln!(
                     page,
                     "<tr class=\"why\"><td colspan=\"7\">{}</tr>",
-                    escape(broken)
+                    escape(failures)
                 )?;
             }
         }
@@ -226,15 +226,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::workload::checker::{Measured, Promise, judge};
-    use crate::workload::history::Acknowledged as Row;
+    use crate::workload::checker::{Expectation, Measurements, judge};
+    use crate::workload::history::AcknowledgedRow;
 
     #[test]
     fn the_json_has_the_fields_that_are_promised() {
         let json = serde_json::to_value(report()).unwrap();
 
         assert_eq!(json["passed"], true);
-        let story = json["stories"][0].as_object().unwrap();
+        let scenario = json["stories"][0].as_object().unwrap();
         for field in [
             "name",
             "passed",
@@ -244,14 +244,14 @@ mod tests {
             "rows_lost_stated_at_most",
             "two_writers_seconds",
         ] {
-            assert!(story.contains_key(field), "{field} in {story:?}");
+            assert!(scenario.contains_key(field), "{field} in {scenario:?}");
         }
     }
 
     #[test]
     fn the_page_stands_alone_and_shows_names_as_text() {
         let mut report = report();
-        report.marks[0].what = "a <b> & \"c\"".to_owned();
+        report.events[0].what = "a <b> & \"c\"".to_owned();
         let page = report.page().unwrap();
 
         assert!(page.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
@@ -262,8 +262,8 @@ mod tests {
     #[test]
     fn the_table_names_each_broken_promise() {
         let mut report = report();
-        report.stories[0].passed = false;
-        report.stories[0].broken = vec!["a row is lost".to_owned()];
+        report.scenarios[0].passed = false;
+        report.scenarios[0].failures = vec!["a row is lost".to_owned()];
 
         assert_eq!(
             report.table().unwrap(),
@@ -276,36 +276,36 @@ mod tests {
     fn report() -> Report {
         let topology = Topology::new(7, None).unwrap();
         let at = [500, 1_000, 2_500].map(Duration::from_millis);
-        let acknowledged = at.map(|at| (at, Door::Sql)).to_vec();
+        let acknowledged = at.map(|at| (at, WritePath::Sql)).to_vec();
         let accepted = BTreeMap::from([("a".parse().unwrap(), at.to_vec())]);
-        let span = Span {
+        let span = TimeSpan {
             from: Duration::ZERO,
             to: Duration::from_secs(3),
         };
-        let measured = Measured {
+        let measured = Measurements {
             span,
             acknowledged,
             accepted: accepted.clone(),
             rows_lost: 0,
         };
-        let promise = Promise {
-            without_writes: Duration::from_secs(2),
+        let expectation = Expectation {
+            downtime: Duration::from_secs(2),
             rows_lost: 0,
         };
-        let row = |at| Row {
+        let row = |at| AcknowledgedRow {
             at,
-            door: Door::Sql,
+            path: WritePath::Sql,
             row: 1,
         };
-        let held = Held {
+        let snapshot = HistorySnapshot {
             acknowledged: at.map(row).to_vec(),
             accepted,
-            marks: vec![Mark {
+            events: vec![HistoryEvent {
                 at: Duration::from_secs(1),
                 what: "node a is gone".to_owned(),
             }],
         };
-        let stories = vec![judge("zone_lost", promise, &measured)];
-        Report::new(&topology, stories, &held, span.to, span.to)
+        let scenarios = vec![judge("zone_lost", expectation, &measured)];
+        Report::new(&topology, scenarios, &snapshot, span.to, span.to)
     }
 }

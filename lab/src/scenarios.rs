@@ -7,10 +7,10 @@ use causeway_core::NodeId;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Fault, On};
+use crate::fault::{Fault, NodeSelector};
 use crate::scenarios::bounds::{restarted, taken_over, uninterrupted};
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::checker::{Promise, Verdict};
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::checker::{CheckResult, Expectation};
 
 pub mod bounds;
 mod freeze;
@@ -39,7 +39,7 @@ pub use standby::{diverged_standby_cannot_start, diverged_wal_not_saved, standby
 
 /// How long a story waits for service that should have been back long before. What is promised is
 /// judged from what was measured, so that a slow run ends with a verdict and not with a timeout.
-pub const LONG: Duration = Duration::from_secs(90);
+pub const SCENARIO_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long the agent of the demo is frozen: twice the lease's term.
 const FROZEN_FOR: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ const FROZEN_FOR: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub enum Story {
+pub enum Scenario {
     /// The postmaster is killed, and its agent is alive
     PostmasterKilled,
     /// The primary's host is gone, and another zone takes over
@@ -67,30 +67,30 @@ pub enum Story {
     RestoredToAMoment,
 }
 
-impl Story {
+impl Scenario {
     /// Plays the story.
     ///
     /// # Errors
     ///
     /// When it does not come to an end.
-    pub async fn play(self, stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
+    pub async fn play(self, run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
         match self {
-            Self::PostmasterKilled => postmaster_killed(stage).await,
-            Self::ZoneLost => zone_lost(stage).await,
-            Self::AgentFrozen => agent_frozen(stage, FROZEN_FOR).await,
-            Self::GuardKilled => guard_killed(stage).await,
-            Self::AgentRestarted => agent_restarted(stage).await,
-            Self::RegionLost => region_lost(stage).await,
-            Self::OldRegionRejoined => old_region_rejoined(stage).await,
+            Self::PostmasterKilled => postmaster_killed(run).await,
+            Self::ZoneLost => zone_lost(run).await,
+            Self::AgentFrozen => agent_frozen(run, FROZEN_FOR).await,
+            Self::GuardKilled => guard_killed(run).await,
+            Self::AgentRestarted => agent_restarted(run).await,
+            Self::RegionLost => region_lost(run).await,
+            Self::OldRegionRejoined => old_region_rejoined(run).await,
             Self::RestoredToAMoment => {
-                base_backup(stage).await?;
-                restored_to_a_moment(stage).await
+                base_backup(run).await?;
+                restored_to_a_moment(run).await
             }
         }
     }
 }
 
-impl fmt::Display for Story {
+impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.to_possible_value();
         f.pad(name.as_ref().map_or("", |it| it.get_name()))
@@ -103,15 +103,15 @@ impl fmt::Display for Story {
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn postmaster_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("postmaster_killed").await?;
-    let primary = primary(stage).await?;
-    let at = stage
-        .break_with(&Fault::PostmasterKilled(On::node(&primary)))
+pub async fn postmaster_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("postmaster_killed").await?;
+    let primary = primary(run).await?;
+    let at = run
+        .inject(&Fault::PostmasterKilled(NodeSelector::node(&primary)))
         .await?;
-    stage.acknowledged_since(at, LONG).await?;
-    stage.everybody_follows().await?;
-    stage.end(&begun, restarted()).await
+    run.wait_for_acknowledged_rows(at, SCENARIO_TIMEOUT).await?;
+    run.wait_for_standbys().await?;
+    run.finish(&start, restarted()).await
 }
 
 /// The primary's host is gone: the other zone takes over once the lease has expired, losing no more
@@ -120,24 +120,24 @@ pub async fn postmaster_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict>
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn zone_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("zone_lost").await?;
-    let primary = primary(stage).await?;
-    let at = stage
-        .break_with(&Fault::NodeLost(On::node(&primary)))
+pub async fn zone_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("zone_lost").await?;
+    let primary = primary(run).await?;
+    let at = run
+        .inject(&Fault::NodeLost(NodeSelector::node(&primary)))
         .await?;
-    let rows_lost = stage.stated_loss().await?;
-    stage.taken_over_from(&primary, LONG).await?;
-    stage.acknowledged_since(at, LONG).await?;
-    stage.undisturbed(LONG).await?;
-    stage.say(&format!("the host of node {primary} is back"));
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    let promise = Promise {
+    let rows_lost = run.planned_loss().await?;
+    run.wait_for_takeover(&primary, SCENARIO_TIMEOUT).await?;
+    run.wait_for_acknowledged_rows(at, SCENARIO_TIMEOUT).await?;
+    run.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
+    run.announce(&format!("the host of node {primary} is back"));
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    let expectation = Expectation {
         rows_lost,
         ..taken_over()
     };
-    stage.end(&begun, promise).await
+    run.finish(&start, expectation).await
 }
 
 /// The primary's agent is frozen: guard ends PostgreSQL before the lease is over, the other zone
@@ -146,19 +146,22 @@ pub async fn zone_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn agent_frozen(stage: &mut Stage<'_>, frozen_for: Duration) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("agent_frozen").await?;
-    let primary = primary(stage).await?;
-    let at = stage
-        .break_with(&Fault::AgentFrozen(On::node(&primary)))
+pub async fn agent_frozen(
+    run: &mut ScenarioRun<'_>,
+    frozen_for: Duration,
+) -> anyhow::Result<CheckResult> {
+    let start = run.begin("agent_frozen").await?;
+    let primary = primary(run).await?;
+    let at = run
+        .inject(&Fault::AgentFrozen(NodeSelector::node(&primary)))
         .await?;
-    stage.taken_over_from(&primary, LONG).await?;
-    stage.waiting("the end of the freeze", frozen_for);
-    stage.reach(at + frozen_for).await;
-    stage.say(&format!("the agent of node {primary} goes on"));
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    stage.end(&begun, taken_over()).await
+    run.wait_for_takeover(&primary, SCENARIO_TIMEOUT).await?;
+    run.announce_wait("the end of the freeze", frozen_for);
+    run.run_until(at + frozen_for).await;
+    run.announce(&format!("the agent of node {primary} goes on"));
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    run.finish(&start, taken_over()).await
 }
 
 /// The primary's guard is killed: PostgreSQL ends with it, guard and server come back.
@@ -166,17 +169,16 @@ pub async fn agent_frozen(stage: &mut Stage<'_>, frozen_for: Duration) -> anyhow
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn guard_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("guard_killed").await?;
-    let primary = primary(stage).await?;
-    let at = stage
-        .break_with(&Fault::GuardKilled(On::node(&primary)))
+pub async fn guard_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("guard_killed").await?;
+    let primary = primary(run).await?;
+    let at = run
+        .inject(&Fault::GuardKilled(NodeSelector::node(&primary)))
         .await?;
-    stage
-        .acknowledged_since(at + Duration::from_secs(2), LONG)
+    run.wait_for_acknowledged_rows(at + Duration::from_secs(2), SCENARIO_TIMEOUT)
         .await?;
-    stage.everybody_follows().await?;
-    stage.end(&begun, taken_over()).await
+    run.wait_for_standbys().await?;
+    run.finish(&start, taken_over()).await
 }
 
 /// The primary's agent is restarted, as by an upgrade: no client notices.
@@ -184,37 +186,36 @@ pub async fn guard_killed(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn agent_restarted(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("agent_restarted").await?;
-    let before = stage.serving().await?;
+pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("agent_restarted").await?;
+    let before = run.serving_primary().await?;
     let primary = before.node.clone();
-    let node = stage.lab.node(&primary)?;
+    let node = run.lab.node(&primary)?;
     let starts = node.agent.starts();
-    let at = stage
-        .break_with(&Fault::AgentRestarted(On::node(&primary)))
+    let at = run
+        .inject(&Fault::AgentRestarted(NodeSelector::node(&primary)))
         .await?;
-    node.agent.started(starts + 1, LONG).await?;
+    node.agent.started(starts + 1, SCENARIO_TIMEOUT).await?;
     // A whole term and more, so that a lease which was not renewed would have run out.
-    stage.waiting("more than a term of the lease", Duration::from_secs(15));
-    stage.reach(at + Duration::from_secs(15)).await;
-    stage
-        .acknowledged_since(at + Duration::from_secs(14), LONG)
+    run.announce_wait("more than a term of the lease", Duration::from_secs(15));
+    run.run_until(at + Duration::from_secs(15)).await;
+    run.wait_for_acknowledged_rows(at + Duration::from_secs(14), SCENARIO_TIMEOUT)
         .await?;
-    let after = stage.serving().await?;
-    let mut verdict = stage.end(&begun, uninterrupted()).await?;
-    verdict.require_same_server(&before, &after);
-    Ok(verdict)
+    let after = run.serving_primary().await?;
+    let mut result = run.finish(&start, uninterrupted()).await?;
+    result.require_same_server(&before, &after);
+    Ok(result)
 }
 
-pub(crate) async fn primary(stage: &Stage<'_>) -> anyhow::Result<NodeId> {
-    stage.lab.wait_for_primary(LONG).await
+pub(crate) async fn primary(run: &ScenarioRun<'_>) -> anyhow::Result<NodeId> {
+    run.lab.wait_for_primary(SCENARIO_TIMEOUT).await
 }
 
 /// Returns the promise that no row is lost and that writes go on within so many seconds. A scenario
 /// takes one of [`bounds`] instead, which say of what the seconds are made.
-pub const fn within(seconds: u64) -> Promise {
-    Promise {
-        without_writes: Duration::from_secs(seconds),
+pub const fn within(seconds: u64) -> Expectation {
+    Expectation {
+        downtime: Duration::from_secs(seconds),
         rows_lost: 0,
     }
 }

@@ -6,17 +6,17 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use crate::progress::Voice;
+use crate::progress::ProgressReporter;
 
 /// How a history ended.
 #[derive(Debug)]
-pub(crate) enum Ended<V> {
+pub(crate) enum RunOutcome<V> {
     /// Everything that was promised held.
-    Held,
+    Passed,
     /// These promises did not.
     Violated(Vec<V>),
     /// The lab failed, so nothing is known of what it was to judge.
-    Unknown(String),
+    Inconclusive(String),
 }
 
 /// Plays every seed with `play`, which is told which of the `workers` it is, and returns whether
@@ -26,13 +26,13 @@ pub(crate) async fn play_all<V>(
     workers: u8,
     again: impl Fn(u64) -> String,
     reports: &Path,
-    voice: &Voice,
-    play: impl AsyncFn(u8, u64) -> Ended<V>,
+    progress: &ProgressReporter,
+    play: impl AsyncFn(u8, u64) -> RunOutcome<V>,
 ) -> bool {
     let began = Instant::now();
     if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
         let again = again(*first);
-        voice.say(format!("seeds {first} to {last}: {again} plays them again"));
+        progress.report(format!("seeds {first} to {last}: {again} plays them again"));
     }
     let mut left: Vec<u64> = seeds.to_vec();
     left.reverse();
@@ -50,11 +50,11 @@ pub(crate) async fn play_all<V>(
     let mut failed: Vec<u64> = ended
         .iter()
         .flatten()
-        .filter(|(_, it)| !matches!(it, Ended::Held))
+        .filter(|(_, it)| !matches!(it, RunOutcome::Passed))
         .map(|(seed, _)| *seed)
         .collect();
     failed.sort_unstable();
-    voice.say(format!(
+    progress.report(format!(
         "{} histories in {:.0} s; {}",
         seeds.len(),
         began.elapsed().as_secs_f64(),

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// A wait that ended without what it was for.
 #[derive(Debug, thiserror::Error)]
 #[error("waited {waited:.1?} for {what}; what was seen last: {last_seen}")]
-pub struct GaveUp {
+pub struct WaitTimeout {
     what: String,
     waited: Duration,
     last_seen: String,
@@ -21,13 +21,13 @@ pub struct GaveUp {
 ///
 /// # Errors
 ///
-/// [`GaveUp`] after `patience`, with what was seen last.
-pub async fn until<T, F, Fut>(what: &str, patience: Duration, mut look: F) -> Result<T, GaveUp>
+/// [`WaitTimeout`] after `timeout`, with what was seen last.
+pub async fn until<T, F, Fut>(what: &str, timeout: Duration, mut look: F) -> Result<T, WaitTimeout>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, String>>,
 {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut last_seen = "nothing yet".to_owned();
     while Instant::now() < deadline {
         match time::timeout_at(deadline, look()).await {
@@ -37,9 +37,9 @@ where
         }
         time::sleep(PAUSE).await;
     }
-    Err(GaveUp {
+    Err(WaitTimeout {
         what: what.to_owned(),
-        waited: patience,
+        waited: timeout,
         last_seen,
     })
 }

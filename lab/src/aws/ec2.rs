@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long moto may take to answer: it runs one request at a time, and reads its table of instance
 /// types at the first, which took longer than 10 s at a load of 13.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// EC2 in every region.
 #[derive(Clone, Debug)]
@@ -88,11 +88,11 @@ impl Ec2 {
                     () = time::sleep(LOOK_EVERY) => {}
                 }
                 for node in nodes.iter() {
-                    let stopped = ec2.stopped(&node.place.region).await.unwrap_or_default();
-                    let is_stopped = stopped.contains(&node.place.instance);
+                    let stopped = ec2.stopped(&node.spec.region).await.unwrap_or_default();
+                    let is_stopped = stopped.contains(&node.spec.instance);
                     if !is_stopped {
-                        known.remove(&node.place.node);
-                    } else if known.insert(node.place.node.clone())
+                        known.remove(&node.spec.node);
+                    } else if known.insert(node.spec.node.clone())
                         && let Err(error) = node.lose().await
                     {
                         tracing::error!(error = format!("{error:#}"), "a host did not end");
@@ -118,7 +118,7 @@ impl Ec2 {
             let body = answer.into_body().collect().await?.to_bytes();
             anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
         };
-        let (status, body) = time::timeout(PATIENCE, asking)
+        let (status, body) = time::timeout(TIMEOUT, asking)
             .await
             .context("EC2 did not answer")??;
         if !status.is_success() {

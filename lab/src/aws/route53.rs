@@ -12,7 +12,7 @@ use aws_sdk_route53::types::{
 use causeway_runtime::shutdown::Tasks;
 
 use super::Credentials;
-use crate::cluster::process::{Process, Restart};
+use crate::cluster::process::{Process, RestartPolicy};
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
 use crate::wait;
@@ -70,7 +70,7 @@ impl Route53 {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let address = topology.moto();
-        let process = Process::new(moto(topology)?, Restart::Always, tasks);
+        let process = Process::new(moto(topology)?, RestartPolicy::Always, tasks);
         process.start();
         let client = credentials.route53(address);
         let private = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
@@ -280,12 +280,12 @@ pub(crate) fn python_of_moto() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::topology::Claim;
+    use crate::cluster::topology::LabLock;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn changes_a_record_only_for_whoever_knows_its_value() {
-        let place = place().await;
-        let route53 = &place.route53;
+        let route53_fixture = route53_fixture().await;
+        let route53 = &route53_fixture.route53;
         let epoch = |number: u32| RecordSet {
             name: "db-epoch.causeway.test".to_owned(),
             record_type: "TXT".to_owned(),
@@ -339,13 +339,13 @@ mod tests {
             )
             .await;
         assert!(again.is_err());
-        place.tasks.stop(Duration::from_secs(5)).await;
+        route53_fixture.tasks.stop(Duration::from_secs(5)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn throttled_then_refused_until_it_serves_again() {
-        let place = place().await;
-        let route53 = &place.route53;
+        let route53_fixture = route53_fixture().await;
+        let route53 = &route53_fixture.route53;
         assert_eq!(route53.records().await.unwrap().len(), 4);
 
         route53.behave(Some("throttled")).unwrap();
@@ -357,26 +357,26 @@ mod tests {
 
         route53.behave(None).unwrap();
         assert_eq!(route53.records().await.unwrap().len(), 4);
-        place.tasks.stop(Duration::from_secs(5)).await;
+        route53_fixture.tasks.stop(Duration::from_secs(5)).await;
     }
 
-    struct Place {
+    struct Route53Fixture {
         route53: Route53,
         tasks: Tasks,
-        _claim: Claim,
+        _claim: LabLock,
         _directory: tempfile::TempDir,
     }
 
-    async fn place() -> Place {
+    async fn route53_fixture() -> Route53Fixture {
         let directory = tempfile::tempdir().unwrap();
-        let mut claim = Claim::any().unwrap();
+        let mut claim = LabLock::any().unwrap();
         let number = claim.topology.number();
         claim.topology = Topology::new(number, Some(directory.path())).unwrap();
         std::fs::create_dir_all(claim.topology.logs()).unwrap();
         let tasks = Tasks::new();
         let credentials = Credentials::draw();
         let route53 = Route53::start(&claim.topology, &credentials, &tasks);
-        Place {
+        Route53Fixture {
             route53: route53.await.unwrap(),
             tasks,
             _claim: claim,

@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How a store serves those who reach it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Service {
+pub enum ServiceMode {
     /// As it should.
     #[default]
     Well,
@@ -50,13 +50,13 @@ pub enum Service {
 
 /// The endpoint of S3 in one region.
 #[derive(Debug)]
-pub struct Store {
+pub struct S3Server {
     address: SocketAddr,
-    objects: Arc<Objects>,
+    objects: Arc<S3Backend>,
     serving: Mutex<Option<Tasks>>,
 }
 
-impl Store {
+impl S3Server {
     /// Returns a store with these buckets, whose objects lie below `root`. It does not serve yet.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl Store {
             credentials.access_key.as_str(),
             credentials.secret_key.reveal(),
         ));
-        let objects = Objects {
+        let objects = S3Backend {
             service: service.build(),
             turn: RwLock::new(()),
-            serves: watch::channel(Service::default()).0,
+            serves: watch::channel(ServiceMode::default()).0,
             requests: AtomicU64::new(0),
             faults: None,
         };
@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// Changes how it serves.
-    pub fn behave(&self, service: Service) {
+    pub fn behave(&self, service: ServiceMode) {
         self.objects.serves.send_replace(service);
     }
 
@@ -147,7 +147,7 @@ impl Store {
             self.serving.lock().await.is_some(),
             *self.objects.serves.borrow(),
         ) {
-            (true, Service::Well) => "serving".to_owned(),
+            (true, ServiceMode::Well) => "serving".to_owned(),
             (true, service) => format!("serving: {service:?}"),
             (false, _) => "gone".to_owned(),
         }
@@ -162,21 +162,21 @@ impl Store {
     }
 }
 
-struct Objects {
+struct S3Backend {
     service: S3Service,
     turn: RwLock<()>,
-    serves: watch::Sender<Service>,
+    serves: watch::Sender<ServiceMode>,
     requests: AtomicU64,
     faults: Option<Arc<FaultInjector>>,
 }
 
-impl std::fmt::Debug for Objects {
+impl std::fmt::Debug for S3Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Objects").finish_non_exhaustive()
     }
 }
 
-fn serve(stream: TcpStream, objects: &Arc<Objects>, tasks: &Tasks) {
+fn serve(stream: TcpStream, objects: &Arc<S3Backend>, tasks: &Tasks) {
     let objects = Arc::clone(objects);
     let requests = tasks.clone();
     tasks.start("s3 connection", |stop| async move {
@@ -193,7 +193,7 @@ fn serve(stream: TcpStream, objects: &Arc<Objects>, tasks: &Tasks) {
 }
 
 async fn answer(
-    objects: Arc<Objects>,
+    objects: Arc<S3Backend>,
     request: Request<Incoming>,
     tasks: Tasks,
 ) -> Result<HttpResponse, ConnectionEnds> {
@@ -266,18 +266,20 @@ fn refused(fault: S3Fault) -> Option<HttpResponse> {
     }
 }
 
-impl Objects {
+impl S3Backend {
     async fn serve(&self, request: Request<Body>) -> HttpResponse {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let service = *self.serves.borrow();
         match service {
-            Service::Throttled if !number.is_multiple_of(3) => slow_down(),
-            Service::Late(by) if !number.is_multiple_of(2) => {
+            ServiceMode::Throttled if !number.is_multiple_of(3) => slow_down(),
+            ServiceMode::Late(by) if !number.is_multiple_of(2) => {
                 let answer = self.carry_out(request).await;
                 time::sleep(by).await;
                 answer
             }
-            Service::Well | Service::Throttled | Service::Late(_) => self.carry_out(request).await,
+            ServiceMode::Well | ServiceMode::Throttled | ServiceMode::Late(_) => {
+                self.carry_out(request).await
+            }
         }
     }
 

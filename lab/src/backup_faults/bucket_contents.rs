@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::sandbox::{Bucket, Site};
-use super::schedule::{Object, Which};
-use super::timeline_model::{Backup, Branch, Branches, Lsn, parse_segment};
+use super::sandbox::{FaultyBucket, Sandbox};
+use super::schedule::{BucketName, ObjectKind};
+use super::timeline_model::{
+    ReportedBackup, TimelineModel, TimelineModels, WalOffset, parse_segment,
+};
 
 /// The objects of some buckets, by their key without the cluster's part.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
+pub(super) struct BucketContents {
     /// In any of them.
     listed: BTreeSet<String>,
     /// Undamaged in any of them.
@@ -18,20 +20,20 @@ pub(super) struct Contents {
 
 /// What a restore from these buckets can be held to.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub(super) struct RestoreExpectation<'a> {
     /// The newest timeline that is there.
-    pub(super) branch: &'a Branch,
+    pub(super) branch: &'a TimelineModel,
     /// Up to where the WAL reaches.
-    pub(super) reach: Lsn,
+    pub(super) reach: WalOffset,
     /// How many rows must come back.
     pub(super) demanded: usize,
     /// The oldest usable backup.
-    pub(super) first: Option<&'a Backup>,
+    pub(super) first: Option<&'a ReportedBackup>,
     /// Why it may fail; none if it must succeed.
     pub(super) excuse: Option<String>,
 }
 
-impl Bucket {
+impl FaultyBucket {
     /// Returns the key of every object without the cluster's part, and its file.
     pub(super) fn keys(&self) -> Vec<(String, std::path::PathBuf)> {
         let mut found = Vec::new();
@@ -50,9 +52,13 @@ impl Bucket {
     }
 }
 
-impl Contents {
+impl BucketContents {
     /// Looks at some buckets, of which some objects are damaged.
-    pub(super) fn of(site: &Site, read: &[Which], damaged: &BTreeSet<(Which, String)>) -> Self {
+    pub(super) fn of(
+        site: &Sandbox,
+        read: &[BucketName],
+        damaged: &BTreeSet<(BucketName, String)>,
+    ) -> Self {
         let mut contents = Self::default();
         for which in read {
             for (key, _) in site.bucket(*which).keys() {
@@ -82,17 +88,17 @@ impl Contents {
     /// Returns what a restore can be held to; none if nothing that was written is there.
     pub(super) fn view<'a>(
         &self,
-        branches: &'a Branches,
-        backups: &'a [Backup],
+        branches: &'a TimelineModels,
+        backups: &'a [ReportedBackup],
         confirmed: Option<(u32, usize)>,
-    ) -> Option<View<'a>> {
+    ) -> Option<RestoreExpectation<'a>> {
         let listed = Self::segments(&self.listed);
         let histories = self.listed.iter().filter_map(|it| history_of(it));
         let with_history = histories.max().unwrap_or(1);
         // A segment shows that there is a timeline even where its history lacks.
         let newest = listed.iter().map(|it| it.0).fold(with_history, u32::max);
         let branch = branches.get(&newest)?;
-        let usable: Vec<&Backup> = backups
+        let usable: Vec<&ReportedBackup> = backups
             .iter()
             .filter(|it| branch.has(it) && it.keys.iter().all(|key| self.has(key)))
             .collect();
@@ -116,7 +122,7 @@ impl Contents {
                 lacking.map(|it| format!("segment {it} lacks")).or(end)
             }),
         };
-        Some(View {
+        Some(RestoreExpectation {
             branch,
             reach,
             demanded,
@@ -144,12 +150,12 @@ fn history_of(key: &str) -> Option<u32> {
 }
 
 /// Says whether a key is of an object of this kind.
-pub(super) fn is_a(object: Object, key: &str) -> bool {
+pub(super) fn is_a(object: ObjectKind, key: &str) -> bool {
     match object {
-        Object::Segment => segment_of(key).is_some(),
-        Object::Pack => key.contains("/pack/"),
-        Object::Manifest => key.ends_with("/manifest"),
-        Object::TimelineHistory => history_of(key).is_some(),
+        ObjectKind::Segment => segment_of(key).is_some(),
+        ObjectKind::Pack => key.contains("/pack/"),
+        ObjectKind::Manifest => key.ends_with("/manifest"),
+        ObjectKind::TimelineHistory => history_of(key).is_some(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::seeded_rng::SeededRng;
 
 /// How a bucket fails, and for how long; until it is healed if nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Weather {
+pub struct BucketOutage {
     /// How.
     pub profile: FaultProfile,
     /// For how long.
@@ -25,7 +25,7 @@ const REFUSALS: [S3Fault; 6] = [
 ];
 
 /// Returns some weather.
-pub(super) fn draw(rng: &mut SeededRng) -> Weather {
+pub(super) fn draw(rng: &mut SeededRng) -> BucketOutage {
     let profile = match rng.below(14) {
         0..=2 => FaultProfile::always(refusal(rng)),
         3 => FaultProfile::always(S3Fault::Silent),
@@ -40,7 +40,7 @@ pub(super) fn draw(rng: &mut SeededRng) -> Weather {
     };
     // Most end by themselves; what does not is healed by the history, or lasts to its end.
     let lasts = rng.percent(75).then(|| rng.between(200, 6_000));
-    Weather { profile, lasts }
+    BucketOutage { profile, lasts }
 }
 
 /// Some requests fail, each in its own way, for as long as it lasts. All succeed when they are tried again.
@@ -68,7 +68,7 @@ fn refusal(rng: &mut SeededRng) -> S3Fault {
     REFUSALS.get(which).copied().unwrap_or(S3Fault::SlowDown)
 }
 
-impl fmt::Display for Weather {
+impl fmt::Display for BucketOutage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.profile)?;
         match self.lasts {

@@ -3,20 +3,20 @@
 
 use std::fmt;
 
-use super::timeline_model::Branch;
+use super::timeline_model::TimelineModel;
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct BackupViolation {
     /// What should.
-    pub property: Property,
+    pub property: BackupProperty,
     /// What was seen instead.
     pub seen: String,
 }
 
 /// What must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Property {
+pub enum BackupProperty {
     /// What came back is exactly what was committed up to the target.
     RowsAreExact,
     /// A restore from what is whole succeeds once nothing fails.
@@ -37,7 +37,7 @@ pub enum Property {
     CommandEnds,
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for BackupViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.property, self.seen)
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Violation {
 
 /// How many of a branch's rows must come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum ExpectedRows {
     /// At least so many, as the WAL may reach farther than the writer knows.
     AtLeast(usize),
     /// So many.
@@ -54,7 +54,7 @@ pub(super) enum Expected {
 
 /// What a restored server holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct RestoredRows {
     /// The numbers of its rows, in order.
     pub(super) rows: Vec<i64>,
     /// The last number that a transaction wrote into the other table.
@@ -62,7 +62,11 @@ pub(super) struct Found {
 }
 
 /// Returns what is wrong with what came back.
-pub(super) fn judge(branch: &Branch, expected: Expected, found: &Found) -> Option<String> {
+pub(super) fn judge(
+    branch: &TimelineModel,
+    expected: ExpectedRows,
+    found: &RestoredRows,
+) -> Option<String> {
     let known: Vec<i64> = branch.rows.iter().map(|it| it.number).collect();
     let count = found.rows.len();
     let newest = found.rows.last().copied().unwrap_or(0);
@@ -85,23 +89,23 @@ pub(super) fn judge(branch: &Branch, expected: Expected, found: &Found) -> Optio
         ));
     }
     match expected {
-        Expected::AtLeast(least) if count < least => Some(format!(
+        ExpectedRows::AtLeast(least) if count < least => Some(format!(
             "{count} of {least} rows came back, with success at every step"
         )),
-        Expected::Exactly(exactly) if count != exactly => Some(format!(
+        ExpectedRows::Exactly(exactly) if count != exactly => Some(format!(
             "{count} rows came back, and {exactly} were committed up to the target"
         )),
-        Expected::AtLeast(_) | Expected::Exactly(_) => None,
+        ExpectedRows::AtLeast(_) | ExpectedRows::Exactly(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup_faults::timeline_model::Row;
+    use crate::backup_faults::timeline_model::CommittedRow;
 
-    fn found(rows: &[i64], counter: i64) -> Found {
-        Found {
+    fn found(rows: &[i64], counter: i64) -> RestoredRows {
+        RestoredRows {
             rows: rows.to_vec(),
             counter,
         }
@@ -109,24 +113,24 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_exact_then_named() {
-        let row = |number| Row {
+        let row = |number| CommittedRow {
             number,
             commit: None,
         };
-        let branch = Branch {
+        let branch = TimelineModel {
             rows: [1, 2, 5].map(row).to_vec(),
-            ..Branch::default()
+            ..TimelineModel::default()
         };
-        let judge = |expected, found: Found| judge(&branch, expected, &found);
-        assert_eq!(judge(Expected::Exactly(2), found(&[1, 2], 2)), None);
-        assert_eq!(judge(Expected::AtLeast(2), found(&[1, 2, 5], 5)), None);
+        let judge = |expected, found: RestoredRows| judge(&branch, expected, &found);
+        assert_eq!(judge(ExpectedRows::Exactly(2), found(&[1, 2], 2)), None);
+        assert_eq!(judge(ExpectedRows::AtLeast(2), found(&[1, 2, 5], 5)), None);
         for (expected, found) in [
-            (Expected::AtLeast(3), found(&[1, 2], 2)),
-            (Expected::Exactly(2), found(&[1, 2, 5], 5)),
-            (Expected::AtLeast(0), found(&[1, 5], 5)),
-            (Expected::AtLeast(0), found(&[1, 2, 5, 6], 6)),
-            (Expected::AtLeast(0), found(&[1, 2], 5)),
-            (Expected::AtLeast(0), found(&[-1, 1], 1)),
+            (ExpectedRows::AtLeast(3), found(&[1, 2], 2)),
+            (ExpectedRows::Exactly(2), found(&[1, 2, 5], 5)),
+            (ExpectedRows::AtLeast(0), found(&[1, 5], 5)),
+            (ExpectedRows::AtLeast(0), found(&[1, 2, 5, 6], 6)),
+            (ExpectedRows::AtLeast(0), found(&[1, 2], 5)),
+            (ExpectedRows::AtLeast(0), found(&[-1, 1], 1)),
         ] {
             assert!(judge(expected, found.clone()).is_some(), "{found:?}");
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
-use super::bucket_contents::Contents;
-use super::checker::{Property, Violation};
-use super::runner::{LONGEST, PATIENCE, Player};
-use super::sandbox::Run;
-use super::schedule::Which;
-use super::timeline_model::Backup;
+use super::bucket_contents::BucketContents;
+use super::checker::{BackupProperty, BackupViolation};
+use super::runner::{LONGEST, ScheduleRunner, TIMEOUT};
+use super::sandbox::AgentOutput;
+use super::schedule::BucketName;
+use super::timeline_model::ReportedBackup;
 
 /// The exit code of a backup whose WAL was not archived in time.
 const WAL_NOT_ARCHIVED: i32 = 19;
@@ -19,23 +19,23 @@ const WAL_NOT_ARCHIVED: i32 = 19;
 /// Fills a bucket also with what is older than all that it holds: a history empties buckets.
 const BACKFILL: [&str; 3] = ["wal", "backfill", "--all"];
 
-impl Player {
+impl ScheduleRunner {
     /// Runs `backup-agent`. Also says whether a request failed meanwhile.
     pub(super) async fn run(
         &mut self,
         arguments: &[&str],
         killed_after: Option<Duration>,
-    ) -> anyhow::Result<(Run, bool)> {
+    ) -> anyhow::Result<(AgentOutput, bool)> {
         let (before, began) = (self.site.faults(), Instant::now());
         let run = self
             .site
-            .run(arguments, killed_after, PATIENCE, LONGEST)
+            .run(arguments, killed_after, TIMEOUT, LONGEST)
             .await?;
         let failed = self.site.faults() > before;
         let shown = arguments.join(" ");
         let Some(run) = run else {
             let seen = format!("`{shown}` did not end within {LONGEST:?}");
-            self.violated(Property::CommandEnds, seen);
+            self.violated(BackupProperty::CommandEnds, seen);
             bail!("a command did not end");
         };
         let secs = began.elapsed().as_secs_f64();
@@ -56,7 +56,7 @@ impl Player {
             let waits = self.archiver_waits && run.code == Some(WAL_NOT_ARCHIVED);
             if run.code.is_some() && !failed && !self.lost && !waits {
                 let seen = format!("nothing failed, and `backup` ended with {:?}", run.code);
-                self.violated(Property::BackupSucceeds, seen);
+                self.violated(BackupProperty::BackupSucceeds, seen);
             }
             return Ok(());
         }
@@ -76,13 +76,13 @@ impl Player {
         }
         if holders < self.required {
             let seen = format!("backup {id} was reported, and {holders} buckets have its manifest");
-            self.violated(Property::SuccessIsTrue, seen);
+            self.violated(BackupProperty::SuccessIsTrue, seen);
         }
         if !failed && holders < self.site.buckets.len() {
             let seen = format!("nothing failed, and {holders} of 2 buckets have backup {id}");
-            self.violated(Property::EachBucketHasIt, seen);
+            self.violated(BackupProperty::EachBucketHasIt, seen);
         }
-        let backup = Backup {
+        let backup = ReportedBackup {
             timeline: u32::try_from(field("timeline")?.as_u64().unwrap_or(0))?,
             start: super::timeline_model::parse_lsn(&text("start-lsn")?)?,
             stop: super::timeline_model::parse_lsn(&text("stop-lsn")?)?,
@@ -97,7 +97,11 @@ impl Player {
     pub(super) async fn backfill(&mut self) -> anyhow::Result<()> {
         // What is archived meanwhile is the next one's.
         let oldest = self.backups.iter().map(|it| it.start).min().unwrap_or(0);
-        let both = Contents::of(&self.site, &[Which::Near, Which::Far], &self.damaged);
+        let both = BucketContents::of(
+            &self.site,
+            &[BucketName::Near, BucketName::Far],
+            &self.damaged,
+        );
         let expected: Vec<String> = both
             .keys()
             .filter(|key| is_expected(key, &self.backups, oldest))
@@ -112,7 +116,7 @@ impl Player {
                     BACKFILL.join(" "),
                     run.code
                 );
-                self.violated(Property::BackfillSucceeds, seen);
+                self.violated(BackupProperty::BackfillSucceeds, seen);
             }
             return Ok(());
         }
@@ -124,8 +128,8 @@ impl Player {
                     BACKFILL.join(" "),
                     bucket.which
                 );
-                self.violations.push(Violation {
-                    property: Property::SuccessIsTrue,
+                self.violations.push(BackupViolation {
+                    property: BackupProperty::SuccessIsTrue,
                     seen,
                 });
             }
@@ -135,7 +139,7 @@ impl Player {
 }
 
 /// Says whether each bucket must have what this key is of after a backfill.
-fn is_expected(key: &str, backups: &[Backup], oldest: u64) -> bool {
+fn is_expected(key: &str, backups: &[ReportedBackup], oldest: u64) -> bool {
     if let Some((_, segment)) = super::bucket_contents::segment_of(key) {
         return segment >= oldest >> 20;
     }

@@ -4,12 +4,12 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::bucket_contents::{Contents, is_a};
-use super::runner::Player;
-use super::schedule::{Object, Which};
+use super::bucket_contents::{BucketContents, is_a};
+use super::runner::ScheduleRunner;
+use super::schedule::{BucketName, ObjectKind};
 
-impl Player {
-    pub(super) fn lose(&mut self, which: Which) -> anyhow::Result<()> {
+impl ScheduleRunner {
+    pub(super) fn lose(&mut self, which: BucketName) -> anyhow::Result<()> {
         let root = self.site.bucket(which).objects.clone();
         let above = root.parent().context("a bucket has a directory")?;
         for entry in fs::read_dir(above)?.flatten() {
@@ -33,18 +33,22 @@ impl Player {
 
     pub(super) fn damage(
         &mut self,
-        which: Option<Which>,
+        which: Option<BucketName>,
         deleted: bool,
-        of: Object,
+        of: ObjectKind,
         pick: u64,
     ) -> anyhow::Result<()> {
-        let both = Contents::of(&self.site, &[Which::Near, Which::Far], &self.damaged);
+        let both = BucketContents::of(
+            &self.site,
+            &[BucketName::Near, BucketName::Far],
+            &self.damaged,
+        );
         let keys: Vec<String> = both.keys().filter(|it| is_a(of, it)).cloned().collect();
         let place = usize::try_from(pick % (keys.len().max(1) as u64))?;
         let Some(key) = keys.get(place) else {
             return Ok(());
         };
-        let places = [Which::Near, Which::Far].into_iter();
+        let places = [BucketName::Near, BucketName::Far].into_iter();
         for place in places.filter(|it| which.is_none_or(|which| which == *it)) {
             let found = self.site.bucket(place).keys();
             let Some((_, path)) = found.into_iter().find(|(it, _)| it == key) else {

@@ -11,8 +11,8 @@ use tokio::process::Child;
 use tokio::time;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::runner::PATIENCE;
-use super::sandbox::{LAB_WITHIN, Site};
+use super::runner::TIMEOUT;
+use super::sandbox::{LAB_WITHIN, Sandbox};
 use crate::cluster::process::{inside, tell};
 use crate::wait;
 
@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A server that was started. It is killed with this value.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct PostgresServer {
     child: Child,
     pid: i32,
     data: PathBuf,
@@ -34,10 +34,10 @@ pub(super) struct Server {
     tasks: Tasks,
 }
 
-impl Server {
+impl PostgresServer {
     /// Starts a server on a directory. It may not answer yet.
     pub(super) fn spawn(
-        site: &Site,
+        site: &Sandbox,
         data: &Path,
         port: u16,
         settings: &[(&str, &str)],
@@ -74,7 +74,7 @@ impl Server {
 
     /// Starts a server, and waits until it answers.
     pub(super) async fn start(
-        site: &Site,
+        site: &Sandbox,
         data: &Path,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
@@ -88,7 +88,7 @@ impl Server {
             if time::Instant::now() > deadline {
                 bail!("PostgreSQL does not answer");
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 site.heal();
             }
             time::sleep(Duration::from_millis(25)).await;
@@ -147,12 +147,12 @@ impl Server {
     }
 
     /// Promotes a standby, and waits until it writes.
-    pub(super) async fn promote(&mut self, site: &Site) -> anyhow::Result<()> {
+    pub(super) async fn promote(&mut self, site: &Sandbox) -> anyhow::Result<()> {
         self.rows("SELECT pg_promote(false)").await?;
         let began = time::Instant::now();
         let deadline = began + LAB_WITHIN;
         while self.value("SELECT pg_is_in_recovery()").await? != "f" {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 site.heal();
             }
             if time::Instant::now() > deadline {
@@ -201,7 +201,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         if self.child.id().is_some() {
             tell(self.pid, Signal::SIGKILL);

@@ -4,8 +4,8 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::postgres_server::Server;
-use super::runner::Player;
+use super::postgres_server::PostgresServer;
+use super::runner::ScheduleRunner;
 use super::sandbox;
 use crate::cluster::postgres::give_to_postgres;
 
@@ -13,7 +13,7 @@ use crate::cluster::postgres::give_to_postgres;
 /// of `failover-ctl` leaves it.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
-impl Player {
+impl ScheduleRunner {
     /// Starts the stopped server as a standby of the archive, and promotes it.
     pub(super) async fn promote(
         &mut self,
@@ -24,7 +24,7 @@ impl Player {
         let signal = data.join("standby.signal");
         fs::write(&signal, "")?;
         give_to_postgres(&signal)?;
-        self.server = Some(Server::start(&self.site, &data, settings).await?);
+        self.server = Some(PostgresServer::start(&self.site, &data, settings).await?);
         let mut taken = self.timeline;
         for _number in 0..reserved {
             taken += 1;
@@ -59,7 +59,7 @@ impl Player {
         let (data, copy) = (self.site.data(), self.site.directory.join("copy"));
         sandbox::copy(&data, &copy).await?;
         let before = (self.timeline, self.branch()?.clone());
-        self.server = Some(Server::start(&self.site, &data, &[]).await?);
+        self.server = Some(PostgresServer::start(&self.site, &data, &[]).await?);
         self.compare().await?;
         self.write(2, 200).await?;
         self.stop(true).await?;

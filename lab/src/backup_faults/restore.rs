@@ -5,44 +5,48 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::bucket_contents::{Contents, View};
-use super::bucket_outage::Weather;
-use super::checker::{Expected, Found, Property, judge};
-use super::postgres_server::Server;
-use super::runner::{LONGEST, PATIENCE, Player};
-use super::schedule::{Restore, Target, Which};
-use super::timeline_model::{self, Branch, Point};
+use super::bucket_contents::{BucketContents, RestoreExpectation};
+use super::bucket_outage::BucketOutage;
+use super::checker::{BackupProperty, ExpectedRows, RestoredRows, judge};
+use super::postgres_server::PostgresServer;
+use super::runner::{LONGEST, ScheduleRunner, TIMEOUT};
+use super::schedule::{BucketName, PlannedRestore, TargetKind};
+use super::timeline_model::{self, RestorePoint, TimelineModel};
 
 /// The port of restored servers.
 const PORT: u16 = 5433;
 
 /// To where a restore goes, and what must come back.
-struct Goal {
+struct RestoreArguments {
     arguments: Vec<String>,
-    expected: Expected,
+    expected: ExpectedRows,
 }
 
 /// How recovery ended.
 #[derive(Debug)]
-enum Recovery {
+enum RecoveryOutcome {
     /// The server can be read.
-    Done(Found),
+    Done(RestoredRows),
     /// PostgreSQL ended.
     Stopped,
     /// It goes on and on.
     Endless,
 }
 
-impl Player {
+impl ScheduleRunner {
     /// Restores, and judges what came back.
-    pub(super) async fn restore(&mut self, number: usize, order: &Restore) -> anyhow::Result<()> {
+    pub(super) async fn restore(
+        &mut self,
+        number: usize,
+        order: &PlannedRestore,
+    ) -> anyhow::Result<()> {
         self.tell(order.to_string());
-        let both = [Which::Near, Which::Far];
-        let read: Vec<Which> = both
+        let both = [BucketName::Near, BucketName::Far];
+        let read: Vec<BucketName> = both
             .into_iter()
             .filter(|it| order.from.is_none_or(|from| from == *it))
             .collect();
-        let contents = Contents::of(&self.site, &read, &self.damaged);
+        let contents = BucketContents::of(&self.site, &read, &self.damaged);
         // What was reported to be archived may lie in the other bucket.
         let confirmed = self
             .confirmed
@@ -78,13 +82,13 @@ impl Player {
         if let Some(found) = found? {
             self.tell(format!("{} rows came back", found.rows.len()));
             if let Some(wrong) = judge(view.branch, goal.expected, &found) {
-                self.violated(Property::RowsAreExact, wrong);
+                self.violated(BackupProperty::RowsAreExact, wrong);
             }
         }
         Ok(())
     }
 
-    fn fail(&self, weather: &[(Which, Weather)]) {
+    fn fail(&self, weather: &[(BucketName, BucketOutage)]) {
         for (which, weather) in weather {
             let faults = &self.site.bucket(*which).faults;
             faults.fail(weather.profile.clone(), weather.lasts);
@@ -95,8 +99,8 @@ impl Player {
     async fn fill(
         &mut self,
         directory: &Path,
-        order: &Restore,
-        goal: &Goal,
+        order: &PlannedRestore,
+        goal: &RestoreArguments,
         excuse: Option<&str>,
     ) -> anyhow::Result<bool> {
         let shown = directory.display().to_string();
@@ -105,7 +109,7 @@ impl Player {
         if let Some(from) = order.from {
             arguments.extend(["--from".to_owned(), from.to_string()]);
         }
-        if !matches!(goal.expected, Expected::AtLeast(_)) {
+        if !matches!(goal.expected, ExpectedRows::AtLeast(_)) {
             let action = if order.pauses { "pause" } else { "promote" };
             arguments.extend(["--target-action".to_owned(), action.to_owned()]);
         }
@@ -123,7 +127,7 @@ impl Player {
             }
             if run.said.trim().is_empty() {
                 let seen = format!("`restore` failed and said `{}`", run.said.trim());
-                self.violated(Property::FailureSaysWhy, seen);
+                self.violated(BackupProperty::FailureSaysWhy, seen);
             }
             if attempt < 2 && (failed || self.site.fails()) {
                 self.tell("nothing fails any more, and it is run again");
@@ -133,7 +137,7 @@ impl Player {
             if excuse.is_none() {
                 let last = run.said.lines().find(|it| it.starts_with("backup-agent:"));
                 let seen = format!("{:?}: {}", run.code, last.unwrap_or_default());
-                self.violated(Property::RestoreSucceeds, seen);
+                self.violated(BackupProperty::RestoreSucceeds, seen);
             }
             return Ok(false);
         }
@@ -145,35 +149,35 @@ impl Player {
         &mut self,
         directory: &Path,
         excuse: Option<&str>,
-    ) -> anyhow::Result<Option<Found>> {
+    ) -> anyhow::Result<Option<RestoredRows>> {
         for attempt in 0..3 {
             let before = self.site.faults();
-            let mut server = Server::spawn(&self.site, directory, PORT, &[])?;
+            let mut server = PostgresServer::spawn(&self.site, directory, PORT, &[])?;
             let ended = self.recovery(&mut server).await;
             server.kill().await?;
             let failed = self.site.faults() > before || self.site.fails();
             match ended? {
-                Recovery::Done(found) => return Ok(Some(found)),
-                Recovery::Stopped if attempt < 2 && failed => {
+                RecoveryOutcome::Done(found) => return Ok(Some(found)),
+                RecoveryOutcome::Stopped if attempt < 2 && failed => {
                     self.tell(
                         "PostgreSQL stopped; nothing fails any more, and it is started again",
                     );
                     self.site.heal();
                 }
-                Recovery::Stopped => {
+                RecoveryOutcome::Stopped => {
                     let why = self.why(directory);
                     self.tell(format!("PostgreSQL stopped: {why}"));
                     if why.is_empty() {
-                        self.violated(Property::FailureSaysWhy, "PostgreSQL stopped");
+                        self.violated(BackupProperty::FailureSaysWhy, "PostgreSQL stopped");
                     }
                     if excuse.is_none() {
-                        self.violated(Property::RestoreSucceeds, why);
+                        self.violated(BackupProperty::RestoreSucceeds, why);
                     }
                     return Ok(None);
                 }
-                Recovery::Endless => {
+                RecoveryOutcome::Endless => {
                     let seen = format!("recovery did not end within {LONGEST:?}");
-                    self.violated(Property::CommandEnds, seen);
+                    self.violated(BackupProperty::CommandEnds, seen);
                     return Ok(None);
                 }
             }
@@ -181,15 +185,15 @@ impl Player {
         Ok(None)
     }
 
-    async fn recovery(&mut self, server: &mut Server) -> anyhow::Result<Recovery> {
+    async fn recovery(&mut self, server: &mut PostgresServer) -> anyhow::Result<RecoveryOutcome> {
         let began = Instant::now();
         let state = "SELECT pg_is_in_recovery()::text, \
                      CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
         while began.elapsed() < LONGEST {
             if server.exit()?.is_some() {
-                return Ok(Recovery::Stopped);
+                return Ok(RecoveryOutcome::Stopped);
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 self.site.heal();
             }
             // It does not answer before it is consistent.
@@ -197,11 +201,11 @@ impl Player {
             let answer: Vec<_> = answer.into_iter().flatten().flatten().collect();
             let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
             if matches!(answer.as_slice(), ["false"] | ["true", "paused"]) {
-                return Ok(Recovery::Done(read(server).await?));
+                return Ok(RecoveryOutcome::Done(read(server).await?));
             }
             time::sleep(Duration::from_millis(50)).await;
         }
-        Ok(Recovery::Endless)
+        Ok(RecoveryOutcome::Endless)
     }
 
     /// Returns why PostgreSQL stopped, as its log has it.
@@ -221,31 +225,31 @@ impl Player {
     }
 }
 
-async fn read(server: &mut Server) -> anyhow::Result<Found> {
+async fn read(server: &mut PostgresServer) -> anyhow::Result<RestoredRows> {
     let rows = server.rows("SELECT n FROM ledger ORDER BY n").await?;
     let rows = rows.into_iter().flatten().flatten();
-    Ok(Found {
+    Ok(RestoredRows {
         rows: rows.filter_map(|it| it.parse().ok()).collect(),
         counter: server.value("SELECT n FROM counter").await?.parse()?,
     })
 }
 
 /// Returns what is asked of `restore`: the end of the WAL where no moment can be asked for.
-fn goal(order: &Restore, view: &View<'_>) -> Goal {
-    let end = Goal {
+fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArguments {
+    let end = RestoreArguments {
         arguments: Vec::new(),
-        expected: Expected::AtLeast(view.demanded),
+        expected: ExpectedRows::AtLeast(view.demanded),
     };
     let Some(first) = view.first else {
         return end;
     };
-    let exactly = |rows: usize, arguments: &[&str]| Goal {
+    let exactly = |rows: usize, arguments: &[&str]| RestoreArguments {
         arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
-        expected: Expected::Exactly(rows),
+        expected: ExpectedRows::Exactly(rows),
     };
-    let branch: &Branch = view.branch;
-    if order.target == Target::Name {
-        let possible = |it: &&Point| it.lsn > first.stop && it.lsn + 1_024 < view.reach;
+    let branch: &TimelineModel = view.branch;
+    if order.target == TargetKind::Name {
+        let possible = |it: &&RestorePoint| it.lsn > first.stop && it.lsn + 1_024 < view.reach;
         let points: Vec<_> = branch.points.iter().filter(possible).collect();
         // A name does not say before which backup it is.
         return pick(&points, order.pick).map_or(end, |it| {
@@ -263,10 +267,12 @@ fn goal(order: &Restore, view: &View<'_>) -> Goal {
         return end;
     };
     match order.target {
-        Target::End | Target::Name => end,
-        Target::Time => exactly(*rows, &["--target-time", &commit.time]),
-        Target::Lsn => exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)]),
-        Target::Xid => {
+        TargetKind::End | TargetKind::Name => end,
+        TargetKind::Time => exactly(*rows, &["--target-time", &commit.time]),
+        TargetKind::WalOffset => {
+            exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)])
+        }
+        TargetKind::Xid => {
             let xid = commit.xid.to_string();
             exactly(*rows, &["--target-xid", &xid, "--backup", &first.id])
         }

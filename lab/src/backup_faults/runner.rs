@@ -8,59 +8,62 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::{self, Instant};
 
-use super::checker::{Property, Violation};
-use super::postgres_server::Server;
-use super::sandbox::Site;
-use super::schedule::{History, Step, Which};
-use super::timeline_model::{Backup, Branch, Branches};
+use super::checker::{BackupProperty, BackupViolation};
+use super::postgres_server::PostgresServer;
+use super::sandbox::Sandbox;
+use super::schedule::{BackupSchedule, BackupStep, BucketName};
+use super::timeline_model::{ReportedBackup, TimelineModel, TimelineModels};
 
 /// How long a command may take before its faults are healed, so that a history ends.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take in all: the longest wait of `backup-agent` itself is a minute.
 pub(super) const LONGEST: Duration = Duration::from_mins(2);
 
-/// How long it may take until everything is archived: after [`PATIENCE`] nothing fails, and no bucket is
+/// How long it may take until everything is archived: after [`TIMEOUT`] nothing fails, and no bucket is
 /// left out for longer than 15 s.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(45);
 
 /// A history that is being played.
 #[derive(Debug)]
-pub(super) struct Player {
-    pub(super) site: Site,
-    pub(super) server: Option<Server>,
-    pub(super) branches: Branches,
+pub(super) struct ScheduleRunner {
+    pub(super) site: Sandbox,
+    pub(super) server: Option<PostgresServer>,
+    pub(super) branches: TimelineModels,
     pub(super) timeline: u32,
     pub(super) next_row: i64,
-    pub(super) backups: Vec<Backup>,
+    pub(super) backups: Vec<ReportedBackup>,
     /// Objects that were damaged by the history.
-    pub(super) damaged: BTreeSet<(Which, String)>,
+    pub(super) damaged: BTreeSet<(BucketName, String)>,
     /// Whether a bucket lost something for good.
     pub(super) lost: bool,
     /// Whether a process that archives was killed, or failed: PostgreSQL then waits for up to a minute.
     pub(super) archiver_waits: bool,
     /// On this timeline so many rows were reported to be archived.
     pub(super) confirmed: Option<(u32, usize)>,
-    pub(super) violations: Vec<Violation>,
+    pub(super) violations: Vec<BackupViolation>,
     /// What happened.
     pub(super) told: Vec<String>,
     pub(super) began: Instant,
     pub(super) required: usize,
 }
 
-impl Player {
+impl ScheduleRunner {
     /// Starts the server of a history.
-    pub(super) async fn begin(history: &History, template: PathBuf) -> anyhow::Result<Self> {
-        let site = Site::new(history, &template).await?;
-        let server = Server::start(&site, &site.data(), &[]).await?;
-        let first = Branch {
+    pub(super) async fn begin(
+        schedule: &BackupSchedule,
+        template: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let site = Sandbox::new(schedule, &template).await?;
+        let server = PostgresServer::start(&site, &site.data(), &[]).await?;
+        let first = TimelineModel {
             timeline: 1,
-            ..Branch::default()
+            ..TimelineModel::default()
         };
         Ok(Self {
             site,
             server: Some(server),
-            branches: Branches::from([(1, first)]),
+            branches: TimelineModels::from([(1, first)]),
             timeline: 1,
             next_row: 1,
             backups: Vec::new(),
@@ -71,7 +74,7 @@ impl Player {
             violations: Vec::new(),
             told: Vec::new(),
             began: Instant::now(),
-            required: usize::from(history.required_buckets),
+            required: usize::from(schedule.required_buckets),
         })
     }
 
@@ -80,17 +83,17 @@ impl Player {
         self.told.push(format!("{at:6.1} s  {}", what.as_ref()));
     }
 
-    pub(super) fn violated(&mut self, property: Property, seen: impl Into<String>) {
+    pub(super) fn violated(&mut self, property: BackupProperty, seen: impl Into<String>) {
         let seen = seen.into();
         self.tell(format!("VIOLATION {property:?}: {seen}"));
-        self.violations.push(Violation { property, seen });
+        self.violations.push(BackupViolation { property, seen });
     }
 
-    pub(super) fn server(&mut self) -> anyhow::Result<&mut Server> {
+    pub(super) fn server(&mut self) -> anyhow::Result<&mut PostgresServer> {
         self.server.as_mut().context("no server runs")
     }
 
-    pub(super) fn branch(&mut self) -> anyhow::Result<&mut Branch> {
+    pub(super) fn branch(&mut self) -> anyhow::Result<&mut TimelineModel> {
         let timeline = self.timeline;
         self.branches
             .get_mut(&timeline)
@@ -98,35 +101,35 @@ impl Player {
     }
 
     /// Does one thing.
-    pub(super) async fn step(&mut self, step: &Step) -> anyhow::Result<()> {
+    pub(super) async fn step(&mut self, step: &BackupStep) -> anyhow::Result<()> {
         self.tell(step.to_string());
         match step {
-            Step::Write { rows, bytes } => self.write(*rows, *bytes).await,
-            Step::RollBack => self.roll_back().await,
-            Step::RestorePoint => self.restore_point().await,
-            Step::Switch => self.switch().await.map(drop),
-            Step::ArchiveAll => self.archive_all().await,
-            Step::Backup { killed_after } => self.backup(*killed_after).await,
-            Step::Promote { reserved, killed } => {
+            BackupStep::Write { rows, bytes } => self.write(*rows, *bytes).await,
+            BackupStep::RollBack => self.roll_back().await,
+            BackupStep::RestorePoint => self.restore_point().await,
+            BackupStep::Switch => self.switch().await.map(drop),
+            BackupStep::ArchiveAll => self.archive_all().await,
+            BackupStep::Backup { killed_after } => self.backup(*killed_after).await,
+            BackupStep::Promote { reserved, killed } => {
                 self.stop(*killed).await?;
                 self.promote(*reserved, &[]).await
             }
-            Step::PromoteTwice => self.promote_twice().await,
-            Step::KillPostgres => self.kill_postgres().await,
-            Step::KillPush { after } => self.kill_push(*after).await,
-            Step::Fail(which, weather) => {
+            BackupStep::PromoteTwice => self.promote_twice().await,
+            BackupStep::KillPostgres => self.kill_postgres().await,
+            BackupStep::KillPush { after } => self.kill_push(*after).await,
+            BackupStep::Fail(which, weather) => {
                 let faults = &self.site.bucket(*which).faults;
                 faults.fail(weather.profile.clone(), weather.lasts);
                 self.archiver_waits = true;
                 Ok(())
             }
-            Step::Heal => {
+            BackupStep::Heal => {
                 self.site.heal();
                 Ok(())
             }
-            Step::Backfill => self.backfill().await,
-            Step::Lose(which) => self.lose(*which),
-            Step::Damage {
+            BackupStep::Backfill => self.backfill().await,
+            BackupStep::Lose(which) => self.lose(*which),
+            BackupStep::Damage {
                 which,
                 deleted,
                 of,
@@ -156,7 +159,7 @@ impl Player {
         };
         let mut nudged = Instant::now();
         while !waits()?.is_empty() {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 self.site.heal();
             }
             if began.elapsed() > ARCHIVED_WITHIN {
@@ -165,7 +168,7 @@ impl Player {
                 let last = self.server()?.value(last).await.unwrap_or_default();
                 let seen =
                     format!("nothing fails, and {left} are not archived; {last} failed last");
-                self.violated(Property::ArchiveGoesOn, seen);
+                self.violated(BackupProperty::ArchiveGoesOn, seen);
                 return Ok(());
             }
             // After three failures PostgreSQL waits for a minute, unless it is woken.
@@ -195,7 +198,7 @@ impl Player {
             written?;
         }
         self.stop(true).await?;
-        self.server = Some(Server::start(&self.site, &self.site.data(), &[]).await?);
+        self.server = Some(PostgresServer::start(&self.site, &self.site.data(), &[]).await?);
         self.compare().await
     }
 

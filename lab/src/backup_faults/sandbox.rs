@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::{self, Instant};
 
-use super::schedule::{History, Which};
+use super::schedule::{BackupSchedule, BucketName};
 use crate::aws::Credentials;
-use crate::aws::s3::Store;
+use crate::aws::s3::S3Server;
 use crate::aws::s3_faults::FaultInjector;
 use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
 use crate::cluster::process::tell;
@@ -31,9 +31,9 @@ pub(super) const LAB_WITHIN: Duration = Duration::from_secs(90);
 
 /// A bucket, its objects on disk, and what injects its faults.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    pub(super) which: Which,
-    pub(super) store: Store,
+pub(super) struct FaultyBucket {
+    pub(super) which: BucketName,
+    pub(super) store: S3Server,
     pub(super) faults: Arc<FaultInjector>,
     /// Where its objects are: below this, by their key.
     pub(super) objects: PathBuf,
@@ -41,9 +41,9 @@ pub(super) struct Bucket {
 
 /// The place of one history. Its directory is removed with it, unless it is kept.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Sandbox {
     pub(super) directory: PathBuf,
-    pub(super) buckets: [Bucket; 2],
+    pub(super) buckets: [FaultyBucket; 2],
     /// What `backup-agent` finds in its environment, whoever starts it.
     environment: BTreeMap<String, String>,
     keep: bool,
@@ -51,17 +51,17 @@ pub(super) struct Site {
 
 /// How a run of `backup-agent` ended.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct AgentOutput {
     /// Its exit code; none if it was killed.
     pub(super) code: Option<i32>,
     pub(super) out: String,
     pub(super) said: String,
 }
 
-impl Site {
+impl Sandbox {
     /// Prepares the place of a history, with a server's files as the template has them.
-    pub(super) async fn new(history: &History, template: &Path) -> anyhow::Result<Self> {
-        let seed = history.seed;
+    pub(super) async fn new(schedule: &BackupSchedule, template: &Path) -> anyhow::Result<Self> {
+        let seed = schedule.seed;
         let directory = PathBuf::from(format!(
             "/tmp/causeway-backup-faults-{}-{seed}",
             std::process::id()
@@ -74,22 +74,22 @@ impl Site {
             restrict(&path, 0o755)?;
         }
         let credentials = Credentials::draw();
-        let bucket = |which: Which, last: u8| -> anyhow::Result<Bucket> {
+        let bucket = |which: BucketName, last: u8| -> anyhow::Result<FaultyBucket> {
             let root = directory.join("s3").join(which.to_string());
             let name = which.to_string();
             // Each history has addresses of its own, so that none gets an answer of another's bucket.
             let [a, b] = rand::random::<[u8; 2]>();
             let address = ([127, 78 + (a & 31), b, last], STORE_PORT).into();
             let faults = Arc::new(FaultInjector::new(seed.wrapping_mul(2) + u64::from(last)));
-            let store = Store::new(&root, &[&name], address, &credentials)?;
-            Ok(Bucket {
+            let store = S3Server::new(&root, &[&name], address, &credentials)?;
+            Ok(FaultyBucket {
                 which,
                 store: store.with_faults(Arc::clone(&faults)),
                 faults,
                 objects: root.join(name),
             })
         };
-        let buckets = [bucket(Which::Near, 1)?, bucket(Which::Far, 2)?];
+        let buckets = [bucket(BucketName::Near, 1)?, bucket(BucketName::Far, 2)?];
         for bucket in &buckets {
             bucket.store.start().await?;
         }
@@ -100,7 +100,7 @@ impl Site {
             keep: false,
         };
         site.install()?;
-        site.configure(history).await?;
+        site.configure(schedule).await?;
         copy(template, &site.data()).await?;
         site.write_server_settings()?;
         Ok(site)
@@ -116,7 +116,7 @@ impl Site {
         restrict(&program, 0o755)
     }
 
-    async fn configure(&self, history: &History) -> anyhow::Result<()> {
+    async fn configure(&self, schedule: &BackupSchedule) -> anyhow::Result<()> {
         let identity = self.directory.join("identity").display().to_string();
         let keygen = self.agent(&["keygen", "--output", &identity]);
         let recipient = keygen.run(None, LAB_WITHIN).await?;
@@ -133,7 +133,7 @@ impl Site {
              [limits]\npack-mib = 16\narchive-wait-secs = 20\n",
             recipient.trim(),
             self.directory.join("state").display(),
-            history.required_buckets,
+            schedule.required_buckets,
             buckets.collect::<String>(),
             bin_directory()?.display(),
             self.data().display(),
@@ -179,11 +179,11 @@ impl Site {
         self.directory.join("backup-agent")
     }
 
-    pub(super) fn bucket(&self, which: Which) -> &Bucket {
+    pub(super) fn bucket(&self, which: BucketName) -> &FaultyBucket {
         let [near, far] = &self.buckets;
         match which {
-            Which::Near => near,
-            Which::Far => far,
+            BucketName::Near => near,
+            BucketName::Far => far,
         }
     }
 
@@ -234,22 +234,22 @@ impl Site {
         })
     }
 
-    /// Runs `backup-agent`, and kills it after a while if that is given. After `patience` every fault
+    /// Runs `backup-agent`, and kills it after a while if that is given. After `timeout` every fault
     /// is healed; none if it does not end then either.
     pub(super) async fn run(
         &self,
         arguments: &[&str],
         killed_after: Option<Duration>,
-        patience: Duration,
+        timeout: Duration,
         longest: Duration,
-    ) -> anyhow::Result<Option<Run>> {
+    ) -> anyhow::Result<Option<AgentOutput>> {
         let mut command = self.agent(arguments).command()?;
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().context("could not start `backup-agent`")?;
         let pid = i32::try_from(child.id().context("`backup-agent` has no pid")?)?;
         let began = Instant::now();
         let mut output = std::pin::pin!(child.wait_with_output());
-        let first = killed_after.unwrap_or(patience).min(patience);
+        let first = killed_after.unwrap_or(timeout).min(timeout);
         let ended = match time::timeout(first, &mut output).await {
             Ok(ended) => Some(ended?),
             Err(_) if killed_after.is_some() => {
@@ -267,7 +267,7 @@ impl Site {
                 }
             }
         };
-        Ok(ended.map(|it| Run {
+        Ok(ended.map(|it| AgentOutput {
             code: it.status.code(),
             out: String::from_utf8_lossy(&it.stdout).into_owned(),
             said: String::from_utf8_lossy(&it.stderr).into_owned(),
@@ -297,7 +297,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         self.end_agents();
         if !self.keep

@@ -4,12 +4,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::bucket_outage::{self, Weather};
+use super::bucket_outage::{self, BucketOutage};
 use crate::seeded_rng::SeededRng;
 
 /// A history.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
+pub struct BackupSchedule {
     /// The seed that it comes from.
     pub seed: u64,
     /// In how many of the two buckets a thing must be.
@@ -17,14 +17,14 @@ pub struct History {
     /// Whether the server has a table that makes its packs larger than one part of an upload.
     pub ballast: bool,
     /// What happens, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<BackupStep>,
     /// What is restored then, in order.
-    pub restores: Vec<Restore>,
+    pub restores: Vec<PlannedRestore>,
 }
 
 /// One of the two buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Which {
+pub enum BucketName {
     /// The first in the settings.
     Near,
     /// The second.
@@ -33,7 +33,7 @@ pub enum Which {
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum BackupStep {
     /// So many transactions commit; each writes so many bytes.
     Write {
         /// How many.
@@ -71,21 +71,21 @@ pub enum Step {
         after: Duration,
     },
     /// A bucket fails.
-    Fail(Which, Weather),
+    Fail(BucketName, BucketOutage),
     /// Nothing fails any more.
     Heal,
     /// Each bucket is given what the other has.
     Backfill,
     /// A bucket loses everything.
-    Lose(Which),
+    Lose(BucketName),
     /// An object is damaged or deleted.
     Damage {
         /// Where; in both buckets if nothing is said.
-        which: Option<Which>,
+        which: Option<BucketName>,
         /// Whether it is deleted, and not damaged.
         deleted: bool,
         /// What kind of object.
-        of: Object,
+        of: ObjectKind,
         /// Which of them.
         pick: u64,
     },
@@ -93,7 +93,7 @@ pub enum Step {
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Object {
+pub enum ObjectKind {
     /// A WAL segment.
     Segment,
     /// A pack of a base backup.
@@ -106,13 +106,13 @@ pub enum Object {
 
 /// To where a restore goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum TargetKind {
     /// The end of the WAL.
     End,
     /// The time of a commit.
     Time,
     /// The position after a commit.
-    Lsn,
+    WalOffset,
     /// A transaction.
     Xid,
     /// A restore point.
@@ -121,42 +121,42 @@ pub enum Target {
 
 /// A restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restore {
+pub struct PlannedRestore {
     /// To where.
-    pub target: Target,
+    pub target: TargetKind,
     /// To which of the moments that are possible.
     pub pick: u64,
     /// From one bucket alone.
-    pub from: Option<Which>,
+    pub from: Option<BucketName>,
     /// How the buckets fail while the directory is filled.
-    pub while_filled: Vec<(Which, Weather)>,
+    pub while_filled: Vec<(BucketName, BucketOutage)>,
     /// How the buckets fail while PostgreSQL recovers.
-    pub while_recovering: Vec<(Which, Weather)>,
+    pub while_recovering: Vec<(BucketName, BucketOutage)>,
     /// After how long `restore` is killed, and run again.
     pub killed_after: Option<Duration>,
     /// Whether it is paused at the target, and not promoted.
     pub pauses: bool,
 }
 
-const STEPS: &[(Kind, u64)] = &[
-    (Kind::Write, 6),
-    (Kind::RollBack, 1),
-    (Kind::RestorePoint, 1),
-    (Kind::Switch, 3),
-    (Kind::ArchiveAll, 2),
-    (Kind::Backup, 2),
-    (Kind::Promote, 3),
-    (Kind::PromoteTwice, 1),
-    (Kind::KillPostgres, 1),
-    (Kind::KillPush, 2),
-    (Kind::Fail, 6),
-    (Kind::Heal, 1),
-    (Kind::Backfill, 1),
-    (Kind::Lose, 1),
+const STEPS: &[(StepKind, u64)] = &[
+    (StepKind::Write, 6),
+    (StepKind::RollBack, 1),
+    (StepKind::RestorePoint, 1),
+    (StepKind::Switch, 3),
+    (StepKind::ArchiveAll, 2),
+    (StepKind::Backup, 2),
+    (StepKind::Promote, 3),
+    (StepKind::PromoteTwice, 1),
+    (StepKind::KillPostgres, 1),
+    (StepKind::KillPush, 2),
+    (StepKind::Fail, 6),
+    (StepKind::Heal, 1),
+    (StepKind::Backfill, 1),
+    (StepKind::Lose, 1),
 ];
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum StepKind {
     Write,
     RollBack,
     RestorePoint,
@@ -173,7 +173,7 @@ enum Kind {
     Lose,
 }
 
-impl History {
+impl BackupSchedule {
     /// Returns the history of a seed: the same for the same seed, always.
     pub fn of(seed: u64) -> Self {
         let mut rng = SeededRng::new(seed);
@@ -181,12 +181,12 @@ impl History {
         let ballast = rng.percent(20);
         let calm = rng.percent(10);
         let mut steps = vec![
-            Step::Write {
+            BackupStep::Write {
                 rows: 3,
                 bytes: 200,
             },
-            Step::Backup { killed_after: None },
-            Step::Write {
+            BackupStep::Backup { killed_after: None },
+            BackupStep::Write {
                 rows: 3,
                 bytes: 200,
             },
@@ -195,21 +195,21 @@ impl History {
             let step = step(&mut rng, calm);
             let writes = matches!(
                 step,
-                Step::Promote { .. } | Step::PromoteTwice | Step::Fail(..)
+                BackupStep::Promote { .. } | BackupStep::PromoteTwice | BackupStep::Fail(..)
             );
             steps.push(step);
             if writes {
                 steps.push(write(&mut rng));
-                steps.push(Step::Switch);
+                steps.push(BackupStep::Switch);
             }
         }
         steps.push(write(&mut rng));
         if rng.percent(80) {
-            steps.push(Step::Heal);
+            steps.push(BackupStep::Heal);
         }
-        steps.push(Step::ArchiveAll);
+        steps.push(BackupStep::ArchiveAll);
         if rng.percent(25) {
-            steps.push(Step::Backfill);
+            steps.push(BackupStep::Backfill);
         }
         if !calm && rng.percent(30) {
             steps.push(damage(&mut rng));
@@ -226,91 +226,91 @@ impl History {
     }
 }
 
-fn step(rng: &mut SeededRng, calm: bool) -> Step {
-    let mut kind = rng.weighted(STEPS).unwrap_or(Kind::Write);
-    if calm && matches!(kind, Kind::Fail | Kind::Lose) {
-        kind = Kind::Write;
+fn step(rng: &mut SeededRng, calm: bool) -> BackupStep {
+    let mut kind = rng.weighted(STEPS).unwrap_or(StepKind::Write);
+    if calm && matches!(kind, StepKind::Fail | StepKind::Lose) {
+        kind = StepKind::Write;
     }
     match kind {
-        Kind::Write => write(rng),
-        Kind::RollBack => Step::RollBack,
-        Kind::RestorePoint => Step::RestorePoint,
-        Kind::Switch => Step::Switch,
-        Kind::ArchiveAll => Step::ArchiveAll,
-        Kind::Backup => Step::Backup {
+        StepKind::Write => write(rng),
+        StepKind::RollBack => BackupStep::RollBack,
+        StepKind::RestorePoint => BackupStep::RestorePoint,
+        StepKind::Switch => BackupStep::Switch,
+        StepKind::ArchiveAll => BackupStep::ArchiveAll,
+        StepKind::Backup => BackupStep::Backup {
             killed_after: rng.percent(40).then(|| rng.between(50, 1_500)),
         },
-        Kind::Promote => Step::Promote {
+        StepKind::Promote => BackupStep::Promote {
             reserved: u32::try_from(rng.below(3)).unwrap_or(0),
             killed: rng.percent(50),
         },
-        Kind::PromoteTwice => Step::PromoteTwice,
-        Kind::KillPostgres => Step::KillPostgres,
-        Kind::KillPush => Step::KillPush {
+        StepKind::PromoteTwice => BackupStep::PromoteTwice,
+        StepKind::KillPostgres => BackupStep::KillPostgres,
+        StepKind::KillPush => BackupStep::KillPush {
             after: rng.between(20, 500),
         },
-        Kind::Fail => Step::Fail(which(rng), bucket_outage::draw(rng)),
-        Kind::Heal => Step::Heal,
-        Kind::Backfill => Step::Backfill,
-        Kind::Lose => Step::Lose(which(rng)),
+        StepKind::Fail => BackupStep::Fail(which(rng), bucket_outage::draw(rng)),
+        StepKind::Heal => BackupStep::Heal,
+        StepKind::Backfill => BackupStep::Backfill,
+        StepKind::Lose => BackupStep::Lose(which(rng)),
     }
 }
 
-fn write(rng: &mut SeededRng) -> Step {
+fn write(rng: &mut SeededRng) -> BackupStep {
     if rng.percent(25) {
-        return Step::Write {
+        return BackupStep::Write {
             rows: 2 + rng.below(4),
             bytes: 300_000,
         };
     }
-    Step::Write {
+    BackupStep::Write {
         rows: 1 + rng.below(6),
         bytes: 200,
     }
 }
 
-fn which(rng: &mut SeededRng) -> Which {
+fn which(rng: &mut SeededRng) -> BucketName {
     if rng.percent(50) {
-        Which::Near
+        BucketName::Near
     } else {
-        Which::Far
+        BucketName::Far
     }
 }
 
-fn damage(rng: &mut SeededRng) -> Step {
+fn damage(rng: &mut SeededRng) -> BackupStep {
     let of = [
-        (Object::Segment, 6),
-        (Object::Pack, 1),
-        (Object::Manifest, 1),
-        (Object::TimelineHistory, 1),
+        (ObjectKind::Segment, 6),
+        (ObjectKind::Pack, 1),
+        (ObjectKind::Manifest, 1),
+        (ObjectKind::TimelineHistory, 1),
     ];
-    Step::Damage {
+    BackupStep::Damage {
         which: rng.percent(50).then(|| which(rng)),
         deleted: rng.percent(50),
-        of: rng.weighted(&of).unwrap_or(Object::Segment),
+        of: rng.weighted(&of).unwrap_or(ObjectKind::Segment),
         pick: rng.bits(),
     }
 }
 
-fn restore(rng: &mut SeededRng, calm: bool) -> Restore {
+fn restore(rng: &mut SeededRng, calm: bool) -> PlannedRestore {
     let targets = [
-        (Target::End, 5),
-        (Target::Time, 2),
-        (Target::Lsn, 2),
-        (Target::Xid, 1),
-        (Target::Name, 1),
+        (TargetKind::End, 5),
+        (TargetKind::Time, 2),
+        (TargetKind::WalOffset, 2),
+        (TargetKind::Xid, 1),
+        (TargetKind::Name, 1),
     ];
     let weather = |rng: &mut SeededRng| {
         let mut weather = Vec::new();
-        for which in [Which::Near, Which::Far] {
+        for which in [BucketName::Near, BucketName::Far] {
             if !calm && rng.percent(30) {
                 weather.push((which, bucket_outage::draw(rng)));
             }
         }
         weather
     };
-    Restore {
-        target: rng.weighted(&targets).unwrap_or(Target::End),
+    PlannedRestore {
+        target: rng.weighted(&targets).unwrap_or(TargetKind::End),
         pick: rng.bits(),
         from: rng.percent(30).then(|| which(rng)),
         while_filled: weather(rng),
@@ -320,7 +320,7 @@ fn restore(rng: &mut SeededRng, calm: bool) -> Restore {
     }
 }
 
-impl fmt::Display for Which {
+impl fmt::Display for BucketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Near => "near",
@@ -329,7 +329,7 @@ impl fmt::Display for Which {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for BackupStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Write { rows, bytes } => write!(f, "write {rows} rows of {bytes} bytes"),
@@ -371,7 +371,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl fmt::Display for Restore {
+impl fmt::Display for PlannedRestore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "restore to {:?} ({:x})", self.target, self.pick)?;
         if let Some(from) = self.from {
@@ -393,7 +393,7 @@ impl fmt::Display for Restore {
     }
 }
 
-impl fmt::Display for History {
+impl fmt::Display for BackupSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ballast = if self.ballast { ", with ballast" } else { "" };
         let Self {
@@ -424,15 +424,19 @@ mod tests {
     #[test]
     fn same_seed_then_same_history() {
         for seed in 0..200 {
-            assert_eq!(History::of(seed), History::of(seed));
+            assert_eq!(BackupSchedule::of(seed), BackupSchedule::of(seed));
         }
-        let distinct: BTreeSet<_> = (0..200).map(|it| History::of(it).to_string()).collect();
+        let distinct: BTreeSet<_> = (0..200)
+            .map(|it| BackupSchedule::of(it).to_string())
+            .collect();
         assert_eq!(distinct.len(), 200);
     }
 
     #[test]
     fn many_seeds_then_every_step_and_every_target() {
-        let histories: Vec<String> = (0..400).map(|it| History::of(it).to_string()).collect();
+        let histories: Vec<String> = (0..400)
+            .map(|it| BackupSchedule::of(it).to_string())
+            .collect();
         let all = histories.join("\n");
         for told in [
             "roll a row back",

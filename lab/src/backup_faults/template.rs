@@ -56,11 +56,11 @@ create table ballast as select (select string_agg(sha512((i * 1000 + j)::text::b
 
 /// The templates, which are removed with this value.
 #[derive(Debug)]
-pub(super) struct Templates {
+pub(super) struct ServerTemplates {
     directory: PathBuf,
 }
 
-impl Templates {
+impl ServerTemplates {
     /// Makes both templates.
     pub(super) async fn make() -> anyhow::Result<Self> {
         let directory = PathBuf::from(format!(
@@ -84,7 +84,7 @@ impl Templates {
     }
 }
 
-impl Drop for Templates {
+impl Drop for ServerTemplates {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             tracing::warn!(%error, "templates not removed");

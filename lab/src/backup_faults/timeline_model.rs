@@ -8,21 +8,21 @@ use anyhow::Context as _;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// A position in the WAL.
-pub(super) type Lsn = u64;
+pub(super) type WalOffset = u64;
 
 /// A committed row.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct CommittedRow {
     pub(super) number: i64,
     /// Where it is committed; none if its acknowledgement was lost.
-    pub(super) commit: Option<Commit>,
+    pub(super) commit: Option<CommitRecord>,
 }
 
 /// Where a row is committed.
 #[derive(Clone, Debug)]
-pub(super) struct Commit {
+pub(super) struct CommitRecord {
     /// After its commit, and before the next record of another row.
-    pub(super) lsn: Lsn,
+    pub(super) lsn: WalOffset,
     /// As its commit record has it.
     pub(super) time: String,
     pub(super) xid: u64,
@@ -30,31 +30,31 @@ pub(super) struct Commit {
 
 /// A restore point.
 #[derive(Clone, Debug)]
-pub(super) struct Point {
+pub(super) struct RestorePoint {
     pub(super) name: String,
     /// How many rows were committed before.
     pub(super) rows: usize,
-    pub(super) lsn: Lsn,
+    pub(super) lsn: WalOffset,
 }
 
 /// What was committed on a timeline and those that it began from.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Branch {
+pub(super) struct TimelineModel {
     pub(super) timeline: u32,
     /// The timelines that it began from, oldest first, and where each was left.
-    pub(super) ancestors: Vec<(u32, Lsn)>,
+    pub(super) ancestors: Vec<(u32, WalOffset)>,
     /// Oldest first.
-    pub(super) rows: Vec<Row>,
-    pub(super) points: Vec<Point>,
+    pub(super) rows: Vec<CommittedRow>,
+    pub(super) points: Vec<RestorePoint>,
 }
 
 /// A backup that was reported to be made.
 #[derive(Clone, Debug)]
-pub(super) struct Backup {
+pub(super) struct ReportedBackup {
     pub(super) id: String,
     pub(super) timeline: u32,
-    pub(super) start: Lsn,
-    pub(super) stop: Lsn,
+    pub(super) start: WalOffset,
+    pub(super) stop: WalOffset,
     /// How many rows were committed when it was reported.
     pub(super) rows: usize,
     /// Its objects, in whichever bucket.
@@ -62,9 +62,9 @@ pub(super) struct Backup {
 }
 
 /// Every timeline that was written on.
-pub(super) type Branches = BTreeMap<u32, Branch>;
+pub(super) type TimelineModels = BTreeMap<u32, TimelineModel>;
 
-impl Branch {
+impl TimelineModel {
     /// Returns the branch that begins here with a timeline, of which this is the history file.
     pub(super) fn begin(&self, timeline: u32, history: &str) -> anyhow::Result<Self> {
         let lines = history.lines().map(str::trim);
@@ -98,7 +98,7 @@ impl Branch {
 
     /// Returns the number of the last segment on the way to this timeline that `holds` it, and up to
     /// where its WAL belongs to this branch.
-    fn last_segment(&self, segments: &[(u32, u64)]) -> Option<(u64, Lsn)> {
+    fn last_segment(&self, segments: &[(u32, u64)]) -> Option<(u64, WalOffset)> {
         let mut owned = segments.iter().filter(|(timeline, segment)| {
             self.owner(*segment) == *timeline || self.left_in(*timeline) == Some(*segment)
         });
@@ -119,18 +119,18 @@ impl Branch {
     }
 
     /// Returns up to where the WAL reaches that these segments hold, gaps or not.
-    pub(super) fn reach(&self, segments: &[(u32, u64)]) -> Option<Lsn> {
+    pub(super) fn reach(&self, segments: &[(u32, u64)]) -> Option<WalOffset> {
         self.last_segment(segments).map(|(_, end)| end)
     }
 
     /// Returns how many rows are committed up to a position.
-    pub(super) fn rows_until(&self, end: Lsn) -> usize {
-        let within = |it: &Row| it.commit.as_ref().is_some_and(|it| it.lsn <= end);
+    pub(super) fn rows_until(&self, end: WalOffset) -> usize {
+        let within = |it: &CommittedRow| it.commit.as_ref().is_some_and(|it| it.lsn <= end);
         self.rows.iter().rposition(within).map_or(0, |it| it + 1)
     }
 
     /// Returns the first segment from `start` on that lacks, although a later one is there.
-    pub(super) fn gap(&self, start: Lsn, segments: &[(u32, u64)]) -> Option<String> {
+    pub(super) fn gap(&self, start: WalOffset, segments: &[(u32, u64)]) -> Option<String> {
         let (last, _) = self.last_segment(segments)?;
         let first = start / SEGMENT_BYTES;
         let lacks = |it: &u64| {
@@ -145,7 +145,7 @@ impl Branch {
     }
 
     /// Says whether a backup is of this branch.
-    pub(super) fn has(&self, backup: &Backup) -> bool {
+    pub(super) fn has(&self, backup: &ReportedBackup) -> bool {
         backup.timeline == self.timeline
             || self
                 .ancestors
@@ -155,7 +155,7 @@ impl Branch {
 }
 
 /// Returns a position as PostgreSQL writes it, as a number.
-pub(super) fn parse_lsn(text: &str) -> anyhow::Result<Lsn> {
+pub(super) fn parse_lsn(text: &str) -> anyhow::Result<WalOffset> {
     let what = || format!("`{text}` is no position");
     let (upper, lower) = text.split_once('/').with_context(what)?;
     let upper = u64::from_str_radix(upper, 16).with_context(what)?;
@@ -164,7 +164,7 @@ pub(super) fn parse_lsn(text: &str) -> anyhow::Result<Lsn> {
 }
 
 /// Writes a position as PostgreSQL does.
-pub(super) fn lsn(position: Lsn) -> String {
+pub(super) fn lsn(position: WalOffset) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xffff_ffff)
 }
 
@@ -191,10 +191,10 @@ mod tests {
     use super::*;
 
     /// Timeline 1 was left in the middle of its segment 5, and timeline 3 began there.
-    fn branch() -> Branch {
-        let old = Branch {
+    fn branch() -> TimelineModel {
+        let old = TimelineModel {
             timeline: 1,
-            ..Branch::default()
+            ..TimelineModel::default()
         };
         old.begin(3, "1\t0/580000\tno reason\n").unwrap()
     }

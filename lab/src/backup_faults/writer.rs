@@ -2,11 +2,11 @@
 
 use anyhow::bail;
 
-use super::checker::Property;
-use super::runner::Player;
-use super::timeline_model::{Commit, Point, Row, parse_lsn};
+use super::checker::BackupProperty;
+use super::runner::ScheduleRunner;
+use super::timeline_model::{CommitRecord, CommittedRow, RestorePoint, parse_lsn};
 
-impl Player {
+impl ScheduleRunner {
     /// Commits rows, one in a transaction.
     pub(super) async fn write(&mut self, rows: u64, bytes: u64) -> anyhow::Result<()> {
         for _row in 0..rows {
@@ -21,12 +21,12 @@ impl Player {
             let Some((time, lsn)) = seen.split_once(' ') else {
                 bail!("`{seen}` is no time and position");
             };
-            let commit = Commit {
+            let commit = CommitRecord {
                 lsn: parse_lsn(lsn)?,
                 time: time.to_owned(),
                 xid: xid.parse()?,
             };
-            self.branch()?.rows.push(Row {
+            self.branch()?.rows.push(CommittedRow {
                 number,
                 commit: Some(commit),
             });
@@ -48,7 +48,7 @@ impl Player {
         let lsn = parse_lsn(&self.server()?.value(&create).await?)?;
         let branch = self.branch()?;
         let rows = branch.rows.len();
-        branch.points.push(Point { name, rows, lsn });
+        branch.points.push(RestorePoint { name, rows, lsn });
         Ok(())
     }
 
@@ -64,11 +64,11 @@ impl Player {
         let known: Vec<i64> = self.branch()?.rows.iter().map(|it| it.number).collect();
         let Some(unknown) = found.strip_prefix(known.as_slice()) else {
             let seen = format!("the server that was started again has {found:?}, not {known:?}");
-            self.violated(Property::RowsAreExact, seen);
+            self.violated(BackupProperty::RowsAreExact, seen);
             bail!("the server lost rows");
         };
         for number in unknown {
-            self.branch()?.rows.push(Row {
+            self.branch()?.rows.push(CommittedRow {
                 number: *number,
                 commit: None,
             });

@@ -5,29 +5,35 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::workload::checker::Span;
+use crate::workload::checker::TimeSpan;
 
 /// Returns when a problem stood, by a clock that was zero when the wall clock showed `zero`.
-pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<Span> {
+pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<TimeSpan> {
     let mut found = Vec::new();
-    let mut standing: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut active_faults: BTreeMap<&str, Duration> = BTreeMap::new();
     for line in log.lines() {
         let Some(at) = moment(line, zero) else {
             continue;
         };
         let problem = field(line, "problem");
         if line.contains("msg=\"problem found\"") {
-            standing.entry(problem.unwrap_or_default()).or_insert(at);
+            active_faults
+                .entry(problem.unwrap_or_default())
+                .or_insert(at);
         } else if line.contains("msg=\"problem ended\"") {
-            let from = standing.remove(problem.unwrap_or_default());
-            found.extend(from.map(|from| Span { from, to: at }));
+            let from = active_faults.remove(problem.unwrap_or_default());
+            found.extend(from.map(|from| TimeSpan { from, to: at }));
         } else if line.contains("msg=\"agent started\"") {
             // What the one before it saw stands no more than it does.
-            let before = std::mem::take(&mut standing).into_values();
-            found.extend(before.map(|from| Span { from, to: at }));
+            let before = std::mem::take(&mut active_faults).into_values();
+            found.extend(before.map(|from| TimeSpan { from, to: at }));
         }
     }
-    found.extend(standing.into_values().map(|from| Span { from, to: end }));
+    found.extend(
+        active_faults
+            .into_values()
+            .map(|from| TimeSpan { from, to: end }),
+    );
     found
 }
 

@@ -6,8 +6,11 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use serde::Serialize;
 
-use super::observations::{Claim, CommandSeen, NodeSeen, Observed, Round, ServerSeen};
-use crate::workload::checker::{Span, two_writers};
+use super::observations::{
+    CommandClaim, CommandObservation, NodeObservation, ObservationRound, Observations,
+    ServerObservation,
+};
+use crate::workload::checker::{TimeSpan, split_brain_duration};
 
 /// How long after healing every node may take to do its part.
 pub const WHOLE_WITHIN: Duration = Duration::from_mins(2);
@@ -33,9 +36,9 @@ const SIDE: Duration = Duration::from_millis(2_500);
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
+pub struct ChaosViolation {
     /// What should.
-    pub property: Property,
+    pub property: ChaosProperty,
     /// What was seen instead.
     pub seen: String,
 }
@@ -43,7 +46,7 @@ pub struct Violation {
 /// What must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Property {
+pub enum ChaosProperty {
     /// No two nodes accept writes at once.
     OneWriter,
     /// Not more is lost than was stated before.
@@ -64,23 +67,23 @@ pub enum Property {
     CommandEnds,
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for ChaosViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.property, self.seen)
     }
 }
 
 /// Returns everything that does not hold.
-pub fn check(observed: &Observed) -> Vec<Violation> {
+pub fn check(observed: &Observations) -> Vec<ChaosViolation> {
     let mut found = Vec::new();
     found.extend(one_writer(observed));
     found.extend(loss_is_stated(observed));
     found.extend(loss_is_saved(observed));
     found.extend(whole_after_healing(observed));
     for property in [
-        Property::MetricNamesReason,
-        Property::LogNamesReason,
-        Property::StatusNamesReason,
+        ChaosProperty::MetricNamesReason,
+        ChaosProperty::LogNamesReason,
+        ChaosProperty::StatusNamesReason,
     ] {
         found.extend(reason_is_named(observed, property));
     }
@@ -93,35 +96,35 @@ pub fn check(observed: &Observed) -> Vec<Violation> {
     found
 }
 
-fn violation(property: Property, seen: impl Into<String>) -> Violation {
-    Violation {
+fn violation(property: ChaosProperty, seen: impl Into<String>) -> ChaosViolation {
+    ChaosViolation {
         property,
         seen: seen.into(),
     }
 }
 
-fn one_writer(observed: &Observed) -> Option<Violation> {
-    let together = two_writers(&observed.accepted);
+fn one_writer(observed: &Observations) -> Option<ChaosViolation> {
+    let together = split_brain_duration(&observed.accepted);
     let seen = format!("two nodes accepted writes for {together:.1?}");
-    (!together.is_zero()).then(|| violation(Property::OneWriter, seen))
+    (!together.is_zero()).then(|| violation(ChaosProperty::OneWriter, seen))
 }
 
-fn loss_is_stated(observed: &Observed) -> Option<Violation> {
+fn loss_is_stated(observed: &Observations) -> Option<ChaosViolation> {
     let lost = observed.rows_lost? as u64;
     let stated = stated(observed);
     let seen = format!("{lost} acknowledged rows are lost, and at most {stated} were stated");
-    (lost > stated).then(|| violation(Property::LossIsStated, seen))
+    (lost > stated).then(|| violation(ChaosProperty::LossIsStated, seen))
 }
 
-fn loss_is_saved(observed: &Observed) -> Option<Violation> {
+fn loss_is_saved(observed: &Observations) -> Option<ChaosViolation> {
     let unsaved = observed.rows_unsaved;
     let seen = format!("{unsaved} acknowledged rows are lost, and in no node's saves");
-    (unsaved > 0).then(|| violation(Property::LossIsSaved, seen))
+    (unsaved > 0).then(|| violation(ChaosProperty::LossIsSaved, seen))
 }
 
 /// Returns how many rows were stated to be lost at most: at each change of the writing node, the most of what
 /// was stated shortly before it.
-pub fn stated(observed: &Observed) -> u64 {
+pub fn stated(observed: &Observations) -> u64 {
     let mut writes: Vec<(Duration, &NodeId)> = observed
         .accepted
         .iter()
@@ -144,8 +147,8 @@ pub fn stated(observed: &Observed) -> u64 {
     total
 }
 
-fn whole_after_healing(observed: &Observed) -> Option<Violation> {
-    let after = |it: &Round| it.at >= observed.healed_at;
+fn whole_after_healing(observed: &Observations) -> Option<ChaosViolation> {
+    let after = |it: &ObservationRound| it.at >= observed.healed_at;
     let since = observed.rounds.iter().position(after)?;
     let rounds = observed.rounds.get(since..).unwrap_or_default();
     let limit = observed.healed_at + WHOLE_WITHIN;
@@ -160,11 +163,15 @@ fn whole_after_healing(observed: &Observed) -> Option<Violation> {
         _ => "nothing was seen after healing".to_owned(),
     };
     let seen = format!("after {} s: {why}", WHOLE_WITHIN.as_secs());
-    Some(violation(Property::WholeAfterHealing, seen))
+    Some(violation(ChaosProperty::WholeAfterHealing, seen))
 }
 
 /// Returns why the platform is not whole at the second of two moments; none if it is.
-pub fn not_whole(observed: &Observed, one: &Round, two: &Round) -> Option<String> {
+pub fn not_whole(
+    observed: &Observations,
+    one: &ObservationRound,
+    two: &ObservationRound,
+) -> Option<String> {
     let Some((primary, server)) = primary(observed, two) else {
         return Some("no node accepts writes".to_owned());
     };
@@ -210,31 +217,34 @@ pub fn not_whole(observed: &Observed, one: &Round, two: &Round) -> Option<String
 }
 
 /// Returns the node that accepts writes at a moment, and its server.
-fn primary<'a>(observed: &Observed, round: &'a Round) -> Option<(&'a NodeId, &'a ServerSeen)> {
+fn primary<'a>(
+    observed: &Observations,
+    round: &'a ObservationRound,
+) -> Option<(&'a NodeId, &'a ServerObservation)> {
     round.nodes.iter().find_map(|(node, seen)| {
         let server = seen.server.as_ref().filter(|it| !it.in_recovery)?;
         wrote(observed, node, round.at.saturating_sub(LATELY), round.at).then_some((node, server))
     })
 }
 
-fn primary_at(round: &Round, node: &NodeId) -> Option<u64> {
+fn primary_at(round: &ObservationRound, node: &NodeId) -> Option<u64> {
     let server = round.nodes.get(node)?.server.as_ref()?;
     (!server.in_recovery).then_some(server.position)
 }
 
-fn follows(it: &ServerSeen, primary: &ServerSeen) -> bool {
+fn follows(it: &ServerObservation, primary: &ServerObservation) -> bool {
     it.in_recovery && it.receives && it.timeline == primary.timeline
 }
 
-fn wrote(observed: &Observed, node: &NodeId, from: Duration, to: Duration) -> bool {
+fn wrote(observed: &Observations, node: &NodeId, from: Duration, to: Duration) -> bool {
     let at = observed.accepted.get(node);
     at.is_some_and(|it| it.iter().any(|it| from <= *it && *it <= to))
 }
 
 /// Returns the first node that did not do its part for so long that its reason should have been named, and was
 /// not.
-fn reason_is_named(observed: &Observed, property: Property) -> Option<Violation> {
-    let patience = if property == Property::StatusNamesReason {
+fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<ChaosViolation> {
+    let timeout = if property == ChaosProperty::StatusNamesReason {
         NAMED_WITHIN + STATUS_EVERY
     } else {
         NAMED_WITHIN
@@ -252,7 +262,7 @@ fn reason_is_named(observed: &Observed, property: Property) -> Option<Violation>
                 continue;
             }
             let began = *since.get_or_insert(round.at);
-            if round.at.saturating_sub(began) > patience {
+            if round.at.saturating_sub(began) > timeout {
                 let says = seen.agent.as_ref().map(|it| format!("{it:?}"));
                 let seen = format!(
                     "`{node}` does not do its part from {:.1} s to {:.1} s, and no reason is named: {}, \
@@ -269,7 +279,12 @@ fn reason_is_named(observed: &Observed, property: Property) -> Option<Violation>
     })
 }
 
-fn does_its_part(observed: &Observed, round: &Round, node: &NodeId, seen: &NodeSeen) -> bool {
+fn does_its_part(
+    observed: &Observations,
+    round: &ObservationRound,
+    node: &NodeId,
+    seen: &NodeObservation,
+) -> bool {
     let Some(server) = &seen.server else {
         return false;
     };
@@ -282,43 +297,43 @@ fn does_its_part(observed: &Observed, round: &Round, node: &NodeId, seen: &NodeS
 }
 
 fn is_named(
-    observed: &Observed,
-    property: Property,
+    observed: &Observations,
+    property: ChaosProperty,
     at: Duration,
     node: &NodeId,
-    seen: &NodeSeen,
+    seen: &NodeObservation,
 ) -> bool {
     // An agent that does not answer is what a scrape that fails says, and what its log cannot.
     let agent = seen.agent.as_ref();
-    if property == Property::StatusNamesReason {
+    if property == ChaosProperty::StatusNamesReason {
         let said = observed.statuses.iter().rev().find(|it| it.at <= at);
         return said.is_some_and(|it| it.reasons.contains_key(node));
     }
-    if property == Property::MetricNamesReason {
+    if property == ChaosProperty::MetricNamesReason {
         return agent.is_none_or(|it| !it.alerts.is_empty());
     }
     let spans = observed.logged.get(node).into_iter().flatten();
-    let stands = |it: &Span| it.from <= at + SIDE && at <= it.to + SIDE;
+    let stands = |it: &TimeSpan| it.from <= at + SIDE && at <= it.to + SIDE;
     agent.is_none() || spans.copied().any(|it| stands(&it))
 }
 
 /// Returns what is wrong with what a command reported.
-fn judge(observed: &Observed, command: &CommandSeen) -> Option<Violation> {
+fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosViolation> {
     let Some(code) = command.code else {
         let seen = format!("`{}` did not end", command.typed);
-        return Some(violation(Property::CommandEnds, seen));
+        return Some(violation(ChaosProperty::CommandEnds, seen));
     };
     if code != 0 {
         return None;
     }
     let (from, to) = (command.from.saturating_sub(SIDE), command.to + SIDE);
     let why = match &command.claim {
-        Claim::Nothing => return None,
-        Claim::Primary(node) if wrote(observed, node, from, to) => return None,
-        Claim::Primary(node) => format!("`{node}` accepted no write"),
-        Claim::Streams(node) => {
-            let inside = |it: &&Round| from <= it.at && it.at <= to;
-            let streams = |it: &Round| {
+        CommandClaim::Nothing => return None,
+        CommandClaim::Primary(node) if wrote(observed, node, from, to) => return None,
+        CommandClaim::Primary(node) => format!("`{node}` accepted no write"),
+        CommandClaim::Streams(node) => {
+            let inside = |it: &&ObservationRound| from <= it.at && it.at <= to;
+            let streams = |it: &ObservationRound| {
                 let server = it.nodes.get(node).and_then(|it| it.server.as_ref());
                 server.is_some_and(|it| it.in_recovery && it.receives)
             };
@@ -327,8 +342,8 @@ fn judge(observed: &Observed, command: &CommandSeen) -> Option<Violation> {
             }
             format!("`{node}` did not stream")
         }
-        Claim::NothingOpen { left } if left.is_empty() => return None,
-        Claim::NothingOpen { left } => format!("unfinished are {left:?}"),
+        CommandClaim::NothingOpen { left } if left.is_empty() => return None,
+        CommandClaim::NothingOpen { left } => format!("unfinished are {left:?}"),
     };
     let seen = format!(
         "`{}` ended with 0 at {:.1} s, and {why}; it printed: {}",
@@ -336,7 +351,7 @@ fn judge(observed: &Observed, command: &CommandSeen) -> Option<Violation> {
         command.to.as_secs_f64(),
         command.printed.trim()
     );
-    Some(violation(Property::ReportIsTrue, seen))
+    Some(violation(ChaosProperty::ReportIsTrue, seen))
 }
 
 #[cfg(test)]

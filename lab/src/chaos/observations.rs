@@ -6,26 +6,26 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use serde::Serialize;
 
-use crate::workload::checker::Span;
+use crate::workload::checker::TimeSpan;
 use crate::workload::history::seconds;
 
 /// Everything that was seen, by the clock of the clients' memory.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Observed {
+pub struct Observations {
     /// All nodes, again and again.
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<ObservationRound>,
     /// When each node acknowledged a write, in order. A second host is a node of its own.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
     /// When a row was acknowledged through the API, whose name is found by DNS, in order.
     pub through_api: Vec<Duration>,
     /// What `failover-ctl` stated that may be lost.
-    pub stated: Vec<Stated>,
+    pub stated: Vec<LossStatement>,
     /// What `failover-ctl status` said.
-    pub statuses: Vec<StatusSeen>,
+    pub statuses: Vec<StatusObservation>,
     /// What an operator asked for, and was told.
-    pub commands: Vec<CommandSeen>,
+    pub commands: Vec<CommandObservation>,
     /// When a problem stood, as each agent's log tells.
-    pub logged: BTreeMap<NodeId, Vec<Span>>,
+    pub logged: BTreeMap<NodeId, Vec<TimeSpan>>,
     /// How many acknowledged rows the last primary lacks; none if there was no primary.
     pub rows_lost: Option<usize>,
     /// How many of them are in no node's saves of diverged WAL.
@@ -40,26 +40,26 @@ pub struct Observed {
 
 /// All nodes at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Round {
+pub struct ObservationRound {
     /// When.
     #[serde(with = "seconds")]
     pub at: Duration,
     /// Each of them.
-    pub nodes: BTreeMap<NodeId, NodeSeen>,
+    pub nodes: BTreeMap<NodeId, NodeObservation>,
 }
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct NodeSeen {
+pub struct NodeObservation {
     /// What its agent said; none if it did not answer.
-    pub agent: Option<AgentSeen>,
+    pub agent: Option<AgentObservation>,
     /// What its server said; none if it did not answer.
-    pub server: Option<ServerSeen>,
+    pub server: Option<ServerObservation>,
 }
 
 /// What an agent said.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct AgentSeen {
+pub struct AgentObservation {
     /// `role` of its status.
     pub role: String,
     /// The problems that its status names.
@@ -72,7 +72,7 @@ pub struct AgentSeen {
 
 /// What a server said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ServerSeen {
+pub struct ServerObservation {
     /// It follows.
     pub in_recovery: bool,
     /// The timeline that it writes or receives; 0 if neither.
@@ -85,7 +85,7 @@ pub struct ServerSeen {
 
 /// What was stated that may be lost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Stated {
+pub struct LossStatement {
     /// When.
     #[serde(with = "seconds")]
     pub at: Duration,
@@ -95,7 +95,7 @@ pub struct Stated {
 
 /// What `failover-ctl status` said.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct StatusSeen {
+pub struct StatusObservation {
     /// When it had answered.
     #[serde(with = "seconds")]
     pub at: Duration,
@@ -107,11 +107,11 @@ pub struct StatusSeen {
 
 /// A command of an operator.
 #[derive(Clone, Debug, Serialize)]
-pub struct CommandSeen {
+pub struct CommandObservation {
     /// What was typed.
     pub typed: String,
     /// What it claims when it ends with 0.
-    pub claim: Claim,
+    pub claim: CommandClaim,
     /// When it began.
     #[serde(with = "seconds")]
     pub from: Duration,
@@ -127,7 +127,7 @@ pub struct CommandSeen {
 /// What a command claims when it ends with 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Claim {
+pub enum CommandClaim {
     /// Nothing.
     Nothing,
     /// This node is primary and accepts writes.

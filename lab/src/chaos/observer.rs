@@ -10,10 +10,13 @@ use serde_json::Value;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::observations::{AgentSeen, NodeSeen, Observed, Round, ServerSeen, Stated, StatusSeen};
+use super::observations::{
+    AgentObservation, LossStatement, NodeObservation, ObservationRound, Observations,
+    ServerObservation, StatusObservation,
+};
 use crate::Lab;
 use crate::cluster::node::Node;
-use crate::workload::history::{Door, Memory};
+use crate::workload::history::{History, WritePath};
 
 /// How often every node is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
@@ -22,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(700);
 const STATUS_EVERY: Duration = Duration::from_secs(4);
 
 /// How long a server may take to say how it is.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long `failover-ctl status` may take.
 const STATUS_WITHIN: Duration = Duration::from_mins(1);
@@ -39,17 +42,17 @@ select pg_is_in_recovery(),
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
     lab: Arc<Lab>,
-    memory: Memory,
-    seen: Arc<Mutex<Observed>>,
+    history: History,
+    seen: Arc<Mutex<Observations>>,
     tasks: Tasks,
 }
 
 impl Observer {
     /// Begins to look.
-    pub(crate) fn start(lab: &Arc<Lab>, memory: &Memory) -> Self {
+    pub(crate) fn start(lab: &Arc<Lab>, history: &History) -> Self {
         let observer = Self {
             lab: Arc::clone(lab),
-            memory: memory.clone(),
+            history: history.clone(),
             seen: Arc::default(),
             tasks: Tasks::new(),
         };
@@ -69,17 +72,20 @@ impl Observer {
     }
 
     /// Gives access to what was seen.
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Observed> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Observations> {
         // It is only ever added to.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what was seen, with when each node acknowledged a write.
-    pub(crate) fn so_far(&self) -> Observed {
+    pub(crate) fn so_far(&self) -> Observations {
         let mut observed = self.seen().clone();
-        let held = self.memory.recall();
-        observed.accepted = held.accepted;
-        let by_api = held.acknowledged.iter().filter(|it| it.door == Door::Api);
+        let snapshot = self.history.snapshot();
+        observed.accepted = snapshot.accepted;
+        let by_api = snapshot
+            .acknowledged
+            .iter()
+            .filter(|it| it.path == WritePath::Api);
         observed.through_api = by_api.map(|it| it.at).collect();
         observed
     }
@@ -90,13 +96,13 @@ impl Observer {
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
             let looks = self.lab.nodes().iter().map(|it| async {
                 let (agent, server) = tokio::join!(agent(it), server(it));
-                (it.place.node.clone(), NodeSeen { agent, server })
+                (it.spec.node.clone(), NodeObservation { agent, server })
             });
             let Some(nodes) = stop.run_until_cancelled(join_all(looks)).await else {
                 return;
             };
-            let round = Round {
-                at: self.memory.now(),
+            let round = ObservationRound {
+                at: self.history.now(),
                 nodes: nodes.into_iter().collect(),
             };
             self.seen().rounds.push(round);
@@ -116,12 +122,12 @@ impl Observer {
     async fn status(&self) {
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
         let answer = status.run(None, STATUS_WITHIN).await;
-        let at = self.memory.now();
+        let at = self.history.now();
         let answer = answer.and_then(|it| Ok(serde_json::from_str::<Value>(&it)?));
         let Ok(answer) = answer else {
-            self.seen().statuses.push(StatusSeen {
+            self.seen().statuses.push(StatusObservation {
                 at,
-                ..StatusSeen::default()
+                ..StatusObservation::default()
             });
             return;
         };
@@ -130,14 +136,14 @@ impl Observer {
             .pointer("/failover_forecast/data_loss/rows_at_most")
             .and_then(Value::as_u64)
         {
-            seen.stated.push(Stated { at, rows });
+            seen.stated.push(LossStatement { at, rows });
         }
         seen.statuses.push(status_seen(at, &answer));
     }
 }
 
 /// Reads what `failover-ctl status --json` printed.
-fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
+fn status_seen(at: Duration, answer: &Value) -> StatusObservation {
     let nodes = answer.get("nodes").and_then(Value::as_array);
     let reasons = nodes.into_iter().flatten().filter_map(|it| {
         let node = it.get("node")?.as_str()?.parse().ok()?;
@@ -147,7 +153,7 @@ fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
         let problems = problems(it.get("status")?);
         (!problems.is_empty()).then_some((node, problems))
     });
-    StatusSeen {
+    StatusObservation {
         at,
         reasons: reasons.collect(),
         verdict: answer
@@ -157,7 +163,7 @@ fn status_seen(at: Duration, answer: &Value) -> StatusSeen {
     }
 }
 
-async fn agent(node: &Node) -> Option<AgentSeen> {
+async fn agent(node: &Node) -> Option<AgentObservation> {
     let (status, metrics) = tokio::join!(node.status(), node.get("/metrics"));
     let status = status.ok()?;
     let text = |field: &str| match status.get(field) {
@@ -165,7 +171,7 @@ async fn agent(node: &Node) -> Option<AgentSeen> {
         Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     };
-    Some(AgentSeen {
+    Some(AgentObservation {
         role: text("role"),
         problems: problems(&status),
         alerts: alerts(&String::from_utf8_lossy(&metrics.unwrap_or_default())),
@@ -192,12 +198,12 @@ fn alerts(metrics: &str) -> Vec<String> {
         .collect()
 }
 
-async fn server(node: &Node) -> Option<ServerSeen> {
-    let row = crate::cluster::sql::row(&node.place, QUESTION, PATIENCE)
+async fn server(node: &Node) -> Option<ServerObservation> {
+    let row = crate::cluster::sql::row(&node.spec, QUESTION, TIMEOUT)
         .await
         .ok()??;
     let position: Lsn = row.get(2)?.parse().ok()?;
-    Some(ServerSeen {
+    Some(ServerObservation {
         in_recovery: row.get(0)? == "t",
         timeline: row.get(1)?.parse().ok()?,
         position: position.get(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use serde_json::Value;
 
-use super::observations::{Claim, CommandSeen, Stated};
+use super::observations::{CommandClaim, CommandObservation, LossStatement};
 use super::observer::Observer;
-use super::schedule::Order;
+use super::schedule::OperatorCommand;
 use crate::Lab;
-use crate::workload::history::Memory;
+use crate::workload::history::History;
 
 /// How long a command may take. Each has limits of its own, and the longest is that of `rejoin` here.
 const ENDS_WITHIN: Duration = Duration::from_mins(2);
@@ -26,51 +26,58 @@ const REJOIN_SECS: &str = "60";
 /// Gives a command, waits for its end, and remembers what it reported.
 pub(super) async fn give(
     lab: &Lab,
-    memory: &Memory,
+    history: &History,
     observer: &Observer,
-    order: Order,
+    order: OperatorCommand,
     node: &NodeId,
 ) {
     let typed = typed(order, node);
     let arguments: Vec<&str> = typed.iter().map(String::as_str).collect();
     let program = lab.programs().failover_ctl(&arguments);
-    let from = memory.now();
-    memory.mark(format!("`failover-ctl {}`", typed.join(" ")));
-    let cut_off = order == Order::PromoteCutOff;
-    let patience = if cut_off { CUT_OFF_AFTER } else { ENDS_WITHIN };
-    let outcome = program.outcome(patience).await;
-    let to = memory.now();
+    let from = history.now();
+    history.record_event(format!("`failover-ctl {}`", typed.join(" ")));
+    let cut_off = order == OperatorCommand::PromoteCutOff;
+    let timeout = if cut_off { CUT_OFF_AFTER } else { ENDS_WITHIN };
+    let outcome = program.outcome(timeout).await;
+    let to = history.now();
     let (code, printed, stdout) = match outcome {
         Ok(it) => (it.code, format!("{}{}", it.stdout, it.stderr), it.stdout),
         // That is no report, and nobody waits for another.
         Err(_) if cut_off => (Some(KILLED), "cut off".to_owned(), String::new()),
         Err(error) => (None, format!("{error:#}"), String::new()),
     };
-    memory.mark(format!("`failover-ctl {}`: {code:?}", typed.join(" ")));
+    history.record_event(format!("`failover-ctl {}`: {code:?}", typed.join(" ")));
     let answer: Value = serde_json::from_str(&stdout).unwrap_or_default();
     let claim = match (order, code) {
-        (Order::Promote | Order::PromoteStopping | Order::PromoteCutOff, _) => {
-            Claim::Primary(node.clone())
+        (
+            OperatorCommand::Promote
+            | OperatorCommand::PromoteStopping
+            | OperatorCommand::PromoteCutOff,
+            _,
+        ) => CommandClaim::Primary(node.clone()),
+        (OperatorCommand::Rejoin | OperatorCommand::Rebuild, _) => {
+            CommandClaim::Streams(node.clone())
         }
-        (Order::Rejoin | Order::Rebuild, _) => Claim::Streams(node.clone()),
-        (Order::Resume, _) => resumed(&answer),
-        (Order::Abandon, Some(0)) => Claim::NothingOpen {
+        (OperatorCommand::Resume, _) => resumed(&answer),
+        (OperatorCommand::Abandon, Some(0)) => CommandClaim::NothingOpen {
             left: unfinished(lab).await,
         },
-        (Order::Status | Order::PlanPromote | Order::Abandon, _) => Claim::Nothing,
+        (OperatorCommand::Status | OperatorCommand::PlanPromote | OperatorCommand::Abandon, _) => {
+            CommandClaim::Nothing
+        }
     };
     let mut seen = observer.seen();
     // A promotion is stated before it begins; a plan that is only shown speaks of the moment of its answer.
-    let at = if order == Order::PlanPromote {
+    let at = if order == OperatorCommand::PlanPromote {
         to
     } else {
         from
     };
     if let Some(rows) = rows_stated(&answer) {
-        seen.stated.push(Stated { at, rows });
+        seen.stated.push(LossStatement { at, rows });
         seen.stated.sort_by_key(|it| it.at);
     }
-    seen.commands.push(CommandSeen {
+    seen.commands.push(CommandObservation {
         typed: typed.join(" "),
         claim,
         from,
@@ -80,32 +87,36 @@ pub(super) async fn give(
     });
 }
 
-fn typed(order: Order, node: &NodeId) -> Vec<String> {
+fn typed(order: OperatorCommand, node: &NodeId) -> Vec<String> {
     let node = node.as_str();
     let promote = ["promote", "--to", node];
     let accepted = ["--yes", "--accept-loss", "1GiB", "--json"];
     let rejoin = ["rejoin", "--node", node, "--timeout-secs", REJOIN_SECS];
     let typed: Vec<&str> = match order {
-        Order::Status => vec!["status"],
-        Order::PlanPromote => vec!["plan", "promote", "--to", node, "--json"],
-        Order::Promote | Order::PromoteCutOff => [&promote[..], &accepted].concat(),
-        Order::PromoteStopping => [&promote[..], &["--stop-instance"], &accepted].concat(),
+        OperatorCommand::Status => vec!["status"],
+        OperatorCommand::PlanPromote => vec!["plan", "promote", "--to", node, "--json"],
+        OperatorCommand::Promote | OperatorCommand::PromoteCutOff => {
+            [&promote[..], &accepted].concat()
+        }
+        OperatorCommand::PromoteStopping => {
+            [&promote[..], &["--stop-instance"], &accepted].concat()
+        }
         // What was accepted for the command that was cut off is not accepted for this one.
-        Order::Resume => [&["resume"][..], &accepted].concat(),
-        Order::Abandon => vec!["abandon"],
-        Order::Rejoin => rejoin.to_vec(),
-        Order::Rebuild => [&rejoin[..], &["--rebuild"]].concat(),
+        OperatorCommand::Resume => [&["resume"][..], &accepted].concat(),
+        OperatorCommand::Abandon => vec!["abandon"],
+        OperatorCommand::Rejoin => rejoin.to_vec(),
+        OperatorCommand::Rebuild => [&rejoin[..], &["--rebuild"]].concat(),
     };
     typed.into_iter().map(str::to_owned).collect()
 }
 
 /// Returns what `resume` claims: that the target of the operation is primary, if that came of it.
-fn resumed(journal: &Value) -> Claim {
+fn resumed(journal: &Value) -> CommandClaim {
     let text = |path| journal.pointer(path).and_then(Value::as_str);
     let target = text("/plan/to").and_then(|it| it.parse().ok());
     match (text("/outcome/outcome"), target) {
-        (Some("promoted"), Some(node)) => Claim::Primary(node),
-        _ => Claim::Nothing,
+        (Some("promoted"), Some(node)) => CommandClaim::Primary(node),
+        _ => CommandClaim::Nothing,
     }
 }
 
@@ -149,9 +160,12 @@ mod tests {
     #[test]
     fn resumed_operation_then_its_target_if_it_was_promoted() {
         let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "promoted"}});
-        assert_eq!(resumed(&journal), Claim::Primary("c".parse().unwrap()));
+        assert_eq!(
+            resumed(&journal),
+            CommandClaim::Primary("c".parse().unwrap())
+        );
         let journal = json!({"plan": {"to": "c"}, "outcome": {"outcome": "overtaken", "epoch": 3}});
-        assert_eq!(resumed(&journal), Claim::Nothing);
+        assert_eq!(resumed(&journal), CommandClaim::Nothing);
     }
 
     #[test]

@@ -12,15 +12,15 @@ use tokio::time;
 
 use super::agent_log;
 use super::checker::{WHOLE_WITHIN, not_whole};
-use super::observations::Observed;
+use super::observations::Observations;
 use super::observer::Observer;
 use super::operator_command;
-use super::saved_wal::{self, Lost};
-use super::schedule::{Act, History, Kind, Who};
+use super::saved_wal::{self, LostRows};
+use super::schedule::{FaultKind, FaultSchedule, NodeRole, ScheduledAction};
 use crate::Lab;
-use crate::fault::On;
+use crate::fault::NodeSelector;
 use crate::wait;
-use crate::workload::history::{Mark, Memory};
+use crate::workload::history::{History, HistoryEvent};
 use crate::workload::writers::{Writers, missing_rows};
 
 /// How many connections each of the writers has: a quarter of what the stories write, since two labs share
@@ -41,11 +41,11 @@ const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A history that was played.
 #[derive(Debug)]
-pub(super) struct Played {
+pub(super) struct ChaosRun {
     /// What was seen.
-    pub(super) observed: Observed,
+    pub(super) observed: Observations,
     /// What happened.
-    pub(super) marks: Vec<Mark>,
+    pub(super) events: Vec<HistoryEvent>,
 }
 
 /// Plays a history.
@@ -53,31 +53,31 @@ pub(super) struct Played {
 /// # Errors
 ///
 /// When it cannot begin, or the lab cannot be healed: nothing is known of the platform then.
-pub(super) async fn play(lab: &Arc<Lab>, history: &History) -> anyhow::Result<Played> {
-    let memory = Memory::default();
-    let wall_at_zero = clock::wall().saturating_sub(memory.now());
+pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Result<ChaosRun> {
+    let history = History::default();
+    let wall_at_zero = clock::wall().saturating_sub(history.now());
     let database = lab.database();
-    let writers = Writers::start_with(CONNECTIONS, &database, lab.topology().dns(), &memory);
-    for place in &lab.topology().nodes {
-        let second = place.cloned();
+    let writers = Writers::start_with(CONNECTIONS, &database, lab.topology().dns(), &history);
+    for spec in &lab.topology().nodes {
+        let second = spec.second_host();
         writers.sample(second.label().parse()?, second.postgres());
     }
     let what = "rows to be acknowledged";
     wait::until(what, BEGINS_WITHIN, || async {
-        let acknowledging = memory.writers_since(Duration::ZERO);
+        let acknowledging = history.nodes_acknowledging_since(Duration::ZERO);
         (!acknowledging.is_empty())
             .then_some(())
             .ok_or_else(String::new)
     })
     .await?;
-    let observer = Observer::start(lab, &memory);
+    let observer = Observer::start(lab, &history);
     let commands = Tasks::new();
-    let played = events(lab, history, &memory, &observer, &commands).await;
+    let played = events(lab, schedule, &history, &observer, &commands).await;
     // Also what could not be played to its end is ended.
     if played.is_err() {
         commands.stop(Duration::ZERO).await;
     }
-    let lost = lost(lab, &memory).await;
+    let lost = lost(lab, &history).await;
     let unsaved = match &lost {
         Some(lost) => unsaved(lab, lost).await,
         None => 0,
@@ -88,56 +88,56 @@ pub(super) async fn play(lab: &Arc<Lab>, history: &History) -> anyhow::Result<Pl
     let mut seen = observer.so_far();
     seen.rows_lost = lost.as_ref().map(saved_wal::count);
     seen.rows_unsaved = unsaved;
-    seen.ended_at = memory.now();
+    seen.ended_at = history.now();
     for node in lab.nodes() {
         let text = std::fs::read_to_string(node.agent.log()).unwrap_or_default();
         let spans = agent_log::problems(&text, wall_at_zero, seen.ended_at);
-        seen.logged.insert(node.place.node.clone(), spans);
+        seen.logged.insert(node.spec.node.clone(), spans);
     }
-    Ok(Played {
+    Ok(ChaosRun {
         observed: seen,
-        marks: memory.recall().marks,
+        events: history.snapshot().events,
     })
 }
 
 /// Lets everything happen, heals, and waits until the platform is whole or has had its time.
 async fn events(
     lab: &Arc<Lab>,
+    schedule: &FaultSchedule,
     history: &History,
-    memory: &Memory,
     observer: &Observer,
     commands: &Tasks,
 ) -> anyhow::Result<()> {
-    let zero = memory.now();
+    let zero = history.now();
     let (under_way, _) = watch::channel(0_usize);
-    for event in &history.events {
-        time::sleep((zero + event.at).saturating_sub(memory.now())).await;
+    for event in &schedule.events {
+        time::sleep((zero + event.at).saturating_sub(history.now())).await;
         match event.act {
-            Act::Break(kind) => break_it(lab, memory, kind).await,
-            Act::Heal => heal(lab, memory).await?,
-            Act::Command(order, who) => {
-                let Some(node) = which(lab, memory, who) else {
+            ScheduledAction::Break(kind) => break_it(lab, history, kind).await,
+            ScheduledAction::Heal => heal(lab, history).await?,
+            ScheduledAction::Command(order, who) => {
+                let Some(node) = which(lab, history, who) else {
                     continue;
                 };
-                let (lab, memory, observer) = (Arc::clone(lab), memory.clone(), observer.clone());
+                let (lab, history, observer) = (Arc::clone(lab), history.clone(), observer.clone());
                 let under_way = under_way.clone();
                 under_way.send_modify(|it| *it += 1);
                 commands.start("command", |stop| async move {
-                    let given = operator_command::give(&lab, &memory, &observer, order, &node);
+                    let given = operator_command::give(&lab, &history, &observer, order, &node);
                     stop.run_until_cancelled(given).await;
                     under_way.send_modify(|it| *it -= 1);
                 });
             }
         }
     }
-    time::sleep((zero + history.healed_at).saturating_sub(memory.now())).await;
-    heal(lab, memory).await?;
+    time::sleep((zero + schedule.healed_at).saturating_sub(history.now())).await;
+    heal(lab, history).await?;
     under_way.subscribe().wait_for(|it| *it == 0).await?;
-    let healed_at = memory.mark("everything is healed, and no command runs");
+    let healed_at = history.record_event("everything is healed, and no command runs");
     observer.seen().healed_at = healed_at;
     let mut whole = 0;
     // Two looks longer, so that the last look in time is among them.
-    while whole < WHOLE_FOR && memory.now() < healed_at + WHOLE_WITHIN + Duration::from_secs(2) {
+    while whole < WHOLE_FOR && history.now() < healed_at + WHOLE_WITHIN + Duration::from_secs(2) {
         time::sleep(Duration::from_millis(700)).await;
         let seen = observer.so_far();
         whole = match &seen.rounds[..] {
@@ -147,7 +147,7 @@ async fn events(
             _ => 0,
         };
     }
-    memory.mark(if whole < WHOLE_FOR {
+    history.record_event(if whole < WHOLE_FOR {
         "it is not whole"
     } else {
         "it is whole"
@@ -155,56 +155,56 @@ async fn events(
     Ok(())
 }
 
-async fn break_it(lab: &Lab, memory: &Memory, kind: Kind) {
-    let on = kind.who().and_then(|it| which(lab, memory, it));
-    let on = On { node: on };
+async fn break_it(lab: &Lab, history: &History, kind: FaultKind) {
+    let on = kind.who().and_then(|it| which(lab, history, it));
+    let on = NodeSelector { node: on };
     match lab.break_with(&kind.fault(on)).await {
-        Ok(done) => memory.mark(done),
+        Ok(done) => history.record_event(done),
         // A process that is gone cannot be frozen: that is a history too.
-        Err(error) => memory.mark(format!("{kind} was not possible: {error:#}")),
+        Err(error) => history.record_event(format!("{kind} was not possible: {error:#}")),
     };
 }
 
-async fn heal(lab: &Lab, memory: &Memory) -> anyhow::Result<()> {
-    memory.mark("healing");
+async fn heal(lab: &Lab, history: &History) -> anyhow::Result<()> {
+    history.record_event("healing");
     lab.heal().await
 }
 
 /// Returns which node is meant now.
-fn which(lab: &Lab, memory: &Memory, who: Who) -> Option<NodeId> {
-    let accepted = memory.recall().accepted;
+fn which(lab: &Lab, history: &History, who: NodeRole) -> Option<NodeId> {
+    let accepted = history.snapshot().accepted;
     let last: BTreeMap<_, _> = accepted
         .iter()
         .map(|(node, at)| (node, at.last()))
         .collect();
-    let latest = |it: &&crate::cluster::node::Node| last.get(&it.place.node).copied().flatten();
+    let latest = |it: &&crate::cluster::node::Node| last.get(&it.spec.node).copied().flatten();
     let nodes = lab.nodes();
     let primary = nodes.iter().max_by_key(latest);
     let others = nodes
         .iter()
-        .filter(|it| primary.is_none_or(|primary| it.place.node != primary.place.node));
+        .filter(|it| primary.is_none_or(|primary| it.spec.node != primary.spec.node));
     let near = |it: &&crate::cluster::node::Node| {
-        primary.is_none_or(|primary| it.place.region != primary.place.region)
+        primary.is_none_or(|primary| it.spec.region != primary.spec.region)
     };
     let mut others: Vec<_> = others.collect();
     others.sort_by_key(near);
     let found = match who {
-        Who::Primary => primary,
-        Who::Neighbour => others.first().copied(),
-        Who::Third => others.last().copied(),
+        NodeRole::Primary => primary,
+        NodeRole::Neighbour => others.first().copied(),
+        NodeRole::Third => others.last().copied(),
     };
-    Some(found?.place.node.clone())
+    Some(found?.spec.node.clone())
 }
 
 /// Returns the acknowledged rows that the primary lacks; none if there is no primary.
-async fn lost(lab: &Lab, memory: &Memory) -> Option<Lost> {
+async fn lost(lab: &Lab, history: &History) -> Option<LostRows> {
     let tasks = Tasks::new();
     let database = lab.database();
     let comparing = async {
         loop {
             let connected = database.connect_to_primary(Duration::from_secs(5), &tasks);
             if let Ok((_, primary)) = connected.await
-                && let Ok(missing) = missing_rows(&primary, memory).await
+                && let Ok(missing) = missing_rows(&primary, history).await
             {
                 return missing;
             }
@@ -217,11 +217,11 @@ async fn lost(lab: &Lab, memory: &Memory) -> Option<Lost> {
 }
 
 /// Returns how many lost rows are in no node's saves. A node that follows may still be saving.
-async fn unsaved(lab: &Lab, lost: &Lost) -> usize {
+async fn unsaved(lab: &Lab, lost: &LostRows) -> usize {
     let saves: Vec<_> = lab
         .nodes()
         .iter()
-        .map(|it| it.place.state().join("diverged"))
+        .map(|it| it.spec.state().join("diverged"))
         .collect();
     let deadline = time::Instant::now() + SAVED_WITHIN;
     let mut left = lost.clone();

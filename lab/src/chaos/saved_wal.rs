@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::workload::history::Door;
+use crate::workload::history::WritePath;
 use crate::workload::writers::username;
 
 /// PostgreSQL's size of a page of WAL, and of the headers of a page and of the first one of a file.
@@ -12,10 +12,10 @@ const HEADER: usize = 24;
 const FIRST_HEADER: usize = 40;
 
 /// The rows that were acknowledged and are on the primary no more, by the door that they came through.
-pub(super) type Lost = BTreeMap<Door, BTreeSet<u64>>;
+pub(super) type LostRows = BTreeMap<WritePath, BTreeSet<u64>>;
 
 /// Returns the lost rows that no file below these directories holds.
-pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &Lost) -> Lost {
+pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &LostRows) -> LostRows {
     let mut left = lost.clone();
     for directory in directories {
         search(directory.as_ref(), &mut left);
@@ -24,11 +24,11 @@ pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &Lost) -> Lost {
 }
 
 /// Returns how many rows these are.
-pub(super) fn count(lost: &Lost) -> usize {
+pub(super) fn count(lost: &LostRows) -> usize {
     lost.values().map(BTreeSet::len).sum()
 }
 
-fn search(directory: &Path, left: &mut Lost) {
+fn search(directory: &Path, left: &mut LostRows) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if count(left) == 0 {
             return;
@@ -38,10 +38,10 @@ fn search(directory: &Path, left: &mut Lost) {
             search(&path, left);
         } else if let Ok(file) = std::fs::read(&path) {
             let log = without_headers(&file);
-            if let Some(rows) = left.get_mut(&Door::Sql) {
+            if let Some(rows) = left.get_mut(&WritePath::Sql) {
                 remove_by_number(&log, rows);
             }
-            if let Some(rows) = left.get_mut(&Door::Api) {
+            if let Some(rows) = left.get_mut(&WritePath::Api) {
                 remove_by_name(&log, rows);
             }
         }
@@ -113,13 +113,13 @@ mod tests {
         file[9_000..9_000 + name.len()].copy_from_slice(name.as_bytes());
         std::fs::write(save.join("000000010000000000000001"), file).unwrap();
 
-        let lost = Lost::from([
-            (Door::Sql, BTreeSet::from([whole, split, absent])),
-            (Door::Api, BTreeSet::from([77, 78])),
+        let lost = LostRows::from([
+            (WritePath::Sql, BTreeSet::from([whole, split, absent])),
+            (WritePath::Api, BTreeSet::from([77, 78])),
         ]);
         let left = unsaved(&[directory.path()], &lost);
-        assert_eq!(left[&Door::Sql], BTreeSet::from([absent]));
-        assert_eq!(left[&Door::Api], BTreeSet::from([78]));
+        assert_eq!(left[&WritePath::Sql], BTreeSet::from([absent]));
+        assert_eq!(left[&WritePath::Api], BTreeSet::from([78]));
         assert_eq!(count(&left), 2);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::fault::{Fault, In, On};
+use crate::fault::{Fault, NodeSelector, RegionSelector};
 use crate::seeded_rng::SeededRng;
 
 /// For how long faults come and operators act. Two leases: so that a takeover may be disturbed.
@@ -20,47 +20,47 @@ const LASTS: (u64, u64) = (2_000, 20_000);
 
 /// A history.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
+pub struct FaultSchedule {
     /// The seed that it comes from.
     pub seed: u64,
     /// What happens, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<ScheduledEvent>,
     /// When everything is healed.
     pub healed_at: Duration,
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct ScheduledEvent {
     /// When, counted from the moment at which the clients write.
     pub at: Duration,
     /// What.
-    pub act: Act,
+    pub act: ScheduledAction,
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum ScheduledAction {
     /// Something breaks.
-    Break(Kind),
+    Break(FaultKind),
     /// Everything that broke until now is healed.
     Heal,
     /// An operator gives a command.
-    Command(Order, Who),
+    Command(OperatorCommand, NodeRole),
 }
 
 /// What breaks.
 #[derive(Clone, Copy)]
-pub enum Kind {
+pub enum FaultKind {
     /// One node.
-    Node(OfNode, Who),
+    Node(NodeFault, NodeRole),
     /// What all of them share.
-    Shared(OfAll),
+    Shared(SharedFault),
 }
 
 /// Which node, when it comes to that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum NodeRole {
     /// The node that took a write last.
     Primary,
     /// The other node of its region, or else the first that is not the primary.
@@ -71,7 +71,7 @@ pub enum Who {
 
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum OperatorCommand {
     /// `status`
     Status,
     /// `plan promote --to`
@@ -80,7 +80,7 @@ pub enum Order {
     Promote,
     /// The same with `--stop-instance`
     PromoteStopping,
-    /// The same as [`Order::Promote`], and the operator's process is killed two seconds later
+    /// The same as [`OperatorCommand::Promote`], and the operator's process is killed two seconds later
     PromoteCutOff,
     /// `resume`, which accepts what was accepted
     Resume,
@@ -93,13 +93,13 @@ pub enum Order {
 }
 
 /// A fault of one node.
-type OfNode = fn(On) -> Fault;
+type NodeFault = fn(NodeSelector) -> Fault;
 
 /// A fault of what the nodes share.
-type OfAll = fn() -> Fault;
+type SharedFault = fn() -> Fault;
 
 /// Every fault of one node, and how often it comes beside the others.
-const ON_A_NODE: &[(OfNode, u64)] = &[
+const ON_A_NODE: &[(NodeFault, u64)] = &[
     (Fault::PostmasterKilled, 2),
     (Fault::NodeLost, 5),
     (Fault::NodeSilent, 2),
@@ -134,7 +134,7 @@ const ON_A_NODE: &[(OfNode, u64)] = &[
 ];
 
 /// Every fault of what the nodes share, and how often it comes beside the others.
-const SHARED: &[(OfAll, u64)] = &[
+const SHARED: &[(SharedFault, u64)] = &[
     (|| Fault::LeaseStoreDown, 2),
     (|| Fault::LeaseStoreSlow, 1),
     (|| Fault::LeaseStoreThrottled, 2),
@@ -143,44 +143,47 @@ const SHARED: &[(OfAll, u64)] = &[
     (|| Fault::DnsSlow, 1),
     (|| Fault::DnsThrottled, 1),
     (|| Fault::DnsLate, 1),
-    (|| Fault::RegionLost(In::default()), 2),
+    (|| Fault::RegionLost(RegionSelector::default()), 2),
 ];
 
 /// Every command, and how often it is given beside the others.
-const COMMANDS: &[(Order, u64)] = &[
-    (Order::Status, 1),
-    (Order::PlanPromote, 2),
-    (Order::Promote, 5),
-    (Order::PromoteStopping, 1),
-    (Order::PromoteCutOff, 3),
-    (Order::Resume, 3),
-    (Order::Abandon, 2),
-    (Order::Rejoin, 3),
-    (Order::Rebuild, 1),
+const COMMANDS: &[(OperatorCommand, u64)] = &[
+    (OperatorCommand::Status, 1),
+    (OperatorCommand::PlanPromote, 2),
+    (OperatorCommand::Promote, 5),
+    (OperatorCommand::PromoteStopping, 1),
+    (OperatorCommand::PromoteCutOff, 3),
+    (OperatorCommand::Resume, 3),
+    (OperatorCommand::Abandon, 2),
+    (OperatorCommand::Rejoin, 3),
+    (OperatorCommand::Rebuild, 1),
 ];
 
-impl History {
+impl FaultSchedule {
     /// Returns the history of a seed: the same for the same seed, always.
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance(SeededRng::new(seed));
+        let mut chance = ScheduleRng(SeededRng::new(seed));
         let mut events = Vec::new();
         let faults = 1 + chance.below(4);
         let mut at = Duration::ZERO;
-        let mut standing: Vec<Kind> = Vec::new();
+        let mut active_faults: Vec<FaultKind> = Vec::new();
         for number in 0..faults {
             at = chance.moment_after(at);
             if number > 0 && chance.below(10) < 3 {
-                events.push(Event { at, act: Act::Heal });
-                standing.clear();
+                events.push(ScheduledEvent {
+                    at,
+                    act: ScheduledAction::Heal,
+                });
+                active_faults.clear();
                 at = chance.moment_after(at);
             }
             let mut kind = chance.kind();
-            while standing.contains(&kind) {
+            while active_faults.contains(&kind) {
                 kind = chance.kind();
             }
-            standing.push(kind);
-            let act = Act::Break(kind);
-            events.push(Event { at, act });
+            active_faults.push(kind);
+            let act = ScheduledAction::Break(kind);
+            events.push(ScheduledEvent { at, act });
         }
         let broken: Vec<Duration> = events.iter().map(|it| it.at).collect();
         for _command in 0..chance.below(6) {
@@ -188,15 +191,22 @@ impl History {
             let after = broken.get(chance.index(broken.len()));
             let after = after.copied().unwrap_or_default();
             let at = after + chance.between(500, millis(OPERATOR_WITHIN));
-            let order = chance.weighted(COMMANDS).unwrap_or(Order::Status);
+            let order = chance.weighted(COMMANDS).unwrap_or(OperatorCommand::Status);
             let promotes = matches!(
                 order,
-                Order::Promote | Order::PromoteStopping | Order::PromoteCutOff | Order::PlanPromote
+                OperatorCommand::Promote
+                    | OperatorCommand::PromoteStopping
+                    | OperatorCommand::PromoteCutOff
+                    | OperatorCommand::PlanPromote
             );
             // The neighbour takes over automatically, so a promotion is mostly of the other.
-            let usual = if promotes { Who::Third } else { Who::Neighbour };
-            let act = Act::Command(order, chance.who(usual));
-            events.push(Event { at, act });
+            let usual = if promotes {
+                NodeRole::Third
+            } else {
+                NodeRole::Neighbour
+            };
+            let act = ScheduledAction::Command(order, chance.who(usual));
+            events.push(ScheduledEvent { at, act });
         }
         events.sort_by_key(|it| it.at);
         let last = events.last().map(|it| it.at).unwrap_or_default();
@@ -209,9 +219,9 @@ impl History {
     }
 }
 
-impl Kind {
+impl FaultKind {
     /// Returns the fault, on the node that is meant.
-    pub fn fault(self, on: On) -> Fault {
+    pub fn fault(self, on: NodeSelector) -> Fault {
         match self {
             Self::Node(fault, _) => fault(on),
             Self::Shared(fault) => fault(),
@@ -219,7 +229,7 @@ impl Kind {
     }
 
     /// Returns which node is meant.
-    pub fn who(self) -> Option<Who> {
+    pub fn who(self) -> Option<NodeRole> {
         match self {
             Self::Node(_, who) => Some(who),
             Self::Shared(_) => None,
@@ -227,23 +237,23 @@ impl Kind {
     }
 }
 
-impl PartialEq for Kind {
+impl PartialEq for FaultKind {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()
     }
 }
 
-impl Eq for Kind {}
+impl Eq for FaultKind {}
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.fault(On::default()).name();
+        let name = self.fault(NodeSelector::default()).name();
         match self.who() {
             Some(who) => write!(f, "{name} on the {who}"),
             None => f.write_str(&name),
@@ -251,7 +261,7 @@ impl fmt::Display for Kind {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for NodeRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Primary => "primary",
@@ -261,7 +271,7 @@ impl fmt::Display for Who {
     }
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for ScheduledAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Break(kind) => write!(f, "break {kind}"),
@@ -271,7 +281,7 @@ impl fmt::Display for Act {
     }
 }
 
-impl fmt::Display for History {
+impl fmt::Display for FaultSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
         for event in &self.events {
@@ -282,9 +292,9 @@ impl fmt::Display for History {
 }
 
 /// What a seed decides of a history.
-struct Chance(SeededRng);
+struct ScheduleRng(SeededRng);
 
-impl Chance {
+impl ScheduleRng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0.below(bound)
     }
@@ -312,34 +322,34 @@ impl Chance {
         self.0.weighted(of)
     }
 
-    fn kind(&mut self) -> Kind {
+    fn kind(&mut self) -> FaultKind {
         if self.below(5) == 0 {
             let shared = self.weighted(SHARED);
-            return Kind::Shared(shared.unwrap_or(|| Fault::LeaseStoreDown));
+            return FaultKind::Shared(shared.unwrap_or(|| Fault::LeaseStoreDown));
         }
         let fault = self.weighted(ON_A_NODE).unwrap_or(Fault::NodeLost);
         // A standby replays, and its WAL can be removed; a primary does neither.
         let replays = matches!(
-            fault(On::default()),
+            fault(NodeSelector::default()),
             Fault::ReplaySlow(_) | Fault::ReplayPaused(_) | Fault::WalRemoved(_)
         );
-        Kind::Node(
+        FaultKind::Node(
             fault,
             self.who(if replays {
-                Who::Neighbour
+                NodeRole::Neighbour
             } else {
-                Who::Primary
+                NodeRole::Primary
             }),
         )
     }
 
     /// Returns which node: mostly the usual one.
-    fn who(&mut self, usual: Who) -> Who {
+    fn who(&mut self, usual: NodeRole) -> NodeRole {
         match self.below(10) {
             0..=5 => usual,
-            6..=7 if usual != Who::Neighbour => Who::Neighbour,
-            8 => Who::Primary,
-            _ => Who::Third,
+            6..=7 if usual != NodeRole::Neighbour => NodeRole::Neighbour,
+            8 => NodeRole::Primary,
+            _ => NodeRole::Third,
         }
     }
 }
@@ -359,25 +369,29 @@ mod tests {
     #[test]
     fn same_seed_then_same_history() {
         for seed in 0..200 {
-            assert_eq!(History::of(seed), History::of(seed));
+            assert_eq!(FaultSchedule::of(seed), FaultSchedule::of(seed));
         }
-        let distinct: BTreeSet<_> = (0..200).map(|it| History::of(it).to_string()).collect();
+        let distinct: BTreeSet<_> = (0..200)
+            .map(|it| FaultSchedule::of(it).to_string())
+            .collect();
         assert_eq!(distinct.len(), 200);
     }
 
     /// A seed that was printed stays that history, in each release.
     #[test]
     fn known_seed_then_known_history() {
-        let text = History::of(2).to_string();
+        let text = FaultSchedule::of(2).to_string();
         assert_eq!(text.lines().collect::<Vec<_>>(), KNOWN);
     }
 
     #[test]
     fn many_seeds_then_every_fault_and_every_command() {
-        let events: Vec<_> = (0..400).flat_map(|it| History::of(it).events).collect();
+        let events: Vec<_> = (0..400)
+            .flat_map(|it| FaultSchedule::of(it).events)
+            .collect();
         let faults = events.iter().filter_map(|it| match it.act {
-            Act::Break(kind) => Some(kind.fault(On::default()).name()),
-            Act::Heal | Act::Command(..) => None,
+            ScheduledAction::Break(kind) => Some(kind.fault(NodeSelector::default()).name()),
+            ScheduledAction::Heal | ScheduledAction::Command(..) => None,
         });
         let mut faults: BTreeSet<String> = faults.collect();
         // Without its supervisor, two nodes write when agent and guard are frozen: that is known.
@@ -387,15 +401,15 @@ mod tests {
         assert_eq!(faults, every.collect());
 
         for (order, _) in COMMANDS {
-            let given = |it: &&Event| matches!(it.act, Act::Command(given, _) if given == *order);
+            let given = |it: &&ScheduledEvent| matches!(it.act, ScheduledAction::Command(given, _) if given == *order);
             assert!(events.iter().any(|it| given(&it)), "{order:?}");
         }
     }
 
     #[test]
     fn every_history_then_one_to_four_faults_in_order_and_bounded() {
-        for history in (0..1_000).map(History::of) {
-            let of = |it: &&Event| matches!(it.act, Act::Break(_));
+        for history in (0..1_000).map(FaultSchedule::of) {
+            let of = |it: &&ScheduledEvent| matches!(it.act, ScheduledAction::Break(_));
             let faults = history.events.iter().filter(of).count();
             assert!((1..=4).contains(&faults), "{history}");
             assert!(history.events.is_sorted_by_key(|it| it.at), "{history}");

@@ -12,19 +12,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time;
 
-use crate::cluster::process::{Process, Restart, kill_inside, signal_inside};
+use crate::cluster::process::{Process, RestartPolicy, kill_inside, signal_inside};
 use crate::cluster::programs::Programs;
-use crate::cluster::topology::Place;
-use crate::cluster::watchdog::Watched;
+use crate::cluster::topology::NodeSpec;
+use crate::cluster::watchdog::WatchdogSettings;
 
 /// How long an agent may take to say how it is.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A database node.
 #[derive(Debug)]
 pub struct Node {
     /// Where it stands.
-    pub place: Place,
+    pub spec: NodeSpec,
     /// Its agent.
     pub agent: Process,
     /// Its guard.
@@ -33,11 +33,11 @@ pub struct Node {
 
 impl Node {
     /// Takes a node's programs under supervision. They are not started yet.
-    pub fn new(place: &Place, programs: &Programs, tasks: &Tasks) -> Self {
+    pub fn new(spec: &NodeSpec, programs: &Programs, tasks: &Tasks) -> Self {
         Self {
-            place: place.clone(),
-            agent: Process::new(programs.agent(place), Restart::Always, tasks),
-            guard: Process::watched(programs.guard(place), watched(place), tasks),
+            spec: spec.clone(),
+            agent: Process::new(programs.agent(spec), RestartPolicy::Always, tasks),
+            guard: Process::watched(programs.guard(spec), watched(spec), tasks),
         }
     }
 
@@ -55,7 +55,7 @@ impl Node {
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.guard.signal(Signal::SIGSTOP)?;
         self.agent.signal(Signal::SIGSTOP)?;
-        signal_inside(&self.place.data(), Signal::SIGSTOP)?;
+        signal_inside(&self.spec.data(), Signal::SIGSTOP)?;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Node {
     ///
     /// When something is still there after seconds.
     pub async fn lose(&self) -> anyhow::Result<()> {
-        let data = self.place.data();
+        let data = self.spec.data();
         // PostgreSQL first: without its postmaster and with its backends gone, nothing answers a
         // client any more, whatever guard or the agent still say.
         let (server, agent, guard) =
@@ -75,7 +75,7 @@ impl Node {
         // Guard may have started a server between the sweep and its own end.
         kill_inside(&data).await?;
         // What systemd keeps in a RuntimeDirectory is gone after a boot.
-        empty(&self.place.guard())
+        empty(&self.spec.guard())
     }
 
     /// Returns the postmaster's process.
@@ -84,9 +84,9 @@ impl Node {
     ///
     /// When none is running.
     pub fn postmaster(&self) -> anyhow::Result<i32> {
-        let path = self.place.data().join("postmaster.pid");
+        let path = self.spec.data().join("postmaster.pid");
         let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("no PostgreSQL runs on `{}`", self.place.node))?;
+            .with_context(|| format!("no PostgreSQL runs on `{}`", self.spec.node))?;
         let first = text.lines().next().unwrap_or_default();
         first
             .parse()
@@ -110,7 +110,7 @@ impl Node {
     ///
     /// When the server does not answer in time, or refuses.
     pub async fn local_query(&self, statement: &str) -> anyhow::Result<Option<String>> {
-        crate::cluster::sql::local(&self.place, statement).await
+        crate::cluster::sql::local(&self.spec, statement).await
     }
 
     /// Returns what the agent says of itself.
@@ -129,7 +129,7 @@ impl Node {
     /// When it does not answer in time, or not with success.
     pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
-        let address = self.place.agent();
+        let address = self.spec.agent();
         let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
         let ask = async {
             let answer = client.request(request).await?;
@@ -138,7 +138,7 @@ impl Node {
             }
             Ok(answer.into_body().collect().await?.to_bytes())
         };
-        time::timeout(PATIENCE, ask)
+        time::timeout(TIMEOUT, ask)
             .await
             .context("the agent did not answer")?
     }
@@ -149,7 +149,7 @@ impl Node {
     ///
     /// When it does not, with what the agent says instead.
     pub async fn streams(&self) -> Result<(), String> {
-        let node = &self.place.node;
+        let node = &self.spec.node;
         match self.status().await {
             Ok(status) => {
                 let field = |name: &str| status.get(name).cloned().unwrap_or_default();
@@ -173,11 +173,11 @@ impl Node {
 
 /// Returns how guard is watched: as by its unit, which sets the limit of a guard whose server cannot
 /// write. Guard announces shorter ones itself.
-fn watched(place: &Place) -> Watched {
-    Watched {
-        socket: place.notify_socket(),
+fn watched(spec: &NodeSpec) -> WatchdogSettings {
+    WatchdogSettings {
+        socket: spec.notify_socket(),
         limit: Duration::from_secs(30),
-        data: place.data(),
+        data: spec.data(),
     }
 }
 

@@ -11,12 +11,12 @@ use anyhow::{Context as _, bail};
 use nix::unistd::User;
 
 use crate::cluster::program::{Program, RunAs, postgres_user};
-use crate::cluster::settings::Secrets;
-use crate::cluster::topology::{Place, Topology};
+use crate::cluster::settings::LabSecrets;
+use crate::cluster::topology::{NodeSpec, Topology};
 
 /// How long initdb and its like may take on a machine that is busy: they take two seconds on one
 /// that is idle.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Returns where PostgreSQL's programs are: those of the release that the tests run against by
 /// default, or of another that this machine has, or what `CAUSEWAY_PG_BIN` names.
@@ -44,22 +44,22 @@ pub fn bin_directory() -> anyhow::Result<PathBuf> {
 /// # Errors
 ///
 /// When they cannot be made.
-pub fn install(topology: &Topology, place: &Place) -> anyhow::Result<()> {
+pub fn install(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()> {
     for directory in [
-        place.directory.clone(),
-        place.settings(),
-        place.sockets(),
-        place.guard(),
-        place.state(),
-        place.data(),
+        spec.directory.clone(),
+        spec.settings(),
+        spec.sockets(),
+        spec.guard(),
+        spec.state(),
+        spec.data(),
     ] {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("could not make `{}`", directory.display()))?;
         give_to_postgres(&directory)?;
     }
-    restrict(&place.data(), 0o700)?;
-    write_settings(topology, place)?;
-    let settings = place.settings();
+    restrict(&spec.data(), 0o700)?;
+    write_settings(topology, spec)?;
+    let settings = spec.settings();
     write(&settings.join("pg_hba.conf"), CLIENT_AUTHENTICATION)?;
     write(&settings.join("pg_ident.conf"), &user_map()?)
 }
@@ -69,9 +69,9 @@ pub fn install(topology: &Topology, place: &Place) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// When it cannot be written.
-pub fn write_settings(topology: &Topology, place: &Place) -> anyhow::Result<()> {
-    let path = place.settings().join("postgresql.conf");
-    write(&path, &configuration(topology, place))
+pub fn write_settings(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()> {
+    let path = spec.settings().join("postgresql.conf");
+    write(&path, &configuration(topology, spec))
 }
 
 /// Makes the platform's first database on a node: the cluster, its roles, and the database `app`
@@ -80,17 +80,21 @@ pub fn write_settings(topology: &Topology, place: &Place) -> anyhow::Result<()> 
 /// # Errors
 ///
 /// When initdb or a statement fails.
-pub async fn create(topology: &Topology, place: &Place, secrets: &Secrets) -> anyhow::Result<()> {
+pub async fn create(
+    topology: &Topology,
+    spec: &NodeSpec,
+    secrets: &LabSecrets,
+) -> anyhow::Result<()> {
     let bin = bin_directory()?;
-    let data = place.data();
+    let data = spec.data();
     let program = |name: &str, arguments: Vec<String>| Program {
-        name: format!("{name} of {}", place.node),
+        name: format!("{name} of {}", spec.node),
         executable: bin.join(name),
         arguments: arguments.into_iter().map(Into::into).collect(),
         environment: BTreeMap::new(),
         run_as: RunAs::Postgres,
         stdin: None,
-        log: topology.logs().join(format!("initdb-{}.log", place.node)),
+        log: topology.logs().join(format!("initdb-{}.log", spec.node)),
     };
     let data = data.display().to_string();
     let initdb = [
@@ -106,12 +110,12 @@ pub async fn create(topology: &Topology, place: &Place, secrets: &Secrets) -> an
     let initdb = initdb.map(str::to_owned).to_vec();
     let initdb = program("initdb", initdb);
     // initdb asks for a superuser password only with scram for local connections, which are by peer.
-    initdb.run(None, PATIENCE).await?;
+    initdb.run(None, TIMEOUT).await?;
 
     for (database, statements) in [("postgres", roles(secrets)), ("app", TABLES.to_owned())] {
         let arguments = ["--single", "-D", &data, "-j", database];
         let single_user = program("postgres", arguments.map(str::to_owned).to_vec());
-        let output = single_user.run(Some(&statements), PATIENCE).await?;
+        let output = single_user.run(Some(&statements), TIMEOUT).await?;
         if output.contains("ERROR") {
             bail!("the first database could not be furnished: {output}");
         }
@@ -174,8 +178,8 @@ fn user_map() -> anyhow::Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-fn configuration(topology: &Topology, place: &Place) -> String {
-    let settings = place.settings();
+fn configuration(topology: &Topology, spec: &NodeSpec) -> String {
+    let settings = spec.settings();
     let archive = format!(
         "{} --config {} wal push \"%p\"",
         topology.programs().join("backup-agent").display(),
@@ -223,19 +227,19 @@ timezone = 'UTC'
 # Without guard there is no such file, and without it PostgreSQL does not start.
 include '{guard}'
 ",
-        node = place.node,
-        address = place.postgres().ip(),
-        port = place.postgres().port(),
-        sockets = place.sockets().display(),
+        node = spec.node,
+        address = spec.postgres().ip(),
+        port = spec.postgres().port(),
+        sockets = spec.sockets().display(),
         hba = settings.join("pg_hba.conf").display(),
         ident = settings.join("pg_ident.conf").display(),
-        guard = place.guard().join("guard.conf").display(),
+        guard = spec.guard().join("guard.conf").display(),
     )
 }
 
 /// Returns the roles: who may replicate, rewind and use the application's database. `pg_rewind`
 /// needs four functions and no more (PostgreSQL's documentation of `pg_rewind`, Notes).
-fn roles(secrets: &Secrets) -> String {
+fn roles(secrets: &LabSecrets) -> String {
     let statements = [
         format!(
             "create role replicator login replication password '{}'",

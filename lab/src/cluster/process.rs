@@ -14,7 +14,7 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::cluster::program::Program;
-use crate::cluster::watchdog::{Watchdog, Watched, anything_left};
+use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
 use crate::wait;
 
 /// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
@@ -25,22 +25,22 @@ const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What happens when a program ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// It is started again, as by systemd's `Restart=always`.
+pub enum RestartPolicy {
+    /// It is started again, as by systemd's `RestartPolicy=always`.
     Always,
     /// It stays down.
     Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum DesiredState {
     Running,
     Ended(Signal),
 }
 
 /// What a supervisor last saw of its process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
+struct ProcessState {
     pid: Option<i32>,
     starts: u32,
     last_exit: Option<String>,
@@ -51,33 +51,33 @@ struct Seen {
 pub struct Process {
     name: String,
     log: PathBuf,
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<DesiredState>,
     asleep: watch::Sender<bool>,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<ProcessState>,
 }
 
 impl Process {
     /// Takes a program under supervision. It is not started yet.
-    pub fn new(program: Program, restart: Restart, tasks: &Tasks) -> Self {
+    pub fn new(program: Program, restart: RestartPolicy, tasks: &Tasks) -> Self {
         Self::supervised(program, restart, None, tasks)
     }
 
     /// Takes a program under supervision that announces how long it may be silent, and ends with
     /// everything that belongs to it when it is silent for longer. It is not started yet.
-    pub fn watched(mut program: Program, watched: Watched, tasks: &Tasks) -> Self {
+    pub fn watched(mut program: Program, watched: WatchdogSettings, tasks: &Tasks) -> Self {
         program.environment.extend(watched.environment());
-        Self::supervised(program, Restart::Always, Some(watched), tasks)
+        Self::supervised(program, RestartPolicy::Always, Some(watched), tasks)
     }
 
     fn supervised(
         program: Program,
-        restart: Restart,
-        watched: Option<Watched>,
+        restart: RestartPolicy,
+        watched: Option<WatchdogSettings>,
         tasks: &Tasks,
     ) -> Self {
-        let (wanted, orders) = watch::channel(Wanted::Ended(Signal::SIGTERM));
+        let (wanted, orders) = watch::channel(DesiredState::Ended(Signal::SIGTERM));
         let (asleep, sleeping) = watch::channel(false);
-        let (report, seen) = watch::channel(Seen::default());
+        let (report, seen) = watch::channel(ProcessState::default());
         let process = Self {
             name: program.name.clone(),
             log: program.log.clone(),
@@ -85,7 +85,7 @@ impl Process {
             asleep,
             seen,
         };
-        let supervisor = Supervisor {
+        let supervisor = ProcessSupervisor {
             program,
             restart,
             watched,
@@ -135,7 +135,7 @@ impl Process {
 
     /// Asks for the program to run. It does so a moment later.
     pub fn start(&self) {
-        self.wanted.send_replace(Wanted::Running);
+        self.wanted.send_replace(DesiredState::Running);
     }
 
     /// Kills the process at once and leaves it down until it is started again.
@@ -183,9 +183,9 @@ impl Process {
     /// # Errors
     ///
     /// When it does not, with the end of its log.
-    pub async fn started(&self, starts: u32, patience: Duration) -> anyhow::Result<()> {
+    pub async fn started(&self, starts: u32, timeout: Duration) -> anyhow::Result<()> {
         let what = format!("`{}` to start", self.name);
-        wait::until(&what, patience, || async {
+        wait::until(&what, timeout, || async {
             let seen = self.seen.borrow().clone();
             if seen.pid.is_some() && seen.starts >= starts {
                 return Ok(());
@@ -200,10 +200,10 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When it was not, within `patience`.
-    pub async fn was_started(&self, patience: Duration) -> anyhow::Result<()> {
+    /// When it was not, within `timeout`.
+    pub async fn was_started(&self, timeout: Duration) -> anyhow::Result<()> {
         let what = format!("`{}` to be started", self.name);
-        wait::until(&what, patience, || async {
+        wait::until(&what, timeout, || async {
             let seen = self.seen.borrow().clone();
             if seen.starts > 0 {
                 Ok(())
@@ -224,7 +224,7 @@ impl Process {
     }
 
     async fn end(&self, signal: Signal, grace: Duration) -> anyhow::Result<()> {
-        self.wanted.send_replace(Wanted::Ended(signal));
+        self.wanted.send_replace(DesiredState::Ended(signal));
         let mut seen = self.seen.clone();
         time::timeout(grace, seen.wait_for(|it| it.pid.is_none()))
             .await
@@ -234,20 +234,20 @@ impl Process {
     }
 }
 
-struct Supervisor {
+struct ProcessSupervisor {
     program: Program,
-    restart: Restart,
-    watched: Option<Watched>,
-    orders: watch::Receiver<Wanted>,
+    restart: RestartPolicy,
+    watched: Option<WatchdogSettings>,
+    orders: watch::Receiver<DesiredState>,
     sleeping: watch::Receiver<bool>,
-    report: watch::Sender<Seen>,
+    report: watch::Sender<ProcessState>,
 }
 
-impl Supervisor {
+impl ProcessSupervisor {
     async fn run(mut self) {
         while self
             .orders
-            .wait_for(|it| *it == Wanted::Running)
+            .wait_for(|it| *it == DesiredState::Running)
             .await
             .is_ok()
         {
@@ -263,8 +263,8 @@ impl Supervisor {
                     });
                 }
             }
-            if self.restart == Restart::Never {
-                let ended = |it: &Wanted| *it != Wanted::Running;
+            if self.restart == RestartPolicy::Never {
+                let ended = |it: &DesiredState| *it != DesiredState::Running;
                 if self.orders.wait_for(ended).await.is_err() {
                     return;
                 }
@@ -275,7 +275,7 @@ impl Supervisor {
 
     fn spawn<'a>(
         &self,
-        watched: Option<&'a Watched>,
+        watched: Option<&'a WatchdogSettings>,
     ) -> anyhow::Result<(Child, Option<Watchdog<'a>>)> {
         let watchdog = watched.map(Watchdog::listen).transpose()?;
         let child = self.program.command()?.spawn();
@@ -305,7 +305,7 @@ impl Supervisor {
                         break child.kill().await.and(child.wait().await);
                     }
                     let order = *self.orders.borrow();
-                    if let (Wanted::Ended(signal), Some(pid)) = (order, pid) {
+                    if let (DesiredState::Ended(signal), Some(pid)) = (order, pid) {
                         tell(pid, signal);
                     }
                 }
@@ -465,8 +465,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn starts_again_what_died_and_leaves_down_what_was_killed() {
-        let place = place();
-        let process = place.process("exec sleep 600", Restart::Always);
+        let fixture = fixture();
+        let process = fixture.process("exec sleep 600", RestartPolicy::Always);
         process.start();
         process.started(1, SOON).await.unwrap();
 
@@ -480,13 +480,13 @@ mod tests {
 
         process.start();
         process.started(3, SOON).await.unwrap();
-        place.tasks.stop(SOON).await;
+        fixture.tasks.stop(SOON).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn shows_a_frozen_process_as_frozen() {
-        let place = place();
-        let process = place.process("exec sleep 600", Restart::Always);
+        let fixture = fixture();
+        let process = fixture.process("exec sleep 600", RestartPolicy::Always);
         process.start();
         process.started(1, SOON).await.unwrap();
 
@@ -501,20 +501,20 @@ mod tests {
         })
         .await
         .unwrap();
-        place.tasks.stop(SOON).await;
+        fixture.tasks.stop(SOON).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn silent_process_then_it_ends_with_its_children_and_starts_anew() {
-        let place = place();
-        let watched = Watched {
-            socket: place.directory.path().join("notify"),
+        let fixture = fixture();
+        let watched = WatchdogSettings {
+            socket: fixture.directory.path().join("notify"),
             limit: Duration::from_mins(10),
-            data: place.directory.path().join("data"),
+            data: fixture.directory.path().join("data"),
         };
-        let children = place.directory.path().join("children");
+        let children = fixture.directory.path().join("children");
         let script = format!("setsid sleep 600 & echo $! >>{}; wait", children.display());
-        let process = Process::watched(place.program(&script), watched.clone(), &place.tasks);
+        let process = Process::watched(fixture.program(&script), watched.clone(), &fixture.tasks);
         process.start();
         let child = wait::until("a child", SOON, || async {
             let text = std::fs::read_to_string(&children).unwrap_or_default();
@@ -545,22 +545,22 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(process.starts(), 2);
-        place.tasks.stop(SOON).await;
+        fixture.tasks.stop(SOON).await;
     }
 
-    struct Place {
+    struct ProcessFixture {
         tasks: Tasks,
         directory: tempfile::TempDir,
     }
 
-    fn place() -> Place {
-        Place {
+    fn fixture() -> ProcessFixture {
+        ProcessFixture {
             tasks: Tasks::new(),
             directory: tempfile::tempdir().unwrap(),
         }
     }
 
-    impl Place {
+    impl ProcessFixture {
         fn program(&self, script: &str) -> Program {
             Program {
                 name: "test".to_owned(),
@@ -573,7 +573,7 @@ mod tests {
             }
         }
 
-        fn process(&self, script: &str, restart: Restart) -> Process {
+        fn process(&self, script: &str, restart: RestartPolicy) -> Process {
             Process::new(self.program(script), restart, &self.tasks)
         }
     }

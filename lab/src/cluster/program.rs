@@ -43,7 +43,7 @@ pub struct Program {
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ProgramOutput {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
     /// What it wrote to standard output.
@@ -116,8 +116,8 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// When it fails, with what it wrote to standard error; or when `patience` is over.
-    pub async fn run(&self, input: Option<&str>, patience: Duration) -> anyhow::Result<String> {
+    /// When it fails, with what it wrote to standard error; or when `timeout` is over.
+    pub async fn run(&self, input: Option<&str>, timeout: Duration) -> anyhow::Result<String> {
         use tokio::io::AsyncWriteExt as _;
 
         let name = &self.name;
@@ -132,9 +132,9 @@ impl Program {
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
             stdin.write_all(input.as_bytes()).await?;
         }
-        let output = time::timeout(patience, child.wait_with_output())
+        let output = time::timeout(timeout, child.wait_with_output())
             .await
-            .with_context(|| format!("`{name}` did not end within {patience:?}"))??;
+            .with_context(|| format!("`{name}` did not end within {timeout:?}"))??;
         let standard_error = String::from_utf8_lossy(&output.stderr);
         self.note(&standard_error)?;
         if !output.status.success() {
@@ -148,20 +148,20 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// When it cannot be started, or `patience` is over; then it is killed.
-    pub async fn outcome(&self, patience: Duration) -> anyhow::Result<Outcome> {
+    /// When it cannot be started, or `timeout` is over; then it is killed.
+    pub async fn outcome(&self, timeout: Duration) -> anyhow::Result<ProgramOutput> {
         let name = &self.name;
         let mut command = self.command()?;
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command
             .spawn()
             .with_context(|| format!("could not start `{name}`"))?;
-        let output = time::timeout(patience, child.wait_with_output())
+        let output = time::timeout(timeout, child.wait_with_output())
             .await
-            .with_context(|| format!("`{name}` did not end within {patience:?}"))??;
+            .with_context(|| format!("`{name}` did not end within {timeout:?}"))??;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         self.note(&stderr)?;
-        Ok(Outcome {
+        Ok(ProgramOutput {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr,

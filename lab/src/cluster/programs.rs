@@ -12,7 +12,7 @@ use crate::aws::Credentials;
 use crate::cluster::postgres::restrict;
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::settings;
-use crate::cluster::topology::{Place, Topology};
+use crate::cluster::topology::{NodeSpec, Topology};
 
 /// The programs that production runs.
 const NAMES: [&str; 3] = ["api", "backup-agent", "failover-ctl"];
@@ -51,23 +51,23 @@ impl Programs {
     }
 
     /// Returns a node's agent.
-    pub fn agent(&self, place: &Place) -> Program {
+    pub fn agent(&self, spec: &NodeSpec) -> Program {
         // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
         Program {
-            stdin: Some(settings::command_signing_key(&self.topology)),
-            ..self.on_node(place, &["agent", "--key-from-stdin"])
+            stdin: Some(settings::orders_key(&self.topology)),
+            ..self.on_node(spec, &["agent", "--key-from-stdin"])
         }
     }
 
     /// Returns a node's guard.
-    pub fn guard(&self, place: &Place) -> Program {
-        self.on_node(place, &["guard"])
+    pub fn guard(&self, spec: &NodeSpec) -> Program {
+        self.on_node(spec, &["guard"])
     }
 
     /// Returns `failover-ctl` on a node's host.
-    pub fn failover_ctl_on(&self, place: &Place, arguments: &[&str]) -> Program {
-        let name = format!("failover-ctl-{}", place.node);
-        let settings = settings::failover_ctl(place);
+    pub fn failover_ctl_on(&self, spec: &NodeSpec, arguments: &[&str]) -> Program {
+        let name = format!("failover-ctl-{}", spec.node);
+        let settings = settings::failover_ctl(spec);
         self.by_person(&name, &settings, arguments)
     }
 
@@ -78,8 +78,8 @@ impl Programs {
     }
 
     /// Returns `backup-agent` on a node's host.
-    pub fn backup_agent_on(&self, place: &Place, arguments: &[&str]) -> Program {
-        self.backup_agent(&settings::backup_agent(place), arguments)
+    pub fn backup_agent_on(&self, spec: &NodeSpec, arguments: &[&str]) -> Program {
+        self.backup_agent(&settings::backup_agent(spec), arguments)
     }
 
     /// Returns `backup-agent` with these settings.
@@ -131,10 +131,10 @@ impl Programs {
         program
     }
 
-    fn on_node(&self, place: &Place, arguments: &[&str]) -> Program {
+    fn on_node(&self, spec: &NodeSpec, arguments: &[&str]) -> Program {
         let command = arguments.first().copied().unwrap_or_default();
-        let name = format!("{command}-{}", place.label());
-        let settings = settings::failover_ctl(place);
+        let name = format!("{command}-{}", spec.label());
+        let settings = settings::failover_ctl(spec);
         self.program(&name, "failover-ctl", Some(&settings), arguments)
     }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::aws::route53::{TTL_SECS, Zones};
 use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
 use crate::cluster::topology::{
-    API_NAME, LEASE_BUCKET, POSTGRES_PORT, Place, Topology, WRITER_NAME, backup_bucket,
+    API_NAME, LEASE_BUCKET, NodeSpec, POSTGRES_PORT, Topology, WRITER_NAME, backup_bucket,
 };
 
 /// The name of the cluster.
@@ -18,7 +18,7 @@ pub const CLUSTER: &str = "lab";
 
 /// The passwords and keys of one lab.
 #[derive(Clone, Debug)]
-pub struct Secrets {
+pub struct LabSecrets {
     /// The password of the role that standbys stream as.
     pub replicator: Secret,
     /// The password of the role that `pg_rewind` reads as.
@@ -32,14 +32,14 @@ pub struct Secrets {
 /// Who can read a backup: the public key that every host has, and the file of the private key that
 /// only those have who restore.
 #[derive(Clone, Debug)]
-pub struct Readers {
+pub struct BackupKeys {
     /// The public key.
     pub recipient: String,
     /// The private key's file.
     pub identity: PathBuf,
 }
 
-impl Secrets {
+impl LabSecrets {
     /// Draws new secrets.
     pub fn draw() -> Self {
         let draw = || {
@@ -92,13 +92,13 @@ pub fn operator(topology: &Topology) -> PathBuf {
 }
 
 /// Returns the file of `failover-ctl`'s settings on a node.
-pub fn failover_ctl(place: &Place) -> PathBuf {
-    place.settings().join("failover-ctl.toml")
+pub fn failover_ctl(spec: &NodeSpec) -> PathBuf {
+    spec.settings().join("failover-ctl.toml")
 }
 
 /// Returns the file of `backup-agent`'s settings on a node.
-pub fn backup_agent(place: &Place) -> PathBuf {
-    place.settings().join("backup-agent.toml")
+pub fn backup_agent(spec: &NodeSpec) -> PathBuf {
+    spec.settings().join("backup-agent.toml")
 }
 
 /// Writes the settings of every program on every node, and those of an operator.
@@ -106,9 +106,13 @@ pub fn backup_agent(place: &Place) -> PathBuf {
 /// # Errors
 ///
 /// When they cannot be written.
-pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyhow::Result<()> {
-    for place in &topology.nodes {
-        write_node(topology, place, zones, readers)?;
+pub fn write_all(
+    topology: &Topology,
+    zones: &Zones,
+    backup_keys: &BackupKeys,
+) -> anyhow::Result<()> {
+    for spec in &topology.nodes {
+        write_node(topology, spec, zones, backup_keys)?;
     }
     let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
     write(&operator(topology), &text)
@@ -121,16 +125,16 @@ pub fn write_all(topology: &Topology, zones: &Zones, readers: &Readers) -> anyho
 /// When they cannot be written.
 pub fn write_node(
     topology: &Topology,
-    place: &Place,
+    spec: &NodeSpec,
     zones: &Zones,
-    readers: &Readers,
+    backup_keys: &BackupKeys,
 ) -> anyhow::Result<()> {
-    write(&place.host_id(), &place.instance)?;
-    let text = toml::to_string(&FailoverCtl::on_node(topology, place, zones)?)?;
-    write(&failover_ctl(place), &text)?;
-    let identity = can_read(topology, place).then_some(readers.identity.as_path());
-    let text = BackupAgent::on_node(topology, place, readers, identity)?;
-    write(&backup_agent(place), &toml::to_string(&text)?)
+    write(&spec.host_id(), &spec.instance)?;
+    let text = toml::to_string(&FailoverCtl::on_node(topology, spec, zones)?)?;
+    write(&failover_ctl(spec), &text)?;
+    let identity = can_read(topology, spec).then_some(backup_keys.identity.as_path());
+    let text = BackupAgent::on_node(topology, spec, backup_keys, identity)?;
+    write(&backup_agent(spec), &toml::to_string(&text)?)
 }
 
 /// Returns the settings of somebody who restores: those of a node, and the key that opens backups.
@@ -140,18 +144,18 @@ pub fn write_node(
 /// When they cannot be rendered.
 pub fn for_restore(
     topology: &Topology,
-    place: &Place,
-    readers: &Readers,
+    spec: &NodeSpec,
+    backup_keys: &BackupKeys,
 ) -> anyhow::Result<String> {
-    let identity = Some(readers.identity.as_path());
-    let settings = BackupAgent::on_node(topology, place, readers, identity)?;
+    let identity = Some(backup_keys.identity.as_path());
+    let settings = BackupAgent::on_node(topology, spec, backup_keys, identity)?;
     Ok(toml::to_string(&settings)?)
 }
 
 /// Says whether a host holds the key that opens backups: the DR region's, which may have to catch
 /// up from the archive when nothing else is left.
-fn can_read(topology: &Topology, place: &Place) -> bool {
-    place.region == topology.dr
+fn can_read(topology: &Topology, spec: &NodeSpec) -> bool {
+    spec.region == topology.dr
 }
 
 #[derive(Serialize)]
@@ -257,42 +261,42 @@ struct VerifyWrite {
 }
 
 impl FailoverCtl {
-    fn on_node(topology: &Topology, place: &Place, zones: &Zones) -> anyhow::Result<Self> {
+    fn on_node(topology: &Topology, spec: &NodeSpec, zones: &Zones) -> anyhow::Result<Self> {
         let nodes = topology.nodes.iter().map(|it| NodeEntry {
-            address: place.postgres_of(it).ip().to_string(),
-            agent: place.agent_of(it).to_string(),
+            address: spec.postgres_of(it).ip().to_string(),
+            agent: spec.agent_of(it).to_string(),
             ..NodeEntry::of(it)
         });
         let secrets = topology.secrets();
         let restore = format!(
             "{} --config {} wal fetch %f \"%p\"",
             topology.programs().join("backup-agent").display(),
-            backup_agent(place).display()
+            backup_agent(spec).display()
         );
         Ok(Self {
-            node: Some(place.node.to_string()),
+            node: Some(spec.node.to_string()),
             nodes: nodes.collect(),
-            lease: Lease::at(topology, &place.lease_store().to_string()),
+            lease: Lease::at(topology, &spec.lease_store().to_string()),
             postgres: Some(Postgres {
                 bin_directory: bin_directory()?,
-                config_file: place.settings().join("postgresql.conf"),
-                data_directory: place.data(),
-                socket_directory: place.sockets(),
+                config_file: spec.settings().join("postgresql.conf"),
+                data_directory: spec.data(),
+                socket_directory: spec.sockets(),
                 port: POSTGRES_PORT,
                 replication_user: "replicator".to_owned(),
                 replication_password_file: secrets.join("replicator.password"),
                 rewind_user: "rewinder".to_owned(),
                 rewind_password_file: secrets.join("rewinder.password"),
                 sslmode: "disable".to_owned(),
-                restore_command: can_read(topology, place).then_some(restore),
+                restore_command: can_read(topology, spec).then_some(restore),
             }),
             guard: Some(Guard {
-                runtime_directory: place.guard(),
+                runtime_directory: spec.guard(),
             }),
             agent: Some(Agent {
-                state_directory: place.state(),
-                listen: place.agent().to_string(),
-                host_id_file: place.host_id(),
+                state_directory: spec.state(),
+                listen: spec.agent().to_string(),
+                host_id_file: spec.host_id(),
             }),
             ..Self::for_operator(topology, zones)
         })
@@ -338,15 +342,15 @@ impl FailoverCtl {
 }
 
 impl NodeEntry {
-    fn of(place: &Place) -> Self {
+    fn of(spec: &NodeSpec) -> Self {
         Self {
-            name: place.node.to_string(),
-            region: place.region.to_string(),
-            zone: place.zone.clone(),
-            address: place.postgres().ip().to_string(),
+            name: spec.node.to_string(),
+            region: spec.region.to_string(),
+            zone: spec.zone.clone(),
+            address: spec.postgres().ip().to_string(),
             port: POSTGRES_PORT,
-            agent: place.agent().to_string(),
-            instance_id: place.instance.clone(),
+            agent: spec.agent().to_string(),
+            instance_id: spec.instance.clone(),
         }
     }
 }
@@ -393,29 +397,29 @@ struct BackedUp {
 impl BackupAgent {
     fn on_node(
         topology: &Topology,
-        place: &Place,
-        readers: &Readers,
+        spec: &NodeSpec,
+        backup_keys: &BackupKeys,
         identity: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let bucket = |region: &Region| Bucket {
             name: backup_bucket(region),
             region: region.to_string(),
-            endpoint: format!("http://{}", place.backup_store(topology, region)),
+            endpoint: format!("http://{}", spec.backup_store(topology, region)),
         };
         // The nearest bucket is written first and read first.
         let mut nearest_first = topology.api_regions();
-        nearest_first.sort_by_key(|it| *it != place.region);
+        nearest_first.sort_by_key(|it| *it != spec.region);
         Ok(Self {
             cluster: CLUSTER.to_owned(),
-            recipients: vec![readers.recipient.clone()],
+            recipients: vec![backup_keys.recipient.clone()],
             identity_file: identity.map(Path::to_owned),
-            state_directory: place.directory.join("backup"),
+            state_directory: spec.directory.join("backup"),
             required_buckets: 1,
             buckets: nearest_first.iter().map(bucket).collect(),
             postgres: BackedUp {
                 bin_directory: bin_directory()?,
-                data_directory: place.data(),
-                socket_directory: place.sockets(),
+                data_directory: spec.data(),
+                socket_directory: spec.sockets(),
                 port: POSTGRES_PORT,
             },
         })

@@ -6,18 +6,18 @@ use anyhow::Context as _;
 use tokio::time;
 use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::cluster::topology::{POSTGRES_PORT, Place};
+use crate::cluster::topology::{NodeSpec, POSTGRES_PORT};
 
 /// How long a server may take to answer: a checkpoint on a busy machine is the longest.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a statement, and returns the first value of its first row.
 ///
 /// # Errors
 ///
 /// When the server does not answer in time, or refuses.
-pub async fn local(place: &Place, statement: &str) -> anyhow::Result<Option<String>> {
-    let row = row(place, statement, PATIENCE).await?;
+pub async fn local(spec: &NodeSpec, statement: &str) -> anyhow::Result<Option<String>> {
+    let row = row(spec, statement, TIMEOUT).await?;
     Ok(row.and_then(|it| it.get(0).map(str::to_owned)))
 }
 
@@ -27,13 +27,13 @@ pub async fn local(place: &Place, statement: &str) -> anyhow::Result<Option<Stri
 ///
 /// When the server does not answer in time, or refuses.
 pub async fn row(
-    place: &Place,
+    spec: &NodeSpec,
     statement: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<Option<SimpleQueryRow>> {
     let mut settings = tokio_postgres::Config::new();
     settings
-        .host_path(place.sockets())
+        .host_path(spec.sockets())
         .port(POSTGRES_PORT)
         .user("postgres")
         .dbname("postgres")
@@ -50,8 +50,8 @@ pub async fn row(
             }
         }
     };
-    let answer = time::timeout(patience, ask).await;
-    let answer = answer.with_context(|| format!("`{}` did not answer", place.node))??;
+    let answer = time::timeout(timeout, ask).await;
+    let answer = answer.with_context(|| format!("`{}` did not answer", spec.node))??;
     Ok(answer.into_iter().find_map(|it| match it {
         SimpleQueryMessage::Row(row) => Some(row),
         SimpleQueryMessage::CommandComplete(_) | _ => None,

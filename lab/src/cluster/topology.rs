@@ -56,12 +56,12 @@ pub struct Topology {
     /// The region of the lease.
     pub third: Region,
     /// The database nodes.
-    pub nodes: Vec<Place>,
+    pub nodes: Vec<NodeSpec>,
 }
 
 /// Where one database node stands.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct NodeSpec {
     /// Its name.
     pub node: NodeId,
     /// Its region.
@@ -99,8 +99,8 @@ impl Topology {
             ("b", "eu-west-1", "eu-west-1b"),
             ("c", "eu-central-1", "eu-central-1a"),
         ];
-        let place = |(position, (node, region, zone)): (u8, (&str, &str, &str))| {
-            anyhow::Ok(Place {
+        let spec = |(position, (node, region, zone)): (u8, (&str, &str, &str))| {
+            anyhow::Ok(NodeSpec {
                 node: node.parse()?,
                 region: region.parse()?,
                 zone: zone.to_owned(),
@@ -116,7 +116,7 @@ impl Topology {
             primary: "eu-west-1".parse()?,
             dr: "eu-central-1".parse()?,
             third: "eu-north-1".parse()?,
-            nodes: (1..).zip(nodes).map(place).collect::<Result<_, _>>()?,
+            nodes: (1..).zip(nodes).map(spec).collect::<Result<_, _>>()?,
             directory,
         })
     }
@@ -199,7 +199,7 @@ impl Topology {
     /// # Errors
     ///
     /// When there is no such node.
-    pub fn place(&self, node: &NodeId) -> anyhow::Result<&Place> {
+    pub fn node_spec(&self, node: &NodeId) -> anyhow::Result<&NodeSpec> {
         let found = self.nodes.iter().find(|it| it.node == *node);
         let names: Vec<_> = self.nodes.iter().map(|it| it.node.as_str()).collect();
         found.with_context(|| format!("there is no node `{node}`: there are {}", names.join(", ")))
@@ -210,12 +210,12 @@ impl Topology {
         let mut all = vec![self.moto(), self.dns()];
         all.extend(self.stores().iter().map(|(region, _)| self.store(region)));
         all.extend(self.api_regions().iter().map(|region| self.api(region)));
-        for place in &self.nodes {
-            all.extend([place.postgres(), place.agent()]);
-            all.extend([place.lease_store()]);
-            all.extend(self.api_regions().map(|it| place.backup_store(self, &it)));
-            for other in self.nodes.iter().filter(|it| it.node != place.node) {
-                all.extend([place.postgres_of(other), place.agent_of(other)]);
+        for spec in &self.nodes {
+            all.extend([spec.postgres(), spec.agent()]);
+            all.extend([spec.lease_store()]);
+            all.extend(self.api_regions().map(|it| spec.backup_store(self, &it)));
+            for other in self.nodes.iter().filter(|it| it.node != spec.node) {
+                all.extend([spec.postgres_of(other), spec.agent_of(other)]);
             }
         }
         all
@@ -231,10 +231,10 @@ pub fn backup_bucket(region: &Region) -> String {
     format!("causeway-backup-{region}")
 }
 
-impl Place {
+impl NodeSpec {
     /// Returns a second host with the same name and settings, whose paths lead where this one's do.
     #[must_use]
-    pub fn cloned(&self) -> Self {
+    pub fn second_host(&self) -> Self {
         let directory = format!("{}-clone", self.directory.display());
         Self {
             directory: PathBuf::from(directory),
@@ -331,13 +331,13 @@ impl Place {
 
 /// The sole right to a lab's number, for as long as this value lives.
 #[derive(Debug)]
-pub struct Claim {
+pub struct LabLock {
     /// What was claimed.
     pub topology: Topology,
     _lock: Flock<File>,
 }
 
-impl Claim {
+impl LabLock {
     /// Claims a lab's number.
     ///
     /// # Errors
@@ -426,7 +426,7 @@ mod tests {
         let [a, b, _] = &topology.nodes[..] else {
             panic!("a lab has three nodes");
         };
-        let clone = a.cloned();
+        let clone = a.second_host();
 
         assert_eq!((clone.label(), a.label()), ("a-clone".into(), "a".into()));
         assert_eq!(clone.postgres().to_string(), "127.77.7.41:5432");
@@ -440,8 +440,8 @@ mod tests {
 
     #[test]
     fn one_number_is_one_lab() {
-        let claim = Claim::any().unwrap();
-        let again = Claim::take(claim.topology.clone()).unwrap_err();
+        let claim = LabLock::any().unwrap();
+        let again = LabLock::take(claim.topology.clone()).unwrap_err();
 
         assert!(again.to_string().contains("is up already"), "{again}");
     }

@@ -18,7 +18,7 @@ use crate::cluster::process::{descendants, inside, tell};
 
 /// A program that tells its supervisor how long it may be silent.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub struct WatchdogSettings {
     /// Where it sends its messages (`NOTIFY_SOCKET`).
     pub socket: PathBuf,
     /// How long it may be silent until it says otherwise (`WatchdogSec`).
@@ -27,7 +27,7 @@ pub struct Watched {
     pub data: PathBuf,
 }
 
-impl Watched {
+impl WatchdogSettings {
     /// Returns the variables that systemd gives to such a program.
     pub fn environment(&self) -> [(String, String); 2] {
         [
@@ -46,7 +46,7 @@ impl Watched {
 /// The time that is left to one process.
 #[derive(Debug)]
 pub(crate) struct Watchdog<'a> {
-    watched: &'a Watched,
+    watched: &'a WatchdogSettings,
     socket: UnixDatagram,
     limit: Duration,
     deadline: Instant,
@@ -58,7 +58,7 @@ impl<'a> Watchdog<'a> {
     /// # Errors
     ///
     /// When the socket cannot be made.
-    pub(crate) fn listen(watched: &'a Watched) -> anyhow::Result<Self> {
+    pub(crate) fn listen(watched: &'a WatchdogSettings) -> anyhow::Result<Self> {
         let path = &watched.socket;
         // A new socket has no messages of an earlier process.
         match std::fs::remove_file(path) {
@@ -175,8 +175,8 @@ mod tests {
         assert!(expired.await.is_ok());
     }
 
-    fn watched(directory: &Path, limit: Duration) -> Watched {
-        Watched {
+    fn watched(directory: &Path, limit: Duration) -> WatchdogSettings {
+        WatchdogSettings {
             socket: directory.join("notify"),
             limit,
             data: directory.to_owned(),

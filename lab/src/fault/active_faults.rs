@@ -5,12 +5,12 @@ use std::time::Duration;
 use causeway_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 
-use super::clone::Clone;
+use super::clone::ClonedNode;
 use crate::cluster::process::Process;
 
 /// What a lab has to put away when it is healed.
 #[derive(Debug, Default)]
-pub(crate) struct Standing {
+pub(crate) struct ActiveFaults {
     /// Servers that nobody supervises.
     pub(crate) by_hand: Vec<Process>,
     /// Ports that are taken.
@@ -18,10 +18,10 @@ pub(crate) struct Standing {
     /// Whatever does harm again and again.
     pub(crate) harm: Tasks,
     /// Second hosts.
-    pub(crate) clones: Vec<Clone>,
+    pub(crate) clones: Vec<ClonedNode>,
 }
 
-impl Standing {
+impl ActiveFaults {
     /// Ends all of it.
     ///
     /// # Errors

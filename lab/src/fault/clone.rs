@@ -12,16 +12,16 @@ use crate::cluster::{postgres, settings};
 
 /// A second host.
 #[derive(Debug)]
-pub(crate) struct Clone {
+pub(crate) struct ClonedNode {
     /// Its guard and agent.
     pub(crate) node: Node,
 }
 
-impl Clone {
+impl ClonedNode {
     /// Ends the host, and removes its disk.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         self.node.lose().await?;
-        let directory = &self.node.place.directory;
+        let directory = &self.node.spec.directory;
         std::fs::remove_dir_all(directory)
             .with_context(|| format!("could not remove `{}`", directory.display()))
     }
@@ -30,29 +30,29 @@ impl Clone {
 impl Lab {
     /// Starts a second host with a copy of a node's disk.
     pub(super) async fn clone_node(&self, node: &Node) -> anyhow::Result<()> {
-        let mut standing = self.standing.lock().await;
-        let place = node.place.cloned();
-        if place.directory.exists() {
-            bail!("`{}` is cloned already", node.place.node);
+        let mut active_faults = self.active_faults.lock().await;
+        let spec = node.spec.second_host();
+        if spec.directory.exists() {
+            bail!("`{}` is cloned already", node.spec.node);
         }
         let topology = self.topology();
-        postgres::install(topology, &place)?;
-        settings::write_node(topology, &place, self.route53.zones(), &self.readers)?;
+        postgres::install(topology, &spec)?;
+        settings::write_node(topology, &spec, self.route53.zones(), &self.backup_keys)?;
         // A snapshot is of one moment.
-        let running: Vec<i32> = inside(&node.place.data())?
+        let running: Vec<i32> = inside(&node.spec.data())?
             .into_iter()
             .filter(|it| !is_stopped(*it))
             .collect();
         signal_all(&running, Signal::SIGSTOP);
-        let copied = copy(&node.place.data(), &place.data())
-            .and_then(|()| copy(&node.place.state(), &place.state()));
+        let copied = copy(&node.spec.data(), &spec.data())
+            .and_then(|()| copy(&node.spec.state(), &spec.state()));
         signal_all(&running, Signal::SIGCONT);
         copied?;
         // The process that it names runs on another host.
-        std::fs::remove_file(place.data().join("postmaster.pid")).ok();
-        let clone = Node::new(&place, &self.programs, &self.tasks);
+        std::fs::remove_file(spec.data().join("postmaster.pid")).ok();
+        let clone = Node::new(&spec, &self.programs, &self.tasks);
         clone.start();
-        standing.clones.push(Clone { node: clone });
+        active_faults.clones.push(ClonedNode { node: clone });
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn rewrite_settings(node: &Node) -> anyhow::Result<()> {
 }
 
 fn edit(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
-    let path = node.place.settings().join("postgresql.conf");
+    let path = node.spec.settings().join("postgresql.conf");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("could not read `{}`", path.display()))?;
     crate::cluster::postgres::write(&path, &change(text))
@@ -46,7 +46,7 @@ fn kill_if_there(node: &Node) {
 impl Lab {
     /// Kills the postmaster and takes its port before it is started again.
     pub(super) async fn take_port(&self, node: &Node) -> anyhow::Result<()> {
-        let address = node.place.postgres();
+        let address = node.spec.postgres();
         let taken = wait::until("the port of PostgreSQL", TAKEN_WITHIN, || async {
             kill_if_there(node);
             let take = || -> std::io::Result<TcpListener> {
@@ -58,7 +58,7 @@ impl Lab {
             take().map_err(|it| it.to_string())
         })
         .await?;
-        self.standing.lock().await.ports.push(taken);
+        self.active_faults.lock().await.ports.push(taken);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tokio::time;
 use crate::Lab;
 use crate::cluster::node::Node;
 use crate::cluster::topology::Topology;
-use crate::network::proxy::Condition;
+use crate::network::proxy::NetworkState;
 use crate::wait;
 
 /// How large each disk is: a database of 40 MB, the WAL of minutes, and room that a save asks for.
@@ -26,11 +26,11 @@ const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
 /// Gives each node a disk of its own.
 pub(crate) async fn attach_disks(topology: &Topology) -> anyhow::Result<()> {
-    for place in &topology.nodes {
-        std::fs::create_dir_all(&place.directory)?;
+    for spec in &topology.nodes {
+        std::fs::create_dir_all(&spec.directory)?;
         let options = format!("size={SIZE},mode=0755");
         let arguments = ["-t", "tmpfs", "-o", &options, "causeway-lab"];
-        run("mount", &arguments, &place.directory)
+        run("mount", &arguments, &spec.directory)
             .await
             .context("a node's own disk needs root, who may mount it")?;
     }
@@ -77,14 +77,14 @@ impl Lab {
         let disk = own_disk(node)?;
         let ballast = disk.join(BALLAST);
         fill(&ballast).await?;
-        let place = node.place.clone();
-        let harm = &self.standing.lock().await.harm;
+        let spec = node.spec.clone();
+        let harm = &self.active_faults.lock().await.harm;
         harm.start("full disk", |stop| async move {
             let again = async {
                 loop {
                     // Segments that were recycled hide for minutes that there is no room for a new one.
                     let switch = "select pg_switch_wal()::text";
-                    crate::cluster::sql::local(&place, switch).await.ok();
+                    crate::cluster::sql::local(&spec, switch).await.ok();
                     fill(&ballast).await.ok();
                     time::sleep(Duration::from_secs(1)).await;
                 }
@@ -97,15 +97,16 @@ impl Lab {
     /// Restarts a node's host with a disk that can only be read.
     pub(super) async fn freeze_disk(&self, node: &Node) -> anyhow::Result<()> {
         let disk = own_disk(node)?;
-        let name = &node.place.node;
-        self.links.set(Condition::Refused, |it| it.touches(name));
+        let name = &node.spec.node;
+        self.proxies
+            .set(NetworkState::Refused, |it| it.touches(name));
         node.lose().await?;
         wait::until("the disk to be read-only", QUIET_WITHIN, || async {
             let remounted = run("mount", &["-o", "remount,ro"], disk).await;
             remounted.map_err(|it| format!("{it:#}"))
         })
         .await?;
-        self.links.set(Condition::Open, |it| it.touches(name));
+        self.proxies.set(NetworkState::Open, |it| it.touches(name));
         node.start();
         Ok(())
     }
@@ -127,7 +128,7 @@ pub(super) async fn heal(node: &Node) -> anyhow::Result<()> {
 fn own_disk(node: &Node) -> anyhow::Result<&Path> {
     use std::os::unix::fs::MetadataExt as _;
 
-    let directory = node.place.directory.as_path();
+    let directory = node.spec.directory.as_path();
     let device = |it: &Path| std::fs::metadata(it).map(|it| it.dev());
     let above = directory.parent().context("a node lies in no lab")?;
     if device(directory)? == device(above)? {

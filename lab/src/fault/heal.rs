@@ -6,7 +6,7 @@ use super::disk;
 use crate::Lab;
 use crate::cluster::node::Node;
 use crate::cluster::process::signal_inside;
-use crate::network::proxy::Condition;
+use crate::network::proxy::NetworkState;
 
 impl Lab {
     /// Puts everything right that a fault made wrong: paths carry again, what is frozen goes on,
@@ -16,25 +16,25 @@ impl Lab {
     ///
     /// When something cannot be started.
     pub async fn heal(&self) -> anyhow::Result<()> {
-        self.standing.lock().await.end().await?;
+        self.active_faults.lock().await.end().await?;
         let route53 = self.route53.process();
         if route53.pid().is_some() {
             route53.signal(Signal::SIGCONT)?;
         }
         self.route53.behave(None)?;
         for store in self.stores.values() {
-            store.behave(crate::aws::s3::Service::Well);
+            store.behave(crate::aws::s3::ServiceMode::Well);
             store.start().await?;
         }
-        self.links.set(Condition::Open, |_| true);
+        self.proxies.set(NetworkState::Open, |_| true);
         for node in self.nodes() {
-            let place = &node.place;
+            let spec = &node.spec;
             self.ec2
-                .start_instance(&place.region, &place.instance)
+                .start_instance(&spec.region, &spec.instance)
                 .await?;
             disk::heal(node).await?;
-            crate::cluster::postgres::write_settings(self.topology(), place)?;
-            signal_inside(&place.data(), Signal::SIGCONT)?;
+            crate::cluster::postgres::write_settings(self.topology(), spec)?;
+            signal_inside(&spec.data(), Signal::SIGCONT)?;
             for process in [&node.agent, &node.guard] {
                 if process.pid().is_some() {
                     process.signal(Signal::SIGCONT)?;
@@ -59,7 +59,7 @@ async fn undo(node: &Node) {
         "select pg_reload_conf()",
     ] {
         if let Err(error) = node.local_query(statement).await {
-            let node = &node.place.node;
+            let node = &node.spec.node;
             tracing::debug!(%node, error = format!("{error:#}"), "not undone");
         }
     }

@@ -9,7 +9,7 @@ use tokio::time;
 use crate::Lab;
 use crate::cluster::node::Node;
 use crate::cluster::process::{inside, signal_all};
-use crate::network::proxy::Condition;
+use crate::network::proxy::NetworkState;
 use crate::wait;
 
 /// How long the startup process goes on, and stands still, in each round: 3.5 % of the time.
@@ -22,8 +22,8 @@ const REMOVED_WITHIN: Duration = Duration::from_mins(1);
 impl Lab {
     /// Lets a node replay for a fraction of the time, whenever it replays.
     pub(super) async fn slow_replay(&self, node: &Node) {
-        let data = node.place.data();
-        let harm = &self.standing.lock().await.harm;
+        let data = node.spec.data();
+        let harm = &self.active_faults.lock().await.harm;
         harm.start("slow replay", |stop| async move {
             let pause = |length| stop.run_until_cancelled(time::sleep(length));
             loop {
@@ -41,10 +41,11 @@ impl Lab {
 
     /// Takes a node away, and has the primary remove WAL that it needs.
     pub(super) async fn remove_wal_of(&self, node: &Node) -> anyhow::Result<()> {
-        let name = &node.place.node;
+        let name = &node.spec.node;
         let primary = self.wait_for_primary(Duration::from_secs(10)).await?;
         anyhow::ensure!(primary != *name, "`{name}` is the primary");
-        self.links.set(Condition::Refused, |it| it.touches(name));
+        self.proxies
+            .set(NetworkState::Refused, |it| it.touches(name));
         node.lose().await?;
         let primary = self.node(&primary)?;
         primary
@@ -55,7 +56,7 @@ impl Lab {
             .local_query("select pg_walfile_name(pg_current_wal_lsn())")
             .await?
             .context("the primary writes no WAL")?;
-        let needed = primary.place.data().join("pg_wal").join(needed);
+        let needed = primary.spec.data().join("pg_wal").join(needed);
         // It stays until it is archived, and a checkpoint after that has seen it.
         wait::until("the primary to remove WAL", REMOVED_WITHIN, || async {
             for statement in ["select pg_switch_wal()::text", "checkpoint"] {

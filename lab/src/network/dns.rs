@@ -37,7 +37,7 @@ pub async fn serve(
     let in_use = || format!("the resolver could not listen on `{address}`");
     let udp = UdpSocket::bind(address).await.with_context(in_use)?;
     let tcp = TcpListener::bind(address).await.with_context(in_use)?;
-    let resolver = Arc::new(Resolver {
+    let resolver = Arc::new(DnsServer {
         route53,
         copy: Mutex::new(None),
     });
@@ -109,17 +109,17 @@ pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<Ip
     Ok((found, ttl))
 }
 
-struct Resolver {
+struct DnsServer {
     route53: Arc<Route53>,
-    copy: Mutex<Option<Copy>>,
+    copy: Mutex<Option<ZoneCopy>>,
 }
 
-struct Copy {
+struct ZoneCopy {
     records: Arc<Vec<RecordSet>>,
     made_at: Instant,
 }
 
-impl Resolver {
+impl DnsServer {
     async fn answer(&self, packet: &[u8]) -> Option<Vec<u8>> {
         let question = match Message::from_vec(packet) {
             Ok(question) => question,
@@ -155,7 +155,7 @@ impl Resolver {
         match time::timeout(Duration::from_secs(1), self.route53.records()).await {
             Ok(Ok(records)) => {
                 let records = Arc::new(records);
-                *copy = Some(Copy {
+                *copy = Some(ZoneCopy {
                     records: Arc::clone(&records),
                     made_at,
                 });
@@ -170,7 +170,7 @@ impl Resolver {
     }
 }
 
-fn stale(copy: Option<&Copy>) -> Arc<Vec<RecordSet>> {
+fn stale(copy: Option<&ZoneCopy>) -> Arc<Vec<RecordSet>> {
     copy.map(|it| Arc::clone(&it.records)).unwrap_or_default()
 }
 

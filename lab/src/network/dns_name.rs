@@ -11,13 +11,13 @@ use crate::network::dns;
 
 /// A name, and where it pointed when it was last looked up. A clone is the same memory.
 #[derive(Clone, Debug)]
-pub struct Name {
+pub struct DnsName {
     resolver: SocketAddr,
     name: &'static str,
     found: Arc<Mutex<Option<(IpAddr, Instant)>>>,
 }
 
-impl Name {
+impl DnsName {
     /// Returns a name that `resolver` knows.
     pub fn new(resolver: SocketAddr, name: &'static str) -> Self {
         Self {

@@ -7,12 +7,12 @@ use causeway_runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::topology::Topology;
-use crate::network::proxy::{Condition, Link};
+use crate::network::proxy::{NetworkState, Proxy};
 
 /// What a path leads to, and from where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Path {
+pub enum NetworkPath {
     /// From a node to the lease's store.
     Lease {
         /// The node.
@@ -43,70 +43,70 @@ pub enum Path {
 
 /// The paths.
 #[derive(Debug)]
-pub struct Links(BTreeMap<Path, Link>);
+pub struct Proxies(BTreeMap<NetworkPath, Proxy>);
 
-impl Links {
+impl Proxies {
     /// Opens every path.
     ///
     /// # Errors
     ///
     /// When an address is in use.
     pub fn open(topology: &Topology, tasks: &Tasks) -> anyhow::Result<Self> {
-        let mut links = BTreeMap::new();
-        let mut open = |path: Path, listen, target| {
-            let link = Link::open(path.to_string(), listen, target, tasks)?;
-            links.insert(path, link);
+        let mut proxies = BTreeMap::new();
+        let mut open = |path: NetworkPath, listen, target| {
+            let proxy = Proxy::open(path.to_string(), listen, target, tasks)?;
+            proxies.insert(path, proxy);
             anyhow::Ok(())
         };
-        for place in &topology.nodes {
-            let from = place.node.clone();
+        for spec in &topology.nodes {
+            let from = spec.node.clone();
             let lease = topology.store(&topology.third);
             open(
-                Path::Lease { from: from.clone() },
-                place.lease_store(),
+                NetworkPath::Lease { from: from.clone() },
+                spec.lease_store(),
                 lease,
             )?;
             for region in topology.api_regions() {
-                let listen = place.backup_store(topology, &region);
+                let listen = spec.backup_store(topology, &region);
                 let target = topology.store(&region);
                 let from = from.clone();
-                open(Path::Backups { from, to: region }, listen, target)?;
+                open(NetworkPath::Backups { from, to: region }, listen, target)?;
             }
             for other in topology.nodes.iter().filter(|it| it.node != from) {
                 let (from, to) = (from.clone(), other.node.clone());
-                let postgres = Path::Postgres {
+                let postgres = NetworkPath::Postgres {
                     from: from.clone(),
                     to: to.clone(),
                 };
-                open(postgres, place.postgres_of(other), other.postgres())?;
+                open(postgres, spec.postgres_of(other), other.postgres())?;
                 open(
-                    Path::Agent { from, to },
-                    place.agent_of(other),
+                    NetworkPath::Agent { from, to },
+                    spec.agent_of(other),
                     other.agent(),
                 )?;
             }
         }
-        Ok(Self(links))
+        Ok(Self(proxies))
     }
 
     /// Changes every path that `which` is true of.
-    pub fn set(&self, condition: Condition, which: impl Fn(&Path) -> bool) {
-        for (_, link) in self.0.iter().filter(|(path, _)| which(path)) {
-            link.set(condition);
+    pub fn set(&self, state: NetworkState, which: impl Fn(&NetworkPath) -> bool) {
+        for (_, proxy) in self.0.iter().filter(|(path, _)| which(path)) {
+            proxy.set(state);
         }
     }
 
     /// Returns the paths that do not carry everything, with what they do.
-    pub fn disturbed(&self) -> Vec<(String, Condition)> {
-        let links = self.0.values();
-        let disturbed = links.filter(|it| it.condition() != Condition::Open);
+    pub fn disturbed(&self) -> Vec<(String, NetworkState)> {
+        let proxies = self.0.values();
+        let disturbed = proxies.filter(|it| it.state() != NetworkState::Open);
         disturbed
-            .map(|it| (it.name().to_owned(), it.condition()))
+            .map(|it| (it.name().to_owned(), it.state()))
             .collect()
     }
 }
 
-impl Path {
+impl NetworkPath {
     /// Says whether it is this node's path to the lease.
     pub fn is_lease_of(&self, node: &NodeId) -> bool {
         matches!(self, Self::Lease { from } if from == node)
@@ -121,7 +121,7 @@ impl Path {
     }
 }
 
-impl std::fmt::Display for Path {
+impl std::fmt::Display for NetworkPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Lease { from } => write!(f, "{from} to the lease"),

@@ -16,7 +16,7 @@ use tracing::debug;
 /// What a path does with what is sent along it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Condition {
+pub enum NetworkState {
     /// Carries everything.
     #[default]
     Open,
@@ -31,12 +31,12 @@ pub enum Condition {
 
 /// One path: whoever connects to `listen` speaks with `target`.
 #[derive(Debug)]
-pub struct Link {
+pub struct Proxy {
     name: String,
-    condition: watch::Sender<Condition>,
+    state: watch::Sender<NetworkState>,
 }
 
-impl Link {
+impl Proxy {
     /// Opens the path. It is a task of `tasks` until they are stopped.
     ///
     /// # Errors
@@ -50,12 +50,12 @@ impl Link {
     ) -> anyhow::Result<Self> {
         let name = name.into();
         let listener = bind(listen)?;
-        let (condition, _) = watch::channel(Condition::Open);
-        let relay = Relay {
+        let (state, _) = watch::channel(NetworkState::Open);
+        let relay = ProxyTask {
             name: name.clone(),
             listen,
             target,
-            condition: condition.clone(),
+            state: state.clone(),
             tasks: tasks.clone(),
         };
         tasks.start("link", |stop| async move {
@@ -64,7 +64,7 @@ impl Link {
                 () = stop.cancelled() => {}
             }
         });
-        Ok(Self { name, condition })
+        Ok(Self { name, state })
     }
 
     /// Returns what the path joins, such as `b to a: replication`.
@@ -73,13 +73,13 @@ impl Link {
     }
 
     /// Returns what the path does at present.
-    pub fn condition(&self) -> Condition {
-        *self.condition.borrow()
+    pub fn state(&self) -> NetworkState {
+        *self.state.borrow()
     }
 
     /// Changes what the path does, also for the connections that stand.
-    pub fn set(&self, condition: Condition) {
-        self.condition.send_replace(condition);
+    pub fn set(&self, state: NetworkState) {
+        self.state.send_replace(state);
     }
 }
 
@@ -93,48 +93,48 @@ fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     listen_on().with_context(|| format!("could not listen on `{listen}`"))
 }
 
-struct Relay {
+struct ProxyTask {
     name: String,
     listen: SocketAddr,
     target: SocketAddr,
-    condition: watch::Sender<Condition>,
+    state: watch::Sender<NetworkState>,
     tasks: Tasks,
 }
 
-impl Relay {
+impl ProxyTask {
     async fn run(self, listener: TcpListener) {
-        let mut condition = self.condition.subscribe();
+        let mut state = self.state.subscribe();
         let mut listener = Some(listener);
         loop {
-            let now = *condition.borrow_and_update();
+            let now = *state.borrow_and_update();
             match (now, listener.take()) {
-                (Condition::Refused, closing) => {
+                (NetworkState::Refused, closing) => {
                     drop(closing);
-                    if condition.changed().await.is_err() {
+                    if state.changed().await.is_err() {
                         return;
                     }
                 }
-                (Condition::Silent, open) => {
+                (NetworkState::Silent, open) => {
                     listener = open;
-                    if condition.changed().await.is_err() {
+                    if state.changed().await.is_err() {
                         return;
                     }
                 }
-                (Condition::Open | Condition::Slow(_), None) => match bind(self.listen) {
+                (NetworkState::Open | NetworkState::Slow(_), None) => match bind(self.listen) {
                     Ok(bound) => listener = Some(bound),
                     Err(error) => {
-                        debug!(link = %self.name, %error, "path cannot be opened yet");
+                        debug!(proxy = %self.name, %error, "path cannot be opened yet");
                         time::sleep(Duration::from_millis(50)).await;
                     }
                 },
-                (Condition::Open | Condition::Slow(_), Some(open)) => {
+                (NetworkState::Open | NetworkState::Slow(_), Some(open)) => {
                     tokio::select! {
                         accepted = open.accept() => {
                             if let Ok((stream, _)) = accepted {
                                 self.carry(stream);
                             }
                         }
-                        changed = condition.changed() => {
+                        changed = state.changed() => {
                             if changed.is_err() {
                                 return;
                             }
@@ -148,13 +148,13 @@ impl Relay {
 
     fn carry(&self, near: TcpStream) {
         let target = self.target;
-        let there = self.condition.subscribe();
-        let back = self.condition.subscribe();
-        let mut cut = self.condition.subscribe();
+        let there = self.state.subscribe();
+        let back = self.state.subscribe();
+        let mut cut = self.state.subscribe();
         self.tasks.start("link connection", |stop| async move {
             tokio::select! {
                 _ = join(near, target, there, back) => {}
-                _ = cut.wait_for(|it| *it == Condition::Refused) => {}
+                _ = cut.wait_for(|it| *it == NetworkState::Refused) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -165,8 +165,8 @@ impl Relay {
 async fn join(
     near: TcpStream,
     target: SocketAddr,
-    there: watch::Receiver<Condition>,
-    back: watch::Receiver<Condition>,
+    there: watch::Receiver<NetworkState>,
+    back: watch::Receiver<NetworkState>,
 ) -> std::io::Result<()> {
     let far = TcpStream::connect(target).await?;
     near.set_nodelay(true)?;
@@ -183,18 +183,18 @@ async fn join(
 async fn carry_one_way(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut condition: watch::Receiver<Condition>,
+    mut state: watch::Receiver<NetworkState>,
 ) -> std::io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     loop {
         let length = from.read(&mut piece).await?;
-        let open = condition.wait_for(|it| *it != Condition::Silent).await;
+        let open = state.wait_for(|it| *it != NetworkState::Silent).await;
         let delay = open.map(|it| *it);
         // What was on its way when the path fell silent is lost with a host that is gone.
-        if matches!(delay, Ok(Condition::Refused)) {
+        if matches!(delay, Ok(NetworkState::Refused)) {
             return Err(std::io::ErrorKind::ConnectionReset.into());
         }
-        if let Ok(Condition::Slow(millis)) = delay {
+        if let Ok(NetworkState::Slow(millis)) = delay {
             time::sleep(Duration::from_millis(millis)).await;
         }
         match piece.get(..length) {
@@ -216,7 +216,7 @@ mod tests {
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
 
-        path.link.set(Condition::Refused);
+        path.proxy.set(NetworkState::Refused);
         assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
         crate::wait::until("a refusal", Duration::from_secs(5), || async {
             match path.connect().await {
@@ -227,7 +227,7 @@ mod tests {
         .await
         .unwrap();
 
-        path.link.set(Condition::Open);
+        path.proxy.set(NetworkState::Open);
         crate::wait::until("an open path", Duration::from_secs(5), || async {
             let mut client = path.connect().await.map_err(|it| it.to_string())?;
             let heard = echo(&mut client, b"two").await;
@@ -243,9 +243,9 @@ mod tests {
         let path = path().await;
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
-        path.link.set(Condition::Silent);
+        path.proxy.set(NetworkState::Silent);
         client.write_all(b"two").await.unwrap();
-        path.link.set(Condition::Refused);
+        path.proxy.set(NetworkState::Refused);
 
         assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
         path.tasks.stop(Duration::from_secs(5)).await;
@@ -257,11 +257,11 @@ mod tests {
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
 
-        path.link.set(Condition::Silent);
+        path.proxy.set(NetworkState::Silent);
         let silence = time::timeout(Duration::from_millis(200), echo(&mut client, b"two")).await;
         assert!(silence.is_err(), "{silence:?}");
 
-        path.link.set(Condition::Open);
+        path.proxy.set(NetworkState::Open);
         let mut heard = [0; 3];
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"two");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     struct Path {
-        link: Link,
+        proxy: Proxy,
         listen: SocketAddr,
         tasks: Tasks,
     }
@@ -299,9 +299,9 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = free.local_addr().unwrap();
         drop(free);
-        let link = Link::open("client to server", listen, target, &tasks).unwrap();
+        let proxy = Proxy::open("client to server", listen, target, &tasks).unwrap();
         Path {
-            link,
+            proxy,
             listen,
             tasks,
         }

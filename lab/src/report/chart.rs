@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{Report, escape};
-use crate::workload::history::Mark;
+use crate::workload::history::HistoryEvent;
 
 /// The drawing's size, in its own units; a browser scales it.
 const WIDTH: f64 = 1200.0;
@@ -24,9 +24,9 @@ const AXIS: f64 = 26.0;
 
 /// Returns the marks that are told, each with its number. Where a story begins and ends is shown by
 /// the bands.
-pub(super) fn told(marks: &[Mark]) -> impl Iterator<Item = (usize, &Mark)> {
-    let is_told = |it: &&Mark| !it.what.ends_with(" begins") && !it.what.ends_with(" ends");
-    (1..).zip(marks.iter().filter(is_told))
+pub(super) fn told(events: &[HistoryEvent]) -> impl Iterator<Item = (usize, &HistoryEvent)> {
+    let is_told = |it: &&HistoryEvent| !it.what.ends_with(" begins") && !it.what.ends_with(" ends");
+    (1..).zip(events.iter().filter(is_told))
 }
 
 /// Returns a moment as minutes and seconds.
@@ -74,11 +74,11 @@ impl Chart<'_> {
 
     fn bands(&mut self) -> fmt::Result {
         let height = self.bottom() - STORIES;
-        for (index, story) in self.report.stories.iter().enumerate() {
+        for (index, scenario) in self.report.scenarios.iter().enumerate() {
             // Names of short stories that follow one another would overlap on one line.
             let baseline = if index % 2 == 0 { 12 } else { 26 };
-            let (from, to) = (self.x(story.span.from), self.x(story.span.to));
-            let (width, name) = (to - from, escape(&story.name.replace('_', " ")));
+            let (from, to) = (self.x(scenario.span.from), self.x(scenario.span.to));
+            let (width, name) = (to - from, escape(&scenario.name.replace('_', " ")));
             writeln!(
                 self.page,
                 "<rect class=\"band\" x=\"{from:.1}\" y=\"{STORIES}\" width=\"{width:.1}\" height=\"{height}\" rx=\"4\"/>\
@@ -106,7 +106,7 @@ impl Chart<'_> {
     fn events(&mut self) -> fmt::Result {
         let bottom = self.bottom();
         let mut free_from = [0.0; BADGE_ROWS];
-        for (number, mark) in told(&self.report.marks) {
+        for (number, mark) in told(&self.report.events) {
             let x = self.x(mark.at);
             let row = free_from
                 .iter()

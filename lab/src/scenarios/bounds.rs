@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::workload::checker::Promise;
+use crate::workload::checker::Expectation;
 
 /// Factor by which a machine may be slower than the quiet one (2 cores) on which work was measured.
 const SLOWER: u32 = 3;
@@ -25,36 +25,36 @@ const HANG: Duration = Duration::from_millis(19_500);
 
 /// Returns the promise that no row is lost, and that writes are interrupted no longer than the
 /// protocol's timers and three times the work of a quiet machine.
-pub const fn bound(timers: Duration, work: Duration) -> Promise {
-    Promise {
-        without_writes: timers.saturating_add(work.saturating_mul(SLOWER)),
+pub const fn bound(timers: Duration, work: Duration) -> Expectation {
+    Expectation {
+        downtime: timers.saturating_add(work.saturating_mul(SLOWER)),
         rows_lost: 0,
     }
 }
 
 /// Bound where PostgreSQL goes on serving: no timer runs, and no commit takes a second.
-pub const fn uninterrupted() -> Promise {
+pub const fn uninterrupted() -> Expectation {
     bound(Duration::ZERO, Duration::from_secs(1))
 }
 
 /// Bound where PostgreSQL ends and starts again on the same node: crash recovery and a reconnect.
-pub const fn restarted() -> Promise {
+pub const fn restarted() -> Expectation {
     bound(CLIENTS, Duration::from_secs(1))
 }
 
 /// Bound where another node waits for the lease to expire, promotes, and clients find it.
-pub const fn taken_over() -> Promise {
+pub const fn taken_over() -> Expectation {
     bound(LEASE.saturating_add(CLIENTS), Duration::from_secs(1))
 }
 
 /// Bound where a server that hangs is killed and the lease released before it expires.
-pub const fn released() -> Promise {
+pub const fn released() -> Expectation {
     bound(HANG.saturating_add(CLIENTS), Duration::from_secs(1))
 }
 
 /// Bound where an operator's command promotes a node: the lease expires, and two commands run one
 /// after the other, each with timeouts of 2 s on nodes that do not answer.
-pub const fn commanded() -> Promise {
+pub const fn commanded() -> Expectation {
     let commands = Duration::from_secs(8);
     let timers = LEASE.saturating_add(CLIENTS).saturating_add(commands);
     bound(timers, Duration::from_secs(5))
@@ -66,15 +66,15 @@ mod tests {
 
     #[test]
     fn slower_machine_then_room_for_work_and_none_for_timers() {
-        let promise = bound(Duration::from_secs(10), Duration::from_secs(2));
+        let expectation = bound(Duration::from_secs(10), Duration::from_secs(2));
 
-        assert_eq!(promise.without_writes, Duration::from_secs(16));
-        assert_eq!(promise.rows_lost, 0);
+        assert_eq!(expectation.downtime, Duration::from_secs(16));
+        assert_eq!(expectation.rows_lost, 0);
     }
 
     #[test]
     fn lease_expiry_then_bound_is_above_its_timers_and_below_two_leases() {
-        let bound = taken_over().without_writes;
+        let bound = taken_over().downtime;
 
         assert!(bound > LEASE + CLIENTS, "{bound:?}");
         assert!(bound < 2 * LEASE, "{bound:?}");

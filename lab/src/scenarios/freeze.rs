@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{LONG, primary};
-use crate::fault::{Fault, On};
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::checker::{Promise, Verdict};
+use super::{SCENARIO_TIMEOUT, primary};
+use crate::fault::{Fault, NodeSelector};
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// Agent and guard of the primary are frozen, and PostgreSQL is not: guard's supervisor ends it before the
 /// lease expires, and the other zone takes over without a row lost.
@@ -14,20 +14,20 @@ use crate::workload::checker::{Promise, Verdict};
 ///
 /// When the story does not come to an end.
 pub async fn agent_and_guard_frozen(
-    stage: &mut Stage<'_>,
+    run: &mut ScenarioRun<'_>,
     frozen_for: Duration,
-) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("agent_and_guard_frozen").await?;
-    let old = primary(stage).await?;
-    let fault = Fault::AgentAndGuardFrozen(On::node(&old));
-    let at = stage.break_with(&fault).await?;
-    stage.taken_over_from(&old, LONG).await?;
-    stage.waiting("the end of the freeze", frozen_for);
-    stage.reach(at + frozen_for).await;
-    stage.say(&format!("the agent of node {old} goes on"));
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    stage.end(&begun, super::bounds::taken_over()).await
+) -> anyhow::Result<CheckResult> {
+    let start = run.begin("agent_and_guard_frozen").await?;
+    let old = primary(run).await?;
+    let fault = Fault::AgentAndGuardFrozen(NodeSelector::node(&old));
+    let at = run.inject(&fault).await?;
+    run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
+    run.announce_wait("the end of the freeze", frozen_for);
+    run.run_until(at + frozen_for).await;
+    run.announce(&format!("the agent of node {old} goes on"));
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    run.finish(&start, super::bounds::taken_over()).await
 }
 
 /// PostgreSQL of the primary is frozen together with what watches it: it is not left to go on later.
@@ -36,25 +36,24 @@ pub async fn agent_and_guard_frozen(
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn frozen_with_postgres(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("frozen_with_postgres").await?;
+pub async fn frozen_with_postgres(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("frozen_with_postgres").await?;
     let mut rows_lost = 0;
     for fault in [Fault::GuardAndPostgresFrozen, Fault::EverythingFrozen] {
-        let old = primary(stage).await?;
-        let at = stage.break_with(&fault(On::node(&old))).await?;
-        rows_lost += stage.loss_at_risk().await?;
-        stage
-            .acknowledged_since(at + CERTAINLY_FROZEN, LONG)
+        let old = primary(run).await?;
+        let at = run.inject(&fault(NodeSelector::node(&old))).await?;
+        rows_lost += run.forecast_loss().await?;
+        run.wait_for_acknowledged_rows(at + CERTAINLY_FROZEN, SCENARIO_TIMEOUT)
             .await?;
-        stage.lab.heal().await?;
-        stage.everybody_follows().await?;
-        stage.undisturbed(LONG).await?;
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        run.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
     }
-    let promise = Promise {
+    let expectation = Expectation {
         rows_lost,
         ..super::bounds::released()
     };
-    stage.end(&begun, promise).await
+    run.finish(&start, expectation).await
 }
 
 /// How long an answer that was on its way may arrive after PostgreSQL was frozen.

@@ -6,30 +6,31 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::LONG;
+use super::SCENARIO_TIMEOUT;
 use super::lifecycle::{field, problem};
-use crate::fault::{Fault, In, On};
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::checker::{Promise, Verdict};
+use crate::fault::{Fault, NodeSelector, RegionSelector};
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// Plays that, and has the command take it back.
 ///
 /// # Errors
 ///
 /// When the story does not come to an end, or the status does not say what happens.
-pub async fn left_region_by_command_only(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("left_region_by_command_only").await?;
-    let topology = stage.lab.topology();
+pub async fn left_region_by_command_only(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("left_region_by_command_only").await?;
+    let topology = run.lab.topology();
     let (primary, dr) = (topology.primary.clone(), topology.dr.clone());
     let region = Some(primary.clone());
-    stage.break_with(&Fault::RegionLost(In { region })).await?;
-    let first = stage.stated_loss().await?;
-    promote(stage, dr.as_str()).await?;
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
+    run.inject(&Fault::RegionLost(RegionSelector { region }))
+        .await?;
+    let first = run.planned_loss().await?;
+    promote(run, dr.as_str()).await?;
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
 
     // Both standbys of the old region have everything, and stand in the region of the settings.
-    let status = status(stage).await?;
+    let status = status(run).await?;
     let forecast = |it: &str| {
         status
             .pointer(it)
@@ -45,45 +46,49 @@ pub async fn left_region_by_command_only(stage: &mut Stage<'_>) -> anyhow::Resul
         why.contains("is in another region"),
         "the reason is another: {why}"
     );
-    let second = stage.loss_at_risk().await?;
+    let second = run.forecast_loss().await?;
 
-    let lost = stage.tell_primary().await?;
-    stage.break_with(&Fault::NodeLost(On::node(&lost))).await?;
-    let at = stage.memory().now() + Duration::from_secs(1);
-    for node in stage.lab.nodes() {
-        if node.place.region == primary {
+    let lost = run.announce_primary().await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(&lost)))
+        .await?;
+    let at = run.history().now() + Duration::from_secs(1);
+    for node in run.lab.nodes() {
+        if node.spec.region == primary {
             problem(node, "operator-needed").await?;
             let decision = field(node, "/decision").await?;
             ensure!(decision.contains("is in another region"), "{decision}");
         }
     }
-    let writers = stage.memory().writers_since(at);
+    let writers = run.history().nodes_acknowledging_since(at);
     ensure!(
         writers.is_empty(),
         "{writers:?} took over, and nobody asked"
     );
-    promote(stage, primary.as_str()).await?;
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    let promise = Promise {
-        without_writes: LONG,
+    promote(run, primary.as_str()).await?;
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    let expectation = Expectation {
+        downtime: SCENARIO_TIMEOUT,
         rows_lost: first + second,
     };
-    stage.end(&begun, promise).await
+    run.finish(&start, expectation).await
 }
 
-async fn status(stage: &Stage<'_>) -> anyhow::Result<Value> {
-    let status = stage.lab.programs().failover_ctl(&["status", "--json"]);
-    Ok(serde_json::from_str(&status.run(None, LONG).await?)?)
+async fn status(run: &ScenarioRun<'_>) -> anyhow::Result<Value> {
+    let status = run.lab.programs().failover_ctl(&["status", "--json"]);
+    Ok(serde_json::from_str(
+        &status.run(None, SCENARIO_TIMEOUT).await?,
+    )?)
 }
 
-async fn promote(stage: &Stage<'_>, to: &str) -> anyhow::Result<()> {
-    stage.say(&format!(
+async fn promote(run: &ScenarioRun<'_>, to: &str) -> anyhow::Result<()> {
+    run.announce(&format!(
         "the operator runs `failover-ctl promote --to {to}`"
     ));
     let promote = ["promote", "--to", to, "--yes", "--accept-loss", "1GiB"];
-    let promote = stage.lab.programs().failover_ctl(&promote);
-    promote.run(None, LONG).await?;
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await
+    let promote = run.lab.programs().failover_ctl(&promote);
+    promote.run(None, SCENARIO_TIMEOUT).await?;
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await
 }

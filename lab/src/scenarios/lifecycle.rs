@@ -7,18 +7,18 @@ use anyhow::{Context as _, ensure};
 use causeway_runtime::shutdown::Tasks;
 use serde_json::Value;
 
-use super::LONG;
+use super::SCENARIO_TIMEOUT;
 use super::primary;
 use super::restore::superuser;
 use crate::cluster::node::Node;
 use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::settings;
-use crate::cluster::topology::{LEASE_BUCKET, Place, Topology};
-use crate::fault::{Fault, On};
-use crate::scenarios::scenario_run::Stage;
+use crate::cluster::topology::{LEASE_BUCKET, NodeSpec, Topology};
+use crate::fault::{Fault, NodeSelector};
+use crate::scenarios::scenario_run::ScenarioRun;
 use crate::wait;
-use crate::workload::checker::{Promise, Verdict};
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// The bucket that the lease is moved to.
 const NEW_BUCKET: &str = "causeway-lease-2";
@@ -32,8 +32,8 @@ const GRACE: Duration = Duration::from_mins(1);
 ///
 /// When it does not in time.
 pub(super) async fn problem(node: &Node, kind: &str) -> anyhow::Result<String> {
-    let what = format!("`{}` to name `{kind}`", node.place.node);
-    let found = wait::until(&what, LONG, || async {
+    let what = format!("`{}` to name `{kind}`", node.spec.node);
+    let found = wait::until(&what, SCENARIO_TIMEOUT, || async {
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         problem_in(&status, kind).ok_or_else(|| status.to_string())
     });
@@ -54,8 +54,8 @@ fn problem_in(status: &Value, kind: &str) -> Option<String> {
 ///
 /// When it still does after long.
 pub(super) async fn no_problem(node: &Node, kind: &str) -> anyhow::Result<()> {
-    let what = format!("`{}` to name `{kind}` no longer", node.place.node);
-    let gone = wait::until(&what, LONG, || async {
+    let what = format!("`{}` to name `{kind}` no longer", node.spec.node);
+    let gone = wait::until(&what, SCENARIO_TIMEOUT, || async {
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         problem_in(&status, kind).map_or(Ok(()), Err)
     });
@@ -81,54 +81,55 @@ pub(super) async fn field(node: &Node, pointer: &str) -> anyhow::Result<String> 
 /// # Errors
 ///
 /// When a command does what it must not, or the story does not come to an end.
-pub async fn lease_moved(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("lease_moved").await?;
-    let holder = primary(stage).await?;
-    let topology = stage.lab.topology();
-    let left = stage.lab.nodes().iter().find(|it| it.place.node != holder);
+pub async fn lease_moved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("lease_moved").await?;
+    let holder = primary(run).await?;
+    let topology = run.lab.topology();
+    let left = run.lab.nodes().iter().find(|it| it.spec.node != holder);
     let left = left.context("there is no standby")?;
-    let name = left.place.node.clone();
-    stage.break_with(&Fault::NodeLost(On::node(&name))).await?;
+    let name = left.spec.node.clone();
+    run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
+        .await?;
     make_bucket(topology)?;
-    for node in stage.lab.nodes().iter().filter(|it| it.place.node != name) {
-        change_settings(&node.place, LEASE_BUCKET, NEW_BUCKET)?;
+    for node in run.lab.nodes().iter().filter(|it| it.spec.node != name) {
+        change_settings(&node.spec, LEASE_BUCKET, NEW_BUCKET)?;
     }
-    stage.say("every node but the one that is stopped is given another lease bucket");
-    restart_agents(stage, &[&name]).await?;
+    run.announce("every node but the one that is stopped is given another lease bucket");
+    restart_agents(run, &[&name]).await?;
 
-    let place = topology.place(&holder)?;
+    let spec = topology.node_spec(&holder)?;
     refused(
-        stage,
-        place,
+        run,
+        spec,
         &["init", "--holder", holder.as_str()],
         "or had one",
     )
     .await?;
     let replace = ["replace-lease", "--holder", holder.as_str(), "--yes"];
     let silent = format!("`{name}` does not answer");
-    refused(stage, place, &replace, &silent).await?;
+    refused(run, spec, &replace, &silent).await?;
     let without = [&replace[..], &["--without", name.as_str()]].concat();
-    on_node(stage, place, &without).await?;
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await?;
-    let serving = stage.serving().await?;
+    on_node(run, spec, &without).await?;
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    let serving = run.serving_primary().await?;
     ensure!(
         serving.node == holder,
         "`{}` took the new lease",
         serving.node
     );
 
-    stage.say(&format!("node {name} comes back, with the old bucket"));
-    stage.lab.heal().await?;
+    run.announce(&format!("node {name} comes back, with the old bucket"));
+    run.lab.heal().await?;
     problem(left, "lease-retired").await?;
-    stage.say("it names the retired lease, and waits");
-    change_settings(&left.place, LEASE_BUCKET, NEW_BUCKET)?;
-    stage
-        .break_with(&Fault::AgentRestarted(On::node(&name)))
+    run.announce("it names the retired lease, and waits");
+    change_settings(&left.spec, LEASE_BUCKET, NEW_BUCKET)?;
+    run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
         .await?;
     no_problem(left, "lease-retired").await?;
-    stage.everybody_follows().await?;
-    stage.end(&begun, promise(0)).await
+    run.wait_for_standbys().await?;
+    run.finish(&start, expectation(0)).await
 }
 
 /// The store of the lease is lost, and the lease is made anew in another. Once the old store is back, its
@@ -137,43 +138,44 @@ pub async fn lease_moved(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
 /// # Errors
 ///
 /// When a command does what it must not, or the story does not come to an end.
-pub async fn lease_store_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("lease_store_lost").await?;
-    let holder = primary(stage).await?;
-    let topology = stage.lab.topology();
-    stage.break_with(&Fault::LeaseStoreDown).await?;
+pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("lease_store_lost").await?;
+    let holder = primary(run).await?;
+    let topology = run.lab.topology();
+    run.inject(&Fault::LeaseStoreDown).await?;
     // Another region's S3, which no node names for anything else.
     let other = topology.directory().join("s3").join(topology.dr.as_str());
     std::fs::create_dir_all(other.join(NEW_BUCKET))?;
-    for node in stage.lab.nodes() {
-        let place = &node.place;
+    for node in run.lab.nodes() {
+        let spec = &node.spec;
         let (from, to) = (
-            place.lease_store(),
-            place.backup_store(topology, &topology.dr),
+            spec.lease_store(),
+            spec.backup_store(topology, &topology.dr),
         );
-        change_settings(place, LEASE_BUCKET, NEW_BUCKET)?;
-        change_lease(place, &topology.third.to_string(), "eu-south-2")?;
-        change_lease(place, &from.to_string(), &to.to_string())?;
+        change_settings(spec, LEASE_BUCKET, NEW_BUCKET)?;
+        change_lease(spec, &topology.third.to_string(), "eu-south-2")?;
+        change_lease(spec, &from.to_string(), &to.to_string())?;
     }
-    stage.say("every node is given a bucket in another region");
-    restart_agents(stage, &[]).await?;
-    let place = topology.place(&holder)?;
+    run.announce("every node is given a bucket in another region");
+    restart_agents(run, &[]).await?;
+    let spec = topology.node_spec(&holder)?;
     let replace = ["replace-lease", "--holder", holder.as_str(), "--yes"];
-    refused(stage, place, &replace, "so its lease cannot be retired").await?;
+    refused(run, spec, &replace, "so its lease cannot be retired").await?;
     let lost = [&replace[..], &["--old-store-lost"]].concat();
-    wait::until("every deadline to be over", LONG, || async {
-        on_node(stage, place, &lost)
+    wait::until("every deadline to be over", SCENARIO_TIMEOUT, || async {
+        on_node(run, spec, &lost)
             .await
             .map_err(|it| format!("{it:#}"))
     })
     .await?;
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await?;
-    let new_holder = stage.lab.node(&holder)?;
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    let new_holder = run.lab.node(&holder)?;
     problem(new_holder, "old-lease-not-retired").await?;
-    stage.say("the old store comes back");
-    stage.lab.heal().await?;
-    for node in stage.lab.nodes() {
+    run.announce("the old store comes back");
+    run.lab.heal().await?;
+    for node in run.lab.nodes() {
         no_problem(node, "old-lease-not-retired").await?;
     }
     let old = topology
@@ -188,8 +190,8 @@ pub async fn lease_store_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> 
     let old: Value = serde_json::from_str(&std::fs::read_to_string(old)?)?;
     let now = old.get("state").and_then(Value::as_str);
     ensure!(now == Some("retired"), "the old lease stands: {old}");
-    stage.everybody_follows().await?;
-    stage.end(&begun, promise(0)).await
+    run.wait_for_standbys().await?;
+    run.finish(&start, expectation(0)).await
 }
 
 /// The database gets another system identifier by `pg_upgrade`: the lease is renewed for it, and the
@@ -198,63 +200,62 @@ pub async fn lease_store_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> 
 /// # Errors
 ///
 /// When a step fails or the story does not come to an end.
-pub async fn database_upgraded(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let holder = primary(stage).await?;
-    renew_tables(stage, stage.lab.topology().place(&holder)?).await?;
-    let begun = stage.begin("database_upgraded").await?;
-    let upgraded = stage.lab.node(&holder)?;
-    let standbys = || {
-        stage
-            .lab
-            .nodes()
-            .iter()
-            .filter(|it| it.place.node != holder)
-    };
-    stage.say("every node is stopped in order");
+pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let holder = primary(run).await?;
+    renew_tables(run, run.lab.topology().node_spec(&holder)?).await?;
+    let start = run.begin("database_upgraded").await?;
+    let upgraded = run.lab.node(&holder)?;
+    let standbys = || run.lab.nodes().iter().filter(|it| it.spec.node != holder);
+    run.announce("every node is stopped in order");
     for node in standbys() {
         node.agent.stop(GRACE).await?;
         node.guard.stop(GRACE).await?;
     }
     upgraded.agent.stop(GRACE).await?;
     upgraded.guard.stop(GRACE).await?;
-    pg_upgrade(stage, &upgraded.place).await?;
-    stage.say("the database was upgraded, and has another system identifier");
+    pg_upgrade(run, &upgraded.spec).await?;
+    run.announce("the database was upgraded, and has another system identifier");
 
-    let place = &upgraded.place;
+    let spec = &upgraded.spec;
     let mut replace = vec!["replace-lease", "--holder", holder.as_str(), "--yes"];
-    refused(stage, place, &replace, "does not answer").await?;
+    refused(run, spec, &replace, "does not answer").await?;
     for node in standbys() {
-        replace.extend(["--without", node.place.node.as_str()]);
+        replace.extend(["--without", node.spec.node.as_str()]);
     }
-    on_node(stage, place, &replace).await?;
+    on_node(run, spec, &replace).await?;
     upgraded.start();
-    let started_at = stage.memory().now();
-    stage.acknowledged_since(started_at, LONG).await?;
+    let started_at = run.history().now();
+    run.wait_for_acknowledged_rows(started_at, SCENARIO_TIMEOUT)
+        .await?;
 
     // A standby that is started as it was changes nothing, and says why.
     let mut others = standbys();
     let outdated = others.next().context("there is no standby")?;
     outdated.guard.start();
     outdated.agent.start();
-    wait::until("the outdated standby to refuse", LONG, || async {
-        let log = std::fs::read_to_string(outdated.agent.log()).unwrap_or_default();
-        let said = log.contains("system identifier");
-        said.then_some(())
-            .ok_or_else(|| "it has not yet".to_owned())
-    })
+    wait::until(
+        "the outdated standby to refuse",
+        SCENARIO_TIMEOUT,
+        || async {
+            let log = std::fs::read_to_string(outdated.agent.log()).unwrap_or_default();
+            let said = log.contains("system identifier");
+            said.then_some(())
+                .ok_or_else(|| "it has not yet".to_owned())
+        },
+    )
     .await?;
     outdated.agent.stop(GRACE).await?;
     outdated.guard.stop(GRACE).await?;
     ensure!(
-        outdated.place.data().join("PG_VERSION").exists(),
+        outdated.spec.data().join("PG_VERSION").exists(),
         "its directory was changed"
     );
     for node in standbys() {
-        empty(&node.place)?;
+        empty(&node.spec)?;
         node.start();
     }
-    stage.everybody_follows().await?;
-    stage.end(&begun, promise(0)).await
+    run.wait_for_standbys().await?;
+    run.finish(&start, expectation(0)).await
 }
 
 /// Every host is lost, and the cluster is restored from its backup on new ones of the same names. It was
@@ -263,59 +264,54 @@ pub async fn database_upgraded(stage: &mut Stage<'_>) -> anyhow::Result<Verdict>
 /// # Errors
 ///
 /// When a step fails or the story does not come to an end.
-pub async fn cluster_restored(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    super::base_backup(stage).await?;
-    let begun = stage.begin("cluster_restored").await?;
-    let holder = primary(stage).await?;
-    let restored = stage.lab.node(&holder)?;
-    let others = || {
-        stage
-            .lab
-            .nodes()
-            .iter()
-            .filter(|it| it.place.node != holder)
-    };
+pub async fn cluster_restored(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    super::base_backup(run).await?;
+    let start = run.begin("cluster_restored").await?;
+    let holder = primary(run).await?;
+    let restored = run.lab.node(&holder)?;
+    let others = || run.lab.nodes().iter().filter(|it| it.spec.node != holder);
     for node in others().chain([restored]) {
         node.agent.stop(GRACE).await?;
         node.guard.stop(GRACE).await?;
     }
-    stage.say("every node is stopped in order, and then every disk is lost");
-    for node in stage.lab.nodes() {
-        empty(&node.place)?;
-        write(&node.place.host_id(), &format!("i-new-{}", node.place.node))?;
+    run.announce("every node is stopped in order, and then every disk is lost");
+    for node in run.lab.nodes() {
+        empty(&node.spec)?;
+        write(&node.spec.host_id(), &format!("i-new-{}", node.spec.node))?;
     }
     // One host still has what its agent remembered.
     let mut hosts = others();
     let forgetful = hosts.next().context("there is no standby")?;
-    std::fs::remove_file(forgetful.place.state().join("highest.json"))?;
+    std::fs::remove_file(forgetful.spec.state().join("highest.json"))?;
 
-    restore(stage, &restored.place).await?;
-    let place = &restored.place;
+    restore(run, &restored.spec).await?;
+    let spec = &restored.spec;
     let mut replace = vec!["replace-lease", "--holder", holder.as_str(), "--yes"];
     for node in others() {
-        replace.extend(["--without", node.place.node.as_str()]);
+        replace.extend(["--without", node.spec.node.as_str()]);
     }
-    refused(stage, place, &replace, "--restored").await?;
+    refused(run, spec, &replace, "--restored").await?;
     replace.push("--restored");
-    on_node(stage, place, &replace).await?;
-    let started_at = stage.memory().now();
+    on_node(run, spec, &replace).await?;
+    let started_at = run.history().now();
     restored.start();
-    stage.acknowledged_since(started_at, LONG).await?;
+    run.wait_for_acknowledged_rows(started_at, SCENARIO_TIMEOUT)
+        .await?;
     for node in others() {
         node.start();
     }
-    stage.everybody_follows().await?;
-    stage.end(&begun, promise(0)).await
+    run.wait_for_standbys().await?;
+    run.finish(&start, expectation(0)).await
 }
 
-async fn restore(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
-    let topology = stage.lab.topology();
+async fn restore(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
+    let topology = run.lab.topology();
     let path = topology.directory().join("restore-all.toml");
     write(
         &path,
-        &settings::for_restore(topology, place, stage.lab.readers())?,
+        &settings::for_restore(topology, spec, run.lab.backup_keys())?,
     )?;
-    let target = place.data().display().to_string();
+    let target = spec.data().display().to_string();
     let arguments = [
         "restore",
         "--standby",
@@ -324,38 +320,42 @@ async fn restore(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
         "--target-directory",
         &target,
     ];
-    stage.say(&format!("the newest backup is restored on {}", place.node));
-    let restore = stage.lab.programs().backup_agent(&path, &arguments);
-    restore.run(None, LONG).await?;
+    run.announce(&format!("the newest backup is restored on {}", spec.node));
+    let restore = run.lab.programs().backup_agent(&path, &arguments);
+    restore.run(None, SCENARIO_TIMEOUT).await?;
     Ok(())
 }
 
-fn promise(rows_lost: u64) -> Promise {
-    Promise {
-        without_writes: 2 * LONG,
+fn expectation(rows_lost: u64) -> Expectation {
+    Expectation {
+        downtime: 2 * SCENARIO_TIMEOUT,
         rows_lost,
     }
 }
 
 /// Runs a command on a node's host.
-async fn on_node(stage: &Stage<'_>, place: &Place, arguments: &[&str]) -> anyhow::Result<String> {
-    stage.say(&format!(
+async fn on_node(
+    run: &ScenarioRun<'_>,
+    spec: &NodeSpec,
+    arguments: &[&str],
+) -> anyhow::Result<String> {
+    run.announce(&format!(
         "on {}: `failover-ctl {}`",
-        place.node,
+        spec.node,
         arguments.join(" ")
     ));
-    let command = stage.lab.programs().failover_ctl_on(place, arguments);
-    command.run(None, LONG).await
+    let command = run.lab.programs().failover_ctl_on(spec, arguments);
+    command.run(None, SCENARIO_TIMEOUT).await
 }
 
 /// Runs a command that must be refused, for this reason.
 async fn refused(
-    stage: &Stage<'_>,
-    place: &Place,
+    run: &ScenarioRun<'_>,
+    spec: &NodeSpec,
     arguments: &[&str],
     why: &str,
 ) -> anyhow::Result<()> {
-    match on_node(stage, place, arguments).await {
+    match on_node(run, spec, arguments).await {
         Ok(said) => anyhow::bail!("`{}` was carried out: {said}", arguments.join(" ")),
         Err(error) => {
             let error = format!("{error:#}");
@@ -368,19 +368,22 @@ async fn refused(
     }
 }
 
-async fn restart_agents(stage: &Stage<'_>, but: &[&causeway_core::NodeId]) -> anyhow::Result<()> {
-    for node in stage.lab.nodes() {
-        if !but.contains(&&node.place.node) {
-            let restarted = Fault::AgentRestarted(On::node(&node.place.node));
-            stage.break_with(&restarted).await?;
+async fn restart_agents(
+    run: &ScenarioRun<'_>,
+    but: &[&causeway_core::NodeId],
+) -> anyhow::Result<()> {
+    for node in run.lab.nodes() {
+        if !but.contains(&&node.spec.node) {
+            let restarted = Fault::AgentRestarted(NodeSelector::node(&node.spec.node));
+            run.inject(&restarted).await?;
         }
     }
-    for node in stage.lab.nodes() {
-        if but.contains(&&node.place.node) {
+    for node in run.lab.nodes() {
+        if but.contains(&&node.spec.node) {
             continue;
         }
-        let what = format!("the agent of `{}` to use the new bucket", node.place.node);
-        wait::until(&what, LONG, || async {
+        let what = format!("the agent of `{}` to use the new bucket", node.spec.node);
+        wait::until(&what, SCENARIO_TIMEOUT, || async {
             let bucket = field(node, "/lease_store/bucket").await;
             match bucket.map_err(|it| format!("{it:#}"))? {
                 bucket if bucket == NEW_BUCKET => Ok(()),
@@ -401,8 +404,8 @@ fn make_bucket(topology: &Topology) -> anyhow::Result<()> {
 }
 
 /// Puts one quoted value in the place of another in a node's settings.
-fn change_settings(place: &Place, from: &str, to: &str) -> anyhow::Result<()> {
-    let path = settings::failover_ctl(place);
+fn change_settings(spec: &NodeSpec, from: &str, to: &str) -> anyhow::Result<()> {
+    let path = settings::failover_ctl(spec);
     let text = std::fs::read_to_string(&path)?;
     let changed = text.replace(&format!("\"{from}\""), &format!("\"{to}\""));
     ensure!(changed != text, "`{from}` is not in `{}`", path.display());
@@ -410,8 +413,8 @@ fn change_settings(place: &Place, from: &str, to: &str) -> anyhow::Result<()> {
 }
 
 /// Puts one text in the place of another in a node's `[lease]` alone.
-fn change_lease(place: &Place, from: &str, to: &str) -> anyhow::Result<()> {
-    let path = settings::failover_ctl(place);
+fn change_lease(spec: &NodeSpec, from: &str, to: &str) -> anyhow::Result<()> {
+    let path = settings::failover_ctl(spec);
     let text = std::fs::read_to_string(&path)?;
     let (before, rest) = text.split_once("[lease]\n").context("no `[lease]`")?;
     let (lease, after) = rest.split_once("\n[").context("nothing after `[lease]`")?;
@@ -425,19 +428,19 @@ fn change_lease(place: &Place, from: &str, to: &str) -> anyhow::Result<()> {
 }
 
 /// Makes a data directory that holds nothing.
-fn empty(place: &Place) -> anyhow::Result<()> {
-    std::fs::remove_dir_all(place.data())?;
-    std::fs::create_dir(place.data())?;
-    give_to_postgres(&place.data())?;
-    restrict(&place.data(), 0o700)
+fn empty(spec: &NodeSpec) -> anyhow::Result<()> {
+    std::fs::remove_dir_all(spec.data())?;
+    std::fs::create_dir(spec.data())?;
+    give_to_postgres(&spec.data())?;
+    restrict(&spec.data(), 0o700)
 }
 
 /// Makes the tables of the lab's clients anew. They were made in single-user mode, where PostgreSQL gives out
 /// the numbers of its own objects, which `pg_upgrade` does not bring along.
-async fn renew_tables(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
+async fn renew_tables(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
     let tasks = Tasks::new();
-    let port = place.postgres().port();
-    let client = superuser(&place.sockets(), port, "app", &tasks).await?;
+    let port = spec.postgres().port();
+    let client = superuser(&spec.sockets(), port, "app", &tasks).await?;
     for table in ["ledger", "lab_probe"] {
         let statements = format!(
             "begin; lock table {table};
@@ -448,19 +451,19 @@ async fn renew_tables(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
         client.batch_execute(&statements).await?;
     }
     tasks.stop(Duration::from_secs(2)).await;
-    stage.say("the tables are made anew, as a server would have made them");
+    run.announce("the tables are made anew, as a server would have made them");
     Ok(())
 }
 
 /// Upgrades a database whose server has ended, to the same release: what matters here is the new system
 /// identifier.
-async fn pg_upgrade(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
+async fn pg_upgrade(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
     let bin = bin_directory()?;
-    let work = place.directory.join("upgrade");
+    let work = spec.directory.join("upgrade");
     std::fs::create_dir_all(&work)?;
     give_to_postgres(&work)?;
     let (bin, work_at) = (bin.display(), work.display());
-    let data = place.data();
+    let data = spec.data();
     let data = data.display();
     // The old server is started without guard, and so without the settings that include guard's file.
     write(
@@ -479,14 +482,14 @@ async fn pg_upgrade(stage: &Stage<'_>, place: &Place) -> anyhow::Result<()> {
          mv {data} old; mv new {data}"
     );
     let upgrade = Program {
-        name: format!("pg_upgrade-{}", place.node),
+        name: format!("pg_upgrade-{}", spec.node),
         executable: Path::new("/bin/sh").to_owned(),
         arguments: vec!["-c".into(), script.into()],
         environment: std::collections::BTreeMap::new(),
         run_as: RunAs::Postgres,
         stdin: None,
-        log: stage.lab.topology().logs().join("pg_upgrade.log"),
+        log: run.lab.topology().logs().join("pg_upgrade.log"),
     };
-    upgrade.run(None, LONG).await?;
+    upgrade.run(None, SCENARIO_TIMEOUT).await?;
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use causeway_runtime::shutdown::Tasks;
 
-use super::{LONG, primary, region_lost, zone_lost};
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::api_checker::{Judgement, Promise, Stored, judge};
-use crate::workload::api_load::Load;
-use crate::workload::checker::Verdict;
+use super::{SCENARIO_TIMEOUT, primary, region_lost, zone_lost};
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::api_checker::{ApiCheckResult, ApiExpectation, StoredRows, check_api};
+use crate::workload::api_load::ApiLoad;
+use crate::workload::checker::CheckResult;
 
 /// How many right answers there have to be once all is well again: ten seconds of them.
 const AFTERWARDS: usize = 2_000;
@@ -20,9 +20,9 @@ const AFTERWARDS: usize = 2_000;
 ///
 /// When the story does not come to an end.
 pub async fn primary_lost_under_load(
-    stage: &mut Stage<'_>,
-) -> anyhow::Result<(Verdict, Judgement)> {
-    under_load(stage, Instances::AllStay, zone_lost).await
+    run: &mut ScenarioRun<'_>,
+) -> anyhow::Result<(CheckResult, ApiCheckResult)> {
+    under_load(run, Instances::AllStay, zone_lost).await
 }
 
 /// The primary's region is gone, and with it the instance of the API there, while the API serves 200
@@ -31,8 +31,10 @@ pub async fn primary_lost_under_load(
 /// # Errors
 ///
 /// When the story does not come to an end.
-pub async fn region_lost_under_load(stage: &mut Stage<'_>) -> anyhow::Result<(Verdict, Judgement)> {
-    under_load(stage, Instances::OneIsLost, region_lost).await
+pub async fn region_lost_under_load(
+    run: &mut ScenarioRun<'_>,
+) -> anyhow::Result<(CheckResult, ApiCheckResult)> {
+    under_load(run, Instances::OneIsLost, region_lost).await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,41 +45,41 @@ enum Instances {
 
 /// Plays a story that ends with another primary, under load.
 async fn under_load(
-    stage: &mut Stage<'_>,
+    run: &mut ScenarioRun<'_>,
     instances: Instances,
-    story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result<Verdict>,
-) -> anyhow::Result<(Verdict, Judgement)> {
-    let old = primary(stage).await?;
-    let began = stage.memory().now();
-    stage.say("200 requests a second are sent to the API");
-    let load = Load::start(stage.lab.topology().dns(), stage.memory());
-    let verdict = story(stage).await?;
-    load.answered(AFTERWARDS, stage.memory().now(), LONG)
+    scenario: impl AsyncFnOnce(&mut ScenarioRun<'_>) -> anyhow::Result<CheckResult>,
+) -> anyhow::Result<(CheckResult, ApiCheckResult)> {
+    let old = primary(run).await?;
+    let began = run.history().now();
+    run.announce("200 requests a second are sent to the API");
+    let load = ApiLoad::start(run.lab.topology().dns(), run.history());
+    let result = scenario(run).await?;
+    load.answered(AFTERWARDS, run.history().now(), SCENARIO_TIMEOUT)
         .await?;
     let outcomes = load.end().await;
-    let new = primary(stage).await?;
+    let new = primary(run).await?;
     anyhow::ensure!(new != old, "node {old} is primary as before");
 
-    let accepted = stage.memory().recall().accepted;
+    let accepted = run.history().snapshot().accepted;
     let mut accepted = accepted.get(&new).into_iter().flatten().copied();
     let writable = accepted
         .find(|it| *it > began)
         .with_context(|| format!("node {new} never accepted a write"))?;
     let tasks = Tasks::new();
-    let (_, client) = stage.primary(&tasks).await?;
-    let stored = Stored::read(&client).await?;
+    let (_, client) = run.connect_to_primary(&tasks).await?;
+    let stored = StoredRows::read(&client).await?;
     tasks.stop(Duration::from_secs(1)).await;
-    let promise = Promise {
+    let expectation = ApiExpectation {
         an_instance_is_lost: instances == Instances::OneIsLost,
         writable_again: Some(writable),
     };
-    let mut judgement = judge(&outcomes, &stored, promise);
-    let lost = u64::try_from(judgement.lost + verdict.rows_lost)?;
-    if lost > verdict.rows_lost_stated_at_most {
-        judgement.broken.push(format!(
+    let mut judgement = check_api(&outcomes, &stored, expectation);
+    let lost = u64::try_from(judgement.lost + result.rows_lost)?;
+    if lost > result.rows_lost_stated_at_most {
+        judgement.failures.push(format!(
             "{lost} acknowledged rows are lost, and at most {} were stated",
-            verdict.rows_lost_stated_at_most
+            result.rows_lost_stated_at_most
         ));
     }
-    Ok((verdict, judgement))
+    Ok((result, judgement))
 }

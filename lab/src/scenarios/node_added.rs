@@ -3,13 +3,13 @@
 use anyhow::{Context as _, ensure};
 
 use super::lifecycle::{no_problem, problem};
-use super::{LONG, primary};
+use super::{SCENARIO_TIMEOUT, primary};
 use crate::cluster::postgres::write;
 use crate::cluster::settings;
-use crate::cluster::topology::Place;
-use crate::fault::{Fault, On};
-use crate::scenarios::scenario_run::Stage;
-use crate::workload::checker::{Promise, Verdict};
+use crate::cluster::topology::NodeSpec;
+use crate::fault::{Fault, NodeSelector};
+use crate::scenarios::scenario_run::ScenarioRun;
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// A host's list lacks a node, which becomes primary: the host says what it lacks before that, and whom it
 /// does not know after, and follows once the lists are the same.
@@ -17,57 +17,56 @@ use crate::workload::checker::{Promise, Verdict};
 /// # Errors
 ///
 /// When it does not, or the story does not come to an end.
-pub async fn lists_of_nodes_differ(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let old = primary(stage).await?;
-    let topology = stage.lab.topology();
-    let behind = stage
+pub async fn lists_of_nodes_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let old = primary(run).await?;
+    let topology = run.lab.topology();
+    let behind = run
         .lab
         .nodes()
         .iter()
-        .find(|it| it.place.region == topology.dr);
+        .find(|it| it.spec.region == topology.dr);
     let behind = behind.context("the other region has no node")?;
     let new = topology
         .nodes
         .iter()
         .find(|it| it.region == topology.primary && it.node != old);
     let new = new.context("the primary region has one node")?;
-    let begun = stage.begin("lists_of_nodes_differ").await?;
-    let name = behind.place.node.clone();
+    let start = run.begin("lists_of_nodes_differ").await?;
+    let name = behind.spec.node.clone();
 
-    let path = settings::failover_ctl(&behind.place);
+    let path = settings::failover_ctl(&behind.spec);
     let whole = std::fs::read_to_string(&path)?;
     write(&path, &without(&whole, new)?)?;
-    stage.say(&format!("node {name} does not know of node {}", new.node));
-    stage
-        .break_with(&Fault::AgentRestarted(On::node(&name)))
+    run.announce(&format!("node {name} does not know of node {}", new.node));
+    run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
         .await?;
     let named = problem(behind, "nodes-differ").await?;
     ensure!(named.contains(&format!("lacks `{}`", new.node)), "{named}");
 
-    let rows_lost = stage.loss_at_risk().await?;
-    stage.break_with(&Fault::NodeLost(On::node(&old))).await?;
-    stage.taken_over_from(&old, LONG).await?;
+    let rows_lost = run.forecast_loss().await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(&old)))
+        .await?;
+    run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
     let named = problem(behind, "unknown-primary").await?;
     ensure!(named.contains(&format!("`{}`", new.node)), "{named}");
-    stage.say("the primary that it does not know is named");
+    run.announce("the primary that it does not know is named");
 
     write(&path, &whole)?;
-    stage
-        .break_with(&Fault::AgentRestarted(On::node(&name)))
+    run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
         .await?;
     no_problem(behind, "unknown-primary").await?;
     no_problem(behind, "nodes-differ").await?;
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    let promise = Promise {
-        without_writes: LONG,
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    let expectation = Expectation {
+        downtime: SCENARIO_TIMEOUT,
         rows_lost,
     };
-    stage.end(&begun, promise).await
+    run.finish(&start, expectation).await
 }
 
 /// Returns settings without one node's entry in `[[nodes]]`.
-fn without(text: &str, node: &Place) -> anyhow::Result<String> {
+fn without(text: &str, node: &NodeSpec) -> anyhow::Result<String> {
     let name = format!("name = \"{}\"\n", node.node);
     let at = text
         .find(&name)

@@ -9,19 +9,19 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::operator::{
-    THINKS, blind, epoch, failover_ctl, history, killed_after, last_operation, rows_stated, run,
-    text, until_asked,
+    THINKS, blind, epoch, failover_ctl, history, killed_after, last_operation, rows_stated,
+    run_command, text, until_asked,
 };
 use super::standby::{superuser, whole};
-use super::{LONG, primary};
+use super::{SCENARIO_TIMEOUT, primary};
 use crate::cluster::node::Node;
 use crate::cluster::topology::WRITER_NAME;
-use crate::fault::{Fault, In, On};
-use crate::network::proxies::Path;
-use crate::network::proxy::Condition;
-use crate::scenarios::scenario_run::Stage;
+use crate::fault::{Fault, NodeSelector, RegionSelector};
+use crate::network::proxies::NetworkPath;
+use crate::network::proxy::NetworkState;
+use crate::scenarios::scenario_run::ScenarioRun;
 use crate::wait;
-use crate::workload::checker::{Promise, Verdict};
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// How long writes may stop: operators wait for one another, and for nodes that are gone.
 const WITHOUT_WRITES: Duration = Duration::from_mins(3);
@@ -36,15 +36,16 @@ const ACCEPT: &str = "1GiB";
 /// # Errors
 ///
 /// When the story does not come to an end, or a command did what it should not.
-pub async fn consent_not_inherited(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("consent_not_inherited").await?;
-    let old = primary(stage).await?;
-    let dr = dr(stage)?.place.node.clone();
-    let here = other_than(stage, &[&old, &dr])?.place.node.clone();
-    stage.break_with(&Fault::NodeLost(On::node(&here))).await?;
+pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("consent_not_inherited").await?;
+    let old = primary(run).await?;
+    let dr = dr(run)?.spec.node.clone();
+    let here = other_than(run, &[&old, &dr])?.spec.node.clone();
+    run.inject(&Fault::NodeLost(NodeSelector::node(&here)))
+        .await?;
 
-    unfenced_is_not_resumed(stage, &old, &dr).await?;
-    loss_grows_behind_the_question(stage, &old, &dr).await?;
+    unfenced_is_not_resumed(run, &old, &dr).await?;
+    loss_grows_behind_the_question(run, &old, &dr).await?;
 
     // The old primary is gone now. An operator begins and is cut off, and the next one is not kept waiting
     // for longer than it takes to see that.
@@ -57,14 +58,14 @@ pub async fn consent_not_inherited(stage: &mut Stage<'_>) -> anyhow::Result<Verd
         ACCEPT,
         "--json",
     ];
-    let first = stage.lab.programs().failover_ctl(&promote);
-    killed_after(stage, first, 1).await?;
+    let first = run.lab.programs().failover_ctl(&promote);
+    killed_after(run, first, 1).await?;
     // Agent and command move the records at the same moment once Route 53 answers again.
-    let route53 = stage.lab.route53().process();
+    let route53 = run.lab.route53().process();
     route53.signal(Signal::SIGSTOP)?;
-    stage.say("Route 53 does not answer");
-    let (journal, thawed) = tokio::join!(failover_ctl(stage, &promote), async {
-        let opened = wait_for_open(stage, &dr).await;
+    run.announce("Route 53 does not answer");
+    let (journal, thawed) = tokio::join!(failover_ctl(run, &promote), async {
+        let opened = wait_for_open(run, &dr).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         route53.signal(Signal::SIGCONT).and(opened)
     });
@@ -75,28 +76,29 @@ pub async fn consent_not_inherited(stage: &mut Stage<'_>) -> anyhow::Result<Verd
             && journal.pointer("/outcome/records_not_moved") == Some(&Value::Array(Vec::new())),
         "the records were not moved: {journal}"
     );
-    let replaced = history(stage).await?;
+    let replaced = history(run).await?;
     let replaced = replaced.iter().rev().nth(1).context("one operation only")?;
     ensure!(
         text(replaced, "/outcome/outcome") == "replaced",
         "the first operation is not closed: {replaced}"
     );
     let rows_lost = rows_stated(&journal)?;
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await?;
-    stage.lab.heal().await?;
-    whole(stage).await?;
-    stage.end(&begun, promise(rows_lost)).await
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    run.lab.heal().await?;
+    whole(run).await?;
+    run.finish(&start, expectation(rows_lost)).await
 }
 
 /// Leaves an unfenced operation unfinished while the primary lives, and tries to have it carried out.
 async fn unfenced_is_not_resumed(
-    stage: &Stage<'_>,
+    run: &ScenarioRun<'_>,
     old: &NodeId,
     dr: &NodeId,
 ) -> anyhow::Result<()> {
-    let standby = stage.lab.node(dr)?;
-    superuser(stage, standby, &["select pg_wal_replay_pause()"]).await?;
+    let standby = run.lab.node(dr)?;
+    superuser(run, standby, &["select pg_wal_replay_pause()"]).await?;
     // It waits for the standby to catch up, which it does not.
     let promote = [
         "promote",
@@ -107,21 +109,21 @@ async fn unfenced_is_not_resumed(
         "--accept-loss",
         ACCEPT,
     ];
-    killed_after(stage, blind(stage, old, &promote)?, 2).await?;
+    killed_after(run, blind(run, old, &promote)?, 2).await?;
     let resume = ["resume", "--yes", "--accept-loss", ACCEPT];
     let unfenced = ["resume", "--yes", "--accept-loss", ACCEPT, "--unfenced"];
     // Whoever sees the primary is told that it is healthy, and whoever does not has to accept it anew.
     let (sighted, unsighted) = tokio::join!(
-        failover_ctl(stage, &unfenced),
-        run(blind(stage, old, &resume)?)
+        failover_ctl(run, &unfenced),
+        run_command(blind(run, old, &resume)?)
     );
     sighted?.refused(17, "is primary and answers")?;
     unsighted?.refused(21, "`--unfenced`")?;
-    superuser(stage, standby, &["select pg_wal_replay_resume()"]).await?;
+    superuser(run, standby, &["select pg_wal_replay_resume()"]).await?;
 
     let reason = "the primary was never lost";
     let abandon = ["abandon", "--reason", reason, "--json"];
-    let journal = failover_ctl(stage, &abandon).await?.json()?;
+    let journal = failover_ctl(run, &abandon).await?.json()?;
     let left_behind = journal
         .pointer("/outcome/left_behind")
         .map(Value::to_string);
@@ -132,33 +134,34 @@ async fn unfenced_is_not_resumed(
             && left_behind.contains(WRITER_NAME),
         "it does not say what it leaves: {journal}"
     );
-    failover_ctl(stage, &["abandon"])
+    failover_ctl(run, &["abandon"])
         .await?
         .refused(23, "abandon")?;
-    failover_ctl(stage, &["resume"])
-        .await?
-        .refused(23, "resume")
+    failover_ctl(run, &["resume"]).await?.refused(23, "resume")
 }
 
 /// Has an operator say yes to a loss that has grown while they thought.
 async fn loss_grows_behind_the_question(
-    stage: &Stage<'_>,
+    run: &ScenarioRun<'_>,
     old: &NodeId,
     dr: &NodeId,
 ) -> anyhow::Result<()> {
-    stage.break_with(&Fault::NodeIsolated(On::node(dr))).await?;
+    run.inject(&Fault::NodeIsolated(NodeSelector::node(dr)))
+        .await?;
     let promote = ["promote", "--to", dr.as_str()];
-    let asked = until_asked(blind(stage, old, &promote)?).await?;
-    stage.say("an operator is shown the plan, and thinks");
-    let thinks_until = stage.memory().now() + THINKS;
-    stage.reach(thinks_until).await;
-    stage.acknowledged_since(thinks_until, LONG).await?;
-    let before = epoch(stage, dr).await?;
-    stage.break_with(&Fault::NodeLost(On::node(old))).await?;
+    let asked = until_asked(blind(run, old, &promote)?).await?;
+    run.announce("an operator is shown the plan, and thinks");
+    let thinks_until = run.history().now() + THINKS;
+    run.run_until(thinks_until).await;
+    run.wait_for_acknowledged_rows(thinks_until, SCENARIO_TIMEOUT)
+        .await?;
+    let before = epoch(run, dr).await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(old)))
+        .await?;
     asked.answer("yes").await?.refused(18, "may be lost")?;
-    let last = last_operation(stage).await?;
+    let last = last_operation(run).await?;
     ensure!(
-        text(&last, "/outcome/outcome") == "refused" && epoch(stage, dr).await? == before,
+        text(&last, "/outcome/outcome") == "refused" && epoch(run, dr).await? == before,
         "the operation is not over, or the lease was taken: {last}"
     );
     Ok(())
@@ -171,63 +174,68 @@ async fn loss_grows_behind_the_question(
 /// # Errors
 ///
 /// When the story does not come to an end, or a command did what it should not.
-pub async fn chosen_node_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("chosen_node_lost").await?;
-    let dr = dr(stage)?.place.node.clone();
-    let others: Vec<&Node> = stage
+pub async fn chosen_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("chosen_node_lost").await?;
+    let dr = dr(run)?.spec.node.clone();
+    let others: Vec<&Node> = run
         .lab
         .nodes()
         .iter()
-        .filter(|it| it.place.node != dr)
+        .filter(|it| it.spec.node != dr)
         .collect();
     let [chosen, last] = &others[..] else {
         anyhow::bail!("the lab has not two nodes beside `{dr}`");
     };
-    let mut rows_lost = promoted_without_dns(stage, &dr).await?;
-    stage.lab.heal().await?;
-    whole(stage).await?;
+    let mut rows_lost = promoted_without_dns(run, &dr).await?;
+    run.lab.heal().await?;
+    whole(run).await?;
 
-    let (chosen, last) = (&chosen.place.node, &last.place.node);
-    stage
-        .break_with(&Fault::NodeIsolated(On::node(last)))
+    let (chosen, last) = (&chosen.spec.node, &last.spec.node);
+    run.inject(&Fault::NodeIsolated(NodeSelector::node(last)))
         .await?;
     // Without the lease it does not take over automatically either.
-    stage.break_with(&Fault::LeaseCut(On::node(last))).await?;
+    run.inject(&Fault::LeaseCut(NodeSelector::node(last)))
+        .await?;
     // Rows that the isolated standby never receives.
-    let isolated_at = stage.memory().now();
-    stage.acknowledged_since(isolated_at, LONG).await?;
-    rows_lost += chosen_dies_promoting(stage, &dr, chosen).await?;
+    let isolated_at = run.history().now();
+    run.wait_for_acknowledged_rows(isolated_at, SCENARIO_TIMEOUT)
+        .await?;
+    rows_lost += chosen_dies_promoting(run, &dr, chosen).await?;
 
     // It comes back, opens after all, and is lost for good: its timeline is on no other node.
-    stage.lab.node(chosen)?.start();
-    only_from_here(stage, chosen, last);
-    stage.taken_over_from(&dr, LONG).await?;
-    let opened_at = stage.memory().now();
-    stage.acknowledged_since(opened_at, LONG).await?;
-    stage.break_with(&Fault::NodeLost(On::node(chosen))).await?;
-    stage.lab.links.set(
-        Condition::Open,
-        |it| matches!(it, Path::Lease { from } if from == last),
+    run.lab.node(chosen)?.start();
+    only_from_here(run, chosen, last);
+    run.wait_for_takeover(&dr, SCENARIO_TIMEOUT).await?;
+    let opened_at = run.history().now();
+    run.wait_for_acknowledged_rows(opened_at, SCENARIO_TIMEOUT)
+        .await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(chosen)))
+        .await?;
+    run.lab.proxies.set(
+        NetworkState::Open,
+        |it| matches!(it, NetworkPath::Lease { from } if from == last),
     );
-    let to_lease = |it: &Path| matches!(it, Path::Lease { from } if from == last);
-    stage.lab.links.set(Condition::Open, to_lease);
-    rows_lost += earlier_timeline_accepted(stage, last).await?;
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await?;
-    stage.lab.heal().await?;
-    whole(stage).await?;
-    stage.end(&begun, promise(rows_lost)).await
+    let to_lease = |it: &NetworkPath| matches!(it, NetworkPath::Lease { from } if from == last);
+    run.lab.proxies.set(NetworkState::Open, to_lease);
+    rows_lost += earlier_timeline_accepted(run, last).await?;
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    run.lab.heal().await?;
+    whole(run).await?;
+    run.finish(&start, expectation(rows_lost)).await
 }
 
 /// Promotes the other region while Route 53 does not answer, and returns the rows stated.
-async fn promoted_without_dns(stage: &Stage<'_>, dr: &NodeId) -> anyhow::Result<u64> {
-    stage.break_with(&Fault::RegionLost(In::default())).await?;
-    let route53 = stage.lab.route53().process();
+async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Result<u64> {
+    run.inject(&Fault::RegionLost(RegionSelector::default()))
+        .await?;
+    let route53 = run.lab.route53().process();
     route53.signal(Signal::SIGSTOP)?;
-    stage.say("Route 53 does not answer");
+    run.announce("Route 53 does not answer");
     let promote = promote(dr);
-    let promoted = failover_ctl(stage, &promote).await;
-    let named = named(stage, dr, "record-not-moved").await;
+    let promoted = failover_ctl(run, &promote).await;
+    let named = named(run, dr, "record-not-moved").await;
     route53.signal(Signal::SIGCONT)?;
     let promoted = promoted?;
     named?;
@@ -238,12 +246,12 @@ async fn promoted_without_dns(stage: &Stage<'_>, dr: &NodeId) -> anyhow::Result<
             && promoted.err.contains("does not point at it yet"),
         "it does not say that the record was not moved: {promoted:?}"
     );
-    failover_ctl(stage, &["resume"])
+    failover_ctl(run, &["resume"])
         .await?
         .refused(23, "resume")?;
-    let address = stage.lab.node(dr)?.place.postgres().ip().to_string();
-    wait::until("the agent to move the record", LONG, || async {
-        let records = stage.lab.route53().records().await;
+    let address = run.lab.node(dr)?.spec.postgres().ip().to_string();
+    wait::until("the agent to move the record", SCENARIO_TIMEOUT, || async {
+        let records = run.lab.route53().records().await;
         let records = records.map_err(|it| format!("{it:#}"))?;
         let moved = records
             .iter()
@@ -259,28 +267,33 @@ async fn promoted_without_dns(stage: &Stage<'_>, dr: &NodeId) -> anyhow::Result<
 
 /// Has a node take the lease, and die before it opens.
 async fn chosen_dies_promoting(
-    stage: &Stage<'_>,
+    run: &ScenarioRun<'_>,
     dr: &NodeId,
     chosen: &NodeId,
 ) -> anyhow::Result<u64> {
-    stage.break_with(&Fault::NodeLost(On::node(dr))).await?;
-    freeze_replay(stage, chosen).await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(dr))).await?;
+    freeze_replay(run, chosen).await?;
     let promote = promote(chosen);
-    let (promoted, lost) = tokio::join!(failover_ctl(stage, &promote), async {
-        wait::until("the chosen node to take the lease", LONG, || async {
-            let status = stage.lab.node(chosen).map_err(|it| it.to_string())?;
-            let status = status.status().await.map_err(|it| format!("{it:#}"))?;
-            match text(&status, "/role") {
-                "promoting" => Ok(()),
-                role => Err(format!("it is {role}")),
-            }
-        })
+    let (promoted, lost) = tokio::join!(failover_ctl(run, &promote), async {
+        wait::until(
+            "the chosen node to take the lease",
+            SCENARIO_TIMEOUT,
+            || async {
+                let status = run.lab.node(chosen).map_err(|it| it.to_string())?;
+                let status = status.status().await.map_err(|it| format!("{it:#}"))?;
+                match text(&status, "/role") {
+                    "promoting" => Ok(()),
+                    role => Err(format!("it is {role}")),
+                }
+            },
+        )
         .await?;
-        stage.break_with(&Fault::NodeLost(On::node(chosen))).await
+        run.inject(&Fault::NodeLost(NodeSelector::node(chosen)))
+            .await
     });
     lost?;
     promoted?.refused(22, "has not answered")?;
-    let left = last_operation(stage).await?;
+    let left = last_operation(run).await?;
     ensure!(
         !text(&left, "/left").is_empty() && left.pointer("/ended_at") == Some(&Value::Null),
         "the operation is not left for whoever comes next: {left}"
@@ -289,8 +302,8 @@ async fn chosen_dies_promoting(
 }
 
 /// Promotes a standby on an earlier timeline than the last primary's, and returns the rows stated.
-async fn earlier_timeline_accepted(stage: &Stage<'_>, node: &NodeId) -> anyhow::Result<u64> {
-    let plan = failover_ctl(stage, &["plan", "promote", "--to", node.as_str()]).await?;
+async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
+    let plan = failover_ctl(run, &["plan", "promote", "--to", node.as_str()]).await?;
     plan.refused(16, "--accept-timeline ")?;
     let number = plan
         .err
@@ -304,13 +317,13 @@ async fn earlier_timeline_accepted(stage: &Stage<'_>, node: &NodeId) -> anyhow::
         .unwrap_or_default();
     let mut promote = promote(node).to_vec();
     promote.extend(["--accept-timeline", &number]);
-    let journal = failover_ctl(stage, &promote).await?.json()?;
+    let journal = failover_ctl(run, &promote).await?.json()?;
     let known = journal.pointer("/plan/loss/parted/at");
     ensure!(
         known.is_some_and(Value::is_string),
         "where the timelines parted is not known: {journal}"
     );
-    let history = history(stage).await?;
+    let history = history(run).await?;
     let before = history.iter().rev().nth(1).context("one operation only")?;
     ensure!(
         text(before, "/outcome/outcome") == "replaced"
@@ -320,9 +333,9 @@ async fn earlier_timeline_accepted(stage: &Stage<'_>, node: &NodeId) -> anyhow::
     rows_stated(&journal)
 }
 
-const fn promise(rows_lost: u64) -> Promise {
-    Promise {
-        without_writes: WITHOUT_WRITES,
+const fn expectation(rows_lost: u64) -> Expectation {
+    Expectation {
+        downtime: WITHOUT_WRITES,
         rows_lost,
     }
 }
@@ -341,30 +354,29 @@ fn promote(to: &NodeId) -> [&str; 7] {
 }
 
 /// Returns the node of the other region.
-fn dr<'a>(stage: &'a Stage<'_>) -> anyhow::Result<&'a Node> {
-    let dr = &stage.lab.topology().dr;
-    let node = stage.lab.nodes().iter().find(|it| it.place.region == *dr);
+fn dr<'a>(run: &'a ScenarioRun<'_>) -> anyhow::Result<&'a Node> {
+    let dr = &run.lab.topology().dr;
+    let node = run.lab.nodes().iter().find(|it| it.spec.region == *dr);
     node.context("the other region has no node")
 }
 
-fn other_than<'a>(stage: &'a Stage<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
-    let other = |it: &&Node| !nodes.contains(&&it.place.node);
-    let node = stage.lab.nodes().iter().find(other);
+fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
+    let other = |it: &&Node| !nodes.contains(&&it.spec.node);
+    let node = run.lab.nodes().iter().find(other);
     node.context("there is no third node")
 }
 
 /// Opens the paths of one node, but those to another.
-fn only_from_here(stage: &Stage<'_>, node: &NodeId, but: &NodeId) {
-    stage
-        .lab
-        .links
-        .set(Condition::Open, |it| it.touches(node) && !it.touches(but));
+fn only_from_here(run: &ScenarioRun<'_>, node: &NodeId, but: &NodeId) {
+    run.lab.proxies.set(NetworkState::Open, |it| {
+        it.touches(node) && !it.touches(but)
+    });
 }
 
 /// Waits until a node holds the lease and accepts writes.
-async fn wait_for_open(stage: &Stage<'_>, node: &NodeId) -> anyhow::Result<()> {
-    wait::until("the node to open", LONG, || async {
-        let node = stage.lab.node(node).map_err(|it| it.to_string())?;
+async fn wait_for_open(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<()> {
+    wait::until("the node to open", SCENARIO_TIMEOUT, || async {
+        let node = run.lab.node(node).map_err(|it| it.to_string())?;
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         match text(&status, "/role") {
             "primary" => Ok(()),
@@ -376,9 +388,9 @@ async fn wait_for_open(stage: &Stage<'_>, node: &NodeId) -> anyhow::Result<()> {
 }
 
 /// Waits until a node's agent names a problem.
-async fn named(stage: &Stage<'_>, node: &NodeId, problem: &str) -> anyhow::Result<()> {
-    wait::until("the problem to be named", LONG, || async {
-        let node = stage.lab.node(node).map_err(|it| it.to_string())?;
+async fn named(run: &ScenarioRun<'_>, node: &NodeId, problem: &str) -> anyhow::Result<()> {
+    wait::until("the problem to be named", SCENARIO_TIMEOUT, || async {
+        let node = run.lab.node(node).map_err(|it| it.to_string())?;
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         let problems = status.pointer("/problems").map(Value::to_string);
         let problems = problems.unwrap_or_default();
@@ -393,35 +405,39 @@ async fn named(stage: &Stage<'_>, node: &NodeId, problem: &str) -> anyhow::Resul
 
 /// Freezes the replay of a node that has replayed all that it received: it takes the lease, and is never
 /// promoted.
-async fn freeze_replay(stage: &Stage<'_>, name: &NodeId) -> anyhow::Result<()> {
-    let node = stage.lab.node(name)?;
-    wait::until("the node to replay what it received", LONG, || async {
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
-        let progress = (
-            text(&status, "/progress/received_lsn"),
-            text(&status, "/progress/replayed_lsn"),
-        );
-        if progress.0 == progress.1
-            && !progress.0.is_empty()
-            && status.get("streaming") == Some(&Value::Bool(false))
-        {
-            return Ok(());
-        }
-        Err(format!("{progress:?}"))
-    })
+async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<()> {
+    let node = run.lab.node(name)?;
+    wait::until(
+        "the node to replay what it received",
+        SCENARIO_TIMEOUT,
+        || async {
+            let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+            let progress = (
+                text(&status, "/progress/received_lsn"),
+                text(&status, "/progress/replayed_lsn"),
+            );
+            if progress.0 == progress.1
+                && !progress.0.is_empty()
+                && status.get("streaming") == Some(&Value::Bool(false))
+            {
+                return Ok(());
+            }
+            Err(format!("{progress:?}"))
+        },
+    )
     .await?;
     kill(startup_process(node)?, Signal::SIGSTOP)?;
-    stage.say(&format!("replay on node {name} is frozen"));
+    run.announce(&format!("replay on node {name} is frozen"));
     Ok(())
 }
 
 /// Returns the process that replays: without it a promotion does not come to its end.
 fn startup_process(node: &Node) -> anyhow::Result<Pid> {
-    for pid in crate::cluster::process::inside(&node.place.data())? {
+    for pid in crate::cluster::process::inside(&node.spec.data())? {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if String::from_utf8_lossy(&title).contains("startup") {
             return Ok(Pid::from_raw(pid));
         }
     }
-    anyhow::bail!("no process replays on `{}`", node.place.node)
+    anyhow::bail!("no process replays on `{}`", node.spec.node)
 }

@@ -10,11 +10,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time;
 
-use super::LONG;
+use super::SCENARIO_TIMEOUT;
 use crate::aws::route53::python_of_moto;
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::settings;
-use crate::scenarios::scenario_run::Stage;
+use crate::scenarios::scenario_run::ScenarioRun;
 use crate::wait;
 
 /// A terminal for a program that asks only where there is one: its exit code is passed on.
@@ -23,13 +23,13 @@ const TERMINAL: &str =
 
 /// What a command came to.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct CommandOutput {
     pub(super) code: Option<i32>,
     pub(super) out: String,
     pub(super) err: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// Checks the exit code, and that standard error says something.
     pub(super) fn refused(&self, code: i32, says: &str) -> anyhow::Result<()> {
         ensure!(
@@ -47,14 +47,14 @@ impl Said {
 }
 
 /// Runs a command to its end, whatever that is.
-pub(super) async fn run(program: Program) -> anyhow::Result<Said> {
+pub(super) async fn run_command(program: Program) -> anyhow::Result<CommandOutput> {
     let mut command = program.command()?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
-    let output = time::timeout(LONG, child.wait_with_output())
+    let output = time::timeout(SCENARIO_TIMEOUT, child.wait_with_output())
         .await
         .with_context(|| format!("{:?} did not end", program.arguments))??;
-    Ok(Said {
+    Ok(CommandOutput {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -62,30 +62,33 @@ pub(super) async fn run(program: Program) -> anyhow::Result<Said> {
 }
 
 /// Runs `failover-ctl` as an operator does.
-pub(super) async fn failover_ctl(stage: &Stage<'_>, arguments: &[&str]) -> anyhow::Result<Said> {
-    stage.say(&format!(
+pub(super) async fn failover_ctl(
+    run: &ScenarioRun<'_>,
+    arguments: &[&str],
+) -> anyhow::Result<CommandOutput> {
+    run.announce(&format!(
         "an operator runs `failover-ctl {}`",
         arguments.join(" ")
     ));
-    run(stage.lab.programs().failover_ctl(arguments)).await
+    run_command(run.lab.programs().failover_ctl(arguments)).await
 }
 
 /// Returns `failover-ctl` of an operator who does not reach a node's agent.
 pub(super) fn blind(
-    stage: &Stage<'_>,
+    run: &ScenarioRun<'_>,
     node: &NodeId,
     arguments: &[&str],
 ) -> anyhow::Result<Program> {
-    let topology = stage.lab.topology();
+    let topology = run.lab.topology();
     let sighted = settings::operator(topology);
-    let agent = topology.place(node)?.agent();
+    let agent = topology.node_spec(node)?.agent();
     let text = std::fs::read_to_string(&sighted)?;
     // Nothing listens at the address's discard port.
     let elsewhere = format!("{}:9", agent.ip());
     let text = text.replace(&agent.to_string(), &elsewhere);
     let path = sighted.with_file_name("blind-operator.toml");
     std::fs::write(&path, text)?;
-    let mut program = stage.lab.programs().failover_ctl(arguments);
+    let mut program = run.lab.programs().failover_ctl(arguments);
     let config = program.arguments.get_mut(1);
     *config.context("`failover-ctl` without settings")? = path.into();
     Ok(program)
@@ -93,7 +96,7 @@ pub(super) fn blind(
 
 /// An operator who was shown a plan, and thinks.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingConfirmation {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -101,7 +104,7 @@ pub(super) struct Asked {
 }
 
 /// Runs a program on a terminal until it asks.
-pub(super) async fn until_asked(program: Program) -> anyhow::Result<Asked> {
+pub(super) async fn until_asked(program: Program) -> anyhow::Result<PendingConfirmation> {
     let mut arguments = vec!["-c".into(), TERMINAL.into(), program.executable.into()];
     arguments.extend(program.arguments);
     let on_terminal = Program {
@@ -115,7 +118,7 @@ pub(super) async fn until_asked(program: Program) -> anyhow::Result<Asked> {
     let mut child = command.spawn()?;
     let stdin = child.stdin.take().context("no input")?;
     let stdout = child.stdout.take().context("no output")?;
-    let mut asked = Asked {
+    let mut asked = PendingConfirmation {
         child,
         stdin,
         stdout: BufReader::new(stdout),
@@ -128,21 +131,25 @@ pub(super) async fn until_asked(program: Program) -> anyhow::Result<Asked> {
         }
         anyhow::Ok(())
     };
-    time::timeout(LONG, asking).await.context("no question")??;
+    time::timeout(SCENARIO_TIMEOUT, asking)
+        .await
+        .context("no question")??;
     Ok(asked)
 }
 
-impl Asked {
+impl PendingConfirmation {
     /// Answers, and returns what came of it.
-    pub(super) async fn answer(mut self, answer: &str) -> anyhow::Result<Said> {
+    pub(super) async fn answer(mut self, answer: &str) -> anyhow::Result<CommandOutput> {
         self.stdin.write_all(answer.as_bytes()).await?;
         self.stdin.write_all(b"\n").await?;
         let ending = async {
             self.stdout.read_to_string(&mut self.said).await?;
             self.child.wait().await
         };
-        let status = time::timeout(LONG, ending).await.context("no end")??;
-        Ok(Said {
+        let status = time::timeout(SCENARIO_TIMEOUT, ending)
+            .await
+            .context("no end")??;
+        Ok(CommandOutput {
             code: status.code(),
             out: String::new(),
             err: self.said,
@@ -153,40 +160,46 @@ impl Asked {
 /// Starts a command, and kills it once so many steps of its plan are begun: as if the operator's machine
 /// were gone.
 pub(super) async fn killed_after(
-    stage: &Stage<'_>,
+    run: &ScenarioRun<'_>,
     program: Program,
     steps: usize,
 ) -> anyhow::Result<()> {
-    let before = history(stage).await?.len();
+    let before = history(run).await?.len();
     let mut child = program.command()?.spawn()?;
-    wait::until("the operation to get that far", LONG, || async {
-        let history = history(stage).await.map_err(|it| format!("{it:#}"))?;
-        let begun = history.get(before..).and_then(<[Value]>::last);
-        let entries = begun
-            .and_then(|it| it.pointer("/entries"))
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len);
-        if entries < steps {
-            return Err(format!("{entries} steps are begun"));
-        }
-        Ok(())
-    })
+    wait::until(
+        "the operation to get that far",
+        SCENARIO_TIMEOUT,
+        || async {
+            let history = history(run).await.map_err(|it| format!("{it:#}"))?;
+            let start = history.get(before..).and_then(<[Value]>::last);
+            let entries = start
+                .and_then(|it| it.pointer("/entries"))
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            if entries < steps {
+                return Err(format!("{entries} steps are begun"));
+            }
+            Ok(())
+        },
+    )
     .await?;
     child.kill().await?;
-    stage.say(&format!("the operator's process is killed in step {steps}"));
+    run.announce(&format!("the operator's process is killed in step {steps}"));
     Ok(())
 }
 
 /// Returns every operation, oldest first.
-pub(super) async fn history(stage: &Stage<'_>) -> anyhow::Result<Vec<Value>> {
+pub(super) async fn history(run: &ScenarioRun<'_>) -> anyhow::Result<Vec<Value>> {
     let history = ["history", "--json"];
-    let history = stage.lab.programs().failover_ctl(&history);
-    Ok(serde_json::from_str(&history.run(None, LONG).await?)?)
+    let history = run.lab.programs().failover_ctl(&history);
+    Ok(serde_json::from_str(
+        &history.run(None, SCENARIO_TIMEOUT).await?,
+    )?)
 }
 
 /// Returns the last operation.
-pub(super) async fn last_operation(stage: &Stage<'_>) -> anyhow::Result<Value> {
-    let last = history(stage).await?.pop();
+pub(super) async fn last_operation(run: &ScenarioRun<'_>) -> anyhow::Result<Value> {
+    let last = history(run).await?.pop();
     last.context("there was no operation")
 }
 
@@ -209,8 +222,8 @@ pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
 }
 
 /// Returns the epoch of the lease, as a node says.
-pub(super) async fn epoch(stage: &Stage<'_>, node: &NodeId) -> anyhow::Result<u64> {
-    let status = stage.lab.node(node)?.status().await?;
+pub(super) async fn epoch(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
+    let status = run.lab.node(node)?.status().await?;
     let epoch = status
         .pointer("/lease/record/epoch")
         .and_then(Value::as_u64);

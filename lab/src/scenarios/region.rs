@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::LONG;
+use super::SCENARIO_TIMEOUT;
 use super::bounds::{commanded, uninterrupted};
-use crate::fault::{Fault, In};
-use crate::scenarios::scenario_run::{Stage, Stated};
+use crate::fault::{Fault, RegionSelector};
+use crate::scenarios::scenario_run::{ScenarioRun, StatedLoss};
 use crate::wait;
-use crate::workload::checker::{Promise, Verdict};
+use crate::workload::checker::{CheckResult, Expectation};
 
 /// Everything in the primary region is gone, and the other region is promoted: rows lost are no more
 /// than what the command stated before it began.
@@ -16,28 +16,27 @@ use crate::workload::checker::{Promise, Verdict};
 /// # Errors
 ///
 /// When the command fails or the story does not come to an end.
-pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("region_lost").await?;
-    let topology = stage.lab.topology();
+pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("region_lost").await?;
+    let topology = run.lab.topology();
     let dr = topology.dr.to_string();
-    stage
-        .break_with(&Fault::RegionLost(In {
-            region: Some(topology.primary.clone()),
-        }))
-        .await?;
+    run.inject(&Fault::RegionLost(RegionSelector {
+        region: Some(topology.primary.clone()),
+    }))
+    .await?;
 
     // What the operator sees, and decides upon, before anything is done.
     let plan = ["plan", "promote", "--to", &dr, "--json"];
-    let plan = stage.lab.programs().failover_ctl(&plan);
-    let stated = Stated::of(&plan.run(None, LONG).await?)?;
-    stage.say(&format!(
+    let plan = run.lab.programs().failover_ctl(&plan);
+    let stated = StatedLoss::of(&plan.run(None, SCENARIO_TIMEOUT).await?)?;
+    run.announce(&format!(
         "the plan for {dr} states: at most {} rows lost",
         stated.rows_at_most
     ));
     // Whoever goes on accepts what was stated, by name, and not a byte more.
     let accepted = stated.bytes_at_most.to_string();
-    lease_over(stage).await?;
-    stage.say(&format!(
+    lease_over(run).await?;
+    run.announce(&format!(
         "the operator runs `failover-ctl promote --to {dr}`"
     ));
     let arguments = [
@@ -49,48 +48,52 @@ pub async fn region_lost(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
         &accepted,
         "--json",
     ];
-    let promote = stage.lab.programs().failover_ctl(&arguments);
-    stage.waiting("the promotion, step by step", LONG);
-    let begun_at = stage.memory().now();
-    let journal = promote.run(None, LONG).await?;
+    let promote = run.lab.programs().failover_ctl(&arguments);
+    run.announce_wait("the promotion, step by step", SCENARIO_TIMEOUT);
+    let begun_at = run.history().now();
+    let journal = promote.run(None, SCENARIO_TIMEOUT).await?;
     let journal: Value = serde_json::from_str(&journal).context("the journal is not JSON")?;
     let carried_out = journal
         .pointer("/plan")
         .context("the journal has no plan")?;
-    let carried_out = Stated::of(&carried_out.to_string())?;
+    let carried_out = StatedLoss::of(&carried_out.to_string())?;
     let rows_lost = stated.rows_at_most.min(carried_out.rows_at_most);
     for step in steps(&journal) {
-        stage.voice.say(format!("    {step}"));
+        run.progress.report(format!("    {step}"));
     }
-    let done_at = stage.memory().now();
-    stage.acknowledged_since(done_at, LONG).await?;
-    let first = stage.memory().first_since(begun_at).unwrap_or(done_at);
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    let first = run
+        .history()
+        .first_acknowledged_after(begun_at)
+        .unwrap_or(done_at);
     let after_command = first.saturating_sub(begun_at);
-    stage.say(&format!(
+    run.announce(&format!(
         "the first row was acknowledged {:.1} s after the command",
         after_command.as_secs_f64()
     ));
-    stage.tell_primary().await?;
-    let promise = Promise {
+    run.announce_primary().await?;
+    let expectation = Expectation {
         rows_lost,
         ..commanded()
     };
-    stage.end(&begun, promise).await
+    run.finish(&start, expectation).await
 }
 
 /// Waits until the nodes of the other region have seen the lease stand for its whole term: until
 /// then the lost region may be writing for all that anybody knows. A person takes longer than that
 /// to read the plan.
-async fn lease_over(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let dr = &stage.lab.topology().dr;
-    let here = stage.lab.nodes().iter().find(|it| it.place.region == *dr);
+async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
+    let dr = &run.lab.topology().dr;
+    let here = run.lab.nodes().iter().find(|it| it.spec.region == *dr);
     let node = here.context("there is no node in the other region")?;
-    stage.waiting("the lost primary's lease to be over", LONG);
-    wait::until("the lease to be over", LONG, || async {
+    run.announce_wait("the lost primary's lease to be over", SCENARIO_TIMEOUT);
+    wait::until("the lease to be over", SCENARIO_TIMEOUT, || async {
         let status = node.status().await.map_err(|it| format!("{it:#}"))?;
         match status.pointer("/lease/over").and_then(Value::as_bool) {
             Some(true) => Ok(()),
-            other => Err(format!("`{}` says over: {other:?}", node.place.node)),
+            other => Err(format!("`{}` says over: {other:?}", node.spec.node)),
         }
     })
     .await?;
@@ -113,26 +116,26 @@ fn steps(journal: &Value) -> Vec<String> {
 /// # Errors
 ///
 /// When they do not come back, or the story does not come to an end.
-pub async fn old_region_rejoined(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("old_region_rejoined").await?;
-    let region = stage.lab.topology().primary.clone();
-    let at = stage.memory().now();
-    let before = stage.serving().await?;
-    stage.say(&format!("{region} is back"));
-    stage.lab.heal().await?;
-    stage.everybody_follows().await?;
-    let after = stage.serving().await?;
-    let mut verdict = stage.end(&begun, uninterrupted()).await?;
-    verdict.require_same_server(&before, &after);
+pub async fn old_region_rejoined(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("old_region_rejoined").await?;
+    let region = run.lab.topology().primary.clone();
+    let at = run.history().now();
+    let before = run.serving_primary().await?;
+    run.announce(&format!("{region} is back"));
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    let after = run.serving_primary().await?;
+    let mut result = run.finish(&start, uninterrupted()).await?;
+    result.require_same_server(&before, &after);
 
-    let writers = stage.memory().writers_since(at);
-    for node in stage.lab.nodes() {
-        let place = &node.place;
-        if place.region == region && writers.contains(&place.node) {
-            let broken = format!("node {} accepted a write while it came back", place.node);
-            verdict.broken.push(broken);
-            verdict.passed = false;
+    let writers = run.history().nodes_acknowledging_since(at);
+    for node in run.lab.nodes() {
+        let spec = &node.spec;
+        if spec.region == region && writers.contains(&spec.node) {
+            let failures = format!("node {} accepted a write while it came back", spec.node);
+            result.failures.push(failures);
+            result.passed = false;
         }
     }
-    Ok(verdict)
+    Ok(result)
 }

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, NoTls};
 
 use super::bounds::uninterrupted;
-use super::{LONG, primary};
+use super::{SCENARIO_TIMEOUT, primary};
 use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
-use crate::cluster::process::{Process, Restart};
+use crate::cluster::process::{Process, RestartPolicy};
 use crate::cluster::program::{Program, RunAs};
-use crate::cluster::topology::{POSTGRES_PORT, Place};
-use crate::scenarios::scenario_run::Stage;
+use crate::cluster::topology::{NodeSpec, POSTGRES_PORT};
+use crate::scenarios::scenario_run::ScenarioRun;
 use crate::wait;
-use crate::workload::checker::Verdict;
+use crate::workload::checker::CheckResult;
 
 /// How many rows the dropped table has.
 const ROWS: i64 = 1_000;
@@ -29,14 +29,14 @@ pub const PLAINTEXT: &str = "nobody without the identity key may read this";
 /// # Errors
 ///
 /// When it fails.
-pub async fn base_backup(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let node = primary(stage).await?;
-    let place = stage.lab.topology().place(&node)?;
-    stage.say(&format!(
+pub async fn base_backup(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
+    let node = primary(run).await?;
+    let spec = run.lab.topology().node_spec(&node)?;
+    run.announce(&format!(
         "a base backup of node {node} into both regions' buckets"
     ));
-    let backup = stage.lab.programs().backup_agent_on(place, &["backup"]);
-    backup.run(None, LONG).await?;
+    let backup = run.lab.programs().backup_agent_on(spec, &["backup"]);
+    backup.run(None, SCENARIO_TIMEOUT).await?;
     Ok(())
 }
 
@@ -46,12 +46,12 @@ pub async fn base_backup(stage: &Stage<'_>) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// When the restore fails or the story does not come to an end.
-pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
-    let begun = stage.begin("restored_to_a_moment").await?;
+pub async fn restored_to_a_moment(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("restored_to_a_moment").await?;
     let tasks = Tasks::new();
-    let before = stage.serving().await?;
-    let place = stage.lab.topology().place(&before.node)?.clone();
-    let here = superuser(&place.sockets(), POSTGRES_PORT, "app", &tasks).await?;
+    let before = run.serving_primary().await?;
+    let spec = run.lab.topology().node_spec(&before.node)?.clone();
+    let here = superuser(&spec.sockets(), POSTGRES_PORT, "app", &tasks).await?;
     let fill = format!(
         "create table precious as select n, '{PLAINTEXT}'::text as note from generate_series(1, {ROWS}) as n"
     );
@@ -63,61 +63,60 @@ pub async fn restored_to_a_moment(stage: &mut Stage<'_>) -> anyhow::Result<Verdi
         .get(0);
     let moment: Timestamp = moment.parse()?;
     // The next commit is then later than the moment by the clock too, not in the same microsecond.
-    stage
-        .reach(stage.memory().now() + Duration::from_millis(10))
+    run.run_until(run.history().now() + Duration::from_millis(10))
         .await;
     here.batch_execute("drop table precious").await?;
-    stage.say("somebody drops the table `precious`");
-    archived(&here, stage).await?;
+    run.announce("somebody drops the table `precious`");
+    archived(&here, run).await?;
     // A bucket that was away may lack what the other has.
     let backfill = ["wal", "backfill"];
-    let backfill = stage.lab.programs().backup_agent_on(&place, &backfill);
-    backfill.run(None, LONG).await?;
+    let backfill = run.lab.programs().backup_agent_on(&spec, &backfill);
+    backfill.run(None, SCENARIO_TIMEOUT).await?;
 
-    let from = other_region(stage, &place);
-    let target = stage.lab.topology().directory().join("restored");
-    stage.say(&format!(
+    let from = other_region(run, &spec);
+    let target = run.lab.topology().directory().join("restored");
+    run.announce(&format!(
         "a copy is restored from the bucket in {from} to {moment}"
     ));
-    restore(stage, &place, &target, &from, moment).await?;
-    let restored = Restored::start(stage, target, &tasks).await?;
+    restore(run, &spec, &target, &from, moment).await?;
+    let restored = Restored::start(run, target, &tasks).await?;
     let found = restored.client(&tasks).await?;
     let precious = rows(&found, "precious").await?;
     let in_ledger = rows(&found, "ledger").await?;
     restored.server.kill().await?;
     tasks.stop(Duration::from_secs(2)).await;
-    stage.say(&format!(
+    run.announce(&format!(
         "the copy has {precious} of {ROWS} rows of `precious`"
     ));
 
-    let after = stage.serving().await?;
-    let mut verdict = stage.end(&begun, uninterrupted()).await?;
-    verdict.require_same_server(&before, &after);
-    verdict.broken.extend(readable(stage, &place)?);
+    let after = run.serving_primary().await?;
+    let mut result = run.finish(&start, uninterrupted()).await?;
+    result.require_same_server(&before, &after);
+    result.failures.extend(readable(run, &spec)?);
     if precious != ROWS {
-        verdict.broken.push(format!(
+        result.failures.push(format!(
             "`precious` came back with {precious} of {ROWS} rows"
         ));
     }
     if in_ledger < ledger {
         let lost = ledger - in_ledger;
-        verdict.broken.push(format!(
+        result.failures.push(format!(
             "{lost} rows acknowledged before the moment are missing"
         ));
-        verdict.rows_lost += usize::try_from(lost)?;
+        result.rows_lost += usize::try_from(lost)?;
     }
-    verdict.passed = verdict.broken.is_empty();
-    Ok(verdict)
+    result.passed = result.failures.is_empty();
+    Ok(result)
 }
 
 /// Looks for the dropped table's text in every object of both backup buckets, and returns what is
 /// wrong if it is there. It must be in the log that was archived, or the search would find nothing
 /// in any case.
-fn readable(stage: &Stage<'_>, place: &Place) -> anyhow::Result<Vec<String>> {
-    if holding(&place.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
+fn readable(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String>> {
+    if holding(&spec.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
         return Ok(vec!["the log does not hold what is looked for".to_owned()]);
     }
-    let buckets = stage.lab.topology().directory().join("s3");
+    let buckets = run.lab.topology().directory().join("s3");
     let found = holding(&buckets, PLAINTEXT)?;
     let wrong = |it: &PathBuf| format!("`{}` can be read without the key", it.display());
     Ok(found.iter().map(wrong).collect())
@@ -140,11 +139,14 @@ fn holding(directory: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Waits until what was written so far is in the archive.
-async fn archived(primary: &Client, stage: &Stage<'_>) -> anyhow::Result<()> {
+async fn archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let switch = "select pg_walfile_name(pg_switch_wal())";
     let segment: String = primary.query_one(switch, &[]).await?.get(0);
-    stage.waiting(&format!("segment {segment} to be archived"), LONG);
-    wait::until("the segment to be archived", LONG, || async {
+    run.announce_wait(
+        &format!("segment {segment} to be archived"),
+        SCENARIO_TIMEOUT,
+    );
+    wait::until("the segment to be archived", SCENARIO_TIMEOUT, || async {
         let last = "select coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') from pg_stat_archiver";
         let row = primary.query_one(last, &[]).await.map_err(|it| it.to_string())?;
         let (last, failed): (String, String) = (row.get(0), row.get(1));
@@ -158,17 +160,17 @@ async fn archived(primary: &Client, stage: &Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn other_region(stage: &Stage<'_>, place: &Place) -> causeway_core::Region {
-    let topology = stage.lab.topology();
-    if place.region == topology.primary {
+fn other_region(run: &ScenarioRun<'_>, spec: &NodeSpec) -> causeway_core::Region {
+    let topology = run.lab.topology();
+    if spec.region == topology.primary {
         return topology.dr.clone();
     }
     topology.primary.clone()
 }
 
 async fn restore(
-    stage: &Stage<'_>,
-    place: &Place,
+    run: &ScenarioRun<'_>,
+    spec: &NodeSpec,
     target: &Path,
     from: &causeway_core::Region,
     moment: Timestamp,
@@ -176,9 +178,9 @@ async fn restore(
     std::fs::create_dir_all(target)?;
     give_to_postgres(target)?;
     restrict(target, 0o700)?;
-    let settings = stage.lab.topology().directory().join("restore.toml");
+    let settings = run.lab.topology().directory().join("restore.toml");
     let both =
-        crate::cluster::settings::for_restore(stage.lab.topology(), place, stage.lab.readers())?;
+        crate::cluster::settings::for_restore(run.lab.topology(), spec, run.lab.backup_keys())?;
     write(&settings, &both)?;
     let (target, moment) = (target.display().to_string(), moment.to_string());
     let arguments = [
@@ -192,8 +194,8 @@ async fn restore(
         "--from",
         from.as_str(),
     ];
-    let restore = stage.lab.programs().backup_agent(&settings, &arguments);
-    restore.run(None, LONG).await?;
+    let restore = run.lab.programs().backup_agent(&settings, &arguments);
+    restore.run(None, SCENARIO_TIMEOUT).await?;
     Ok(())
 }
 
@@ -204,8 +206,12 @@ struct Restored {
 }
 
 impl Restored {
-    async fn start(stage: &Stage<'_>, directory: PathBuf, tasks: &Tasks) -> anyhow::Result<Self> {
-        let topology = stage.lab.topology();
+    async fn start(
+        run: &ScenarioRun<'_>,
+        directory: PathBuf,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let topology = run.lab.topology();
         let settings = topology.directory().join("restored.conf");
         let text = format!(
             "listen_addresses = ''\nport = {POSTGRES_PORT}\nunix_socket_directories = '{0}'\n\
@@ -230,24 +236,31 @@ impl Restored {
                 "-c".into(),
                 config.into(),
             ],
-            environment: stage.lab.programs().environment(),
+            environment: run.lab.programs().environment(),
             run_as: RunAs::Postgres,
             stdin: None,
             log: topology.logs().join("restored.log"),
         };
-        let server = Process::new(program, Restart::Never, tasks);
+        let server = Process::new(program, RestartPolicy::Never, tasks);
         server.start();
         let restored = Self { server, directory };
-        stage.waiting("the copy to replay the log up to the moment", LONG);
-        wait::until("the copy to be open for writing", LONG, || async {
-            match restored.is_open(tasks).await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(format!(
-                    "{error:#}; its log: {}",
-                    restored.server.last_words()
-                )),
-            }
-        })
+        run.announce_wait(
+            "the copy to replay the log up to the moment",
+            SCENARIO_TIMEOUT,
+        );
+        wait::until(
+            "the copy to be open for writing",
+            SCENARIO_TIMEOUT,
+            || async {
+                match restored.is_open(tasks).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(format!(
+                        "{error:#}; its log: {}",
+                        restored.server.last_words()
+                    )),
+                }
+            },
+        )
         .await?;
         Ok(restored)
     }

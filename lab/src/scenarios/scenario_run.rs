@@ -11,11 +11,13 @@ use tokio_postgres::Client;
 
 use crate::Lab;
 use crate::fault::Fault;
-use crate::progress::Voice;
-use crate::scenarios::LONG;
+use crate::progress::ProgressReporter;
+use crate::scenarios::SCENARIO_TIMEOUT;
 use crate::wait;
-use crate::workload::checker::{Measured, Promise, Serving, Span, Verdict, judge};
-use crate::workload::history::{Door, Held, Memory};
+use crate::workload::checker::{
+    CheckResult, Expectation, Measurements, ServingPrimary, TimeSpan, judge,
+};
+use crate::workload::history::{History, HistorySnapshot, WritePath};
 use crate::workload::writers::{Writers, missing_rows};
 
 /// How long writes must have gone on undisturbed before and after a fault, so that the gap between
@@ -28,48 +30,49 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A lab, its clients and what they remember.
 #[derive(Debug)]
-pub struct Stage<'lab> {
+pub struct ScenarioRun<'lab> {
     /// The platform.
     pub lab: &'lab Lab,
     /// How the story is told.
-    pub voice: Voice,
+    pub progress: ProgressReporter,
     writers: Writers,
-    already_lost: BTreeMap<Door, BTreeSet<u64>>,
+    already_lost: BTreeMap<WritePath, BTreeSet<u64>>,
 }
 
 /// A story that has begun.
 #[derive(Clone, Debug)]
-pub struct Begun {
+pub struct ScenarioStart {
     name: &'static str,
     from: Duration,
 }
 
-impl<'lab> Stage<'lab> {
+impl<'lab> ScenarioRun<'lab> {
     /// Starts the clients, and returns once rows are acknowledged through both doors.
     ///
     /// # Errors
     ///
     /// When they are not.
-    pub async fn set(lab: &'lab Lab, voice: Voice) -> anyhow::Result<Self> {
-        let writers = Writers::start(&lab.database(), lab.topology().dns(), &Memory::default());
-        let stage = Self {
+    pub async fn start(lab: &'lab Lab, progress: ProgressReporter) -> anyhow::Result<Self> {
+        let writers = Writers::start(&lab.database(), lab.topology().dns(), &History::default());
+        let run = Self {
             lab,
-            voice,
+            progress,
             writers,
             already_lost: BTreeMap::new(),
         };
-        let since = stage.memory().now();
-        stage.acknowledged_since(since, LONG).await?;
-        Ok(stage)
+        let since = run.history().now();
+        run.wait_for_acknowledged_rows(since, SCENARIO_TIMEOUT)
+            .await?;
+        Ok(run)
     }
 
     /// Returns what the clients remember.
-    pub fn memory(&self) -> &Memory {
-        self.writers.memory()
+    pub fn history(&self) -> &History {
+        self.writers.history()
     }
 
     /// Ends the clients.
-    pub async fn clear(&self) {
+    pub async fn stop(&self) {
         self.writers.stop().await;
     }
 
@@ -78,10 +81,10 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When rows are not acknowledged through both doors to begin with.
-    pub async fn begin(&self, name: &'static str) -> anyhow::Result<Begun> {
-        let from = self.memory().mark(format!("{name} begins"));
-        self.undisturbed(LONG).await?;
-        Ok(Begun { name, from })
+    pub async fn begin(&self, name: &'static str) -> anyhow::Result<ScenarioStart> {
+        let from = self.history().record_event(format!("{name} begins"));
+        self.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
+        Ok(ScenarioStart { name, from })
     }
 
     /// Breaks something, tells what, and returns when that was.
@@ -89,24 +92,24 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When it cannot be broken.
-    pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<Duration> {
-        let at = self.memory().now();
-        let broken = self.lab.break_with(fault).await?;
-        self.say(&broken);
+    pub async fn inject(&self, fault: &Fault) -> anyhow::Result<Duration> {
+        let at = self.history().now();
+        let failures = self.lab.break_with(fault).await?;
+        self.announce(&failures);
         Ok(at)
     }
 
     /// Tells what happens, and remembers it for the timeline.
-    pub fn say(&self, what: &str) {
-        self.memory().mark(what);
-        self.voice.say(format!("• {what}"));
+    pub fn announce(&self, what: &str) {
+        self.history().record_event(what);
+        self.progress.report(format!("• {what}"));
     }
 
     /// Tells what is waited for.
-    pub fn waiting(&self, what: &str, patience: Duration) {
-        self.voice.say(format!(
+    pub fn announce_wait(&self, what: &str, timeout: Duration) {
+        self.progress.report(format!(
             "  … waiting for {what}, at most {} s",
-            patience.as_secs()
+            timeout.as_secs()
         ));
     }
 
@@ -114,21 +117,25 @@ impl<'lab> Stage<'lab> {
     ///
     /// # Errors
     ///
-    /// When they are not, within `patience`.
-    pub async fn acknowledged_since(
+    /// When they are not, within `timeout`.
+    pub async fn wait_for_acknowledged_rows(
         &self,
         since: Duration,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<()> {
-        self.waiting(
+        self.announce_wait(
             "rows to be acknowledged by SQL and through the API",
-            patience,
+            timeout,
         );
-        wait::until("rows to be acknowledged", patience, || async {
-            let stale = |door: &Door| self.memory().last(*door).is_none_or(|it| it <= since);
-            match [Door::Sql, Door::Api].into_iter().find(stale) {
+        wait::until("rows to be acknowledged", timeout, || async {
+            let stale = |path: &WritePath| {
+                self.history()
+                    .last_acknowledged(*path)
+                    .is_none_or(|it| it <= since)
+            };
+            match [WritePath::Sql, WritePath::Api].into_iter().find(stale) {
                 None => Ok(()),
-                Some(door) => Err(format!("none through {door:?} yet")),
+                Some(path) => Err(format!("none through {path:?} yet")),
             }
         })
         .await?;
@@ -139,14 +146,16 @@ impl<'lab> Stage<'lab> {
     ///
     /// # Errors
     ///
-    /// When they do not, within `patience`.
-    pub async fn undisturbed(&self, patience: Duration) -> anyhow::Result<()> {
-        let mut since = self.memory().now();
-        let deadline = since + patience;
-        while self.memory().now() < deadline {
-            let door = |door| self.memory().last(door);
-            let latest = door(Door::Sql).min(door(Door::Api)).unwrap_or_default();
-            let now = self.memory().now();
+    /// When they do not, within `timeout`.
+    pub async fn wait_for_steady_writes(&self, timeout: Duration) -> anyhow::Result<()> {
+        let mut since = self.history().now();
+        let deadline = since + timeout;
+        while self.history().now() < deadline {
+            let path = |path| self.history().last_acknowledged(path);
+            let latest = path(WritePath::Sql)
+                .min(path(WritePath::Api))
+                .unwrap_or_default();
+            let now = self.history().now();
             if now.saturating_sub(latest) > UNDISTURBED / 2 {
                 since = now;
             }
@@ -155,7 +164,7 @@ impl<'lab> Stage<'lab> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        anyhow::bail!("writes did not go on for {UNDISTURBED:?} within {patience:?}")
+        anyhow::bail!("writes did not go on for {UNDISTURBED:?} within {timeout:?}")
     }
 
     /// Waits until every node but the primary streams from it.
@@ -163,16 +172,14 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When one does not in time.
-    pub async fn everybody_follows(&self) -> anyhow::Result<()> {
-        let primary = self.lab.wait_for_primary(LONG).await?;
+    pub async fn wait_for_standbys(&self) -> anyhow::Result<()> {
+        let primary = self.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
         for node in self.lab.nodes() {
-            if node.place.node == primary {
+            if node.spec.node == primary {
                 continue;
             }
-            self.voice.say(format!(
-                "  … waiting for node {} to follow",
-                node.place.node
-            ));
+            self.progress
+                .report(format!("  … waiting for node {} to follow", node.spec.node));
             self.lab.wait_for_standby(node).await?;
         }
         Ok(())
@@ -182,38 +189,38 @@ impl<'lab> Stage<'lab> {
     ///
     /// # Errors
     ///
-    /// When none does, within `patience`.
-    pub async fn taken_over_from(
+    /// When none does, within `timeout`.
+    pub async fn wait_for_takeover(
         &self,
         old: &NodeId,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<NodeId> {
-        self.waiting(&format!("another node than {old} to take writes"), patience);
-        wait::until("another node to take writes", patience, || async {
-            let lately = self.memory().now().saturating_sub(UNDISTURBED / 2);
-            match &self.memory().writers_since(lately)[..] {
+        self.announce_wait(&format!("another node than {old} to take writes"), timeout);
+        wait::until("another node to take writes", timeout, || async {
+            let lately = self.history().now().saturating_sub(UNDISTURBED / 2);
+            match &self.history().nodes_acknowledging_since(lately)[..] {
                 [node] if node != old => Ok(()),
                 others => Err(format!("writes are taken by {others:?}")),
             }
         })
         .await?;
-        self.tell_primary().await
+        self.announce_primary().await
     }
 
     /// Waits until another node acknowledges writes while `old` still does: what must never happen.
     ///
     /// # Errors
     ///
-    /// When it does not, within `patience`.
-    pub async fn second_writer_beside(
+    /// When it does not, within `timeout`.
+    pub async fn wait_for_split_brain(
         &self,
         old: &NodeId,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<()> {
-        self.waiting("two nodes to take writes at once", patience);
-        wait::until("two nodes to take writes at once", patience, || async {
-            let lately = self.memory().now().saturating_sub(UNDISTURBED / 2);
-            let writers = self.memory().writers_since(lately);
+        self.announce_wait("two nodes to take writes at once", timeout);
+        wait::until("two nodes to take writes at once", timeout, || async {
+            let lately = self.history().now().saturating_sub(UNDISTURBED / 2);
+            let writers = self.history().nodes_acknowledging_since(lately);
             if writers.len() > 1 && writers.contains(old) {
                 return Ok(());
             }
@@ -228,10 +235,10 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When none is.
-    pub async fn tell_primary(&self) -> anyhow::Result<NodeId> {
-        let node = self.lab.wait_for_primary(LONG).await?;
-        let place = self.lab.topology().place(&node)?;
-        self.say(&format!("node {node} in {} takes writes", place.zone));
+    pub async fn announce_primary(&self) -> anyhow::Result<NodeId> {
+        let node = self.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
+        let spec = self.lab.topology().node_spec(&node)?;
+        self.announce(&format!("node {node} in {} takes writes", spec.zone));
         Ok(node)
     }
 
@@ -240,13 +247,13 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When none does.
-    pub async fn serving(&self) -> anyhow::Result<Serving> {
+    pub async fn serving_primary(&self) -> anyhow::Result<ServingPrimary> {
         let tasks = Tasks::new();
-        let (node, client) = self.primary(&tasks).await?;
+        let (node, client) = self.connect_to_primary(&tasks).await?;
         let started = "select pg_postmaster_start_time()::text";
         let started = client.query_one(started, &[]).await?.get(0);
         tasks.stop(Duration::from_secs(1)).await;
-        Ok(Serving { node, started })
+        Ok(ServingPrimary { node, started })
     }
 
     /// Connects to the primary, whichever node it is.
@@ -254,9 +261,9 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When there is none, or it is not reached in time.
-    pub async fn primary(&self, tasks: &Tasks) -> anyhow::Result<(NodeId, Client)> {
+    pub async fn connect_to_primary(&self, tasks: &Tasks) -> anyhow::Result<(NodeId, Client)> {
         let database = self.lab.database();
-        let connected = wait::until("a primary", LONG, || async {
+        let connected = wait::until("a primary", SCENARIO_TIMEOUT, || async {
             let connecting = database.connect_to_primary(CONNECT, tasks);
             connecting.await.map_err(|error| format!("{error:#}"))
         });
@@ -269,20 +276,20 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When it has a plan for none of them.
-    pub async fn stated_loss(&self) -> anyhow::Result<u64> {
+    pub async fn planned_loss(&self) -> anyhow::Result<u64> {
         let mut stated = None;
         let mut why = Vec::new();
         for node in self.lab.nodes() {
-            let name = node.place.node.as_str();
+            let name = node.spec.node.as_str();
             let plan = ["plan", "promote", "--to", name, "--json"];
             let plan = self.lab.programs().failover_ctl(&plan);
-            match plan.run(None, LONG).await {
-                Ok(plan) => stated = stated.max(Some(Stated::of(&plan)?.rows_at_most)),
+            match plan.run(None, SCENARIO_TIMEOUT).await {
+                Ok(plan) => stated = stated.max(Some(StatedLoss::of(&plan)?.rows_at_most)),
                 Err(error) => why.push(format!("{error:#}")),
             }
         }
         let stated = stated.with_context(|| format!("nobody can be promoted: {why:?}"))?;
-        self.say(&format!(
+        self.announce(&format!(
             "`failover-ctl plan promote` states: at most {stated} rows lost"
         ));
         Ok(stated)
@@ -294,26 +301,26 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When nobody would take over.
-    pub async fn loss_at_risk(&self) -> anyhow::Result<u64> {
+    pub async fn forecast_loss(&self) -> anyhow::Result<u64> {
         /// The part of the status that is read here.
         #[derive(Deserialize)]
         struct Status {
-            failover_forecast: Plan,
+            result: Plan,
         }
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
-        let status = status.run(None, LONG).await?;
+        let status = status.run(None, SCENARIO_TIMEOUT).await?;
         let stated = serde_json::from_str::<Status>(&status)
             .with_context(|| format!("the status states no loss: {status}"))?;
-        let stated = stated.failover_forecast.data_loss.rows_at_most;
-        self.say(&format!(
+        let stated = stated.result.loss.rows_at_most;
+        self.announce(&format!(
             "`failover-ctl status` states: a takeover may lose at most {stated} rows"
         ));
         Ok(stated)
     }
 
     /// Lets the clients go on until the lab's memory reaches back so far.
-    pub async fn reach(&self, moment: Duration) {
-        tokio::time::sleep(moment.saturating_sub(self.memory().now())).await;
+    pub async fn run_until(&self, moment: Duration) {
+        tokio::time::sleep(moment.saturating_sub(self.history().now())).await;
     }
 
     /// Ends a story: measures what it cost and judges it.
@@ -321,29 +328,33 @@ impl<'lab> Stage<'lab> {
     /// # Errors
     ///
     /// When there is no primary whose rows could be compared.
-    pub async fn end(&mut self, begun: &Begun, promise: Promise) -> anyhow::Result<Verdict> {
-        self.undisturbed(LONG).await?;
-        let to = self.memory().now();
+    pub async fn finish(
+        &mut self,
+        start: &ScenarioStart,
+        expectation: Expectation,
+    ) -> anyhow::Result<CheckResult> {
+        self.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
+        let to = self.history().now();
         let rows_lost = self.newly_lost().await?;
-        let span = Span {
-            from: begun.from,
+        let span = TimeSpan {
+            from: start.from,
             to,
         };
-        let measured = measured(&self.memory().recall(), span, rows_lost);
-        let verdict = judge(begun.name, promise, &measured);
-        self.memory().mark(format!("{} ends", begun.name));
-        Ok(verdict)
+        let measured = measured(&self.history().snapshot(), span, rows_lost);
+        let result = judge(start.name, expectation, &measured);
+        self.history().record_event(format!("{} ends", start.name));
+        Ok(result)
     }
 
     /// Returns how many acknowledged rows the primary lacks that were not lost before.
     async fn newly_lost(&mut self) -> anyhow::Result<usize> {
         let tasks = Tasks::new();
-        let (_, primary) = self.primary(&tasks).await?;
-        let missing = missing_rows(&primary, self.memory()).await?;
+        let (_, primary) = self.connect_to_primary(&tasks).await?;
+        let missing = missing_rows(&primary, self.history()).await?;
         tasks.stop(Duration::from_secs(1)).await;
         let mut newly = 0;
-        for (door, rows) in missing {
-            let known = self.already_lost.entry(door).or_default();
+        for (path, rows) in missing {
+            let known = self.already_lost.entry(path).or_default();
             newly += rows.difference(known).count();
             known.extend(rows);
         }
@@ -354,19 +365,19 @@ impl<'lab> Stage<'lab> {
 /// The part of a plan, or of a verdict, that is read here.
 #[derive(Deserialize)]
 struct Plan {
-    data_loss: Stated,
+    loss: StatedLoss,
 }
 
 /// What a plan states before it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Stated {
+pub struct StatedLoss {
     /// The most rows that may be lost.
     pub rows_at_most: u64,
     /// The most bytes of log that may be lost.
     pub bytes_at_most: u64,
 }
 
-impl Stated {
+impl StatedLoss {
     /// Reads what a plan states, as `failover-ctl` prints it in JSON.
     ///
     /// # Errors
@@ -380,16 +391,16 @@ impl Stated {
 }
 
 /// Returns what is remembered of a span.
-fn measured(held: &Held, span: Span, rows_lost: usize) -> Measured {
+fn measured(snapshot: &HistorySnapshot, span: TimeSpan, rows_lost: usize) -> Measurements {
     let inside = |at: &Duration| span.from <= *at && *at <= span.to;
-    let acknowledged = held.acknowledged.iter();
+    let acknowledged = snapshot.acknowledged.iter();
     let of = |at: &Vec<Duration>| at.iter().copied().filter(inside).collect();
-    let accepted = held.accepted.iter();
-    Measured {
+    let accepted = snapshot.accepted.iter();
+    Measurements {
         span,
         acknowledged: acknowledged
             .filter(|it| inside(&it.at))
-            .map(|it| (it.at, it.door))
+            .map(|it| (it.at, it.path))
             .collect(),
         accepted: accepted.map(|(node, at)| (node.clone(), of(at))).collect(),
         rows_lost,

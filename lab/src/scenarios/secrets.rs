@@ -12,8 +12,8 @@ use super::lifecycle::{no_problem, problem};
 use super::primary;
 use super::restore::superuser;
 use crate::cluster::postgres::give_to_postgres;
-use crate::cluster::settings::command_signing_key;
-use crate::scenarios::scenario_run::Stage;
+use crate::cluster::settings::orders_key;
+use crate::scenarios::scenario_run::ScenarioRun;
 
 /// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
 /// orders is not among them, nor is the memory of the agent that has read it. Where the file is made readable,
@@ -22,28 +22,28 @@ use crate::scenarios::scenario_run::Stage;
 /// # Errors
 ///
 /// When the key can be read, or nobody says that it could be.
-pub async fn key_kept_from_postgres(stage: &Stage<'_>) -> anyhow::Result<()> {
+pub async fn key_kept_from_postgres(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     const EXPOSED: &str = "command-key-exposed";
 
     if !Uid::effective().is_root() {
-        stage.say("PostgreSQL runs as the lab's own user, so no file can be kept from it");
+        run.announce("PostgreSQL runs as the lab's own user, so no file can be kept from it");
         return Ok(());
     }
-    let node = stage.lab.node(&primary(stage).await?)?;
-    let key = command_signing_key(stage.lab.topology());
+    let node = run.lab.node(&primary(run).await?)?;
+    let key = orders_key(run.lab.topology());
     no_problem(node, EXPOSED).await?;
     let tasks = Tasks::new();
-    let rewinder = rewinder(stage, &tasks).await?;
-    let (sockets, port) = (node.place.sockets(), node.place.postgres().port());
+    let rewinder = rewinder(run, &tasks).await?;
+    let (sockets, port) = (node.spec.sockets(), node.spec.postgres().port());
     let reader = superuser(&sockets, port, "postgres", &tasks).await?;
-    let own = stage.lab.topology().secrets().join("rewinder.password");
+    let own = run.lab.topology().secrets().join("rewinder.password");
     let own = own.display().to_string();
     let found = read(&reader, &own).await;
     ensure!(found.is_ok(), "the role reads nothing at all: {found:?}");
     let agent = node.agent.pid().context("the agent does not run")?;
-    let mut kept = vec![key.display().to_string()];
-    kept.extend(["environ", "mem", "fd/0"].map(|it| format!("/proc/{agent}/{it}")));
-    for path in &kept {
+    let mut assert_passed = vec![key.display().to_string()];
+    assert_passed.extend(["environ", "mem", "fd/0"].map(|it| format!("/proc/{agent}/{it}")));
+    for path in &assert_passed {
         for client in [&rewinder, &reader] {
             match read(client, path).await {
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
@@ -52,13 +52,13 @@ pub async fn key_kept_from_postgres(stage: &Stage<'_>) -> anyhow::Result<()> {
         }
     }
     tasks.stop(std::time::Duration::from_secs(2)).await;
-    stage.say("the key that signs orders cannot be read through PostgreSQL");
+    run.announce("the key that signs orders cannot be read through PostgreSQL");
 
     give_to_postgres(&key)?;
     problem(node, EXPOSED).await?;
     chown(&key, Some(0), Some(0))?;
     no_problem(node, EXPOSED).await?;
-    stage.say("where it can be, the agent says so");
+    run.announce("where it can be, the agent says so");
     Ok(())
 }
 
@@ -67,14 +67,14 @@ async fn read(client: &Client, path: &str) -> Result<i32, tokio_postgres::Error>
     Ok(client.query_one(question, &[&path]).await?.get(0))
 }
 
-async fn rewinder(stage: &Stage<'_>, tasks: &Tasks) -> anyhow::Result<Client> {
-    let topology = stage.lab.topology();
-    let place = topology.place(&primary(stage).await?)?;
+async fn rewinder(run: &ScenarioRun<'_>, tasks: &Tasks) -> anyhow::Result<Client> {
+    let topology = run.lab.topology();
+    let spec = topology.node_spec(&primary(run).await?)?;
     let password = std::fs::read_to_string(topology.secrets().join("rewinder.password"))?;
     let mut settings = tokio_postgres::Config::new();
     settings
-        .host(place.postgres().ip().to_string())
-        .port(place.postgres().port())
+        .host(spec.postgres().ip().to_string())
+        .port(spec.postgres().port())
         .user("rewinder")
         .password(password.trim())
         .dbname("postgres");

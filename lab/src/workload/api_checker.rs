@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::api_load::{Answer, Outcome};
-use super::api_request::{Request, age, email, name};
+use super::api_load::{ApiResponse, RequestOutcome};
+use super::api_request::{LoadRequest, age, email, name};
 use crate::workload::writers::{date_of_birth, username};
 
 /// The API tries for 8 s (`REQUEST_TIMEOUT`). A request that it refuses sooner than this, and not for
@@ -23,7 +23,7 @@ const OVERLOADED: &str = "/problems/overloaded";
 
 /// What the load has come to.
 #[derive(Clone, Debug, Default)]
-pub struct Judgement {
+pub struct ApiCheckResult {
     /// How many requests were sent.
     pub sent: usize,
     /// How many were answered as expected.
@@ -40,12 +40,12 @@ pub struct Judgement {
     /// the clients had found the instance that can reach it.
     pub found_after: Option<Duration>,
     /// What did not hold, one sentence each.
-    pub broken: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 /// What is promised, and against what it is held.
 #[derive(Clone, Copy, Debug)]
-pub struct Promise {
+pub struct ApiExpectation {
     /// Whether an instance of the API goes down with what is broken.
     pub an_instance_is_lost: bool,
     /// When the new primary first accepted a write, if there was a new one.
@@ -54,9 +54,9 @@ pub struct Promise {
 
 /// What the load has left in the database: how often each row is there.
 #[derive(Debug, Default)]
-pub struct Stored(BTreeMap<String, usize>);
+pub struct StoredRows(BTreeMap<String, usize>);
 
-impl Stored {
+impl StoredRows {
     /// Reads what is there.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Stored {
     }
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Returns whether the answer was the one that was hoped for.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.status() == Some(self.request.expected())
@@ -88,7 +88,7 @@ impl Outcome {
     /// Returns the user that was stored, and its id.
     pub(crate) fn user(&self) -> Option<(u64, i64)> {
         match (&self.request, &self.answer) {
-            (Request::PostUser(number), Ok(answer)) => {
+            (LoadRequest::PostUser(number), Ok(answer)) => {
                 Some((*number, answer.body.get("id")?.as_i64()?))
             }
             _ => None,
@@ -98,12 +98,12 @@ impl Outcome {
     /// Returns the birthday that was stored.
     pub(crate) fn birthday(&self) -> Option<u64> {
         match self.request {
-            Request::PutBirthday(number) => Some(number),
-            Request::GetBirthday(_)
-            | Request::PostMember(_)
-            | Request::PostUser(_)
-            | Request::GetUser(..)
-            | Request::PostBeer(_) => None,
+            LoadRequest::PutBirthday(number) => Some(number),
+            LoadRequest::GetBirthday(_)
+            | LoadRequest::PostMember(_)
+            | LoadRequest::PostUser(_)
+            | LoadRequest::GetUser(..)
+            | LoadRequest::PostBeer(_) => None,
         }
     }
 
@@ -112,8 +112,8 @@ impl Outcome {
     }
 }
 
-impl Request {
-    /// Returns the row that this request writes, or reads, as [`Stored`] has it.
+impl LoadRequest {
+    /// Returns the row that this request writes, or reads, as [`StoredRows`] has it.
     fn row(&self) -> String {
         match self {
             Self::PutBirthday(number) | Self::GetBirthday(number) => {
@@ -132,7 +132,7 @@ impl Request {
     }
 
     /// Returns whether a body says what this request wrote, or what it reads.
-    fn is_answered_by(&self, answer: &Answer) -> bool {
+    fn is_answered_by(&self, answer: &ApiResponse) -> bool {
         let text = |name: &str| answer.body.get(name).and_then(|it| it.as_str());
         match self {
             Self::PutBirthday(_) => true,
@@ -154,36 +154,45 @@ impl Request {
 }
 
 /// Judges what became of every request, by what is stored at the end.
-pub fn judge(outcomes: &[Outcome], stored: &Stored, promise: Promise) -> Judgement {
+pub fn check_api(
+    outcomes: &[RequestOutcome],
+    stored: &StoredRows,
+    expectation: ApiExpectation,
+) -> ApiCheckResult {
     let lost: BTreeSet<String> = outcomes
         .iter()
         .filter(|it| it.request.writes() && it.is_acknowledged())
         .map(|it| it.request.row())
         .filter(|it| !stored.has(it))
         .collect();
-    let mut judgement = Judgement {
+    let mut result = ApiCheckResult {
         sent: outcomes.len(),
         lost: lost.len(),
-        ..Judgement::default()
+        ..ApiCheckResult::default()
     };
     for outcome in outcomes {
-        judgement.hear(outcome, &lost, promise);
+        result.hear(outcome, &lost, expectation);
     }
     for (row, times) in &stored.0 {
         if *times > 1 {
-            judgement
-                .broken
+            result
+                .failures
                 .push(format!("`{row}` is stored {times} times"));
         }
     }
-    if let Some(writable) = promise.writable_again {
-        judgement.judge_return(outcomes, writable);
+    if let Some(writable) = expectation.writable_again {
+        result.judge_return(outcomes, writable);
     }
-    judgement
+    result
 }
 
-impl Judgement {
-    fn hear(&mut self, outcome: &Outcome, lost: &BTreeSet<String>, promise: Promise) {
+impl ApiCheckResult {
+    fn hear(
+        &mut self,
+        outcome: &RequestOutcome,
+        lost: &BTreeSet<String>,
+        expectation: ApiExpectation,
+    ) {
         let request = &outcome.request;
         let took = outcome.ended.saturating_sub(outcome.sent);
         let wrong = match &outcome.answer {
@@ -209,19 +218,19 @@ impl Judgement {
             Ok(answer) => Some(format!("answered {}: {}", answer.status, answer.body)),
             Err(why) => {
                 self.unanswered += 1;
-                (!promise.an_instance_is_lost).then(|| format!("not answered: {why}"))
+                (!expectation.an_instance_is_lost).then(|| format!("not answered: {why}"))
             }
         };
         if let Some(wrong) = wrong
             && !lost.contains(&request.row())
         {
-            self.broken.push(format!("{request:?} was {wrong}"));
+            self.failures.push(format!("{request:?} was {wrong}"));
         }
     }
 
     /// Judges how soon the API went on writing, once there was a primary to write to. An instance that
     /// the name pointed to only later is judged from when it was first asked.
-    fn judge_return(&mut self, outcomes: &[Outcome], writable: Duration) {
+    fn judge_return(&mut self, outcomes: &[RequestOutcome], writable: Duration) {
         let acknowledged = outcomes
             .iter()
             .filter(|it| it.request.writes() && it.is_acknowledged() && it.ended >= writable);
@@ -231,7 +240,7 @@ impl Judgement {
             first.ended.saturating_sub(writable.max(asked))
         });
         if self.found_after.is_none_or(|it| it > FOUND_WITHIN) {
-            self.broken.push(format!(
+            self.failures.push(format!(
                 "the API wrote again {:?} after the new primary accepted writes, and \
                  {FOUND_WITHIN:?} were promised",
                 self.found_after
@@ -246,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    const STEADY: Promise = Promise {
+    const STEADY: ApiExpectation = ApiExpectation {
         an_instance_is_lost: false,
         writable_again: None,
     };
@@ -254,84 +263,98 @@ mod tests {
     #[test]
     fn right_answers_whose_rows_are_there_break_nothing() {
         let outcomes = [
-            answered(Request::PostUser(7), 0, 200, user(7)),
-            answered(Request::GetUser(7, 1), 0, 200, user(7)),
-            answered(Request::PutBirthday(8), 0, 204, Value::Null),
+            answered(LoadRequest::PostUser(7), 0, 200, user(7)),
+            answered(LoadRequest::GetUser(7, 1), 0, 200, user(7)),
+            answered(LoadRequest::PutBirthday(8), 0, 204, Value::Null),
         ];
-        let judgement = judge(&outcomes, &stored_of(&outcomes), STEADY);
+        let result = check_api(&outcomes, &stored_of(&outcomes), STEADY);
 
-        assert_eq!((judgement.right, judgement.lost), (3, 0));
-        assert_eq!(judgement.broken, Vec::<String>::new());
+        assert_eq!((result.right, result.lost), (3, 0));
+        assert_eq!(result.failures, Vec::<String>::new());
     }
 
     #[test]
     fn what_must_not_be_is_seen() {
         let member = json!({ "Name": "load 1", "Age": 2 });
         let wrong = [
-            answered(Request::PostMember(1), 0, 200, member),
-            answered(Request::GetUser(7, 1), 0, 200, user(8)),
-            answered(Request::GetUser(7, 1), 0, 404, Value::Null),
-            answered(Request::PostBeer(1), 0, 500, Value::Null),
-            answered(Request::PostBeer(2), 100, 503, Value::Null),
-            Outcome {
+            answered(LoadRequest::PostMember(1), 0, 200, member),
+            answered(LoadRequest::GetUser(7, 1), 0, 200, user(8)),
+            answered(LoadRequest::GetUser(7, 1), 0, 404, Value::Null),
+            answered(LoadRequest::PostBeer(1), 0, 500, Value::Null),
+            answered(LoadRequest::PostBeer(2), 100, 503, Value::Null),
+            RequestOutcome {
                 answer: Err("reset".to_owned()),
-                ..answered(Request::PostBeer(3), 0, 0, Value::Null)
+                ..answered(LoadRequest::PostBeer(3), 0, 0, Value::Null)
             },
         ];
         for outcome in wrong {
             let stored = stored_of(std::slice::from_ref(&outcome));
-            let judgement = judge(std::slice::from_ref(&outcome), &stored, STEADY);
-            assert_eq!(judgement.broken.len(), 1, "{outcome:?}");
+            let result = check_api(std::slice::from_ref(&outcome), &stored, STEADY);
+            assert_eq!(result.failures.len(), 1, "{outcome:?}");
         }
     }
 
     #[test]
     fn a_row_stored_twice_and_a_row_lost_are_seen() {
         let outcomes = [
-            answered(Request::PostUser(7), 0, 200, user(7)),
-            answered(Request::PostBeer(9), 0, 201, json!({ "name": "load 9" })),
+            answered(LoadRequest::PostUser(7), 0, 200, user(7)),
+            answered(
+                LoadRequest::PostBeer(9),
+                0,
+                201,
+                json!({ "name": "load 9" }),
+            ),
         ];
         let mut stored = stored_of(&outcomes[1..]);
         stored.0.insert("beer load 9 5.00".to_owned(), 2);
-        let judgement = judge(&outcomes, &stored, STEADY);
+        let result = check_api(&outcomes, &stored, STEADY);
 
-        assert_eq!(judgement.lost, 1);
-        assert_eq!(judgement.broken, ["`beer load 9 5.00` is stored 2 times"]);
+        assert_eq!(result.lost, 1);
+        assert_eq!(result.failures, ["`beer load 9 5.00` is stored 2 times"]);
     }
 
     #[test]
     fn a_refusal_after_the_budget_is_honest_and_a_late_return_is_not() {
-        let refused = answered(Request::PostBeer(2), 8_000, 503, Value::Null);
-        let written = answered(Request::PutBirthday(8), 9_000, 204, Value::Null);
+        let refused = answered(LoadRequest::PostBeer(2), 8_000, 503, Value::Null);
+        let written = answered(LoadRequest::PutBirthday(8), 9_000, 204, Value::Null);
         let outcomes = [refused, written];
-        let since = |millis| Promise {
+        let since = |millis| ApiExpectation {
             writable_again: Some(Duration::from_millis(millis)),
             ..STEADY
         };
 
         let stored = stored_of(&outcomes);
-        assert!(judge(&outcomes, &stored, since(1_100)).broken.is_empty());
-        assert_eq!(judge(&outcomes, &stored, since(900)).broken.len(), 1);
+        assert!(
+            check_api(&outcomes, &stored, since(1_100))
+                .failures
+                .is_empty()
+        );
+        assert_eq!(check_api(&outcomes, &stored, since(900)).failures.len(), 1);
     }
 
     #[test]
     fn no_room_then_refused_at_any_time_and_counted() {
         let overloaded = json!({ "type": OVERLOADED });
-        let outcome = answered(Request::PostBeer(2), 100, 503, overloaded);
+        let outcome = answered(LoadRequest::PostBeer(2), 100, 503, overloaded);
         let stored = stored_of(std::slice::from_ref(&outcome));
 
-        let judgement = judge(std::slice::from_ref(&outcome), &stored, STEADY);
-        assert_eq!((judgement.told_to_retry, judgement.overloaded), (1, 1));
-        assert_eq!(judgement.broken, Vec::<String>::new());
+        let result = check_api(std::slice::from_ref(&outcome), &stored, STEADY);
+        assert_eq!((result.told_to_retry, result.overloaded), (1, 1));
+        assert_eq!(result.failures, Vec::<String>::new());
     }
 
-    fn answered(request: Request, took_millis: u64, status: u16, body: Value) -> Outcome {
-        Outcome {
+    fn answered(
+        request: LoadRequest,
+        took_millis: u64,
+        status: u16,
+        body: Value,
+    ) -> RequestOutcome {
+        RequestOutcome {
             request,
             instance: None,
             sent: Duration::ZERO,
             ended: Duration::from_millis(took_millis),
-            answer: Ok(Answer {
+            answer: Ok(ApiResponse {
                 status,
                 says_when_to_retry: true,
                 body,
@@ -343,7 +366,7 @@ mod tests {
         json!({ "id": 1, "name": name(number), "email": email(number) })
     }
 
-    fn stored_of(outcomes: &[Outcome]) -> Stored {
-        Stored(outcomes.iter().map(|it| (it.request.row(), 1)).collect())
+    fn stored_of(outcomes: &[RequestOutcome]) -> StoredRows {
+        StoredRows(outcomes.iter().map(|it| (it.request.row(), 1)).collect())
     }
 }

@@ -18,26 +18,26 @@ use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::topology::{API_NAME, API_PORT};
-use crate::network::dns_name::Name;
+use crate::network::dns_name::DnsName;
 use crate::wait;
-use crate::workload::api_request::{Request, Requests};
-use crate::workload::history::Memory;
+use crate::workload::api_request::{LoadRequest, RequestGenerator};
+use crate::workload::history::History;
 
 /// One request each 5 ms is 200 a second at most.
 const PACE: Duration = Duration::from_millis(5);
 
 /// How long an answer is waited for: three times as long as the API itself tries (8 s), so that what
 /// it says is heard on a slow machine too.
-const PATIENCE: Duration = Duration::from_secs(24);
+const TIMEOUT: Duration = Duration::from_secs(24);
 
 /// How long requests that are under way when the load ends may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
 
 /// What became of a request.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// What was asked.
-    pub request: Request,
+    pub request: LoadRequest,
     /// Which instance of the API was asked, if its name was found.
     pub instance: Option<IpAddr>,
     /// When it was sent.
@@ -45,12 +45,12 @@ pub struct Outcome {
     /// When its answer was there, or was given up.
     pub ended: Duration,
     /// The answer; or why there is none.
-    pub answer: Result<Answer, String>,
+    pub answer: Result<ApiResponse, String>,
 }
 
 /// What the API answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The status.
     pub status: u16,
     /// Whether it says when to try again.
@@ -61,33 +61,33 @@ pub struct Answer {
 
 /// Load that is going on.
 #[derive(Debug)]
-pub struct Load {
-    outcomes: Arc<Mutex<Vec<Outcome>>>,
+pub struct ApiLoad {
+    outcomes: Arc<Mutex<Vec<RequestOutcome>>>,
     sending: Tasks,
     under_way: Tasks,
 }
 
 #[derive(Clone)]
-struct Sender {
+struct LoadSender {
     http: HttpClient<HttpConnector, Full<Bytes>>,
-    name: Name,
-    memory: Memory,
-    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    name: DnsName,
+    history: History,
+    outcomes: Arc<Mutex<Vec<RequestOutcome>>>,
     under_way: Tasks,
 }
 
-impl Load {
+impl ApiLoad {
     /// Starts sending to the API's name, as `resolver` knows it.
-    pub fn start(resolver: SocketAddr, memory: &Memory) -> Self {
+    pub fn start(resolver: SocketAddr, history: &History) -> Self {
         let load = Self {
             outcomes: Arc::default(),
             sending: Tasks::new(),
             under_way: Tasks::new(),
         };
-        let sender = Sender {
+        let sender = LoadSender {
             http: HttpClient::builder(TokioExecutor::new()).build_http(),
-            name: Name::new(resolver, API_NAME),
-            memory: memory.clone(),
+            name: DnsName::new(resolver, API_NAME),
+            history: history.clone(),
             outcomes: Arc::clone(&load.outcomes),
             under_way: load.under_way.clone(),
         };
@@ -100,16 +100,16 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// When that takes longer than `patience`.
+    /// When that takes longer than `timeout`.
     pub async fn answered(
         &self,
         many: usize,
         since: Duration,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<()> {
-        wait::until("the API to answer", patience, || async {
-            let outcomes = hold(&self.outcomes);
-            let right = |it: &&Outcome| it.sent >= since && it.is_acknowledged();
+        wait::until("the API to answer", timeout, || async {
+            let outcomes = lock_outcomes(&self.outcomes);
+            let right = |it: &&RequestOutcome| it.sent >= since && it.is_acknowledged();
             match outcomes.iter().filter(right).count() {
                 right if right >= many => Ok(()),
                 right => Err(format!("{right} of {many} right answers")),
@@ -120,35 +120,35 @@ impl Load {
     }
 
     /// Stops sending, waits for the last answers, and returns what became of each request.
-    pub async fn end(self) -> Vec<Outcome> {
+    pub async fn end(self) -> Vec<RequestOutcome> {
         self.sending.stop(Duration::from_secs(1)).await;
         self.under_way.stop(LAST_ANSWERS).await;
-        hold(&self.outcomes).clone()
+        lock_outcomes(&self.outcomes).clone()
     }
 }
 
-impl Sender {
+impl LoadSender {
     async fn send_steadily(self, stop: CancellationToken) {
         let mut pace = time::interval(PACE);
         // What a busy machine is late with is not sent all at once.
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut requests = Requests::default();
+        let mut requests = RequestGenerator::default();
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
-            let request = requests.next(&hold(&self.outcomes));
+            let request = requests.next(&lock_outcomes(&self.outcomes));
             let sender = self.clone();
             self.under_way
                 .start("request", |_stop| sender.send(request));
         }
     }
 
-    async fn send(self, request: Request) {
-        let sent = self.memory.now();
+    async fn send(self, request: LoadRequest) {
+        let sent = self.history.now();
         let (instance, answer) = match self.name.address().await {
             Ok(instance) => (Some(instance), self.ask(instance, &request).await),
             Err(error) => (None, Err(error)),
         };
-        let ended = self.memory.now();
-        hold(&self.outcomes).push(Outcome {
+        let ended = self.history.now();
+        lock_outcomes(&self.outcomes).push(RequestOutcome {
             request,
             instance,
             sent,
@@ -157,25 +157,25 @@ impl Sender {
         });
     }
 
-    async fn ask(&self, instance: IpAddr, request: &Request) -> anyhow::Result<Answer> {
+    async fn ask(&self, instance: IpAddr, request: &LoadRequest) -> anyhow::Result<ApiResponse> {
         let request = request.to_http(SocketAddr::new(instance, API_PORT))?;
         let asking = async {
             let answer = self.http.request(request).await?;
             let status = answer.status().as_u16();
             let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
             let body = answer.into_body().collect().await?.to_bytes();
-            anyhow::Ok(Answer {
+            anyhow::Ok(ApiResponse {
                 status,
                 says_when_to_retry,
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             })
         };
-        let answered = time::timeout(PATIENCE, asking).await;
-        answered.with_context(|| format!("no answer within {PATIENCE:?}"))?
+        let answered = time::timeout(TIMEOUT, asking).await;
+        answered.with_context(|| format!("no answer within {TIMEOUT:?}"))?
     }
 }
 
-fn hold(outcomes: &Mutex<Vec<Outcome>>) -> MutexGuard<'_, Vec<Outcome>> {
+fn lock_outcomes(outcomes: &Mutex<Vec<RequestOutcome>>) -> MutexGuard<'_, Vec<RequestOutcome>> {
     // What is held is only ever added to, so it is whole even if somebody panicked with it.
     outcomes.lock().unwrap_or_else(PoisonError::into_inner)
 }

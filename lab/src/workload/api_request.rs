@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::Method;
 use serde_json::json;
 
-use super::api_load::Outcome;
+use super::api_load::RequestOutcome;
 use crate::workload::writers::{date_of_birth, username};
 
 /// What the people of the load are counted from, so that they are others than the writers'.
@@ -15,7 +15,7 @@ const FIRST: u64 = 1 << 50;
 
 /// One request. Its number tells everything that it writes, and no other writes the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum LoadRequest {
     /// Stores a birthday.
     PutBirthday(u64),
     /// Reads one that was acknowledged.
@@ -32,13 +32,13 @@ pub enum Request {
 
 /// Makes up requests.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
+pub(crate) struct RequestGenerator {
     made: u64,
 }
 
-impl Requests {
+impl RequestGenerator {
     /// Returns the next request. What is read is among what `outcomes` says was acknowledged.
-    pub(crate) fn next(&mut self, outcomes: &[Outcome]) -> Request {
+    pub(crate) fn next(&mut self, outcomes: &[RequestOutcome]) -> LoadRequest {
         self.made += 1;
         let number = FIRST + self.made;
         // Spread over all that is known by a multiplication that has no pattern.
@@ -47,23 +47,23 @@ impl Requests {
         let known = after.iter().chain(before);
         let mut known = known.filter(|it| it.is_acknowledged());
         match self.made % 6 {
-            0 => Request::PostMember(number),
-            1 => Request::PostUser(number),
-            2 => Request::PostBeer(number),
+            0 => LoadRequest::PostMember(number),
+            1 => LoadRequest::PostUser(number),
+            2 => LoadRequest::PostBeer(number),
             3 => known
-                .find_map(Outcome::user)
-                .map_or(Request::PostUser(number), |(number, id)| {
-                    Request::GetUser(number, id)
+                .find_map(RequestOutcome::user)
+                .map_or(LoadRequest::PostUser(number), |(number, id)| {
+                    LoadRequest::GetUser(number, id)
                 }),
             4 => known
-                .find_map(Outcome::birthday)
-                .map_or(Request::PutBirthday(number), Request::GetBirthday),
-            _ => Request::PutBirthday(number),
+                .find_map(RequestOutcome::birthday)
+                .map_or(LoadRequest::PutBirthday(number), LoadRequest::GetBirthday),
+            _ => LoadRequest::PutBirthday(number),
         }
     }
 }
 
-impl Request {
+impl LoadRequest {
     /// Returns the request as it is sent to the API at `api`.
     pub(crate) fn to_http(&self, api: SocketAddr) -> anyhow::Result<hyper::Request<Full<Bytes>>> {
         let (method, path, body) = match self {
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn every_surface_is_written_to_before_anything_is_known() {
-        let mut requests = Requests::default();
-        let made: Vec<Request> = (0..6).map(|_| requests.next(&[])).collect();
-        let statuses: Vec<u16> = made.iter().map(Request::expected).collect();
+        let mut requests = RequestGenerator::default();
+        let made: Vec<LoadRequest> = (0..6).map(|_| requests.next(&[])).collect();
+        let statuses: Vec<u16> = made.iter().map(LoadRequest::expected).collect();
 
         assert_eq!(statuses, [200, 201, 200, 204, 204, 200]);
         for request in &made {

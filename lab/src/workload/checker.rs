@@ -9,11 +9,11 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::workload::history::Door;
+use crate::workload::history::WritePath;
 
 /// A stretch of time, counted from the start of the lab's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
+pub struct TimeSpan {
     /// Its beginning.
     #[serde(with = "crate::workload::history::seconds")]
     pub from: Duration,
@@ -33,17 +33,17 @@ const ONE_SAMPLE: Duration = Duration::from_millis(100);
 
 /// What one story cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct CheckResult {
     /// The story's name.
     pub name: String,
     /// Whether everything held that the story promises.
     pub passed: bool,
     /// What did not hold, one sentence each.
-    pub broken: Vec<String>,
+    pub failures: Vec<String>,
     /// The longest time in which no client was acknowledged a write.
-    pub seconds_without_writes: f64,
+    pub downtime_seconds: f64,
     /// The same for those who write through one door only.
-    pub seconds_without_writes_through: BTreeMap<Door, f64>,
+    pub downtime_seconds_by_path: BTreeMap<WritePath, f64>,
     /// How many rows were acknowledged during the story.
     pub rows_acknowledged: usize,
     /// How many acknowledged rows are not on the primary at the end.
@@ -51,14 +51,14 @@ pub struct Verdict {
     /// What was stated before the loss was accepted; nothing where none was to be expected.
     pub rows_lost_stated_at_most: u64,
     /// How long more than one node acknowledged writes.
-    pub two_writers_seconds: f64,
+    pub split_brain_seconds: f64,
     /// When the story ran.
-    pub span: Span,
+    pub span: TimeSpan,
 }
 
 /// The server that serves at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serving {
+pub struct ServingPrimary {
     /// Its node.
     pub node: NodeId,
     /// When its postmaster was started, as it says itself.
@@ -67,32 +67,32 @@ pub struct Serving {
 
 /// What a story promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promise {
+pub struct Expectation {
     /// The longest time without writes.
-    pub without_writes: Duration,
+    pub downtime: Duration,
     /// How many rows may be lost at most, as it was stated before they were.
     pub rows_lost: u64,
 }
 
 /// What was measured during a story.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct Measurements {
     /// When the story ran.
-    pub span: Span,
+    pub span: TimeSpan,
     /// When each acknowledged write was acknowledged, in order, and through which door.
-    pub acknowledged: Vec<(Duration, Door)>,
+    pub acknowledged: Vec<(Duration, WritePath)>,
     /// When each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
     /// How many acknowledged rows are not on the primary.
     pub rows_lost: usize,
 }
 
-impl Verdict {
+impl CheckResult {
     /// Requires that one server served from the first of two moments to the second: what did not stop
     /// was not interrupted, however slow the machine was meanwhile.
-    pub fn require_same_server(&mut self, before: &Serving, after: &Serving) {
+    pub fn require_same_server(&mut self, before: &ServingPrimary, after: &ServingPrimary) {
         if before != after {
-            self.broken.push(format!(
+            self.failures.push(format!(
                 "node {}, started {}, served at the end, and node {}, started {}, at the beginning",
                 after.node, after.started, before.node, before.started
             ));
@@ -102,56 +102,56 @@ impl Verdict {
 }
 
 /// Judges a story by what was measured.
-pub fn judge(name: &str, promise: Promise, measured: &Measured) -> Verdict {
-    let moments = |through: Option<Door>| {
+pub fn judge(name: &str, expectation: Expectation, measured: &Measurements) -> CheckResult {
+    let moments = |through: Option<WritePath>| {
         let rows = measured.acknowledged.iter();
-        rows.filter(|(_, door)| through.is_none_or(|it| it == *door))
+        rows.filter(|(_, path)| through.is_none_or(|it| it == *path))
             .map(|(at, _)| *at)
             .collect::<Vec<_>>()
     };
-    let without_writes = longest_gap(&moments(None), measured.span);
-    let through = [Door::Api, Door::Sql].map(|door| {
-        let gap = longest_gap(&moments(Some(door)), measured.span);
-        (door, to_millis(gap))
+    let downtime = longest_gap(&moments(None), measured.span);
+    let through = [WritePath::Api, WritePath::Sql].map(|path| {
+        let gap = longest_gap(&moments(Some(path)), measured.span);
+        (path, to_millis(gap))
     });
-    let two_writers = two_writers(&measured.accepted);
-    let mut broken = Vec::new();
-    if without_writes > promise.without_writes {
-        broken.push(format!(
-            "no write was acknowledged for {without_writes:.1?}, and {:?} were promised",
-            promise.without_writes
+    let split_brain_duration = split_brain_duration(&measured.accepted);
+    let mut failures = Vec::new();
+    if downtime > expectation.downtime {
+        failures.push(format!(
+            "no write was acknowledged for {downtime:.1?}, and {:?} were promised",
+            expectation.downtime
         ));
     }
-    if measured.rows_lost as u64 > promise.rows_lost {
-        broken.push(format!(
+    if measured.rows_lost as u64 > expectation.rows_lost {
+        failures.push(format!(
             "{} acknowledged rows are lost, and at most {} were stated",
-            measured.rows_lost, promise.rows_lost
+            measured.rows_lost, expectation.rows_lost
         ));
     }
-    if !two_writers.is_zero() {
-        broken.push(format!(
-            "two nodes acknowledged writes for {two_writers:.1?}"
+    if !split_brain_duration.is_zero() {
+        failures.push(format!(
+            "two nodes acknowledged writes for {split_brain_duration:.1?}"
         ));
     }
     if measured.acknowledged.is_empty() {
-        broken.push("no write was acknowledged at all".to_owned());
+        failures.push("no write was acknowledged at all".to_owned());
     }
-    Verdict {
+    CheckResult {
         name: name.to_owned(),
-        passed: broken.is_empty(),
-        broken,
-        seconds_without_writes: to_millis(without_writes),
-        seconds_without_writes_through: BTreeMap::from(through),
+        passed: failures.is_empty(),
+        failures,
+        downtime_seconds: to_millis(downtime),
+        downtime_seconds_by_path: BTreeMap::from(through),
         rows_acknowledged: measured.acknowledged.len(),
         rows_lost: measured.rows_lost,
-        rows_lost_stated_at_most: promise.rows_lost,
-        two_writers_seconds: to_millis(two_writers),
+        rows_lost_stated_at_most: expectation.rows_lost,
+        split_brain_seconds: to_millis(split_brain_duration),
         span: measured.span,
     }
 }
 
 /// Returns the longest time within `span` without one of `moments`, which are in order.
-pub fn longest_gap(moments: &[Duration], span: Span) -> Duration {
+pub fn longest_gap(moments: &[Duration], span: TimeSpan) -> Duration {
     let inside = moments
         .iter()
         .copied()
@@ -167,19 +167,19 @@ pub fn longest_gap(moments: &[Duration], span: Span) -> Duration {
 
 /// Returns when a node was writable: from one acknowledgement to the next, while they follow one
 /// another closely.
-pub fn writable(acknowledgements: &[Duration]) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+pub fn writable(acknowledgements: &[Duration]) -> Vec<TimeSpan> {
+    let mut spans: Vec<TimeSpan> = Vec::new();
     for at in acknowledgements.iter().copied() {
         match spans.last_mut() {
             Some(last) if at.saturating_sub(last.to) <= JOINED_WITHIN => last.to = at,
-            _ => spans.push(Span { from: at, to: at }),
+            _ => spans.push(TimeSpan { from: at, to: at }),
         }
     }
     spans
 }
 
 /// Returns for how long more than one node was writable.
-pub fn two_writers(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Duration {
+pub fn split_brain_duration(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Duration {
     let nodes: Vec<_> = accepted.values().map(|it| writable(it)).collect();
     let mut together = Duration::ZERO;
     for (index, one) in nodes.iter().enumerate() {
@@ -196,7 +196,7 @@ pub fn lost(acknowledged: &BTreeSet<u64>, present: &BTreeSet<u64>) -> BTreeSet<u
 }
 
 /// Returns how many of `moments` fall into each second of `span`.
-pub fn per_second(moments: &[Duration], span: Span) -> Vec<u32> {
+pub fn per_second(moments: &[Duration], span: TimeSpan) -> Vec<u32> {
     let seconds = usize::try_from(span.to.saturating_sub(span.from).as_secs()).unwrap_or(0) + 1;
     let mut counts = vec![0; seconds];
     for moment in moments {
@@ -209,7 +209,7 @@ pub fn per_second(moments: &[Duration], span: Span) -> Vec<u32> {
     counts
 }
 
-fn overlap(one: &[Span], other: &[Span]) -> Duration {
+fn overlap(one: &[TimeSpan], other: &[TimeSpan]) -> Duration {
     let mut total = Duration::ZERO;
     for a in one {
         for b in other {
@@ -254,14 +254,14 @@ mod tests {
             ("c", &[]),
         ]);
 
-        assert_eq!(two_writers(&accepted), Duration::ZERO);
+        assert_eq!(split_brain_duration(&accepted), Duration::ZERO);
     }
 
     #[test]
     fn one_acknowledgement_between_two_of_another_node_is_two_writers() {
         let accepted = accepted(&[("a", &[0, 75, 150, 225]), ("b", &[100])]);
 
-        assert_eq!(two_writers(&accepted), millis(100));
+        assert_eq!(split_brain_duration(&accepted), millis(100));
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
         let b: Vec<u64> = (20..60).map(|it| it * 75).collect();
 
         assert_eq!(
-            two_writers(&accepted(&[("a", &a), ("b", &b)])),
+            split_brain_duration(&accepted(&[("a", &a), ("b", &b)])),
             millis(1_425)
         );
     }
@@ -286,29 +286,29 @@ mod tests {
     #[test]
     fn a_story_passes_when_it_keeps_its_promise_to_the_letter() {
         let measured = measured();
-        let promise = Promise {
-            without_writes: secs(2),
+        let expectation = Expectation {
+            downtime: secs(2),
             rows_lost: 3,
         };
 
-        let verdict = judge("zone_lost", promise, &measured);
-        assert!(verdict.passed, "{verdict:?}");
-        assert!((verdict.seconds_without_writes - 2.0).abs() < f64::EPSILON);
+        let result = judge("zone_lost", expectation, &measured);
+        assert!(result.passed, "{result:?}");
+        assert!((result.downtime_seconds - 2.0).abs() < f64::EPSILON);
     }
 
     #[test]
     fn each_broken_promise_is_named() {
         let mut measured = measured();
         measured.accepted = accepted(&[("a", &[0, 100, 200]), ("b", &[150])]);
-        let promise = Promise {
-            without_writes: secs(1),
+        let expectation = Expectation {
+            downtime: secs(1),
             rows_lost: 2,
         };
 
-        let verdict = judge("zone_lost", promise, &measured);
-        assert!(!verdict.passed);
+        let result = judge("zone_lost", expectation, &measured);
+        assert!(!result.passed);
         assert_eq!(
-            verdict.broken,
+            result.failures,
             [
                 "no write was acknowledged for 2.0s, and 1s were promised",
                 "3 acknowledged rows are lost, and at most 2 were stated",
@@ -326,32 +326,32 @@ mod tests {
 
     #[test]
     fn another_server_then_broken() {
-        let serving = |node: &str, started: &str| Serving {
+        let serving = |node: &str, started: &str| ServingPrimary {
             node: node.parse().unwrap(),
             started: started.to_owned(),
         };
-        let begun = serving("a", "09:00");
-        for (after, broken) in [
-            (begun.clone(), 0),
+        let start = serving("a", "09:00");
+        for (after, failures) in [
+            (start.clone(), 0),
             (serving("b", "09:00"), 1),
             (serving("a", "09:01"), 1),
         ] {
-            let promise = Promise {
-                without_writes: secs(2),
+            let expectation = Expectation {
+                downtime: secs(2),
                 rows_lost: 3,
             };
-            let mut verdict = judge("agent_restarted", promise, &measured());
-            verdict.require_same_server(&begun, &after);
-            assert_eq!(verdict.broken.len(), broken, "{after:?}");
-            assert_eq!(verdict.passed, broken == 0, "{after:?}");
+            let mut result = judge("agent_restarted", expectation, &measured());
+            result.require_same_server(&start, &after);
+            assert_eq!(result.failures.len(), failures, "{after:?}");
+            assert_eq!(result.passed, failures == 0, "{after:?}");
         }
     }
 
-    fn measured() -> Measured {
-        Measured {
+    fn measured() -> Measurements {
+        Measurements {
             span: span(0, 3_000),
             acknowledged: [500, 1_000, 3_000]
-                .map(|it| (millis(it), Door::Sql))
+                .map(|it| (millis(it), WritePath::Sql))
                 .to_vec(),
             accepted: accepted(&[("a", &[500, 1_000]), ("b", &[3_000])]),
             rows_lost: 3,
@@ -365,8 +365,8 @@ mod tests {
             .collect()
     }
 
-    fn span(from: u64, to: u64) -> Span {
-        Span {
+    fn span(from: u64, to: u64) -> TimeSpan {
+        TimeSpan {
             from: millis(from),
             to: millis(to),
         }

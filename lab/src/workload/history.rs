@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// Through which door a row was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Door {
+pub enum WritePath {
     /// Through the API, which finds the primary by itself.
     Api,
     /// By SQL, with all hosts in the connection string.
@@ -21,18 +21,18 @@ pub enum Door {
 
 /// One row that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
+pub struct AcknowledgedRow {
     /// When the answer arrived.
     pub at: Duration,
     /// How it was written.
-    pub door: Door,
+    pub path: WritePath,
     /// Its number, which no other row of that door has.
     pub row: u64,
 }
 
 /// Something that happened, for whoever reads the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct HistoryEvent {
     /// When.
     #[serde(with = "seconds")]
     pub at: Duration,
@@ -42,57 +42,59 @@ pub struct Mark {
 
 /// The memory of all clients. A clone is the same memory.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct History {
     started: Instant,
-    held: Arc<Mutex<Held>>,
+    snapshot: Arc<Mutex<HistorySnapshot>>,
 }
 
 /// Everything that is remembered.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct HistorySnapshot {
     /// Every acknowledged row, in the order of the answers.
-    pub acknowledged: Vec<Acknowledged>,
+    pub acknowledged: Vec<AcknowledgedRow>,
     /// When each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
     /// What happened, in order.
-    pub marks: Vec<Mark>,
+    pub events: Vec<HistoryEvent>,
 }
 
-impl Default for Memory {
+impl Default for History {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            held: Arc::default(),
+            snapshot: Arc::default(),
         }
     }
 }
 
-impl Memory {
+impl History {
     /// Returns how long the memory reaches back.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Remembers a row that was just acknowledged.
-    pub fn row(&self, door: Door, row: u64) {
-        let mut held = self.hold();
+    pub fn record_row(&self, path: WritePath, row: u64) {
+        let mut snapshot = self.lock_snapshot();
         // The clock is read with the memory in hand, so that what is remembered is in order.
         let at = self.now();
-        held.acknowledged.push(Acknowledged { at, door, row });
+        snapshot
+            .acknowledged
+            .push(AcknowledgedRow { at, path, row });
     }
 
     /// Remembers that a node just acknowledged a write.
-    pub fn write_on(&self, node: &NodeId) {
-        let mut held = self.hold();
+    pub fn record_write(&self, node: &NodeId) {
+        let mut snapshot = self.lock_snapshot();
         let at = self.now();
-        held.accepted.entry(node.clone()).or_default().push(at);
+        snapshot.accepted.entry(node.clone()).or_default().push(at);
     }
 
     /// Remembers what just happened, and returns when that was.
-    pub fn mark(&self, what: impl Into<String>) -> Duration {
-        let mut held = self.hold();
+    pub fn record_event(&self, what: impl Into<String>) -> Duration {
+        let mut snapshot = self.lock_snapshot();
         let at = self.now();
-        held.marks.push(Mark {
+        snapshot.events.push(HistoryEvent {
             at,
             what: what.into(),
         });
@@ -100,35 +102,35 @@ impl Memory {
     }
 
     /// Returns a copy of everything remembered.
-    pub fn recall(&self) -> Held {
-        self.hold().clone()
+    pub fn snapshot(&self) -> HistorySnapshot {
+        self.lock_snapshot().clone()
     }
 
-    /// Returns when a row was last acknowledged through `door`.
-    pub fn last(&self, door: Door) -> Option<Duration> {
-        let held = self.hold();
-        let mut latest = held.acknowledged.iter().rev();
-        latest.find(|it| it.door == door).map(|it| it.at)
+    /// Returns when a row was last acknowledged through `path`.
+    pub fn last_acknowledged(&self, path: WritePath) -> Option<Duration> {
+        let snapshot = self.lock_snapshot();
+        let mut latest = snapshot.acknowledged.iter().rev();
+        latest.find(|it| it.path == path).map(|it| it.at)
     }
 
     /// Returns when the first row after `since` was acknowledged, through whichever door.
-    pub fn first_since(&self, since: Duration) -> Option<Duration> {
-        let held = self.hold();
-        let mut rows = held.acknowledged.iter();
+    pub fn first_acknowledged_after(&self, since: Duration) -> Option<Duration> {
+        let snapshot = self.lock_snapshot();
+        let mut rows = snapshot.acknowledged.iter();
         rows.find(|it| it.at > since).map(|it| it.at)
     }
 
     /// Returns which nodes acknowledged a write since `since`.
-    pub fn writers_since(&self, since: Duration) -> Vec<NodeId> {
-        let held = self.hold();
+    pub fn nodes_acknowledging_since(&self, since: Duration) -> Vec<NodeId> {
+        let snapshot = self.lock_snapshot();
         let wrote = |at: &Vec<Duration>| at.last().is_some_and(|it| *it >= since);
-        let nodes = held.accepted.iter().filter(|(_, at)| wrote(at));
+        let nodes = snapshot.accepted.iter().filter(|(_, at)| wrote(at));
         nodes.map(|(node, _)| node.clone()).collect()
     }
 
-    fn hold(&self) -> MutexGuard<'_, Held> {
+    fn lock_snapshot(&self) -> MutexGuard<'_, HistorySnapshot> {
         // What is held is only ever added to, so it is whole even if somebody panicked with it.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,15 +158,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn remembers_in_order_and_tells_who_wrote_lately() {
-        let memory = Memory::default();
+        let history = History::default();
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        memory.write_on(&a);
+        history.record_write(&a);
         tokio::time::advance(Duration::from_secs(5)).await;
-        memory.write_on(&b);
-        memory.row(Door::Sql, 7);
+        history.record_write(&b);
+        history.record_row(WritePath::Sql, 7);
 
-        assert_eq!(memory.writers_since(Duration::from_secs(1)), [b]);
-        assert_eq!(memory.last(Door::Sql), Some(Duration::from_secs(5)));
-        assert_eq!(memory.last(Door::Api), None);
+        assert_eq!(
+            history.nodes_acknowledging_since(Duration::from_secs(1)),
+            [b]
+        );
+        assert_eq!(
+            history.last_acknowledged(WritePath::Sql),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(history.last_acknowledged(WritePath::Api), None);
     }
 }

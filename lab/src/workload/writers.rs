@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::cluster::topology::{API_NAME, API_PORT};
-use crate::network::dns_name::Name;
+use crate::network::dns_name::DnsName;
 use crate::workload::checker;
-use crate::workload::history::{Door, Memory};
+use crate::workload::history::{History, WritePath};
 
 /// How many connections each of the two writers has: a client with one connection would show a
 /// primary that serves only some as one that serves all, or none.
@@ -63,23 +63,23 @@ const DAYS: u64 = 700_000;
 
 /// How the database is reached: every host, and the application's password.
 #[derive(Clone, Debug)]
-pub struct Database {
+pub struct DatabaseEndpoints {
     /// The nodes and where their PostgreSQL listens.
     pub hosts: Vec<(NodeId, SocketAddr)>,
     /// The password of the role `app`.
     pub password: Secret,
 }
 
-impl Database {
+impl DatabaseEndpoints {
     /// Connects to one node. The connection is a task of `tasks`.
     ///
     /// # Errors
     ///
-    /// When the node does not let the application in within `patience`.
+    /// When the node does not let the application in within `timeout`.
     pub async fn connect(
         &self,
         address: SocketAddr,
-        patience: Duration,
+        timeout: Duration,
         tasks: &Tasks,
     ) -> anyhow::Result<Client> {
         let mut settings = tokio_postgres::Config::new();
@@ -91,7 +91,7 @@ impl Database {
             .password(self.password.reveal())
             .dbname("app")
             .application_name("lab");
-        let connecting = time::timeout(patience, settings.connect(NoTls));
+        let connecting = time::timeout(timeout, settings.connect(NoTls));
         let (client, connection) = connecting.await.context("no answer in time")??;
         tasks.start("client connection", |stop| async move {
             if let Some(Err(error)) = stop.run_until_cancelled(connection).await {
@@ -105,15 +105,15 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When none is, within `patience`.
+    /// When none is, within `timeout`.
     pub async fn connect_to_primary(
         &self,
-        patience: Duration,
+        timeout: Duration,
         tasks: &Tasks,
     ) -> anyhow::Result<(NodeId, Client)> {
         let tries = self.hosts.iter().map(|(node, address)| {
             Box::pin(async move {
-                let client = self.connect(*address, patience, tasks).await?;
+                let client = self.connect(*address, timeout, tasks).await?;
                 let row = client.query_one("select pg_is_in_recovery()", &[]).await?;
                 if row.get(0) {
                     bail!("`{node}` is a standby");
@@ -121,7 +121,7 @@ impl Database {
                 Ok((node.clone(), client))
             })
         });
-        let first = time::timeout(patience, select_ok(tries)).await;
+        let first = time::timeout(timeout, select_ok(tries)).await;
         Ok(first.context("no node answered in time")??.0)
     }
 }
@@ -129,38 +129,38 @@ impl Database {
 /// The clients. They write until they are stopped.
 #[derive(Debug)]
 pub struct Writers {
-    database: Database,
-    memory: Memory,
+    database: DatabaseEndpoints,
+    history: History,
     tasks: Tasks,
 }
 
 impl Writers {
     /// Starts one writer through the API, whose name `resolver` knows, one by SQL, and for each node
     /// the sampler that asks it to accept a write.
-    pub fn start(database: &Database, resolver: SocketAddr, memory: &Memory) -> Self {
-        Self::start_with(CONNECTIONS, database, resolver, memory)
+    pub fn start(database: &DatabaseEndpoints, resolver: SocketAddr, history: &History) -> Self {
+        Self::start_with(CONNECTIONS, database, resolver, history)
     }
 
     /// Starts them, as [`Writers::start`] does, with so many connections each.
     pub fn start_with(
         connections: u64,
-        database: &Database,
+        database: &DatabaseEndpoints,
         resolver: SocketAddr,
-        memory: &Memory,
+        history: &History,
     ) -> Self {
         let tasks = Tasks::new();
         let next_row = Arc::new(AtomicU64::new(first_row()));
         for _ in 0..connections {
             let sql = SqlWriter {
                 database: database.clone(),
-                memory: memory.clone(),
+                history: history.clone(),
                 next_row: Arc::clone(&next_row),
                 tasks: tasks.clone(),
             };
             tasks.start("sql writer", |stop| sql.run(stop));
             let api = ApiWriter {
-                name: Name::new(resolver, API_NAME),
-                memory: memory.clone(),
+                name: DnsName::new(resolver, API_NAME),
+                history: history.clone(),
                 next_row: Arc::clone(&next_row),
                 http: HttpClient::builder(TokioExecutor::new()).build_http(),
             };
@@ -168,7 +168,7 @@ impl Writers {
         }
         let writers = Self {
             database: database.clone(),
-            memory: memory.clone(),
+            history: history.clone(),
             tasks,
         };
         for (node, address) in &database.hosts {
@@ -179,19 +179,19 @@ impl Writers {
 
     /// Asks one more server again and again to accept a write, and remembers it as `node`.
     pub fn sample(&self, node: NodeId, address: SocketAddr) {
-        let sampler = Sampler {
+        let sampler = WriteProbe {
             node,
             address,
             database: self.database.clone(),
-            memory: self.memory.clone(),
+            history: self.history.clone(),
             tasks: self.tasks.clone(),
         };
         self.tasks.start("sampler", |stop| sampler.run(stop));
     }
 
     /// Returns what the clients remember.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Ends the clients.
@@ -207,20 +207,20 @@ impl Writers {
 /// When the primary cannot be read.
 pub async fn missing_rows(
     primary: &Client,
-    memory: &Memory,
-) -> anyhow::Result<BTreeMap<Door, BTreeSet<u64>>> {
-    let held = memory.recall();
-    let acknowledged = |door| {
-        let rows = held.acknowledged.iter().filter(|it| it.door == door);
+    history: &History,
+) -> anyhow::Result<BTreeMap<WritePath, BTreeSet<u64>>> {
+    let snapshot = history.snapshot();
+    let acknowledged = |path| {
+        let rows = snapshot.acknowledged.iter().filter(|it| it.path == path);
         rows.map(|it| it.row).collect::<BTreeSet<_>>()
     };
     let by_sql = primary.query("select n from ledger", &[]).await?;
     let by_sql = by_sql.iter().map(|it| it.get::<_, i64>(0).cast_unsigned());
-    let by_sql = checker::lost(&acknowledged(Door::Sql), &by_sql.collect());
+    let by_sql = checker::lost(&acknowledged(WritePath::Sql), &by_sql.collect());
 
-    let by_api = acknowledged(Door::Api);
+    let by_api = acknowledged(WritePath::Api);
     if by_api.is_empty() {
-        return Ok(BTreeMap::from([(Door::Sql, by_sql)]));
+        return Ok(BTreeMap::from([(WritePath::Sql, by_sql)]));
     }
     let people = "select username, date_of_birth::text from hello_users";
     let people = primary.query(people, &[]).await?;
@@ -231,12 +231,15 @@ pub async fn missing_rows(
     };
     let present = by_api.iter().copied().filter(is_there).collect();
     let by_api = checker::lost(&by_api, &present);
-    Ok(BTreeMap::from([(Door::Sql, by_sql), (Door::Api, by_api)]))
+    Ok(BTreeMap::from([
+        (WritePath::Sql, by_sql),
+        (WritePath::Api, by_api),
+    ]))
 }
 
 struct SqlWriter {
-    database: Database,
-    memory: Memory,
+    database: DatabaseEndpoints,
+    history: History,
     next_row: Arc<AtomicU64>,
     tasks: Tasks,
 }
@@ -266,8 +269,8 @@ impl SqlWriter {
         loop {
             let row = self.next_row.fetch_add(1, Ordering::Relaxed);
             write_row(&client, &insert, row).await?;
-            self.memory.write_on(&node);
-            self.memory.row(Door::Sql, row);
+            self.history.record_write(&node);
+            self.history.record_row(WritePath::Sql, row);
             pace.tick().await;
         }
     }
@@ -280,8 +283,8 @@ async fn write_row(client: &Client, insert: &Statement, row: u64) -> anyhow::Res
 }
 
 struct ApiWriter {
-    name: Name,
-    memory: Memory,
+    name: DnsName,
+    history: History,
     next_row: Arc<AtomicU64>,
     http: HttpClient<HttpConnector, Full<Bytes>>,
 }
@@ -292,7 +295,7 @@ impl ApiWriter {
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
             let row = self.next_row.fetch_add(1, Ordering::Relaxed);
             match stop.run_until_cancelled(self.put(row)).await {
-                Some(Ok(())) => self.memory.row(Door::Api, row),
+                Some(Ok(())) => self.history.record_row(WritePath::Api, row),
                 Some(Err(error)) => {
                     debug!(
                         error = format!("{error:#}"),
@@ -321,15 +324,15 @@ impl ApiWriter {
 }
 
 /// Asks one node, again and again, to accept a write.
-struct Sampler {
+struct WriteProbe {
     node: NodeId,
     address: SocketAddr,
-    database: Database,
-    memory: Memory,
+    database: DatabaseEndpoints,
+    history: History,
     tasks: Tasks,
 }
 
-impl Sampler {
+impl WriteProbe {
     async fn run(self, stop: CancellationToken) {
         let mut pace = pace(SAMPLE_EVERY);
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
@@ -352,7 +355,7 @@ impl Sampler {
         let probe = time::timeout(SAMPLE_PATIENCE, client.prepare(probe)).await??;
         loop {
             match time::timeout(SAMPLE_PATIENCE, client.execute(&probe, &[&node])).await? {
-                Ok(_) => self.memory.write_on(&self.node),
+                Ok(_) => self.history.record_write(&self.node),
                 Err(error) if client.is_closed() => return Err(error.into()),
                 Err(_refused) => {}
             }

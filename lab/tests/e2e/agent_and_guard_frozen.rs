@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn supervisor_ends_postgresql_before_another_writes() {
     let frozen_for = Duration::from_secs(45);
-    let verdict =
-        on_a_stage(async |stage| lab::scenarios::agent_and_guard_frozen(stage, frozen_for).await);
-    let verdict = verdict.await;
-    kept(&verdict);
-    assert_eq!(verdict.rows_lost, 0);
+    let result =
+        run_scenario(async |run| lab::scenarios::agent_and_guard_frozen(run, frozen_for).await);
+    let result = result.await;
+    assert_passed(&result);
+    assert_eq!(result.rows_lost, 0);
 }

@@ -1,25 +1,23 @@
 //! kill -9 of agent and guard at once: nobody is left to watch PostgreSQL, so it ends with them.
 
-use lab::fault::{Fault, On};
+use lab::fault::{Fault, NodeSelector};
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_ends_with_them_and_comes_back() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("agent_and_guard_killed").await?;
-        let primary = stage.tell_primary().await?;
-        let at = stage
-            .break_with(&Fault::AgentAndGuardKilled(On::node(&primary)))
+    let result = run_scenario(async |run| {
+        let start = run.begin("agent_and_guard_killed").await?;
+        let primary = run.announce_primary().await?;
+        let at = run
+            .inject(&Fault::AgentAndGuardKilled(NodeSelector::node(&primary)))
             .await?;
         let after = at + std::time::Duration::from_secs(2);
-        stage
-            .acknowledged_since(after, lab::scenarios::LONG)
+        run.wait_for_acknowledged_rows(after, lab::scenarios::SCENARIO_TIMEOUT)
             .await?;
-        stage.everybody_follows().await?;
-        stage
-            .end(&begun, lab::scenarios::bounds::taken_over())
+        run.wait_for_standbys().await?;
+        run.finish(&start, lab::scenarios::bounds::taken_over())
             .await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_writes_beside_the_new_primary() {
-    let verdict = on_a_stage(async |stage| {
-        lab::scenarios::agent_frozen(stage, Duration::from_secs(45)).await
-    });
-    let verdict = verdict.await;
-    kept(&verdict);
-    assert_eq!(verdict.rows_lost, 0);
+    let result =
+        run_scenario(async |run| lab::scenarios::agent_frozen(run, Duration::from_secs(45)).await);
+    let result = result.await;
+    assert_passed(&result);
+    assert_eq!(result.rows_lost, 0);
 }

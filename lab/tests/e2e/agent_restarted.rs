@@ -1,8 +1,8 @@
 //! The primary's agent is restarted, as by an upgrade.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_notices() {
-    kept(&on_a_stage(lab::scenarios::agent_restarted).await);
+    assert_passed(&run_scenario(lab::scenarios::agent_restarted).await);
 }

@@ -1,8 +1,8 @@
 //! Every disk is lost, and the cluster comes back from its backup.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restored_cluster_accepts_writes_and_is_followed() {
-    kept(&on_a_stage(lab::scenarios::cluster_restored).await);
+    assert_passed(&run_scenario(lab::scenarios::cluster_restored).await);
 }

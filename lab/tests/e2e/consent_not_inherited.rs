@@ -1,8 +1,8 @@
 //! What one operator accepted is not accepted for another, nor for a loss that has grown.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resume_asks_again_and_the_loss_is_stated_again() {
-    kept(&on_a_stage(lab::scenarios::consent_not_inherited).await);
+    assert_passed(&run_scenario(lab::scenarios::consent_not_inherited).await);
 }

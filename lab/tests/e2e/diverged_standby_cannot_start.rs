@@ -1,8 +1,8 @@
 //! A standby that has more than the new primary, and cannot start.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standby_ahead_of_new_primary_then_saved_and_rewound() {
-    kept(&on_a_stage(lab::scenarios::diverged_standby_cannot_start).await);
+    assert_passed(&run_scenario(lab::scenarios::diverged_standby_cannot_start).await);
 }

@@ -1,8 +1,8 @@
 //! kill -9 of the primary's guard: PostgreSQL ends with it, and both come back.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guard_and_postgresql_come_back() {
-    kept(&on_a_stage(lab::scenarios::guard_killed).await);
+    assert_passed(&run_scenario(lab::scenarios::guard_killed).await);
 }

@@ -2,21 +2,22 @@
 //! the lease.
 
 use anyhow::{Context as _, ensure};
-use lab::fault::{Fault, In};
-use lab::scenarios::LONG;
+use lab::fault::{Fault, RegionSelector};
+use lab::scenarios::SCENARIO_TIMEOUT;
 use lab::scenarios::bounds::commanded;
-use lab::workload::checker::Promise;
+use lab::workload::checker::Expectation;
 use serde_json::Value;
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("instance_stopped").await?;
-        let primary = stage.tell_primary().await?;
-        stage.break_with(&Fault::RegionLost(In::default())).await?;
-        let rows_lost = stage.stated_loss().await?;
+    let result = run_scenario(async |run| {
+        let start = run.begin("instance_stopped").await?;
+        let primary = run.announce_primary().await?;
+        run.inject(&Fault::RegionLost(RegionSelector::default()))
+            .await?;
+        let rows_lost = run.planned_loss().await?;
         let arguments = [
             "promote",
             "--to",
@@ -27,8 +28,8 @@ async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
             "1GiB",
             "--json",
         ];
-        let promote = stage.lab.programs().failover_ctl(&arguments);
-        let journal: Value = serde_json::from_str(&promote.run(None, LONG).await?)?;
+        let promote = run.lab.programs().failover_ctl(&arguments);
+        let journal: Value = serde_json::from_str(&promote.run(None, SCENARIO_TIMEOUT).await?)?;
         let evidence = journal
             .pointer("/entries/0/evidence")
             .and_then(Value::as_str);
@@ -37,21 +38,22 @@ async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
             evidence.contains("is stopped"),
             "the fence rests on something else: {evidence}"
         );
-        let done_at = stage.memory().now();
-        stage.acknowledged_since(done_at, LONG).await?;
+        let done_at = run.history().now();
+        run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+            .await?;
 
-        let place = stage.lab.topology().place(&primary)?;
-        stage.say(&format!(
+        let spec = run.lab.topology().node_spec(&primary)?;
+        run.announce(&format!(
             "the instance of node {} is started again",
-            place.node
+            spec.node
         ));
-        stage.lab.heal().await?;
-        stage.everybody_follows().await?;
-        let promise = Promise {
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        let expectation = Expectation {
             rows_lost,
             ..commanded()
         };
-        stage.end(&begun, promise).await
+        run.finish(&start, expectation).await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

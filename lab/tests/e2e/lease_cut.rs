@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use lab::fault::{Fault, On};
+use lab::fault::{Fault, NodeSelector};
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_stops_before_another_takes_over() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("lease_cut").await?;
-        let primary = stage.tell_primary().await?;
-        let at = stage
-            .break_with(&Fault::LeaseCut(On::node(&primary)))
+    let result = run_scenario(async |run| {
+        let start = run.begin("lease_cut").await?;
+        let primary = run.announce_primary().await?;
+        let at = run
+            .inject(&Fault::LeaseCut(NodeSelector::node(&primary)))
             .await?;
-        stage
-            .taken_over_from(&primary, lab::scenarios::LONG)
+        run.wait_for_takeover(&primary, lab::scenarios::SCENARIO_TIMEOUT)
             .await?;
-        stage
-            .acknowledged_since(at + Duration::from_secs(9), lab::scenarios::LONG)
-            .await?;
-        stage.lab.heal().await?;
-        stage.everybody_follows().await?;
-        stage
-            .end(&begun, lab::scenarios::bounds::taken_over())
+        run.wait_for_acknowledged_rows(
+            at + Duration::from_secs(9),
+            lab::scenarios::SCENARIO_TIMEOUT,
+        )
+        .await?;
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        run.finish(&start, lab::scenarios::bounds::taken_over())
             .await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

@@ -36,19 +36,23 @@ mod standby_away_too_long;
 mod two_writers_are_seen;
 
 use lab::Lab;
-use lab::cluster::topology::Claim;
-use lab::progress::Voice;
-use lab::scenarios::scenario_run::Stage;
-use lab::workload::checker::Verdict;
+use lab::cluster::topology::LabLock;
+use lab::progress::ProgressReporter;
+use lab::scenarios::scenario_run::ScenarioRun;
+use lab::workload::checker::CheckResult;
 
 /// Plays a story on a platform of its own, and ends the platform whatever came of it.
-async fn on_a_stage<T>(story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result<T>) -> T {
-    let voice = Voice::new(|line| println!("{line}"));
-    let lab = Lab::start(Claim::any().unwrap(), &voice).await.unwrap();
-    let told = match Stage::set(&lab, voice).await {
-        Ok(mut stage) => {
-            let told = story(&mut stage).await;
-            stage.clear().await;
+async fn run_scenario<T>(
+    scenario: impl AsyncFnOnce(&mut ScenarioRun<'_>) -> anyhow::Result<T>,
+) -> T {
+    let progress = ProgressReporter::new(|line| println!("{line}"));
+    let lab = Lab::start(LabLock::any().unwrap(), &progress)
+        .await
+        .unwrap();
+    let told = match ScenarioRun::start(&lab, progress).await {
+        Ok(mut run) => {
+            let told = scenario(&mut run).await;
+            run.stop().await;
             told
         }
         Err(error) => Err(error),
@@ -59,22 +63,22 @@ async fn on_a_stage<T>(story: impl AsyncFnOnce(&mut Stage<'_>) -> anyhow::Result
 
 /// Checks that every promise of a story was kept.
 #[track_caller]
-fn kept(verdict: &Verdict) {
+fn assert_passed(result: &CheckResult) {
     println!(
         "measured: {}: {:.1} s without writes, {} rows acknowledged, {} lost, {:.1} s with two writers",
-        verdict.name,
-        verdict.seconds_without_writes,
-        verdict.rows_acknowledged,
-        verdict.rows_lost,
-        verdict.two_writers_seconds
+        result.name,
+        result.downtime_seconds,
+        result.rows_acknowledged,
+        result.rows_lost,
+        result.split_brain_seconds
     );
     assert!(
-        verdict.passed,
+        result.passed,
         "{}",
-        serde_json::to_string_pretty(verdict).unwrap()
+        serde_json::to_string_pretty(result).unwrap()
     );
     assert!(
-        verdict.rows_acknowledged > 100,
-        "hardly anything was written: {verdict:?}"
+        result.rows_acknowledged > 100,
+        "hardly anything was written: {result:?}"
     );
 }

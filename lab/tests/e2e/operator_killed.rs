@@ -4,29 +4,30 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use lab::fault::{Fault, In};
-use lab::scenarios::LONG;
+use lab::fault::{Fault, RegionSelector};
+use lab::scenarios::SCENARIO_TIMEOUT;
 use lab::scenarios::bounds::{bound, commanded};
-use lab::scenarios::scenario_run::Stage;
+use lab::scenarios::scenario_run::ScenarioRun;
 use lab::wait;
-use lab::workload::checker::Promise;
+use lab::workload::checker::Expectation;
 use serde_json::Value;
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_is_told_and_resume_finishes_it() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("operator_killed").await?;
-        stage.break_with(&Fault::RegionLost(In::default())).await?;
-        let rows_lost = stage.stated_loss().await?;
+    let result = run_scenario(async |run| {
+        let start = run.begin("operator_killed").await?;
+        run.inject(&Fault::RegionLost(RegionSelector::default()))
+            .await?;
+        let rows_lost = run.planned_loss().await?;
 
-        let mut command = stage.lab.programs().failover_ctl(&PROMOTE).command()?;
+        let mut command = run.lab.programs().failover_ctl(&PROMOTE).command()?;
         let mut operator = command
             .spawn()
             .context("the first operator did not begin")?;
-        let begun_steps = wait::until("the first step to begin", LONG, || async {
-            let steps = steps(stage).await.map_err(|it| format!("{it:#}"))?;
+        let begun_steps = wait::until("the first step to begin", SCENARIO_TIMEOUT, || async {
+            let steps = steps(run).await.map_err(|it| format!("{it:#}"))?;
             if steps == 0 {
                 Err("none has begun".to_owned())
             } else {
@@ -36,11 +37,11 @@ async fn another_is_told_and_resume_finishes_it() {
         let at = begun_steps.await?;
 
         // The first operator is at work: another sees that within two beats of the journal.
-        let second = stage
+        let second = run
             .lab
             .programs()
             .failover_ctl(&PROMOTE)
-            .run(None, LONG)
+            .run(None, SCENARIO_TIMEOUT)
             .await;
         let refused = format!(
             "{:#}",
@@ -50,26 +51,27 @@ async fn another_is_told_and_resume_finishes_it() {
             bail!("the second operator was told something else: {refused}");
         }
         operator.kill().await?;
-        stage.say(&format!(
+        run.announce(&format!(
             "the operator's process is killed, with {at} steps begun or more"
         ));
         let resume = ["resume", "--yes", "--accept-loss", "1GiB", "--json"];
-        let resume = stage.lab.programs().failover_ctl(&resume);
-        let journal: Value = serde_json::from_str(&resume.run(None, LONG).await?)?;
+        let resume = run.lab.programs().failover_ctl(&resume);
+        let journal: Value = serde_json::from_str(&resume.run(None, SCENARIO_TIMEOUT).await?)?;
         if journal.pointer("/ended_at").is_none_or(Value::is_null) {
             bail!("resume did not end the operation: {journal}");
         }
-        let done_at = stage.memory().now();
-        stage.acknowledged_since(done_at, LONG).await?;
+        let done_at = run.history().now();
+        run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+            .await?;
         // Twice a command, and the ten seconds for which the first operator's lock outlives it.
-        let once = commanded().without_writes;
-        let promise = Promise {
+        let once = commanded().downtime;
+        let expectation = Expectation {
             rows_lost,
             ..bound(Duration::from_secs(10) + 2 * once, Duration::ZERO)
         };
-        stage.end(&begun, promise).await
+        run.finish(&start, expectation).await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }
 
 const PROMOTE: [&str; 6] = [
@@ -82,9 +84,9 @@ const PROMOTE: [&str; 6] = [
 ];
 
 /// Returns how many steps of the last operation were begun.
-async fn steps(stage: &Stage<'_>) -> anyhow::Result<usize> {
-    let history = stage.lab.programs().failover_ctl(&["history", "--json"]);
-    let history: Value = serde_json::from_str(&history.run(None, LONG).await?)?;
+async fn steps(run: &ScenarioRun<'_>) -> anyhow::Result<usize> {
+    let history = run.lab.programs().failover_ctl(&["history", "--json"]);
+    let history: Value = serde_json::from_str(&history.run(None, SCENARIO_TIMEOUT).await?)?;
     let last = history.as_array().and_then(|it| it.last());
     let entries = last
         .and_then(|it| it.pointer("/entries"))

@@ -2,27 +2,28 @@
 //! and does not keep a primary that hangs. Its walsenders are frozen with it: a row acknowledged in that
 //! moment may be on its disk alone, so the loss is what was stated beforehand.
 
-use lab::fault::{Fault, On};
+use lab::fault::{Fault, NodeSelector};
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("postgres_frozen").await?;
-        let primary = stage.tell_primary().await?;
-        let at = stage
-            .break_with(&Fault::PostgresFrozen(On::node(&primary)))
+    let result = run_scenario(async |run| {
+        let start = run.begin("postgres_frozen").await?;
+        let primary = run.announce_primary().await?;
+        let at = run
+            .inject(&Fault::PostgresFrozen(NodeSelector::node(&primary)))
             .await?;
-        let rows_lost = stage.loss_at_risk().await?;
-        stage.acknowledged_since(at, lab::scenarios::LONG).await?;
-        stage.lab.heal().await?;
-        stage.everybody_follows().await?;
-        let promise = lab::workload::checker::Promise {
+        let rows_lost = run.forecast_loss().await?;
+        run.wait_for_acknowledged_rows(at, lab::scenarios::SCENARIO_TIMEOUT)
+            .await?;
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        let expectation = lab::workload::checker::Expectation {
             rows_lost,
             ..lab::scenarios::bounds::released()
         };
-        stage.end(&begun, promise).await
+        run.finish(&start, expectation).await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

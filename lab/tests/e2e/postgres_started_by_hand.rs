@@ -3,39 +3,35 @@
 
 use std::time::Duration;
 
-use lab::fault::{Fault, On};
+use lab::fault::{Fault, NodeSelector};
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_never_accepts_a_write() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("postgres_started_by_hand").await?;
-        let primary = stage.tell_primary().await?;
-        let at = stage
-            .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
+    let result = run_scenario(async |run| {
+        let start = run.begin("postgres_started_by_hand").await?;
+        let primary = run.announce_primary().await?;
+        let at = run
+            .inject(&Fault::PostgresStartedByHand(NodeSelector::node(&primary)))
             .await?;
-        stage.reach(at + Duration::from_secs(2)).await;
-        stage.lab.heal().await?;
+        run.run_until(at + Duration::from_secs(2)).await;
+        run.lab.heal().await?;
 
         // Now where it would do harm: guard has ended the old primary, another has taken over, and
         // somebody thinks that the old one should be up.
-        stage
-            .break_with(&Fault::AgentFrozen(On::node(&primary)))
+        run.inject(&Fault::AgentFrozen(NodeSelector::node(&primary)))
             .await?;
-        stage
-            .taken_over_from(&primary, lab::scenarios::LONG)
+        run.wait_for_takeover(&primary, lab::scenarios::SCENARIO_TIMEOUT)
             .await?;
-        let at = stage.memory().now();
-        stage
-            .break_with(&Fault::PostgresStartedByHand(On::node(&primary)))
+        let at = run.history().now();
+        run.inject(&Fault::PostgresStartedByHand(NodeSelector::node(&primary)))
             .await?;
-        stage.reach(at + Duration::from_secs(3)).await;
-        stage.lab.heal().await?;
-        stage.everybody_follows().await?;
-        stage
-            .end(&begun, lab::scenarios::bounds::taken_over())
+        run.run_until(at + Duration::from_secs(3)).await;
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        run.finish(&start, lab::scenarios::bounds::taken_over())
             .await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

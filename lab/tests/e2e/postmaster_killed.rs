@@ -1,8 +1,8 @@
 //! kill -9 of the postmaster, with its agent alive.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_starts_again_in_place() {
-    kept(&on_a_stage(lab::scenarios::postmaster_killed).await);
+    assert_passed(&run_scenario(lab::scenarios::postmaster_killed).await);
 }

@@ -1,12 +1,12 @@
 //! A table is dropped, and brought back from the other region's bucket.
 
-use crate::{kept, on_a_stage};
+use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_is_there_again() {
-    let verdict = on_a_stage(async |stage| {
-        lab::scenarios::base_backup(stage).await?;
-        lab::scenarios::restored_to_a_moment(stage).await
+    let result = run_scenario(async |run| {
+        lab::scenarios::base_backup(run).await?;
+        lab::scenarios::restored_to_a_moment(run).await
     });
-    kept(&verdict.await);
+    assert_passed(&result.await);
 }

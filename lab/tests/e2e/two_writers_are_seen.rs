@@ -3,44 +3,41 @@
 
 use std::time::Duration;
 
-use lab::fault::{Fault, On};
-use lab::workload::history::Door;
+use lab::fault::{Fault, NodeSelector};
+use lab::workload::history::WritePath;
 
-use crate::on_a_stage;
+use crate::run_scenario;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
-    let verdict = on_a_stage(async |stage| {
-        let begun = stage.begin("two_writers_are_seen").await?;
-        let primary = stage.tell_primary().await?;
-        let on = || On::node(&primary);
-        stage.break_with(&Fault::SupervisorAsleep(on())).await?;
-        let at = stage.break_with(&Fault::AgentAndGuardFrozen(on())).await?;
-        stage
-            .second_writer_beside(&primary, lab::scenarios::LONG)
+    let result = run_scenario(async |run| {
+        let start = run.begin("two_writers_are_seen").await?;
+        let primary = run.announce_primary().await?;
+        let on = || NodeSelector::node(&primary);
+        run.inject(&Fault::SupervisorAsleep(on())).await?;
+        let at = run.inject(&Fault::AgentAndGuardFrozen(on())).await?;
+        run.wait_for_split_brain(&primary, lab::scenarios::SCENARIO_TIMEOUT)
             .await?;
         // Both go on for long enough that each has written between two writes of the other.
-        stage
-            .reach(stage.memory().now() + Duration::from_secs(2))
+        run.run_until(run.history().now() + Duration::from_secs(2))
             .await;
-        stage.lab.heal().await?;
-        stage
-            .taken_over_from(&primary, lab::scenarios::LONG)
+        run.lab.heal().await?;
+        run.wait_for_takeover(&primary, lab::scenarios::SCENARIO_TIMEOUT)
             .await?;
-        stage.acknowledged_since(at, lab::scenarios::LONG).await?;
-        stage.everybody_follows().await?;
-        stage
-            .end(&begun, lab::scenarios::bounds::taken_over())
+        run.wait_for_acknowledged_rows(at, lab::scenarios::SCENARIO_TIMEOUT)
+            .await?;
+        run.wait_for_standbys().await?;
+        run.finish(&start, lab::scenarios::bounds::taken_over())
             .await
     })
     .await;
 
-    assert!(!verdict.passed, "{verdict:?}");
-    assert!(verdict.two_writers_seconds > 0.0, "{verdict:?}");
-    assert!(verdict.rows_lost > 0, "{verdict:?}");
+    assert!(!result.passed, "{result:?}");
+    assert!(result.split_brain_seconds > 0.0, "{result:?}");
+    assert!(result.rows_lost > 0, "{result:?}");
     assert!(
-        verdict
-            .seconds_without_writes_through
-            .contains_key(&Door::Sql)
+        result
+            .downtime_seconds_by_path
+            .contains_key(&WritePath::Sql)
     );
 }

@@ -10,12 +10,12 @@ use crate::aws::s3_faults::FaultProfile;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
-    let place = place().await;
+    let s3_fixture = s3_fixture().await;
     let mut etag = None;
     for round in 0..20 {
         let tries = (0..8).map(|writer| {
             let body = format!("round {round}, writer {writer}");
-            let put = put(&place.client, &body);
+            let put = put(&s3_fixture.client, &body);
             match &etag {
                 None => put.if_none_match("*").send(),
                 Some(etag) => put.if_match(etag).send(),
@@ -28,31 +28,34 @@ async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
         for lost in results.iter().filter_map(|it| it.as_ref().err()) {
             assert_eq!(lost.code(), Some("PreconditionFailed"));
         }
-        let now = get(&place.client).send().await.unwrap();
+        let now = get(&s3_fixture.client).send().await.unwrap();
         assert_eq!(now.e_tag(), won[0].e_tag());
         etag = won[0].e_tag().map(str::to_owned);
     }
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
-    let place = place().await;
+    let s3_fixture = s3_fixture().await;
     let bodies = ["one", "two"];
     let mut etags = Vec::new();
     for body in bodies {
-        let written = put(&place.client, body).send().await.unwrap();
+        let written = put(&s3_fixture.client, body).send().await.unwrap();
         etags.push(written.e_tag().unwrap().to_owned());
     }
 
     let write = async {
         for round in 0..40 {
-            put(&place.client, bodies[round % 2]).send().await.unwrap();
+            put(&s3_fixture.client, bodies[round % 2])
+                .send()
+                .await
+                .unwrap();
         }
     };
     let read = async {
         for _ in 0..80 {
-            let seen = get(&place.client).send().await.unwrap();
+            let seen = get(&s3_fixture.client).send().await.unwrap();
             let etag = seen.e_tag().unwrap().to_owned();
             let body = seen.body.collect().await.unwrap().into_bytes();
             let which = bodies.iter().position(|it| it.as_bytes() == body).unwrap();
@@ -60,31 +63,34 @@ async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
         }
     };
     tokio::join!(write, read);
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
 async fn keeps_its_objects_while_it_is_away() {
-    let place = place().await;
-    put(&place.client, "here to stay").send().await.unwrap();
+    let s3_fixture = s3_fixture().await;
+    put(&s3_fixture.client, "here to stay")
+        .send()
+        .await
+        .unwrap();
 
-    place.store.stop().await;
-    assert!(get(&place.client).send().await.is_err());
+    s3_fixture.store.stop().await;
+    assert!(get(&s3_fixture.client).send().await.is_err());
 
-    place.store.start().await.unwrap();
-    let seen = get(&place.client).send().await.unwrap();
+    s3_fixture.store.start().await.unwrap();
+    let seen = get(&s3_fixture.client).send().await.unwrap();
     let body = seen.body.collect().await.unwrap().into_bytes();
     assert_eq!(&body[..], b"here to stay");
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
 async fn throttled_store_then_two_of_three_refused() {
-    let place = place().await;
-    place.store.behave(Service::Throttled);
+    let s3_fixture = s3_fixture().await;
+    s3_fixture.store.behave(ServiceMode::Throttled);
     let (mut refused, mut carried_out) = (0, 0);
     for _request in 0..6 {
-        match once(put(&place.client, "x")).await {
+        match once(put(&s3_fixture.client, "x")).await {
             Ok(_) => carried_out += 1,
             Err(error) => {
                 assert_eq!(error.code(), Some("SlowDown"));
@@ -93,24 +99,26 @@ async fn throttled_store_then_two_of_three_refused() {
         }
     }
     assert_eq!((refused, carried_out), (4, 2));
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
 async fn late_store_then_carried_out_before_its_answer() {
-    let place = place().await;
-    put(&place.client, "before").send().await.unwrap();
+    let s3_fixture = s3_fixture().await;
+    put(&s3_fixture.client, "before").send().await.unwrap();
     // Every second request is late: this one, and the one after the next.
-    place.store.behave(Service::Late(Duration::from_mins(10)));
-    let late = put(&place.client, "late");
+    s3_fixture
+        .store
+        .behave(ServiceMode::Late(Duration::from_mins(10)));
+    let late = put(&s3_fixture.client, "late");
     let given_up = time::timeout(Duration::from_millis(500), late.send()).await;
     assert!(given_up.is_err(), "{given_up:?}");
 
-    place.store.behave(Service::Well);
-    let seen = get(&place.client).send().await.unwrap();
+    s3_fixture.store.behave(ServiceMode::Well);
+    let seen = get(&s3_fixture.client).send().await.unwrap();
     let body = seen.body.collect().await.unwrap().into_bytes();
     assert_eq!(&body[..], b"late");
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
@@ -124,48 +132,48 @@ async fn each_fault_then_what_a_client_sees_and_what_is_stored() {
         (S3Fault::Refused, None, false),
         (S3Fault::LostAnswer, None, true),
     ] {
-        let (place, faults) = failing_place().await;
+        let (s3_fixture, faults) = failing_s3_fixture().await;
         faults.fail(FaultProfile::always(fault), None);
-        let seen = once(put(&place.client, "x")).await.unwrap_err();
+        let seen = once(put(&s3_fixture.client, "x")).await.unwrap_err();
         assert_eq!(seen.code(), answered, "{fault:?}");
         faults.heal();
-        let there = get(&place.client).send().await.is_ok();
+        let there = get(&s3_fixture.client).send().await.is_ok();
         assert_eq!(there, stored, "{fault:?}");
-        place.store.stop().await;
+        s3_fixture.store.stop().await;
     }
 }
 
 #[tokio::test]
 async fn cut_body_then_less_than_was_promised() {
-    let (place, faults) = failing_place().await;
-    put(&place.client, &"x".repeat(100_000))
+    let (s3_fixture, faults) = failing_s3_fixture().await;
+    put(&s3_fixture.client, &"x".repeat(100_000))
         .send()
         .await
         .unwrap();
     faults.fail(FaultProfile::always(S3Fault::CutBody(40)), None);
-    let seen = get(&place.client).send().await.unwrap();
+    let seen = get(&s3_fixture.client).send().await.unwrap();
     assert_eq!(seen.content_length(), Some(100_000));
     assert!(seen.body.collect().await.is_err());
 
     faults.fail(FaultProfile::always(S3Fault::SlowBody(1_000_000)), None);
-    let seen = get(&place.client).send().await.unwrap();
+    let seen = get(&s3_fixture.client).send().await.unwrap();
     let body = seen.body.collect().await.unwrap().into_bytes();
     assert_eq!(body.len(), 100_000);
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
 async fn stale_list_then_the_object_is_there_and_not_listed() {
-    let (place, faults) = failing_place().await;
-    put(&place.client, "x").send().await.unwrap();
-    let list = || place.client.list_objects_v2().bucket("bucket").send();
+    let (s3_fixture, faults) = failing_s3_fixture().await;
+    put(&s3_fixture.client, "x").send().await.unwrap();
+    let list = || s3_fixture.client.list_objects_v2().bucket("bucket").send();
     let stale = S3Fault::StaleList(Duration::from_mins(10));
     faults.fail(FaultProfile::always(stale), None);
     assert_eq!(list().await.unwrap().contents().len(), 0);
-    assert!(get(&place.client).send().await.is_ok());
+    assert!(get(&s3_fixture.client).send().await.is_ok());
     faults.heal();
     assert_eq!(list().await.unwrap().contents().len(), 1);
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
 #[tokio::test]
@@ -174,8 +182,8 @@ async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect
         (S3Fault::ErrorIn200, false),
         (S3Fault::ErrorIn200AfterEffect, true),
     ] {
-        let (place, faults) = failing_place().await;
-        let client = &place.client;
+        let (s3_fixture, faults) = failing_s3_fixture().await;
+        let client = &s3_fixture.client;
         let begun = client
             .create_multipart_upload()
             .bucket("bucket")
@@ -209,21 +217,21 @@ async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect
         assert_eq!(seen.unwrap_err().code(), Some("InternalError"), "{fault:?}");
         faults.heal();
         assert_eq!(get(client).send().await.is_ok(), stored, "{fault:?}");
-        place.store.stop().await;
+        s3_fixture.store.stop().await;
     }
 }
 
 #[tokio::test]
 async fn refuses_another_labs_credentials() {
-    let place = place().await;
-    let stranger = Credentials::draw().s3(&"eu-north-1".parse().unwrap(), place.store.address);
+    let s3_fixture = s3_fixture().await;
+    let stranger = Credentials::draw().s3(&"eu-north-1".parse().unwrap(), s3_fixture.store.address);
 
     assert!(get(&stranger).send().await.is_err());
-    place.store.stop().await;
+    s3_fixture.store.stop().await;
 }
 
-struct Place {
-    store: Store,
+struct S3Fixture {
+    store: S3Server,
     client: Client,
     _directory: tempfile::TempDir,
 }
@@ -239,28 +247,28 @@ async fn once(
     put.customize().config_override(once).send().await
 }
 
-async fn failing_place() -> (Place, Arc<FaultInjector>) {
+async fn failing_s3_fixture() -> (S3Fixture, Arc<FaultInjector>) {
     let faults = Arc::new(FaultInjector::new(1));
-    let place = place_with(Some(Arc::clone(&faults))).await;
-    (place, faults)
+    let s3_fixture = s3_fixture_with(Some(Arc::clone(&faults))).await;
+    (s3_fixture, faults)
 }
 
-async fn place() -> Place {
-    place_with(None).await
+async fn s3_fixture() -> S3Fixture {
+    s3_fixture_with(None).await
 }
 
-async fn place_with(faults: Option<Arc<FaultInjector>>) -> Place {
+async fn s3_fixture_with(faults: Option<Arc<FaultInjector>>) -> S3Fixture {
     let directory = tempfile::tempdir().unwrap();
     let credentials = Credentials::draw();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let mut store = Store::new(directory.path(), &["bucket"], address, &credentials).unwrap();
+    let mut store = S3Server::new(directory.path(), &["bucket"], address, &credentials).unwrap();
     if let Some(faults) = faults {
         store = store.with_faults(faults);
     }
     store.start().await.unwrap();
-    Place {
+    S3Fixture {
         client: credentials.s3(&"eu-north-1".parse().unwrap(), address),
         store,
         _directory: directory,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::chaos::observations::{AgentSeen, Stated, StatusSeen};
-use crate::workload::checker::Span;
+use crate::chaos::observations::{AgentObservation, LossStatement, StatusObservation};
+use crate::workload::checker::TimeSpan;
 
 const HEALED: u64 = 60;
 
@@ -21,7 +21,7 @@ fn two_writers_then_found_also_on_a_second_host() {
             .accepted
             .insert(node(other), vec![Duration::from_millis(20_050)]);
         assert!(
-            properties(&history).contains(&Property::OneWriter),
+            properties(&history).contains(&ChaosProperty::OneWriter),
             "{other}"
         );
     }
@@ -33,14 +33,14 @@ fn more_rows_lost_than_stated_then_found() {
     history.rows_lost = Some(12);
     assert_eq!(properties(&history), []);
     history.rows_lost = Some(13);
-    assert_eq!(properties(&history), [Property::LossIsStated]);
+    assert_eq!(properties(&history), [ChaosProperty::LossIsStated]);
 }
 
 #[test]
 fn lost_row_that_nobody_saved_then_found() {
     let mut history = history();
     (history.rows_lost, history.rows_unsaved) = (Some(2), 1);
-    assert_eq!(properties(&history), [Property::LossIsSaved]);
+    assert_eq!(properties(&history), [ChaosProperty::LossIsSaved]);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn loss_stated_only_after_the_takeover_then_found() {
     let mut history = history();
     history.rows_lost = Some(1);
     history.stated = vec![stated(45, 1_000)];
-    assert_eq!(properties(&history), [Property::LossIsStated]);
+    assert_eq!(properties(&history), [ChaosProperty::LossIsStated]);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn loss_without_a_takeover_then_found() {
     let mut history = history();
     history.rows_lost = Some(1);
     history.accepted = BTreeMap::from([(node("a"), tenths(0, 2_000))]);
-    assert!(properties(&history).contains(&Property::LossIsStated));
+    assert!(properties(&history).contains(&ChaosProperty::LossIsStated));
 }
 
 #[test]
@@ -65,14 +65,14 @@ fn no_node_writable_after_healing_then_found() {
     for at in history.accepted.values_mut() {
         at.retain(|it| *it < secs(HEALED - 10));
     }
-    assert!(properties(&history).contains(&Property::WholeAfterHealing));
+    assert!(properties(&history).contains(&ChaosProperty::WholeAfterHealing));
 }
 
 #[test]
 fn api_that_finds_no_primary_then_not_whole() {
     let mut history = history();
     history.through_api = tenths(0, 500);
-    assert_eq!(properties(&history), [Property::WholeAfterHealing]);
+    assert_eq!(properties(&history), [ChaosProperty::WholeAfterHealing]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn node_that_follows_too_late_or_never_then_found() {
         let found = properties(&history);
         let found = found
             .iter()
-            .filter(|it| **it == Property::WholeAfterHealing);
+            .filter(|it| **it == ChaosProperty::WholeAfterHealing);
         assert_eq!(found.count(), expected, "{until}");
     }
 }
@@ -98,7 +98,7 @@ fn node_that_follows_too_late_or_never_then_found() {
 #[test]
 fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
     let history = history();
-    let pair = |change: fn(&mut ServerSeen)| {
+    let pair = |change: fn(&mut ServerObservation)| {
         let mut two = history.rounds[150].clone();
         let seen = two.nodes.get_mut(&node("c")).unwrap();
         change(seen.server.as_mut().unwrap());
@@ -138,10 +138,10 @@ fn node_out_of_service_and_no_reason_named_then_each_place_is_found() {
             "status" => history.statuses.clear(),
             _ => {}
         }
-        let expected: &[Property] = match missing {
-            "metric" => &[Property::MetricNamesReason],
-            "log" => &[Property::LogNamesReason],
-            "status" => &[Property::StatusNamesReason],
+        let expected: &[ChaosProperty] = match missing {
+            "metric" => &[ChaosProperty::MetricNamesReason],
+            "log" => &[ChaosProperty::LogNamesReason],
+            "status" => &[ChaosProperty::StatusNamesReason],
             _ => &[],
         };
         assert_eq!(properties(&history), expected, "{missing}");
@@ -153,17 +153,17 @@ fn agent_that_does_not_answer_then_that_is_the_reason() {
     let mut history = history();
     for round in &mut history.rounds {
         if (5..55).contains(&round.at.as_secs()) {
-            *round.nodes.get_mut(&node("c")).unwrap() = NodeSeen::default();
+            *round.nodes.get_mut(&node("c")).unwrap() = NodeObservation::default();
         }
     }
-    history.statuses = vec![StatusSeen {
+    history.statuses = vec![StatusObservation {
         at: secs(10),
         reasons: BTreeMap::from([(node("c"), vec!["no answer".to_owned()])]),
-        ..StatusSeen::default()
+        ..StatusObservation::default()
     }];
     assert_eq!(properties(&history), []);
     history.statuses.clear();
-    assert_eq!(properties(&history), [Property::StatusNamesReason]);
+    assert_eq!(properties(&history), [ChaosProperty::StatusNamesReason]);
 }
 
 #[test]
@@ -180,31 +180,39 @@ fn out_of_service_for_a_moment_then_no_reason_is_asked_for() {
 
 #[test]
 fn command_that_reports_what_is_not_so_then_found() {
-    let left = |it: &[&str]| Claim::NothingOpen {
+    let left = |it: &[&str]| CommandClaim::NothingOpen {
         left: it.iter().map(|it| (*it).to_owned()).collect(),
     };
     for (claim, code, expected) in [
-        (Claim::Primary(node("b")), Some(0), None),
+        (CommandClaim::Primary(node("b")), Some(0), None),
         (
-            Claim::Primary(node("c")),
+            CommandClaim::Primary(node("c")),
             Some(0),
-            Some(Property::ReportIsTrue),
+            Some(ChaosProperty::ReportIsTrue),
         ),
-        (Claim::Primary(node("c")), Some(22), None),
-        (Claim::Primary(node("b")), None, Some(Property::CommandEnds)),
-        (Claim::Streams(node("c")), Some(0), None),
+        (CommandClaim::Primary(node("c")), Some(22), None),
         (
-            Claim::Streams(node("b")),
-            Some(0),
-            Some(Property::ReportIsTrue),
+            CommandClaim::Primary(node("b")),
+            None,
+            Some(ChaosProperty::CommandEnds),
         ),
-        (Claim::Streams(node("b")), Some(30), None),
+        (CommandClaim::Streams(node("c")), Some(0), None),
+        (
+            CommandClaim::Streams(node("b")),
+            Some(0),
+            Some(ChaosProperty::ReportIsTrue),
+        ),
+        (CommandClaim::Streams(node("b")), Some(30), None),
         (left(&[]), Some(0), None),
-        (left(&["operation"]), Some(0), Some(Property::ReportIsTrue)),
-        (Claim::Nothing, Some(0), None),
+        (
+            left(&["operation"]),
+            Some(0),
+            Some(ChaosProperty::ReportIsTrue),
+        ),
+        (CommandClaim::Nothing, Some(0), None),
     ] {
         let mut history = history();
-        history.commands.push(CommandSeen {
+        history.commands.push(CommandObservation {
             typed: "command".to_owned(),
             claim: claim.clone(),
             from: secs(50),
@@ -218,32 +226,32 @@ fn command_that_reports_what_is_not_so_then_found() {
 }
 
 /// Node a writes until 30 s, node b takes over at 40 s, and the others follow.
-fn history() -> Observed {
+fn history() -> Observations {
     let rounds = (0..200).map(|at| {
         let (primary, timeline) = if at < 40 { ("a", 1) } else { ("b", 2) };
         let seen = |name: &str| {
-            let server = ServerSeen {
+            let server = ServerObservation {
                 in_recovery: name != primary,
                 timeline,
                 position: 1_000_000 + 1_000 * at,
                 receives: name != primary,
             };
-            let agent = AgentSeen {
+            let agent = AgentObservation {
                 role: "standby".to_owned(),
-                ..AgentSeen::default()
+                ..AgentObservation::default()
             };
-            let seen = NodeSeen {
+            let seen = NodeObservation {
                 agent: Some(agent),
                 server: Some(server),
             };
             (node(name), seen)
         };
-        Round {
+        ObservationRound {
             at: secs(at),
             nodes: ["a", "b", "c"].map(seen).into(),
         }
     });
-    Observed {
+    Observations {
         rounds: rounds.collect(),
         accepted: BTreeMap::from([(node("a"), tenths(0, 300)), (node("b"), tenths(400, 2_000))]),
         through_api: tenths(0, 300)
@@ -254,36 +262,36 @@ fn history() -> Observed {
         rows_lost: Some(0),
         healed_at: secs(HEALED),
         ended_at: secs(200),
-        ..Observed::default()
+        ..Observations::default()
     }
 }
 
 /// Has an agent name a problem.
-fn name(seen: &mut NodeSeen) {
+fn name(seen: &mut NodeObservation) {
     let agent = seen.agent.as_mut().unwrap();
     agent.alerts = vec!["not-streaming".to_owned()];
 }
 
 /// Has log and status name a problem of a node all the time.
-fn said(history: &mut Observed, name: &str) {
-    let always = Span {
+fn said(history: &mut Observations, name: &str) {
+    let always = TimeSpan {
         from: secs(0),
         to: secs(200),
     };
     history.logged.insert(node(name), vec![always]);
-    history.statuses = vec![StatusSeen {
+    history.statuses = vec![StatusObservation {
         at: secs(1),
         reasons: BTreeMap::from([(node(name), vec!["not-streaming".to_owned()])]),
-        ..StatusSeen::default()
+        ..StatusObservation::default()
     }];
 }
 
-fn properties(history: &Observed) -> Vec<Property> {
+fn properties(history: &Observations) -> Vec<ChaosProperty> {
     check(history).into_iter().map(|it| it.property).collect()
 }
 
-fn stated(at: u64, rows: u64) -> Stated {
-    Stated { at: secs(at), rows }
+fn stated(at: u64, rows: u64) -> LossStatement {
+    LossStatement { at: secs(at), rows }
 }
 
 fn node(name: &str) -> NodeId {
