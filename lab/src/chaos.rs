@@ -20,10 +20,12 @@ use tokio::time::Instant;
 use self::checker::ChaosViolation;
 use self::runner::ChaosRun;
 use self::schedule::FaultSchedule;
-use crate::cluster::topology::{LabLock, Topology};
+use crate::cluster::disks::{self, DiskMode};
+use crate::cluster::lab_lock::LabLock;
+use crate::cluster::topology::Topology;
+use crate::lab::Lab;
 use crate::progress::ProgressReporter;
 use crate::seeded_runs::{self, RunOutcome};
-use crate::{DiskMode, Lab};
 
 /// What is to be played, and where.
 #[derive(Clone, Debug)]
@@ -96,7 +98,7 @@ async fn on_a_lab(
         None => LabLock::any()?,
     };
     // Without a disk of its own, its faults are not possible, and the history says so.
-    let disks = if crate::fault::disks_are_possible(&claim.topology).await {
+    let disks = if disks::can_attach(&claim.topology).await {
         DiskMode::Own
     } else {
         DiskMode::Shared

@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc};
 use tracing::debug;
 
-use crate::Lab;
 use crate::fault::Fault;
+use crate::lab::Lab;
 use crate::progress::ProgressReporter;
 use crate::scenarios::Scenario;
 use crate::scenarios::scenario_run::ScenarioRun;

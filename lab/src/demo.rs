@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::Lab;
-use crate::cluster::topology::LabLock;
+use crate::cluster::lab_lock::LabLock;
+use crate::lab::Lab;
 use crate::progress::ProgressReporter;
 use crate::report::Report;
 use crate::scenarios;
@@ -96,8 +96,8 @@ async fn play(run: &mut ScenarioRun<'_>, verdicts: &mut Vec<CheckResult>) -> any
     chapter("3. A whole region is lost. Somebody decides to promote the other one.");
     verdicts.push(scenarios::region_lost(run).await?);
     chapter("4. The lost region comes back. Its nodes follow, and never accept a write.");
-    verdicts.push(scenarios::old_region_rejoined(run).await?);
+    verdicts.push(scenarios::region_rejoined(run).await?);
     chapter("5. A table is dropped by mistake. A copy of the database is restored to just before.");
-    verdicts.push(scenarios::restored_to_a_moment(run).await?);
+    verdicts.push(scenarios::point_in_time_recovery(run).await?);
     Ok(())
 }

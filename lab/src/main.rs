@@ -17,14 +17,16 @@ use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
+use lab::Lab;
 use lab::chaos::schedule::FaultSchedule;
-use lab::cluster::topology::{LabLock, Topology};
+use lab::cluster::disks::DiskMode;
+use lab::cluster::lab_lock::LabLock;
+use lab::cluster::topology::Topology;
 use lab::control::{self, ControlRequest};
 use lab::fault::Fault;
 use lab::progress::ProgressReporter;
 use lab::scenarios::Scenario;
 use lab::wait;
-use lab::{DiskMode, Lab};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The whole platform on one machine: three PostgreSQL servers in two regions, and AWS beside them

@@ -280,7 +280,7 @@ pub(crate) fn python_of_moto() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::topology::LabLock;
+    use crate::cluster::lab_lock::LabLock;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn changes_a_record_only_for_whoever_knows_its_value() {

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::bucket_contents::BucketContents;
 use super::checker::{BackupProperty, BackupViolation};
-use super::runner::{LONGEST, ScheduleRunner, TIMEOUT};
+use super::runner::{LONGEST, ScheduleRunner};
 use super::sandbox::AgentOutput;
+use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::BucketName;
 use super::timeline_model::ReportedBackup;
 
@@ -29,7 +30,7 @@ impl ScheduleRunner {
         let (before, began) = (self.site.faults(), Instant::now());
         let run = self
             .site
-            .run(arguments, killed_after, TIMEOUT, LONGEST)
+            .run(arguments, killed_after, COMMAND_TIMEOUT, LONGEST)
             .await?;
         let failed = self.site.faults() > before;
         let shown = arguments.join(" ");

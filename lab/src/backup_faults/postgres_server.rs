@@ -11,9 +11,9 @@ use tokio::process::Child;
 use tokio::time;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::runner::TIMEOUT;
+use super::sandbox::COMMAND_TIMEOUT;
 use super::sandbox::{LAB_WITHIN, Sandbox};
-use crate::cluster::process::{inside, tell};
+use crate::cluster::process_table::{inside, tell};
 use crate::wait;
 
 /// How long a fast shutdown may take: it waits for what is being archived.
@@ -88,7 +88,7 @@ impl PostgresServer {
             if time::Instant::now() > deadline {
                 bail!("PostgreSQL does not answer");
             }
-            if began.elapsed() > TIMEOUT {
+            if began.elapsed() > COMMAND_TIMEOUT {
                 site.heal();
             }
             time::sleep(Duration::from_millis(25)).await;
@@ -152,7 +152,7 @@ impl PostgresServer {
         let began = time::Instant::now();
         let deadline = began + LAB_WITHIN;
         while self.value("SELECT pg_is_in_recovery()").await? != "f" {
-            if began.elapsed() > TIMEOUT {
+            if began.elapsed() > COMMAND_TIMEOUT {
                 site.heal();
             }
             if time::Instant::now() > deadline {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::postgres_server::PostgresServer;
 use super::runner::ScheduleRunner;
 use super::sandbox;
-use crate::cluster::postgres::give_to_postgres;
+use crate::cluster::files::give_to_postgres;
 
 /// What stands in the place of a timeline's history that was reserved and never written, as the agent
 /// of `failover-ctl` leaves it.

@@ -9,7 +9,8 @@ use super::bucket_contents::{BucketContents, RestoreExpectation};
 use super::bucket_outage::BucketOutage;
 use super::checker::{BackupProperty, ExpectedRows, RestoredRows, judge};
 use super::postgres_server::PostgresServer;
-use super::runner::{LONGEST, ScheduleRunner, TIMEOUT};
+use super::runner::{LONGEST, ScheduleRunner};
+use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::{BucketName, PlannedRestore, TargetKind};
 use super::timeline_model::{self, RestorePoint, TimelineModel};
 
@@ -193,7 +194,7 @@ impl ScheduleRunner {
             if server.exit()?.is_some() {
                 return Ok(RecoveryOutcome::Stopped);
             }
-            if began.elapsed() > TIMEOUT {
+            if began.elapsed() > COMMAND_TIMEOUT {
                 self.site.heal();
             }
             // It does not answer before it is consistent.

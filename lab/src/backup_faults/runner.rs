@@ -10,17 +10,14 @@ use tokio::time::{self, Instant};
 
 use super::checker::{BackupProperty, BackupViolation};
 use super::postgres_server::PostgresServer;
-use super::sandbox::Sandbox;
+use super::sandbox::{COMMAND_TIMEOUT, Sandbox};
 use super::schedule::{BackupSchedule, BackupStep, BucketName};
 use super::timeline_model::{ReportedBackup, TimelineModel, TimelineModels};
-
-/// How long a command may take before its faults are healed, so that a history ends.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take in all: the longest wait of `backup-agent` itself is a minute.
 pub(super) const LONGEST: Duration = Duration::from_mins(2);
 
-/// How long it may take until everything is archived: after [`TIMEOUT`] nothing fails, and no bucket is
+/// How long it may take until everything is archived: after [`COMMAND_TIMEOUT`] nothing fails, and no bucket is
 /// left out for longer than 15 s.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(45);
 
@@ -159,7 +156,7 @@ impl ScheduleRunner {
         };
         let mut nudged = Instant::now();
         while !waits()?.is_empty() {
-            if began.elapsed() > TIMEOUT {
+            if began.elapsed() > COMMAND_TIMEOUT {
                 self.site.heal();
             }
             if began.elapsed() > ARCHIVED_WITHIN {
@@ -209,7 +206,7 @@ impl ScheduleRunner {
         while Instant::now() < until {
             time::sleep(Duration::from_millis(20)).await;
         }
-        for pid in crate::cluster::process::inside(&data)? {
+        for pid in crate::cluster::process_table::inside(&data)? {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut arguments = line.split('\0');
             let own = self.site.agent(&[]).executable;
@@ -217,7 +214,7 @@ impl ScheduleRunner {
                 .next()
                 .is_some_and(|it| own == it.as_ref() as &std::path::Path)
             {
-                crate::cluster::process::tell(pid, nix::sys::signal::Signal::SIGKILL);
+                crate::cluster::process_table::tell(pid, nix::sys::signal::Signal::SIGKILL);
                 self.archiver_waits = true;
             }
         }

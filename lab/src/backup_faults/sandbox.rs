@@ -16,8 +16,9 @@ use super::schedule::{BackupSchedule, BucketName};
 use crate::aws::Credentials;
 use crate::aws::s3::S3Server;
 use crate::aws::s3_faults::FaultInjector;
-use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
-use crate::cluster::process::tell;
+use crate::cluster::files::{give_to_postgres, restrict, write};
+use crate::cluster::postgres::bin_directory;
+use crate::cluster::process_table::tell;
 use crate::cluster::program::{Program, RunAs};
 
 /// The first part of every key.
@@ -28,6 +29,9 @@ const STORE_PORT: u16 = 9000;
 
 /// How long what the lab itself needs may take.
 pub(super) const LAB_WITHIN: Duration = Duration::from_secs(90);
+
+/// How long a command may take before its faults are healed, so that a history ends.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A bucket, its objects on disk, and what injects its faults.
 #[derive(Debug)]

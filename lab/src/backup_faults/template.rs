@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::sandbox::LAB_WITHIN;
-use crate::cluster::postgres::{bin_directory, give_to_postgres, write};
+use crate::cluster::files::{give_to_postgres, write};
+use crate::cluster::postgres::bin_directory;
 use crate::cluster::program::{Program, RunAs};
 
 /// As small as PostgreSQL can be, with segments of 1 MB, and the time of each commit on record.

@@ -14,8 +14,8 @@ use super::observations::{
     AgentObservation, LossStatement, NodeObservation, ObservationRound, Observations,
     ServerObservation, StatusObservation,
 };
-use crate::Lab;
 use crate::cluster::node::Node;
+use crate::lab::Lab;
 use crate::workload::history::{History, WritePath};
 
 /// How often every node is looked at.

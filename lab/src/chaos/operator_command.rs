@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::observations::{CommandClaim, CommandObservation, LossStatement};
 use super::observer::Observer;
 use super::schedule::OperatorCommand;
-use crate::Lab;
+use crate::lab::Lab;
 use crate::workload::history::History;
 
 /// How long a command may take. Each has limits of its own, and the longest is that of `rejoin` here.

@@ -17,11 +17,12 @@ use super::observer::Observer;
 use super::operator_command;
 use super::saved_wal::{self, LostRows};
 use super::schedule::{FaultKind, FaultSchedule, NodeRole, ScheduledAction};
-use crate::Lab;
 use crate::fault::NodeSelector;
+use crate::lab::Lab;
 use crate::wait;
 use crate::workload::history::{History, HistoryEvent};
-use crate::workload::writers::{Writers, missing_rows};
+use crate::workload::rows::missing_rows;
+use crate::workload::writers::Writers;
 
 /// How many connections each of the writers has: a quarter of what the stories write, since two labs share
 /// a machine of two cores.
@@ -60,7 +61,7 @@ pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Re
     let writers = Writers::start_with(CONNECTIONS, &database, lab.topology().dns(), &history);
     for spec in &lab.topology().nodes {
         let second = spec.second_host();
-        writers.sample(second.label().parse()?, second.postgres());
+        writers.probe(second.label().parse()?, second.postgres());
     }
     let what = "rows to be acknowledged";
     wait::until(what, BEGINS_WITHIN, || async {

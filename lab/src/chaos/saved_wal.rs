@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::workload::history::WritePath;
-use crate::workload::writers::username;
+use crate::workload::rows::username;
 
 /// PostgreSQL's size of a page of WAL, and of the headers of a page and of the first one of a file.
 const PAGE: usize = 8192;

@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time;
 
-use crate::cluster::process::{Process, RestartPolicy, kill_inside, signal_inside};
+use crate::cluster::process::{Process, RestartPolicy};
+use crate::cluster::process_table::{kill_inside, signal_inside};
 use crate::cluster::programs::Programs;
 use crate::cluster::topology::NodeSpec;
 use crate::cluster::watchdog::WatchdogSettings;

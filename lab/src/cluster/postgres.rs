@@ -4,14 +4,15 @@
 //! single-user mode, and the standbys are cloned by their own agents.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::unistd::User;
 
+use crate::cluster::files::{give_to_postgres, restrict, write};
 use crate::cluster::program::{Program, RunAs, postgres_user};
-use crate::cluster::settings::LabSecrets;
+use crate::cluster::secrets::LabSecrets;
 use crate::cluster::topology::{NodeSpec, Topology};
 
 /// How long initdb and its like may take on a machine that is busy: they take two seconds on one
@@ -121,41 +122,6 @@ pub async fn create(
         }
     }
     Ok(())
-}
-
-/// Gives a file or directory to the user that PostgreSQL runs as.
-///
-/// # Errors
-///
-/// When that is not allowed.
-pub fn give_to_postgres(path: &Path) -> anyhow::Result<()> {
-    if let Some(user) = postgres_user()? {
-        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-            .with_context(|| format!("could not give `{}` to `postgres`", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Sets the permissions of a file or directory.
-///
-/// # Errors
-///
-/// When that is not allowed.
-pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .with_context(|| format!("could not set the permissions of `{}`", path.display()))
-}
-
-/// Writes a settings file that PostgreSQL's user can read.
-///
-/// # Errors
-///
-/// When it cannot be written.
-pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("could not write `{}`", path.display()))?;
-    give_to_postgres(path)
 }
 
 /// Everybody proves who they are: over the network with a password, and by the socket as the

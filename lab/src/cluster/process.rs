@@ -5,46 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use causeway_runtime::shutdown::Tasks;
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time;
-use tracing::{debug, info, warn};
 
+use crate::cluster::process_table::{KILL_TIMEOUT, is_stopped};
 use crate::cluster::program::Program;
-use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
+pub use crate::cluster::supervisor::RestartPolicy;
+use crate::cluster::supervisor::{DesiredState, ProcessState, ProcessSupervisor};
+use crate::cluster::watchdog::WatchdogSettings;
 use crate::wait;
-
-/// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
-const RESTART_AFTER: Duration = Duration::from_millis(200);
-
-/// How long a process may take to be gone after SIGKILL: the kernel only has to be given a turn.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
-
-/// What happens when a program ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
-    /// It is started again, as by systemd's `RestartPolicy=always`.
-    Always,
-    /// It stays down.
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DesiredState {
-    Running,
-    Ended(Signal),
-}
-
-/// What a supervisor last saw of its process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ProcessState {
-    pid: Option<i32>,
-    starts: u32,
-    last_exit: Option<String>,
-}
 
 /// A process under supervision. It is ended when this value is dropped.
 #[derive(Debug)]
@@ -144,7 +115,7 @@ impl Process {
     ///
     /// When the process is not gone in time.
     pub async fn kill(&self) -> anyhow::Result<()> {
-        self.end(Signal::SIGKILL, KILLED_WITHIN).await
+        self.end(Signal::SIGKILL, KILL_TIMEOUT).await
     }
 
     /// Asks the process to end, and waits until it has.
@@ -234,232 +205,14 @@ impl Process {
     }
 }
 
-struct ProcessSupervisor {
-    program: Program,
-    restart: RestartPolicy,
-    watched: Option<WatchdogSettings>,
-    orders: watch::Receiver<DesiredState>,
-    sleeping: watch::Receiver<bool>,
-    report: watch::Sender<ProcessState>,
-}
-
-impl ProcessSupervisor {
-    async fn run(mut self) {
-        while self
-            .orders
-            .wait_for(|it| *it == DesiredState::Running)
-            .await
-            .is_ok()
-        {
-            let name = self.program.name.clone();
-            let watched = self.watched.clone();
-            let spawned = self.spawn(watched.as_ref());
-            match spawned {
-                Ok((child, watchdog)) => self.look_after(child, watchdog).await,
-                Err(error) => {
-                    warn!(process = name, error = format!("{error:#}"), "not started");
-                    self.report.send_modify(|it| {
-                        it.last_exit = Some(format!("{error:#}"));
-                    });
-                }
-            }
-            if self.restart == RestartPolicy::Never {
-                let ended = |it: &DesiredState| *it != DesiredState::Running;
-                if self.orders.wait_for(ended).await.is_err() {
-                    return;
-                }
-            }
-            time::sleep(RESTART_AFTER).await;
-        }
-    }
-
-    fn spawn<'a>(
-        &self,
-        watched: Option<&'a WatchdogSettings>,
-    ) -> anyhow::Result<(Child, Option<Watchdog<'a>>)> {
-        let watchdog = watched.map(Watchdog::listen).transpose()?;
-        let child = self.program.command()?.spawn();
-        Ok((child.context("could not start it")?, watchdog))
-    }
-
-    /// Waits until the process ends, by itself, as ordered, or because it was silent for too long.
-    async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
-        let pid = child.id().and_then(|it| i32::try_from(it).ok());
-        self.report.send_modify(|it| {
-            it.pid = pid;
-            it.starts += 1;
-        });
-        debug!(process = self.program.name, pid, "process started");
-        let mut silent = false;
-        let ended = loop {
-            tokio::select! {
-                ended = child.wait() => break ended,
-                () = expired(watchdog.as_mut(), &mut self.sleeping), if !silent => {
-                    silent = true;
-                    if let (Some(watchdog), Some(pid)) = (&watchdog, pid) {
-                        watchdog.end_all(pid);
-                    }
-                }
-                changed = self.orders.changed() => {
-                    if changed.is_err() {
-                        break child.kill().await.and(child.wait().await);
-                    }
-                    let order = *self.orders.borrow();
-                    if let (DesiredState::Ended(signal), Some(pid)) = (order, pid) {
-                        tell(pid, signal);
-                    }
-                }
-            }
-        };
-        if silent && let Some(watched) = &self.watched {
-            sweep(&watched.data).await;
-        }
-        let last_exit = match (ended, silent) {
-            (Ok(_), true) => "ended by its watchdog".to_owned(),
-            (Ok(status), false) => status.to_string(),
-            (Err(error), _) => error.to_string(),
-        };
-        info!(process = self.program.name, pid, last_exit, "process ended");
-        self.report.send_modify(|it| {
-            it.pid = None;
-            it.last_exit = Some(last_exit);
-        });
-    }
-}
-
-/// Returns once a process has been silent for too long, and its supervisor is awake.
-async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Receiver<bool>) {
-    let Some(watchdog) = watchdog else {
-        return std::future::pending().await;
-    };
-    loop {
-        watchdog.expired().await;
-        if !*sleeping.borrow_and_update() {
-            return;
-        }
-        if sleeping.wait_for(|it| !it).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Ends what is left in a data directory after its guard was ended.
-async fn sweep(data: &Path) {
-    for _round in 0..100 {
-        if !anything_left(data) {
-            return;
-        }
-        if let Err(error) = signal_inside(data, Signal::SIGKILL) {
-            warn!(error = format!("{error:#}"), "data directory not swept");
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Sends a signal to each of these processes that is still there.
-pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
-    for pid in pids {
-        tell(*pid, signal);
-    }
-}
-
-pub(crate) fn tell(pid: i32, signal: Signal) {
-    match kill(Pid::from_raw(pid), signal) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => warn!(pid, %signal, %error, "signal not sent"),
-    }
-}
-
-/// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
-pub(crate) fn is_stopped(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| state == 'T')
-}
-
-/// Returns a process's state and its parent.
-fn stat(pid: i32) -> Option<(char, i32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.next()?.parse().ok()?))
-}
-
-/// Returns every process that this machine has.
-fn all() -> anyhow::Result<Vec<i32>> {
-    let entries = std::fs::read_dir("/proc").context("could not list `/proc`")?;
-    let pid = |it: std::fs::DirEntry| it.file_name().to_string_lossy().parse().ok();
-    Ok(entries.flatten().filter_map(pid).collect())
-}
-
-/// Returns every child of a process, their children, and so on.
-///
-/// # Errors
-///
-/// When `/proc` cannot be read.
-pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
-    let parents = all()?.into_iter().filter_map(|it| Some((it, stat(it)?.1)));
-    let parents: Vec<(i32, i32)> = parents.collect();
-    let mut found = vec![of];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        next += 1;
-        let children = parents.iter().filter(|(_, it)| *it == parent);
-        found.extend(children.map(|(child, _)| *child));
-    }
-    found.remove(0);
-    Ok(found)
-}
-
-/// Returns every process whose working directory is `directory`: how a postmaster and all that it
-/// started are found, whoever their parent is by now.
-///
-/// # Errors
-///
-/// When `/proc` cannot be read.
-pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
-    let works_there =
-        |it: &i32| std::fs::read_link(format!("/proc/{it}/cwd")).is_ok_and(|cwd| cwd == directory);
-    Ok(all()?.into_iter().filter(works_there).collect())
-}
-
-/// Sends a signal to every process whose working directory is `directory`. Returns how many there
-/// were.
-///
-/// # Errors
-///
-/// When `/proc` cannot be read.
-pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> {
-    let found = inside(directory)?;
-    for pid in &found {
-        tell(*pid, signal);
-    }
-    Ok(found.len())
-}
-
-/// Kills every process whose working directory is `directory`, and waits until none is left.
-///
-/// # Errors
-///
-/// When some are still there after five seconds.
-pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
-    let what = format!("no process to be left in `{}`", directory.display());
-    wait::until(&what, KILLED_WITHIN, || async {
-        match signal_inside(directory, Signal::SIGKILL) {
-            Ok(0) => Ok(()),
-            Ok(left) => Err(format!("{left} processes")),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    })
-    .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::cluster::process_table::{descendants, stat, tell};
     use crate::cluster::program::RunAs;
+    use crate::cluster::supervisor::RESTART_AFTER;
 
     const SOON: Duration = Duration::from_secs(10);
 

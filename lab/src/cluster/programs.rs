@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 use causeway_core::Region;
 
 use crate::aws::Credentials;
-use crate::cluster::postgres::restrict;
+use crate::cluster::files::restrict;
 use crate::cluster::program::{Program, RunAs};
-use crate::cluster::settings;
 use crate::cluster::topology::{NodeSpec, Topology};
+use crate::cluster::{secrets, settings};
 
 /// The programs that production runs.
 const NAMES: [&str; 3] = ["api", "backup-agent", "failover-ctl"];
@@ -54,7 +54,7 @@ impl Programs {
     pub fn agent(&self, spec: &NodeSpec) -> Program {
         // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
         Program {
-            stdin: Some(settings::orders_key(&self.topology)),
+            stdin: Some(secrets::orders_key(&self.topology)),
             ..self.on_node(spec, &["agent", "--key-from-stdin"])
         }
     }

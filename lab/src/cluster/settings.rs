@@ -1,90 +1,21 @@
 //! The settings files of the platform's programs, as an installation would write them.
 
+mod backup_agent;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use causeway_core::Region;
-use causeway_runtime::secret::Secret;
 use serde::Serialize;
 
+use self::backup_agent::BackupAgent;
 use crate::aws::route53::{TTL_SECS, Zones};
-use crate::cluster::postgres::{bin_directory, give_to_postgres, restrict, write};
+use crate::cluster::files::write;
+use crate::cluster::postgres::bin_directory;
+use crate::cluster::secrets::{BackupKeys, orders_key};
 use crate::cluster::topology::{
-    API_NAME, LEASE_BUCKET, NodeSpec, POSTGRES_PORT, Topology, WRITER_NAME, backup_bucket,
+    API_NAME, CLUSTER, LEASE_BUCKET, NodeSpec, POSTGRES_PORT, Topology, WRITER_NAME,
 };
-
-/// The name of the cluster.
-pub const CLUSTER: &str = "lab";
-
-/// The passwords and keys of one lab.
-#[derive(Clone, Debug)]
-pub struct LabSecrets {
-    /// The password of the role that standbys stream as.
-    pub replicator: Secret,
-    /// The password of the role that `pg_rewind` reads as.
-    pub rewinder: Secret,
-    /// The password of the application.
-    pub app: Secret,
-    /// The key by which orders to agents are signed.
-    pub orders: Secret,
-}
-
-/// Who can read a backup: the public key that every host has, and the file of the private key that
-/// only those have who restore.
-#[derive(Clone, Debug)]
-pub struct BackupKeys {
-    /// The public key.
-    pub recipient: String,
-    /// The private key's file.
-    pub identity: PathBuf,
-}
-
-impl LabSecrets {
-    /// Draws new secrets.
-    pub fn draw() -> Self {
-        let draw = || {
-            let (one, other) = rand::random::<(u128, u128)>();
-            Secret::new(format!("{one:032x}{other:032x}"))
-        };
-        Self {
-            replicator: draw(),
-            rewinder: draw(),
-            app: draw(),
-            orders: draw(),
-        }
-    }
-
-    /// Writes each secret to its own file: the key that signs orders for whoever started the lab, and the
-    /// others for PostgreSQL's user.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be written.
-    pub fn write(&self, topology: &Topology) -> anyhow::Result<()> {
-        let key = command_signing_key(topology);
-        std::fs::write(&key, self.orders.reveal())?;
-        restrict(&key, 0o600)?;
-        let directory = &topology.secrets();
-        std::fs::create_dir_all(directory)?;
-        give_to_postgres(directory)?;
-        restrict(directory, 0o700)?;
-        for (name, secret) in [
-            ("replicator.password", &self.replicator),
-            ("rewinder.password", &self.rewinder),
-            ("app.password", &self.app),
-        ] {
-            let path = directory.join(name);
-            write(&path, secret.reveal())?;
-            restrict(&path, 0o600)?;
-        }
-        Ok(())
-    }
-}
-
-/// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
-pub fn command_signing_key(topology: &Topology) -> PathBuf {
-    topology.directory().join("command-signing.key")
-}
 
 /// Returns the file of an operator's `failover-ctl` settings.
 pub fn operator(topology: &Topology) -> PathBuf {
@@ -362,66 +293,5 @@ impl Lease {
             region: topology.third.to_string(),
             endpoint: format!("http://{endpoint}"),
         }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct BackupAgent {
-    cluster: String,
-    recipients: Vec<String>,
-    identity_file: Option<PathBuf>,
-    state_directory: PathBuf,
-    required_buckets: u32,
-    buckets: Vec<Bucket>,
-    postgres: BackedUp,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Bucket {
-    name: String,
-    region: String,
-    endpoint: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct BackedUp {
-    bin_directory: PathBuf,
-    data_directory: PathBuf,
-    socket_directory: PathBuf,
-    port: u16,
-}
-
-impl BackupAgent {
-    fn on_node(
-        topology: &Topology,
-        spec: &NodeSpec,
-        backup_keys: &BackupKeys,
-        identity: Option<&Path>,
-    ) -> anyhow::Result<Self> {
-        let bucket = |region: &Region| Bucket {
-            name: backup_bucket(region),
-            region: region.to_string(),
-            endpoint: format!("http://{}", spec.backup_store(topology, region)),
-        };
-        // The nearest bucket is written first and read first.
-        let mut nearest_first = topology.api_regions();
-        nearest_first.sort_by_key(|it| *it != spec.region);
-        Ok(Self {
-            cluster: CLUSTER.to_owned(),
-            recipients: vec![backup_keys.recipient.clone()],
-            identity_file: identity.map(Path::to_owned),
-            state_directory: spec.directory.join("backup"),
-            required_buckets: 1,
-            buckets: nearest_first.iter().map(bucket).collect(),
-            postgres: BackedUp {
-                bin_directory: bin_directory()?,
-                data_directory: spec.data(),
-                socket_directory: spec.sockets(),
-                port: POSTGRES_PORT,
-            },
-        })
     }
 }

@@ -14,13 +14,11 @@
 //! | 53 | the resolver |
 //! | 112 … 132 | `1xy`: the way of node x to node y, on the same ports as y itself |
 
-use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use causeway_core::{NodeId, Region};
-use nix::fcntl::{Flock, FlockArg};
 
 /// Where PostgreSQL listens on its node.
 pub const POSTGRES_PORT: u16 = 5432;
@@ -41,6 +39,8 @@ pub const ZONE: &str = "causeway.test";
 pub const WRITER_NAME: &str = "db.causeway.test";
 /// The name under which the API is found.
 pub const API_NAME: &str = "api.causeway.test";
+/// The name of the cluster.
+pub const CLUSTER: &str = "lab";
 /// The bucket that holds the lease.
 pub const LEASE_BUCKET: &str = "causeway-lease";
 
@@ -329,67 +329,6 @@ impl NodeSpec {
     }
 }
 
-/// The sole right to a lab's number, for as long as this value lives.
-#[derive(Debug)]
-pub struct LabLock {
-    /// What was claimed.
-    pub topology: Topology,
-    _lock: Flock<File>,
-}
-
-impl LabLock {
-    /// Claims a lab's number.
-    ///
-    /// # Errors
-    ///
-    /// When another lab has it, or something else listens on one of its addresses.
-    pub fn take(topology: Topology) -> anyhow::Result<Self> {
-        let number = topology.number;
-        let path = PathBuf::from(format!("/tmp/causeway-lab-{number}.lock"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("could not open `{}`", path.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, error)| error)
-            .with_context(|| {
-                format!(
-                    "lab {number} is up already: end it with `lab down`, or use another `--number`"
-                )
-            })?;
-        for address in topology.addresses() {
-            drop(TcpListener::bind(address).with_context(|| {
-                format!(
-                    "something listens on `{address}`, which lab {number} needs: end it, or use another `--number`"
-                )
-            })?);
-        }
-        Ok(Self {
-            topology,
-            _lock: lock,
-        })
-    }
-
-    /// Claims the first number that is free, in its usual directory.
-    ///
-    /// # Errors
-    ///
-    /// When none is.
-    pub fn any() -> anyhow::Result<Self> {
-        let mut why = None;
-        for number in 1..=250 {
-            match Self::take(Topology::new(number, None)?) {
-                Ok(claim) => return Ok(claim),
-                Err(error) => why = Some(error),
-            }
-        }
-        Err(why.unwrap_or_else(|| anyhow::anyhow!("there are no labs to claim")))
-            .context("every lab from 1 to 250 is taken")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -436,13 +375,5 @@ mod tests {
             clone.data().to_string_lossy(),
             "/tmp/causeway-lab-7/node-a-clone/data"
         );
-    }
-
-    #[test]
-    fn one_number_is_one_lab() {
-        let claim = LabLock::any().unwrap();
-        let again = LabLock::take(claim.topology.clone()).unwrap_err();
-
-        assert!(again.to_string().contains("is up already"), "{again}");
     }
 }

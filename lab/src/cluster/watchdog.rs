@@ -13,8 +13,8 @@ use tokio::net::UnixDatagram;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
-use crate::cluster::postgres::give_to_postgres;
-use crate::cluster::process::{descendants, inside, tell};
+use crate::cluster::files::give_to_postgres;
+use crate::cluster::process_table::{descendants, inside, tell};
 
 /// A program that tells its supervisor how long it may be silent.
 #[derive(Clone, Debug)]

@@ -5,27 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
-use crate::Lab;
 use crate::cluster::node::Node;
-use crate::cluster::process::{inside, is_stopped, signal_all};
+use crate::cluster::process_table::{inside, is_stopped, signal_all};
 use crate::cluster::{postgres, settings};
-
-/// A second host.
-#[derive(Debug)]
-pub(crate) struct ClonedNode {
-    /// Its guard and agent.
-    pub(crate) node: Node,
-}
-
-impl ClonedNode {
-    /// Ends the host, and removes its disk.
-    pub(crate) async fn end(self) -> anyhow::Result<()> {
-        self.node.lose().await?;
-        let directory = &self.node.spec.directory;
-        std::fs::remove_dir_all(directory)
-            .with_context(|| format!("could not remove `{}`", directory.display()))
-    }
-}
+use crate::lab::Lab;
 
 impl Lab {
     /// Starts a second host with a copy of a node's disk.
@@ -52,7 +35,7 @@ impl Lab {
         std::fs::remove_file(spec.data().join("postmaster.pid")).ok();
         let clone = Node::new(&spec, &self.programs, &self.tasks);
         clone.start();
-        active_faults.clones.push(ClonedNode { node: clone });
+        active_faults.second_hosts.push(clone);
         Ok(())
     }
 }

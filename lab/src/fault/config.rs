@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::Lab;
 use crate::cluster::node::Node;
+use crate::lab::Lab;
 use crate::wait;
 
 /// How long another program may take to get the port: the postmaster is killed, and guard is quick.
@@ -33,7 +33,7 @@ fn edit(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()
     let path = node.spec.settings().join("postgresql.conf");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("could not read `{}`", path.display()))?;
-    crate::cluster::postgres::write(&path, &change(text))
+    crate::cluster::files::write(&path, &change(text))
 }
 
 /// Kills the postmaster, if there is one.

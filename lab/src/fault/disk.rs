@@ -6,70 +6,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::process::Command;
 use tokio::time;
 
-use crate::Lab;
+use crate::cluster::disks::run;
 use crate::cluster::node::Node;
-use crate::cluster::topology::Topology;
+use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 use crate::wait;
-
-/// How large each disk is: a database of 40 MB, the WAL of minutes, and room that a save asks for.
-const SIZE: &str = "768m";
 
 /// The file that leaves no room for another.
 const BALLAST: &str = "ballast";
 
 /// How long a disk may be busy after everything on its node has ended.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
-
-/// Gives each node a disk of its own.
-pub(crate) async fn attach_disks(topology: &Topology) -> anyhow::Result<()> {
-    for spec in &topology.nodes {
-        std::fs::create_dir_all(&spec.directory)?;
-        let options = format!("size={SIZE},mode=0755");
-        let arguments = ["-t", "tmpfs", "-o", &options, "causeway-lab"];
-        run("mount", &arguments, &spec.directory)
-            .await
-            .context("a node's own disk needs root, who may mount it")?;
-    }
-    Ok(())
-}
-
-/// Says whether nodes can have disks of their own here: root in a container may not mount one.
-pub(crate) async fn disks_are_possible(topology: &Topology) -> bool {
-    let directory = topology.directory().with_extension("disk");
-    let tried = async {
-        std::fs::create_dir_all(&directory)?;
-        run("mount", &["-t", "tmpfs", "causeway-lab"], &directory).await?;
-        run("umount", &["--lazy"], &directory).await
-    };
-    let tried: anyhow::Result<()> = tried.await;
-    // Nothing is in it, whether or not it could be mounted.
-    std::fs::remove_dir(&directory).ok();
-    tried.is_ok()
-}
-
-/// Takes away every disk that lies in a lab's directory.
-pub(crate) fn detach_disks(directory: &Path) -> anyhow::Result<()> {
-    let mounts =
-        std::fs::read_to_string("/proc/mounts").context("could not read `/proc/mounts`")?;
-    let points = mounts
-        .lines()
-        .filter_map(|it| it.split_whitespace().nth(1))
-        .map(Path::new);
-    for point in points.filter(|it| it.parent() == Some(directory)) {
-        let ended = std::process::Command::new("umount")
-            .arg("--lazy")
-            .arg(point)
-            .status()?;
-        if !ended.success() {
-            bail!("could not unmount `{}`", point.display());
-        }
-    }
-    Ok(())
-}
 
 impl Lab {
     /// Leaves no room on a node's disk, and has PostgreSQL want some.
@@ -161,16 +110,4 @@ async fn fill(ballast: &Path) -> anyhow::Result<()> {
         Ok(())
     })
     .await?
-}
-
-async fn run(program: &str, arguments: &[&str], path: &Path) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments).arg(path).output();
-    let output = output
-        .await
-        .with_context(|| format!("could not run `{program}`"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{program}` failed: {}", said.trim());
-    }
-    Ok(())
 }

@@ -3,9 +3,9 @@
 use nix::sys::signal::Signal;
 
 use super::disk;
-use crate::Lab;
 use crate::cluster::node::Node;
-use crate::cluster::process::signal_inside;
+use crate::cluster::process_table::signal_inside;
+use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 
 impl Lab {

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::time;
 
-use crate::Lab;
 use crate::cluster::node::Node;
-use crate::cluster::process::{inside, signal_all};
+use crate::cluster::process_table::{inside, signal_all};
+use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 use crate::wait;
 

@@ -1,4 +1,4 @@
-//! Operators: what they run, what they are told, and one who cannot reach a node.
+//! Operators: the commands they run, the answers they get, and one who cannot reach a node.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time;
 
-use super::SCENARIO_TIMEOUT;
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::aws::route53::python_of_moto;
+use crate::cluster::node::Node;
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::settings;
-use crate::scenarios::scenario_run::ScenarioRun;
 use crate::wait;
+use crate::workload::checker::Expectation;
 
 /// A terminal for a program that asks only where there is one: its exit code is passed on.
 const TERMINAL: &str =
@@ -232,3 +233,23 @@ pub(super) async fn epoch(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Resul
 
 /// How long an operator thinks at least: rows are written meanwhile.
 pub(super) const THINKS: Duration = Duration::from_secs(3);
+
+/// How long writes may stop: operators wait for one another, and for nodes that are gone.
+pub(super) const OPERATION_DOWNTIME: Duration = Duration::from_mins(3);
+
+/// How much is accepted where the amount is not what is tried.
+pub(super) const ACCEPT: &str = "1GiB";
+
+pub(super) const fn operation_expectation(rows_lost: u64) -> Expectation {
+    Expectation {
+        downtime: OPERATION_DOWNTIME,
+        rows_lost,
+    }
+}
+
+/// Returns the node of the other region.
+pub(super) fn dr_node<'a>(run: &'a ScenarioRun<'_>) -> anyhow::Result<&'a Node> {
+    let dr = &run.lab.topology().dr;
+    let node = run.lab.nodes().iter().find(|it| it.spec.region == *dr);
+    node.context("the other region has no node")
+}

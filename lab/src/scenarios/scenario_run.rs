@@ -12,13 +12,17 @@ use tokio_postgres::Client;
 use crate::Lab;
 use crate::fault::Fault;
 use crate::progress::ProgressReporter;
-use crate::scenarios::SCENARIO_TIMEOUT;
 use crate::wait;
 use crate::workload::checker::{
     CheckResult, Expectation, Measurements, ServingPrimary, TimeSpan, judge,
 };
 use crate::workload::history::{History, HistorySnapshot, WritePath};
-use crate::workload::writers::{Writers, missing_rows};
+use crate::workload::rows::missing_rows;
+use crate::workload::writers::Writers;
+
+/// How long a story waits for service that should have been back long before. What is promised is
+/// judged from what was measured, so that a slow run ends with a verdict and not with a timeout.
+pub const SCENARIO_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long writes must have gone on undisturbed before and after a fault, so that the gap between
 /// them is the fault's.
@@ -64,6 +68,15 @@ impl<'lab> ScenarioRun<'lab> {
         run.wait_for_acknowledged_rows(since, SCENARIO_TIMEOUT)
             .await?;
         Ok(run)
+    }
+
+    /// Returns the node that accepts writes.
+    ///
+    /// # Errors
+    ///
+    /// When none does in time.
+    pub async fn primary(&self) -> anyhow::Result<NodeId> {
+        self.lab.wait_for_primary(SCENARIO_TIMEOUT).await
     }
 
     /// Returns what the clients remember.

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::api_load::{ApiResponse, RequestOutcome};
-use super::api_request::{LoadRequest, age, email, name};
-use crate::workload::writers::{date_of_birth, username};
+use super::api_request::{ApiResponse, LoadRequest, RequestOutcome, age, email, name};
+use crate::workload::rows::{date_of_birth, username};
 
 /// The API tries for 8 s (`REQUEST_TIMEOUT`). A request that it refuses sooner than this, and not for
 /// want of room, was given up without need.
@@ -76,39 +75,6 @@ impl StoredRows {
 
     fn has(&self, row: &str) -> bool {
         self.0.contains_key(row)
-    }
-}
-
-impl RequestOutcome {
-    /// Returns whether the answer was the one that was hoped for.
-    pub(crate) fn is_acknowledged(&self) -> bool {
-        self.status() == Some(self.request.expected())
-    }
-
-    /// Returns the user that was stored, and its id.
-    pub(crate) fn user(&self) -> Option<(u64, i64)> {
-        match (&self.request, &self.answer) {
-            (LoadRequest::PostUser(number), Ok(answer)) => {
-                Some((*number, answer.body.get("id")?.as_i64()?))
-            }
-            _ => None,
-        }
-    }
-
-    /// Returns the birthday that was stored.
-    pub(crate) fn birthday(&self) -> Option<u64> {
-        match self.request {
-            LoadRequest::PutBirthday(number) => Some(number),
-            LoadRequest::GetBirthday(_)
-            | LoadRequest::PostMember(_)
-            | LoadRequest::PostUser(_)
-            | LoadRequest::GetUser(..)
-            | LoadRequest::PostBeer(_) => None,
-        }
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.answer.as_ref().ok().map(|it| it.status)
     }
 }
 

@@ -13,14 +13,13 @@ use hyper::header::RETRY_AFTER;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::topology::{API_NAME, API_PORT};
 use crate::network::dns_name::DnsName;
 use crate::wait;
-use crate::workload::api_request::{LoadRequest, RequestGenerator};
+use crate::workload::api_request::{ApiResponse, LoadRequest, RequestGenerator, RequestOutcome};
 use crate::workload::history::History;
 
 /// One request each 5 ms is 200 a second at most.
@@ -32,32 +31,6 @@ const TIMEOUT: Duration = Duration::from_secs(24);
 
 /// How long requests that are under way when the load ends may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
-
-/// What became of a request.
-#[derive(Clone, Debug)]
-pub struct RequestOutcome {
-    /// What was asked.
-    pub request: LoadRequest,
-    /// Which instance of the API was asked, if its name was found.
-    pub instance: Option<IpAddr>,
-    /// When it was sent.
-    pub sent: Duration,
-    /// When its answer was there, or was given up.
-    pub ended: Duration,
-    /// The answer; or why there is none.
-    pub answer: Result<ApiResponse, String>,
-}
-
-/// What the API answered.
-#[derive(Clone, Debug)]
-pub struct ApiResponse {
-    /// The status.
-    pub status: u16,
-    /// Whether it says when to try again.
-    pub says_when_to_retry: bool,
-    /// The body, where it is JSON.
-    pub body: Value,
-}
 
 /// Load that is going on.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! The requests of the load, in turn: each surface of the API is written to and read from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::api_load::RequestOutcome;
-use crate::workload::writers::{date_of_birth, username};
+use crate::workload::rows::{date_of_birth, username};
 
 /// What the people of the load are counted from, so that they are others than the writers'.
 const FIRST: u64 = 1 << 50;
@@ -28,6 +28,65 @@ pub enum LoadRequest {
     GetUser(u64, i64),
     /// Stores a beer.
     PostBeer(u64),
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct RequestOutcome {
+    /// What was asked.
+    pub request: LoadRequest,
+    /// Which instance of the API was asked, if its name was found.
+    pub instance: Option<IpAddr>,
+    /// When it was sent.
+    pub sent: Duration,
+    /// When its answer was there, or was given up.
+    pub ended: Duration,
+    /// The answer; or why there is none.
+    pub answer: Result<ApiResponse, String>,
+}
+
+/// What the API answered.
+#[derive(Clone, Debug)]
+pub struct ApiResponse {
+    /// The status.
+    pub status: u16,
+    /// Whether it says when to try again.
+    pub says_when_to_retry: bool,
+    /// The body, where it is JSON.
+    pub body: Value,
+}
+
+impl RequestOutcome {
+    /// Returns whether the answer was the one that was hoped for.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.status() == Some(self.request.expected())
+    }
+
+    /// Returns the user that was stored, and its id.
+    pub(crate) fn user(&self) -> Option<(u64, i64)> {
+        match (&self.request, &self.answer) {
+            (LoadRequest::PostUser(number), Ok(answer)) => {
+                Some((*number, answer.body.get("id")?.as_i64()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the birthday that was stored.
+    pub(crate) fn birthday(&self) -> Option<u64> {
+        match self.request {
+            LoadRequest::PutBirthday(number) => Some(number),
+            LoadRequest::GetBirthday(_)
+            | LoadRequest::PostMember(_)
+            | LoadRequest::PostUser(_)
+            | LoadRequest::GetUser(..)
+            | LoadRequest::PostBeer(_) => None,
+        }
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|it| it.status)
+    }
 }
 
 /// Makes up requests.

@@ -13,7 +13,7 @@ async fn postgresql_ends_with_them_and_comes_back() {
             .inject(&Fault::AgentAndGuardKilled(NodeSelector::node(&primary)))
             .await?;
         let after = at + std::time::Duration::from_secs(2);
-        run.wait_for_acknowledged_rows(after, lab::scenarios::SCENARIO_TIMEOUT)
+        run.wait_for_acknowledged_rows(after, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
             .await?;
         run.wait_for_standbys().await?;
         run.finish(&start, lab::scenarios::bounds::taken_over())

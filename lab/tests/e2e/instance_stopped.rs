@@ -3,8 +3,8 @@
 
 use anyhow::{Context as _, ensure};
 use lab::fault::{Fault, RegionSelector};
-use lab::scenarios::SCENARIO_TIMEOUT;
 use lab::scenarios::bounds::commanded;
+use lab::scenarios::scenario_run::SCENARIO_TIMEOUT;
 use lab::workload::checker::Expectation;
 use serde_json::Value;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use lab::fault::{Fault, RegionSelector};
-use lab::scenarios::SCENARIO_TIMEOUT;
 use lab::scenarios::bounds::{bound, commanded};
+use lab::scenarios::scenario_run::SCENARIO_TIMEOUT;
 use lab::scenarios::scenario_run::ScenarioRun;
 use lab::wait;
 use lab::workload::checker::Expectation;

@@ -15,7 +15,7 @@ async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
             .inject(&Fault::PostgresFrozen(NodeSelector::node(&primary)))
             .await?;
         let rows_lost = run.forecast_loss().await?;
-        run.wait_for_acknowledged_rows(at, lab::scenarios::SCENARIO_TIMEOUT)
+        run.wait_for_acknowledged_rows(at, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
             .await?;
         run.lab.heal().await?;
         run.wait_for_standbys().await?;

@@ -22,7 +22,7 @@ async fn it_never_accepts_a_write() {
         // somebody thinks that the old one should be up.
         run.inject(&Fault::AgentFrozen(NodeSelector::node(&primary)))
             .await?;
-        run.wait_for_takeover(&primary, lab::scenarios::SCENARIO_TIMEOUT)
+        run.wait_for_takeover(&primary, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
             .await?;
         let at = run.history().now();
         run.inject(&Fault::PostgresStartedByHand(NodeSelector::node(&primary)))

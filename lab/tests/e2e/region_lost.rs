@@ -6,7 +6,7 @@ use crate::{assert_passed, run_scenario};
 async fn the_other_region_takes_over_and_the_lost_one_follows() {
     let (lost, rejoined) = run_scenario(async |run| {
         let lost = lab::scenarios::region_lost(run).await?;
-        Ok((lost, lab::scenarios::old_region_rejoined(run).await?))
+        Ok((lost, lab::scenarios::region_rejoined(run).await?))
     })
     .await;
     assert_passed(&lost);

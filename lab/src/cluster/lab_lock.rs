@@ -1,0 +1,84 @@
+//! Lock on a lab's number: one lab per number, on free addresses.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::cluster::topology::Topology;
+
+/// The sole right to a lab's number, for as long as this value lives.
+#[derive(Debug)]
+pub struct LabLock {
+    /// What was claimed.
+    pub topology: Topology,
+    _lock: Flock<File>,
+}
+
+impl LabLock {
+    /// Claims a lab's number.
+    ///
+    /// # Errors
+    ///
+    /// When another lab has it, or something else listens on one of its addresses.
+    pub fn take(topology: Topology) -> anyhow::Result<Self> {
+        let number = topology.number();
+        let path = PathBuf::from(format!("/tmp/causeway-lab-{number}.lock"));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("could not open `{}`", path.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| error)
+            .with_context(|| {
+                format!(
+                    "lab {number} is up already: end it with `lab down`, or use another `--number`"
+                )
+            })?;
+        for address in topology.addresses() {
+            drop(TcpListener::bind(address).with_context(|| {
+                format!(
+                    "something listens on `{address}`, which lab {number} needs: end it, or use another `--number`"
+                )
+            })?);
+        }
+        Ok(Self {
+            topology,
+            _lock: lock,
+        })
+    }
+
+    /// Claims the first number that is free, in its usual directory.
+    ///
+    /// # Errors
+    ///
+    /// When none is.
+    pub fn any() -> anyhow::Result<Self> {
+        let mut why = None;
+        for number in 1..=250 {
+            match Self::take(Topology::new(number, None)?) {
+                Ok(claim) => return Ok(claim),
+                Err(error) => why = Some(error),
+            }
+        }
+        Err(why.unwrap_or_else(|| anyhow::anyhow!("there are no labs to claim")))
+            .context("every lab from 1 to 250 is taken")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_is_one_lab() {
+        let claim = LabLock::any().unwrap();
+        let again = LabLock::take(claim.topology.clone()).unwrap_err();
+
+        assert!(again.to_string().contains("is up already"), "{again}");
+    }
+}

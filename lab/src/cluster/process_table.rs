@@ -1,0 +1,113 @@
+//! Processes of this machine, read from `/proc`, and signals to them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tracing::warn;
+
+use crate::wait;
+
+/// Time for a process to end after SIGKILL: the kernel only has to schedule it once.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends a signal to each of these processes that is still there.
+pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids {
+        tell(*pid, signal);
+    }
+}
+
+pub(crate) fn tell(pid: i32, signal: Signal) {
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => warn!(pid, %signal, %error, "signal not sent"),
+    }
+}
+
+/// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == 'T')
+}
+
+/// Returns a process's state and its parent.
+pub(crate) fn stat(pid: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Returns every process that this machine has.
+fn all() -> anyhow::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc").context("could not list `/proc`")?;
+    let pid = |it: std::fs::DirEntry| it.file_name().to_string_lossy().parse().ok();
+    Ok(entries.flatten().filter_map(pid).collect())
+}
+
+/// Returns every child of a process, their children, and so on.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
+    let parents = all()?.into_iter().filter_map(|it| Some((it, stat(it)?.1)));
+    let parents: Vec<(i32, i32)> = parents.collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        let children = parents.iter().filter(|(_, it)| *it == parent);
+        found.extend(children.map(|(child, _)| *child));
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// Returns every process whose working directory is `directory`: how a postmaster and all that it
+/// started are found, whoever their parent is by now.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
+    let works_there =
+        |it: &i32| std::fs::read_link(format!("/proc/{it}/cwd")).is_ok_and(|cwd| cwd == directory);
+    Ok(all()?.into_iter().filter(works_there).collect())
+}
+
+/// Sends a signal to every process whose working directory is `directory`. Returns how many there
+/// were.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> {
+    let found = inside(directory)?;
+    for pid in &found {
+        tell(*pid, signal);
+    }
+    Ok(found.len())
+}
+
+/// Kills every process whose working directory is `directory`, and waits until none is left.
+///
+/// # Errors
+///
+/// When some are still there after five seconds.
+pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
+    let what = format!("no process to be left in `{}`", directory.display());
+    wait::until(&what, KILL_TIMEOUT, || async {
+        match signal_inside(directory, Signal::SIGKILL) {
+            Ok(0) => Ok(()),
+            Ok(left) => Err(format!("{left} processes")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Supervisor of one process: starts it, restarts it, and ends it when its watchdog expires.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::sync::watch;
+use tokio::time;
+use tracing::{debug, info, warn};
+
+use crate::cluster::process_table::{signal_inside, tell};
+use crate::cluster::program::Program;
+use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
+
+/// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
+pub(super) const RESTART_AFTER: Duration = Duration::from_millis(200);
+
+/// What happens when a program ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// It is started again, as by systemd's `RestartPolicy=always`.
+    Always,
+    /// It stays down.
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DesiredState {
+    Running,
+    Ended(Signal),
+}
+
+/// What a supervisor last saw of its process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProcessState {
+    pub(super) pid: Option<i32>,
+    pub(super) starts: u32,
+    pub(super) last_exit: Option<String>,
+}
+
+pub(super) struct ProcessSupervisor {
+    pub(super) program: Program,
+    pub(super) restart: RestartPolicy,
+    pub(super) watched: Option<WatchdogSettings>,
+    pub(super) orders: watch::Receiver<DesiredState>,
+    pub(super) sleeping: watch::Receiver<bool>,
+    pub(super) report: watch::Sender<ProcessState>,
+}
+
+impl ProcessSupervisor {
+    pub(super) async fn run(mut self) {
+        while self
+            .orders
+            .wait_for(|it| *it == DesiredState::Running)
+            .await
+            .is_ok()
+        {
+            let name = self.program.name.clone();
+            let watched = self.watched.clone();
+            let spawned = self.spawn(watched.as_ref());
+            match spawned {
+                Ok((child, watchdog)) => self.look_after(child, watchdog).await,
+                Err(error) => {
+                    warn!(process = name, error = format!("{error:#}"), "not started");
+                    self.report.send_modify(|it| {
+                        it.last_exit = Some(format!("{error:#}"));
+                    });
+                }
+            }
+            if self.restart == RestartPolicy::Never {
+                let ended = |it: &DesiredState| *it != DesiredState::Running;
+                if self.orders.wait_for(ended).await.is_err() {
+                    return;
+                }
+            }
+            time::sleep(RESTART_AFTER).await;
+        }
+    }
+
+    fn spawn<'a>(
+        &self,
+        watched: Option<&'a WatchdogSettings>,
+    ) -> anyhow::Result<(Child, Option<Watchdog<'a>>)> {
+        let watchdog = watched.map(Watchdog::listen).transpose()?;
+        let child = self.program.command()?.spawn();
+        Ok((child.context("could not start it")?, watchdog))
+    }
+
+    /// Waits until the process ends, by itself, as ordered, or because it was silent for too long.
+    async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
+        let pid = child.id().and_then(|it| i32::try_from(it).ok());
+        self.report.send_modify(|it| {
+            it.pid = pid;
+            it.starts += 1;
+        });
+        debug!(process = self.program.name, pid, "process started");
+        let mut silent = false;
+        let ended = loop {
+            tokio::select! {
+                ended = child.wait() => break ended,
+                () = expired(watchdog.as_mut(), &mut self.sleeping), if !silent => {
+                    silent = true;
+                    if let (Some(watchdog), Some(pid)) = (&watchdog, pid) {
+                        watchdog.end_all(pid);
+                    }
+                }
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        break child.kill().await.and(child.wait().await);
+                    }
+                    let order = *self.orders.borrow();
+                    if let (DesiredState::Ended(signal), Some(pid)) = (order, pid) {
+                        tell(pid, signal);
+                    }
+                }
+            }
+        };
+        if silent && let Some(watched) = &self.watched {
+            sweep(&watched.data).await;
+        }
+        let last_exit = match (ended, silent) {
+            (Ok(_), true) => "ended by its watchdog".to_owned(),
+            (Ok(status), false) => status.to_string(),
+            (Err(error), _) => error.to_string(),
+        };
+        info!(process = self.program.name, pid, last_exit, "process ended");
+        self.report.send_modify(|it| {
+            it.pid = None;
+            it.last_exit = Some(last_exit);
+        });
+    }
+}
+
+/// Returns once a process has been silent for too long, and its supervisor is awake.
+async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Receiver<bool>) {
+    let Some(watchdog) = watchdog else {
+        return std::future::pending().await;
+    };
+    loop {
+        watchdog.expired().await;
+        if !*sleeping.borrow_and_update() {
+            return;
+        }
+        if sleeping.wait_for(|it| !it).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends what is left in a data directory after its guard was ended.
+async fn sweep(data: &Path) {
+    for _round in 0..100 {
+        if !anything_left(data) {
+            return;
+        }
+        if let Err(error) = signal_inside(data, Signal::SIGKILL) {
+            warn!(error = format!("{error:#}"), "data directory not swept");
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,32 @@
+//! SIGSTOP of the primary's agent: the guard stops PostgreSQL in time.
+
+use std::time::Duration;
+
+use super::bounds::taken_over;
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use crate::fault::{Fault, NodeSelector};
+use crate::workload::checker::CheckResult;
+
+/// The primary's agent is frozen: guard ends PostgreSQL before the lease is over, the other zone
+/// takes over, and the agent finds itself deposed when it goes on.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn agent_frozen(
+    run: &mut ScenarioRun<'_>,
+    frozen_for: Duration,
+) -> anyhow::Result<CheckResult> {
+    let start = run.begin("agent_frozen").await?;
+    let primary = run.primary().await?;
+    let at = run
+        .inject(&Fault::AgentFrozen(NodeSelector::node(&primary)))
+        .await?;
+    run.wait_for_takeover(&primary, SCENARIO_TIMEOUT).await?;
+    run.announce_wait("the end of the freeze", frozen_for);
+    run.run_until(at + frozen_for).await;
+    run.announce(&format!("the agent of node {primary} goes on"));
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    run.finish(&start, taken_over()).await
+}

@@ -1,0 +1,34 @@
+//! The primary's agent is restarted, as by an upgrade.
+
+use std::time::Duration;
+
+use super::bounds::uninterrupted;
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use crate::fault::{Fault, NodeSelector};
+use crate::workload::checker::CheckResult;
+
+/// The primary's agent is restarted, as by an upgrade: no client notices.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("agent_restarted").await?;
+    let before = run.serving_primary().await?;
+    let primary = before.node.clone();
+    let node = run.lab.node(&primary)?;
+    let starts = node.agent.starts();
+    let at = run
+        .inject(&Fault::AgentRestarted(NodeSelector::node(&primary)))
+        .await?;
+    node.agent.started(starts + 1, SCENARIO_TIMEOUT).await?;
+    // A whole term and more, so that a lease which was not renewed would have run out.
+    run.announce_wait("more than a term of the lease", Duration::from_secs(15));
+    run.run_until(at + Duration::from_secs(15)).await;
+    run.wait_for_acknowledged_rows(at + Duration::from_secs(14), SCENARIO_TIMEOUT)
+        .await?;
+    let after = run.serving_primary().await?;
+    let mut result = run.finish(&start, uninterrupted()).await?;
+    result.require_same_server(&before, &after);
+    Ok(result)
+}

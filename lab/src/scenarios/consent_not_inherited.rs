@@ -1,0 +1,179 @@
+//! An operation is interrupted: another operator has to consent again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use causeway_core::NodeId;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::operator::{
+    ACCEPT, THINKS, blind, dr_node, epoch, failover_ctl, history, killed_after, last_operation,
+    operation_expectation, rows_stated, run_command, text, until_asked,
+};
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use super::standby_recovery::wait_for_all_standbys;
+use super::superuser::psql;
+use crate::cluster::node::Node;
+use crate::cluster::topology::WRITER_NAME;
+use crate::fault::{Fault, NodeSelector};
+use crate::wait;
+use crate::workload::checker::CheckResult;
+
+/// An operator is cut off with an unfenced plan, and the primary is healthy: nobody else's `resume` carries
+/// it out. An operator thinks, and the loss grows: a `yes` to the old number promotes nothing. What is left
+/// unfinished keeps nobody from promoting in the end.
+///
+/// # Errors
+///
+/// When the story does not come to an end, or a command did what it should not.
+pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("consent_not_inherited").await?;
+    let old = run.primary().await?;
+    let dr = dr_node(run)?.spec.node.clone();
+    let here = other_than(run, &[&old, &dr])?.spec.node.clone();
+    run.inject(&Fault::NodeLost(NodeSelector::node(&here)))
+        .await?;
+
+    unfenced_is_not_resumed(run, &old, &dr).await?;
+    loss_grows_behind_the_question(run, &old, &dr).await?;
+
+    // The old primary is gone now. An operator begins and is cut off, and the next one is not kept waiting
+    // for longer than it takes to see that.
+    let promote = [
+        "promote",
+        "--to",
+        dr.as_str(),
+        "--yes",
+        "--accept-loss",
+        ACCEPT,
+        "--json",
+    ];
+    let first = run.lab.programs().failover_ctl(&promote);
+    killed_after(run, first, 1).await?;
+    // Agent and command move the records at the same moment once Route 53 answers again.
+    let route53 = run.lab.route53().process();
+    route53.signal(Signal::SIGSTOP)?;
+    run.announce("Route 53 does not answer");
+    let (journal, thawed) = tokio::join!(failover_ctl(run, &promote), async {
+        let opened = wait_for_open(run, &dr).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        route53.signal(Signal::SIGCONT).and(opened)
+    });
+    thawed?;
+    let journal = journal?.json()?;
+    ensure!(
+        text(&journal, "/outcome/outcome") == "promoted"
+            && journal.pointer("/outcome/records_not_moved") == Some(&Value::Array(Vec::new())),
+        "the records were not moved: {journal}"
+    );
+    let replaced = history(run).await?;
+    let replaced = replaced.iter().rev().nth(1).context("one operation only")?;
+    ensure!(
+        text(replaced, "/outcome/outcome") == "replaced",
+        "the first operation is not closed: {replaced}"
+    );
+    let rows_lost = rows_stated(&journal)?;
+    let done_at = run.history().now();
+    run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
+        .await?;
+    run.lab.heal().await?;
+    wait_for_all_standbys(run).await?;
+    run.finish(&start, operation_expectation(rows_lost)).await
+}
+
+/// Leaves an unfenced operation unfinished while the primary lives, and tries to have it carried out.
+async fn unfenced_is_not_resumed(
+    run: &ScenarioRun<'_>,
+    old: &NodeId,
+    dr: &NodeId,
+) -> anyhow::Result<()> {
+    let standby = run.lab.node(dr)?;
+    psql(run, standby, &["select pg_wal_replay_pause()"]).await?;
+    // It waits for the standby to catch up, which it does not.
+    let promote = [
+        "promote",
+        "--to",
+        dr.as_str(),
+        "--unfenced",
+        "--yes",
+        "--accept-loss",
+        ACCEPT,
+    ];
+    killed_after(run, blind(run, old, &promote)?, 2).await?;
+    let resume = ["resume", "--yes", "--accept-loss", ACCEPT];
+    let unfenced = ["resume", "--yes", "--accept-loss", ACCEPT, "--unfenced"];
+    // Whoever sees the primary is told that it is healthy, and whoever does not has to accept it anew.
+    let (sighted, unsighted) = tokio::join!(
+        failover_ctl(run, &unfenced),
+        run_command(blind(run, old, &resume)?)
+    );
+    sighted?.refused(17, "is primary and answers")?;
+    unsighted?.refused(21, "`--unfenced`")?;
+    psql(run, standby, &["select pg_wal_replay_resume()"]).await?;
+
+    let reason = "the primary was never lost";
+    let abandon = ["abandon", "--reason", reason, "--json"];
+    let journal = failover_ctl(run, &abandon).await?.json()?;
+    let left_behind = journal
+        .pointer("/outcome/left_behind")
+        .map(Value::to_string);
+    let left_behind = left_behind.unwrap_or_default();
+    ensure!(
+        text(&journal, "/outcome/reason") == reason
+            && left_behind.contains(&format!("held by `{old}`"))
+            && left_behind.contains(WRITER_NAME),
+        "it does not say what it leaves: {journal}"
+    );
+    failover_ctl(run, &["abandon"])
+        .await?
+        .refused(23, "abandon")?;
+    failover_ctl(run, &["resume"]).await?.refused(23, "resume")
+}
+
+/// Has an operator say yes to a loss that has grown while they thought.
+async fn loss_grows_behind_the_question(
+    run: &ScenarioRun<'_>,
+    old: &NodeId,
+    dr: &NodeId,
+) -> anyhow::Result<()> {
+    run.inject(&Fault::NodeIsolated(NodeSelector::node(dr)))
+        .await?;
+    let promote = ["promote", "--to", dr.as_str()];
+    let asked = until_asked(blind(run, old, &promote)?).await?;
+    run.announce("an operator is shown the plan, and thinks");
+    let thinks_until = run.history().now() + THINKS;
+    run.run_until(thinks_until).await;
+    run.wait_for_acknowledged_rows(thinks_until, SCENARIO_TIMEOUT)
+        .await?;
+    let before = epoch(run, dr).await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(old)))
+        .await?;
+    asked.answer("yes").await?.refused(18, "may be lost")?;
+    let last = last_operation(run).await?;
+    ensure!(
+        text(&last, "/outcome/outcome") == "refused" && epoch(run, dr).await? == before,
+        "the operation is not over, or the lease was taken: {last}"
+    );
+    Ok(())
+}
+
+fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
+    let other = |it: &&Node| !nodes.contains(&&it.spec.node);
+    let node = run.lab.nodes().iter().find(other);
+    node.context("there is no third node")
+}
+
+/// Waits until a node holds the lease and accepts writes.
+async fn wait_for_open(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<()> {
+    wait::until("the node to open", SCENARIO_TIMEOUT, || async {
+        let node = run.lab.node(node).map_err(|it| it.to_string())?;
+        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        match text(&status, "/role") {
+            "primary" => Ok(()),
+            role => Err(format!("it is {role}")),
+        }
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! A diverged standby cannot start, and is rewound.
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+
+use super::bounds::restarted;
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use super::standby_recovery::{
+    MARKER, NAMED_WITHIN, contains_text, insert_marker, lose_and_state, standby_expectation,
+    wait_for_all_standbys,
+};
+use super::superuser::psql;
+use crate::fault::{Fault, NodeSelector};
+use crate::wait;
+use crate::workload::checker::CheckResult;
+
+/// A standby has more than the one that takes over, and its server is ended before the two could be
+/// compared, so that it cannot start any more: it is rewound without a command, and what it had is saved.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn diverged_standby_cannot_start(
+    run: &mut ScenarioRun<'_>,
+) -> anyhow::Result<CheckResult> {
+    let start = run.begin("diverged_standby_cannot_start").await?;
+    let old = run.primary().await?;
+    let topology = run.lab.topology();
+    let others = || run.lab.nodes().iter().filter(|it| it.spec.node != old);
+    let behind = others().find(|it| it.spec.region == topology.primary);
+    let ahead = others().find(|it| it.spec.region == topology.dr);
+    let behind = behind.context("the primary region has no standby")?;
+    let ahead = ahead.context("the other region has no standby")?;
+    let name = behind.spec.node.clone();
+    run.inject(&Fault::NodeIsolated(NodeSelector::node(&name)))
+        .await?;
+    let node = run.lab.node(&old)?;
+    insert_marker(run, node).await?;
+    wait::until(
+        "the row to arrive at the other standby",
+        SCENARIO_TIMEOUT,
+        || async {
+            let rows = psql(run, ahead, &["select count(*) from marker"]).await;
+            match rows.as_deref().map(str::trim) {
+                Ok("3") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        },
+    )
+    .await?;
+    let rows_lost = lose_and_state(run, &old).await?;
+    ahead.guard.signal(nix::sys::signal::Signal::SIGTERM)?;
+    run.announce("the guard of the standby that has more is restarted");
+    run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
+    run.lab.heal().await?;
+    wait_for_all_standbys(run).await?;
+    // A standby that found the new timeline in the archive before it could be compared follows at once, and
+    // what it left behind is saved a moment later.
+    let saves = ahead.spec.state().join("diverged");
+    wait::until(
+        "what only the standby had to be saved",
+        NAMED_WITHIN,
+        || async {
+            match contains_text(&saves, MARKER) {
+                Ok(true) => Ok(()),
+                found => Err(format!("{found:?}")),
+            }
+        },
+    )
+    .await?;
+    let rejoin = ["rejoin", "--node", ahead.spec.node.as_str()];
+    let rejoin = run.lab.programs().failover_ctl(&rejoin);
+    rejoin.run(None, SCENARIO_TIMEOUT).await?;
+    run.finish(&start, standby_expectation(rows_lost)).await
+}

@@ -1,0 +1,36 @@
+//! SIGSTOP of PostgreSQL together with the processes that supervise it.
+
+use std::time::Duration;
+
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use crate::fault::{Fault, NodeSelector};
+use crate::workload::checker::{CheckResult, Expectation};
+
+/// How long an answer that was on its way may arrive after PostgreSQL was frozen.
+const CERTAINLY_FROZEN: Duration = Duration::from_secs(1);
+
+/// PostgreSQL of the primary is frozen together with what watches it: it is not left to go on later.
+/// Its walsenders are frozen with it, so a row may be on its disk alone: the loss is what was stated.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn guard_and_postgres_frozen(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("guard_and_postgres_frozen").await?;
+    let mut rows_lost = 0;
+    for fault in [Fault::GuardAndPostgresFrozen, Fault::EverythingFrozen] {
+        let old = run.primary().await?;
+        let at = run.inject(&fault(NodeSelector::node(&old))).await?;
+        rows_lost += run.forecast_loss().await?;
+        run.wait_for_acknowledged_rows(at + CERTAINLY_FROZEN, SCENARIO_TIMEOUT)
+            .await?;
+        run.lab.heal().await?;
+        run.wait_for_standbys().await?;
+        run.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
+    }
+    let expectation = Expectation {
+        rows_lost,
+        ..released()
+    };
+    run.finish(&start, expectation).await
+}

@@ -1,0 +1,79 @@
+//! The node lists of two hosts differ, as while a node is added.
+
+use anyhow::{Context as _, ensure};
+
+use super::node_status::{wait_for_no_problem, wait_for_problem};
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use crate::cluster::files::write;
+use crate::cluster::settings;
+use crate::cluster::topology::NodeSpec;
+use crate::fault::{Fault, NodeSelector};
+use crate::workload::checker::{CheckResult, Expectation};
+
+/// A host's list lacks a node, which becomes primary: the host says what it lacks before that, and whom it
+/// does not know after, and follows once the lists are the same.
+///
+/// # Errors
+///
+/// When it does not, or the story does not come to an end.
+pub async fn node_lists_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let old = run.primary().await?;
+    let topology = run.lab.topology();
+    let behind = run
+        .lab
+        .nodes()
+        .iter()
+        .find(|it| it.spec.region == topology.dr);
+    let behind = behind.context("the other region has no node")?;
+    let new = topology
+        .nodes
+        .iter()
+        .find(|it| it.region == topology.primary && it.node != old);
+    let new = new.context("the primary region has one node")?;
+    let start = run.begin("node_lists_differ").await?;
+    let name = behind.spec.node.clone();
+
+    let path = settings::failover_ctl(&behind.spec);
+    let whole = std::fs::read_to_string(&path)?;
+    write(&path, &without(&whole, new)?)?;
+    run.announce(&format!("node {name} does not know of node {}", new.node));
+    run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
+        .await?;
+    let named = wait_for_problem(behind, "nodes-differ").await?;
+    ensure!(named.contains(&format!("lacks `{}`", new.node)), "{named}");
+
+    let rows_lost = run.forecast_loss().await?;
+    run.inject(&Fault::NodeLost(NodeSelector::node(&old)))
+        .await?;
+    run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
+    let named = wait_for_problem(behind, "unknown-primary").await?;
+    ensure!(named.contains(&format!("`{}`", new.node)), "{named}");
+    run.announce("the primary that it does not know is named");
+
+    write(&path, &whole)?;
+    run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
+        .await?;
+    wait_for_no_problem(behind, "unknown-primary").await?;
+    wait_for_no_problem(behind, "nodes-differ").await?;
+    run.lab.heal().await?;
+    run.wait_for_standbys().await?;
+    let expectation = Expectation {
+        downtime: SCENARIO_TIMEOUT,
+        rows_lost,
+    };
+    run.finish(&start, expectation).await
+}
+
+/// Returns settings without one node's entry in `[[nodes]]`.
+fn without(text: &str, node: &NodeSpec) -> anyhow::Result<String> {
+    let name = format!("name = \"{}\"\n", node.node);
+    let at = text
+        .find(&name)
+        .context("the node is not in the settings")?;
+    let before = text.get(..at).and_then(|it| it.rfind("[[nodes]]"));
+    let start = before.context("there is no `[[nodes]]`")?;
+    let rest = text.get(at..).and_then(|it| it.find("\n["));
+    let end = at + rest.context("nothing follows the node")? + 1;
+    let (before, after) = (text.get(..start), text.get(end..));
+    Ok([before.unwrap_or_default(), after.unwrap_or_default()].concat())
+}

@@ -1,0 +1,23 @@
+//! kill -9 of the primary's postmaster, with its agent alive.
+
+use super::bounds::restarted;
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use crate::fault::{Fault, NodeSelector};
+use crate::workload::checker::CheckResult;
+
+/// The postmaster is killed, and its agent is alive: PostgreSQL starts again on the same node, or
+/// another node takes over.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn postmaster_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("postmaster_killed").await?;
+    let primary = run.primary().await?;
+    let at = run
+        .inject(&Fault::PostmasterKilled(NodeSelector::node(&primary)))
+        .await?;
+    run.wait_for_acknowledged_rows(at, SCENARIO_TIMEOUT).await?;
+    run.wait_for_standbys().await?;
+    run.finish(&start, restarted()).await
+}

@@ -1,0 +1,86 @@
+//! The command-signing key cannot be read through PostgreSQL.
+
+use std::os::unix::fs::chown;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_runtime::shutdown::Tasks;
+use nix::unistd::Uid;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+
+use super::node_status::{wait_for_no_problem, wait_for_problem};
+use super::scenario_run::ScenarioRun;
+use super::superuser::connect;
+use crate::cluster::files::give_to_postgres;
+use crate::cluster::secrets::orders_key;
+
+/// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
+/// orders is not among them, nor is the memory of the agent that has read it. Where the file is made readable,
+/// the agent says so.
+///
+/// # Errors
+///
+/// When the key can be read, or nobody says that it could be.
+pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
+    const EXPOSED: &str = "command-key-exposed";
+
+    if !Uid::effective().is_root() {
+        run.announce("PostgreSQL runs as the lab's own user, so no file can be kept from it");
+        return Ok(());
+    }
+    let node = run.lab.node(&run.primary().await?)?;
+    let key = orders_key(run.lab.topology());
+    wait_for_no_problem(node, EXPOSED).await?;
+    let tasks = Tasks::new();
+    let rewinder = rewinder(run, &tasks).await?;
+    let (sockets, port) = (node.spec.sockets(), node.spec.postgres().port());
+    let reader = connect(&sockets, port, "postgres", &tasks).await?;
+    let own = run.lab.topology().secrets().join("rewinder.password");
+    let own = own.display().to_string();
+    let found = read(&reader, &own).await;
+    ensure!(found.is_ok(), "the role reads nothing at all: {found:?}");
+    let agent = node.agent.pid().context("the agent does not run")?;
+    let mut assert_passed = vec![key.display().to_string()];
+    assert_passed.extend(["environ", "mem", "fd/0"].map(|it| format!("/proc/{agent}/{it}")));
+    for path in &assert_passed {
+        for client in [&rewinder, &reader] {
+            match read(client, path).await {
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+                other => bail!("`{path}` was not kept from PostgreSQL: {other:?}"),
+            }
+        }
+    }
+    tasks.stop(std::time::Duration::from_secs(2)).await;
+    run.announce("the key that signs orders cannot be read through PostgreSQL");
+
+    give_to_postgres(&key)?;
+    wait_for_problem(node, EXPOSED).await?;
+    chown(&key, Some(0), Some(0))?;
+    wait_for_no_problem(node, EXPOSED).await?;
+    run.announce("where it can be, the agent says so");
+    Ok(())
+}
+
+async fn read(client: &Client, path: &str) -> Result<i32, tokio_postgres::Error> {
+    let question = "select length(pg_read_binary_file($1, 0, 16, false))";
+    Ok(client.query_one(question, &[&path]).await?.get(0))
+}
+
+async fn rewinder(run: &ScenarioRun<'_>, tasks: &Tasks) -> anyhow::Result<Client> {
+    let topology = run.lab.topology();
+    let spec = topology.node_spec(&run.primary().await?)?;
+    let password = std::fs::read_to_string(topology.secrets().join("rewinder.password"))?;
+    let mut settings = tokio_postgres::Config::new();
+    settings
+        .host(spec.postgres().ip().to_string())
+        .port(spec.postgres().port())
+        .user("rewinder")
+        .password(password.trim())
+        .dbname("postgres");
+    let (client, connection) = settings.connect(NoTls).await?;
+    tasks.start("rewinder", |stop| async move {
+        let _ended = stop.run_until_cancelled(connection).await;
+    });
+    Ok(client)
+}

@@ -1,0 +1,87 @@
+//! Diverged standbys: rows that mark them, and waits for their recovery.
+
+use std::path::Path;
+use std::time::Duration;
+
+use causeway_core::NodeId;
+
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use super::superuser::psql;
+use crate::cluster::node::Node;
+use crate::fault::{Fault, NodeSelector};
+use crate::wait;
+use crate::workload::checker::Expectation;
+
+/// How long a cluster that is healed may take until every node follows.
+pub(super) const WHOLE_WITHIN: Duration = Duration::from_mins(2);
+
+/// How long a reason may take to be named once it holds.
+pub(super) const NAMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long writes may stop: a lease (10 s) and a takeover, on a machine that is busy.
+pub(super) const STANDBY_DOWNTIME: Duration = Duration::from_secs(45);
+
+/// A row that is acknowledged by the old primary alone.
+pub(super) const MARKER: &str = "acknowledged-and-diverged";
+
+/// Cuts off every node but one from the others.
+pub(super) async fn isolate_others(run: &ScenarioRun<'_>, but: &NodeId) -> anyhow::Result<()> {
+    for node in run.lab.nodes() {
+        if node.spec.node != *but {
+            run.inject(&Fault::NodeIsolated(NodeSelector::node(&node.spec.node)))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Loses the primary, and returns how many rows are stated to be lost with it: those that the loss of it
+/// alone explains.
+pub(super) async fn lose_and_state(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
+    run.inject(&Fault::NodeLost(NodeSelector::node(node)))
+        .await?;
+    run.planned_loss().await
+}
+
+pub(super) async fn insert_marker(run: &ScenarioRun<'_>, node: &Node) -> anyhow::Result<()> {
+    // The header of a page of WAL may stand within one of them.
+    let insert = format!("insert into marker values ('{MARKER}'), ('{MARKER}'), ('{MARKER}')");
+    psql(run, node, &["create table marker (t text)", &insert]).await?;
+    Ok(())
+}
+
+/// Waits until every node follows.
+pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
+    run.announce_wait("every node to follow", WHOLE_WITHIN);
+    let primary = run.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
+    let standbys = run.lab.nodes().iter().filter(|it| it.spec.node != primary);
+    for node in standbys {
+        let what = format!("`{}` to stream", node.spec.node);
+        wait::until(&what, WHOLE_WITHIN, || node.streams()).await?;
+    }
+    Ok(())
+}
+
+/// Says whether a file below `directory` holds `text`.
+pub(super) fn contains_text(directory: &Path, text: &str) -> anyhow::Result<bool> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            contains_text(&path, text)?
+        } else {
+            let bytes = std::fs::read(&path)?;
+            bytes.windows(text.len()).any(|it| it == text.as_bytes())
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) const fn standby_expectation(rows_lost: u64) -> Expectation {
+    Expectation {
+        downtime: STANDBY_DOWNTIME,
+        rows_lost,
+    }
+}

@@ -1,0 +1,65 @@
+//! A standby returns after the primary has removed WAL that it needs.
+
+use anyhow::{Context as _, ensure};
+
+use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
+use super::standby_recovery::{standby_expectation, wait_for_all_standbys};
+use super::superuser::psql;
+use crate::fault::{Fault, NodeSelector};
+use crate::wait;
+use crate::workload::checker::CheckResult;
+
+/// A standby is away until the primary has removed WAL that it needs: that is named, and the standby is
+/// copied without a command.
+///
+/// # Errors
+///
+/// When the story does not come to an end.
+pub async fn wal_removed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    let start = run.begin("wal_removed").await?;
+    let here = run.primary().await?;
+    let away = run
+        .lab
+        .nodes()
+        .iter()
+        .find(|it| it.spec.node != here && it.spec.region == run.lab.topology().primary);
+    let away = away.context("the primary region has no standby")?;
+    let name = away.spec.node.clone();
+    run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
+        .await?;
+    let node = run.lab.node(&here)?;
+    // With less to keep, fewer segments do.
+    let keep = "alter system set wal_keep_size = 0; select pg_reload_conf()";
+    psql(run, node, &keep.split("; ").collect::<Vec<_>>()).await?;
+    let needed = psql(run, node, &["select pg_walfile_name(pg_current_wal_lsn())"]);
+    let needed = node.spec.data().join("pg_wal").join(needed.await?.trim());
+    // It stays until it is archived, and a checkpoint after that has seen it.
+    wait::until("the primary to remove WAL", SCENARIO_TIMEOUT, || async {
+        let switch = psql(run, node, &["select pg_switch_wal()", "checkpoint"]);
+        switch.await.map_err(|it| format!("{it:#}"))?;
+        if needed.exists() {
+            return Err(format!("`{}` is still there", needed.display()));
+        }
+        Ok(())
+    })
+    .await?;
+    run.announce("the primary has removed what the standby needs");
+    run.lab.heal().await?;
+    wait_for_all_standbys(run).await?;
+    let said = std::fs::read_to_string(away.agent.log())?;
+    ensure!(
+        said.contains("wal-removed"),
+        "the reason was never named in the log of `{name}`: {said}"
+    );
+
+    // A command that has nothing to do says so.
+    let rejoin = ["rejoin", "--node", name.as_str()];
+    let rejoin = run.lab.programs().failover_ctl(&rejoin);
+    rejoin.run(None, SCENARIO_TIMEOUT).await?;
+    // One that asks for a copy returns once it is there.
+    let rebuild = ["rejoin", "--node", name.as_str(), "--rebuild"];
+    let rebuild = run.lab.programs().failover_ctl(&rebuild);
+    rebuild.run(None, SCENARIO_TIMEOUT).await?;
+    away.streams().await.map_err(anyhow::Error::msg)?;
+    run.finish(&start, standby_expectation(0)).await
+}

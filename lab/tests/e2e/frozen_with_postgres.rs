@@ -1,8 +1,0 @@
-//! SIGSTOP of guard and PostgreSQL, then of the agent too: neither comes back as a second primary.
-
-use crate::{assert_passed, run_scenario};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn frozen_primary_is_ended_and_another_writes() {
-    assert_passed(&run_scenario(async |run| lab::scenarios::frozen_with_postgres(run).await).await);
-}

@@ -1,0 +1,10 @@
+//! SIGSTOP of guard and PostgreSQL, then of the agent too: neither comes back as a second primary.
+
+use crate::{assert_passed, run_scenario};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_primary_is_ended_and_another_writes() {
+    assert_passed(
+        &run_scenario(async |run| lab::scenarios::guard_and_postgres_frozen(run).await).await,
+    );
+}

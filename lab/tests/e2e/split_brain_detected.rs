@@ -1,0 +1,43 @@
+//! The judge is judged: agent, guard and its supervisor stand still together, which nothing but a watchdog
+//! device can answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
+
+use std::time::Duration;
+
+use lab::fault::{Fault, NodeSelector};
+use lab::workload::history::WritePath;
+
+use crate::run_scenario;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
+    let result = run_scenario(async |run| {
+        let start = run.begin("split_brain_detected").await?;
+        let primary = run.announce_primary().await?;
+        let on = || NodeSelector::node(&primary);
+        run.inject(&Fault::SupervisorAsleep(on())).await?;
+        let at = run.inject(&Fault::AgentAndGuardFrozen(on())).await?;
+        run.wait_for_split_brain(&primary, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
+            .await?;
+        // Both go on for long enough that each has written between two writes of the other.
+        run.run_until(run.history().now() + Duration::from_secs(2))
+            .await;
+        run.lab.heal().await?;
+        run.wait_for_takeover(&primary, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
+            .await?;
+        run.wait_for_acknowledged_rows(at, lab::scenarios::scenario_run::SCENARIO_TIMEOUT)
+            .await?;
+        run.wait_for_standbys().await?;
+        run.finish(&start, lab::scenarios::bounds::taken_over())
+            .await
+    })
+    .await;
+
+    assert!(!result.passed, "{result:?}");
+    assert!(result.split_brain_seconds > 0.0, "{result:?}");
+    assert!(result.rows_lost > 0, "{result:?}");
+    assert!(
+        result
+            .downtime_seconds_by_path
+            .contains_key(&WritePath::Sql)
+    );
+}

@@ -1,0 +1,8 @@
+//! A standby returns after the primary has removed WAL that it needs.
+
+use crate::{assert_passed, run_scenario};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_past_wal_keep_size_then_copied() {
+    assert_passed(&run_scenario(lab::scenarios::wal_removed).await);
+}
