@@ -35,7 +35,7 @@ pub struct BackupFaultsOptions {
     /// The seeds, each of one history.
     pub seeds: Vec<u64>,
     /// How many are played beside each other.
-    pub beside: u8,
+    pub parallel: u8,
     /// Where what was seen of a history that fails is kept.
     pub reports: PathBuf,
 }
@@ -57,7 +57,7 @@ pub async fn run(
     let play = async |_, seed| one(seed, &templates, reports, progress).await;
     let held = seeded_runs::play_all(
         &options.seeds,
-        options.beside,
+        options.parallel,
         again,
         reports,
         progress,

@@ -103,7 +103,7 @@ async fn on_a_lab(
     } else {
         DiskMode::Shared
     };
-    let silent = ProgressReporter::new(|_| {});
+    let silent = ProgressReporter::silent();
     let lab = Arc::new(Lab::start_on(disks, claim, &silent).await?);
     let played = runner::play(&lab, schedule).await;
     let kept = reports.join(schedule.seed.to_string());

@@ -1,10 +1,11 @@
-//! How the commands reach a lab that runs: JSON lines over a Unix socket.
+//! Control socket of a running lab: JSON lines over a Unix socket.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_core::NodeId;
 use causeway_runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -12,50 +13,60 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc};
 use tracing::debug;
 
+use crate::cluster::postgres::bin_directory;
+use crate::exec::ExecEnvironment;
 use crate::fault::Fault;
 use crate::lab::Lab;
 use crate::progress::ProgressReporter;
 use crate::scenarios::Scenario;
 use crate::scenarios::scenario_run::ScenarioRun;
 
-/// What a running lab is asked to do.
+/// Time for `lab up`: three servers, two clones and the API, on a busy machine.
+pub const UP_TIMEOUT: Duration = Duration::from_mins(8);
+
+/// A request to a running lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlRequest {
-    /// Say how everything is.
+    /// Show the state of every part.
     Status,
-    /// Break something.
+    /// Inject a fault.
     Break(Fault),
-    /// Put everything right.
+    /// Undo every fault.
     Heal,
-    /// Play a story.
+    /// Run a scenario.
     Run(Scenario),
-    /// End.
+    /// Return the environment for `lab exec`.
+    Environment {
+        /// The node on whose host the program acts; none for an operator.
+        node: Option<NodeId>,
+    },
+    /// Stop the lab.
     Down,
 }
 
-/// What it answers, line by line. The last line is one of the latter two.
+/// A line of the response. `Done` or `Failed` is the last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlResponse {
-    /// What happens meanwhile.
-    Said(String),
-    /// It is done.
+    /// Progress.
+    Progress(String),
+    /// The request was carried out.
     Done(String),
-    /// It was not done.
+    /// The request failed.
     Failed(String),
 }
 
-/// Takes orders for a lab until one of them is to end it, or the tasks are stopped.
+/// Serves requests for a lab until `Down`, or until the tasks are stopped.
 ///
 /// # Errors
 ///
-/// When the socket cannot be made.
+/// When the socket cannot be created.
 pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
     let path = lab.topology().control_socket();
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("could not listen on `{}`", path.display()))?;
-    // A drill and another order at once would measure one another.
+    // Two scenarios at once would measure each other.
     let one_scenario = Arc::new(Mutex::new(()));
     let connections = tasks.clone();
     tasks.start("control", |stop| async move {
@@ -63,9 +74,9 @@ pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
             let Ok((stream, _)) = accepted else { continue };
             let (lab, one_scenario) = (Arc::clone(&lab), Arc::clone(&one_scenario));
             let all = connections.clone();
-            connections.start("order", |_stop| async move {
-                if let Err(error) = converse(stream, &lab, &one_scenario, &all).await {
-                    debug!(error = format!("{error:#}"), "order cut off");
+            connections.start("control request", |_stop| async move {
+                if let Err(error) = serve_connection(stream, &lab, &one_scenario, &all).await {
+                    debug!(error = format!("{error:#}"), "control request cut off");
                 }
             });
         }
@@ -73,19 +84,19 @@ pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives an order to the lab behind `socket`, and returns what it says in the end.
+/// Sends a request to the lab behind `socket`, and returns its result.
 ///
 /// # Errors
 ///
-/// When there is no such lab, or it could not do what it was asked.
-pub async fn request(
+/// When no lab is up there, or the request failed.
+pub async fn send(
     socket: &Path,
     request: &ControlRequest,
     progress: &ProgressReporter,
 ) -> anyhow::Result<String> {
     let no_lab = || {
         format!(
-            "no lab answers on `{}`: start one with `lab up`",
+            "no lab is up at `{}`: start it with `lab up`, or select another with `--number`",
             socket.display()
         )
     };
@@ -93,18 +104,18 @@ pub async fn request(
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).await?;
-    let mut answers = BufReader::new(stream).lines();
-    while let Some(line) = answers.next_line().await? {
+    let mut responses = BufReader::new(stream).lines();
+    while let Some(line) = responses.next_line().await? {
         match serde_json::from_str(&line)? {
-            ControlResponse::Said(line) => progress.report(line),
+            ControlResponse::Progress(line) => progress.report(line),
             ControlResponse::Done(text) => return Ok(text),
             ControlResponse::Failed(why) => bail!(why),
         }
     }
-    bail!("the lab ended before it answered")
+    bail!("the lab stopped before it responded: its log is `/tmp/causeway-lab-<number>.log`")
 }
 
-async fn converse(
+async fn serve_connection(
     stream: UnixStream,
     lab: &Lab,
     one_scenario: &Mutex<()>,
@@ -112,12 +123,12 @@ async fn converse(
 ) -> anyhow::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
-    let line = lines.next_line().await?.context("no order")?;
+    let line = lines.next_line().await?.context("empty control request")?;
     let request: ControlRequest = serde_json::from_str(&line)?;
-    let (said, mut heard) = mpsc::unbounded_channel();
+    let (sender, mut lines) = mpsc::unbounded_channel();
     let progress = ProgressReporter::new(move |line| {
-        // Whoever gave the order may have left; the order is carried out all the same.
-        let _left = said.send(ControlResponse::Said(line.to_owned()));
+        // The client may have disconnected; the request is carried out all the same.
+        let _disconnected = sender.send(ControlResponse::Progress(line.to_owned()));
     });
     let carry_out = async {
         let result = carry_out(&request, lab, one_scenario, progress).await;
@@ -127,27 +138,28 @@ async fn converse(
         )
     };
     tokio::pin!(carry_out);
-    let answer = loop {
+    let response = loop {
         tokio::select! {
             biased;
-            Some(line) = heard.recv() => tell(&mut write, &line).await,
-            answer = &mut carry_out => break answer,
+            Some(line) = lines.recv() => respond(&mut write, &line).await,
+            response = &mut carry_out => break response,
         }
     };
-    while let Ok(line) = heard.try_recv() {
-        tell(&mut write, &line).await;
+    while let Ok(line) = lines.try_recv() {
+        respond(&mut write, &line).await;
     }
-    tell(&mut write, &answer).await;
+    respond(&mut write, &response).await;
     if matches!(request, ControlRequest::Down) {
         tasks.stopping().cancel();
     }
     Ok(())
 }
 
-async fn tell(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &ControlResponse) {
-    let line = serde_json::to_string(answer).unwrap_or_default() + "\n";
+async fn respond(to: &mut (impl tokio::io::AsyncWrite + Unpin), response: &ControlResponse) {
+    let mut line = serde_json::to_string(response).expect("a response is strings only");
+    line.push('\n');
     if let Err(error) = to.write_all(line.as_bytes()).await {
-        debug!(%error, "nobody hears the answer");
+        debug!(%error, "control response not delivered");
     }
 }
 
@@ -162,16 +174,31 @@ async fn carry_out(
         ControlRequest::Break(fault) => lab.break_with(fault).await,
         ControlRequest::Heal => {
             lab.heal().await?;
-            Ok("everything is put right; the nodes find their roles by themselves".to_owned())
+            Ok("every fault is undone: the nodes rejoin automatically".to_owned())
         }
         ControlRequest::Run(scenario) => {
             let Ok(_alone) = one_scenario.try_lock() else {
-                bail!("another drill is under way: wait until it has ended");
+                bail!("another scenario is running: wait until it has finished");
             };
             let mut run = ScenarioRun::start(lab, progress).await?;
-            let played = scenario.play(&mut run).await;
+            let result = scenario.run(&mut run).await;
             run.stop().await;
-            Ok(serde_json::to_string_pretty(&played?)?)
+            Ok(serde_json::to_string_pretty(&result?)?)
+        }
+        ControlRequest::Environment { node } => {
+            let topology = lab.topology();
+            let node = node
+                .as_ref()
+                .map(|name| topology.node_spec(name))
+                .transpose()?;
+            let environment = ExecEnvironment::new(
+                topology,
+                node,
+                lab.programs().environment(),
+                lab.database().password.reveal(),
+                &bin_directory()?,
+            );
+            Ok(serde_json::to_string(&environment)?)
         }
         ControlRequest::Down => {
             lab.stop().await?;
@@ -179,6 +206,3 @@ async fn carry_out(
         }
     }
 }
-
-/// How long `lab up` waits for the lab: three servers, two clones and the API, on a busy machine.
-pub const UP_WITHIN: Duration = Duration::from_mins(8);

@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod control;
 pub mod demo;
+pub mod exec;
 pub mod fault;
 mod lab;
 pub mod network;

@@ -1,4 +1,5 @@
-//! Scenarios: one fault each, the expectation, and the result of the check.
+//! Scenarios: each injects a fault, waits for the outcome, and compares the clients' history with the
+//! expectation.
 
 mod agent_and_guard_frozen;
 mod agent_frozen;
@@ -33,6 +34,7 @@ mod wal_removed;
 mod zone_lost;
 
 pub use agent_and_guard_frozen::agent_and_guard_frozen;
+pub(crate) use agent_frozen::FREEZE_DURATION;
 pub use agent_frozen::agent_frozen;
 pub use agent_restarted::agent_restarted;
 pub use api_under_load::{primary_lost_under_load, region_lost_under_load};

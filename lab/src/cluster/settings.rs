@@ -5,6 +5,7 @@ mod backup_agent;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use causeway_core::Region;
 use serde::Serialize;
 
@@ -20,6 +21,11 @@ use crate::cluster::topology::{
 /// Returns the file of an operator's `failover-ctl` settings.
 pub fn operator(topology: &Topology) -> PathBuf {
     topology.directory().join("operator.toml")
+}
+
+/// Returns the file of an operator's `backup-agent` settings.
+pub fn operator_backup_agent(topology: &Topology) -> PathBuf {
+    topology.directory().join("operator-backup-agent.toml")
 }
 
 /// Returns the file of `failover-ctl`'s settings on a node.
@@ -46,7 +52,11 @@ pub fn write_all(
         write_node(topology, spec, zones, backup_keys)?;
     }
     let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
-    write(&operator(topology), &text)
+    write(&operator(topology), &text)?;
+    // An operator reads every backup: the settings of the first node, with the identity.
+    let first = topology.nodes.first().context("a lab without nodes")?;
+    let text = for_restore(topology, first, backup_keys)?;
+    write(&operator_backup_agent(topology), &text)
 }
 
 /// Writes the settings of every program on one node.
@@ -68,7 +78,7 @@ pub fn write_node(
     write(&backup_agent(spec), &toml::to_string(&text)?)
 }
 
-/// Returns the settings of somebody who restores: those of a node, and the key that opens backups.
+/// Returns the settings for a restore: those of a node, with the identity that decrypts backups.
 ///
 /// # Errors
 ///
@@ -83,8 +93,8 @@ pub fn for_restore(
     Ok(toml::to_string(&settings)?)
 }
 
-/// Says whether a host holds the key that opens backups: the DR region's, which may have to catch
-/// up from the archive when nothing else is left.
+/// Tests whether a host has the identity that decrypts backups. Hosts in the DR region do: they may have
+/// to catch up from the WAL archive when no other node is left.
 fn can_read(topology: &Topology, spec: &NodeSpec) -> bool {
     spec.region == topology.dr
 }

@@ -7,6 +7,9 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
 
+/// Duration of the freeze in the demo: twice the lease duration.
+pub(crate) const FREEZE_DURATION: Duration = Duration::from_secs(20);
+
 /// The primary's agent is frozen: guard ends PostgreSQL before the lease is over, the other zone
 /// takes over, and the agent finds itself deposed when it goes on.
 ///

@@ -1,9 +1,7 @@
 //! A diverged standby cannot start, and is rewound.
 
 use anyhow::Context as _;
-use nix::sys::signal::Signal;
 
-use super::bounds::restarted;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::{
     MARKER, NAMED_WITHIN, contains_text, insert_marker, lose_and_state, standby_expectation,

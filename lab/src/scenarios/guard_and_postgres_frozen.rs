@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bounds::released;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};

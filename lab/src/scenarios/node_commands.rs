@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use causeway_core::NodeId;
 
 use super::node_status::status_text;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};

@@ -13,7 +13,6 @@ use super::operator::{
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::wait_for_all_standbys;
 use crate::cluster::node::Node;
-use crate::cluster::process_table;
 use crate::cluster::topology::WRITER_NAME;
 use crate::fault::{Fault, NodeSelector, RegionSelector};
 use crate::network::proxies::NetworkPath;

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::bounds::commanded;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun, StatedLoss};
 use crate::fault::{Fault, RegionSelector};
 use crate::wait;

@@ -1,12 +1,11 @@
 //! Scenarios that `lab run` runs by name.
 
 use std::fmt;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::agent_frozen::agent_frozen;
+use super::agent_frozen::{FREEZE_DURATION, agent_frozen};
 use super::agent_restarted::agent_restarted;
 use super::guard_killed::guard_killed;
 use super::point_in_time_recovery::{base_backup, point_in_time_recovery};
@@ -17,40 +16,40 @@ use super::scenario_run::ScenarioRun;
 use super::zone_lost::zone_lost;
 use crate::workload::checker::CheckResult;
 
-/// A story that can be played by its name.
+/// A scenario that can be run by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Scenario {
-    /// The postmaster is killed, and its agent is alive
+    /// The postmaster is killed; its agent and guard are alive
     PostmasterKilled,
-    /// The primary's host is gone, and another zone takes over
+    /// The primary's host is lost; the other zone takes over automatically
     ZoneLost,
-    /// The primary's agent is frozen for 20 s
+    /// The primary's agent is frozen for 20 s; its guard stops PostgreSQL
     AgentFrozen,
-    /// The primary's guard is killed
+    /// The primary's guard is killed; PostgreSQL ends with it and restarts
     GuardKilled,
-    /// The primary's agent is restarted
+    /// The primary's agent is restarted, as by an upgrade; no client notices
     AgentRestarted,
-    /// The whole primary region is gone, and the other is promoted by command
+    /// The primary region is lost; the other one is promoted by command
     RegionLost,
-    /// The lost region comes back and is rejoined
+    /// The lost region comes back and rejoins; run it after `region_lost`
     RegionRejoined,
-    /// A dropped table is brought back from the other region's bucket
+    /// A table is dropped; a copy of the database is recovered to the time before
     PointInTimeRecovery,
 }
 
 impl Scenario {
-    /// Plays the story.
+    /// Runs the scenario.
     ///
     /// # Errors
     ///
-    /// When it does not come to an end.
-    pub async fn play(self, run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
+    /// When it cannot be completed.
+    pub async fn run(self, run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
         match self {
             Self::PostmasterKilled => postmaster_killed(run).await,
             Self::ZoneLost => zone_lost(run).await,
-            Self::AgentFrozen => agent_frozen(run, FROZEN_FOR).await,
+            Self::AgentFrozen => agent_frozen(run, FREEZE_DURATION).await,
             Self::GuardKilled => guard_killed(run).await,
             Self::AgentRestarted => agent_restarted(run).await,
             Self::RegionLost => region_lost(run).await,
@@ -65,10 +64,9 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.to_possible_value();
-        f.pad(name.as_ref().map_or("", |it| it.get_name()))
+        let value = self
+            .to_possible_value()
+            .expect("no scenario is hidden from the command line");
+        f.pad(value.get_name())
     }
 }
-
-/// How long the agent of the demo is frozen: twice the lease's term.
-const FROZEN_FOR: Duration = Duration::from_secs(20);

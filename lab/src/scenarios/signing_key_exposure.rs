@@ -1,7 +1,6 @@
 //! The command-signing key cannot be read through PostgreSQL.
 
 use std::os::unix::fs::chown;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_runtime::shutdown::Tasks;

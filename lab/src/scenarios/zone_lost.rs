@@ -1,5 +1,6 @@
 //! The primary's host is lost, and another zone takes over.
 
+use super::bounds::taken_over;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
