@@ -48,14 +48,14 @@ test-unit:      ## decisions, simulation, and each program alone
 	cargo nextest run --workspace --profile ci
 	cargo test --workspace --doc --quiet
 
-test-e2e:       ## scenarios of the whole platform, two at a time
+test-e2e:       ## the whole platform, two scenarios at a time
 	cargo build --workspace --bins
 	cargo nextest run --workspace --profile e2e
 
-chaos: build    ## random faults in the lab, checked; SEEDS=50, and SEED=1 to reproduce
+chaos: build    ## histories of random faults, each checked; SEEDS=50, and SEED=1 to run them again
 	$(BUILT)/lab chaos $(if $(SEED),--seed $(SEED)) --seeds $(or $(SEEDS),10) --report-directory target/chaos
 
-test-backup-faults: build  ## backups to failing buckets, each row compared; HISTORIES=200, and SEED=1 to reproduce
+test-backup-faults: build  ## histories of backups whose buckets fail, each row compared; HISTORIES=200, and SEED=1 to run them again
 	$(BUILT)/lab backup-faults $(if $(SEED),--seed $(SEED)) --histories $(or $(HISTORIES),10) --report-directory target/backup-faults
 
 test-backup-mutants:  ## mutation testing of backup-agent with known faults

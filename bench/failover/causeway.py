@@ -1,8 +1,7 @@
-"""Causeway in its lab: three nodes, the lease in S3, and the programs as production builds them."""
+"""Causeway in its lab: three nodes, the lease in S3, and the production programs."""
 
 import json
 import os
-import pwd
 import subprocess
 import time
 import urllib.request
@@ -11,17 +10,17 @@ from pathlib import Path
 from . import processes
 from .writer import Node
 
-# The labs that a benchmark may be, beside those that somebody has up.
+# Numbers of the benchmark's labs, apart from those that are started by hand.
 NUMBERS = range(90, 100)
-# What the lab may take to come up, to break or to heal: many times what it needs.
-PATIENCE = 300
+# Timeout of a lab command, in seconds: many times what it needs.
+TIMEOUT = 300
 
 
 class Causeway:
-    """A lab that is up, and gone when the context ends."""
+    """A lab that is up until the context ends."""
 
     name = "causeway"
-    # What guards each node's PostgreSQL.
+    # The processes that manage each node's PostgreSQL.
     parts = ("agent", "guard")
 
     def __init__(self, lab: Path, programs: Path) -> None:
@@ -70,14 +69,14 @@ class Causeway:
         self._run("break", "agent-frozen", "--node", node)
 
     def heal(self) -> None:
-        """Puts everything right."""
+        """Undoes every fault."""
         self._run("heal")
 
     def region_lost(self, primary: str) -> str:
-        """Ends every node that could take over by itself, and returns the one that is left."""
+        """Ends every node that could take over automatically, and returns the one that is left."""
         del primary
         self._run("break", "region-lost")
-        self._wait_for_the_lease()
+        self._wait_for_lease_expiry()
         return "c"
 
     def promote(self, node: str) -> subprocess.Popen:
@@ -85,39 +84,30 @@ class Causeway:
         return self._operator("promote", "--to", node, "--yes", "--accept-loss", "1GiB")
 
     def region_returned(self) -> None:
-        """Puts the region right, and moves the primary back into it."""
+        """Restores the region, and moves the primary back into it."""
         self._run("heal")
 
-    def _wait_for_the_lease(self) -> None:
+    def _wait_for_lease_expiry(self) -> None:
         """Waits until the lease has expired: before that the command would wait for it."""
-        deadline = time.monotonic() + PATIENCE
-        while not self._lease_is_over():
+        deadline = time.monotonic() + TIMEOUT
+        while not self._lease_has_expired():
             if time.monotonic() > deadline:
                 raise RuntimeError("the lease does not expire")
             time.sleep(0.1)
 
-    def _lease_is_over(self) -> bool:
+    def _lease_has_expired(self) -> bool:
         url = f"http://127.77.{self._number}.13:8009/status"
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             return bool(json.load(answer).get("lease", {}).get("expired"))
 
     def _operator(self, *arguments: str) -> subprocess.Popen:
-        """Runs `failover-ctl` with the credentials of this lab, which its agents have."""
-        agent = next(pid for node in "abc" for pid in self.pids(node, "agent"))
-        environment = Path(f"/proc/{agent}/environ").read_text().rstrip("\0").split("\0")
-        environment = dict(it.split("=", 1) for it in environment)
-        owner = {}
-        if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres")
-            owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        program = self._directory / "bin/failover-ctl"
-        settings = self._directory / "operator.toml"
-        return subprocess.Popen([program, "--config", settings, *arguments], env=environment, cwd="/",
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **owner)
+        """Runs `failover-ctl` as an operator of this lab."""
+        command = [self._lab, "--number", str(self._number), "exec", "--", "failover-ctl", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def _run(self, *arguments: str) -> None:
         command = [self._lab, "--number", str(self._number), *arguments]
         done = subprocess.run(command, env=os.environ | {"CAUSEWAY_BIN": str(self._programs)},
-                              capture_output=True, text=True, timeout=PATIENCE)
+                              capture_output=True, text=True, timeout=TIMEOUT)
         if done.returncode != 0:
             raise RuntimeError(f"lab {' '.join(arguments)}: {done.stderr}")

@@ -21,8 +21,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Draws new credentials.
-    pub fn draw() -> Self {
+    /// Generates new credentials.
+    pub fn generate() -> Self {
         Self {
             access_key: format!("LAB{:016X}", rand::random::<u64>()),
             secret_key: Secret::new(format!("{:032x}", rand::random::<u128>())),

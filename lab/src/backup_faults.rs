@@ -29,18 +29,18 @@ use self::template::ServerTemplates;
 use crate::progress::ProgressReporter;
 use crate::seeded_runs::{self, RunOutcome};
 
-/// What is to be played.
+/// Options of `lab backup-faults`.
 #[derive(Clone, Debug)]
 pub struct BackupFaultsOptions {
-    /// The seeds, each of one history.
+    /// Seeds, one per history.
     pub seeds: Vec<u64>,
-    /// How many are played beside each other.
+    /// Number of histories that run in parallel.
     pub parallel: u8,
-    /// Where what was seen of a history that fails is kept.
+    /// Directory for the observations of histories.
     pub reports: PathBuf,
 }
 
-/// Plays every history, tells how each ended, and returns whether everything held in all of them.
+/// Runs every history, reports each outcome, and returns whether every property held in all of them.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub async fn run(
     Ok(held.await)
 }
 
-/// Plays one history, and tells how it ended.
+/// Runs one history, and reports the outcome.
 async fn one(
     seed: u64,
     templates: &ServerTemplates,
@@ -82,15 +82,17 @@ async fn one(
     };
     let secs = began.elapsed().as_secs_f64();
     let told = match &ended {
-        RunOutcome::Passed => format!("held, {secs:.0} s"),
+        RunOutcome::Passed => format!("passed, {secs:.0} s"),
         RunOutcome::Violated(violations) => {
-            let lines = violations.iter().map(|it| format!("\n  {it}"));
+            let lines = violations
+                .iter()
+                .map(|violation| format!("\n  {violation}"));
             format!(
                 "FAILED, {secs:.0} s{}\n{schedule}",
                 lines.collect::<String>()
             )
         }
-        RunOutcome::Inconclusive(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{schedule}"),
+        RunOutcome::Inconclusive(why) => format!("NOT CHECKED, {secs:.0} s: {why}\n{schedule}"),
     };
     progress.report(format!("seed {seed}: {told}"));
     ended
@@ -131,7 +133,7 @@ async fn all(runner: &mut ScheduleRunner, schedule: &BackupSchedule) -> anyhow::
     Ok(())
 }
 
-/// Keeps what was seen of a history.
+/// Writes the observations of a history to a directory.
 fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> anyhow::Result<()> {
     let kept = reports.join(schedule.seed.to_string());
     if kept.exists() {
@@ -140,7 +142,7 @@ fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> a
     std::fs::create_dir_all(&kept)
         .with_context(|| format!("could not make `{}`", kept.display()))?;
     let directory = runner.site.directory.display();
-    let mut text = format!("{schedule}\n\nwhat happened, in `{directory}`:\n");
+    let mut text = format!("{schedule}\n\nevents in `{directory}`:\n");
     for line in &runner.told {
         writeln!(text, "{line}")?;
     }

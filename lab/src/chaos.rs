@@ -1,4 +1,4 @@
-//! `lab chaos`: histories of random faults, each on a platform of its own, judged by what was seen.
+//! `lab chaos`: histories of random faults, each on a lab of its own, and the check of what was observed.
 
 mod agent_log;
 pub mod checker;
@@ -27,20 +27,20 @@ use crate::lab::Lab;
 use crate::progress::ProgressReporter;
 use crate::seeded_runs::{self, RunOutcome};
 
-/// What is to be played, and where.
+/// Options of `lab chaos`.
 #[derive(Clone, Debug)]
 pub struct ChaosOptions {
-    /// The seeds, each of one history.
+    /// Seeds, one per history.
     pub seeds: Vec<u64>,
-    /// How many labs stand side by side.
+    /// Number of labs that run in parallel.
     pub labs: u8,
     /// The number of the first; any that are free if there is none.
     pub number: Option<u8>,
-    /// Where what was seen of a history that fails is kept.
+    /// Directory for the observations of histories.
     pub reports: PathBuf,
 }
 
-/// Plays every history, tells how each ended, and returns whether everything held in all of them.
+/// Runs every history, reports each outcome, and returns whether every property held in all of them.
 ///
 /// # Errors
 ///
@@ -51,14 +51,14 @@ pub async fn run(options: &ChaosOptions, progress: &ProgressReporter) -> anyhow:
     let count = options.seeds.len();
     let again = |first| format!("`lab chaos --seed {first} --seeds {count}`");
     let play = async |worker, seed| {
-        let number = options.number.map(|it| it + worker);
+        let number = options.number.map(|number| number + worker);
         one(number, seed, reports, progress).await
     };
     let held = seeded_runs::play_all(&options.seeds, options.labs, again, reports, progress, play);
     Ok(held.await)
 }
 
-/// Plays one history on a lab of its own, and tells how it ended.
+/// Runs one history on a lab of its own, and reports the outcome.
 async fn one(
     number: Option<u8>,
     seed: u64,
@@ -72,19 +72,21 @@ async fn one(
         Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
     let secs = began.elapsed().as_secs_f64();
-    let told = match &ended {
-        RunOutcome::Passed => format!("held, {secs:.0} s"),
+    let report = match &ended {
+        RunOutcome::Passed => format!("passed, {secs:.0} s"),
         RunOutcome::Violated(violations) => {
-            let lines = violations.iter().map(|it| format!("\n  {it}"));
+            let lines = violations
+                .iter()
+                .map(|violation| format!("\n  {violation}"));
             format!(
                 "FAILED, {secs:.0} s\n{schedule}{}",
                 lines.collect::<String>()
             )
         }
-        RunOutcome::Inconclusive(why) => format!("NOT JUDGED, {secs:.0} s: {why}\n{schedule}"),
+        RunOutcome::Inconclusive(why) => format!("NOT CHECKED, {secs:.0} s: {why}\n{schedule}"),
     };
-    let told = format!("seed {seed}: {told}");
-    progress.report(told);
+    let report = format!("seed {seed}: {report}");
+    progress.report(report);
     ended
 }
 
@@ -127,7 +129,7 @@ async fn on_a_lab(
     ended
 }
 
-/// Keeps what was seen of a history.
+/// Writes the observations of a history to a directory.
 fn keep(
     lab: &Lab,
     schedule: &FaultSchedule,
@@ -140,14 +142,11 @@ fn keep(
     }
     std::fs::create_dir_all(kept)
         .with_context(|| format!("could not make `{}`", kept.display()))?;
-    let mut text = format!(
-        "{schedule}\n\nwhat happened, on lab {}:\n",
-        lab.topology().number()
-    );
+    let mut text = format!("{schedule}\n\nevents on lab {}:\n", lab.topology().number());
     for event in &played.events {
         writeln!(text, "{:6.1} s  {}", event.at.as_secs_f64(), event.what)?;
     }
-    writeln!(text, "\nwho accepted writes:")?;
+    writeln!(text, "\nwritable nodes:")?;
     for (node, at) in &played.observed.accepted {
         for span in writable(at) {
             let (from, to) = (span.from.as_secs_f64(), span.to.as_secs_f64());

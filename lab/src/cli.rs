@@ -75,6 +75,12 @@ pub(crate) enum Command {
     /// Serve S3 without a lab, for `make bench-backup`
     #[command(hide = true)]
     S3(S3Args),
+    /// Write this program's reference, man pages and completions
+    #[command(hide = true)]
+    Reference {
+        /// Directory to write to
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -156,9 +156,12 @@ async fn serve_connection(
 }
 
 async fn respond(to: &mut (impl tokio::io::AsyncWrite + Unpin), response: &ControlResponse) {
-    let mut line = serde_json::to_string(response).expect("a response is strings only");
-    line.push('\n');
-    if let Err(error) = to.write_all(line.as_bytes()).await {
+    let sent = async {
+        let mut line = serde_json::to_string(response)?;
+        line.push('\n');
+        to.write_all(line.as_bytes()).await
+    };
+    if let Err(error) = sent.await {
         debug!(%error, "control response not delivered");
     }
 }

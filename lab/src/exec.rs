@@ -46,12 +46,11 @@ impl ExecEnvironment {
             ),
         };
         let address = |spec: &NodeSpec| spec.postgres().ip().to_string();
-        let (hosts, session) = match node {
-            Some(spec) => (address(spec), "any"),
-            None => {
-                let hosts: Vec<_> = topology.nodes.iter().map(address).collect();
-                (hosts.join(","), "read-write")
-            }
+        let (hosts, session) = if let Some(spec) = node {
+            (address(spec), "any")
+        } else {
+            let hosts: Vec<_> = topology.nodes.iter().map(address).collect();
+            (hosts.join(","), "read-write")
         };
         let mut variables = credentials;
         for (name, value) in [
@@ -104,8 +103,10 @@ impl ExecEnvironment {
         command.args(arguments);
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
-            let replaced = |prefix: &&str| shown.starts_with(prefix);
-            if REPLACED_PREFIXES.iter().any(|prefix| replaced(&prefix)) {
+            if REPLACED_PREFIXES
+                .iter()
+                .any(|prefix| shown.starts_with(prefix))
+            {
                 command.env_remove(name);
             }
         }

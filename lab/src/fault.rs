@@ -1,4 +1,4 @@
-//! Faults of the platform, by the name that `lab break` and a chaos history give them.
+//! Faults, by the names of `lab break` and of chaos histories.
 
 mod clone;
 mod config;
@@ -11,99 +11,98 @@ use causeway_core::{NodeId, Region};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-/// One thing that goes wrong. It stays wrong until `heal`, except where the platform itself puts it
-/// right.
+/// A fault. It lasts until `heal`, unless the platform recovers from it.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// kill -9 of the postmaster, with guard and the agent alive
+    /// kill -9 of the postmaster, with guard and agent alive
     PostmasterKilled(NodeSelector),
-    /// The host is gone: PostgreSQL, guard and agent end at once, and stay away
+    /// The host is lost: PostgreSQL, guard and agent end at once, and stay down
     NodeLost(NodeSelector),
-    /// The host is gone and its network drops packets, so that connections to it hang
+    /// The host is lost and its network drops packets, so that connections hang
     NodeSilent(NodeSelector),
     /// SIGSTOP of the agent
     AgentFrozen(NodeSelector),
     /// SIGSTOP of guard
     GuardFrozen(NodeSelector),
-    /// SIGSTOP of agent and guard, so that PostgreSQL writes on: what guard's supervisor answers
+    /// SIGSTOP of agent and guard, while PostgreSQL goes on: guard's supervisor ends it
     AgentAndGuardFrozen(NodeSelector),
-    /// SIGSTOP of PostgreSQL: it accepts connections and answers nothing
+    /// SIGSTOP of PostgreSQL: it accepts connections and does not respond
     PostgresFrozen(NodeSelector),
     /// SIGSTOP of agent and PostgreSQL
     AgentAndPostgresFrozen(NodeSelector),
     /// SIGSTOP of guard and PostgreSQL
     GuardAndPostgresFrozen(NodeSelector),
-    /// SIGSTOP of agent, guard and PostgreSQL; their supervisor is awake
+    /// SIGSTOP of agent, guard and PostgreSQL, while their supervisor runs
     EverythingFrozen(NodeSelector),
-    /// Guard's supervisor ends nothing that is silent: what only a watchdog device can answer
+    /// Guard's supervisor ends no silent process: only a watchdog device can fence the node
     SupervisorAsleep(NodeSelector),
-    /// SIGSTOP of everything on the host, supervisor and all
+    /// SIGSTOP of everything on the host, the supervisor included
     HostPaused(NodeSelector),
-    /// kill -9 of the agent; it is started again
+    /// kill -9 of the agent; it is restarted
     AgentKilled(NodeSelector),
-    /// SIGTERM to the agent, as by an upgrade; it is started again
+    /// SIGTERM to the agent, as by an upgrade; it is restarted
     AgentRestarted(NodeSelector),
-    /// The agent ends and is not started again
+    /// The agent ends and is not restarted
     AgentGone(NodeSelector),
-    /// kill -9 of guard; it is started again
+    /// kill -9 of guard; it is restarted
     GuardKilled(NodeSelector),
-    /// SIGTERM to guard, as by an upgrade; it is started again
+    /// SIGTERM to guard, as by an upgrade; it is restarted
     GuardRestarted(NodeSelector),
-    /// Guard ends and is not started again
+    /// Guard ends and is not restarted
     GuardGone(NodeSelector),
-    /// kill -9 of agent and guard at once; both are started again
+    /// kill -9 of agent and guard at once; both are restarted
     AgentAndGuardKilled(NodeSelector),
-    /// A server is started on the node's data directory, and not by guard
+    /// A server is started on the node's data directory without guard
     PostgresStartedByHand(NodeSelector),
-    /// The postmaster is killed, and another program has taken its port
+    /// The postmaster is killed, and another program takes its port
     PostgresCannotStart(NodeSelector),
-    /// postgresql.conf is given a line that PostgreSQL refuses, and the postmaster is killed
+    /// postgresql.conf gets an invalid line, and the postmaster is killed
     ConfigurationBroken(NodeSelector),
-    /// postgresql.conf is written without the line that includes guard's, and guard is killed
+    /// postgresql.conf loses the line that includes guard's settings, and guard is killed
     ConfigurationRewritten(NodeSelector),
     /// Replay advances for 3.5 % of the time
     ReplaySlow(NodeSelector),
     /// Replay is paused by a function call
     ReplayPaused(NodeSelector),
-    /// The host is gone, and the primary removes WAL that the node needs
+    /// The host is lost, and the primary removes WAL that the node needs
     WalRemoved(NodeSelector),
-    /// The node's disk has no room left
+    /// The node's disk is full
     DiskFull(NodeSelector),
-    /// The host restarts, and the node's disk can only be read
+    /// The host restarts, and the node's disk is read-only
     DiskReadOnly(NodeSelector),
     /// A second host runs with a copy of the node's disk and settings
     NodeCloned(NodeSelector),
-    /// The node cannot reach the lease's store
+    /// The node cannot reach the lease store
     LeaseCut(NodeSelector),
-    /// Each piece between the node and the lease's store arrives 0.7 s late
+    /// Traffic between the node and the lease store is delayed by 0.7 s
     LeaseSlow(NodeSelector),
-    /// The node hears and reaches no other node, but the lease's store and clients
+    /// The node is cut off from the other nodes, and not from the lease store and clients
     NodeIsolated(NodeSelector),
-    /// Nobody can reach the lease's store
+    /// No node can reach the lease store
     LeaseStoreDown,
-    /// Each piece between any node and the lease's store arrives 0.7 s late
+    /// Traffic between every node and the lease store is delayed by 0.7 s
     LeaseStoreSlow,
-    /// The lease's store refuses two requests of three with 503 Slow Down
+    /// The lease store rejects two requests of three with 503 Slow Down
     LeaseStoreThrottled,
-    /// The lease's store carries every second request out and answers 6 s later
+    /// The lease store carries every second request out and responds 6 s later
     LeaseStoreLate,
-    /// Route 53 and EC2 do not answer
+    /// Route 53 and EC2 do not respond
     DnsSilent,
-    /// Route 53 answers after 3 s
+    /// Route 53 responds after 3 s
     DnsSlow,
-    /// Route 53 refuses every request with Throttling
+    /// Route 53 rejects every request with Throttling
     DnsThrottled,
-    /// Route 53 carries a change out and answers 12 s later
+    /// Route 53 carries a change out and responds 12 s later
     DnsLate,
-    /// Everything in a region is gone: nodes, S3, and the API
+    /// A region is lost: its nodes, S3 and API
     RegionLost(RegionSelector),
 }
 
 /// Which node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct NodeSelector {
-    /// The node; the primary unless one is named
+    /// The node; the primary unless given
     #[arg(long)]
     pub node: Option<NodeId>,
 }
@@ -111,7 +110,7 @@ pub struct NodeSelector {
 /// Which region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct RegionSelector {
-    /// The region; the one whose nodes take over by themselves, unless another is named
+    /// The region; the one with automatic failover unless given
     #[arg(long)]
     pub region: Option<Region>,
 }
@@ -177,11 +176,14 @@ impl Fault {
 impl Fault {
     /// Returns its name, as `lab break` takes it.
     pub fn name(&self) -> String {
-        // What serde calls it: the name alone, or an object whose only key it is.
+        // Serialized, a fault without a target is a string, and one with a target an object with one key.
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,
-            Ok(serde_json::Value::Object(of)) => of.keys().next().cloned().unwrap_or_default(),
-            _ => String::new(),
+            Ok(value) => {
+                let key = value.as_object().and_then(|fields| fields.keys().next());
+                key.cloned().unwrap_or_else(|| value.to_string())
+            }
+            Err(error) => format!("fault without a name: {error}"),
         }
     }
 }

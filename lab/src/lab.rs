@@ -95,8 +95,8 @@ impl Lab {
             disks::attach(&topology).await?;
         }
         let tasks = Tasks::new();
-        let credentials = Credentials::draw();
-        let secrets = LabSecrets::draw();
+        let credentials = Credentials::generate();
+        let secrets = LabSecrets::generate();
         secrets.write(&topology)?;
         let programs = Programs::install(&topology, &credentials)?;
 
@@ -169,9 +169,11 @@ impl Lab {
         progress.report("waiting for both standbys to be cloned and to stream, and for the API");
         let standbys = async {
             let primary = self.wait_for_primary(PRIMARY_WITHIN).await?;
-            let standbys = self.nodes.iter().filter(|it| it.spec.node != primary);
-            futures_util::future::try_join_all(standbys.map(|it| self.wait_for_standby(it)))
-                .await?;
+            let standbys = self.nodes.iter().filter(|node| node.spec.node != primary);
+            futures_util::future::try_join_all(
+                standbys.map(|standby| self.wait_for_standby(standby)),
+            )
+            .await?;
             anyhow::Ok(())
         };
         let apis = self.apis.iter().map(|(region, process)| async move {
@@ -223,13 +225,13 @@ impl Lab {
     pub fn node(&self, node: &NodeId) -> anyhow::Result<&Node> {
         // The topology's error names the nodes that there are.
         self.topology().node_spec(node)?;
-        let found = self.nodes.iter().find(|it| it.spec.node == *node);
+        let found = self.nodes.iter().find(|found| found.spec.node == *node);
         found.with_context(|| format!("`{node}` has no programs"))
     }
 
     /// Returns how clients reach the database.
     pub fn database(&self) -> DatabaseEndpoints {
-        let host = |it: &Node| (it.spec.node.clone(), it.spec.postgres());
+        let host = |node: &Node| (node.spec.node.clone(), node.spec.postgres());
         DatabaseEndpoints {
             hosts: self.nodes.iter().map(host).collect(),
             password: self.secrets.app.clone(),
@@ -333,12 +335,12 @@ impl Lab {
     }
 
     fn states(&self) -> String {
-        let of = |it: &Node| {
+        let of = |node: &Node| {
             format!(
                 "{}: agent {}, guard {}",
-                it.spec.node,
-                it.agent.state(),
-                it.guard.state()
+                node.spec.node,
+                node.agent.state(),
+                node.guard.state()
             )
         };
         self.nodes.iter().map(of).collect::<Vec<_>>().join("; ")

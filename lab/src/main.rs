@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_runtime::reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use lab::Lab;
 use lab::backup_faults::BackupFaultsOptions;
 use lab::backup_faults::schedule::BackupSchedule;
@@ -78,6 +79,10 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exec(exec) => return run_program(&cli.lab, exec).await,
         Command::Chaos(chaos) => return run_chaos(&cli.lab, chaos, &progress).await,
         Command::S3(s3) => return serve_s3(s3).await,
+        Command::Reference { directory } => {
+            reference::write(Cli::command(), directory)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::BackupFaults(arguments) => return run_backup_faults(arguments, &progress).await,
         Command::Status => ControlRequest::Status,
         Command::Break(fault) => ControlRequest::Break(fault.clone()),

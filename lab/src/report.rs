@@ -1,4 +1,4 @@
-//! The report of a run: what each story cost, and who was writable when.
+//! Report of a run: downtime and data loss of each scenario, and when each node was writable.
 
 mod chart;
 
@@ -19,17 +19,17 @@ use crate::workload::history::{HistoryEvent, HistorySnapshot, WritePath};
 pub struct Report {
     /// The version of this report. Fields may be added; none changes its meaning.
     pub format: u32,
-    /// Whether every story kept its promise.
+    /// Whether every expectation was met.
     pub passed: bool,
-    /// The stories, in the order in which they were played.
+    /// Results of the scenarios, in the order in which they ran.
     pub scenarios: Vec<CheckResult>,
-    /// How long the run took, from the first command to the last verdict.
+    /// How long the run took, from the first command to the last result.
     pub seconds: f64,
     /// The nodes, and when each of them acknowledged writes.
     pub nodes: Vec<NodeTimeline>,
     /// How many rows were acknowledged in each second, through the API and by SQL.
     pub acknowledged_per_second: AcknowledgedPerSecond,
-    /// What happened.
+    /// Events.
     pub events: Vec<HistoryEvent>,
 }
 
@@ -54,7 +54,7 @@ pub struct AcknowledgedPerSecond {
 }
 
 impl Report {
-    /// Puts together what was judged and what is remembered.
+    /// Creates the report from the results and the history.
     pub fn new(
         topology: &Topology,
         scenarios: Vec<CheckResult>,
@@ -67,8 +67,8 @@ impl Report {
             to,
         };
         let through = |path: WritePath| {
-            let rows = snapshot.acknowledged.iter().filter(|it| it.path == path);
-            per_second(&rows.map(|it| it.at).collect::<Vec<_>>(), span)
+            let rows = snapshot.acknowledged.iter().filter(|row| row.path == path);
+            per_second(&rows.map(|row| row.at).collect::<Vec<_>>(), span)
         };
         let lane = |spec: &crate::cluster::topology::NodeSpec| NodeTimeline {
             node: spec.node.to_string(),
@@ -77,7 +77,7 @@ impl Report {
         };
         Self {
             format: 1,
-            passed: scenarios.iter().all(|it| it.passed),
+            passed: scenarios.iter().all(|scenario| scenario.passed),
             scenarios,
             seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
             nodes: topology.nodes.iter().map(lane).collect(),
@@ -106,23 +106,23 @@ impl Report {
         Ok(())
     }
 
-    /// Returns the stories as a table for a terminal.
+    /// Returns the results as a table for a terminal.
     ///
     /// # Errors
     ///
-    /// When text cannot be written, which it can.
+    /// Never: formatting into a string does not fail.
     pub fn table(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         writeln!(
             text,
             "{:<22} {:>6}  {:>14}  {:>12}  {:>9}  {:>15}  {:>11}",
-            "story",
+            "scenario",
             "passed",
-            "without writes",
+            "downtime",
             "acknowledged",
             "rows lost",
-            "stated at most",
-            "two writers"
+            "stated loss",
+            "split-brain"
         )?;
         for scenario in &self.scenarios {
             writeln!(
@@ -146,9 +146,9 @@ impl Report {
     fn page(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         let result = if self.passed {
-            "<p class=\"verdict kept\">Every promise was kept.</p>"
+            "<p class=\"result passed\">Every expectation was met.</p>"
         } else {
-            "<p class=\"verdict broken\">A promise was broken.</p>"
+            "<p class=\"result failed\">An expectation was not met.</p>"
         };
         write!(
             page,
@@ -157,15 +157,15 @@ impl Report {
              <title>Causeway: a bad day</title>\n<style>{STYLE}</style>\n<main>\n\
              <h1>A bad day, in {:.0} seconds</h1>\n\
              <p>Three PostgreSQL servers, a and b in two zones of one region and c in another, with \
-             clients that wrote all the time and remember every row that was acknowledged to them. \
-             A node counts as writable only while it acknowledged writes.</p>\n{result}\n",
+             clients that wrote all the time and recorded every acknowledged row. \
+             A node counts as writable while it acknowledges writes, and at no other time.</p>\n{result}\n",
             self.seconds
         )?;
         self.rows(&mut page)?;
-        page.push_str("<h2>Who was writable when</h2>\n<div class=\"chart\">\n");
+        page.push_str("<h2>Writable nodes</h2>\n<div class=\"chart\">\n");
         chart::draw(&mut page, self)?;
-        page.push_str("</div>\n<h2>What happened</h2>\n<ol class=\"marks\">\n");
-        for (number, mark) in chart::told(&self.events) {
+        page.push_str("</div>\n<h2>Events</h2>\n<ol class=\"events\">\n");
+        for (number, mark) in chart::numbered_events(&self.events) {
             writeln!(
                 page,
                 "<li value=\"{number}\"><time>{}</time> {}</li>",
@@ -179,18 +179,18 @@ impl Report {
 
     fn rows(&self, page: &mut String) -> std::fmt::Result {
         page.push_str(
-            "<table>\n<tr><th>story<th>kept<th>seconds without writes<th>rows acknowledged\
-             <th>rows lost<th>stated beforehand<th>two writers at once</tr>\n",
+            "<table>\n<tr><th>scenario<th>passed<th>downtime<th>rows acknowledged\
+             <th>rows lost<th>stated data loss<th>split-brain</tr>\n",
         );
         for scenario in &self.scenarios {
             let (class, kept) = if scenario.passed {
-                ("kept", "yes")
+                ("passed", "yes")
             } else {
-                ("broken", "no")
+                ("failed", "no")
             };
             writeln!(
                 page,
-                "<tr class=\"{class}\"><td>{}<td>{kept}<td>{:.1}<td>{}<td>{}<td>at most {}<td>{:.1} s</tr>",
+                "<tr class=\"{class}\"><td>{}<td>{kept}<td>{:.1} s<td>{}<td>{}<td>at most {}<td>{:.1} s</tr>",
                 escape(&scenario.name.replace('_', " ")),
                 scenario.downtime_seconds,
                 scenario.rows_acknowledged,
@@ -226,30 +226,30 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::workload::checker::{Expectation, Measurements, judge};
+    use crate::workload::checker::{Expectation, Measurements, check_scenario};
     use crate::workload::history::AcknowledgedRow;
 
     #[test]
-    fn the_json_has_the_fields_that_are_promised() {
+    fn json_then_every_documented_field() {
         let json = serde_json::to_value(report()).unwrap();
 
         assert_eq!(json["passed"], true);
-        let scenario = json["stories"][0].as_object().unwrap();
+        let scenario = json["scenarios"][0].as_object().unwrap();
         for field in [
             "name",
             "passed",
-            "seconds_without_writes",
+            "downtime_seconds",
             "rows_acknowledged",
             "rows_lost",
             "rows_lost_stated_at_most",
-            "two_writers_seconds",
+            "split_brain_seconds",
         ] {
             assert!(scenario.contains_key(field), "{field} in {scenario:?}");
         }
     }
 
     #[test]
-    fn the_page_stands_alone_and_shows_names_as_text() {
+    fn page_then_self_contained_and_escaped() {
         let mut report = report();
         report.events[0].what = "a <b> & \"c\"".to_owned();
         let page = report.page().unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_each_broken_promise() {
+    fn failed_expectation_then_named_in_table() {
         let mut report = report();
         report.scenarios[0].passed = false;
         report.scenarios[0].failures = vec!["a row is lost".to_owned()];
@@ -305,7 +305,7 @@ mod tests {
                 what: "node a is gone".to_owned(),
             }],
         };
-        let scenarios = vec![judge("zone_lost", expectation, &measured)];
+        let scenarios = vec![check_scenario("zone_lost", expectation, &measured)];
         Report::new(&topology, scenarios, &snapshot, span.to, span.to)
     }
 }

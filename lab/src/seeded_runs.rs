@@ -1,4 +1,4 @@
-//! Histories that are played from their seeds, several at a time.
+//! Runs of random histories from their seeds, several in parallel.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::progress::ProgressReporter;
 
-/// How a history ended.
+/// Outcome of a history.
 #[derive(Debug)]
 pub(crate) enum RunOutcome<V> {
-    /// Everything that was promised held.
+    /// Every property held.
     Passed,
-    /// These promises did not.
+    /// These properties were violated.
     Violated(Vec<V>),
-    /// The lab failed, so nothing is known of what it was to judge.
+    /// The lab failed, so the properties were not checked.
     Inconclusive(String),
 }
 
@@ -32,7 +32,7 @@ pub(crate) async fn play_all<V>(
     let began = Instant::now();
     if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
         let again = again(*first);
-        progress.report(format!("seeds {first} to {last}: {again} plays them again"));
+        progress.report(format!("seeds {first} to {last}: {again} runs them again"));
     }
     let mut left: Vec<u64> = seeds.to_vec();
     left.reverse();
@@ -59,10 +59,10 @@ pub(crate) async fn play_all<V>(
         seeds.len(),
         began.elapsed().as_secs_f64(),
         if failed.is_empty() {
-            "everything held in each".to_owned()
+            "every property held".to_owned()
         } else {
             format!(
-                "NOT in those of the seeds {failed:?}: what was seen is in `{}`",
+                "FAILED seeds: {failed:?}; observations: `{}`",
                 reports.display()
             )
         }

@@ -88,7 +88,14 @@ impl Ec2 {
                     () = time::sleep(LOOK_EVERY) => {}
                 }
                 for node in nodes.iter() {
-                    let stopped = ec2.stopped(&node.spec.region).await.unwrap_or_default();
+                    let stopped = match ec2.stopped(&node.spec.region).await {
+                        Ok(stopped) => stopped,
+                        // Not an empty set: a stopped instance would count as started.
+                        Err(error) => {
+                            tracing::debug!(error = format!("{error:#}"), "EC2 did not respond");
+                            continue;
+                        }
+                    };
                     let is_stopped = stopped.contains(&node.spec.instance);
                     if !is_stopped {
                         known.remove(&node.spec.node);
@@ -132,7 +139,7 @@ impl Ec2 {
 fn instances(answer: &str) -> BTreeSet<String> {
     let parts = answer.split("<instanceId>").skip(1);
     parts
-        .filter_map(|it| it.split_once('<'))
+        .filter_map(|part| part.split_once('<'))
         .map(|(id, _)| id.to_owned())
         .collect()
 }

@@ -193,11 +193,11 @@ impl RecordSet {
         Self {
             name: set.name().trim_end_matches('.').to_owned(),
             record_type: set.r#type().as_str().to_owned(),
-            ttl_secs: set.ttl().and_then(|it| it.try_into().ok()).unwrap_or(0),
+            ttl_secs: set.ttl().and_then(|ttl| ttl.try_into().ok()).unwrap_or(0),
             values: set
                 .resource_records()
                 .iter()
-                .map(|it| it.value().to_owned())
+                .map(|record| record.value().to_owned())
                 .collect(),
         }
     }
@@ -374,7 +374,7 @@ mod tests {
         claim.topology = Topology::new(number, Some(directory.path())).unwrap();
         std::fs::create_dir_all(claim.topology.logs()).unwrap();
         let tasks = Tasks::new();
-        let credentials = Credentials::draw();
+        let credentials = Credentials::generate();
         let route53 = Route53::start(&claim.topology, &credentials, &tasks);
         Route53Fixture {
             route53: route53.await.unwrap(),

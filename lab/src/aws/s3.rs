@@ -202,7 +202,7 @@ async fn answer(
     let fault = objects
         .faults
         .as_ref()
-        .and_then(|it| it.decide(kind, &parts));
+        .and_then(|fault| fault.decide(kind, &parts));
     match fault {
         Some(S3Fault::Refused) => return Err(ConnectionEnds),
         Some(S3Fault::Silent) => std::future::pending().await,
@@ -304,7 +304,7 @@ impl S3Backend {
                 let (new, old) = self
                     .faults
                     .as_ref()
-                    .map(|it| it.by_age(age))
+                    .map(|fault| fault.by_age(age))
                     .unwrap_or_default();
                 Ok(s3_responses::stale(answer, bucket, &new, &old).await)
             }

@@ -85,7 +85,7 @@ impl RequestKind {
         let has = |name: &str| {
             query
                 .split('&')
-                .any(|it| it.split('=').next() == Some(name))
+                .any(|parameter| parameter.split('=').next() == Some(name))
         };
         match request.method {
             Method::GET if has("list-type") => Self::List,
@@ -101,7 +101,7 @@ impl RequestKind {
         }
     }
 
-    /// Says whether it changes what is stored.
+    /// Tests whether it changes what is stored.
     pub fn writes(self) -> bool {
         !matches!(self, Self::Get | Self::Head | Self::List | Self::Other)
     }
@@ -117,7 +117,7 @@ pub struct FaultProfile {
 }
 
 impl FaultProfile {
-    /// Says whether most requests are served well, and one that fails is served well when it is tried
+    /// Tests whether most requests are served well, and one that fails is served well when it is tried
     /// again.
     pub fn is_sporadic(&self) -> bool {
         let together: u64 = self.chances.iter().map(|(_, chance)| chance).sum();
@@ -188,9 +188,11 @@ impl FaultInjector {
     /// Fails as `profile` says from now on, for as long as `lasts`, or until it is healed.
     pub fn fail(&self, profile: FaultProfile, lasts: Option<Duration>) {
         let mut state = self.state();
-        let lasting = lasts.map_or("until healed".to_owned(), |it| format!("for {it:?}"));
+        let lasting = lasts.map_or("until healed".to_owned(), |duration| {
+            format!("for {duration:?}")
+        });
         state.note(&format!("-- {profile}, {lasting}"));
-        let until = lasts.map(|it| Instant::now() + it);
+        let until = lasts.map(|duration| Instant::now() + duration);
         state.profile = Some((profile, until));
     }
 
@@ -202,10 +204,12 @@ impl FaultInjector {
         }
     }
 
-    /// Says whether requests fail now, and not only here and there.
+    /// Tests whether requests fail now, and not only here and there.
     pub fn fails(&self) -> bool {
         let mut state = self.state();
-        state.in_force().is_some_and(|it| !it.is_sporadic())
+        state
+            .in_force()
+            .is_some_and(|profile| !profile.is_sporadic())
     }
 
     /// Returns how many requests of a kind came so far.
@@ -234,7 +238,7 @@ impl FaultInjector {
         if fate.is_some() && !is_sporadic {
             state.faults += 1;
         }
-        let fate_text = fate.map_or("well".to_owned(), |it| format!("{it:?}"));
+        let fate_text = fate.map_or("well".to_owned(), |fate| format!("{fate:?}"));
         let line = format!("{kind:?} {number} {}: {fate_text}", request.uri);
         state.note(&line);
         fate
@@ -250,9 +254,10 @@ impl FaultInjector {
     /// stored while this injector was there.
     pub(super) fn by_age(&self, age: Duration) -> (Vec<String>, Vec<String>) {
         let state = self.state();
-        let is_new = |it: &Instant| it.elapsed() < age;
+        let is_new = |at: &Instant| at.elapsed() < age;
         let (new, old): (Vec<_>, Vec<_>) = state.created.iter().partition(|(_, at)| is_new(at));
-        let keys = |it: Vec<(&String, &Instant)>| it.into_iter().map(|it| it.0.clone()).collect();
+        let keys =
+            |it: Vec<(&String, &Instant)>| it.into_iter().map(|value| value.0.clone()).collect();
         (keys(new), keys(old))
     }
 }
@@ -283,7 +288,7 @@ impl State {
         let mut left = rng.below(1_000);
         for (fault, chance) in &profile.chances {
             if left < *chance {
-                return Some(*fault).filter(|it| it.concerns(kind));
+                return Some(*fault).filter(|value| value.concerns(kind));
             }
             left -= chance;
         }

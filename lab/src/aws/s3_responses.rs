@@ -97,8 +97,8 @@ pub(super) async fn stale(
     let path = |name: &str| format!("/{bucket}/{name}");
     let text = without(&text, "Contents", "Key", |key| new.contains(&path(key)));
     let text = without(&text, "CommonPrefixes", "Prefix", |prefix| {
-        let below = |it: &&String| it.starts_with(&path(prefix));
-        new.iter().any(|it| below(&it)) && !old.iter().any(|it| below(&it))
+        let below = |text: &&String| text.starts_with(&path(prefix));
+        new.iter().any(|new| below(&new)) && !old.iter().any(|old| below(&old))
     });
     parts.headers.remove(CONTENT_LENGTH);
     Response::from_parts(parts, whole(Bytes::from(text)))

@@ -71,7 +71,7 @@ impl BucketContents {
         contents
     }
 
-    /// Says whether an undamaged object of this key is there.
+    /// Tests whether an undamaged object of this key is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.whole.contains(key)
     }
@@ -82,7 +82,7 @@ impl BucketContents {
     }
 
     fn segments(of: &BTreeSet<String>) -> Vec<(u32, u64)> {
-        of.iter().filter_map(|it| segment_of(it)).collect()
+        of.iter().filter_map(|value| segment_of(value)).collect()
     }
 
     /// Returns what a restore can be held to; none if nothing that was written is there.
@@ -93,16 +93,16 @@ impl BucketContents {
         confirmed: Option<(u32, usize)>,
     ) -> Option<RestoreExpectation<'a>> {
         let listed = Self::segments(&self.listed);
-        let histories = self.listed.iter().filter_map(|it| history_of(it));
+        let histories = self.listed.iter().filter_map(|key| history_of(key));
         let with_history = histories.max().unwrap_or(1);
         // A segment shows that there is a timeline even where its history lacks.
-        let newest = listed.iter().map(|it| it.0).fold(with_history, u32::max);
+        let newest = listed.iter().map(|key| key.0).fold(with_history, u32::max);
         let branch = branches.get(&newest)?;
         let usable: Vec<&ReportedBackup> = backups
             .iter()
-            .filter(|it| branch.has(it) && it.keys.iter().all(|key| self.has(key)))
+            .filter(|backup| branch.has(backup) && backup.keys.iter().all(|key| self.has(key)))
             .collect();
-        let stop = usable.iter().map(|it| it.stop).max().unwrap_or(0);
+        let stop = usable.iter().map(|backup| backup.stop).max().unwrap_or(0);
         let reach = branch.reach(&listed).unwrap_or(0).max(stop);
         let mut demanded = branch.rows_until(reach);
         if let Some((timeline, rows)) = confirmed
@@ -111,7 +111,7 @@ impl BucketContents {
             demanded = demanded.max(rows);
         }
         let whole = Self::segments(&self.whole);
-        let first = usable.iter().min_by_key(|it| it.rows);
+        let first = usable.iter().min_by_key(|backup| backup.rows);
         let excuse = match first {
             None => Some("no backup of this timeline is whole".to_owned()),
             Some(_) if with_history < newest => Some(format!("timeline {newest} has no history")),
@@ -119,7 +119,7 @@ impl BucketContents {
                 let lacking = branch.gap(first.start, &whole);
                 let end = (branch.reach(&whole) != branch.reach(&listed))
                     .then(|| "the last segment is damaged".to_owned());
-                lacking.map(|it| format!("segment {it} lacks")).or(end)
+                lacking.map(|name| format!("segment {name} lacks")).or(end)
             }),
         };
         Some(RestoreExpectation {
@@ -149,7 +149,7 @@ fn history_of(key: &str) -> Option<u32> {
     u32::from_str_radix(name, 16).ok()
 }
 
-/// Says whether a key is of an object of this kind.
+/// Tests whether a key is of an object of this kind.
 pub(super) fn is_a(object: ObjectKind, key: &str) -> bool {
     match object {
         ObjectKind::Segment => segment_of(key).is_some(),

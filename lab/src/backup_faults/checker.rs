@@ -67,7 +67,7 @@ pub(super) fn judge(
     expected: ExpectedRows,
     found: &RestoredRows,
 ) -> Option<String> {
-    let known: Vec<i64> = branch.rows.iter().map(|it| it.number).collect();
+    let known: Vec<i64> = branch.rows.iter().map(|row| row.number).collect();
     let count = found.rows.len();
     let newest = found.rows.last().copied().unwrap_or(0);
     if known.get(..count) != Some(&found.rows) {

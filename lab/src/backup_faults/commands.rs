@@ -45,7 +45,7 @@ impl ScheduleRunner {
             "`{shown}`: {:?} after {secs:.1} s{faults}",
             run.code
         ));
-        for line in run.said.lines().filter(|it| !it.contains("level=info")) {
+        for line in run.said.lines().filter(|line| !line.contains("level=info")) {
             self.told.push(format!("            {line}"));
         }
         Ok((run, failed))
@@ -66,14 +66,17 @@ impl ScheduleRunner {
             let value = made.pointer(&format!("/backup/{name}"));
             value.with_context(|| format!("`backup --json` has no `{name}`"))
         };
-        let text = |name: &str| field(name).map(|it| it.as_str().unwrap_or_default().to_owned());
+        let text = |name: &str| {
+            let text = field(name)?.as_str().map(str::to_owned);
+            text.with_context(|| format!("`{name}` of `backup --json` is not a string"))
+        };
         let id = text("id")?;
         let mut holders = 0;
         let mut keys = BTreeSet::new();
         for bucket in &self.site.buckets {
-            let own: BTreeSet<String> = bucket.keys().into_iter().map(|it| it.0).collect();
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|bucket| bucket.0).collect();
             holders += usize::from(own.contains(&format!("backup/{id}/manifest")));
-            keys.extend(own.into_iter().filter(|it| it.contains(&id)));
+            keys.extend(own.into_iter().filter(|key| key.contains(&id)));
         }
         if holders < self.required {
             let seen = format!("backup {id} was reported, and {holders} buckets have its manifest");
@@ -84,7 +87,11 @@ impl ScheduleRunner {
             self.violated(BackupProperty::EachBucketHasIt, seen);
         }
         let backup = ReportedBackup {
-            timeline: u32::try_from(field("timeline")?.as_u64().unwrap_or(0))?,
+            timeline: u32::try_from(
+                field("timeline")?
+                    .as_u64()
+                    .context("`timeline` of `backup --json` is not a number")?,
+            )?,
             start: super::timeline_model::parse_lsn(&text("start-lsn")?)?,
             stop: super::timeline_model::parse_lsn(&text("stop-lsn")?)?,
             rows: self.branch()?.rows.len(),
@@ -97,7 +104,12 @@ impl ScheduleRunner {
 
     pub(super) async fn backfill(&mut self) -> anyhow::Result<()> {
         // What is archived meanwhile is the next one's.
-        let oldest = self.backups.iter().map(|it| it.start).min().unwrap_or(0);
+        let oldest = self
+            .backups
+            .iter()
+            .map(|backup| backup.start)
+            .min()
+            .unwrap_or(0);
         let both = BucketContents::of(
             &self.site,
             &[BucketName::Near, BucketName::Far],
@@ -110,7 +122,11 @@ impl ScheduleRunner {
             .collect();
         let (run, failed) = self.run(&BACKFILL, None).await?;
         if run.code != Some(0) {
-            let stored = self.site.buckets.iter().any(|it| !it.keys().is_empty());
+            let stored = self
+                .site
+                .buckets
+                .iter()
+                .any(|bucket| !bucket.keys().is_empty());
             if !failed && stored && self.damaged.is_empty() {
                 let seen = format!(
                     "nothing failed, and `{}` ended with {:?}",
@@ -122,8 +138,8 @@ impl ScheduleRunner {
             return Ok(());
         }
         for bucket in &self.site.buckets {
-            let own: BTreeSet<String> = bucket.keys().into_iter().map(|it| it.0).collect();
-            if let Some(lacking) = expected.iter().find(|it| !own.contains(*it)) {
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|bucket| bucket.0).collect();
+            if let Some(lacking) = expected.iter().find(|key| !own.contains(*key)) {
                 let seen = format!(
                     "`{}` ended with 0, and {} lacks `{lacking}`",
                     BACKFILL.join(" "),
@@ -139,11 +155,11 @@ impl ScheduleRunner {
     }
 }
 
-/// Says whether each bucket must have what this key is of after a backfill.
+/// Tests whether each bucket must have what this key is of after a backfill.
 fn is_expected(key: &str, backups: &[ReportedBackup], oldest: u64) -> bool {
     if let Some((_, segment)) = super::bucket_contents::segment_of(key) {
         return segment >= oldest >> 20;
     }
-    let reported = backups.iter().any(|it| key.contains(&it.id));
+    let reported = backups.iter().any(|backup| key.contains(&backup.id));
     reported || key.starts_with("history/")
 }

@@ -43,13 +43,13 @@ impl ScheduleRunner {
             &[BucketName::Near, BucketName::Far],
             &self.damaged,
         );
-        let keys: Vec<String> = both.keys().filter(|it| is_a(of, it)).cloned().collect();
+        let keys: Vec<String> = both.keys().filter(|key| is_a(of, key)).cloned().collect();
         let place = usize::try_from(pick % (keys.len().max(1) as u64))?;
         let Some(key) = keys.get(place) else {
             return Ok(());
         };
         let places = [BucketName::Near, BucketName::Far].into_iter();
-        for place in places.filter(|it| which.is_none_or(|which| which == *it)) {
+        for place in places.filter(|place| which.is_none_or(|which| which == *place)) {
             let found = self.site.bucket(place).keys();
             let Some((_, path)) = found.into_iter().find(|(it, _)| it == key) else {
                 continue;

@@ -126,7 +126,7 @@ impl PostgresServer {
         let client = self.client().await?;
         let answer = time::timeout(ANSWER_WITHIN, client.simple_query(sql)).await;
         let answer = answer.with_context(|| format!("`{sql}` did not end"))??;
-        let rows = answer.into_iter().filter_map(|it| match it {
+        let rows = answer.into_iter().filter_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some(
                 (0..row.len())
                     .map(|column| row.get(column).map(str::to_owned))
@@ -140,7 +140,10 @@ impl PostgresServer {
     /// Runs a statement, and returns its first value.
     pub(super) async fn value(&mut self, sql: &str) -> anyhow::Result<String> {
         let rows = self.rows(sql).await?;
-        let first = rows.into_iter().next().and_then(|it| it.into_iter().next());
+        let first = rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next());
         first
             .flatten()
             .with_context(|| format!("`{sql}` gave nothing"))
@@ -185,7 +188,7 @@ impl PostgresServer {
 
     async fn gone(&self) -> anyhow::Result<()> {
         wait::until("PostgreSQL's processes to end", LAB_WITHIN, || async {
-            let left = inside(&self.data).map_err(|it| it.to_string())?;
+            let left = inside(&self.data).map_err(|error| error.to_string())?;
             for pid in &left {
                 tell(*pid, Signal::SIGKILL);
             }

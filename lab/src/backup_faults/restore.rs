@@ -45,7 +45,7 @@ impl ScheduleRunner {
         let both = [BucketName::Near, BucketName::Far];
         let read: Vec<BucketName> = both
             .into_iter()
-            .filter(|it| order.from.is_none_or(|from| from == *it))
+            .filter(|bucket| order.from.is_none_or(|from| from == *bucket))
             .collect();
         let contents = BucketContents::of(&self.site, &read, &self.damaged);
         // What was reported to be archived may lie in the other bucket.
@@ -136,7 +136,10 @@ impl ScheduleRunner {
                 continue;
             }
             if excuse.is_none() {
-                let last = run.said.lines().find(|it| it.starts_with("backup-agent:"));
+                let last = run
+                    .said
+                    .lines()
+                    .find(|line| line.starts_with("backup-agent:"));
                 let seen = format!("{:?}: {}", run.code, last.unwrap_or_default());
                 self.violated(BackupProperty::RestoreSucceeds, seen);
             }
@@ -214,12 +217,12 @@ impl ScheduleRunner {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let path = self.site.directory.join(format!("log/{name}.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let says = |it: &&str| {
+        let says = |text: &&str| {
             let says = ["FATAL", "PANIC", "error"]
                 .iter()
-                .any(|word| it.contains(word));
+                .any(|word| text.contains(word));
             // What clients are told meanwhile is no reason.
-            says && !it.contains("the database system is")
+            says && !text.contains("the database system is")
         };
         let lines: Vec<&str> = text.lines().filter(says).collect();
         lines.last().copied().unwrap_or_default().to_owned()
@@ -230,7 +233,7 @@ async fn read(server: &mut PostgresServer) -> anyhow::Result<RestoredRows> {
     let rows = server.rows("SELECT n FROM ledger ORDER BY n").await?;
     let rows = rows.into_iter().flatten().flatten();
     Ok(RestoredRows {
-        rows: rows.filter_map(|it| it.parse().ok()).collect(),
+        rows: rows.map(|row| row.parse()).collect::<Result<_, _>>()?,
         counter: server.value("SELECT n FROM counter").await?.parse()?,
     })
 }
@@ -245,16 +248,23 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
         return end;
     };
     let exactly = |rows: usize, arguments: &[&str]| RestoreArguments {
-        arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+        arguments: arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect(),
         expected: ExpectedRows::Exactly(rows),
     };
     let branch: &TimelineModel = view.branch;
     if order.target == TargetKind::Name {
-        let possible = |it: &&RestorePoint| it.lsn > first.stop && it.lsn + 1_024 < view.reach;
+        let possible =
+            |point: &&RestorePoint| point.lsn > first.stop && point.lsn + 1_024 < view.reach;
         let points: Vec<_> = branch.points.iter().filter(possible).collect();
         // A name does not say before which backup it is.
-        return pick(&points, order.pick).map_or(end, |it| {
-            exactly(it.rows, &["--target-name", &it.name, "--backup", &first.id])
+        return pick(&points, order.pick).map_or(end, |point| {
+            exactly(
+                point.rows,
+                &["--target-name", &point.name, "--backup", &first.id],
+            )
         });
     }
     // Recovery to a time or a position goes on until it sees a later commit or record.

@@ -149,9 +149,9 @@ impl ScheduleRunner {
         let status = self.site.data().join("pg_wal/archive_status");
         let waits = || -> anyhow::Result<Vec<String>> {
             let names = fs::read_dir(&status)?.flatten();
-            let names = names.filter_map(|it| it.file_name().into_string().ok());
+            let names = names.filter_map(|name| name.file_name().into_string().ok());
             Ok(names
-                .filter(|it| it.strip_suffix(".ready").is_some())
+                .filter(|name| name.strip_suffix(".ready").is_some())
                 .collect())
         };
         let mut nudged = Instant::now();
@@ -212,7 +212,7 @@ impl ScheduleRunner {
             let own = self.site.agent(&[]).executable;
             if arguments
                 .next()
-                .is_some_and(|it| own == it.as_ref() as &std::path::Path)
+                .is_some_and(|argument| own == argument.as_ref() as &std::path::Path)
             {
                 crate::cluster::process_table::tell(pid, nix::sys::signal::Signal::SIGKILL);
                 self.archiver_waits = true;

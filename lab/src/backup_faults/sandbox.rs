@@ -77,7 +77,7 @@ impl Sandbox {
             give_to_postgres(&path)?;
             restrict(&path, 0o755)?;
         }
-        let credentials = Credentials::draw();
+        let credentials = Credentials::generate();
         let bucket = |which: BucketName, last: u8| -> anyhow::Result<FaultyBucket> {
             let root = directory.join("s3").join(which.to_string());
             let name = which.to_string();
@@ -124,8 +124,8 @@ impl Sandbox {
         let identity = self.directory.join("identity").display().to_string();
         let keygen = self.agent(&["keygen", "--output", &identity]);
         let recipient = keygen.run(None, LAB_WITHIN).await?;
-        let buckets = self.buckets.iter().map(|it| {
-            let (name, address) = (it.which, it.store.address());
+        let buckets = self.buckets.iter().map(|bucket| {
+            let (name, address) = (bucket.which, bucket.store.address());
             format!(
                 "[[buckets]]\nname = \"{name}\"\nregion = \"eu-{name}-1\"\nendpoint = \"http://{address}\"\n"
             )
@@ -193,12 +193,15 @@ impl Sandbox {
 
     /// Returns how many requests met a fault so far.
     pub(super) fn faults(&self) -> u64 {
-        self.buckets.iter().map(|it| it.faults.faults()).sum()
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.faults.faults())
+            .sum()
     }
 
-    /// Says whether a bucket fails now.
+    /// Tests whether a bucket fails now.
     pub(super) fn fails(&self) -> bool {
-        self.buckets.iter().any(|it| it.faults.fails())
+        self.buckets.iter().any(|bucket| bucket.faults.fails())
     }
 
     /// Ends every fault.
@@ -271,10 +274,10 @@ impl Sandbox {
                 }
             }
         };
-        Ok(ended.map(|it| AgentOutput {
-            code: it.status.code(),
-            out: String::from_utf8_lossy(&it.stdout).into_owned(),
-            said: String::from_utf8_lossy(&it.stderr).into_owned(),
+        Ok(ended.map(|output| AgentOutput {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            said: String::from_utf8_lossy(&output.stderr).into_owned(),
         }))
     }
 

@@ -68,10 +68,10 @@ impl TimelineModel {
     /// Returns the branch that begins here with a timeline, of which this is the history file.
     pub(super) fn begin(&self, timeline: u32, history: &str) -> anyhow::Result<Self> {
         let lines = history.lines().map(str::trim);
-        let lines = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
+        let lines = lines.filter(|value| !value.is_empty() && !value.starts_with('#'));
         let ancestors = lines.map(|line| {
             let mut fields = line.split_whitespace();
-            let timeline = fields.next().and_then(|it| it.parse().ok());
+            let timeline = fields.next().and_then(|field| field.parse().ok());
             let left_at = fields.next().map(parse_lsn);
             let what = || format!("`{line}` is no line of a history");
             Ok((timeline.with_context(what)?, left_at.with_context(what)??))
@@ -125,26 +125,27 @@ impl TimelineModel {
 
     /// Returns how many rows are committed up to a position.
     pub(super) fn rows_until(&self, end: WalOffset) -> usize {
-        let within = |it: &CommittedRow| it.commit.as_ref().is_some_and(|it| it.lsn <= end);
-        self.rows.iter().rposition(within).map_or(0, |it| it + 1)
+        let within =
+            |row: &CommittedRow| row.commit.as_ref().is_some_and(|commit| commit.lsn <= end);
+        self.rows.iter().rposition(within).map_or(0, |row| row + 1)
     }
 
     /// Returns the first segment from `start` on that lacks, although a later one is there.
     pub(super) fn gap(&self, start: WalOffset, segments: &[(u32, u64)]) -> Option<String> {
         let (last, _) = self.last_segment(segments)?;
         let first = start / SEGMENT_BYTES;
-        let lacks = |it: &u64| {
-            let older = *it == last
+        let lacks = |number: &u64| {
+            let older = *number == last
                 && segments.iter().any(|(timeline, segment)| {
-                    segment == it && self.left_in(*timeline) == Some(*it)
+                    segment == number && self.left_in(*timeline) == Some(*number)
                 });
-            !segments.contains(&(self.owner(*it), *it)) && !older
+            !segments.contains(&(self.owner(*number), *number)) && !older
         };
         let lacking = (first..=last).find(lacks)?;
         Some(segment_name(self.owner(lacking), lacking))
     }
 
-    /// Says whether a backup is of this branch.
+    /// Tests whether a backup is of this branch.
     pub(super) fn has(&self, backup: &ReportedBackup) -> bool {
         backup.timeline == self.timeline
             || self

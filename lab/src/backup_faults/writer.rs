@@ -60,8 +60,10 @@ impl ScheduleRunner {
             .rows("SELECT n FROM ledger ORDER BY n")
             .await?;
         let found = found.into_iter().flatten().flatten();
-        let found: Vec<i64> = found.filter_map(|it| it.parse().ok()).collect();
-        let known: Vec<i64> = self.branch()?.rows.iter().map(|it| it.number).collect();
+        let found: Vec<i64> = found
+            .map(|number| number.parse())
+            .collect::<Result<_, _>>()?;
+        let known: Vec<i64> = self.branch()?.rows.iter().map(|row| row.number).collect();
         let Some(unknown) = found.strip_prefix(known.as_slice()) else {
             let seen = format!("the server that was started again has {found:?}, not {known:?}");
             self.violated(BackupProperty::RowsAreExact, seen);

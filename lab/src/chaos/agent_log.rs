@@ -10,27 +10,27 @@ use crate::workload::checker::TimeSpan;
 /// Returns when a problem stood, by a clock that was zero when the wall clock showed `zero`.
 pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<TimeSpan> {
     let mut found = Vec::new();
-    let mut active_faults: BTreeMap<&str, Duration> = BTreeMap::new();
+    let mut open_problems: BTreeMap<&str, Duration> = BTreeMap::new();
     for line in log.lines() {
         let Some(at) = moment(line, zero) else {
             continue;
         };
         let problem = field(line, "problem");
         if line.contains("msg=\"problem found\"") {
-            active_faults
+            open_problems
                 .entry(problem.unwrap_or_default())
                 .or_insert(at);
         } else if line.contains("msg=\"problem ended\"") {
-            let from = active_faults.remove(problem.unwrap_or_default());
+            let from = open_problems.remove(problem.unwrap_or_default());
             found.extend(from.map(|from| TimeSpan { from, to: at }));
         } else if line.contains("msg=\"agent started\"") {
             // What the one before it saw stands no more than it does.
-            let before = std::mem::take(&mut active_faults).into_values();
+            let before = std::mem::take(&mut open_problems).into_values();
             found.extend(before.map(|from| TimeSpan { from, to: at }));
         }
     }
     found.extend(
-        active_faults
+        open_problems
             .into_values()
             .map(|from| TimeSpan { from, to: end }),
     );
@@ -45,7 +45,7 @@ fn moment(line: &str, zero: Duration) -> Option<Duration> {
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let mut words = line.split(' ');
-    words.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
+    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ ts=1970-01-01T00:02:20.000Z level=warn msg=\"problem found\" problem=diverged\n"
         let spans = problems(log, Duration::from_secs(90), Duration::from_secs(70));
         let secs: Vec<_> = spans
             .iter()
-            .map(|it| (it.from.as_secs_f64(), it.to.as_secs_f64()))
+            .map(|span| (span.from.as_secs_f64(), span.to.as_secs_f64()))
             .collect();
         assert_eq!(secs, [(10.5, 20.0), (30.0, 40.0), (50.0, 70.0)]);
     }

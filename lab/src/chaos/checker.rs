@@ -91,7 +91,7 @@ pub fn check(observed: &Observations) -> Vec<ChaosViolation> {
         observed
             .commands
             .iter()
-            .filter_map(|it| judge(observed, it)),
+            .filter_map(|command| judge(observed, command)),
     );
     found
 }
@@ -128,7 +128,7 @@ pub fn stated(observed: &Observations) -> u64 {
     let mut writes: Vec<(Duration, &NodeId)> = observed
         .accepted
         .iter()
-        .flat_map(|(node, at)| at.iter().map(move |it| (*it, node)))
+        .flat_map(|(node, at)| at.iter().map(move |at| (*at, node)))
         .collect();
     writes.sort();
     let mut total = 0;
@@ -139,27 +139,38 @@ pub fn stated(observed: &Observations) -> u64 {
         if old == new {
             continue;
         }
-        let before = || observed.stated.iter().filter(|it| it.at <= *first);
+        let before = || {
+            observed
+                .stated
+                .iter()
+                .filter(|statement| statement.at <= *first)
+        };
         let from = last.saturating_sub(STATED_WITHIN);
-        let near = before().filter(|it| it.at >= from).map(|it| it.rows).max();
-        total += near.or(before().map(|it| it.rows).next_back()).unwrap_or(0);
+        let near = before()
+            .filter(|statement| statement.at >= from)
+            .map(|statement| statement.rows)
+            .max();
+        total += near
+            .or(before().map(|statement| statement.rows).next_back())
+            .unwrap_or(0);
     }
     total
 }
 
 fn whole_after_healing(observed: &Observations) -> Option<ChaosViolation> {
-    let after = |it: &ObservationRound| it.at >= observed.healed_at;
+    let after = |round: &ObservationRound| round.at >= observed.healed_at;
     let since = observed.rounds.iter().position(after)?;
-    let rounds = observed.rounds.get(since..).unwrap_or_default();
+    let (_, rounds) = observed.rounds.split_at(since);
     let limit = observed.healed_at + WHOLE_WITHIN;
     let whole = rounds
         .windows(2)
-        .find(|it| matches!(it, [one, two] if not_whole(observed, one, two).is_none()));
-    if whole.is_some_and(|it| it.last().is_some_and(|it| it.at <= limit)) {
+        .find(|round| matches!(round, [one, two] if not_whole(observed, one, two).is_none()));
+    if whole.is_some_and(|pair| pair.last().is_some_and(|pair| pair.at <= limit)) {
         return None;
     }
     let why = match rounds {
-        [.., one, two] => not_whole(observed, one, two).unwrap_or_default(),
+        [.., one, two] => not_whole(observed, one, two)
+            .unwrap_or_else(|| "the platform was whole only after the limit".to_owned()),
         _ => "nothing was seen after healing".to_owned(),
     };
     let seen = format!("after {} s: {why}", WHOLE_WITHIN.as_secs());
@@ -175,8 +186,8 @@ pub fn not_whole(
     let Some((primary, server)) = primary(observed, two) else {
         return Some("no node accepts writes".to_owned());
     };
-    let by_api = observed.through_api.iter().rev().find(|it| **it <= two.at);
-    if by_api.is_none_or(|it| two.at.saturating_sub(*it) > API_LATELY) {
+    let by_api = observed.through_api.iter().rev().find(|at| **at <= two.at);
+    if by_api.is_none_or(|at| two.at.saturating_sub(*at) > API_LATELY) {
         let seen = "no row was acknowledged through the API, whose name is found by DNS";
         return Some(seen.to_owned());
     }
@@ -222,7 +233,7 @@ fn primary<'a>(
     round: &'a ObservationRound,
 ) -> Option<(&'a NodeId, &'a ServerObservation)> {
     round.nodes.iter().find_map(|(node, seen)| {
-        let server = seen.server.as_ref().filter(|it| !it.in_recovery)?;
+        let server = seen.server.as_ref().filter(|server| !server.in_recovery)?;
         wrote(observed, node, round.at.saturating_sub(LATELY), round.at).then_some((node, server))
     })
 }
@@ -238,7 +249,7 @@ fn follows(it: &ServerObservation, primary: &ServerObservation) -> bool {
 
 fn wrote(observed: &Observations, node: &NodeId, from: Duration, to: Duration) -> bool {
     let at = observed.accepted.get(node);
-    at.is_some_and(|it| it.iter().any(|it| from <= *it && *it <= to))
+    at.is_some_and(|at| at.iter().any(|at| from <= *at && *at <= to))
 }
 
 /// Returns the first node that did not do its part for so long that its reason should have been named, and was
@@ -263,7 +274,7 @@ fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<C
             }
             let began = *since.get_or_insert(round.at);
             if round.at.saturating_sub(began) > timeout {
-                let says = seen.agent.as_ref().map(|it| format!("{it:?}"));
+                let says = seen.agent.as_ref().map(|agent| format!("{agent:?}"));
                 let seen = format!(
                     "`{node}` does not do its part from {:.1} s to {:.1} s, and no reason is named: {}, \
                      server {:?}",
@@ -306,15 +317,19 @@ fn is_named(
     // An agent that does not answer is what a scrape that fails says, and what its log cannot.
     let agent = seen.agent.as_ref();
     if property == ChaosProperty::StatusNamesReason {
-        let said = observed.statuses.iter().rev().find(|it| it.at <= at);
-        return said.is_some_and(|it| it.reasons.contains_key(node));
+        let said = observed
+            .statuses
+            .iter()
+            .rev()
+            .find(|status| status.at <= at);
+        return said.is_some_and(|status| status.reasons.contains_key(node));
     }
     if property == ChaosProperty::MetricNamesReason {
-        return agent.is_none_or(|it| !it.alerts.is_empty());
+        return agent.is_none_or(|agent| !agent.alerts.is_empty());
     }
     let spans = observed.logged.get(node).into_iter().flatten();
-    let stands = |it: &TimeSpan| it.from <= at + SIDE && at <= it.to + SIDE;
-    agent.is_none() || spans.copied().any(|it| stands(&it))
+    let stands = |span: &TimeSpan| span.from <= at + SIDE && at <= span.to + SIDE;
+    agent.is_none() || spans.copied().any(|span| stands(&span))
 }
 
 /// Returns what is wrong with what a command reported.
@@ -332,10 +347,10 @@ fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosV
         CommandClaim::Primary(node) if wrote(observed, node, from, to) => return None,
         CommandClaim::Primary(node) => format!("`{node}` accepted no write"),
         CommandClaim::Streams(node) => {
-            let inside = |it: &&ObservationRound| from <= it.at && it.at <= to;
-            let streams = |it: &ObservationRound| {
-                let server = it.nodes.get(node).and_then(|it| it.server.as_ref());
-                server.is_some_and(|it| it.in_recovery && it.receives)
+            let inside = |round: &&ObservationRound| from <= round.at && round.at <= to;
+            let streams = |round: &ObservationRound| {
+                let server = round.nodes.get(node).and_then(|node| node.server.as_ref());
+                server.is_some_and(|server| server.in_recovery && server.receives)
             };
             if observed.rounds.iter().filter(inside).any(streams) {
                 return None;

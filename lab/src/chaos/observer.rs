@@ -85,8 +85,8 @@ impl Observer {
         let by_api = snapshot
             .acknowledged
             .iter()
-            .filter(|it| it.path == WritePath::Api);
-        observed.through_api = by_api.map(|it| it.at).collect();
+            .filter(|row| row.path == WritePath::Api);
+        observed.through_api = by_api.map(|row| row.at).collect();
         observed
     }
 
@@ -94,9 +94,9 @@ impl Observer {
         let mut pace = time::interval(LOOK_EVERY);
         pace.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
-            let looks = self.lab.nodes().iter().map(|it| async {
-                let (agent, server) = tokio::join!(agent(it), server(it));
-                (it.spec.node.clone(), NodeObservation { agent, server })
+            let looks = self.lab.nodes().iter().map(|node| async {
+                let (agent, server) = tokio::join!(agent(node), server(node));
+                (node.spec.node.clone(), NodeObservation { agent, server })
             });
             let Some(nodes) = stop.run_until_cancelled(join_all(looks)).await else {
                 return;
@@ -123,7 +123,7 @@ impl Observer {
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
         let answer = status.run(None, STATUS_WITHIN).await;
         let at = self.history.now();
-        let answer = answer.and_then(|it| Ok(serde_json::from_str::<Value>(&it)?));
+        let answer = answer.and_then(|answer| Ok(serde_json::from_str::<Value>(&answer)?));
         let Ok(answer) = answer else {
             self.seen().statuses.push(StatusObservation {
                 at,
@@ -145,12 +145,12 @@ impl Observer {
 /// Reads what `failover-ctl status --json` printed.
 fn status_seen(at: Duration, answer: &Value) -> StatusObservation {
     let nodes = answer.get("nodes").and_then(Value::as_array);
-    let reasons = nodes.into_iter().flatten().filter_map(|it| {
-        let node = it.get("node")?.as_str()?.parse().ok()?;
-        if it.get("responding").and_then(Value::as_bool) != Some(true) {
+    let reasons = nodes.into_iter().flatten().filter_map(|entry| {
+        let node = entry.get("node")?.as_str()?.parse().ok()?;
+        if entry.get("responding").and_then(Value::as_bool) != Some(true) {
             return Some((node, vec!["no answer".to_owned()]));
         }
-        let problems = problems(it.get("status")?);
+        let problems = problems(entry.get("status")?);
         (!problems.is_empty()).then_some((node, problems))
     });
     StatusObservation {
@@ -184,7 +184,7 @@ fn problems(status: &Value) -> Vec<String> {
     let listed = status.get("problems").and_then(Value::as_array);
     let names = listed.into_iter().flatten();
     names
-        .filter_map(|it| Some(it.get("problem")?.as_str()?.to_owned()))
+        .filter_map(|name| Some(name.get("problem")?.as_str()?.to_owned()))
         .collect()
 }
 
@@ -192,9 +192,18 @@ fn problems(status: &Value) -> Vec<String> {
 fn alerts(metrics: &str) -> Vec<String> {
     let lines = metrics
         .lines()
-        .filter(|it| it.starts_with("failover_problem{") && it.ends_with("} 1"));
+        .filter(|line| line.starts_with("failover_problem{") && line.ends_with("} 1"));
     lines
-        .filter_map(|it| Some(it.split_once("problem=\"")?.1.split_once('"')?.0.to_owned()))
+        .filter_map(|value| {
+            Some(
+                value
+                    .split_once("problem=\"")?
+                    .1
+                    .split_once('"')?
+                    .0
+                    .to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -232,7 +241,7 @@ failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",z
                 {"node": "b", "responding": true, "status": {"problems": []}},
                 {"node": "c", "responding": true, "status": {"problems": [{"problem": "diverged"}]}},
             ],
-            "verdict": {"verdict": "nobody"},
+            "failover_forecast": {"verdict": "nobody"},
         });
         let seen = status_seen(Duration::ZERO, &answer);
         let reasons: Vec<_> = seen.reasons.into_values().flatten().collect();

@@ -47,7 +47,8 @@ pub(super) async fn give(
         Err(error) => (None, format!("{error:#}"), String::new()),
     };
     history.record_event(format!("`failover-ctl {}`: {code:?}", typed.join(" ")));
-    let answer: Value = serde_json::from_str(&stdout).unwrap_or_default();
+    // Commands without `--json` print no JSON.
+    let answer: Value = serde_json::from_str(&stdout).unwrap_or(Value::Null);
     let claim = match (order, code) {
         (
             OperatorCommand::Promote
@@ -75,7 +76,7 @@ pub(super) async fn give(
     };
     if let Some(rows) = rows_stated(&answer) {
         seen.stated.push(LossStatement { at, rows });
-        seen.stated.sort_by_key(|it| it.at);
+        seen.stated.sort_by_key(|statement| statement.at);
     }
     seen.commands.push(CommandObservation {
         typed: typed.join(" "),
@@ -113,7 +114,7 @@ fn typed(order: OperatorCommand, node: &NodeId) -> Vec<String> {
 /// Returns what `resume` claims: that the target of the operation is primary, if that came of it.
 fn resumed(journal: &Value) -> CommandClaim {
     let text = |path| journal.pointer(path).and_then(Value::as_str);
-    let target = text("/plan/to").and_then(|it| it.parse().ok());
+    let target = text("/plan/to").and_then(|text| text.parse().ok());
     match (text("/outcome/outcome"), target) {
         (Some("promoted"), Some(node)) => CommandClaim::Primary(node),
         _ => CommandClaim::Nothing,
@@ -141,13 +142,22 @@ fn rows_stated(answer: &Value) -> Option<u64> {
 /// Returns the operations that `failover-ctl history` shows as unfinished.
 async fn unfinished(lab: &Lab) -> Vec<String> {
     let history = lab.programs().failover_ctl(&["history", "--json"]);
-    let Ok(history) = history.run(None, ENDS_WITHIN).await else {
-        return Vec::new();
+    let history = match history.run(None, ENDS_WITHIN).await {
+        Ok(history) => history,
+        // Not an empty list: that would confirm a claim that was not checked.
+        Err(error) => return vec![format!("unknown: {error:#}")],
     };
-    let history: Value = serde_json::from_str(&history).unwrap_or_default();
-    let operations = history.as_array().into_iter().flatten();
-    let open = operations.filter(|it| it.get("ended_at").is_none_or(Value::is_null));
-    open.map(|it| it.get("id").unwrap_or(&Value::Null).to_string())
+    let operations: Vec<Value> = match serde_json::from_str(&history) {
+        Ok(operations) => operations,
+        Err(error) => {
+            return vec![format!(
+                "unknown: `history --json` printed no list: {error}"
+            )];
+        }
+    };
+    let operations = operations.iter();
+    let open = operations.filter(|operation| operation.get("ended_at").is_none_or(Value::is_null));
+    open.map(|operation| operation.get("id").unwrap_or(&Value::Null).to_string())
         .collect()
 }
 

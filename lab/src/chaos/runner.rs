@@ -91,7 +91,7 @@ pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Re
     seen.rows_unsaved = unsaved;
     seen.ended_at = history.now();
     for node in lab.nodes() {
-        let text = std::fs::read_to_string(node.agent.log()).unwrap_or_default();
+        let text = std::fs::read_to_string(node.agent.log())?;
         let spans = agent_log::problems(&text, wall_at_zero, seen.ended_at);
         seen.logged.insert(node.spec.node.clone(), spans);
     }
@@ -122,18 +122,18 @@ async fn events(
                 };
                 let (lab, history, observer) = (Arc::clone(lab), history.clone(), observer.clone());
                 let under_way = under_way.clone();
-                under_way.send_modify(|it| *it += 1);
+                under_way.send_modify(|state| *state += 1);
                 commands.start("command", |stop| async move {
                     let given = operator_command::give(&lab, &history, &observer, order, &node);
                     stop.run_until_cancelled(given).await;
-                    under_way.send_modify(|it| *it -= 1);
+                    under_way.send_modify(|state| *state -= 1);
                 });
             }
         }
     }
     time::sleep((zero + schedule.healed_at).saturating_sub(history.now())).await;
     heal(lab, history).await?;
-    under_way.subscribe().wait_for(|it| *it == 0).await?;
+    under_way.subscribe().wait_for(|state| *state == 0).await?;
     let healed_at = history.record_event("everything is healed, and no command runs");
     observer.seen().healed_at = healed_at;
     let mut whole = 0;
@@ -157,7 +157,7 @@ async fn events(
 }
 
 async fn break_it(lab: &Lab, history: &History, kind: FaultKind) {
-    let on = kind.who().and_then(|it| which(lab, history, it));
+    let on = kind.who().and_then(|who| which(lab, history, who));
     let on = NodeSelector { node: on };
     match lab.break_with(&kind.fault(on)).await {
         Ok(done) => history.record_event(done),
@@ -178,14 +178,14 @@ fn which(lab: &Lab, history: &History, who: NodeRole) -> Option<NodeId> {
         .iter()
         .map(|(node, at)| (node, at.last()))
         .collect();
-    let latest = |it: &&crate::cluster::node::Node| last.get(&it.spec.node).copied().flatten();
+    let latest = |node: &&crate::cluster::node::Node| last.get(&node.spec.node).copied().flatten();
     let nodes = lab.nodes();
     let primary = nodes.iter().max_by_key(latest);
     let others = nodes
         .iter()
-        .filter(|it| primary.is_none_or(|primary| it.spec.node != primary.spec.node));
-    let near = |it: &&crate::cluster::node::Node| {
-        primary.is_none_or(|primary| it.spec.region != primary.spec.region)
+        .filter(|node| primary.is_none_or(|primary| node.spec.node != primary.spec.node));
+    let near = |node: &&crate::cluster::node::Node| {
+        primary.is_none_or(|primary| node.spec.region != primary.spec.region)
     };
     let mut others: Vec<_> = others.collect();
     others.sort_by_key(near);
@@ -222,7 +222,7 @@ async fn unsaved(lab: &Lab, lost: &LostRows) -> usize {
     let saves: Vec<_> = lab
         .nodes()
         .iter()
-        .map(|it| it.spec.state().join("diverged"))
+        .map(|node| node.spec.state().join("diverged"))
         .collect();
     let deadline = time::Instant::now() + SAVED_WITHIN;
     let mut left = lost.clone();

@@ -74,7 +74,7 @@ fn remove_by_number(log: &[u8], rows: &mut BTreeSet<u64>) {
 
 /// A row of the API has a name of letters.
 fn remove_by_name(log: &[u8], rows: &mut BTreeSet<u64>) {
-    let names: BTreeMap<String, u64> = rows.iter().map(|it| (username(*it), *it)).collect();
+    let names: BTreeMap<String, u64> = rows.iter().map(|row| (username(*row), *row)).collect();
     for (at, bytes) in log.windows(3).enumerate() {
         if bytes != b"Row" {
             continue;

@@ -185,7 +185,7 @@ impl FaultSchedule {
             let act = ScheduledAction::Break(kind);
             events.push(ScheduledEvent { at, act });
         }
-        let broken: Vec<Duration> = events.iter().map(|it| it.at).collect();
+        let broken: Vec<Duration> = events.iter().map(|event| event.at).collect();
         for _command in 0..chance.below(6) {
             // An operator acts when something has happened.
             let after = broken.get(chance.index(broken.len()));
@@ -208,8 +208,8 @@ impl FaultSchedule {
             let act = ScheduledAction::Command(order, chance.who(usual));
             events.push(ScheduledEvent { at, act });
         }
-        events.sort_by_key(|it| it.at);
-        let last = events.last().map(|it| it.at).unwrap_or_default();
+        events.sort_by_key(|event| event.at);
+        let last = events.last().map(|event| event.at).unwrap_or_default();
         let healed_at = last + chance.between(LASTS.0, LASTS.1);
         Self {
             seed,

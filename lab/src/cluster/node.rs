@@ -127,7 +127,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When it does not answer in time, or not with success.
+    /// When it does not respond in time, or responds with an error.
     pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
         let address = self.spec.agent();
@@ -135,16 +135,16 @@ impl Node {
         let ask = async {
             let answer = client.request(request).await?;
             if !answer.status().is_success() {
-                bail!("the agent answered {}", answer.status());
+                bail!("the agent responded {}", answer.status());
             }
             Ok(answer.into_body().collect().await?.to_bytes())
         };
         time::timeout(TIMEOUT, ask)
             .await
-            .context("the agent did not answer")?
+            .context("the agent did not respond")?
     }
 
-    /// Says whether the node receives the log from its primary, as its agent says.
+    /// Tests whether the node receives the log from its primary, as its agent says.
     ///
     /// # Errors
     ///
@@ -153,7 +153,8 @@ impl Node {
         let node = &self.spec.node;
         match self.status().await {
             Ok(status) => {
-                let field = |name: &str| status.get(name).cloned().unwrap_or_default();
+                let field =
+                    |name: &str| status.get(name).cloned().unwrap_or(serde_json::Value::Null);
                 if field("streaming") == true {
                     return Ok(());
                 }

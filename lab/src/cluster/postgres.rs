@@ -30,7 +30,7 @@ pub fn bin_directory() -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from(named));
     }
     let debian = |version: u32| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"));
-    let here = |it: &PathBuf| it.join("initdb").exists();
+    let here = |path: &PathBuf| path.join("initdb").exists();
     match [15, 16, 17, 18].map(debian).into_iter().find(here) {
         Some(found) => Ok(found),
         None => bail!(
@@ -140,7 +140,7 @@ fn user_map() -> anyhow::Result<String> {
         .context("the user who runs the lab has no name")?;
     let mut lines = vec!["# Written by the lab, read by PostgreSQL.".to_owned()];
     let users = postgres_user()?.into_iter().chain([oneself]);
-    lines.extend(users.map(|it| format!("lab  {}  postgres", it.name)));
+    lines.extend(users.map(|user| format!("lab  {}  postgres", user.name)));
     Ok(lines.join("\n") + "\n")
 }
 

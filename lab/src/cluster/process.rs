@@ -197,7 +197,7 @@ impl Process {
     async fn end(&self, signal: Signal, grace: Duration) -> anyhow::Result<()> {
         self.wanted.send_replace(DesiredState::Ended(signal));
         let mut seen = self.seen.clone();
-        time::timeout(grace, seen.wait_for(|it| it.pid.is_none()))
+        time::timeout(grace, seen.wait_for(|state| state.pid.is_none()))
             .await
             .with_context(|| format!("`{}` did not end within {grace:?} of {signal}", self.name))?
             .with_context(|| format!("nobody looks after `{}` any more", self.name))?;
@@ -271,7 +271,9 @@ mod tests {
         process.start();
         let child = wait::until("a child", SOON, || async {
             let text = std::fs::read_to_string(&children).unwrap_or_default();
-            text.trim().parse::<i32>().map_err(|it| it.to_string())
+            text.trim()
+                .parse::<i32>()
+                .map_err(|error| error.to_string())
         })
         .await
         .unwrap();

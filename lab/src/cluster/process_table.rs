@@ -28,7 +28,7 @@ pub(crate) fn tell(pid: i32, signal: Signal) {
     }
 }
 
-/// Says whether a process was stopped by SIGSTOP (state `T` in proc(5)).
+/// Tests whether a process was stopped by SIGSTOP (state `T` in proc(5)).
 pub(crate) fn is_stopped(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state == 'T')
 }
@@ -45,7 +45,7 @@ pub(crate) fn stat(pid: i32) -> Option<(char, i32)> {
 /// Returns every process that this machine has.
 fn all() -> anyhow::Result<Vec<i32>> {
     let entries = std::fs::read_dir("/proc").context("could not list `/proc`")?;
-    let pid = |it: std::fs::DirEntry| it.file_name().to_string_lossy().parse().ok();
+    let pid = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().parse().ok();
     Ok(entries.flatten().filter_map(pid).collect())
 }
 
@@ -55,7 +55,9 @@ fn all() -> anyhow::Result<Vec<i32>> {
 ///
 /// When `/proc` cannot be read.
 pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
-    let parents = all()?.into_iter().filter_map(|it| Some((it, stat(it)?.1)));
+    let parents = all()?
+        .into_iter()
+        .filter_map(|pid| Some((pid, stat(pid)?.1)));
     let parents: Vec<(i32, i32)> = parents.collect();
     let mut found = vec![of];
     let mut next = 0;
@@ -75,8 +77,9 @@ pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
 ///
 /// When `/proc` cannot be read.
 pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
-    let works_there =
-        |it: &i32| std::fs::read_link(format!("/proc/{it}/cwd")).is_ok_and(|cwd| cwd == directory);
+    let works_there = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory)
+    };
     Ok(all()?.into_iter().filter(works_there).collect())
 }
 

@@ -54,7 +54,7 @@ impl Programs {
     pub fn agent(&self, spec: &NodeSpec) -> Program {
         // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
         Program {
-            stdin: Some(secrets::orders_key(&self.topology)),
+            stdin: Some(secrets::command_signing_key(&self.topology)),
             ..self.on_node(spec, &["agent", "--key-from-stdin"])
         }
     }
@@ -106,7 +106,7 @@ impl Programs {
         let hosts: Vec<_> = topology
             .nodes
             .iter()
-            .map(|it| it.postgres().ip().to_string())
+            .map(|node| node.postgres().ip().to_string())
             .collect();
         let password = topology.secrets().join("app.password");
         let variables = [
@@ -186,7 +186,7 @@ pub(crate) fn built() -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from(named));
     }
     let own = std::env::current_exe().context("this program does not know where it is")?;
-    let is_there = |it: &&Path| NAMES.iter().all(|name| it.join(name).exists());
+    let is_there = |path: &&Path| NAMES.iter().all(|name| path.join(name).exists());
     match own.ancestors().skip(1).take(2).find(is_there) {
         Some(found) => Ok(found.to_owned()),
         None => bail!(

@@ -31,17 +31,17 @@ pub struct BackupKeys {
 }
 
 impl LabSecrets {
-    /// Draws new secrets.
-    pub fn draw() -> Self {
-        let draw = || {
+    /// Generates new secrets.
+    pub fn generate() -> Self {
+        let generate = || {
             let (one, other) = rand::random::<(u128, u128)>();
             Secret::new(format!("{one:032x}{other:032x}"))
         };
         Self {
-            replicator: draw(),
-            rewinder: draw(),
-            app: draw(),
-            orders: draw(),
+            replicator: generate(),
+            rewinder: generate(),
+            app: generate(),
+            orders: generate(),
         }
     }
 
@@ -52,7 +52,7 @@ impl LabSecrets {
     ///
     /// When they cannot be written.
     pub fn write(&self, topology: &Topology) -> anyhow::Result<()> {
-        let key = orders_key(topology);
+        let key = command_signing_key(topology);
         std::fs::write(&key, self.orders.reveal())?;
         restrict(&key, 0o600)?;
         let directory = &topology.secrets();
@@ -73,6 +73,6 @@ impl LabSecrets {
 }
 
 /// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
-pub fn orders_key(topology: &Topology) -> PathBuf {
-    topology.directory().join("orders.key")
+pub fn command_signing_key(topology: &Topology) -> PathBuf {
+    topology.directory().join("command-signing.key")
 }

@@ -13,7 +13,7 @@ use self::backup_agent::BackupAgent;
 use crate::aws::route53::{TTL_SECS, Zones};
 use crate::cluster::files::write;
 use crate::cluster::postgres::bin_directory;
-use crate::cluster::secrets::{BackupKeys, orders_key};
+use crate::cluster::secrets::{BackupKeys, command_signing_key};
 use crate::cluster::topology::{
     API_NAME, CLUSTER, LEASE_BUCKET, NodeSpec, POSTGRES_PORT, Topology, WRITER_NAME,
 };
@@ -203,10 +203,10 @@ struct VerifyWrite {
 
 impl FailoverCtl {
     fn on_node(topology: &Topology, spec: &NodeSpec, zones: &Zones) -> anyhow::Result<Self> {
-        let nodes = topology.nodes.iter().map(|it| NodeEntry {
-            address: spec.postgres_of(it).ip().to_string(),
-            agent: spec.agent_of(it).to_string(),
-            ..NodeEntry::of(it)
+        let nodes = topology.nodes.iter().map(|node| NodeEntry {
+            address: spec.postgres_of(node).ip().to_string(),
+            agent: spec.agent_of(node).to_string(),
+            ..NodeEntry::of(node)
         });
         let secrets = topology.secrets();
         let restore = format!(

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// When the server does not answer in time, or refuses.
 pub async fn local(spec: &NodeSpec, statement: &str) -> anyhow::Result<Option<String>> {
     let row = row(spec, statement, TIMEOUT).await?;
-    Ok(row.and_then(|it| it.get(0).map(str::to_owned)))
+    Ok(row.and_then(|row| row.get(0).map(str::to_owned)))
 }
 
 /// Runs a statement, and returns its first row.
@@ -52,7 +52,7 @@ pub async fn row(
     };
     let answer = time::timeout(timeout, ask).await;
     let answer = answer.with_context(|| format!("`{}` did not answer", spec.node))??;
-    Ok(answer.into_iter().find_map(|it| match it {
+    Ok(answer.into_iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(row),
         SimpleQueryMessage::CommandComplete(_) | _ => None,
     }))

@@ -53,7 +53,7 @@ impl ProcessSupervisor {
     pub(super) async fn run(mut self) {
         while self
             .orders
-            .wait_for(|it| *it == DesiredState::Running)
+            .wait_for(|state| *state == DesiredState::Running)
             .await
             .is_ok()
         {
@@ -64,13 +64,13 @@ impl ProcessSupervisor {
                 Ok((child, watchdog)) => self.look_after(child, watchdog).await,
                 Err(error) => {
                     warn!(process = name, error = format!("{error:#}"), "not started");
-                    self.report.send_modify(|it| {
-                        it.last_exit = Some(format!("{error:#}"));
+                    self.report.send_modify(|state| {
+                        state.last_exit = Some(format!("{error:#}"));
                     });
                 }
             }
             if self.restart == RestartPolicy::Never {
-                let ended = |it: &DesiredState| *it != DesiredState::Running;
+                let ended = |state: &DesiredState| *state != DesiredState::Running;
                 if self.orders.wait_for(ended).await.is_err() {
                     return;
                 }
@@ -90,10 +90,10 @@ impl ProcessSupervisor {
 
     /// Waits until the process ends, by itself, as ordered, or because it was silent for too long.
     async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
-        let pid = child.id().and_then(|it| i32::try_from(it).ok());
-        self.report.send_modify(|it| {
-            it.pid = pid;
-            it.starts += 1;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        self.report.send_modify(|state| {
+            state.pid = pid;
+            state.starts += 1;
         });
         debug!(process = self.program.name, pid, "process started");
         let mut silent = false;
@@ -126,9 +126,9 @@ impl ProcessSupervisor {
             (Err(error), _) => error.to_string(),
         };
         info!(process = self.program.name, pid, last_exit, "process ended");
-        self.report.send_modify(|it| {
-            it.pid = None;
-            it.last_exit = Some(last_exit);
+        self.report.send_modify(|state| {
+            state.pid = None;
+            state.last_exit = Some(last_exit);
         });
     }
 }
@@ -143,7 +143,7 @@ async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Rece
         if !*sleeping.borrow_and_update() {
             return;
         }
-        if sleeping.wait_for(|it| !it).await.is_err() {
+        if sleeping.wait_for(|state| !state).await.is_err() {
             return;
         }
     }

@@ -200,8 +200,8 @@ impl Topology {
     ///
     /// When there is no such node.
     pub fn node_spec(&self, node: &NodeId) -> anyhow::Result<&NodeSpec> {
-        let found = self.nodes.iter().find(|it| it.node == *node);
-        let names: Vec<_> = self.nodes.iter().map(|it| it.node.as_str()).collect();
+        let found = self.nodes.iter().find(|spec| spec.node == *node);
+        let names: Vec<_> = self.nodes.iter().map(|node| node.node.as_str()).collect();
         found.with_context(|| format!("there is no node `{node}`: there are {}", names.join(", ")))
     }
 
@@ -213,8 +213,11 @@ impl Topology {
         for spec in &self.nodes {
             all.extend([spec.postgres(), spec.agent()]);
             all.extend([spec.lease_store()]);
-            all.extend(self.api_regions().map(|it| spec.backup_store(self, &it)));
-            for other in self.nodes.iter().filter(|it| it.node != spec.node) {
+            all.extend(
+                self.api_regions()
+                    .map(|region| spec.backup_store(self, &region)),
+            );
+            for other in self.nodes.iter().filter(|node| node.node != spec.node) {
                 all.extend([spec.postgres_of(other), spec.agent_of(other)]);
             }
         }

@@ -99,12 +99,12 @@ impl<'a> Watchdog<'a> {
     fn hear(&mut self, message: &str) {
         let limit = message
             .lines()
-            .find_map(|it| it.strip_prefix("WATCHDOG_USEC="));
-        if let Some(limit) = limit.and_then(|it| it.parse().ok()) {
+            .find_map(|line| line.strip_prefix("WATCHDOG_USEC="));
+        if let Some(limit) = limit.and_then(|limit| limit.parse().ok()) {
             self.limit = Duration::from_micros(limit);
             self.deadline = Instant::now() + self.limit;
         }
-        if message.lines().any(|it| it == "WATCHDOG=1") {
+        if message.lines().any(|line| line == "WATCHDOG=1") {
             self.deadline = Instant::now() + self.limit;
         }
     }
@@ -127,9 +127,9 @@ impl<'a> Watchdog<'a> {
     }
 }
 
-/// Says whether anything of a program is left that ended with its watchdog.
+/// Tests whether anything of a program is left that ended with its watchdog.
 pub(crate) fn anything_left(data: &Path) -> bool {
-    inside(data).is_ok_and(|it| !it.is_empty())
+    inside(data).is_ok_and(|pids| !pids.is_empty())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl Lab {
         // A snapshot is of one moment.
         let running: Vec<i32> = inside(&node.spec.data())?
             .into_iter()
-            .filter(|it| !is_stopped(*it))
+            .filter(|pid| !is_stopped(*pid))
             .collect();
         signal_all(&running, Signal::SIGSTOP);
         let copied = copy(&node.spec.data(), &spec.data())

@@ -23,7 +23,7 @@ pub(super) fn break_settings(node: &Node) -> anyhow::Result<()> {
 /// Writes PostgreSQL's settings without the line that includes guard's, and kills guard.
 pub(super) fn rewrite_settings(node: &Node) -> anyhow::Result<()> {
     edit(node, |text| {
-        let lines = text.lines().filter(|it| !it.starts_with("include "));
+        let lines = text.lines().filter(|text| !text.starts_with("include "));
         lines.collect::<Vec<_>>().join("\n") + "\n"
     })?;
     node.guard.signal(Signal::SIGKILL)
@@ -55,7 +55,7 @@ impl Lab {
                 socket.bind(address)?;
                 socket.listen(16)
             };
-            take().map_err(|it| it.to_string())
+            take().map_err(|error| error.to_string())
         })
         .await?;
         self.active_faults.lock().await.ports.push(taken);

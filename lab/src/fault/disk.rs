@@ -48,14 +48,15 @@ impl Lab {
         let disk = own_disk(node)?;
         let name = &node.spec.node;
         self.proxies
-            .set(NetworkState::Refused, |it| it.touches(name));
+            .set(NetworkState::Refused, |path| path.touches(name));
         node.lose().await?;
         wait::until("the disk to be read-only", QUIET_WITHIN, || async {
             let remounted = run("mount", &["-o", "remount,ro"], disk).await;
-            remounted.map_err(|it| format!("{it:#}"))
+            remounted.map_err(|error| format!("{error:#}"))
         })
         .await?;
-        self.proxies.set(NetworkState::Open, |it| it.touches(name));
+        self.proxies
+            .set(NetworkState::Open, |path| path.touches(name));
         node.start();
         Ok(())
     }
@@ -78,7 +79,7 @@ fn own_disk(node: &Node) -> anyhow::Result<&Path> {
     use std::os::unix::fs::MetadataExt as _;
 
     let directory = node.spec.directory.as_path();
-    let device = |it: &Path| std::fs::metadata(it).map(|it| it.dev());
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
     let above = directory.parent().context("a node lies in no lab")?;
     if device(directory)? == device(above)? {
         bail!(

@@ -18,19 +18,18 @@ use crate::lab::Lab;
 use crate::network::proxies::NetworkPath;
 use crate::network::proxy::NetworkState;
 
-/// How late each piece arrives on a slow path: twice as long as an idle round trip to another continent,
-/// and several of them make a request.
+/// Delay on a slow path, in milliseconds: twice an idle round trip to another continent.
 const SLOW_MILLIS: u64 = 700;
 
-/// How late an answer is that comes after its client has given up.
+/// Delay of a response that arrives after the client's timeout.
 const LATE: Duration = Duration::from_secs(6);
 
 impl Lab {
-    /// Breaks something, and says what was broken.
+    /// Injects a fault, and returns what it did.
     ///
     /// # Errors
     ///
-    /// When it cannot be broken, for instance because it already is.
+    /// When the fault cannot be injected, for instance because the process has already ended.
     pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<String> {
         let Some(on) = fault.on() else {
             return self.break_more_than_a_node(fault).await;
@@ -46,66 +45,66 @@ impl Lab {
 
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "each fault is in one of the functions that carry faults out"
+        reason = "each fault is carried out by one of three functions"
     )]
     async fn break_node(&self, fault: &Fault, node: &Node) -> anyhow::Result<&'static str> {
         let name = &node.spec.node;
         let done = match fault {
             Fault::NodeLost(_) => {
                 self.proxies
-                    .set(NetworkState::Refused, |it| it.touches(name));
+                    .set(NetworkState::Refused, |path| path.touches(name));
                 node.lose().await?;
-                "its host is gone"
+                "the host is lost"
             }
             Fault::NodeSilent(_) => {
                 self.proxies
-                    .set(NetworkState::Silent, |it| it.touches(name));
+                    .set(NetworkState::Silent, |path| path.touches(name));
                 node.lose().await?;
-                "its host is gone and says nothing"
+                "the host is lost and its network drops packets"
             }
             Fault::AgentGone(_) => {
                 node.agent.kill().await?;
-                "its agent is gone for good"
+                "the agent has ended and is not restarted"
             }
             Fault::GuardGone(_) => {
                 node.guard.kill().await?;
-                "its guard is gone for good"
+                "the guard has ended and is not restarted"
             }
             Fault::PostgresStartedByHand(_) => {
                 self.start_by_hand(node).await?;
-                "a server is started on its data directory by hand"
+                "a server is started on the data directory without guard"
             }
             Fault::PostgresCannotStart(_) => {
                 self.take_port(node).await?;
-                "its postmaster is killed and its port is taken"
+                "the postmaster is killed and its port is taken"
             }
             Fault::ConfigurationBroken(_) => {
                 config::break_settings(node)?;
-                "its configuration is broken and its postmaster killed"
+                "postgresql.conf is invalid and the postmaster killed"
             }
             Fault::ConfigurationRewritten(_) => {
                 config::rewrite_settings(node)?;
-                "its configuration no longer includes guard's, and guard is killed"
+                "postgresql.conf no longer includes guard's settings, and guard is killed"
             }
             Fault::ReplaySlow(_) => {
                 self.slow_replay(node).await;
-                "its replay is slow"
+                "replay is slow"
             }
             Fault::ReplayPaused(_) => {
                 node.local_query("select pg_wal_replay_pause()").await?;
-                "its replay is paused"
+                "replay is paused"
             }
             Fault::WalRemoved(_) => {
                 self.remove_wal_of(node).await?;
-                "its host is gone, and the primary has removed what it needs"
+                "the host is lost, and the primary has removed WAL that it needs"
             }
             Fault::DiskFull(_) => {
                 self.fill_disk(node).await?;
-                "its disk is full"
+                "the disk is full"
             }
             Fault::DiskReadOnly(_) => {
                 self.freeze_disk(node).await?;
-                "its host restarts with a disk that can only be read"
+                "the host restarts with a read-only disk"
             }
             Fault::NodeCloned(_) => {
                 self.clone_node(node).await?;
@@ -113,30 +112,32 @@ impl Lab {
             }
             Fault::LeaseCut(_) => {
                 self.proxies
-                    .set(NetworkState::Silent, |it| it.is_lease_of(name));
-                "it cannot reach the lease"
+                    .set(NetworkState::Silent, |path| path.is_lease_of(name));
+                "the lease store is unreachable"
             }
             Fault::LeaseSlow(_) => {
                 let slow = NetworkState::Slow(SLOW_MILLIS);
-                self.proxies.set(slow, |it| it.is_lease_of(name));
-                "its way to the lease is slow"
+                self.proxies.set(slow, |path| path.is_lease_of(name));
+                "the path to the lease store is slow"
             }
             Fault::NodeIsolated(_) => {
-                self.proxies.set(NetworkState::Silent, |it| {
-                    let between =
-                        matches!(it, NetworkPath::Postgres { .. } | NetworkPath::Agent { .. });
-                    between && it.touches(name)
+                self.proxies.set(NetworkState::Silent, |path| {
+                    let between = matches!(
+                        path,
+                        NetworkPath::Postgres { .. } | NetworkPath::Agent { .. }
+                    );
+                    between && path.touches(name)
                 });
-                "it neither hears nor reaches another node"
+                "it is cut off from the other nodes"
             }
-            other => anyhow::bail!("`{other:?}` is no fault of one node"),
+            other => anyhow::bail!("`{other:?}` is not a fault of one node"),
         };
         Ok(done)
     }
 
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "each fault is in one of the functions that carry faults out"
+        reason = "each fault is carried out by one of three functions"
     )]
     async fn break_more_than_a_node(&self, fault: &Fault) -> anyhow::Result<String> {
         let route53 = &self.route53;
@@ -145,24 +146,24 @@ impl Lab {
             Fault::RegionLost(RegionSelector { region }) => {
                 let region = region.as_ref().unwrap_or(&self.topology().primary);
                 self.lose_region(region).await?;
-                return Ok(format!("everything in {region} is gone"));
+                return Ok(format!("all of {region} is lost: nodes, S3, API"));
             }
             Fault::LeaseStoreSlow => {
-                let lease = |it: &NetworkPath| matches!(it, NetworkPath::Lease { .. });
+                let lease = |path: &NetworkPath| matches!(path, NetworkPath::Lease { .. });
                 self.proxies.set(NetworkState::Slow(SLOW_MILLIS), lease);
-                "S3 that holds the lease is slow"
+                "the lease store is slow"
             }
             Fault::LeaseStoreThrottled => {
                 self.store(third)?.behave(ServiceMode::Throttled);
-                "S3 that holds the lease refuses two requests of three"
+                "the lease store rejects two requests of three"
             }
             Fault::LeaseStoreLate => {
                 self.store(third)?.behave(ServiceMode::Late(LATE));
-                "S3 that holds the lease answers every second request late"
+                "the lease store responds late to every second request"
             }
             Fault::DnsSilent => {
                 route53.process().signal(Signal::SIGSTOP)?;
-                "Route 53 and EC2 do not answer"
+                "Route 53 and EC2 do not respond"
             }
             Fault::DnsSlow => {
                 route53.behave(Some("slow 3"))?;
@@ -170,36 +171,36 @@ impl Lab {
             }
             Fault::DnsThrottled => {
                 route53.behave(Some("throttled"))?;
-                "Route 53 refuses every request"
+                "Route 53 rejects every request"
             }
             Fault::DnsLate => {
                 route53.behave(Some("late 12"))?;
-                "Route 53 answers late"
+                "Route 53 responds late"
             }
             _ => {
                 self.store(third)?.stop().await;
-                return Ok(format!("S3 in {third}, which holds the lease, is gone"));
+                return Ok(format!("the lease store, S3 in {third}, is down"));
             }
         };
         Ok(done.to_owned())
     }
 
-    /// Takes a whole region away.
+    /// Loses a region.
     ///
     /// # Errors
     ///
-    /// When something in it is still there after seconds.
+    /// When a process does not end in time.
     pub async fn lose_region(&self, region: &Region) -> anyhow::Result<()> {
         let here: Vec<_> = self
             .nodes
             .iter()
-            .filter(|it| it.spec.region == *region)
+            .filter(|node| node.spec.region == *region)
             .collect();
         self.proxies.set(NetworkState::Refused, |path| {
-            here.iter().any(|it| path.touches(&it.spec.node))
+            here.iter().any(|node| path.touches(&node.spec.node))
                 || matches!(path, NetworkPath::Backups { to, .. } if to == region)
         });
-        let nodes = futures_util::future::try_join_all(here.iter().map(|it| it.lose()));
+        let nodes = futures_util::future::try_join_all(here.iter().map(|node| node.lose()));
         let api = async {
             match self.apis.get(region) {
                 Some(api) => api.kill().await,
@@ -237,78 +238,78 @@ impl Lab {
     }
 }
 
-/// Carries out a fault that is nothing but signals, and says what it did; none for other faults.
+/// Carries out a fault that consists of signals, and returns what it did; none for other faults.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "each fault is in one of the functions that carry faults out"
+    reason = "each fault is carried out by one of three functions"
 )]
 fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
     let freeze_postgres = || signal_inside(&node.spec.data(), Signal::SIGSTOP);
     let done = match fault {
         Fault::PostmasterKilled(_) => {
             node.kill_postmaster()?;
-            "its postmaster is killed"
+            "postmaster is killed"
         }
         Fault::AgentFrozen(_) => {
             node.agent.signal(Signal::SIGSTOP)?;
-            "its agent is frozen"
+            "agent is frozen"
         }
         Fault::GuardFrozen(_) => {
             node.guard.signal(Signal::SIGSTOP)?;
-            "its guard is frozen"
+            "guard is frozen"
         }
         Fault::AgentAndGuardFrozen(_) => {
             node.agent.signal(Signal::SIGSTOP)?;
             node.guard.signal(Signal::SIGSTOP)?;
-            "its agent and guard are frozen"
+            "agent and guard are frozen"
         }
         Fault::PostgresFrozen(_) => {
             freeze_postgres()?;
-            "its PostgreSQL is frozen"
+            "PostgreSQL is frozen"
         }
         Fault::AgentAndPostgresFrozen(_) => {
             node.agent.signal(Signal::SIGSTOP)?;
             freeze_postgres()?;
-            "its agent and PostgreSQL are frozen"
+            "agent and PostgreSQL are frozen"
         }
         Fault::GuardAndPostgresFrozen(_) => {
             node.guard.signal(Signal::SIGSTOP)?;
             freeze_postgres()?;
-            "its guard and PostgreSQL are frozen"
+            "guard and PostgreSQL are frozen"
         }
         Fault::EverythingFrozen(_) => {
             node.freeze()?;
-            "its agent, guard and PostgreSQL are frozen"
+            "agent, guard and PostgreSQL are frozen"
         }
         Fault::SupervisorAsleep(_) => {
             node.guard.supervisor_sleeps(true);
-            "its supervisor sleeps"
+            "its supervisor is frozen"
         }
         Fault::HostPaused(_) => {
             node.guard.supervisor_sleeps(true);
             node.freeze()?;
-            "everything on its host is frozen"
+            "everything on the host is frozen"
         }
         Fault::AgentKilled(_) => {
             node.agent.signal(Signal::SIGKILL)?;
-            "its agent is killed"
+            "agent is killed"
         }
         Fault::AgentRestarted(_) => {
             node.agent.signal(Signal::SIGTERM)?;
-            "its agent is told to end"
+            "the agent is restarted with SIGTERM"
         }
         Fault::GuardKilled(_) => {
             node.guard.signal(Signal::SIGKILL)?;
-            "its guard is killed"
+            "guard is killed"
         }
         Fault::GuardRestarted(_) => {
             node.guard.signal(Signal::SIGTERM)?;
-            "its guard is told to end"
+            "the guard is restarted with SIGTERM"
         }
         Fault::AgentAndGuardKilled(_) => {
             node.agent.signal(Signal::SIGKILL)?;
             node.guard.signal(Signal::SIGKILL)?;
-            "its agent and guard are killed"
+            "agent and guard are killed"
         }
         _ => return Ok(None),
     };

@@ -28,7 +28,7 @@ impl Lab {
             let pause = |length| stop.run_until_cancelled(time::sleep(length));
             loop {
                 let startup = inside(&data).unwrap_or_default();
-                let startup: Vec<i32> = startup.into_iter().filter(|it| replays(*it)).collect();
+                let startup: Vec<i32> = startup.into_iter().filter(|pid| replays(*pid)).collect();
                 signal_all(&startup, Signal::SIGSTOP);
                 let ended = pause(STANDS_STILL).await.is_none();
                 signal_all(&startup, Signal::SIGCONT);
@@ -45,7 +45,7 @@ impl Lab {
         let primary = self.wait_for_primary(Duration::from_secs(10)).await?;
         anyhow::ensure!(primary != *name, "`{name}` is the primary");
         self.proxies
-            .set(NetworkState::Refused, |it| it.touches(name));
+            .set(NetworkState::Refused, |path| path.touches(name));
         node.lose().await?;
         let primary = self.node(&primary)?;
         primary
@@ -61,7 +61,7 @@ impl Lab {
         wait::until("the primary to remove WAL", REMOVED_WITHIN, || async {
             for statement in ["select pg_switch_wal()::text", "checkpoint"] {
                 let done = primary.local_query(statement).await;
-                done.map_err(|it| format!("{it:#}"))?;
+                done.map_err(|error| format!("{error:#}"))?;
             }
             if needed.exists() {
                 return Err(format!("`{}` is still there", needed.display()));
@@ -73,7 +73,7 @@ impl Lab {
     }
 }
 
-/// Says whether a process is a PostgreSQL's that replays WAL.
+/// Tests whether a process is a PostgreSQL's that replays WAL.
 fn replays(pid: i32) -> bool {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&command).starts_with("postgres: startup")

@@ -171,7 +171,8 @@ impl DnsServer {
 }
 
 fn stale(copy: Option<&ZoneCopy>) -> Arc<Vec<RecordSet>> {
-    copy.map(|it| Arc::clone(&it.records)).unwrap_or_default()
+    copy.map(|copy| Arc::clone(&copy.records))
+        .unwrap_or_default()
 }
 
 /// Returns the answer to a question from these records.
@@ -191,17 +192,20 @@ fn answer(question: &Message, records: &[RecordSet]) -> Message {
 
     let mut name = query.name().clone();
     for _ in 0..MOST_ALIASES {
-        let here: Vec<_> = records.iter().filter(|it| it.is_at(&name)).collect();
-        let wanted = here.iter().filter(|it| it.is_of(query.query_type()));
-        let found: Vec<_> = wanted.flat_map(|it| it.to_records(&name)).collect();
+        let here: Vec<_> = records
+            .iter()
+            .filter(|record| record.is_at(&name))
+            .collect();
+        let wanted = here.iter().filter(|node| node.is_of(query.query_type()));
+        let found: Vec<_> = wanted.flat_map(|set| set.to_records(&name)).collect();
         if !found.is_empty() {
             reply.add_answers(found);
             return reply;
         }
         let alias = here
             .iter()
-            .filter(|it| it.is_of(RecordType::CNAME))
-            .flat_map(|it| it.to_records(&name))
+            .filter(|node| node.is_of(RecordType::CNAME))
+            .flat_map(|node| node.to_records(&name))
             .next();
         match alias {
             Some(alias) => {
@@ -235,7 +239,7 @@ fn start_of_authority(name: &Name) -> Option<Record> {
 
 impl RecordSet {
     fn is_at(&self, name: &Name) -> bool {
-        Name::from_ascii(&self.name).is_ok_and(|it| it.eq_ignore_root(name))
+        Name::from_ascii(&self.name).is_ok_and(|own| own.eq_ignore_root(name))
     }
 
     fn is_of(&self, record_type: RecordType) -> bool {
@@ -244,10 +248,10 @@ impl RecordSet {
 
     fn to_records(&self, name: &Name) -> Vec<Record> {
         let data = |value: &String| match self.record_type.as_str() {
-            "A" => value.parse().ok().map(|it| RData::A(A(it))),
+            "A" => value.parse().ok().map(|value| RData::A(A(value))),
             "CNAME" => Name::from_ascii(value)
                 .ok()
-                .map(|it| RData::CNAME(CNAME(it))),
+                .map(|target| RData::CNAME(CNAME(target))),
             "TXT" => {
                 let text = value.trim_matches('"').to_owned();
                 Some(RData::TXT(TXT::new(vec![text])))
@@ -256,7 +260,7 @@ impl RecordSet {
         };
         let found = self.values.iter().filter_map(data);
         found
-            .map(|it| Record::from_rdata(name.clone(), self.ttl_secs, it))
+            .map(|data| Record::from_rdata(name.clone(), self.ttl_secs, data))
             .collect()
     }
 }
@@ -280,7 +284,11 @@ mod tests {
     fn follows_an_alias_and_shows_it() {
         let reply = ask("DB-reader.Causeway.test.", RecordType::A);
 
-        let shown: Vec<_> = reply.answers.iter().map(|it| it.data.to_string()).collect();
+        let shown: Vec<_> = reply
+            .answers
+            .iter()
+            .map(|answer| answer.data.to_string())
+            .collect();
         assert_eq!(shown, ["db.causeway.test.", "127.77.1.11"]);
     }
 

@@ -72,7 +72,7 @@ impl Proxies {
                 let from = from.clone();
                 open(NetworkPath::Backups { from, to: region }, listen, target)?;
             }
-            for other in topology.nodes.iter().filter(|it| it.node != from) {
+            for other in topology.nodes.iter().filter(|node| node.node != from) {
                 let (from, to) = (from.clone(), other.node.clone());
                 let postgres = NetworkPath::Postgres {
                     from: from.clone(),
@@ -99,20 +99,20 @@ impl Proxies {
     /// Returns the paths that do not carry everything, with what they do.
     pub fn disturbed(&self) -> Vec<(String, NetworkState)> {
         let proxies = self.0.values();
-        let disturbed = proxies.filter(|it| it.state() != NetworkState::Open);
+        let disturbed = proxies.filter(|proxy| proxy.state() != NetworkState::Open);
         disturbed
-            .map(|it| (it.name().to_owned(), it.state()))
+            .map(|proxy| (proxy.name().to_owned(), proxy.state()))
             .collect()
     }
 }
 
 impl NetworkPath {
-    /// Says whether it is this node's path to the lease.
+    /// Tests whether it is this node's path to the lease.
     pub fn is_lease_of(&self, node: &NodeId) -> bool {
         matches!(self, Self::Lease { from } if from == node)
     }
 
-    /// Says whether one end of the path is this node.
+    /// Tests whether one end of the path is this node.
     pub fn touches(&self, node: &NodeId) -> bool {
         match self {
             Self::Lease { from } | Self::Backups { from, .. } => from == node,

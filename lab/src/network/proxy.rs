@@ -154,7 +154,7 @@ impl ProxyTask {
         self.tasks.start("link connection", |stop| async move {
             tokio::select! {
                 _ = join(near, target, there, back) => {}
-                _ = cut.wait_for(|it| *it == NetworkState::Refused) => {}
+                _ = cut.wait_for(|state| *state == NetworkState::Refused) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -188,8 +188,8 @@ async fn carry_one_way(
     let mut piece = vec![0; 64 * 1024];
     loop {
         let length = from.read(&mut piece).await?;
-        let open = state.wait_for(|it| *it != NetworkState::Silent).await;
-        let delay = open.map(|it| *it);
+        let open = state.wait_for(|state| *state != NetworkState::Silent).await;
+        let delay = open.map(|state| *state);
         // What was on its way when the path fell silent is lost with a host that is gone.
         if matches!(delay, Ok(NetworkState::Refused)) {
             return Err(std::io::ErrorKind::ConnectionReset.into());
@@ -229,9 +229,9 @@ mod tests {
 
         path.proxy.set(NetworkState::Open);
         crate::wait::until("an open path", Duration::from_secs(5), || async {
-            let mut client = path.connect().await.map_err(|it| it.to_string())?;
+            let mut client = path.connect().await.map_err(|error| error.to_string())?;
             let heard = echo(&mut client, b"two").await;
-            heard.map_err(|it| it.to_string())
+            heard.map_err(|error| error.to_string())
         })
         .await
         .unwrap();

@@ -11,10 +11,10 @@ const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 20.0;
 
-/// From top to bottom: the stories' names, the numbers of what happened, a lane for each node, the
+/// From top to bottom: the scenarios' names, the numbers of what happened, a lane for each node, the
 /// curve, the axis.
-const STORIES: f64 = 32.0;
-const BADGES: f64 = STORIES + 16.0;
+const SCENARIOS: f64 = 32.0;
+const BADGES: f64 = SCENARIOS + 16.0;
 const BADGE_ROWS: usize = 3;
 const BADGE: f64 = 17.0;
 const LANES: f64 = BADGES + 54.0;
@@ -22,10 +22,13 @@ const LANE: f64 = 34.0;
 const CURVE: f64 = 120.0;
 const AXIS: f64 = 26.0;
 
-/// Returns the marks that are told, each with its number. Where a story begins and ends is shown by
+/// Returns the events to list, each with its number. Where a scenario begins and ends is shown by
 /// the bands.
-pub(super) fn told(events: &[HistoryEvent]) -> impl Iterator<Item = (usize, &HistoryEvent)> {
-    let is_told = |it: &&HistoryEvent| !it.what.ends_with(" begins") && !it.what.ends_with(" ends");
+pub(super) fn numbered_events(
+    events: &[HistoryEvent],
+) -> impl Iterator<Item = (usize, &HistoryEvent)> {
+    let is_told =
+        |event: &&HistoryEvent| !event.what.ends_with(" begins") && !event.what.ends_with(" ends");
     (1..).zip(events.iter().filter(is_told))
 }
 
@@ -73,15 +76,15 @@ impl Chart<'_> {
     }
 
     fn bands(&mut self) -> fmt::Result {
-        let height = self.bottom() - STORIES;
+        let height = self.bottom() - SCENARIOS;
         for (index, scenario) in self.report.scenarios.iter().enumerate() {
-            // Names of short stories that follow one another would overlap on one line.
+            // Names of short scenarios that follow one another would overlap on one line.
             let baseline = if index % 2 == 0 { 12 } else { 26 };
             let (from, to) = (self.x(scenario.span.from), self.x(scenario.span.to));
             let (width, name) = (to - from, escape(&scenario.name.replace('_', " ")));
             writeln!(
                 self.page,
-                "<rect class=\"band\" x=\"{from:.1}\" y=\"{STORIES}\" width=\"{width:.1}\" height=\"{height}\" rx=\"4\"/>\
+                "<rect class=\"band\" x=\"{from:.1}\" y=\"{SCENARIOS}\" width=\"{width:.1}\" height=\"{height}\" rx=\"4\"/>\
                  <text x=\"{from:.1}\" y=\"{baseline}\">{name}</text>"
             )?;
         }
@@ -106,11 +109,11 @@ impl Chart<'_> {
     fn events(&mut self) -> fmt::Result {
         let bottom = self.bottom();
         let mut free_from = [0.0; BADGE_ROWS];
-        for (number, mark) in told(&self.report.events) {
+        for (number, mark) in numbered_events(&self.report.events) {
             let x = self.x(mark.at);
             let row = free_from
                 .iter()
-                .position(|it| *it <= x)
+                .position(|free| *free <= x)
                 .unwrap_or(BADGE_ROWS - 1);
             if let Some(free) = free_from.get_mut(row) {
                 *free = x + BADGE;

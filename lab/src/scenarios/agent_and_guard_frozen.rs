@@ -12,7 +12,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn agent_and_guard_frozen(
     run: &mut ScenarioRun<'_>,
     frozen_for: Duration,

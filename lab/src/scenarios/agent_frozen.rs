@@ -15,7 +15,7 @@ pub(crate) const FREEZE_DURATION: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn agent_frozen(
     run: &mut ScenarioRun<'_>,
     frozen_for: Duration,

@@ -11,7 +11,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("agent_restarted").await?;
     let before = run.serving_primary().await?;

@@ -19,7 +19,7 @@ const AFTERWARDS: usize = 2_000;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn primary_lost_under_load(
     run: &mut ScenarioRun<'_>,
 ) -> anyhow::Result<(CheckResult, ApiCheckResult)> {
@@ -31,7 +31,7 @@ pub async fn primary_lost_under_load(
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn region_lost_under_load(
     run: &mut ScenarioRun<'_>,
 ) -> anyhow::Result<(CheckResult, ApiCheckResult)> {
@@ -64,7 +64,7 @@ async fn under_load(
     let accepted = run.history().snapshot().accepted;
     let mut accepted = accepted.get(&new).into_iter().flatten().copied();
     let writable = accepted
-        .find(|it| *it > began)
+        .find(|times| *times > began)
         .with_context(|| format!("node {new} never accepted a write"))?;
     let tasks = Tasks::new();
     let (_, client) = run.connect_to_primary(&tasks).await?;

@@ -17,13 +17,18 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When a step fails or the story does not come to an end.
+/// When a step fails, or the scenario cannot be completed.
 pub async fn cluster_restored(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     base_backup(run).await?;
     let start = run.begin("cluster_restored").await?;
     let holder = run.primary().await?;
     let restored = run.lab.node(&holder)?;
-    let others = || run.lab.nodes().iter().filter(|it| it.spec.node != holder);
+    let others = || {
+        run.lab
+            .nodes()
+            .iter()
+            .filter(|node| node.spec.node != holder)
+    };
     for node in others().chain([restored]) {
         node.agent.stop(GRACE).await?;
         node.guard.stop(GRACE).await?;

@@ -26,7 +26,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end, or a command did what it should not.
+/// When the scenario cannot be completed, or a command did what it must not.
 pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("consent_not_inherited").await?;
     let old = run.primary().await?;
@@ -159,7 +159,7 @@ async fn loss_grows_behind_the_question(
 }
 
 fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
-    let other = |it: &&Node| !nodes.contains(&&it.spec.node);
+    let other = |node: &&Node| !nodes.contains(&&node.spec.node);
     let node = run.lab.nodes().iter().find(other);
     node.context("there is no third node")
 }
@@ -167,8 +167,8 @@ fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result
 /// Waits until a node holds the lease and accepts writes.
 async fn wait_for_open(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<()> {
     wait::until("the node to open", SCENARIO_TIMEOUT, || async {
-        let node = run.lab.node(node).map_err(|it| it.to_string())?;
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        let node = run.lab.node(node).map_err(|error| error.to_string())?;
+        let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         match text(&status, "/role") {
             "primary" => Ok(()),
             role => Err(format!("it is {role}")),

@@ -22,13 +22,18 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When a step fails or the story does not come to an end.
+/// When a step fails, or the scenario cannot be completed.
 pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let holder = run.primary().await?;
     renew_tables(run, run.lab.topology().node_spec(&holder)?).await?;
     let start = run.begin("database_upgraded").await?;
     let upgraded = run.lab.node(&holder)?;
-    let standbys = || run.lab.nodes().iter().filter(|it| it.spec.node != holder);
+    let standbys = || {
+        run.lab
+            .nodes()
+            .iter()
+            .filter(|node| node.spec.node != holder)
+    };
     run.announce("every node is stopped in order");
     for node in standbys() {
         node.agent.stop(GRACE).await?;

@@ -17,16 +17,16 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn diverged_standby_cannot_start(
     run: &mut ScenarioRun<'_>,
 ) -> anyhow::Result<CheckResult> {
     let start = run.begin("diverged_standby_cannot_start").await?;
     let old = run.primary().await?;
     let topology = run.lab.topology();
-    let others = || run.lab.nodes().iter().filter(|it| it.spec.node != old);
-    let behind = others().find(|it| it.spec.region == topology.primary);
-    let ahead = others().find(|it| it.spec.region == topology.dr);
+    let others = || run.lab.nodes().iter().filter(|node| node.spec.node != old);
+    let behind = others().find(|other| other.spec.region == topology.primary);
+    let ahead = others().find(|other| other.spec.region == topology.dr);
     let behind = behind.context("the primary region has no standby")?;
     let ahead = ahead.context("the other region has no standby")?;
     let name = behind.spec.node.clone();

@@ -15,7 +15,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end, or the rows are gone.
+/// When the scenario cannot be completed, or the rows are lost.
 pub async fn diverged_wal_not_saved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("diverged_wal_not_saved").await?;
     let old = run.primary().await?;

@@ -15,7 +15,7 @@ const CERTAINLY_FROZEN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn guard_and_postgres_frozen(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("guard_and_postgres_frozen").await?;
     let mut rows_lost = 0;

@@ -17,18 +17,18 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When a command does what it must not, or the story does not come to an end.
+/// When the scenario cannot be completed, or a command did what it must not.
 pub async fn lease_moved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("lease_moved").await?;
     let holder = run.primary().await?;
     let topology = run.lab.topology();
-    let left = run.lab.nodes().iter().find(|it| it.spec.node != holder);
+    let left = run.lab.nodes().iter().find(|node| node.spec.node != holder);
     let left = left.context("there is no standby")?;
     let name = left.spec.node.clone();
     run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
         .await?;
     make_bucket(topology)?;
-    for node in run.lab.nodes().iter().filter(|it| it.spec.node != name) {
+    for node in run.lab.nodes().iter().filter(|node| node.spec.node != name) {
         replace_setting(&node.spec, LEASE_BUCKET, NEW_BUCKET)?;
     }
     run.announce("every node but the one that is stopped is given another lease bucket");

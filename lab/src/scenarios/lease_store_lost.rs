@@ -19,7 +19,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When a command does what it must not, or the story does not come to an end.
+/// When the scenario cannot be completed, or a command did what it must not.
 pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("lease_store_lost").await?;
     let holder = run.primary().await?;
@@ -47,7 +47,7 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
     wait::until("every deadline to be over", SCENARIO_TIMEOUT, || async {
         run_on_node(run, spec, &lost)
             .await
-            .map_err(|it| format!("{it:#}"))
+            .map_err(|error| format!("{error:#}"))
     })
     .await?;
     let done_at = run.history().now();

@@ -78,7 +78,7 @@ pub(super) async fn restart_agents(
         let what = format!("the agent of `{}` to use the new bucket", node.spec.node);
         wait::until(&what, SCENARIO_TIMEOUT, || async {
             let bucket = status_text(node, "/lease_store/bucket").await;
-            match bucket.map_err(|it| format!("{it:#}"))? {
+            match bucket.map_err(|error| format!("{error:#}"))? {
                 bucket if bucket == NEW_BUCKET => Ok(()),
                 bucket => Err(bucket),
             }

@@ -15,7 +15,7 @@ use crate::workload::checker::{CheckResult, Expectation};
 ///
 /// # Errors
 ///
-/// When it does not, or the story does not come to an end.
+/// When the expectation is not met, or the scenario cannot be completed.
 pub async fn node_lists_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let old = run.primary().await?;
     let topology = run.lab.topology();
@@ -23,12 +23,12 @@ pub async fn node_lists_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
         .lab
         .nodes()
         .iter()
-        .find(|it| it.spec.region == topology.dr);
+        .find(|node| node.spec.region == topology.dr);
     let behind = behind.context("the other region has no node")?;
     let new = topology
         .nodes
         .iter()
-        .find(|it| it.region == topology.primary && it.node != old);
+        .find(|node| node.region == topology.primary && node.node != old);
     let new = new.context("the primary region has one node")?;
     let start = run.begin("node_lists_differ").await?;
     let name = behind.spec.node.clone();
@@ -70,9 +70,9 @@ fn without(text: &str, node: &NodeSpec) -> anyhow::Result<String> {
     let at = text
         .find(&name)
         .context("the node is not in the settings")?;
-    let before = text.get(..at).and_then(|it| it.rfind("[[nodes]]"));
+    let before = text.get(..at).and_then(|text| text.rfind("[[nodes]]"));
     let start = before.context("there is no `[[nodes]]`")?;
-    let rest = text.get(at..).and_then(|it| it.find("\n["));
+    let rest = text.get(at..).and_then(|text| text.find("\n["));
     let end = at + rest.context("nothing follows the node")? + 1;
     let (before, after) = (text.get(..start), text.get(end..));
     Ok([before.unwrap_or_default(), after.unwrap_or_default()].concat())

@@ -15,7 +15,7 @@ use crate::wait;
 pub(super) async fn wait_for_problem(node: &Node, kind: &str) -> anyhow::Result<String> {
     let what = format!("`{}` to name `{kind}`", node.spec.node);
     let found = wait::until(&what, SCENARIO_TIMEOUT, || async {
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         problem_in(&status, kind).ok_or_else(|| status.to_string())
     });
     Ok(found.await?)
@@ -25,7 +25,7 @@ fn problem_in(status: &Value, kind: &str) -> Option<String> {
     let problems = status.pointer("/problems")?.as_array()?;
     let found = problems
         .iter()
-        .find(|it| it.get("problem").is_some_and(|it| it == kind))?;
+        .find(|found| found.get("problem").is_some_and(|found| found == kind))?;
     Some(found.get("detail")?.as_str()?.to_owned())
 }
 
@@ -37,7 +37,7 @@ fn problem_in(status: &Value, kind: &str) -> Option<String> {
 pub(super) async fn wait_for_no_problem(node: &Node, kind: &str) -> anyhow::Result<()> {
     let what = format!("`{}` to name `{kind}` no longer", node.spec.node);
     let gone = wait::until(&what, SCENARIO_TIMEOUT, || async {
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         problem_in(&status, kind).map_or(Ok(()), Err)
     });
     Ok(gone.await?)

@@ -171,10 +171,10 @@ pub(super) async fn killed_after(
         "the operation to get that far",
         SCENARIO_TIMEOUT,
         || async {
-            let history = history(run).await.map_err(|it| format!("{it:#}"))?;
+            let history = history(run).await.map_err(|error| format!("{error:#}"))?;
             let start = history.get(before..).and_then(<[Value]>::last);
             let entries = start
-                .and_then(|it| it.pointer("/entries"))
+                .and_then(|operation| operation.pointer("/entries"))
                 .and_then(Value::as_array)
                 .map_or(0, Vec::len);
             if entries < steps {
@@ -204,20 +204,17 @@ pub(super) async fn last_operation(run: &ScenarioRun<'_>) -> anyhow::Result<Valu
     last.context("there was no operation")
 }
 
-/// Returns a text in a JSON value.
+/// Returns a string in a JSON value; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
 /// Returns the rows that the statement which counts says may be lost.
 pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
     let statements = journal.pointer("/statements").and_then(Value::as_array);
-    let last = statements.and_then(|it| it.last());
-    last.filter(|it| text(it, "/after") == "catch-up")
-        .and_then(|it| it.pointer("/loss/rows_at_most"))
+    let last = statements.and_then(|list| list.last());
+    last.filter(|value| text(value, "/after") == "catch-up")
+        .and_then(|value| value.pointer("/data_loss/rows_at_most"))
         .and_then(Value::as_u64)
         .with_context(|| format!("no loss is stated after catch-up: {journal}"))
 }
@@ -250,6 +247,6 @@ pub(super) const fn operation_expectation(rows_lost: u64) -> Expectation {
 /// Returns the node of the other region.
 pub(super) fn dr_node<'a>(run: &'a ScenarioRun<'_>) -> anyhow::Result<&'a Node> {
     let dr = &run.lab.topology().dr;
-    let node = run.lab.nodes().iter().find(|it| it.spec.region == *dr);
+    let node = run.lab.nodes().iter().find(|node| node.spec.region == *dr);
     node.context("the other region has no node")
 }

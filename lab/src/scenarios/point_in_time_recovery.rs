@@ -36,7 +36,7 @@ pub async fn base_backup(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let node = run.primary().await?;
     let spec = run.lab.topology().node_spec(&node)?;
     run.announce(&format!(
-        "a base backup of node {node} into both regions' buckets"
+        "base backup of node {node} into the buckets of both regions"
     ));
     let backup = run.lab.programs().backup_agent_on(spec, &["backup"]);
     backup.run(None, SCENARIO_TIMEOUT).await?;
@@ -44,11 +44,11 @@ pub async fn base_backup(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
 }
 
 /// A table is dropped, and a copy of the database is restored from the other region's bucket to the
-/// moment before: the table and every row acknowledged until then are there.
+/// time before: the table and every row acknowledged until then are there.
 ///
 /// # Errors
 ///
-/// When the restore fails or the story does not come to an end.
+/// When the restore fails, or the scenario cannot be completed.
 pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("point_in_time_recovery").await?;
     let tasks = Tasks::new();
@@ -69,7 +69,7 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     run.run_until(run.history().now() + Duration::from_millis(10))
         .await;
     here.batch_execute("drop table precious").await?;
-    run.announce("somebody drops the table `precious`");
+    run.announce("the table `precious` is dropped");
     archived(&here, run).await?;
     // A bucket that was away may lack what the other has.
     let backfill = ["wal", "backfill"];
@@ -79,7 +79,7 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     let from = other_region(run, &spec);
     let target = run.lab.topology().directory().join("restored");
     run.announce(&format!(
-        "a copy is restored from the bucket in {from} to {moment}"
+        "a copy of the database is restored from the bucket in {from} to {moment}"
     ));
     restore(run, &spec, &target, &from, moment).await?;
     let restored = Restored::start(run, target, &tasks).await?;
@@ -112,16 +112,17 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     Ok(result)
 }
 
-/// Looks for the dropped table's text in every object of both backup buckets, and returns what is
-/// wrong if it is there. It must be in the log that was archived, or the search would find nothing
-/// in any case.
+/// Searches every object of both backup buckets for the dropped table's plaintext, and returns each finding.
+/// The archived WAL must contain it, or the search would prove nothing.
 fn readable(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String>> {
     if holding(&spec.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
-        return Ok(vec!["the log does not hold what is looked for".to_owned()]);
+        return Ok(vec![
+            "pg_wal does not contain the plaintext that is searched".to_owned(),
+        ]);
     }
     let buckets = run.lab.topology().directory().join("s3");
     let found = holding(&buckets, PLAINTEXT)?;
-    let wrong = |it: &PathBuf| format!("`{}` can be read without the key", it.display());
+    let wrong = |path: &PathBuf| format!("`{}` can be read without the key", path.display());
     Ok(found.iter().map(wrong).collect())
 }
 
@@ -151,7 +152,7 @@ async fn archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()>
     );
     wait::until("the segment to be archived", SCENARIO_TIMEOUT, || async {
         let last = "select coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') from pg_stat_archiver";
-        let row = primary.query_one(last, &[]).await.map_err(|it| it.to_string())?;
+        let row = primary.query_one(last, &[]).await.map_err(|error| error.to_string())?;
         let (last, failed): (String, String) = (row.get(0), row.get(1));
         // Names of one timeline order as their positions do; a history file has a shorter name.
         if last.len() >= segment.len() && last >= segment {
@@ -247,22 +248,18 @@ impl Restored {
         server.start();
         let restored = Self { server, directory };
         run.announce_wait(
-            "the copy to replay the log up to the moment",
+            "the copy to replay WAL up to the target time",
             SCENARIO_TIMEOUT,
         );
-        wait::until(
-            "the copy to be open for writing",
-            SCENARIO_TIMEOUT,
-            || async {
-                match restored.is_open(tasks).await {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(format!(
-                        "{error:#}; its log: {}",
-                        restored.server.last_words()
-                    )),
-                }
-            },
-        )
+        wait::until("the copy to accept writes", SCENARIO_TIMEOUT, || async {
+            match restored.is_open(tasks).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(format!(
+                    "{error:#}; its log: {}",
+                    restored.server.last_words()
+                )),
+            }
+        })
         .await?;
         Ok(restored)
     }

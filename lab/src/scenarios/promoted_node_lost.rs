@@ -26,7 +26,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end, or a command did what it should not.
+/// When the scenario cannot be completed, or a command did what it must not.
 pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("promoted_node_lost").await?;
     let dr = dr_node(run)?.spec.node.clone();
@@ -34,7 +34,7 @@ pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Che
         .lab
         .nodes()
         .iter()
-        .filter(|it| it.spec.node != dr)
+        .filter(|node| node.spec.node != dr)
         .collect();
     let [chosen, last] = &others[..] else {
         anyhow::bail!("the lab has not two nodes beside `{dr}`");
@@ -66,9 +66,9 @@ pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Che
         .await?;
     run.lab.proxies.set(
         NetworkState::Open,
-        |it| matches!(it, NetworkPath::Lease { from } if from == last),
+        |path| matches!(path, NetworkPath::Lease { from } if from == last),
     );
-    let to_lease = |it: &NetworkPath| matches!(it, NetworkPath::Lease { from } if from == last);
+    let to_lease = |path: &NetworkPath| matches!(path, NetworkPath::Lease { from } if from == last);
     run.lab.proxies.set(NetworkState::Open, to_lease);
     rows_lost += earlier_timeline_accepted(run, last).await?;
     let done_at = run.history().now();
@@ -95,7 +95,7 @@ async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Res
     let journal = promoted.json()?;
     let not_moved = journal.pointer("/outcome/records_not_moved");
     ensure!(
-        not_moved.is_some_and(|it| it.to_string().contains(WRITER_NAME))
+        not_moved.is_some_and(|not_moved| not_moved.to_string().contains(WRITER_NAME))
             && promoted.err.contains("does not point at it yet"),
         "it does not say that the record was not moved: {promoted:?}"
     );
@@ -105,10 +105,10 @@ async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Res
     let address = run.lab.node(dr)?.spec.postgres().ip().to_string();
     wait::until("the agent to move the record", SCENARIO_TIMEOUT, || async {
         let records = run.lab.route53().records().await;
-        let records = records.map_err(|it| format!("{it:#}"))?;
+        let records = records.map_err(|error| format!("{error:#}"))?;
         let moved = records
             .iter()
-            .any(|it| it.name == WRITER_NAME && it.values == [address.clone()]);
+            .any(|record| record.name == WRITER_NAME && record.values == [address.clone()]);
         if moved {
             return Ok(());
         }
@@ -132,8 +132,11 @@ async fn chosen_dies_promoting(
             "the chosen node to take the lease",
             SCENARIO_TIMEOUT,
             || async {
-                let status = run.lab.node(chosen).map_err(|it| it.to_string())?;
-                let status = status.status().await.map_err(|it| format!("{it:#}"))?;
+                let status = run.lab.node(chosen).map_err(|error| error.to_string())?;
+                let status = status
+                    .status()
+                    .await
+                    .map_err(|error| format!("{error:#}"))?;
                 match text(&status, "/role") {
                     "promoting" => Ok(()),
                     role => Err(format!("it is {role}")),
@@ -162,8 +165,8 @@ async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyh
         .err
         .split("--accept-timeline ")
         .nth(1)
-        .map(|it| {
-            it.chars()
+        .map(|rest| {
+            rest.chars()
                 .take_while(char::is_ascii_digit)
                 .collect::<String>()
         })
@@ -171,7 +174,7 @@ async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyh
     let mut promote = promote(node).to_vec();
     promote.extend(["--accept-timeline", &number]);
     let journal = failover_ctl(run, &promote).await?.json()?;
-    let known = journal.pointer("/plan/loss/parted/at");
+    let known = journal.pointer("/plan/data_loss/parted/at");
     ensure!(
         known.is_some_and(Value::is_string),
         "where the timelines parted is not known: {journal}"
@@ -201,8 +204,8 @@ fn promote(to: &NodeId) -> [&str; 7] {
 
 /// Opens the paths of one node, but those to another.
 fn only_from_here(run: &ScenarioRun<'_>, node: &NodeId, but: &NodeId) {
-    run.lab.proxies.set(NetworkState::Open, |it| {
-        it.touches(node) && !it.touches(but)
+    run.lab.proxies.set(NetworkState::Open, |path| {
+        path.touches(node) && !path.touches(but)
     });
 }
 
@@ -213,8 +216,8 @@ async fn wait_for_problem(
     problem: &str,
 ) -> anyhow::Result<()> {
     wait::until("the problem to be named", SCENARIO_TIMEOUT, || async {
-        let node = run.lab.node(node).map_err(|it| it.to_string())?;
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+        let node = run.lab.node(node).map_err(|error| error.to_string())?;
+        let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         let problems = status.pointer("/problems").map(Value::to_string);
         let problems = problems.unwrap_or_default();
         if problems.contains(problem) {
@@ -234,7 +237,7 @@ async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<(
         "the node to replay what it received",
         SCENARIO_TIMEOUT,
         || async {
-            let status = node.status().await.map_err(|it| format!("{it:#}"))?;
+            let status = node.status().await.map_err(|error| format!("{error:#}"))?;
             let progress = (
                 text(&status, "/progress/received_lsn"),
                 text(&status, "/progress/replayed_lsn"),

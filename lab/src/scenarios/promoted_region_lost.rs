@@ -14,7 +14,7 @@ use crate::workload::checker::{CheckResult, Expectation};
 ///
 /// # Errors
 ///
-/// When the story does not come to an end, or the status does not say what happens.
+/// When the scenario cannot be completed, or the status lacks the reason.
 pub async fn promoted_region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("promoted_region_lost").await?;
     let topology = run.lab.topology();
@@ -29,17 +29,17 @@ pub async fn promoted_region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<C
 
     // Both standbys of the old region have everything, and stand in the region of the settings.
     let status = status(run).await?;
-    let forecast = |it: &str| {
+    let forecast = |text: &str| {
         status
-            .pointer(it)
+            .pointer(text)
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
     ensure!(
-        forecast("/verdict/verdict").as_deref() == Some("by-command"),
-        "the verdict promises another thing: {status}"
+        forecast("/failover_forecast/outcome").as_deref() == Some("manual"),
+        "the forecast is not a manual failover: {status}"
     );
-    let why = forecast("/verdict/why").context("the verdict gives no reason")?;
+    let why = forecast("/failover_forecast/why").context("the forecast gives no reason")?;
     ensure!(
         why.contains("is in another region"),
         "the reason is another: {why}"

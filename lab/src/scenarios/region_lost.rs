@@ -14,7 +14,7 @@ use crate::workload::checker::{CheckResult, Expectation};
 ///
 /// # Errors
 ///
-/// When the command fails or the story does not come to an end.
+/// When the command fails, or the scenario cannot be completed.
 pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("region_lost").await?;
     let topology = run.lab.topology();
@@ -24,15 +24,15 @@ pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     }))
     .await?;
 
-    // What the operator sees, and decides upon, before anything is done.
+    // The plan that the operator decides on.
     let plan = ["plan", "promote", "--to", &dr, "--json"];
     let plan = run.lab.programs().failover_ctl(&plan);
     let stated = StatedLoss::of(&plan.run(None, SCENARIO_TIMEOUT).await?)?;
     run.announce(&format!(
-        "the plan for {dr} states: at most {} rows lost",
+        "the plan for {dr} states a data loss of at most {} rows",
         stated.rows_at_most
     ));
-    // Whoever goes on accepts what was stated, by name, and not a byte more.
+    // The operator accepts exactly the stated loss.
     let accepted = stated.bytes_at_most.to_string();
     lease_over(run).await?;
     run.announce(&format!(
@@ -85,12 +85,12 @@ pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
 /// to read the plan.
 async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let dr = &run.lab.topology().dr;
-    let here = run.lab.nodes().iter().find(|it| it.spec.region == *dr);
+    let here = run.lab.nodes().iter().find(|node| node.spec.region == *dr);
     let node = here.context("there is no node in the other region")?;
     run.announce_wait("the lost primary's lease to be over", SCENARIO_TIMEOUT);
     wait::until("the lease to be over", SCENARIO_TIMEOUT, || async {
-        let status = node.status().await.map_err(|it| format!("{it:#}"))?;
-        match status.pointer("/lease/over").and_then(Value::as_bool) {
+        let status = node.status().await.map_err(|error| format!("{error:#}"))?;
+        match status.pointer("/lease/expired").and_then(Value::as_bool) {
             Some(true) => Ok(()),
             other => Err(format!("`{}` says over: {other:?}", node.spec.node)),
         }
@@ -102,9 +102,9 @@ async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
 /// Returns what the journal says of each step: the evidence that it is done.
 fn steps(journal: &Value) -> Vec<String> {
     let entries = journal.pointer("/entries").and_then(Value::as_array);
-    let evidence = |it: &Value| {
-        let evidence = it.get("evidence").and_then(Value::as_str)?;
-        let number = it.get("step").and_then(Value::as_u64)? + 1;
+    let evidence = |value: &Value| {
+        let evidence = value.get("evidence").and_then(Value::as_str)?;
+        let number = value.get("step").and_then(Value::as_u64)? + 1;
         Some(format!("step {number}: {evidence}"))
     };
     entries.into_iter().flatten().filter_map(evidence).collect()

@@ -8,7 +8,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When they do not come back, or the story does not come to an end.
+/// When the nodes do not rejoin, or the scenario cannot be completed.
 pub async fn region_rejoined(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("region_rejoined").await?;
     let region = run.lab.topology().primary.clone();

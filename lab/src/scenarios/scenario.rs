@@ -64,9 +64,7 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self
-            .to_possible_value()
-            .expect("no scenario is hidden from the command line");
+        let value = self.to_possible_value().ok_or(fmt::Error)?;
         f.pad(value.get_name())
     }
 }

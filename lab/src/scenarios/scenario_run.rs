@@ -1,4 +1,4 @@
-//! A running lab with clients that write to it: where stories are played and judged.
+//! Run of scenarios on a lab: clients that write, waits, and the check at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,36 +14,35 @@ use crate::fault::Fault;
 use crate::progress::ProgressReporter;
 use crate::wait;
 use crate::workload::checker::{
-    CheckResult, Expectation, Measurements, ServingPrimary, TimeSpan, judge,
+    CheckResult, Expectation, Measurements, ServingPrimary, TimeSpan, check_scenario,
 };
 use crate::workload::history::{History, HistorySnapshot, WritePath};
 use crate::workload::rows::missing_rows;
 use crate::workload::writers::Writers;
 
-/// How long a story waits for service that should have been back long before. What is promised is
-/// judged from what was measured, so that a slow run ends with a verdict and not with a timeout.
+/// Timeout of each wait in a scenario, far above every expected downtime. The expectation is compared with
+/// what was measured, so a slow run ends with a failed check and not with a timeout.
 pub const SCENARIO_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long writes must have gone on undisturbed before and after a fault, so that the gap between
-/// them is the fault's.
-const UNDISTURBED: Duration = Duration::from_secs(1);
+/// Duration of steady writes before and after a fault, so that the gap between them belongs to the fault.
+const STEADY_DURATION: Duration = Duration::from_secs(1);
 
-/// How long one host may take to let a client in: many times what a busy machine needs, since all are
-/// asked at once and one that is gone may hold up the answer for as long.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Timeout of a connection to one host. All hosts are tried in parallel, and a lost one may block for the
+/// whole timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A lab, its clients and what they remember.
+/// A lab, its clients and their history.
 #[derive(Debug)]
 pub struct ScenarioRun<'lab> {
     /// The platform.
     pub lab: &'lab Lab,
-    /// How the story is told.
+    /// Where progress is reported.
     pub progress: ProgressReporter,
     writers: Writers,
     already_lost: BTreeMap<WritePath, BTreeSet<u64>>,
 }
 
-/// A story that has begun.
+/// Name and start time of a scenario.
 #[derive(Clone, Debug)]
 pub struct ScenarioStart {
     name: &'static str,
@@ -51,11 +50,11 @@ pub struct ScenarioStart {
 }
 
 impl<'lab> ScenarioRun<'lab> {
-    /// Starts the clients, and returns once rows are acknowledged through both doors.
+    /// Starts the clients, and returns once rows are acknowledged through both write paths.
     ///
     /// # Errors
     ///
-    /// When they are not.
+    /// When no row is acknowledged in time.
     pub async fn start(lab: &'lab Lab, progress: ProgressReporter) -> anyhow::Result<Self> {
         let writers = Writers::start(&lab.database(), lab.topology().dns(), &History::default());
         let run = Self {
@@ -79,46 +78,46 @@ impl<'lab> ScenarioRun<'lab> {
         self.lab.wait_for_primary(SCENARIO_TIMEOUT).await
     }
 
-    /// Returns what the clients remember.
+    /// Returns the clients' history.
     pub fn history(&self) -> &History {
         self.writers.history()
     }
 
-    /// Ends the clients.
+    /// Stops the clients.
     pub async fn stop(&self) {
         self.writers.stop().await;
     }
 
-    /// Begins a story: from now on everything that is measured is its own.
+    /// Begins a scenario: measurements start now.
     ///
     /// # Errors
     ///
-    /// When rows are not acknowledged through both doors to begin with.
+    /// When rows are not acknowledged through both write paths before the fault.
     pub async fn begin(&self, name: &'static str) -> anyhow::Result<ScenarioStart> {
         let from = self.history().record_event(format!("{name} begins"));
         self.wait_for_steady_writes(SCENARIO_TIMEOUT).await?;
         Ok(ScenarioStart { name, from })
     }
 
-    /// Breaks something, tells what, and returns when that was.
+    /// Injects a fault, announces it, and returns the time just before it.
     ///
     /// # Errors
     ///
-    /// When it cannot be broken.
+    /// When the fault cannot be injected.
     pub async fn inject(&self, fault: &Fault) -> anyhow::Result<Duration> {
         let at = self.history().now();
-        let failures = self.lab.break_with(fault).await?;
-        self.announce(&failures);
+        let injected = self.lab.break_with(fault).await?;
+        self.announce(&injected);
         Ok(at)
     }
 
-    /// Tells what happens, and remembers it for the timeline.
+    /// Reports an event and records it in the history.
     pub fn announce(&self, what: &str) {
         self.history().record_event(what);
         self.progress.report(format!("• {what}"));
     }
 
-    /// Tells what is waited for.
+    /// Reports what the scenario waits for.
     pub fn announce_wait(&self, what: &str, timeout: Duration) {
         self.progress.report(format!(
             "  … waiting for {what}, at most {} s",
@@ -126,7 +125,7 @@ impl<'lab> ScenarioRun<'lab> {
         ));
     }
 
-    /// Waits until rows written since `since` were acknowledged through both doors.
+    /// Waits until rows written since `since` were acknowledged through both write paths.
     ///
     /// # Errors
     ///
@@ -144,7 +143,7 @@ impl<'lab> ScenarioRun<'lab> {
             let stale = |path: &WritePath| {
                 self.history()
                     .last_acknowledged(*path)
-                    .is_none_or(|it| it <= since)
+                    .is_none_or(|at| at <= since)
             };
             match [WritePath::Sql, WritePath::Api].into_iter().find(stale) {
                 None => Ok(()),
@@ -155,7 +154,7 @@ impl<'lab> ScenarioRun<'lab> {
         Ok(())
     }
 
-    /// Waits until both doors have acknowledged rows for a second on end.
+    /// Waits until both write paths have acknowledged rows without a gap for a second.
     ///
     /// # Errors
     ///
@@ -167,17 +166,17 @@ impl<'lab> ScenarioRun<'lab> {
             let path = |path| self.history().last_acknowledged(path);
             let latest = path(WritePath::Sql)
                 .min(path(WritePath::Api))
-                .unwrap_or_default();
+                .unwrap_or(Duration::ZERO);
             let now = self.history().now();
-            if now.saturating_sub(latest) > UNDISTURBED / 2 {
+            if now.saturating_sub(latest) > STEADY_DURATION / 2 {
                 since = now;
             }
-            if now.saturating_sub(since) > UNDISTURBED {
+            if now.saturating_sub(since) > STEADY_DURATION {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        anyhow::bail!("writes did not go on for {UNDISTURBED:?} within {timeout:?}")
+        anyhow::bail!("no steady writes for {STEADY_DURATION:?} within {timeout:?}")
     }
 
     /// Waits until every node but the primary streams from it.
@@ -192,13 +191,13 @@ impl<'lab> ScenarioRun<'lab> {
                 continue;
             }
             self.progress
-                .report(format!("  … waiting for node {} to follow", node.spec.node));
+                .report(format!("  … waiting for node {} to stream", node.spec.node));
             self.lab.wait_for_standby(node).await?;
         }
         Ok(())
     }
 
-    /// Waits until another node than `old` acknowledges writes, and `old` does not, and tells which.
+    /// Waits until another node than `old` acknowledges writes, and `old` does not, and announces it.
     ///
     /// # Errors
     ///
@@ -208,19 +207,22 @@ impl<'lab> ScenarioRun<'lab> {
         old: &NodeId,
         timeout: Duration,
     ) -> anyhow::Result<NodeId> {
-        self.announce_wait(&format!("another node than {old} to take writes"), timeout);
-        wait::until("another node to take writes", timeout, || async {
-            let lately = self.history().now().saturating_sub(UNDISTURBED / 2);
+        self.announce_wait(
+            &format!("another node than {old} to acknowledge writes"),
+            timeout,
+        );
+        wait::until("another node to acknowledge writes", timeout, || async {
+            let lately = self.history().now().saturating_sub(STEADY_DURATION / 2);
             match &self.history().nodes_acknowledging_since(lately)[..] {
                 [node] if node != old => Ok(()),
-                others => Err(format!("writes are taken by {others:?}")),
+                others => Err(format!("nodes that acknowledge writes: {others:?}")),
             }
         })
         .await?;
         self.announce_primary().await
     }
 
-    /// Waits until another node acknowledges writes while `old` still does: what must never happen.
+    /// Waits until another node acknowledges writes while `old` still does: split-brain.
     ///
     /// # Errors
     ///
@@ -230,20 +232,24 @@ impl<'lab> ScenarioRun<'lab> {
         old: &NodeId,
         timeout: Duration,
     ) -> anyhow::Result<()> {
-        self.announce_wait("two nodes to take writes at once", timeout);
-        wait::until("two nodes to take writes at once", timeout, || async {
-            let lately = self.history().now().saturating_sub(UNDISTURBED / 2);
-            let writers = self.history().nodes_acknowledging_since(lately);
-            if writers.len() > 1 && writers.contains(old) {
-                return Ok(());
-            }
-            Err(format!("writes are taken by {writers:?}"))
-        })
+        self.announce_wait("split-brain: two nodes acknowledge writes", timeout);
+        wait::until(
+            "split-brain: two nodes acknowledge writes",
+            timeout,
+            || async {
+                let lately = self.history().now().saturating_sub(STEADY_DURATION / 2);
+                let writers = self.history().nodes_acknowledging_since(lately);
+                if writers.len() > 1 && writers.contains(old) {
+                    return Ok(());
+                }
+                Err(format!("nodes that acknowledge writes: {writers:?}"))
+            },
+        )
         .await?;
         Ok(())
     }
 
-    /// Tells which node is primary.
+    /// Announces the primary.
     ///
     /// # Errors
     ///
@@ -251,11 +257,11 @@ impl<'lab> ScenarioRun<'lab> {
     pub async fn announce_primary(&self) -> anyhow::Result<NodeId> {
         let node = self.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
         let spec = self.lab.topology().node_spec(&node)?;
-        self.announce(&format!("node {node} in {} takes writes", spec.zone));
+        self.announce(&format!("node {node} in {} is primary", spec.zone));
         Ok(node)
     }
 
-    /// Returns the server that takes writes now.
+    /// Returns the server that accepts writes now.
     ///
     /// # Errors
     ///
@@ -277,7 +283,7 @@ impl<'lab> ScenarioRun<'lab> {
     pub async fn connect_to_primary(&self, tasks: &Tasks) -> anyhow::Result<(NodeId, Client)> {
         let database = self.lab.database();
         let connected = wait::until("a primary", SCENARIO_TIMEOUT, || async {
-            let connecting = database.connect_to_primary(CONNECT, tasks);
+            let connecting = database.connect_to_primary(CONNECT_TIMEOUT, tasks);
             connecting.await.map_err(|error| format!("{error:#}"))
         });
         Ok(connected.await?)
@@ -301,9 +307,9 @@ impl<'lab> ScenarioRun<'lab> {
                 Err(error) => why.push(format!("{error:#}")),
             }
         }
-        let stated = stated.with_context(|| format!("nobody can be promoted: {why:?}"))?;
+        let stated = stated.with_context(|| format!("no standby can be promoted: {why:?}"))?;
         self.announce(&format!(
-            "`failover-ctl plan promote` states: at most {stated} rows lost"
+            "`failover-ctl plan promote` states a data loss of at most {stated} rows"
         ));
         Ok(stated)
     }
@@ -313,30 +319,30 @@ impl<'lab> ScenarioRun<'lab> {
     ///
     /// # Errors
     ///
-    /// When nobody would take over.
+    /// When the status has no forecast.
     pub async fn forecast_loss(&self) -> anyhow::Result<u64> {
         /// The part of the status that is read here.
         #[derive(Deserialize)]
         struct Status {
-            result: Plan,
+            failover_forecast: Plan,
         }
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
         let status = status.run(None, SCENARIO_TIMEOUT).await?;
         let stated = serde_json::from_str::<Status>(&status)
             .with_context(|| format!("the status states no loss: {status}"))?;
-        let stated = stated.result.loss.rows_at_most;
+        let stated = stated.failover_forecast.data_loss.rows_at_most;
         self.announce(&format!(
-            "`failover-ctl status` states: a takeover may lose at most {stated} rows"
+            "`failover-ctl status` forecasts a data loss of at most {stated} rows"
         ));
         Ok(stated)
     }
 
-    /// Lets the clients go on until the lab's memory reaches back so far.
-    pub async fn run_until(&self, moment: Duration) {
-        tokio::time::sleep(moment.saturating_sub(self.history().now())).await;
+    /// Keeps the clients writing until a time of the history.
+    pub async fn run_until(&self, time: Duration) {
+        tokio::time::sleep(time.saturating_sub(self.history().now())).await;
     }
 
-    /// Ends a story: measures what it cost and judges it.
+    /// Ends a scenario: measures downtime, data loss and split-brain, and compares them with the expectation.
     ///
     /// # Errors
     ///
@@ -354,7 +360,7 @@ impl<'lab> ScenarioRun<'lab> {
             to,
         };
         let measured = measured(&self.history().snapshot(), span, rows_lost);
-        let result = judge(start.name, expectation, &measured);
+        let result = check_scenario(start.name, expectation, &measured);
         self.history().record_event(format!("{} ends", start.name));
         Ok(result)
     }
@@ -375,10 +381,10 @@ impl<'lab> ScenarioRun<'lab> {
     }
 }
 
-/// The part of a plan, or of a verdict, that is read here.
+/// The part of a plan, or of a forecast, that is read here.
 #[derive(Deserialize)]
 struct Plan {
-    loss: StatedLoss,
+    data_loss: StatedLoss,
 }
 
 /// What a plan states before it is carried out.
@@ -403,7 +409,7 @@ impl StatedLoss {
     }
 }
 
-/// Returns what is remembered of a span.
+/// Returns the measurements within a span.
 fn measured(snapshot: &HistorySnapshot, span: TimeSpan, rows_lost: usize) -> Measurements {
     let inside = |at: &Duration| span.from <= *at && *at <= span.to;
     let acknowledged = snapshot.acknowledged.iter();
@@ -412,8 +418,8 @@ fn measured(snapshot: &HistorySnapshot, span: TimeSpan, rows_lost: usize) -> Mea
     Measurements {
         span,
         acknowledged: acknowledged
-            .filter(|it| inside(&it.at))
-            .map(|it| (it.at, it.path))
+            .filter(|row| inside(&row.at))
+            .map(|row| (row.at, row.path))
             .collect(),
         accepted: accepted.map(|(node, at)| (node.clone(), of(at))).collect(),
         rows_lost,

@@ -12,7 +12,7 @@ use super::node_status::{wait_for_no_problem, wait_for_problem};
 use super::scenario_run::ScenarioRun;
 use super::superuser::connect;
 use crate::cluster::files::give_to_postgres;
-use crate::cluster::secrets::orders_key;
+use crate::cluster::secrets::command_signing_key;
 
 /// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
 /// orders is not among them, nor is the memory of the agent that has read it. Where the file is made readable,
@@ -29,7 +29,7 @@ pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> a
         return Ok(());
     }
     let node = run.lab.node(&run.primary().await?)?;
-    let key = orders_key(run.lab.topology());
+    let key = command_signing_key(run.lab.topology());
     wait_for_no_problem(node, EXPOSED).await?;
     let tasks = Tasks::new();
     let rewinder = rewinder(run, &tasks).await?;
@@ -40,9 +40,9 @@ pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> a
     let found = read(&reader, &own).await;
     ensure!(found.is_ok(), "the role reads nothing at all: {found:?}");
     let agent = node.agent.pid().context("the agent does not run")?;
-    let mut assert_passed = vec![key.display().to_string()];
-    assert_passed.extend(["environ", "mem", "fd/0"].map(|it| format!("/proc/{agent}/{it}")));
-    for path in &assert_passed {
+    let mut protected = vec![key.display().to_string()];
+    protected.extend(["environ", "mem", "fd/0"].map(|file| format!("/proc/{agent}/{file}")));
+    for path in &protected {
         for client in [&rewinder, &reader] {
             match read(client, path).await {
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}

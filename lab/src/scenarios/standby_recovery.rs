@@ -54,7 +54,11 @@ pub(super) async fn insert_marker(run: &ScenarioRun<'_>, node: &Node) -> anyhow:
 pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     run.announce_wait("every node to follow", WHOLE_WITHIN);
     let primary = run.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
-    let standbys = run.lab.nodes().iter().filter(|it| it.spec.node != primary);
+    let standbys = run
+        .lab
+        .nodes()
+        .iter()
+        .filter(|node| node.spec.node != primary);
     for node in standbys {
         let what = format!("`{}` to stream", node.spec.node);
         wait::until(&what, WHOLE_WITHIN, || node.streams()).await?;
@@ -62,7 +66,7 @@ pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Resu
     Ok(())
 }
 
-/// Says whether a file below `directory` holds `text`.
+/// Tests whether a file below `directory` holds `text`.
 pub(super) fn contains_text(directory: &Path, text: &str) -> anyhow::Result<bool> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -70,7 +74,9 @@ pub(super) fn contains_text(directory: &Path, text: &str) -> anyhow::Result<bool
             contains_text(&path, text)?
         } else {
             let bytes = std::fs::read(&path)?;
-            bytes.windows(text.len()).any(|it| it == text.as_bytes())
+            bytes
+                .windows(text.len())
+                .any(|value| value == text.as_bytes())
         };
         if found {
             return Ok(true);

@@ -14,7 +14,7 @@ use crate::workload::checker::CheckResult;
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn wal_removed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("wal_removed").await?;
     let here = run.primary().await?;
@@ -22,7 +22,7 @@ pub async fn wal_removed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
         .lab
         .nodes()
         .iter()
-        .find(|it| it.spec.node != here && it.spec.region == run.lab.topology().primary);
+        .find(|node| node.spec.node != here && node.spec.region == run.lab.topology().primary);
     let away = away.context("the primary region has no standby")?;
     let name = away.spec.node.clone();
     run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
@@ -36,7 +36,7 @@ pub async fn wal_removed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     // It stays until it is archived, and a checkpoint after that has seen it.
     wait::until("the primary to remove WAL", SCENARIO_TIMEOUT, || async {
         let switch = psql(run, node, &["select pg_switch_wal()", "checkpoint"]);
-        switch.await.map_err(|it| format!("{it:#}"))?;
+        switch.await.map_err(|error| format!("{error:#}"))?;
         if needed.exists() {
             return Err(format!("`{}` is still there", needed.display()));
         }

@@ -10,7 +10,7 @@ use crate::workload::checker::{CheckResult, Expectation};
 ///
 /// # Errors
 ///
-/// When the story does not come to an end.
+/// When the scenario cannot be completed.
 pub async fn zone_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("zone_lost").await?;
     let primary = run.primary().await?;

@@ -42,7 +42,7 @@ pub struct ApiCheckResult {
     pub failures: Vec<String>,
 }
 
-/// What is promised, and against what it is held.
+/// Expectation of the API under load.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiExpectation {
     /// Whether an instance of the API goes down with what is broken.
@@ -99,12 +99,12 @@ impl LoadRequest {
 
     /// Returns whether a body says what this request wrote, or what it reads.
     fn is_answered_by(&self, answer: &ApiResponse) -> bool {
-        let text = |name: &str| answer.body.get(name).and_then(|it| it.as_str());
+        let text = |name: &str| answer.body.get(name).and_then(|body| body.as_str());
         match self {
             Self::PutBirthday(_) => true,
             Self::GetBirthday(number) => {
                 let greeting = format!("Hello, {}! ", username(*number));
-                text("message").is_some_and(|it| it.starts_with(&greeting))
+                text("message").is_some_and(|text| text.starts_with(&greeting))
             }
             Self::PostMember(number) => {
                 text("Name") == Some(&name(*number))
@@ -119,7 +119,7 @@ impl LoadRequest {
     }
 }
 
-/// Judges what became of every request, by what is stored at the end.
+/// Compares the response to every request with the rows that are stored at the end.
 pub fn check_api(
     outcomes: &[RequestOutcome],
     stored: &StoredRows,
@@ -127,9 +127,9 @@ pub fn check_api(
 ) -> ApiCheckResult {
     let lost: BTreeSet<String> = outcomes
         .iter()
-        .filter(|it| it.request.writes() && it.is_acknowledged())
-        .map(|it| it.request.row())
-        .filter(|it| !stored.has(it))
+        .filter(|outcome| outcome.request.writes() && outcome.is_acknowledged())
+        .map(|outcome| outcome.request.row())
+        .filter(|outcome| !stored.has(outcome))
         .collect();
     let mut result = ApiCheckResult {
         sent: outcomes.len(),
@@ -137,7 +137,7 @@ pub fn check_api(
         ..ApiCheckResult::default()
     };
     for outcome in outcomes {
-        result.hear(outcome, &lost, expectation);
+        result.check_outcome(outcome, &lost, expectation);
     }
     for (row, times) in &stored.0 {
         if *times > 1 {
@@ -147,13 +147,13 @@ pub fn check_api(
         }
     }
     if let Some(writable) = expectation.writable_again {
-        result.judge_return(outcomes, writable);
+        result.check_recovery(outcomes, writable);
     }
     result
 }
 
 impl ApiCheckResult {
-    fn hear(
+    fn check_outcome(
         &mut self,
         outcome: &RequestOutcome,
         lost: &BTreeSet<String>,
@@ -168,13 +168,16 @@ impl ApiCheckResult {
                 (!is_right).then(|| format!("answered with {}", answer.body))
             }
             Ok(answer) if answer.status == 503 => {
-                let is_overload = answer.body.get("type").is_some_and(|it| it == OVERLOADED);
+                let is_overload = answer
+                    .body
+                    .get("type")
+                    .is_some_and(|body| body == OVERLOADED);
                 self.told_to_retry += 1;
                 self.overloaded += usize::from(is_overload);
                 if !answer.says_when_to_retry {
-                    Some("refused without a word on when to try again".to_owned())
+                    Some("rejected without `Retry-After`".to_owned())
                 } else if took < BUDGET && !is_overload {
-                    Some(format!("refused after {took:.1?}: {}", answer.body))
+                    Some(format!("rejected after {took:.1?}: {}", answer.body))
                 } else {
                     None
                 }
@@ -196,19 +199,25 @@ impl ApiCheckResult {
 
     /// Judges how soon the API went on writing, once there was a primary to write to. An instance that
     /// the name pointed to only later is judged from when it was first asked.
-    fn judge_return(&mut self, outcomes: &[RequestOutcome], writable: Duration) {
-        let acknowledged = outcomes
-            .iter()
-            .filter(|it| it.request.writes() && it.is_acknowledged() && it.ended >= writable);
-        self.found_after = acknowledged.min_by_key(|it| it.ended).map(|first| {
-            let of_it = outcomes.iter().filter(|it| it.instance == first.instance);
-            let asked = of_it.map(|it| it.sent).min().unwrap_or_default();
+    fn check_recovery(&mut self, outcomes: &[RequestOutcome], writable: Duration) {
+        let acknowledged = outcomes.iter().filter(|outcome| {
+            outcome.request.writes() && outcome.is_acknowledged() && outcome.ended >= writable
+        });
+        self.found_after = acknowledged.min_by_key(|row| row.ended).map(|first| {
+            let of_it = outcomes
+                .iter()
+                .filter(|outcome| outcome.instance == first.instance);
+            let asked = of_it.map(|outcome| outcome.sent).min();
+            let asked = asked.unwrap_or(first.sent);
             first.ended.saturating_sub(writable.max(asked))
         });
-        if self.found_after.is_none_or(|it| it > FOUND_WITHIN) {
+        if self
+            .found_after
+            .is_none_or(|duration| duration > FOUND_WITHIN)
+        {
             self.failures.push(format!(
                 "the API wrote again {:?} after the new primary accepted writes, and \
-                 {FOUND_WITHIN:?} were promised",
+                 {FOUND_WITHIN:?} are the limit",
                 self.found_after
             ));
         }
@@ -333,6 +342,11 @@ mod tests {
     }
 
     fn stored_of(outcomes: &[RequestOutcome]) -> StoredRows {
-        StoredRows(outcomes.iter().map(|it| (it.request.row(), 1)).collect())
+        StoredRows(
+            outcomes
+                .iter()
+                .map(|outcome| (outcome.request.row(), 1))
+                .collect(),
+        )
     }
 }

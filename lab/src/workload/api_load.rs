@@ -1,5 +1,5 @@
 //! Load on the API: every kind of request at a steady rate, whatever becomes of those before, and a
-//! memory of each answer.
+//! history of each response.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use hyper::header::RETRY_AFTER;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +83,8 @@ impl ApiLoad {
     ) -> anyhow::Result<()> {
         wait::until("the API to answer", timeout, || async {
             let outcomes = lock_outcomes(&self.outcomes);
-            let right = |it: &&RequestOutcome| it.sent >= since && it.is_acknowledged();
+            let right =
+                |outcome: &&RequestOutcome| outcome.sent >= since && outcome.is_acknowledged();
             match outcomes.iter().filter(right).count() {
                 right if right >= many => Ok(()),
                 right => Err(format!("{right} of {many} right answers")),
@@ -140,7 +142,7 @@ impl LoadSender {
             anyhow::Ok(ApiResponse {
                 status,
                 says_when_to_retry,
-                body: serde_json::from_slice(&body).unwrap_or_default(),
+                body: serde_json::from_slice(&body).unwrap_or(Value::Null),
             })
         };
         let answered = time::timeout(TIMEOUT, asking).await;

@@ -85,7 +85,7 @@ impl RequestOutcome {
     }
 
     fn status(&self) -> Option<u16> {
-        self.answer.as_ref().ok().map(|it| it.status)
+        self.answer.as_ref().ok().map(|answer| answer.status)
     }
 }
 
@@ -104,7 +104,7 @@ impl RequestGenerator {
         let any = usize::try_from(self.made.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).unwrap_or(0);
         let (before, after) = outcomes.split_at(any % outcomes.len().max(1));
         let known = after.iter().chain(before);
-        let mut known = known.filter(|it| it.is_acknowledged());
+        let mut known = known.filter(|outcome| outcome.is_acknowledged());
         match self.made % 6 {
             0 => LoadRequest::PostMember(number),
             1 => LoadRequest::PostUser(number),
@@ -151,7 +151,7 @@ impl LoadRequest {
                 Some(json!({ "name": name(*number), "style": "Lager", "abv": "5.0%" })),
             ),
         };
-        let body = body.map_or_else(Full::default, |it| Full::from(it.to_string()));
+        let body = body.map_or_else(Full::default, |json| Full::from(json.to_string()));
         Ok(hyper::Request::builder()
             .method(method)
             .uri(format!("http://{api}{path}"))

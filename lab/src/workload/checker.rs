@@ -1,7 +1,7 @@
-//! What the clients' memory says: rows lost, two writers at once, time without service.
+//! Checker of the clients' history: downtime, lost rows, split-brain.
 //!
-//! Nothing here looks at the platform. A node was writable when it acknowledged a write, and at no
-//! other time, whatever it or its agent says of itself.
+//! The checker never reads the platform's own status. A node was writable when it acknowledged a write, and
+//! at no other time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::history::WritePath;
 
-/// A stretch of time, counted from the start of the lab's memory.
+/// A span of time, counted from the start of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeSpan {
     /// Its beginning.
@@ -23,63 +23,63 @@ pub struct TimeSpan {
 }
 
 /// How far apart two acknowledgements of one node may be and still belong to one stretch of being
-/// writable: four rounds of the sampler (75 ms). A node cannot lose its lease, see another take it
+/// writable: four write probes (75 ms). A node cannot lose its lease, see another take it
 /// and win it back in less.
 pub const JOINED_WITHIN: Duration = Duration::from_millis(300);
 
 /// What one acknowledgement in the middle of another node's stretch counts for: one sample of the
-/// promise "no two writable nodes in any 100 ms".
+/// expectation "no two writable nodes in any 100 ms".
 const ONE_SAMPLE: Duration = Duration::from_millis(100);
 
-/// What one story cost.
+/// Result of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// The story's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Whether everything held that the story promises.
+    /// Whether the expectation was met.
     pub passed: bool,
-    /// What did not hold, one sentence each.
+    /// What was not met, one sentence each.
     pub failures: Vec<String>,
-    /// The longest time in which no client was acknowledged a write.
+    /// Downtime: the longest time without an acknowledged write.
     pub downtime_seconds: f64,
-    /// The same for those who write through one door only.
+    /// Downtime per write path.
     pub downtime_seconds_by_path: BTreeMap<WritePath, f64>,
-    /// How many rows were acknowledged during the story.
+    /// How many rows were acknowledged during the scenario.
     pub rows_acknowledged: usize,
     /// How many acknowledged rows are not on the primary at the end.
     pub rows_lost: usize,
-    /// What was stated before the loss was accepted; nothing where none was to be expected.
+    /// Data loss stated before it was accepted; 0 where none was stated.
     pub rows_lost_stated_at_most: u64,
-    /// How long more than one node acknowledged writes.
+    /// Duration of split-brain: how long more than one node acknowledged writes.
     pub split_brain_seconds: f64,
-    /// When the story ran.
+    /// Time of the scenario.
     pub span: TimeSpan,
 }
 
-/// The server that serves at one moment.
+/// The primary at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingPrimary {
     /// Its node.
     pub node: NodeId,
-    /// When its postmaster was started, as it says itself.
+    /// Start time of its postmaster.
     pub started: String,
 }
 
-/// What a story promises.
+/// Expectation of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// The longest time without writes.
+    /// Maximum downtime.
     pub downtime: Duration,
-    /// How many rows may be lost at most, as it was stated before they were.
+    /// Maximum number of lost rows, as stated before the loss.
     pub rows_lost: u64,
 }
 
-/// What was measured during a story.
+/// Measurements of a scenario.
 #[derive(Clone, Debug)]
 pub struct Measurements {
-    /// When the story ran.
+    /// Time of the scenario.
     pub span: TimeSpan,
-    /// When each acknowledged write was acknowledged, in order, and through which door.
+    /// When each acknowledged write was acknowledged, in order, and through which path.
     pub acknowledged: Vec<(Duration, WritePath)>,
     /// When each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
@@ -88,12 +88,12 @@ pub struct Measurements {
 }
 
 impl CheckResult {
-    /// Requires that one server served from the first of two moments to the second: what did not stop
-    /// was not interrupted, however slow the machine was meanwhile.
+    /// Requires that one server was primary from the first time to the second. This proves that PostgreSQL was
+    /// not interrupted, however slow the machine was.
     pub fn require_same_server(&mut self, before: &ServingPrimary, after: &ServingPrimary) {
         if before != after {
             self.failures.push(format!(
-                "node {}, started {}, served at the end, and node {}, started {}, at the beginning",
+                "the primary changed: node {}, started {}, at the end; node {}, started {}, at the beginning",
                 after.node, after.started, before.node, before.started
             ));
             self.passed = false;
@@ -101,11 +101,15 @@ impl CheckResult {
     }
 }
 
-/// Judges a story by what was measured.
-pub fn judge(name: &str, expectation: Expectation, measured: &Measurements) -> CheckResult {
+/// Compares the measurements of a scenario with its expectation.
+pub fn check_scenario(
+    name: &str,
+    expectation: Expectation,
+    measured: &Measurements,
+) -> CheckResult {
     let moments = |through: Option<WritePath>| {
         let rows = measured.acknowledged.iter();
-        rows.filter(|(_, path)| through.is_none_or(|it| it == *path))
+        rows.filter(|(_, path)| through.is_none_or(|through| through == *path))
             .map(|(at, _)| *at)
             .collect::<Vec<_>>()
     };
@@ -118,23 +122,21 @@ pub fn judge(name: &str, expectation: Expectation, measured: &Measurements) -> C
     let mut failures = Vec::new();
     if downtime > expectation.downtime {
         failures.push(format!(
-            "no write was acknowledged for {downtime:.1?}, and {:?} were promised",
+            "downtime of {downtime:.1?}, expected at most {:?}",
             expectation.downtime
         ));
     }
     if measured.rows_lost as u64 > expectation.rows_lost {
         failures.push(format!(
-            "{} acknowledged rows are lost, and at most {} were stated",
+            "{} acknowledged rows lost, at most {} were stated",
             measured.rows_lost, expectation.rows_lost
         ));
     }
     if !split_brain_duration.is_zero() {
-        failures.push(format!(
-            "two nodes acknowledged writes for {split_brain_duration:.1?}"
-        ));
+        failures.push(format!("split-brain for {split_brain_duration:.1?}"));
     }
     if measured.acknowledged.is_empty() {
-        failures.push("no write was acknowledged at all".to_owned());
+        failures.push("no write was acknowledged".to_owned());
     }
     CheckResult {
         name: name.to_owned(),
@@ -155,7 +157,7 @@ pub fn longest_gap(moments: &[Duration], span: TimeSpan) -> Duration {
     let inside = moments
         .iter()
         .copied()
-        .filter(|it| span.from < *it && *it < span.to);
+        .filter(|moment| span.from < *moment && *moment < span.to);
     let mut last = span.from;
     let mut longest = Duration::ZERO;
     for moment in inside.chain([span.to]) {
@@ -180,7 +182,7 @@ pub fn writable(acknowledgements: &[Duration]) -> Vec<TimeSpan> {
 
 /// Returns for how long more than one node was writable.
 pub fn split_brain_duration(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Duration {
-    let nodes: Vec<_> = accepted.values().map(|it| writable(it)).collect();
+    let nodes: Vec<_> = accepted.values().map(|times| writable(times)).collect();
     let mut together = Duration::ZERO;
     for (index, one) in nodes.iter().enumerate() {
         for other in nodes.iter().skip(index + 1) {
@@ -200,9 +202,9 @@ pub fn per_second(moments: &[Duration], span: TimeSpan) -> Vec<u32> {
     let seconds = usize::try_from(span.to.saturating_sub(span.from).as_secs()).unwrap_or(0) + 1;
     let mut counts = vec![0; seconds];
     for moment in moments {
-        let second = moment.checked_sub(span.from).map(|it| it.as_secs());
-        let second = second.and_then(|it| usize::try_from(it).ok());
-        if let Some(count) = second.and_then(|it| counts.get_mut(it)) {
+        let second = moment.checked_sub(span.from).map(|since| since.as_secs());
+        let second = second.and_then(|index| usize::try_from(index).ok());
+        if let Some(count) = second.and_then(|index| counts.get_mut(index)) {
             *count += 1;
         }
     }
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_gap_counts_the_ends_of_the_story_too() {
+    fn gap_at_the_ends_then_counted() {
         let moments = [millis(500), millis(600), millis(2_600), millis(2_700)];
 
         assert_eq!(longest_gap(&moments, span(0, 3_000)), secs(2));
@@ -240,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_writable_between_acknowledgements_that_follow_one_another() {
+    fn close_acknowledgements_then_one_writable_span() {
         let spans = writable(&[0, 75, 150, 5_000, 5_100].map(millis));
 
         assert_eq!(spans, [span(0, 150), span(5_000, 5_100)]);
     }
 
     #[test]
-    fn a_change_of_primary_is_not_two_writers() {
+    fn change_of_primary_then_no_split_brain() {
         let accepted = accepted(&[
             ("a", &[0, 75, 150, 225]),
             ("b", &[9_000, 9_075]),
@@ -258,16 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn one_acknowledgement_between_two_of_another_node_is_two_writers() {
+    fn acknowledgement_within_another_nodes_span_then_split_brain() {
         let accepted = accepted(&[("a", &[0, 75, 150, 225]), ("b", &[100])]);
 
         assert_eq!(split_brain_duration(&accepted), millis(100));
     }
 
     #[test]
-    fn counts_for_how_long_two_nodes_were_writable() {
-        let a: Vec<u64> = (0..40).map(|it| it * 75).collect();
-        let b: Vec<u64> = (20..60).map(|it| it * 75).collect();
+    fn two_writable_nodes_then_duration_counted() {
+        let a: Vec<u64> = (0..40).map(|number| number * 75).collect();
+        let b: Vec<u64> = (20..60).map(|number| number * 75).collect();
 
         assert_eq!(
             split_brain_duration(&accepted(&[("a", &a), ("b", &b)])),
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_lost_when_it_was_acknowledged_and_is_not_there() {
+    fn acknowledged_row_missing_then_lost() {
         let acknowledged = BTreeSet::from([1, 2, 3]);
         let present = BTreeSet::from([1, 3, 4]);
 
@@ -284,20 +286,20 @@ mod tests {
     }
 
     #[test]
-    fn a_story_passes_when_it_keeps_its_promise_to_the_letter() {
+    fn measurements_at_the_limit_then_passed() {
         let measured = measured();
         let expectation = Expectation {
             downtime: secs(2),
             rows_lost: 3,
         };
 
-        let result = judge("zone_lost", expectation, &measured);
+        let result = check_scenario("zone_lost", expectation, &measured);
         assert!(result.passed, "{result:?}");
         assert!((result.downtime_seconds - 2.0).abs() < f64::EPSILON);
     }
 
     #[test]
-    fn each_broken_promise_is_named() {
+    fn expectation_not_met_then_each_failure_named() {
         let mut measured = measured();
         measured.accepted = accepted(&[("a", &[0, 100, 200]), ("b", &[150])]);
         let expectation = Expectation {
@@ -305,20 +307,20 @@ mod tests {
             rows_lost: 2,
         };
 
-        let result = judge("zone_lost", expectation, &measured);
+        let result = check_scenario("zone_lost", expectation, &measured);
         assert!(!result.passed);
         assert_eq!(
             result.failures,
             [
-                "no write was acknowledged for 2.0s, and 1s were promised",
-                "3 acknowledged rows are lost, and at most 2 were stated",
-                "two nodes acknowledged writes for 100.0ms",
+                "downtime of 2.0s, expected at most 1s",
+                "3 acknowledged rows lost, at most 2 were stated",
+                "split-brain for 100.0ms",
             ]
         );
     }
 
     #[test]
-    fn counts_acknowledgements_by_the_second() {
+    fn acknowledgements_then_counted_per_second() {
         let moments = [0, 10, 999, 1_000, 2_500].map(millis);
 
         assert_eq!(per_second(&moments, span(0, 2_600)), [3, 1, 1]);
@@ -340,7 +342,7 @@ mod tests {
                 downtime: secs(2),
                 rows_lost: 3,
             };
-            let mut result = judge("agent_restarted", expectation, &measured());
+            let mut result = check_scenario("agent_restarted", expectation, &measured());
             result.require_same_server(&start, &after);
             assert_eq!(result.failures.len(), failures, "{after:?}");
             assert_eq!(result.passed, failures == 0, "{after:?}");
@@ -351,7 +353,7 @@ mod tests {
         Measurements {
             span: span(0, 3_000),
             acknowledged: [500, 1_000, 3_000]
-                .map(|it| (millis(it), WritePath::Sql))
+                .map(|row| (millis(row), WritePath::Sql))
                 .to_vec(),
             accepted: accepted(&[("a", &[500, 1_000]), ("b", &[3_000])]),
             rows_lost: 3,
@@ -359,7 +361,7 @@ mod tests {
     }
 
     fn accepted(of: &[(&str, &[u64])]) -> BTreeMap<NodeId, Vec<Duration>> {
-        let moments = |it: &[u64]| it.iter().copied().map(millis).collect();
+        let moments = |moment: &[u64]| moment.iter().copied().map(millis).collect();
         of.iter()
             .map(|(node, at)| (node.parse().unwrap(), moments(at)))
             .collect()

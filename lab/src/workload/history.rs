@@ -1,4 +1,4 @@
-//! What the lab's clients remember: every row acknowledged to them, which node acknowledged a write
+//! History of the lab's clients: every acknowledged row, which node acknowledged a write
 //! when, and what happened meanwhile.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use causeway_core::NodeId;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Through which door a row was written.
+/// Path through which a row was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WritePath {
@@ -26,28 +26,28 @@ pub struct AcknowledgedRow {
     pub at: Duration,
     /// How it was written.
     pub path: WritePath,
-    /// Its number, which no other row of that door has.
+    /// Its number, which no other row of that path has.
     pub row: u64,
 }
 
-/// Something that happened, for whoever reads the timeline.
+/// An event on the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEvent {
     /// When.
     #[serde(with = "seconds")]
     pub at: Duration,
-    /// What, in a few words.
+    /// Description.
     pub what: String,
 }
 
-/// The memory of all clients. A clone is the same memory.
+/// History of all clients. Clones share it.
 #[derive(Clone, Debug)]
 pub struct History {
     started: Instant,
     snapshot: Arc<Mutex<HistorySnapshot>>,
 }
 
-/// Everything that is remembered.
+/// Copy of the history.
 #[derive(Clone, Debug, Default)]
 pub struct HistorySnapshot {
     /// Every acknowledged row, in the order of the answers.
@@ -68,29 +68,29 @@ impl Default for History {
 }
 
 impl History {
-    /// Returns how long the memory reaches back.
+    /// Returns the time since the start of the history.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Remembers a row that was just acknowledged.
+    /// Records an acknowledged row.
     pub fn record_row(&self, path: WritePath, row: u64) {
         let mut snapshot = self.lock_snapshot();
-        // The clock is read with the memory in hand, so that what is remembered is in order.
+        // The clock is read under the lock, so that the history is in order.
         let at = self.now();
         snapshot
             .acknowledged
             .push(AcknowledgedRow { at, path, row });
     }
 
-    /// Remembers that a node just acknowledged a write.
+    /// Records that a node acknowledged a write.
     pub fn record_write(&self, node: &NodeId) {
         let mut snapshot = self.lock_snapshot();
         let at = self.now();
         snapshot.accepted.entry(node.clone()).or_default().push(at);
     }
 
-    /// Remembers what just happened, and returns when that was.
+    /// Records an event, and returns its time.
     pub fn record_event(&self, what: impl Into<String>) -> Duration {
         let mut snapshot = self.lock_snapshot();
         let at = self.now();
@@ -101,7 +101,7 @@ impl History {
         at
     }
 
-    /// Returns a copy of everything remembered.
+    /// Returns a copy of the history.
     pub fn snapshot(&self) -> HistorySnapshot {
         self.lock_snapshot().clone()
     }
@@ -110,26 +110,26 @@ impl History {
     pub fn last_acknowledged(&self, path: WritePath) -> Option<Duration> {
         let snapshot = self.lock_snapshot();
         let mut latest = snapshot.acknowledged.iter().rev();
-        latest.find(|it| it.path == path).map(|it| it.at)
+        latest.find(|row| row.path == path).map(|row| row.at)
     }
 
-    /// Returns when the first row after `since` was acknowledged, through whichever door.
+    /// Returns when the first row after `since` was acknowledged, through either path.
     pub fn first_acknowledged_after(&self, since: Duration) -> Option<Duration> {
         let snapshot = self.lock_snapshot();
         let mut rows = snapshot.acknowledged.iter();
-        rows.find(|it| it.at > since).map(|it| it.at)
+        rows.find(|row| row.at > since).map(|row| row.at)
     }
 
     /// Returns which nodes acknowledged a write since `since`.
     pub fn nodes_acknowledging_since(&self, since: Duration) -> Vec<NodeId> {
         let snapshot = self.lock_snapshot();
-        let wrote = |at: &Vec<Duration>| at.last().is_some_and(|it| *it >= since);
+        let wrote = |at: &Vec<Duration>| at.last().is_some_and(|at| *at >= since);
         let nodes = snapshot.accepted.iter().filter(|(_, at)| wrote(at));
         nodes.map(|(node, _)| node.clone()).collect()
     }
 
     fn lock_snapshot(&self) -> MutexGuard<'_, HistorySnapshot> {
-        // What is held is only ever added to, so it is whole even if somebody panicked with it.
+        // The history is only appended to, so it is consistent even after a panic under the lock.
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn remembers_in_order_and_tells_who_wrote_lately() {
+    async fn writes_then_recorded_in_order_per_node() {
         let history = History::default();
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
         history.record_write(&a);

@@ -16,7 +16,7 @@ const FIRST_DAY: Date = date(1, 1, 2);
 /// How many different dates are used before they repeat.
 const DAYS: u64 = 700_000;
 
-/// Returns the acknowledged rows that the primary does not have, by the door they came through.
+/// Returns the acknowledged rows that the primary does not have, by write path.
 ///
 /// # Errors
 ///
@@ -27,11 +27,13 @@ pub async fn missing_rows(
 ) -> anyhow::Result<BTreeMap<WritePath, BTreeSet<u64>>> {
     let snapshot = history.snapshot();
     let acknowledged = |path| {
-        let rows = snapshot.acknowledged.iter().filter(|it| it.path == path);
-        rows.map(|it| it.row).collect::<BTreeSet<_>>()
+        let rows = snapshot.acknowledged.iter().filter(|row| row.path == path);
+        rows.map(|row| row.row).collect::<BTreeSet<_>>()
     };
     let by_sql = primary.query("select n from ledger", &[]).await?;
-    let by_sql = by_sql.iter().map(|it| it.get::<_, i64>(0).cast_unsigned());
+    let by_sql = by_sql
+        .iter()
+        .map(|row| row.get::<_, i64>(0).cast_unsigned());
     let by_sql = checker::lost(&acknowledged(WritePath::Sql), &by_sql.collect());
 
     let by_api = acknowledged(WritePath::Api);
@@ -40,10 +42,13 @@ pub async fn missing_rows(
     }
     let people = "select username, date_of_birth::text from hello_users";
     let people = primary.query(people, &[]).await?;
-    let people: BTreeMap<String, String> = people.iter().map(|it| (it.get(0), it.get(1))).collect();
+    let people: BTreeMap<String, String> = people
+        .iter()
+        .map(|person| (person.get(0), person.get(1)))
+        .collect();
     let is_there = |row: &u64| {
         let born = people.get(&username(*row));
-        born.is_some_and(|it| *it == date_of_birth(*row).to_string())
+        born.is_some_and(|born| *born == date_of_birth(*row).to_string())
     };
     let present = by_api.iter().copied().filter(is_there).collect();
     let by_api = checker::lost(&by_api, &present);
@@ -78,7 +83,7 @@ mod tests {
     fn each_row_has_a_name_and_a_day_that_the_api_takes() {
         let names: BTreeSet<_> = (1..20_000).map(username).collect();
         assert_eq!(names.len(), 19_999);
-        let letters = |it: &String| it.bytes().all(|it| it.is_ascii_alphabetic());
+        let letters = |text: &String| text.bytes().all(|text| text.is_ascii_alphabetic());
         assert!(names.iter().all(letters));
 
         assert_eq!(date_of_birth(0).to_string(), "0001-01-02");

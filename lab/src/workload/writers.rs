@@ -1,7 +1,7 @@
-//! Clients that write all the time, and remember what was acknowledged to them.
+//! Clients that write all the time, and record what is acknowledged.
 //!
 //! A row is written once. When its outcome is unknown it is forgotten and the next one is tried, so
-//! that everything remembered was acknowledged, and everything acknowledged is remembered.
+//! that the history contains exactly the acknowledged rows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct Writers {
 
 impl Writers {
     /// Starts one writer through the API, whose name `resolver` knows, one by SQL, and for each node
-    /// the sampler that asks it to accept a write.
+    /// a write probe.
     pub fn start(database: &DatabaseEndpoints, resolver: SocketAddr, history: &History) -> Self {
         Self::start_with(CONNECTIONS, database, resolver, history)
     }
@@ -95,7 +95,7 @@ impl Writers {
         writers
     }
 
-    /// Asks one more server again and again to accept a write, and remembers it as `node`.
+    /// Probes one more server, and records its acknowledgements as `node`.
     pub fn probe(&self, node: NodeId, address: SocketAddr) {
         let probe = WriteProbe {
             node,
@@ -107,12 +107,12 @@ impl Writers {
         self.tasks.start("write probe", |stop| probe.run(stop));
     }
 
-    /// Returns what the clients remember.
+    /// Returns the clients' history.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Ends the clients.
+    /// Stops the clients.
     pub async fn stop(&self) {
         self.tasks.stop(Duration::from_secs(2)).await;
     }

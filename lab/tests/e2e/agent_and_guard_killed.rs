@@ -5,7 +5,7 @@ use lab::fault::{Fault, NodeSelector};
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_ends_with_them_and_comes_back() {
+async fn postgres_ends_with_them_and_restarts() {
     let result = run_scenario(async |run| {
         let start = run.begin("agent_and_guard_killed").await?;
         let primary = run.announce_primary().await?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_instance_is_a_fence_that_need_not_wait() {
+async fn region_promoted_without_waiting_for_the_lease() {
     let result = run_scenario(async |run| {
         let start = run.begin("instance_stopped").await?;
         let primary = run.announce_primary().await?;

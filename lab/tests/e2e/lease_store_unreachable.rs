@@ -7,7 +7,7 @@ use lab::fault::{Fault, NodeSelector};
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_primary_stops_before_another_takes_over() {
+async fn primary_stops_before_takeover() {
     let result = run_scenario(async |run| {
         let start = run.begin("lease_store_unreachable").await?;
         let primary = run.announce_primary().await?;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_is_told_and_resume_finishes_it() {
+async fn second_operator_rejected_and_resume_finishes() {
     let result = run_scenario(async |run| {
         let start = run.begin("operator_killed").await?;
         run.inject(&Fault::RegionLost(RegionSelector::default()))
@@ -27,7 +27,7 @@ async fn another_is_told_and_resume_finishes_it() {
             .spawn()
             .context("the first operator did not begin")?;
         let begun_steps = wait::until("the first step to begin", SCENARIO_TIMEOUT, || async {
-            let steps = steps(run).await.map_err(|it| format!("{it:#}"))?;
+            let steps = steps(run).await.map_err(|error| format!("{error:#}"))?;
             if steps == 0 {
                 Err("none has begun".to_owned())
             } else {
@@ -87,9 +87,9 @@ const PROMOTE: [&str; 6] = [
 async fn steps(run: &ScenarioRun<'_>) -> anyhow::Result<usize> {
     let history = run.lab.programs().failover_ctl(&["history", "--json"]);
     let history: Value = serde_json::from_str(&history.run(None, SCENARIO_TIMEOUT).await?)?;
-    let last = history.as_array().and_then(|it| it.last());
+    let last = history.as_array().and_then(|history| history.last());
     let entries = last
-        .and_then(|it| it.pointer("/entries"))
+        .and_then(|entry| entry.pointer("/entries"))
         .and_then(Value::as_array);
     Ok(entries.map_or(0, Vec::len))
 }

@@ -7,7 +7,7 @@ use lab::fault::{Fault, NodeSelector};
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_agent_does_not_keep_a_primary_that_hangs() {
+async fn hung_primary_released_and_replaced() {
     let result = run_scenario(async |run| {
         let start = run.begin("postgres_frozen").await?;
         let primary = run.announce_primary().await?;

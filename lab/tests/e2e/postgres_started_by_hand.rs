@@ -8,7 +8,7 @@ use lab::fault::{Fault, NodeSelector};
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_never_accepts_a_write() {
+async fn unmanaged_server_never_accepts_a_write() {
     let result = run_scenario(async |run| {
         let start = run.begin("postgres_started_by_hand").await?;
         let primary = run.announce_primary().await?;

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_node_is_promoted_and_an_earlier_timeline_accepted() {
+async fn other_node_promoted_on_earlier_timeline() {
     assert_passed(&run_scenario(lab::scenarios::promoted_node_lost).await);
 }

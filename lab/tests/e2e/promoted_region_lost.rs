@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn left_region_then_taken_back_by_command_only() {
+async fn failback_only_by_command() {
     assert_passed(&run_scenario(lab::scenarios::promoted_region_lost).await);
 }

@@ -3,7 +3,7 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_other_region_takes_over_and_the_lost_one_follows() {
+async fn other_region_promoted_and_lost_region_rejoins() {
     let (lost, rejoined) = run_scenario(async |run| {
         let lost = lab::scenarios::region_lost(run).await?;
         Ok((lost, lab::scenarios::region_rejoined(run).await?))

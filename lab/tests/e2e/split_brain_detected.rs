@@ -1,5 +1,5 @@
-//! The judge is judged: agent, guard and its supervisor stand still together, which nothing but a watchdog
-//! device can answer, so two nodes accept writes at once. A lab that does not see that would see nothing.
+//! The checker detects split-brain: agent, guard and supervisor are frozen together, which only a watchdog
+//! device can fence, so two nodes accept writes. A checker that misses this would prove nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use lab::workload::history::WritePath;
 use crate::run_scenario;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn and_the_rows_that_the_old_primary_took_are_counted_as_lost() {
+async fn old_primary_rows_counted_as_lost() {
     let result = run_scenario(async |run| {
         let start = run.begin("split_brain_detected").await?;
         let primary = run.announce_primary().await?;

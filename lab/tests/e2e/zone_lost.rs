@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_zone_takes_over_once_the_lease_has_expired() {
+async fn other_zone_takes_over_after_lease_expiry() {
     assert_passed(&run_scenario(lab::scenarios::zone_lost).await);
 }

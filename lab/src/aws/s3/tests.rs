@@ -23,9 +23,12 @@ async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
         });
         let results = join_all(tries).await;
 
-        let won: Vec<_> = results.iter().filter_map(|it| it.as_ref().ok()).collect();
+        let won: Vec<_> = results
+            .iter()
+            .filter_map(|result| result.as_ref().ok())
+            .collect();
         assert_eq!(won.len(), 1, "{results:?}");
-        for lost in results.iter().filter_map(|it| it.as_ref().err()) {
+        for lost in results.iter().filter_map(|result| result.as_ref().err()) {
             assert_eq!(lost.code(), Some("PreconditionFailed"));
         }
         let now = get(&s3_fixture.client).send().await.unwrap();
@@ -58,7 +61,10 @@ async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
             let seen = get(&s3_fixture.client).send().await.unwrap();
             let etag = seen.e_tag().unwrap().to_owned();
             let body = seen.body.collect().await.unwrap().into_bytes();
-            let which = bodies.iter().position(|it| it.as_bytes() == body).unwrap();
+            let which = bodies
+                .iter()
+                .position(|expected| expected.as_bytes() == body)
+                .unwrap();
             assert_eq!(etag, etags[which]);
         }
     };
@@ -224,7 +230,8 @@ async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect
 #[tokio::test]
 async fn refuses_another_labs_credentials() {
     let s3_fixture = s3_fixture().await;
-    let stranger = Credentials::draw().s3(&"eu-north-1".parse().unwrap(), s3_fixture.store.address);
+    let stranger =
+        Credentials::generate().s3(&"eu-north-1".parse().unwrap(), s3_fixture.store.address);
 
     assert!(get(&stranger).send().await.is_err());
     s3_fixture.store.stop().await;
@@ -259,7 +266,7 @@ async fn s3_fixture() -> S3Fixture {
 
 async fn s3_fixture_with(faults: Option<Arc<FaultInjector>>) -> S3Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let credentials = Credentials::draw();
+    let credentials = Credentials::generate();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);

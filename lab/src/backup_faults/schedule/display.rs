@@ -48,7 +48,7 @@ impl fmt::Display for BackupStep {
                 pick,
             } => {
                 let what = if *deleted { "delete" } else { "damage" };
-                let place = which.map_or("both".to_owned(), |it| it.to_string());
+                let place = which.map_or("both".to_owned(), |which| which.to_string());
                 write!(f, "{what} a {of:?} in {place} ({pick:x})")
             }
         }

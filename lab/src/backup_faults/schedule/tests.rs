@@ -10,7 +10,7 @@ fn same_seed_then_same_history() {
         assert_eq!(BackupSchedule::of(seed), BackupSchedule::of(seed));
     }
     let distinct: BTreeSet<_> = (0..200)
-        .map(|it| BackupSchedule::of(it).to_string())
+        .map(|seed| BackupSchedule::of(seed).to_string())
         .collect();
     assert_eq!(distinct.len(), 200);
 }
@@ -18,7 +18,7 @@ fn same_seed_then_same_history() {
 #[test]
 fn many_seeds_then_every_step_and_every_target() {
     let histories: Vec<String> = (0..400)
-        .map(|it| BackupSchedule::of(it).to_string())
+        .map(|history| BackupSchedule::of(history).to_string())
         .collect();
     let all = histories.join("\n");
     for told in [

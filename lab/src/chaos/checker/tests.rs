@@ -63,7 +63,7 @@ fn loss_without_a_takeover_then_found() {
 fn no_node_writable_after_healing_then_found() {
     let mut history = history();
     for at in history.accepted.values_mut() {
-        at.retain(|it| *it < secs(HEALED - 10));
+        at.retain(|at| *at < secs(HEALED - 10));
     }
     assert!(properties(&history).contains(&ChaosProperty::WholeAfterHealing));
 }
@@ -90,7 +90,7 @@ fn node_that_follows_too_late_or_never_then_found() {
         let found = properties(&history);
         let found = found
             .iter()
-            .filter(|it| **it == ChaosProperty::WholeAfterHealing);
+            .filter(|property| **property == ChaosProperty::WholeAfterHealing);
         assert_eq!(found.count(), expected, "{until}");
     }
 }
@@ -106,16 +106,16 @@ fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
     };
     assert_eq!(pair(|_| {}), None);
     assert!(
-        pair(|it| it.timeline = 1)
+        pair(|pair| pair.timeline = 1)
             .unwrap()
             .contains("does not follow")
     );
     assert!(
-        pair(|it| it.position -= 2_000)
+        pair(|pair| pair.position -= 2_000)
             .unwrap()
             .contains("does not replay")
     );
-    assert!(pair(|it| it.in_recovery = false).is_some());
+    assert!(pair(|pair| pair.in_recovery = false).is_some());
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn out_of_service_for_a_moment_then_no_reason_is_asked_for() {
 
 #[test]
 fn command_that_reports_what_is_not_so_then_found() {
-    let left = |it: &[&str]| CommandClaim::NothingOpen {
-        left: it.iter().map(|it| (*it).to_owned()).collect(),
+    let left = |value: &[&str]| CommandClaim::NothingOpen {
+        left: value.iter().map(|value| (*value).to_owned()).collect(),
     };
     for (claim, code, expected) in [
         (CommandClaim::Primary(node("b")), Some(0), None),
@@ -287,7 +287,10 @@ fn said(history: &mut Observations, name: &str) {
 }
 
 fn properties(history: &Observations) -> Vec<ChaosProperty> {
-    check(history).into_iter().map(|it| it.property).collect()
+    check(history)
+        .into_iter()
+        .map(|violation| violation.property)
+        .collect()
 }
 
 fn stated(at: u64, rows: u64) -> LossStatement {
@@ -300,7 +303,7 @@ fn node(name: &str) -> NodeId {
 
 fn tenths(from: u64, to: u64) -> Vec<Duration> {
     (from..to)
-        .map(|it| Duration::from_millis(100 * it))
+        .map(|value| Duration::from_millis(100 * value))
         .collect()
 }
 

@@ -12,7 +12,7 @@ fn same_seed_then_same_history() {
         assert_eq!(FaultSchedule::of(seed), FaultSchedule::of(seed));
     }
     let distinct: BTreeSet<_> = (0..200)
-        .map(|it| FaultSchedule::of(it).to_string())
+        .map(|seed| FaultSchedule::of(seed).to_string())
         .collect();
     assert_eq!(distinct.len(), 200);
 }
@@ -27,9 +27,9 @@ fn known_seed_then_known_history() {
 #[test]
 fn many_seeds_then_every_fault_and_every_command() {
     let events: Vec<_> = (0..400)
-        .flat_map(|it| FaultSchedule::of(it).events)
+        .flat_map(|event| FaultSchedule::of(event).events)
         .collect();
-    let faults = events.iter().filter_map(|it| match it.act {
+    let faults = events.iter().filter_map(|event| match event.act {
         ScheduledAction::Break(kind) => Some(kind.fault(NodeSelector::default()).name()),
         ScheduledAction::Heal | ScheduledAction::Command(..) => None,
     });
@@ -37,22 +37,27 @@ fn many_seeds_then_every_fault_and_every_command() {
     // Without its supervisor, two nodes write when agent and guard are frozen: that is known.
     faults.insert("supervisor-asleep".to_owned());
     let command = Fault::augment_subcommands(clap::Command::new("break"));
-    let every = command.get_subcommands().map(|it| it.get_name().to_owned());
+    let every = command
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned());
     assert_eq!(faults, every.collect());
 
     for (order, _) in COMMANDS {
-        let given = |it: &&ScheduledEvent| matches!(it.act, ScheduledAction::Command(given, _) if given == *order);
-        assert!(events.iter().any(|it| given(&it)), "{order:?}");
+        let given = |event: &&ScheduledEvent| matches!(event.act, ScheduledAction::Command(given, _) if given == *order);
+        assert!(events.iter().any(|event| given(&event)), "{order:?}");
     }
 }
 
 #[test]
 fn every_history_then_one_to_four_faults_in_order_and_bounded() {
     for history in (0..1_000).map(FaultSchedule::of) {
-        let of = |it: &&ScheduledEvent| matches!(it.act, ScheduledAction::Break(_));
+        let of = |event: &&ScheduledEvent| matches!(event.act, ScheduledAction::Break(_));
         let faults = history.events.iter().filter(of).count();
         assert!((1..=4).contains(&faults), "{history}");
-        assert!(history.events.is_sorted_by_key(|it| it.at), "{history}");
+        assert!(
+            history.events.is_sorted_by_key(|event| event.at),
+            "{history}"
+        );
         assert!(history.healed_at < Duration::from_secs(90), "{history}");
     }
 }

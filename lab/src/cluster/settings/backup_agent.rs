@@ -52,7 +52,7 @@ impl BackupAgent {
         };
         // The nearest bucket is written first and read first.
         let mut nearest_first = topology.api_regions();
-        nearest_first.sort_by_key(|it| *it != spec.region);
+        nearest_first.sort_by_key(|region| *region != spec.region);
         Ok(Self {
             cluster: CLUSTER.to_owned(),
             recipients: vec![backup_keys.recipient.clone()],
