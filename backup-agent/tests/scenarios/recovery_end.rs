@@ -141,7 +141,7 @@ async fn bucket_not_answering_then_recovery_stopped() {
     // A standby asks again by itself, and must not be stopped.
     fetch(&world, "000000010000000000000004", None)
         .await
-        .fails_with(14, "only 1 answered");
+        .fails_with(14, "only 1 responded");
     fetch(&world, THIRD, Some("--recovery")).await.ok();
 }
 

@@ -109,6 +109,6 @@ async fn bucket_silent_and_file_absent_then_fetch_ends_before_its_answer_would()
 
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
     let fetch = ["wal", "fetch", "000000010000000000000009", &fetched];
-    let absent = world.run(&fetch).await.fails_with(14, "only 1 answered");
+    let absent = world.run(&fetch).await.fails_with(14, "only 1 responded");
     assert!(absent.took < ANSWER, "{absent:?}");
 }

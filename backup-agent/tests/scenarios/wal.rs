@@ -99,7 +99,7 @@ async fn says_apart_what_is_missing_damaged_and_out_of_reach() {
 
     world.near.stop().await;
     world.far.stop().await;
-    world.run(&fetch).await.fails_with(14, "only 0 answered");
+    world.run(&fetch).await.fails_with(14, "only 0 responded");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +117,7 @@ async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
     let mut four = Duration::ZERO;
     for _ in 0..4 {
         let absent = world.run(&["wal", "fetch", &name(9), &fetched]).await;
-        four += absent.fails_with(14, "only 1 answered").took;
+        four += absent.fails_with(14, "only 1 responded").took;
     }
     assert!(four < SILENT_BUCKET_COSTS, "a promotion waits {four:?}");
     let second = segment(&world, 1, 2, b"two");
