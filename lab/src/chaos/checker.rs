@@ -7,7 +7,7 @@ use causeway_core::NodeId;
 use serde::Serialize;
 
 use super::observations::{
-    CommandClaim, CommandObservation, NodeObservation, ObservationRound, Observations,
+    CommandClaim, CommandObservation, ObservationRound, Observations, ObservedNode,
     ServerObservation,
 };
 use crate::workload::checker::{TimeSpan, split_brain_duration};
@@ -294,7 +294,7 @@ fn does_its_part(
     observed: &Observations,
     round: &ObservationRound,
     node: &NodeId,
-    seen: &NodeObservation,
+    seen: &ObservedNode,
 ) -> bool {
     let Some(server) = &seen.server else {
         return false;
@@ -312,7 +312,7 @@ fn is_named(
     property: ChaosProperty,
     at: Duration,
     node: &NodeId,
-    seen: &NodeObservation,
+    seen: &ObservedNode,
 ) -> bool {
     // An agent that does not answer is what a scrape that fails says, and what its log cannot.
     let agent = seen.agent.as_ref();

@@ -19,7 +19,7 @@ pub struct Observations {
     /// When a row was acknowledged through the API, whose name is found by DNS, in order.
     pub through_api: Vec<Duration>,
     /// What `failover-ctl` stated that may be lost.
-    pub stated: Vec<LossStatement>,
+    pub stated: Vec<StatedRows>,
     /// What `failover-ctl status` said.
     pub statuses: Vec<StatusObservation>,
     /// What an operator asked for, and was told.
@@ -45,12 +45,12 @@ pub struct ObservationRound {
     #[serde(with = "seconds")]
     pub at: Duration,
     /// Each of them.
-    pub nodes: BTreeMap<NodeId, NodeObservation>,
+    pub nodes: BTreeMap<NodeId, ObservedNode>,
 }
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct NodeObservation {
+pub struct ObservedNode {
     /// What its agent said; none if it did not answer.
     pub agent: Option<AgentObservation>,
     /// What its server said; none if it did not answer.
@@ -85,7 +85,7 @@ pub struct ServerObservation {
 
 /// What was stated that may be lost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct LossStatement {
+pub struct StatedRows {
     /// When.
     #[serde(with = "seconds")]
     pub at: Duration,

@@ -11,8 +11,8 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::observations::{
-    AgentObservation, LossStatement, NodeObservation, ObservationRound, Observations,
-    ServerObservation, StatusObservation,
+    AgentObservation, ObservationRound, Observations, ObservedNode, ServerObservation, StatedRows,
+    StatusObservation,
 };
 use crate::cluster::node::Node;
 use crate::lab::Lab;
@@ -96,7 +96,7 @@ impl Observer {
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
             let looks = self.lab.nodes().iter().map(|node| async {
                 let (agent, server) = tokio::join!(agent(node), server(node));
-                (node.spec.node.clone(), NodeObservation { agent, server })
+                (node.spec.node.clone(), ObservedNode { agent, server })
             });
             let Some(nodes) = stop.run_until_cancelled(join_all(looks)).await else {
                 return;
@@ -136,7 +136,7 @@ impl Observer {
             .pointer("/failover_forecast/data_loss/rows_at_most")
             .and_then(Value::as_u64)
         {
-            seen.stated.push(LossStatement { at, rows });
+            seen.stated.push(StatedRows { at, rows });
         }
         seen.statuses.push(status_seen(at, &answer));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use serde_json::Value;
 
-use super::observations::{CommandClaim, CommandObservation, LossStatement};
+use super::observations::{CommandClaim, CommandObservation, StatedRows};
 use super::observer::Observer;
 use super::schedule::OperatorCommand;
 use crate::lab::Lab;
@@ -75,7 +75,7 @@ pub(super) async fn give(
         from
     };
     if let Some(rows) = rows_stated(&answer) {
-        seen.stated.push(LossStatement { at, rows });
+        seen.stated.push(StatedRows { at, rows });
         seen.stated.sort_by_key(|statement| statement.at);
     }
     seen.commands.push(CommandObservation {

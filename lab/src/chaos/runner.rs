@@ -16,7 +16,7 @@ use super::observations::Observations;
 use super::observer::Observer;
 use super::operator_command;
 use super::saved_wal::{self, LostRows};
-use super::schedule::{FaultKind, FaultSchedule, NodeRole, ScheduledAction};
+use super::schedule::{FaultKind, FaultSchedule, ScheduledAction, ScheduledNode};
 use crate::fault::NodeSelector;
 use crate::lab::Lab;
 use crate::wait;
@@ -172,7 +172,7 @@ async fn heal(lab: &Lab, history: &History) -> anyhow::Result<()> {
 }
 
 /// Returns which node is meant now.
-fn which(lab: &Lab, history: &History, who: NodeRole) -> Option<NodeId> {
+fn which(lab: &Lab, history: &History, who: ScheduledNode) -> Option<NodeId> {
     let accepted = history.snapshot().accepted;
     let last: BTreeMap<_, _> = accepted
         .iter()
@@ -190,9 +190,9 @@ fn which(lab: &Lab, history: &History, who: NodeRole) -> Option<NodeId> {
     let mut others: Vec<_> = others.collect();
     others.sort_by_key(near);
     let found = match who {
-        NodeRole::Primary => primary,
-        NodeRole::Neighbour => others.first().copied(),
-        NodeRole::Third => others.last().copied(),
+        ScheduledNode::Primary => primary,
+        ScheduledNode::Neighbour => others.first().copied(),
+        ScheduledNode::Third => others.last().copied(),
     };
     Some(found?.spec.node.clone())
 }

@@ -46,21 +46,21 @@ pub enum ScheduledAction {
     /// Everything that broke until now is healed.
     Heal,
     /// An operator gives a command.
-    Command(OperatorCommand, NodeRole),
+    Command(OperatorCommand, ScheduledNode),
 }
 
 /// What breaks.
 #[derive(Clone, Copy)]
 pub enum FaultKind {
     /// One node.
-    Node(NodeFault, NodeRole),
+    Node(NodeFault, ScheduledNode),
     /// What all of them share.
     Shared(SharedFault),
 }
 
 /// Which node, when it comes to that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeRole {
+pub enum ScheduledNode {
     /// The node that took a write last.
     Primary,
     /// The other node of its region, or else the first that is not the primary.
@@ -201,9 +201,9 @@ impl FaultSchedule {
             );
             // The neighbour takes over automatically, so a promotion is mostly of the other.
             let usual = if promotes {
-                NodeRole::Third
+                ScheduledNode::Third
             } else {
-                NodeRole::Neighbour
+                ScheduledNode::Neighbour
             };
             let act = ScheduledAction::Command(order, chance.who(usual));
             events.push(ScheduledEvent { at, act });
@@ -229,7 +229,7 @@ impl FaultKind {
     }
 
     /// Returns which node is meant.
-    pub fn who(self) -> Option<NodeRole> {
+    pub fn who(self) -> Option<ScheduledNode> {
         match self {
             Self::Node(_, who) => Some(who),
             Self::Shared(_) => None,
@@ -261,7 +261,7 @@ impl fmt::Display for FaultKind {
     }
 }
 
-impl fmt::Display for NodeRole {
+impl fmt::Display for ScheduledNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Primary => "primary",
@@ -336,20 +336,20 @@ impl ScheduleRng {
         FaultKind::Node(
             fault,
             self.who(if replays {
-                NodeRole::Neighbour
+                ScheduledNode::Neighbour
             } else {
-                NodeRole::Primary
+                ScheduledNode::Primary
             }),
         )
     }
 
     /// Returns which node: mostly the usual one.
-    fn who(&mut self, usual: NodeRole) -> NodeRole {
+    fn who(&mut self, usual: ScheduledNode) -> ScheduledNode {
         match self.below(10) {
             0..=5 => usual,
-            6..=7 if usual != NodeRole::Neighbour => NodeRole::Neighbour,
-            8 => NodeRole::Primary,
-            _ => NodeRole::Third,
+            6..=7 if usual != ScheduledNode::Neighbour => ScheduledNode::Neighbour,
+            8 => ScheduledNode::Primary,
+            _ => ScheduledNode::Third,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::chaos::observations::{AgentObservation, LossStatement, StatusObservation};
+use crate::chaos::observations::{AgentObservation, StatedRows, StatusObservation};
 use crate::workload::checker::TimeSpan;
 
 const HEALED: u64 = 60;
@@ -153,7 +153,7 @@ fn agent_that_does_not_answer_then_that_is_the_reason() {
     let mut history = history();
     for round in &mut history.rounds {
         if (5..55).contains(&round.at.as_secs()) {
-            *round.nodes.get_mut(&node("c")).unwrap() = NodeObservation::default();
+            *round.nodes.get_mut(&node("c")).unwrap() = ObservedNode::default();
         }
     }
     history.statuses = vec![StatusObservation {
@@ -240,7 +240,7 @@ fn history() -> Observations {
                 role: "standby".to_owned(),
                 ..AgentObservation::default()
             };
-            let seen = NodeObservation {
+            let seen = ObservedNode {
                 agent: Some(agent),
                 server: Some(server),
             };
@@ -267,7 +267,7 @@ fn history() -> Observations {
 }
 
 /// Has an agent name a problem.
-fn name(seen: &mut NodeObservation) {
+fn name(seen: &mut ObservedNode) {
     let agent = seen.agent.as_mut().unwrap();
     agent.alerts = vec!["not-streaming".to_owned()];
 }
@@ -293,8 +293,8 @@ fn properties(history: &Observations) -> Vec<ChaosProperty> {
         .collect()
 }
 
-fn stated(at: u64, rows: u64) -> LossStatement {
-    LossStatement { at: secs(at), rows }
+fn stated(at: u64, rows: u64) -> StatedRows {
+    StatedRows { at: secs(at), rows }
 }
 
 fn node(name: &str) -> NodeId {
