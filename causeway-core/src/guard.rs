@@ -55,10 +55,10 @@ pub enum GuardAction {
 #[serde(rename_all = "kebab-case")]
 pub enum DeadlineError {
     /// It has not been told of a lease.
-    #[error("no deadline has been fed")]
+    #[error("the guard has not received a deadline")]
     NotArmed,
     /// The order is of another epoch than the deadline.
-    #[error("the order is of epoch {ordered} and the deadline of epoch {armed}")]
+    #[error("the command is for epoch {ordered}, the deadline for epoch {armed}")]
     OtherEpoch {
         /// The order's.
         ordered: Epoch,
@@ -66,10 +66,10 @@ pub enum DeadlineError {
         armed: Epoch,
     },
     /// The deadline is nearer than three seconds.
-    #[error("the deadline is {0:?} ahead and must be 3 s")]
+    #[error("the stop deadline is {0:?} away, and at least 3 s are required")]
     TooLate(Duration),
     /// The feed is of an epoch that is over.
-    #[error("the feed is of epoch {fed}, and epoch {armed} was fed before")]
+    #[error("the deadline is for epoch {fed}, older than epoch {armed} received before")]
     PastEpoch {
         /// The feed's.
         fed: Epoch,

@@ -228,7 +228,7 @@ pub enum WritePrecondition {
 pub enum LeaseFormatError {
     /// A later release wrote it.
     #[error(
-        "the lease has format {0} and this release reads up to {LEASE_FORMAT}: upgrade this node"
+        "the lease has format {0}, and this release reads up to {LEASE_FORMAT}: upgrade this node"
     )]
     TooNew(u32),
     /// It is no lease.
@@ -241,7 +241,7 @@ pub enum LeaseFormatError {
 pub enum LeaseMismatch {
     /// It is another cluster's.
     #[error(
-        "the lease is that of cluster `{found}`, not `{expected}`: check `cluster` and `[lease] bucket`"
+        "the lease belongs to cluster `{found}`, not `{expected}`: check `cluster` and `[lease] bucket`"
     )]
     Cluster {
         /// The cluster that the record names.

@@ -94,7 +94,7 @@ impl FromStr for Lsn {
     type Err = ParseLsnError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || ParseLsnError::new(text, "a log position such as `16/B374D848`");
+        let malformed = || ParseLsnError::new(text, "an LSN such as `16/B374D848`");
         let (high, low) = text.split_once('/').ok_or_else(malformed)?;
         let half = |digits: &str| hex(digits, 1..=8).ok_or_else(malformed);
         Ok(Self(u64::from(half(high)?) << 32 | u64::from(half(low)?)))
@@ -251,7 +251,7 @@ impl FromStr for WalFileName {
         let malformed = || {
             ParseLsnError::new(
                 text,
-                "the name of a log file such as `000000010000000000000001`",
+                "the name of a WAL file such as `000000010000000000000001`",
             )
         };
         let mut parts = text.split('.');

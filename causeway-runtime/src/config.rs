@@ -17,7 +17,7 @@ pub enum ConfigFileError {
         source: std::io::Error,
     },
     /// The file is not TOML, or has a key or a value that is not a setting's.
-    #[error("the settings in `{}` are not usable: {reason}", path.display())]
+    #[error("invalid settings in `{}`: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -90,7 +90,7 @@ impl RootCertificates {
     fn parse(&self, pem: &[u8]) -> Result<Vec<Certificate>, TlsError> {
         let place = match self {
             Self::File(path) => format!("`{}`", path.display()),
-            Self::Text(_) => "what is given as authorities, and names no file,".to_owned(),
+            Self::Text(_) => "the CA certificate setting".to_owned(),
         };
         match Certificate::stack_from_pem(pem) {
             Ok(certificates) if certificates.is_empty() => Err(TlsError::Empty { place }),
@@ -104,7 +104,7 @@ impl RootCertificates {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file of trusted authorities cannot be read.
-    #[error("could not read the certificate authorities in `{}`", path.display())]
+    #[error("could not read the CA certificates in `{}`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -118,7 +118,7 @@ pub enum TlsError {
         place: String,
     },
     /// What is there is no whole certificate.
-    #[error("{place} cannot be read: give whole certificates in PEM format, line by line")]
+    #[error("{place} is not valid PEM: give whole certificates, line by line")]
     Malformed {
         /// Where they should be.
         place: String,

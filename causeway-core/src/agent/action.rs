@@ -36,7 +36,7 @@ pub struct LeaseWrite {
 pub enum OperatorAlert {
     /// The store showed a record older than one seen before.
     #[error(
-        "the store showed epoch {found} sequence {sequence}, and epoch {known} was seen before: it is not believed"
+        "lease store rolled back: it returned epoch {found} sequence {sequence} after epoch {known}; the record is ignored"
     )]
     LeaseStoreRolledBack {
         /// The epoch it showed.
@@ -55,7 +55,7 @@ pub enum OperatorAlert {
         epoch: Epoch,
     },
     /// The lease could not be renewed in time.
-    #[error("the lease of epoch {0} ran out unrenewed")]
+    #[error("the lease of epoch {0} expired without a renewal")]
     LeaseExpired(Epoch),
     /// The lease is given up because the server cannot do its work.
     #[error("the lease is released: {0}")]
@@ -67,7 +67,7 @@ pub enum OperatorAlert {
     #[error(transparent)]
     LeaseMismatch(LeaseMismatch),
     /// Another node has trusted a higher epoch than the one that this node holds.
-    #[error("deposed: `{by}` has seen epoch {epoch} in another lease store: compare `[lease]`")]
+    #[error("deposed: `{by}` reports epoch {epoch} from another lease store: compare `[lease]`")]
     Superseded {
         /// The other node.
         by: NodeId,
@@ -75,7 +75,7 @@ pub enum OperatorAlert {
         epoch: Epoch,
     },
     /// The promoted server is not on the timeline that was reserved.
-    #[error("promoted onto timeline {found}, and {reserved} was reserved")]
+    #[error("promoted onto timeline {found} instead of the reserved {reserved}")]
     WrongTimeline {
         /// Where it is.
         found: Timeline,
@@ -91,22 +91,22 @@ pub enum ReleaseReason {
     #[error("a command asked for it")]
     Command,
     /// The server was started again as often as is allowed.
-    #[error("PostgreSQL keeps ending")]
+    #[error("PostgreSQL stops again and again")]
     KeepsEnding,
     /// The server accepts connections, or not even that, and answers nothing.
-    #[error("PostgreSQL answers nothing")]
+    #[error("PostgreSQL does not respond")]
     AnswersNothing,
     /// The server did not become primary in time.
     #[error("PostgreSQL did not become primary in time")]
     NotUpInTime,
     /// The server answers, and proves no write.
-    #[error("PostgreSQL answers, and {0}")]
+    #[error("PostgreSQL responds, but {0}")]
     CannotWrite(WriteProbeFailure),
     /// The database is not the one that the lease is of.
-    #[error("the database is not the one that the lease is of: check `[postgres] data-directory`")]
+    #[error("the lease belongs to another database: check `[postgres] data-directory`")]
     OtherDatabase,
     /// The server was promoted onto a timeline that somebody else may be using.
-    #[error("PostgreSQL was promoted onto a timeline that was not reserved")]
+    #[error("PostgreSQL was promoted onto a timeline that the lease had not reserved")]
     WrongTimeline,
 }
 

@@ -108,14 +108,14 @@ pub enum ServerHealth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteProbeFailure {
     /// The write has not returned: the disk stalls.
-    #[error("a write does not return")]
+    #[error("a write has not returned")]
     Stalled,
     /// Clients have taken every connection, so none is left to ask with. They are being served.
-    #[error("every connection is taken")]
+    #[error("all connections are in use")]
     NoConnectionLeft,
     /// It gives out no more transaction ids until a VACUUM has advanced the oldest (SQLSTATE 54000), and
     /// so would every standby of it.
-    #[error("transaction ids are used up: run VACUUM")]
+    #[error("no transaction IDs are left: run VACUUM")]
     XidLimit,
     /// The disk is full (SQLSTATE 53100).
     #[error("the disk is full")]
@@ -123,7 +123,7 @@ pub enum WriteProbeFailure {
     /// It answers, and refuses the agent's connection or what that asks: its role, database or
     /// `pg_hba.conf` is another than the agent's settings say. Its clients may be served all the same.
     #[error(
-        "it refuses the agent's own connection, as the agent's log quotes: check `[postgres] user`, its rights and `pg_hba.conf`"
+        "it rejects the agent's connection: check `[postgres] user`, its privileges and `pg_hba.conf`; the agent's log has the error"
     )]
     Refused,
     /// It answers the write with another error.

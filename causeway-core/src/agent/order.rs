@@ -13,7 +13,7 @@ use crate::{Epoch, HostInstant, NodeId, Timeline};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandRejected {
     /// No lease is known here.
-    #[error("no lease has been seen here yet")]
+    #[error("this node has not read the lease yet")]
     NoLease,
     /// The lease was deleted.
     #[error("the lease was deleted: remove the delete marker from the object")]
@@ -22,10 +22,12 @@ pub enum CommandRejected {
     #[error("{0}")]
     NotThisLease(NoAction),
     /// The database here is not the one that the lease is of.
-    #[error("the database here is not the one that the lease is of")]
+    #[error("the lease belongs to another database than this node's")]
     OtherDatabase,
     /// The order was planned in another epoch.
-    #[error("the order was planned at epoch {planned} and the lease is at {current}: plan again")]
+    #[error(
+        "the command was planned at epoch {planned}, and the lease is at epoch {current}: plan again"
+    )]
     OtherEpoch {
         /// The order's.
         planned: Epoch,
@@ -33,25 +35,25 @@ pub enum CommandRejected {
         current: Epoch,
     },
     /// This node holds the lease.
-    #[error("this node is the primary already")]
+    #[error("this node already holds the lease")]
     AlreadyPrimary,
     /// This node does not hold the lease.
     #[error("this node does not hold the lease")]
     NotPrimary,
     /// The proof given for the fence is not one here.
     #[error(
-        "the lease of `{0}` may still be in force: this node has watched it for {1:?} and needs the whole term"
+        "the lease of `{0}` may still be in force: observed unchanged for {1:?}, less than the lease duration"
     )]
     NotFenced(NodeId, Duration),
     /// The server here cannot be promoted.
-    #[error("the server here is not a consistent standby")]
+    #[error("the local server is not a consistent standby")]
     NotAStandby,
     /// The server here would acknowledge commits before the lease says that this node is open.
     #[error("{0}", NoAction::CommitsNotHeldBack)]
     CommitsNotHeldBack,
     /// The server here is on another timeline than the last primary was.
     #[error(
-        "the server here is on timeline {here} and the last primary wrote on {there}: accept it by its number"
+        "the local server is on timeline {here}, the last primary wrote on {there}: accept it with `--accept-timeline {here}`"
     )]
     OnAnotherTimeline {
         /// This node's.
@@ -60,7 +62,7 @@ pub enum CommandRejected {
         there: Timeline,
     },
     /// A write of the lease is under way.
-    #[error("the lease is being written at this moment: try again")]
+    #[error("a write of the lease is in progress: try again")]
     Busy,
 }
 

@@ -161,7 +161,7 @@ impl Agent {
         if look.server == ServerView::Silent
             && let ServerHealth::Unproven(failure) = look.health
         {
-            let detail = format!("PostgreSQL answers, and {failure}");
+            let detail = format!("PostgreSQL responds, but {failure}");
             found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
         }
         match &self.last_decision {

@@ -230,7 +230,7 @@ pub enum ManifestError {
     #[error("the manifest has no control file")]
     NoControlFile,
     /// A blob lies outside of its pack, or is larger than one can be.
-    #[error("the manifest puts a part of `{0}` where no pack is")]
+    #[error("the manifest places a blob of `{0}` outside its pack")]
     Blob(String),
 }
 

@@ -303,10 +303,10 @@ impl fmt::Display for NoAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInitialized => {
-                f.write_str("no lease has been seen; `failover-ctl init` creates the first")
+                f.write_str("this node has not read a lease; `failover-ctl init` creates the first")
             }
             Self::LeaseMissing => f.write_str(
-                "the lease was deleted, and what it said last cannot be known: remove the delete marker from the object",
+                "the lease object was deleted: remove its delete marker",
             ),
             Self::Paused => f.write_str("the cluster is paused"),
             Self::Retired => f.write_str(
@@ -314,7 +314,7 @@ impl fmt::Display for NoAction {
             ),
             Self::Superseded(node, epoch) => write!(
                 f,
-                "`{node}` has seen epoch {epoch}, which this node's `[lease]` bucket does not show: compare `[lease]`"
+                "`{node}` reports epoch {epoch}, newer than the lease in this node's bucket: compare `[lease]`"
             ),
             Self::LeaseInForce(left) => {
                 write!(f, "the lease is in force for {:.1} s", left.as_secs_f64())
@@ -322,26 +322,26 @@ impl fmt::Display for NoAction {
             Self::YieldingAfterRelease(left) => {
                 write!(
                     f,
-                    "this node gave the lease up and stands back for {:.1} s",
+                    "this node released the lease and yields to the other nodes for {:.1} s",
                     left.as_secs_f64()
                 )
             }
-            Self::ManualOnly => f.write_str("this node takes over by command only"),
-            Self::OtherDatabase => f.write_str("the lease is that of another database"),
+            Self::ManualOnly => f.write_str("this node takes over only by command"),
+            Self::OtherDatabase => f.write_str("the lease belongs to another database"),
             Self::OtherHost(host) => {
                 write!(f, "host `{host}` holds the lease under this node's name")
             }
             Self::OtherRegion(holder) => {
-                write!(f, "`{holder}` is in another region, which is left by command only")
+                write!(f, "`{holder}` is in another region: failover between regions needs a command")
             }
-            Self::NoPrimaryYet => f.write_str("no primary was ever open"),
+            Self::NoPrimaryYet => f.write_str("no primary has accepted writes yet"),
             Self::CommitsNotHeldBack => f.write_str(
                 "the server here would acknowledge commits too early: `synchronous_standby_names` is not what \
                  guard has set; remove it from postgresql.conf below guard's include",
             ),
-            Self::NotConsistent => f.write_str("the server here cannot become primary now"),
-            Self::LocalServerRunning => f.write_str("the server here has not ended yet"),
-            Self::BehindPeer(node) => write!(f, "`{node}` has more of the log"),
+            Self::NotConsistent => f.write_str("the local server cannot become primary now"),
+            Self::LocalServerRunning => f.write_str("the local server has not stopped yet"),
+            Self::BehindPeer(node) => write!(f, "`{node}` has received more WAL"),
         }
     }
 }
@@ -359,7 +359,7 @@ impl fmt::Display for Escalation {
                 "this node was the last primary, and its disk does not hold the WAL up to the recorded position",
             ),
             Self::WouldLose { bytes, allowed } => {
-                write!(f, "{bytes} bytes would be lost, and {allowed} may be")
+                write!(f, "{bytes} bytes of WAL would be lost, and `max-loss-bytes` is {allowed}")
             }
         }
     }

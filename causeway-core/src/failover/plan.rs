@@ -136,7 +136,7 @@ impl fmt::Display for PlanStep {
             } => {
                 write!(
                     f,
-                    "fence `{node}`: its lease is over, so its guard has ended PostgreSQL"
+                    "fence `{node}`: wait for its lease to expire, by when its guard has stopped PostgreSQL"
                 )
             }
             Self::Fence {

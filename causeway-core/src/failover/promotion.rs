@@ -100,7 +100,7 @@ pub enum PromotionRejected {
         accepted: Timeline,
     },
     /// Another node that answers has WAL that the target lacks.
-    #[error("it is behind: `{node}` {what}, so promote that one, or stop it first")]
+    #[error("`{node}` {what}: promote `{node}`, or stop it first")]
     Behind {
         /// The other node.
         node: NodeId,
@@ -177,7 +177,7 @@ fn behind(
         let there = it.progress?;
         if there.timeline == own.timeline && there.received_lsn > own.received_lsn {
             let bytes = there.received_lsn.bytes_since(own.received_lsn);
-            return Some(format!("has {bytes} bytes more of the log"));
+            return Some(format!("is {bytes} bytes of WAL ahead"));
         }
         let nearer = Some(there.timeline) == last && Some(own.timeline) != last;
         nearer.then(|| {

@@ -30,7 +30,7 @@ pub enum ManifestLineError {
         limit: u64,
     },
     /// A line is not what it should be.
-    #[error("line {line} of the manifest cannot be understood")]
+    #[error("line {line} of the manifest is not valid")]
     Malformed {
         /// Its number, from 1.
         line: u64,
