@@ -7,4 +7,5 @@ pub(crate) mod child;
 mod config_file;
 mod lock_files;
 mod notify;
+mod shutdown;
 pub(crate) mod supervisor;

@@ -6,6 +6,7 @@ mod consent;
 pub(crate) mod history;
 pub(crate) mod init;
 mod journal;
+mod operation_lock;
 mod plan_executor;
 mod plan_steps;
 pub(crate) mod promote;

@@ -75,7 +75,7 @@ pub(crate) struct AgentLoop {
     pub(super) highest: HighestRecord,
     /// Why the newest could not be kept.
     pub(super) not_kept: Option<String>,
-    pub(super) last_said: String,
+    pub(super) last_decision: String,
     /// The numbers of the orders that were given in this epoch.
     pub(super) orders: BTreeSet<String>,
     pub(super) orders_of: Epoch,
@@ -108,7 +108,7 @@ impl AgentLoop {
             following,
             highest,
             not_kept: None,
-            last_said: String::new(),
+            last_decision: String::new(),
             orders: BTreeSet::new(),
             orders_of: Epoch::default(),
             pointing: RecordMoves::default(),
@@ -123,30 +123,30 @@ impl AgentLoop {
         mut happens: mpsc::Receiver<AgentEvent>,
         stop: CancellationToken,
     ) {
-        self.ask_peers();
+        self.poll_peers();
         self.retire_old_lease();
-        let mut turn = time::interval(TURN);
-        turn.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+        let mut tick = time::interval(TURN);
+        tick.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(event) = happens.recv() => self.take_in(event),
-                heard = self.with.guard.hear() => match heard {
-                    Ok(report) => self.hear_guard(&report),
+                Some(event) = happens.recv() => self.dispatch(event),
+                heard = self.with.guard.receive() => match heard {
+                    Ok(report) => self.record_guard_rejection(&report),
                     Err(error) => warn!(%error, "guard report not received"),
                 },
                 Some((order, answer)) = self.with.orders.recv() => {
-                    let result = self.obey(&order);
+                    let result = self.execute_command(&order);
                     answer.send(result).ok();
                 }
-                _ = turn.tick() => self.turn(),
+                _ = tick.tick() => self.tick(),
             }
         }
     }
 
     /// Records what guard refused. Each refusal is logged when it is another than the one before.
-    fn hear_guard(&mut self, report: &GuardReport) {
+    fn record_guard_rejection(&mut self, report: &GuardReport) {
         let Some(why) = &report.refused else {
             return;
         };
@@ -179,7 +179,7 @@ impl AgentLoop {
     }
 
     /// Moves the DNS records to this node once it accepts writes.
-    fn point_records(&mut self, now: HostInstant, look: &LocalObservation) {
+    fn move_dns_records(&mut self, now: HostInstant, look: &LocalObservation) {
         if look.primary.is_none() || !self.core.is_primary(now) {
             return;
         }
@@ -201,29 +201,29 @@ impl AgentLoop {
         self.pointing.start(now, records, &self.with.tasks);
     }
 
-    fn turn(&mut self) {
+    fn tick(&mut self) {
         let now = clock::now();
         self.with.guard.end_if_silent();
         let mut look = self.look(now);
         look.ancestry = self
             .ancestry
             .read(&self.host.postgres.data_directory, now, &look);
-        self.take_in(AgentEvent::LocalObserved(Box::new(look.clone())));
+        self.dispatch(AgentEvent::LocalObserved(Box::new(look.clone())));
         self.follow(now, look.server);
         let order = self.guard_order();
         self.with.guard.send(self.core.deadline(), order);
-        self.point_records(now, &look);
+        self.move_dns_records(now, &look);
         self.complete_histories(now, &look);
-        self.show(now, &look);
+        self.publish_status(now, &look);
     }
 
     /// Hands an event to the core, and carries out what it answers.
-    fn take_in(&mut self, event: AgentEvent) {
+    fn dispatch(&mut self, event: AgentEvent) {
         let held = self.core.holds();
         let confirmed = self.core.deadline();
         let actions = self.core.handle(clock::now(), event);
         for action in actions {
-            self.act(action);
+            self.execute_action(action);
         }
         if self.core.holds() != held {
             let epoch = self.core.lease(clock::now()).map(|(it, _)| it.epoch.get());
@@ -234,14 +234,14 @@ impl AgentLoop {
             let order = self.guard_order();
             self.with.guard.send(self.core.deadline(), order);
         }
-        self.tell_decision();
+        self.report_decision();
     }
 
-    fn act(&mut self, action: AgentAction) {
+    fn execute_action(&mut self, action: AgentAction) {
         match action {
             AgentAction::ReadLease => self.read(),
             AgentAction::WriteLease(write) => self.write(*write),
-            AgentAction::Remember(epoch, sequence) => self.remember(epoch, sequence),
+            AgentAction::Remember(epoch, sequence) => self.store_highest_record(epoch, sequence),
             AgentAction::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
                 error!(error = &alarm as &dyn std::error::Error, "operator needed");
@@ -278,7 +278,7 @@ impl AgentLoop {
 
     /// Keeps the highest record on disk, durably when the epoch is new: within one, the sequence only
     /// serves to notice a store that went back.
-    fn remember(&mut self, epoch: Epoch, sequence: u64) {
+    fn store_highest_record(&mut self, epoch: Epoch, sequence: u64) {
         let reserved = self.core.lease(clock::now());
         let reserved = reserved.map(|(record, _)| record.highest_reserved_timeline);
         let highest = HighestRecord {
@@ -322,11 +322,11 @@ impl AgentLoop {
         Some(order)
     }
 
-    pub(super) fn tell_guard(&self, order: SupervisorCommand) {
+    pub(super) fn send_to_guard(&self, order: SupervisorCommand) {
         self.with.guard.send(self.core.deadline(), Some(order));
     }
 
-    fn obey(&mut self, order: &SignedCommand) -> Result<(), String> {
+    fn execute_command(&mut self, order: &SignedCommand) -> Result<(), String> {
         if order.cluster != self.settings.cluster || order.node != self.host.node.name {
             return Err("the command is for another node".to_owned());
         }
@@ -356,7 +356,7 @@ impl AgentLoop {
                     .take(now, order.planned_epoch, fencing_proof, timeline)
                     .map_err(|it| it.to_string())?;
                 for action in actions {
-                    self.act(action);
+                    self.execute_action(action);
                 }
             }
             CommandKind::Release => self
@@ -375,7 +375,7 @@ impl AgentLoop {
     }
 
     /// Asks the other nodes once a second how far they are.
-    fn ask_peers(&self) {
+    fn poll_peers(&self) {
         let (settings, happened) = (Arc::clone(&self.settings), self.happened.clone());
         let own = self.host.node.name.clone();
         let mismatches = self.mismatches.clone();

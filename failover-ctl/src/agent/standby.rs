@@ -68,7 +68,7 @@ impl AgentLoop {
         let Some(node) = node else {
             self.following.not_following();
             if server == ServerView::Stopped(DataDirectoryState::Standby) {
-                self.tell_guard(SupervisorCommand::StartStandby);
+                self.send_to_guard(SupervisorCommand::StartStandby);
             }
             return;
         };
@@ -155,7 +155,7 @@ impl AgentLoop {
                     (Some(RejoinNeed::Rewind(_) | RejoinNeed::Copy(_)), false) => {}
                     (None | Some(RejoinNeed::Ready), _) if self.following.examined => {
                         if self.following.may_start(now) {
-                            self.tell_guard(SupervisorCommand::StartStandby);
+                            self.send_to_guard(SupervisorCommand::StartStandby);
                             self.following.ended = Some(EndCause::Started);
                         }
                     }
@@ -209,7 +209,7 @@ impl AgentLoop {
     fn end_server(&mut self) {
         let drain = u64::try_from(DRAIN.as_millis()).expect("1.5 s fits into 64 bits");
         self.following.ended = Some(EndCause::ByUs);
-        self.tell_guard(SupervisorCommand::End(drain));
+        self.send_to_guard(SupervisorCommand::End(drain));
     }
 
     fn look_after(&mut self, now: HostInstant, follower: StandbySetup) {

@@ -26,7 +26,7 @@ const KEY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl AgentLoop {
     /// Logs a decision once, when it is another than the one before.
-    pub(super) fn tell_decision(&mut self) {
+    pub(super) fn report_decision(&mut self) {
         let (said, is_escalation) = match self.core.decision() {
             Some(Decision::NoAction(NoAction::LeaseInForce(_))) => {
                 ("lease in force".to_owned(), false)
@@ -42,7 +42,7 @@ impl AgentLoop {
             ),
             None => return,
         };
-        if said == self.last_said {
+        if said == self.last_decision {
             return;
         }
         if is_escalation {
@@ -51,11 +51,11 @@ impl AgentLoop {
         } else {
             info!(reason = said, "failover decision changed");
         }
-        self.last_said = said;
+        self.last_decision = said;
     }
 
-    pub(super) fn show(&mut self, now: HostInstant, look: &LocalObservation) {
-        self.look_at_key(now);
+    pub(super) fn publish_status(&mut self, now: HostInstant, look: &LocalObservation) {
+        self.check_key_exposure(now);
         let problems = self.find_problems(now);
         self.problems.update(now, problems);
         let status = self.status(now, look);
@@ -75,7 +75,7 @@ impl AgentLoop {
     }
 
     /// Looks now and then whether PostgreSQL can read the key that signs commands.
-    fn look_at_key(&mut self, now: HostInstant) {
+    fn check_key_exposure(&mut self, now: HostInstant) {
         let due =
             |(at, _): &(HostInstant, Option<String>)| now.elapsed_upper_bound(*at) >= KEY_EVERY;
         if self.exposure.as_ref().is_none_or(due) {
@@ -201,7 +201,7 @@ impl AgentLoop {
             decision: if self.core.holds() {
                 None
             } else {
-                Some(self.last_said.clone())
+                Some(self.last_decision.clone())
             },
             forecast: self.core.forecast(now).map(Forecast::from),
             lease_store: Some(self.settings.lease.store_id()),

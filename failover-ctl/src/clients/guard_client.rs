@@ -86,7 +86,7 @@ impl GuardClient {
     }
 
     /// Waits for the next report. Dropping the future loses nothing.
-    pub(crate) async fn hear(&mut self) -> io::Result<GuardReport> {
+    pub(crate) async fn receive(&mut self) -> io::Result<GuardReport> {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
             let length = self.socket.recv(&mut buffer).await?;

@@ -36,9 +36,6 @@ use crate::protocol::guard::{
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
 const TURN: u16 = 50;
 
-/// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
-const SWEEP: Duration = Duration::from_millis(400);
-
 /// How often the supervisor is told for how long it may wait for the next message.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -61,13 +58,13 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .context("could not take signals from a descriptor")?;
 
-    let mut post = Supervisor::new(host)?;
-    info!(node = %host.node.name, incarnation = post.incarnation, "guard started");
+    let mut supervisor = Supervisor::new(host)?;
+    info!(node = %host.node.name, incarnation = supervisor.incarnation, "guard started");
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    post.tell_supervisor(ServiceManager::ready);
+    supervisor.notify_service_manager(ServiceManager::ready);
     loop {
         let mut ready = [
-            PollFd::new(post.socket.as_ref().as_fd(), PollFlags::POLLIN),
+            PollFd::new(supervisor.socket.as_ref().as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
         if let Err(errno) = poll(&mut ready, PollTimeout::from(TURN)) {
@@ -75,48 +72,48 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
         }
         if let Ok(Some(signal)) = signals.read_signal() {
             info!(signal = signal.ssi_signo, "guard and PostgreSQL stopping");
-            post.tell_supervisor(ServiceManager::stopping);
-            post.end(STOPPING);
-            while post.server() != PostgresProcess::Stopped {
-                post.turn();
+            supervisor.notify_service_manager(ServiceManager::stopping);
+            supervisor.end(STOPPING);
+            while supervisor.server() != PostgresProcess::Stopped {
+                supervisor.tick();
                 thread::sleep(Duration::from_millis(u64::from(TURN)));
             }
-            post.leave();
+            supervisor.leave();
             return Ok(());
         }
-        while let Ok((length, from)) = post.socket.as_ref().recv_from(&mut buffer) {
-            post.hear(buffer.get(..length).unwrap_or_default(), &from);
+        while let Ok((length, from)) = supervisor.socket.as_ref().recv_from(&mut buffer) {
+            supervisor.handle_message(buffer.get(..length).unwrap_or_default(), &from);
         }
-        post.turn();
+        supervisor.tick();
     }
 }
 
 /// Guard at its post.
-struct Supervisor<'a> {
-    host: &'a HostSettings,
-    core: Guard,
-    socket: DatagramSocket,
-    incarnation: String,
-    child: Option<PostgresChild>,
+pub(super) struct Supervisor<'a> {
+    pub(super) host: &'a HostSettings,
+    pub(super) core: Guard,
+    pub(super) socket: DatagramSocket,
+    pub(super) incarnation: String,
+    pub(super) child: Option<PostgresChild>,
     /// Processes may be left of the child that ended.
-    unswept: bool,
+    pub(super) unswept: bool,
     /// Until when PostgreSQL may take to end by itself.
-    ending: Option<HostInstant>,
-    interrupted: bool,
-    watchdog: Option<File>,
-    supervisor: Option<ServiceManager>,
-    announced_at: Option<HostInstant>,
+    pub(super) ending: Option<HostInstant>,
+    pub(super) interrupted: bool,
+    pub(super) watchdog: Option<File>,
+    pub(super) supervisor: Option<ServiceManager>,
+    pub(super) announced_at: Option<HostInstant>,
     /// How many postmasters were started.
-    starts: u64,
-    commits: Commits,
+    pub(super) starts: u64,
+    pub(super) commits: Commits,
 }
 
-struct PostgresChild {
-    process: Child,
-    started_at: HostInstant,
+pub(super) struct PostgresChild {
+    pub(super) process: Child,
+    pub(super) started_at: HostInstant,
     /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
     /// else: from then on it may write at any moment.
-    may_write: bool,
+    pub(super) may_write: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -125,7 +122,7 @@ impl<'a> Supervisor<'a> {
         let socket = DatagramSocket::bind(&path)
             .with_context(|| format!("could not listen on `{}`", path.display()))?;
         socket.as_ref().set_nonblocking(true)?;
-        let mut post = Self {
+        let mut supervisor = Self {
             host,
             core: Guard::new(),
             socket,
@@ -141,17 +138,17 @@ impl<'a> Supervisor<'a> {
             commits: Commits::HeldBack,
         };
         // Whatever runs was started by a guard that is gone, or by somebody else.
-        while post.unswept {
-            post.kill("guard started");
+        while supervisor.unswept {
+            supervisor.kill("guard started");
         }
         let path = host.guard_conf();
         config_file::write(host, Commits::HeldBack)
             .with_context(|| format!("could not write `{}`", path.display()))?;
-        Ok(post)
+        Ok(supervisor)
     }
 
     /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
-    fn hear(&mut self, message: &[u8], from: &SocketAddr) {
+    fn handle_message(&mut self, message: &[u8], from: &SocketAddr) {
         let Ok(request) = serde_json::from_slice::<GuardMessage>(message) else {
             warn!("message rejected: not JSON of this release");
             return;
@@ -161,14 +158,14 @@ impl<'a> Supervisor<'a> {
         {
             warn!(%refusal, "deadline rejected");
         }
-        let refused = request.order.and_then(|it| self.obey(it).err());
+        let refused = request.order.and_then(|it| self.execute_command(it).err());
         let report = self.report(request.number, refused);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
             self.socket.as_ref().send_to(&answer, path).ok();
         }
     }
 
-    fn obey(&mut self, order: SupervisorCommand) -> Result<(), GuardRejection> {
+    fn execute_command(&mut self, order: SupervisorCommand) -> Result<(), GuardRejection> {
         let server = self.server();
         let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
         match order {
@@ -177,7 +174,7 @@ impl<'a> Supervisor<'a> {
                 Ok(())
             }
             SupervisorCommand::StartStandby => {
-                self.expect(server, PostgresProcess::Stopped)?;
+                self.expect_state(server, PostgresProcess::Stopped)?;
                 // An attempt counts whether or not a postmaster comes of it.
                 self.starts += 1;
                 self.prepare(Commits::HeldBack)?;
@@ -185,7 +182,7 @@ impl<'a> Supervisor<'a> {
                 self.start(false).map_err(failed)
             }
             SupervisorCommand::StartPrimary(epoch, commits) => {
-                self.expect(server, PostgresProcess::Stopped)?;
+                self.expect_state(server, PostgresProcess::Stopped)?;
                 let prepared = self.prepare(commits);
                 self.core
                     .check_start_allowed(clock::now(), epoch)
@@ -197,7 +194,7 @@ impl<'a> Supervisor<'a> {
                 self.start(true).map_err(failed)
             }
             SupervisorCommand::Acknowledge(epoch) => {
-                self.expect(server, PostgresProcess::MayWrite)?;
+                self.expect_state(server, PostgresProcess::MayWrite)?;
                 self.core
                     .check_commits_allowed(clock::now(), epoch)
                     .map_err(GuardRejection::Refused)?;
@@ -208,7 +205,7 @@ impl<'a> Supervisor<'a> {
                 own,
                 reserved,
             } => {
-                self.expect(server, PostgresProcess::Standby)?;
+                self.expect_state(server, PostgresProcess::Standby)?;
                 // A promotion that was cut off leaves its history file, and the next would begin the
                 // number after it, which nobody has reserved.
                 if let Some(taken) = data_directory::history_from(self.data(), reserved) {
@@ -225,7 +222,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn expect(
+    fn expect_state(
         &self,
         found: PostgresProcess,
         wanted: PostgresProcess,
@@ -295,7 +292,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Tells the supervisor, and never waits for it.
-    fn tell_supervisor(&self, message: impl FnOnce(&ServiceManager) -> io::Result<()>) {
+    fn notify_service_manager(&self, message: impl FnOnce(&ServiceManager) -> io::Result<()>) {
         if let Some(supervisor) = &self.supervisor
             && let Err(error) = message(supervisor)
         {
@@ -304,14 +301,14 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
-    fn announce(&mut self, now: HostInstant, server: PostgresProcess) {
+    fn extend_watchdog(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
             .announced_at
             .is_none_or(|it| now.elapsed_upper_bound(it) >= ANNOUNCE_INTERVAL);
         if due {
             self.announced_at = Some(now);
             let limit = self.core.supervisor_limit(now, server);
-            self.tell_supervisor(|it| it.watch(limit));
+            self.notify_service_manager(|it| it.watch(limit));
         }
     }
 
@@ -319,29 +316,13 @@ impl<'a> Supervisor<'a> {
     /// frozen right after it has started one would be waited for as if its server could not write.
     fn announce_writer(&mut self) {
         self.announced_at = None;
-        self.announce(clock::now(), PostgresProcess::MayWrite);
-    }
-
-    /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
-    fn end(&mut self, drain: Duration) {
-        let Some(running) = &self.child else {
-            return;
-        };
-        if drain.is_zero() {
-            self.kill("immediate stop requested");
-            return;
-        }
-        if self.ending.is_none() {
-            info!(?drain, "fast shutdown requested");
-            kill(running.pid(), Signal::SIGINT).ok();
-            self.ending = Some(clock::now() + drain);
-        }
+        self.extend_watchdog(clock::now(), PostgresProcess::MayWrite);
     }
 
     /// Looks at everything once, and does what has to be done.
-    fn turn(&mut self) {
-        self.listen_again();
-        self.reap();
+    fn tick(&mut self) {
+        self.rebind_socket();
+        self.reap_postmaster();
         self.notice_promotion();
         if self.unswept {
             self.kill("postmaster exited");
@@ -353,7 +334,7 @@ impl<'a> Supervisor<'a> {
                 self.kill("unmanaged postmaster");
             }
             GuardAction::Kill => self.kill("kill deadline reached"),
-            GuardAction::FastShutdown => self.interrupt(),
+            GuardAction::FastShutdown => self.request_fast_shutdown(),
             GuardAction::None => {}
         }
         if self
@@ -362,14 +343,14 @@ impl<'a> Supervisor<'a> {
         {
             self.kill("fast shutdown timed out");
         }
-        self.announce(now, server);
+        self.extend_watchdog(now, server);
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.write_all(b"1").ok();
         }
     }
 
     /// Listens anew where somebody has removed the socket: PostgreSQL need not end for that.
-    fn listen_again(&mut self) {
+    fn rebind_socket(&mut self) {
         if self.socket.is_there() {
             return;
         }
@@ -381,88 +362,6 @@ impl<'a> Supervisor<'a> {
         if let Ok(socket) = again {
             warn!(path = %path.display(), "socket was removed, bound again");
             self.socket = socket;
-        }
-    }
-
-    fn interrupt(&mut self) {
-        if let Some(running) = &self.child
-            && !self.interrupted
-        {
-            warn!("stop deadline reached: fast shutdown requested");
-            kill(running.pid(), Signal::SIGINT).ok();
-            self.interrupted = true;
-        }
-    }
-
-    /// Ends PostgreSQL now, and every process it has left behind.
-    fn kill(&mut self, why: &'static str) {
-        let since = clock::now();
-        let mut killed = 0;
-        if let Some(running) = &self.child {
-            kill(running.pid(), Signal::SIGKILL).ok();
-        }
-        loop {
-            match data_directory::sweep(self.data()) {
-                Ok(0) => {
-                    self.reap();
-                    self.unswept = self.child.is_some();
-                }
-                Ok(found) => {
-                    killed += found;
-                    self.unswept = true;
-                }
-                Err(error) => {
-                    error!(%error, "listing PostgreSQL processes failed");
-                    self.unswept = true;
-                }
-            }
-            if !self.unswept || clock::now().elapsed_upper_bound(since) >= SWEEP {
-                break;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        if killed > 0 || !self.unswept {
-            info!(why, killed, ended = !self.unswept, "PostgreSQL killed");
-        }
-        if !self.unswept {
-            self.after_the_end();
-        }
-    }
-
-    /// Notices that the child has ended.
-    fn reap(&mut self) {
-        let Some(running) = &mut self.child else {
-            return;
-        };
-        match running.process.try_wait() {
-            Ok(None) => {}
-            Ok(Some(status)) => {
-                warn!(%status, "postmaster exited");
-                self.child = None;
-                self.unswept = true;
-            }
-            Err(error) => error!(%error, "waiting for the postmaster failed"),
-        }
-    }
-
-    /// Keeps in mind that the server is no longer bound to follow.
-    fn notice_promotion(&mut self) {
-        let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
-        if let Some(running) = &mut self.child {
-            running.may_write |= !bound;
-        }
-    }
-
-    /// Leaves the directory so that whoever starts it next starts a standby.
-    fn after_the_end(&mut self) {
-        self.ending = None;
-        self.interrupted = false;
-        let data = self.data();
-        if data.join("PG_VERSION").exists()
-            && !self.host.rewinding_marker().exists()
-            && let Err(error) = data_directory::put_standby_signal(data)
-        {
-            error!(%error, "writing standby.signal failed");
         }
     }
 
@@ -507,7 +406,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn data(&self) -> &Path {
+    pub(super) fn data(&self) -> &Path {
         &self.host.postgres.data_directory
     }
 
@@ -519,7 +418,7 @@ impl<'a> Supervisor<'a> {
 }
 
 impl PostgresChild {
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
     }
 }

@@ -13,7 +13,8 @@ use crate::clients::route53::DnsRecords;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::operator::history;
-use crate::operator::journal::{self, OpenOperation, OperationOutcome};
+use crate::operator::journal::{self, OperationOutcome};
+use crate::operator::operation_lock::OpenOperation;
 use crate::output;
 
 /// How long Route 53 may take to say where a record points.

@@ -19,9 +19,9 @@ use crate::clients::agents::AgentClient;
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::operator::journal::{
-    HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, Journal, OperationLock, OperationLockLost,
-    OperationOutcome,
+use crate::operator::journal::{Journal, OperationOutcome};
+use crate::operator::operation_lock::{
+    HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, OperationLock, OperationLockLost,
 };
 use crate::operator::survey::{self, PATIENT, QUICK};
 use crate::output;

@@ -16,7 +16,7 @@ use crate::clients::agents::AgentRejection;
 use crate::clients::dns_resolver;
 use crate::clients::ec2;
 use crate::clients::route53::{DnsRecords, RecordMoved};
-use crate::operator::journal::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
+use crate::operator::operation_lock::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use crate::operator::plan_executor::{LeaseNotTaken, PlanExecutor};
 use crate::output;
 use crate::protocol::node_status::{NodeRole, NodeStatus};

@@ -1,0 +1,114 @@
+//! Ends PostgreSQL: fast shutdown, kill, and what remains after it.
+
+use std::thread;
+use std::time::Duration;
+
+use causeway_runtime::clock;
+use nix::sys::signal::{Signal, kill};
+use tracing::{error, info, warn};
+
+use crate::data_directory;
+use crate::guard::supervisor::Supervisor;
+
+/// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
+const SWEEP: Duration = Duration::from_millis(400);
+
+impl Supervisor<'_> {
+    /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
+    pub(super) fn end(&mut self, drain: Duration) {
+        let Some(running) = &self.child else {
+            return;
+        };
+        if drain.is_zero() {
+            self.kill("immediate stop requested");
+            return;
+        }
+        if self.ending.is_none() {
+            info!(?drain, "fast shutdown requested");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.ending = Some(clock::now() + drain);
+        }
+    }
+
+    pub(super) fn request_fast_shutdown(&mut self) {
+        if let Some(running) = &self.child
+            && !self.interrupted
+        {
+            warn!("stop deadline reached: fast shutdown requested");
+            kill(running.pid(), Signal::SIGINT).ok();
+            self.interrupted = true;
+        }
+    }
+
+    /// Ends PostgreSQL now, and every process it has left behind.
+    pub(super) fn kill(&mut self, why: &'static str) {
+        let since = clock::now();
+        let mut killed = 0;
+        if let Some(running) = &self.child {
+            kill(running.pid(), Signal::SIGKILL).ok();
+        }
+        loop {
+            match data_directory::sweep(self.data()) {
+                Ok(0) => {
+                    self.reap_postmaster();
+                    self.unswept = self.child.is_some();
+                }
+                Ok(found) => {
+                    killed += found;
+                    self.unswept = true;
+                }
+                Err(error) => {
+                    error!(%error, "listing PostgreSQL processes failed");
+                    self.unswept = true;
+                }
+            }
+            if !self.unswept || clock::now().elapsed_upper_bound(since) >= SWEEP {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        if killed > 0 || !self.unswept {
+            info!(why, killed, ended = !self.unswept, "PostgreSQL killed");
+        }
+        if !self.unswept {
+            self.after_stop();
+        }
+    }
+
+    /// Notices that the child has ended.
+    pub(super) fn reap_postmaster(&mut self) {
+        let Some(running) = &mut self.child else {
+            return;
+        };
+        match running.process.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                warn!(%status, "postmaster exited");
+                self.child = None;
+                self.unswept = true;
+            }
+            Err(error) => error!(%error, "waiting for the postmaster failed"),
+        }
+    }
+
+    /// Keeps in mind that the server is no longer bound to follow.
+    pub(super) fn notice_promotion(&mut self) {
+        let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
+        if let Some(running) = &mut self.child {
+            running.may_write |= !bound;
+        }
+    }
+
+    /// Leaves the directory so that whoever starts it next starts a standby.
+    pub(super) fn after_stop(&mut self) {
+        self.ending = None;
+        self.interrupted = false;
+        let data = self.data();
+        if data.join("PG_VERSION").exists()
+            && !self.host.rewinding_marker().exists()
+            && let Err(error) = data_directory::put_standby_signal(data)
+        {
+            error!(%error, "writing standby.signal failed");
+        }
+    }
+}
