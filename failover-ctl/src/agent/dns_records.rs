@@ -100,7 +100,7 @@ impl RecordMoveTask {
         for (name, target) in std::mem::take(&mut self.records.wanted) {
             match records.point(&name, &target, self.records.epoch).await {
                 Ok(_) => {
-                    info!(name, target, epoch = %self.records.epoch, "DNS record moved to this node")
+                    info!(name, target, epoch = %self.records.epoch, "DNS record moved to this node");
                 }
                 Err(error) => {
                     let error = chain(&error);
