@@ -2,7 +2,7 @@
 //!
 //! What must happen once (read the lease, write it, remember, call a person) comes back from
 //! [`Agent::handle`] as [`AgentAction`]s. What must *be so* (whom to follow, until when PostgreSQL may
-//! accept writes) is asked for with [`Agent::duty`] and [`Agent::deadline`] as often as the caller
+//! accept writes) is asked for with [`Agent::target_role`] and [`Agent::deadline`] as often as the caller
 //! likes, so that nothing is lost when one attempt at it fails.
 
 mod action;

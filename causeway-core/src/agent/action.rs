@@ -12,9 +12,9 @@ use crate::{Epoch, NodeId, Timeline};
 /// What is to be done once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentAction {
-    /// Read the lease, and come back with [`AgentEvent::LeaseRead`](super::AgentEvent::Read).
+    /// Read the lease, and come back with [`AgentEvent::LeaseRead`](super::AgentEvent::LeaseRead).
     ReadLease,
-    /// Write the lease, and come back with [`AgentEvent::LeaseWritten`](super::AgentEvent::Wrote).
+    /// Write the lease, and come back with [`AgentEvent::LeaseWritten`](super::AgentEvent::LeaseWritten).
     WriteLease(Box<LeaseWrite>),
     /// Keep this on disk: no record below it is believed again.
     Remember(Epoch, u64),

@@ -82,7 +82,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`Refused`], with nothing changed.
+    /// [`CommandRejected`], with nothing changed.
     pub fn take(
         &mut self,
         now: HostInstant,
@@ -153,7 +153,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`Refused`], with nothing changed.
+    /// [`CommandRejected`], with nothing changed.
     pub fn release(&mut self, planned: Epoch) -> Result<(), CommandRejected> {
         self.expect(planned)?;
         let Role::Holding(held) = &mut self.role else {
