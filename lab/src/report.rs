@@ -267,7 +267,7 @@ mod tests {
 
         assert_eq!(
             report.table().unwrap(),
-            "story                  passed  without writes  acknowledged  rows lost   stated at most  two writers\n\
+            "scenario               passed        downtime  acknowledged  rows lost      stated loss  split-brain\n\
              zone_lost                  NO           1.5 s             3          0                0        0.0 s\n    \
              a row is lost\n"
         );

@@ -81,7 +81,7 @@ fn who_is_silent_for_long_makes_way() {
     let mut silent = hold(&program, 2);
     assert_eq!(program.get("/nowhere").status, 503);
 
-    eventually("a newcomer is let in", || {
+    eventually("a new connection is admitted", || {
         program.get("/nowhere").status == 404
     });
     eventually("one of the silent has made way", || {
@@ -149,7 +149,7 @@ fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
         assert!(program.metric("http_connections_rejected_total") > Some(0.0));
     }
 
-    // Those who stay silent make way for whoever asks.
+    // A silent connection is evicted for one that sends a request.
     let descriptors = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
     assert!(descriptors.count() < 2_250);
     eventually("others are answered", || {

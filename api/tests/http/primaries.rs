@@ -270,8 +270,8 @@ fn standby_restarted_without_its_primary_then_age_is_an_upper_bound() {
     let way = way_to(&[&primary, &standby], SERVICE);
     let mut settings = borrowed(&way);
     settings.extend([("READS_FROM_STANDBY", "0"), ("MIGRATE", "off")]);
-    let newcomer = Program::start(&settings);
-    for reader in [&program, &newcomer] {
+    let second = Program::start(&settings);
+    for reader in [&program, &second] {
         eventually("the standby is read", || {
             reader.get("/hello/Zoe").status == 200
         });

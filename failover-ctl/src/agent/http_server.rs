@@ -3,7 +3,7 @@
 //! A connection costs memory and a descriptor until it has asked, so silence is what is limited: how long a
 //! connection may go without a complete request, and how many one address, and all together, may have. Above
 //! the limit a new connection evicts the longest-silent one of the address that has the most, so that one
-//! address cannot use up all, and a newcomer always gets to ask. A command whose signature is right is never
+//! address cannot use up all, and a new connection is always admitted. A command whose signature is right is never
 //! evicted.
 
 use std::collections::BTreeMap;
@@ -167,7 +167,7 @@ pub(crate) async fn serve(
             victim.close.cancel();
             evicted.inc();
             if warned.is_none_or(|it| it.elapsed() >= Duration::from_mins(1)) {
-                warn!(address = %victim.address, newcomer = %peer.ip(), "connection limit reached, connection evicted");
+                warn!(address = %victim.address, peer = %peer.ip(), "connection limit reached, connection evicted");
                 warned = Some(Instant::now());
             }
         }
@@ -187,7 +187,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Whether a newcomer can be taken in.
+/// Whether a new connection is admitted.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
     Free,

@@ -87,7 +87,7 @@ pub(crate) struct CommandSigningKey(hmac::Key);
 
 impl std::fmt::Debug for CommandSigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OrdersKey(…)")
+        f.write_str("CommandSigningKey(…)")
     }
 }
 

@@ -9,28 +9,14 @@ use proc_macro2::Delimiter;
 
 use crate::source::{SourceFile, Token};
 
-/// Crates that still have import cycles. Crates leave this list; none joins it.
-const NOT_YET_FREE: [&str; 1] = ["lab"];
-
 /// Path of a module from its crate's root.
 type ModulePath = Vec<String>;
 
 /// Checks every crate's `src`.
 pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
     for (name, cycle) in cycles(files) {
-        if !NOT_YET_FREE.contains(&name) {
-            findings.push(format!("{name}: import cycle {}", cycle.join(" -> ")));
-        }
+        findings.push(format!("{name}: import cycle {}", cycle.join(" -> ")));
     }
-}
-
-/// Returns the crates that have no import cycle although `NOT_YET_FREE` excuses them.
-#[cfg(test)]
-pub(super) fn stale(files: &[SourceFile]) -> impl Iterator<Item = &'static str> {
-    let cycles = cycles(files);
-    NOT_YET_FREE
-        .into_iter()
-        .filter(move |name| !cycles.contains_key(name))
 }
 
 /// Returns the crates with import cycles, with the shortest of each.

@@ -81,7 +81,7 @@ async fn one_address_floods_then_others_are_answered() {
     assert!(server.asks(3).await.ends_with("pong"));
     assert!(
         server.asks(2).await.ends_with("pong"),
-        "not even its own newcomer"
+        "not even its own new connection"
     );
     assert!(server.evicted.get() >= 36, "{}", server.evicted.get());
     server.tasks.stop(Duration::from_secs(5)).await;
