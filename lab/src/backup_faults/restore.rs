@@ -280,7 +280,7 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
     match order.target {
         TargetKind::End | TargetKind::Name => end,
         TargetKind::Time => exactly(*rows, &["--target-time", &commit.time]),
-        TargetKind::WalOffset => {
+        TargetKind::Lsn => {
             exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)])
         }
         TargetKind::Xid => {

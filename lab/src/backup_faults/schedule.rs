@@ -113,7 +113,7 @@ pub enum TargetKind {
     /// The time of a commit.
     Time,
     /// The position after a commit.
-    WalOffset,
+    Lsn,
     /// A transaction.
     Xid,
     /// A restore point.
@@ -297,7 +297,7 @@ fn restore(rng: &mut SeededRng, calm: bool) -> PlannedRestore {
     let targets = [
         (TargetKind::End, 5),
         (TargetKind::Time, 2),
-        (TargetKind::WalOffset, 2),
+        (TargetKind::Lsn, 2),
         (TargetKind::Xid, 1),
         (TargetKind::Name, 1),
     ];
