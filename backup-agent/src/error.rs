@@ -28,7 +28,7 @@ pub(crate) enum Error {
     OtherDirectory { path: PathBuf, why: String },
     #[error("the connection to PostgreSQL or a statement failed")]
     Postgres(#[source] anyhow::Error),
-    #[error("`{what}` is in {stored} of {required} required buckets")]
+    #[error("{what} is in {stored} of {required} required buckets")]
     TooFewBuckets {
         what: String,
         stored: usize,

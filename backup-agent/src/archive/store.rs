@@ -84,7 +84,7 @@ impl Buckets {
         let StoreAttempts { stored, last, .. } = storing;
         if stored.len() < self.required() {
             return Err(Error::TooFewBuckets {
-                what: file.key().to_owned(),
+                what: format!("`{}`", file.key()),
                 stored: stored.len(),
                 required: self.required(),
                 last: last.map(Box::new),

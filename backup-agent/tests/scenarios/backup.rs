@@ -210,7 +210,7 @@ async fn a_backup_needs_as_many_buckets_as_are_required() {
     world
         .run(&["backup"])
         .await
-        .fails_with(14, "1 of the 2 buckets");
+        .fails_with(14, "1 of 2 required buckets");
 
     assert!(!world.near.keys().iter().any(|it| it.ends_with("/manifest")));
     server.stop();
