@@ -19,8 +19,8 @@ use proptest::sample::Index;
 const LEASE: &str = r#"{"format": 1, "cluster": "main", "system_id": "7312345678901234567", "epoch": 3,
 "sequence": 9, "nonce": "0-1", "holder": {"node": "a", "host_id": "h", "boot_id": "b"}, "state": "held",
 "last_position": {"timeline": 2, "flush_lsn": "0/A000000", "last_commit_at_micros": 1,
-"wal_bytes_per_sec": 1, "rows_per_sec": 1}, "last_primary": "a", "ancestry": {"timeline": 2,
-"ancestors": [{"timeline": 1, "left_at": "0/9000000"}]}, "highest_reserved_timeline": 2,
+"wal_bytes_per_sec": 1, "rows_per_sec": 1, "age_millis": 40}, "last_primary": "a", "ancestry": {"timeline": 2,
+"ancestors": [{"timeline": 1, "left_at": "0/9000000"}]}, "highest_reserved_timeline": 2, "idle_millis": 0,
 "synchronous_standby": {"node": "b", "flush_lsn": "0/A000000"}, "members": ["a", "b"]}"#;
 
 const HISTORY: &str = "1\t0/A800000\tno reason\n# comment\n2\t0/B000000\tbefore 2026\n";
