@@ -280,9 +280,7 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
     match order.target {
         TargetKind::End | TargetKind::Name => end,
         TargetKind::Time => exactly(*rows, &["--target-time", &commit.time]),
-        TargetKind::Lsn => {
-            exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)])
-        }
+        TargetKind::Lsn => exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)]),
         TargetKind::Xid => {
             let xid = commit.xid.to_string();
             exactly(*rows, &["--target-xid", &xid, "--backup", &first.id])
