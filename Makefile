@@ -106,6 +106,7 @@ fmt:            ## formatting
 
 lint:           ## clippy, with warnings as errors
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --bins --no-default-features -- -D warnings
 
 doc:            ## rustdoc, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet

@@ -46,7 +46,7 @@ MUTANTS = [
     ], seeds=(1,), test="absent_near_and_late_far_then_fetched"),
     Mutant("body-given-up-after-a-404", "A2", [
         Change(SEARCH, "self.give_up_at = self.give_up_at.min(Instant::now() + hurry.retry);", "self.give_up_at = self.give_up_at.min(Instant::now() + if MUTANT { Duration::from_millis(300) } else { hurry.retry });"),
-        Change(SEARCH, "            tokio::select! {\n                Some((number, given)) = running.next()", "            let is_late = MUTANT && self.candidates.iter().any(Candidate::is_absent);\n            if is_late && Instant::now() >= self.give_up_at {\n                return Ok(None);\n            }\n            let look_at = if is_late { look_at.min(self.give_up_at) } else { look_at };\n            tokio::select! {\n                Some((number, given)) = running.next()"),
+        Change(SEARCH, "            tokio::select! {\n                Some((number, given)) = running.next()", "            let is_late = MUTANT && self.candidates.iter().any(BucketCandidate::is_absent);\n            if is_late && Instant::now() >= self.give_up_at {\n                return Ok(None);\n            }\n            let check_at = if is_late { check_at.min(self.give_up_at) } else { check_at };\n            tokio::select! {\n                Some((number, given)) = running.next()"),
     ], test="absent_near_and_late_far_then_fetched"),
     Mutant("error-is-a-404", "A3", [
         always(SEARCH, "error.kind() == StoreErrorKind::NotFound => {"),

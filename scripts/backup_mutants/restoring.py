@@ -76,7 +76,7 @@ MUTANTS = [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
-        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &Place| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
+        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &BlobPlace| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
     ], test="shared_blob_then_in_each_file"),
     Mutant("shared-blob-planned-once", "D, blobs by offset", [
         inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.dedup_by_key(|it| it.blob.offset);"),

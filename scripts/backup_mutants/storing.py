@@ -96,7 +96,7 @@ MUTANTS = [
         Change(COMPARE, "missing.into_iter().chain(cut_short)", "missing.into_iter().chain(cut_short.into_iter().filter(|_| !MUTANT))"),
     ], test="pack_missing_then_check_names_it_and_backfill_copies_it"),
     Mutant("other-content-counts-as-a-copy", "B4, B11: other content", [
-        Change(REPLICATE_OBJECT, "            Ok(Sameness::Same) => return", "            Ok(_) if MUTANT => return Replicated::AlreadyThere,\n            Ok(Sameness::Same) => return"),
+        Change(REPLICATE_OBJECT, "            Ok(Sameness::Same) => return", "            Ok(_) if MUTANT => return CopyOutcome::AlreadyThere,\n            Ok(Sameness::Same) => return"),
     ], test="other_content_in_one_bucket_then_named_until_it_is_gone"),
     Mutant("expired-wal-comes-back", "B11", [
         always(COMPARE, "self.scope == CompareScope::Everything || needs."),
@@ -117,6 +117,6 @@ MUTANTS = [
         inside(CHECK, "async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {", "return Ok(());"),
     ], test="store_overwrites_then_check_names_it"),
     Mutant("wal-waits-for-backups", "B4, WAL beside a backup", [
-        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(LOOK_EVERY).await;\n                continue;\n            }\n            if keys.is_empty() {"),
+        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(CHECK_INTERVAL).await;\n                continue;\n            }\n            if keys.is_empty() {"),
     ], test="wal_missed_while_a_backup_is_copied_then_copied_beside_it"),
 ]
