@@ -9,7 +9,5 @@ async fn postgres_ended_before_another_node_writes() {
     let frozen_for = Duration::from_secs(45);
     let result =
         run_scenario(async |run| lab::scenarios::agent_and_guard_frozen(run, frozen_for).await);
-    let result = result.await;
-    assert_passed(&result);
-    assert_eq!(result.rows_lost, 0);
+    assert_passed(&result.await);
 }
