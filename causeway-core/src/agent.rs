@@ -202,7 +202,7 @@ impl Agent {
         let record = &seen.record;
         let timeline = record
             .last_position
-            .map_or(record.highest_reserved_timeline, |it| it.timeline);
+            .map_or(record.highest_reserved_timeline, |position| position.timeline);
         let open = record.state == LeaseState::Held && record.holder.node != self.identity.node;
         TargetRole::Standby {
             primary: open.then(|| record.holder.node.clone()),
@@ -240,7 +240,7 @@ impl Agent {
                     how: PromotionMode::Promote(timeline),
                 },
                 ServerView::Standby(_),
-            ) if self.look.as_ref().is_some_and(|it| it.holds_back) => {
+            ) if self.look.as_ref().is_some_and(|look| look.holds_back) => {
                 Some(GuardCommand::Promote(epoch, timeline))
             }
             // Somebody else may be writing at this moment: there is no time to drain.
@@ -276,7 +276,7 @@ impl Agent {
 
     /// Says whether guard holds commits back although the lease says that this node is open.
     fn may_acknowledge(&self) -> bool {
-        let held_back = self.look.as_ref().is_some_and(|it| it.holds_back);
+        let held_back = self.look.as_ref().is_some_and(|look| look.holds_back);
         held_back && self.commits() == Commits::Acknowledged
     }
 
@@ -317,7 +317,7 @@ impl Agent {
         }
         self.seen
             .as_ref()
-            .map(|it| (&it.record, now.elapsed_lower_bound(it.since)))
+            .map(|seen| (&seen.record, now.elapsed_lower_bound(seen.since)))
     }
 
     /// Returns for how long the newest version is confirmed to have stood: from the response that first
@@ -366,7 +366,7 @@ impl Agent {
         if self.holds() {
             return None;
         }
-        if self.seen.as_ref().is_some_and(|it| it.missing) {
+        if self.seen.as_ref().is_some_and(|seen| seen.missing) {
             return Some(Decision::NoAction(NoAction::LeaseMissing));
         }
         let seen = self.observe(now);
@@ -421,7 +421,7 @@ impl Agent {
             // record was seen says that the store went back.
             let overtaken = self
                 .highest_at
-                .is_some_and(|it| it.has_passed_on_any_clock(requested_at));
+                .is_some_and(|highest_at| highest_at.has_passed_on_any_clock(requested_at));
             if !overtaken {
                 let (found, sequence) = record.order();
                 let known = self.highest.0;
@@ -447,7 +447,7 @@ impl Agent {
         let ours = self
             .attempts
             .iter()
-            .position(|it| it.record.nonce == record.nonce);
+            .position(|attempt| attempt.record.nonce == record.nonce);
         if let Some(at) = ours {
             let attempt = self.attempts.remove(at);
             self.confirm(now, etag, attempt);
@@ -496,7 +496,7 @@ impl Agent {
         let Some(at) = self
             .attempts
             .iter()
-            .position(|it| it.record.nonce == *nonce)
+            .position(|attempt| attempt.record.nonce == *nonce)
         else {
             return; // A read has shown it already.
         };
@@ -527,7 +527,7 @@ impl Agent {
             how,
         } = attempt;
         self.attempts
-            .retain(|it| it.record.order() > record.order());
+            .retain(|attempt| attempt.record.order() > record.order());
         self.note(now, requested_at, etag.clone(), record.clone());
         let next = requested_at + self.settings.timing.renew_interval;
         match &mut self.role {
@@ -565,7 +565,7 @@ impl Agent {
         !self.writing
             && self
                 .retry_at
-                .is_none_or(|it| now.has_passed_on_any_clock(it))
+                .is_none_or(|retry_at| now.has_passed_on_any_clock(retry_at))
     }
 
     /// Notes which version stands, and since when that is known.

@@ -136,7 +136,7 @@ impl Guard {
         self.deadline = Some(fed);
         if self
             .jumped_at
-            .is_some_and(|it| fed.requested_at.has_passed_on_any_clock(it))
+            .is_some_and(|jumped_at| fed.requested_at.has_passed_on_any_clock(jumped_at))
         {
             self.jumped_at = None;
         }
@@ -229,14 +229,14 @@ impl Guard {
     fn time_to_stop(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let after_jump = self
             .jumped_at
-            .map_or(Duration::MAX, |it| now.time_left(it + AFTER_JUMP));
+            .map_or(Duration::MAX, |jumped_at| now.time_left(jumped_at + AFTER_JUMP));
         now.time_left(deadline.stop_at).min(after_jump)
     }
 
     fn time_to_kill(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let to_drain = deadline.kill_at.elapsed_upper_bound(deadline.stop_at);
-        let after_jump = self.jumped_at.map_or(Duration::MAX, |it| {
-            now.time_left(it + AFTER_JUMP + to_drain)
+        let after_jump = self.jumped_at.map_or(Duration::MAX, |jumped_at| {
+            now.time_left(jumped_at + AFTER_JUMP + to_drain)
         });
         now.time_left(deadline.kill_at).min(after_jump)
     }

@@ -445,7 +445,7 @@ impl LeaseTiming {
             ("request-timeout-secs", self.request_timeout),
             ("poll-interval-secs", self.poll_interval),
         ];
-        if let Some((name, _)) = times.iter().find(|(_, it)| it.is_zero()) {
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err(TimingError::Zero(name));
         }
 

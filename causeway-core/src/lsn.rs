@@ -268,7 +268,7 @@ impl FromStr for WalFileName {
             [] => Ok(Self::Segment(name)),
             ["partial"] => Ok(Self::Partial(name)),
             [offset, "backup"] => hex(offset, 8..=8)
-                .map(|it| Self::BackupLabel(name, it))
+                .map(|offset| Self::BackupLabel(name, offset))
                 .ok_or_else(malformed),
             _ => Err(malformed()),
         }
@@ -290,7 +290,7 @@ fn segment_name(stem: &str) -> Option<SegmentName> {
 fn hex(digits: &str, length: std::ops::RangeInclusive<usize>) -> Option<u32> {
     let all_hex = digits
         .bytes()
-        .all(|it| it.is_ascii_digit() || (b'A'..=b'F').contains(&it));
+        .all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte));
     if !all_hex || !length.contains(&digits.len()) {
         return None;
     }
@@ -320,7 +320,7 @@ pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, ParseLsnError> {
     let written = text
         .lines()
         .map(str::trim)
-        .filter(|it| !it.is_empty() && !it.starts_with('#'));
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut ancestors: Vec<Ancestor> = written.map(ancestor).collect::<Result<_, _>>()?;
     let mut left_at = Lsn::new(u64::MAX);
     for ancestor in ancestors.iter_mut().rev() {
@@ -335,9 +335,9 @@ fn ancestor(line: &str) -> Result<Ancestor, ParseLsnError> {
     let mut words = line.split_whitespace();
     let number = words
         .next()
-        .and_then(|it| it.parse().ok())
+        .and_then(|word| word.parse().ok())
         .and_then(Timeline::new);
-    let left_at = words.next().and_then(|it| it.parse().ok());
+    let left_at = words.next().and_then(|word| word.parse().ok());
     match (number, left_at) {
         (Some(timeline), Some(left_at)) => Ok(Ancestor { timeline, left_at }),
         _ => Err(malformed()),

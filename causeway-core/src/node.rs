@@ -26,10 +26,10 @@ pub struct Region(String);
 pub struct InvalidName(pub String);
 
 fn checked(name: &str) -> Result<String, InvalidName> {
-    let starts_well = name.starts_with(|it: char| it.is_ascii_lowercase());
+    let starts_well = name.starts_with(|letter: char| letter.is_ascii_lowercase());
     let rest_is_fine = name
         .chars()
-        .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-');
+        .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-');
     if starts_well && rest_is_fine && name.len() <= 63 {
         return Ok(name.to_owned());
     }

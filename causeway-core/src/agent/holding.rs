@@ -60,7 +60,7 @@ impl Holding {
         let open = record.state == LeaseState::Held;
         let record_position = record.last_position;
         let idle = Duration::from_millis(record.idle_millis);
-        let age = record.last_position.map_or(0, |it| it.age_millis);
+        let age = record.last_position.map_or(0, |position| position.age_millis);
         let unproven = if open {
             idle.max(Duration::from_millis(age))
         } else {
@@ -114,8 +114,8 @@ impl Holding {
     ) -> Option<OperatorAlert> {
         let reason = self.service.observe(now, look, self.open, settings);
         let expected = self.record.system_id;
-        let seen = look.primary.map(|it| it.system_id).or(look.system_id);
-        if seen.is_some_and(|it| it != expected) {
+        let seen = look.primary.map(|primary| primary.system_id).or(look.system_id);
+        if seen.is_some_and(|system_id| system_id != expected) {
             self.releasing = Some(ReleaseReason::OtherDatabase);
         } else if let Some((found, reserved)) = self.wrong_timeline(look) {
             // Whoever comes next must not take the number for free.
@@ -204,7 +204,7 @@ impl Agent {
             }
             let unseen_pause = look
                 .wants_renewal_since
-                .is_some_and(|it| !held.confirmed_at.has_passed_on_any_clock(it));
+                .is_some_and(|since| !held.confirmed_at.has_passed_on_any_clock(since));
             let opens = look.primary.is_some() && !held.open && held.releasing.is_none();
             ended = held.releasing.is_some() && matches!(look.server, ServerView::Stopped(_));
             let reserves = held.next_number(look).is_some();
@@ -222,7 +222,7 @@ impl Agent {
         }
         // A release whose answer was lost, this agent's or an earlier one's, may have been stored
         // and followed by another holder before the object was deleted.
-        let missing = self.seen.as_ref().is_some_and(|it| it.missing);
+        let missing = self.seen.as_ref().is_some_and(|seen| seen.missing);
         let condition = match (missing, held.proven && held.releasing.is_none()) {
             (true, false) => return,
             (true, true) => WritePrecondition::Missing,
@@ -240,7 +240,7 @@ impl Agent {
                 .record
                 .unretired
                 .as_ref()
-                .is_some_and(|it| it.is_same(store))
+                .is_some_and(|unretired| unretired.is_same(store))
         {
             held.record.unretired = None;
         }
@@ -257,8 +257,8 @@ impl Agent {
             return;
         };
         let look = self.look.as_ref();
-        let primary = look.and_then(|it| it.primary);
-        let ended = look.is_some_and(|it| matches!(it.server, ServerView::Stopped(_)));
+        let primary = look.and_then(|look| look.primary);
+        let ended = look.is_some_and(|look| matches!(look.server, ServerView::Stopped(_)));
         let state = match held.releasing {
             Some(_) if ended => LeaseState::Released,
             None if held.open || primary.is_some() => LeaseState::Held,
@@ -276,7 +276,7 @@ impl Agent {
             position.age_millis = millis(held.service.unproven(now));
         }
         let mut how = held.how;
-        if let Some(next) = look.and_then(|it| held.next_number(it)) {
+        if let Some(next) = look.and_then(|look| held.next_number(look)) {
             record.highest_reserved_timeline = next;
             how = PromotionMode::Promote(next);
         }
@@ -286,8 +286,8 @@ impl Agent {
                 .max(primary.position.timeline);
             record.last_position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
-            let ancestry = look.and_then(|it| it.ancestry.clone());
-            let current = |it: &Ancestry| it.timeline == primary.position.timeline;
+            let ancestry = look.and_then(|look| look.ancestry.clone());
+            let current = |history: &Ancestry| history.timeline == primary.position.timeline;
             record.ancestry = ancestry.or(record.ancestry).filter(current);
         }
         self.write(now, record, how, condition, actions);
@@ -316,7 +316,7 @@ impl Holding {
         let highest = self.record.highest_reserved_timeline;
         match (self.how, look.server) {
             (PromotionMode::Promote(reserved), _) => {
-                let taken = look.taken_timeline.filter(|it| *it >= reserved)?;
+                let taken = look.taken_timeline.filter(|timeline| *timeline >= reserved)?;
                 Some(highest.max(taken).next())
             }
             (PromotionMode::Resume, ServerView::Standby(own)) => {

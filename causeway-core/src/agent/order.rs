@@ -104,8 +104,8 @@ impl Agent {
             let superseded = NoAction::Superseded(peer.node.clone(), peer.highest);
             return Err(CommandRejected::NotThisLease(superseded));
         }
-        let own = self.look.as_ref().and_then(|it| it.system_id);
-        if own.is_some_and(|it| it != seen.record.system_id) {
+        let own = self.look.as_ref().and_then(|look| look.system_id);
+        if own.is_some_and(|system_id| system_id != seen.record.system_id) {
             return Err(CommandRejected::OtherDatabase);
         }
         let age = now.elapsed_lower_bound(seen.since);
@@ -117,11 +117,11 @@ impl Agent {
                 age,
             ));
         }
-        let server = self.look.as_ref().map(|it| it.server);
+        let server = self.look.as_ref().map(|look| look.server);
         let Some(ServerView::Standby(own)) = server else {
             return Err(CommandRejected::NotAStandby);
         };
-        if !self.look.as_ref().is_some_and(|it| it.holds_back) {
+        if !self.look.as_ref().is_some_and(|look| look.holds_back) {
             return Err(CommandRejected::CommitsNotHeldBack);
         }
         if let Some(last) = seen.record.last_position

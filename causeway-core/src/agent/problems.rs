@@ -127,8 +127,8 @@ impl Agent {
     fn lists_differ(&self, record: &LeaseRecord) -> Option<String> {
         let own: BTreeSet<_> = self.identity.members.iter().collect();
         let there: BTreeSet<_> = record.members.iter().collect();
-        let names = |it: &mut dyn Iterator<Item = &&NodeId>| {
-            let names: Vec<_> = it.map(|it| format!("`{it}`")).collect();
+        let names = |nodes: &mut dyn Iterator<Item = &&NodeId>| {
+            let names: Vec<_> = nodes.map(|node| format!("`{node}`")).collect();
             names.join(", ")
         };
         let lacking = names(&mut there.difference(&own));

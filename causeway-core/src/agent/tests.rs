@@ -17,7 +17,7 @@ fn a_store_that_refuses_at_once_is_not_hammered_however_urgent_the_write() {
         count += writes.len();
         writes = writes
             .into_iter()
-            .flat_map(|it| written(agent.handle(at(millis), unknown(&it))))
+            .flat_map(|write| written(agent.handle(at(millis), unknown(&write))))
             .collect();
         writes.extend(written(agent.handle(at(millis), AgentEvent::Tick)));
     }
@@ -93,7 +93,7 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
     assert!(
         renewals
             .iter()
-            .all(|it| it.record.state != LeaseState::Released)
+            .all(|write| write.record.state != LeaseState::Released)
     );
     for renewal in &renewals {
         let stored = stored(renewal, 7);
@@ -212,9 +212,9 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
     let mut agent = adopter(&following());
     let actions = agent.handle(at(2_600), found(2_550, 2, "a", LeaseState::Released));
     assert!(!agent.holds());
-    let deposed = |it: &AgentAction| {
+    let deposed = |action: &AgentAction| {
         matches!(
-            it,
+            action,
             AgentAction::AlertOperator(OperatorAlert::Deposed { .. })
         )
     };
@@ -262,7 +262,7 @@ pub(super) fn settings() -> AgentConfig {
         policy: FailoverPolicy {
             lease_duration: LeaseTiming::default().lease_duration,
             automatic: true,
-            region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
+            region_nodes: ["a", "b"].map(|name| name.parse().unwrap()).into(),
             max_loss_bytes: 0,
             peer_preference_timeout: Duration::from_secs(2),
         },
@@ -428,20 +428,20 @@ fn record_of_another_cluster_then_not_used_and_named_once() {
         answer: LeaseReadResult::Found(etag, record),
     };
     let alarms = |actions: Vec<AgentAction>| {
-        let is_alarm = |it: &AgentAction| {
+        let is_alarm = |action: &AgentAction| {
             matches!(
-                it,
+                action,
                 AgentAction::AlertOperator(OperatorAlert::LeaseMismatch(_))
             )
         };
-        actions.iter().filter(|it| is_alarm(it)).count()
+        actions.iter().filter(|action| is_alarm(action)).count()
     };
     assert_eq!(alarms(agent.handle(at(10), read.clone())), 1);
     assert_eq!(alarms(agent.handle(at(600), read)), 0);
     assert_eq!(agent.highest(), (Epoch::default(), 0));
     let problems = agent.problems(at(700));
     let kind = ProblemKind::ClusterMismatch;
-    assert!(problems.iter().any(|it| it.kind == kind), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.kind == kind), "{problems:?}");
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn lists_of_nodes_differ_then_named() {
         agent
             .problems(at(100))
             .into_iter()
-            .find(|it| it.kind == kind)
+            .find(|problem| problem.kind == kind)
     };
     agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     assert_eq!(differs(&agent), None);

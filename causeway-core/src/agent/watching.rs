@@ -13,7 +13,7 @@ impl Agent {
         if !self.reading
             && self
                 .poll_at
-                .is_none_or(|it| now.has_passed_on_any_clock(it))
+                .is_none_or(|poll_at| now.has_passed_on_any_clock(poll_at))
         {
             self.poll_at = Some(now + self.settings.timing.poll_interval);
             self.look_again(actions);
@@ -23,7 +23,7 @@ impl Agent {
         }
         // A version that nobody here saw may have stood between the one seen last and the deletion,
         // of a later epoch and with more timelines reserved, and its holder may be writing.
-        if self.seen.as_ref().is_some_and(|it| it.missing) {
+        if self.seen.as_ref().is_some_and(|seen| seen.missing) {
             self.last_decision = Some(Decision::NoAction(NoAction::LeaseMissing));
             return;
         }
@@ -108,7 +108,7 @@ impl Agent {
         let tried = self
             .attempts
             .iter()
-            .map(|it| it.record.sequence)
+            .map(|attempt| attempt.record.sequence)
             .max()
             .unwrap_or(0);
         let record = LeaseRecord {
@@ -142,13 +142,13 @@ impl Agent {
     /// Returns where the timeline comes from that the server is on.
     pub(super) fn ancestors(&self) -> Vec<Ancestor> {
         let look = self.look.as_ref();
-        let known = look.and_then(|it| match (it.server, &it.ancestry) {
+        let known = look.and_then(|look| match (look.server, &look.ancestry) {
             (ServerView::Standby(own), Some(known)) if known.timeline == own.timeline => {
                 Some(known)
             }
             _ => None,
         });
-        known.map_or(Vec::new(), |it| it.ancestors.clone())
+        known.map_or(Vec::new(), |history| history.ancestors.clone())
     }
 
     pub(super) fn observe(&self, now: HostInstant) -> Observation {
@@ -167,12 +167,12 @@ impl Agent {
         Observation {
             node: self.identity.node.clone(),
             host_id: self.identity.host_id.clone(),
-            system_id: look.and_then(|it| it.system_id),
-            holds_back: look.is_some_and(|it| it.holds_back),
+            system_id: look.and_then(|look| look.system_id),
+            holds_back: look.is_some_and(|look| look.holds_back),
             ancestors: self.ancestors(),
-            holds_position: look.is_some_and(|it| it.holds_position),
+            holds_position: look.is_some_and(|look| look.holds_position),
             lease,
-            server: look.map_or(ServerView::Unguarded, |it| it.server),
+            server: look.map_or(ServerView::Unguarded, |look| look.server),
             peers: self.peers.clone(),
         }
     }

@@ -28,12 +28,12 @@ impl FromStr for BackupId {
     type Err = InvalidBackupId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let shape = |(place, it): (usize, u8)| match place {
-            8 => it == b'T',
-            15 => it == b'Z',
-            16 => it == b'-',
-            17.. => it.is_ascii_digit() || (b'a'..=b'f').contains(&it),
-            _ => it.is_ascii_digit(),
+        let shape = |(place, byte): (usize, u8)| match place {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            16 => byte == b'-',
+            17.. => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            _ => byte.is_ascii_digit(),
         };
         if text.len() == 25 && text.bytes().enumerate().all(shape) {
             return Ok(Self(text.to_owned()));

@@ -32,12 +32,12 @@ impl TimelineHistory {
         if timeline == self.timeline {
             return true;
         }
-        self.left_at(timeline).is_some_and(|it| lsn <= it)
+        self.left_at(timeline).is_some_and(|left_at| lsn <= left_at)
     }
 
     /// Returns, for each ancestor, the positions between which its log belongs to this lineage.
     pub fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn, Lsn)> {
-        let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|it| it.left_at));
+        let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|ancestor| ancestor.left_at));
         let ends = self.ancestors.iter();
         begins
             .zip(ends)
@@ -46,15 +46,15 @@ impl TimelineHistory {
 
     /// Returns the position at which `timeline`, an ancestor, was left.
     pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
-        let ancestor = self.ancestors.iter().find(|it| it.timeline == timeline);
-        ancestor.map(|it| it.left_at)
+        let ancestor = self.ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
+        ancestor.map(|ancestor| ancestor.left_at)
     }
 
     /// Returns the position at which a timeline of this lineage begins.
     pub fn begin(&self, timeline: Timeline) -> Option<Lsn> {
         if timeline == self.timeline {
             let parent = self.ancestors.last();
-            return Some(parent.map_or(Lsn::new(0), |it| it.left_at));
+            return Some(parent.map_or(Lsn::new(0), |parent| parent.left_at));
         }
         let mut stretches = self.stretches();
         stretches.find_map(|(of, begin, _)| (of == timeline).then_some(begin))
@@ -78,17 +78,17 @@ impl TimelineHistory {
     /// had begun by its end and has it.
     pub fn segment(&self, number: u64, held: &HeldSegments) -> Option<SegmentName> {
         let size = held.segment_size();
-        let begun = self.ancestors.last().map_or(0, |it| it.left_at.get());
+        let begun = self.ancestors.last().map_or(0, |ancestor| ancestor.left_at.get());
         let newest = std::iter::once((self.timeline, begun, u64::MAX));
         let ancestors: Vec<_> = self.stretches().collect();
         let ancestors = ancestors.into_iter().rev();
-        let parts = newest.chain(ancestors.map(|(it, begin, end)| (it, begin.get(), end.get())));
+        let parts = newest.chain(ancestors.map(|(timeline, begin, end)| (timeline, begin.get(), end.get())));
         let mut names = parts
             .filter(|(_, begin, end)| {
                 begin / size.bytes() <= number && number.saturating_mul(size.bytes()) < *end
             })
             .map(|(timeline, _, _)| SegmentName::numbered(timeline, number, size));
-        names.find(|it| held.holds(*it))
+        names.find(|segment| held.holds(*segment))
     }
 
     /// Says whether `segment` is a whole segment of an ancestor that ends before that ancestor was
@@ -132,7 +132,7 @@ pub fn gaps(
     needed: impl Iterator<Item = SegmentName>,
     held: &BTreeSet<SegmentName>,
 ) -> Vec<SegmentName> {
-    needed.filter(|it| !held.contains(it)).collect()
+    needed.filter(|segment| !held.contains(segment)).collect()
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ pub struct ManifestFile {
 impl ManifestFile {
     /// Returns the length of the file.
     pub fn bytes(&self) -> u64 {
-        self.blobs.iter().map(|it| it.raw_bytes).sum()
+        self.blobs.iter().map(|blob| blob.raw_bytes).sum()
     }
 }
 
@@ -246,7 +246,7 @@ impl Manifest {
             return Err(ManifestError::TooNew { found: self.format });
         }
         self.summary.segment_size()?;
-        let stray = self.directories.iter().find(|it| !is_below(it));
+        let stray = self.directories.iter().find(|path| !is_below(path));
         stray.map_or(Ok(()), |path| Err(ManifestError::Path(path.clone())))
     }
 
@@ -259,7 +259,7 @@ impl Manifest {
         if !is_below(&file.path) {
             return Err(ManifestError::Path(file.path.clone()));
         }
-        if file.blobs.iter().all(|it| self.holds(it)) {
+        if file.blobs.iter().all(|blob| self.holds(blob)) {
             return Ok(());
         }
         Err(ManifestError::Blob(file.path.clone()))
@@ -268,7 +268,7 @@ impl Manifest {
     fn holds(&self, blob: &Blob) -> bool {
         let pack = usize::try_from(blob.pack)
             .ok()
-            .and_then(|it| self.packs.get(it));
+            .and_then(|index| self.packs.get(index));
         let end = blob.offset.checked_add(blob.stored_bytes);
         let is_inside = pack
             .zip(end)
@@ -279,7 +279,7 @@ impl Manifest {
 }
 
 fn is_below(path: &str) -> bool {
-    path.split('/').all(|it| !matches!(it, "" | "." | "..")) && !path.contains('\0')
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0')
 }
 
 #[cfg(test)]

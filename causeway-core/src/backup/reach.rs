@@ -116,7 +116,7 @@ impl HeldSegments {
                 let copy = SegmentName::numbered(parent, number, self.size);
                 let has_share = history.share(copy, self.size) != SegmentShare::Nothing;
                 last = Some(copy)
-                    .filter(|it| has_share && self.holds(*it))
+                    .filter(|copy| has_share && self.holds(*copy))
                     .or(last);
             }
             if end != Some(number) {
@@ -159,10 +159,10 @@ impl HeldSegments {
 
     /// Returns the gap that begins at `number` of `timeline`, if anything later on `history` is held.
     fn gap(&self, history: &TimelineHistory, timeline: Timeline, number: u64) -> Option<WalGap> {
-        let later = |(it, first, end): (Timeline, u64, Option<u64>)| {
-            let held = self.first_from(it, number.max(first))?;
-            let is_on_the_way = it >= timeline && end.is_none_or(|end| held < end);
-            is_on_the_way.then(|| SegmentName::numbered(it, held, self.size))
+        let later = |(other, first, end): (Timeline, u64, Option<u64>)| {
+            let held = self.first_from(other, number.max(first))?;
+            let is_on_the_way = other >= timeline && end.is_none_or(|end| held < end);
+            is_on_the_way.then(|| SegmentName::numbered(other, held, self.size))
         };
         Some(WalGap {
             missing: SegmentName::numbered(timeline, number, self.size),

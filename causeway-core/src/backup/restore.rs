@@ -91,7 +91,7 @@ pub fn choose<'a>(
     asked: Option<&BackupId>,
 ) -> Result<&'a BackupSummary, BackupChoiceError> {
     if let Some(asked) = asked {
-        let found = backups.iter().find(|it| it.id == *asked);
+        let found = backups.iter().find(|backup| backup.id == *asked);
         let found = found.ok_or_else(|| BackupChoiceError::Unknown(asked.clone()))?;
         if !history.passes(found.timeline, found.stop_lsn) {
             return Err(BackupChoiceError::NotOnTheWay {
@@ -113,9 +113,9 @@ pub fn choose<'a>(
 
     let on_the_way: Vec<&BackupSummary> = backups
         .iter()
-        .filter(|it| history.passes(it.timeline, it.stop_lsn))
+        .filter(|backup| history.passes(backup.timeline, backup.stop_lsn))
         .collect();
-    let Some(earliest) = on_the_way.iter().min_by_key(|it| it.stopped_at) else {
+    let Some(earliest) = on_the_way.iter().min_by_key(|backup| backup.stopped_at) else {
         return Err(if backups.is_empty() {
             BackupChoiceError::None
         } else {
@@ -127,8 +127,8 @@ pub fn choose<'a>(
             count: on_the_way.len(),
         });
     }
-    let in_time = on_the_way.iter().filter(|it| reaches(it, target));
-    let newest = in_time.max_by_key(|it| (it.stop_lsn, &it.id));
+    let in_time = on_the_way.iter().filter(|backup| reaches(backup, target));
+    let newest = in_time.max_by_key(|backup| (backup.stop_lsn, &backup.id));
     newest
         .copied()
         .ok_or_else(|| BackupChoiceError::AllTooLate {
@@ -166,11 +166,11 @@ mod tests {
         ) {
             let backups: Vec<_> = ends.iter().enumerate().map(|(n, end)| backup(n, 1, *end)).collect();
             let time = RecoveryTarget::Time(WallTime::from_micros(target));
-            let newest = ends.iter().copied().filter(|it| *it <= target).max();
+            let newest = ends.iter().copied().filter(|end| *end <= target).max();
 
             let chosen = choose(&backups, &first(), &time, None).ok();
 
-            prop_assert_eq!(chosen.map(|it| it.stopped_at.as_micros()), newest);
+            prop_assert_eq!(chosen.map(|backup| backup.stopped_at.as_micros()), newest);
         }
     }
 

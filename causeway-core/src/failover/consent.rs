@@ -53,7 +53,7 @@ impl Consent {
         {
             return Some(MissingConsent::Timeline(timeline));
         }
-        let bytes = loss.map_or(0, |it| it.bytes_at_most);
+        let bytes = loss.map_or(0, |loss| loss.bytes_at_most);
         (bytes > self.accept_loss.unwrap_or(0)).then_some(MissingConsent::Loss(bytes))
     }
 }

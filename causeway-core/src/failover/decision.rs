@@ -133,7 +133,7 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     if let Some(peer) = ahead_of(lease.epoch, &seen.peers) {
         return Decision::NoAction(NoAction::Superseded(peer.node.clone(), peer.highest));
     }
-    if seen.system_id.is_some_and(|it| it != lease.system_id) {
+    if seen.system_id.is_some_and(|system_id| system_id != lease.system_id) {
         return Decision::NoAction(NoAction::OtherDatabase);
     }
     // Only the agent of this node's host writes this node's name, so once its own server has ended
@@ -217,15 +217,15 @@ pub fn if_primary_lost(seen: &Observation, policy: &FailoverPolicy) -> Decision 
             .age
             .max(policy.lease_duration + policy.peer_preference_timeout);
         let holder = lease.holder.clone();
-        seen.peers.retain(|it| it.node != holder);
+        seen.peers.retain(|peer| peer.node != holder);
     }
     decide(&seen, policy)
 }
 
 /// Returns the peer that has trusted the highest epoch, if that is above `epoch`.
 pub(crate) fn ahead_of(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
-    let highest = peers.iter().max_by_key(|it| it.highest);
-    highest.filter(|it| it.highest > epoch)
+    let highest = peers.iter().max_by_key(|peer| peer.highest);
+    highest.filter(|peer| peer.highest > epoch)
 }
 
 /// Decides about a lease that this node held before its agent, its guard or its host restarted.
@@ -288,14 +288,14 @@ fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
 /// Returns the node that has the most of the log, if that is not this one. Positions compare only
 /// within one timeline of one database.
 fn better_than(own: ReplayProgress, database: SystemId, seen: &Observation) -> Option<NodeId> {
-    let received = |it: &&PeerView| -> Option<Lsn> {
-        let same = it.system_id.is_none_or(|it| it == database);
-        let progress = it.progress.filter(|_| it.automatic && same)?;
+    let received = |peer: &&PeerView| -> Option<Lsn> {
+        let same = peer.system_id.is_none_or(|system_id| system_id == database);
+        let progress = peer.progress.filter(|_| peer.automatic && same)?;
         (progress.timeline == own.timeline).then_some(progress.received_lsn)
     };
     let best = seen.peers.iter().max_by_key(received)?;
     received(&best)
-        .filter(|it| *it > own.received_lsn)
+        .filter(|received_lsn| *received_lsn > own.received_lsn)
         .map(|_| best.node.clone())
 }
 

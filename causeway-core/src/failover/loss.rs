@@ -58,8 +58,8 @@ pub struct LossLimit {
 impl LossLimit {
     /// Says whether a loss is no larger than what was accepted.
     pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
-        loss.is_none_or(|it| {
-            it.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| it.rows_at_most <= rows)
+        loss.is_none_or(|loss| {
+            loss.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| loss.rows_at_most <= rows)
         })
     }
 }
@@ -92,8 +92,8 @@ pub fn stated(
     let theirs = lease
         .ancestry
         .as_ref()
-        .filter(|it| it.timeline == last.timeline)
-        .map(|it| &it.ancestors[..]);
+        .filter(|ancestry| ancestry.timeline == last.timeline)
+        .map(|ancestry| &ancestry.ancestors[..]);
     let parted = (own.timeline != last.timeline).then(|| TimelineFork {
         here: own.timeline,
         there: last.timeline,
@@ -123,14 +123,14 @@ fn parted_at(
     theirs: Option<&[Ancestor]>,
 ) -> Option<Lsn> {
     let left = |of: Option<&[Ancestor]>, timeline| {
-        let of = of?.iter().find(|it| it.timeline == timeline)?;
+        let of = of?.iter().find(|ancestor| ancestor.timeline == timeline)?;
         Some(of.left_at)
     };
     if let Some(at) = left(theirs, here).or_else(|| left(ours, there)) {
         return Some(at);
     }
     let mut common = ours?.iter().rev();
-    common.find_map(|it| Some(it.left_at.min(left(theirs, it.timeline)?)))
+    common.find_map(|ancestor| Some(ancestor.left_at.min(left(theirs, ancestor.timeline)?)))
 }
 
 fn state_from(last: &PrimaryPosition, received: Lsn, timing: &LeaseTiming) -> DataLoss {
@@ -254,7 +254,7 @@ mod tests {
                 &LeaseTiming::default(),
             )
             .unwrap();
-            (loss.known_bytes, loss.parted.map(|it| it.at))
+            (loss.known_bytes, loss.parted.map(|fork| fork.at))
         };
         assert_eq!(lost(3, 900), (100, None));
         assert_eq!(lost(2, 550), (450, Some(Some(Lsn::new(600)))));

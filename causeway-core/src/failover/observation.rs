@@ -98,10 +98,10 @@ impl ReplayProgress {
     /// Says whether this standby has all of the log up to `last` although it follows a newer timeline: it
     /// streamed from a node that was promoted with all of that, and never opened.
     pub fn descends_from(self, last: &PrimaryPosition, ancestors: &[Ancestor]) -> bool {
-        let left = ancestors.iter().find(|it| it.timeline == last.timeline);
+        let left = ancestors.iter().find(|ancestor| ancestor.timeline == last.timeline);
         self.timeline > last.timeline
             && left
-                .is_some_and(|it| it.left_at >= last.flush_lsn && self.received_lsn >= it.left_at)
+                .is_some_and(|ancestor| ancestor.left_at >= last.flush_lsn && self.received_lsn >= ancestor.left_at)
     }
 }
 

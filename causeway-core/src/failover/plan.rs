@@ -90,7 +90,7 @@ pub enum FencingMethod {
 impl FailoverPlan {
     /// Returns how the old primary is fenced.
     pub fn fence(&self) -> FencingMethod {
-        let method = |it: &PlanStep| match it {
+        let method = |step: &PlanStep| match step {
             PlanStep::Fence { method, .. } => Some(*method),
             PlanStep::CatchUp { .. }
             | PlanStep::TakeLease { .. }

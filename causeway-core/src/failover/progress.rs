@@ -53,7 +53,7 @@ pub fn remaining<'a>(
     entries: &[StepRecord],
     standing: PlanState,
 ) -> Vec<(usize, &'a PlanStep)> {
-    let is_done = |at: usize| entries.iter().any(|it| it.step == at && it.completed);
+    let is_done = |at: usize| entries.iter().any(|entry| entry.step == at && entry.completed);
     let steps = plan.steps.iter().enumerate();
     match standing {
         PlanState::NotStarted => steps.collect(),
@@ -103,7 +103,7 @@ mod tests {
     fn left(entries: &[StepRecord], standing: PlanState) -> Vec<usize> {
         remaining(&plan(), entries, standing)
             .into_iter()
-            .map(|it| it.0)
+            .map(|step| step.0)
             .collect()
     }
 

@@ -124,16 +124,16 @@ pub fn check(
     if lease.state == LeaseState::Retired {
         return Err(PromotionRejected::Retired);
     }
-    let target = witnesses.iter().find(|it| it.node == *to);
-    let holds = |it: &NodeObservation| it.part != LeaseRole::Other;
+    let target = witnesses.iter().find(|witness| witness.node == *to);
+    let holds = |witness: &NodeObservation| witness.part != LeaseRole::Other;
     // A node that gave the lease up is a standby like any other, also for a command.
     if target.map_or(lease.holder.node == *to, holds) {
         return Err(PromotionRejected::AlreadyPrimary(to.clone()));
     }
     let primary = witnesses
         .iter()
-        .filter(|it| !(request.old_primary_stopped && it.node == lease.holder.node))
-        .find(|it| it.part == LeaseRole::Primary);
+        .filter(|witness| !(request.old_primary_stopped && witness.node == lease.holder.node))
+        .find(|witness| witness.part == LeaseRole::Primary);
     if let Some(primary) = primary {
         return Err(PromotionRejected::PrimaryHealthy(primary.node.clone()));
     }
@@ -171,10 +171,10 @@ fn behind(
     to: &NodeId,
     own: ReplayProgress,
 ) -> Option<PromotionRejected> {
-    let last = survey.lease.last_position.map(|it| it.timeline);
-    let others = survey.witnesses.iter().filter(|it| it.node != *to);
-    let has = |it: &NodeObservation| {
-        let there = it.progress?;
+    let last = survey.lease.last_position.map(|position| position.timeline);
+    let others = survey.witnesses.iter().filter(|witness| witness.node != *to);
+    let has = |witness: &NodeObservation| {
+        let there = witness.progress?;
         if there.timeline == own.timeline && there.received_lsn > own.received_lsn {
             let bytes = there.received_lsn.bytes_since(own.received_lsn);
             return Some(format!("is {bytes} bytes of WAL ahead"));
@@ -185,9 +185,9 @@ fn behind(
             format!("is on timeline {timeline}, which the last primary wrote on")
         })
     };
-    others.into_iter().find_map(|it| {
-        let node = it.node.clone();
-        has(it).map(|what| PromotionRejected::Behind { node, what })
+    others.into_iter().find_map(|witness| {
+        let node = witness.node.clone();
+        has(witness).map(|what| PromotionRejected::Behind { node, what })
     })
 }
 

@@ -199,7 +199,7 @@ impl Draft<'_> {
         self.is_complete = true;
         self.epoch = self.epoch.max(record.epoch);
         self.sequence = self.sequence.max(record.sequence);
-        let written = record.last_position.map(|it| it.timeline);
+        let written = record.last_position.map(|position| position.timeline);
         let highest = record
             .highest_reserved_timeline
             .max(written.unwrap_or(self.timeline));
@@ -231,7 +231,7 @@ impl Draft<'_> {
         self.epoch = self.epoch.max(facts.highest);
         self.timeline = self.timeline.max(facts.timeline.unwrap_or(self.timeline));
         let store = facts.store.as_ref();
-        if !store.is_some_and(|it| it.is_same(&self.seen.target)) {
+        if !store.is_some_and(|store| store.is_same(&self.seen.target)) {
             let other = ReplacementObstacle::OtherStore(node.clone(), facts.store.clone());
             self.obstacles.push(other);
         } else if facts.may_write && !self.is_complete {
@@ -243,7 +243,7 @@ impl Draft<'_> {
     fn add_assertions(&mut self) {
         let known: BTreeSet<_> = self.seen.nodes.iter().map(|(node, _)| node).collect();
         let named = &self.asserted.without;
-        let strangers = named.iter().filter(|it| !known.contains(it)).cloned();
+        let strangers = named.iter().filter(|node| !known.contains(node)).cloned();
         self.obstacles
             .extend(strangers.map(ReplacementObstacle::NotAMember));
         if self.seen.holds_position {

@@ -79,7 +79,7 @@ impl WalRecord<'_> {
             return None;
         }
         let (oid, path) = self.main_data()?.split_first_chunk()?;
-        let end = path.iter().position(|it| *it == 0).unwrap_or(path.len());
+        let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
         Some((u32::from_le_bytes(*oid), path.get(..end)?))
     }
 
@@ -205,7 +205,7 @@ impl WalScanner {
     fn learn_sizes(&mut self, bytes: &[u8]) {
         let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let info = bytes.get(2..).and_then(<[u8]>::first_chunk);
-        let is_long = info.map_or(0, |it| u16::from_le_bytes(*it)) & LONG != 0;
+        let is_long = info.map_or(0, |bytes| u16::from_le_bytes(*bytes)) & LONG != 0;
         let sizes = u32_at(36).zip(u32_at(32)).filter(|(page, segment)| {
             is_long
                 && page.is_power_of_two()
@@ -223,11 +223,11 @@ impl WalScanner {
 
     fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let expected = self.address;
-        let header = PageHeader::read(page).filter(|it| expected.is_none_or(|at| at == it.address));
+        let header = PageHeader::read(page).filter(|header| expected.is_none_or(|at| at == header.address));
         // A damaged page may claim an address whose end is no position.
-        let header = header.and_then(|it| Some((it, it.address.checked_add(as_u64(page.len()))?)));
+        let header = header.and_then(|header| Some((header, header.address.checked_add(as_u64(page.len()))?)));
         let Some((header, end)) = header else {
-            self.address = expected.map(|it| it.saturating_add(as_u64(page.len())));
+            self.address = expected.map(|address| address.saturating_add(as_u64(page.len())));
             self.state = State::SegmentEnded;
             return;
         };
@@ -330,7 +330,7 @@ impl WalScanner {
             length: begun.length,
             bytes,
         };
-        let follows = |it| record.previous() == Some(it);
+        let follows = |start| record.previous() == Some(start);
         if !self.last_start.is_none_or(follows) {
             self.state = State::SegmentEnded;
             return;
@@ -354,7 +354,7 @@ enum Taken {
 impl Begun {
     fn read(page: &[u8], address: u64, at: usize) -> Option<Self> {
         let length = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
-        let is_record = usize::try_from(length).is_ok_and(|it| it >= RECORD_HEADER);
+        let is_record = usize::try_from(length).is_ok_and(|bytes| bytes >= RECORD_HEADER);
         is_record.then(|| Self {
             start: address + as_u64(at),
             length,

@@ -49,7 +49,7 @@ impl Cluster {
             clone.host_id = original;
         }
         clone.clocks.boot(now);
-        self.log(|it| format!("{} is cloned", it.hosts[CLONE].node));
+        self.log(|cluster| format!("{} is cloned", cluster.hosts[CLONE].node));
         self.start_guard(CLONE);
         self.start_agent(CLONE);
     }
@@ -71,8 +71,8 @@ impl Cluster {
 
     /// Returns the host that holds the lease by the record, or held it last.
     pub(crate) fn holder(&self) -> Option<usize> {
-        let holder = self.store.last_record().map(|it| &it.holder)?;
-        (self.hosts.iter()).position(|it| it.node == holder.node && it.host_id == holder.host_id)
+        let holder = self.store.last_record().map(|record| &record.holder)?;
+        (self.hosts.iter()).position(|host| host.node == holder.node && host.host_id == holder.host_id)
     }
 
     /// Returns the host at the address of a node: the one that writes, should there be two.
@@ -80,7 +80,7 @@ impl Cluster {
         let named = |index: &usize| self.hosts[*index].node == *node && self.hosts[*index].powered;
         let mut found = (0..self.hosts.len()).filter(named);
         let first = found.next()?;
-        let writes = |it: &usize| self.hosts[*it].server.acknowledges();
+        let writes = |index: &usize| self.hosts[*index].server.acknowledges();
         Some(found.find(writes).unwrap_or(first))
     }
 }

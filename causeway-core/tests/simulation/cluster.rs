@@ -148,7 +148,7 @@ impl Cluster {
                 mutant.set(&mut host.settings);
             }
         }
-        let members = hosts[..CLONE].iter().map(|it| it.node.clone()).collect();
+        let members = hosts[..CLONE].iter().map(|host| host.node.clone()).collect();
         let mut cluster = Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -194,7 +194,7 @@ impl Cluster {
             self.happen(next.what);
             self.invariants.check(&self.hosts)?;
         }
-        self.tally.epochs = self.store.record().map_or(0, |it| it.epoch.get());
+        self.tally.epochs = self.store.record().map_or(0, |record| record.epoch.get());
         self.check_service()
     }
 
@@ -304,15 +304,15 @@ impl Cluster {
             self.write(host);
         }
         let sources: Vec<Option<Server>> = (self.hosts.iter())
-            .map(|it| {
-                let sends = it.server.state == State::Writable && !it.cut_from_peers;
-                sends.then(|| it.server.clone())
+            .map(|host| {
+                let sends = host.server.state == State::Writable && !host.cut_from_peers;
+                sends.then(|| host.server.clone())
             })
             .collect();
         for (index, host) in self.hosts.iter_mut().enumerate() {
             let server = &mut host.server;
-            let follows = server.follows.filter(|it| *it != index);
-            let Some(source) = follows.and_then(|it| sources[it].as_ref()) else {
+            let follows = server.follows.filter(|source| *source != index);
+            let Some(source) = follows.and_then(|source| sources[source].as_ref()) else {
                 continue;
             };
             let streams = server.state == State::Following && !host.cut_from_peers;
@@ -334,7 +334,7 @@ impl Cluster {
         let runs = server.state == State::Writable && server.answers();
         let fails = server
             .failure
-            .is_some_and(|it| it != WriteProbeFailure::NoConnectionLeft);
+            .is_some_and(|failure| failure != WriteProbeFailure::NoConnectionLeft);
         if !runs || fails {
             return;
         }

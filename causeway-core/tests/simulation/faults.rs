@@ -156,7 +156,7 @@ impl Cluster {
             return;
         }
         self.tally.faults += 1;
-        self.log(|it| format!("{} fault: {kind:?}", it.hosts[host].node));
+        self.log(|cluster| format!("{} fault: {kind:?}", cluster.hosts[host].node));
         self.inject(kind, host);
     }
 
@@ -226,7 +226,7 @@ impl Cluster {
                 // A second deletion while a write that names no version is still on its way is one
                 // fault too many: the longest takes 20 s.
                 let again = self.faults.deleted_at;
-                if again.is_none_or(|it| self.now > it + 45 * SECOND) {
+                if again.is_none_or(|deleted_at| self.now > deleted_at + 45 * SECOND) {
                     self.faults.deleted_at = Some(self.now);
                     self.store.delete();
                     let person = self.rng.between(10 * SECOND, 40 * SECOND);
@@ -254,7 +254,7 @@ impl Cluster {
             }
             Fault::StopInstanceAndTake => {
                 let old = self.holder();
-                if let Some(old) = old.filter(|it| *it != host && self.hosts[*it].powered) {
+                if let Some(old) = old.filter(|old| *old != host && self.hosts[*old].powered) {
                     self.power_off(old, long);
                     if !self.hosts[host].frozen {
                         self.command_take(host, FencingProof::OperatorAsserted);

@@ -27,12 +27,12 @@ impl Cluster {
     /// Starts a guard, which begins by sweeping.
     pub(crate) fn start_guard(&mut self, host: usize) {
         let now = self.now;
-        let it = &mut self.hosts[host];
-        it.end_guard();
-        it.guard = Some(Guard::new());
-        (it.server.starts, it.server.starts_after_service) = (0, 0);
-        it.announced_at = now;
-        let life = it.guard_life;
+        let machine = &mut self.hosts[host];
+        machine.end_guard();
+        machine.guard = Some(Guard::new());
+        (machine.server.starts, machine.server.starts_after_service) = (0, 0);
+        machine.announced_at = now;
+        let life = machine.guard_life;
         self.after(0, SimEvent::Turn { host, life });
         if !self.is(Mutant::LetPostgresOutliveGuard) {
             self.kill(host, "guard starts");
@@ -45,9 +45,9 @@ impl Cluster {
             return;
         }
         let now = self.moment(host);
-        let it = &mut self.hosts[host];
-        let (wall, server) = (it.clocks.wall(self.now), it.server.seen_by_guard());
-        let Some(guard) = &mut it.guard else {
+        let machine = &mut self.hosts[host];
+        let (wall, server) = (machine.clocks.wall(self.now), machine.server.seen_by_guard());
+        let Some(guard) = &mut machine.guard else {
             return;
         };
         let mut act = guard.tick(now, wall, server);
@@ -76,26 +76,26 @@ impl Cluster {
     /// moment will be, `server`.
     fn announce(&mut self, host: usize, server: Option<guard::PostgresProcess>) {
         let moment = self.moment(host);
-        let it = &mut self.hosts[host];
-        let server = server.unwrap_or_else(|| it.server.seen_by_guard());
-        let Some(guard) = &it.guard else {
+        let machine = &mut self.hosts[host];
+        let server = server.unwrap_or_else(|| machine.server.seen_by_guard());
+        let Some(guard) = &machine.guard else {
             return;
         };
         let limit = guard.supervisor_limit(moment, server).mul_f64(1.001);
-        it.announced_at = self.now;
-        it.announced_until = self.now + u64::try_from(limit.as_micros()).unwrap();
+        machine.announced_at = self.now;
+        machine.announced_until = self.now + u64::try_from(limit.as_micros()).unwrap();
     }
 
     /// SIGSTOP to guard; PostgreSQL runs on.
     pub(crate) fn freeze_guard(&mut self, host: usize) {
-        let it = &mut self.hosts[host];
-        if it.guard.is_none() || it.guard_frozen_at.is_some() {
+        let machine = &mut self.hosts[host];
+        if machine.guard.is_none() || machine.guard_frozen_at.is_some() {
             return;
         }
-        it.guard_frozen_at = Some(self.now);
-        let life = it.guard_life;
-        let due = it.announced_until.max(self.now);
-        self.log(|it| format!("{} guard freezes", it.hosts[host].node));
+        machine.guard_frozen_at = Some(self.now);
+        let life = machine.guard_life;
+        let due = machine.announced_until.max(self.now);
+        self.log(|cluster| format!("{} guard freezes", cluster.hosts[host].node));
         if !self.is(Mutant::NoSupervisor) {
             self.after(due - self.now, SimEvent::Supervise { host, life });
         }
@@ -103,11 +103,11 @@ impl Cluster {
 
     /// SIGCONT: guard goes on in the middle of its loop, and then reads what has waited for it.
     pub(crate) fn thaw_guard(&mut self, host: usize, life: u64) {
-        let it = &mut self.hosts[host];
-        if it.guard_life != life || it.guard_frozen_at.take().is_none() {
+        let machine = &mut self.hosts[host];
+        if machine.guard_life != life || machine.guard_frozen_at.take().is_none() {
             return;
         }
-        self.log(|it| format!("{} guard thaws", it.hosts[host].node));
+        self.log(|cluster| format!("{} guard thaws", cluster.hosts[host].node));
         for message in std::mem::take(&mut self.hosts[host].guard_waiting) {
             self.tell_guard(host, message);
         }
@@ -117,8 +117,8 @@ impl Cluster {
     /// The supervisor has heard nothing of guard for as long as guard last allowed: it kills everything,
     /// and starts guard again.
     pub(crate) fn supervise(&mut self, host: usize, life: u64) {
-        let it = &mut self.hosts[host];
-        if it.guard_life != life || it.guard_frozen_at.is_none() || self.now < it.announced_until {
+        let machine = &mut self.hosts[host];
+        if machine.guard_life != life || machine.guard_frozen_at.is_none() || self.now < machine.announced_until {
             return;
         }
         self.tally.ended_by_supervisor += 1;
@@ -127,10 +127,10 @@ impl Cluster {
 
     /// Hands a message to guard, or keeps it for one that is frozen.
     pub(crate) fn tell_guard(&mut self, host: usize, message: Message) {
-        let it = &mut self.hosts[host];
-        if it.guard_frozen_at.is_some() {
-            if it.guard_waiting.len() < QUEUE {
-                it.guard_waiting.push(message);
+        let machine = &mut self.hosts[host];
+        if machine.guard_frozen_at.is_some() {
+            if machine.guard_waiting.len() < QUEUE {
+                machine.guard_waiting.push(message);
             }
             return;
         }
@@ -157,7 +157,7 @@ impl Cluster {
             return;
         };
         if let Err(refusal) = guard.accept_deadline(fed) {
-            self.log(|it| format!("{} guard: {refusal}", it.hosts[host].node));
+            self.log(|cluster| format!("{} guard: {refusal}", cluster.hosts[host].node));
         }
     }
 
@@ -168,8 +168,8 @@ impl Cluster {
         allowed_then: &Result<(), DeadlineError>,
     ) {
         let now = self.moment(host);
-        let it = &self.hosts[host];
-        let Some(guard) = &it.guard else {
+        let machine = &self.hosts[host];
+        let Some(guard) = &machine.guard else {
             return;
         };
         let allows = |epoch| {
@@ -178,8 +178,8 @@ impl Cluster {
             }
             guard.check_start_allowed(now, epoch).is_ok()
         };
-        let (state, directory) = (it.server.state, it.server.directory);
-        let stopping = it.server.stopping || it.server.dying;
+        let (state, directory) = (machine.server.state, machine.server.directory);
+        let stopping = machine.server.stopping || machine.server.dying;
         match order {
             GuardCommand::StartPrimary(epoch, commits) => {
                 let stands = state == State::Ended && directory == DataDirectoryState::Primary;
@@ -205,7 +205,7 @@ impl Cluster {
                 }
             }
             GuardCommand::Promote(epoch, timeline) => {
-                let taken = it.server.histories.taken_from(timeline);
+                let taken = machine.server.histories.taken_from(timeline);
                 let checks =
                     !self.is(Mutant::PromoteOverAHistory) && !self.is(Mutant::ReuseATimeline);
                 if state != State::Following || stopping {
@@ -221,10 +221,10 @@ impl Cluster {
             }
             GuardCommand::Acknowledge(epoch) => {
                 let runs =
-                    it.server.seen_by_guard() == guard::PostgresProcess::MayWrite && !stopping;
+                    machine.server.seen_by_guard() == guard::PostgresProcess::MayWrite && !stopping;
                 if runs && guard.check_commits_allowed(now, epoch).is_ok() {
                     self.hosts[host].server.commits = Commits::Acknowledged;
-                    self.log(|it| format!("{} acknowledges commits", it.hosts[host].node));
+                    self.log(|cluster| format!("{} acknowledges commits", cluster.hosts[host].node));
                     self.note_acknowledged(host);
                 }
             }

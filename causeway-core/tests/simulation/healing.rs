@@ -31,7 +31,7 @@ pub(crate) enum Heal {
 
 impl Cluster {
     pub(crate) fn freeze(&mut self, host: usize, long: Micros) {
-        self.log(|it| format!("{} agent freezes", it.hosts[host].node));
+        self.log(|cluster| format!("{} agent freezes", cluster.hosts[host].node));
         self.hosts[host].frozen = true;
         let life = self.hosts[host].agent_life;
         self.after(long, SimEvent::Heal(Heal::Thaw { host, life }));
@@ -118,12 +118,12 @@ impl Cluster {
                 }
             }
             Heal::Boot { host } => {
-                let it = &mut self.hosts[host];
-                if it.exists && !std::mem::replace(&mut it.powered, true) {
+                let machine = &mut self.hosts[host];
+                if machine.exists && !std::mem::replace(&mut machine.powered, true) {
                     self.hosts[host].boots += 1;
                     let now = self.now;
                     self.hosts[host].clocks.boot(now);
-                    self.log(|it| format!("{} boots", it.hosts[host].node));
+                    self.log(|cluster| format!("{} boots", cluster.hosts[host].node));
                     self.after(SECOND, SimEvent::Heal(Heal::StartGuard { host }));
                     let wait = self.rng.between(SECOND, 3 * SECOND);
                     self.after(wait, SimEvent::Heal(Heal::StartAgent { host }));
@@ -148,7 +148,7 @@ impl Cluster {
         if !std::mem::replace(&mut self.hosts[host].frozen, false) {
             return;
         }
-        self.log(|it| format!("{} agent thaws", it.hosts[host].node));
+        self.log(|cluster| format!("{} agent thaws", cluster.hosts[host].node));
         self.hosts[host].service.agent_since = self.now;
         for what in std::mem::take(&mut self.hosts[host].waiting) {
             let goes_out = matches!(what, SimEvent::Carry { .. });
@@ -181,9 +181,9 @@ impl Cluster {
             self.heal(Heal::Mend { host });
             self.heal(Heal::Replay { host });
             self.heal(Heal::Writes { host });
-            let it = &mut self.hosts[host];
-            (it.freezes_for, it.guard_freezes_for) = (None, None);
-            it.server.hung = false;
+            let machine = &mut self.hosts[host];
+            (machine.freezes_for, machine.guard_freezes_for) = (None, None);
+            machine.server.hung = false;
         }
     }
 
@@ -191,28 +191,28 @@ impl Cluster {
     /// nobody serves.
     pub(crate) fn operate(&mut self) {
         self.after(3 * SECOND, SimEvent::Operate);
-        if self.hosts.iter().any(|it| it.server.serves()) {
+        if self.hosts.iter().any(|host| host.server.serves()) {
             return;
         }
         let asks = |host: &usize| {
             let agent = self.hosts[*host].agent.as_ref();
             let problems = agent
-                .map(|it| it.problems(self.moment(*host)))
+                .map(|agent| agent.problems(self.moment(*host)))
                 .unwrap_or_default();
             problems
                 .iter()
-                .any(|it| it.kind == ProblemKind::OperatorNeeded)
+                .any(|problem| problem.kind == ProblemKind::OperatorNeeded)
         };
-        if !(0..self.hosts.len()).any(|it| asks(&it)) {
+        if !(0..self.hosts.len()).any(|host| asks(&host)) {
             return;
         }
         let candidates =
-            (0..self.hosts.len()).filter(|it| self.hosts[*it].server.state == State::Following);
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].server.state == State::Following);
         let last = self
             .store
             .record()
-            .and_then(|it| it.last_position)
-            .map(|it| it.timeline);
+            .and_then(|record| record.last_position)
+            .map(|position| position.timeline);
         let worth = |host: &usize| {
             let log = &self.hosts[*host].server.log;
             (Some(log.timeline()) == last, log.end)

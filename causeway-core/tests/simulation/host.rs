@@ -107,7 +107,7 @@ impl Host {
                 automatic,
                 region_nodes: region_of(name)
                     .iter()
-                    .map(|it| it.parse().unwrap())
+                    .map(|name| name.parse().unwrap())
                     .collect(),
                 max_loss_bytes: 16 << 10,
                 peer_preference_timeout: Duration::from_secs(2),

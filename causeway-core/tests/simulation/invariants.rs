@@ -61,9 +61,9 @@ impl Invariants {
         if let Some(found) = self.found.take() {
             return Err(found);
         }
-        let writes = |it: &&Host| it.server.acknowledges();
+        let writes = |host: &&Host| host.server.acknowledges();
         if hosts.iter().filter(writes).count() > 1 {
-            let names = hosts.iter().filter(writes).map(|it| it.node.clone());
+            let names = hosts.iter().filter(writes).map(|host| host.node.clone());
             return Err(Violation::TwoWriters(names.collect()));
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Cluster {
                 host.service.advanced_at = now;
             }
         }
-        let serves = self.hosts.iter().any(|it| it.server.serves());
+        let serves = self.hosts.iter().any(|host| host.server.serves());
         if serves || !self.any_agent_knows() || self.any_agent_reports() {
             self.quiet_since = now;
         }
@@ -106,7 +106,7 @@ impl Cluster {
     /// Says whether an agent has run for long enough to know that nobody serves.
     fn any_agent_knows(&self) -> bool {
         let since = self.now.saturating_sub(LEARNS_WITHIN);
-        let knows = |it: &Host| it.agent.is_some() && !it.frozen && it.service.agent_since <= since;
+        let knows = |host: &Host| host.agent.is_some() && !host.frozen && host.service.agent_since <= since;
         self.hosts.iter().any(knows)
     }
 
@@ -116,9 +116,9 @@ impl Cluster {
             return false;
         }
         let reports = |host: usize| {
-            let it = &self.hosts[host];
-            let agent = it.agent.as_ref().filter(|_| !it.frozen);
-            agent.is_some_and(|it| !it.problems(self.moment(host)).is_empty())
+            let machine = &self.hosts[host];
+            let agent = machine.agent.as_ref().filter(|_| !machine.frozen);
+            agent.is_some_and(|agent| !agent.problems(self.moment(host)).is_empty())
         };
         (0..self.hosts.len()).any(reports)
     }
@@ -130,11 +130,11 @@ impl Cluster {
         before: Option<&LeaseRecord>,
         record: &LeaseRecord,
     ) {
-        let taken = before.is_none_or(|it| it.epoch < record.epoch);
-        let own = before.is_some_and(|it| {
+        let taken = before.is_none_or(|before| before.epoch < record.epoch);
+        let own = before.is_some_and(|before| {
             let same =
-                it.holder.node == record.holder.node && it.holder.host_id == record.holder.host_id;
-            same && it.state != LeaseState::Released
+                before.holder.node == record.holder.node && before.holder.host_id == record.holder.host_id;
+            same && before.state != LeaseState::Released
         });
         let term = match (taken, own) {
             (false, _) => Term::Same,
@@ -152,8 +152,8 @@ impl Cluster {
             let stated = self.hosts[host].stated_loss;
             self.state_loss(host, record);
             if again {
-                let it = &mut self.hosts[host];
-                it.stated_loss = it.stated_loss.max(stated);
+                let machine = &mut self.hosts[host];
+                machine.stated_loss = machine.stated_loss.max(stated);
             } else {
                 self.check_region(host, before, record.epoch);
                 self.check_known_loss(host, record);
@@ -174,26 +174,26 @@ impl Cluster {
     /// What is lost is stated from the lease record and the WAL of the node that takes over. The last
     /// primary, whose disk holds all that it wrote, loses nothing.
     fn state_loss(&mut self, host: usize, record: &LeaseRecord) {
-        let it = &self.hosts[host];
-        let progress = it.server.progress();
+        let machine = &self.hosts[host];
+        let progress = machine.server.progress();
         self.hosts[host].stated_loss = match record.last_position {
             Some(_) if self.last_primary == Some(host) => 0,
             Some(last)
-                if it.commanded == Some(record.epoch) && last.timeline != progress.timeline =>
+                if machine.commanded == Some(record.epoch) && last.timeline != progress.timeline =>
             {
                 u64::MAX
             }
-            Some(last) => loss::state(&last, progress, &it.settings.timing).bytes_at_most,
+            Some(last) => loss::state(&last, progress, &machine.settings.timing).bytes_at_most,
             None => 0,
         };
     }
 
     fn check_region(&mut self, host: usize, before: Option<&LeaseRecord>, epoch: Epoch) {
-        let it = &self.hosts[host];
-        let last = before.map(|it| it.holder.node.as_str());
-        let same = last.is_none_or(|last| region_of(it.node.as_str()).contains(&last));
-        if !same && it.commanded != Some(epoch) {
-            let violation = Violation::LeftRegion(it.node.clone());
+        let machine = &self.hosts[host];
+        let last = before.map(|before| before.holder.node.as_str());
+        let same = last.is_none_or(|last| region_of(machine.node.as_str()).contains(&last));
+        if !same && machine.commanded != Some(epoch) {
+            let violation = Violation::LeftRegion(machine.node.clone());
             self.invariants.violated(violation);
         }
     }
@@ -201,46 +201,46 @@ impl Cluster {
     /// Without a command a node takes the lease only if no more is known to be lost than it may lose; and
     /// nothing at all may be missing on one whose name recorded the position.
     fn check_known_loss(&mut self, host: usize, record: &LeaseRecord) {
-        let it = &self.hosts[host];
-        let commanded = it.commanded == Some(record.epoch);
+        let machine = &self.hosts[host];
+        let commanded = machine.commanded == Some(record.epoch);
         let Some(last) = record.last_position.filter(|_| !commanded) else {
             return;
         };
-        let known = loss::state(&last, it.server.progress(), &it.settings.timing).known_bytes;
-        let allowed = if record.last_primary.as_ref() == Some(&it.node) {
+        let known = loss::state(&last, machine.server.progress(), &machine.settings.timing).known_bytes;
+        let allowed = if record.last_primary.as_ref() == Some(&machine.node) {
             0
         } else {
-            it.settings.policy.max_loss_bytes
+            machine.settings.policy.max_loss_bytes
         };
         if known > allowed {
-            let violation = Violation::LostKnowingly(it.node.clone(), known, allowed);
+            let violation = Violation::LostKnowingly(machine.node.clone(), known, allowed);
             self.invariants.violated(violation);
         }
     }
 
     fn check_holder(&mut self, host: usize) {
-        let it = &self.hosts[host];
-        if !it
+        let machine = &self.hosts[host];
+        if !machine
             .agent
             .as_ref()
             .is_some_and(causeway_core::agent::Agent::holds)
         {
             return;
         }
-        let settings = &it.settings;
+        let settings = &machine.settings;
         let limit = settings
             .start_timeout
             .max(settings.write_stall_timeout)
             .max(settings.write_probe_timeout);
         let mut bound = u64::try_from(limit.as_micros()).unwrap() + SLACK;
-        if it.service.released_by_command {
+        if machine.service.released_by_command {
             bound += DRAIN;
         }
-        let without = it.service.without;
+        let without = machine.service.without;
         let violation = if without > bound {
-            Violation::HoldsWithoutServing(it.node.clone(), without)
-        } else if it.starts_since_proof > 2 * settings.restarts + 2 {
-            Violation::StartsForEver(it.node.clone(), it.starts_since_proof)
+            Violation::HoldsWithoutServing(machine.node.clone(), without)
+        } else if machine.starts_since_proof > 2 * settings.restarts + 2 {
+            Violation::StartsForEver(machine.node.clone(), machine.starts_since_proof)
         } else {
             return;
         };
@@ -249,11 +249,11 @@ impl Cluster {
 
     /// Checks that a holder did not give the lease up for want of progress while there was some.
     pub(crate) fn note_release(&mut self, host: usize, reason: ReleaseReason) {
-        let it = &self.hosts[host];
-        let replays = it.server.replay.filter(|_| it.server.advances());
+        let machine = &self.hosts[host];
+        let replays = machine.server.replay.filter(|_| machine.server.advances());
         let seen = replays.is_some_and(|replay| self.now > replay.since + 2 * SECOND);
         if reason == ReleaseReason::NotUpInTime && seen {
-            let violation = Violation::GaveUpWhileReplaying(it.node.clone());
+            let violation = Violation::GaveUpWhileReplaying(machine.node.clone());
             self.invariants.violated(violation);
         }
     }
@@ -261,8 +261,8 @@ impl Cluster {
     /// Records that what a host has written is acknowledged, if it is, and checks what was lost when it
     /// begins to acknowledge.
     pub(crate) fn note_acknowledged(&mut self, host: usize) {
-        let it = &self.hosts[host];
-        if !it.server.acknowledges() {
+        let machine = &self.hosts[host];
+        if !machine.server.acknowledges() {
             return;
         }
         self.settle_loss(host);
@@ -271,18 +271,18 @@ impl Cluster {
 
     /// Checks that no more is lost than was stated, now that a node is the primary.
     fn settle_loss(&mut self, host: usize) {
-        let it = &self.hosts[host];
-        let lost = self.acknowledged.lost(&it.server.log);
-        if lost > it.stated_loss {
-            let violation = Violation::LostUnstated(it.node.clone(), lost, it.stated_loss);
+        let machine = &self.hosts[host];
+        let lost = self.acknowledged.lost(&machine.server.log);
+        if lost > machine.stated_loss {
+            let violation = Violation::LostUnstated(machine.node.clone(), lost, machine.stated_loss);
             self.invariants.violated(violation);
         }
-        self.acknowledged.forget(&it.server.log);
+        self.acknowledged.forget(&machine.server.log);
     }
 
     /// Checks that, with nothing wrong for long enough, one node serves and all others follow it.
     pub(crate) fn check_service(&self) -> Result<(), Violation> {
-        let Some(primary) = self.hosts.iter().position(|it| it.server.serves()) else {
+        let Some(primary) = self.hosts.iter().position(|host| host.server.serves()) else {
             return Err(Violation::NoService);
         };
         let log = &self.hosts[primary].server.log;
@@ -292,7 +292,7 @@ impl Cluster {
             streams && server.log.timeline() == log.timeline() && server.log.leads_to(log)
         };
         let astray = (0..self.hosts.len())
-            .find(|it| *it != primary && self.hosts[*it].powered && !follows(*it));
+            .find(|host| *host != primary && self.hosts[*host].powered && !follows(*host));
         match astray {
             Some(host) => Err(Violation::DoesNotFollow(self.hosts[host].node.clone())),
             None => Ok(()),

@@ -21,12 +21,12 @@ const GIVE_UP: Micros = 5 * SECOND;
 impl Cluster {
     /// Looks, and tells the agent a moment later what was seen.
     pub(crate) fn look(&mut self, host: usize) {
-        let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |it| self.now - it);
+        let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |frozen_at| self.now - frozen_at);
         if silent_for >= GIVE_UP {
             self.crash_guard(host, "the agent kills its silent guard");
         }
         // An order that guard has not answered makes everything that it said before it old.
-        let waits = |it: &Message| matches!(it, Message::Order(..));
+        let waits = |message: &Message| matches!(message, Message::Order(..));
         let ordered = self.hosts[host].guard_waiting.iter().any(waits);
         let look = if self.hosts[host].guard.is_some() && silent_for < SILENCE && !ordered {
             self.seen(host)
@@ -48,26 +48,26 @@ impl Cluster {
     }
 
     fn seen(&self, host: usize) -> LocalObservation {
-        let it = &self.hosts[host];
-        let server = it.server.seen_by_agent();
-        let record = (it.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
+        let machine = &self.hosts[host];
+        let server = machine.server.seen_by_agent();
+        let record = (machine.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
         let position = record.and_then(|(record, _)| record.last_position);
-        let holds = |it: &causeway_core::lease::PrimaryPosition, log: &crate::wal::Log| {
-            log.reaches(it.timeline, it.flush_lsn)
+        let holds = |position: &causeway_core::lease::PrimaryPosition, log: &crate::wal::Log| {
+            log.reaches(position.timeline, position.flush_lsn)
         };
         LocalObservation {
             server,
-            armed: it.guard.as_ref().and_then(Guard::deadline),
-            wants_renewal_since: it.guard.as_ref().and_then(Guard::wants_renewal_since),
-            primary: it.server.primary(),
-            health: it.server.health(),
-            replay: it.server.replayed(self.now),
-            starts: Some(it.server.starts),
+            armed: machine.guard.as_ref().and_then(Guard::deadline),
+            wants_renewal_since: machine.guard.as_ref().and_then(Guard::wants_renewal_since),
+            primary: machine.server.primary(),
+            health: machine.server.health(),
+            replay: machine.server.replayed(self.now),
+            starts: Some(machine.server.starts),
             system_id: Some(SYSTEM),
             holds_position: server == ServerView::Stopped(DataDirectoryState::Primary)
-                && position.is_some_and(|at| holds(&at, &it.server.log)),
-            holds_back: it.server.commits == Commits::HeldBack,
-            taken_timeline: it.taken_timeline,
+                && position.is_some_and(|at| holds(&at, &machine.server.log)),
+            holds_back: machine.server.commits == Commits::HeldBack,
+            taken_timeline: machine.taken_timeline,
             ancestry: None,
         }
     }
@@ -77,19 +77,19 @@ impl Cluster {
         let Some(mutant) = self.mutant else {
             return look;
         };
-        let it = &self.hosts[host];
+        let machine = &self.hosts[host];
         let record = self.store.last_record();
-        let own = record.filter(|record| record.last_primary.as_ref() == Some(&it.node));
-        let position = own.and_then(|it| it.last_position);
-        let it = &mut self.hosts[host];
+        let own = record.filter(|record| record.last_primary.as_ref() == Some(&machine.node));
+        let position = own.and_then(|record| record.last_position);
+        let machine = &mut self.hosts[host];
         let mut look = look;
         if mutant == Mutant::RenewWithoutGuard {
             if look.server != ServerView::Unguarded {
-                it.last_look = Some(look.clone());
+                machine.last_look = Some(look.clone());
             }
-            look = it.last_look.clone().unwrap_or(look);
+            look = machine.last_look.clone().unwrap_or(look);
         }
-        if mutant == Mutant::ReleaseBeforeTheEnd && it.server.stopping {
+        if mutant == Mutant::ReleaseBeforeTheEnd && machine.server.stopping {
             look.server = ServerView::Stopped(DataDirectoryState::Primary);
             look.primary = None;
         }
@@ -100,7 +100,7 @@ impl Cluster {
             look.starts = Some(0);
         }
         if mutant == Mutant::CountStartsAfterService {
-            look.starts = Some(it.server.starts_after_service);
+            look.starts = Some(machine.server.starts_after_service);
         }
         if mutant == Mutant::IgnoreThePosition {
             look.holds_position = true;

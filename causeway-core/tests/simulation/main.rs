@@ -115,11 +115,11 @@ fn enough_happens_for_the_properties_to_mean_something() {
         })
         .collect();
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
-    assert!(sum(|it| it.faults.into()) > 500, "{tallies:?}");
-    assert!(sum(|it| it.promotions.into()) > 100, "{tallies:?}");
-    assert!(sum(|it| it.ended_by_guard.into()) > 50, "{tallies:?}");
-    assert!(sum(|it| it.ended_by_agent.into()) > 50, "{tallies:?}");
-    assert!(sum(|it| it.ended_by_supervisor.into()) > 50, "{tallies:?}");
+    assert!(sum(|tally| tally.faults.into()) > 500, "{tallies:?}");
+    assert!(sum(|tally| tally.promotions.into()) > 100, "{tallies:?}");
+    assert!(sum(|tally| tally.ended_by_guard.into()) > 50, "{tallies:?}");
+    assert!(sum(|tally| tally.ended_by_agent.into()) > 50, "{tallies:?}");
+    assert!(sum(|tally| tally.ended_by_supervisor.into()) > 50, "{tallies:?}");
 }
 
 /// Tells histories on every processor until one goes wrong, and returns the first of those.
@@ -138,7 +138,7 @@ fn first_violation(
                 return None;
             }
             if let Err(violation) = Cluster::new(seed, only, mutant).run()
-                && mutant.is_none_or(|it| it.is_shown_by(&violation))
+                && mutant.is_none_or(|mutant| mutant.is_shown_by(&violation))
             {
                 next.store(end, Ordering::Relaxed);
                 return Some((seed, violation));
@@ -147,7 +147,7 @@ fn first_violation(
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(tell)).collect();
-        let found = threads.into_iter().filter_map(|it| it.join().unwrap());
+        let found = threads.into_iter().filter_map(|thread| thread.join().unwrap());
         found.min_by_key(|(seed, _)| *seed)
     })
 }

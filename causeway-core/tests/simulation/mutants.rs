@@ -154,7 +154,7 @@ impl Mutant {
             settings.policy.lease_duration = settings.timing.kill_deadline;
         }
         if self == Self::TakeOverAcrossRegions {
-            settings.policy.region_nodes = ["a", "b", "c"].map(|it| it.parse().unwrap()).into();
+            settings.policy.region_nodes = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
         }
     }
 }

@@ -184,7 +184,7 @@ impl Cluster {
         }?;
         self.note_stored(host, before.as_ref(), &write.record);
         self.invariants.stored(&write.record);
-        self.log(|it| {
+        self.log(|cluster| {
             let LeaseRecord {
                 epoch,
                 sequence,
@@ -192,7 +192,7 @@ impl Cluster {
                 highest_reserved_timeline,
                 ..
             } = &write.record;
-            let node = &it.hosts[host].node;
+            let node = &cluster.hosts[host].node;
             format!("store: {node} wrote epoch {epoch} sequence {sequence}, {state}, highest timeline {highest_reserved_timeline}")
         });
         Some(LeaseWriteResult::Stored(etag))
@@ -200,18 +200,18 @@ impl Cluster {
 
     /// Asks the other nodes how far they are.
     pub(crate) fn ask_peers(&mut self, host: usize) {
-        let reaches = |it: &Host| it.powered && !it.cut_from_peers;
-        let heard = |(index, it): (usize, &Host)| -> Option<PeerView> {
-            let answers = index != host && reaches(it) && it.agent.is_some() && !it.frozen;
-            let progress = (it.server.state == State::Following).then(|| it.server.progress());
+        let reaches = |host: &Host| host.powered && !host.cut_from_peers;
+        let heard = |(index, peer): (usize, &Host)| -> Option<PeerView> {
+            let answers = index != host && reaches(peer) && peer.agent.is_some() && !peer.frozen;
+            let progress = (peer.server.state == State::Following).then(|| peer.server.progress());
             answers.then(|| PeerView {
-                node: it.node.clone(),
-                automatic: it.automatic,
+                node: peer.node.clone(),
+                automatic: peer.automatic,
                 system_id: None,
-                highest: it
+                highest: peer
                     .agent
                     .as_ref()
-                    .map_or(Epoch::default(), |it| it.highest().0),
+                    .map_or(Epoch::default(), |agent| agent.highest().0),
                 progress,
             })
         };

@@ -56,13 +56,13 @@ impl Cluster {
         self.hosts[host].starts_since_proof += 1;
         let broken = self.hosts[host].broken;
         if broken == Some(Broken::NoProcess) {
-            self.log(|it| format!("{} server cannot be started", it.hosts[host].node));
+            self.log(|cluster| format!("{} server cannot be started", cluster.hosts[host].node));
             return;
         }
         let server = &mut self.hosts[host].server;
         server.start(state, commits);
         let life = server.life;
-        self.log(|it| format!("{} server is {state:?}", it.hosts[host].node));
+        self.log(|cluster| format!("{} server is {state:?}", cluster.hosts[host].node));
         if broken.is_some() {
             let mut wait = self.rng.between(50 * MILLI, 200 * MILLI);
             if broken == Some(Broken::EndsAfterReplay) {
@@ -75,7 +75,7 @@ impl Cluster {
         let waits_for_ever =
             state == State::StartingStandby && self.hosts[host].server.histories.are_dangling();
         if waits_for_ever {
-            self.log(|it| format!("{} waits for WAL that nobody wrote", it.hosts[host].node));
+            self.log(|cluster| format!("{} waits for WAL that nobody wrote", cluster.hosts[host].node));
             self.replay(host, false);
             return;
         }
@@ -83,7 +83,7 @@ impl Cluster {
     }
 
     pub(crate) fn promote(&mut self, host: usize, timeline: Timeline) {
-        self.log(|it| format!("{} promotes, {timeline} reserved", it.hosts[host].node));
+        self.log(|cluster| format!("{} promotes, {timeline} reserved", cluster.hosts[host].node));
         let reuse = self.is(Mutant::ReuseATimeline);
         let server = &mut self.hosts[host].server;
         if !reuse {
@@ -168,12 +168,12 @@ impl Cluster {
             self.hosts[host].server.directory = DataDirectoryState::Primary;
         }
         self.hosts[host].server.reach(state);
-        self.log(|it| {
-            let it = &it.hosts[host];
-            let (timeline, end) = (it.server.log.timeline(), it.server.log.end);
+        self.log(|cluster| {
+            let host = &cluster.hosts[host];
+            let (timeline, end) = (host.server.log.timeline(), host.server.log.end);
             format!(
                 "{} server is {state:?}, timeline {timeline}, up to {end}",
-                it.node
+                host.node
             )
         });
         self.note_acknowledged(host);
@@ -194,7 +194,7 @@ impl Cluster {
         }
         let life = server.life;
         let hangs = self.rng.in_thousand(500) || server.hung;
-        self.log(|it| format!("{} server gets SIGINT", it.hosts[host].node));
+        self.log(|cluster| format!("{} server gets SIGINT", cluster.hosts[host].node));
         if !hangs {
             let wait = self.rng.between(20 * MILLI, 3 * SECOND);
             self.after(wait, SimEvent::EndNow { host, life });
@@ -210,7 +210,7 @@ impl Cluster {
         let life = server.life;
         let stalls =
             server.failure == Some(WriteProbeFailure::Stalled) && self.rng.in_thousand(300);
-        self.log(|it| format!("{} server is killed: {why}", it.hosts[host].node));
+        self.log(|cluster| format!("{} server is killed: {why}", cluster.hosts[host].node));
         let longest = if self.is(Mutant::LeaveBackendsBehind) {
             6 * SECOND
         } else {
@@ -251,6 +251,6 @@ impl Cluster {
             };
         }
         self.hosts[host].server.end();
-        self.log(|it| format!("{} server has ended", it.hosts[host].node));
+        self.log(|cluster| format!("{} server has ended", cluster.hosts[host].node));
     }
 }

@@ -97,7 +97,7 @@ impl Server {
     pub(crate) fn serves(&self) -> bool {
         let fails = self
             .failure
-            .is_some_and(|it| it != WriteProbeFailure::NoConnectionLeft);
+            .is_some_and(|failure| failure != WriteProbeFailure::NoConnectionLeft);
         self.acknowledges() && self.answers() && !fails
     }
 
@@ -157,7 +157,7 @@ impl Server {
 
     /// Says whether WAL is being replayed, and more of it all the time, as can be seen.
     pub(crate) fn advances(&self) -> bool {
-        self.replays() && !self.hung && self.replay.is_some_and(|it| it.advances)
+        self.replays() && !self.hung && self.replay.is_some_and(|replay| replay.advances)
     }
 
     /// Returns a number that changes whenever more was replayed.

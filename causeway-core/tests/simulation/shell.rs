@@ -47,12 +47,12 @@ impl Cluster {
         self.hosts[host].service.agent_since = now;
         self.hosts[host].starts_since_proof = 0;
         self.after(0, SimEvent::Tick { host, life });
-        self.log(|it| format!("{} agent starts", it.hosts[host].node));
+        self.log(|cluster| format!("{} agent starts", cluster.hosts[host].node));
     }
 
     fn members(&self) -> Vec<causeway_core::NodeId> {
         let originals = &self.hosts[..crate::cloning::CLONE];
-        originals.iter().map(|it| it.node.clone()).collect()
+        originals.iter().map(|host| host.node.clone()).collect()
     }
 
     pub(crate) fn tick(&mut self, host: usize) {
@@ -109,10 +109,10 @@ impl Cluster {
         if said.is_ok() {
             self.hosts[host].commanded = Some(planned.next());
         }
-        self.log(|it| {
+        self.log(|cluster| {
             format!(
                 "{} is commanded to take over: {said:?}",
-                it.hosts[host].node
+                cluster.hosts[host].node
             )
         });
         self.act(host, now, said.unwrap_or_default(), false, false);
@@ -129,7 +129,7 @@ impl Cluster {
         };
         let said = agent.release(planned);
         self.hosts[host].service.released_by_command |= said.is_ok();
-        self.log(|it| format!("{} is commanded to release: {said:?}", it.hosts[host].node));
+        self.log(|cluster| format!("{} is commanded to release: {said:?}", cluster.hosts[host].node));
     }
 
     fn step(&mut self, host: usize, now: HostInstant, event: AgentEvent, looks: bool) {
@@ -142,14 +142,14 @@ impl Cluster {
         let actions = agent.handle(now, event);
         let holds = agent.holds();
         let opened = agent.is_primary(now);
-        let it = &mut self.hosts[host];
+        let machine = &mut self.hosts[host];
         if opened {
-            it.taken_timeline = None;
+            machine.taken_timeline = None;
         }
         if held != holds {
-            it.starts_since_proof = 0;
-            self.log(|it| {
-                let (node, epoch) = (&it.hosts[host].node, it.hosts[host].remembered.0);
+            machine.starts_since_proof = 0;
+            self.log(|cluster| {
+                let (node, epoch) = (&cluster.hosts[host].node, cluster.hosts[host].remembered.0);
                 let verb = if holds {
                     "holds the lease"
                 } else {
@@ -194,14 +194,14 @@ impl Cluster {
             feed: None,
             order,
             allowed,
-            follow: follow.map(|it| Follow {
-                primary: it.and_then(number),
+            follow: follow.map(|primary| Follow {
+                primary: primary.and_then(number),
             }),
             reads: 0,
             writes: Vec::new(),
             look,
         };
-        effects.feed = deadline.map(|it| self.miscount(host, now, it));
+        effects.feed = deadline.map(|deadline| self.miscount(host, now, deadline));
         for action in actions {
             match action {
                 AgentAction::ReadLease => effects.reads += 1,
@@ -247,7 +247,7 @@ impl Cluster {
         if let OperatorAlert::Released(reason) = alarm {
             self.note_release(host, *reason);
         }
-        self.log(|it| format!("{} alarm: {alarm}", it.hosts[host].node));
+        self.log(|cluster| format!("{} alarm: {alarm}", cluster.hosts[host].node));
     }
 
     pub(crate) fn carry(&mut self, host: usize, effects: Effects) {
@@ -274,13 +274,13 @@ impl Cluster {
     /// Makes the server a standby, once the agent has said that it should be one.
     fn follow(&mut self, host: usize, primary: Option<usize>) {
         self.hosts[host].server.follows = primary;
-        let it = &self.hosts[host];
-        if it.guard.is_none() || it.guard_frozen_at.is_some() {
+        let machine = &self.hosts[host];
+        if machine.guard.is_none() || machine.guard_frozen_at.is_some() {
             return;
         }
-        let source = primary.filter(|it| *it != host).map(|it| &self.hosts[it]);
-        let source = source.filter(|it| it.server.state == State::Writable && !it.cut_from_peers);
-        let fits = source.map(|it| self.hosts[host].server.log.leads_to(&it.server.log));
+        let source = primary.filter(|index| *index != host).map(|index| &self.hosts[index]);
+        let source = source.filter(|source| source.server.state == State::Writable && !source.cut_from_peers);
+        let fits = source.map(|source| self.hosts[host].server.log.leads_to(&source.server.log));
         let reached = fits.is_some() && !self.hosts[host].cut_from_peers;
         let server = &mut self.hosts[host].server;
         match (server.state, server.directory) {
@@ -292,7 +292,7 @@ impl Cluster {
                 server.directory = DataDirectoryState::Rewinding;
                 let life = server.life;
                 let wait = self.rng.between(SECOND / 2, 4 * SECOND);
-                self.log(|it| format!("{} rewinds", it.hosts[host].node));
+                self.log(|cluster| format!("{} rewinds", cluster.hosts[host].node));
                 self.after(wait, SimEvent::Rewound { host, life });
             }
             (State::Following, _) if fits == Some(false) => self.kill(host, "it has diverged"),
@@ -305,10 +305,10 @@ impl Cluster {
         if server.life != life || !server.rewinding {
             return;
         }
-        let source = server.follows.map(|it| &self.hosts[it].server);
+        let source = server.follows.map(|index| &self.hosts[index].server);
         let (log, histories) = source.map_or_else(
             || (server.log.clone(), server.histories.clone()),
-            |it| (server.log.common(&it.log), it.histories.clone()),
+            |source| (server.log.common(&source.log), source.histories.clone()),
         );
         let server = &mut self.hosts[host].server;
         (server.log, server.histories) = (log, histories);
@@ -362,7 +362,7 @@ impl Cluster {
 /// Returns the condition that is really meant by one on the version that `misread` made up.
 pub(crate) fn meant(condition: &WritePrecondition) -> WritePrecondition {
     match condition {
-        WritePrecondition::Match(ETag(it)) if it == "missing" => WritePrecondition::Missing,
+        WritePrecondition::Match(ETag(etag)) if etag == "missing" => WritePrecondition::Missing,
         WritePrecondition::Match(_) | WritePrecondition::Missing => condition.clone(),
     }
 }

@@ -46,7 +46,7 @@ impl Log {
 
     /// Returns up to where it holds the WAL of `timeline`; none if it never went through it.
     fn end_on(&self, timeline: Timeline) -> Option<u64> {
-        let at = self.forks.iter().position(|(it, _)| *it == timeline)?;
+        let at = self.forks.iter().position(|(begun, _)| *begun == timeline)?;
         Some(self.forks.get(at + 1).map_or(self.end, |(_, start)| *start))
     }
 }
@@ -66,12 +66,12 @@ impl Histories {
     /// Returns the newest number from `reserved` on that has a history file.
     pub(crate) fn taken_from(&self, reserved: Timeline) -> Option<Timeline> {
         let newest = self.real.last().max(self.placeholders.last()).copied();
-        newest.filter(|it| *it >= reserved)
+        newest.filter(|newest| *newest >= reserved)
     }
 
     /// Fills the numbers between `own` and `reserved` that have no history file.
     pub(crate) fn reserve(&mut self, own: Timeline, reserved: Timeline) {
-        let free: Vec<_> = own.until(reserved).filter(|it| !self.has(*it)).collect();
+        let free: Vec<_> = own.until(reserved).filter(|timeline| !self.has(*timeline)).collect();
         self.placeholders.extend(free);
     }
 
@@ -81,12 +81,12 @@ impl Histories {
         self.placeholders
             .iter()
             .copied()
-            .filter(move |it| *it > newest)
+            .filter(move |timeline| *timeline > newest)
     }
 
     pub(crate) fn remove_dangling(&mut self) {
         let dangling: Vec<_> = self.dangling().collect();
-        self.placeholders.retain(|it| !dangling.contains(it));
+        self.placeholders.retain(|timeline| !dangling.contains(timeline));
     }
 
     pub(crate) fn are_dangling(&self) -> bool {
@@ -97,7 +97,7 @@ impl Histories {
     pub(crate) fn receive(&mut self, other: &Self) {
         self.real.extend(&other.real);
         let missing: Vec<_> = (other.placeholders.iter().copied())
-            .filter(|it| !self.has(*it))
+            .filter(|timeline| !self.has(*timeline))
             .collect();
         self.placeholders.extend(missing);
     }
@@ -130,7 +130,7 @@ impl Acknowledged {
         let lost = |(timeline, (start, end)): (&Timeline, &(u64, u64))| {
             let held = log
                 .end_on(*timeline)
-                .map_or(*start, |it| it.clamp(*start, *end));
+                .map_or(*start, |held| held.clamp(*start, *end));
             end - held
         };
         self.0.iter().map(lost).sum()
@@ -141,7 +141,7 @@ impl Acknowledged {
         for (timeline, (start, end)) in &mut self.0 {
             *end = log
                 .end_on(*timeline)
-                .map_or(*start, |it| it.clamp(*start, *end));
+                .map_or(*start, |held| held.clamp(*start, *end));
         }
     }
 }

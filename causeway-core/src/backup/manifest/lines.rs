@@ -72,7 +72,7 @@ fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, Manife
     let mut text = serde_json::to_vec(value)
         .map_err(|source| ManifestLineError::Malformed { line, source })?;
     text.push(b'\n');
-    if u64::try_from(text.len()).is_ok_and(|it| it <= limit) {
+    if u64::try_from(text.len()).is_ok_and(|length| length <= limit) {
         return Ok(text);
     }
     Err(ManifestLineError::TooLong { line, limit })
@@ -220,12 +220,12 @@ impl ManifestLines {
 
     /// Returns everything but the files, once that has come.
     pub fn head(&self) -> Option<&Manifest> {
-        self.checked.as_ref().map(|it| &it.head)
+        self.checked.as_ref().map(|checked| &checked.head)
     }
 
     /// Returns the same, for good.
     pub fn into_head(self) -> Option<Manifest> {
-        self.checked.map(|it| it.head)
+        self.checked.map(|checked| checked.head)
     }
 
     /// Returns the number of the line that is read, and its limit.
@@ -259,7 +259,7 @@ fn parse<T: DeserializeOwned>(
     if buffer.is_empty() {
         return Ok(None);
     }
-    if buffer.last() != Some(&b'\n') && u64::try_from(buffer.len()).is_ok_and(|it| it >= limit) {
+    if buffer.last() != Some(&b'\n') && u64::try_from(buffer.len()).is_ok_and(|length| length >= limit) {
         return Err(ManifestLineError::TooLong { line, limit });
     }
     parsed(buffer, line).map(Some)
@@ -281,7 +281,7 @@ mod tests {
         let reader = ManifestReader::open(text.as_slice()).unwrap();
 
         assert_eq!(reader.head().label, "nightly");
-        let paths: Vec<String> = reader.map(|it| it.unwrap().path).collect();
+        let paths: Vec<String> = reader.map(|file| file.unwrap().path).collect();
         assert_eq!(paths, ["base/5/1259", "PG_VERSION"]);
     }
 
@@ -295,7 +295,7 @@ mod tests {
         ] {
             let text = written(announced, &paths);
             let mut reader = ManifestReader::open(text.as_slice()).unwrap();
-            assert!(reader.any(|it| it.is_err()), "{announced} {paths:?}");
+            assert!(reader.any(|file| file.is_err()), "{announced} {paths:?}");
             assert!(reader.next().is_none());
         }
         let mut cut = written(1, &["base/5/1259"]);
@@ -322,10 +322,10 @@ mod tests {
             Vec::new(),
         ] {
             let read = ManifestReader::open(text.as_slice());
-            let read = read.and_then(|mut it| it.try_for_each(|file| file.map(drop)));
+            let read = read.and_then(|mut reader| reader.try_for_each(|file| file.map(drop)));
             for size in [1, 7, 1000, 1 << 20] {
                 let mut lines = ManifestLines::default();
-                let pushed = text.chunks(size).try_for_each(|it| lines.push(it));
+                let pushed = text.chunks(size).try_for_each(|chunk| lines.push(chunk));
                 let ended = pushed.and_then(|()| lines.finish().map(drop));
                 assert_eq!(format!("{ended:?}"), format!("{read:?}"), "{size}");
             }

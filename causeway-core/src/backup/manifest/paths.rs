@@ -110,7 +110,7 @@ impl<'a> PathChecker<'a> {
     pub fn finish(mut self) -> Result<KnownPaths, ManifestError> {
         self.files.sort_unstable();
         // Two of ten million paths have one hash by chance once in 400,000 backups.
-        if self.files.windows(2).any(|it| it.first() == it.last()) {
+        if self.files.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(ManifestError::Twice);
         }
         if !self.has_control_file {
@@ -139,8 +139,8 @@ fn has_parent(directories: &BTreeSet<&str>, path: &str) -> bool {
 fn is_location(location: &str) -> bool {
     let mut parts = location.split('/');
     let is_absolute = parts.next() == Some("");
-    let has_name = location.bytes().any(|it| it != b'/');
-    let climbs = parts.any(|it| matches!(it, "." | ".."));
+    let has_name = location.bytes().any(|byte| byte != b'/');
+    let climbs = parts.any(|part| matches!(part, "." | ".."));
     is_absolute && has_name && !climbs && !location.contains(char::is_control)
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     fn checked(directories: &[&str], paths: &[&str]) -> Result<KnownPaths, ManifestError> {
         let mut whole = manifest(10);
-        whole.directories = directories.iter().map(|it| (*it).to_owned()).collect();
+        whole.directories = directories.iter().map(|path| (*path).to_owned()).collect();
         let mut check = PathChecker::new(&whole)?;
         check.add(&file(CONTROL_FILE))?;
         for path in paths {

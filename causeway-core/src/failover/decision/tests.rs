@@ -13,7 +13,7 @@ proptest! {
         age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
     ) {
         let mut seen = observation(age, received);
-        seen.peers = peers.iter().map(|it| peer(*it)).collect();
+        seen.peers = peers.iter().map(|received| peer(*received)).collect();
 
         prop_assert!(matches!(decide(&seen, &policy()), Decision::NoAction(NoAction::LeaseInForce(_))));
     }
@@ -286,7 +286,7 @@ proptest! {
         let lease = seen.lease.as_mut().unwrap();
         lease.age = policy.lease_duration + policy.peer_preference_timeout;
         let holder = lease.holder.clone();
-        seen.peers.retain(|it| it.node != holder);
+        seen.peers.retain(|peer| peer.node != holder);
         prop_assert_eq!(&forecast, &decide(&seen, &policy));
         if matches!(forecast, Decision::TakeLease(_)) {
             prop_assert!(automatic && region && database == 1 && timeline == 1 && state < 2);
@@ -299,7 +299,7 @@ fn policy() -> FailoverPolicy {
     FailoverPolicy {
         lease_duration: Duration::from_secs(10),
         automatic: true,
-        region_nodes: ["a", "b"].map(|it| it.parse().unwrap()).into(),
+        region_nodes: ["a", "b"].map(|name| name.parse().unwrap()).into(),
         max_loss_bytes: 50,
         peer_preference_timeout: Duration::from_secs(2),
     }
