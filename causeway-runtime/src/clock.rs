@@ -27,7 +27,7 @@ pub fn wall() -> Duration {
 ///
 /// When `/proc` cannot be read.
 pub fn boot_id() -> std::io::Result<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|it| it.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
 #[expect(

@@ -159,17 +159,17 @@ struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |it: char| it.is_ascii_graphic() && !matches!(it, '"' | '=' | '\\');
+        let plain = |letter: char| letter.is_ascii_graphic() && !matches!(letter, '"' | '=' | '\\');
         if !self.0.is_empty() && self.0.chars().all(plain) {
             return f.write_str(self.0);
         }
         f.write_char('"')?;
-        for it in self.0.chars() {
-            match it {
-                '"' | '\\' => write!(f, "\\{it}")?,
+        for letter in self.0.chars() {
+            match letter {
+                '"' | '\\' => write!(f, "\\{letter}")?,
                 '\n' => f.write_str("\\n")?,
-                it if it.is_control() => write!(f, "\\u{:04x}", u32::from(it))?,
-                it => f.write_char(it)?,
+                letter if letter.is_control() => write!(f, "\\u{:04x}", u32::from(letter))?,
+                letter => f.write_char(letter)?,
             }
         }
         f.write_char('"')

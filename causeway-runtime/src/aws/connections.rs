@@ -60,7 +60,7 @@ impl TryFrom<PathBuf> for CaCertificates {
         let mut why = None;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let added = match certificate {
-                Ok(certificate) => roots.add(certificate).map_err(|it| it.to_string()),
+                Ok(certificate) => roots.add(certificate).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             why = why.or(added.err());

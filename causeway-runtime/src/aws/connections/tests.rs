@@ -135,7 +135,7 @@ impl Ca {
 
     /// Answers 404 over TLS, on a port of its own, until the test ends.
     fn serve(&self) -> u16 {
-        let [leaf, key] = ["leaf.pem", "leaf.key"].map(|it| std::fs::read(self.path(it)).unwrap());
+        let [leaf, key] = ["leaf.pem", "leaf.key"].map(|name| std::fs::read(self.path(name)).unwrap());
         let identity = Identity::from_pkcs8(&leaf, &key).unwrap();
         let acceptor = TlsAcceptor::new(identity).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,7 +144,7 @@ impl Ca {
             for stream in listener.incoming() {
                 // A client that does not believe the certificate is gone by now.
                 if let Ok(mut stream) = acceptor.accept(stream.unwrap())
-                    && stream.read(&mut [0; 4096]).is_ok_and(|it| it > 0)
+                    && stream.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0)
                 {
                     let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
                     stream.write_all(answer).unwrap();
