@@ -7,11 +7,11 @@
 
 mod action;
 mod event;
-mod holding;
-mod order;
+mod held_lease;
+mod command;
 mod problems;
 mod service;
-mod watching;
+mod candidate;
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub use self::event::{
     AgentEvent, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
     WriteProbeFailure,
 };
-use self::holding::Holding;
-pub use self::order::{CommandRejected, FencingProof};
+use self::held_lease::HeldLease;
+pub use self::command::{CommandRejected, FencingProof};
 use self::service::GuardWatch;
 use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction, PromotionMode};
 use crate::failover::observation::{DataDirectoryState, PeerView, ServerView};
@@ -35,7 +35,7 @@ use crate::{Epoch, HostInstant, NodeId};
 /// How long the next try waits after one that failed at once, so that a store which refuses
 /// connections is not asked a thousand times a second. Short beside the 2.3 s between the third try
 /// and the soft deadline.
-const PAUSE: Duration = Duration::from_millis(250);
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Who this agent is.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct AgentConfig {
     /// For how long a server that starts, recovers or is promoted may show no progress.
     pub start_timeout: Duration,
     /// How many times in a minute a primary is started again before the lease is released.
-    pub restarts: u32,
+    pub max_restarts_per_minute: u32,
 }
 
 /// One node's daemon.
@@ -75,7 +75,7 @@ pub struct Agent {
     identity: AgentIdentity,
     settings: AgentConfig,
     nonces: NonceGenerator,
-    seen: Option<Seen>,
+    observed: Option<ObservedLease>,
     highest: (Epoch, u64),
     attempts: Vec<Attempt>,
     reading: bool,
@@ -85,7 +85,7 @@ pub struct Agent {
     /// When a write may be tried again after one that failed.
     retry_at: Option<HostInstant>,
     role: Role,
-    look: Option<LocalObservation>,
+    local: Option<LocalObservation>,
     guard: GuardWatch,
     peers: Vec<PeerView>,
     last_decision: Option<Decision>,
@@ -99,7 +99,7 @@ pub struct Agent {
 
 /// The newest record, and since when it has been known to stand.
 #[derive(Clone, Debug)]
-struct Seen {
+struct ObservedLease {
     etag: ETag,
     record: LeaseRecord,
     since: HostInstant,
@@ -113,13 +113,13 @@ struct Seen {
 struct Attempt {
     requested_at: HostInstant,
     record: LeaseRecord,
-    how: PromotionMode,
+    mode: PromotionMode,
 }
 
 #[derive(Clone, Debug)]
 enum Role {
-    Watching,
-    Holding(Box<Holding>),
+    Candidate,
+    Holder(Box<HeldLease>),
 }
 
 impl Agent {
@@ -135,7 +135,7 @@ impl Agent {
             identity,
             settings,
             nonces: NonceGenerator::new(seed),
-            seen: None,
+            observed: None,
             highest,
             attempts: Vec::new(),
             reading: false,
@@ -143,8 +143,8 @@ impl Agent {
             highest_at: None,
             poll_at: None,
             retry_at: None,
-            role: Role::Watching,
-            look: None,
+            role: Role::Candidate,
+            local: None,
             guard: GuardWatch::default(),
             peers: Vec::new(),
             last_decision: None,
@@ -164,22 +164,22 @@ impl Agent {
                 answer,
             } => {
                 self.reading = false;
-                self.read(now, requested_at, answer, &mut actions);
+                self.handle_read(now, requested_at, answer, &mut actions);
             }
             AgentEvent::LeaseWritten { nonce, answer } => {
                 self.writing = false;
-                self.wrote(now, &nonce, answer, &mut actions);
+                self.handle_write_result(now, &nonce, answer, &mut actions);
             }
-            AgentEvent::LocalObserved(look) => {
-                self.guard.observe(now, &look);
-                self.look = Some(*look);
+            AgentEvent::LocalObserved(local) => {
+                self.guard.observe(now, &local);
+                self.local = Some(*local);
             }
             AgentEvent::PeersObserved(peers) => self.peers = peers,
             AgentEvent::OldLeaseRetired(store) => self.note_retired(&store),
         }
         match self.role {
-            Role::Watching => self.watch(now, &mut actions),
-            Role::Holding(_) => self.hold(now, &mut actions),
+            Role::Candidate => self.run_as_candidate(now, &mut actions),
+            Role::Holder(_) => self.run_as_holder(now, &mut actions),
         }
         self.note_service(now);
         actions
@@ -187,19 +187,19 @@ impl Agent {
 
     /// Returns what this node has to be.
     pub fn target_role(&self) -> TargetRole {
-        if let Role::Holding(held) = &self.role {
+        if let Role::Holder(held) = &self.role {
             if held.releasing.is_some() {
                 return TargetRole::Stopped;
             }
             return TargetRole::Primary {
                 epoch: held.record.epoch,
-                how: held.how,
+                mode: held.mode,
             };
         }
-        let Some(seen) = &self.seen else {
+        let Some(observed) = &self.observed else {
             return TargetRole::Undecided;
         };
-        let record = &seen.record;
+        let record = &observed.record;
         let timeline = record
             .last_position
             .map_or(record.highest_reserved_timeline, |position| position.timeline);
@@ -212,18 +212,18 @@ impl Agent {
 
     /// Returns what guard should do now. How a node comes to follow is not guard's to say: its
     /// directory may have to be rewound first.
-    pub fn guard_order(&self) -> Option<GuardCommand> {
-        let server = self.look.as_ref()?.server;
+    pub fn guard_command(&self) -> Option<GuardCommand> {
+        let server = self.local.as_ref()?.server;
         let proven = match &self.role {
-            Role::Holding(held) => held.proven,
-            Role::Watching => false,
+            Role::Holder(held) => held.proven,
+            Role::Candidate => false,
         };
         match (self.target_role(), server) {
             (TargetRole::Primary { .. }, _) if !proven => None,
             (
                 TargetRole::Primary { epoch, .. },
                 ServerView::Stopped(DataDirectoryState::Primary),
-            ) => Some(GuardCommand::StartPrimary(epoch, self.commits())),
+            ) => Some(GuardCommand::StartPrimary(epoch, self.commit_mode())),
             (TargetRole::Primary { .. }, ServerView::Stopped(DataDirectoryState::Standby)) => {
                 Some(GuardCommand::StartStandby)
             }
@@ -237,10 +237,10 @@ impl Agent {
             (
                 TargetRole::Primary {
                     epoch,
-                    how: PromotionMode::Promote(timeline),
+                    mode: PromotionMode::Promote(timeline),
                 },
                 ServerView::Standby(_),
-            ) if self.look.as_ref().is_some_and(|look| look.holds_back) => {
+            ) if self.local.as_ref().is_some_and(|local| local.holds_back) => {
                 Some(GuardCommand::Promote(epoch, timeline))
             }
             // Somebody else may be writing at this moment: there is no time to drain.
@@ -267,37 +267,37 @@ impl Agent {
 
     /// Returns what becomes of the commits of a primary that is started now. Until the lease says that
     /// this node is open, the record names the position of another, so none may be acknowledged.
-    fn commits(&self) -> Commits {
+    fn commit_mode(&self) -> Commits {
         match &self.role {
-            Role::Holding(held) if held.open => Commits::Acknowledged,
-            Role::Holding(_) | Role::Watching => Commits::HeldBack,
+            Role::Holder(held) if held.open => Commits::Acknowledged,
+            Role::Holder(_) | Role::Candidate => Commits::HeldBack,
         }
     }
 
     /// Says whether guard holds commits back although the lease says that this node is open.
     fn may_acknowledge(&self) -> bool {
-        let held_back = self.look.as_ref().is_some_and(|look| look.holds_back);
-        held_back && self.commits() == Commits::Acknowledged
+        let held_back = self.local.as_ref().is_some_and(|local| local.holds_back);
+        held_back && self.commit_mode() == Commits::Acknowledged
     }
 
     /// Says whether this node was the last primary, has all that it recorded, and no holder has been open
     /// since: it becomes a standby of nobody, and so a candidate. So does a copy of a host that held the
     /// lease before any node was ever open.
     fn may_return(&self) -> bool {
-        let (Some(seen), Some(look)) = (&self.seen, &self.look) else {
+        let (Some(observed), Some(local)) = (&self.observed, &self.local) else {
             return false;
         };
-        let (record, own) = (&seen.record, &self.identity);
+        let (record, own) = (&observed.record, &self.identity);
         if record.last_position.is_none() {
             let held = !record.holder.host_id.is_empty();
             return held && record.holder.node == own.node && record.holder.host_id != own.host_id;
         }
-        record.last_primary.as_ref() == Some(&own.node) && look.holds_position
+        record.last_primary.as_ref() == Some(&own.node) && local.holds_position
     }
 
     /// Returns until when this node may accept writes, for guard; none if it holds no lease.
     pub fn deadline(&self) -> Option<GuardDeadline> {
-        let Role::Holding(held) = &self.role else {
+        let Role::Holder(held) = &self.role else {
             return None;
         };
         let timing = self.settings.timing;
@@ -312,23 +312,23 @@ impl Agent {
 
     /// Returns the newest record known, and for how long it is known to have stood.
     pub fn lease(&self, now: HostInstant) -> Option<(&LeaseRecord, Duration)> {
-        if let Role::Holding(held) = &self.role {
+        if let Role::Holder(held) = &self.role {
             return Some((&held.record, now.elapsed_upper_bound(held.confirmed_at)));
         }
-        self.seen
+        self.observed
             .as_ref()
-            .map(|seen| (&seen.record, now.elapsed_lower_bound(seen.since)))
+            .map(|observed| (&observed.record, now.elapsed_lower_bound(observed.since)))
     }
 
     /// Returns for how long the newest version is confirmed to have stood: from the response that first
     /// showed it to the sending of the last read that did. Zero for a node that cannot read the store,
     /// and for the holder.
-    pub fn confirmed_standing(&self) -> Duration {
-        match (&self.role, &self.seen) {
-            (Role::Watching, Some(seen)) if !seen.missing => {
-                seen.confirmed.elapsed_lower_bound(seen.since)
+    pub fn confirmed_age(&self) -> Duration {
+        match (&self.role, &self.observed) {
+            (Role::Candidate, Some(observed)) if !observed.missing => {
+                observed.confirmed.elapsed_lower_bound(observed.since)
             }
-            (Role::Watching | Role::Holding(_), _) => Duration::ZERO,
+            (Role::Candidate | Role::Holder(_), _) => Duration::ZERO,
         }
     }
 
@@ -344,7 +344,7 @@ impl Agent {
 
     /// Says whether this node holds the lease at `now`, and has opened for writes.
     pub fn is_primary(&self, now: HostInstant) -> bool {
-        let Role::Holding(held) = &self.role else {
+        let Role::Holder(held) = &self.role else {
             return false;
         };
         held.open
@@ -353,7 +353,7 @@ impl Agent {
 
     /// Says whether this node holds the lease, open or not.
     pub fn holds(&self) -> bool {
-        matches!(self.role, Role::Holding(_))
+        matches!(self.role, Role::Holder(_))
     }
 
     /// Returns what this node decided last about taking over; none while it holds the lease.
@@ -366,15 +366,15 @@ impl Agent {
         if self.holds() {
             return None;
         }
-        if self.seen.as_ref().is_some_and(|seen| seen.missing) {
+        if self.observed.as_ref().is_some_and(|observed| observed.missing) {
             return Some(Decision::NoAction(NoAction::LeaseMissing));
         }
-        let seen = self.observe(now);
-        Some(decision::if_primary_lost(&seen, &self.settings.policy))
+        let observed = self.observe(now);
+        Some(decision::forecast_primary_loss(&observed, &self.settings.policy))
     }
 
     /// Takes in the answer to a read.
-    fn read(
+    fn handle_read(
         &mut self,
         now: HostInstant,
         requested_at: HostInstant,
@@ -384,31 +384,31 @@ impl Agent {
         match answer {
             LeaseReadResult::Failed => {}
             LeaseReadResult::Unusable(why) => {
-                self.refuse(
+                self.report_unusable(
                     ProblemKind::LeaseUnusable,
                     OperatorAlert::Unusable(why),
                     actions,
                 );
             }
-            LeaseReadResult::Missing => self.missing(now),
+            LeaseReadResult::Missing => self.handle_missing_lease(now),
             LeaseReadResult::Found(etag, record) => {
-                self.found(now, requested_at, etag, *record, actions);
+                self.handle_found_lease(now, requested_at, etag, *record, actions);
             }
         }
     }
 
     /// A missing object is not a free lease: a holder in term writes it again, and anybody else
     /// leaves it to a person.
-    fn missing(&mut self, now: HostInstant) {
-        if let Some(seen) = &mut self.seen {
-            seen.missing = true;
+    fn handle_missing_lease(&mut self, now: HostInstant) {
+        if let Some(observed) = &mut self.observed {
+            observed.missing = true;
         }
-        if let Role::Holding(held) = &mut self.role {
+        if let Role::Holder(held) = &mut self.role {
             held.write_at = now;
         }
     }
 
-    fn found(
+    fn handle_found_lease(
         &mut self,
         now: HostInstant,
         requested_at: HostInstant,
@@ -430,12 +430,12 @@ impl Agent {
                     sequence,
                     known,
                 };
-                self.refuse(ProblemKind::LeaseUnusable, went_back, actions);
+                self.report_unusable(ProblemKind::LeaseUnusable, went_back, actions);
             }
             return;
         }
         if let Err(mismatch) = record.belongs_to(&self.identity.cluster, None) {
-            self.refuse(
+            self.report_unusable(
                 ProblemKind::ClusterMismatch,
                 OperatorAlert::LeaseMismatch(mismatch),
                 actions,
@@ -443,41 +443,41 @@ impl Agent {
             return;
         }
         self.unusable = None;
-        self.remember(now, &record, actions);
+        self.keep_highest(now, &record, actions);
         let ours = self
             .attempts
             .iter()
             .position(|attempt| attempt.record.nonce == record.nonce);
         if let Some(at) = ours {
             let attempt = self.attempts.remove(at);
-            self.confirm(now, etag, attempt);
+            self.confirm_write(now, etag, attempt);
             return;
         }
-        if let Role::Holding(held) = &mut self.role {
+        if let Role::Holder(held) = &mut self.role {
             if held.record.nonce == record.nonce {
-                self.note(now, requested_at, etag, record);
+                self.record_version(now, requested_at, etag, record);
                 return;
             }
             // A write of the agent that ran here before this one has taken effect after all. If it
             // released the lease, this node is deposed by itself.
             let renewed = record.state != LeaseState::Released;
             if held.record.holder == record.holder && held.record.epoch == record.epoch && renewed {
-                held.adopt(now, etag.clone(), record.clone());
-                self.note(now, requested_at, etag, record);
+                held.adopt_record(now, etag.clone(), record.clone());
+                self.record_version(now, requested_at, etag, record);
                 return;
             }
             let (by, epoch) = (record.holder.node.clone(), record.epoch);
-            self.role = Role::Watching;
+            self.role = Role::Candidate;
             actions.push(AgentAction::AlertOperator(OperatorAlert::Deposed {
                 by,
                 epoch,
             }));
         }
-        self.note(now, requested_at, etag, record);
+        self.record_version(now, requested_at, etag, record);
     }
 
     /// Notes why what the store shows is not used, and calls a person once for each reason.
-    fn refuse(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<AgentAction>) {
+    fn report_unusable(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<AgentAction>) {
         let problem = NodeProblem::new(kind, alarm.to_string());
         if self.unusable.as_ref() != Some(&problem) {
             self.unusable = Some(problem);
@@ -486,7 +486,7 @@ impl Agent {
     }
 
     /// Takes in the answer to a write.
-    fn wrote(
+    fn handle_write_result(
         &mut self,
         now: HostInstant,
         nonce: &Nonce,
@@ -503,16 +503,16 @@ impl Agent {
         match answer {
             LeaseWriteResult::Stored(etag) => {
                 let attempt = self.attempts.remove(at);
-                self.remember(now, &attempt.record, actions);
-                self.confirm(now, etag, attempt);
+                self.keep_highest(now, &attempt.record, actions);
+                self.confirm_write(now, etag, attempt);
             }
             LeaseWriteResult::Rejected | LeaseWriteResult::Unknown => {
-                self.look_again(actions);
+                self.request_read(actions);
                 // The next try is as good as a read, and need not wait for it: if the lost write
                 // took effect, the try is refused, and the read shows the lost one's nonce. What is
                 // urgent waits for the pause as well, or a store that refuses would be hammered.
-                self.retry_at = Some(now + PAUSE);
-                if let Role::Holding(held) = &mut self.role {
+                self.retry_at = Some(now + RETRY_PAUSE);
+                if let Role::Holder(held) = &mut self.role {
                     held.write_at = now;
                 }
             }
@@ -520,19 +520,19 @@ impl Agent {
     }
 
     /// Makes the lease this node's: the store holds what `attempt` wrote.
-    fn confirm(&mut self, now: HostInstant, etag: ETag, attempt: Attempt) {
+    fn confirm_write(&mut self, now: HostInstant, etag: ETag, attempt: Attempt) {
         let Attempt {
             requested_at,
             record,
-            how,
+            mode,
         } = attempt;
         self.attempts
             .retain(|attempt| attempt.record.order() > record.order());
-        self.note(now, requested_at, etag.clone(), record.clone());
+        self.record_version(now, requested_at, etag.clone(), record.clone());
         let next = requested_at + self.settings.timing.renew_interval;
         match &mut self.role {
-            _ if record.state == LeaseState::Released => self.role = Role::Watching,
-            Role::Holding(held) if held.record.epoch == record.epoch => {
+            _ if record.state == LeaseState::Released => self.role = Role::Candidate,
+            Role::Holder(held) if held.record.epoch == record.epoch => {
                 held.etag = etag;
                 if requested_at.has_passed_on_any_clock(held.confirmed_at) {
                     held.confirmed_at = requested_at;
@@ -540,7 +540,7 @@ impl Agent {
                 held.open |= record.state == LeaseState::Held;
                 held.proven = true;
                 if !held.open {
-                    held.how = how; // Another number may have been reserved.
+                    held.mode = mode; // Another number may have been reserved.
                 }
                 // A number seen in use since that write was sent stays reserved.
                 let highest_reserved_timeline = record
@@ -552,10 +552,10 @@ impl Agent {
                 };
                 held.write_at = next;
             }
-            Role::Holding(_) | Role::Watching => {
-                self.look = None; // What was seen before the lease was held says nothing of after.
-                let held = Holding::new(now, etag, record, how, requested_at, next, true);
-                self.role = Role::Holding(Box::new(held));
+            Role::Holder(_) | Role::Candidate => {
+                self.local = None; // What was seen before the lease was held says nothing of after.
+                let held = HeldLease::new(now, etag, record, mode, requested_at, next, true);
+                self.role = Role::Holder(Box::new(held));
             }
         }
     }
@@ -569,20 +569,20 @@ impl Agent {
     }
 
     /// Notes which version stands, and since when that is known.
-    fn note(
+    fn record_version(
         &mut self,
         now: HostInstant,
         requested_at: HostInstant,
         etag: ETag,
         record: LeaseRecord,
     ) {
-        match &mut self.seen {
-            Some(seen) if seen.etag == etag => {
-                seen.missing = false;
-                seen.confirmed = requested_at;
+        match &mut self.observed {
+            Some(observed) if observed.etag == etag => {
+                observed.missing = false;
+                observed.confirmed = requested_at;
             }
             Some(_) | None => {
-                self.seen = Some(Seen {
+                self.observed = Some(ObservedLease {
                     etag,
                     record,
                     since: now,
@@ -593,7 +593,7 @@ impl Agent {
         }
     }
 
-    fn remember(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<AgentAction>) {
+    fn keep_highest(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<AgentAction>) {
         if record.order() > self.highest {
             self.highest = record.order();
             self.highest_at = Some(now);
@@ -601,7 +601,7 @@ impl Agent {
         }
     }
 
-    fn look_again(&mut self, actions: &mut Vec<AgentAction>) {
+    fn request_read(&mut self, actions: &mut Vec<AgentAction>) {
         if !self.reading {
             self.reading = true;
             actions.push(AgentAction::ReadLease);

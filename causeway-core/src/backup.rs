@@ -11,4 +11,4 @@ pub use backup_id::{BackupId, InvalidBackupId};
 pub use chain::{SegmentShare, TimelineHistory};
 pub use manifest::{BackupSummary, Manifest, WallTime};
 pub use reach::{ArchiveReach, HeldSegments, WalGap};
-pub use restore::{BackupChoiceError, RecoveryTarget, choose};
+pub use restore::{BackupChoiceError, RecoveryTarget, choose_backup};

@@ -3,9 +3,9 @@
 pub mod consent;
 pub mod decision;
 pub mod loss;
+pub mod loss_statement;
 pub mod observation;
 pub mod plan;
-pub mod progress;
+pub mod plan_state;
 pub mod promotion;
 pub mod replacement;
-pub mod statement;

@@ -80,14 +80,14 @@ pub enum DeadlineError {
 
 /// A wall clock that ran ahead of the boot clock by more than this shows that the machine was paused
 /// unseen. NTP steps of a healthy host are far below it.
-const JUMP: Duration = Duration::from_secs(1);
+const MAX_CLOCK_JUMP: Duration = Duration::from_secs(1);
 
 /// How soon after such a jump a renewal must have been sent and granted.
-const AFTER_JUMP: Duration = Duration::from_secs(1);
+const RENEWAL_TIMEOUT_AFTER_JUMP: Duration = Duration::from_secs(1);
 
 /// How long the supervisor may wait for a guard whose PostgreSQL cannot write: longer than any stall of a
 /// busy host, and short enough that a frozen guard comes back without a person.
-const IDLE_LIMIT: Duration = Duration::from_secs(30);
+const IDLE_SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Guard's memory. It is not kept across a restart: a new guard is not armed, and begins by ending
 /// whatever it finds.
@@ -185,7 +185,7 @@ impl Guard {
                 self.time_to_kill(deadline, now) + GUARD_LATENCY
             }
             (PostgresProcess::MayWrite | PostgresProcess::Unmanaged, _) => GUARD_LATENCY,
-            (PostgresProcess::Stopped | PostgresProcess::Standby, _) => IDLE_LIMIT,
+            (PostgresProcess::Stopped | PostgresProcess::Standby, _) => IDLE_SUPERVISOR_TIMEOUT,
         }
     }
 
@@ -229,14 +229,14 @@ impl Guard {
     fn time_to_stop(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let after_jump = self
             .jumped_at
-            .map_or(Duration::MAX, |jumped_at| now.time_left(jumped_at + AFTER_JUMP));
+            .map_or(Duration::MAX, |jumped_at| now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP));
         now.time_left(deadline.stop_at).min(after_jump)
     }
 
     fn time_to_kill(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let to_drain = deadline.kill_at.elapsed_upper_bound(deadline.stop_at);
         let after_jump = self.jumped_at.map_or(Duration::MAX, |jumped_at| {
-            now.time_left(jumped_at + AFTER_JUMP + to_drain)
+            now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP + to_drain)
         });
         now.time_left(deadline.kill_at).min(after_jump)
     }
@@ -244,7 +244,7 @@ impl Guard {
     fn watch_clocks(&mut self, now: HostInstant, wall: Duration) {
         if let Some((then, wall_then)) = self.clocks.replace((now, wall)) {
             let by_wall = wall.saturating_sub(wall_then);
-            if by_wall > now.elapsed_upper_bound(then) + JUMP {
+            if by_wall > now.elapsed_upper_bound(then) + MAX_CLOCK_JUMP {
                 self.jumped_at = Some(now);
             }
         }

@@ -2,7 +2,7 @@
 //! what it holds was committed by that of a primary: the WAL before its end says what is in it.
 
 use causeway_core::Lsn;
-use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose};
+use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose_backup};
 use causeway_core::lsn::{SegmentName, SegmentSize};
 use tempfile::NamedTempFile;
 
@@ -25,7 +25,7 @@ pub(super) async fn choose_in_time(
 ) -> Result<BackupSummary, Error> {
     let target = last_included(&request.target, request.boundary);
     loop {
-        let chosen = choose(&backups, lineage, &target, request.backup.as_ref())?.clone();
+        let chosen = choose_backup(&backups, lineage, &target, request.backup.as_ref())?.clone();
         let RecoveryTarget::Time(time) = target else {
             return Ok(chosen);
         };

@@ -127,7 +127,7 @@ pub enum TargetRole {
         /// The epoch of the lease.
         epoch: Epoch,
         /// How it becomes primary.
-        how: PromotionMode,
+        mode: PromotionMode,
     },
     /// Ended, so that the lease can be released.
     Stopped,

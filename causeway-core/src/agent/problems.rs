@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::holding::Holding;
+use super::held_lease::HeldLease;
 use super::{Agent, LocalObservation, Role, ServerHealth};
 use crate::failover::decision::{Decision, NoAction};
 use crate::failover::observation::ServerView;
@@ -12,29 +12,29 @@ use crate::problem::{NodeProblem, ProblemKind};
 use crate::{HostInstant, NodeId};
 
 /// For how long a holder may prove no write before that is a problem: three probes.
-const UNPROVEN_AFTER: Duration = Duration::from_secs(3);
+const UNPROVEN_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How much longer than a lease lasts no node may be open: a takeover and its promotion.
-const TAKEOVER: Duration = Duration::from_secs(5);
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Returns every problem that stands at `now`.
     pub fn problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut found = Vec::new();
         self.add_lease_problems(now, &mut found);
-        let Some(look) = &self.look else {
+        let Some(local) = &self.local else {
             return found;
         };
-        if look.server == ServerView::Unguarded {
+        if local.server == ServerView::Unguarded {
             let detail = "guard does not answer, so PostgreSQL can be neither started nor promoted";
             found.push(NodeProblem::new(ProblemKind::GuardSilent, detail));
         }
         match &self.role {
-            Role::Holding(held) => {
-                found.extend(held.problem(now, look));
+            Role::Holder(held) => {
+                found.extend(held.problem(now, local));
                 found.extend(held.service.keeps_ending(now));
             }
-            Role::Watching => self.add_candidate_problems(now, look, &mut found),
+            Role::Candidate => self.add_candidate_problems(now, local, &mut found),
         }
         if let Some(reason) = self.gave_up {
             let detail = format!("this node gave the lease up: {reason}");
@@ -46,32 +46,32 @@ impl Agent {
     /// Returns for how long the holder's PostgreSQL has not proved a write; none on other nodes.
     pub fn unproven(&self, now: HostInstant) -> Option<Duration> {
         match &self.role {
-            Role::Holding(held) => Some(held.service.unproven(now)),
-            Role::Watching => None,
+            Role::Holder(held) => Some(held.service.unproven(now)),
+            Role::Candidate => None,
         }
     }
 
     /// Notes whether a node is known to be open, and forgets why this one gave up once another is.
     pub(super) fn note_service(&mut self, now: HostInstant) {
         let open = match &self.role {
-            Role::Holding(held) => held.open,
-            Role::Watching => self.open_elsewhere(now),
+            Role::Holder(held) => held.open,
+            Role::Candidate => self.open_elsewhere(now),
         };
         if open {
             self.not_open_since = None;
         } else {
             self.not_open_since.get_or_insert(now);
         }
-        if open && matches!(self.role, Role::Watching) {
+        if open && matches!(self.role, Role::Candidate) {
             self.gave_up = None;
         }
     }
 
     fn open_elsewhere(&self, now: HostInstant) -> bool {
-        self.seen.as_ref().is_some_and(|seen| {
-            let renewed = now.elapsed_lower_bound(seen.since) < self.settings.timing.lease_duration;
-            seen.record.state == LeaseState::Held
-                && seen.record.holder.node != self.identity.node
+        self.observed.as_ref().is_some_and(|observed| {
+            let renewed = now.elapsed_lower_bound(observed.since) < self.settings.timing.lease_duration;
+            observed.record.state == LeaseState::Held
+                && observed.record.holder.node != self.identity.node
                 && renewed
         })
     }
@@ -79,31 +79,31 @@ impl Agent {
     fn add_lease_problems(&self, now: HostInstant, found: &mut Vec<NodeProblem>) {
         let timing = self.settings.timing;
         found.extend(self.unusable.clone());
-        let Some(seen) = &self.seen else {
+        let Some(observed) = &self.observed else {
             let detail = "no lease record has been read: check `[lease]`, or run `failover-ctl init`, or \
                           `replace-lease` if there was one";
             found.push(NodeProblem::new(ProblemKind::LeaseUnknown, detail));
             return;
         };
-        if let Some(detail) = self.lists_differ(&seen.record) {
+        if let Some(detail) = self.lists_differ(&observed.record) {
             found.push(NodeProblem::new(ProblemKind::NodesDiffer, detail));
         }
-        if let Some(store) = &seen.record.unretired {
+        if let Some(store) = &observed.record.unretired {
             let detail = format!(
                 "the lease in {store} is not retired yet: do not start a node that uses it"
             );
             found.push(NodeProblem::new(ProblemKind::OldLeaseNotRetired, detail));
         }
-        if seen.missing {
+        if observed.missing {
             let detail = "the lease object was deleted: remove its delete marker";
             found.push(NodeProblem::new(ProblemKind::LeaseMissing, detail));
         }
         let answered = match &self.role {
-            Role::Holding(held) => held.confirmed_at,
-            Role::Watching => seen.confirmed,
+            Role::Holder(held) => held.confirmed_at,
+            Role::Candidate => observed.confirmed,
         };
         let silent = now.elapsed_upper_bound(answered);
-        if !seen.missing && silent >= timing.renew_interval + 2 * timing.request_timeout {
+        if !observed.missing && silent >= timing.renew_interval + 2 * timing.request_timeout {
             let detail = format!(
                 "the lease store has not answered for {:.0} s",
                 silent.as_secs_f64()
@@ -112,8 +112,8 @@ impl Agent {
         }
         if let Some(since) = self.not_open_since {
             let closed = now.elapsed_upper_bound(since);
-            if closed >= TAKEOVER {
-                let (holder, state) = (&seen.record.holder.node, seen.record.state);
+            if closed >= TAKEOVER_TIMEOUT {
+                let (holder, state) = (&observed.record.holder.node, observed.record.state);
                 let detail = format!(
                     "no node has accepted writes for {:.0} s: the lease is {state} by `{holder}`",
                     closed.as_secs_f64()
@@ -148,18 +148,18 @@ impl Agent {
     fn add_candidate_problems(
         &self,
         now: HostInstant,
-        look: &LocalObservation,
+        local: &LocalObservation,
         found: &mut Vec<NodeProblem>,
     ) {
         let closed = self
             .not_open_since
-            .is_some_and(|since| now.elapsed_upper_bound(since) >= TAKEOVER);
-        if matches!(look.server, ServerView::Standby(_)) && !look.holds_back {
+            .is_some_and(|since| now.elapsed_upper_bound(since) >= TAKEOVER_TIMEOUT);
+        if matches!(local.server, ServerView::Standby(_)) && !local.holds_back {
             let detail = NoAction::CommitsNotHeldBack.to_string();
             found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
         }
-        if look.server == ServerView::Silent
-            && let ServerHealth::Unproven(failure) = look.health
+        if local.server == ServerView::Silent
+            && let ServerHealth::Unproven(failure) = local.health
         {
             let detail = format!("PostgreSQL responds, but {failure}");
             found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
@@ -195,7 +195,7 @@ impl Agent {
                 ));
             }
             Some(Decision::NoAction(why @ NoAction::NotConsistent)) => {
-                let detail = format!("{why}: it is {}", described(look));
+                let detail = format!("{why}: it is {}", described(local));
                 found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
             }
             _ => {}
@@ -203,14 +203,14 @@ impl Agent {
     }
 }
 
-impl Holding {
-    fn problem(&self, now: HostInstant, look: &LocalObservation) -> Option<NodeProblem> {
+impl HeldLease {
+    fn problem(&self, now: HostInstant, local: &LocalObservation) -> Option<NodeProblem> {
         let unproven = self.service.unproven(now);
-        if look.primary.is_some() || unproven < UNPROVEN_AFTER {
+        if local.primary.is_some() || unproven < UNPROVEN_WRITE_TIMEOUT {
             return None;
         }
         let (starts, secs) = (self.service.starts_since_proof(), unproven.as_secs_f64());
-        let kind = match (look.server, look.health) {
+        let kind = match (local.server, local.health) {
             _ if starts > 1 => ProblemKind::CannotStart,
             (ServerView::Stopped(_), _) => ProblemKind::CannotStart,
             (ServerView::MayWrite, ServerHealth::Recovering) => ProblemKind::Replaying,
@@ -218,14 +218,14 @@ impl Holding {
         };
         let detail = format!(
             "PostgreSQL has proved no write for {secs:.0} s, after {starts} starts: it is {}",
-            described(look)
+            described(local)
         );
         Some(NodeProblem::new(kind, detail))
     }
 }
 
-fn described(look: &LocalObservation) -> String {
-    match (look.server, look.health) {
+fn described(local: &LocalObservation) -> String {
+    match (local.server, local.health) {
         (ServerView::Unguarded, _) => "without guard".to_owned(),
         (ServerView::Stopped(directory), _) => format!("stopped ({directory:?} directory)"),
         (ServerView::Standby(_), _) => "a standby".to_owned(),

@@ -19,7 +19,7 @@ const START_WINDOW: Duration = Duration::from_mins(1);
 pub(super) const GUARD_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a watch takes to see that a replay advances.
-const PROGRESS: Duration = Duration::from_secs(2);
+const PROGRESS_SAMPLE_TIME: Duration = Duration::from_secs(2);
 
 /// What is known of the service of one holding.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct ServiceWatch {
     proven_at: HostInstant,
     /// When the server last showed that it advances.
     alive_at: HostInstant,
-    before: Before,
+    before: InheritedDurations,
     began_at: HostInstant,
     replay: Option<u64>,
     starts: Option<u64>,
@@ -44,8 +44,8 @@ pub(super) struct GuardWatch {
 }
 
 impl GuardWatch {
-    pub(super) fn observe(&mut self, now: HostInstant, look: &LocalObservation) {
-        if look.server == ServerView::Unguarded {
+    pub(super) fn observe(&mut self, now: HostInstant, local: &LocalObservation) {
+        if local.server == ServerView::Unguarded {
             self.away_since.get_or_insert(now);
         } else {
             self.away_since = None;
@@ -66,7 +66,7 @@ impl GuardWatch {
 /// What had passed before the watch began, under an agent that ran here before this one: neither a restart
 /// of the agent nor a new epoch of the same node begins to count anew.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Before {
+pub(super) struct InheritedDurations {
     /// For how long no write had been proved.
     pub(super) unproven: Duration,
     /// For how long the server had shown no sign of life.
@@ -75,7 +75,7 @@ pub(super) struct Before {
 
 impl ServiceWatch {
     /// Returns the watch, which begins now, of a holding that stands since `since`.
-    pub(super) fn new(now: HostInstant, since: HostInstant, before: Before) -> Self {
+    pub(super) fn new(now: HostInstant, since: HostInstant, before: InheritedDurations) -> Self {
         Self {
             proven_at: since,
             alive_at: since,
@@ -94,16 +94,16 @@ impl ServiceWatch {
     pub(super) fn observe(
         &mut self,
         now: HostInstant,
-        look: &LocalObservation,
+        local: &LocalObservation,
         open: bool,
         settings: &AgentConfig,
     ) -> Option<ReleaseReason> {
-        if look.server == ServerView::Unguarded {
+        if local.server == ServerView::Unguarded {
             return None; // Nothing shows whether PostgreSQL has ended: the lease expires.
         }
-        self.count_starts(now, look.starts);
-        self.note_life(now, look, open);
-        self.reason_to_stop(now, look, open, settings)
+        self.count_starts(now, local.starts);
+        self.note_life(now, local, open);
+        self.reason_to_stop(now, local, open, settings)
     }
 
     /// Returns for how long no write has been proved.
@@ -153,23 +153,23 @@ impl ServiceWatch {
         }
     }
 
-    fn note_life(&mut self, now: HostInstant, look: &LocalObservation, open: bool) {
-        if look.primary.is_some() {
+    fn note_life(&mut self, now: HostInstant, local: &LocalObservation, open: bool) {
+        if local.primary.is_some() {
             self.proven_at = now;
             self.before.unproven = Duration::ZERO;
             self.starts_since_proof = 0;
         }
         // What is seen first may have stood there for long, and a server that is started again goes back.
-        let advances = match (self.replay, look.replay) {
+        let advances = match (self.replay, local.replay) {
             (Some(before), Some(replay)) => replay > before,
             (None, _) | (_, None) => false,
         };
-        self.replay = look.replay.or(self.replay);
-        let excused = match look.health {
+        self.replay = local.replay.or(self.replay);
+        let excused = match local.health {
             ServerHealth::Unproven(failure) => open && failure.is_no_reason_to_move(),
             ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes => false,
         };
-        if look.primary.is_some() || advances || excused {
+        if local.primary.is_some() || advances || excused {
             self.alive_at = now;
             self.before.idle = Duration::ZERO;
         }
@@ -178,22 +178,22 @@ impl ServiceWatch {
     fn reason_to_stop(
         &self,
         now: HostInstant,
-        look: &LocalObservation,
+        local: &LocalObservation,
         open: bool,
         settings: &AgentConfig,
     ) -> Option<ReleaseReason> {
-        let restarts = usize::try_from(settings.restarts).unwrap_or(usize::MAX);
-        let often = self.started_at.len() > restarts || self.starts_since_proof > settings.restarts;
-        if often && matches!(look.server, ServerView::Stopped(_)) {
+        let max_restarts_per_minute = usize::try_from(settings.max_restarts_per_minute).unwrap_or(usize::MAX);
+        let often = self.started_at.len() > max_restarts_per_minute || self.starts_since_proof > settings.max_restarts_per_minute;
+        if often && matches!(local.server, ServerView::Stopped(_)) {
             return Some(ReleaseReason::KeepsEnding);
         }
         let watched = now.elapsed_lower_bound(self.began_at);
-        let quiet = if watched < PROGRESS {
+        let quiet = if watched < PROGRESS_SAMPLE_TIME {
             watched
         } else {
             now.elapsed_lower_bound(self.alive_at) + self.before.idle
         };
-        match (look.server, look.health) {
+        match (local.server, local.health) {
             (_, ServerHealth::Unproven(failure)) if open && failure.is_no_reason_to_move() => None,
             (ServerView::MayWrite, ServerHealth::Unproven(failure)) => (quiet
                 >= settings.write_stall_timeout)
@@ -210,18 +210,18 @@ impl ServiceWatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, look, settings, up};
+    use super::super::tests::{at, observed, settings, up};
     use super::*;
     use crate::agent::WriteProbeFailure;
     use crate::failover::observation::DataDirectoryState;
 
-    /// Observes what `seen` returns for each tenth of a second, and returns when and why the lease would
+    /// Observes what `observe` returns for each tenth of a second, and returns when and why the lease would
     /// be given up within two minutes.
-    fn gives_up(seen: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
-        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+    fn gives_up(observe: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
+        let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
         (0..1_200).find_map(|tenth| {
             let millis = tenth * 100;
-            let reason = watch.observe(at(millis), &seen(millis), true, &settings())?;
+            let reason = watch.observe(at(millis), &observe(millis), true, &settings())?;
             Some((millis, reason))
         })
     }
@@ -230,12 +230,12 @@ mod tests {
         LocalObservation {
             health,
             starts: Some(1),
-            ..look(ServerView::MayWrite)
+            ..observed(ServerView::MayWrite)
         }
     }
 
-    fn before(idle: Duration) -> Before {
-        Before {
+    fn before(idle: Duration) -> InheritedDurations {
+        InheritedDurations {
             unproven: idle,
             idle,
         }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn server_that_ends_at_each_start_then_keeps_ending() {
-        let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+        let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
         let found = gives_up(|millis| LocalObservation {
             starts: Some(millis / 400),
             ..ended.clone()
@@ -253,23 +253,23 @@ mod tests {
 
     #[test]
     fn server_that_ends_twice_a_minute_and_serves_in_between_then_named() {
-        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
         for (secs, starts) in [(1, 1), (25, 2)] {
-            let look = LocalObservation {
+            let local = LocalObservation {
                 starts: Some(starts),
                 ..up()
             };
             assert_eq!(
-                watch.observe(at(secs * 1_000), &look, true, &settings()),
+                watch.observe(at(secs * 1_000), &local, true, &settings()),
                 None
             );
             assert_eq!(watch.keeps_ending(at(secs * 1_000)), None, "{secs}");
         }
-        let look = LocalObservation {
+        let local = LocalObservation {
             starts: Some(3),
             ..up()
         };
-        watch.observe(at(50_000), &look, true, &settings());
+        watch.observe(at(50_000), &local, true, &settings());
         let named = watch.keeps_ending(at(50_000)).unwrap();
         assert_eq!(named.kind, ProblemKind::KeepsEnding);
         assert_eq!(watch.keeps_ending(at(120_000)), None);
@@ -288,7 +288,7 @@ mod tests {
                 starts: Some(1 + millis / 20_000),
                 replay: Some(millis % 20_000),
                 health: ServerHealth::Recovering,
-                ..look(server)
+                ..observed(server)
             }
         });
         assert!(
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn directory_that_cannot_be_started_then_not_up_in_time() {
-        let found = gives_up(|_| look(ServerView::Stopped(DataDirectoryState::Empty)));
+        let found = gives_up(|_| observed(ServerView::Stopped(DataDirectoryState::Empty)));
         assert_eq!(found, Some((60_000, ReleaseReason::NotUpInTime)));
     }
 
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn connections_used_up_before_open_then_given_up() {
         let full = health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft));
-        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
         let found =
             (0..600).find_map(|tenth| watch.observe(at(tenth * 100), &full, false, &settings()));
         let reason = ReleaseReason::CannotWrite(WriteProbeFailure::NoConnectionLeft);
@@ -395,9 +395,9 @@ mod tests {
 
     #[test]
     fn guard_away_then_nothing_to_release_and_no_renewal() {
-        let mut watch = ServiceWatch::new(at(0), at(0), Before::default());
+        let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
         let mut guard = GuardWatch::default();
-        let unguarded = look(ServerView::Unguarded);
+        let unguarded = observed(ServerView::Unguarded);
         for millis in (0..60_000).step_by(100) {
             let reason = watch.observe(at(millis), &unguarded, true, &settings());
             guard.observe(at(millis), &unguarded);

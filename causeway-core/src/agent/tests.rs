@@ -46,7 +46,7 @@ fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
     assert_eq!(written(other.handle(at(60_000), AgentEvent::Tick)), []);
     let hold = Decision::NoAction(NoAction::LeaseMissing);
     assert_eq!(other.decision(), Some(&hold));
-    let taken = other.take(
+    let taken = other.take_lease(
         at(60_000),
         Epoch::new(1),
         FencingProof::OperatorAsserted,
@@ -63,8 +63,8 @@ fn a_deleted_lease_is_written_again_by_its_holder_and_by_nobody_else() {
 #[test]
 fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() {
     let mut agent = holder();
-    agent.release(Epoch::new(2)).unwrap();
-    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    agent.release_lease(Epoch::new(2)).unwrap();
+    let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     let release = only(written(
         agent.handle(at(1_000), AgentEvent::LocalObserved(Box::new(ended))),
     ));
@@ -79,16 +79,16 @@ fn a_deleted_lease_is_not_written_again_by_a_holder_that_may_have_released_it() 
 #[test]
 fn an_end_seen_before_the_release_began_proves_nothing() {
     let mut agent = holder();
-    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     agent.handle(
         at(1_000),
         AgentEvent::LocalObserved(Box::new(ended.clone())),
     );
     let start = Some(GuardCommand::StartPrimary(Epoch::new(2), Commits::HeldBack));
-    assert_eq!(agent.guard_order(), start);
+    assert_eq!(agent.guard_command(), start);
 
     // The start was ordered on that look, so the server may be starting.
-    agent.release(Epoch::new(2)).unwrap();
+    agent.release_lease(Epoch::new(2)).unwrap();
     let renewals = written(agent.handle(at(2_500), AgentEvent::Tick));
     assert!(
         renewals
@@ -109,7 +109,7 @@ fn an_end_seen_before_the_release_began_proves_nothing() {
 fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_own_is_stored() {
     let mut agent = adopter(&following());
     assert!(agent.holds());
-    assert_eq!(agent.guard_order(), None);
+    assert_eq!(agent.guard_command(), None);
 
     // The number in the record may be another holder's, so it reserves one.
     let renewal = only(written(agent.handle(at(2_600), AgentEvent::Tick)));
@@ -121,14 +121,14 @@ fn a_restarted_agent_adopts_its_term_and_orders_nothing_before_a_write_of_its_ow
         AgentEvent::LocalObserved(Box::new(armed(&following()))),
     );
     let promote = GuardCommand::Promote(Epoch::new(1), reserved);
-    assert_eq!(agent.guard_order(), Some(promote));
+    assert_eq!(agent.guard_command(), Some(promote));
 }
 
 /// A primary that has just opened has measured nothing, and its clients are those of the one before.
 #[test]
 fn new_primary_then_the_rates_of_the_one_before_for_a_minute() {
     let mut agent = agent("a");
-    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     agent.handle(at(0), AgentEvent::LocalObserved(Box::new(ended)));
     let AgentEvent::LeaseRead {
         requested_at,
@@ -204,7 +204,7 @@ fn late_renewal_is_stored_and_server_follows_then_it_is_promoted_anew() {
     agent.handle(at(10_250), stored(&writing, 4));
     agent.handle(at(10_300), seen);
     let promote = GuardCommand::Promote(Epoch::new(2), reserved);
-    assert_eq!(agent.guard_order(), Some(promote));
+    assert_eq!(agent.guard_command(), Some(promote));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_release_that_an_earlier_agent_sent_ends_the_term_of_the_one_that_adopted_it
 /// Returns an agent of node `a` that took the lease in epoch 2, with a request sent at 0.
 fn holder() -> Agent {
     let mut agent = agent("a");
-    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     agent.handle(at(0), AgentEvent::LocalObserved(Box::new(ended)));
     let actions = agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     let challenge = only(written(actions));
@@ -269,7 +269,7 @@ pub(super) fn settings() -> AgentConfig {
         write_probe_timeout: Duration::from_secs(5),
         write_stall_timeout: Duration::from_secs(20),
         start_timeout: Duration::from_mins(1),
-        restarts: 3,
+        max_restarts_per_minute: 3,
     }
 }
 
@@ -329,7 +329,7 @@ fn unknown(write: &LeaseWrite) -> AgentEvent {
     }
 }
 
-pub(super) fn look(server: ServerView) -> LocalObservation {
+pub(super) fn observed(server: ServerView) -> LocalObservation {
     LocalObservation {
         server,
         armed: None,
@@ -354,7 +354,7 @@ pub(super) fn up() -> LocalObservation {
     LocalObservation {
         primary: Some(primary),
         health: ServerHealth::Writes,
-        ..look(ServerView::MayWrite)
+        ..observed(ServerView::MayWrite)
     }
 }
 
@@ -364,14 +364,14 @@ fn following() -> LocalObservation {
         flush_lsn,
         ..
     } = position();
-    look(ServerView::Standby(ReplayProgress {
+    observed(ServerView::Standby(ReplayProgress {
         timeline,
         received_lsn: flush_lsn,
         replayed_lsn: flush_lsn,
     }))
 }
 
-fn armed(look: &LocalObservation) -> LocalObservation {
+fn armed(local: &LocalObservation) -> LocalObservation {
     let timing = LeaseTiming::default();
     let deadline = GuardDeadline {
         epoch: Epoch::new(1),
@@ -381,7 +381,7 @@ fn armed(look: &LocalObservation) -> LocalObservation {
     };
     LocalObservation {
         armed: Some(deadline),
-        ..look.clone()
+        ..local.clone()
     }
 }
 
@@ -455,12 +455,12 @@ fn command_on_another_timeline_then_only_by_its_number() {
         timeline: here,
         ..own
     };
-    let server = look(ServerView::Standby(elsewhere));
+    let server = observed(ServerView::Standby(elsewhere));
     agent.handle(at(0), found(0, 1, "a", LeaseState::Held));
     agent.handle(at(0), AgentEvent::LocalObserved(Box::new(server)));
     let mut take = |accepted| {
         let planned = Epoch::new(1);
-        agent.take(at(60_000), planned, FencingProof::LeaseExpired, accepted)
+        agent.take_lease(at(60_000), planned, FencingProof::LeaseExpired, accepted)
     };
     let refused = Err(CommandRejected::OnAnotherTimeline {
         here,
@@ -509,11 +509,11 @@ fn peer_that_saw_a_higher_epoch_elsewhere_then_holder_gives_way() {
     agent.handle(at(200), peer(3));
     assert!(!agent.holds());
     // It does not take it back, by itself or by command.
-    let ended = look(ServerView::Stopped(DataDirectoryState::Primary));
+    let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     agent.handle(at(60_000), AgentEvent::LocalObserved(Box::new(ended)));
     let superseded = NoAction::Superseded("b".parse().unwrap(), Epoch::new(3));
     assert_eq!(agent.decision(), Some(&Decision::NoAction(superseded)));
-    let taken = agent.take(
+    let taken = agent.take_lease(
         at(60_000),
         Epoch::new(2),
         FencingProof::OperatorAsserted,
@@ -534,7 +534,7 @@ fn another_database_then_command_to_take_refused() {
         ..following()
     };
     agent.handle(at(0), AgentEvent::LocalObserved(Box::new(foreign)));
-    let taken = agent.take(
+    let taken = agent.take_lease(
         at(60_000),
         Epoch::new(1),
         FencingProof::OperatorAsserted,

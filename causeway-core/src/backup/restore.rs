@@ -84,7 +84,7 @@ pub enum BackupChoiceError {
 /// # Errors
 ///
 /// [`BackupChoiceError`], which says what is possible instead.
-pub fn choose<'a>(
+pub fn choose_backup<'a>(
     backups: &'a [BackupSummary],
     history: &TimelineHistory,
     target: &RecoveryTarget,
@@ -168,7 +168,7 @@ mod tests {
             let time = RecoveryTarget::Time(WallTime::from_micros(target));
             let newest = ends.iter().copied().filter(|end| *end <= target).max();
 
-            let chosen = choose(&backups, &first(), &time, None).ok();
+            let chosen = choose_backup(&backups, &first(), &time, None).ok();
 
             prop_assert_eq!(chosen.map(|backup| backup.stopped_at.as_micros()), newest);
         }
@@ -179,7 +179,7 @@ mod tests {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
         let time = RecoveryTarget::Time(WallTime::from_micros(49));
 
-        let refused = choose(&backups, &first(), &time, None).unwrap_err();
+        let refused = choose_backup(&backups, &first(), &time, None).unwrap_err();
 
         assert_eq!(
             refused.to_string(),
@@ -187,7 +187,7 @@ mod tests {
              `20261120T201500Z-00000000`, at 0/32"
         );
         assert_eq!(
-            choose(&[], &first(), &time, None),
+            choose_backup(&[], &first(), &time, None),
             Err(BackupChoiceError::None)
         );
     }
@@ -201,10 +201,10 @@ mod tests {
         let history = TimelineHistory::new(Timeline::new(2).unwrap(), vec![left]);
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
 
-        let chosen = choose(&backups, &history, &RecoveryTarget::Latest, None).unwrap();
+        let chosen = choose_backup(&backups, &history, &RecoveryTarget::Latest, None).unwrap();
 
         assert_eq!(chosen.id, backups[0].id);
-        let named = choose(
+        let named = choose_backup(
             &backups,
             &history,
             &RecoveryTarget::Latest,
@@ -213,7 +213,7 @@ mod tests {
         let refused = named.unwrap_err().to_string();
         assert!(refused.contains("`--target-timeline 1`"), "{refused}");
         let abandoned = &backups[1..];
-        let refused = choose(abandoned, &history, &RecoveryTarget::Latest, None);
+        let refused = choose_backup(abandoned, &history, &RecoveryTarget::Latest, None);
         assert_eq!(refused, Err(BackupChoiceError::OtherHistory));
     }
 
@@ -222,10 +222,10 @@ mod tests {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
         let name = RecoveryTarget::Name("before the migration".to_owned());
 
-        let refused = choose(&backups, &first(), &name, None);
+        let refused = choose_backup(&backups, &first(), &name, None);
         assert_eq!(refused, Err(BackupChoiceError::Ambiguous { count: 2 }));
 
-        let chosen = choose(&backups, &first(), &name, Some(&backups[0].id)).unwrap();
+        let chosen = choose_backup(&backups, &first(), &name, Some(&backups[0].id)).unwrap();
         assert_eq!(chosen.id, backups[0].id);
     }
 

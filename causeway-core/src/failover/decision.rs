@@ -44,7 +44,7 @@ pub struct Takeover {
     /// The epoch of the new term.
     pub epoch: Epoch,
     /// How the server becomes primary.
-    pub how: PromotionMode,
+    pub mode: PromotionMode,
 }
 
 /// How a server becomes primary.
@@ -130,7 +130,7 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     if lease.state == LeaseState::Retired {
         return Decision::NoAction(NoAction::Retired);
     }
-    if let Some(peer) = ahead_of(lease.epoch, &seen.peers) {
+    if let Some(peer) = find_peer_ahead(lease.epoch, &seen.peers) {
         return Decision::NoAction(NoAction::Superseded(peer.node.clone(), peer.highest));
     }
     if seen.system_id.is_some_and(|system_id| system_id != lease.system_id) {
@@ -142,7 +142,7 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let own_name = lease.holder == seen.node;
     let own_host = lease.host_id == seen.host_id;
     if own_name && own_host && lease.state != LeaseState::Released {
-        return come_back(lease, seen);
+        return resume_or_promote(lease, seen);
     }
     if own_name
         && !own_host
@@ -168,7 +168,7 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
         let follows = matches!(seen.server, ServerView::Standby(_));
         let never_opened = lease.last_primary.as_ref() != Some(&seen.node);
         if !(follows && never_opened && lease.last_position.is_some()) {
-            return come_back(lease, seen);
+            return resume_or_promote(lease, seen);
         }
     }
     if !policy.automatic {
@@ -202,15 +202,15 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
         }
     };
     let waited = lease.age >= due + policy.peer_preference_timeout;
-    if let Some(better) = better_than(own, lease.system_id, seen).filter(|_| !waited) {
+    if let Some(better) = find_better_peer(own, lease.system_id, seen).filter(|_| !waited) {
         return Decision::NoAction(NoAction::BehindPeer(better));
     }
-    take_over(lease, seen)
+    promote(lease, seen)
 }
 
 /// Decides as [`decide`] would if the holder were lost now and its lease had expired: what `status`
 /// forecasts is what this answers, and nothing else.
-pub fn if_primary_lost(seen: &Observation, policy: &FailoverPolicy) -> Decision {
+pub fn forecast_primary_loss(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let mut seen = seen.clone();
     if let Some(lease) = &mut seen.lease {
         lease.age = lease
@@ -223,13 +223,13 @@ pub fn if_primary_lost(seen: &Observation, policy: &FailoverPolicy) -> Decision 
 }
 
 /// Returns the peer that has trusted the highest epoch, if that is above `epoch`.
-pub(crate) fn ahead_of(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
+pub(crate) fn find_peer_ahead(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
     let highest = peers.iter().max_by_key(|peer| peer.highest);
     highest.filter(|peer| peer.highest > epoch)
 }
 
 /// Decides about a lease that this node held before its agent, its guard or its host restarted.
-fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
+fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
     match seen.server {
         // What it wrote as primary is on its disk, unless that is another disk or an older copy.
         ServerView::Stopped(DataDirectoryState::Primary)
@@ -247,12 +247,12 @@ fn come_back(lease: &LeaseView, seen: &Observation) -> Decision {
         }
         ServerView::Stopped(DataDirectoryState::Primary) => Decision::TakeLease(Takeover {
             epoch: lease.epoch.next(),
-            how: PromotionMode::Resume,
+            mode: PromotionMode::Resume,
         }),
         ServerView::Standby(own) if lacks_own_wal(own, lease, seen) => {
             Decision::Escalate(Escalation::OwnWalMissing)
         }
-        ServerView::Standby(_) => take_over(lease, seen),
+        ServerView::Standby(_) => promote(lease, seen),
         ServerView::Stopped(
             DataDirectoryState::Empty | DataDirectoryState::Standby | DataDirectoryState::Rewinding,
         )
@@ -274,20 +274,20 @@ fn lacks_own_wal(own: ReplayProgress, lease: &LeaseView, seen: &Observation) -> 
         || (own.timeline == last.timeline && own.received_lsn < last.flush_lsn)
 }
 
-fn take_over(lease: &LeaseView, seen: &Observation) -> Decision {
+fn promote(lease: &LeaseView, seen: &Observation) -> Decision {
     if !seen.holds_back {
         return Decision::NoAction(NoAction::CommitsNotHeldBack);
     }
-    let how = PromotionMode::Promote(lease.highest_reserved_timeline.next());
+    let mode = PromotionMode::Promote(lease.highest_reserved_timeline.next());
     Decision::TakeLease(Takeover {
         epoch: lease.epoch.next(),
-        how,
+        mode,
     })
 }
 
 /// Returns the node that has the most of the log, if that is not this one. Positions compare only
 /// within one timeline of one database.
-fn better_than(own: ReplayProgress, database: SystemId, seen: &Observation) -> Option<NodeId> {
+fn find_better_peer(own: ReplayProgress, database: SystemId, seen: &Observation) -> Option<NodeId> {
     let received = |peer: &&PeerView| -> Option<Lsn> {
         let same = peer.system_id.is_none_or(|system_id| system_id == database);
         let progress = peer.progress.filter(|_| peer.automatic && same)?;

@@ -66,23 +66,23 @@ impl LossLimit {
 
 /// How much older than its renewal a recorded position can be: a server is asked every 0.15 s, and may
 /// take 2 s to answer.
-const SAMPLING: Duration = Duration::from_secs(3);
+const MAX_SAMPLE_AGE: Duration = Duration::from_secs(3);
 
 /// The least log that a changed row costs: a record's header is 24 bytes, its block reference 20, and a
 /// tuple's header with one column 24 or more (`src/include/access/xlogrecord.h`, `htup_details.h`);
 /// COPY packs rows more densely, which is one reason why the number of rows is an estimate.
-const BYTES_PER_ROW: u64 = 64;
+const MIN_BYTES_PER_ROW: u64 = 64;
 
 /// States what is lost if a standby that is as far as `own` takes over from the primary that recorded
 /// `last`. That its lease was released changes nothing: it may have gone on writing from its last
 /// renewal until its PostgreSQL had ended.
-pub fn state(last: &PrimaryPosition, own: ReplayProgress, timing: &LeaseTiming) -> DataLoss {
-    state_from(last, own.received_lsn, timing)
+pub fn estimate_loss_on_timeline(last: &PrimaryPosition, own: ReplayProgress, timing: &LeaseTiming) -> DataLoss {
+    estimate_from_lsn(last, own.received_lsn, timing)
 }
 
 /// States what is lost by the lease record if a standby takes over whose timeline has these ancestors; none
 /// if no primary was ever open.
-pub fn stated(
+pub fn estimate_loss(
     lease: &LeaseRecord,
     own: ReplayProgress,
     ancestors: Option<&[Ancestor]>,
@@ -97,7 +97,7 @@ pub fn stated(
     let parted = (own.timeline != last.timeline).then(|| TimelineFork {
         here: own.timeline,
         there: last.timeline,
-        at: parted_at(own.timeline, ancestors, last.timeline, theirs),
+        at: find_fork(own.timeline, ancestors, last.timeline, theirs),
     });
     // Beyond the place where they parted the two do not compare: nothing there is the last primary's.
     let common = match parted {
@@ -110,13 +110,13 @@ pub fn stated(
     Some(DataLoss {
         parted,
         unopened: unopened.then_some(timing.kill_deadline),
-        ..state_from(&last, common, timing)
+        ..estimate_from_lsn(&last, common, timing)
     })
 }
 
 /// Returns where two timelines parted. A number is never used twice, so one that both have among their
 /// ancestors had the same history in both.
-fn parted_at(
+fn find_fork(
     here: Timeline,
     ours: Option<&[Ancestor]>,
     there: Timeline,
@@ -133,13 +133,13 @@ fn parted_at(
     common.find_map(|ancestor| Some(ancestor.left_at.min(left(theirs, ancestor.timeline)?)))
 }
 
-fn state_from(last: &PrimaryPosition, received: Lsn, timing: &LeaseTiming) -> DataLoss {
+fn estimate_from_lsn(last: &PrimaryPosition, received: Lsn, timing: &LeaseTiming) -> DataLoss {
     let known_bytes = last.flush_lsn.bytes_since(received);
     let after = timing.kill_deadline + Duration::from_millis(last.age_millis);
-    let unseen = after + SAMPLING;
+    let unseen = after + MAX_SAMPLE_AGE;
     let bytes_at_most = known_bytes.saturating_add(at_rate(last.wal_bytes_per_sec, unseen));
     // The log that is known to be missing is there to be counted, and the rest goes by the rate.
-    let known_rows = known_bytes.div_ceil(BYTES_PER_ROW);
+    let known_rows = known_bytes.div_ceil(MIN_BYTES_PER_ROW);
     DataLoss {
         known_bytes,
         unseen: after,
@@ -211,7 +211,7 @@ mod tests {
         #[test]
         fn a_standby_that_has_more_loses_no_more(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
             let (less, more) = (a.min(b), a.max(b));
-            let of = |received| state(&last(1000, rate), own(received), &LeaseTiming::default());
+            let of = |received| estimate_loss_on_timeline(&last(1000, rate), own(received), &LeaseTiming::default());
             prop_assert!(of(more).rows_at_most <= of(less).rows_at_most);
             prop_assert!(of(more).known_bytes <= of(less).known_bytes);
         }
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_known_and_what_may_have_come_after_are_both_counted() {
-        let loss = state(&last(1000, 100), own(900), &LeaseTiming::default());
+        let loss = estimate_loss_on_timeline(&last(1000, 100), own(900), &LeaseTiming::default());
 
         assert_eq!(loss.known_bytes, 100);
         assert_eq!(loss.unseen, LeaseTiming::default().kill_deadline);
@@ -233,7 +233,7 @@ mod tests {
             age_millis: 60_000,
             ..last(1000, 100)
         };
-        let loss = state(&old, own(1000), &LeaseTiming::default());
+        let loss = estimate_loss_on_timeline(&old, own(1000), &LeaseTiming::default());
 
         assert_eq!(loss.known_bytes, 0);
         assert_eq!(
@@ -247,7 +247,7 @@ mod tests {
     fn behind_the_fork_then_the_difference_is_lost_and_past_it_all_since_the_fork() {
         let theirs = [(1, 400), (2, 600)];
         let lost = |timeline, received| {
-            let loss = stated(
+            let loss = estimate_loss(
                 &lease(3, &theirs),
                 on(timeline, received),
                 Some(&ancestors(&theirs[..timeline as usize - 1])),
@@ -268,7 +268,7 @@ mod tests {
             let ours = ours.map(ancestors);
             let own = on(timeline, 2000);
             let lease = lease(3, &[(1, 400), (2, 600)]);
-            let loss = stated(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
+            let loss = estimate_loss(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
             loss.known_bytes
         };
         // Promoted from 3 where it ended, and cut off before it opened: nothing is missing.
@@ -282,7 +282,7 @@ mod tests {
     fn history_of_another_timeline_than_the_positions_then_not_believed() {
         let mut lease = lease(3, &[(1, 400), (2, 600)]);
         lease.ancestry.as_mut().unwrap().timeline = Timeline::new(2).unwrap();
-        let loss = stated(&lease, on(2, 900), None, &LeaseTiming::default()).unwrap();
+        let loss = estimate_loss(&lease, on(2, 900), None, &LeaseTiming::default()).unwrap();
         assert_eq!(loss.known_bytes, 1000);
         assert!(loss.to_string().contains("is not known"), "{loss}");
     }
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn holder_that_never_opened_then_the_statement_says_so() {
         let mut lease = lease(1, &[]);
-        let of = |lease: &LeaseRecord| stated(lease, own(900), None, &LeaseTiming::default());
+        let of = |lease: &LeaseRecord| estimate_loss(lease, own(900), None, &LeaseTiming::default());
         assert_eq!(of(&lease).unwrap().unopened, None);
 
         lease.holder.node = "b".parse().unwrap();
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn more_bytes_or_more_rows_than_accepted_then_not_admitted() {
-        let loss = state(&last(1000, 100), own(900), &LeaseTiming::default());
+        let loss = estimate_loss_on_timeline(&last(1000, 100), own(900), &LeaseTiming::default());
         let limit = |bytes, rows| LossLimit { bytes, rows }.admits(Some(&loss));
         let (bytes, rows) = (loss.bytes_at_most, loss.rows_at_most);
 

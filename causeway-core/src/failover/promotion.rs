@@ -114,7 +114,7 @@ pub enum PromotionRejected {
 /// # Errors
 ///
 /// [`PromotionRejected`].
-pub fn check(
+pub fn check_promotion(
     survey: &ClusterObservation,
     request: PromotionRequest<'_>,
     timing: &LeaseTiming,
@@ -139,14 +139,14 @@ pub fn check(
     }
     let target = target.ok_or(PromotionRejected::Silent)?;
     let own = target.progress.ok_or(PromotionRejected::NotAStandby)?;
-    let loss = loss::stated(lease, own, target.ancestors.as_deref(), timing);
+    let loss = loss::estimate_loss(lease, own, target.ancestors.as_deref(), timing);
     if let Some(accepted) = request.accept_timeline
         && accepted != own.timeline
     {
         let found = own.timeline;
         return Err(PromotionRejected::NotTheAcceptedTimeline { found, accepted });
     }
-    if let Some(refusal) = behind(survey, to, own) {
+    if let Some(refusal) = find_node_ahead(survey, to, own) {
         return Err(refusal);
     }
     if let (Some(last), Some(loss)) = (lease.last_position, loss)
@@ -166,7 +166,7 @@ pub fn check(
 
 /// Finds a node that has what the target lacks: one on the last primary's timeline where the target is on
 /// another, or one that is further on the target's.
-fn behind(
+fn find_node_ahead(
     survey: &ClusterObservation,
     to: &NodeId,
     own: ReplayProgress,
@@ -216,10 +216,10 @@ mod tests {
             old_primary_stopped: true,
             ..request(&to)
         };
-        assert!(check(&seen, stopped, &LeaseTiming::default()).is_ok());
+        assert!(check_promotion(&seen, stopped, &LeaseTiming::default()).is_ok());
         // A third node that is primary is no business of the stopped one's.
         let seen = survey(&[part("b", LeaseRole::Primary), standby("c", 2, 1000)]);
-        let found = check(&seen, stopped, &LeaseTiming::default());
+        let found = check_promotion(&seen, stopped, &LeaseTiming::default());
         assert_eq!(found, Err(PromotionRejected::PrimaryHealthy(node("b"))));
     }
 
@@ -261,7 +261,7 @@ mod tests {
                 accept_timeline,
                 ..request(&to)
             };
-            check(&seen, request, &LeaseTiming::default())
+            check_promotion(&seen, request, &LeaseTiming::default())
         };
         assert_eq!(with(1).unwrap().loss.unwrap().known_bytes, 400);
         assert!(matches!(
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn ask(survey: &ClusterObservation) -> Result<PromotionCandidate, PromotionRejected> {
-        check(survey, request(&node("c")), &LeaseTiming::default())
+        check_promotion(survey, request(&node("c")), &LeaseTiming::default())
     }
 
     fn request(to: &NodeId) -> PromotionRequest<'_> {

@@ -23,7 +23,7 @@ const RECORD_HEADER: usize = 24;
 
 /// How much of a record that lies on several pages is kept: its header, the longest path of a
 /// tablespace (`MAXPGPATH`) and what stands before it.
-const KEPT_BYTES: usize = 1200;
+const MAX_KEPT_BYTES: usize = 1200;
 
 /// `src/include/access/rmgrlist.h`.
 const XLOG: u8 = 0;
@@ -34,14 +34,14 @@ const TABLESPACE: u8 = 5;
 const SWITCH: u8 = 0x40;
 
 /// `XLR_RMGR_INFO_MASK`, and `XLOG_XACT_OPMASK` below it.
-const KIND: u8 = 0xF0;
-const TRANSACTION_KIND: u8 = 0x70;
+const KIND_MASK: u8 = 0xF0;
+const TRANSACTION_KIND_MASK: u8 = 0x70;
 
 /// `XLOG_XACT_COMMIT`, `_ABORT`, `_COMMIT_PREPARED`, `_ABORT_PREPARED`: their data begin with a time.
-const ENDS: [u8; 4] = [0x00, 0x20, 0x30, 0x40];
+const TRANSACTION_ENDS: [u8; 4] = [0x00, 0x20, 0x30, 0x40];
 
 /// `XLOG_TBLSPC_CREATE`.
-const CREATE: u8 = 0x00;
+const TABLESPACE_CREATE: u8 = 0x00;
 
 /// PostgreSQL counts microseconds from 2000-01-01, `WallTime` from 1970-01-01.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -62,7 +62,7 @@ impl WalRecord<'_> {
     /// records end recovery to a time (`recoveryStopsBefore` in `xlogrecovery.c`).
     pub fn transaction_end(&self) -> Option<WallTime> {
         let (manager, info) = self.kind()?;
-        if manager != TRANSACTION || !ENDS.contains(&(info & TRANSACTION_KIND)) {
+        if manager != TRANSACTION || !TRANSACTION_ENDS.contains(&(info & TRANSACTION_KIND_MASK)) {
             return None;
         }
         let micros = i64::from_le_bytes(*self.main_data()?.first_chunk()?);
@@ -75,7 +75,7 @@ impl WalRecord<'_> {
     /// for one inside of the data directory (`allow_in_place_tablespaces`).
     pub fn created_tablespace(&self) -> Option<(u32, &[u8])> {
         let (manager, info) = self.kind()?;
-        if manager != TABLESPACE || info & KIND != CREATE {
+        if manager != TABLESPACE || info & KIND_MASK != TABLESPACE_CREATE {
             return None;
         }
         let (oid, path) = self.main_data()?.split_first_chunk()?;
@@ -94,7 +94,7 @@ impl WalRecord<'_> {
 
     fn is_switch(&self) -> bool {
         self.kind()
-            .is_some_and(|(manager, info)| manager == XLOG && info & KIND == SWITCH)
+            .is_some_and(|(manager, info)| manager == XLOG && info & KIND_MASK == SWITCH)
     }
 
     /// Returns the main data of a record that refers to no block, as the ones looked at here do not.
@@ -127,17 +127,17 @@ pub struct WalScanner {
     page: Vec<u8>,
     /// Where the next page belongs.
     address: Option<u64>,
-    state: State,
+    state: ScanState,
     last_start: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-enum State {
+enum ScanState {
     /// The next record begins here.
     #[default]
     Between,
     /// Within a record.
-    Within(Begun),
+    Within(PartialRecord),
     /// Within a record whose beginning was not seen.
     WithinUnseen,
     /// There is nothing more in this segment.
@@ -145,7 +145,7 @@ enum State {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Begun {
+struct PartialRecord {
     start: u64,
     length: u32,
     taken: u32,
@@ -228,14 +228,14 @@ impl WalScanner {
         let header = header.and_then(|header| Some((header, header.address.checked_add(as_u64(page.len()))?)));
         let Some((header, end)) = header else {
             self.address = expected.map(|address| address.saturating_add(as_u64(page.len())));
-            self.state = State::SegmentEnded;
+            self.state = ScanState::SegmentEnded;
             return;
         };
         self.address = Some(end);
         if header.address.is_multiple_of(self.segment_bytes)
-            && matches!(self.state, State::SegmentEnded)
+            && matches!(self.state, ScanState::SegmentEnded)
         {
-            self.state = State::Between;
+            self.state = ScanState::Between;
         }
         let from = self.continue_record(header);
         self.take_records(page, header, from, show);
@@ -244,14 +244,14 @@ impl WalScanner {
     /// Compares what the page says of a record that was begun, and returns where its content begins.
     fn continue_record(&mut self, header: PageHeader) -> usize {
         let left = match &self.state {
-            State::Within(begun) => Some(begun.length - begun.taken),
-            State::Between | State::WithinUnseen | State::SegmentEnded => None,
+            ScanState::Within(partial) => Some(partial.length - partial.taken),
+            ScanState::Between | ScanState::WithinUnseen | ScanState::SegmentEnded => None,
         };
         match (header.rest, left) {
             (Some(rest), Some(left)) if rest == left => header.bytes,
-            (Some(rest), _) if !matches!(self.state, State::SegmentEnded) => {
+            (Some(rest), _) if !matches!(self.state, ScanState::SegmentEnded) => {
                 self.last_start = None;
-                self.state = State::WithinUnseen;
+                self.state = ScanState::WithinUnseen;
                 header
                     .bytes
                     .saturating_add(usize::try_from(rest).unwrap_or(usize::MAX))
@@ -259,12 +259,12 @@ impl WalScanner {
             // A record that a crash cut off is not continued: recovery goes on with this page.
             (None, Some(_)) => {
                 self.last_start = None;
-                self.state = State::Between;
+                self.state = ScanState::Between;
                 header.bytes
             }
             (None | Some(_), _) => {
-                if matches!(self.state, State::WithinUnseen) {
-                    self.state = State::Between;
+                if matches!(self.state, ScanState::WithinUnseen) {
+                    self.state = ScanState::Between;
                 }
                 header.bytes
             }
@@ -279,65 +279,65 @@ impl WalScanner {
         show: &mut impl FnMut(&WalRecord<'_>),
     ) {
         let mut at = from;
-        if matches!(self.state, State::WithinUnseen) {
+        if matches!(self.state, ScanState::WithinUnseen) {
             if at > page.len() {
                 return;
             }
-            self.state = State::Between;
+            self.state = ScanState::Between;
         }
         loop {
-            let begun = match std::mem::take(&mut self.state) {
-                State::Within(begun) => begun,
-                State::Between => {
+            let partial = match std::mem::take(&mut self.state) {
+                ScanState::Within(partial) => partial,
+                ScanState::Between => {
                     at = at.next_multiple_of(8);
                     if at >= page.len() {
                         return;
                     }
-                    let Some(begun) = Begun::read(page, header.address, at) else {
-                        self.state = State::SegmentEnded;
+                    let Some(partial) = PartialRecord::read(page, header.address, at) else {
+                        self.state = ScanState::SegmentEnded;
                         return;
                     };
-                    begun
+                    partial
                 }
-                ended @ (State::SegmentEnded | State::WithinUnseen) => {
+                ended @ (ScanState::SegmentEnded | ScanState::WithinUnseen) => {
                     self.state = ended;
                     return;
                 }
             };
             let (_, rest) = page.split_at(at);
-            match begun.take(rest) {
-                Taken::More(begun) => {
-                    self.state = State::Within(begun);
+            match partial.consume(rest) {
+                RecordPart::Partial(partial) => {
+                    self.state = ScanState::Within(partial);
                     return;
                 }
-                Taken::Whole(begun, length) => {
+                RecordPart::Complete(partial, length) => {
                     let (whole, _) = rest.split_at(length);
-                    self.complete(&begun, whole, show);
+                    self.complete(&partial, whole, show);
                     at += length;
                 }
             }
         }
     }
 
-    fn complete(&mut self, begun: &Begun, whole: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
-        let bytes = if begun.kept.is_empty() {
+    fn complete(&mut self, partial: &PartialRecord, whole: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
+        let bytes = if partial.kept.is_empty() {
             whole
         } else {
-            &begun.kept
+            &partial.kept
         };
         let record = WalRecord {
-            start: Lsn::new(begun.start),
-            length: begun.length,
+            start: Lsn::new(partial.start),
+            length: partial.length,
             bytes,
         };
         let follows = |start| record.previous() == Some(start);
         if !self.last_start.is_none_or(follows) {
-            self.state = State::SegmentEnded;
+            self.state = ScanState::SegmentEnded;
             return;
         }
-        self.last_start = Some(begun.start);
+        self.last_start = Some(partial.start);
         if record.is_switch() {
-            self.state = State::SegmentEnded;
+            self.state = ScanState::SegmentEnded;
         }
         show(&record);
     }
@@ -346,12 +346,12 @@ impl WalScanner {
 /// The size of a page unless PostgreSQL was built with another (`--with-wal-blocksize`).
 const DEFAULT_PAGE_BYTES: usize = 8192;
 
-enum Taken {
-    More(Begun),
-    Whole(Begun, usize),
+enum RecordPart {
+    Partial(PartialRecord),
+    Complete(PartialRecord, usize),
 }
 
-impl Begun {
+impl PartialRecord {
     fn read(page: &[u8], address: u64, at: usize) -> Option<Self> {
         let length = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
         let is_record = usize::try_from(length).is_ok_and(|bytes| bytes >= RECORD_HEADER);
@@ -364,19 +364,19 @@ impl Begun {
     }
 
     /// Takes what the rest of a page holds of the record.
-    fn take(mut self, rest: &[u8]) -> Taken {
+    fn consume(mut self, rest: &[u8]) -> RecordPart {
         let left = usize::try_from(self.length - self.taken).unwrap_or(usize::MAX);
         if self.taken == 0 && left <= rest.len() {
-            return Taken::Whole(self, left);
+            return RecordPart::Complete(self, left);
         }
         let (now, _) = rest.split_at(left.min(rest.len()));
-        let room = KEPT_BYTES.saturating_sub(self.kept.len()).min(now.len());
+        let room = MAX_KEPT_BYTES.saturating_sub(self.kept.len()).min(now.len());
         self.kept.extend(now.iter().take(room));
         self.taken += u32::try_from(now.len()).expect("a part of a record whose length is a u32");
         if now.len() == left {
-            return Taken::Whole(self, left);
+            return RecordPart::Complete(self, left);
         }
-        Taken::More(self)
+        RecordPart::Partial(self)
     }
 }
 

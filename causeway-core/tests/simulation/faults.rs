@@ -6,7 +6,7 @@ use causeway_core::agent::{FencingProof, WriteProbeFailure};
 use crate::cloning::CLONE;
 use crate::cluster::{Cluster, SimEvent};
 use crate::healing::Heal;
-use crate::host::Before;
+use crate::host::FreezePoint;
 use crate::postgres::{Broken, Replays};
 use crate::seeded_rng::{MILLI, Micros, SECOND, SeededRng};
 use crate::server::State;
@@ -185,12 +185,12 @@ impl Cluster {
                 }
             }
             Fault::FreezeBeforeTheAct => {
-                let before = self.rng.pick(&[Before::Write, Before::Start]);
+                let before = self.rng.pick(&[FreezePoint::Write, FreezePoint::Start]);
                 self.hosts[host].freezes_for = Some((before, long));
             }
             Fault::FreezeBeforeTheStart => {
                 self.kill(host, "the postmaster crashes");
-                self.hosts[host].freezes_for = Some((Before::Start, long));
+                self.hosts[host].freezes_for = Some((FreezePoint::Start, long));
             }
             Fault::CrashAgent => self.crash_agent(host),
             Fault::KeepCrashingAgent => {

@@ -20,7 +20,7 @@ const QUEUE: usize = 10;
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     Feed(GuardDeadline, HostInstant),
-    Order(GuardCommand, Result<(), DeadlineError>),
+    Command(GuardCommand, Result<(), DeadlineError>),
 }
 
 impl Cluster {
@@ -136,7 +136,7 @@ impl Cluster {
         }
         match message {
             Message::Feed(deadline, decided_at) => self.feed_guard(host, deadline, decided_at),
-            Message::Order(order, allowed) => self.order_guard(host, order, &allowed),
+            Message::Command(command, allowed) => self.command_guard(host, command, &allowed),
         }
     }
 
@@ -161,10 +161,10 @@ impl Cluster {
         }
     }
 
-    fn order_guard(
+    fn command_guard(
         &mut self,
         host: usize,
-        order: GuardCommand,
+        command: GuardCommand,
         allowed_then: &Result<(), DeadlineError>,
     ) {
         let now = self.moment(host);
@@ -180,7 +180,7 @@ impl Cluster {
         };
         let (state, directory) = (machine.server.state, machine.server.directory);
         let stopping = machine.server.stopping || machine.server.dying;
-        match order {
+        match command {
             GuardCommand::StartPrimary(epoch, commits) => {
                 let stands = state == State::Ended && directory == DataDirectoryState::Primary;
                 if stands && allows(epoch) {
@@ -228,7 +228,7 @@ impl Cluster {
                     self.note_acknowledged(host);
                 }
             }
-            GuardCommand::End(drain) => self.end_by_order(host, drain),
+            GuardCommand::End(drain) => self.end_by_command(host, drain),
         }
     }
 
@@ -239,7 +239,7 @@ impl Cluster {
         }
     }
 
-    fn end_by_order(&mut self, host: usize, drain: std::time::Duration) {
+    fn end_by_command(&mut self, host: usize, drain: std::time::Duration) {
         let server = &self.hosts[host].server;
         if server.state == State::Ended {
             return;

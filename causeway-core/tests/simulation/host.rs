@@ -19,7 +19,7 @@ use crate::server::Server;
 
 /// Before which act an agent is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Before {
+pub(crate) enum FreezePoint {
     Write,
     Start,
 }
@@ -50,16 +50,16 @@ pub(crate) struct Host {
     /// Until when it crashes soon after each start.
     pub(crate) agent_crashes_until: Micros,
     /// For how long it will be frozen once it has decided to act and has not acted yet.
-    pub(crate) freezes_for: Option<(Before, Micros)>,
+    pub(crate) freezes_for: Option<(FreezePoint, Micros)>,
     /// The number that guard found in use, as the agent was told.
     pub(crate) taken_timeline: Option<Timeline>,
     /// What was seen last, for a mutant that goes on with it.
-    pub(crate) last_look: Option<LocalObservation>,
+    pub(crate) last_observation: Option<LocalObservation>,
     /// What reached, or was about to leave, the agent while it was frozen.
     pub(crate) waiting: Vec<SimEvent>,
     /// The requests that have neither been answered nor given up.
     pub(crate) pending: BTreeSet<u64>,
-    pub(crate) looking: bool,
+    pub(crate) observing: bool,
     /// What left the agent last: what leaves it stays in order.
     pub(crate) sent_at: Micros,
     /// The deadline seen last and how late it was seen, for a mistake that needs it.
@@ -115,7 +115,7 @@ impl Host {
             write_probe_timeout: Duration::from_secs(5),
             write_stall_timeout: Duration::from_secs(10),
             start_timeout: Duration::from_secs(15),
-            restarts: 3,
+            max_restarts_per_minute: 3,
         };
         Self {
             node: name.parse().unwrap(),
@@ -133,10 +133,10 @@ impl Host {
             agent_crashes_until: 0,
             freezes_for: None,
             taken_timeline: None,
-            last_look: None,
+            last_observation: None,
             waiting: Vec::new(),
             pending: BTreeSet::new(),
-            looking: false,
+            observing: false,
             sent_at: 0,
             counted: None,
             guard: None,
@@ -186,10 +186,10 @@ impl Host {
         self.agent_life += 1;
         self.frozen = false;
         self.freezes_for = None;
-        self.looking = false;
+        self.observing = false;
         self.counted = None;
         self.taken_timeline = None;
-        self.last_look = None;
+        self.last_observation = None;
         self.waiting.clear();
         self.pending.clear();
     }

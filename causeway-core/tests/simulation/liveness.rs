@@ -183,7 +183,7 @@ impl Cluster {
             {
                 u64::MAX
             }
-            Some(last) => loss::state(&last, progress, &machine.settings.timing).bytes_at_most,
+            Some(last) => loss::estimate_loss_on_timeline(&last, progress, &machine.settings.timing).bytes_at_most,
             None => 0,
         };
     }
@@ -206,7 +206,7 @@ impl Cluster {
         let Some(last) = record.last_position.filter(|_| !commanded) else {
             return;
         };
-        let known = loss::state(&last, machine.server.progress(), &machine.settings.timing).known_bytes;
+        let known = loss::estimate_loss_on_timeline(&last, machine.server.progress(), &machine.settings.timing).known_bytes;
         let allowed = if record.last_primary.as_ref() == Some(&machine.node) {
             0
         } else {
@@ -239,7 +239,7 @@ impl Cluster {
         let without = machine.service.without;
         let violation = if without > bound {
             Violation::HoldsWithoutServing(machine.node.clone(), without)
-        } else if machine.starts_since_proof > 2 * settings.restarts + 2 {
+        } else if machine.starts_since_proof > 2 * settings.max_restarts_per_minute + 2 {
             Violation::StartsForEver(machine.node.clone(), machine.starts_since_proof)
         } else {
             return;

@@ -42,7 +42,7 @@ mod healing;
 mod host;
 mod invariants;
 mod liveness;
-mod looking;
+mod local_observation;
 mod mutants;
 mod network;
 mod postgres;

@@ -39,7 +39,7 @@ pub(crate) enum Mutant {
     /// PostgreSQL goes on when guard is gone.
     LetPostgresOutliveGuard,
     /// What is seen of the server may be older than the last order to it.
-    LookBeforeTheOrder,
+    ObserveBeforeTheCommand,
     /// A promotion that was cut off has left the history file of the number that it tried.
     PromoteOverAHistory,
     /// Guard starts a standby with the placeholders of a promotion that was cut off.
@@ -243,7 +243,7 @@ fn letting_postgres_outlive_its_guard_is_caught() {
 
 #[test]
 fn deciding_on_a_look_from_before_the_last_order_is_caught() {
-    is_caught(Mutant::LookBeforeTheOrder);
+    is_caught(Mutant::ObserveBeforeTheCommand);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use causeway_core::{HostInstant, Timeline};
 
 use crate::cluster::{Cluster, SimEvent, Told};
 use crate::guarding::Message;
-use crate::host::Before;
+use crate::host::FreezePoint;
 use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, SECOND};
 use crate::server::State;
@@ -24,13 +24,13 @@ use crate::server::State;
 pub(crate) struct Effects {
     decided_at: HostInstant,
     feed: Option<GuardDeadline>,
-    order: Option<GuardCommand>,
+    command: Option<GuardCommand>,
     /// Whether guard would have allowed the order when it was decided on, for a mistake that asks then.
     allowed: Result<(), DeadlineError>,
     follow: Option<Follow>,
     reads: u32,
     writes: Vec<LeaseWrite>,
-    look: bool,
+    observe: bool,
 }
 
 /// That the server is to be a standby, and whose if that is known.
@@ -59,13 +59,13 @@ impl Cluster {
         if self.rng.in_thousand(100) {
             self.ask_peers(host);
         }
-        let mut looks = !std::mem::replace(&mut self.hosts[host].looking, true);
-        if self.is(Mutant::LookBeforeTheOrder) {
-            self.look(host);
-            looks = false;
+        let mut observes = !std::mem::replace(&mut self.hosts[host].observing, true);
+        if self.is(Mutant::ObserveBeforeTheCommand) {
+            self.observe_local(host);
+            observes = false;
         }
         let now = self.moment(host);
-        self.step(host, now, AgentEvent::Tick, looks);
+        self.step(host, now, AgentEvent::Tick, observes);
     }
 
     pub(crate) fn tell(&mut self, host: usize, told: Told) {
@@ -80,7 +80,7 @@ impl Cluster {
             }
         };
         if let AgentEvent::LocalObserved(_) = event {
-            self.hosts[host].looking = false;
+            self.hosts[host].observing = false;
         }
         if let (AgentEvent::LeaseRead { requested_at, .. }, true) =
             (&event, self.is(Mutant::CountTheWaitFromTheAsking))
@@ -105,7 +105,7 @@ impl Cluster {
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
-        let said = agent.take(now, planned, fenced, own);
+        let said = agent.take_lease(now, planned, fenced, own);
         if said.is_ok() {
             self.hosts[host].commanded = Some(planned.next());
         }
@@ -127,14 +127,14 @@ impl Cluster {
         let Some(planned) = agent.lease(now).map(|(record, _)| record.epoch) else {
             return;
         };
-        let said = agent.release(planned);
+        let said = agent.release_lease(planned);
         self.hosts[host].service.released_by_command |= said.is_ok();
         self.log(|cluster| format!("{} is commanded to release: {said:?}", cluster.hosts[host].node));
     }
 
-    fn step(&mut self, host: usize, now: HostInstant, event: AgentEvent, looks: bool) {
-        let looked =
-            matches!(event, AgentEvent::LocalObserved(_)) || self.is(Mutant::LookBeforeTheOrder);
+    fn step(&mut self, host: usize, now: HostInstant, event: AgentEvent, observes: bool) {
+        let observed =
+            matches!(event, AgentEvent::LocalObserved(_)) || self.is(Mutant::ObserveBeforeTheCommand);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
@@ -159,7 +159,7 @@ impl Cluster {
             });
         }
         // Orders follow a look, and a look follows the orders before it.
-        self.act(host, now, actions, looked, looks);
+        self.act(host, now, actions, observed, observes);
     }
 
     fn act(
@@ -168,12 +168,12 @@ impl Cluster {
         now: HostInstant,
         actions: Vec<AgentAction>,
         orders: bool,
-        look: bool,
+        observe: bool,
     ) {
         let Some(agent) = self.hosts[host].agent.as_ref() else {
             return;
         };
-        let (deadline, order) = (agent.deadline(), agent.guard_order().filter(|_| orders));
+        let (deadline, command) = (agent.deadline(), agent.guard_command().filter(|_| orders));
         let follow = match agent.target_role() {
             TargetRole::Standby { primary, .. } if orders => Some(primary),
             TargetRole::Undecided
@@ -182,7 +182,7 @@ impl Cluster {
             | TargetRole::Stopped => None,
         };
         let number = |node| self.host_of(&node);
-        let allowed = match (order, &self.hosts[host].guard) {
+        let allowed = match (command, &self.hosts[host].guard) {
             (
                 Some(GuardCommand::StartPrimary(epoch, _) | GuardCommand::Promote(epoch, _)),
                 Some(guard),
@@ -192,14 +192,14 @@ impl Cluster {
         let mut effects = Effects {
             decided_at: now,
             feed: None,
-            order,
+            command,
             allowed,
             follow: follow.map(|primary| Follow {
                 primary: primary.and_then(number),
             }),
             reads: 0,
             writes: Vec::new(),
-            look,
+            observe,
         };
         effects.feed = deadline.map(|deadline| self.miscount(host, now, deadline));
         for action in actions {
@@ -217,7 +217,7 @@ impl Cluster {
         let at = earliest + self.rng.between(10, 2 * MILLI);
         self.hosts[host].sent_at = at;
         let life = self.hosts[host].agent_life;
-        let acts = match (effects.order, effects.writes.is_empty()) {
+        let acts = match (effects.command, effects.writes.is_empty()) {
             (
                 Some(
                     GuardCommand::StartPrimary(..)
@@ -225,8 +225,8 @@ impl Cluster {
                     | GuardCommand::Acknowledge(_),
                 ),
                 _,
-            ) => Some(Before::Start),
-            (_, false) => Some(Before::Write),
+            ) => Some(FreezePoint::Start),
+            (_, false) => Some(FreezePoint::Write),
             (_, true) => None,
         };
         let effects = Box::new(effects);
@@ -260,14 +260,14 @@ impl Cluster {
         if let Some(deadline) = effects.feed {
             self.tell_guard(host, Message::Feed(deadline, effects.decided_at));
         }
-        if let Some(order) = effects.order {
-            self.tell_guard(host, Message::Order(order, effects.allowed));
+        if let Some(command) = effects.command {
+            self.tell_guard(host, Message::Command(command, effects.allowed));
         }
         if let Some(Follow { primary }) = effects.follow {
             self.follow(host, primary);
         }
-        if effects.look {
-            self.look(host);
+        if effects.observe {
+            self.observe_local(host);
         }
     }
 

@@ -298,7 +298,7 @@ impl AgentLoop {
 
     /// Returns the order for guard, after what has to be done before it.
     fn guard_order(&self) -> Option<SupervisorCommand> {
-        let order = match self.core.guard_order()? {
+        let order = match self.core.guard_command()? {
             GuardCommand::StartPrimary(epoch, commits) => {
                 SupervisorCommand::StartPrimary(epoch, commits)
             }
@@ -353,7 +353,7 @@ impl AgentLoop {
             } => {
                 let actions = self
                     .core
-                    .take(now, order.planned_epoch, fencing_proof, timeline)
+                    .take_lease(now, order.planned_epoch, fencing_proof, timeline)
                     .map_err(|it| it.to_string())?;
                 for action in actions {
                     self.execute_action(action);
@@ -361,7 +361,7 @@ impl AgentLoop {
             }
             CommandKind::Release => self
                 .core
-                .release(order.planned_epoch)
+                .release_lease(order.planned_epoch)
                 .map_err(|it| it.to_string())?,
             CommandKind::Rejoin { rebuild } => {
                 if self.core.holds() {

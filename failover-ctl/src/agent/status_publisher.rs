@@ -159,7 +159,7 @@ impl AgentLoop {
         };
         let armed = report.and_then(|it| it.armed);
         let term = self.settings.timing.lease_duration;
-        let stood = self.core.confirmed_standing();
+        let stood = self.core.confirmed_age();
         let lease = self.core.lease(now).map(|(record, age)| LeaseStatus {
             record: record.clone(),
             age_secs: age.as_secs_f64(),

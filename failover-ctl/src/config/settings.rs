@@ -229,7 +229,7 @@ impl Settings {
             write_probe_timeout: Duration::from_secs(self.policy.write_probe_timeout_secs.into()),
             write_stall_timeout: Duration::from_secs(self.policy.write_stall_timeout_secs.into()),
             start_timeout: Duration::from_secs(self.policy.start_timeout_secs.into()),
-            restarts: self.policy.max_restarts_per_minute,
+            max_restarts_per_minute: self.policy.max_restarts_per_minute,
         }
     }
 }

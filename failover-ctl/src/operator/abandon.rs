@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
-use causeway_core::failover::progress::{PlanState, StepRecord, standing};
+use causeway_core::failover::plan_state::{PlanState, StepRecord, plan_state};
 use causeway_runtime::telemetry::chain;
 use tokio::time;
 
@@ -59,7 +59,7 @@ async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
     };
     let (epoch, state, holder) = (record.epoch, record.state, &record.holder.node);
     let to = &plan.to;
-    let meaning = match standing(plan, &record) {
+    let meaning = match plan_state(plan, &record) {
         PlanState::NotStarted => {
             format!("the plan's step that takes it was not carried out for `{to}`")
         }

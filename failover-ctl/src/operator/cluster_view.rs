@@ -128,7 +128,7 @@ impl ClusterView<'_> {
 
     /// States what is lost if a node is promoted now; none if that cannot be said.
     pub(crate) fn loss(&self, node: &NodeStatus) -> Option<DataLoss> {
-        loss::stated(
+        loss::estimate_loss(
             self.record()?,
             node.progress?,
             node.ancestors.as_deref(),

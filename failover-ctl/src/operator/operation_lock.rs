@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use causeway_core::failover::progress::{PlanState, StepRecord, standing};
-use causeway_core::failover::statement::LossStatement;
+use causeway_core::failover::plan_state::{PlanState, StepRecord, plan_state};
+use causeway_core::failover::loss_statement::LossStatement;
 use causeway_core::lease::{ETag, LeaseRecord, WritePrecondition};
 use jiff::Timestamp;
 use tokio::time::{self, Instant};
@@ -175,7 +175,7 @@ impl OperationLock {
         let key = store.key("operation");
         let condition = match OpenOperation::look(store).await? {
             JournalState::Open(open) => {
-                let outcome = if standing(&open.journal.plan, lease) == PlanState::Overtaken {
+                let outcome = if plan_state(&open.journal.plan, lease) == PlanState::Overtaken {
                     // Whatever its operator still does is refused: the lease has gone past its plan.
                     let epoch = lease.epoch;
                     OperationOutcome::Overtaken { epoch }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use causeway_core::NodeId;
 use causeway_core::failover::loss::LossLimit;
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
-use causeway_core::failover::progress::{PlanState, remaining, standing};
+use causeway_core::failover::plan_state::{PlanState, remaining_steps, plan_state};
 use causeway_core::failover::promotion::PromotionRequest;
-use causeway_core::failover::statement::{LossStatement, LossStatementStage};
+use causeway_core::failover::loss_statement::{LossStatement, LossStatementStage};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -100,7 +100,7 @@ impl<'a> PlanExecutor<'a> {
         let plan = held.journal.plan.clone();
         let operation = held.journal.id.clone();
         let mut records_not_moved = Vec::new();
-        let steps: Vec<(usize, PlanStep)> = remaining(&plan, &held.journal.entries, standing)
+        let steps: Vec<(usize, PlanStep)> = remaining_steps(&plan, &held.journal.entries, standing)
             .into_iter()
             .map(|(at, it)| (at, it.clone()))
             .collect();
@@ -213,7 +213,7 @@ impl<'a> PlanExecutor<'a> {
         let take = || survey::take(self.settings, &self.store, &self.agents, patience);
         let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
-        match standing(plan, lease) {
+        match plan_state(plan, lease) {
             PlanState::NotStarted => {}
             PlanState::LeaseTaken => return Ok(None),
             PlanState::Overtaken => {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use causeway_core::NodeId;
 use causeway_core::agent::FencingProof;
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
-use causeway_core::failover::progress::{PlanState, standing};
+use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::{Epoch, lease::LeaseState};
 use causeway_runtime::aws::AwsService;
 use tokio::time::{self, Instant};
@@ -211,7 +211,7 @@ impl PlanExecutor<'_> {
             Ok(()) => Ok(format!("`{node}` holds epoch {epoch}")),
             // The one write that the order led to is decided by now: the store says how.
             Err(error) => match self.store.lease().await {
-                Ok(Some(record)) if standing(plan, &record) != PlanState::LeaseTaken => {
+                Ok(Some(record)) if plan_state(plan, &record) != PlanState::LeaseTaken => {
                     Err(LeaseNotTaken(format!("{error:#}")).into())
                 }
                 Ok(_) | Err(_) => Err(error),
@@ -251,7 +251,7 @@ impl PlanExecutor<'_> {
         let what = format!("`{node}` to accept writes");
         self.wait(node, CATCH_UP, &what, |status| {
             if let Some(lease) = &status.lease
-                && standing(plan, &lease.record) == PlanState::Overtaken
+                && plan_state(plan, &lease.record) == PlanState::Overtaken
             {
                 let (epoch, holder) = (lease.record.epoch, &lease.record.holder.node);
                 bail!("`{holder}` has taken the lease since, at epoch {epoch}");
@@ -387,5 +387,5 @@ fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
 fn is_taken(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);
     let lease = status.lease.as_ref();
-    holds && lease.is_some_and(|it| standing(plan, &it.record) == PlanState::LeaseTaken)
+    holds && lease.is_some_and(|it| plan_state(plan, &it.record) == PlanState::LeaseTaken)
 }

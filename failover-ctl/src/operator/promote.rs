@@ -1,9 +1,9 @@
 //! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
-use causeway_core::failover::progress::{PlanState, standing};
+use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::failover::promotion::{PromotionCandidate, PromotionRequest};
-use causeway_core::failover::statement::LossStatementStage;
+use causeway_core::failover::loss_statement::LossStatementStage;
 
 use crate::cli::PromoteArgs;
 use crate::clients::agents::AgentClient;
@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
 async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
     if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node
-        && standing(&open.journal.plan, &seen.survey.lease) == PlanState::LeaseTaken
+        && plan_state(&open.journal.plan, &seen.survey.lease) == PlanState::LeaseTaken
     {
         let operation = open.journal.id;
         return Error::AlreadyTaken { node, operation };

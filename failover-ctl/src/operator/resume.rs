@@ -1,9 +1,9 @@
 //! `failover-ctl resume`: continues what was cut off, in the world as it is now.
 
 use causeway_core::failover::plan::FailoverPlan;
-use causeway_core::failover::progress::{PlanState, standing};
+use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::failover::promotion::PromotionRequest;
-use causeway_core::failover::statement::LossStatementStage;
+use causeway_core::failover::loss_statement::LossStatementStage;
 
 use crate::cli::ResumeArgs;
 use crate::clients::agents::AgentClient;
@@ -30,7 +30,7 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     open.is_left().await?;
     let agents = AgentClient::new(settings);
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
-    let standing = standing(&open.journal.plan, &seen.survey.lease);
+    let standing = plan_state(&open.journal.plan, &seen.survey.lease);
     let held = match standing {
         PlanState::Overtaken => return Err(close(open, &seen).await?),
         PlanState::LeaseTaken => {

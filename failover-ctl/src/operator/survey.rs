@@ -11,7 +11,7 @@ use causeway_core::failover::promotion::{
     self, ClusterObservation, LeaseRole, NodeObservation, PromotionCandidate, PromotionRejected,
     PromotionRequest,
 };
-use causeway_core::failover::statement::{LeaseVersion, LossStatement, LossStatementStage};
+use causeway_core::failover::loss_statement::{LeaseVersion, LossStatement, LossStatementStage};
 use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
@@ -168,7 +168,7 @@ impl ClusterSurvey {
         settings: &Settings,
         request: PromotionRequest<'_>,
     ) -> Result<PromotionCandidate, Error> {
-        promotion::check(&self.survey, request, &settings.timing).map_err(|refusal| {
+        promotion::check_promotion(&self.survey, request, &settings.timing).map_err(|refusal| {
             let node = request.to.to_string();
             match &refusal {
                 PromotionRejected::AlreadyPrimary(node) => Error::AlreadyPrimary(node.to_string()),

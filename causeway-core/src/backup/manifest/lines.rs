@@ -80,12 +80,12 @@ fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, Manife
 
 /// A manifest that is being read, and how many of its files have been.
 #[derive(Debug)]
-struct Checked {
+struct CheckedFiles {
     head: Manifest,
     files_read: u64,
 }
 
-impl Checked {
+impl CheckedFiles {
     fn new(head: Option<Manifest>) -> Result<Self, ManifestLineError> {
         // An empty manifest is one that is cut off before its first line.
         let head = head.ok_or(ManifestLineError::Read(io::ErrorKind::UnexpectedEof.into()))?;
@@ -101,7 +101,7 @@ impl Checked {
     }
 
     /// Takes in the next file, or that there is none.
-    fn take(
+    fn accept(
         &mut self,
         read: Option<ManifestFile>,
     ) -> Result<Option<ManifestFile>, ManifestLineError> {
@@ -123,7 +123,7 @@ impl Checked {
 #[derive(Debug)]
 pub struct ManifestReader<R> {
     source: R,
-    checked: Checked,
+    checked: CheckedFiles,
     line: Vec<u8>,
     is_over: bool,
 }
@@ -139,7 +139,7 @@ impl<R: BufRead> ManifestReader<R> {
         let head = parse(&mut source, &mut line, 1, MAX_HEAD_BYTES)?;
         Ok(Self {
             source,
-            checked: Checked::new(head)?,
+            checked: CheckedFiles::new(head)?,
             line,
             is_over: false,
         })
@@ -153,7 +153,7 @@ impl<R: BufRead> ManifestReader<R> {
     fn read_file(&mut self) -> Result<Option<ManifestFile>, ManifestLineError> {
         let number = self.checked.next_line();
         let read = parse(&mut self.source, &mut self.line, number, MAX_FILE_BYTES)?;
-        self.checked.take(read)
+        self.checked.accept(read)
     }
 }
 
@@ -174,7 +174,7 @@ impl<R: BufRead> Iterator for ManifestReader<R> {
 /// Checks a manifest that arrives in pieces, and keeps everything but the files.
 #[derive(Debug, Default)]
 pub struct ManifestLines {
-    checked: Option<Checked>,
+    checked: Option<CheckedFiles>,
     line: Vec<u8>,
 }
 
@@ -212,7 +212,7 @@ impl ManifestLines {
         match &mut self.checked {
             None => Err(ManifestLineError::Read(io::ErrorKind::UnexpectedEof.into())),
             Some(checked) => {
-                checked.take(None)?;
+                checked.accept(None)?;
                 Ok(&checked.head)
             }
         }
@@ -239,8 +239,8 @@ impl ManifestLines {
     fn take_line(&mut self) -> Result<(), ManifestLineError> {
         let (number, _) = self.expected();
         match &mut self.checked {
-            None => self.checked = Some(Checked::new(Some(parsed(&self.line, number)?))?),
-            Some(checked) => drop(checked.take(Some(parsed(&self.line, number)?))?),
+            None => self.checked = Some(CheckedFiles::new(Some(parsed(&self.line, number)?))?),
+            Some(checked) => drop(checked.accept(Some(parsed(&self.line, number)?))?),
         }
         self.line.clear();
         Ok(())

@@ -28,7 +28,7 @@ proptest! {
             lease.host_id = seen.host_id.clone();
             lease.holder = seen.node.clone();
         }
-        if let Decision::TakeLease(Takeover { how: PromotionMode::Promote(timeline), .. }) = decide(&seen, &policy()) {
+        if let Decision::TakeLease(Takeover { mode: PromotionMode::Promote(timeline), .. }) = decide(&seen, &policy()) {
             prop_assert!(timeline.get() > highest);
         }
     }
@@ -38,7 +38,7 @@ proptest! {
 fn takes_over_once_the_term_has_passed() {
     let expected = Takeover {
         epoch: Epoch::new(8),
-        how: PromotionMode::Promote(Timeline::new(2).unwrap()),
+        mode: PromotionMode::Promote(Timeline::new(2).unwrap()),
     };
     assert_eq!(
         decide(&observation(10_000, 100), &policy()),
@@ -102,7 +102,7 @@ fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
     seen.server = ServerView::Stopped(DataDirectoryState::Primary);
     let back = Takeover {
         epoch: Epoch::new(8),
-        how: PromotionMode::Resume,
+        mode: PromotionMode::Resume,
     };
     assert_eq!(decide(&seen, &policy()), Decision::TakeLease(back));
 
@@ -131,7 +131,7 @@ fn own_name_on_another_host_then_waits_like_a_candidate() {
     let promoted = PromotionMode::Promote(Timeline::new(2).unwrap());
     assert!(matches!(
         decide(&seen, &policy()),
-        Decision::TakeLease(Takeover { how, .. }) if how == promoted
+        Decision::TakeLease(Takeover { mode, .. }) if mode == promoted
     ));
 }
 
@@ -192,7 +192,7 @@ fn newer_timeline_that_holds_the_position_then_takes_over() {
     let decision = decide(&seen, &policy());
     let promoted = PromotionMode::Promote(Timeline::new(3).unwrap());
     assert!(
-        matches!(decision, Decision::TakeLease(Takeover { how, .. }) if how == promoted),
+        matches!(decision, Decision::TakeLease(Takeover { mode, .. }) if mode == promoted),
         "{decision:?}"
     );
 }
@@ -281,7 +281,7 @@ proptest! {
         seen.peers = vec![peer(better)];
         let policy = FailoverPolicy { automatic, ..policy() };
 
-        let forecast = if_primary_lost(&seen, &policy);
+        let forecast = forecast_primary_loss(&seen, &policy);
 
         let lease = seen.lease.as_mut().unwrap();
         lease.age = policy.lease_duration + policy.peer_preference_timeout;

@@ -32,7 +32,7 @@ pub enum PlanState {
 }
 
 /// Compares a plan with the lease as it is now.
-pub fn standing(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
+pub fn plan_state(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
     if lease.epoch == plan.planned_epoch {
         PlanState::NotStarted
     } else if lease.epoch > plan.planned_epoch && lease.holder.node == plan.to {
@@ -51,11 +51,11 @@ pub fn standing(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
 pub fn remaining<'a>(
     plan: &'a FailoverPlan,
     entries: &[StepRecord],
-    standing: PlanState,
+    state: PlanState,
 ) -> Vec<(usize, &'a PlanStep)> {
     let is_done = |at: usize| entries.iter().any(|entry| entry.step == at && entry.completed);
     let steps = plan.steps.iter().enumerate();
-    match standing {
+    match state {
         PlanState::NotStarted => steps.collect(),
         PlanState::LeaseTaken => steps
             .filter(|(at, step)| match step {
@@ -100,8 +100,8 @@ mod tests {
         }
     }
 
-    fn left(entries: &[StepRecord], standing: PlanState) -> Vec<usize> {
-        remaining(&plan(), entries, standing)
+    fn left(entries: &[StepRecord], state: PlanState) -> Vec<usize> {
+        remaining_steps(&plan(), entries, state)
             .into_iter()
             .map(|step| step.0)
             .collect()
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn standing_follows_from_epoch_and_holder() {
-        let at = |epoch, holder: &str| standing(&plan(), &lease(epoch, holder));
+        let at = |epoch, holder: &str| plan_state(&plan(), &lease(epoch, holder));
         assert_eq!(at(7, "a"), PlanState::NotStarted);
         assert_eq!(at(8, "c"), PlanState::LeaseTaken);
         assert_eq!(at(9, "c"), PlanState::LeaseTaken);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::{Agent, AgentAction, ReleaseReason, Role, Seen};
+use super::{Agent, AgentAction, ReleaseReason, Role, ObservedLease};
 use crate::failover::decision::{self, NoAction, PromotionMode, Takeover};
 use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
@@ -83,48 +83,48 @@ impl Agent {
     /// # Errors
     ///
     /// [`CommandRejected`], with nothing changed.
-    pub fn take(
+    pub fn take_lease(
         &mut self,
         now: HostInstant,
         planned: Epoch,
         fenced: FencingProof,
         accepted: Option<Timeline>,
     ) -> Result<Vec<AgentAction>, CommandRejected> {
-        let seen = self.expect(planned)?;
+        let observed = self.check_planned_epoch(planned)?;
         if self.holds() {
             return Err(CommandRejected::AlreadyPrimary);
         }
-        if seen.missing {
+        if observed.missing {
             return Err(CommandRejected::LeaseMissing);
         }
-        if seen.record.state == LeaseState::Retired {
+        if observed.record.state == LeaseState::Retired {
             return Err(CommandRejected::NotThisLease(NoAction::Retired));
         }
-        if let Some(peer) = decision::ahead_of(planned, &self.peers) {
+        if let Some(peer) = decision::find_peer_ahead(planned, &self.peers) {
             let superseded = NoAction::Superseded(peer.node.clone(), peer.highest);
             return Err(CommandRejected::NotThisLease(superseded));
         }
-        let own = self.look.as_ref().and_then(|look| look.system_id);
-        if own.is_some_and(|system_id| system_id != seen.record.system_id) {
+        let own = self.local.as_ref().and_then(|local| local.system_id);
+        if own.is_some_and(|system_id| system_id != observed.record.system_id) {
             return Err(CommandRejected::OtherDatabase);
         }
-        let age = now.elapsed_lower_bound(seen.since);
+        let age = now.elapsed_lower_bound(observed.since);
         let over =
-            seen.record.state == LeaseState::Released || age >= self.settings.timing.lease_duration;
+            observed.record.state == LeaseState::Released || age >= self.settings.timing.lease_duration;
         if fenced == FencingProof::LeaseExpired && !over {
             return Err(CommandRejected::NotFenced(
-                seen.record.holder.node.clone(),
+                observed.record.holder.node.clone(),
                 age,
             ));
         }
-        let server = self.look.as_ref().map(|look| look.server);
+        let server = self.local.as_ref().map(|local| local.server);
         let Some(ServerView::Standby(own)) = server else {
             return Err(CommandRejected::NotAStandby);
         };
-        if !self.look.as_ref().is_some_and(|look| look.holds_back) {
+        if !self.local.as_ref().is_some_and(|local| local.holds_back) {
             return Err(CommandRejected::CommitsNotHeldBack);
         }
-        if let Some(last) = seen.record.last_position
+        if let Some(last) = observed.record.last_position
             && own.timeline != last.timeline
             && accepted != Some(own.timeline)
             && !own.descends_from(&last, &self.ancestors())
@@ -135,13 +135,13 @@ impl Agent {
         if self.writing {
             return Err(CommandRejected::Busy);
         }
-        let how = PromotionMode::Promote(seen.record.highest_reserved_timeline.next());
+        let mode = PromotionMode::Promote(observed.record.highest_reserved_timeline.next());
         let mut actions = Vec::new();
-        self.challenge(
+        self.write_takeover(
             now,
             Takeover {
                 epoch: planned.next(),
-                how,
+                mode,
             },
             &mut actions,
         );
@@ -154,22 +154,22 @@ impl Agent {
     /// # Errors
     ///
     /// [`CommandRejected`], with nothing changed.
-    pub fn release(&mut self, planned: Epoch) -> Result<(), CommandRejected> {
-        self.expect(planned)?;
-        let Role::Holding(held) = &mut self.role else {
+    pub fn release_lease(&mut self, planned: Epoch) -> Result<(), CommandRejected> {
+        self.check_planned_epoch(planned)?;
+        let Role::Holder(held) = &mut self.role else {
             return Err(CommandRejected::NotPrimary);
         };
         held.releasing = Some(ReleaseReason::Command);
-        self.look = None; // A start may have been ordered since.
+        self.local = None; // A start may have been ordered since.
         Ok(())
     }
 
-    fn expect(&self, planned: Epoch) -> Result<&Seen, CommandRejected> {
-        let seen = self.seen.as_ref().ok_or(CommandRejected::NoLease)?;
-        let current = seen.record.epoch.max(self.highest.0);
+    fn check_planned_epoch(&self, planned: Epoch) -> Result<&ObservedLease, CommandRejected> {
+        let observed = self.observed.as_ref().ok_or(CommandRejected::NoLease)?;
+        let current = observed.record.epoch.max(self.highest.0);
         if current != planned {
             return Err(CommandRejected::OtherEpoch { planned, current });
         }
-        Ok(seen)
+        Ok(observed)
     }
 }

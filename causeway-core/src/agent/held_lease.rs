@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::{Before, GuardWatch, ServiceWatch};
+use super::service::{InheritedDurations, GuardWatch, ServiceWatch};
 use super::{
     Agent, AgentAction, AgentConfig, LocalObservation, OperatorAlert, ReleaseReason, Role,
 };
@@ -15,22 +15,22 @@ use crate::{HostInstant, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
 /// what they drain is what is not lost.
-const DRAIN: Duration = Duration::from_secs(30);
+const COMMAND_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much longer than the drain the end of PostgreSQL may take while its lease is still renewed. A
 /// process that a stalled disk keeps from ending must not keep the lease: it expires, which is safe,
 /// since no process acknowledges anything after SIGKILL.
-const END_WITHIN: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// For how long a primary's own rates cover less than the minute of which a statement speaks.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 /// The lease, while it is this node's.
 #[derive(Clone, Debug)]
-pub(super) struct Holding {
+pub(super) struct HeldLease {
     pub(super) etag: ETag,
     pub(super) record: LeaseRecord,
-    pub(super) how: PromotionMode,
+    pub(super) mode: PromotionMode,
     /// When the write that is known to be stored was sent.
     pub(super) confirmed_at: HostInstant,
     /// When the next write is due.
@@ -47,12 +47,12 @@ pub(super) struct Holding {
     inherited: (HostInstant, Option<PrimaryPosition>),
 }
 
-impl Holding {
+impl HeldLease {
     pub(super) fn new(
         now: HostInstant,
         etag: ETag,
         record: LeaseRecord,
-        how: PromotionMode,
+        mode: PromotionMode,
         confirmed_at: HostInstant,
         write_at: HostInstant,
         proven: bool,
@@ -66,11 +66,11 @@ impl Holding {
         } else {
             idle
         };
-        let service = ServiceWatch::new(now, confirmed_at, Before { unproven, idle });
+        let service = ServiceWatch::new(now, confirmed_at, InheritedDurations { unproven, idle });
         Self {
             etag,
             record,
-            how,
+            mode,
             confirmed_at,
             write_at,
             open,
@@ -98,7 +98,7 @@ impl Holding {
 
     /// Goes on from a version that an earlier agent of this node wrote. When it was sent is not
     /// known, so it lengthens nothing.
-    pub(super) fn adopt(&mut self, now: HostInstant, etag: ETag, record: LeaseRecord) {
+    pub(super) fn adopt_record(&mut self, now: HostInstant, etag: ETag, record: LeaseRecord) {
         self.etag = etag;
         self.open |= record.state == LeaseState::Held;
         self.record = record;
@@ -109,15 +109,15 @@ impl Holding {
     fn wants_release(
         &mut self,
         now: HostInstant,
-        look: &LocalObservation,
+        local: &LocalObservation,
         settings: &AgentConfig,
     ) -> Option<OperatorAlert> {
-        let reason = self.service.observe(now, look, self.open, settings);
+        let reason = self.service.observe(now, local, self.open, settings);
         let expected = self.record.system_id;
-        let seen = look.primary.map(|primary| primary.system_id).or(look.system_id);
-        if seen.is_some_and(|system_id| system_id != expected) {
+        let found = local.primary.map(|primary| primary.system_id).or(local.system_id);
+        if found.is_some_and(|system_id| system_id != expected) {
             self.releasing = Some(ReleaseReason::OtherDatabase);
-        } else if let Some((found, reserved)) = self.wrong_timeline(look) {
+        } else if let Some((found, reserved)) = self.wrong_timeline(local) {
             // Whoever comes next must not take the number for free.
             self.record.highest_reserved_timeline =
                 self.record.highest_reserved_timeline.max(found);
@@ -129,9 +129,9 @@ impl Holding {
         self.releasing.map(OperatorAlert::Released)
     }
 
-    fn wrong_timeline(&self, look: &LocalObservation) -> Option<(Timeline, Timeline)> {
-        let found = look.primary?.position.timeline;
-        match self.how {
+    fn wrong_timeline(&self, local: &LocalObservation) -> Option<(Timeline, Timeline)> {
+        let found = local.primary?.position.timeline;
+        match self.mode {
             PromotionMode::Promote(reserved) if !self.open && found != reserved => {
                 Some((found, reserved))
             }
@@ -151,32 +151,32 @@ impl Holding {
     ) -> bool {
         let overdue = self
             .releasing_since
-            .is_some_and(|since| now.elapsed_upper_bound(since) >= drain + END_WITHIN);
+            .is_some_and(|since| now.elapsed_upper_bound(since) >= drain + SHUTDOWN_TIMEOUT);
         let lifeless = guard.is_away() && self.service.idle(now) >= idle;
         !overdue && !lifeless && !guard.is_gone(now)
     }
 }
 
 impl Agent {
-    pub(super) fn hold(&mut self, now: HostInstant, actions: &mut Vec<AgentAction>) {
+    pub(super) fn run_as_holder(&mut self, now: HostInstant, actions: &mut Vec<AgentAction>) {
         let timing = self.settings.timing;
         let drain = self.time_to_drain();
-        let Role::Holding(held) = &mut self.role else {
+        let Role::Holder(held) = &mut self.role else {
             return;
         };
         if now.has_passed_on_any_clock(held.confirmed_at + timing.kill_deadline) {
             let epoch = held.record.epoch;
             self.gave_up = held.releasing.or(self.gave_up);
-            self.role = Role::Watching;
+            self.role = Role::Candidate;
             actions.push(AgentAction::AlertOperator(OperatorAlert::LeaseExpired(
                 epoch,
             )));
             return;
         }
         // Both leases cannot be the cluster's, and the higher epoch is the newer.
-        if let Some(peer) = decision::ahead_of(held.record.epoch, &self.peers) {
+        if let Some(peer) = decision::find_peer_ahead(held.record.epoch, &self.peers) {
             let (by, epoch) = (peer.node.clone(), peer.highest);
-            self.role = Role::Watching;
+            self.role = Role::Candidate;
             actions.push(AgentAction::AlertOperator(OperatorAlert::Superseded {
                 by,
                 epoch,
@@ -184,30 +184,30 @@ impl Agent {
             return;
         }
         let mut ended = false;
-        if let Some(look) = &self.look {
+        if let Some(local) = &self.local {
             // The lease ran out here, the server was started as a standby, and then a renewal whose answer
             // was lost turned out to be stored: the record says open, and the server is not.
-            if held.releasing.is_none() && matches!(look.server, ServerView::Standby(_)) {
+            if held.releasing.is_none() && matches!(local.server, ServerView::Standby(_)) {
                 held.open = false;
             }
             if held.releasing.is_none()
-                && let Some(alarm) = held.wants_release(now, look, &self.settings)
+                && let Some(alarm) = held.wants_release(now, local, &self.settings)
             {
                 self.gave_up = held.releasing;
                 actions.push(AgentAction::AlertOperator(alarm));
                 // A start may have been ordered on what was seen, so it does not prove an end.
-                self.look = None;
+                self.local = None;
                 return;
             }
-            if look.primary.is_some() {
+            if local.primary.is_some() {
                 self.gave_up = None;
             }
-            let unseen_pause = look
+            let unseen_pause = local
                 .wants_renewal_since
                 .is_some_and(|since| !held.confirmed_at.has_passed_on_any_clock(since));
-            let opens = look.primary.is_some() && !held.open && held.releasing.is_none();
-            ended = held.releasing.is_some() && matches!(look.server, ServerView::Stopped(_));
-            let reserves = held.next_number(look).is_some();
+            let opens = local.primary.is_some() && !held.open && held.releasing.is_none();
+            ended = held.releasing.is_some() && matches!(local.server, ServerView::Stopped(_));
+            let reserves = held.next_number(local).is_some();
             if unseen_pause || opens || ended || reserves {
                 held.write_at = now;
             }
@@ -222,20 +222,20 @@ impl Agent {
         }
         // A release whose answer was lost, this agent's or an earlier one's, may have been stored
         // and followed by another holder before the object was deleted.
-        let missing = self.seen.as_ref().is_some_and(|seen| seen.missing);
+        let missing = self.observed.as_ref().is_some_and(|observed| observed.missing);
         let condition = match (missing, held.proven && held.releasing.is_none()) {
             (true, false) => return,
             (true, true) => WritePrecondition::Missing,
             (false, _) => WritePrecondition::Match(held.etag.clone()),
         };
         if self.may_write(now) {
-            self.renew(now, condition, actions);
+            self.renew_lease(now, condition, actions);
         }
     }
 
     /// Notes that the record in an older store is retired: the next renewal tells everybody.
     pub(super) fn note_retired(&mut self, store: &LeaseStoreId) {
-        if let Role::Holding(held) = &mut self.role
+        if let Role::Holder(held) = &mut self.role
             && held
                 .record
                 .unretired
@@ -247,18 +247,18 @@ impl Agent {
     }
 
     /// Writes the lease again, in the same epoch, with what is true now.
-    pub(super) fn renew(
+    pub(super) fn renew_lease(
         &mut self,
         now: HostInstant,
         condition: WritePrecondition,
         actions: &mut Vec<AgentAction>,
     ) {
-        let Role::Holding(held) = &self.role else {
+        let Role::Holder(held) = &self.role else {
             return;
         };
-        let look = self.look.as_ref();
-        let primary = look.and_then(|look| look.primary);
-        let ended = look.is_some_and(|look| matches!(look.server, ServerView::Stopped(_)));
+        let local = self.local.as_ref();
+        let primary = local.and_then(|local| local.primary);
+        let ended = local.is_some_and(|local| matches!(local.server, ServerView::Stopped(_)));
         let state = match held.releasing {
             Some(_) if ended => LeaseState::Released,
             None if held.open || primary.is_some() => LeaseState::Held,
@@ -275,10 +275,10 @@ impl Agent {
         {
             position.age_millis = millis(held.service.unproven(now));
         }
-        let mut how = held.how;
-        if let Some(next) = look.and_then(|look| held.next_number(look)) {
+        let mut mode = held.mode;
+        if let Some(next) = local.and_then(|local| held.next_number(local)) {
             record.highest_reserved_timeline = next;
-            how = PromotionMode::Promote(next);
+            mode = PromotionMode::Promote(next);
         }
         if let Some(primary) = primary.filter(|_| state == LeaseState::Held) {
             record.highest_reserved_timeline = record
@@ -286,37 +286,37 @@ impl Agent {
                 .max(primary.position.timeline);
             record.last_position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
-            let ancestry = look.and_then(|look| look.ancestry.clone());
+            let ancestry = local.and_then(|local| local.ancestry.clone());
             let current = |history: &Ancestry| history.timeline == primary.position.timeline;
             record.ancestry = ancestry.or(record.ancestry).filter(current);
         }
-        self.write(now, record, how, condition, actions);
+        self.write_lease(now, record, mode, condition, actions);
     }
 
     /// Returns how long PostgreSQL may take to end when the lease is being released.
     pub(super) fn time_to_drain(&self) -> Duration {
         let timing = self.settings.timing;
         match &self.role {
-            Role::Holding(held) if held.releasing == Some(ReleaseReason::Command) => DRAIN,
-            Role::Holding(_) | Role::Watching => {
+            Role::Holder(held) if held.releasing == Some(ReleaseReason::Command) => COMMAND_DRAIN_TIMEOUT,
+            Role::Holder(_) | Role::Candidate => {
                 timing.kill_deadline.saturating_sub(timing.stop_deadline)
             }
         }
     }
 }
 
-impl Holding {
+impl HeldLease {
     /// Returns the timeline to reserve: in place of one that is in use, since a promotion that was cut off
     /// has left its history file, and PostgreSQL would begin the number after it; or for a standby that
     /// was to resume as the primary it was, for which the number in the record is not its own.
-    fn next_number(&self, look: &LocalObservation) -> Option<Timeline> {
+    fn next_number(&self, local: &LocalObservation) -> Option<Timeline> {
         if self.open || self.releasing.is_some() {
             return None;
         }
         let highest = self.record.highest_reserved_timeline;
-        match (self.how, look.server) {
+        match (self.mode, local.server) {
             (PromotionMode::Promote(reserved), _) => {
-                let taken = look.taken_timeline.filter(|timeline| *timeline >= reserved)?;
+                let taken = local.taken_timeline.filter(|timeline| *timeline >= reserved)?;
                 Some(highest.max(taken).next())
             }
             (PromotionMode::Resume, ServerView::Standby(own)) => {

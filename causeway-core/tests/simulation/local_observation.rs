@@ -20,21 +20,21 @@ const GIVE_UP: Micros = 5 * SECOND;
 
 impl Cluster {
     /// Looks, and tells the agent a moment later what was seen.
-    pub(crate) fn look(&mut self, host: usize) {
+    pub(crate) fn observe_local(&mut self, host: usize) {
         let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |frozen_at| self.now - frozen_at);
         if silent_for >= GIVE_UP {
             self.crash_guard(host, "the agent kills its silent guard");
         }
         // An order that guard has not answered makes everything that it said before it old.
-        let waits = |message: &Message| matches!(message, Message::Order(..));
+        let waits = |message: &Message| matches!(message, Message::Command(..));
         let ordered = self.hosts[host].guard_waiting.iter().any(waits);
-        let look = if self.hosts[host].guard.is_some() && silent_for < SILENCE && !ordered {
-            self.seen(host)
+        let local = if self.hosts[host].guard.is_some() && silent_for < SILENCE && !ordered {
+            self.build_observation(host)
         } else {
             unguarded()
         };
-        let look = self.misseen(host, look);
-        let longest = if self.is(Mutant::LookBeforeTheOrder) {
+        let local = self.distort_observation(host, local);
+        let longest = if self.is(Mutant::ObserveBeforeTheCommand) {
             SECOND
         } else {
             30 * MILLI
@@ -43,11 +43,11 @@ impl Cluster {
             self.rng.between(MILLI, longest),
             self.hosts[host].agent_life,
         );
-        let told = Box::new(Told::Now(AgentEvent::LocalObserved(Box::new(look))));
+        let told = Box::new(Told::Now(AgentEvent::LocalObserved(Box::new(local))));
         self.after(wait, SimEvent::Tell { host, life, told });
     }
 
-    fn seen(&self, host: usize) -> LocalObservation {
+    fn build_observation(&self, host: usize) -> LocalObservation {
         let machine = &self.hosts[host];
         let server = machine.server.seen_by_agent();
         let record = (machine.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
@@ -73,50 +73,50 @@ impl Cluster {
     }
 
     /// Returns what a mutant takes for what was seen.
-    fn misseen(&mut self, host: usize, look: LocalObservation) -> LocalObservation {
+    fn distort_observation(&mut self, host: usize, local: LocalObservation) -> LocalObservation {
         let Some(mutant) = self.mutant else {
-            return look;
+            return local;
         };
         let machine = &self.hosts[host];
         let record = self.store.last_record();
         let own = record.filter(|record| record.last_primary.as_ref() == Some(&machine.node));
         let position = own.and_then(|record| record.last_position);
         let machine = &mut self.hosts[host];
-        let mut look = look;
+        let mut local = local;
         if mutant == Mutant::RenewWithoutGuard {
-            if look.server != ServerView::Unguarded {
-                machine.last_look = Some(look.clone());
+            if local.server != ServerView::Unguarded {
+                machine.last_observation = Some(local.clone());
             }
-            look = machine.last_look.clone().unwrap_or(look);
+            local = machine.last_observation.clone().unwrap_or(local);
         }
         if mutant == Mutant::ReleaseBeforeTheEnd && machine.server.stopping {
-            look.server = ServerView::Stopped(DataDirectoryState::Primary);
-            look.primary = None;
+            local.server = ServerView::Stopped(DataDirectoryState::Primary);
+            local.primary = None;
         }
         if mutant == Mutant::AcknowledgeBeforeOpen {
-            look.holds_back = true; // As if what guard has written were in force.
+            local.holds_back = true; // As if what guard has written were in force.
         }
         if mutant == Mutant::CountNoStarts {
-            look.starts = Some(0);
+            local.starts = Some(0);
         }
         if mutant == Mutant::CountStartsAfterService {
-            look.starts = Some(machine.server.starts_after_service);
+            local.starts = Some(machine.server.starts_after_service);
         }
         if mutant == Mutant::IgnoreThePosition {
-            look.holds_position = true;
-            if let (ServerView::Standby(own), Some(last)) = (&mut look.server, position)
+            local.holds_position = true;
+            if let (ServerView::Standby(own), Some(last)) = (&mut local.server, position)
                 && own.timeline == last.timeline
             {
                 own.received_lsn = own.received_lsn.max(last.flush_lsn);
             }
         }
         if mutant == Mutant::LimitReplay {
-            look.replay = None;
+            local.replay = None;
         }
-        if mutant == Mutant::KeepTheUnproven && matches!(look.health, ServerHealth::Unproven(_)) {
-            look.health = ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft);
+        if mutant == Mutant::KeepTheUnproven && matches!(local.health, ServerHealth::Unproven(_)) {
+            local.health = ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft);
         }
-        look
+        local
     }
 }
 
