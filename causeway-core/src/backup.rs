@@ -8,7 +8,9 @@ pub mod restore;
 pub mod wal_end;
 
 pub use backup_id::{BackupId, InvalidBackupId};
-pub use chain::{SegmentShare, TimelineHistory};
+pub use chain::SegmentShare;
 pub use manifest::{BackupSummary, Manifest, WallTime};
 pub use reach::{ArchiveReach, HeldSegments, WalGap};
 pub use restore::{BackupChoiceError, RecoveryTarget, choose_backup};
+
+pub use crate::lsn::TimelineHistory;

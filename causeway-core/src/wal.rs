@@ -1,5 +1,7 @@
 //! The bytes of the write-ahead log, as far as a backup has to understand them.
 
-pub mod scan;
+mod record;
+mod scanner;
 
-pub use scan::{WalRecord, WalScanner};
+pub use self::record::WalRecord;
+pub use self::scanner::WalScanner;

@@ -12,7 +12,7 @@ use causeway_core::backup::manifest::ManifestReader;
 use causeway_core::backup::manifest::lines::ManifestLines;
 use causeway_core::lease::LeaseRecord;
 use causeway_core::lsn::{WalFileName, parse_history};
-use causeway_core::wal::scan::WalScanner;
+use causeway_core::wal::WalScanner;
 use proptest::prelude::*;
 use proptest::sample::Index;
 

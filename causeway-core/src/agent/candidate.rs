@@ -143,12 +143,12 @@ impl Agent {
     pub(super) fn ancestors(&self) -> Vec<Ancestor> {
         let local = self.local.as_ref();
         let known = local.and_then(|local| match (local.server, &local.ancestry) {
-            (ServerView::Standby(own), Some(known)) if known.timeline == own.timeline => {
+            (ServerView::Standby(own), Some(known)) if known.timeline() == own.timeline => {
                 Some(known)
             }
             _ => None,
         });
-        known.map_or(Vec::new(), |history| history.ancestors.clone())
+        known.map_or(Vec::new(), |history| history.ancestors().to_vec())
     }
 
     pub(super) fn observe(&self, now: HostInstant) -> Observation {

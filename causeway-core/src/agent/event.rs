@@ -3,8 +3,9 @@
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::GuardDeadline;
 use crate::lease::{
-    Ancestry, ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, Nonce, PrimaryPosition, SystemId,
+    ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, Nonce, PrimaryPosition, SystemId,
 };
+use crate::lsn::TimelineHistory;
 use crate::{HostInstant, Timeline};
 
 /// What happened.
@@ -87,7 +88,7 @@ pub struct LocalObservation {
     /// A timeline that guard found in use when it was told to promote onto that number or a lower one.
     pub taken_timeline: Option<Timeline>,
     /// Where the timeline comes from that the server is on; none while that is not known.
-    pub ancestry: Option<Ancestry>,
+    pub ancestry: Option<TimelineHistory>,
 }
 
 /// What a server answers, whatever guard sees of its processes.

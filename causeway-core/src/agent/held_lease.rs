@@ -9,8 +9,9 @@ use super::{
 use crate::failover::decision::{self, PromotionMode};
 use crate::failover::observation::ServerView;
 use crate::lease::{
-    Ancestry, ETag, LeaseRecord, LeaseState, LeaseStoreId, PrimaryPosition, WritePrecondition,
+    ETag, LeaseRecord, LeaseState, LeaseStoreId, PrimaryPosition, WritePrecondition,
 };
+use crate::lsn::TimelineHistory;
 use crate::{HostInstant, Timeline};
 
 /// For how long walsenders may drain when the lease is released by command: nothing else waits, and
@@ -287,7 +288,7 @@ impl Agent {
             record.last_position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
             let ancestry = local.and_then(|local| local.ancestry.clone());
-            let current = |history: &Ancestry| history.timeline == primary.position.timeline;
+            let current = |history: &TimelineHistory| history.timeline() == primary.position.timeline;
             record.ancestry = ancestry.or(record.ancestry).filter(current);
         }
         self.write_lease(now, record, mode, condition, actions);

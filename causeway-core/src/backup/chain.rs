@@ -3,63 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::backup::HeldSegments;
-use crate::lsn::{Ancestor, SegmentName, SegmentSize};
+use crate::lsn::{SegmentName, SegmentSize, TimelineHistory};
 use crate::{Lsn, Timeline};
 
-/// One timeline and the ancestors it grew from: the only log along which it can be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimelineHistory {
-    timeline: Timeline,
-    ancestors: Vec<Ancestor>,
-}
-
 impl TimelineHistory {
-    /// Returns the lineage of `timeline`, whose history file names `ancestors`, oldest first.
-    pub fn new(timeline: Timeline, ancestors: Vec<Ancestor>) -> Self {
-        Self {
-            timeline,
-            ancestors,
-        }
-    }
-
-    /// Returns the timeline at its end.
-    pub fn timeline(&self) -> Timeline {
-        self.timeline
-    }
-
-    /// Says whether replay towards this timeline passes `lsn` on `timeline`.
-    pub fn passes(&self, timeline: Timeline, lsn: Lsn) -> bool {
-        if timeline == self.timeline {
-            return true;
-        }
-        self.left_at(timeline).is_some_and(|left_at| lsn <= left_at)
-    }
-
-    /// Returns, for each ancestor, the positions between which its log belongs to this lineage.
-    pub fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn, Lsn)> {
-        let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|ancestor| ancestor.left_at));
-        let ends = self.ancestors.iter();
-        begins
-            .zip(ends)
-            .map(|(begin, ancestor)| (ancestor.timeline, begin, ancestor.left_at))
-    }
-
-    /// Returns the position at which `timeline`, an ancestor, was left.
-    pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
-        let ancestor = self.ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
-        ancestor.map(|ancestor| ancestor.left_at)
-    }
-
-    /// Returns the position at which a timeline of this lineage begins.
-    pub fn begin(&self, timeline: Timeline) -> Option<Lsn> {
-        if timeline == self.timeline {
-            let parent = self.ancestors.last();
-            return Some(parent.map_or(Lsn::new(0), |parent| parent.left_at));
-        }
-        let mut stretches = self.stretches();
-        stretches.find_map(|(of, begin, _)| (of == timeline).then_some(begin))
-    }
-
     /// Returns how much of `segment` replay towards this timeline may read. PostgreSQL itself reads all
     /// that it is given: it passes over a timeline that begins after a segment, and not over one that was
     /// left before it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).
@@ -78,8 +25,8 @@ impl TimelineHistory {
     /// had begun by its end and has it.
     pub fn segment(&self, number: u64, held: &HeldSegments) -> Option<SegmentName> {
         let size = held.segment_size();
-        let begun = self.ancestors.last().map_or(0, |ancestor| ancestor.left_at.get());
-        let newest = std::iter::once((self.timeline, begun, u64::MAX));
+        let begun = self.ancestors().last().map_or(0, |ancestor| ancestor.left_at.get());
+        let newest = std::iter::once((self.timeline(), begun, u64::MAX));
         let ancestors: Vec<_> = self.stretches().collect();
         let ancestors = ancestors.into_iter().rev();
         let parts = newest.chain(ancestors.map(|(timeline, begin, end)| (timeline, begin.get(), end.get())));
@@ -138,18 +85,9 @@ pub fn gaps(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lsn::Ancestor;
 
     const SIZE: SegmentSize = SegmentSize::DEFAULT;
-
-    #[test]
-    fn follows_a_timeline_only_as_far_as_it_was_followed() {
-        let history = history();
-
-        assert!(history.passes(timeline(1), Lsn::new(100 << 20)));
-        assert!(!history.passes(timeline(1), Lsn::new((100 << 20) + 1)));
-        assert!(!history.passes(timeline(2), Lsn::new(1)));
-        assert!(history.passes(timeline(3), Lsn::new(u64::MAX)));
-    }
 
     #[test]
     fn the_segment_in_which_a_timeline_was_left_is_not_whole() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observation::ReplayProgress;
 use crate::lease::{LeaseRecord, LeaseState, LeaseTiming, PrimaryPosition};
-use crate::lsn::Ancestor;
+use crate::lsn::{Ancestor, TimelineHistory};
 use crate::{Lsn, Timeline};
 
 /// The loss that a promotion may cause. What is known is exact; what the old primary may have
@@ -92,8 +92,8 @@ pub fn estimate_loss(
     let theirs = lease
         .ancestry
         .as_ref()
-        .filter(|ancestry| ancestry.timeline == last.timeline)
-        .map(|ancestry| &ancestry.ancestors[..]);
+        .filter(|history| history.timeline() == last.timeline)
+        .map(TimelineHistory::ancestors);
     let parted = (own.timeline != last.timeline).then(|| TimelineFork {
         here: own.timeline,
         there: last.timeline,
@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lease::{Ancestry, LeaseHolder, NonceGenerator, SystemId};
+    use crate::lease::{LeaseHolder, NonceGenerator, SystemId};
     use crate::{Epoch, NodeId};
 
     proptest! {
@@ -281,7 +281,8 @@ mod tests {
     #[test]
     fn history_of_another_timeline_than_the_positions_then_not_believed() {
         let mut lease = lease(3, &[(1, 400), (2, 600)]);
-        lease.ancestry.as_mut().unwrap().timeline = Timeline::new(2).unwrap();
+        let ancestors = ancestors(&[(1, 400), (2, 600)]);
+        lease.ancestry = Some(TimelineHistory::new(Timeline::new(2).unwrap(), ancestors));
         let loss = estimate_loss(&lease, on(2, 900), None, &LeaseTiming::default()).unwrap();
         assert_eq!(loss.known_bytes, 1000);
         assert!(loss.to_string().contains("is not known"), "{loss}");
@@ -342,10 +343,7 @@ mod tests {
                 ..last(1000, 0)
             }),
             last_primary: Some(a),
-            ancestry: Some(Ancestry {
-                timeline,
-                ancestors: ancestors(ancestry),
-            }),
+            ancestry: Some(TimelineHistory::new(timeline, ancestors(ancestry))),
             highest_reserved_timeline: timeline,
             synchronous_standby: None,
             members: Vec::new(),

@@ -194,7 +194,8 @@ fn find_node_ahead(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::{Ancestry, LeaseHolder, NonceGenerator, PrimaryPosition, SystemId};
+    use crate::lease::{LeaseHolder, NonceGenerator, PrimaryPosition, SystemId};
+    use crate::lsn::TimelineHistory;
     use crate::{Epoch, Lsn};
 
     #[test]
@@ -352,10 +353,7 @@ mod tests {
             state: LeaseState::Held,
             last_position: Some(position),
             last_primary: Some(node("a")),
-            ancestry: Some(Ancestry {
-                timeline,
-                ancestors,
-            }),
+            ancestry: Some(TimelineHistory::new(timeline, ancestors)),
             highest_reserved_timeline: timeline,
             synchronous_standby: None,
             members: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use causeway_core::agent::LocalObservation;
 use causeway_core::failover::observation::ServerView;
-use causeway_core::lease::Ancestry;
+use causeway_core::lsn::TimelineHistory;
 use causeway_core::{HostInstant, Timeline};
 
 use crate::data_directory::timeline_history;
@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The history of one timeline, read once.
 #[derive(Debug, Default)]
 pub(super) struct AncestryFile {
-    read: Option<Ancestry>,
+    read: Option<TimelineHistory>,
     tried_at: Option<HostInstant>,
 }
 
@@ -28,10 +28,10 @@ impl AncestryFile {
         data: &Path,
         now: HostInstant,
         look: &LocalObservation,
-    ) -> Option<Ancestry> {
+    ) -> Option<TimelineHistory> {
         let timeline = timeline(look)?;
         if let Some(read) = self.read.as_ref()
-            && read.timeline == timeline
+            && read.timeline() == timeline
         {
             return Some(read.clone());
         }
@@ -41,10 +41,7 @@ impl AncestryFile {
         }
         self.read = timeline_history::read(data, timeline)
             .ok()
-            .map(|ancestors| Ancestry {
-                timeline,
-                ancestors,
-            });
+            .map(|ancestors| TimelineHistory::new(timeline, ancestors));
         self.tried_at = self.read.is_none().then_some(now);
         self.read.clone()
     }

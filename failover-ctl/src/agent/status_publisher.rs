@@ -183,8 +183,8 @@ impl AgentLoop {
             ancestors: look
                 .ancestry
                 .as_ref()
-                .filter(|it| standby.is_some_and(|own| own.progress.timeline == it.timeline))
-                .map(|it| it.ancestors.clone()),
+                .filter(|it| standby.is_some_and(|own| own.progress.timeline == it.timeline()))
+                .map(|it| it.ancestors().to_vec()),
             streaming: standby.is_some() && self.following.streams(),
             replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
             wal_position: look.primary.map(|it| WalPosition {
