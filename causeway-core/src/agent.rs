@@ -1,9 +1,9 @@
-//! One node's daemon as a state machine: it is told what happened, and says what to do.
+//! The daemon of one node as a state machine that takes events and returns actions.
 //!
-//! What must happen once (read the lease, write it, remember, call a person) comes back from
-//! [`Agent::handle`] as [`AgentAction`]s. What must *be so* (whom to follow, until when PostgreSQL may
-//! accept writes) is asked for with [`Agent::target_role`] and [`Agent::deadline`] as often as the caller
-//! likes, so that nothing is lost when one attempt at it fails.
+//! [`Agent::handle`] returns what must happen once as [`AgentAction`]s: read or write the lease, store the
+//! highest record, alert the operator. [`Agent::target_role`] and [`Agent::deadline`] return the desired
+//! state: the node to follow, and until when PostgreSQL may accept writes. The caller reads them as often as
+//! it likes, so a failed attempt to reach that state loses nothing.
 
 mod action;
 mod candidate;
@@ -35,39 +35,39 @@ use crate::lease::{ETag, LeaseRecord, LeaseState, LeaseTiming, Nonce, NonceGener
 use crate::problem::{NodeProblem, ProblemKind};
 use crate::{Epoch, HostInstant, NodeId};
 
-/// Who this agent is.
+/// Identity of an agent: its cluster, node, host and boot.
 #[derive(Clone, Debug)]
 pub struct AgentIdentity {
-    /// The cluster it belongs to.
+    /// Name of the cluster.
     pub cluster: String,
-    /// Its node.
+    /// Name of the node.
     pub node: NodeId,
-    /// The identity of its host, which no copy of the host's disk has.
+    /// Identity of the host, which no copy of the host's disk has.
     pub host_id: String,
-    /// The boot of its host.
+    /// Identity of the host's current boot.
     pub boot_id: String,
     /// Every node of the cluster.
     pub members: Vec<NodeId>,
 }
 
-/// How this agent behaves.
+/// Settings of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// The times of the lease.
+    /// Times of the lease.
     pub timing: LeaseTiming,
-    /// When it takes over.
+    /// Conditions of an automatic takeover.
     pub policy: FailoverPolicy,
-    /// For how long a primary may answer nothing before it is stopped and the lease released.
+    /// Time without a response after which a primary is stopped and its lease released.
     pub write_probe_timeout: Duration,
-    /// For how long a primary that answers may prove no write before the same happens.
+    /// Time without a proven write after which a primary that responds is stopped and its lease released.
     pub write_stall_timeout: Duration,
-    /// For how long a server that starts, recovers or is promoted may show no progress.
+    /// Time without progress allowed to a server that starts, recovers or is promoted.
     pub start_timeout: Duration,
-    /// How many times in a minute a primary is started again before the lease is released.
+    /// Restarts of a primary within a minute, after which the lease is released.
     pub max_restarts_per_minute: u32,
 }
 
-/// One node's daemon.
+/// State machine of the daemon on one node.
 #[derive(Clone, Debug)]
 pub struct Agent {
     identity: AgentIdentity,
@@ -80,18 +80,18 @@ pub struct Agent {
     writing: bool,
     highest_at: Option<HostInstant>,
     poll_at: Option<HostInstant>,
-    /// When a write may be tried again after one that failed.
+    /// Earliest time of the next write after one that failed.
     retry_at: Option<HostInstant>,
     role: Role,
     local: Option<LocalObservation>,
     guard: GuardWatch,
     peers: Vec<PeerView>,
     last_decision: Option<Decision>,
-    /// Since when no node is known to have been open.
+    /// Start of the current period without a node known to accept writes.
     not_open_since: Option<HostInstant>,
-    /// Why this node gave the lease up last, until its server proves a write again or another node opens.
+    /// Reason of this node's last release, until its server proves a write or another node accepts writes.
     gave_up: Option<ReleaseReason>,
-    /// Why what the store showed last was not used, until it shows a record that is.
+    /// Reason why the record in the store is ignored, until the store returns a usable one.
     unusable: Option<NodeProblem>,
 }
 
@@ -102,8 +102,8 @@ enum Role {
 }
 
 impl Agent {
-    /// Returns an agent that knows nothing but the highest record it ever believed, as it kept it on
-    /// disk. `seed` is a random number, drawn anew for each agent.
+    /// Returns an agent without observations. `highest` is the highest record that this node ever trusted,
+    /// read from its disk; `seed` is a random number generated for this agent.
     pub fn new(
         identity: AgentIdentity,
         settings: AgentConfig,
@@ -133,7 +133,7 @@ impl Agent {
         }
     }
 
-    /// Takes in what happened, at `now`, and returns what to do about it.
+    /// Processes an event at `now`, and returns the actions that follow from it.
     pub fn handle(&mut self, now: HostInstant, event: AgentEvent) -> Vec<AgentAction> {
         let mut actions = Vec::new();
         match event {
@@ -164,7 +164,7 @@ impl Agent {
         actions
     }
 
-    /// Returns what this node has to be.
+    /// Returns the role that this node should have.
     pub fn target_role(&self) -> TargetRole {
         if let Role::Holder(held) = &self.role {
             if held.releasing.is_some() {
@@ -189,7 +189,7 @@ impl Agent {
         }
     }
 
-    /// Returns until when this node may accept writes, for guard; none if it holds no lease.
+    /// Returns the deadline for guard, until which this node may accept writes; none without the lease.
     pub fn deadline(&self) -> Option<GuardDeadline> {
         let Role::Holder(held) = &self.role else {
             return None;
@@ -204,7 +204,7 @@ impl Agent {
         })
     }
 
-    /// Returns the newest record known, and for how long it is known to have stood.
+    /// Returns the newest record, and for how long it has been unchanged.
     pub fn lease(&self, now: HostInstant) -> Option<(&LeaseRecord, Duration)> {
         if let Role::Holder(held) = &self.role {
             return Some((&held.record, now.elapsed_upper_bound(held.confirmed_at)));
@@ -214,9 +214,9 @@ impl Agent {
             .map(|observed| (&observed.record, now.elapsed_lower_bound(observed.since)))
     }
 
-    /// Returns for how long the newest version is confirmed to have stood: from the response that first
-    /// showed it to the sending of the last read that did. Zero for a node that cannot read the store,
-    /// and for the holder.
+    /// Returns for how long reads confirm the newest version: from the response that first returned it to
+    /// the sending of the last read that returned it. Zero for the holder, and for a node that cannot read
+    /// the store.
     pub fn confirmed_age(&self) -> Duration {
         match (&self.role, &self.observed) {
             (Role::Candidate, Some(observed)) if !observed.missing => {
@@ -236,7 +236,7 @@ impl Agent {
         &self.identity.host_id
     }
 
-    /// Says whether this node holds the lease at `now`, and has opened for writes.
+    /// Returns whether this node holds the lease at `now` and accepts writes.
     pub fn is_primary(&self, now: HostInstant) -> bool {
         let Role::Holder(held) = &self.role else {
             return false;
@@ -245,17 +245,17 @@ impl Agent {
             && !now.has_passed_on_any_clock(held.confirmed_at + self.settings.timing.stop_deadline)
     }
 
-    /// Says whether this node holds the lease, open or not.
+    /// Returns whether this node holds the lease, accepting writes or not yet.
     pub fn holds(&self) -> bool {
         matches!(self.role, Role::Holder(_))
     }
 
-    /// Returns what this node decided last about taking over; none while it holds the lease.
+    /// Returns the last decision about a takeover; none while this node holds the lease.
     pub fn decision(&self) -> Option<&Decision> {
         self.last_decision.as_ref()
     }
 
-    /// Returns what this node would decide if the primary were lost now; none while it holds the lease.
+    /// Returns the decision if the primary were lost now; none while this node holds the lease.
     pub fn forecast(&self, now: HostInstant) -> Option<Decision> {
         if self.holds() {
             return None;

@@ -47,7 +47,7 @@ impl HostInstant {
         boottime.min(self.raw.saturating_sub(earlier.raw))
     }
 
-    /// Says whether a holder must regard `deadline` as reached: one clock is enough.
+    /// Returns whether a holder must regard `deadline` as reached: one clock is enough.
     pub fn has_passed_on_any_clock(self, deadline: Self) -> bool {
         self.boottime >= deadline.boottime || self.raw >= deadline.raw
     }

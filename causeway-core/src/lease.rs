@@ -75,7 +75,7 @@ pub struct LeaseStoreId {
 }
 
 impl LeaseStoreId {
-    /// Says whether both are one bucket. How a host reaches it is no part of that.
+    /// Returns whether both are one bucket. How a host reaches it is no part of that.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.bucket, &self.region) == (&other.bucket, &other.region)
     }

@@ -27,7 +27,7 @@ pub struct AwsService {
 }
 
 impl AwsService {
-    /// Says whether it is reached through TLS.
+    /// Returns whether it is reached through TLS.
     pub fn has_tls(&self) -> bool {
         let endpoint = self.endpoint.as_deref();
         endpoint.is_none_or(|url| url.starts_with("https://"))

@@ -1,4 +1,4 @@
-//! What an agent says: what to do once, what must be so, and what a person should know.
+//! Outputs of an agent: actions, the target role, commands for guard and alerts for the operator.
 
 use std::time::Duration;
 
@@ -9,41 +9,41 @@ use crate::failover::decision::PromotionMode;
 use crate::lease::{LeaseFormatError, LeaseMismatch, LeaseRecord, WritePrecondition};
 use crate::{Epoch, NodeId, Timeline};
 
-/// What is to be done once.
+/// An action that the caller executes once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentAction {
-    /// Read the lease, and come back with [`AgentEvent::LeaseRead`](super::AgentEvent::LeaseRead).
+    /// Read the lease, then report [`AgentEvent::LeaseRead`](super::AgentEvent::LeaseRead).
     ReadLease,
-    /// Write the lease, and come back with [`AgentEvent::LeaseWritten`](super::AgentEvent::LeaseWritten).
+    /// Write the lease, then report [`AgentEvent::LeaseWritten`](super::AgentEvent::LeaseWritten).
     WriteLease(Box<LeaseWrite>),
-    /// Keep this on disk: no record below it is believed again.
+    /// Store this epoch and sequence on disk: the agent never trusts a record below them again.
     Remember(Epoch, u64),
-    /// Call a person.
+    /// Alert the operator.
     AlertOperator(OperatorAlert),
 }
 
 /// One conditional write of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseWrite {
-    /// What is written.
+    /// Record to write.
     pub record: LeaseRecord,
-    /// What must be there.
+    /// Required state of the object.
     pub condition: WritePrecondition,
 }
 
-/// What a person should know of.
+/// A condition that needs the operator's attention.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperatorAlert {
-    /// The store showed a record older than one seen before.
+    /// The store returned a record older than one observed before.
     #[error(
         "lease store rolled back: it returned epoch {found} sequence {sequence} after epoch {known}; the record is ignored"
     )]
     LeaseStoreRolledBack {
-        /// The epoch it showed.
+        /// Epoch of the returned record.
         found: Epoch,
-        /// The sequence it showed.
+        /// Sequence of the returned record.
         sequence: u64,
-        /// The highest epoch seen.
+        /// Highest epoch observed.
         known: Epoch,
     },
     /// The lease was lost to another holder while this node held it.
@@ -57,103 +57,103 @@ pub enum OperatorAlert {
     /// The lease could not be renewed in time.
     #[error("the lease of epoch {0} expired without a renewal")]
     LeaseExpired(Epoch),
-    /// The lease is given up because the server cannot do its work.
+    /// The lease is released.
     #[error("the lease is released: {0}")]
     Released(ReleaseReason),
     /// The lease object cannot be used.
     #[error(transparent)]
     Unusable(LeaseFormatError),
-    /// The lease object is another cluster's.
+    /// The lease object belongs to another cluster or database.
     #[error(transparent)]
     LeaseMismatch(LeaseMismatch),
-    /// Another node has trusted a higher epoch than the one that this node holds.
+    /// Another node has trusted a higher epoch than the one of this node's lease.
     #[error("deposed: `{by}` reports epoch {epoch} from another lease store: compare `[lease]`")]
     Superseded {
         /// The other node.
         by: NodeId,
-        /// The epoch that it has seen.
+        /// Epoch that it reports.
         epoch: Epoch,
     },
     /// The promoted server is not on the timeline that was reserved.
     #[error("promoted onto timeline {found} instead of the reserved {reserved}")]
     WrongTimeline {
-        /// Where it is.
+        /// Its timeline.
         found: Timeline,
-        /// Where it should be.
+        /// Timeline that was reserved.
         reserved: Timeline,
     },
 }
 
-/// Why a holder gives its lease up.
+/// Reason why a holder releases its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseReason {
-    /// A command asked for it.
-    #[error("a command asked for it")]
+    /// An operator's command.
+    #[error("released by command")]
     Command,
-    /// The server was started again as often as is allowed.
+    /// The server was restarted as often as is allowed.
     #[error("PostgreSQL stops again and again")]
     KeepsEnding,
-    /// The server accepts connections, or not even that, and answers nothing.
+    /// The server does not respond.
     #[error("PostgreSQL does not respond")]
     AnswersNothing,
     /// The server did not become primary in time.
     #[error("PostgreSQL did not become primary in time")]
     NotUpInTime,
-    /// The server answers, and proves no write.
+    /// The server responds, and proves no write.
     #[error("PostgreSQL responds, but {0}")]
     CannotWrite(WriteProbeFailure),
-    /// The database is not the one that the lease is of.
+    /// The lease belongs to another database.
     #[error("the lease belongs to another database: check `[postgres] data-directory`")]
     OtherDatabase,
-    /// The server was promoted onto a timeline that somebody else may be using.
+    /// The server was promoted onto a timeline that was not reserved, so another node may use it.
     #[error("PostgreSQL was promoted onto a timeline that the lease had not reserved")]
     WrongTimeline,
 }
 
-/// What this node has to be.
+/// Role that a node should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetRole {
-    /// Nothing is known of a lease: leave everything as it is.
+    /// No lease has been read: change nothing.
     Undecided,
-    /// A standby, of `primary` if that is known to be open.
+    /// A standby, of `primary` if that is known to accept writes.
     Standby {
-        /// The node to follow; none while the lease is this node's own and over, or is being taken.
+        /// Node to follow; none while the lease is this node's own and expired, or another node is acquiring it.
         primary: Option<NodeId>,
-        /// The timeline it writes on.
+        /// Timeline of the primary.
         timeline: Timeline,
     },
     /// The primary, in `epoch`.
     Primary {
-        /// The epoch of the lease.
+        /// Epoch of the lease.
         epoch: Epoch,
-        /// How it becomes primary.
+        /// Way to become primary.
         mode: PromotionMode,
     },
-    /// Ended, so that the lease can be released.
+    /// Stopped, so that the lease can be released.
     Stopped,
 }
 
-/// What guard should do.
+/// A command for guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardCommand {
-    /// Start PostgreSQL as the primary it was.
+    /// Start PostgreSQL as the primary that it was.
     StartPrimary(Epoch, Commits),
     /// Start it as a standby.
     StartStandby,
-    /// Promote it. Before, the history files of the timelines below this one are filled.
+    /// Promote it onto this timeline, after creating the missing history files of the timelines below.
     Promote(Epoch, Timeline),
-    /// Acknowledge the commits that were held back: the lease says that this node is open.
+    /// Acknowledge the commits that were held back: the lease is stored as `held`.
     Acknowledge(Epoch),
-    /// End it: clients are cut at once, walsenders have this long to drain.
+    /// Stop it: clients are disconnected at once, walsenders have this long to drain.
     End(Duration),
 }
 
-/// What becomes of the commits of a primary.
+/// Acknowledgement of commits by a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commits {
-    /// They are acknowledged.
+    /// Commits are acknowledged.
     Acknowledged,
-    /// They wait, as for a synchronous standby that is not there.
+    /// Commits wait, as for a missing synchronous standby.
     HeldBack,
 }

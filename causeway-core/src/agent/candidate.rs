@@ -1,4 +1,4 @@
-//! What an agent does while the lease is not its node's: look, and take it when that is right.
+//! Actions of the agent while its node does not hold the lease: observe it, and take it if allowed.
 
 use super::held_lease::HeldLease;
 use super::{Agent, AgentAction, Attempt, LeaseWrite, Role};
@@ -21,8 +21,8 @@ impl Agent {
         if self.writing || self.resume_after_restart(now) {
             return;
         }
-        // A version that nobody here saw may have stood between the one seen last and the deletion,
-        // of a later epoch and with more timelines reserved, and its holder may be writing.
+        // Between the last observed version and the deletion there may have been another, of a later epoch and
+        // with more reserved timelines, and its holder may be writing.
         if self.observed.as_ref().is_some_and(|observed| observed.missing) {
             self.last_decision = Some(Decision::NoAction(NoAction::LeaseMissing));
             return;
@@ -36,8 +36,8 @@ impl Agent {
         self.last_decision = Some(decision);
     }
 
-    /// Continues the term of the agent that ran here before this one: the boot is the same, and so
-    /// is guard, whose deadline is of the lease's epoch and is not over.
+    /// Continues with the lease of the agent that ran here before this one. Boot and guard are the same, and
+    /// guard's deadline has the epoch of the lease and has not passed.
     fn resume_after_restart(&mut self, now: HostInstant) -> bool {
         let (Some(observed), Some(local)) = (&self.observed, &self.local) else {
             return false;
@@ -51,9 +51,9 @@ impl Agent {
         if !ours || !held || !runs || now.has_passed_on_any_clock(armed.stop_at) {
             return false;
         }
-        // A server that may write was started or promoted under guard's eyes, which refuses a timeline
-        // that is in use. One that follows is still to be promoted, onto a number that is yet to be
-        // reserved: whether the one in the record was reserved for it, or by a holder before, is not known.
+        // Guard started or promoted a server that may write, and rejects a timeline in use. A standby is still
+        // to be promoted, onto a number that is not reserved yet: the one in the record may have been
+        // reserved for another holder.
         let (etag, record, mode) = (
             observed.etag.clone(),
             observed.record.clone(),
@@ -65,7 +65,7 @@ impl Agent {
         true
     }
 
-    /// Writes this node's name into the lease, if it still stands as it was seen.
+    /// Writes this node's name into the lease, on condition that the lease is unchanged.
     pub(super) fn write_takeover(
         &mut self,
         now: HostInstant,
@@ -80,7 +80,7 @@ impl Agent {
             PromotionMode::Resume => observed.record.highest_reserved_timeline,
             PromotionMode::Promote(timeline) => timeline,
         };
-        // Its own term goes on: what its server did not do in the one before counts.
+        // The node keeps its own lease, so the idle time of its server continues.
         let before = &observed.record;
         let own = before.holder.node == self.identity.node
             && before.holder.host_id == self.identity.host_id
@@ -96,7 +96,7 @@ impl Agent {
         self.write_lease(now, record, taken.mode, condition, actions);
     }
 
-    /// Sends a write, and keeps its nonce until it is known what became of it.
+    /// Sends a write, and keeps its nonce until its result is known.
     pub(super) fn write_lease(
         &mut self,
         now: HostInstant,
@@ -139,7 +139,7 @@ impl Agent {
         }
     }
 
-    /// Returns where the timeline comes from that the server is on.
+    /// Returns the ancestors of the server's timeline; empty while they are unknown.
     pub(super) fn ancestors(&self) -> Vec<Ancestor> {
         let local = self.local.as_ref();
         let known = local.and_then(|local| match (local.server, &local.ancestry) {

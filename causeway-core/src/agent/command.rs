@@ -1,4 +1,4 @@
-//! What an agent does about a command, and how it answers one that it does not carry out.
+//! Signed commands: take the lease, release it, or the reason why a command is rejected.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -9,29 +9,29 @@ use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
 use crate::{Epoch, HostInstant, NodeId, Timeline};
 
-/// Why an order is not carried out.
+/// Reason why a command is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandRejected {
-    /// No lease is known here.
+    /// This node has not read the lease.
     #[error("this node has not read the lease yet")]
     NoLease,
     /// The lease was deleted.
     #[error("the lease was deleted: remove the delete marker from the object")]
     LeaseMissing,
-    /// The lease is retired, or another node has seen a newer one in another store.
+    /// The lease is retired, or another node reports a newer one in another store.
     #[error("{0}")]
     NotThisLease(NoAction),
-    /// The database here is not the one that the lease is of.
+    /// The lease belongs to another database than this node's.
     #[error("the lease belongs to another database than this node's")]
     OtherDatabase,
-    /// The order was planned in another epoch.
+    /// The command was planned in another epoch.
     #[error(
         "the command was planned at epoch {planned}, and the lease is at epoch {current}: plan again"
     )]
     OtherEpoch {
-        /// The order's.
+        /// Epoch of the command.
         planned: Epoch,
-        /// The lease's.
+        /// Epoch of the lease.
         current: Epoch,
     },
     /// This node holds the lease.
@@ -40,45 +40,45 @@ pub enum CommandRejected {
     /// This node does not hold the lease.
     #[error("this node does not hold the lease")]
     NotPrimary,
-    /// The proof given for the fence is not one here.
+    /// The lease has not expired, so it is no fencing proof.
     #[error(
         "the lease of `{0}` may still be in force: observed unchanged for {1:?}, less than the lease duration"
     )]
     NotFenced(NodeId, Duration),
-    /// The server here cannot be promoted.
+    /// The local server cannot be promoted.
     #[error("the local server is not a consistent standby")]
     NotAStandby,
-    /// The server here would acknowledge commits before the lease says that this node is open.
+    /// The local server would acknowledge commits before the lease is stored as `held`.
     #[error("{0}", NoAction::CommitsNotHeldBack)]
     CommitsNotHeldBack,
-    /// The server here is on another timeline than the last primary was.
+    /// The local server is on another timeline than the last primary.
     #[error(
         "the local server is on timeline {here}, the last primary wrote on {there}: accept it with `--accept-timeline {here}`"
     )]
     OnAnotherTimeline {
-        /// This node's.
+        /// Timeline of this node.
         here: Timeline,
-        /// The last primary's.
+        /// Timeline of the last primary.
         there: Timeline,
     },
-    /// A write of the lease is under way.
+    /// A write of the lease is in progress.
     #[error("a write of the lease is in progress: try again")]
     Busy,
 }
 
-/// How the old primary is known to accept no more writes.
+/// Proof that the old primary no longer accepts writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FencingProof {
-    /// This node has watched the lease stand for the whole term, or it was released.
+    /// This node has observed the lease unchanged for the lease duration, or it was released.
     LeaseExpired,
-    /// Somebody else vouches for it: its instance was stopped, or a person typed `--unfenced`.
+    /// The operator asserts it: the instance is stopped, or the command has `--unfenced`.
     OperatorAsserted,
 }
 
 impl Agent {
-    /// Carries out a command to take the lease, planned when the lease was at `planned`. A server on another
-    /// timeline than the last primary's takes it only if the command accepts that timeline by its number.
+    /// Executes a command to take the lease, planned in epoch `planned`. A server on another timeline than
+    /// the last primary's takes it only if the command accepts that timeline by its number.
     ///
     /// # Errors
     ///
@@ -148,8 +148,7 @@ impl Agent {
         Ok(actions)
     }
 
-    /// Carries out a command to stop PostgreSQL and release the lease, planned when the lease was at
-    /// `planned`.
+    /// Executes a command to stop PostgreSQL and release the lease, planned in epoch `planned`.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl Agent {
             return Err(CommandRejected::NotPrimary);
         };
         held.releasing = Some(ReleaseReason::Command);
-        self.local = None; // A start may have been ordered since.
+        self.local = None; // PostgreSQL may have been started since.
         Ok(())
     }
 

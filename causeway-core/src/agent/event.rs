@@ -1,4 +1,4 @@
-//! What an agent is told.
+//! Events that an agent processes, and the observations in them.
 
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::GuardDeadline;
@@ -8,132 +8,132 @@ use crate::lease::{
 use crate::lsn::TimelineHistory;
 use crate::{HostInstant, Timeline};
 
-/// What happened.
+/// An event for the agent.
 #[derive(Clone, Debug)]
 pub enum AgentEvent {
     /// Time passed.
     Tick,
-    /// A read of the lease was answered, or given up.
+    /// A read of the lease ended.
     LeaseRead {
-        /// When it was sent.
+        /// Time at which it was sent.
         requested_at: HostInstant,
-        /// What came back.
+        /// Result of the request.
         answer: LeaseReadResult,
     },
-    /// A write of the lease was answered, or given up.
+    /// A write of the lease ended.
     LeaseWritten {
-        /// The nonce of the write.
+        /// Nonce of the write.
         nonce: Nonce,
-        /// What came back.
+        /// Result of the request.
         answer: LeaseWriteResult,
     },
-    /// The server and its guard were looked at.
+    /// The local server and its guard were observed.
     LocalObserved(Box<LocalObservation>),
-    /// Other nodes were asked how far they are.
+    /// Other nodes reported their progress.
     PeersObserved(Vec<PeerView>),
-    /// The record in a store that was used before is retired now.
+    /// The lease in a previous store was retired.
     OldLeaseRetired(LeaseStoreId),
 }
 
-/// What a read of the lease brought.
+/// Result of a read of the lease.
 #[derive(Clone, Debug)]
 pub enum LeaseReadResult {
-    /// The object, and its version.
+    /// The record, and its version.
     Found(ETag, Box<LeaseRecord>),
     /// There is no object.
     Missing,
-    /// There is an object that this release cannot use.
+    /// This release cannot use the object.
     Unusable(LeaseFormatError),
-    /// No answer came in time, or an error.
+    /// The request timed out or failed.
     Failed,
 }
 
-/// What a write of the lease brought.
+/// Result of a write of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseWriteResult {
-    /// It is stored, as this version.
+    /// The record is stored, as this version.
     Stored(ETag),
-    /// The store says that its condition did not hold (412), that another write was under way (409)
-    /// or that there is no object (404). After a lost answer that can be said of a write which took
-    /// effect, so it decides nothing: a read does.
+    /// The store rejected it: the precondition failed (412), another write was in progress (409), or there
+    /// is no object (404). After a lost response the store rejects the repetition of a write that took
+    /// effect, so only a read decides.
     Rejected,
-    /// No answer came in time, or an error.
+    /// The request timed out or failed.
     Unknown,
 }
 
-/// What was seen of this node's own server.
+/// Observation of this node's server and guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalObservation {
-    /// The server.
+    /// State of the server.
     pub server: ServerView,
-    /// The deadline that guard holds; none when it is not armed or does not answer.
+    /// Deadline of guard; none if it is not armed or does not respond.
     pub armed: Option<GuardDeadline>,
-    /// Since when guard wants a renewal, because the machine was paused unseen.
+    /// Time since which guard requires a renewal, because the host was paused without notice.
     pub wants_renewal_since: Option<HostInstant>,
-    /// What the server said, if it has lately proved that it accepts writes.
+    /// Position of a server that has recently proved that it accepts writes.
     pub primary: Option<PrimaryView>,
-    /// What it answers.
+    /// Responses of the server.
     pub health: ServerHealth,
-    /// Changes whenever a server that recovers or is being promoted has replayed more.
+    /// Counter that changes whenever a server in recovery or promotion has replayed more WAL.
     pub replay: Option<u64>,
-    /// How many postmasters guard has started; none while guard does not answer.
+    /// Number of postmasters that guard has started; none while guard does not respond.
     pub starts: Option<u64>,
-    /// The identifier in the control file; none while there is none.
+    /// System identifier in the control file; none without a control file.
     pub system_id: Option<SystemId>,
-    /// Whether the WAL on this host's disk reaches the position in the lease record.
+    /// Whether the WAL on the local disk reaches the position in the lease record.
     pub holds_position: bool,
-    /// Whether the acknowledgement of commits is held back: of a standby, by its own account of the setting
-    /// in force; of a server that may write, as guard has it.
+    /// Whether the acknowledgement of commits is held back: for a standby by its effective setting, for a
+    /// server that may write by guard's state.
     pub holds_back: bool,
-    /// A timeline that guard found in use when it was told to promote onto that number or a lower one.
+    /// Timeline that guard found in use when it was to promote onto that number or a lower one.
     pub taken_timeline: Option<Timeline>,
-    /// Where the timeline comes from that the server is on; none while that is not known.
+    /// History of the server's timeline; none while it is unknown.
     pub ancestry: Option<TimelineHistory>,
 }
 
-/// What a server answers, whatever guard sees of its processes.
+/// Responses of a server, independent of its processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerHealth {
-    /// Nothing.
+    /// It does not respond.
     #[default]
     Silent,
-    /// That it is starting (SQLSTATE 57P03), or that it is in recovery.
+    /// It reports that it is starting (SQLSTATE 57P03), or that it is in recovery.
     Recovering,
-    /// Questions, and has proved a write lately.
+    /// It answers queries, and has recently proved a write.
     Writes,
-    /// Questions, or that it has no connection left; a write it has not proved lately.
+    /// It answers queries, or has no connection left, and has not recently proved a write.
     Unproven(WriteProbeFailure),
 }
 
-/// Why a server that answers proves no write.
+/// Reason why a server that responds proves no write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteProbeFailure {
     /// The write has not returned: the disk stalls.
     #[error("a write has not returned")]
     Stalled,
-    /// Clients have taken every connection, so none is left to ask with. They are being served.
+    /// Clients use every connection, so none is left for the probe. They are being served.
     #[error("all connections are in use")]
     NoConnectionLeft,
-    /// It gives out no more transaction ids until a VACUUM has advanced the oldest (SQLSTATE 54000), and
-    /// so would every standby of it.
+    /// It assigns no transaction ID until a VACUUM has advanced the oldest (SQLSTATE 54000). The same would
+    /// hold on each of its standbys.
     #[error("no transaction IDs are left: run VACUUM")]
     XidLimit,
     /// The disk is full (SQLSTATE 53100).
     #[error("the disk is full")]
     DiskFull,
-    /// It answers, and refuses the agent's connection or what that asks: its role, database or
-    /// `pg_hba.conf` is another than the agent's settings say. Its clients may be served all the same.
+    /// It rejects the agent's connection or query: role, database or `pg_hba.conf` do not match the agent's
+    /// settings. Its clients may be served nevertheless.
     #[error(
         "it rejects the agent's connection: check `[postgres] user`, its privileges and `pg_hba.conf`; the agent's log has the error"
     )]
     Refused,
-    /// It answers the write with another error.
+    /// The write fails with another error.
     #[error("a write fails")]
     Error,
 }
 
 impl WriteProbeFailure {
-    /// Says whether clients are served all the same, or would be no better on another node.
+    /// Returns whether clients are served nevertheless, or would be served no better by another node.
     pub const fn is_no_reason_to_move(self) -> bool {
         matches!(
             self,
@@ -142,11 +142,11 @@ impl WriteProbeFailure {
     }
 }
 
-/// A server that accepts writes, and how far it is.
+/// A server that accepts writes, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrimaryView {
-    /// Its place in the log and its pace.
+    /// WAL position and write rates.
     pub position: PrimaryPosition,
-    /// The identifier of its database.
+    /// System identifier of its database.
     pub system_id: SystemId,
 }

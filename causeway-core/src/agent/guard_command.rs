@@ -7,7 +7,7 @@ use crate::failover::decision::PromotionMode;
 use crate::failover::observation::{DataDirectoryState, ServerView};
 
 impl Agent {
-    /// Returns what guard should do now. How a node comes to follow is not guard's to say: its
+    /// Returns the command that guard should execute now. Setting up a standby is not among them: the data
     /// directory may have to be rewound first.
     pub fn guard_command(&self) -> Option<GuardCommand> {
         let server = self.local.as_ref()?.server;
@@ -40,7 +40,7 @@ impl Agent {
             ) if self.local.as_ref().is_some_and(|local| local.holds_back) => {
                 Some(GuardCommand::Promote(epoch, timeline))
             }
-            // Somebody else may be writing at this moment: there is no time to drain.
+            // Another node may be writing already: there is no time to drain.
             (TargetRole::Standby { .. }, ServerView::MayWrite) => {
                 Some(GuardCommand::End(Duration::ZERO))
             }
@@ -62,8 +62,8 @@ impl Agent {
         }
     }
 
-    /// Returns what becomes of the commits of a primary that is started now. Until the lease says that
-    /// this node is open, the record names the position of another, so none may be acknowledged.
+    /// Returns whether a primary that is started now acknowledges commits. Until the lease is stored as
+    /// `held`, its record has the position of another node, so no commit may be acknowledged.
     fn commit_mode(&self) -> Commits {
         match &self.role {
             Role::Holder(held) if held.open => Commits::Acknowledged,
@@ -71,15 +71,15 @@ impl Agent {
         }
     }
 
-    /// Says whether guard holds commits back although the lease says that this node is open.
+    /// Returns whether guard holds commits back although the lease is stored as `held`.
     fn may_acknowledge(&self) -> bool {
         let held_back = self.local.as_ref().is_some_and(|local| local.holds_back);
         held_back && self.commit_mode() == Commits::Acknowledged
     }
 
-    /// Says whether this node was the last primary, has all that it recorded, and no holder has been open
-    /// since: it becomes a standby of nobody, and so a candidate. So does a copy of a host that held the
-    /// lease before any node was ever open.
+    /// Returns whether this node may start as a standby without a primary, and so become a candidate: it was
+    /// the last primary, has all the WAL that it recorded, and no holder has accepted writes since. The same
+    /// holds for a copy of a host that took the lease before any node accepted writes.
     fn may_return(&self) -> bool {
         let (Some(observed), Some(local)) = (&self.observed, &self.local) else {
             return false;

@@ -1,4 +1,4 @@
-//! What an agent does while the lease is its node's: renew it, open it, and give it up in time.
+//! Actions of the agent while its node holds the lease: renew it, accept writes, release it in time.
 
 use std::time::Duration;
 
@@ -14,37 +14,37 @@ use crate::lease::{
 use crate::lsn::TimelineHistory;
 use crate::{HostInstant, Timeline};
 
-/// For how long walsenders may drain when the lease is released by command: nothing else waits, and
-/// what they drain is what is not lost.
+/// Time for walsenders to drain when a command releases the lease: no failover is waiting, and drained WAL
+/// is not lost.
 const COMMAND_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much longer than the drain the end of PostgreSQL may take while its lease is still renewed. A
-/// process that a stalled disk keeps from ending must not keep the lease: it expires, which is safe,
-/// since no process acknowledges anything after SIGKILL.
+/// Time after the drain in which PostgreSQL may stop while the lease is still renewed. A process that a
+/// stalled disk keeps alive must not keep the lease. Its expiry is safe: after SIGKILL no process
+/// acknowledges a commit.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// For how long a primary's own rates cover less than the minute of which a statement speaks.
+/// Time in which a primary's own rates cover less than the minute of a loss estimate.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
 
-/// The lease, while it is this node's.
+/// The lease while this node holds it.
 #[derive(Clone, Debug)]
 pub(super) struct HeldLease {
     pub(super) etag: ETag,
     pub(super) record: LeaseRecord,
     pub(super) mode: PromotionMode,
-    /// When the write that is known to be stored was sent.
+    /// Time at which the last write known to be stored was sent.
     pub(super) confirmed_at: HostInstant,
-    /// When the next write is due.
+    /// Time of the next write.
     pub(super) write_at: HostInstant,
     pub(super) open: bool,
-    /// A write of this agent's is stored. Until then one that an earlier agent of this node sent, to
-    /// release the lease, could still take effect, so nothing is started or promoted.
+    /// Whether a write of this agent is stored. Until then a release sent by an earlier agent of this node
+    /// could still take effect, so no server is started or promoted.
     pub(super) proven: bool,
     pub(super) releasing: Option<ReleaseReason>,
     releasing_since: Option<HostInstant>,
     pub(super) service: ServiceWatch,
-    /// When the rates in the record were inherited, and what they were: those of the primary before, or of
-    /// this one before its agent was restarted. Clients bring their load with them.
+    /// Time at which the rates in the record were inherited, and the position with them: from the previous
+    /// primary, or from this one before its agent restarted. Clients keep their load when they reconnect.
     inherited: (HostInstant, Option<PrimaryPosition>),
 }
 
@@ -83,8 +83,8 @@ impl HeldLease {
         }
     }
 
-    /// Returns a position with rates that are no lower than the inherited ones, until this primary's own
-    /// cover as much time. What it measured is nothing at first, and a loss would be stated as nothing.
+    /// Returns a position with rates no lower than the inherited ones until this primary's own rates cover
+    /// as much time. Its first measurements are zero, and so would be the estimated loss.
     fn with_inherited_rates(&self, now: HostInstant, own: PrimaryPosition) -> PrimaryPosition {
         let (since, inherited) = self.inherited;
         match inherited {
@@ -97,8 +97,8 @@ impl HeldLease {
         }
     }
 
-    /// Goes on from a version that an earlier agent of this node wrote. When it was sent is not
-    /// known, so it lengthens nothing.
+    /// Adopts a version that an earlier agent of this node wrote. It does not extend the deadline, because
+    /// the time at which it was sent is unknown.
     pub(super) fn adopt_record(&mut self, now: HostInstant, etag: ETag, record: LeaseRecord) {
         self.etag = etag;
         self.open |= record.state == LeaseState::Held;
@@ -106,7 +106,7 @@ impl HeldLease {
         self.write_at = now;
     }
 
-    /// Begins to give the lease up if that should be, and says why.
+    /// Starts the release if there is a reason for it, and returns the alert.
     fn wants_release(
         &mut self,
         now: HostInstant,
@@ -119,7 +119,7 @@ impl HeldLease {
         if found.is_some_and(|system_id| system_id != expected) {
             self.releasing = Some(ReleaseReason::OtherDatabase);
         } else if let Some((found, reserved)) = self.wrong_timeline(local) {
-            // Whoever comes next must not take the number for free.
+            // The next holder must not reserve this number.
             self.record.highest_reserved_timeline =
                 self.record.highest_reserved_timeline.max(found);
             self.releasing = Some(ReleaseReason::WrongTimeline);
@@ -140,9 +140,9 @@ impl HeldLease {
         }
     }
 
-    /// Says whether the lease may be renewed: not for a server that nobody sees, nor for one that should
-    /// have ended long ago. Without guard nothing can be released, so that a server which had shown no sign
-    /// of life for `idle` before guard went away ends the renewals too.
+    /// Returns whether the lease may be renewed: not while guard is away for too long, nor after the time
+    /// for PostgreSQL to stop. Without guard the lease cannot be released, so renewals also end for a server
+    /// that had been idle for `idle` before guard went away.
     fn may_renew(
         &self,
         now: HostInstant,
@@ -174,7 +174,7 @@ impl Agent {
             )));
             return;
         }
-        // Both leases cannot be the cluster's, and the higher epoch is the newer.
+        // A cluster has one lease, and the higher epoch is the newer.
         if let Some(peer) = decision::find_peer_ahead(held.record.epoch, &self.peers) {
             let (by, epoch) = (peer.node.clone(), peer.highest);
             self.role = Role::Candidate;
@@ -186,8 +186,8 @@ impl Agent {
         }
         let mut ended = false;
         if let Some(local) = &self.local {
-            // The lease ran out here, the server was started as a standby, and then a renewal whose answer
-            // was lost turned out to be stored: the record says open, and the server is not.
+            // The lease expired here, the server was started as a standby, and a renewal with a lost response
+            // turned out to be stored: the record is `held`, and the server does not accept writes.
             if held.releasing.is_none() && matches!(local.server, ServerView::Standby(_)) {
                 held.open = false;
             }
@@ -196,7 +196,7 @@ impl Agent {
             {
                 self.gave_up = held.releasing;
                 actions.push(AgentAction::AlertOperator(alarm));
-                // A start may have been ordered on what was seen, so it does not prove an end.
+                // This observation may have led to a start, so it does not prove that the server has stopped.
                 self.local = None;
                 return;
             }
@@ -221,8 +221,8 @@ impl Agent {
         {
             return;
         }
-        // A release whose answer was lost, this agent's or an earlier one's, may have been stored
-        // and followed by another holder before the object was deleted.
+        // A release with a lost response, of this agent or an earlier one, may have been stored, and another
+        // node may have taken the lease before the object was deleted.
         let missing = self.observed.as_ref().is_some_and(|observed| observed.missing);
         let condition = match (missing, held.proven && held.releasing.is_none()) {
             (true, false) => return,
@@ -234,7 +234,7 @@ impl Agent {
         }
     }
 
-    /// Notes that the record in an older store is retired: the next renewal tells everybody.
+    /// Records that the lease in an older store is retired, for the next renewal.
     pub(super) fn note_retired(&mut self, store: &LeaseStoreId) {
         if let Role::Holder(held) = &mut self.role
             && held
@@ -247,7 +247,7 @@ impl Agent {
         }
     }
 
-    /// Writes the lease again, in the same epoch, with what is true now.
+    /// Renews the lease in the same epoch, with the current position and state.
     pub(super) fn renew_lease(
         &mut self,
         now: HostInstant,
@@ -294,7 +294,7 @@ impl Agent {
         self.write_lease(now, record, mode, condition, actions);
     }
 
-    /// Returns how long PostgreSQL may take to end when the lease is being released.
+    /// Returns the time that PostgreSQL has to stop when the lease is released.
     pub(super) fn time_to_drain(&self) -> Duration {
         let timing = self.settings.timing;
         match &self.role {
@@ -307,9 +307,9 @@ impl Agent {
 }
 
 impl HeldLease {
-    /// Returns the timeline to reserve: in place of one that is in use, since a promotion that was cut off
-    /// has left its history file, and PostgreSQL would begin the number after it; or for a standby that
-    /// was to resume as the primary it was, for which the number in the record is not its own.
+    /// Returns another timeline to reserve, if one is needed. An interrupted promotion leaves a history file,
+    /// and PostgreSQL would take the number after it. A standby that was to resume as primary needs a number
+    /// of its own, because the one in the record may be reserved for another node.
     fn next_number(&self, local: &LocalObservation) -> Option<Timeline> {
         if self.open || self.releasing.is_some() {
             return None;

@@ -1,4 +1,4 @@
-//! The newest lease record that this node has seen, and what each answer of the lease store changes.
+//! The newest lease record that this node has observed, and the effect of each response of the lease store.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::failover::decision::PromotionMode;
 use crate::lease::{ETag, LeaseRecord, LeaseState, Nonce};
 use crate::problem::{NodeProblem, ProblemKind};
 
-/// How long the next try waits after one that failed at once, so that a store which refuses
-/// connections is not asked a thousand times a second. Short beside the 2.3 s between the third try
-/// and the soft deadline.
+/// Pause before the write that follows a failed one: without it, a store that refuses connections would
+/// receive a thousand requests per second. Short beside the 2.3 s between the third attempt and the stop
+/// deadline.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The newest record, and since when it has been known to stand.
+/// The newest record, and since when it has been unchanged.
 #[derive(Clone, Debug)]
 pub(super) struct ObservedLease {
     pub(super) etag: ETag,
     pub(super) record: LeaseRecord,
     pub(super) since: HostInstant,
-    /// When the last read that showed it was sent.
+    /// Time at which the last read that returned it was sent.
     pub(super) confirmed: HostInstant,
     pub(super) missing: bool,
 }
 
-/// A write whose effect is not known yet.
+/// A write whose result is unknown.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) requested_at: HostInstant,
@@ -34,7 +34,7 @@ pub(super) struct Attempt {
 }
 
 impl Agent {
-    /// Takes in the answer to a read.
+    /// Processes the result of a read.
     pub(super) fn handle_read(
         &mut self,
         now: HostInstant,
@@ -58,8 +58,8 @@ impl Agent {
         }
     }
 
-    /// A missing object is not a free lease: a holder in term writes it again, and anybody else
-    /// leaves it to a person.
+    /// Notes that the lease object is missing. That is not a free lease: a holder before its deadline writes
+    /// it again, and every other node leaves that to the operator.
     fn handle_missing_lease(&mut self, now: HostInstant) {
         if let Some(observed) = &mut self.observed {
             observed.missing = true;
@@ -78,8 +78,8 @@ impl Agent {
         actions: &mut Vec<AgentAction>,
     ) {
         if record.order() < self.highest {
-            // An answer that overtook a later one is no news. One that was asked for after the later
-            // record was seen says that the store went back.
+            // A response that was sent before the later record arrived is ignored. One to a read sent after that
+            // shows that the store was rolled back.
             let overtaken = self
                 .highest_at
                 .is_some_and(|highest_at| highest_at.has_passed_on_any_clock(requested_at));
@@ -119,8 +119,8 @@ impl Agent {
                 self.record_version(now, requested_at, etag, record);
                 return;
             }
-            // A write of the agent that ran here before this one has taken effect after all. If it
-            // released the lease, this node is deposed by itself.
+            // A late write of an earlier agent of this node took effect. If it released the lease, that
+            // agent has deposed this one.
             let renewed = record.state != LeaseState::Released;
             if held.record.holder == record.holder && held.record.epoch == record.epoch && renewed {
                 held.adopt_record(now, etag.clone(), record.clone());
@@ -137,7 +137,7 @@ impl Agent {
         self.record_version(now, requested_at, etag, record);
     }
 
-    /// Notes why what the store shows is not used, and calls a person once for each reason.
+    /// Records why the record in the store is ignored, and alerts the operator once for each reason.
     fn report_unusable(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<AgentAction>) {
         let problem = NodeProblem::new(kind, alarm.to_string());
         if self.unusable.as_ref() != Some(&problem) {
@@ -146,7 +146,7 @@ impl Agent {
         }
     }
 
-    /// Takes in the answer to a write.
+    /// Processes the result of a write.
     pub(super) fn handle_write_result(
         &mut self,
         now: HostInstant,
@@ -159,7 +159,7 @@ impl Agent {
             .iter()
             .position(|attempt| attempt.record.nonce == *nonce)
         else {
-            return; // A read has shown it already.
+            return; // A read has already returned this write.
         };
         match answer {
             LeaseWriteResult::Stored(etag) => {
@@ -169,9 +169,9 @@ impl Agent {
             }
             LeaseWriteResult::Rejected | LeaseWriteResult::Unknown => {
                 self.request_read(actions);
-                // The next try is as good as a read, and need not wait for it: if the lost write
-                // took effect, the try is refused, and the read shows the lost one's nonce. What is
-                // urgent waits for the pause as well, or a store that refuses would be hammered.
+                // The next attempt does not wait for the read: if the lost write took effect, the store rejects
+                // the attempt, and the read returns the nonce of the lost write. Urgent writes wait for the pause
+                // too, or a store that refuses connections would be overloaded.
                 self.retry_at = Some(now + RETRY_PAUSE);
                 if let Role::Holder(held) = &mut self.role {
                     held.write_at = now;
@@ -180,7 +180,7 @@ impl Agent {
         }
     }
 
-    /// Makes the lease this node's: the store holds what `attempt` wrote.
+    /// Records that the store holds the record of `attempt`, so that this node holds the lease.
     fn confirm_write(&mut self, now: HostInstant, etag: ETag, attempt: Attempt) {
         let Attempt {
             requested_at,
@@ -201,9 +201,9 @@ impl Agent {
                 held.open |= record.state == LeaseState::Held;
                 held.proven = true;
                 if !held.open {
-                    held.mode = mode; // Another number may have been reserved.
+                    held.mode = mode; // This write may have reserved another timeline.
                 }
-                // A number seen in use since that write was sent stays reserved.
+                // A timeline found in use after that write was sent stays reserved.
                 let highest_reserved_timeline = record
                     .highest_reserved_timeline
                     .max(held.record.highest_reserved_timeline);
@@ -214,14 +214,14 @@ impl Agent {
                 held.write_at = next;
             }
             Role::Holder(_) | Role::Candidate => {
-                self.local = None; // What was seen before the lease was held says nothing of after.
+                self.local = None; // Observed before this node held the lease, so it is out of date.
                 let held = HeldLease::new(now, etag, record, mode, requested_at, next, true);
                 self.role = Role::Holder(Box::new(held));
             }
         }
     }
 
-    /// Says whether no write is under way, nor has one failed a moment ago.
+    /// Returns whether a write may be sent: none is in progress, and the pause after a failed one is over.
     pub(super) fn may_write(&self, now: HostInstant) -> bool {
         !self.writing
             && self
@@ -229,7 +229,7 @@ impl Agent {
                 .is_none_or(|retry_at| now.has_passed_on_any_clock(retry_at))
     }
 
-    /// Notes which version stands, and since when that is known.
+    /// Records the current version of the lease, and since when it has been unchanged.
     fn record_version(
         &mut self,
         now: HostInstant,

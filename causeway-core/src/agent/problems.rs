@@ -1,4 +1,4 @@
-//! What keeps this node from doing its part, as far as its agent can tell from the lease and its server.
+//! Problems of this node that its agent derives from the lease and the local server.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::lease::{LeaseRecord, LeaseState};
 use crate::problem::{NodeProblem, ProblemKind};
 use crate::{HostInstant, NodeId};
 
-/// For how long a holder may prove no write before that is a problem: three probes.
+/// Time without a proven write after which a holder has a problem: three probes.
 const UNPROVEN_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much longer than a lease lasts no node may be open: a takeover and its promotion.
+/// Time without a node that accepts writes after which that is a problem: a takeover and its promotion.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Agent {
-    /// Returns every problem that stands at `now`.
+    /// Returns every problem at `now`.
     pub fn problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut found = Vec::new();
         self.add_lease_problems(now, &mut found);
@@ -37,13 +37,13 @@ impl Agent {
             Role::Candidate => self.add_candidate_problems(now, local, &mut found),
         }
         if let Some(reason) = self.gave_up {
-            let detail = format!("this node gave the lease up: {reason}");
+            let detail = format!("this node released the lease: {reason}");
             found.push(NodeProblem::new(ProblemKind::NotWriting, detail));
         }
         found
     }
 
-    /// Returns for how long the holder's PostgreSQL has not proved a write; none on other nodes.
+    /// Returns the time since the holder's PostgreSQL last proved a write; none on other nodes.
     pub fn unproven(&self, now: HostInstant) -> Option<Duration> {
         match &self.role {
             Role::Holder(held) => Some(held.service.unproven(now)),
@@ -51,7 +51,8 @@ impl Agent {
         }
     }
 
-    /// Notes whether a node is known to be open, and forgets why this one gave up once another is.
+    /// Records whether a node is known to accept writes, and clears the reason of this node's release once
+    /// another node does.
     pub(super) fn note_service(&mut self, now: HostInstant) {
         let open = match &self.role {
             Role::Holder(held) => held.open,
@@ -123,7 +124,7 @@ impl Agent {
         }
     }
 
-    /// Says how this node's list of nodes differs from that of the node which wrote the record.
+    /// Describes the difference between this node's `[[nodes]]` and the list of the node that wrote the record.
     fn lists_differ(&self, record: &LeaseRecord) -> Option<String> {
         let own: BTreeSet<_> = self.identity.members.iter().collect();
         let there: BTreeSet<_> = record.members.iter().collect();

@@ -1,8 +1,7 @@
-//! Whether the holder's PostgreSQL does its work, and for how long it may not.
+//! Service of the holder's PostgreSQL, and the time limits without it.
 //!
-//! A proven write is the only proof of service. Everything else that a server does (it starts, replays
-//! WAL, answers questions) is a sign of life, which buys it time and no more: a holder without either
-//! gives the lease up, whatever the reason is.
+//! A proven write is the only proof of service. Starting, replaying WAL and answering queries are signs of
+//! progress, which extend the limits. A holder without either releases the lease, whatever the reason.
 
 use std::time::Duration;
 
@@ -11,22 +10,22 @@ use crate::HostInstant;
 use crate::failover::observation::ServerView;
 use crate::problem::{NodeProblem, ProblemKind};
 
-/// For how long starts are counted against a server that serves in between.
+/// Time in which starts are counted against a server that serves in between.
 const START_WINDOW: Duration = Duration::from_mins(1);
 
-/// For how long a holder renews without seeing its guard. A silent guard is killed after 5 s of
-/// unanswered messages and is started again within 1 s; one that stays away has taken PostgreSQL with it.
+/// Time for which a holder renews without a response of its guard. A silent guard is killed after 5 s of
+/// unanswered messages and restarted within 1 s. One that stays away has ended PostgreSQL with it.
 pub(super) const GUARD_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a watch takes to see that a replay advances.
+/// Time to observe that replay advances.
 const PROGRESS_SAMPLE_TIME: Duration = Duration::from_secs(2);
 
-/// What is known of the service of one holding.
+/// Service of one holder, from observations.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceWatch {
-    /// When a write was proved last, or the lease was taken.
+    /// Time of the last proven write, or at which the lease was taken.
     proven_at: HostInstant,
-    /// When the server last showed that it advances.
+    /// Time of the last sign of progress.
     alive_at: HostInstant,
     before: InheritedDurations,
     began_at: HostInstant,
@@ -36,8 +35,8 @@ pub(super) struct ServiceWatch {
     starts_since_proof: u32,
 }
 
-/// Since when guard has not been seen. It belongs to the host and not to a holding: a write that is found to
-/// be stored after the lease ran out must not buy a lost guard more time.
+/// Start of guard's absence. It belongs to the host, not to one held lease: a write found to be stored after
+/// the lease expired must not extend the limit for a lost guard.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GuardWatch {
     away_since: Option<HostInstant>,
@@ -56,25 +55,25 @@ impl GuardWatch {
         self.away_since.is_some()
     }
 
-    /// Says whether guard has been away for so long that the lease is left to expire.
+    /// Returns whether guard has been away for too long, so that the lease is left to expire.
     pub(super) fn is_gone(self, now: HostInstant) -> bool {
         self.away_since
             .is_some_and(|since| now.elapsed_upper_bound(since) >= GUARD_TIMEOUT)
     }
 }
 
-/// What had passed before the watch began, under an agent that ran here before this one: neither a restart
-/// of the agent nor a new epoch of the same node begins to count anew.
+/// Durations counted by an earlier agent of this node: neither a restart of the agent nor a new epoch of the
+/// same node resets them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InheritedDurations {
-    /// For how long no write had been proved.
+    /// Time without a proven write.
     pub(super) unproven: Duration,
-    /// For how long the server had shown no sign of life.
+    /// Time without a sign of progress.
     pub(super) idle: Duration,
 }
 
 impl ServiceWatch {
-    /// Returns the watch, which begins now, of a holding that stands since `since`.
+    /// Returns a watch that starts at `now`, of a lease held since `since`.
     pub(super) fn new(now: HostInstant, since: HostInstant, before: InheritedDurations) -> Self {
         Self {
             proven_at: since,
@@ -88,9 +87,9 @@ impl ServiceWatch {
         }
     }
 
-    /// Records what was seen, and returns why the lease has to be given up, if it has.
+    /// Records an observation, and returns the reason for a release, if there is one.
     ///
-    /// Before the node was open nobody was served, and nothing excuses it.
+    /// Before the node accepts writes it serves no clients, so no failure is excused.
     pub(super) fn observe(
         &mut self,
         now: HostInstant,
@@ -99,30 +98,30 @@ impl ServiceWatch {
         settings: &AgentConfig,
     ) -> Option<ReleaseReason> {
         if local.server == ServerView::Unguarded {
-            return None; // Nothing shows whether PostgreSQL has ended: the lease expires.
+            return None; // It is unknown whether PostgreSQL has stopped: the lease expires.
         }
         self.count_starts(now, local.starts);
         self.note_life(now, local, open);
         self.reason_to_stop(now, local, open, settings)
     }
 
-    /// Returns for how long no write has been proved.
+    /// Returns the time since the last proven write.
     pub(super) fn unproven(&self, now: HostInstant) -> Duration {
         now.elapsed_upper_bound(self.proven_at) + self.before.unproven
     }
 
-    /// Returns for how long there has been no sign of life.
+    /// Returns the time since the last sign of progress.
     pub(super) fn idle(&self, now: HostInstant) -> Duration {
         now.elapsed_upper_bound(self.alive_at) + self.before.idle
     }
 
-    /// Returns how often PostgreSQL was started since it last proved a write.
+    /// Returns the number of starts since the last proven write.
     pub(super) const fn starts_since_proof(&self) -> u32 {
         self.starts_since_proof
     }
 
-    /// Says that PostgreSQL has ended again and again, also if it serves in between: each time its clients are
-    /// cut.
+    /// Returns a problem if PostgreSQL keeps ending, even if it serves in between: each end disconnects its
+    /// clients.
     pub(super) fn keeps_ending(&self, now: HostInstant) -> Option<NodeProblem> {
         let lately = |at: &&HostInstant| now.elapsed_lower_bound(**at) < START_WINDOW;
         let starts = self.started_at.iter().filter(lately).count();
@@ -139,7 +138,7 @@ impl ServiceWatch {
             return;
         };
         self.starts = Some(starts);
-        // A guard that was restarted counts from zero again.
+        // A restarted guard counts from zero.
         let more = match before {
             None => 0,
             Some(before) if starts < before => starts,
@@ -159,7 +158,7 @@ impl ServiceWatch {
             self.before.unproven = Duration::ZERO;
             self.starts_since_proof = 0;
         }
-        // What is seen first may have stood there for long, and a server that is started again goes back.
+        // The first observation may be old, and a restarted server begins at an earlier position.
         let advances = match (self.replay, local.replay) {
             (Some(before), Some(replay)) => replay > before,
             (None, _) | (_, None) => false,

@@ -38,7 +38,7 @@ impl TimelineHistory {
         names.find(|segment| held.holds(*segment))
     }
 
-    /// Says whether `segment` is a whole segment of an ancestor that ends before that ancestor was
+    /// Returns whether `segment` is a whole segment of an ancestor that ends before that ancestor was
     /// left. PostgreSQL marks such segments as archived when it promotes, and never sends them.
     pub fn is_whole_before_a_fork(&self, segment: SegmentName, size: SegmentSize) -> bool {
         let start = segment.start(size);

@@ -61,7 +61,7 @@ impl HeldSegments {
         runs.insert(first, joined);
     }
 
-    /// Says whether the segment is there.
+    /// Returns whether the segment is there.
     pub fn holds(&self, segment: SegmentName) -> bool {
         let number = segment.number(self.size);
         self.first_from(segment.timeline, number) == Some(number)

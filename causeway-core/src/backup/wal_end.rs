@@ -56,7 +56,7 @@ pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     }
 }
 
-/// Says whether replay along `history` to the end of `last`, which was there once, reads `segment`.
+/// Returns whether replay along `history` to the end of `last`, which was there once, reads `segment`.
 ///
 /// A timeline has the segments from the one in which it began to the one before it was left. In that one
 /// the next timeline begins with a copy, and is asked for first.

@@ -262,7 +262,7 @@ fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
     }
 }
 
-/// Says whether this node recorded the position, and its standby does not reach it: the disk is an older
+/// Returns whether this node recorded the position, and its standby does not reach it: the disk is an older
 /// copy, or another.
 fn lacks_own_wal(own: ReplayProgress, lease: &LeaseView, seen: &Observation) -> bool {
     let recorded = lease.last_primary.as_ref() == Some(&seen.node);

@@ -56,7 +56,7 @@ pub struct LossLimit {
 }
 
 impl LossLimit {
-    /// Says whether a loss is no larger than what was accepted.
+    /// Returns whether a loss is no larger than what was accepted.
     pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
         loss.is_none_or(|loss| {
             loss.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| loss.rows_at_most <= rows)

@@ -95,7 +95,7 @@ pub struct ReplayProgress {
 }
 
 impl ReplayProgress {
-    /// Says whether this standby has all of the log up to `last` although it follows a newer timeline: it
+    /// Returns whether this standby has all of the log up to `last` although it follows a newer timeline: it
     /// streamed from a node that was promoted with all of that, and never opened.
     pub fn descends_from(self, last: &PrimaryPosition, ancestors: &[Ancestor]) -> bool {
         let left = ancestors.iter().find(|ancestor| ancestor.timeline == last.timeline);

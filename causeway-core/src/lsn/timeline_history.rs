@@ -39,7 +39,7 @@ impl TimelineHistory {
         &self.ancestors
     }
 
-    /// Says whether replay towards this timeline passes `lsn` on `timeline`.
+    /// Returns whether replay towards this timeline passes `lsn` on `timeline`.
     pub fn passes(&self, timeline: Timeline, lsn: Lsn) -> bool {
         if timeline == self.timeline {
             return true;

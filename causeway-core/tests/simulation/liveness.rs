@@ -103,7 +103,7 @@ impl Cluster {
         }
     }
 
-    /// Says whether an agent has run for long enough to know that nobody serves.
+    /// Returns whether an agent has run for long enough to know that nobody serves.
     fn any_agent_knows(&self) -> bool {
         let since = self.now.saturating_sub(LEARNS_WITHIN);
         let knows = |host: &Host| host.agent.is_some() && !host.frozen && host.service.agent_since <= since;

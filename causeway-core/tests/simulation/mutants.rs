@@ -124,7 +124,7 @@ const ONLY: [(Mutant, &[Fault]); 16] = [
 ];
 
 impl Mutant {
-    /// Says whether a violation is one that this mutant leads to: a mutant that endangers service is shown
+    /// Returns whether a violation is one that this mutant leads to: a mutant that endangers service is shown
     /// by any, and one that endangers data only by such.
     pub(crate) fn is_shown_by(self, violation: &Violation) -> bool {
         let endangers_service = matches!(

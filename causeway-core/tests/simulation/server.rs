@@ -87,13 +87,13 @@ impl Server {
         }
     }
 
-    /// Says whether a commit could be acknowledged at this instant. A server that got SIGINT or lost
+    /// Returns whether a commit could be acknowledged at this instant. A server that got SIGINT or lost
     /// its postmaster still can, until the last backend is gone.
     pub(crate) fn acknowledges(&self) -> bool {
         self.state == State::Writable && self.commits == Commits::Acknowledged && !self.silenced
     }
 
-    /// Says whether clients are served.
+    /// Returns whether clients are served.
     pub(crate) fn serves(&self) -> bool {
         let fails = self
             .failure
@@ -155,7 +155,7 @@ impl Server {
         }
     }
 
-    /// Says whether WAL is being replayed, and more of it all the time, as can be seen.
+    /// Returns whether WAL is being replayed, and more of it all the time, as can be seen.
     pub(crate) fn advances(&self) -> bool {
         self.replays() && !self.hung && self.replay.is_some_and(|replay| replay.advances)
     }

@@ -34,12 +34,12 @@ impl Log {
         }
     }
 
-    /// Says whether streaming `other` can continue this log.
+    /// Returns whether streaming `other` can continue this log.
     pub(crate) fn leads_to(&self, other: &Self) -> bool {
         self.common(other) == *self
     }
 
-    /// Says whether it holds the WAL of `timeline` up to `lsn`.
+    /// Returns whether it holds the WAL of `timeline` up to `lsn`.
     pub(crate) fn reaches(&self, timeline: Timeline, lsn: Lsn) -> bool {
         self.end_on(timeline).is_some_and(|end| end >= lsn.get())
     }

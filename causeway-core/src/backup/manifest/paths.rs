@@ -30,7 +30,7 @@ const RESERVED: [&str; 8] = [
     "tablespace_map",
 ];
 
-/// Says whether a restore writes this path itself, so that no backup can have it.
+/// Returns whether a restore writes this path itself, so that no backup can have it.
 pub fn is_reserved(path: &str) -> bool {
     RESERVED.contains(&path)
 }
@@ -122,7 +122,7 @@ impl<'a> PathChecker<'a> {
 }
 
 impl KnownPaths {
-    /// Says whether the manifest has a file of this path.
+    /// Returns whether the manifest has a file of this path.
     pub fn contains(&self, path: &str) -> bool {
         self.0.binary_search(&hash(path)).is_ok()
     }
