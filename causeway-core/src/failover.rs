@@ -1,4 +1,4 @@
-//! Deciding who should be primary, and writing down how that will be brought about.
+//! Failover: the decision of each node, and the plan of an operator's promotion.
 
 pub mod consent;
 pub mod decision;

@@ -1,7 +1,6 @@
-//! What an operator accepts by name before a plan is carried out, and before one is carried on.
+//! Consent of the operator to each danger of a plan, before the plan is executed or resumed.
 //!
-//! A consent is for one run of one command. What was accepted when a plan was made says nothing of the
-//! world in which it is resumed.
+//! A consent is valid for one run of one command: the cluster may have changed before a plan is resumed.
 
 use std::fmt;
 
@@ -9,20 +8,20 @@ use super::loss::DataLoss;
 use super::plan::{FailoverPlan, FencingMethod};
 use crate::Timeline;
 
-/// What was accepted on the command line.
+/// Dangers accepted on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consent {
-    /// How many bytes may be lost.
+    /// Data loss accepted, in bytes of WAL.
     pub accept_loss: Option<u64>,
-    /// The timeline of the target.
+    /// Timeline of the target.
     pub accept_timeline: Option<Timeline>,
-    /// That nothing proves that the old primary accepts no more writes.
+    /// Whether the old primary may be left without a fencing proof.
     pub unfenced: bool,
-    /// That the old primary's instance is stopped.
+    /// Whether the old primary's EC2 instance may be stopped.
     pub stop_instance: bool,
 }
 
-/// What a plan needs and a command line does not accept by name.
+/// A danger of a plan that the command line does not accept by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingConsent {
     /// `--unfenced`.
@@ -36,8 +35,8 @@ pub enum MissingConsent {
 }
 
 impl Consent {
-    /// Returns what is dangerous about a plan and not accepted here, the most dangerous first. An operator
-    /// who reads the plan and answers yes accepts it; `--yes` alone does not.
+    /// Returns the greatest danger of a plan that is not accepted. An operator who reads the plan and
+    /// answers yes accepts it; `--yes` alone does not.
     pub fn missing(&self, plan: &FailoverPlan, loss: Option<&DataLoss>) -> Option<MissingConsent> {
         match plan.fence() {
             FencingMethod::Unfenced if !self.unfenced => return Some(MissingConsent::Unfenced),

@@ -1,4 +1,4 @@
-//! What a promotion may lose, said before it begins.
+//! Estimate of the data loss of a promotion.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,53 +10,53 @@ use crate::lease::{LeaseRecord, LeaseState, LeaseTiming, PrimaryPosition};
 use crate::lsn::{Ancestor, TimelineHistory};
 use crate::{Lsn, Timeline};
 
-/// The loss that a promotion may cause. What is known is exact; what the old primary may have
-/// acknowledged after its last renewal is bounded exactly in seconds, and in bytes and rows by the
-/// highest rate of the minute before, so those two are estimates and are called so.
+/// The data loss that a promotion may cause. The known part is exact. Commits acknowledged by the old
+/// primary after its last renewal are bounded exactly in seconds; in bytes and rows they are estimated
+/// from the highest rate of the minute before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataLoss {
-    /// Bytes that the old primary had flushed at its last renewal and the target does not have.
+    /// Bytes of WAL that the old primary had flushed at its last renewal and the target does not have.
     pub known_bytes: u64,
-    /// For how long after that the old primary may have acknowledged commits.
+    /// Time after that in which the old primary may have acknowledged commits.
     pub unseen: Duration,
-    /// All bytes that may be lost.
+    /// Bytes of WAL that may be lost in total.
     pub bytes_at_most: u64,
-    /// All changed rows that may be lost.
+    /// Changed rows that may be lost in total.
     pub rows_at_most: u64,
-    /// When the old primary last saw a commit: microseconds since 1970, by its own clock.
+    /// Time of the old primary's last commit, in microseconds since 1970 by its own clock.
     pub last_commit_at_micros: u64,
-    /// Where the target's timeline and the last primary's parted; none where they are the same.
+    /// Fork of the target's and the last primary's timelines; none if they are the same timeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parted: Option<TimelineFork>,
-    /// For how long a holder that took the lease and is not known to have opened may have accepted writes.
-    /// It acknowledges no commit before `open` is stored, but to sessions that wait for none
-    /// (`synchronous_commit` off or local), and of those nothing was recorded.
+    /// Time in which a holder whose lease was not stored as `held` may have accepted writes. It acknowledges
+    /// no commit before that, except to sessions with `synchronous_commit` off or local, whose writes are not
+    /// recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unopened: Option<Duration>,
 }
 
-/// Two timelines, and where their histories parted.
+/// Two timelines, and the position at which their histories forked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineFork {
-    /// The target's timeline.
+    /// Timeline of the target.
     pub here: Timeline,
-    /// The last primary's.
+    /// Timeline of the last primary.
     pub there: Timeline,
-    /// Where they parted; none if no history is known that says so. Everything counts as lost then.
+    /// Position of the fork; none if no known history has it. Then all WAL counts as lost.
     pub at: Option<Lsn>,
 }
 
-/// What one run may lose: what was accepted by name, or stated when an operator said yes.
+/// Data loss that one run may cause: accepted by name, or stated when the operator confirmed the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossLimit {
-    /// Bytes.
+    /// Bytes of WAL.
     pub bytes: u64,
-    /// Rows; none where only bytes were named.
+    /// Changed rows; none if only bytes were accepted.
     pub rows: Option<u64>,
 }
 
 impl LossLimit {
-    /// Returns whether a loss is no larger than what was accepted.
+    /// Returns whether a data loss is within the limit.
     pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
         loss.is_none_or(|loss| {
             loss.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| loss.rows_at_most <= rows)
@@ -64,24 +64,24 @@ impl LossLimit {
     }
 }
 
-/// How much older than its renewal a recorded position can be: a server is asked every 0.15 s, and may
-/// take 2 s to answer.
+/// Maximum age of a position when its renewal is sent: a server is queried every 0.15 s, and may take 2 s to
+/// respond.
 const MAX_SAMPLE_AGE: Duration = Duration::from_secs(3);
 
-/// The least log that a changed row costs: a record's header is 24 bytes, its block reference 20, and a
-/// tuple's header with one column 24 or more (`src/include/access/xlogrecord.h`, `htup_details.h`);
-/// COPY packs rows more densely, which is one reason why the number of rows is an estimate.
+/// Minimum WAL of a changed row: a record header has 24 bytes, its block reference 20, and a tuple header with
+/// one column 24 or more (`src/include/access/xlogrecord.h`, `htup_details.h`). COPY packs rows more densely,
+/// which is one reason why the number of rows is an estimate.
 const MIN_BYTES_PER_ROW: u64 = 64;
 
-/// States what is lost if a standby that is as far as `own` takes over from the primary that recorded
-/// `last`. That its lease was released changes nothing: it may have gone on writing from its last
-/// renewal until its PostgreSQL had ended.
+/// Estimates the loss if a standby with the progress `own` takes over from the primary that recorded `last`,
+/// on the same timeline. A released lease does not change it: the primary may have written from its last
+/// renewal until PostgreSQL had stopped.
 pub fn estimate_loss_on_timeline(last: &PrimaryPosition, own: ReplayProgress, timing: &LeaseTiming) -> DataLoss {
     estimate_from_lsn(last, own.received_lsn, timing)
 }
 
-/// States what is lost by the lease record if a standby takes over whose timeline has these ancestors; none
-/// if no primary was ever open.
+/// Estimates the loss from the lease record if a standby takes over whose timeline has these ancestors; none
+/// if no primary has accepted writes yet.
 pub fn estimate_loss(
     lease: &LeaseRecord,
     own: ReplayProgress,
@@ -99,7 +99,7 @@ pub fn estimate_loss(
         there: last.timeline,
         at: find_fork(own.timeline, ancestors, last.timeline, theirs),
     });
-    // Beyond the place where they parted the two do not compare: nothing there is the last primary's.
+    // Positions past the fork are not comparable: no WAL there is the last primary's.
     let common = match parted {
         None => own.received_lsn,
         Some(TimelineFork { at: Some(at), .. }) => own.received_lsn.min(at),
@@ -114,8 +114,8 @@ pub fn estimate_loss(
     })
 }
 
-/// Returns where two timelines parted. A number is never used twice, so one that both have among their
-/// ancestors had the same history in both.
+/// Returns the position at which two timelines forked. A number is never used twice, so a common ancestor has
+/// the same history in both.
 fn find_fork(
     here: Timeline,
     ours: Option<&[Ancestor]>,
@@ -138,7 +138,7 @@ fn estimate_from_lsn(last: &PrimaryPosition, received: Lsn, timing: &LeaseTiming
     let after = timing.kill_deadline + Duration::from_millis(last.age_millis);
     let unseen = after + MAX_SAMPLE_AGE;
     let bytes_at_most = known_bytes.saturating_add(at_rate(last.wal_bytes_per_sec, unseen));
-    // The log that is known to be missing is there to be counted, and the rest goes by the rate.
+    // The known missing WAL is counted; the rest is estimated by the rate.
     let known_rows = known_bytes.div_ceil(MIN_BYTES_PER_ROW);
     DataLoss {
         known_bytes,
@@ -207,7 +207,7 @@ mod tests {
     use crate::{Epoch, NodeId};
 
     proptest! {
-        /// More of the log received never means more lost.
+        /// A standby with more WAL never loses more.
         #[test]
         fn a_standby_that_has_more_loses_no_more(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
             let (less, more) = (a.min(b), a.max(b));
@@ -271,7 +271,7 @@ mod tests {
             let loss = estimate_loss(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
             loss.known_bytes
         };
-        // Promoted from 3 where it ended, and cut off before it opened: nothing is missing.
+        // Promoted from the end of 3, and interrupted before it accepted writes: no WAL is missing.
         assert_eq!(loss(4, Some(&[(1, 400), (2, 600), (3, 1000)])), 0);
         assert_eq!(loss(4, Some(&[(1, 400), (2, 500)])), 500);
         assert_eq!(loss(4, Some(&[(1, 300)])), 700);

@@ -1,4 +1,4 @@
-//! What was stated to be lost, when, and from what: the evidence that a promotion rests on.
+//! Statements of the data loss, with their time and their evidence: what a promotion is based on.
 
 use std::fmt;
 
@@ -9,52 +9,51 @@ use super::observation::ReplayProgress;
 use crate::lease::{LeaseRecord, LeaseState, PrimaryPosition};
 use crate::{Epoch, NodeId};
 
-/// The loss, as it was stated at one moment.
+/// The data loss as stated at one stage of a promotion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossStatement {
-    /// After what it was made.
+    /// Stage at which it was made.
     pub after: LossStatementStage,
-    /// When, as the operator's clock says: RFC 3339.
+    /// Time by the operator's clock, in RFC 3339.
     pub at: String,
-    /// The version of the lease that it rests on, which the store itself answered with or a node has seen
-    /// since.
+    /// Version of the lease that it is based on, returned by the store or reported by a node since.
     pub lease: LeaseVersion,
-    /// The target.
+    /// Target of the promotion.
     pub node: NodeId,
-    /// How far the target said that it was.
+    /// Progress that the target reported.
     pub progress: ReplayProgress,
-    /// What may be lost; none if no primary was ever open.
+    /// Possible data loss; none if no primary has accepted writes yet.
     pub data_loss: Option<DataLoss>,
 }
 
-/// When the loss is stated.
+/// Stage of a promotion at which the loss is stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossStatementStage {
-    /// When the plan was made, or looked at again to be resumed: what an operator was shown.
+    /// The plan was made, or read to be resumed: the statement shown to the operator.
     Planning,
-    /// After the operator's answer.
+    /// The operator confirmed the plan.
     Answer,
-    /// After the fence.
+    /// The old primary was fenced.
     Fence,
-    /// After the target had caught up: the statement that counts.
+    /// The target had replayed all received WAL: the statement that is decisive.
     CatchUp,
 }
 
-/// One version of the lease, and what it says of the last primary.
+/// One version of the lease, and its last primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseVersion {
-    /// Its epoch.
+    /// Epoch.
     pub epoch: Epoch,
-    /// Its sequence.
+    /// Sequence.
     pub sequence: u64,
-    /// Its state.
+    /// State.
     pub state: LeaseState,
-    /// Who holds it.
+    /// Holder.
     pub holder: NodeId,
-    /// The node that recorded `last_position`.
+    /// Node that recorded `last_position`.
     pub last_primary: Option<NodeId>,
-    /// How far the last open primary had come.
+    /// Last position recorded by a primary.
     pub last_position: Option<PrimaryPosition>,
 }
 
@@ -100,7 +99,7 @@ impl fmt::Display for LossStatement {
         )?;
         match &self.data_loss {
             Some(loss) => write!(f, "may lose: {loss}"),
-            None => f.write_str("may lose: nothing, no primary was ever open"),
+            None => f.write_str("may lose: nothing, no primary has accepted writes yet"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What one node can see at one moment, and how each thing was measured.
+//! Observation of the cluster by one node: the input of a failover decision.
 
 use std::time::Duration;
 
@@ -8,95 +8,96 @@ use crate::lease::{LeaseState, PrimaryPosition, SystemId};
 use crate::lsn::Ancestor;
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
-/// What a challenger knows when it asks itself whether to take over.
+/// Input of a candidate's decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// The node that asks.
+    /// This node.
     pub node: NodeId,
-    /// The identity of its host.
+    /// Identity of its host.
     pub host_id: String,
-    /// The identifier of its database; none while there is none.
+    /// System identifier of its database; none without a database.
     pub system_id: Option<SystemId>,
-    /// Whether the WAL on its disk reaches the lease's position.
+    /// Whether the WAL on its disk reaches the position in the lease.
     pub holds_position: bool,
-    /// Whether its server, a standby, would hold back the acknowledgement of commits once it is promoted.
+    /// Whether its standby would hold back the acknowledgement of commits after a promotion.
     pub holds_back: bool,
-    /// Where the timeline comes from that its server is on; empty while that is not known.
+    /// Ancestors of its server's timeline; empty while they are unknown.
     pub ancestors: Vec<Ancestor>,
-    /// The newest lease record it read; none if it never read one.
+    /// Newest lease record; none if it never read one.
     pub lease: Option<LeaseView>,
-    /// Its own server.
+    /// State of its server.
     pub server: ServerView,
-    /// What other nodes said when they were last asked, at most two seconds ago.
+    /// Reports of the other nodes, at most two seconds old.
     pub peers: Vec<PeerView>,
 }
 
-/// A lease record, and for how long it has stood unchanged.
+/// A lease record, and for how long it has been unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseView {
-    /// Who holds it.
+    /// Holder of the lease.
     pub holder: NodeId,
-    /// The identity of the holder's host.
+    /// Identity of the holder's host.
     pub host_id: String,
-    /// The identifier of the database that it is the lease of.
+    /// System identifier of the lease's database.
     pub system_id: SystemId,
-    /// The number of its term.
+    /// Epoch of the lease.
     pub epoch: Epoch,
-    /// What the holder does with it.
+    /// State of the lease.
     pub state: LeaseState,
-    /// How long this version has stood, from the answer that first showed it, by the slower clock.
+    /// Time for which this version has been unchanged, from the response that first returned it, by the slower
+    /// clock.
     pub age: Duration,
-    /// How far the last open primary had come.
+    /// Last position recorded by a primary.
     pub last_position: Option<PrimaryPosition>,
-    /// The node that recorded the position.
+    /// Node that recorded the position.
     pub last_primary: Option<NodeId>,
-    /// The highest timeline that was reserved.
+    /// Highest reserved timeline.
     pub highest_reserved_timeline: Timeline,
 }
 
-/// The server on the node that asks.
+/// State of the server on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerView {
-    /// Guard does not answer, so nothing can be started or promoted.
+    /// Guard does not respond, so no server can be started or promoted.
     Unguarded,
-    /// No process of it is left, and its control file says what it last was.
+    /// No process of it is left; its control file tells how it was used last.
     Stopped(DataDirectoryState),
-    /// It runs, and has not (or not lately) said how far it is.
+    /// It runs, and has not recently reported its progress.
     Silent,
-    /// It follows, is consistent, and accepts connections.
+    /// It is a consistent standby that accepts connections.
     Standby(ReplayProgress),
-    /// It could accept writes, although this node holds no lease: guard is about to end it.
+    /// It may accept writes. Without a lease of this node, guard is about to stop it.
     MayWrite,
 }
 
-/// What a data directory was last used for.
+/// Last use of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataDirectoryState {
-    /// It is empty, or not a data directory.
+    /// Empty, or not a data directory.
     Empty,
-    /// A primary's: it may hold log that no other node has.
+    /// A primary's: it may hold WAL that no other node has.
     Primary,
     /// A standby's.
     Standby,
-    /// `pg_rewind` began on it and has not finished: nothing may be started from it.
+    /// `pg_rewind` was started and has not finished: no server may be started from it.
     Rewinding,
 }
 
-/// How far a standby has come.
+/// Progress of a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayProgress {
-    /// The timeline it follows: that of the log it received last.
+    /// Timeline that it follows: that of the last received WAL.
     pub timeline: Timeline,
-    /// Up to where it holds the log on disk: received by streaming, or replayed from the archive.
+    /// End of the WAL on its disk, received by streaming or replayed from the archive.
     pub received_lsn: Lsn,
-    /// Up to where it has replayed it.
+    /// End of the replayed WAL.
     pub replayed_lsn: Lsn,
 }
 
 impl ReplayProgress {
-    /// Returns whether this standby has all of the log up to `last` although it follows a newer timeline: it
-    /// streamed from a node that was promoted with all of that, and never opened.
+    /// Returns whether this standby has all WAL up to `last` although it follows a newer timeline: it
+    /// streamed from a node that was promoted with that WAL and never accepted writes.
     pub fn descends_from(self, last: &PrimaryPosition, ancestors: &[Ancestor]) -> bool {
         let left = ancestors.iter().find(|ancestor| ancestor.timeline == last.timeline);
         self.timeline > last.timeline
@@ -105,17 +106,17 @@ impl ReplayProgress {
     }
 }
 
-/// What another node says of itself.
+/// Report of another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerView {
-    /// The other node.
+    /// Node that reports.
     pub node: NodeId,
-    /// Whether it, too, may take over without being told.
+    /// Whether it may take over automatically.
     pub automatic: bool,
-    /// The identifier of its database; none while there is none.
+    /// System identifier of its database; none without a database.
     pub system_id: Option<SystemId>,
-    /// The highest epoch that it ever trusted, in whichever store it saw it.
+    /// Highest epoch that it ever trusted, in any lease store.
     pub highest: Epoch,
-    /// How far it has come; none if it does not follow.
+    /// Its progress; none if it is not a standby.
     pub progress: Option<ReplayProgress>,
 }

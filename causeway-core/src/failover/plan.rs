@@ -1,4 +1,4 @@
-//! A failover written down before it is carried out.
+//! The plan of a failover, as a value.
 
 use std::fmt;
 
@@ -7,88 +7,88 @@ use serde::{Deserialize, Serialize};
 use super::loss::DataLoss;
 use crate::{Epoch, NodeId, Timeline};
 
-/// The steps of one promotion, in order, with nothing left to choose.
+/// The steps of one promotion, in order.
 ///
-/// A plan is a value: it can be printed, compared, stored and read by a person before anything is
-/// done. Each step is safe to repeat, so a plan that was cut off is continued from its journal.
+/// A plan is printed and confirmed before it is executed, stored in the journal, and compared in tests. Each
+/// step is idempotent, so an interrupted plan is resumed from its journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverPlan {
-    /// The node that becomes primary.
+    /// Node that becomes primary.
     pub to: NodeId,
-    /// The node that was primary.
+    /// Node that was primary.
     pub from: NodeId,
-    /// The epoch of the lease when this was planned: every order carries it, and a node refuses one
-    /// whose epoch is not the lease's.
+    /// Epoch of the lease when the plan was made. Every command carries it, and a node rejects a command whose
+    /// epoch is not the lease's.
     pub planned_epoch: Epoch,
-    /// What may be lost; none if no primary was ever open.
+    /// Possible data loss; none if no primary has accepted writes yet.
     pub data_loss: Option<DataLoss>,
-    /// The timeline of the target that is accepted although the last primary wrote on another.
+    /// Timeline of the target, accepted although the last primary wrote on another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_timeline: Option<Timeline>,
-    /// What will be done.
+    /// Steps of the plan.
     pub steps: Vec<PlanStep>,
 }
 
-/// One change to the world.
+/// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum PlanStep {
-    /// Make sure that the old primary accepts no more writes.
+    /// Fence the old primary, so that it accepts no more writes.
     Fence {
-        /// The old primary.
+        /// Old primary.
         node: NodeId,
-        /// How that is made sure.
+        /// Method of fencing.
         method: FencingMethod,
     },
-    /// Wait until the target has replayed all that it received.
+    /// Wait until the target has replayed all received WAL.
     CatchUp {
-        /// The target.
+        /// Target.
         node: NodeId,
     },
-    /// Have the target take the lease.
+    /// Command the target to take the lease.
     TakeLease {
-        /// The target.
+        /// Target.
         node: NodeId,
-        /// The epoch that it takes.
+        /// Epoch that it takes.
         epoch: Epoch,
     },
     /// Wait until the target accepts writes.
     Promote {
-        /// The target.
+        /// Target.
         node: NodeId,
-        /// The timeline that is reserved for it.
+        /// Timeline reserved for it.
         timeline: Timeline,
     },
-    /// Point a DNS record at the target, or at what serves its region.
+    /// Point a DNS record at the target, or at the endpoint of its region.
     PointRecord {
-        /// The record.
+        /// Name of the record.
         name: String,
-        /// An address, or a name.
+        /// Address, or host name.
         target: String,
-        /// The epoch under which it is moved.
+        /// Epoch under which it is moved.
         epoch: Epoch,
     },
-    /// Write a row and read it back, as a client would.
+    /// Write a row and read it back, as a client does.
     VerifyWrite {
-        /// The host name that a client would use.
+        /// Host name that clients use.
         host: String,
     },
 }
 
-/// How the old primary is known to accept no more writes.
+/// Method by which the old primary is fenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FencingMethod {
-    /// The target has watched the lease stand for its whole term, so guard has ended PostgreSQL.
+    /// The target has observed the lease unchanged for the lease duration, so guard has ended PostgreSQL.
     LeaseExpired,
     /// Its EC2 instance is stopped.
     InstanceStopped,
-    /// Nothing proves it; a person has said to go on, and that is recorded.
+    /// No proof; the operator has accepted that, and the journal records it.
     Unfenced,
 }
 
 impl FailoverPlan {
-    /// Returns how the old primary is fenced.
+    /// Returns the method by which the old primary is fenced.
     pub fn fence(&self) -> FencingMethod {
         let method = |step: &PlanStep| match step {
             PlanStep::Fence { method, .. } => Some(*method),
@@ -122,7 +122,7 @@ impl fmt::Display for FailoverPlan {
         }
         match &self.data_loss {
             Some(loss) => write!(f, "may lose: {loss}"),
-            None => f.write_str("may lose: nothing, no primary was ever open"),
+            None => f.write_str("may lose: nothing, no primary has accepted writes yet"),
         }
     }
 }

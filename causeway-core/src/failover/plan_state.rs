@@ -1,37 +1,37 @@
-//! Which steps of a plan are done: what `history` shows, and what a second attempt may skip.
+//! State of a plan: its completed steps, and those that remain after an interruption.
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::{FailoverPlan, PlanStep};
 use crate::lease::LeaseRecord;
 
-/// What became of one step.
+/// Record of one step in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Its place in the plan, from 0.
+    /// Index of the step in the plan, from 0.
     pub step: usize,
-    /// When it was begun, as the operator's clock says: RFC 3339.
+    /// Start time by the operator's clock, in RFC 3339.
     pub started_at: String,
-    /// When it ended; none if it did not.
+    /// End time; none if it did not end.
     pub ended_at: Option<String>,
-    /// What shows that it is done, or why it is not.
+    /// Evidence that it is completed, or the reason why it is not.
     pub evidence: Option<String>,
-    /// Whether it is done.
+    /// Whether it is completed.
     pub completed: bool,
 }
 
-/// Where the lease stands, for a plan that was not carried out to its end.
+/// State of an unfinished plan, from the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanState {
-    /// The lease is where it was when the plan was made: nothing of it has happened.
+    /// The lease has the epoch of the plan: the target has not taken it.
     NotStarted,
     /// The target has taken the lease.
     LeaseTaken,
-    /// Somebody else has: nothing of the plan can be carried out any more.
+    /// Another node has taken the lease: the plan can no longer be executed.
     Overtaken,
 }
 
-/// Compares a plan with the lease as it is now.
+/// Compares a plan with the current lease.
 pub fn plan_state(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
     if lease.epoch == plan.planned_epoch {
         PlanState::NotStarted
@@ -42,12 +42,12 @@ pub fn plan_state(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
     }
 }
 
-/// Returns the steps that are to be done, each with its place in the plan, in order.
+/// Returns the steps that remain, in order, each with its index in the plan.
 ///
-/// Until the lease is taken, all of them are: an instance that was stopped yesterday may be running, and a
-/// target that had caught up may have been copied anew. Once it is, the old primary needs no fence, and
-/// what is done is not done again, but that the target accepts writes is looked at again: the report says
-/// so. A step that was begun and not ended is repeated: each is safe to repeat.
+/// Until the lease is taken, all steps remain: an instance stopped yesterday may be running, and a target
+/// that had caught up may have been copied anew. After that, fencing and catch-up are not needed, and
+/// completed steps are skipped, except that the target's writes are verified again for the report. A step
+/// that was interrupted is repeated: each is idempotent.
 pub fn remaining<'a>(
     plan: &'a FailoverPlan,
     entries: &[StepRecord],
@@ -128,7 +128,7 @@ mod tests {
     fn lease_taken_then_what_was_begun_and_not_ended_is_done_again() {
         let taken = |entries: &[StepRecord]| left(entries, PlanState::LeaseTaken);
         assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1, 2]);
-        // Whether the target accepts writes is a question of the moment.
+        // The target may have stopped accepting writes since.
         assert_eq!(taken(&[entry(1, false), entry(1, true)]), [2]);
         assert_eq!(taken(&[entry(1, true), entry(2, true)]), [2]);
         assert_eq!(left(&[], PlanState::Overtaken), [0; 0]);
@@ -177,7 +177,7 @@ mod tests {
           1. wait until `c` has replayed all that it received
           2. have `c` take the lease at epoch 8
           3. promote `c` onto timeline 2
-        may lose: nothing, no primary was ever open
+        may lose: nothing, no primary has accepted writes yet
         ");
     }
 }

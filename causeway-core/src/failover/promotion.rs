@@ -1,5 +1,4 @@
-//! Whether a node may be promoted by command: asked when a plan is made, and again before each step that
-//! relies on the answer.
+//! Check that a node may be promoted by command: when a plan is made, and before each step that relies on it.
 
 use super::loss::{self, DataLoss};
 use super::observation::ReplayProgress;
@@ -7,60 +6,60 @@ use crate::lease::{LeaseRecord, LeaseState, LeaseTiming};
 use crate::lsn::Ancestor;
 use crate::{NodeId, Timeline};
 
-/// The cluster at one moment: the lease, and every node that answers.
+/// Observation of the cluster by an operator's command: the lease, and every node that responds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterObservation {
-    /// The lease. It is what the store answered with, or newer.
+    /// Lease as the store returned it, or newer.
     pub lease: LeaseRecord,
-    /// The nodes that answer.
+    /// Nodes that respond.
     pub witnesses: Vec<NodeObservation>,
 }
 
-/// What a node says of itself.
+/// Report of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeObservation {
-    /// The node.
+    /// Node that reports.
     pub node: NodeId,
-    /// What it says that it is.
+    /// Role that it reports.
     pub part: LeaseRole,
-    /// How far it has come, if it follows and is consistent.
+    /// Its progress, if it is a consistent standby.
     pub progress: Option<ReplayProgress>,
-    /// The ancestors of the timeline of `progress`; none while that is not known.
+    /// Ancestors of the timeline of `progress`; none while they are unknown.
     pub ancestors: Option<Vec<Ancestor>>,
 }
 
-/// What a node is.
+/// Role of a node with regard to the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseRole {
     /// It holds the lease and accepts writes.
     Primary,
-    /// It holds the lease and is on its way.
+    /// It holds the lease and does not accept writes yet.
     Promoting,
     /// It does not hold the lease.
     Other,
 }
 
-/// What is asked for.
+/// A promotion that the operator requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PromotionRequest<'a> {
-    /// The node to be promoted.
+    /// Node to promote.
     pub to: &'a NodeId,
-    /// The timeline of that node which is accepted although the last primary wrote on another.
+    /// Timeline of that node, accepted although the last primary wrote on another.
     pub accept_timeline: Option<Timeline>,
-    /// EC2 says that the old primary's instance is stopped, which outweighs what its agent answered.
+    /// Whether EC2 reports the old primary's instance as stopped, which outranks the last report of its agent.
     pub old_primary_stopped: bool,
 }
 
 /// A node that may be promoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PromotionCandidate {
-    /// How far it is.
+    /// Its progress.
     pub progress: ReplayProgress,
-    /// What that may lose; none if no primary was ever open.
+    /// Data loss of its promotion; none if no primary has accepted writes yet.
     pub loss: Option<DataLoss>,
 }
 
-/// Why a node may not be promoted. Nothing was changed.
+/// Reason why a node may not be promoted. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PromotionRejected {
     /// The target holds the lease.
@@ -69,42 +68,42 @@ pub enum PromotionRejected {
     /// A node holds the lease and accepts writes.
     #[error("`{0}` is primary and answers")]
     PrimaryHealthy(NodeId),
-    /// The lease was retired: another one is in its place, in another store.
+    /// The lease is retired: another lease in another store replaces it.
     #[error("the lease in this store is retired: name the store that replaced it in `[lease]`")]
     Retired,
-    /// The target's agent does not answer.
+    /// The target's agent does not respond.
     #[error("its agent does not answer")]
     Silent,
-    /// The target does not follow, or is not consistent.
+    /// The target is not a consistent standby.
     #[error("it is not a consistent standby")]
     NotAStandby,
-    /// The target is on another timeline than the last primary was, and that was not accepted by name.
+    /// The target is on another timeline than the last primary, and that was not accepted by name.
     #[error(
         "it is on timeline {here}, and the last primary wrote on {there}; to accept that, name it: \
          `--accept-timeline {here}` ({loss})"
     )]
     OnAnotherTimeline {
-        /// The target's.
+        /// Timeline of the target.
         here: Timeline,
-        /// The last primary's.
+        /// Timeline of the last primary.
         there: Timeline,
-        /// What would be lost.
+        /// Data loss of the promotion.
         loss: DataLoss,
     },
     /// The target is not on the timeline that was accepted by name.
     #[error("it is on timeline {found}, and {accepted} was accepted")]
     NotTheAcceptedTimeline {
-        /// The target's.
+        /// Timeline of the target.
         found: Timeline,
-        /// The one that was accepted.
+        /// Timeline that was accepted.
         accepted: Timeline,
     },
-    /// Another node that answers has WAL that the target lacks.
+    /// Another node has WAL that the target lacks.
     #[error("`{node}` {what}: promote `{node}`, or stop it first")]
     Behind {
-        /// The other node.
+        /// Other node.
         node: NodeId,
-        /// What it has.
+        /// Description of what it has.
         what: String,
     },
 }
@@ -126,7 +125,7 @@ pub fn check_promotion(
     }
     let target = witnesses.iter().find(|witness| witness.node == *to);
     let holds = |witness: &NodeObservation| witness.part != LeaseRole::Other;
-    // A node that gave the lease up is a standby like any other, also for a command.
+    // A node that released the lease is a standby like any other.
     if target.map_or(lease.holder.node == *to, holds) {
         return Err(PromotionRejected::AlreadyPrimary(to.clone()));
     }
@@ -164,8 +163,8 @@ pub fn check_promotion(
     Ok(PromotionCandidate { progress, loss })
 }
 
-/// Finds a node that has what the target lacks: one on the last primary's timeline where the target is on
-/// another, or one that is further on the target's.
+/// Finds a node with WAL that the target lacks: on the last primary's timeline if the target is on another,
+/// or further ahead on the target's timeline.
 fn find_node_ahead(
     survey: &ClusterObservation,
     to: &NodeId,
@@ -218,7 +217,7 @@ mod tests {
             ..request(&to)
         };
         assert!(check_promotion(&seen, stopped, &LeaseTiming::default()).is_ok());
-        // A third node that is primary is no business of the stopped one's.
+        // A third node that is primary does not depend on the stopped instance.
         let seen = survey(&[part("b", LeaseRole::Primary), standby("c", 2, 1000)]);
         let found = check_promotion(&seen, stopped, &LeaseTiming::default());
         assert_eq!(found, Err(PromotionRejected::PrimaryHealthy(node("b"))));
@@ -234,7 +233,7 @@ mod tests {
         let mut seen = survey(&[]);
         seen.lease.holder.node = to;
         assert_eq!(ask(&seen), already);
-        // It gave the lease up, and follows again.
+        // It released the lease, and is a standby again.
         seen.witnesses = vec![standby("c", 2, 1000)];
         assert!(ask(&seen).is_ok());
     }

@@ -1,9 +1,8 @@
-//! A lease in place of another: in another bucket, for another database, or for a restored one. What has to
-//! be known before, and what the new record says.
+//! Replacement of a lease: in another bucket, for another database, or after a restore.
 //!
-//! Two records of one cluster are two rights to write. So nobody may be able to go on under the old one:
-//! it is retired by a conditional write where its store answers, and where it does not, every node must
-//! show that it no longer uses it, or be named by the operator as stopped.
+//! Two leases of one cluster can lead to split-brain, so no node may continue with the old one. It is retired
+//! by a conditional write if its store responds. If not, every node must report that it uses the new store,
+//! or be named by the operator as stopped.
 
 mod draft;
 
@@ -16,101 +15,101 @@ use crate::lease::{
 };
 use crate::{Epoch, NodeId, Timeline};
 
-/// What one node says of itself.
+/// Report of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// The lease store that its agent uses.
+    /// Lease store that its agent uses.
     pub store: Option<LeaseStoreId>,
-    /// Whether it holds a lease, or its guard would still let PostgreSQL accept writes.
+    /// Whether it holds a lease, or its guard still lets PostgreSQL accept writes.
     pub may_write: bool,
-    /// The highest epoch that it ever trusted.
+    /// Highest epoch that it ever trusted.
     pub highest: Epoch,
-    /// The highest timeline that it has seen, reserved or written.
+    /// Highest timeline that it has observed, reserved or written.
     pub timeline: Option<Timeline>,
 }
 
-/// What was found in one store.
+/// Content of one lease store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreFacts {
-    /// It did not answer, for this reason.
+    /// It did not respond, for this reason.
     Silent(String),
-    /// It answered, with the cluster's record if there is one.
+    /// It responded, with the cluster's record if there is one.
     Holds(Option<Box<LeaseRecord>>),
 }
 
-/// Everything that is known before a lease is replaced.
+/// Observations before a lease is replaced.
 #[derive(Clone, Debug)]
 pub struct ReplacementEvidence {
-    /// The store that the new record goes to.
+    /// Store of the new record.
     pub target: LeaseStoreId,
-    /// Every store that a node is known to have used, the target among them.
+    /// Every store that a node is known to have used, and the target.
     pub stores: Vec<(LeaseStoreId, StoreFacts)>,
-    /// Every node of the settings; none for one that does not answer.
+    /// Every node of the settings; none for a node that does not respond.
     pub nodes: Vec<(NodeId, Option<NodeFacts>)>,
-    /// The highest timeline in the new holder's directory.
+    /// Highest timeline in the new holder's data directory.
     pub timeline: Timeline,
-    /// The highest epoch in the DNS records, which refuse a lower one; or why they could not be read.
+    /// Highest epoch in the DNS records, which reject a lower one; or the reason why they could not be read.
     pub dns: Result<Option<Epoch>, String>,
-    /// The system identifier of the new holder's database.
+    /// System identifier of the new holder's database.
     pub system_id: SystemId,
-    /// Whether the holder's WAL reaches the last position that is known of this database.
+    /// Whether the new holder's WAL reaches the last known position of this database.
     pub holds_position: bool,
 }
 
-/// What the operator asserts.
+/// Assertions of the operator.
 #[derive(Clone, Debug, Default)]
 pub struct OperatorAssertions {
-    /// Nodes that are stopped, and will not be started with the settings they have.
+    /// Nodes that are stopped, and will not be started with their current settings.
     pub without: BTreeSet<NodeId>,
-    /// A store that does not answer may be left behind unretired.
+    /// Whether the lease in a store that does not respond may be left unretired.
     pub store_lost: bool,
-    /// WAL that the last primary recorded may be missing.
+    /// Whether WAL that the last primary recorded may be missing.
     pub restored: bool,
-    /// No epoch above this one was ever used.
+    /// Highest epoch that was ever used.
     pub highest_epoch: Option<Epoch>,
-    /// No timeline above this one was ever used.
+    /// Highest timeline that was ever used.
     pub highest_reserved_timeline: Option<Timeline>,
 }
 
-/// Why the lease is not replaced.
+/// Reason why the lease is not replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplacementObstacle {
-    /// A node does not answer.
+    /// A node does not respond.
     Silent(NodeId),
-    /// A node uses another store than the one the new record goes to.
+    /// A node uses another store than that of the new record.
     OtherStore(NodeId, Option<LeaseStoreId>),
-    /// A node may still accept writes under a lease that is not there to be retired.
+    /// A node may still accept writes, and its lease is in no store that responds.
     MayWrite(NodeId),
-    /// A store that was used does not answer.
+    /// A store that was used does not respond.
     StoreSilent(LeaseStoreId, String),
-    /// The target's own record is needed for a safe replacement, and the target does not answer.
+    /// The store of the new record does not respond.
     TargetSilent(String),
-    /// The DNS records, which refuse an epoch below their own, cannot be read.
+    /// The DNS records, which reject an epoch below their own, cannot be read.
     DnsSilent(String),
     /// WAL that the last primary recorded is missing on the new holder.
     WalMissing,
-    /// A node is named as stopped that is none of the cluster's.
+    /// The operator named a node as stopped that is not in the cluster.
     NotAMember(NodeId),
 }
 
-/// How a lease is replaced.
+/// The replacement of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseReplacement {
-    /// The epoch of the new record.
+    /// Epoch of the new record.
     pub epoch: Epoch,
-    /// Its sequence.
+    /// Sequence of the new record.
     pub sequence: u64,
-    /// The timeline below which no number is used again.
+    /// Highest timeline that counts as used.
     pub highest_reserved_timeline: Timeline,
-    /// The stores whose record is retired first.
+    /// Stores whose record is retired first.
     pub retire: Vec<LeaseStoreId>,
-    /// The store that is left behind unretired.
+    /// Store whose record is left unretired.
     pub unretired: Option<LeaseStoreId>,
-    /// What nothing but the operator's word stands for.
+    /// Risks that rest on the operator's assertions.
     pub risks: Vec<String>,
 }
 
-/// Decides whether and how the lease is replaced.
+/// Plans the replacement of the lease.
 ///
 /// # Errors
 ///
@@ -128,7 +127,7 @@ pub fn plan(
 }
 
 impl LeaseReplacement {
-    /// Returns the new record: released, with `holder` to take it first, like the one of `init`.
+    /// Returns the new record: released, with `holder` to take it first, like the record of `init`.
     pub fn record(
         &self,
         cluster: &str,

@@ -9,14 +9,14 @@ use super::{
 use crate::lease::{LeaseRecord, LeaseState, LeaseStoreId};
 use crate::{Epoch, NodeId, Timeline};
 
-/// How far the epoch jumps when not everybody could be asked: an epoch is a takeover, of which there is at
-/// most one in a lease duration.
+/// Gap in the epoch if not every node and store responded: each epoch is a takeover, of which there is at most
+/// one per lease duration.
 pub(super) const EPOCH_GAP: u64 = 1000;
 
-/// How far the timeline jumps then. Each number in between costs a small history file.
+/// Gap in the timeline in the same case. Each number in between costs a small history file.
 pub(super) const TIMELINE_GAP: u32 = 16;
 
-/// A replacement that is being thought through.
+/// Replacement under construction.
 pub(super) struct ReplacementDraft<'a> {
     seen: &'a ReplacementEvidence,
     asserted: &'a OperatorAssertions,
@@ -24,7 +24,7 @@ pub(super) struct ReplacementDraft<'a> {
     risks: Vec<String>,
     retire: Vec<LeaseStoreId>,
     unretired: Option<LeaseStoreId>,
-    /// A record was found, and none is left behind: it names the highest numbers of all.
+    /// Whether a record was found and none is left unretired: then it has the highest numbers.
     is_complete: bool,
     epoch: Epoch,
     sequence: u64,
@@ -180,7 +180,7 @@ impl<'a> ReplacementDraft<'a> {
             timeline = Timeline::new(jumped).expect("a number above a timeline's is not 0");
         }
         Ok(LeaseReplacement {
-            // A retired record takes the number in between.
+            // The retired record takes the number in between.
             epoch: epoch.next().next(),
             sequence: self.sequence + 2,
             highest_reserved_timeline: timeline,

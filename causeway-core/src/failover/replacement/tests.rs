@@ -101,7 +101,7 @@ fn old_store_silent_then_only_by_name_and_with_a_gap() {
     assert!(replaced.highest_reserved_timeline > timeline(3 + TIMELINE_GAP - 1));
     assert_eq!(replaced.risks.len(), 1);
 
-    // A node may write until its guard's deadline, and nothing deposes it.
+    // The node may write until its guard's deadline, and no retired record deposes it.
     seen.nodes[0].1.as_mut().unwrap().may_write = true;
     let refused = plan(&seen, &lost).unwrap_err();
     assert_eq!(
@@ -123,7 +123,7 @@ fn node_on_the_old_store_or_silent_then_refused() {
     ];
     assert_eq!(refused, expected);
 
-    // What answers is not excused by being named.
+    // A node that responds is an obstacle even if it is named.
     let named = OperatorAssertions {
         without: BTreeSet::from([a.clone(), b]),
         ..OperatorAssertions::default()
